@@ -1,0 +1,35 @@
+"""The build hook: puts Pyodide and the boot image into the wheel, so that it runs without a network.
+
+An editable install carries nothing: its engine goes into the user's cache at first use.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class EngineHook(BuildHookInterface):
+    """Builds the engine and adds its files to the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """See hatchling. `version` is `editable` or `standard`."""
+        if version == "editable":
+            return
+        sys.path.insert(0, self.root)
+        from sandbox_runtime import assets, install
+
+        self._workshop = tempfile.TemporaryDirectory(prefix="dspy-rlm-engine-")
+        folder = Path(self._workshop.name)
+        install.build(assets.find_deno(), folder)
+        for name in (*assets.PYODIDE_FILES, assets.IMAGE_FILE, assets.MANIFEST_FILE):
+            build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/{name}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """See hatchling."""
+        if version != "editable":
+            self._workshop.cleanup()

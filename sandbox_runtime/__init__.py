@@ -1,0 +1,53 @@
+"""Runs untrusted Python in Pyodide inside Deno, over a JSON-RPC pipe.
+
+    from sandbox_runtime import Limits, open_session
+
+    with open_session(limits=Limits(cell_seconds=10), tools={"search": search}) as session:
+        session.assign("logs", text)
+        result = session.run_cell("len(logs)")  # Completed | Submitted | Failed
+
+Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
+"""
+
+from sandbox_runtime.errors import (
+    DenoNotFoundError,
+    DenoVersionError,
+    EngineCorruptError,
+    EngineError,
+    EngineMissingError,
+    ProtocolError,
+    SandboxDiedError,
+    SandboxError,
+    SandboxStartError,
+    SessionBusyError,
+    SessionClosedError,
+    ValueCrossingError,
+)
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.opening import open_session
+from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
+from sandbox_runtime.session import Session
+
+__all__ = [
+    "CellResult",
+    "Completed",
+    "DenoNotFoundError",
+    "DenoVersionError",
+    "EngineCorruptError",
+    "EngineError",
+    "EngineMissingError",
+    "Failed",
+    "HostTool",
+    "Limits",
+    "ProtocolError",
+    "Sandbox",
+    "SandboxDiedError",
+    "SandboxError",
+    "SandboxStartError",
+    "Session",
+    "SessionBusyError",
+    "SessionClosedError",
+    "Submitted",
+    "ValueCrossingError",
+    "open_session",
+]

@@ -1,0 +1,84 @@
+"""`python -m sandbox_runtime doctor` and `install`: what is there, what is missing, what to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from sandbox_runtime import assets
+from sandbox_runtime.errors import SandboxError
+from sandbox_runtime.install import install
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.sandbox import Completed
+from sandbox_runtime.session import Session
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; the exit code is 0 if all is well."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox_runtime", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("doctor", help="check every part, and start a sandbox")
+    installing = commands.add_parser(
+        "install", help="install the sandbox's files in the user's cache"
+    )
+    installing.add_argument("--force", action="store_true", help="replace what is there")
+    options = parser.parse_args(arguments)
+    if options.command == "install":
+        return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
+    return doctor()
+
+
+def doctor() -> int:
+    """Prints each part's state and time; the exit code is 0 if all of them work."""
+    print(f"dspy-rlm {_own_version()}, Python {sys.version.split()[0]} on {sys.platform}")
+    checks = [("deno", _check_deno), ("files", _check_files), ("sandbox", _check_sandbox)]
+    for name, check in checks:
+        if _report(name, check) != 0:
+            return 1  # what follows stands on what has failed
+    print("all parts work")
+    return 0
+
+
+def _report(name: str, work: Callable[[], str]) -> int:
+    start = time.perf_counter()
+    try:
+        state, said = "ok", work()
+    except SandboxError as error:
+        state, said = "FAILED", str(error)
+    milliseconds = (time.perf_counter() - start) * 1000
+    print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {said}")
+    return 0 if state == "ok" else 1
+
+
+def _check_deno() -> str:
+    path = assets.find_deno()
+    return f"Deno {'.'.join(map(str, assets.deno_version(path)))} at {path}"
+
+
+def _check_files() -> str:
+    engine = assets.find_engine()
+    engine.verify()
+    megabytes = sum(size for _, size, _ in assets.read_manifest(engine.folder)) / 1e6
+    return f"Pyodide and boot image, {megabytes:.0f} MB, hashes match, in {engine.folder}"
+
+
+def _check_sandbox() -> str:
+    with Session(assets.find_engine(), Limits()) as session:
+        result = session.run_cell("import sys; sys.version.split()[0]")
+    if not isinstance(result, Completed):
+        raise SandboxError(f"A cell failed: {result}")
+    return f"started, ran a cell on Python {result.output.strip().strip(chr(39))}, closed"
+
+
+def _own_version() -> str:
+    try:
+        return version("dspy-rlm")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Values at the sandbox's side of the border: pickles in, tagged JSON out.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values.py` is the other
+side. Nothing pickled ever leaves: the host believes data, never instructions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import pickle
+import uuid
+from collections import deque
+from collections.abc import Iterator, KeysView, Sequence, Set, ValuesView
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+
+Part = bytes | bytearray | memoryview
+
+# Text and bytes longer than this travel as raw bytes beside the JSON.
+INLINE_CHARS = 64 * 1024
+
+# Deeper values are cycles or accidents, and would exhaust a recursive reader.
+MAX_DEPTH = 200
+
+
+class Record:
+    """A value whose class the sandbox does not have: the same name, fields and attribute access.
+
+    Iterating, indexing and `dict(record)` treat it as a mapping of its fields.
+    """
+
+    def __init__(self, type_name: str, fields: dict[str, Any]) -> None:
+        self.__dict__.update(fields)
+        self.__dict__["__record_name__"] = type_name
+
+    def __getitem__(self, name: str) -> Any:
+        return record_fields(self)[name]
+
+    def keys(self) -> KeysView[str]:
+        """The names of the fields."""
+        return record_fields(self).keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(record_fields(self))
+
+    def __len__(self) -> int:
+        return len(record_fields(self))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in record_fields(self).items())
+        return f"{self.__dict__['__record_name__']}({fields})"
+
+
+def record_fields(record: Record) -> dict[str, Any]:
+    """The fields of a record, without its name."""
+    return {name: value for name, value in vars(record).items() if name != "__record_name__"}
+
+
+def receive(kind: str, parts: Sequence[Part]) -> Any:
+    """The value that the host sent. Raises what pickle raises for a value that has no place here."""
+    if kind == "text":
+        return str(parts[0], "utf-8", "surrogatepass")
+    if kind == "bytes":
+        return bytes(parts[0])
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+class CannotSend(TypeError):
+    """A value has no form outside the sandbox; the message names its place."""
+
+    __module__ = "builtins"  # tracebacks show the bare name
+
+
+def send(value: Any, label: str) -> list[Part]:
+    """Encodes a value for the host: JSON text first, then the raw bytes it refers to.
+
+    `label` is how error messages name the value.
+
+    Raises:
+        CannotSend: It holds something that cannot leave, or is nested too deeply.
+    """
+    extras: list[Part] = []
+    tree = _tree(value, label, 0, extras)
+    return [json.dumps(tree, separators=(",", ":")).encode(), *extras]
+
+
+def _tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
+    kind = type(value)
+    if value is None or kind is bool or kind is int or kind is float:
+        return value
+    if kind is str:
+        return value if len(value) <= INLINE_CHARS else _extra("str", _utf8(value), extras)
+    if depth > MAX_DEPTH:
+        raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if kind is list:
+        return [_tree(item, f"{path}[{at}]", depth + 1, extras) for at, item in enumerate(value)]
+    if kind is dict:
+        return _dict_tree(value, path, depth, extras)
+    return _other_tree(value, path, depth, extras)
+
+
+def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:
+    if "$" not in value and all(type(key) is str for key in value):
+        return {k: _tree(item, f"{path}[{k!r}]", depth + 1, extras) for k, item in value.items()}
+    pairs = [
+        [_tree(k, f"{path} key", depth + 1, extras), _tree(v, f"{path}[{k!r}]", depth + 1, extras)]
+        for k, v in value.items()
+    ]
+    return {"$": "dict", "of": pairs}
+
+
+def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
+    """Everything but the plain JSON types; a subclass counts as the type it extends."""
+    match value:
+        case enum.Enum():
+            return _tree(value.value, path, depth, extras)
+        case str():
+            return _tree(str.__str__(value), path, depth, extras)
+        case int():
+            return int.__int__(value)
+        case float():
+            return float.__float__(value)
+        case tuple():
+            return {"$": "tuple", "of": _tree(list(value), path, depth, extras)}
+        case frozenset():
+            return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
+        case Set():
+            return {"$": "set", "of": _tree(list(value), path, depth, extras)}
+        case bytes() | bytearray() | memoryview():
+            return _extra("bytes", bytes(value), extras)
+        case dict():
+            return _dict_tree(dict(value), path, depth, extras)
+        case list() | deque() | range() | ValuesView():
+            return _tree(list(value), path, depth, extras)
+        case Record():
+            return _dict_tree(record_fields(value), path, depth, extras)
+        case complex():
+            return {"$": "complex", "of": [value.real, value.imag]}
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return {"$": _calendar_kind(value), "of": value.isoformat()}
+        case datetime.timedelta():
+            return {"$": "timedelta", "of": [value.days, value.seconds, value.microseconds]}
+        case Decimal() | Fraction() | uuid.UUID() | PurePath():
+            return {"$": _named_kind(value), "of": str(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _dict_tree(fields, path, depth, extras)
+    raise CannotSend(
+        f"{path} is of type {type(value).__name__}, which cannot leave the sandbox; "
+        "turn it into text, numbers, lists or dicts first"
+    )
+
+
+def _calendar_kind(value: datetime.datetime | datetime.date | datetime.time) -> str:
+    for kind in (datetime.datetime, datetime.date):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "time"
+
+
+def _named_kind(value: Decimal | Fraction | uuid.UUID | PurePath) -> str:
+    for kind in (Decimal, Fraction, uuid.UUID):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "Path"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _extra(kind: str, data: bytes, extras: list[Part]) -> dict[str, Any]:
+    extras.append(data)
+    return {"$": kind, "at": len(extras) - 1}

@@ -1,0 +1,354 @@
+/**
+ * The wire protocol, without I/O: bytes in, messages out, and back.
+ *
+ * The mirror of `../messages.py` and `../protocol.py`; the golden frames in `tests/golden` hold both
+ * ends to the same bytes. Knows framing and the shape of every message. Knows no worker and no clock.
+ *
+ * @module
+ */
+
+/** Changes with every change of a message, so that two ends that differ refuse each other. */
+export const PROTOCOL_VERSION = 1;
+
+const HEADER_BYTES = 64 * 1024;
+const HEADER_END = new Uint8Array([13, 10, 13, 10]);
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/** Raised for bytes or messages that are not of this protocol. The session that sent them is over. */
+export class ProtocolError extends Error {
+  override name = "ProtocolError";
+}
+
+/** One JSON-RPC message with the raw bytes that ride along. */
+export interface Frame {
+  body: unknown;
+  attachments: Uint8Array<ArrayBuffer>[];
+}
+
+/** Encodes a frame as the pieces to write, in order. Attachments are not copied. */
+export function encodeFrame(frame: Frame): Uint8Array[] {
+  const body = encoder.encode(JSON.stringify(frame.body));
+  let header = `Content-Length: ${body.length}\r\n`;
+  if (frame.attachments.length > 0) {
+    header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
+  }
+  return [encoder.encode(`${header}\r\n`), body, ...frame.attachments];
+}
+
+/**
+ * Turns a byte stream into frames.
+ *
+ * The caller reads into `space()` and reports how much arrived with `advance()`. Large attachments are
+ * read straight into buffers of their own, which the receiver may transfer.
+ */
+export class FrameReader {
+  /** Largest frame that is accepted, in bytes. */
+  limit: number;
+  #head: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
+  #headLength = 0;
+  #parts: Uint8Array<ArrayBuffer>[] = [];
+  #part = 0;
+  #filled = 0;
+
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  /** The place for the next bytes; never empty. */
+  space(): Uint8Array<ArrayBuffer> {
+    const part = this.#parts[this.#part];
+    return part === undefined ? this.#head.subarray(this.#headLength) : part.subarray(this.#filled);
+  }
+
+  /** Takes note of `count` bytes put into `space()`; returns the frames that are now complete. */
+  advance(count: number): Frame[] {
+    if (this.#parts.length > 0) {
+      this.#filled += count;
+      return this.#settle() ? [this.#finish(), ...this.#drainHead()] : [];
+    }
+    this.#headLength += count;
+    return this.#drainHead();
+  }
+
+  #drainHead(): Frame[] {
+    const frames: Frame[] = [];
+    for (;;) {
+      const end = findHeaderEnd(this.#head, this.#headLength);
+      if (end < 0) {
+        if (this.#headLength === HEADER_BYTES) {
+          throw new ProtocolError(`A frame's header is longer than ${HEADER_BYTES} bytes.`);
+        }
+        return frames;
+      }
+      this.#parts = parseHeader(this.#head.subarray(0, end), this.limit).map((size) =>
+        new Uint8Array(size)
+      );
+      this.#consume(end + HEADER_END.length);
+      while (this.#part < this.#parts.length && this.#headLength > 0) {
+        const part = this.#parts[this.#part]!;
+        const taken = Math.min(part.length - this.#filled, this.#headLength);
+        part.set(this.#head.subarray(0, taken), this.#filled);
+        this.#filled += taken;
+        this.#consume(taken);
+        if (!this.#settle() && this.#headLength === 0) return frames;
+      }
+      if (!this.#settle()) return frames;
+      frames.push(this.#finish());
+    }
+  }
+
+  /** Steps over the parts that are full; true when all are. */
+  #settle(): boolean {
+    while (this.#part < this.#parts.length && this.#filled === this.#parts[this.#part]!.length) {
+      this.#part += 1;
+      this.#filled = 0;
+    }
+    return this.#part === this.#parts.length;
+  }
+
+  #consume(count: number): void {
+    this.#head.copyWithin(0, count, this.#headLength);
+    this.#headLength -= count;
+  }
+
+  #finish(): Frame {
+    const [body, ...attachments] = this.#parts;
+    this.#parts = [];
+    this.#part = 0;
+    try {
+      return { body: JSON.parse(decoder.decode(body)), attachments };
+    } catch (error) {
+      throw new ProtocolError("A frame's body is not JSON.", { cause: error });
+    }
+  }
+}
+
+function findHeaderEnd(bytes: Uint8Array, length: number): number {
+  for (let at = bytes.indexOf(13); at >= 0 && at + 3 < length; at = bytes.indexOf(13, at + 1)) {
+    if (HEADER_END.every((byte, offset) => bytes[at + offset] === byte)) return at;
+  }
+  return -1;
+}
+
+/** Returns the sizes that a header announces: the body's, then each attachment's. */
+function parseHeader(bytes: Uint8Array, limit: number): number[] {
+  const fields = new Map<string, string>();
+  for (const line of new TextDecoder("latin1").decode(bytes).split("\r\n")) {
+    const colon = line.indexOf(":");
+    fields.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 1).trim());
+  }
+  const attachments = fields.get("attachments");
+  const texts = [
+    fields.get("content-length") ?? "",
+    ...(attachments ? attachments.split(",") : []),
+  ];
+  if (!texts.every((text) => /^\d{1,15}$/.test(text))) {
+    throw new ProtocolError("A frame's header is malformed.");
+  }
+  const sizes = texts.map(Number);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  if (total > limit) {
+    throw new ProtocolError(`A frame of ${total} bytes is over the limit of ${limit} bytes.`);
+  }
+  return sizes;
+}
+
+// ---- What the host asks ---------------------------------------------------------------------------
+
+/** Starts the interpreter. Each name in `assets` has its bytes in the attachment of the same place. */
+export interface Initialize {
+  version: number;
+  cellSeconds: number;
+  graceSeconds: number;
+  memoryBytes: number;
+  outputChars: number;
+  assets: string[];
+}
+
+/** Binds a variable; the attachments hold the value, `kind` says how. */
+export interface Assign {
+  name: string;
+  kind: string;
+}
+
+/** Declares the host tools and the fields that SUBMIT takes. */
+export interface Register {
+  tools: unknown[];
+  outputs: unknown[] | null;
+}
+
+/** Runs one cell. */
+export interface Run {
+  cell: number;
+  code: string;
+}
+
+/** A request of the host, checked. Notifications have no id. */
+export type Request =
+  | { method: "initialize"; id: number; params: Initialize; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "checkpoint"; id: number }
+  | { method: "interrupt" };
+
+/** The host's answer to a tool call of ours: a value, or the error that the tool raised. */
+export interface Answer {
+  id: number;
+  reply: unknown;
+  attachments: Uint8Array<ArrayBuffer>[];
+}
+
+/** Checks a frame of the host; a request comes back as `Request`, the answer to a call as `Answer`. */
+export function parseHostFrame(frame: Frame): Request | Answer {
+  const body = asRecord(frame.body, "message");
+  if (body.jsonrpc !== "2.0") throw new ProtocolError("A message is not JSON-RPC 2.0.");
+  const { attachments } = frame;
+  if (typeof body.method !== "string") {
+    return { id: asNumber(body.id, "id"), reply: pick(body, ["result", "error"]), attachments };
+  }
+  if (body.method === "interrupt") return { method: "interrupt" };
+  const id = asNumber(body.id, "id");
+  const params = asRecord(body.params ?? {}, "params");
+  switch (body.method) {
+    case "initialize":
+      return { method: "initialize", id, params: parseInitialize(params), attachments };
+    case "assign":
+      return {
+        method: "assign",
+        id,
+        params: { name: asString(params.name, "name"), kind: asString(params.kind, "kind") },
+        attachments,
+      };
+    case "register":
+      return {
+        method: "register",
+        id,
+        params: {
+          tools: asArray(params.tools, "tools"),
+          outputs: params.outputs === null ? null : asArray(params.outputs, "outputs"),
+        },
+        attachments,
+      };
+    case "run":
+      return {
+        method: "run",
+        id,
+        params: { cell: asNumber(params.cell, "cell"), code: asString(params.code, "code") },
+        attachments,
+      };
+    case "checkpoint":
+      return { method: "checkpoint", id };
+    default:
+      throw new ProtocolError(`The host asks for ${body.method}, which is unknown here.`);
+  }
+}
+
+function parseInitialize(params: Record<string, unknown>): Initialize {
+  return {
+    version: asNumber(params.version, "version"),
+    cellSeconds: asNumber(params.cellSeconds, "cellSeconds"),
+    graceSeconds: asNumber(params.graceSeconds, "graceSeconds"),
+    memoryBytes: asNumber(params.memoryBytes, "memoryBytes"),
+    outputChars: asNumber(params.outputChars, "outputChars"),
+    assets: asArray(params.assets, "assets").map((item) => asString(item, "assets")),
+  };
+}
+
+// ---- What the sandbox says ------------------------------------------------------------------------
+
+/** How a cell ended, as `bootstrap.py` tells it. */
+export interface CellEnd {
+  outcome: "completed" | "submitted" | "failed";
+  output: string;
+  errorType: string;
+  message: string;
+  traceback: string;
+}
+
+/** Checks what the worker says of a cell's end; it is as untrusted as the cell. */
+export function parseCellEnd(text: string): CellEnd {
+  const body = asRecord(JSON.parse(text), "result");
+  const outcome = asString(body.outcome, "outcome");
+  if (outcome !== "completed" && outcome !== "submitted" && outcome !== "failed") {
+    throw new ProtocolError("A cell ended in an unknown way.");
+  }
+  return {
+    outcome,
+    output: asString(body.output, "output"),
+    errorType: asString(body.errorType, "errorType"),
+    message: asString(body.message, "message"),
+    traceback: asString(body.traceback, "traceback"),
+  };
+}
+
+/** The response to a request of the host. */
+export function result(
+  id: number,
+  value: object,
+  attachments: Uint8Array<ArrayBuffer>[] = [],
+): Frame {
+  return { body: { jsonrpc: "2.0", id, result: value }, attachments };
+}
+
+/** The response to a request that failed inside the sandbox; `kind` names the exception. */
+export function failure(id: number, kind: string, message: string): Frame {
+  return {
+    body: { jsonrpc: "2.0", id, error: { code: -32000, message, data: { type: kind } } },
+    attachments: [],
+  };
+}
+
+/** Asks the host to run a tool for cell `cell`; the attachments hold the arguments. */
+export function call(
+  id: number,
+  cell: number,
+  tool: string,
+  attachments: Uint8Array<ArrayBuffer>[],
+): Frame {
+  return { body: { jsonrpc: "2.0", id, method: "call", params: { cell, tool } }, attachments };
+}
+
+/** Text that a running cell has printed so far and not yet reported. */
+export function output(cell: number, text: string): Frame {
+  return notification("output", { cell, text });
+}
+
+/** The last thing that a dying sandbox says: which limit ended it, or what broke. */
+export function fatal(reason: string, message: string): Frame {
+  return notification("fatal", { reason, message });
+}
+
+function notification(method: string, params: object): Frame {
+  return { body: { jsonrpc: "2.0", method, params }, attachments: [] };
+}
+
+// ---- Checks ---------------------------------------------------------------------------------------
+
+function asRecord(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ProtocolError(`The ${what} is not an object.`);
+  }
+  return value as Record<string, unknown>;
+}
+
+function asArray(value: unknown, what: string): unknown[] {
+  if (!Array.isArray(value)) throw new ProtocolError(`The field ${what} is not an array.`);
+  return value;
+}
+
+function asString(value: unknown, what: string): string {
+  if (typeof value !== "string") throw new ProtocolError(`The field ${what} is not a string.`);
+  return value;
+}
+
+function asNumber(value: unknown, what: string): number {
+  if (typeof value !== "number") throw new ProtocolError(`The field ${what} is not a number.`);
+  return value;
+}
+
+function pick(body: Record<string, unknown>, names: string[]): Record<string, unknown> {
+  return Object.fromEntries(names.filter((name) => name in body).map((name) => [name, body[name]]));
+}

@@ -1,0 +1,301 @@
+/**
+ * Runs Pyodide in a worker without permissions, and decides nothing.
+ *
+ * Scrubs its own globals first, boots the interpreter from memory, and passes each request to the
+ * Python driver (`bootstrap.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
+ * out into, it breaks out into this realm, which has no rights.
+ *
+ * @module
+ */
+
+import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
+
+type Part = Uint8Array<ArrayBuffer>;
+
+/** The functions of `bootstrap.py`'s driver, as Pyodide shows them. */
+interface Driver {
+  assign(name: string, kind: string, parts: Part[]): void;
+  register(declared: string): void;
+  run: { callPromising(cell: number, code: string): Promise<[string, ...Part[]]> };
+  wake(outputChars: number): void;
+}
+
+interface Pyodide {
+  FS: { mkdirTree(path: string): void; writeFile(path: string, data: Uint8Array): void };
+  pyimport(name: string): { driver: Driver };
+  setInterruptBuffer(buffer: Uint8Array): void;
+  checkInterrupt(): void;
+  setStdin(options: object): void;
+  setStdout(options: object): void;
+  setStderr(options: object): void;
+  makeMemorySnapshot(): Part;
+}
+
+/**
+ * What stays of the realm: the language itself and the few things a running Pyodide uses. Everything
+ * else goes, so that code which escapes into JavaScript finds nothing to work with.
+ */
+const KEPT_GLOBALS = names(`
+  Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
+  Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError
+  URIError SuppressedError globalThis JSON Math Intl ArrayBuffer Atomics Uint8Array Int8Array
+  Uint16Array Int16Array Uint32Array Int32Array Float16Array Float32Array Float64Array
+  Uint8ClampedArray BigUint64Array BigInt64Array DataView Map BigInt Set WeakMap WeakSet WeakRef Proxy
+  Reflect FinalizationRegistry Iterator SharedArrayBuffer isFinite isNaN encodeURI encodeURIComponent
+  decodeURI decodeURIComponent WebAssembly self WorkerGlobalScope TextDecoder TextEncoder crypto
+  performance setTimeout clearTimeout setInterval clearInterval queueMicrotask dispatchEvent console
+`);
+
+/** What Pyodide needs while it starts, and no longer. */
+const BOOT_GLOBALS = names(`
+  URL location fetch MessageChannel addEventListener removeEventListener AbortController AbortSignal
+`);
+
+/** Where the interpreter thinks its files are. Nothing is ever read from there. */
+const HOME = "https://sandbox.invalid/";
+
+/** Pyodide wants to know which packages exist: none, for this build of it. */
+const PACKAGE_INFO = {
+  abi_version: "2026_0",
+  arch: "wasm32",
+  platform: "emscripten_5_0_3",
+  version: "314.0.7",
+  python: "3.14.2",
+};
+
+const post = self.postMessage.bind(self) as (message: FromWorker, move: Transferable[]) => void;
+const listen = self.addEventListener.bind(self);
+
+let pyodide: Pyodide;
+let driver: Driver;
+let shared: Shared;
+let rawOutput = "";
+let complaint = "";
+
+listen("unhandledrejection", (event) => event.preventDefault());
+listen("message", (event) => {
+  answer((event as MessageEvent<ToWorker>).data).catch((error) => {
+    post({ op: "broken", message: `${describe(error)} ${complaint}`.trim() }, []);
+  });
+});
+
+function names(text: string): Set<string> {
+  return new Set(text.trim().split(/\s+/));
+}
+
+/** Deletes every global that is not kept, from the global object and its prototypes. */
+function scrubGlobals(kept: Set<string>): void {
+  let holder: object | null = globalThis;
+  while (holder !== null && holder !== Object.prototype) {
+    for (const name of Object.getOwnPropertyNames(holder)) {
+      if (!kept.has(name) && name !== "constructor") Reflect.deleteProperty(holder, name);
+    }
+    holder = Object.getPrototypeOf(holder);
+  }
+}
+
+/** Pyodide complains to the console. The real one writes into the pipe; this one remembers. */
+function quietConsole(): Console {
+  const note = (...words: unknown[]): void => {
+    complaint = words.map((word) => word instanceof Error ? word.message : String(word)).join(" ");
+  };
+  const ignore = (): void => {};
+  return Object.assign(Object.create(null), { log: ignore, info: ignore, warn: note, error: note });
+}
+
+async function answer(message: ToWorker): Promise<void> {
+  switch (message.op) {
+    case "boot":
+      await boot(message);
+      return done(message.id);
+    case "assign":
+      return attempt(message.id, () => driver.assign(message.name, message.kind, message.parts));
+    case "register":
+      return attempt(message.id, () => driver.register(message.declared));
+    case "run": {
+      const [text, ...parts] = await driver.run.callPromising(message.cell, message.code);
+      return done(message.id, text, parts);
+    }
+    case "checkpoint":
+      return done(message.id, "{}", [pyodide.makeMemorySnapshot()]);
+    case "cancel":
+      return seeSignal();
+  }
+}
+
+function done(id: number, text = "{}", parts: Part[] = []): void {
+  post({ op: "done", id, text, parts }, parts.map((part) => part.buffer));
+}
+
+/** Runs a request whose failure is the value's fault and leaves the interpreter sound. */
+function attempt(id: number, work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    const kind = (error as { type?: unknown }).type;
+    if (typeof kind !== "string") throw error;
+    const lines = describe(error).trimEnd().split("\n");
+    return post({ op: "refused", id, kind, message: lines.at(-1) ?? kind }, []);
+  }
+  done(id);
+}
+
+/** Lets Python see a signal while its cell waits. What the handler raises has no code to stop here. */
+function seeSignal(): void {
+  try {
+    pyodide.checkInterrupt();
+  } catch {
+    // The handler has cancelled what the cell waits for.
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message || error.name : "unknown error";
+}
+
+// ---- What Python can call -------------------------------------------------------------------------
+
+/**
+ * Asks the host and waits. Returns the answer's parts: the first is its JSON text, the rest raw bytes.
+ * The answer comes through a window of fixed size, so that any size takes bounded shared memory.
+ */
+function callHost(tool: string, parts: Part[]): Part[] {
+  Atomics.store(shared.turn, 0, 0);
+  post({ op: "call", tool, parts }, parts.map((part) => part.buffer));
+  Atomics.wait(shared.turn, 0, 0);
+  const whole = new Uint8Array(shared.sizes[0]!);
+  for (let filled = 0;;) {
+    const piece = shared.sizes[1]!;
+    whole.set(shared.window.subarray(0, piece), filled);
+    filled += piece;
+    Atomics.store(shared.turn, 0, 0);
+    Atomics.notify(shared.turn, 0);
+    if (filled === whole.length) return unpack(whole);
+    Atomics.wait(shared.turn, 0, 0);
+  }
+}
+
+/** Splits an answer: a count, that many lengths, then the parts themselves. */
+function unpack(whole: Part): Part[] {
+  const view = new DataView(whole.buffer);
+  const count = view.getUint32(0, true);
+  let at = 4 + 8 * count;
+  return Array.from({ length: count }, (_, index) => {
+    const length = Number(view.getBigUint64(4 + 8 * index, true));
+    at += length;
+    return whole.subarray(at - length, at);
+  });
+}
+
+/** Sleeps for a moment; Python sleeps in slices, so that a signal is seen between them. */
+function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+function emit(text: string): void {
+  post({ op: "output", text }, []);
+}
+
+/** Hands over what was written to file descriptors 1 and 2 behind Python's streams. */
+function drainRaw(): string {
+  const text = rawOutput;
+  rawOutput = "";
+  return text;
+}
+
+/** All that `import js` shows. Without prototypes nothing in it leads to the realm. */
+function pythonGlobals(): object {
+  const given = {
+    callHost,
+    pause,
+    emit,
+    drainRaw,
+    setTimeout,
+    clearTimeout,
+    setInterval,
+    clearInterval,
+  };
+  const globals = Object.create(null);
+  for (const [name, value] of Object.entries(given)) {
+    globals[name] = Object.freeze(Object.setPrototypeOf(value.bind(null), null));
+  }
+  return globals;
+}
+
+// ---- Boot -----------------------------------------------------------------------------------------
+
+async function boot(message: Boot): Promise<void> {
+  shared = message.shared;
+  globalThis.console = quietConsole();
+  scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
+  capMemory(message.memoryBytes);
+  serveFromMemory(message);
+  const runtime = (await import(message.runtime)).default;
+  const { loadPyodide } = await import(message.loader);
+  pyodide = await loadPyodide({
+    indexURL: HOME,
+    createPyodideModule: runtime,
+    lockFileContents: { info: PACKAGE_INFO, packages: {} },
+    jsglobals: pythonGlobals(),
+    stdin: () => null,
+    stdout: () => {},
+    stderr: () => {},
+    checkAPIVersion: true,
+    _makeSnapshot: true,
+    ...(message.image && { _loadSnapshot: message.image }),
+  }) as Pyodide;
+  scrubGlobals(KEPT_GLOBALS);
+  writeSources(message.sources);
+  catchRawOutput();
+  pyodide.setInterruptBuffer(message.shared.interrupt);
+  driver = pyodide.pyimport("sandbox_runtime.deno.bootstrap").driver;
+  driver.wake(message.outputChars);
+}
+
+/** Emscripten grows its memory from JavaScript, so this one hook bounds it; Python gets MemoryError. */
+function capMemory(bytes: number): void {
+  const grow = WebAssembly.Memory.prototype.grow;
+  WebAssembly.Memory.prototype.grow = function (pages: number): number {
+    if (this.buffer.byteLength + pages * 65536 > bytes) throw new RangeError("memory limit");
+    return grow.call(this, pages);
+  };
+}
+
+/** Answers Pyodide's own requests for its files; this realm could not fetch them. */
+function serveFromMemory({ wasm, stdlib, image }: Boot): void {
+  WebAssembly.instantiateStreaming = (_source, imports) => {
+    const instance = new WebAssembly.Instance(wasm, imports);
+    if (image !== null) growTo(instance, image.length);
+    return Promise.resolve({ instance, module: wasm });
+  };
+  const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
+  globalThis.fetch = () => Promise.resolve(file as Response);
+}
+
+/** An image may be larger than the memory that a fresh interpreter starts with. */
+function growTo(instance: WebAssembly.Instance, bytes: number): void {
+  for (const item of Object.values(instance.exports)) {
+    if (!(item instanceof WebAssembly.Memory)) continue;
+    const pages = Math.ceil((bytes - item.buffer.byteLength) / 65536);
+    if (pages > 0) item.grow(pages);
+  }
+}
+
+function writeSources(sources: Record<string, Part>): void {
+  const root = "/lib/python3.14/site-packages/sandbox_runtime/deno";
+  pyodide.FS.mkdirTree(root);
+  for (const [name, bytes] of Object.entries(sources)) {
+    pyodide.FS.writeFile(`${root}/${name}`, bytes);
+  }
+}
+
+function catchRawOutput(): void {
+  const text = new TextDecoder();
+  const write = (bytes: Uint8Array): number => {
+    if (rawOutput.length < 65536) rawOutput += text.decode(bytes.slice(0, 65536));
+    return bytes.length;
+  };
+  pyodide.setStdin({ stdin: () => null });
+  pyodide.setStdout({ write });
+  pyodide.setStderr({ write });
+}

@@ -1,0 +1,81 @@
+"""Everything that `sandbox_runtime` raises.
+
+What a cell's code does is data (`Failed`), never an exception. The tree:
+
+    SandboxError
+    ├── EngineError            what the sandbox runs on cannot be had; raised before anything starts
+    │   ├── DenoNotFoundError
+    │   ├── DenoVersionError
+    │   ├── EngineMissingError
+    │   └── EngineCorruptError
+    ├── SandboxStartError      the process did not come up
+    ├── SandboxDiedError       the process ended and could not be replaced
+    ├── ProtocolError          bytes or messages that are not of the protocol
+    ├── SessionClosedError     a closed session was used
+    ├── SessionBusyError       a session was used while a cell ran
+    └── ValueCrossingError     a value has no form on the other side (also a TypeError)
+"""
+
+from __future__ import annotations
+
+
+class SandboxError(Exception):
+    """Base class of all errors of the sandbox runtime."""
+
+
+class EngineError(SandboxError):
+    """Deno, Pyodide or the boot image cannot be used; the message says what to do."""
+
+
+class DenoNotFoundError(EngineError):
+    """No Deno executable could be found."""
+
+
+class DenoVersionError(EngineError):
+    """The Deno that was found is too old or too new."""
+
+
+class EngineMissingError(EngineError):
+    """Pyodide or the boot image are not installed, and could not be installed now."""
+
+
+class EngineCorruptError(EngineError):
+    """An installed file is not what was installed; `path` names it."""
+
+    def __init__(self, message: str, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class SandboxStartError(SandboxError):
+    """The sandbox process did not come up; the message carries the end of its stderr."""
+
+
+class SandboxDiedError(SandboxError):
+    """The sandbox process ended and its session is lost.
+
+    Attributes:
+        reason: What ended it: the name of a limit, `crash`, `protocol` or `exit`.
+        output: What the running cell had printed, as far as it was heard.
+    """
+
+    def __init__(self, message: str, *, reason: str = "exit", output: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.output = output
+
+
+class ProtocolError(SandboxError):
+    """The other end sent something that is not of this protocol."""
+
+
+class SessionClosedError(SandboxError):
+    """The session is closed; open another."""
+
+
+class SessionBusyError(SandboxError):
+    """The session runs a cell; it does one thing at a time."""
+
+
+class ValueCrossingError(SandboxError, TypeError):
+    """A value cannot cross into or out of the sandbox; the message names the offending place."""

@@ -1,0 +1,216 @@
+"""One living sandbox process: a request goes in, its answer comes out, tool calls in between.
+
+Joins `process.py` and `protocol.py`, and owns the two threads that keep both output pipes empty, so
+that no write of either side can block for ever. When the process dies, whoever waits is told at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+from sandbox_runtime.assets import Engine
+from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.messages import (
+    Fatal,
+    FromSandbox,
+    Initialize,
+    Interrupt,
+    Output,
+    Part,
+    Refusal,
+    Reply,
+    Request,
+    ToolCall,
+    ToolRaised,
+    ToolReturned,
+)
+from sandbox_runtime.process import Process
+from sandbox_runtime.protocol import Connection
+from sandbox_runtime.values import printable
+
+ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised]
+
+# Beyond the interpreter's own memory: V8, code, buffers in flight.
+OVERHEAD_BYTES = 1536 * 1024 * 1024
+
+# The sandbox keeps its own clock. This much later the host stops believing that it does.
+BACKSTOP_SECONDS = 10.0
+
+_LIMIT_SENTENCES = {
+    "cellSeconds": (
+        "the cell ran {limits.cell_seconds:g} s of its own (Limits.cell_seconds) and did not stop "
+        "when it was interrupted"
+    ),
+    "silent": "it did not answer in time",
+}
+
+
+class Exchange:
+    """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
+
+    def __init__(self, engine: Engine, limits: Limits) -> None:
+        """Starts the process and the interpreter in it.
+
+        Raises:
+            SandboxStartError: It did not come up within `limits.start_seconds`.
+        """
+        self._limits = limits
+        self._connection = Connection(limits.frame_bytes)
+        self._inbox: queue.SimpleQueue[FromSandbox | SandboxDiedError] = queue.SimpleQueue()
+        self._write_lock = threading.Lock()  # guards the pipe: a frame is written whole
+        self._heard: list[str] = []
+        self._death: SandboxDiedError | None = None
+        try:
+            self._process = Process(
+                engine.command(limits), engine.environment, limits.memory_bytes + OVERHEAD_BYTES
+            )
+        except OSError as error:
+            raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
+        self._threads = [
+            threading.Thread(target=work, name=f"sandbox-{self.pid}-{name}", daemon=True)
+            for name, work in (("read", self._read), ("stderr", self._process.drain_stderr))
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._initialize(engine)
+
+    @property
+    def pid(self) -> int:
+        """The id of the sandbox's process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """False once the process has ended."""
+        return self._death is None
+
+    def _initialize(self, engine: Engine) -> None:
+        limits = self._limits
+        request = Initialize(
+            cell_seconds=limits.cell_seconds,
+            grace_seconds=limits.grace_seconds,
+            memory_bytes=limits.memory_bytes,
+            output_chars=limits.output_chars,
+            assets=engine.read(),
+        )
+        try:
+            self.ask(request, patience=limits.start_seconds)
+        except SandboxDiedError as died:
+            raise SandboxStartError(
+                f"The sandbox did not come up: {died} "
+                'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
+            ) from died
+
+    def ask(
+        self,
+        request: Request,
+        *,
+        serve: ServeCall | None = None,
+        patience: float | None = None,
+    ) -> Reply | Refusal:
+        """Sends a request and waits for its answer, serving tool calls in the caller's thread.
+
+        Args:
+            request: What to ask.
+            serve: Runs a tool call. Without it any call is a breach of protocol.
+            patience: Seconds without a sign of life after which the process is ended. The time that
+                `serve` takes does not count.
+
+        Raises:
+            SandboxDiedError: The process has ended, or had to be.
+        """
+        try:
+            request_id, pieces = self._connection.request(request)
+            self._heard.clear()
+            self._write(pieces)
+            while True:
+                match self._next(patience):
+                    case ToolCall() as call if serve is not None:
+                        self._write(self._connection.answer(serve(call)))
+                    case Reply(id=answered) | Refusal(id=answered) as answer:
+                        if answered != request_id:
+                            self._die("protocol", "it answered what was not asked")
+                        return answer
+                    case _:
+                        self._die("protocol", "it spoke out of turn")
+        except BaseException:
+            # Whatever interrupted the exchange, its other end is now in an unknown state.
+            self.close()
+            raise
+
+    def interrupt(self) -> None:
+        """Asks the running cell to stop. Nothing happens if none runs."""
+        self._write(self._connection.notification(Interrupt()))
+
+    def close(self) -> None:
+        """Ends the process, if it has not ended, and waits for that. Never hangs."""
+        self._process.kill()
+        self._process.wait()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=1.0)
+        self._process.release()
+
+    def _write(self, pieces: list[Part]) -> None:
+        try:
+            with self._write_lock:
+                self._process.write(pieces)
+        except OSError:
+            return  # the reader sees the end of the process, and knows more about it
+
+    def _next(self, patience: float | None) -> FromSandbox:
+        if self._death is not None and self._inbox.empty():
+            raise self._death
+        try:
+            message = self._inbox.get(timeout=patience)
+        except queue.Empty:
+            self._die("silent", self._sentence("silent", ""))
+        if isinstance(message, SandboxDiedError):
+            raise message
+        return message
+
+    def _die(self, reason: str, sentence: str) -> None:
+        self._process.kill()
+        raise self._obituary(reason, sentence)
+
+    def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
+        heard = "".join(self._heard)
+        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
+
+    def _sentence(self, reason: str, message: str) -> str:
+        known = _LIMIT_SENTENCES.get(reason)
+        return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
+
+    # ---- The reading thread ----
+
+    def _read(self) -> None:
+        """Empties stdout until the process ends, then says why it did."""
+        fatal: Fatal | None = None
+        try:
+            while count := self._process.read_into(self._connection.space()):
+                for message in self._connection.received(count):
+                    match message:
+                        case Output(text=text):
+                            self._hear(text)
+                        case Fatal():
+                            fatal = message
+                        case _:
+                            self._inbox.put(message)
+        except ProtocolError as error:
+            fatal = Fatal("protocol", str(error))
+            self._process.kill()
+        code = self._process.wait()
+        if fatal is not None:
+            self._death = self._obituary(fatal.reason, self._sentence(fatal.reason, fatal.message))
+        else:
+            tail = self._process.stderr_tail
+            said = f"; its last words: {tail[-500:]}" if tail else ""
+            self._death = self._obituary("exit", f"its process ended with code {code}{said}")
+        self._inbox.put(self._death)
+
+    def _hear(self, text: str) -> None:
+        if sum(map(len, self._heard)) < self._limits.output_chars:
+            self._heard.append(printable(text))

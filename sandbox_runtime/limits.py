@@ -1,0 +1,53 @@
+"""The bounds of a session, in one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+MEBIBYTE = 1024 * 1024
+
+# Below this the interpreter itself does not fit (the boot image takes about 40 MiB).
+SMALLEST_MEMORY = 128 * MEBIBYTE
+
+# A 32-bit interpreter cannot address more.
+LARGEST_MEMORY = 4096 * MEBIBYTE
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one session may use. The defaults suit a laptop.
+
+    Raises:
+        ValueError: A bound is not positive, or outside of what the interpreter can do.
+    """
+
+    cell_seconds: float = 60.0
+    """The sandbox's own work in one cell; time in host calls does not count. Past it the cell is
+    interrupted: its code sees an exception, the variables stay."""
+
+    grace_seconds: float = 2.0
+    """How long an interrupted cell may take to stop before its process is ended."""
+
+    memory_bytes: int = 2048 * MEBIBYTE
+    """The interpreter's memory. Past it Python raises MemoryError, and the session goes on."""
+
+    output_chars: int = 10_000
+    """Characters of a cell's output that are kept: the first half and the last half."""
+
+    frame_bytes: int = 256 * MEBIBYTE
+    """Largest message accepted from the sandbox: a submitted value, the arguments of a tool."""
+
+    start_seconds: float = 60.0
+    """How long the process may take to come up. Generous: a loaded machine is not an error."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise ValueError(f"Limits.{field.name} must be a positive number, not {value!r}.")
+        if not SMALLEST_MEMORY <= self.memory_bytes <= LARGEST_MEMORY:
+            raise ValueError(
+                f"Limits.memory_bytes must be from {SMALLEST_MEMORY:,} to {LARGEST_MEMORY:,} "
+                f"(what a 32-bit interpreter needs and can address), not {self.memory_bytes:,}."
+            )

@@ -1,0 +1,270 @@
+"""One frozen dataclass for each message; the only place where wire names are spelled.
+
+`deno/protocol.ts` is the mirror, and the golden frames hold both to the same bytes. Messages of the
+sandbox are checked here field by field: everything that comes out is hostile until then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from sandbox_runtime.errors import ProtocolError
+
+# Changes with every change of a message, so that two ends that differ refuse each other.
+PROTOCOL_VERSION = 1
+
+Part = bytes | bytearray | memoryview
+Json = Mapping[str, Any]
+
+
+# ---- Requests of the host; each is answered by a `Reply` or a `Refusal` ----------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialize:
+    """Starts the interpreter: its limits, and the bytes of all it consists of, by name."""
+
+    method: ClassVar[str] = "initialize"
+    cell_seconds: float
+    grace_seconds: float
+    memory_bytes: int
+    output_chars: int
+    assets: Mapping[str, Part]
+    version: int = PROTOCOL_VERSION
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {
+            "version": self.version,
+            "cellSeconds": self.cell_seconds,
+            "graceSeconds": self.grace_seconds,
+            "memoryBytes": self.memory_bytes,
+            "outputChars": self.output_chars,
+            "assets": list(self.assets),
+        }
+
+    @property
+    def attachments(self) -> Sequence[Part]:
+        """The assets' bytes, in the order of their names."""
+        return list(self.assets.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Assign:
+    """Binds a variable. `kind` is `text`, `bytes` or `pickle`."""
+
+    method: ClassVar[str] = "assign"
+    name: str
+    kind: str
+    attachments: Sequence[Part]
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"name": self.name, "kind": self.kind}
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolDeclaration:
+    """A host tool as cells see it."""
+
+    name: str
+    doc: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Register:
+    """Declares the host tools, and the fields of SUBMIT with their types as text."""
+
+    method: ClassVar[str] = "register"
+    tools: Sequence[ToolDeclaration]
+    outputs: Mapping[str, str] | None
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        outputs = self.outputs
+        return {
+            "tools": [{"name": tool.name, "doc": tool.doc} for tool in self.tools],
+            "outputs": outputs and [{"name": n, "type": t} for n, t in outputs.items()],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Runs a cell; answered by a `CellEnd`."""
+
+    method: ClassVar[str] = "run"
+    cell: int
+    code: str
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"cell": self.cell, "code": self.code}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Asks for the interpreter's memory image, which comes as the reply's attachment."""
+
+    method: ClassVar[str] = "checkpoint"
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """No fields."""
+        return {}
+
+
+Request = Initialize | Assign | Register | Run | Checkpoint
+
+
+# ---- Other messages of the host --------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupt:
+    """Asks the running cell to stop. A notification: nothing answers it."""
+
+    method: ClassVar[str] = "interrupt"
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolReturned:
+    """The value of a tool call, encoded as in `Assign`."""
+
+    call: int
+    kind: str
+    attachments: Sequence[Part]
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolRaised:
+    """A tool call failed: the exception's name, its nearest builtin base, and its text."""
+
+    call: int
+    error_type: str
+    base: str
+    message: str
+
+
+# ---- Messages of the sandbox -----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A request succeeded."""
+
+    id: int
+    result: Json
+    attachments: Sequence[bytearray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A request failed inside the sandbox, which lives on."""
+
+    id: int
+    error_type: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ToolCall:
+    """A cell calls a host tool; the attachments hold `[args, kwargs]`."""
+
+    id: int
+    cell: int
+    tool: str
+    attachments: Sequence[bytearray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Text that a running cell has printed."""
+
+    cell: int
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Fatal:
+    """The sandbox ends itself: the limit or fault that is the reason, and a sentence about it."""
+
+    reason: str
+    message: str
+
+
+FromSandbox = Reply | Refusal | ToolCall | Output | Fatal
+
+
+@dataclasses.dataclass(frozen=True)
+class CellEnd:
+    """How a cell ended; the result of `Run`."""
+
+    outcome: str
+    output: str
+    error_type: str
+    message: str
+    traceback: str
+
+
+def parse_cell_end(result: Json) -> CellEnd:
+    """Checks the result of a `Run`. Raises `ProtocolError` if it is not one."""
+    outcome = _field(result, "outcome", str)
+    if outcome not in ("completed", "submitted", "failed"):
+        raise ProtocolError(f"The sandbox says that a cell ended as {outcome[:40]!r}.")
+    return CellEnd(
+        outcome=outcome,
+        output=_field(result, "output", str),
+        error_type=_field(result, "errorType", str),
+        message=_field(result, "message", str),
+        traceback=_field(result, "traceback", str),
+    )
+
+
+def parse_from_sandbox(body: object, attachments: Sequence[bytearray]) -> FromSandbox:
+    """Checks a message of the sandbox. Raises `ProtocolError` for anything that is not one."""
+    message = _record(body)
+    if message.get("jsonrpc") != "2.0":
+        raise ProtocolError("The sandbox sent a message that is not JSON-RPC 2.0.")
+    if "method" in message:
+        return _parse_call(message, _record(message.get("params")), attachments)
+    if "error" in message:
+        error = _record(message["error"])
+        data = _record(error.get("data"))
+        return Refusal(
+            _field(message, "id", int), _field(data, "type", str), _field(error, "message", str)
+        )
+    return Reply(_field(message, "id", int), _record(message.get("result")), attachments)
+
+
+def _parse_call(
+    message: Json, params: Json, attachments: Sequence[bytearray]
+) -> ToolCall | Output | Fatal:
+    match message["method"]:
+        case "call":
+            call, cell = _field(message, "id", int), _field(params, "cell", int)
+            return ToolCall(call, cell, _field(params, "tool", str), attachments)
+        case "output":
+            return Output(_field(params, "cell", int), _field(params, "text", str))
+        case "fatal":
+            return Fatal(_field(params, "reason", str), _field(params, "message", str))
+    raise ProtocolError("The sandbox sent a message of an unknown kind.")
+
+
+def _record(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise ProtocolError("The sandbox sent a message that is not an object.")
+    return value
+
+
+T = TypeVar("T", str, int)
+
+
+def _field(record: Json, name: str, kind: type[T]) -> T:
+    value = record.get(name)
+    if type(value) is not kind:
+        raise ProtocolError(f"The sandbox sent a message whose field {name!r} is wrong.")
+    return value

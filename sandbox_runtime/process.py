@@ -1,0 +1,141 @@
+"""The sandbox's process: spawn, read, write, and the ends of its life. Bytes only.
+
+What differs between operating systems stands here: process groups, resource limits, pipe sizes. Each
+has a fallback where a system does not offer it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from sandbox_runtime.messages import Part
+
+# Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
+PIPE_BYTES = 1024 * 1024
+F_SETPIPE_SZ = 1031
+
+# One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
+WRITE_BYTES = 1024 * 1024
+
+# The end of stderr that is kept for error messages.
+STDERR_BYTES = 16 * 1024
+
+# A killed process that is not gone after this is stuck in the kernel; nobody waits longer for it.
+KILL_SECONDS = 5.0
+
+fcntl: ModuleType | None
+resource: ModuleType | None
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows
+    fcntl = resource = None
+
+
+class Process:
+    """A child process with pipes on all three streams. Safe to kill from any thread."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], data_bytes: int
+    ) -> None:
+        """Starts the child in a process group of its own, at the root of the file system.
+
+        Args:
+            command: Program and arguments.
+            environment: All that the child sees of the environment.
+            data_bytes: What it may write to in memory, enforced where the system can.
+
+        Raises:
+            OSError: It could not be started.
+        """
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=dict(environment),
+            cwd=Path(sys.executable).anchor or "/",
+            start_new_session=True,
+        )
+        assert self._child.stdin and self._child.stdout and self._child.stderr
+        self._stdin, self._stdout = self._child.stdin, self._child.stdout
+        self._stderr = self._child.stderr
+        self._stderr_tail: deque[bytes] = deque()
+        self._limit(data_bytes)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    def _limit(self, data_bytes: int) -> None:
+        if fcntl is not None and sys.platform == "linux":
+            for stream in (self._stdin, self._stdout):
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(stream.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
+        if resource is not None and hasattr(resource, "prlimit"):
+            # Gone already: reading its pipe will tell.
+            with contextlib.suppress(OSError, ValueError):
+                resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
+                resource.prlimit(self.pid, resource.RLIMIT_DATA, (data_bytes, data_bytes))
+
+    def read_into(self, space: memoryview) -> int:
+        """Reads what is there, at least one byte; 0 at the end of the stream. Blocks."""
+        try:
+            return self._stdout.readinto(space) or 0  # type: ignore[attr-defined]
+        except (OSError, ValueError):  # closed by another thread
+            return 0
+
+    def write(self, pieces: Sequence[Part]) -> None:
+        """Writes all pieces. Blocks while the child does not read. Raises OSError when it is gone."""
+        for piece in pieces:
+            view = memoryview(piece).cast("B")
+            for at in range(0, len(view), WRITE_BYTES):
+                self._write_all(view[at : at + WRITE_BYTES])
+
+    def _write_all(self, view: memoryview) -> None:
+        while view:
+            try:
+                view = view[self._stdin.write(view) :]
+            except ValueError as error:
+                raise BrokenPipeError("The pipe to the sandbox is closed.") from error
+
+    def drain_stderr(self) -> None:
+        """Reads stderr to its end, keeping the last of it; for a thread of the caller's."""
+        kept = 0
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := self._stderr.read(4096):
+                self._stderr_tail.append(chunk)
+                kept += len(chunk)
+                while kept - len(self._stderr_tail[0]) >= STDERR_BYTES:
+                    kept -= len(self._stderr_tail.popleft())
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what the child wrote to stderr so far."""
+        return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
+
+    def kill(self) -> None:
+        """Ends the child now. Does nothing if it has ended."""
+        with contextlib.suppress(OSError):
+            self._child.kill()
+
+    def wait(self, seconds: float = KILL_SECONDS) -> int | None:
+        """Waits for the child's end; its exit code, or None if it still lives."""
+        try:
+            return self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def release(self) -> None:
+        """Closes the pipes. The child must have ended, or it would see only the end of its input."""
+        for stream in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                stream.close()

@@ -1,0 +1,65 @@
+"""What a sandbox is to those who use one, and how a cell can end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+HostTool = Callable[..., Any]
+"""A Python function of the host that cells can call. It runs in the thread that runs the cell."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """The cell ran to its end."""
+
+    output: str
+    """What it printed, and the value of its last expression; abridged to `Limits.output_chars`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Submitted:
+    """The cell called SUBMIT."""
+
+    outputs: dict[str, Any]
+    """The submitted values by field, decoded from data and not yet validated."""
+
+    output: str = ""
+    """What the cell printed before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """The cell raised, or ended its process."""
+
+    error_type: str
+    """Name of the exception class."""
+
+    message: str
+    """Its text."""
+
+    traceback: str = ""
+    """As Python shows it, with the cell's own lines only; empty if the process ended."""
+
+    output: str = ""
+    """What the cell printed before."""
+
+    state_lost: bool = False
+    """True if the process was replaced: assigned variables are back, all else is gone."""
+
+
+CellResult = Completed | Submitted | Failed
+
+
+class Sandbox(Protocol):
+    """A namespace that persists, and runs untrusted Python."""
+
+    def assign(self, variables: Mapping[str, Any], /) -> None:
+        """Binds variables, once: what a cell does to them later stays done."""
+
+    def run_cell(self, code: str, /) -> CellResult:
+        """Runs a cell to its end. A failed cell is data; a dead sandbox is an exception."""
+
+    def close(self) -> None:
+        """Ends the sandbox. Closing twice is fine."""
