@@ -1,0 +1,90 @@
+"""A call's inputs, checked before anything starts: names, defaults, types."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import dspy
+import pydantic
+from dspy.utils.constants import IS_TYPE_UNDEFINED
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from dspy_rlm.errors import InputError, SignatureError
+from dspy_rlm.tools import RESERVED_NAMES
+from dspy_rlm.variables import annotation_text, short_repr
+
+# What every prediction of ours carries besides the outputs.
+RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
+
+
+def check_signature(
+    signature: str | type[dspy.Signature], tool_names: Collection[str]
+) -> type[dspy.Signature]:
+    """The signature as a class, with names that can live together in one REPL.
+
+    Raises:
+        SignatureError: It cannot be parsed, lacks outputs, or a name is taken.
+    """
+    try:
+        checked = dspy.signatures.signature.ensure_signature(signature)
+    except Exception as error:
+        raise SignatureError(f"{signature!r} is no signature: {error}") from error
+    if checked is None or not checked.output_fields:
+        raise SignatureError(
+            f"{signature!r} has no output. Write it like 'logs, question -> answer'."
+        )
+    _refuse(RESERVED_NAMES & set(checked.input_fields), "An input", "the REPL has that name itself")
+    _refuse(set(tool_names) & set(checked.input_fields), "An input", "a tool has the same name")
+    _refuse(RESULT_NAMES & set(checked.output_fields), "An output", "every result has that field")
+    return checked
+
+
+def _refuse(names: Collection[str], kind: str, reason: str) -> None:
+    for name in sorted(names):
+        raise SignatureError(f"{kind} cannot be called {name!r}: {reason}. Rename it.")
+
+
+def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every input: given, or the default of its field, and of the declared type.
+
+    Raises:
+        InputError: Inputs are missing, unknown, or not of their types; all are named.
+    """
+    fields = signature.input_fields
+    values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
+    values.update(given)
+    problems = [f"{name!r} is no input of this signature" for name in values if name not in fields]
+    problems += [f"{name!r} is missing" for name in fields if name not in values]
+    checked = {}
+    for name, field in fields.items():
+        if name in values:
+            try:
+                checked[name] = _validated(field, values[name])
+            except pydantic.ValidationError as error:
+                problems.append(_problem(name, field, error))
+    if problems:
+        expected = ", ".join(f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items())
+        raise InputError(f"{'; '.join(problems)}. The inputs are: {expected}.")
+    return checked
+
+
+def _validated(field: FieldInfo, value: Any) -> Any:
+    """The value as the declared type has it; as it is where the signature says no type."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    if extra.get(IS_TYPE_UNDEFINED) or value is field.default:
+        return value
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    try:
+        adapter = pydantic.TypeAdapter(field.annotation, config=config)
+    except pydantic.errors.PydanticUserError:  # a type that brings its own configuration
+        adapter = pydantic.TypeAdapter(field.annotation)
+    return adapter.validate_python(value)
+
+
+def _problem(name: str, field: FieldInfo, error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = name + "".join(f"[{key!r}]" for key in first["loc"])
+    shown = short_repr(first["input"], 200)
+    return f"{place}: expected {annotation_text(field.annotation)}: {first['msg']}, got {shown}"

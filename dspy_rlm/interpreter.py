@@ -1,0 +1,224 @@
+"""Between our sandbox and DSPy's `CodeInterpreter`, in both directions.
+
+`SandboxInterpreter` gives our sandbox to DSPy's own modules. `InterpreterSandbox` lets an interpreter
+of somebody else's be the sandbox of our RLM.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from dspy.primitives.code_interpreter import (
+    CodeExecutionError,
+    CodeInterpreter,
+    CodeInterpreterError,
+    FinalOutput,
+)
+
+from dspy_rlm.instructions import SANDBOX_RULES
+from dspy_rlm.tools import HostFunction, run_coroutine
+from dspy_rlm.variables import preview
+from sandbox_runtime import (
+    CellResult,
+    Completed,
+    Failed,
+    Limits,
+    SandboxError,
+    Session,
+    Submitted,
+    open_session,
+)
+
+# A value of these types is what it was: sent once, it need not be sent again.
+_UNCHANGING = (str, bytes, int, float, bool, type(None))
+
+
+class SandboxInterpreter:
+    """Our sandbox as DSPy's `CodeInterpreter`: `dspy.RLM(..., interpreter_factory=SandboxInterpreter)`.
+
+    One session from `start` (or the first `execute`) to `shutdown`. State that is lost ends it.
+    """
+
+    execution_instructions = SANDBOX_RULES
+
+    def __init__(
+        self,
+        tools: Mapping[str, Callable[..., Any]] | None = None,
+        output_fields: list[dict[str, Any]] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Configures the interpreter; nothing starts yet.
+
+        Args:
+            tools: Host functions that code can call. The dict may be changed between executions.
+            output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
+            limits: What the sandbox may use.
+        """
+        self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
+        self.output_fields = output_fields
+        self._limits = limits or Limits()
+        self._session: Session | None = None
+        self._ended = False
+        self._registered: tuple[Any, ...] = ()
+        self._sent: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Opens the session, if it is not open.
+
+        Raises:
+            CodeInterpreterError: It cannot be opened, or has been shut down.
+        """
+        if self._ended:
+            raise CodeInterpreterError(
+                "This interpreter has ended. Create another for a new session."
+            )
+        if self._session is None:
+            try:
+                self._session = open_session(self._limits)
+            except SandboxError as error:
+                self._ended = True
+                raise CodeInterpreterError(str(error)) from error
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """Runs code after binding the variables.
+
+        Returns:
+            A `FinalOutput` if the code called SUBMIT, else what it printed, or None if nothing.
+
+        Raises:
+            SyntaxError: The code does not parse.
+            CodeExecutionError: The code raised; the session goes on.
+            CodeInterpreterError: The session is lost, or a variable cannot enter it.
+        """
+        self.start()
+        assert self._session is not None
+        try:
+            self._register(self._session)
+            self._session.assign(self._unsent(variables or {}))
+            result = self._session.run_cell(code)
+        except (SandboxError, ValueError) as error:
+            if self._session.closed:
+                self.shutdown()
+            raise CodeInterpreterError(str(error)) from error
+        return self._returned(result)
+
+    def shutdown(self) -> None:
+        """Ends the session. Doing so twice is fine."""
+        self._ended = True
+        if self._session is not None:
+            self._session.close()
+
+    __call__ = execute
+
+    def __enter__(self) -> SandboxInterpreter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    def _register(self, session: Session) -> None:
+        """Declares tools and outputs when they have changed since the last time."""
+        wanted = (dict(self.tools), self.output_fields)
+        if wanted != self._registered:
+            tools = {name: _awaiting(tool) for name, tool in self.tools.items()}
+            session.register(tools, _output_types(self.output_fields))
+            self._registered = wanted
+
+    def _unsent(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """What has to be sent: DSPy's modules pass all variables with every execution."""
+        unsent = {}
+        for name, value in variables.items():
+            if name not in self._sent or self._sent[name] is not value:
+                unsent[name] = value
+            if type(value) in _UNCHANGING:
+                self._sent[name] = value
+        return unsent
+
+    def _returned(self, result: CellResult) -> Any:
+        match result:
+            case Submitted(outputs=outputs):
+                return FinalOutput(outputs)
+            case Completed(output=output):
+                return output.rstrip("\n") or None
+            case Failed(state_lost=True):
+                self.shutdown()
+                raise CodeInterpreterError(result.message)
+            case Failed(error_type="SyntaxError"):
+                raise SyntaxError(result.message)
+        shown = result.traceback or f"{result.error_type}: {result.message}"
+        raise CodeExecutionError(f"{result.output}{shown}".rstrip())
+
+
+def _awaiting(tool: Callable[..., Any]) -> Callable[..., Any]:
+    """The tool, with what it returns awaited if it is a coroutine."""
+
+    @functools.wraps(tool)
+    def invoke(*args: Any, **kwargs: Any) -> Any:
+        result = tool(*args, **kwargs)
+        return run_coroutine(result) if inspect.iscoroutine(result) else result
+
+    return invoke
+
+
+def _output_types(fields: list[dict[str, Any]] | None) -> dict[str, str] | None:
+    return {field["name"]: str(field.get("type", "Any")) for field in fields} if fields else None
+
+
+class InterpreterSandbox:
+    """A DSPy `CodeInterpreter` as the sandbox of our RLM. Closing it shuts the interpreter down."""
+
+    def __init__(
+        self,
+        interpreter: CodeInterpreter,
+        tools: Mapping[str, HostFunction],
+        outputs: Mapping[str, str],
+        output_chars: int,
+    ) -> None:
+        if not isinstance(interpreter, CodeInterpreter):
+            raise TypeError(
+                f"interpreter_factory returned a {type(interpreter).__name__}, which is no CodeInterpreter "
+                "(start, execute, shutdown, tools)."
+            )
+        self._interpreter = interpreter
+        self._output_chars = output_chars
+        self._unassigned: dict[str, Any] = {}
+        interpreter.tools.update(tools)
+        if hasattr(interpreter, "output_fields"):
+            interpreter.output_fields = [{"name": name} for name in outputs]
+        if hasattr(interpreter, "_tools_registered"):
+            interpreter._tools_registered = (
+                False  # dspy.PythonInterpreter declares them once otherwise
+            )
+
+    def assign(self, variables: Mapping[str, Any], /) -> None:
+        """Keeps the variables for the next cell: the protocol binds them with an execution."""
+        self._unassigned.update(variables)
+
+    def run_cell(self, code: str, /) -> CellResult:
+        """Runs a cell. What ends the interpreter itself is an exception of DSPy's."""
+        variables, self._unassigned = self._unassigned, {}
+        try:
+            result = self._interpreter.execute(code, variables)
+        except (CodeExecutionError, SyntaxError) as error:
+            return Failed(type(error).__name__, self._abridged(str(error)))
+        if isinstance(result, FinalOutput):
+            outputs = result.output
+            return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})
+        lines = result if isinstance(result, list) else [result]
+        return Completed(self._abridged("\n".join(str(line) for line in lines if line is not None)))
+
+    def close(self) -> None:
+        """Shuts the interpreter down."""
+        self._interpreter.shutdown()
+
+    def _abridged(self, text: str) -> str:
+        return str(preview(text, self._output_chars))

@@ -1,0 +1,128 @@
+"""Out of the LM: code from its reply, typed outputs from what it submitted.
+
+What does not fit is a message that the LM can act on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+import pydantic
+from dspy.adapters.utils import parse_value
+from pydantic.fields import FieldInfo
+
+from dspy_rlm.variables import annotation_text, short_repr
+
+_PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
+
+# A fence stands alone on its line, so that backticks inside of the code do not end it.
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*$", re.MULTILINE)
+
+# The longest part of a wrong value that an error message repeats.
+_SHOWN_CHARS = 200
+
+
+class SlipError(ValueError):
+    """The LM's reply cannot be used as it is; the message tells the LM what to do."""
+
+
+def extract_code(text: str) -> str:
+    """The Python code of a reply: the content of its first Python fence, or all of it.
+
+    Raises:
+        SlipError: There is no code, or only a fence of another language.
+    """
+    blocks, rest = _fenced_blocks(text)
+    python = [block for language, block in blocks if language in _PYTHON_FENCES and block.strip()]
+    if python:
+        return _dedent_repl(python[0])
+    if blocks and not rest.strip():
+        languages = sorted({language or "empty" for language, _ in blocks})
+        raise SlipError(
+            f"No code was run: the code field holds a ```{'/'.join(languages)} block. Write Python, "
+            "in one ```python block."
+        )
+    if blocks:
+        raise SlipError(
+            "No code was run: no ```python block was found, only others. Write Python, in one "
+            "```python block."
+        )
+    if not text.strip():
+        raise SlipError(
+            "No code was run: the code field is empty. Write Python, in one ```python block."
+        )
+    return text.strip("\n")
+
+
+def _fenced_blocks(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Language and content of each fenced block, and the text outside of them."""
+    blocks, outside, at = [], "", 0
+    while opening := _FENCE.search(text, at):
+        outside += text[at : opening.start()]
+        fence, language = opening[1], opening[2].lower()
+        close = re.compile(rf"^[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
+        closing = close.search(text, opening.end())
+        if closing is None and not language and blocks:
+            break  # the stray end of an outer pair of fences
+        end = closing.start() if closing else len(text)
+        content = text[opening.end() : end].strip("\n")
+        nested = _fenced_blocks(content)[0] if not language else []
+        blocks += nested or [(language, content)]
+        at = closing.end() if closing else len(text)
+    return blocks, outside + text[at:]
+
+
+def _dedent_repl(code: str) -> str:
+    """Code copied from a Python prompt without its prompts."""
+    lines = code.split("\n")
+    if not lines[0].startswith(">>> "):
+        return code
+    return "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ")))
+
+
+def parse_outputs(fields: Mapping[str, FieldInfo], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The submitted values, converted to the declared types.
+
+    Raises:
+        SlipError: A field is missing, unknown or of the wrong type; all problems are named.
+    """
+    problems = [f"{name}: this output is missing" for name in fields if name not in values]
+    problems += [f"{name}: there is no such output" for name in values if name not in fields]
+    parsed = {}
+    for name, field in fields.items():
+        if name not in values:
+            continue
+        try:
+            parsed[name] = _parse(field, values[name])
+        except (ValueError, TypeError) as error:
+            problems += [f"{name}: {problem}" for problem in _problems(field, values[name], error)]
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise SlipError(
+            f"SUBMIT was refused, the run goes on:\n{listed}\nCorrect this and SUBMIT again."
+        )
+    return parsed
+
+
+def _parse(field: FieldInfo, value: Any) -> Any:
+    parsed = parse_value(value, field.annotation)
+    if field.metadata:
+        constrained: Any = Annotated[(field.annotation, *field.metadata)]
+        return pydantic.TypeAdapter(constrained).validate_python(parsed)
+    return parsed
+
+
+def _problems(field: FieldInfo, value: Any, error: Exception) -> Iterable[str]:
+    expected = f"expected {annotation_text(field.annotation)}"
+    if not isinstance(error, pydantic.ValidationError):
+        return [f"{expected}, got {short_repr(value, _SHOWN_CHARS)}: {str(error)[:_SHOWN_CHARS]}"]
+    details = []
+    for item in error.errors(include_url=False)[:5]:
+        place = "".join(f"[{key!r}]" for key in item["loc"])
+        where = f" at {place}" if place else ""
+        details.append(
+            f"{expected}{where}: {item['msg']}, got {short_repr(item['input'], _SHOWN_CHARS)}"
+        )
+    return details

@@ -1,0 +1,210 @@
+"""`RLM`: the module. Holds what was configured, and awaits; what is decided is decided in `run.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import dspy
+from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy.utils.exceptions import AdapterParseError
+
+from dspy_rlm import instructions
+from dspy_rlm.budget import Budget
+from dspy_rlm.errors import InputError, RunFailedError
+from dspy_rlm.inputs import check_inputs, check_signature
+from dspy_rlm.interpreter import InterpreterSandbox
+from dspy_rlm.offload import offloaded
+from dspy_rlm.progress import print_event
+from dspy_rlm.queries import make_queries
+from dspy_rlm.run import Run
+from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
+from dspy_rlm.variables import annotation_text, describe
+from sandbox_runtime import Limits, Sandbox, ValueCrossingError, open_session
+
+InterpreterFactory = Callable[[], CodeInterpreter]
+
+
+class RLM(dspy.Module):
+    """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
+
+    def __init__(
+        self,
+        signature: str | type[dspy.Signature],
+        *,
+        max_iterations: int = 20,
+        max_llm_calls: int = 50,
+        max_output_chars: int = 10_000,
+        tools: Collection[ToolSource] | Mapping[str, ToolSource] | None = None,
+        sub_lm: dspy.BaseLM | None = None,
+        verbose: bool = False,
+        limits: Limits | None = None,
+        interpreter_factory: InterpreterFactory | None = None,
+    ) -> None:
+        """Configures the module; nothing starts before it is called.
+
+        Args:
+            signature: Inputs and outputs, as text or as a class.
+            max_iterations: Turns of the root LM. After the last one the outputs are extracted.
+            max_llm_calls: Prompts that the code of one run may send to sub-LMs.
+            max_output_chars: Characters of a cell's output that the root LM sees.
+            tools: Python functions or `dspy.Tool`s that the code can call.
+            sub_lm: The LM behind `sub_llm`. None: the LM of this module, else the configured one.
+            verbose: Print each step to stderr while the run goes on.
+            limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
+            interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
+
+        Raises:
+            SignatureError: The signature, a tool or a limit cannot be used; says which and why.
+        """
+        super().__init__()
+        self._tools = normalize_tools(tools)
+        self.signature = check_signature(signature, self._tools)
+        self.budget = Budget(max_iterations, max_llm_calls)
+        self.limits = dataclasses.replace(limits or Limits(), output_chars=max_output_chars)
+        self.sub_lm = sub_lm
+        self.verbose = verbose
+        self._interpreter_factory = interpreter_factory
+        block = instructions.policy_block(self.signature, self._tools.values())
+        self.generate_action = dspy.Predict(instructions.action_signature(block))
+
+    @property
+    def tools(self) -> dict[str, dspy.Tool]:
+        """The user's tools by name."""
+        return dict(self._tools)
+
+    # ---- The loop, twice: `aforward` is `forward` with `await` ----
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        """Runs to the outputs.
+
+        Returns:
+            The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
+
+        Raises:
+            InputError: The inputs do not fit the signature; no LM was asked.
+            RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
+        """
+        task = self._prepare(inputs, loop=None)
+        run, signature = task.run, self._action_signature()
+        with task.open_sandbox() as sandbox, _reporting(run):
+            while not run.over:
+                try:
+                    action = self.generate_action(signature=signature, **run.action_inputs())
+                except AdapterParseError as slip:
+                    run.misread(slip)
+                    continue
+                if (code := run.read(action)) is not None:
+                    run.observe(sandbox.run_cell(code))
+            if run.outputs is None:
+                with dspy.context(trace=[]):
+                    run.extract(self._extractor()(**run.extract_inputs()))
+        return run.prediction()
+
+    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+        """Like `forward`, with the event loop free while LMs and cells work."""
+        task = self._prepare(inputs, asyncio.get_running_loop())
+        run, signature = task.run, self._action_signature()
+        async with offloaded(task.open_sandbox) as sandbox:
+            with _reporting(run):
+                while not run.over:
+                    try:
+                        ask = self.generate_action.acall(signature=signature, **run.action_inputs())
+                        action = await ask
+                    except AdapterParseError as slip:
+                        run.misread(slip)
+                        continue
+                    if (code := run.read(action)) is not None:
+                        run.observe(await sandbox.run_cell(code))
+                if run.outputs is None:
+                    with dspy.context(trace=[]):
+                        run.extract(await self._extractor().acall(**run.extract_inputs()))
+        return run.prediction()
+
+    # ---- What a run is made of ----
+
+    def _prepare(self, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> _Task:
+        """Everything of a run that can be wrong before it costs anything."""
+        values = check_inputs(self.signature, inputs)
+        lm = self.generate_action.lm or dspy.settings.lm
+        if lm is None:
+            raise dspy.LMNotConfiguredError(
+                "No LM is configured, so nothing can write code. Configure one with "
+                "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
+            )
+        fields = self.signature.input_fields
+        variables = [describe(name, value, fields[name]) for name, value in values.items()]
+        run = Run(self.signature, variables, self.budget, [print_event] if self.verbose else [])
+        functions = make_queries(self.sub_lm or lm, run.ledger)
+        functions.update({name: host_function(tool, loop) for name, tool in self._tools.items()})
+        factory = self._interpreter_factory or dspy.settings.get("interpreter_factory")
+        outputs = {
+            n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
+        }
+        return _Task(run, values, functions, outputs, self.limits, factory)
+
+    def _action_signature(self) -> type[dspy.Signature]:
+        """The predictor's signature with the contract after the block that optimizers own."""
+        factory = self._interpreter_factory or dspy.settings.get("interpreter_factory")
+        rules = (
+            getattr(factory, "execution_instructions", "")
+            if factory
+            else instructions.SANDBOX_RULES
+        )
+        text = instructions.contract(self.signature, self._tools, self.budget, rules)
+        own = self.generate_action.signature
+        return own.with_instructions(f"{own.instructions}\n\n{text}")
+
+    def _extractor(self) -> dspy.Predict:
+        """The fallback. Built when it is needed, so that it is no parameter to optimize."""
+        extractor = dspy.Predict(instructions.extract_signature(self.signature))
+        extractor.lm = self.generate_action.lm
+        return extractor
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A run and what its sandbox is opened with."""
+
+    run: Run
+    values: Mapping[str, Any]
+    functions: Mapping[str, HostFunction]
+    outputs: Mapping[str, str]
+    limits: Limits
+    interpreter_factory: InterpreterFactory | None
+
+    @contextlib.contextmanager
+    def open_sandbox(self) -> Iterator[Sandbox]:
+        """Opens the sandbox with the inputs in it. Raises `InputError` for one that cannot enter."""
+        with contextlib.closing(self._open()) as sandbox:
+            try:
+                sandbox.assign(self.values)
+            except ValueCrossingError as error:
+                raise InputError(str(error)) from error
+            yield sandbox
+
+    def _open(self) -> Sandbox:
+        if self.interpreter_factory is None:
+            return open_session(self.limits, self.functions, self.outputs)
+        interpreter, chars = self.interpreter_factory(), self.limits.output_chars
+        return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
+
+
+@contextlib.contextmanager
+def _reporting(run: Run) -> Iterator[None]:
+    """Whatever ends a run, what there is of it reaches the caller."""
+    try:
+        yield
+    except Exception as error:
+        report = run.fail(error)
+        raise RunFailedError(
+            f"The run failed after {report.iterations} step(s): {type(error).__name__}: {error}\n"
+            "What it found so far is in the `run` of this error.",
+            run=report,
+        ) from error
+    except BaseException as error:  # Ctrl-C, cancellation: not ours to change, but nothing is lost
+        error.run = run.fail(error)  # type: ignore[attr-defined]
+        raise

@@ -1,0 +1,164 @@
+"""A run: every decision of the loop, no I/O.
+
+Turns what the root LM answers into code or an observation, what a cell did into a step or outputs, and
+the end of it all into a prediction. Cannot block, so a test needs no LM and no sandbox.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from dspy_rlm.budget import Budget, Ledger
+from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, Sink, StepTaken
+from dspy_rlm.instructions import iteration_line
+from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
+from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
+from dspy_rlm.variables import Variable, render_variables
+from sandbox_runtime import CellResult, Completed, Failed, Submitted
+
+# The longest part of an unreadable reply that goes back to the LM.
+SHOWN_REPLY_CHARS = 2000
+
+EXTRACTED = "The turns were used up; the outputs were extracted from the trajectory."
+
+
+class Run:
+    """The state of one run, from checked inputs to a prediction."""
+
+    def __init__(
+        self,
+        signature: type[dspy.Signature],
+        variables: Sequence[Variable],
+        budget: Budget,
+        sinks: Sequence[Sink] = (),
+    ) -> None:
+        self.signature = signature
+        self.ledger = Ledger(budget)
+        self.steps: list[Step] = []
+        self.outputs: dict[str, Any] | None = None
+        self._variables_info = render_variables(variables)
+        self._sinks = sinks
+        self._status: Status = "running"
+        self._stopped_by = ""
+        self._reasoning = ""
+        self._code = ""
+        self._started = time.monotonic()
+        self._tell(RunStarted(variables, budget.max_iterations))
+
+    @property
+    def over(self) -> bool:
+        """True when outputs were submitted, or no turn is left."""
+        return self.outputs is not None or len(self.steps) >= self.ledger.budget.max_iterations
+
+    def action_inputs(self) -> dict[str, str]:
+        """The inputs of the next call of the root LM."""
+        number = len(self.steps) + 1
+        line = iteration_line(number, self.ledger.budget, self.ledger.llm_calls_left)
+        return {**self.extract_inputs(), "iteration": line}
+
+    def extract_inputs(self) -> dict[str, str]:
+        """The inputs of the fallback."""
+        return {"variables_info": self._variables_info, "repl_history": render_steps(self.steps)}
+
+    # ---- What the root LM said ----
+
+    def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
+        """The code to run, or None when there is none: the LM's slip is then this turn's step."""
+        self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
+        try:
+            self._code = extract_code(text)
+        except SlipError as slip:
+            self._code = text.strip()
+            self._take_step(f"[Error] {slip}")
+            return None
+        self._tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code))
+        return self._code
+
+    def misread(self, error: AdapterParseError) -> None:
+        """Takes a reply without the expected fields as this turn's step."""
+        self._reasoning, self._code = "", ""
+        reply = str(error.lm_response or "")
+        shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
+        self._take_step(
+            "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
+            f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+        )
+
+    # ---- What the cell did ----
+
+    def observe(self, result: CellResult) -> None:
+        """Takes the end of a cell: outputs that are right end the run, all else is an observation."""
+        match result:
+            case Completed(output=output):
+                self._take_step(output)
+            case Failed():
+                self._take_step(_render_failure(result))
+            case Submitted(outputs=values, output=output):
+                self._submit(values, output)
+
+    def _submit(self, values: Mapping[str, Any], output: str) -> None:
+        try:
+            self.outputs = parse_outputs(self.signature.output_fields, values)
+        except SlipError as slip:
+            self._take_step(_join(output, f"[Error] {slip}"))
+            return
+        self._status, self._stopped_by = "submitted", "SUBMIT"
+        self._take_step(_join(output, f"SUBMIT: {', '.join(values)}"))
+
+    def extract(self, extracted: dspy.Prediction) -> None:
+        """Takes the fallback's outputs."""
+        self.outputs = {name: extracted[name] for name in self.signature.output_fields}
+        self._status, self._stopped_by = "extracted", "max_iterations"
+        self._reasoning = EXTRACTED
+
+    # ---- The end ----
+
+    def fail(self, error: BaseException) -> RunReport:
+        """Ends the run without outputs; the report is what the caller gets."""
+        self._status, self._stopped_by = "failed", type(error).__name__
+        return self._end()
+
+    def prediction(self) -> dspy.Prediction:
+        """The outputs, the trajectory and the report."""
+        report = self._end()
+        return dspy.Prediction(
+            **(self.outputs or {}),
+            trajectory=report.trajectory,
+            final_reasoning=self._reasoning,
+            run=report,
+        )
+
+    def _end(self) -> RunReport:
+        report = RunReport(
+            status=self._status,
+            stopped_by=self._stopped_by,
+            steps=tuple(self.steps),
+            llm_calls=self.ledger.llm_calls,
+            seconds=time.monotonic() - self._started,
+        )
+        self._tell(RunEnded(report))
+        return report
+
+    def _take_step(self, output: str) -> None:
+        step = Step(self._reasoning, self._code, output.rstrip("\n"))
+        self.steps.append(step)
+        self._tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+
+    def _tell(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink(event)
+
+
+def _render_failure(failed: Failed) -> str:
+    """What the LM sees of a failed cell: its output, then the traceback or the reason."""
+    reason = failed.traceback or f"{failed.error_type}: {failed.message}"
+    return _join(failed.output, f"[Error] {reason}" if not failed.traceback else reason)
+
+
+def _join(output: str, message: str) -> str:
+    return f"{output.rstrip()}\n{message}" if output.strip() else message

@@ -1,0 +1,151 @@
+"""Policies: Python generators that play a root LM by reading what the prompt really shows.
+
+A policy sees no more than an LM would. Nothing is kept between requests: each one replays the
+policy from the prompt's own history, so concurrent runs cannot mix and a retry changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dspy_rlm.testing.chat import ChatRequest
+from dspy_rlm.testing.history import Action, History, HistoryError, Observation
+from dspy_rlm.testing.players import Player
+from dspy_rlm.testing.prompts import Prompt, PromptError, readings, write_answer
+
+_HISTORY_FIELD = "repl_history"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a policy knows before its first step: the prompt, as the root LM sees it now."""
+
+    variables_info: str
+    """The variables with their types, sizes and previews, as the prompt shows them."""
+
+    iteration: str
+    """Which iteration asks, e.g. "3/20"; "" when the prompt does not say.
+
+    It is of the request that is being answered. To replay well, a policy decides by it only
+    what it says next, not what it said before.
+    """
+
+    system: str
+    """The system message: instructions, contract and field list."""
+
+    fields: Mapping[str, str]
+    """Every input field of the prompt, by name."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A reply sent as it is, to play an LM's slip: prose, a wrong fence, missing fields."""
+
+    text: str
+
+    then: Action | None = None
+    """The answer when the same step is asked for again in JSON, as DSPy does after a reply it
+    cannot parse. None repeats `text`."""
+
+
+Move: TypeAlias = Action | Raw
+Policy: TypeAlias = Callable[[Task], Generator[Move, Observation, None]]
+
+NO_FURTHER_MOVE = Action(
+    reasoning="The script has ended and the run still asks.",
+    code='print("the policy has no further move")',
+)
+
+
+def policy(script: Policy) -> Player:
+    """A player of a root LM that follows `script`; also usable as a decorator.
+
+    The script must be deterministic: its moves may depend on the task and the observations only.
+    """
+
+    def play(request: ChatRequest) -> str:
+        prompt, move = _next_move(script, request)
+        return _write_move(move, in_json=prompt.in_json)
+
+    return play
+
+
+def scripted(*moves: Move) -> Player:
+    """A player of a root LM that makes these moves in order, whatever the cells print."""
+
+    def script(task: Task) -> Generator[Move, Observation, None]:
+        # Not `yield from`: a tuple's iterator cannot be sent an observation.
+        for move in moves:  # noqa: UP028
+            yield move
+
+    return policy(script)
+
+
+def _next_move(script: Policy, request: ChatRequest) -> tuple[Prompt, Move]:
+    """Replay the run that the prompt shows. Readings that fit exactly go before those that may."""
+    prompts = _root_prompts(request)
+    failures: list[HistoryError] = []
+    for exact in (True, False):
+        for prompt in prompts:
+            try:
+                return prompt, _replay(script, request, prompt, exact=exact)
+            except HistoryError as error:
+                failures.append(error)
+    raise failures[0]
+
+
+def _root_prompts(request: ChatRequest) -> list[Prompt]:
+    prompts = list(readings(request, _HISTORY_FIELD))
+    if not prompts:
+        raise PromptError(
+            f"A policy plays a root LM, and this prompt has no {_HISTORY_FIELD!r} field. "
+            "Send other prompts elsewhere with `route`."
+        )
+    wanted = prompts[0].outputs
+    if wanted and "code" not in wanted:
+        raise PromptError(
+            f"A policy answers with reasoning and code, and this prompt asks for "
+            f"{', '.join(wanted)}. Send it elsewhere with `route` and `asks_for`."
+        )
+    return prompts
+
+
+def _replay(script: Policy, request: ChatRequest, prompt: Prompt, *, exact: bool) -> Move:
+    history = History(prompt.inputs[_HISTORY_FIELD], exact=exact)
+    generator = script(_task(request, prompt))
+    try:
+        move = _checked(next(generator))
+        while not history.finished:
+            told = move.then if isinstance(move, Raw) else move
+            move = _checked(generator.send(history.read_step(told)))
+    except StopIteration:
+        return NO_FURTHER_MOVE
+    finally:
+        generator.close()
+    return move
+
+
+def _task(request: ChatRequest, prompt: Prompt) -> Task:
+    return Task(
+        variables_info=prompt.inputs.get("variables_info", ""),
+        iteration=prompt.inputs.get("iteration", ""),
+        system=request.system,
+        fields=prompt.inputs,
+    )
+
+
+def _checked(move: object) -> Move:
+    if not isinstance(move, Action | Raw):
+        raise TypeError(f"A policy yields Action or Raw, not {type(move).__name__}.")
+    return move
+
+
+def _write_move(move: Move, *, in_json: bool) -> str:
+    if isinstance(move, Raw):
+        if not in_json or move.then is None:
+            return move.text
+        move = move.then
+    fenced = f"```python\n{move.code}\n```"
+    return write_answer({"reasoning": move.reasoning, "code": fenced}, in_json=in_json)

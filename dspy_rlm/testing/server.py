@@ -1,0 +1,273 @@
+"""The policy server: OpenAI's chat API on a local port, played by Python functions.
+
+It lets a program reach its LMs through `dspy.LM` and real HTTP where there is no LM. Owns the
+models' names, the log of exchanges and what is told to fail; `listener.py` owns the sockets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import dspy
+
+from dspy_rlm.testing import chat
+from dspy_rlm.testing.chat import ChatRequest, InvalidRequestError, Message
+from dspy_rlm.testing.faults import Fault, FaultPlan
+from dspy_rlm.testing.listener import Answer, Dropped, Listener, Streamed, Whole
+from dspy_rlm.testing.players import Player
+
+# dspy.LM wants a key. This one opens nothing.
+DUMMY_API_KEY = "policy-server-needs-no-key"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and what became of it."""
+
+    request: ChatRequest | None
+    """What was asked; None when it was malformed."""
+
+    reply: str | None
+    """The player's text; None when no player answered."""
+
+    status: int | None
+    """The HTTP status sent; None when the connection was dropped without one."""
+
+    error: str | None
+    """What went wrong, if anything did: a player's exception, a refusal or a fault."""
+
+    fault: Fault | None
+    """The fault that the request met."""
+
+    started: float
+    """When the request was read, in seconds since the epoch."""
+
+    seconds: float
+    """How long the answer took to make, delays included, sending not."""
+
+    @property
+    def model(self) -> str:
+        """The model asked for; "" when the request was malformed."""
+        return self.request.model if self.request else ""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages sent; empty when the request was malformed."""
+        return self.request.messages if self.request else ()
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message; "" when the request was malformed."""
+        return self.request.prompt if self.request else ""
+
+
+class PolicyServer:
+    """Plays models by name for any OpenAI-compatible client, from construction until `close`.
+
+    Token counts in its replies are estimates (see `chat.estimate_tokens`), there only so that
+    programs that read them work; say nothing of cost or accuracy from them. Thread-safe; players
+    are called from many threads at once.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Player],
+        *,
+        faults: Mapping[str, Fault | Sequence[Fault]] | None = None,
+    ) -> None:
+        """Start to serve.
+
+        Args:
+            models: The player of each model name, e.g. `{"root": policy(find)}`. Names of real
+                models make DSPy report their prices; prefer others.
+            faults: What is to fail from the start, as for `fail`.
+        """
+        self._models = dict(models)
+        self._plan = FaultPlan()
+        for model, planned in (faults or {}).items():
+            self.fail(model, *([planned] if isinstance(planned, Fault) else planned))
+        self._lock = threading.Lock()  # guards _exchanges
+        self._exchanges: list[tuple[int, Exchange]] = []
+        self._arrivals = itertools.count(1)
+        self._closing = threading.Event()
+        self._close_lock = threading.Lock()  # lets one thread at a time close
+        self._listener = Listener(self._get, self._post)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def base_url(self) -> str:
+        """The address for OpenAI clients, e.g. `http://127.0.0.1:40123/v1`."""
+        return f"http://127.0.0.1:{self._listener.port}/v1"
+
+    @property
+    def requests(self) -> list[Exchange]:
+        """Every exchange so far, in the order in which the requests arrived.
+
+        An exchange is here before its reply is sent, so a client that has its answer finds it.
+        """
+        with self._lock:
+            return [exchange for _, exchange in sorted(self._exchanges, key=lambda pair: pair[0])]
+
+    def requests_to(self, model: str) -> list[Exchange]:
+        """The exchanges that asked for `model`."""
+        return [exchange for exchange in self.requests if exchange.model == model]
+
+    def fail(self, model: str, *faults: Fault) -> None:
+        """Let requests to `model` go wrong, one fault after the other.
+
+        Raises:
+            ValueError: There is no such model.
+        """
+        if model not in self._models:
+            raise ValueError(f"Cannot fail {model!r}: {self._no_such_model(model)}")
+        for fault in faults:
+            self._plan.add(model, fault)
+
+    def lm(self, name: str, *, cache: bool = False, num_retries: int = 0, **kwargs: Any) -> dspy.LM:
+        """A `dspy.LM` that asks this server's model `name`.
+
+        Without cache and retries unless they are asked for, so that one call is one request.
+        Other arguments go to `dspy.LM`.
+        """
+        options = {"api_base": self.base_url, "api_key": DUMMY_API_KEY, **kwargs}
+        return dspy.LM(f"openai/{name}", cache=cache, num_retries=num_retries, **options)
+
+    def close(self) -> None:
+        """Stop, hang up, and end every thread. Closing twice is fine; a close never hangs.
+
+        A player that does not return within `listener.CLOSE_SECONDS` keeps its daemon thread.
+        """
+        self._closing.set()
+        with self._close_lock:
+            self._listener.close()
+
+    def _get(self, path: str) -> Answer:
+        if path.partition("?")[0] != "/v1/models":
+            return _refusal(404, f"There is no GET {path}.", "unknown_url")
+        return Whole(200, chat.write_models(self._models))
+
+    def _post(self, path: str, body: bytes) -> Answer:
+        if path.partition("?")[0] != "/v1/chat/completions":
+            return _refusal(404, f"There is no POST {path}.", "unknown_url")
+        turn = _Turn(next(self._arrivals))
+        try:
+            answer = self._complete(turn, body)
+        # Players and predicates are the user's code. Whatever they raise, in a thread of the
+        # server nobody else would ever see it, and the client must get an answer.
+        except BaseException as error:  # noqa: BLE001
+            answer = turn.refuse(500, f"{type(error).__name__}: {error}", "player_error")
+        with self._lock:
+            self._exchanges.append((turn.number, turn.exchange(answer)))
+        return answer
+
+    def _complete(self, turn: _Turn, body: bytes) -> Answer:
+        try:
+            turn.request = request = chat.read_request(body)
+        except InvalidRequestError as error:
+            return turn.refuse(400, str(error), "invalid_request")
+        if request.model not in self._models:
+            return turn.refuse(404, self._no_such_model(request.model), "model_not_found")
+        turn.fault = self._plan.take(request)
+        if turn.fault is not None:
+            return self._go_wrong(turn, request, turn.fault)
+        return self._play(turn, request)
+
+    def _go_wrong(self, turn: _Turn, request: ChatRequest, fault: Fault) -> Answer:
+        if self._closing.wait(fault.delay_seconds):
+            turn.error = "The server was closed during a fault's delay."
+            return Dropped()
+        if fault.status is not None:
+            return turn.refuse(fault.status, fault.message, "fault", fault.retry_after_seconds)
+        if fault.drop_connection:
+            turn.error = "The connection was dropped on purpose."
+            return Dropped()
+        if fault.malformed_body:
+            turn.error = "The body was malformed on purpose."
+            return _malformed(request)
+        if fault.cut_off:
+            turn.error = "The reply was cut off on purpose."
+        return self._play(turn, request, cut_off=fault.cut_off)
+
+    def _play(self, turn: _Turn, request: ChatRequest, *, cut_off: bool = False) -> Answer:
+        reply = self._models[request.model](request)
+        if not isinstance(reply, str):
+            raise TypeError(f"The player gave {type(reply).__name__}, not text.")
+        turn.reply = reply
+        number, created = turn.number, int(turn.started)
+        if request.stream:
+            events = chat.write_events(request, reply, number=number, created=created)
+            return Streamed(events, cut_off)
+        body = chat.write_completion(request, reply, number=number, created=created)
+        return Whole(200, body, cut_off=cut_off)
+
+    def _no_such_model(self, model: str) -> str:
+        known = ", ".join(sorted(self._models)) or "none"
+        return f"The model {model!r} does not exist. Models here: {known}."
+
+
+class _Turn:
+    """What is known of an exchange while its answer is made."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started = time.time()
+        self.request: ChatRequest | None = None
+        self.reply: str | None = None
+        self.error: str | None = None
+        self.fault: Fault | None = None
+        self._clock = time.perf_counter()
+
+    def refuse(
+        self, status: int, message: str, code: str, retry_after_seconds: float | None = None
+    ) -> Answer:
+        """An error answer, noted here."""
+        self.error = message
+        return _refusal(status, message, code, retry_after_seconds)
+
+    def exchange(self, answer: Answer) -> Exchange:
+        """The record of the finished turn."""
+        match answer:
+            case Dropped():
+                status = None
+            case Streamed():
+                status = 200
+            case Whole():
+                status = answer.status
+        return Exchange(
+            request=self.request,
+            reply=self.reply,
+            status=status,
+            error=self.error,
+            fault=self.fault,
+            started=self.started,
+            seconds=time.perf_counter() - self._clock,
+        )
+
+
+def _refusal(
+    status: int, message: str, code: str, retry_after_seconds: float | None = None
+) -> Whole:
+    headers = {} if retry_after_seconds is None else {"Retry-After": f"{retry_after_seconds:g}"}
+    return Whole(status, chat.write_error(status, message, code), headers)
+
+
+def _malformed(request: ChatRequest) -> Answer:
+    if request.stream:
+        return Streamed((b'data: {"choices": [\n\n', b"data: [DONE]\n\n"))
+    return Whole(200, b'{"choices": [')

@@ -1,0 +1,133 @@
+"""The user's tools: their names, their documentation, and the host functions that cells call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import keyword
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dspy
+
+from dspy_rlm.errors import SignatureError
+
+HostFunction = Callable[..., Any]
+
+ToolSource = Callable[..., Any] | dspy.Tool
+
+# Names of the REPL itself. Others may not take them.
+RESERVED_NAMES = frozenset({"SUBMIT", "sub_llm", "sub_llm_batched", "print"})
+
+
+def normalize_tools(
+    tools: Collection[ToolSource] | Mapping[str, ToolSource] | None,
+) -> dict[str, dspy.Tool]:
+    """The tools by name. A mapping gives its own names, a list takes those of the functions.
+
+    Raises:
+        SignatureError: Something is no tool, or a name is taken or no Python identifier.
+    """
+    if tools is None:
+        return {}
+    if isinstance(tools, (str, bytes)) or not isinstance(tools, (Collection, Mapping)):
+        raise SignatureError(f"tools must be a list of functions or dspy.Tool, not {tools!r}.")
+    named = list(tools.items()) if isinstance(tools, Mapping) else [(None, tool) for tool in tools]
+    normalized: dict[str, dspy.Tool] = {}
+    for name, source in named:
+        tool = _as_tool(source, name)
+        _check_name(tool.name)
+        if tool.name in normalized:
+            raise SignatureError(
+                f"Two tools are called {tool.name!r}. Rename one with dspy.Tool(f, name=...)."
+            )
+        normalized[tool.name] = tool
+    return normalized
+
+
+def _as_tool(source: ToolSource, name: str | None) -> dspy.Tool:
+    if isinstance(source, dspy.Tool):
+        return source if name in (None, source.name) else source.model_copy(update={"name": name})
+    if not callable(source):
+        raise SignatureError(f"A tool must be a function or a dspy.Tool, not {source!r}.")
+    try:
+        return dspy.Tool(source, name=name)
+    except Exception as error:
+        raise SignatureError(f"{source!r} cannot be a tool: {error}") from error
+
+
+def _check_name(name: str) -> None:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise SignatureError(
+            f"A tool cannot be called {name!r}: it is no Python identifier. Name it with dspy.Tool(f, name=...)."
+        )
+    if name in RESERVED_NAMES:
+        raise SignatureError(f"A tool cannot be called {name!r}: the REPL has that name itself.")
+
+
+def document(tool: dspy.Tool) -> str:
+    """A tool as the LM reads it: the call with its types, the docstring, what is known of arguments."""
+    lines = [f"- `{tool_call(tool)}`"]
+    lines += [f"    {line}".rstrip() for line in inspect.cleandoc(tool.desc or "").splitlines()]
+    for name, text in (tool.arg_desc or {}).items():
+        lines.append(f"    {name}: {text}")
+    return "\n".join(lines)
+
+
+def tool_call(tool: dspy.Tool) -> str:
+    """How to call a tool, with the types of its arguments and result."""
+    return f"{tool.name}{inspect.signature(tool.func)}".replace("typing.", "")
+
+
+def host_function(tool: dspy.Tool, loop: asyncio.AbstractEventLoop | None) -> HostFunction:
+    """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
+
+    Args:
+        tool: The user's tool.
+        loop: The event loop that async tools run on; None runs each in a loop of its own.
+    """
+    signature = inspect.signature(tool.func)
+
+    def invoke(*args: Any, **kwargs: Any) -> Any:
+        named = _by_name(signature, args, kwargs)
+        if not _is_async(tool.func):
+            return tool(**named)
+        if loop is None:
+            return run_coroutine(tool.acall(**named))
+        return asyncio.run_coroutine_threadsafe(tool.acall(**named), loop).result()
+
+    functools.update_wrapper(invoke, tool.func)
+    invoke.__name__, invoke.__doc__ = tool.name, tool.desc
+    invoke.__signature__ = signature  # type: ignore[attr-defined]
+    return invoke
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Runs a coroutine to its end from synchronous code, also below a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
+
+
+def _by_name(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments as keywords, which is all that `dspy.Tool` takes."""
+    bound = signature.bind(*args, **kwargs)
+    named = dict(bound.arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named.update(named.pop(parameter.name, {}))
+    return named
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
+    )

@@ -1,0 +1,78 @@
+"""The steps of a run: kept, rendered for the prompt, and reported at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+# Changes when a saved trajectory can no longer be read the same way.
+FORMAT_VERSION = 1
+
+NO_STEPS = "You have not interacted with the REPL environment yet."
+NO_OUTPUT = "(no output - did you forget to print?)"
+
+Status = Literal["running", "submitted", "extracted", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One turn: what the root LM thought and wrote, and what came of it."""
+
+    reasoning: str
+    code: str
+    output: str
+
+    def render(self, number: int) -> str:
+        """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
+        reasoning = f"Reasoning: {self.reasoning}\n" if self.reasoning else ""
+        output = self.output or NO_OUTPUT
+        return (
+            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{self.code}\n```\n"
+            f"Output ({len(output):,} chars):\n{output}"
+        )
+
+
+def render_steps(steps: Sequence[Step]) -> str:
+    """The whole history as the prompt shows it."""
+    return "\n".join(step.render(at + 1) for at, step in enumerate(steps)) or NO_STEPS
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """How a run went; `prediction.run`, and the `run` of an error that ended one."""
+
+    status: Status
+    """`submitted` by the LM, `extracted` after the last iteration, or `failed`."""
+
+    stopped_by: str
+    """What ended the run: `SUBMIT`, the name of a limit, or the name of an exception."""
+
+    steps: tuple[Step, ...] = dataclasses.field(repr=False)
+    llm_calls: int
+    """Prompts that went to sub-LMs."""
+
+    seconds: float
+    """Wall time from the inputs to here."""
+
+    @property
+    def iterations(self) -> int:
+        """Turns of the root LM."""
+        return len(self.steps)
+
+    @property
+    def trajectory(self) -> list[dict[str, str]]:
+        """The steps as plain dicts with the keys `reasoning`, `code` and `output`."""
+        return [dataclasses.asdict(step) for step in self.steps]
+
+    def dump(self) -> dict[str, Any]:
+        """The report as plain data, with its format version, for files."""
+        return {
+            "format": FORMAT_VERSION,
+            "status": self.status,
+            "stopped_by": self.stopped_by,
+            "iterations": self.iterations,
+            "llm_calls": self.llm_calls,
+            "seconds": self.seconds,
+            "trajectory": self.trajectory,
+        }
