@@ -28,7 +28,7 @@ def check_signature(
         SignatureError: It cannot be parsed, lacks outputs, or a name is taken.
     """
     try:
-        checked = dspy.signatures.signature.ensure_signature(signature)
+        checked: type[dspy.Signature] | None = dspy.signatures.signature.ensure_signature(signature)
     except Exception as error:
         raise SignatureError(f"{signature!r} is no signature: {error}") from error
     if checked is None or not checked.output_fields:
@@ -75,11 +75,12 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     if extra.get(IS_TYPE_UNDEFINED) or value is field.default:
         return value
+    annotation: Any = field.annotation
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
-        adapter = pydantic.TypeAdapter(field.annotation, config=config)
+        adapter = pydantic.TypeAdapter(annotation, config=config)
     except pydantic.errors.PydanticUserError:  # a type that brings its own configuration
-        adapter = pydantic.TypeAdapter(field.annotation)
+        adapter = pydantic.TypeAdapter(annotation)
     return adapter.validate_python(value)
 
 

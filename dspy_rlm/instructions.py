@@ -110,7 +110,8 @@ def action_signature(block: str) -> type[dspy.Signature]:
         ),
         "code": (str, dspy.OutputField(desc="Python code to run, in one ```python block")),
     }
-    return dspy.Signature(fields, block)
+    made: type[dspy.Signature] = dspy.Signature(fields, block)
+    return made
 
 
 def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
@@ -122,7 +123,8 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
     outputs = {name: (field.annotation, field) for name, field in signature.output_fields.items()}
-    return dspy.Signature({**given, **outputs}, text)
+    made: type[dspy.Signature] = dspy.Signature({**given, **outputs}, text)
+    return made
 
 
 def iteration_line(number: int, budget: Budget, llm_calls_left: int) -> str:

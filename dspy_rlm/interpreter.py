@@ -72,6 +72,9 @@ class SandboxInterpreter:
         Raises:
             CodeInterpreterError: It cannot be opened, or has been shut down.
         """
+        self._started()
+
+    def _started(self) -> Session:
         if self._ended:
             raise CodeInterpreterError(
                 "This interpreter has ended. Create another for a new session."
@@ -82,6 +85,7 @@ class SandboxInterpreter:
             except SandboxError as error:
                 self._ended = True
                 raise CodeInterpreterError(str(error)) from error
+        return self._session
 
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
         """Runs code after binding the variables.
@@ -94,14 +98,13 @@ class SandboxInterpreter:
             CodeExecutionError: The code raised; the session goes on.
             CodeInterpreterError: The session is lost, or a variable cannot enter it.
         """
-        self.start()
-        assert self._session is not None
+        session = self._started()
         try:
-            self._register(self._session)
-            self._session.assign(self._unsent(variables or {}))
-            result = self._session.run_cell(code)
+            self._register(session)
+            session.assign(self._unsent(variables or {}))
+            result = session.run_cell(code)
         except (SandboxError, ValueError) as error:
-            if self._session.closed:
+            if session.closed:
                 self.shutdown()
             raise CodeInterpreterError(str(error)) from error
         return self._returned(result)

@@ -38,6 +38,10 @@ def extract_code(text: str) -> str:
     python = [block for language, block in blocks if language in _PYTHON_FENCES and block.strip()]
     if python:
         return _dedent_repl(python[0])
+    if not rest.strip() and not any(block.strip() for _, block in blocks):
+        raise SlipError(
+            "No code was run: the code field is empty. Write Python, in one ```python block."
+        )
     if blocks and not rest.strip():
         languages = sorted({language or "empty" for language, _ in blocks})
         raise SlipError(
@@ -49,21 +53,20 @@ def extract_code(text: str) -> str:
             "No code was run: no ```python block was found, only others. Write Python, in one "
             "```python block."
         )
-    if not text.strip():
-        raise SlipError(
-            "No code was run: the code field is empty. Write Python, in one ```python block."
-        )
     return text.strip("\n")
 
 
 def _fenced_blocks(text: str) -> tuple[list[tuple[str, str]], str]:
     """Language and content of each fenced block, and the text outside of them."""
-    blocks, outside, at = [], "", 0
+    blocks: list[tuple[str, str]] = []
+    outside, at = "", 0
     while opening := _FENCE.search(text, at):
         outside += text[at : opening.start()]
         fence, language = opening[1], opening[2].lower()
         close = re.compile(rf"^[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
         closing = close.search(text, opening.end())
+        while closing and _in_string(text[opening.end() : closing.start()]):
+            closing = close.search(text, closing.end())
         if closing is None and not language and blocks:
             break  # the stray end of an outer pair of fences
         end = closing.start() if closing else len(text)
@@ -72,6 +75,11 @@ def _fenced_blocks(text: str) -> tuple[list[tuple[str, str]], str]:
         blocks += nested or [(language, content)]
         at = closing.end() if closing else len(text)
     return blocks, outside + text[at:]
+
+
+def _in_string(code: str) -> bool:
+    """True if the code ends inside of a triple-quoted string, where a fence is only text."""
+    return any(code.count(quotes) % 2 for quotes in ('"""', "'''"))
 
 
 def _dedent_repl(code: str) -> str:

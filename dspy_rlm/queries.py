@@ -32,7 +32,7 @@ def make_queries(lm: dspy.BaseLM, ledger: Ledger) -> dict[str, Callable[..., Any
 
     def sub_llm_batched(prompts: list[str]) -> list[str]:
         """Asks the sub-LM many prompts at once; answers come in order, equal prompts count once."""
-        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+        if not isinstance(prompts, (list, tuple)):
             raise TypeError(
                 "sub_llm_batched() takes a list of prompts; for one, call sub_llm(prompt)"
             )

@@ -156,7 +156,8 @@ class RLM(dspy.Module):
         )
         text = instructions.contract(self.signature, self._tools, self.budget, rules)
         own = self.generate_action.signature
-        return own.with_instructions(f"{own.instructions}\n\n{text}")
+        composed: type[dspy.Signature] = own.with_instructions(f"{own.instructions}\n\n{text}")
+        return composed
 
     def _extractor(self) -> dspy.Predict:
         """The fallback. Built when it is needed, so that it is no parameter to optimize."""

@@ -9,7 +9,7 @@ import inspect
 import keyword
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 
@@ -17,7 +17,7 @@ from dspy_rlm.errors import SignatureError
 
 HostFunction = Callable[..., Any]
 
-ToolSource = Callable[..., Any] | dspy.Tool
+ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
 
 # Names of the REPL itself. Others may not take them.
 RESERVED_NAMES = frozenset({"SUBMIT", "sub_llm", "sub_llm_batched", "print"})
@@ -79,7 +79,11 @@ def document(tool: dspy.Tool) -> str:
 
 def tool_call(tool: dspy.Tool) -> str:
     """How to call a tool, with the types of its arguments and result."""
-    return f"{tool.name}{inspect.signature(tool.func)}".replace("typing.", "")
+    try:
+        signature = inspect.signature(tool.func, eval_str=True)
+    except (NameError, SyntaxError, TypeError):  # annotations that name what is not there
+        signature = inspect.signature(tool.func)
+    return f"{tool.name}{signature}".replace("typing.", "")
 
 
 def host_function(tool: dspy.Tool, loop: asyncio.AbstractEventLoop | None) -> HostFunction:

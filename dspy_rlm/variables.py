@@ -9,7 +9,7 @@ import dataclasses
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping, Sized
-from typing import Any, get_origin
+from typing import Any, ForwardRef, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -68,7 +68,7 @@ def render_variables(variables: Iterable[Variable]) -> str:
 def preview(value: object, limit: int = PREVIEW_CHARS) -> str:
     """The beginning and the end of a value as text."""
     if isinstance(value, str):
-        return _ends(value, limit, "...")
+        return str(_ends(value, limit, "..."))
     if isinstance(value, (bytes, bytearray)):
         return repr(_ends(bytes(value), limit // 4, b"..."))
     return short_repr(value, limit)
@@ -100,7 +100,7 @@ class _AbridgingRepr(reprlib.Repr):
         """Like the inherited method, but in the dict's own order: sorting a large one takes long."""
         if level <= 0:
             return "{...}"
-        shown = []
+        shown: list[str] = []
         for key, item in value.items():
             if len(shown) == self.maxdict:
                 shown.append("...")
@@ -164,10 +164,12 @@ def annotation_text(annotation: Any) -> str:
     """A type as one writes it: `list[int]`, `datetime.date | None`."""
     if annotation is None or annotation is type(None):
         return "None"
-    if isinstance(annotation, str):
-        return annotation
+    if isinstance(annotation, (str, ForwardRef)):
+        return annotation if isinstance(annotation, str) else annotation.__forward_arg__
     if get_origin(annotation) is not None or not isinstance(annotation, type):
         return str(annotation).replace("typing.", "")
     module = annotation.__module__
-    shown = module != "builtins" and module.partition(".")[0] in sys.stdlib_module_names
+    shown = (
+        module not in ("builtins", "typing") and module.partition(".")[0] in sys.stdlib_module_names
+    )
     return f"{module}.{annotation.__qualname__}" if shown else annotation.__qualname__

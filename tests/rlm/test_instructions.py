@@ -1,0 +1,89 @@
+"""The texts that the LM reads, word for word where it matters."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+
+import dspy
+import pydantic
+
+from dspy_rlm.budget import Budget
+from dspy_rlm.instructions import contract, extract_signature, iteration_line, policy_block
+from dspy_rlm.tools import normalize_tools
+
+
+class Level(enum.Enum):
+    LOW = "low"
+
+
+class Event(pydantic.BaseModel):
+    when: datetime.date
+    level: Level
+
+
+class Report(dspy.Signature):
+    """Say what happened."""
+
+    logs: str = dspy.InputField(desc="one event a line")
+    events: list[Event] = dspy.OutputField(desc="in order")
+    total: int = dspy.OutputField(ge=0)
+
+
+def grep(pattern: str, limit: int = 5) -> list[str]:
+    """Finds lines.
+
+    Slowly.
+    """
+    return [pattern] * limit
+
+
+TOOLS = normalize_tools([grep])
+
+
+def test_the_block_holds_task_strategy_and_tools():
+    """What optimizers start from: everything but the facts of the run."""
+    block = policy_block(Report, TOOLS.values())
+
+    assert block.startswith("Say what happened.\n\nYou answer by working in a Python REPL.")
+    assert block.endswith(
+        "Tools you can call in the REPL:\n"
+        "- `grep(pattern: str, limit: int = 5) -> list[str]`\n    Finds lines.\n\n    Slowly."
+    )
+    assert "max" not in block
+
+
+def test_the_contract_names_all_that_is_true_of_the_run():
+    """Variables with types, exact calls, SUBMIT with output types, rules, budget."""
+    text = contract(Report, TOOLS, Budget(7, 11), "No threads.")
+
+    for part in [
+        "- `logs`: str (one event a line)",
+        "- `sub_llm(prompt: str) -> str`",
+        "- `sub_llm_batched(prompts: list[str]) -> list[str]`",
+        "- `grep(pattern: str, limit: int = 5) -> list[str]`: a tool",
+        "- `SUBMIT(events, total)`",
+        "    - `events`: list[",
+        "JSON schema: ",
+        '"enum": ["low"]',
+        "    - `total`: int (greater than or equal to: 0)",
+        "- No threads.",
+        "- Budget: 7 turns and 11 prompts to the sub-LM in all.",
+    ]:
+        assert part in text, part
+
+
+def test_the_last_turn_is_announced():
+    """The LM must know that nothing comes after it."""
+    assert iteration_line(2, Budget(3, 9), 4) == "2/3, 4 sub-LM prompts left"
+    assert iteration_line(3, Budget(3, 9), 4).endswith("This is the last turn: SUBMIT now.")
+
+
+def test_the_fallback_asks_for_the_typed_outputs():
+    """It has the task, the run so far, and the output fields with their descriptions."""
+    signature = extract_signature(Report)
+
+    assert list(signature.input_fields) == ["variables_info", "repl_history"]
+    assert signature.output_fields["events"].annotation == list[Event]
+    assert signature.output_fields["events"].json_schema_extra["desc"] == "in order"
+    assert "Say what happened." in signature.instructions

@@ -1,0 +1,202 @@
+"""Our sandbox under DSPy's modules, and DSPy's interpreters under our RLM."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator
+
+import dspy
+import pytest
+from dspy.primitives.code_interpreter import (
+    CodeExecutionError,
+    CodeInterpreter,
+    CodeInterpreterError,
+    FinalOutput,
+)
+
+from dspy_rlm import Limits, SandboxInterpreter
+from dspy_rlm.testing import Action, PolicyServer, asks_for, fields, route, rules, scripted
+
+
+@pytest.fixture
+def interpreter() -> Iterator[SandboxInterpreter]:
+    with SandboxInterpreter() as opened:
+        yield opened
+
+
+class TestProtocol:
+    def test_it_is_a_code_interpreter(self):
+        """DSPy accepts it where it wants one."""
+        assert isinstance(SandboxInterpreter(), CodeInterpreter)
+
+    def test_execute_returns_what_was_printed(self, interpreter):
+        """Text as printed, the last value if nothing else, None for nothing."""
+        assert interpreter.execute("print('a'); print('b')") == "a\nb"
+        assert interpreter.execute("x = 20\nx + 1") == "21"
+        assert interpreter("y = x") is None
+
+    def test_variables_are_bound_before_the_code_runs(self, interpreter):
+        """Also such as peers refuse; a mutable one is sent again with every execution."""
+        rows = [1]
+        assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == "([1], {1})"
+        rows.append(2)
+        assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == "[1, 2]"
+
+    def test_errors_are_told_apart(self, interpreter):
+        """Code that raises is recoverable, code that does not parse is a SyntaxError."""
+        with pytest.raises(CodeExecutionError, match="KeyError: 'k'"):
+            interpreter.execute("print('before')\n{}['k']")
+        with pytest.raises(SyntaxError, match="never closed"):
+            interpreter.execute("(")
+        assert interpreter.execute("1") == "1"
+
+    def test_a_lost_session_is_not_replaced_in_silence(self):
+        """The protocol asks for an error; the interpreter has then ended."""
+        with SandboxInterpreter(limits=Limits(cell_seconds=0.3, grace_seconds=0.3)) as interpreter:
+            with pytest.raises(CodeInterpreterError, match=r"Limits\.cell_seconds"):
+                interpreter.execute("sum(range(10**12))")
+            with pytest.raises(CodeInterpreterError, match="has ended"):
+                interpreter.execute("1")
+
+    def test_submit_gives_a_final_output(self, interpreter):
+        """Without declared fields one value comes as `output`; with them by name."""
+        assert interpreter.execute("SUBMIT([1, (2, 3)])") == FinalOutput({"output": [1, (2, 3)]})
+        interpreter.output_fields = [{"name": "a", "type": "int"}, {"name": "b"}]
+        assert interpreter.execute("SUBMIT(1, b='x')") == FinalOutput({"a": 1, "b": "x"})
+
+    def test_tools_may_be_added_between_executions(self, interpreter):
+        """The dict is DSPy's to change; coroutine functions are awaited."""
+
+        async def later(n: int) -> int:
+            await asyncio.sleep(0)
+            return n + 1
+
+        interpreter.execute("1")
+        interpreter.tools["later"] = later
+        assert interpreter.execute("later(1)") == "2"
+        assert interpreter.execute("later(n=2)") == "3"
+
+    def test_shutdown_twice_is_fine(self, interpreter):
+        """And nothing runs afterwards."""
+        interpreter.start()
+        interpreter.shutdown()
+        interpreter.shutdown()
+        with pytest.raises(CodeInterpreterError):
+            interpreter.start()
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Two of DSPy's modules warn that they are deprecated; its RLM that it is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+class TestDspyModules:
+    def test_program_of_thought(self):
+        """Its code runs in our sandbox and its answer uses the output."""
+        code = fields(lambda _given: {"reasoning": "", "generated_code": "result = 6 * 7\nresult"})
+        answer = fields(lambda given: {"reasoning": "", "answer": given["code_output"].strip('"')})
+        player = route((asks_for("generated_code"), code), otherwise=answer)
+        with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
+            program = dspy.ProgramOfThought(
+                "question -> answer: int", interpreter_factory=SandboxInterpreter
+            )
+            assert program(question="6 * 7?").answer == 42
+
+    def test_code_act(self):
+        """It defines its tools in the sandbox by their source."""
+
+        def moves(given):
+            if "code_output_0" in given["trajectory"]:
+                return {"generated_code": "print('done')", "finished": True}
+            return {"generated_code": "print(triple(14))", "finished": False}
+
+        player = route(
+            (asks_for("generated_code"), fields(moves)),
+            otherwise=fields(
+                lambda given: {"reasoning": "", "answer": 42 if "42" in given["trajectory"] else 0}
+            ),
+        )
+        with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
+            program = dspy.CodeAct(
+                "question -> answer: int", tools=[triple], interpreter_factory=SandboxInterpreter
+            )
+            assert program(question="3 * 14?").answer == 42
+
+    def test_dspys_own_rlm(self):
+        """With sub-queries, its facade and typed SUBMIT; the input is sent once."""
+        root = scripted(
+            Action("", "print(len(text), llm_query('colour?'))"),
+            Action("", "import dspy\nprint(dspy.Predict('q -> a')(q='7').a)"),
+            Action("", "SUBMIT(len(text), {1: 2})"),
+        )
+        sub = route(
+            (asks_for("a"), fields(lambda given: {"a": f"<{given['q']}>"})),
+            otherwise=rules([], default="red"),
+        )
+        models = {"root": root, "sub": sub}
+        with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
+            program = dspy.RLM(
+                "text -> n: int, table: dict[int, int]",
+                sub_lm=server.lm("sub"),
+                interpreter_factory=SandboxInterpreter,
+            )
+            result = program(text="x" * 1_000_000)
+        assert (result.n, result.table) == (1_000_000, {1: 2})
+        assert result.trajectory[0]["output"] == "1000000 red"
+        assert result.trajectory[1]["output"] == "<7>"
+
+
+class TestOtherInterpreters:
+    def test_our_rlm_runs_on_dspys_local_interpreter(self, play):
+        """Any CodeInterpreter serves; what it prints is abridged on the host."""
+        rlm, _ = play(
+            "text -> n: int",
+            "print('x' * 50_000)",
+            "print(nonsense)",
+            "SUBMIT(len(text) + add(1, b=2))",
+            interpreter_factory=dspy.LocalInterpreter,
+            tools=[add],
+        )
+        result = rlm(text="abc")
+
+        assert result.n == 6
+        assert len(result.trajectory[0]["output"]) < 11_000
+        assert "nonsense" in result.trajectory[1]["output"]
+
+    def test_a_configured_factory_is_used(self, play):
+        """`dspy.configure(interpreter_factory=...)` holds for us too; the contract has its rules."""
+        made = []
+
+        def factory() -> CodeInterpreter:
+            made.append(dspy.LocalInterpreter())
+            return made[-1]
+
+        rlm, server = play("q -> answer", "SUBMIT(answer='x')")
+        with dspy.context(interpreter_factory=factory):
+            rlm(q="")
+
+        assert len(made) == 1
+        assert "WebAssembly" not in server.requests[0].messages[0].text
+
+    def test_a_factory_that_makes_something_else_is_refused(self, play):
+        """With the name of what it made, before an LM is asked."""
+        rlm, server = play("q -> answer", interpreter_factory=dict)
+
+        with pytest.raises(TypeError, match="returned a dict"):
+            rlm(q="")
+        assert not server.requests
+
+
+def add(a: int, b: int) -> int:
+    """Adds."""
+    return a + b
+
+
+def triple(n: int) -> int:
+    """Triples."""
+    return 3 * n

@@ -1,0 +1,131 @@
+"""Code out of the LM's reply, typed outputs out of what it submits."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Literal
+
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
+
+
+class TestExtractCode:
+    @pytest.mark.parametrize(
+        ("reply", "code"),
+        [
+            ("x = 1", "x = 1"),
+            ("```python\nx = 1\n```", "x = 1"),
+            ("```\nx = 1\n```", "x = 1"),
+            ("```py\nx = 1\n```", "x = 1"),
+            ("```Python3 title=a\nx = 1\n```", "x = 1"),
+            ("~~~python\nx = 1\n~~~", "x = 1"),
+            ("Here it is:\n```python\nx = 1\n```\nDone.", "x = 1"),
+            ("```python\nx = 1", "x = 1"),
+            ("```\n```python\nx = 1\n```\n```", "x = 1"),
+            ("```json\n{}\n```\n```python\nx = 1\n```", "x = 1"),
+            ("```python\ns = '''\n````\n'''\n```", "s = '''\n````\n'''"),
+            ("```python\ns = 'a ``` b'\n```", "s = 'a ``` b'"),
+            (
+                '```python\ns = """\n```json\n{}\n```\n"""\n```\nDone.',
+                's = """\n```json\n{}\n```\n"""',
+            ),
+            ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
+            ("```python\nfor a in b:\n    c\n\n```", "for a in b:\n    c"),
+            (
+                "```python\n>>> x = 1\n>>> for a in b:\n...     c\n9\n```",
+                "x = 1\nfor a in b:\n    c",
+            ),
+        ],
+    )
+    def test_code_is_found(self, reply, code):
+        """In a fence of any shape, or without one; backticks inside of the code do not end it."""
+        assert extract_code(reply) == code
+
+    @pytest.mark.parametrize(
+        ("reply", "told"),
+        [
+            ("", "empty"),
+            ("  \n ", "empty"),
+            ("```python\n```", "empty"),
+            ("```bash\nls\n```", "```bash block"),
+            ("I would list it:\n```sql\nselect 1\n```", "no ```python block"),
+        ],
+    )
+    def test_no_code_is_told(self, reply, told):
+        """The message says what was found and what to write instead."""
+        with pytest.raises(SlipError, match="No code was run") as caught:
+            extract_code(reply)
+        assert told in str(caught.value)
+
+    def test_only_the_first_python_block_runs(self):
+        """The second is usually what the LM expects to write after seeing the first one's output."""
+        assert extract_code("```python\na\n```\nthen\n```python\nb\n```") == "a"
+
+
+class Item(pydantic.BaseModel):
+    name: str
+    price: float = pydantic.Field(gt=0)
+
+
+class Task(dspy.Signature):
+    """A task."""
+
+    text: str = dspy.InputField()
+    items: list[Item] = dspy.OutputField()
+    when: datetime.date | None = dspy.OutputField()
+    kind: Literal["a", "b"] = dspy.OutputField()
+    score: int = dspy.OutputField(ge=0, le=10)
+
+
+GOOD = {"items": [{"name": "x", "price": 1}], "when": "2026-11-21", "kind": "a", "score": 3}
+
+
+class TestParseOutputs:
+    def test_values_become_the_declared_types(self):
+        """Dicts become models, text becomes dates, sets and tuples become lists."""
+        parsed = parse_outputs(Task.output_fields, GOOD)
+
+        assert parsed["items"] == [Item(name="x", price=1)]
+        assert parsed["when"] == datetime.date(2026, 11, 21)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (
+                {"score": 11},
+                "score: expected int: Input should be less than or equal to 10, got 11",
+            ),
+            ({"score": "many"}, "score: expected int"),
+            (
+                {"kind": "c"},
+                "kind: expected Literal['a', 'b']: Input should be 'a' or 'b', got 'c'",
+            ),
+            ({"items": [{"name": "x", "price": -1}]}, "items: expected list"),
+            ({"items": [{"name": "x", "price": -1}]}, "at [0]['price']"),
+            ({"items": [{"name": "x"}]}, "Field required"),
+            ({"extra": 1}, "extra: there is no such output"),
+        ],
+    )
+    def test_a_wrong_value_is_told_with_its_place(self, change, told):
+        """The LM reads what was expected, where, and what it gave."""
+        with pytest.raises(SlipError) as caught:
+            parse_outputs(Task.output_fields, {**GOOD, **change})
+        assert told in str(caught.value)
+
+    def test_all_problems_are_told_at_once(self):
+        """So that one more turn can mend them all."""
+        with pytest.raises(SlipError) as caught:
+            parse_outputs(Task.output_fields, {"kind": "c", "score": 99, "when": None})
+        text = str(caught.value)
+        assert "items: this output is missing" in text
+        assert "kind:" in text
+        assert "score:" in text
+
+    def test_a_huge_wrong_value_is_abridged(self):
+        """What goes back to the LM stays short."""
+        with pytest.raises(SlipError) as caught:
+            parse_outputs(Task.output_fields, {**GOOD, "score": ["x" * 1000] * 100_000})
+        assert len(str(caught.value)) < 1000

@@ -1,0 +1,109 @@
+"""What the LM is told of an input before it looks."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any, Literal, NamedTuple
+
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm.variables import annotation_text, describe, preview
+
+
+class Row(pydantic.BaseModel):
+    when: datetime.date
+    amount: float | None = None
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Pair(NamedTuple):
+    left: str
+    right: int
+
+
+FIELD = dspy.Signature("v -> a").input_fields["v"]
+
+
+class TestDescribe:
+    def test_a_text_is_told_by_its_ends(self):
+        """Exact size, the beginning and the end."""
+        shown = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD)
+
+        assert shown.render() == (
+            "Variable: `logs` (access it in your code)\nType: str\nSize: 1,001,000 characters\n"
+            f"Preview:\n```\n{'a' * 500}...{'z' * 500}\n```"
+        )
+
+    def test_description_and_constraints_of_the_field_are_told(self):
+        """What the signature says of an input reaches the LM."""
+        field = dspy.InputField(desc="one per line", min_length=3)
+        text = describe("v", "abc", field).render()
+
+        assert "Description: one per line" in text
+        assert "Constraints: minimum length: 3" in text
+
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            ({"a.py": "xy", "b.py": "z"}, ["dict[str, str]", "2 items, 3 characters of text"]),
+            ([1, 2, 3], ["list[int]", "3 items"]),
+            (b"\x00\xff", ["bytes", "2 bytes", "b'\\x00\\xff'"]),
+            (7, ["int", "7"]),
+            (None, ["NoneType", "None"]),
+            (
+                [Row(when=datetime.date(2026, 1, 2))],
+                ["list[Row]", "Row(when: datetime.date, amount: "],
+            ),
+            ({"k": Point(1, 2)}, ["dict[str, Point]", "Point(x: int, y: int)"]),
+            (Pair("a", 1), ["Pair", "Pair(left: str, right: int)"]),
+        ],
+    )
+    def test_other_values_are_told_by_type_and_size(self, value, told):
+        """Element types, sizes, and the fields of records."""
+        text = describe("v", value, FIELD).render()
+
+        for part in told:
+            assert part in text
+
+    def test_a_large_container_costs_no_more_than_a_small_one(self):
+        """Only its first elements are looked at."""
+
+        class Untouchable:
+            def __repr__(self) -> str:
+                raise AssertionError("this element is not to be shown")
+
+        rows: list[object] = [*range(10), *(Untouchable() for _ in range(100_000))]
+
+        assert len(describe("rows", rows, FIELD).preview) < 200
+
+    def test_previews_are_bounded(self):
+        """Whatever the value looks like."""
+        assert len(preview({f"k{n}": "x" * 10_000 for n in range(100)})) <= 1003
+        assert len(preview([[["x" * 500] * 50] * 50] * 50)) <= 1003
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (int, "int"),
+        (list[int], "list[int]"),
+        (datetime.date, "datetime.date"),
+        (Row, "Row"),
+        (int | None, "int | None"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (None, "None"),
+        (Any, "Any"),
+        (dict[str, datetime.date], "dict[str, datetime.date]"),
+    ],
+)
+def test_types_are_written_as_one_writes_them(annotation, text):
+    """Short names for the user's classes, full ones for the standard library's."""
+    assert annotation_text(annotation) == text
