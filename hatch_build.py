@@ -26,7 +26,7 @@ class EngineHook(BuildHookInterface):
         self._workshop = tempfile.TemporaryDirectory(prefix="dspy-rlm-engine-")
         folder = Path(self._workshop.name)
         install.build(assets.find_deno(), folder)
-        for name in (*assets.PYODIDE_FILES, assets.IMAGE_FILE, assets.MANIFEST_FILE):
+        for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
             build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/{name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

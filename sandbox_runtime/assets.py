@@ -32,12 +32,15 @@ DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
 DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
 
 PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
+SCRIPT_FILES = ("host.js", "protocol.js", "worker.js")
 IMAGE_FILE = "boot.image"
+INSTALLED_FILES = (*PYODIDE_FILES, *SCRIPT_FILES, IMAGE_FILE)
 MANIFEST_FILE = "manifest.json"
 
-# Part of the package: the program of the sandbox, and the Python that the boot image contains.
+# Part of the package: the program of the sandbox, and the Python that the boot image contains. What
+# runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
-WORKER_FILE = "worker.ts"
+PROGRAM_FILES = ("host.ts", "protocol.ts", "worker.ts")
 PYTHON_FILES = ("__init__.py", "crossing.py", "bootstrap.py")
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
@@ -87,7 +90,7 @@ class Engine:
             f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}",
             f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
         )
-        program = str(SOURCE_FOLDER / "host.ts")
+        program = str(self.folder / "host.js")
         return [str(self.deno), "run", *_FLAGS, f"--v8-flags={','.join(v8_flags)}", program]
 
     @property
@@ -109,10 +112,8 @@ class Engine:
             for name, data in files.items():
                 if sizes.get(name) != len(data):
                     raise _corrupt(self.folder / name, "its size has changed")
-            sources = [WORKER_FILE]
-        else:
-            sources = [WORKER_FILE, *PYTHON_FILES]
-        return {**files, **{name: _read(SOURCE_FOLDER / name) for name in sources}}
+            return files
+        return {**files, **{name: _read(SOURCE_FOLDER / name) for name in PYTHON_FILES}}
 
     def verify(self) -> None:
         """Reads every installed file and compares its hash. Takes a few hundredths of a second.
@@ -152,7 +153,7 @@ def cache_folder() -> Path:
 def engine_key() -> str:
     """Changes with everything the boot image is made of, so that an old image is never used."""
     digest = hashlib.sha256()
-    for name in (WORKER_FILE, *PYTHON_FILES, "deno.lock"):
+    for name in (*PROGRAM_FILES, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -162,7 +163,7 @@ def read_manifest(folder: Path) -> Iterator[tuple[str, int, str]]:
     path = folder / MANIFEST_FILE
     try:
         entries = json.loads(_read(path))
-        for name in (*PYODIDE_FILES, IMAGE_FILE):
+        for name in INSTALLED_FILES:
             yield name, int(entries[name]["bytes"]), str(entries[name]["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise _corrupt(path, "it is not a manifest") from error
@@ -171,7 +172,7 @@ def read_manifest(folder: Path) -> Iterator[tuple[str, int, str]]:
 def write_manifest(folder: Path) -> None:
     """Notes size and hash of each file in the folder."""
     entries = {}
-    for name in (*PYODIDE_FILES, IMAGE_FILE):
+    for name in INSTALLED_FILES:
         data = (folder / name).read_bytes()
         entries[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (folder / MANIFEST_FILE).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

@@ -39,6 +39,9 @@ OVERHEAD_BYTES = 1536 * 1024 * 1024
 # The sandbox keeps its own clock. This much later the host stops believing that it does.
 BACKSTOP_SECONDS = 10.0
 
+# The longest that a thread can be told to wait: some hundred years, on most systems.
+FOREVER = threading.TIMEOUT_MAX
+
 _LIMIT_SENTENCES = {
     "cellSeconds": (
         "the cell ran {limits.cell_seconds:g} s of its own (Limits.cell_seconds) and did not stop "
@@ -75,7 +78,11 @@ class Exchange:
         ]
         for thread in self._threads:
             thread.start()
-        self._initialize(engine)
+        try:
+            self._initialize(engine)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -165,7 +172,7 @@ class Exchange:
         if self._death is not None and self._inbox.empty():
             raise self._death
         try:
-            message = self._inbox.get(timeout=patience)
+            message = self._inbox.get(timeout=min(patience or FOREVER, FOREVER))
         except queue.Empty:
             self._die("silent", self._sentence("silent", ""))
         if isinstance(message, SandboxDiedError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -59,6 +60,7 @@ def build(deno: Path, folder: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as workshop:
             _fetch_pyodide(deno, Path(workshop), folder)
+        _strip_types(deno, folder)
         (folder / assets.IMAGE_FILE).write_bytes(_make_image(deno, folder))
         assets.write_manifest(folder)
     except OSError as error:
@@ -97,6 +99,28 @@ def _fetch_pyodide(deno: Path, workshop: Path, folder: Path) -> None:
     for name in assets.PYODIDE_FILES:
         # Not a move: Deno links these files into its cache, and they are read-only there.
         shutil.copyfile(workshop / "node_modules" / "pyodide" / name, folder / name)
+
+
+def _strip_types(deno: Path, folder: Path) -> None:
+    """Makes JavaScript of the sandbox's program."""
+    for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
+        target = folder / script
+        origin = assets.SOURCE_FOLDER / source
+        command = [str(deno), "transpile", "--no-config", "-o", str(target), str(origin)]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise EngineMissingError(
+                f"{source} could not be transpiled: {done.stderr.strip()[-800:]}"
+            )
+        text = target.read_text(encoding="utf-8")
+        target.write_text(re.sub(r'(from "\./\w+)\.ts"', r'\1.js"', text), encoding="utf-8")
 
 
 def _make_image(deno: Path, folder: Path) -> bytes:

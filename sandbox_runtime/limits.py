@@ -44,7 +44,9 @@ class Limits:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            if field.type == "int" and type(value) is not int:
+                raise ValueError(f"Limits.{field.name} must be a whole number, not {value!r}.")
+            if not (type(value) in (int, float) and math.isfinite(value) and value > 0):
                 raise ValueError(f"Limits.{field.name} must be a positive number, not {value!r}.")
         if not SMALLEST_MEMORY <= self.memory_bytes <= LARGEST_MEMORY:
             raise ValueError(

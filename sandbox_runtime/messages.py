@@ -84,10 +84,10 @@ class Register:
 
     def params(self) -> Json:
         """The fields as they travel."""
-        outputs = self.outputs
+        fields = [{"name": name, "type": text} for name, text in (self.outputs or {}).items()]
         return {
             "tools": [{"name": tool.name, "doc": tool.doc} for tool in self.tools],
-            "outputs": outputs and [{"name": n, "type": t} for n, t in outputs.items()],
+            "outputs": None if self.outputs is None else fields,
         }
 
 
@@ -132,11 +132,12 @@ class Interrupt:
 
 @dataclasses.dataclass(frozen=True)
 class ToolReturned:
-    """The value of a tool call, encoded as in `Assign`."""
+    """The value of a tool call, encoded as in `Assign`; a small JSON value or text is `inline`."""
 
     call: int
     kind: str
-    attachments: Sequence[Part]
+    inline: str = ""
+    attachments: Sequence[Part] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,12 +173,18 @@ class Refusal:
 
 @dataclasses.dataclass(frozen=True)
 class ToolCall:
-    """A cell calls a host tool; the attachments hold `[args, kwargs]`."""
+    """A cell calls a host tool with `[args, kwargs]`, as JSON text `inline` or in the attachments."""
 
     id: int
     cell: int
     tool: str
+    inline: str
     attachments: Sequence[bytearray]
+
+    @property
+    def arguments(self) -> Sequence[bytes | bytearray]:
+        """The encoded value, wherever it was."""
+        return self.attachments or [self.inline.encode("utf-8", "surrogatepass")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +253,8 @@ def _parse_call(
     match message["method"]:
         case "call":
             call, cell = _field(message, "id", int), _field(params, "cell", int)
-            return ToolCall(call, cell, _field(params, "tool", str), attachments)
+            tool, inline = _field(params, "tool", str), _field(params, "inline", str)
+            return ToolCall(call, cell, tool, inline, attachments)
         case "output":
             return Output(_field(params, "cell", int), _field(params, "text", str))
         case "fatal":

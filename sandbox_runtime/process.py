@@ -7,12 +7,14 @@ has a fallback where a system does not offer it.
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from sandbox_runtime.messages import Part
 
@@ -22,6 +24,9 @@ F_SETPIPE_SZ = 1031
 
 # One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
 WRITE_BYTES = 1024 * 1024
+
+# Pieces up to this size are copied together before they are written.
+SMALL_BYTES = 16 * 1024
 
 # The end of stderr that is kept for error messages.
 STDERR_BYTES = 16 * 1024
@@ -64,9 +69,9 @@ class Process:
             cwd=Path(sys.executable).anchor or "/",
             start_new_session=True,
         )
-        assert self._child.stdin and self._child.stdout and self._child.stderr
-        self._stdin, self._stdout = self._child.stdin, self._child.stdout
-        self._stderr = self._child.stderr
+        self._stdin = cast(io.FileIO, self._child.stdin)
+        self._stdout = cast(io.FileIO, self._child.stdout)
+        self._stderr = cast(io.FileIO, self._child.stderr)
         self._stderr_tail: deque[bytes] = deque()
         self._limit(data_bytes)
 
@@ -89,13 +94,13 @@ class Process:
     def read_into(self, space: memoryview) -> int:
         """Reads what is there, at least one byte; 0 at the end of the stream. Blocks."""
         try:
-            return self._stdout.readinto(space) or 0  # type: ignore[attr-defined]
+            return self._stdout.readinto(space) or 0
         except (OSError, ValueError):  # closed by another thread
             return 0
 
     def write(self, pieces: Sequence[Part]) -> None:
         """Writes all pieces. Blocks while the child does not read. Raises OSError when it is gone."""
-        for piece in pieces:
+        for piece in _merge_small(pieces):
             view = memoryview(piece).cast("B")
             for at in range(0, len(view), WRITE_BYTES):
                 self._write_all(view[at : at + WRITE_BYTES])
@@ -139,3 +144,18 @@ class Process:
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _merge_small(pieces: Sequence[Part]) -> Iterator[Part]:
+    """Joins small neighbours: each write wakes the child, so a small frame should be one."""
+    small = bytearray()
+    for piece in pieces:
+        if memoryview(piece).nbytes <= SMALL_BYTES:
+            small += piece
+            continue
+        if small:
+            yield bytes(small)
+            small.clear()
+        yield piece
+    if small:
+        yield bytes(small)

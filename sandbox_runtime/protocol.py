@@ -125,7 +125,7 @@ def _parse_header(header: bytes, limit: int) -> list[int]:
 
 def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
     """The pieces of a frame, in order. Attachments are not copied."""
-    text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     header = f"Content-Length: {len(text)}\r\n"
     if attachments:
         header += f"Attachments: {','.join(str(_size(part)) for part in attachments)}\r\n"
@@ -162,7 +162,8 @@ class Connection:
         """The bytes of the answer to a tool call."""
         body = {"jsonrpc": "2.0", "id": message.call}
         if isinstance(message, ToolReturned):
-            return encode_frame({**body, "result": {"kind": message.kind}}, message.attachments)
+            result = {"kind": message.kind, "inline": message.inline}
+            return encode_frame({**body, "result": result}, message.attachments)
         data = {"type": message.error_type, "base": message.base}
         error = {"code": -32000, "message": message.message, "data": data}
         return encode_frame({**body, "error": error})

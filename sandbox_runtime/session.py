@@ -18,7 +18,7 @@ from sandbox_runtime import values
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.errors import (
     SandboxDiedError,
-    SandboxStartError,
+    SandboxError,
     SessionBusyError,
     SessionClosedError,
     ValueCrossingError,
@@ -79,10 +79,14 @@ class Session:
         self._cell = 0
         self._variables: dict[str, Any] = {}
         self._tools: dict[str, HostTool] = {}
+        self._signatures: dict[str, inspect.Signature | None] = {}
         self._outputs: dict[str, str] | None = None
         self._exchange = Exchange(engine, limits)
-        with self._closing_on_error():
+        try:
             self.register(tools or {}, outputs)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -106,6 +110,7 @@ class Session:
             _check_name(name)
         with self._exclusive():
             self._tools = dict(tools)
+            self._signatures = {name: _signature(tool) for name, tool in tools.items()}
             self._outputs = None if outputs is None else dict(outputs)
             self._declare()
 
@@ -234,14 +239,11 @@ class Session:
 
     def _heal(self, died: SandboxDiedError) -> Failed:
         """Starts another process with the assigned variables and tools, and tells what was lost."""
-        if self._closed:
-            raise SessionClosedError("The session was closed while a cell ran.") from died
         try:
-            self._exchange = Exchange(self._engine, self.limits)
-            self._declare()
-            for name, value in self._variables.items():
-                self._send_variable(name, value)
-        except (SandboxStartError, ValueCrossingError) as error:
+            self._start_again()
+        except SandboxError as error:
+            if self._closed:
+                raise SessionClosedError("The session was closed while a cell ran.") from died
             raise SandboxDiedError(
                 f"{died} It could not be started again: {error}",
                 reason=died.reason,
@@ -257,28 +259,44 @@ class Session:
             state_lost=True,
         )
 
+    def _start_again(self) -> None:
+        if not self._closed:
+            self._exchange = Exchange(self._engine, self.limits)
+        try:
+            self._declare()
+            for name, value in list(self._variables.items()):
+                self._send_variable(name, value)
+            if self._closed:  # since we began: then nobody else closes what we have started
+                raise SessionClosedError("The session is closed.")
+        except BaseException:
+            self._exchange.close()
+            raise
+
     # ---- Host tools ----
 
     def _serve(self, call: ToolCall) -> ToolReturned | ToolRaised:
         """Runs a tool for a cell. What it raises is the cell's to see."""
         try:
             result = self._call_tool(call)
+            inline = values.encode_inline(result)
+            if inline is not None:
+                return ToolReturned(call.id, "json", inline)
             kind, parts = values.encode(result, f"The result of {call.tool}()")
+            return ToolReturned(call.id, kind, attachments=parts)
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
             return _raised(call.id, error)
-        return ToolReturned(call.id, kind, parts)
 
     def _call_tool(self, call: ToolCall) -> Any:
         tool = self._tools.get(call.tool)
         if tool is None or call.cell != self._cell:
             raise LookupError(f"there is no tool {call.tool[:100]!r} for this cell")
-        given = values.decode(call.attachments)
+        given = values.decode(call.arguments)
         if not (isinstance(given, list) and len(given) == 2):
             raise TypeError(f"{call.tool}() was called without arguments to read")
         args, kwargs = given
         if not (isinstance(args, list) and isinstance(kwargs, dict)):
             raise TypeError(f"{call.tool}() was called without arguments to read")
-        signature = _signature(tool)
+        signature = self._signatures[call.tool]
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)
@@ -310,11 +328,15 @@ def _cell_result(end: CellEnd, answer: Reply) -> CellResult:
 def _raised(call: int, error: Exception) -> ToolRaised:
     bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        text = str(message)
+    except Exception:  # noqa: BLE001 - its own method may raise anything
+        text = "(its text could not be made)"
     return ToolRaised(
         call=call,
         error_type=type(error).__name__,
         base=next(bases, "Exception"),
-        message=values.printable(str(message)),
+        message=values.printable(text),
     )
 
 

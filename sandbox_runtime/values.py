@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from sandbox_runtime.deno.crossing import Record
+from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, Record
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.messages import Part
 
@@ -53,9 +53,23 @@ def encode(value: object, label: str) -> tuple[str, list[Part]]:
         ) from error
 
 
+def encode_inline(value: object) -> str | None:
+    """A small plain JSON value as JSON text; None for what must travel otherwise."""
+    if value is None or type(value) in (bool, float):
+        return json.dumps(value)
+    if type(value) is int and value.bit_length() <= MAX_INT_BITS:
+        return json.dumps(value)
+    if type(value) is str and len(value) <= INLINE_CHARS:
+        return json.dumps(value)
+    return None
+
+
 def _pickle(value: object, buffers: list[Part]) -> bytes:
     stream = io.BytesIO()
-    keep: Callable[[pickle.PickleBuffer], None] = lambda item: buffers.append(item.raw())
+
+    def keep(item: pickle.PickleBuffer) -> None:
+        buffers.append(item.raw())
+
     _Pickler(stream, protocol=5, buffer_callback=keep).dump(value)
     return stream.getvalue()
 
@@ -69,9 +83,9 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, PurePath):
             return PurePosixPath, (value.as_posix(),)
         # Classes and functions travel as the name of their module and their own.
-        by_name = isinstance(value, type) or callable(value) and kind.__module__ == "builtins"
+        by_name = isinstance(value, type) or (callable(value) and kind.__module__ == "builtins")
         module = (getattr(value, "__module__", None) or "builtins") if by_name else kind.__module__
-        if _is_standard(module):
+        if _is_standard(module) or value is Record:
             return NotImplemented
         if isinstance(value, enum.Enum):
             return Record, (kind.__name__, {"name": value.name, "value": value.value})
@@ -124,6 +138,14 @@ def _find_offender(value: object, path: str, depth: int = 0) -> tuple[str, objec
 
 
 def _children(value: object, path: str) -> list[tuple[str, object]]:
+    """The parts of a value with their paths; none if it cannot even be asked."""
+    try:
+        return _parts_of(value, path)
+    except Exception:  # noqa: BLE001 - its own methods may raise anything
+        return []
+
+
+def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
         keys = [(f"{path} key {str(key)[:40]}", key) for key in value]
         return keys + [(f"{path}[{key!r:.60}]", item) for key, item in value.items()]
@@ -165,7 +187,7 @@ def _value(tree: Any, extras: Sequence[bytes | bytearray], depth: int) -> Any:
     kind = tree["$"]
     if kind in ("str", "bytes"):
         data = bytes(extras[_index(tree["at"])])
-        return data if kind == "bytes" else data.decode("utf-8", "replace")
+        return data if kind == "bytes" else data.decode("utf-8", "surrogatepass")
     content = _value(tree["of"], extras, depth + 1)
     if kind == "dict":
         return {_hashable(key): item for key, item in content}

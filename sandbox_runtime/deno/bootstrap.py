@@ -13,9 +13,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import contextlib
 import inspect
 import io
-import json
 import linecache
 import random
 import signal
@@ -24,9 +24,14 @@ import time
 import traceback
 import types
 from collections.abc import Awaitable, Callable, Sequence
+
+# By name: a cell that replaces them in their modules does not replace them here.
+from json import dumps as to_json
+from json import loads as from_json
+from time import monotonic
 from typing import Any, Protocol
 
-from sandbox_runtime.deno.crossing import CannotSend, Part, receive, send
+from sandbox_runtime.deno.crossing import INLINE_CHARS, Part, receive, send
 
 # How long printed text may wait before the host hears of it, so that little is lost in a crash.
 EMIT_SECONDS = 0.2
@@ -37,14 +42,17 @@ SLEEP_SLICE_SECONDS = 0.02
 # Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
 CANCEL_TURNS = 3
 
-HARNESS_FILE = __file__
+# Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
+RESERVE_BYTES = 2 * 1024 * 1024
+
+HARNESS_FILES = (__file__, send.__code__.co_filename)
 
 
 class DriverHost(Protocol):
     """What the driver needs from outside."""
 
-    def call(self, tool: str, parts: list[Part]) -> list[Part]:
-        """Asks the host to run a tool; blocks. The answer's first part is JSON, the rest are bytes."""
+    def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
+        """Asks the host to run a tool; blocks. The answer is JSON text, and the bytes with it."""
 
     def emit(self, text: str) -> None:
         """Tells the host what a running cell has printed."""
@@ -87,10 +95,12 @@ class Output:
         self._tail_chars = 0
         self._omitted = 0
         self._unsent: list[str] = []
-        self._sent_at = time.monotonic()
+        self._sent_at = monotonic()
 
     def write(self, text: str) -> None:
         """Adds text; constant memory whatever its length."""
+        if not text:
+            return
         if self._head_room:
             head, text = text[: self._head_room], text[self._head_room :]
             self._head.append(head)
@@ -114,7 +124,7 @@ class Output:
 
     def _send(self, text: str) -> None:
         self._unsent.append(text)
-        now = time.monotonic()
+        now = monotonic()
         if now - self._sent_at >= EMIT_SECONDS or not self._head_room:
             self._emit(clean("".join(self._unsent)))
             self._unsent.clear()
@@ -139,10 +149,11 @@ class Stream(io.TextIOBase):
         self.buffer = ByteStream(self)
 
     def write(self, text: str, /) -> int:
-        """Adds text to the running cell's output."""
+        """Adds text to the running cell's output. Between cells nobody listens."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._driver.output.write(str.__str__(text))
+        if self._driver.running:
+            self._driver.output.write(str.__str__(text))
         return len(text)
 
     def writable(self) -> bool:
@@ -181,11 +192,17 @@ class Driver:
         self._interruptible = False
         self._stop: KeyboardInterrupt | None = None
         self._signal = _SubmitSignal()
-        self._submitted: list[Part] | None = None
+        self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
         self.output = Output(output_chars, host.emit)
         self._builtins = {**vars(builtins), "input": _no_input}
         self._recursion_limit = sys.getrecursionlimit()
+        self._reserve: bytearray | None = None
+
+    @property
+    def running(self) -> bool:
+        """True while a cell runs."""
+        return self._cell is not None
 
     def wake(self, output_chars: int) -> None:
         """Makes a saved interpreter fit for a new session: own limits, fresh randomness."""
@@ -200,7 +217,7 @@ class Driver:
 
     def register(self, declared: str) -> None:
         """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""
-        plan = json.loads(declared)
+        plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
         self._outputs = plan["outputs"]
@@ -223,7 +240,9 @@ class Driver:
             self._interruptible = False
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             self._interruptible = False
+            self._reserve = None
             error = caught
+        self._restore_interpreter()
         self._sweep_tasks()
         return self._end(error)
 
@@ -252,20 +271,24 @@ class Driver:
         self._stop = None
         self._submitted = None
         self.output = Output(self._output_chars, self._host.emit)
-        self._restore_builtins()
+        self._restore_interpreter()
+        if self._reserve is None:
+            with contextlib.suppress(MemoryError):
+                self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         sys.modules["__main__"] = self._module
         sys.stdout = sys.stderr = self._stream
-        sys.setrecursionlimit(self._recursion_limit)
         for number in (signal.SIGINT, signal.SIGALRM):
             signal.signal(number, self.on_signal)
 
-    def _restore_builtins(self) -> None:
-        names = vars(builtins)
+    def _restore_interpreter(self) -> None:
+        """Undoes what a cell did to builtins; the driver itself stands on them."""
+        names = builtins.__dict__
         names.update(self._builtins)
         for added in [name for name in names if name not in self._builtins]:
             del names[added]
+        sys.setrecursionlimit(self._recursion_limit)
 
     def _execute(self, code: str, filename: str) -> Any:
         """Runs all statements; returns the value of the last one if it is an expression."""
@@ -303,8 +326,9 @@ class Driver:
         if raw:
             self.output.write(raw)
         if self._submitted is not None:
-            parts, self._submitted = self._submitted, None
-            return [self._report("submitted"), *parts]
+            text, extras = self._submitted
+            self._submitted = None
+            return [self._report("submitted"), text.encode(), *extras]
         if error is None:
             return [self._report("completed")]
         return [self._report("failed", **self._describe(error))]
@@ -320,7 +344,7 @@ class Driver:
     def _report(self, outcome: str, **error: str) -> str:
         texts = {"errorType": "", "message": "", "traceback": "", **error}
         texts["output"] = self.output.render()
-        return json.dumps({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
+        return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
 
     def _describe(self, error: BaseException) -> dict[str, str]:
         """Name, message and traceback of whatever a cell raised, with nothing of it trusted."""
@@ -332,6 +356,8 @@ class Driver:
             _drop_harness(shown)
             message = _message_of(error)
             lines = "".join(shown.format())
+            if isinstance(error, SystemExit):
+                lines += f"({message})\n"
         except BaseException:  # noqa: BLE001 - its own methods may raise anything
             message = "(the exception itself could not be shown)"
             lines = f"{name}: {message}\n"
@@ -359,12 +385,14 @@ class Driver:
         def tool(*args: Any, **kwargs: Any) -> Any:
             if self._cell is None:
                 raise RuntimeError(f"{name}() was called after its cell had ended")
-            parts = send([list(args), kwargs], f"{name}() arguments")
-            head, *rest = self._host.call(name, parts)
-            reply = json.loads(bytes(head))
+            answer, parts = self._host.call(
+                name, *send([list(args), kwargs], f"{name}() arguments")
+            )
+            reply = from_json(answer)
             if "error" in reply:
                 raise host_exception(reply["error"])
-            return receive(reply["result"]["kind"], rest)
+            result = reply["result"]
+            return receive(result["kind"], parts or [result["inline"].encode()])
 
         tool.__name__ = tool.__qualname__ = name
         tool.__doc__ = doc
@@ -486,14 +514,18 @@ def _cell_frames(error: BaseException) -> types.TracebackType | None:
     return trace
 
 
-def _drop_harness(shown: traceback.TracebackException | None) -> None:
-    """Takes our own frames out of a traceback and out of those it was caused by."""
+def _drop_harness(shown: traceback.TracebackException) -> None:
+    """Takes our own frames out of a traceback and out of those that it shows with it."""
     seen: set[int] = set()
-    while shown is not None and id(shown) not in seen:
-        seen.add(id(shown))
-        frames = [frame for frame in shown.stack if frame.filename != HARNESS_FILE]
-        shown.stack = traceback.StackSummary.from_list(frames)
-        shown = shown.__cause__ or shown.__context__
+    waiting: list[traceback.TracebackException | None] = [shown]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        frames = [frame for frame in one.stack if frame.filename not in HARNESS_FILES]
+        one.stack = traceback.StackSummary.from_list(frames)
+        waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]
 
 
 def abridge(text: str, limit: int) -> str:
@@ -534,10 +566,18 @@ if sys.platform == "emscripten":
 
         def __init__(self, worker: Any) -> None:
             self._worker = worker
+            self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
 
-        def call(self, tool: str, parts: list[Part]) -> list[Part]:
+        def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
             """See `DriverHost`."""
-            return [part.to_bytes() for part in self._worker.callHost(tool, to_js(parts))]
+            if extras or len(arguments) > INLINE_CHARS:
+                answer = self._call_host(tool, "", to_js([arguments.encode(), *extras]))
+            else:
+                answer = self._call_host(tool, arguments)
+            if isinstance(answer, str):
+                return answer, []
+            text, *parts = answer
+            return text, [part.to_bytes() for part in parts]
 
         def emit(self, text: str) -> None:
             """See `DriverHost`."""
@@ -553,8 +593,8 @@ if sys.platform == "emscripten":
 
         def sleep(self, seconds: float, /) -> None:
             """Replaces `time.sleep`, which here could not be interrupted."""
-            end = time.monotonic() + seconds
-            while (left := end - time.monotonic()) > 0:
+            end = monotonic() + seconds
+            while (left := end - monotonic()) > 0:
                 self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
 
     class PyodideDriver(Driver):

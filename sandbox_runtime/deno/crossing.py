@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
-import json
-import pickle
 import uuid
 from collections import deque
 from collections.abc import Iterator, KeysView, Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
+
+# By name: a cell that replaces them in their modules does not replace them here.
+from json import dumps as to_json
+from json import loads as from_json
 from pathlib import PurePath
+from pickle import loads as unpickle
 from typing import Any
 
 Part = bytes | bytearray | memoryview
@@ -25,7 +28,10 @@ Part = bytes | bytearray | memoryview
 INLINE_CHARS = 64 * 1024
 
 # Deeper values are cycles or accidents, and would exhaust a recursive reader.
-MAX_DEPTH = 200
+MAX_DEPTH = 100
+
+# About 4,200 digits: Python refuses to read or write longer numbers as decimal text.
+MAX_INT_BITS = 14_000
 
 
 class Record:
@@ -68,21 +74,23 @@ def record_fields(record: Record) -> dict[str, Any]:
 
 def receive(kind: str, parts: Sequence[Part]) -> Any:
     """The value that the host sent. Raises what pickle raises for a value that has no place here."""
+    if kind == "json":
+        return from_json(bytes(parts[0]))
     if kind == "text":
         return str(parts[0], "utf-8", "surrogatepass")
     if kind == "bytes":
         return bytes(parts[0])
-    return pickle.loads(parts[0], buffers=parts[1:])
+    return unpickle(parts[0], buffers=parts[1:])
 
 
-class CannotSend(TypeError):
+class CannotSend(TypeError):  # noqa: N818 - what the LM reads
     """A value has no form outside the sandbox; the message names its place."""
 
     __module__ = "builtins"  # tracebacks show the bare name
 
 
-def send(value: Any, label: str) -> list[Part]:
-    """Encodes a value for the host: JSON text first, then the raw bytes it refers to.
+def send(value: Any, label: str) -> tuple[str, list[Part]]:
+    """Encodes a value for the host: as JSON text, and the raw bytes that it refers to.
 
     `label` is how error messages name the value.
 
@@ -91,13 +99,15 @@ def send(value: Any, label: str) -> list[Part]:
     """
     extras: list[Part] = []
     tree = _tree(value, label, 0, extras)
-    return [json.dumps(tree, separators=(",", ":")).encode(), *extras]
+    return to_json(tree, separators=(",", ":")), extras
 
 
 def _tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
     kind = type(value)
-    if value is None or kind is bool or kind is int or kind is float:
+    if value is None or kind is bool or kind is float:
         return value
+    if kind is int:
+        return _checked(value, path)
     if kind is str:
         return value if len(value) <= INLINE_CHARS else _extra("str", _utf8(value), extras)
     if depth > MAX_DEPTH:
@@ -127,7 +137,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         case str():
             return _tree(str.__str__(value), path, depth, extras)
         case int():
-            return int.__int__(value)
+            return _checked(int.__int__(value), path)
         case float():
             return float.__float__(value)
         case tuple():
@@ -159,6 +169,15 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         f"{path} is of type {type(value).__name__}, which cannot leave the sandbox; "
         "turn it into text, numbers, lists or dicts first"
     )
+
+
+def _checked(value: int, path: str) -> int:
+    if value.bit_length() > MAX_INT_BITS:
+        raise CannotSend(
+            f"{path} is an integer of more than {MAX_INT_BITS * 3 // 10:,} digits, which cannot "
+            "leave the sandbox; send it as text, made with hex()"
+        )
+    return value
 
 
 def _calendar_kind(value: datetime.datetime | datetime.date | datetime.time) -> str:

@@ -9,6 +9,7 @@
 
 import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
+import workerSource from "./worker.ts" with { type: "text" };
 
 type Part = Uint8Array<ArrayBuffer>;
 
@@ -16,6 +17,8 @@ type Part = Uint8Array<ArrayBuffer>;
 const LARGEST_REQUEST = 2 ** 40;
 /** One piece of an answer to a tool call. */
 const WINDOW_BYTES = 1024 * 1024;
+/** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
+const SMALL_FRAME_BYTES = 16 * 1024;
 /** How often the clock is read while a cell runs. */
 const TICK_MILLISECONDS = 20;
 /** How often a cell that ignores an interrupt is interrupted again. */
@@ -25,6 +28,8 @@ const PARENT_MILLISECONDS = 500;
 
 const SIGINT = 2;
 const SIGALRM = 14;
+
+const encoder = new TextEncoder();
 
 /** Measures the sandbox's own work in a cell: it stands still while the host works for the cell. */
 class CellClock {
@@ -64,13 +69,14 @@ class Sandbox {
     sizes: new Float64Array(new SharedArrayBuffer(16)),
     window: new Uint8Array(new SharedArrayBuffer(WINDOW_BYTES)),
   };
-  #worker: Worker | null = null;
+  #worker: Worker = this.#startWorker();
   #limits: wire.Initialize | null = null;
   #current: Current | null = null;
   /** The tool call that waits for the host's answer. */
   #call: number | null = null;
   #nextCall = 1;
   #writing: Promise<void> = Promise.resolve();
+  #unwritten = 0;
 
   async receive(frame: wire.Frame): Promise<void> {
     const message = wire.parseHostFrame(frame);
@@ -128,17 +134,15 @@ class Sandbox {
       assets.delete(name);
       return bytes;
     };
-    this.#startWorker(take("worker.ts"));
     const loader = moduleUrl(take("pyodide.mjs"), "text/javascript");
     const runtime = moduleUrl(take("pyodide.asm.mjs"), "text/javascript");
-    const wasm = await WebAssembly.compile(take("pyodide.asm.wasm"));
+    const wasm = take("pyodide.asm.wasm");
     const stdlib = take("python_stdlib.zip");
     const image = assets.get("boot.image") ?? null;
     assets.delete("boot.image");
     const boot: Boot = {
       op: "boot",
       id,
-      wasm,
       loader,
       runtime,
       stdlib,
@@ -149,23 +153,26 @@ class Sandbox {
       shared: this.#shared,
     };
     this.#tell(boot, image === null ? [stdlib] : [stdlib, image]);
+    this.#tell({ op: "wasm", module: await WebAssembly.compile(wasm) });
   }
 
-  #startWorker(source: Part): void {
-    const entry = moduleUrl(source, "application/typescript");
-    this.#worker = new Worker(
+  /** Starts at once, while the host still sends what the worker will need. */
+  #startWorker(): Worker {
+    const entry = moduleUrl(workerSource, "text/javascript");
+    const worker = new Worker(
       entry,
       { type: "module", deno: { permissions: "none" } } as WorkerOptions,
     );
-    this.#worker.addEventListener("message", (event) => {
+    worker.addEventListener("message", (event) => {
       this.#hear((event as MessageEvent<FromWorker>).data).catch((error) => {
         this.end("protocol", error instanceof Error ? error.message : "unknown error");
       });
     });
-    this.#worker.addEventListener("error", (event) => {
+    worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.end("crash", event.message);
     });
+    return worker;
   }
 
   async #hear(message: FromWorker): Promise<void> {
@@ -177,7 +184,7 @@ class Sandbox {
         return this.#send(wire.failure(id, String(message.kind), String(message.message)));
       }
       case "call":
-        return this.#forwardCall(String(message.tool), message.parts);
+        return this.#forwardCall(String(message.tool), String(message.inline), message.parts);
       case "output":
         return this.#send(wire.output(this.#cell().params.cell, String(message.text)));
       case "broken":
@@ -218,14 +225,14 @@ class Sandbox {
 
   // ---- Tool calls ----
 
-  #forwardCall(tool: string, parts: Part[]): void {
+  #forwardCall(tool: string, inline: string, parts: Part[]): void {
     const { params } = this.#cell();
     if (this.#call !== null) {
       throw new wire.ProtocolError("A second tool call came before an answer.");
     }
     this.#call = this.#nextCall++;
     this.#current!.clock.pause();
-    this.#send(wire.call(this.#call, params.cell, tool, parts));
+    this.#send(wire.call(this.#call, { cell: params.cell, tool, inline }, parts));
   }
 
   async #answerCall(answer: wire.Answer): Promise<void> {
@@ -234,7 +241,7 @@ class Sandbox {
     }
     // The clock runs again from here: taking the answer is the sandbox's own work.
     this.#current?.clock.start();
-    const reply = new TextEncoder().encode(JSON.stringify(answer.reply));
+    const reply = encoder.encode(JSON.stringify(answer.reply));
     await this.#passToWorker(pack([reply, ...answer.attachments]));
   }
 
@@ -292,31 +299,54 @@ class Sandbox {
   // ---- Pipes ----
 
   #tell(message: ToWorker, move: Part[] = []): void {
-    if (this.#worker === null) {
+    if (this.#limits === null) {
       throw new wire.ProtocolError("The first request must be initialize.");
     }
     this.#worker.postMessage(message, move.map((part) => part.buffer));
   }
 
+  /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
   #send(frame: wire.Frame): void {
     const pieces = wire.encodeFrame(frame);
+    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.#unwritten += 1;
+    if (total <= SMALL_FRAME_BYTES && this.#unwritten === 1) {
+      writeAllSync(concat(pieces, total));
+      this.#unwritten -= 1;
+      return;
+    }
     this.#writing = this.#writing.then(async () => {
-      for (const piece of pieces) {
-        for (let at = 0; at < piece.length;) at += await Deno.stdout.write(piece.subarray(at));
-      }
+      for (const piece of pieces) await writeAll(piece);
+      this.#unwritten -= 1;
     });
   }
 }
 
-function moduleUrl(source: Part, type: string): string {
+function concat(pieces: Uint8Array[], total: number): Uint8Array {
+  const whole = new Uint8Array(total);
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}
+
+async function writeAll(bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+}
+
+function writeAllSync(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
+
+function moduleUrl(source: Part | string, type: string): string {
   return URL.createObjectURL(new Blob([source], { type }));
 }
 
 /** Puts a count and the lengths before the parts; `unpack` in `worker.ts` undoes it. */
 function pack(parts: Part[]): Part[] {
-  const head = new DataView(new ArrayBuffer(4 + 8 * parts.length));
-  head.setUint32(0, parts.length, true);
-  parts.forEach((part, index) => head.setBigUint64(4 + 8 * index, BigInt(part.length), true));
+  const head = new Float64Array([parts.length, ...parts.map((part) => part.length)]);
   return [new Uint8Array(head.buffer), ...parts];
 }
 

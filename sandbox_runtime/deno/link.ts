@@ -21,7 +21,6 @@ export interface Shared {
 export interface Boot {
   op: "boot";
   id: number;
-  wasm: WebAssembly.Module;
   /** Blob URLs of Pyodide's two modules. */
   loader: string;
   runtime: string;
@@ -37,6 +36,8 @@ export interface Boot {
 
 export type ToWorker =
   | Boot
+  /** Comes after `Boot`: it is compiled while the worker loads the rest. */
+  | { op: "wasm"; module: WebAssembly.Module }
   | { op: "assign"; id: number; name: string; kind: string; parts: Uint8Array<ArrayBuffer>[] }
   | { op: "register"; id: number; declared: string }
   | { op: "run"; id: number; cell: number; code: string }
@@ -47,6 +48,6 @@ export type ToWorker =
 export type FromWorker =
   | { op: "done"; id: number; text: string; parts: Uint8Array<ArrayBuffer>[] }
   | { op: "refused"; id: number; kind: string; message: string }
-  | { op: "call"; tool: string; parts: Uint8Array<ArrayBuffer>[] }
+  | { op: "call"; tool: string; inline: string; parts: Uint8Array<ArrayBuffer>[] }
   | { op: "output"; text: string }
   | { op: "broken"; message: string };

@@ -15,6 +15,7 @@ const HEADER_END = new Uint8Array([13, 10, 13, 10]);
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
+const headerDecoder = new TextDecoder("latin1");
 
 /** Raised for bytes or messages that are not of this protocol. The session that sent them is over. */
 export class ProtocolError extends Error {
@@ -29,7 +30,8 @@ export interface Frame {
 
 /** Encodes a frame as the pieces to write, in order. Attachments are not copied. */
 export function encodeFrame(frame: Frame): Uint8Array[] {
-  const body = encoder.encode(JSON.stringify(frame.body));
+  // Deno writes to stdout line by line: the line feed lets a small frame go out in one piece.
+  const body = encoder.encode(JSON.stringify(frame.body) + "\n");
   let header = `Content-Length: ${body.length}\r\n`;
   if (frame.attachments.length > 0) {
     header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
@@ -135,7 +137,7 @@ function findHeaderEnd(bytes: Uint8Array, length: number): number {
 /** Returns the sizes that a header announces: the body's, then each attachment's. */
 function parseHeader(bytes: Uint8Array, limit: number): number[] {
   const fields = new Map<string, string>();
-  for (const line of new TextDecoder("latin1").decode(bytes).split("\r\n")) {
+  for (const line of headerDecoder.decode(bytes).split("\r\n")) {
     const colon = line.indexOf(":");
     fields.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 1).trim());
   }
@@ -301,14 +303,16 @@ export function failure(id: number, kind: string, message: string): Frame {
   };
 }
 
-/** Asks the host to run a tool for cell `cell`; the attachments hold the arguments. */
-export function call(
-  id: number,
-  cell: number,
-  tool: string,
-  attachments: Uint8Array<ArrayBuffer>[],
-): Frame {
-  return { body: { jsonrpc: "2.0", id, method: "call", params: { cell, tool } }, attachments };
+/** A tool call. Its arguments are `inline` as JSON text, or else in the attachments. */
+export interface Call {
+  cell: number;
+  tool: string;
+  inline: string;
+}
+
+/** Asks the host to run a tool. */
+export function call(id: number, params: Call, attachments: Uint8Array<ArrayBuffer>[]): Frame {
+  return { body: { jsonrpc: "2.0", id, method: "call", params }, attachments };
 }
 
 /** Text that a running cell has printed so far and not yet reported. */

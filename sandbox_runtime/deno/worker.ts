@@ -63,8 +63,12 @@ const PACKAGE_INFO = {
   python: "3.14.2",
 };
 
-const post = self.postMessage.bind(self) as (message: FromWorker, move: Transferable[]) => void;
+const scope = self as unknown as { postMessage: typeof post };
+const post: (message: FromWorker, move: Transferable[]) => void = scope.postMessage.bind(scope);
+const decoder = new TextDecoder();
 const listen = self.addEventListener.bind(self);
+
+const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
 
 let pyodide: Pyodide;
 let driver: Driver;
@@ -108,6 +112,8 @@ async function answer(message: ToWorker): Promise<void> {
     case "boot":
       await boot(message);
       return done(message.id);
+    case "wasm":
+      return wasmArrived.resolve(message.module);
     case "assign":
       return attempt(message.id, () => driver.assign(message.name, message.kind, message.parts));
     case "register":
@@ -156,12 +162,14 @@ function describe(error: unknown): string {
 // ---- What Python can call -------------------------------------------------------------------------
 
 /**
- * Asks the host and waits. Returns the answer's parts: the first is its JSON text, the rest raw bytes.
- * The answer comes through a window of fixed size, so that any size takes bounded shared memory.
+ * Asks the host and waits. Small arguments come as text, others as parts. The answer is its JSON text,
+ * or an array of that and the raw parts that belong to it.
+ *
+ * It comes through a window of fixed size, so that an answer of any size takes bounded shared memory.
  */
-function callHost(tool: string, parts: Part[]): Part[] {
+function callHost(tool: string, inline: string, parts: Part[] = []): string | [string, ...Part[]] {
   Atomics.store(shared.turn, 0, 0);
-  post({ op: "call", tool, parts }, parts.map((part) => part.buffer));
+  post({ op: "call", tool, inline, parts }, parts.map((part) => part.buffer));
   Atomics.wait(shared.turn, 0, 0);
   const whole = new Uint8Array(shared.sizes[0]!);
   for (let filled = 0;;) {
@@ -170,18 +178,20 @@ function callHost(tool: string, parts: Part[]): Part[] {
     filled += piece;
     Atomics.store(shared.turn, 0, 0);
     Atomics.notify(shared.turn, 0);
-    if (filled === whole.length) return unpack(whole);
+    if (filled === whole.length) break;
     Atomics.wait(shared.turn, 0, 0);
   }
+  const [text, ...rest] = unpack(whole);
+  return rest.length === 0 ? decoder.decode(text) : [decoder.decode(text), ...rest];
 }
 
 /** Splits an answer: a count, that many lengths, then the parts themselves. */
 function unpack(whole: Part): Part[] {
   const view = new DataView(whole.buffer);
-  const count = view.getUint32(0, true);
-  let at = 4 + 8 * count;
+  const count = view.getFloat64(0, true);
+  let at = 8 + 8 * count;
   return Array.from({ length: count }, (_, index) => {
-    const length = Number(view.getBigUint64(4 + 8 * index, true));
+    const length = view.getFloat64(8 + 8 * index, true);
     at += length;
     return whole.subarray(at - length, at);
   });
@@ -262,11 +272,12 @@ function capMemory(bytes: number): void {
 }
 
 /** Answers Pyodide's own requests for its files; this realm could not fetch them. */
-function serveFromMemory({ wasm, stdlib, image }: Boot): void {
-  WebAssembly.instantiateStreaming = (_source, imports) => {
+function serveFromMemory({ stdlib, image }: Boot): void {
+  WebAssembly.instantiateStreaming = async (_source, imports) => {
+    const wasm = await wasmArrived.promise;
     const instance = new WebAssembly.Instance(wasm, imports);
     if (image !== null) growTo(instance, image.length);
-    return Promise.resolve({ instance, module: wasm });
+    return { instance, module: wasm };
   };
   const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
   globalThis.fetch = () => Promise.resolve(file as Response);
