@@ -1,0 +1,226 @@
+"""Our sandbox and DSPy's, side by side: `python -m benchmarks.engine --help`.
+
+Plans the rounds, alternates the two sides, and prints what they needed. Every round runs in its
+own Python process (`measure.py`), under a time limit; whatever ends this program, Ctrl-C included,
+leaves no process and no temporary file behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from benchmarks import peer, report
+from benchmarks.measure import PREFLIGHT
+from benchmarks.processes import ChildFailedError, answer_of
+from benchmarks.report import Measured, Result
+from benchmarks.rows import ROWS, Row
+
+Side = Literal["ours", "peer"]
+# A first sandbox may have to fetch Pyodide and build a boot image.
+PREFLIGHT_CAP_SECONDS = 300.0
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one side's processes are started."""
+
+    arguments: Sequence[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this run measures."""
+
+    rows: Sequence[Row]
+    sides: Sequence[Side]
+    rounds: int | None
+    cap_seconds: float | None
+
+    def rounds_of(self, row: Row, side: Side) -> int:
+        """Fresh processes for one side of a row."""
+        return self.rounds or (row.rounds if side == "ours" else row.peer_rounds)
+
+    def cap_of(self, row: Row) -> float:
+        """Seconds a round of this row may take."""
+        return self.cap_seconds or row.cap_seconds
+
+
+class Bench:
+    """One run: its settings per side, and what it has found so far."""
+
+    def __init__(self, plan: Plan, settings: dict[Side, Setting]) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._unusable: dict[Side, str] = {}
+        self.results: list[Result] = []
+        self.sandboxes: dict[str, dict[str, str]] = {}
+
+    def exclude(self, side: Side, reason: str) -> None:
+        """Report every row of a side as failed for one reason."""
+        self._unusable[side] = reason
+        _progress(f"{side}: {reason}")
+
+    def preflight(self) -> None:
+        """Open each side once: caches are warm afterwards, and a side that cannot start is known."""
+        for side in self._plan.sides:
+            if side in self._unusable:
+                continue
+            _progress(f"{side}: first sandbox, to fill the caches")
+            try:
+                self.sandboxes[side] = self._answer(side, PREFLIGHT, PREFLIGHT_CAP_SECONDS)
+            except ChildFailedError as failure:
+                self.exclude(side, f"cannot start: {failure}")
+
+    def measure_all(self) -> None:
+        """Fill `results`, row by row."""
+        for row in self._plan.rows:
+            sides = {side: Measured(problem=self._unusable.get(side)) for side in self._plan.sides}
+            self.results.append(Result(row, sides.get("ours"), sides.get("peer")))
+            for number in range(max(self._plan.rounds_of(row, side) for side in sides)):
+                # The one that goes first finds the machine in another state than the second.
+                ordered = list(sides) if number % 2 == 0 else list(reversed(sides))
+                for side in ordered:
+                    if number < self._plan.rounds_of(row, side):
+                        self._measure(row, side, sides[side])
+
+    def _measure(self, row: Row, side: Side, measured: Measured) -> None:
+        """Add one round, or the reason why the row ends here for this side."""
+        if measured.problem is not None:
+            return
+        try:
+            samples = self._answer(side, row.name, self._plan.cap_of(row))
+        except ChildFailedError as failure:
+            measured.problem = str(failure)
+            _progress(f"{row.name}, {side}: {failure}")
+            return
+        measured.samples += samples
+        measured.rounds += 1
+        shown = report.quantity(samples[-1], row.unit)
+        _progress(f"{row.name}, {side}, round {measured.rounds}: {shown}")
+
+    def _answer(self, side: Side, row: str, cap_seconds: float) -> Any:
+        setting = self._settings[side]
+        command = [sys.executable, "-m", "benchmarks.measure", side, row, *setting.arguments]
+        return json.loads(answer_of(command, setting.environment, cap_seconds))
+
+
+def main() -> int:
+    """Run the benchmark the command line asks for; the exit code says whether it ended by itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    arguments = _parser().parse_args()
+    plan = _plan(arguments)
+    with tempfile.TemporaryDirectory(prefix="dspy-rlm-bench-") as folder:
+        bench = _bench(plan, Path(folder), arguments.peer_cache)
+        code = _run(bench)
+    facts = {
+        "machine": report.machine(),
+        "versions": report.versions(),
+        "sandboxes": bench.sandboxes,
+        "interrupted": code == INTERRUPTED,
+    }
+    _print(bench.results, facts)
+    if arguments.json is not None:
+        document = report.as_json(bench.results, facts)
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return code
+
+
+def _run(bench: Bench) -> int:
+    try:
+        bench.preflight()
+        bench.measure_all()
+    except KeyboardInterrupt:
+        _progress("interrupted; what was measured so far follows")
+        return INTERRUPTED
+    return 0
+
+
+def _bench(plan: Plan, folder: Path, peer_cache: Path) -> Bench:
+    """Both sides' settings; temporary files of the children go below `folder` too."""
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch), "DENO_NO_UPDATE_CHECK": "1"}
+    settings: dict[Side, Setting] = {"ours": Setting([], environment)}
+    bench = Bench(plan, settings)
+    if "peer" in plan.sides:
+        try:
+            runner = peer.write_patched_runner(folder)
+        except peer.PeerUnavailableError as reason:
+            bench.exclude("peer", str(reason))
+        else:
+            theirs = {**environment, **peer.environment(peer_cache)}
+            settings["peer"] = Setting(["--runner", str(runner)], theirs)
+    return bench
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine",
+        description="Our sandbox and dspy.PythonInterpreter, side by side.",
+    )
+    names = [row.name for row in ROWS]
+    parser.add_argument("--quick", action="store_true", help="leave out the rows that take minutes")
+    parser.add_argument("--only", action="append", choices=names, help="this row; repeatable")
+    parser.add_argument("--rounds", type=int, help="fresh processes per row and side")
+    parser.add_argument("--cap", type=float, metavar="SECONDS", help="time limit of each round")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument(
+        "--peer-cache",
+        type=Path,
+        default=peer.default_cache(),
+        help="where the peer's npm packages stay (default: %(default)s)",
+    )
+    sides = parser.add_mutually_exclusive_group()
+    sides.add_argument("--ours-only", action="store_true")
+    sides.add_argument("--peer-only", action="store_true")
+    return parser
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    rows = [row for row in ROWS if not (arguments.quick and row.slow)]
+    if arguments.only:
+        rows = [row for row in ROWS if row.name in arguments.only]
+    sides: list[Side] = ["ours", "peer"]
+    if arguments.ours_only or arguments.peer_only:
+        sides = ["ours"] if arguments.ours_only else ["peer"]
+    return Plan(rows, sides, arguments.rounds, arguments.cap)
+
+
+def _print(results: list[Result], facts: dict[str, Any]) -> None:
+    said = [
+        report.table(results),
+        "Median (lowest to highest; n samples from r fresh processes); ratio: peer / ours.",
+        report.problems(results),
+        f"Machine: {facts['machine']}",
+        f"Versions: {facts['versions']}; in the sandboxes: {facts['sandboxes']}",
+        report.summary(results),
+    ]
+    sys.stdout.write("\n" + "\n".join(line for line in said if line) + "\n")
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _stop(*_: object) -> NoReturn:
+    """End the run; impatient signals after the first must not disturb the tidying up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
