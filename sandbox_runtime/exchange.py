@@ -39,6 +39,9 @@ OVERHEAD_BYTES = 1536 * 1024 * 1024
 # The sandbox keeps its own clock. This much later the host stops believing that it does.
 BACKSTOP_SECONDS = 10.0
 
+# A pipe that another process holds open keeps its thread; nobody waits longer for that.
+JOIN_SECONDS = 1.0
+
 # The longest that a thread can be told to wait: some hundred years, on most systems.
 FOREVER = threading.TIMEOUT_MAX
 
@@ -156,10 +159,14 @@ class Exchange:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""
         self._process.kill()
         self._process.wait()
+        self._join()
+        self._process.release()
+
+    def _join(self) -> None:
+        """Waits for the threads, or the other one; they end with the process."""
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(timeout=1.0)
-        self._process.release()
+                thread.join(JOIN_SECONDS)
 
     def _write(self, pieces: list[Part]) -> None:
         try:
@@ -213,6 +220,7 @@ class Exchange:
         if fatal is not None:
             self._death = self._obituary(fatal.reason, self._sentence(fatal.reason, fatal.message))
         else:
+            self._join()
             tail = self._process.stderr_tail
             said = f"; its last words: {tail[-500:]}" if tail else ""
             self._death = self._obituary("exit", f"its process ended with code {code}{said}")

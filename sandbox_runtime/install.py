@@ -42,12 +42,10 @@ def install(*, force: bool = False) -> Engine:
     """
     deno = assets.find_deno()
     folder = assets.cache_folder()
-    if force and folder.exists():
-        shutil.rmtree(folder)
-    if not (folder / assets.MANIFEST_FILE).is_file():
+    if force or not _is_engine(folder):
         with _staging(folder.parent) as staging:
             build(deno, staging)
-            _move(staging, folder)
+            _move(staging, folder, force=force)
     return Engine(deno, folder)
 
 
@@ -163,13 +161,22 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _move(staging: Path, folder: Path) -> None:
+def _move(staging: Path, folder: Path, *, force: bool) -> None:
     """Gives the folder its name in one step. Another process may have been faster: then it is theirs."""
+    replaced = staging.with_name(f"{staging.name}-replaced")
     try:
+        if folder.is_dir() and (force or not _is_engine(folder)):
+            folder.rename(replaced)
         staging.rename(folder)
     except OSError as error:
-        if not (folder / assets.MANIFEST_FILE).is_file():
+        if not _is_engine(folder):
             raise _unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_engine(folder: Path) -> bool:
+    return (folder / assets.MANIFEST_FILE).is_file()
 
 
 def _unwritable(path: Path, error: OSError) -> EngineMissingError:

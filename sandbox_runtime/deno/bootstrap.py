@@ -114,6 +114,10 @@ class Output:
         if self._tail_chars > 4 * self._half or len(self._tail) > 4096:
             self._trim_tail()
 
+    def omit(self, chars: int) -> None:
+        """Counts characters that are not even given, from the middle of a text over the limit."""
+        self._omitted += chars
+
     def _trim_tail(self) -> str:
         joined = "".join(self._tail)
         kept = joined[-self._half :]
@@ -191,10 +195,12 @@ class Driver:
         self._cell: int | None = None
         self._interruptible = False
         self._stop: KeyboardInterrupt | None = None
+        self._overdue = False  # the stop is decided, and not yet raised
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
         self.output = Output(output_chars, host.emit)
+        self._sources = linecache.cache
         self._builtins = {**vars(builtins), "input": _no_input}
         self._recursion_limit = sys.getrecursionlimit()
         self._reserve: bytearray | None = None
@@ -233,10 +239,8 @@ class Driver:
         error: BaseException | None = None
         try:
             self._interruptible = True
-            linecache.cache[filename] = (len(code), None, code.splitlines(True), filename)
-            value = self._execute(code, filename)
-            if value is not None:
-                self._stream.write(self._show(value) + "\n")
+            self._sources[filename] = (len(code), None, code.splitlines(True), filename)
+            self._execute(code, filename)
             self._interruptible = False
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             self._interruptible = False
@@ -250,7 +254,8 @@ class Driver:
         """Stops the running cell; outside of a cell a late signal means nothing.
 
         Raises in the cell's own code. Where the signal finds the event loop instead, the cell waits
-        in an `await`, and cancelling what it waits for is what stops it.
+        in an `await`, and cancelling what it waits for is what stops it; or it is about to wait, or
+        has just done so, and `raise_overdue` stops it then.
         """
         if not self._interruptible:
             return
@@ -258,10 +263,17 @@ class Driver:
             self._stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
         else:
             self._stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
-        if _is_inside(frame, Driver._execute.__code__) or _current_task() is not None:
+        if _may_raise(frame):
             raise self._stop
+        self._overdue = True
         for task in _all_tasks():
             task.cancel()
+
+    def raise_overdue(self) -> None:
+        """Stops the cell if a signal came where an exception would have been lost."""
+        if self._overdue and self._stop is not None:
+            self._overdue = False
+            raise self._stop
 
     # ---- A cell, from start to end ----
 
@@ -269,6 +281,7 @@ class Driver:
         """Makes the harness whole again, whatever earlier cells did to it."""
         self._cell = cell
         self._stop = None
+        self._overdue = False
         self._submitted = None
         self.output = Output(self._output_chars, self._host.emit)
         self._restore_interpreter()
@@ -283,26 +296,28 @@ class Driver:
             signal.signal(number, self.on_signal)
 
     def _restore_interpreter(self) -> None:
-        """Undoes what a cell did to builtins; the driver itself stands on them."""
+        """Undoes what a cell did to Python itself, as far as the driver stands on it."""
         names = builtins.__dict__
         names.update(self._builtins)
         for added in [name for name in names if name not in self._builtins]:
             del names[added]
+        linecache.cache = self._sources
         sys.setrecursionlimit(self._recursion_limit)
 
-    def _execute(self, code: str, filename: str) -> Any:
-        """Runs all statements; returns the value of the last one if it is an expression."""
+    def _execute(self, code: str, filename: str) -> None:
+        """Runs all statements, and shows the value of the last one if it is an expression."""
         value = None
         try:
             for part in compile_cell(code, filename):
                 value = eval(part, self._namespace)
                 if part.co_flags & inspect.CO_COROUTINE:
                     value = self._host.wait_for(value)
+            if value is not None:
+                self._show(value)
         except asyncio.CancelledError as error:
             if self._stop is None:
                 raise
             raise self._stop.with_traceback(error.__traceback__) from None
-        return value
 
     def _sweep_tasks(self) -> None:
         """Cancels what a cell left running; nothing of it may act in a later cell."""
@@ -311,13 +326,16 @@ class Driver:
             note = f"[{len(left)} background task(s) were still running and are cancelled]"
             self.output.write(f"\n{note}\n")
 
-    def _show(self, value: Any) -> str:
-        """The last value as a REPL shows it. A huge text is cut before it is copied."""
-        if type(value) in (str, bytes) and len(value) > 2 * self._output_chars:
-            cut = self._output_chars
-            omitted = f"... ({len(value) - 2 * cut:,} characters omitted) ..."
-            return f"{value[:cut]!r}\n{omitted}\n{value[-cut:]!r}"
-        return repr(value)
+    def _show(self, value: Any) -> None:
+        """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""
+        cut = self._output_chars
+        if type(value) in (str, bytes) and len(value) > 2 * cut:
+            opening = len(repr(value[:0])) - 1
+            self._stream.write(repr(value[:cut])[:-1])
+            self.output.omit(len(value) - 2 * cut)
+            self._stream.write(f"{repr(value[-cut:])[opening:]}\n")
+        else:
+            self._stream.write(repr(value) + "\n")
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._cell = None
@@ -466,8 +484,11 @@ def host_exception(error: dict[str, Any]) -> Exception:
         return HostToolError(f"{name}: {error['message']}")
 
 
-async def _settled(work: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+async def _settled(
+    work: Awaitable[Any], before: Callable[[], None]
+) -> tuple[Any, BaseException | None]:
     try:
+        before()
         return await work, None
     except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
         return None, error
@@ -494,10 +515,18 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _is_inside(frame: types.FrameType | None, code: types.CodeType) -> bool:
-    while frame is not None and frame.f_code is not code:
+# Below these frames runs what a cell wrote, and between this one and those, JavaScript: an exception
+# that had to pass through it would arrive as another.
+_CELL_CODES = {Driver._execute.__code__, _settled.__code__}
+_BORDER_CODES: set[types.CodeType] = set()
+
+
+def _may_raise(frame: types.FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _BORDER_CODES:
+        if frame.f_code in _CELL_CODES:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return frame is None and _current_task() is not None
 
 
 def _message_of(error: BaseException) -> str:
@@ -556,10 +585,13 @@ if sys.platform == "emscripten":
 
     def _run_sync(awaitable: Awaitable[Any]) -> Any:
         """Waits without letting an exception pass through JavaScript, which would print it."""
-        value, error = run_sync(_settled(awaitable))
+        value, error = run_sync(_settled(awaitable, driver.raise_overdue))
         if error is not None:
             raise error
+        driver.raise_overdue()
         return value
+
+    _BORDER_CODES.add(_run_sync.__code__)
 
     class PyodideHost:
         """The driver's host, reached through the worker."""
@@ -600,9 +632,13 @@ if sys.platform == "emscripten":
     class PyodideDriver(Driver):
         """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
 
-        def assign(self, name: str, kind: str, parts: Any) -> None:
-            """See `Driver`."""
-            super().assign(name, kind, [part.to_bytes() for part in parts])
+        def assign(self, name: str, kind: str, parts: Any) -> Any:
+            """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
+            try:
+                super().assign(name, kind, [part.to_bytes() for part in parts])
+            except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+                return to_js([type(error).__name__, str(error)])
+            return None
 
         def run(self, cell: int, code: str) -> Any:
             """See `Driver`."""

@@ -14,13 +14,14 @@ type Part = Uint8Array<ArrayBuffer>;
 
 /** The functions of `bootstrap.py`'s driver, as Pyodide shows them. */
 interface Driver {
-  assign(name: string, kind: string, parts: Part[]): void;
+  assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<[string, ...Part[]]> };
   wake(outputChars: number): void;
 }
 
 interface Pyodide {
+  _api: { config: { _loadSnapshot: unknown } };
   FS: { mkdirTree(path: string): void; writeFile(path: string, data: Uint8Array): void };
   pyimport(name: string): { driver: Driver };
   setInterruptBuffer(buffer: Uint8Array): void;
@@ -79,7 +80,7 @@ let complaint = "";
 listen("unhandledrejection", (event) => event.preventDefault());
 listen("message", (event) => {
   answer((event as MessageEvent<ToWorker>).data).catch((error) => {
-    post({ op: "broken", message: `${describe(error)} ${complaint}`.trim() }, []);
+    post({ op: "broken", message: complaint || describe(error) }, []);
   });
 });
 
@@ -114,10 +115,13 @@ async function answer(message: ToWorker): Promise<void> {
       return done(message.id);
     case "wasm":
       return wasmArrived.resolve(message.module);
-    case "assign":
-      return attempt(message.id, () => driver.assign(message.name, message.kind, message.parts));
+    case "assign": {
+      const refusal = driver.assign(message.name, message.kind, message.parts);
+      return refusal ? refuse(message.id, ...refusal) : done(message.id);
+    }
     case "register":
-      return attempt(message.id, () => driver.register(message.declared));
+      driver.register(message.declared);
+      return done(message.id);
     case "run": {
       const [text, ...parts] = await driver.run.callPromising(message.cell, message.code);
       return done(message.id, text, parts);
@@ -133,17 +137,9 @@ function done(id: number, text = "{}", parts: Part[] = []): void {
   post({ op: "done", id, text, parts }, parts.map((part) => part.buffer));
 }
 
-/** Runs a request whose failure is the value's fault and leaves the interpreter sound. */
-function attempt(id: number, work: () => void): void {
-  try {
-    work();
-  } catch (error) {
-    const kind = (error as { type?: unknown }).type;
-    if (typeof kind !== "string") throw error;
-    const lines = describe(error).trimEnd().split("\n");
-    return post({ op: "refused", id, kind, message: lines.at(-1) ?? kind }, []);
-  }
-  done(id);
+/** Answers a request whose failure is the value's fault and leaves the interpreter sound. */
+function refuse(id: number, kind: string, message: string): void {
+  post({ op: "refused", id, kind, message }, []);
 }
 
 /** Lets Python see a signal while its cell waits. What the handler raises has no code to stop here. */
@@ -255,6 +251,7 @@ async function boot(message: Boot): Promise<void> {
     ...(message.image && { _loadSnapshot: message.image }),
   }) as Pyodide;
   scrubGlobals(KEPT_GLOBALS);
+  letGoOfImage();
   writeSources(message.sources);
   catchRawOutput();
   pyodide.setInterruptBuffer(message.shared.interrupt);
@@ -281,6 +278,12 @@ function serveFromMemory({ stdlib, image }: Boot): void {
   };
   const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
   globalThis.fetch = () => Promise.resolve(file as Response);
+}
+
+/** What Pyodide was started from is not needed again: tens of megabytes. */
+function letGoOfImage(): void {
+  Reflect.deleteProperty(WebAssembly, "instantiateStreaming");
+  pyodide._api.config._loadSnapshot = null;
 }
 
 /** An image may be larger than the memory that a fresh interpreter starts with. */

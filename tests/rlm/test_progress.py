@@ -1,0 +1,123 @@
+"""The terminal's view of a run, as the exact text."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from dspy_rlm.events import ActionChosen, RunEnded, RunStarted, StepTaken
+from dspy_rlm.progress import MAX_OUTPUT_LINES, printable, render_event, wants_colour
+from dspy_rlm.trajectory import RunReport, Step
+from dspy_rlm.variables import Variable
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def report(status: str, stopped_by: str, steps: int = 2) -> RunReport:
+    step = Step("", "", "")
+    return RunReport(status, stopped_by, (step,) * steps, llm_calls=1, seconds=3.14)
+
+
+class TestRenderEvent:
+    def test_a_run_starts_with_its_variables(self):
+        """Names in a column, then types and sizes."""
+        variables = [
+            Variable("logs", "str", "1,200 characters", ""),
+            Variable("n", "int", "", ""),
+        ]
+
+        assert render_event(RunStarted(variables, 20)) == (
+            "    logs  str, 1,200 characters\n    n     int"
+        )
+
+    def test_an_action_looks_as_at_the_prompt(self):
+        """The reasoning with the number of the step, then the code."""
+        action = ActionChosen(3, "Count\nthe lines.", "n = 0\n\nfor line in logs:\n    n += 1")
+
+        assert render_event(action) == (
+            "\n[3] Count the lines.\n"
+            "    >>> n = 0\n"
+            "    ...\n"
+            "    ... for line in logs:\n"
+            "    ...     n += 1"
+        )
+
+    def test_an_output_stands_below_its_code(self):
+        """Indented like the code, without prompts."""
+        assert render_event(StepTaken(3, Step("", "print(1)", "1\n2"), 0)) == "    1\n    2"
+
+    def test_a_step_without_output_says_so(self):
+        """Nothing printed is worth knowing, too."""
+        shown = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
+
+        assert shown == "    (no output - did you forget to print?)"
+
+    def test_a_reply_without_code_is_a_step_of_its_own(self):
+        """An unreadable reply has no code to show before its error."""
+        shown = render_event(StepTaken(3, Step("", "", "[Error] No code was run."), 0))
+
+        assert shown == "\n[3] (no code)\n    [Error] No code was run."
+
+    def test_long_things_are_cut(self):
+        """Many lines and wide lines are shortened, and it shows."""
+        output = "\n".join(["x" * 50] * 20)
+        lines = render_event(StepTaken(1, Step("", "c", output), 0), width=40).split("\n")
+
+        assert lines[0] == f"    {'x' * 32} ..."
+        assert len(lines) == MAX_OUTPUT_LINES
+        assert lines[-1] == "    (5 more lines)"
+
+    @pytest.mark.parametrize(
+        ("status", "stopped_by", "said"),
+        [
+            ("submitted", "SUBMIT", "Submitted"),
+            ("extracted", "max_iterations", "Turns used up, outputs extracted"),
+            ("failed", "KeyboardInterrupt", "Interrupted"),
+            ("failed", "LMServerError", "Failed (LMServerError)"),
+        ],
+    )
+    def test_a_run_ends_with_what_it_took(self, status, stopped_by, said):
+        """How it ended, iterations, sub-LM calls, seconds."""
+        shown = render_event(RunEnded(report(status, stopped_by)))
+
+        assert shown == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
+
+    def test_colours_set_code_apart(self):
+        """On a terminal the reasoning is bold and the code dim, line by line."""
+        shown = render_event(ActionChosen(1, "Go.", "a\nb"), colour=True)
+
+        assert shown == (
+            "\n\x1b[1m[1] Go.\x1b[0m\n\x1b[2m    >>> a\x1b[0m\n\x1b[2m    ... b\x1b[0m"
+        )
+
+    def test_output_cannot_control_the_terminal(self):
+        """What a cell printed may come from anywhere: escapes and bidi marks are spelled out."""
+        shown = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
+
+        assert shown == "    \\x1b[2Jgone\\u202e\\r!"
+
+
+def test_printable_text_stays():
+    """Letters of all languages, line breaks and tabs are not spelled out."""
+    assert printable("größer → 漢字\n\tx") == "größer → 漢字\n    x"
+
+
+def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch):
+    """Never in a file or a pipe, nor with NO_COLOR or on a dumb terminal."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert wants_colour(Terminal())
+    assert not wants_colour(io.StringIO())
+
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_colour(Terminal())
+
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not wants_colour(Terminal())

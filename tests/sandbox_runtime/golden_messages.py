@@ -1,0 +1,80 @@
+"""The messages behind the golden frames: what each file in `tests/golden` says, in Python's terms.
+
+`sandbox_runtime/deno/protocol_test.ts` has the same tables in TypeScript's terms, and `index.json` tells
+both which files there are. After a change of a message, write the files anew, each side its own:
+
+    WRITE_GOLDEN=1 pytest tests/sandbox_runtime/test_protocol.py -k golden
+    cd sandbox_runtime/deno && deno task golden
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox_runtime.messages import (
+    Assign,
+    Checkpoint,
+    Fatal,
+    Initialize,
+    Interrupt,
+    Output,
+    Refusal,
+    Register,
+    Reply,
+    Run,
+    ToolCall,
+    ToolDeclaration,
+    ToolRaised,
+    ToolReturned,
+)
+
+FOLDER = Path(__file__).parent.parent / "golden"
+
+FROM_HOST = {
+    "initialize": Initialize(
+        cell_seconds=60.0,
+        grace_seconds=2.5,
+        memory_bytes=268435456,
+        output_chars=10000,
+        assets={"worker.ts": b"export {};\n", "boot.image": b"\x00\x01\x02"},
+    ),
+    "assign-text": Assign("logs", "text", ["naïve 🙂".encode()]),
+    "assign-bytes": Assign("blob", "bytes", [b""]),
+    "assign-pickle": Assign("rows", "pickle", [b"\x80\x05N.", b"", b"\r\n\r\n"]),
+    "register": Register(
+        [ToolDeclaration("search", "search(query: str)\n\nFinds “things”.")],
+        {"answer": "str", "score": "float"},
+    ),
+    "register-nothing": Register([], None),
+    "register-no-outputs": Register([], {}),
+    "run": Run(7, 'print("naïve")\n1 + 1\n'),
+    "checkpoint": Checkpoint(),
+    "interrupt": Interrupt(),
+    "tool-returned-inline": ToolReturned(3, "json", '"naïve \\ud83d"'),
+    "tool-returned-parts": ToolReturned(4, "bytes", "", [b"\x00\xff"]),
+    "tool-raised": ToolRaised(5, "TimeoutException", "OSError", "no answer from “there”"),
+}
+
+CELL_END = {
+    "outcome": "failed",
+    "output": "naïve 🙂\n",
+    "errorType": "ValueError",
+    "message": "no",
+    "traceback": "ValueError: no\n",
+}
+
+FROM_SANDBOX = {
+    "reply": Reply(1, {"version": 1}, []),
+    "reply-parts": Reply(2, {}, [bytearray(b"\x00\x01"), bytearray(b"")]),
+    "reply-cell-end": Reply(3, CELL_END, []),
+    "refusal": Refusal(4, "MemoryError", "naïve"),
+    "call-inline": ToolCall(1, 7, "search", '[["naïve"],{}]', []),
+    "call-parts": ToolCall(2, 7, "search", "", [bytearray(b"[[],{}]"), bytearray(b"\r\n\r\n")]),
+    "output": Output(7, "naïve 🙂\n"),
+    "fatal": Fatal("cellSeconds", "The cell did not stop when it was interrupted."),
+}
+
+
+def path(name: str) -> Path:
+    """The file of a golden frame."""
+    return FOLDER / f"{name}.frame"

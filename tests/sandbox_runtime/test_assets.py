@@ -1,0 +1,425 @@
+"""What a sandbox runs on: found, verified, or refused with the way to repair it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import Limits, assets
+from sandbox_runtime.errors import (
+    EngineCorruptError,
+    EngineError,
+    EngineMissingError,
+    SandboxStartError,
+)
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.session import Session
+
+# What a session reads; Deno itself reads the scripts.
+READ = (*assets.PYODIDE_FILES, assets.IMAGE_FILE)
+
+
+def put_engine(folder):
+    """Links the installed engine's files into a folder. They are replaced there, never written to."""
+    folder.mkdir(parents=True)
+    for file in ready_engine().folder.iterdir():
+        try:
+            os.link(file, folder / file.name)
+        except OSError:  # the cache is on another disk
+            shutil.copy(file, folder)
+
+
+def replace(path, data):
+    path.unlink()
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """The installed engine in a folder of its own, to be damaged."""
+    put_engine(tmp_path / "engine")
+    return dataclasses.replace(ready_engine(), folder=tmp_path / "engine")
+
+
+def truncate(path):
+    data = path.read_bytes()
+    replace(path, data[: len(data) // 2])
+
+
+def flip(path):
+    """Changes one byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    replace(path, data)
+
+
+class TestVerify:
+    """Every installed file is compared with what was installed."""
+
+    def test_a_sound_engine(self, engine):
+        """Passes."""
+        engine.verify()
+
+    @pytest.mark.parametrize("name", assets.INSTALLED_FILES)
+    def test_a_changed_byte(self, engine, name):
+        """Is found, and the error names the file and the repair."""
+        flip(engine.folder / name)
+
+        with pytest.raises(EngineCorruptError, match="hash does not match") as caught:
+            engine.verify()
+
+        assert caught.value.path == str(engine.folder / name)
+        assert "python -m sandbox_runtime install --force" in str(caught.value)
+
+    @pytest.mark.parametrize("name", [*assets.INSTALLED_FILES, assets.MANIFEST_FILE])
+    def test_a_missing_file(self, engine, name):
+        """Is found, too."""
+        (engine.folder / name).unlink()
+
+        with pytest.raises(EngineMissingError, match=f"Cannot read .*{name}: No such file"):
+            engine.verify()
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[]", "null", "{}", '{"pyodide.mjs": 3}', '{"pyodide.mjs": {"bytes": []}}'],
+    )
+    def test_a_manifest_that_is_none(self, engine, text):
+        """Whatever it holds, the error is about the manifest."""
+        replace(engine.folder / assets.MANIFEST_FILE, text.encode())
+
+        with pytest.raises(EngineCorruptError, match="it is not a manifest"):
+            engine.verify()
+
+
+class TestRead:
+    """The bytes of everything that a sandbox consists of."""
+
+    def test_from_an_image(self, engine):
+        """Pyodide and the image; the Python is in the image."""
+        assert set(engine.read()) == set(READ)
+
+    def test_from_the_sources(self, engine):
+        """Pyodide and the Python modules; this is how an image is made."""
+        sources = dataclasses.replace(engine, boots_from_image=False).read()
+
+        assert set(sources) == {*assets.PYODIDE_FILES, *assets.PYTHON_FILES}
+
+    @pytest.mark.parametrize("name", READ)
+    def test_a_truncated_file(self, engine, name):
+        """Is refused before anything starts."""
+        truncate(engine.folder / name)
+
+        with pytest.raises(EngineCorruptError, match="its size has changed"):
+            engine.read()
+
+
+class TestSessionOnDamage:
+    """A session on a damaged engine does not start, says why, and leaves nothing running."""
+
+    @pytest.mark.parametrize("name", READ)
+    def test_a_truncated_file(self, engine, name, deno_children):
+        """The error is about the file."""
+        before = deno_children()
+        truncate(engine.folder / name)
+
+        with pytest.raises(EngineCorruptError, match=name):
+            Session(engine, Limits())
+
+        assert deno_children() == before
+
+    @pytest.mark.parametrize("name", READ)
+    def test_a_missing_file(self, engine, name, deno_children):
+        """The error is about the file."""
+        before = deno_children()
+        (engine.folder / name).unlink()
+
+        with pytest.raises(EngineMissingError, match=name):
+            Session(engine, Limits())
+
+        assert deno_children() == before
+
+    @pytest.mark.parametrize("name", ["pyodide.asm.mjs", "pyodide.asm.wasm", "boot.image"])
+    def test_a_file_of_the_right_size(self, engine, name, deno_children):
+        """What the interpreter cannot start from is an error with the doctor's address."""
+        before = deno_children()
+        path = engine.folder / name
+        replace(path, b"\xff" * path.stat().st_size)
+
+        with pytest.raises(SandboxStartError, match="python -m sandbox_runtime doctor"):
+            Session(engine, Limits())
+
+        assert deno_children() == before
+
+    @pytest.mark.parametrize("name", assets.SCRIPT_FILES)
+    def test_a_broken_script(self, engine, name, deno_children):
+        """Deno does not run it, and its complaint is in the message."""
+        before = deno_children()
+        replace(engine.folder / name, b"export {")
+
+        with pytest.raises(SandboxStartError, match=r"doctor"):
+            Session(engine, Limits())
+
+        assert deno_children() == before
+
+    def test_a_program_that_is_not_deno(self, engine, tmp_path, deno_children):
+        """The end of its stderr is in the message."""
+        script = tmp_path / "deno"
+        script.write_text("#!/bin/sh\necho 'libc.so.9: not found' >&2\nexit 127\n")
+        script.chmod(0o755)
+
+        with pytest.raises(SandboxStartError, match=r"code 127; .*libc\.so\.9: not found"):
+            Session(dataclasses.replace(engine, deno=script), Limits())
+
+    def test_a_program_that_says_nothing(self, engine, tmp_path):
+        """It is not waited for longer than `start_seconds`."""
+        script = tmp_path / "deno"
+        script.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+        script.chmod(0o755)
+
+        with pytest.raises(SandboxStartError, match="it did not answer in time"):
+            Session(dataclasses.replace(engine, deno=script), Limits(start_seconds=0.1))
+
+    def test_a_program_that_speaks_nonsense(self, engine, tmp_path):
+        """It is a breach of protocol."""
+        script = tmp_path / "deno"
+        script.write_text("#!/bin/sh\nprintf 'hello\\r\\n\\r\\n'\nexec cat > /dev/null\n")
+        script.chmod(0o755)
+
+        with pytest.raises(SandboxStartError, match="header is malformed"):
+            Session(dataclasses.replace(engine, deno=script), Limits())
+
+    def test_a_program_that_cannot_be_started(self, engine, tmp_path):
+        """The system's reason is in the message."""
+        with pytest.raises(SandboxStartError, match=r"Cannot start .*No such file"):
+            Session(dataclasses.replace(engine, deno=tmp_path / "deno"), Limits())
+
+
+class TestCommand:
+    """The command line grants no rights."""
+
+    def test_every_right_is_denied(self, engine):
+        """By name, and nothing is allowed."""
+        command = engine.command(Limits())
+
+        for right in ("read", "write", "net", "env", "run", "ffi", "sys", "import"):
+            assert f"--deny-{right}" in command
+        assert not [flag for flag in command if flag.startswith("--allow")]
+        assert "--no-prompt" in command
+
+    def test_no_code_from_strings(self, engine):
+        """V8 is told so."""
+        assert any("--disallow-code-generation-from-strings" in f for f in engine.command(Limits()))
+
+    def test_nothing_secret_is_in_it(self, engine):
+        """A process's command line and environment are readable by its own code: four names."""
+        assert set(engine.environment) == {
+            "DENO_DIR",
+            "DENO_NO_UPDATE_CHECK",
+            "DENO_NO_PACKAGE_JSON",
+            "NO_COLOR",
+        }
+
+    def test_the_key_follows_the_sources(self):
+        """An image is only used with the sources that it was made from."""
+        assert len(assets.engine_key()) == 16
+        assert assets.cache_folder().name == f"engine-{assets.engine_key()}"
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Runs code in a Python of its own, for which the package `deno` has no program in it.
+
+    `deno` on the PATH is a shell script; `says` is what it prints for `--version`.
+    """
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "deno.py").write_text("def find_deno_bin():\n    raise FileNotFoundError\n")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    project = Path(assets.__file__).parent.parent
+
+    def run(*arguments, says=None, **environment):
+        if says is not None:
+            script = programs / "deno"
+            script.write_text(f"#!/bin/sh\n{says}\n")
+            script.chmod(0o755)
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={
+                "PATH": str(programs),
+                "PYTHONPATH": os.pathsep.join([str(packages), str(project)]),
+                "HOME": str(tmp_path),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+class TestDeno:
+    """Deno comes from PyPI or the PATH, in a version that was tried."""
+
+    def test_none(self, elsewhere):
+        """The message says what to install."""
+        done = elsewhere("-m", "sandbox_runtime", "doctor")
+
+        assert done.returncode == 1
+        assert 'no Deno was found. Install it with: pip install "deno>=2.9,<3"' in done.stdout
+
+    @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "3.0.0", "10.0.0"])
+    def test_too_old_or_too_new(self, elsewhere, version):
+        """Found, needed, and what to do."""
+        done = elsewhere("-m", "sandbox_runtime", "doctor", says=f"echo 'deno {version} (stable)'")
+
+        assert done.returncode == 1
+        assert f"is Deno {version}, need 2.9.0 or newer, below 3.0.0. Install" in done.stdout
+
+    def test_another_program_of_that_name(self, elsewhere):
+        """What it says is in the message."""
+        done = elsewhere("-m", "sandbox_runtime", "doctor", says="echo hello")
+
+        assert done.returncode == 1
+        assert "is no Deno: it says 'hello" in done.stdout
+
+    def test_one_that_does_not_run(self, elsewhere, tmp_path):
+        """A file that is no program."""
+        (tmp_path / "bin" / "deno").write_bytes(b"\x7fELF broken")
+        (tmp_path / "bin" / "deno").chmod(0o755)
+
+        done = elsewhere("-m", "sandbox_runtime", "doctor")
+
+        assert done.returncode == 1
+        assert "does not run" in done.stdout
+
+    def test_opening_a_session_says_the_same(self, elsewhere):
+        """As an exception of the documented type."""
+        code = (
+            "from sandbox_runtime import *\n"
+            "try: open_session()\n"
+            "except DenoNotFoundError as e: assert isinstance(e, EngineError); print(e)"
+        )
+
+        assert "Cannot start the sandbox: no Deno was found." in elsewhere("-c", code).stdout
+
+    def test_importing_looks_for_nothing(self, elsewhere):
+        """Nothing happens at import."""
+        assert elsewhere("-c", "import sandbox_runtime").returncode == 0
+
+
+class TestDoctor:
+    """`python -m sandbox_runtime doctor` checks every part, and starts a sandbox."""
+
+    def test_when_all_is_well(self):
+        """Each part has a line, the exit code is 0."""
+        ready_engine()
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_runtime", "doctor"],
+            cwd=Path(assets.__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert (done.returncode, done.stderr) == (0, "")
+        heading, deno, files, sandbox, verdict = done.stdout.splitlines()
+        assert heading.startswith("dspy-rlm ")
+        assert [line.split()[:2] for line in (deno, files, sandbox)] == [
+            ["deno", "ok"],
+            ["files", "ok"],
+            ["sandbox", "ok"],
+        ]
+        assert "ran a cell on Python 3.14" in sandbox
+        assert verdict == "all parts work"
+
+    def test_missing_files(self, elsewhere, tmp_path):
+        """The first part that is at fault is named with the fix, and nothing after it is tried."""
+        done = elsewhere(
+            "-m",
+            "sandbox_runtime",
+            "doctor",
+            says="echo 'deno 2.9.8 (stable)'",
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )
+
+        assert done.returncode == 1
+        assert "files    FAILED" in done.stdout
+        assert "Install them with: python -m sandbox_runtime install" in done.stdout
+        assert "sandbox " not in done.stdout.splitlines()[-1].split("FAILED")[0]
+
+    def test_a_damaged_file(self, tmp_path):
+        """It is named."""
+        cache = tmp_path / "cache"
+        folder = cache / "dspy-rlm" / assets.cache_folder().name
+        put_engine(folder)
+        flip(folder / "python_stdlib.zip")
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_runtime", "doctor"],
+            cwd=Path(assets.__file__).parent.parent,
+            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert done.returncode == 1
+        assert "python_stdlib.zip is damaged: its hash does not match." in done.stdout
+
+    # The library's archive is not needed for the start: `doctor` finds that it is damaged.
+    @pytest.mark.parametrize("name", ["worker.js", "pyodide.asm.wasm", "boot.image"])
+    def test_opening_a_session_names_the_damaged_file(self, tmp_path, name):
+        """When a session does not come up, the files are what is looked at first."""
+        cache = tmp_path / "cache"
+        folder = cache / "dspy-rlm" / assets.cache_folder().name
+        put_engine(folder)
+        replace(folder / name, b"\xff" * (folder / name).stat().st_size)
+        code = (
+            "from sandbox_runtime import *\n"
+            "try: open_session(Limits(start_seconds=20)).close()\n"
+            "except EngineCorruptError as e: print(e.path)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(assets.__file__).parent.parent,
+            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert (done.stdout.strip(), done.stderr) == (str(folder / name), "")
+
+    def test_an_unknown_command(self):
+        """The usual exit code of a wrong command line."""
+        done = subprocess.run(
+            [sys.executable, "-m", "sandbox_runtime", "heal"],
+            cwd=Path(assets.__file__).parent.parent,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert done.returncode == 2
+
+
+class TestErrors:
+    """All of them are of one family."""
+
+    def test_everything_about_the_engine_is_an_engine_error(self, engine):
+        """One `except` is enough for what is missing."""
+        replace(engine.folder / assets.MANIFEST_FILE, b"{}")
+
+        with pytest.raises(EngineError):
+            engine.read()

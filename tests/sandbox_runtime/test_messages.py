@@ -1,0 +1,189 @@
+"""Messages: their exact wire form, and the refusal of every other."""
+
+from __future__ import annotations
+
+import contextlib
+
+import golden_messages as golden
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_runtime.errors import ProtocolError
+from sandbox_runtime.messages import (
+    PROTOCOL_VERSION,
+    CellEnd,
+    Output,
+    Reply,
+    ToolCall,
+    parse_cell_end,
+    parse_from_sandbox,
+)
+
+
+def rpc(**fields):
+    return {"jsonrpc": "2.0", **fields}
+
+
+class TestRequests:
+    """What the host asks, as it travels. Whole frames are in `tests/golden`."""
+
+    def test_initialize(self):
+        """The first message: the version, the limits, and the names of the assets' attachments."""
+        message = golden.FROM_HOST["initialize"]
+
+        assert message.params() == {
+            "version": PROTOCOL_VERSION,
+            "cellSeconds": 60.0,
+            "graceSeconds": 2.5,
+            "memoryBytes": 268435456,
+            "outputChars": 10000,
+            "assets": ["worker.ts", "boot.image"],
+        }
+        assert message.attachments == [b"export {};\n", b"\x00\x01\x02"]
+
+    def test_assign(self):
+        """A name, and how its bytes are to be read."""
+        assert golden.FROM_HOST["assign-text"].params() == {"name": "logs", "kind": "text"}
+
+    def test_register(self):
+        """Tools with what `help` shows, and the fields of SUBMIT in their order."""
+        assert golden.FROM_HOST["register"].params() == {
+            "tools": [{"name": "search", "doc": "search(query: str)\n\nFinds “things”."}],
+            "outputs": [{"name": "answer", "type": "str"}, {"name": "score", "type": "float"}],
+        }
+
+    def test_no_fields_are_not_any_fields(self):
+        """SUBMIT without fields is a list of none; SUBMIT of anything is null."""
+        assert golden.FROM_HOST["register-no-outputs"].params()["outputs"] == []
+        assert golden.FROM_HOST["register-nothing"].params()["outputs"] is None
+
+    def test_run(self):
+        """A number and the code."""
+        assert golden.FROM_HOST["run"].params() == {
+            "cell": 7,
+            "code": 'print("naïve")\n1 + 1\n',
+        }
+
+    def test_checkpoint(self):
+        """Nothing needs to be said."""
+        assert golden.FROM_HOST["checkpoint"].params() == {}
+
+
+class TestFromSandbox:
+    """Everything that the sandbox says is hostile until each field was checked."""
+
+    def test_arguments_come_inline_or_attached(self):
+        """Small arguments travel as text in the message, large ones as raw bytes."""
+        assert ToolCall(1, 1, "f", '["é"]', []).arguments == ['["é"]'.encode()]
+        assert ToolCall(1, 1, "f", "", [bytearray(b"[]")]).arguments == [b"[]"]
+
+    def test_unknown_fields_mean_nothing(self):
+        """Only the fields that a message has are looked at."""
+        body = rpc(method="output", params={"cell": 1, "text": "a", "more": 1}, id=9)
+
+        assert parse_from_sandbox(body, []) == Output(1, "a")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            None,
+            [],
+            "text",
+            3,
+            {},
+            {"jsonrpc": "1.0", "id": 1, "result": {}},
+            rpc(),
+            rpc(id=1),
+            rpc(id=1, result=[]),
+            rpc(id="1", result={}),
+            rpc(id=True, result={}),
+            rpc(id=1.0, result={}),
+            rpc(id=None, result={}),
+            rpc(result={}),
+            rpc(id=1, error="no"),
+            rpc(id=1, error={"message": "no"}),
+            rpc(id=1, error={"message": 3, "data": {"type": "E"}}),
+            rpc(id=1, error={"message": "no", "data": {"type": None}}),
+            rpc(method="call"),
+            rpc(method="call", params=[]),
+            rpc(method="call", params={"cell": 1, "tool": "f", "inline": ""}),
+            rpc(method="call", id=1, params={"cell": "1", "tool": "f", "inline": ""}),
+            rpc(method="call", id=1, params={"cell": 1, "tool": ["f"], "inline": ""}),
+            rpc(method="call", id=1, params={"cell": 1, "tool": "f"}),
+            rpc(method="output", params={"cell": 1}),
+            rpc(method="output", params={"cell": None, "text": ""}),
+            rpc(method="fatal", params={"reason": "x"}),
+            rpc(method="run", id=1, params={"cell": 1, "code": "1"}),
+            rpc(method="assign", id=1, params={}),
+            rpc(method=["call"], id=1, params={}),
+            rpc(method=None, params={}),
+            rpc(method={}, params={}),
+        ],
+        ids=str,
+    )
+    def test_other_shapes_are_refused(self, body):
+        """Wrong types, missing fields and unknown methods are breaches of protocol, nothing else."""
+        with pytest.raises(ProtocolError):
+            parse_from_sandbox(body, [])
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["jsonrpc", "id", "method", "params", "result", "error", "message", "data"]
+                    ),
+                    inner,
+                )
+            ),
+        )
+    )
+    def test_any_json_is_a_message_or_refused(self, body):
+        """No JSON value makes the reader raise anything of its own."""
+        if isinstance(body, dict):
+            body["jsonrpc"] = "2.0"
+        with contextlib.suppress(ProtocolError):
+            parse_from_sandbox(body, [])
+
+    def test_a_refused_field_is_named_and_its_value_is_not_repeated(self):
+        """The message says where to look; what the sandbox put there is not trusted to be shown."""
+        with pytest.raises(ProtocolError, match="whose field 'text' is wrong") as caught:
+            parse_from_sandbox(rpc(method="output", params={"cell": 1, "text": ["x" * 10]}), [])
+
+        assert "xxx" not in str(caught.value)
+
+
+class TestCellEnd:
+    """The result of a run is checked like any other message."""
+
+    def test_a_cell_end(self):
+        """All five fields are there, whatever the outcome."""
+        assert parse_cell_end(golden.CELL_END) == CellEnd(
+            outcome="failed",
+            output="naïve 🙂\n",
+            error_type="ValueError",
+            message="no",
+            traceback="ValueError: no\n",
+        )
+
+    @pytest.mark.parametrize("field", golden.CELL_END)
+    def test_a_missing_field(self, field):
+        """Nothing is assumed."""
+        with pytest.raises(ProtocolError, match=field):
+            parse_cell_end({name: v for name, v in golden.CELL_END.items() if name != field})
+
+    def test_an_unknown_outcome(self):
+        """There are three, and its name is cut before it is shown."""
+        with pytest.raises(ProtocolError) as caught:
+            parse_cell_end({**golden.CELL_END, "outcome": "won" * 1000})
+
+        assert len(str(caught.value)) < 200
+
+    def test_a_reply_carries_its_attachments(self):
+        """The submitted value comes beside the result."""
+        assert parse_from_sandbox(rpc(id=1, result={}), [bytearray(b"x")]) == Reply(
+            1, {}, [bytearray(b"x")]
+        )

@@ -1,0 +1,231 @@
+"""The child process: bytes in and out, and the ends of its life. The child is a small Python here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime.process import STDERR_BYTES, Process
+
+MEMORY = 4 * 2**30
+
+ECHO = "import sys, shutil; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)"
+FOR_EVER = "import sys; sys.stdout.write('up'); sys.stdout.flush(); sys.stdin.read()"
+
+
+@pytest.fixture
+def start():
+    """Starts children; ends and releases them after the test."""
+    started = []
+
+    def begin(code, environment=None):
+        process = Process([sys.executable, "-I", "-c", code], environment or {}, MEMORY)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        process.release()
+
+
+def read_all(process):
+    """What the child writes until it closes its stdout."""
+    data, space = b"", memoryview(bytearray(65536))
+    while count := process.read_into(space):
+        data += space[:count]
+    return data
+
+
+class TestPipes:
+    """What is written arrives, in any number of pieces."""
+
+    def test_small_pieces_and_large_ones(self, start):
+        """All of them in order, whatever their type."""
+        pieces = [b"head", bytearray(b"er"), memoryview(b"x" * 100_000), b"", b"tail"]
+        process = start("import sys; data = sys.stdin.buffer.read(100_010); print(data == "
+                        "b'header' + b'x' * 100_000 + b'tail')")  # fmt: skip
+
+        process.write(pieces)
+
+        assert read_all(process).strip() == b"True"
+
+    def test_a_view_of_numbers_is_written_as_its_bytes(self, start):
+        """Buffers of pickles may have any format."""
+        process = start("import sys; print(len(sys.stdin.buffer.read(80_000 * 8)))")
+
+        process.write([memoryview(bytes(80_000 * 8)).cast("d")])
+
+        assert read_all(process).strip() == b"640000"
+
+    def test_more_than_a_pipe_holds(self, start):
+        """A write blocks until the child has read; nothing is lost."""
+        process = start(ECHO)
+        data = os.urandom(8 * 2**20)
+        got = bytearray()
+
+        def empty():
+            space = memoryview(bytearray(65536))
+            while len(got) < len(data):
+                got.extend(space[: process.read_into(space)])
+
+        reader = threading.Thread(target=empty)
+        reader.start()
+        process.write([data])
+        reader.join()
+
+        assert got == data
+
+    def test_the_end_of_the_stream(self, start):
+        """Reading gives 0 when the child has closed its end."""
+        process = start("")
+
+        assert process.read_into(memoryview(bytearray(10))) == 0
+
+    def test_writing_to_a_dead_child(self, start):
+        """An OSError, and no signal."""
+        process = start("")
+        process.wait()
+
+        with pytest.raises(OSError, match="pipe"):
+            process.write([bytes(2**20)])
+
+    def test_writing_after_the_release(self, start):
+        """The same error as if the child were gone."""
+        process = start("")
+        process.wait()
+        process.release()
+
+        with pytest.raises(BrokenPipeError):
+            process.write([b"x"])
+
+    def test_reading_after_the_release(self, start):
+        """The end of the stream."""
+        process = start("")
+        process.wait()
+        process.release()
+
+        assert process.read_into(memoryview(bytearray(10))) == 0
+
+
+class TestStderr:
+    """stderr is drained, and its end is kept."""
+
+    def test_the_end_is_kept(self, start):
+        """However much was written, a bounded tail of it is there for an error message."""
+        process = start("import sys\nfor n in range(200_000): print('line', n, file=sys.stderr)")
+
+        process.drain_stderr()
+
+        assert process.stderr_tail.endswith("line 199999")
+        assert STDERR_BYTES <= len(process.stderr_tail) + 1 < 2 * STDERR_BYTES
+
+    def test_a_child_that_complains_does_not_block(self, start):
+        """A full stderr pipe would stop it before it answers."""
+        process = start("import sys; sys.stderr.write('x' * 10**6); print('done')")
+        drainer = threading.Thread(target=process.drain_stderr)
+        drainer.start()
+
+        assert read_all(process).strip() == b"done"
+        drainer.join()
+
+    def test_bytes_that_are_no_text(self, start):
+        """They are shown as replacements."""
+        process = start(r"import os; os.write(2, b'bad \xff\n')")
+
+        process.drain_stderr()
+
+        assert process.stderr_tail == "bad \ufffd"
+
+
+class TestEnds:
+    """A child ends by itself, or is killed; either way it is waited for and released."""
+
+    def test_the_exit_code(self, start):
+        """As the child gave it."""
+        assert start("raise SystemExit(3)").wait() == 3
+
+    def test_kill(self, start):
+        """At once, from any thread, and more than once."""
+        process = start(FOR_EVER)
+        process.read_into(memoryview(bytearray(2)))
+        killer = threading.Thread(target=process.kill)
+        killer.start()
+
+        assert process.read_into(memoryview(bytearray(2))) == 0
+        assert process.wait() not in (0, None)
+        killer.join()
+        process.kill()
+
+    def test_waiting_for_a_child_that_lives(self, start):
+        """None, after the given time."""
+        assert start(FOR_EVER).wait(0.01) is None
+
+    def test_releasing_twice(self, start):
+        """Is fine."""
+        process = start("")
+        process.wait()
+
+        process.release()
+        process.release()
+
+    def test_the_end_of_its_input_is_the_end_of_its_life(self, start):
+        """When the host is gone, the child's input ends."""
+        process = start(FOR_EVER)
+
+        process.release()
+
+        assert process.wait() is not None
+
+    def test_a_program_that_does_not_exist(self):
+        """The caller is told by the system's own error."""
+        with pytest.raises(FileNotFoundError):
+            Process(["/no/such/program"], {}, MEMORY)
+
+
+class TestSurroundings:
+    """A child sees of the host only what it is given."""
+
+    def test_the_environment(self, start, monkeypatch):
+        """Exactly the given names; no key or token of the host is in it."""
+        monkeypatch.setenv("SECRET_TOKEN", "hush")
+        code = "import os; os.environ.pop('LC_CTYPE', None); print(dict(os.environ))"
+
+        assert read_all(start(code, {"ONLY": "this"})).strip() == b"{'ONLY': 'this'}"
+
+    def test_the_working_directory(self, start):
+        """The root: nothing of the host's project is near."""
+        said = read_all(start("import os; print(os.getcwd())")).strip().decode()
+
+        assert said == Path(sys.executable).anchor
+
+    @pytest.mark.skipif(not hasattr(os, "getsid"), reason="there are no sessions on Windows")
+    def test_signals_of_the_terminal_do_not_reach_it(self, start):
+        """Ctrl-C is for the host, which then closes its sandboxes itself."""
+        process = start(FOR_EVER)
+
+        assert os.getsid(process.pid) != os.getsid(0)
+        assert os.getpgid(process.pid) == process.pid
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+    def test_memory_and_core_dumps_are_limited(self, start):
+        """By the kernel, whatever the child thinks of it."""
+        process = start(FOR_EVER)
+        lines = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        limits = {line[:26].strip(): line[26:].split()[:2] for line in lines}
+
+        assert limits["Max core file size"] == ["0", "0"]
+        assert limits["Max data size"] == [str(MEMORY), str(MEMORY)]
+
+    def test_no_other_file_is_open_in_it(self, start, tmp_path):
+        """The host's files and sockets are not inherited."""
+        with (tmp_path / "host's").open("w") as file:
+            os.set_inheritable(file.fileno(), True)
+            code = f"import os\ntry: os.fstat({file.fileno()})\nexcept OSError: print('closed')"
+
+            assert read_all(start(code)).strip() == b"closed"

@@ -1,0 +1,672 @@
+"""Values at the border: what the host sends arrives, and what comes back is data or refused.
+
+Here both sides run in one process: `values.encode` and `crossing.receive` towards the sandbox,
+`crossing.send` and `values.decode` back.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextlib
+import dataclasses
+import datetime
+import enum
+import http
+import io
+import json
+import math
+import pickle
+import re
+import threading
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_runtime.deno import crossing
+from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_DEPTH, Record, receive
+from sandbox_runtime.errors import SandboxError, ValueCrossingError
+from sandbox_runtime.values import decode, encode, encode_inline, printable
+
+
+class Color(enum.Enum):
+    RED = "r"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    x: int
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    born: datetime.date
+    friends: list[Person] = []
+    _secret: str = pydantic.PrivateAttr("s")
+
+
+class Open(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="allow")
+    a: int
+
+
+class Plain:
+    def __init__(self):
+        self.x = 1
+
+
+def to_sandbox(value, label="x"):
+    kind, parts = encode(value, label)
+    return receive(kind, [bytes(part) for part in parts])
+
+
+def to_host(value, label="SUBMIT"):
+    text, extras = crossing.send(value, label)
+    return decode([text.encode(), *map(bytes, extras)])
+
+
+def same(one, other):
+    """Equal in type and value, all the way down; NaN is itself."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, (list, tuple, deque)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return same(list(one), list(other)) and same(list(one.values()), list(other.values()))
+    return one == other
+
+
+anything = st.text(st.characters(exclude_categories=()))  # lone surrogates as well
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | anything
+    | st.binary()
+    | st.complex_numbers(allow_nan=False)
+    | st.datetimes(timezones=st.none() | st.just(datetime.UTC))
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals(allow_nan=False)
+    | st.fractions()
+    | st.uuids()
+    | st.builds(PurePosixPath, st.text("ab/.", max_size=5))
+)
+keys = st.integers() | anything | st.dates() | st.tuples(st.integers(), anything) | st.none()
+trees = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(anything | st.just("$"), inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.frozensets(keys, max_size=4)
+        | st.sets(keys, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+class TestToSandbox:
+    """Host to sandbox: every standard type keeps its type."""
+
+    @given(trees)
+    def test_values_arrive_as_they_are(self, value):
+        """Any nesting of standard types."""
+        assert same(to_sandbox(value), value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            10**10_000,
+            -(10**10_000),
+            -0.0,
+            math.inf,
+            "\ud800",
+            "🙂" * 100_000,
+            bytearray(b"abc"),
+            range(3),
+            slice(1, 2),
+            ...,
+            deque([1, 2], maxlen=2),
+            Counter("abba"),
+            OrderedDict(b=1, a=2),
+            defaultdict(list, a=[1]),
+            array.array("d", [1.5]),
+            Decimal("NaN"),
+            datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+            re.compile("a+", re.IGNORECASE),
+            ValueError("bad", 3),
+            int,
+            len,
+            math.sin,
+            http.HTTPStatus.NOT_FOUND,
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_odd_standard_values(self, value):
+        """Everything in the standard library that can be pickled."""
+        arrived = to_sandbox(value)
+
+        assert type(arrived) is type(value)
+        assert arrived == value or repr(arrived) == repr(value)
+
+    def test_text_and_bytes_travel_raw(self):
+        """The two large types are never pickled, and bytes not even copied."""
+        data = b"x" * 100
+
+        assert encode("naïve", "x") == ("text", ["naïve".encode()])
+        assert encode(data, "x")[1][0] is data
+
+    def test_buffers_travel_beside_the_pickle(self):
+        """Large binary parts of a value are not copied into it."""
+        buffer = bytearray(100_000)
+
+        kind, parts = encode([pickle.PickleBuffer(buffer)], "x")
+
+        assert kind == "pickle"
+        assert [memoryview(part).nbytes for part in parts[1:]] == [100_000]
+        assert memoryview(parts[0]).nbytes < 100
+
+    @pytest.mark.parametrize("kind", [PurePosixPath, PureWindowsPath, Path, PurePath])
+    def test_paths_become_pure_posix_paths(self, kind):
+        """A path is a name there, whatever system it comes from."""
+        assert to_sandbox(kind("a/b")) == PurePosixPath("a/b")
+
+    def test_shared_parts_stay_shared(self):
+        """An object that is there twice is there twice."""
+        part = [1]
+
+        first, second = to_sandbox([part, part])
+
+        assert first is second
+
+    def test_cycles(self):
+        """A value may hold itself, also through a record."""
+        rows: list[Any] = []
+        rows.append({"rows": rows})
+        point = Point(1, None)
+        point.y = [point]
+
+        arrived = to_sandbox(rows)
+        record = to_sandbox(point)
+
+        assert arrived[0]["rows"] is arrived
+        assert record.y[0] is record
+
+
+class TestRecords:
+    """Classes that the sandbox lacks become records with the same name, fields and access."""
+
+    def test_a_dataclass(self):
+        """Fields are attributes, and keys."""
+        record = to_sandbox(Point(1, "a"))
+
+        assert type(record) is Record
+        assert (record.x, record["y"]) == (1, "a")
+        assert repr(record) == "Point(x=1, y='a')"
+
+    def test_a_slotted_dataclass(self):
+        """It has no `__dict__`; its fields count."""
+        assert repr(to_sandbox(Slotted(2))) == "Slotted(x=2)"
+
+    def test_a_named_tuple(self):
+        """Its fields are what matters of it."""
+        assert repr(to_sandbox(Pair(1, "b"))) == "Pair(left=1, right='b')"
+
+    def test_an_old_style_named_tuple(self):
+        """However it was made."""
+        kind = collections.namedtuple("Old", "a b")
+
+        assert repr(to_sandbox(kind(1, 2))) == "Old(a=1, b=2)"
+
+    @pytest.mark.parametrize("member", [Color.RED, Level.HIGH])
+    def test_an_enum_member(self, member):
+        """It has its name and its value, also where it is a number besides."""
+        record = to_sandbox(member)
+
+        assert (record.name, record.value) == (member.name, member.value)
+        assert (
+            repr(record) == f"{type(member).__name__}(name={member.name!r}, value={member.value!r})"
+        )
+
+    def test_a_pydantic_model(self):
+        """Fields keep their types, models in models are records too; private attributes stay out."""
+        ada = Person(name="Ada", born="1815-12-10")
+        record = to_sandbox(Person(name="Bob", born="2000-01-01", friends=[ada]))
+
+        assert record.born == datetime.date(2000, 1, 1)
+        assert record.friends[0].name == "Ada"
+        assert list(record) == ["name", "born", "friends"]
+
+    def test_extra_fields_of_a_pydantic_model(self):
+        """A model that allows more has more."""
+        assert dict(to_sandbox(Open(a=1, b=2))) == {"a": 1, "b": 2}
+
+    def test_a_record_is_a_mapping_of_its_fields(self):
+        """`dict`, `len`, iteration and unpacking work; it is mutable, so it has no hash."""
+        record = to_sandbox(Point(1, 2))
+
+        assert dict(record) == {"x": 1, "y": 2}
+        assert {**record} == {"x": 1, "y": 2}
+        assert (len(record), list(record), list(record.keys())) == (2, ["x", "y"], ["x", "y"])
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(record)
+
+    def test_records_compare_by_name_and_fields(self):
+        """Two of the same are equal; another class with the same fields is not."""
+        assert to_sandbox(Point(1, 2)) == to_sandbox(Point(1, 2))
+        assert to_sandbox(Point(1, 2)) != to_sandbox(Point(1, 3))
+        assert Record("A", {"x": 1}) != Record("B", {"x": 1})
+
+    def test_an_unknown_field(self):
+        """Errors are those that the type itself would have raised."""
+        record = to_sandbox(Point(1, 2))
+
+        with pytest.raises(AttributeError):
+            record.z  # noqa: B018
+        with pytest.raises(KeyError):
+            record["z"]
+
+
+class TestRefusedByHost:
+    """What must not or cannot enter the sandbox is refused with its place."""
+
+    @pytest.mark.parametrize(
+        ("value", "place"),
+        [
+            (Plain(), "rows is of type test_values.Plain,"),
+            ([1, Plain()], "rows[1] is of type"),
+            ([0, 1, 2, {"when": Plain()}], "rows[3]['when'] is of type"),
+            ({"a": (1, {2: Plain()})}, "rows['a'][1][2] is of type"),
+            (Point(1, [Plain()]), "rows.y[0] is of type"),
+            ({frozenset([len, to_host]): 1}, "rows key frozenset("),
+            (threading.Lock(), "rows is of type _thread.lock,"),
+            ([io.BytesIO(), Plain()], "rows[1] is of type"),
+            (lambda: 1, "rows is of type function,"),
+            (to_host, "rows is of type function,"),
+            (Plain, "rows is of type type,"),
+            ((n for n in [1]), "rows is of type generator,"),
+            (defaultdict(lambda: 1), "rows is of type collections.defaultdict,"),
+            ([json], "rows[0] is of type module,"),
+        ],
+        ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
+    )
+    def test_the_place_is_named(self, value, place):
+        """The message starts with where it is and what it is, and ends with what to do."""
+        with pytest.raises(ValueCrossingError) as caught:
+            encode(value, "rows")
+
+        assert str(caught.value).startswith(place)
+        assert str(caught.value).endswith("or give the sandbox a tool that works on it.")
+
+    def test_it_is_a_type_error_too(self):
+        """Callers that know nothing of us catch what they expect."""
+        with pytest.raises(TypeError):
+            encode(Plain(), "x")
+
+    def test_open_files_stay(self, tmp_path):
+        """Resources of the host do not cross."""
+        with (tmp_path / "f").open("w") as file, pytest.raises(ValueCrossingError, match=r"x\[0\]"):
+            encode([file], "x")
+
+    def test_a_value_that_is_too_deep(self):
+        """Python's own pickler gives up; that is an error of the value, not of ours."""
+        value: list[Any] = []
+        for _ in range(100_000):
+            value = [value]
+
+        with pytest.raises(ValueCrossingError, match="recursion"):
+            encode(value, "x")
+
+    def test_a_record_without_one_of_its_fields(self):
+        """A half-made object is refused like any other that cannot be read."""
+        point = Point(1, 2)
+        del point.y
+
+        with pytest.raises(ValueCrossingError, match=r"^x\[0\] is of type test_values\.Point"):
+            encode([point], "x")
+
+    def test_a_value_whose_own_methods_fail(self):
+        """Whatever a reducer raises, the error names the value."""
+
+        class Evil(dict):
+            def __reduce_ex__(self, protocol):
+                raise OSError("evil")
+
+        with pytest.raises(ValueCrossingError, match=r"^x\['a'\] is of type .*Evil"):
+            encode({"a": Evil()}, "x")
+
+    def test_a_subclass_is_not_its_base(self):
+        """What a class of the host adds could not come along, so nothing pretends that it did."""
+
+        class Names(list):
+            pass
+
+        with pytest.raises(ValueCrossingError, match="exists on the host only"):
+            encode(Names(), "x")
+
+
+class TestInline:
+    """Small results of tools travel as JSON text in the message itself."""
+
+    @pytest.mark.parametrize(
+        "value", [None, True, 3, -(2**63), 10**4000, 1.5, math.inf, "naïve \ud800", ""]
+    )
+    def test_small_plain_values(self, value):
+        """What arrives is what was sent."""
+        inline = encode_inline(value)
+
+        assert inline is not None
+        assert same(receive("json", [inline.encode()]), value)
+
+    def test_nan(self):
+        """It is no JSON, but both ends are Python."""
+        assert encode_inline(math.nan) == "NaN"
+
+    @pytest.mark.parametrize(
+        "value",
+        ["x" * (INLINE_CHARS + 1), b"", [], Level.HIGH, 10**5000],
+        ids=["text", "bytes", "list", "enum", "int"],
+    )
+    def test_others_do_not(self, value):
+        """Anything large or not plain goes the usual way; a number that has no JSON does, too."""
+        assert encode_inline(value) is None
+
+
+class TestToHost:
+    """Sandbox to host: tagged JSON and raw bytes, never a pickle."""
+
+    @given(trees)
+    def test_values_come_back_as_they_are(self, value):
+        """Any nesting of standard types."""
+        assert same(to_host(value), value)
+
+    @given(trees)
+    def test_there_and_back(self, value):
+        """What the host gave and the sandbox returns is the same."""
+        assert same(to_host(to_sandbox(value)), value)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (Counter("abb"), {"a": 1, "b": 2}),
+            (OrderedDict(a=1), {"a": 1}),
+            (deque([1, 2]), [1, 2]),
+            (range(3), [0, 1, 2]),
+            ({"a": 1}.keys(), {"a"}),
+            ({"a": 1}.values(), [1]),
+            ({"a": 1}.items(), {("a", 1)}),
+            (bytearray(b"a"), b"a"),
+            (memoryview(b"a"), b"a"),
+            (Color.RED, "r"),
+            (Level.HIGH, 3),
+            (Pair(1, "b"), (1, "b")),
+            (Point(1, [Pair(2, "c")]), {"x": 1, "y": [(2, "c")]}),
+            (Slotted(1), {"x": 1}),
+            (Record("Person", {"name": "Ada"}), {"name": "Ada"}),
+            (Path("/tmp/x"), PurePosixPath("/tmp/x")),
+            ({"$": 1}, {"$": 1}),
+            ({1: "a", "1": "b"}, {1: "a", "1": "b"}),
+            (True, True),
+            ("x" * (INLINE_CHARS + 1), "x" * (INLINE_CHARS + 1)),
+            ("\ud800" * (INLINE_CHARS + 1), "\ud800" * (INLINE_CHARS + 1)),
+            ([b"", b"", b"x"], [b"", b"", b"x"]),
+            (10**4200, 10**4200),
+        ],
+        ids=lambda value: f"{type(value).__name__}",
+    )
+    def test_other_types_become_the_nearest_plain_one(self, value, expected):
+        """A subclass counts as what it extends; records are dicts of their fields."""
+        assert same(to_host(value), expected)
+
+    def test_subclasses_with_methods_of_their_own_do_not_get_to_speak(self):
+        """The data of a text or number is read past its class's methods."""
+
+        class Text(str):
+            def __str__(self):
+                return "lie"
+
+        class Number(int):
+            def __int__(self):
+                return 99
+
+        assert same(to_host([Text("truth"), Number(3)]), ["truth", 3])
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (object(), "SUBMIT is of type object, which cannot leave the sandbox; turn it into "),
+            ([0, {"when": [object()]}], "SUBMIT[1]['when'][0] is of type object, "),
+            ({1: {2: len}}, "SUBMIT[1][2] is of type builtin_function_or_method, "),
+            ({frozenset([object]): 1}, "SUBMIT key"),
+            (Point(object(), 1), "SUBMIT['x'] is of type object, "),
+            (Point, "SUBMIT is of type type, "),
+            ([10**4300], "SUBMIT[0] is an integer of more than 4,200 digits, "),
+            (Level, "SUBMIT is of type EnumType, "),
+        ],
+        ids=lambda value: "",
+    )
+    def test_what_cannot_leave_is_named_with_its_place(self, value, message):
+        """The message is for the LM: where, what, and what to do."""
+        with pytest.raises(crossing.CannotSend) as caught:
+            crossing.send(value, "SUBMIT")
+
+        assert str(caught.value).startswith(message)
+
+    def test_cycles_are_refused(self):
+        """A value that holds itself has no end as data."""
+        rows: list[Any] = []
+        rows.append(rows)
+
+        with pytest.raises(crossing.CannotSend, match="deeper than 100 levels, or holds itself"):
+            crossing.send(rows, "SUBMIT")
+
+    def test_a_long_path_is_cut(self):
+        """The place of something deep is not longer than the message."""
+        rows: list[Any] = []
+        rows.append(rows)
+
+        with pytest.raises(crossing.CannotSend) as caught:
+            crossing.send(rows, "SUBMIT")
+
+        assert len(str(caught.value)) < 400
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [lambda v: [v], lambda v: (v,), lambda v: {"k": v}, lambda v: {1: v}, lambda v: {"$": v}],
+        ids=["list", "tuple", "dict", "dict of numbers", "dict with a dollar"],
+    )
+    def test_whatever_leaves_can_be_read(self, wrap):
+        """The deepest value that the sandbox sends is not too deep for the host."""
+        value: Any = 1
+        for _ in range(MAX_DEPTH):
+            value = wrap(value)
+
+        assert same(to_host(value), value)
+
+    def test_shared_parts_are_sent_twice(self):
+        """Sharing is no cycle."""
+        part = [1]
+
+        assert to_host([part, part]) == [[1], [1]]
+
+
+hostile = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"[" * 402 + b"]" * 402,
+    b"9" * 100_000,
+    b'{"$":"nothing","of":1}',
+    b'{"$":null,"of":1}',
+    b'{"$":["tuple"],"of":[]}',
+    b'{"$":{},"of":[]}',
+    b'{"$":"tuple"}',
+    b'{"$":"tuple","of":1}',
+    b'{"$":"set","of":[[1]]}',
+    b'{"$":"set","of":[{"$":"dict","of":[]}]}',
+    b'{"$":"frozenset","of":null}',
+    b'{"$":"dict","of":[[1]]}',
+    b'{"$":"dict","of":[[1,2,3]]}',
+    b'{"$":"dict","of":[[[1],2]]}',
+    b'{"$":"dict","of":3}',
+    b'{"$":"str"}',
+    b'{"$":"str","at":0}',
+    b'{"$":"bytes","at":-1}',
+    b'{"$":"bytes","at":1}',
+    b'{"$":"bytes","at":true}',
+    b'{"$":"bytes","at":0.0}',
+    b'{"$":"bytes","at":"0"}',
+    b'{"$":"bytes","at":999999999999999999999}',
+    b'{"$":"complex","of":["x",1]}',
+    b'{"$":"complex","of":[1,2,3]}',
+    b'{"$":"complex","of":1}',
+    b'{"$":"datetime","of":"yesterday"}',
+    b'{"$":"datetime","of":3}',
+    b'{"$":"date","of":"2024-13-01"}',
+    b'{"$":"time","of":"25:00"}',
+    b'{"$":"timedelta","of":[1e300,0,0]}',
+    b'{"$":"timedelta","of":[999999999999,0,0]}',
+    b'{"$":"timedelta","of":["a"]}',
+    b'{"$":"timedelta","of":[NaN,0,0]}',
+    b'{"$":"Decimal","of":"much"}',
+    b'{"$":"Decimal","of":5}',
+    b'{"$":"Decimal","of":"' + b"9" * 5000 + b'"}',
+    b'{"$":"Fraction","of":"1/0"}',
+    b'{"$":"Fraction","of":"1e999999999"}',
+    b'{"$":"Fraction","of":"' + b"9" * 3000 + b"/" + b"7" * 3000 + b'"}',
+    b'{"$":"Fraction","of":"a/b"}',
+    b'{"$":"UUID","of":"zz"}',
+    b'{"$":"UUID","of":{}}',
+    b'{"$":"Path","of":1}',
+    b'{"$":"Path","of":null}',
+    b'{"$":"Record","of":{}}',
+    b'{"$":"__class__","of":{}}',
+]
+
+
+class TestHostileData:
+    """Whatever the sandbox sends, the host gets a value or a ValueCrossingError."""
+
+    @pytest.mark.parametrize("data", hostile, ids=lambda data: data[:40].decode("latin-1"))
+    def test_wrong_data_is_refused(self, data):
+        """Bad tags, wrong indexes, deep nesting, texts that build huge numbers."""
+        with pytest.raises(ValueCrossingError, match="cannot be read"):
+            decode([data])
+
+    def test_nothing(self):
+        """A value consists of at least one part."""
+        with pytest.raises(ValueCrossingError, match="nothing came"):
+            decode([])
+
+    def test_text_that_is_not_utf_8(self):
+        """Raw bytes that pretend to be text."""
+        with pytest.raises(ValueCrossingError):
+            decode([b'{"$":"str","at":0}', b"\xff"])
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.fixed_dictionaries(
+                    {
+                        "$": st.sampled_from(
+                            [
+                                "tuple",
+                                "set",
+                                "frozenset",
+                                "complex",
+                                "datetime",
+                                "date",
+                                "time",
+                                "timedelta",
+                                "Decimal",
+                                "Fraction",
+                                "UUID",
+                                "Path",
+                                "dict",
+                                "str",
+                                "bytes",
+                            ]
+                        )
+                        | inner
+                    },
+                    optional={"of": inner, "at": inner},
+                )
+            ),
+        ),
+        st.lists(st.binary(max_size=5), max_size=2),
+    )
+    def test_any_tree_of_tags(self, tree, extras):
+        """No combination of tags raises anything else."""
+        with contextlib.suppress(ValueCrossingError):
+            decode([json.dumps(tree).encode(), *extras])
+
+    @given(st.binary())
+    def test_noise(self, noise):
+        """Nor do bytes that are no JSON."""
+        with contextlib.suppress(SandboxError):
+            decode([noise])
+
+    def test_nothing_is_built_but_plain_values(self):
+        """No tag names a class: the types that can come out are these."""
+        built = decode(
+            [
+                json.dumps(
+                    {
+                        "uuid": {"$": "UUID", "of": str(uuid.UUID(int=1))},
+                        "half": {"$": "Fraction", "of": "1/2"},
+                        "much": {"$": "Decimal", "of": "1E+400"},
+                    }
+                ).encode()
+            ]
+        )
+
+        assert built == {
+            "uuid": uuid.UUID(int=1),
+            "half": Fraction(1, 2),
+            "much": Decimal("1E+400"),
+        }
+
+
+class TestPrintable:
+    """Text for an LM or a terminal is always encodable."""
+
+    @given(anything)
+    def test_lone_surrogates_are_written_out(self, text):
+        """They are shown as escapes; all else is left alone."""
+        shown = printable(text)
+
+        shown.encode()
+        assert shown == text or "\\ud" in shown

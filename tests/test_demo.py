@@ -1,0 +1,240 @@
+"""`dspy-rlm demo`: the policies find what is there, the truth is the truth, and the whole runs alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import dspy
+import pytest
+
+from dspy_rlm import RLM
+from dspy_rlm.demo import SUB_MODEL, Cast, PlayerEngine, cast, run_demo, summary
+from dspy_rlm.demo_policies import play_root, play_sub, speaks_of
+from dspy_rlm.demo_questions import (
+    QUESTIONS,
+    class_places,
+    modules_about,
+    undocumented_functions,
+)
+from dspy_rlm.sources import Texts
+from dspy_rlm.testing import Fault, PolicyServer
+
+WHERE, WHICH_FUNCTIONS, WHICH_MODULES = (question.signature for question in QUESTIONS)
+
+SOURCES = {
+    "socketserver.py": '"""Servers.\n\nclass Server: pass\n"""\n\nclass Server:\n    pass\n',
+    "test/test_server.py": "class Server:\n    pass\n",
+    "bad.py": "class Broken Server:\n",
+    "pack/__init__.py": "def f(): pass\ndef g():\n    'Said.'\ndef _h(): pass\n",
+    "pack/sub.py": "async def k(): pass\nclass C:\n    def method(self): pass\n",
+    "pack/_private.py": "def f(): pass\n",
+    "package.py": "def f(): pass\n",
+    "gzip.py": '# A comment.\n\n"""Functions that read\nand write gzipped files."""\n',
+    "zipfile/__init__.py": "r'''\nRead and write ZIP files.\n\nMore.'''\nx = 1\n",
+    "wave.py": '"""Stuff to parse WAVE files.\n\nOnly without compression."""\n',
+    "tarlike.py": "x = 1\n'''An archive, but no docstring.'''\n",
+    "_zlib.py": "'''Compression, but private.'''\n",
+    "test/test_gzip.py": "'''Compression, but a test.'''\n",
+}
+
+
+@pytest.fixture(scope="module")
+def lms():
+    """The demo's own LMs."""
+    with cast() as lms:
+        yield lms
+
+
+def answer(lms: Cast, signature: str, **inputs: object) -> dspy.Prediction:
+    with dspy.context(lm=lms.root):
+        return RLM(signature, sub_lm=lms.sub)(sources=SOURCES, **inputs)
+
+
+class TestTruth:
+    def test_a_class_is_where_its_statement_is(self):
+        """What a docstring quotes is no definition; every real one counts."""
+        assert class_places(SOURCES, "Server") == [
+            {"path": "socketserver.py", "line": 6},
+            {"path": "test/test_server.py", "line": 1},
+        ]
+
+    def test_public_functions_of_public_modules_count(self):
+        """Not methods, not what is private, not other packages."""
+        assert undocumented_functions(SOURCES, "pack") == ["pack.f", "pack.sub.k"]
+
+    def test_docstrings_say_what_a_module_deals_with(self):
+        """Its first paragraph, in public modules that are no tests."""
+        assert modules_about(SOURCES, "data compression and archives") == ["gzip", "zipfile"]
+
+
+class TestPolicies:
+    """They never know the answer: other files and other questions give other answers."""
+
+    def test_the_class_is_found(self, lms):
+        """A definition that is not a test's goes first, and quoted code does not count."""
+        found = answer(lms, WHERE, class_name="Server")
+
+        assert (found.path, found.line) == ("socketserver.py", 6)
+
+    @pytest.mark.parametrize("name", ["Nowhere", "Broken"])
+    def test_a_class_that_is_not_there_is_not_found(self, lms, name):
+        """No hit, or only one in a file that is no Python, gives an empty path."""
+        found = answer(lms, WHERE, class_name=name)
+
+        assert (found.path, found.line) == ("", 0)
+
+    @pytest.mark.parametrize(
+        ("package", "functions"),
+        [
+            ("pack", ["pack.f", "pack.sub.k"]),
+            ("package", ["package.f"]),
+            ("gzip", []),
+            ("nowhere", []),
+        ],
+    )
+    def test_the_functions_are_listed(self, lms, package, functions):
+        """Of the package's own files and of no others, also when there is nothing to list."""
+        assert answer(lms, WHICH_FUNCTIONS, package=package).functions == functions
+
+    def test_the_modules_are_chosen(self, lms):
+        """By their docstrings, which the sub-LM judges in batches."""
+        found = answer(lms, WHICH_MODULES, subject="data compression and archives")
+
+        assert found.modules == ["gzip", "zipfile"]
+        assert found.run.llm_calls == 1
+
+    def test_failed_prompts_are_asked_again(self):
+        """A sub-LM that fails once costs a call, not the answer."""
+        failing = {SUB_MODEL: Fault(status=500)}
+        with PolicyServer({"root": play_root, SUB_MODEL: play_sub}, faults=failing) as server:
+            lms = Cast(server.lm("root"), server.lm(SUB_MODEL), over_http=True)
+            found = answer(lms, WHICH_MODULES, subject="archives")
+
+        assert found.modules == ["zipfile"]
+        assert found.run.llm_calls == 2
+
+    def test_they_can_be_asked_without_a_socket(self):
+        """Where nothing listens at 127.0.0.1 the players answer within the process."""
+        root, sub = (
+            dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
+            for player in (play_root, play_sub)
+        )
+        found = answer(Cast(root, sub, over_http=False), WHICH_MODULES, subject="archives")
+
+        assert found.modules == ["zipfile"]
+
+
+class TestSubLM:
+    @pytest.mark.parametrize(
+        ("text", "subject", "verdict"),
+        [
+            ("Read and write ZIP\nfiles.", "archives", True),
+            ("Iterate like zip().", "archives", False),
+            ("Waves.\n\nWithout compression.", "compression", False),
+            ("Uncompressed.", "compression", False),
+            ("A turtle draws.", "turtles", False),
+            ("Turtles draw.", "turtles", True),
+        ],
+    )
+    def test_it_judges_by_words_of_the_first_paragraph(self, text, subject, verdict):
+        """By the subject's vocabulary, or by the subject's own words if it has none."""
+        assert speaks_of(text, subject) is verdict
+
+
+class TestRunDemo:
+    def test_a_wrong_answer_fails(self, tmp_path, capsys):
+        """The exit code is 0 only if all answers are right; the truth is shown beside a wrong one."""
+        # A docstring in two literals is one to `ast`; the policy's expression does not see it.
+        (tmp_path / "odd.py").write_text('"Reads " "archives."\n')
+
+        assert run_demo(tmp_path) == 1
+        shown = capsys.readouterr().out
+        assert "WRONG" in shown
+        assert "Truth: 1 modules: odd" in shown
+        assert shown.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
+
+    def test_the_summary_is_one_line(self):
+        """Also when nothing was asked."""
+        assert "\n" not in summary([], Texts({}, 0), 1.0)
+
+
+def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs the demo as a user does, with warnings as errors."""
+    return subprocess.run(
+        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+class TestCommand:
+    @pytest.fixture(scope="class")
+    def run(self):
+        """One whole run, behind a proxy that does not exist."""
+        return demo(http_proxy="http://127.0.0.1:9", LITELLM_LOCAL_MODEL_COST_MAP="")
+
+    def test_it_answers_everything_right(self, run):
+        """The exit code, the answers' marks and the last line agree."""
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert run.stdout.count("\nRight. The truth, computed on the host: ") == 3
+        assert run.stdout.splitlines()[-1].startswith("demo passed: 3 of 3 answers right, ")
+
+    def test_it_says_who_played(self, run):
+        """Nobody is to take a script for a language model, neither at the start nor at the end."""
+        assert "No language model takes part. A scripted policy plays" in run.stdout
+        assert run.stdout.splitlines()[-1].endswith(" s (scripted policy, no language model)")
+
+    def test_it_loads_the_whole_library(self, run):
+        """Megabytes of source, and the bytes are told."""
+        last = run.stdout.splitlines()[-1]
+        megabytes = float(last.partition(" MB,")[0].rpartition(" ")[2])
+
+        assert megabytes > 5
+        assert "bytes loaded" in run.stdout
+
+    def test_it_asks_the_sub_lm(self, run):
+        """The third question costs sub-calls, of which the budget allows 50."""
+        rows = [line.split() for line in run.stdout.splitlines() if "  right  " in line]
+        calls = [int(row[-3]) for row in rows]
+
+        assert calls[:2] == [0, 0]
+        assert 1 < calls[2] <= 50
+
+    def test_it_shows_every_step(self, run):
+        """Code and output go to stderr as they come, without colours when nobody watches."""
+        assert "[2] That is far too much to read" in run.stderr
+        assert "    >>> import re\n" in run.stderr
+        assert "    hits: " in run.stderr
+        assert "\x1b" not in run.stderr
+
+    def test_it_makes_no_noise(self, run):
+        """No log lines, no warnings, no tracebacks."""
+        for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
+            assert noise not in run.stderr
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+    def test_it_needs_no_network(self):
+        """Without any network, not even a loopback interface, it answers all the same."""
+        alone = [shutil.which("unshare") or "unshare", "--net", "--map-root-user"]
+        if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("this machine does not let us make a network namespace")
+        run = demo(*alone)
+
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
+
+    def test_a_missing_engine_is_one_message(self, tmp_path):
+        """What is missing and how to get it, without a traceback."""
+        no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
+        (tmp_path / "deno.py").write_text(no_deno)
+        run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+
+        assert run.returncode == 1
+        assert "Traceback" not in run.stderr
+        assert run.stderr.splitlines()[-1].startswith("dspy-rlm: Cannot start the sandbox: no Deno")
