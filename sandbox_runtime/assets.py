@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,6 +74,9 @@ _ENVIRONMENT = {
     "DENO_NO_PACKAGE_JSON": "1",
     "NO_COLOR": "1",
 }
+
+
+_finding = threading.Lock()  # guards the search for Deno
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +230,9 @@ def _packaged_deno() -> Path | None:
     import deno  # an optional way to have it, so not imported at the top
 
     try:
-        return Path(deno.find_deno_bin())
+        # It asks sysconfig, which CPython 3.11 lets two threads fill in at once.
+        with _finding:
+            return Path(deno.find_deno_bin())
     except FileNotFoundError:
         return None
 

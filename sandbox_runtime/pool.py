@@ -25,6 +25,9 @@ DEFAULT_SIZE = 4
 # After this long without a loan a warm session is given up.
 IDLE_SECONDS = 120.0
 
+# What the keeper is just opening it closes again; nobody waits longer for that.
+CLOSE_SECONDS = 5.0
+
 OpenSession = Callable[[Limits], Session]
 
 
@@ -109,9 +112,12 @@ class Pool:
             left = [session for shelf in self._shelves.values() for session, _ in shelf.warm]
             self._shelves.clear()
             self._closed = True
+            keeper = self._keeper
             self._changed.notify_all()
         for session in left:
             session.close()
+        if keeper is not None:
+            keeper.join(CLOSE_SECONDS)
 
     def _take(self, limits: Limits) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""
@@ -133,17 +139,26 @@ class Pool:
 
     def _keep(self) -> None:
         """Opens what is missing and closes what is idle, until there is nothing to look after."""
-        while True:
+        try:
+            while self._look_after():
+                self._retire()
+        except BaseException:
             with self._changed:
-                limits, wait = self._next_duty()
-                if limits is None and wait is None:
-                    self._keeper = None
-                    return
-                if limits is None:
-                    self._changed.wait(wait)
-            if limits is not None:
-                self._open_one(limits)
-            self._retire()
+                self._keeper = None
+            raise
+
+    def _look_after(self) -> bool:
+        """Does what is next, which may be to wait; false when nothing is left to do."""
+        with self._changed:
+            limits, wait = self._next_duty()
+            if limits is None and wait is None:
+                self._keeper = None  # here, so that a borrower from now on starts another
+                return False
+            if limits is None:
+                self._changed.wait(wait)
+                return True
+        self._open_one(limits)
+        return True
 
     def _next_duty(self) -> tuple[Limits | None, float | None]:
         """The limits to open a session for, or else the seconds until one is idle for too long."""

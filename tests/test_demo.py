@@ -173,12 +173,13 @@ def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class TestCommand:
-    @pytest.fixture(scope="class")
-    def run(self):
-        """One whole run, behind a proxy that does not exist."""
-        return demo(http_proxy="http://127.0.0.1:9", LITELLM_LOCAL_MODEL_COST_MAP="")
+@pytest.fixture(scope="module")
+def run():
+    """One whole run, behind a proxy that does not exist."""
+    return demo(http_proxy="http://127.0.0.1:9", LITELLM_LOCAL_MODEL_COST_MAP="")
 
+
+class TestCommand:
     def test_it_answers_everything_right(self, run):
         """The exit code, the answers' marks and the last line agree."""
         assert run.returncode == 0, run.stdout + run.stderr

@@ -267,7 +267,8 @@ class Driver:
             raise self._stop
         self._overdue = True
         for task in _all_tasks():
-            task.cancel()
+            if not _is_unborn(task):
+                task.cancel()
 
     def raise_overdue(self) -> None:
         """Stops the cell if a signal came where an exception would have been lost."""
@@ -406,6 +407,7 @@ class Driver:
             answer, parts = self._host.call(
                 name, *send([list(args), kwargs], f"{name}() arguments")
             )
+            self.raise_overdue()
             reply = from_json(answer)
             if "error" in reply:
                 raise host_exception(reply["error"])
@@ -489,6 +491,11 @@ async def _settled(
 ) -> tuple[Any, BaseException | None]:
     try:
         before()
+    except BaseException as error:  # noqa: BLE001 - as below
+        if inspect.iscoroutine(work):
+            work.close()
+        return None, error
+    try:
         return await work, None
     except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
         return None, error
@@ -515,18 +522,29 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-# Below these frames runs what a cell wrote, and between this one and those, JavaScript: an exception
-# that had to pass through it would arrive as another.
-_CELL_CODES = {Driver._execute.__code__, _settled.__code__}
+def _is_unborn(task: asyncio.Task[Any]) -> bool:
+    """True for a wait that has not begun: it looks for itself whether it may."""
+    work = task.get_coro()
+    return (
+        inspect.iscoroutine(work)
+        and work.cr_code is _settled.__code__
+        and inspect.getcoroutinestate(work) == inspect.CORO_CREATED
+    )
+
+
+# In such a frame JavaScript works for the cell: what is raised inside of it arrives as something else.
 _BORDER_CODES: set[types.CodeType] = set()
 
 
 def _may_raise(frame: types.FrameType | None) -> bool:
+    """True in the code of a cell or of a task; false in that of the event loop, which it would break."""
+    task = _current_task()
+    running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
     while frame is not None and frame.f_code not in _BORDER_CODES:
-        if frame.f_code in _CELL_CODES:
+        if frame is running or frame.f_code is Driver._execute.__code__:
             return True
         frame = frame.f_back
-    return frame is None and _current_task() is not None
+    return False
 
 
 def _message_of(error: BaseException) -> str:
@@ -590,8 +608,6 @@ if sys.platform == "emscripten":
             raise error
         driver.raise_overdue()
         return value
-
-    _BORDER_CODES.add(_run_sync.__code__)
 
     class PyodideHost:
         """The driver's host, reached through the worker."""
@@ -657,6 +673,7 @@ if sys.platform == "emscripten":
             unregister_js_module(name)
             sys.modules.pop(name, None)
 
+    _BORDER_CODES |= {_run_sync.__code__, PyodideHost.call.__code__}
     _host = PyodideHost(js)
     time.sleep = _host.sleep
     driver = PyodideDriver(_host)
