@@ -77,7 +77,8 @@ class Exchange:
             raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
         self._threads = [
             threading.Thread(target=work, name=f"sandbox-{self.pid}-{name}", daemon=True)
-            for name, work in (("read", self._read), ("stderr", self._process.drain_stderr))
+            # In this order: the reader waits for the other, which must have been started by then.
+            for name, work in (("stderr", self._process.drain_stderr), ("read", self._read))
         ]
         for thread in self._threads:
             thread.start()
