@@ -118,7 +118,9 @@ def _complain(error: Exception, code: int) -> int:
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
     run = getattr(interrupt, "run", None)
-    spent = f" after {run.iterations} step(s)" if run is not None else ""
+    spent = (
+        "" if run is None else f" after {run.iterations} step{'' if run.iterations == 1 else 's'}"
+    )
     print(f"\ndspy-rlm: interrupted{spent}.", file=sys.stderr)
     return INTERRUPTED
 

@@ -57,6 +57,9 @@ class DriverHost(Protocol):
     def emit(self, text: str) -> None:
         """Tells the host what a running cell has printed."""
 
+    def heard(self) -> None:
+        """Tells that a signal has arrived; until then it is sent again."""
+
     def drain_raw(self) -> str:
         """Text written to the process's file descriptors behind Python's streams."""
 
@@ -201,6 +204,7 @@ class Driver:
         self._stream = Stream(self)
         self.output = Output(output_chars, host.emit)
         self._sources = linecache.cache
+        self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), "input": _no_input}
         self._recursion_limit = sys.getrecursionlimit()
         self._reserve: bytearray | None = None
@@ -213,6 +217,7 @@ class Driver:
     def wake(self, output_chars: int) -> None:
         """Makes a saved interpreter fit for a new session: own limits, fresh randomness."""
         self._output_chars = output_chars
+        self._modules = dict(sys.modules)
         random.seed()
 
     # ---- What the host asks ----
@@ -257,6 +262,7 @@ class Driver:
         in an `await`, and cancelling what it waits for is what stops it; or it is about to wait, or
         has just done so, and `raise_overdue` stops it then.
         """
+        self._host.heard()
         if not self._interruptible:
             return
         if number == signal.SIGALRM:
@@ -303,6 +309,7 @@ class Driver:
         for added in [name for name in names if name not in self._builtins]:
             del names[added]
         linecache.cache = self._sources
+        sys.modules.update(self._modules)
         sys.setrecursionlimit(self._recursion_limit)
 
     def _execute(self, code: str, filename: str) -> None:
@@ -615,6 +622,7 @@ if sys.platform == "emscripten":
         def __init__(self, worker: Any) -> None:
             self._worker = worker
             self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
+            self.heard = worker.heard
 
         def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
             """See `DriverHost`."""

@@ -60,11 +60,14 @@ interface Current {
   clock: CellClock;
   timer: ReturnType<typeof setInterval> | undefined;
   lastSignal: number;
+  /** The signal that Python has to see, or 0. */
+  signal: number;
 }
 
 class Sandbox {
   #shared: Shared = {
     interrupt: new Uint8Array(new SharedArrayBuffer(1)),
+    heard: new Int32Array(new SharedArrayBuffer(4)),
     turn: new Int32Array(new SharedArrayBuffer(4)),
     sizes: new Float64Array(new SharedArrayBuffer(16)),
     window: new Uint8Array(new SharedArrayBuffer(WINDOW_BYTES)),
@@ -86,7 +89,7 @@ class Sandbox {
       throw new wire.ProtocolError("A request came before the last one ended.");
     }
     const clock = new CellClock();
-    this.#current = { request: message, clock, timer: undefined, lastSignal: 0 };
+    this.#current = { request: message, clock, timer: undefined, lastSignal: 0, signal: 0 };
     switch (message.method) {
       case "initialize":
         return await this.#initialize(message);
@@ -286,12 +289,16 @@ class Sandbox {
     } else if (spent > cellSeconds * 1000 && spent - current.lastSignal > INSIST_MILLISECONDS) {
       current.lastSignal = spent;
       this.#signal(SIGALRM);
+    } else if (current.signal !== 0 && Atomics.load(this.#shared.heard, 0) === 0) {
+      this.#signal(current.signal);
     }
   }
 
   /** A running cell sees the signal itself; one that waits in `await` must be woken as well. */
   #signal(number: number): void {
     if (this.#current?.request.method !== "run") return;
+    this.#current.signal = number;
+    Atomics.store(this.#shared.heard, 0, 0);
     this.#shared.interrupt[0] = number;
     this.#tell({ op: "cancel" });
   }

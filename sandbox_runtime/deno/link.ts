@@ -9,6 +9,8 @@
 export interface Shared {
   /** A signal number for Python, or 0. Pyodide reads and clears it. */
   interrupt: Uint8Array;
+  /** One flag: 1 once Python has seen the signal. Pyodide can lose one while it looks for it. */
+  heard: Int32Array;
   /** One flag: 0 while `window` is the main thread's to fill, 1 while it is the worker's to empty. */
   turn: Int32Array;
   /** Bytes of the whole answer, bytes in `window` now. */

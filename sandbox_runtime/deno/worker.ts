@@ -202,6 +202,11 @@ function emit(text: string): void {
   post({ op: "output", text }, []);
 }
 
+/** Python has seen a signal, so that it need not be sent again. */
+function heard(): void {
+  Atomics.store(shared.heard, 0, 1);
+}
+
 /** Hands over what was written to file descriptors 1 and 2 behind Python's streams. */
 function drainRaw(): string {
   const text = rawOutput;
@@ -216,6 +221,7 @@ function pythonGlobals(): object {
     pause,
     emit,
     drainRaw,
+    heard,
     setTimeout,
     clearTimeout,
     setInterval,

@@ -3,7 +3,7 @@
 `sandbox_runtime/deno/protocol_test.ts` has the same tables in TypeScript's terms, and `index.json` tells
 both which files there are. After a change of a message, write the files anew, each side its own:
 
-    WRITE_GOLDEN=1 pytest tests/sandbox_runtime/test_protocol.py -k golden
+    WRITE_GOLDEN=1 pytest tests/sandbox_runtime/test_protocol.py -k host_says
     cd sandbox_runtime/deno && deno task golden
 """
 

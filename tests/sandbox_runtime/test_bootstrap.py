@@ -34,6 +34,7 @@ class FakeHost:
         self.tools = tools
         self.emitted = []
         self.raw = ""
+        self.signals = 0
         self._loop = asyncio.new_event_loop()
 
     def call(self, tool, arguments, extras):
@@ -48,6 +49,9 @@ class FakeHost:
 
     def emit(self, text):
         self.emitted.append(text)
+
+    def heard(self):
+        self.signals += 1
 
     def drain_raw(self):
         raw, self.raw = self.raw, ""
@@ -878,6 +882,7 @@ class TestSignals:
             "KeyboardInterrupt: the cell was interrupted; its variables are kept"
         )
         assert cells.output("x") == "1\n"
+        assert cells.host.signals == 1
 
     def test_the_time_limit(self, cells):
         """It is an interrupt with a name of its own."""

@@ -84,6 +84,14 @@ def rough():
         yield shared
 
 
+@pytest.fixture
+def wrecked(rough):
+    """The same for cells that break what later cells use: its process is replaced after the test."""
+    yield rough
+    os.kill(rough.pid, signal.SIGKILL)
+    rough.run_cell("")
+
+
 @pytest.fixture(scope="module")
 def narrow():
     """A session with little memory."""
@@ -286,13 +294,13 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
             "globals().clear()",
         ],
     )
-    def test_vandalism(self, rough, code):
+    def test_vandalism(self, wrecked, code):
         """What a cell breaks of Python costs its session's state at worst: the session heals."""
-        rough.run_cell(code)
-        rough.run_cell("1 / 0")
+        wrecked.run_cell(code)
+        wrecked.run_cell("1 / 0")
 
-        assert output(rough, "print(echo([1]))") == "[1]\n"
-        assert rough.run_cell("SUBMIT(1)") == Submitted({"output": 1})
+        assert output(wrecked, "print(echo([1]))") == "[1]\n"
+        assert wrecked.run_cell("SUBMIT(1)") == Submitted({"output": 1})
 
     @pytest.mark.parametrize("name", ["json.dumps", "json.loads", "pickle.loads", "time.monotonic"])
     def test_functions_that_the_driver_uses(self, session, name):
@@ -1069,6 +1077,31 @@ class TestInterrupt:
             "the cell was interrupted; its variables are kept",
         )
         assert output(session, "kept") == "1\n"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "await asyncio.sleep(1e6)",
+            "asyncio.run(asyncio.sleep(1e6))",
+            "while True: await asyncio.sleep(0)",
+            "while True: asyncio.run(asyncio.sleep(0))",
+            "while True: started()",
+        ],
+    )
+    def test_none_is_lost(self, given, started, code):
+        """At whatever moment it comes: in Python, in the event loop, or between the two."""
+        session = given(tools={"started": started})
+        for _ in range(20):
+            started.event.clear()
+            thread = when(started.event, session.interrupt)
+            result = failure(session, f"import asyncio\nstarted()\n{code}")
+            thread.join()
+
+            assert (result.error_type, result.message) == (
+                "KeyboardInterrupt",
+                "the cell was interrupted; its variables are kept",
+            )
 
     def test_while_a_tool_works(self, given):
         """The cell sees it when the tool returns."""

@@ -6,11 +6,6 @@ history rendered as a root LM's prompt shows it.
 
 from __future__ import annotations
 
-import os
-
-# DSPy else asks the internet for a price list at the first call.
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any

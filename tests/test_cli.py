@@ -1,0 +1,344 @@
+"""`dspy-rlm ask` and what all commands share: messages, exit codes, the ends of a run.
+
+The LM behind `ask` is a policy server in this process; the command is a real one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from dspy_rlm.ask import answer_text, checked_signature, load_variable
+from dspy_rlm.cli import main
+from dspy_rlm.errors import SignatureError
+from dspy_rlm.testing import Action, Fault, PolicyServer, Task, policy, rules
+
+COMMAND = [sys.executable, "-m", "dspy_rlm.cli"]
+
+LOG = "one\ntwo ERROR\nthree\nfour ERROR\n"
+
+
+@policy
+def find_errors(task: Task):
+    """Finds the lines with ERROR, asks the sub-LM what they mean, and fits the signature."""
+    if "`files`" in task.variables_info:
+        look = "text = ''.join(files.values())\nprint(list(files))"
+    else:
+        look = "print(len(text))"
+    yield Action("How much is there?", look)
+    yield Action(
+        "Find them.",
+        "lines = [n for n, line in enumerate(text.split('\\n'), 1) if question in line]\n"
+        "meaning = sub_llm(f'{len(lines)} lines with {question}')\nprint(lines)",
+    )
+    fields = "answer=meaning, lines=lines" if "`lines`" in task.system else "answer=meaning"
+    yield Action("Tell.", f"SUBMIT({fields})")
+
+
+class Server:
+    """A policy server, and commands that ask it."""
+
+    def __init__(self, folder: Path) -> None:
+        models = {
+            "root": find_errors,
+            "sub": rules([(r"^(\d+) lines", lambda m: f"It is bad: {m[1]}")]),
+        }
+        self.policies = PolicyServer(models)
+        self.folder = folder
+        self.arguments = ["--api-base", self.policies.base_url]
+        self.arguments += ["--model", "openai/root", "--sub-model", "openai/sub"]
+
+    def ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Runs `dspy-rlm ask` on this server's models."""
+        return run("ask", *self.arguments, *arguments, folder=self.folder, variables=variables)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """No model, no key, and a cache of its own."""
+    kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
+    for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
+        kept.pop(name, None)
+    return {**kept, "DSPY_CACHEDIR": str(folder / "cache"), "no_proxy": "127.0.0.1"}
+
+
+def run(
+    *arguments: str, folder: Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a folder."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path), **(variables or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A log, a folder of logs, and a binary."""
+    (tmp_path / "log.txt").write_text(LOG)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.txt").write_text("fine\n")
+    (tmp_path / "logs" / "b.txt").write_text(LOG)
+    (tmp_path / "logs" / "core").write_bytes(b"\0\1")
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    """A server whose root LM finds lines."""
+    server = Server(folder)
+    with server.policies:
+        yield server
+
+
+class TestAsk:
+    def test_a_file_is_a_text(self, server):
+        """The answer alone goes to stdout; what was loaded, each step and the spending to stderr."""
+        done = server.ask("log.txt", "-q", "ERROR")
+
+        assert (done.returncode, done.stdout) == (0, "It is bad: 2\n"), done.stderr
+        assert "Loaded 1 file, 31 bytes. Asking openai/root and openai/sub.\n" in done.stderr
+        assert "    >>> print(len(text))\n    31\n" in done.stderr
+        assert "Submitted, 3 iterations, 1 sub-LM call, " in done.stderr
+
+    def test_a_folder_is_a_dict_of_texts(self, server):
+        """By relative path; a signature gives typed outputs, shown as JSON after their names."""
+        signature = "files, question -> answer: str, lines: list[int]"
+        done = server.ask("logs", "-q", "ERROR", "--sig", signature)
+
+        assert done.stdout == "answer: It is bad: 2\nlines: [3, 5]\n", done.stderr
+        assert "['a.txt', 'b.txt']" in done.stderr
+        assert "Loaded 2 files, 36 bytes; skipped 1 binary (2 bytes)." in done.stderr
+
+    def test_json_is_one_object(self, server):
+        """With the outputs and what they took; quietly, there is nothing on stderr."""
+        signature = "text, question -> answer: str, lines: list[int]"
+        done = server.ask("log.txt", "-q", "ERROR", "--sig", signature, "--json", "--quiet")
+        said = json.loads(done.stdout)
+
+        assert said["outputs"] == {"answer": "It is bad: 2", "lines": [2, 4]}
+        assert (said["status"], said["iterations"], said["llm_calls"]) == ("submitted", 3, 1)
+        assert done.stderr == ""
+
+    def test_a_quiet_run_still_tells_what_it_took(self, server):
+        """One line on stderr instead of all steps."""
+        done = server.ask("log.txt", "-q", "ERROR", "--quiet")
+
+        assert done.stdout == "It is bad: 2\n"
+        assert done.stderr.startswith("(3 iterations, 1 sub-LM call, ")
+        assert done.stderr.count("\n") == 1
+
+    def test_the_environment_names_the_models(self, server):
+        """Variables stand for the options, for those who always ask the same models."""
+        server.arguments = ["--api-base", server.policies.base_url]
+        names = {"DSPY_RLM_MODEL": "openai/root", "DSPY_RLM_SUB_MODEL": "openai/sub"}
+        done = server.ask("log.txt", "-q", "ERROR", **names)
+
+        assert done.stdout == "It is bad: 2\n", done.stderr
+
+    def test_a_failing_model_is_a_message(self, server):
+        """What failed and what had been spent, without a traceback."""
+        server.policies.fail("root", Fault(status=500, after=1, times=None))
+        done = server.ask("log.txt", "-q", "ERROR")
+
+        assert (done.returncode, done.stdout) == (1, "")
+        assert (
+            "dspy-rlm: no answer. LMServerError: [openai/root] The server was told" in done.stderr
+        )
+        assert "\nSpent: 1 iteration, 0 sub-LM calls, " in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_a_failing_model_is_json_too(self, server):
+        """Whoever reads JSON gets the error and the spending as JSON."""
+        server.policies.fail("root", Fault(status=400, after=2, times=None))
+        done = server.ask("log.txt", "-q", "ERROR", "--json", "--quiet")
+        said = json.loads(done.stdout)
+
+        assert done.returncode == 1
+        assert said["error"].startswith("LMInvalidRequestError: ")
+        assert (said["status"], said["iterations"], said["llm_calls"]) == ("failed", 2, 1)
+
+    def test_a_missing_key_tells_how_to_give_one(self, folder):
+        """The model is named but cannot be used: the message says how to configure it."""
+        done = run("ask", "log.txt", "-q", "ERROR", "--model", "openai/gpt-5-mini", folder=folder)
+
+        assert done.returncode == 1
+        assert "no API key found" in done.stderr
+        assert "export OPENAI_API_KEY=" in done.stderr
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
+    def test_ctrl_c_ends_everything(self, folder):
+        """Exit code 130, what was spent, and no process is left."""
+        asked, answer = threading.Event(), threading.Event()
+
+        def wait_for_ever(request: object) -> str:
+            asked.set()
+            answer.wait(60)
+            return "too late"
+
+        with PolicyServer({"root": wait_for_ever}) as policies:
+            options = ["--model", "openai/root", "--api-base", policies.base_url]
+            child = subprocess.Popen(
+                [*COMMAND, "ask", "log.txt", "-q", "ERROR", *options],
+                cwd=folder,
+                env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert asked.wait(60)
+            sandboxes = children(child.pid)
+            child.send_signal(signal.SIGINT)
+            shown = child.communicate(timeout=30)[1]
+            answer.set()
+
+        assert child.returncode == 130
+        assert shown.endswith("\ndspy-rlm: interrupted after 0 steps.\n")
+        assert "Traceback" not in shown
+        assert sandboxes or sys.platform != "linux"
+        assert not any(Path(f"/proc/{pid}").exists() for pid in sandboxes)
+
+
+def children(parent: int) -> list[int]:
+    """The processes that this one started (Linux only)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(") ")[2].split()
+        except OSError:  # ended while we looked
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
+
+
+class TestMistakes:
+    """What cannot be meant so is one message that says what to do, and exit code 2."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
+            (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
+            (["log.txt", "--sig", "text, question"], "is no signature: "),
+            (["logs", "--sig", "files: int, question -> a"], "files: expected int"),
+            (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
+            (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),
+            (["nothing.txt"], "no such file or folder"),
+            (["logs/core"], "it is binary, not a text"),
+        ],
+    )
+    def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):
+        """Before anything is asked or started."""
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
+
+        assert main(["ask", *arguments, "-q", "Why?"]) == 2
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert told in shown.err
+        assert shown.err.count("dspy-rlm: ") == 1
+
+    def test_no_model_is_told_how_to_configure_one(self, folder, monkeypatch, capsys):
+        """The message has a key, a model, a server of one's own, and the demo."""
+        monkeypatch.delenv("DSPY_RLM_MODEL", raising=False)
+
+        assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("No model is configured")
+        for hint in (
+            "export OPENAI_API_KEY",
+            "--model openai/",
+            "DSPY_RLM_MODEL",
+            "--api-base",
+            "demo",
+        ):
+            assert hint in shown
+
+    @pytest.mark.parametrize("arguments", [[], ["ask"], ["ask", "x"], ["nothing"]])
+    def test_incomplete_commands_show_the_usage(self, capsys, arguments):
+        """As every command line does."""
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+
+        assert ended.value.code == 2
+        assert "usage: dspy-rlm" in capsys.readouterr().err
+
+
+class TestSignature:
+    @pytest.mark.parametrize("name", ["text", "files"])
+    def test_the_default_answers_with_text(self, name):
+        """One output, `answer`."""
+        signature = checked_signature(None, name)
+
+        assert list(signature.input_fields) == [name, "question"]
+        assert signature.output_fields["answer"].annotation is str
+
+    def test_the_order_of_inputs_is_free(self):
+        """Only the names count."""
+        assert (
+            checked_signature("question, text -> n: int", "text").output_fields["n"].annotation
+            is int
+        )
+
+    def test_other_inputs_are_refused(self):
+        """Nobody could give them a value."""
+        with pytest.raises(SignatureError, match="no others"):
+            checked_signature("text, question, extra -> answer", "text")
+
+
+def test_several_files_are_a_dict(folder):
+    """One file is `text`; two, or a folder, are `files`."""
+    assert load_variable([folder / "log.txt"])[:2] == ("text", LOG)
+    assert load_variable([folder / "log.txt", folder / "logs" / "a.txt"])[:2] == (
+        "files",
+        {"log.txt": LOG, "logs/a.txt": "fine\n"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        ({"answer": "Two\nlines"}, "Two\nlines"),
+        ({"lines": [1, 2]}, "[1, 2]"),
+        ({"a": "ä", "b": {"ü": None}}, 'a: ä\nb: {"ü": null}'),
+        ({"a": "x\ny", "b": 1.5}, "a:\nx\ny\nb: 1.5"),
+        ({"a": {1}}, "[1]"),
+        ({"a": ["x" * 50, "y" * 50]}, f'[\n  "{"x" * 50}",\n  "{"y" * 50}"\n]'),
+    ],
+)
+def test_answers_read_well(outputs, text):
+    """Texts as they are, all else as JSON; names only where there are several."""
+    assert answer_text(outputs) == text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise on Windows")
+def test_a_reader_may_leave(folder):
+    """`dspy-rlm demo | head -1` ends quietly."""
+    child = subprocess.Popen(
+        [*COMMAND, "demo"],
+        env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child, child.stdout, child.stderr:
+        assert child.stdout.readline().startswith(b"dspy-rlm demo: ")
+        child.stdout.close()
+        shown = child.stderr.read()
+
+    assert child.returncode == 1
+    assert b"Traceback" not in shown
+    assert b"BrokenPipe" not in shown
