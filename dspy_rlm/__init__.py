@@ -2,13 +2,18 @@
 
     import dspy, dspy_rlm
 
-    dspy.configure(lm=dspy.LM("openai/gpt-4o"))
+    dspy.configure(lm=dspy.LM("openai/gpt-5"))
     rlm = dspy_rlm.RLM("logs, question -> answer: str, lines: list[int]")
     rlm(logs=two_hundred_megabytes, question="Who broke the build?").answer
 
 The inputs stay out of the prompt: they are variables in a sandboxed Python REPL, which the LM explores
 with code and with calls to cheaper sub-LMs.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from dspy_rlm.errors import (
     BudgetExceededError,
@@ -17,10 +22,12 @@ from dspy_rlm.errors import (
     RunFailedError,
     SignatureError,
 )
-from dspy_rlm.interpreter import SandboxInterpreter
-from dspy_rlm.rlm import RLM
 from dspy_rlm.trajectory import RunReport, Step
 from sandbox_runtime import Limits
+
+if TYPE_CHECKING:
+    from dspy_rlm.interpreter import SandboxInterpreter
+    from dspy_rlm.rlm import RLM
 
 __all__ = [
     "RLM",
@@ -34,3 +41,14 @@ __all__ = [
     "SignatureError",
     "Step",
 ]
+
+# These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.
+_LAZY = {"RLM": "dspy_rlm.rlm", "SandboxInterpreter": "dspy_rlm.interpreter"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'dspy_rlm' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -11,7 +11,7 @@ from dspy_rlm.variables import Variable
 
 @dataclasses.dataclass(frozen=True)
 class RunStarted:
-    """The inputs are checked; the sandbox opens next."""
+    """The sandbox is open, with the inputs in it."""
 
     variables: Sequence[Variable]
     max_iterations: int
@@ -19,7 +19,7 @@ class RunStarted:
 
 @dataclasses.dataclass(frozen=True)
 class ActionChosen:
-    """The root LM has answered; its code runs next."""
+    """The root LM has answered; its code runs next, if there is any that can."""
 
     number: int
     reasoning: str

@@ -44,13 +44,10 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
             return _indented("\n".join(lines), width)
         case ActionChosen(number=number, reasoning=reasoning, code=code):
             heading = _heading(number, reasoning or "(no reasoning)", width)
-            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, _prompted(code, width), colour)}"
-        case StepTaken(number=number, step=step):
-            output = _indented(step.output or NO_OUTPUT, width)
-            if step.code:
-                return output
-            # A reply without code had no `ActionChosen`.
-            return f"\n{_in(BOLD, _heading(number, '(no code)', width), colour)}\n{output}"
+            shown = _prompted(code, width) if code else _indented("(no code)", width)
+            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, shown, colour)}"
+        case StepTaken(step=step):
+            return _indented(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
             return f"\n{INDENT}{_ending(report)}, {spending(report)}"
 

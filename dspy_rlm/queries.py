@@ -72,9 +72,13 @@ def _ask_all(lm: dspy.BaseLM, prompts: Sequence[str]) -> list[str]:
         except (LMError, TypeError) as error:
             return f"{ERROR_MARK} {type(error).__name__}: {error}"
 
-    with ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(prompts))) as pool:
+    pool = ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(prompts)))
+    try:
         jobs = [pool.submit(contextvars.copy_context().run, ask_one, prompt) for prompt in prompts]
         return [job.result() for job in jobs]
+    finally:
+        # After Ctrl-C what was not sent yet stays unsent; answers on their way are nobody's.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_prompt(prompt: object, label: str) -> None:

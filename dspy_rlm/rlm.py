@@ -197,6 +197,7 @@ class _Task:
 @contextlib.contextmanager
 def _reporting(run: Run) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
+    run.start()
     try:
         yield
     except Exception as error:

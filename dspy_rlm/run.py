@@ -47,8 +47,12 @@ class Run:
         self._stopped_by = ""
         self._reasoning = ""
         self._code = ""
+        self._variables = variables
         self._started = time.monotonic()
-        self._tell(RunStarted(variables, budget.max_iterations))
+
+    def start(self) -> None:
+        """Tells whoever watches; the sandbox is open."""
+        self._tell(RunStarted(self._variables, self.ledger.budget.max_iterations))
 
     @property
     def over(self) -> bool:
@@ -74,14 +78,19 @@ class Run:
             self._code = extract_code(text)
         except SlipError as slip:
             self._code = text.strip()
+            self._choose()
             self._take_step(f"[Error] {slip}")
             return None
-        self._tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code))
+        self._choose()
         return self._code
+
+    def _choose(self) -> None:
+        self._tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code))
 
     def misread(self, error: AdapterParseError) -> None:
         """Takes a reply without the expected fields as this turn's step."""
         self._reasoning, self._code = "", ""
+        self._choose()
         reply = str(error.lm_response or "")
         shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
         self._take_step(

@@ -42,7 +42,15 @@ MANIFEST_FILE = "manifest.json"
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
 PROGRAM_FILES = ("host.ts", "protocol.ts", "worker.ts")
-PYTHON_FILES = ("__init__.py", "crossing.py", "bootstrap.py")
+PYTHON_FILES = (
+    "__init__.py",
+    "crossing.py",
+    "output.py",
+    "failures.py",
+    "tasks.py",
+    "bootstrap.py",
+    "guest.py",
+)
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 

@@ -1,8 +1,8 @@
 """The cell driver: runs cells in one namespace and tells how each of them ended.
 
-Loaded by Pyodide inside the worker; ordinary Python otherwise, which the tests run under CPython with
-a fake host. Knows cells, output, host tools and SUBMIT. Knows no JSON-RPC: `worker.ts` calls the few
-public methods of `Driver`, and `DriverHost` is all it can call back.
+Ordinary Python, which the tests run under CPython with a fake host; `guest.py` is the driver inside
+Pyodide. Knows cells, host tools and SUBMIT. Knows no JSON-RPC: `worker.ts` calls the few public methods
+of `Driver`, and `DriverHost` is all it can call back.
 
 A cell is hostile until shown otherwise: whatever it raises, prints, rebinds or returns must leave the
 driver able to run the next one.
@@ -15,37 +15,25 @@ import asyncio
 import builtins
 import contextlib
 import inspect
-import io
 import linecache
 import random
 import signal
 import sys
-import time
-import traceback
 import types
 from collections.abc import Awaitable, Callable, Sequence
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from json import dumps as to_json
 from json import loads as from_json
-from time import monotonic
 from typing import Any, Protocol
 
-from sandbox_runtime.deno.crossing import INLINE_CHARS, Part, receive, send
-
-# How long printed text may wait before the host hears of it, so that little is lost in a crash.
-EMIT_SECONDS = 0.2
-
-# A sleeping cell looks up this often, to see whether it was interrupted.
-SLEEP_SLICE_SECONDS = 0.02
-
-# Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
-CANCEL_TURNS = 3
+from sandbox_runtime.deno.crossing import Part, receive, send
+from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe, host_exception
+from sandbox_runtime.deno.output import Output, Stream, clean
+from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
 
 # Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
 RESERVE_BYTES = 2 * 1024 * 1024
-
-HARNESS_FILES = (__file__, send.__code__.co_filename)
 
 
 class DriverHost(Protocol):
@@ -73,116 +61,8 @@ class CellTimeoutError(KeyboardInterrupt):
     __module__ = "builtins"  # tracebacks show the bare name
 
 
-class HostToolError(RuntimeError):
-    """A host tool failed with an exception that Python itself does not define."""
-
-    __module__ = "builtins"
-
-
 class _SubmitSignal(BaseException):
     """Unwinds the cell after SUBMIT. Recognised by identity, never by its name."""
-
-
-class Output:
-    """Collects what a cell prints: the first and the last characters within `limit`, and a count.
-
-    The head also goes to the host while the cell runs.
-    """
-
-    def __init__(self, limit: int, emit: Callable[[str], None]) -> None:
-        self._half = max(limit // 2, 1)
-        self._emit = emit
-        self._head: list[str] = []
-        self._head_room = self._half
-        self._tail: list[str] = []
-        self._tail_chars = 0
-        self._omitted = 0
-        self._unsent: list[str] = []
-        self._sent_at = monotonic()
-
-    def write(self, text: str) -> None:
-        """Adds text; constant memory whatever its length."""
-        if not text:
-            return
-        if self._head_room:
-            head, text = text[: self._head_room], text[self._head_room :]
-            self._head.append(head)
-            self._head_room -= len(head)
-            self._send(head)
-        if not text:
-            return
-        self._tail.append(text[-self._half :])
-        self._omitted += len(text) - len(self._tail[-1])
-        self._tail_chars += len(self._tail[-1])
-        if self._tail_chars > 4 * self._half or len(self._tail) > 4096:
-            self._trim_tail()
-
-    def omit(self, chars: int) -> None:
-        """Counts characters that are not even given, from the middle of a text over the limit."""
-        self._omitted += chars
-
-    def _trim_tail(self) -> str:
-        joined = "".join(self._tail)
-        kept = joined[-self._half :]
-        self._omitted += len(joined) - len(kept)
-        self._tail = [kept]
-        self._tail_chars = len(kept)
-        return kept
-
-    def _send(self, text: str) -> None:
-        self._unsent.append(text)
-        now = monotonic()
-        if now - self._sent_at >= EMIT_SECONDS or not self._head_room:
-            self._emit(clean("".join(self._unsent)))
-            self._unsent.clear()
-            self._sent_at = now
-
-    def render(self) -> str:
-        """The text to show, with a line that says how much was left out."""
-        head, tail = "".join(self._head), self._trim_tail()
-        if not self._omitted:
-            return head + tail
-        return f"{head}\n... ({self._omitted:,} characters omitted) ...\n{tail}"
-
-
-class Stream(io.TextIOBase):
-    """`sys.stdout` and `sys.stderr` of the cells: one order, one limit."""
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self.buffer = ByteStream(self)
-
-    def write(self, text: str, /) -> int:
-        """Adds text to the running cell's output. Between cells nobody listens."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self._driver.running:
-            self._driver.output.write(str.__str__(text))
-        return len(text)
-
-    def writable(self) -> bool:
-        """Always true."""
-        return True
-
-
-class ByteStream(io.RawIOBase):
-    """`sys.stdout.buffer`: bytes, shown as text."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def write(self, data: Any, /) -> int:
-        """Adds bytes to the running cell's output."""
-        text = bytes(data).decode("utf-8", "backslashreplace")
-        self._stream.write(text)
-        return len(data)
-
-    def writable(self) -> bool:
-        """Always true."""
-        return True
 
 
 class Driver:
@@ -272,8 +152,8 @@ class Driver:
         if _may_raise(frame):
             raise self._stop
         self._overdue = True
-        for task in _all_tasks():
-            if not _is_unborn(task):
+        for task in all_tasks():
+            if not is_unborn(task):
                 task.cancel()
 
     def raise_overdue(self) -> None:
@@ -329,8 +209,8 @@ class Driver:
 
     def _sweep_tasks(self) -> None:
         """Cancels what a cell left running; nothing of it may act in a later cell."""
-        if left := _all_tasks():
-            self._host.wait_for(_cancel_all(left))
+        if left := all_tasks():
+            self._host.wait_for(cancel_all(left))
             note = f"[{len(left)} background task(s) were still running and are cancelled]"
             self.output.write(f"\n{note}\n")
 
@@ -357,7 +237,9 @@ class Driver:
             return [self._report("submitted"), text.encode(), *extras]
         if error is None:
             return [self._report("completed")]
-        return [self._report("failed", **self._describe(error))]
+        return [
+            self._report("failed", **describe(error, max(self._output_chars, LEAST_SHOWN_CHARS)))
+        ]
 
     def _note_rebound(self) -> None:
         rebound = [n for n, own in self._harness.items() if self._namespace.get(n) is not own]
@@ -371,28 +253,6 @@ class Driver:
         texts = {"errorType": "", "message": "", "traceback": "", **error}
         texts["output"] = self.output.render()
         return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
-
-    def _describe(self, error: BaseException) -> dict[str, str]:
-        """Name, message and traceback of whatever a cell raised, with nothing of it trusted."""
-        name = type.__dict__["__name__"].__get__(type(error))
-        try:
-            shown = traceback.TracebackException(
-                type(error), error, _cell_frames(error), compact=True
-            )
-            _drop_harness(shown)
-            message = _message_of(error)
-            lines = "".join(shown.format())
-            if isinstance(error, SystemExit):
-                lines += f"({message})\n"
-        except BaseException:  # noqa: BLE001 - its own methods may raise anything
-            message = "(the exception itself could not be shown)"
-            lines = f"{name}: {message}\n"
-        limit = max(self._output_chars, 1000)
-        return {
-            "errorType": name,
-            "message": abridge(message, limit),
-            "traceback": abridge(lines, limit),
-        }
 
     # ---- Names that the harness gives to cells ----
 
@@ -471,220 +331,21 @@ def submit_usage(outputs: list[dict[str, str]] | None) -> str:
     return f"SUBMIT({', '.join(field['name'] + ': ' + field['type'] for field in outputs)})"
 
 
-_host_exceptions: dict[tuple[str, str], type[Exception]] = {}
-
-
-def host_exception(error: dict[str, Any]) -> Exception:
-    """The exception of a host tool, under its own name, catchable as the builtin it derives from."""
-    name, base_name = error["data"]["type"], error["data"]["base"]
-    base = getattr(builtins, base_name, None)
-    if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
-        base = HostToolError
-    key = (name, base.__name__)
-    if name == base.__name__:
-        kind = base
-    elif key in _host_exceptions:
-        kind = _host_exceptions[key]
-    else:
-        kind = _host_exceptions[key] = type(name, (base,), {"__module__": "builtins"})
-    try:
-        return kind(error["message"])
-    except TypeError:  # UnicodeDecodeError and its like want more than a message
-        return HostToolError(f"{name}: {error['message']}")
-
-
-async def _settled(
-    work: Awaitable[Any], before: Callable[[], None]
-) -> tuple[Any, BaseException | None]:
-    try:
-        before()
-    except BaseException as error:  # noqa: BLE001 - as below
-        if inspect.iscoroutine(work):
-            work.close()
-        return None, error
-    try:
-        return await work, None
-    except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
-        return None, error
-
-
-async def _cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for _ in range(CANCEL_TURNS):
-        await asyncio.sleep(0)
-
-
-def _all_tasks() -> set[asyncio.Task[Any]]:
-    try:
-        return asyncio.all_tasks()
-    except RuntimeError:  # no loop runs
-        return set()
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no loop runs
-        return None
-
-
-def _is_unborn(task: asyncio.Task[Any]) -> bool:
-    """True for a wait that has not begun: it looks for itself whether it may."""
-    work = task.get_coro()
-    return (
-        inspect.iscoroutine(work)
-        and work.cr_code is _settled.__code__
-        and inspect.getcoroutinestate(work) == inspect.CORO_CREATED
-    )
-
-
 # In such a frame JavaScript works for the cell: what is raised inside of it arrives as something else.
-_BORDER_CODES: set[types.CodeType] = set()
+BORDER_CODES: set[types.CodeType] = set()
 
 
 def _may_raise(frame: types.FrameType | None) -> bool:
     """True in the code of a cell or of a task; false in that of the event loop, which it would break."""
-    task = _current_task()
+    task = current_task()
     running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    while frame is not None and frame.f_code not in _BORDER_CODES:
+    while frame is not None and frame.f_code not in BORDER_CODES:
         if frame is running or frame.f_code is Driver._execute.__code__:
             return True
         frame = frame.f_back
     return False
 
 
-def _message_of(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return "a cell cannot exit the REPL; call SUBMIT(...) to finish"
-    return str.__str__(str(error))
-
-
-def _cell_frames(error: BaseException) -> types.TracebackType | None:
-    """The traceback from the first frame of a cell on."""
-    trace = error.__traceback__
-    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
-        trace = trace.tb_next
-    return trace
-
-
-def _drop_harness(shown: traceback.TracebackException) -> None:
-    """Takes our own frames out of a traceback and out of those that it shows with it."""
-    seen: set[int] = set()
-    waiting: list[traceback.TracebackException | None] = [shown]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        frames = [frame for frame in one.stack if frame.filename not in HARNESS_FILES]
-        one.stack = traceback.StackSummary.from_list(frames)
-        waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]
-
-
-def abridge(text: str, limit: int) -> str:
-    """The text, or its head and tail with the number of characters left out."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters omitted) ...\n{text[-half:]}"
-
-
-def clean(text: str) -> str:
-    """The text without lone surrogates, which no encoding can carry."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _no_input(prompt: object = "") -> str:
     """Replaces `input`."""
     raise RuntimeError("input() is not available: nobody sits at this REPL")
-
-
-if sys.platform == "emscripten":
-    import js  # what `worker.ts` gives; see pythonGlobals() there
-    import pyodide.code
-    import pyodide.ffi.wrappers
-    import pyodide.http
-    import pyodide.webloop
-    from pyodide.ffi import run_sync, to_js, unregister_js_module
-
-    def _run_sync(awaitable: Awaitable[Any]) -> Any:
-        """Waits without letting an exception pass through JavaScript, which would print it."""
-        value, error = run_sync(_settled(awaitable, driver.raise_overdue))
-        if error is not None:
-            raise error
-        driver.raise_overdue()
-        return value
-
-    class PyodideHost:
-        """The driver's host, reached through the worker."""
-
-        def __init__(self, worker: Any) -> None:
-            self._worker = worker
-            self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
-            self.heard = worker.heard
-
-        def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
-            """See `DriverHost`."""
-            if extras or len(arguments) > INLINE_CHARS:
-                answer = self._call_host(tool, "", to_js([arguments.encode(), *extras]))
-            else:
-                answer = self._call_host(tool, arguments)
-            if isinstance(answer, str):
-                return answer, []
-            text, *parts = answer
-            return text, [part.to_bytes() for part in parts]
-
-        def emit(self, text: str) -> None:
-            """See `DriverHost`."""
-            self._worker.emit(text)
-
-        def drain_raw(self) -> str:
-            """See `DriverHost`."""
-            return self._worker.drainRaw()
-
-        def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-            """See `DriverHost`."""
-            return _run_sync(awaitable)
-
-        def sleep(self, seconds: float, /) -> None:
-            """Replaces `time.sleep`, which here could not be interrupted."""
-            end = monotonic() + seconds
-            while (left := end - monotonic()) > 0:
-                self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
-
-    class PyodideDriver(Driver):
-        """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
-
-        def assign(self, name: str, kind: str, parts: Any) -> Any:
-            """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
-            try:
-                super().assign(name, kind, [part.to_bytes() for part in parts])
-            except Exception as error:  # noqa: BLE001 - unpickling may raise anything
-                return to_js([type(error).__name__, str(error)])
-            return None
-
-        def run(self, cell: int, code: str) -> Any:
-            """See `Driver`."""
-            return to_js(super().run(cell, code))
-
-    def _quiet_loop() -> None:
-        """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
-        loop: Any = asyncio.get_event_loop()
-        loop.set_exception_handler(lambda _loop, _context: None)
-        pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
-        loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
-
-    def _hide_javascript() -> None:
-        """Takes the modules that lead to JavaScript away, after all that import them have done so."""
-        for name in ("js", "pyodide_js"):
-            unregister_js_module(name)
-            sys.modules.pop(name, None)
-
-    _BORDER_CODES |= {_run_sync.__code__, PyodideHost.call.__code__}
-    _host = PyodideHost(js)
-    time.sleep = _host.sleep
-    driver = PyodideDriver(_host)
-    _quiet_loop()
-    _hide_javascript()
-    del js

@@ -2,7 +2,7 @@
  * Runs Pyodide in a worker without permissions, and decides nothing.
  *
  * Scrubs its own globals first, boots the interpreter from memory, and passes each request to the
- * Python driver (`bootstrap.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
+ * Python driver (`guest.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
  * out into, it breaks out into this realm, which has no rights.
  *
  * @module
@@ -12,7 +12,7 @@ import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
 
 type Part = Uint8Array<ArrayBuffer>;
 
-/** The functions of `bootstrap.py`'s driver, as Pyodide shows them. */
+/** The functions of `guest.py`'s driver, as Pyodide shows them. */
 interface Driver {
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   register(declared: string): void;
@@ -261,7 +261,7 @@ async function boot(message: Boot): Promise<void> {
   writeSources(message.sources);
   catchRawOutput();
   pyodide.setInterruptBuffer(message.shared.interrupt);
-  driver = pyodide.pyimport("sandbox_runtime.deno.bootstrap").driver;
+  driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   driver.wake(message.outputChars);
 }
 

@@ -60,9 +60,13 @@ class TestRenderEvent:
 
     def test_a_reply_without_code_is_a_step_of_its_own(self):
         """An unreadable reply has no code to show before its error."""
-        shown = render_event(StepTaken(3, Step("", "", "[Error] No code was run."), 0))
+        events = [
+            ActionChosen(3, "", ""),
+            StepTaken(3, Step("", "", "[Error] No code was run."), 0),
+        ]
+        shown = "\n".join(map(render_event, events))
 
-        assert shown == "\n[3] (no code)\n    [Error] No code was run."
+        assert shown == "\n[3] (no reasoning)\n    (no code)\n    [Error] No code was run."
 
     def test_long_things_are_cut(self):
         """Many lines and wide lines are shortened, and it shows."""

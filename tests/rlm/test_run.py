@@ -112,6 +112,7 @@ class TestRun:
         """In order: start, action, step, end."""
         seen: list[object] = []
         run = Run(SIGNATURE, [], Budget(), [seen.append])
+        run.start()
         run.read(action("SUBMIT(1)"))
         run.observe(Submitted({"n": 1}))
         run.prediction()

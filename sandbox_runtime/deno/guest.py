@@ -1,0 +1,116 @@
+"""The driver inside Pyodide. Importing this makes `driver`, which `worker.ts` calls.
+
+The one Python module here that CPython cannot import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable
+
+# By name: a cell that replaces it in its module does not replace it here.
+from time import monotonic
+from typing import Any
+
+import js  # what `worker.ts` gives; see pythonGlobals() there
+import pyodide.code
+import pyodide.ffi.wrappers
+import pyodide.http
+import pyodide.webloop
+from pyodide.ffi import run_sync, to_js, unregister_js_module
+
+from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
+from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
+from sandbox_runtime.deno.tasks import settled
+
+# A sleeping cell looks up this often, to see whether it was interrupted.
+SLEEP_SLICE_SECONDS = 0.02
+
+
+def _run_sync(awaitable: Awaitable[Any]) -> Any:
+    """Waits without letting an exception pass through JavaScript, which would print it."""
+    value, error = run_sync(settled(awaitable, driver.raise_overdue))
+    if error is not None:
+        raise error
+    driver.raise_overdue()
+    return value
+
+
+class PyodideHost:
+    """The driver's host, reached through the worker."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
+        self.heard = worker.heard
+
+    def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
+        """See `DriverHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            answer = self._call_host(tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            answer = self._call_host(tool, arguments)
+        if isinstance(answer, str):
+            return answer, []
+        text, *parts = answer
+        return text, [part.to_bytes() for part in parts]
+
+    def emit(self, text: str) -> None:
+        """See `DriverHost`."""
+        self._worker.emit(text)
+
+    def drain_raw(self) -> str:
+        """See `DriverHost`."""
+        return str(self._worker.drainRaw())
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """See `DriverHost`."""
+        return _run_sync(awaitable)
+
+    def sleep(self, seconds: float, /) -> None:
+        """Replaces `time.sleep`, which here could not be interrupted."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
+
+
+class PyodideDriver(Driver):
+    """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
+
+    def assign(self, name: str, kind: str, parts: Any) -> Any:
+        """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
+        try:
+            super().assign(name, kind, [part.to_bytes() for part in parts])
+        except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+            return to_js([type(error).__name__, str(error)])
+        return None
+
+    def run(self, cell: int, code: str) -> Any:
+        """See `Driver`."""
+        return to_js(super().run(cell, code))
+
+
+def _quiet_loop() -> None:
+    """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
+    loop: Any = asyncio.get_event_loop()
+    loop.set_exception_handler(lambda _loop, _context: None)
+    pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
+    loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
+
+
+def _hide_javascript() -> None:
+    """Takes the modules that lead to JavaScript away, after all that import them have done so."""
+    for name in ("js", "pyodide_js"):
+        unregister_js_module(name)
+        sys.modules.pop(name, None)
+
+
+BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
+_host = PyodideHost(js)
+time.sleep = _host.sleep  # type: ignore[assignment]
+driver = PyodideDriver(_host)
+_quiet_loop()
+_hide_javascript()
+del js

@@ -1,0 +1,138 @@
+"""What a cell prints: collected within its limit, in one order for stdout and stderr."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+# By name: a cell that replaces it in its module does not replace it here.
+from time import monotonic
+from typing import Any, Protocol
+
+# How long printed text may wait before the host hears of it, so that little is lost in a crash.
+EMIT_SECONDS = 0.2
+
+
+class Output:
+    """Collects what a cell prints: the first and the last characters within `limit`, and a count.
+
+    The head also goes to the host while the cell runs.
+    """
+
+    def __init__(self, limit: int, emit: Callable[[str], None]) -> None:
+        self._half = max(limit // 2, 1)
+        self._emit = emit
+        self._head: list[str] = []
+        self._head_room = self._half
+        self._tail: list[str] = []
+        self._tail_chars = 0
+        self._omitted = 0
+        self._unsent: list[str] = []
+        self._sent_at = monotonic()
+
+    def write(self, text: str) -> None:
+        """Adds text; constant memory whatever its length."""
+        if not text:
+            return
+        if self._head_room:
+            head, text = text[: self._head_room], text[self._head_room :]
+            self._head.append(head)
+            self._head_room -= len(head)
+            self._send(head)
+        if not text:
+            return
+        self._tail.append(text[-self._half :])
+        self._omitted += len(text) - len(self._tail[-1])
+        self._tail_chars += len(self._tail[-1])
+        if self._tail_chars > 4 * self._half or len(self._tail) > 4096:
+            self._trim_tail()
+
+    def omit(self, chars: int) -> None:
+        """Counts characters that are not even given, from the middle of a text over the limit."""
+        self._omitted += chars
+
+    def _trim_tail(self) -> str:
+        joined = "".join(self._tail)
+        kept = joined[-self._half :]
+        self._omitted += len(joined) - len(kept)
+        self._tail = [kept]
+        self._tail_chars = len(kept)
+        return kept
+
+    def _send(self, text: str) -> None:
+        self._unsent.append(text)
+        now = monotonic()
+        if now - self._sent_at >= EMIT_SECONDS or not self._head_room:
+            self._emit(clean("".join(self._unsent)))
+            self._unsent.clear()
+            self._sent_at = now
+
+    def render(self) -> str:
+        """The text to show, with a line that says how much was left out."""
+        head, tail = "".join(self._head), self._trim_tail()
+        if not self._omitted:
+            return head + tail
+        return f"{head}\n... ({self._omitted:,} characters omitted) ...\n{tail}"
+
+
+class Cells(Protocol):
+    """What a stream needs to know: whether a cell runs, and where its output goes."""
+
+    output: Output
+
+    @property
+    def running(self) -> bool:
+        """True while a cell runs."""
+
+
+class Stream(io.TextIOBase):
+    """`sys.stdout` and `sys.stderr` of the cells: one order, one limit."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+        self.buffer = ByteStream(self)
+
+    def write(self, text: str, /) -> int:
+        """Adds text to the running cell's output. Between cells nobody listens."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._cells.running:
+            self._cells.output.write(str.__str__(text))
+        return len(text)
+
+    def writable(self) -> bool:
+        """Always true."""
+        return True
+
+
+class ByteStream(io.RawIOBase):
+    """`sys.stdout.buffer`: bytes, shown as text."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def write(self, data: Any, /) -> int:
+        """Adds bytes to the running cell's output."""
+        text = bytes(data).decode("utf-8", "backslashreplace")
+        self._stream.write(text)
+        return len(data)
+
+    def writable(self) -> bool:
+        """Always true."""
+        return True
+
+
+def abridge(text: str, limit: int) -> str:
+    """The text, or its head and tail with the number of characters left out."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters omitted) ...\n{text[-half:]}"
+
+
+def clean(text: str) -> str:
+    """The text without lone surrogates, which no encoding can carry."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

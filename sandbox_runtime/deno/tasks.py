@@ -1,0 +1,61 @@
+"""The event loop's tasks, as the driver sees them: waited for, and swept away after a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+# Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
+CANCEL_TURNS = 3
+
+
+async def settled(
+    work: Awaitable[Any], before: Callable[[], None]
+) -> tuple[Any, BaseException | None]:
+    """The value of an awaitable, or the exception that it raised, after a look at `before`."""
+    try:
+        before()
+    except BaseException as error:  # noqa: BLE001 - as below
+        if inspect.iscoroutine(work):
+            work.close()
+        return None, error
+    try:
+        return await work, None
+    except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
+        return None, error
+
+
+async def cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancels tasks, and gives them a few turns of the loop to take it."""
+    for task in tasks:
+        task.cancel()
+    for _ in range(CANCEL_TURNS):
+        await asyncio.sleep(0)
+
+
+def all_tasks() -> set[asyncio.Task[Any]]:
+    """The tasks of the running loop; none if no loop runs."""
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:  # no loop runs
+        return set()
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """The task that runs now, if one does."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
+
+
+def is_unborn(task: asyncio.Task[Any]) -> bool:
+    """True for a wait that has not begun: it looks for itself whether it may."""
+    work = task.get_coro()
+    return (
+        inspect.iscoroutine(work)
+        and work.cr_code is settled.__code__
+        and inspect.getcoroutinestate(work) == inspect.CORO_CREATED
+    )
