@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandbox_runtime import assets
@@ -57,8 +57,9 @@ def build(deno: Path, folder: Path) -> None:
     """
     try:
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as workshop:
-            _fetch_pyodide(deno, Path(workshop), folder)
-        _strip_types(deno, folder)
+            environment = {**os.environ, "DENO_DIR": str(Path(workshop) / "cache"), "NO_COLOR": "1"}
+            _fetch_pyodide(deno, Path(workshop), folder, environment)
+            _strip_types(deno, folder, environment)
         (folder / assets.IMAGE_FILE).write_bytes(_make_image(deno, folder))
         assets.write_manifest(folder)
     except OSError as error:
@@ -69,11 +70,12 @@ def build(deno: Path, folder: Path) -> None:
         raise EngineMissingError(f"The boot image could not be made: {error}") from error
 
 
-def _fetch_pyodide(deno: Path, workshop: Path, folder: Path) -> None:
+def _fetch_pyodide(
+    deno: Path, workshop: Path, folder: Path, environment: Mapping[str, str]
+) -> None:
     """Lets Deno install Pyodide, held to the hash in the lock file, and takes the files from there."""
     for name in ("deno.json", "deno.lock"):
         shutil.copy(assets.SOURCE_FOLDER / name, workshop)
-    environment = {**os.environ, "DENO_DIR": str(workshop / "cache"), "NO_COLOR": "1"}
     try:
         done = subprocess.run(
             [deno, "install", "--frozen"],
@@ -99,7 +101,7 @@ def _fetch_pyodide(deno: Path, workshop: Path, folder: Path) -> None:
         shutil.copyfile(workshop / "node_modules" / "pyodide" / name, folder / name)
 
 
-def _strip_types(deno: Path, folder: Path) -> None:
+def _strip_types(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Makes JavaScript of the sandbox's program."""
     for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
         target = folder / script
@@ -107,6 +109,7 @@ def _strip_types(deno: Path, folder: Path) -> None:
         command = [str(deno), "transpile", "--no-config", "-o", str(target), str(origin)]
         done = subprocess.run(
             command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
