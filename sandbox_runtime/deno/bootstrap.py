@@ -14,6 +14,7 @@ import ast
 import asyncio
 import builtins
 import contextlib
+import gc
 import inspect
 import linecache
 import random
@@ -94,6 +95,11 @@ class Driver:
         """True while a cell runs."""
         return self._cell is not None
 
+    @property
+    def stopped(self) -> bool:
+        """True from a signal to the next cell."""
+        return self._stop is not None
+
     def wake(self, output_chars: int) -> None:
         """Makes a saved interpreter fit for a new session: own limits, fresh randomness."""
         self._output_chars = output_chars
@@ -166,6 +172,8 @@ class Driver:
 
     def _begin(self, cell: int) -> None:
         """Makes the harness whole again, whatever earlier cells did to it."""
+        if self._stop is not None:
+            gc.collect()  # what the stopped cell left half done goes now, not in the middle of this one
         self._cell = cell
         self._stop = None
         self._overdue = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import warnings
 from collections.abc import Awaitable
 
 # By name: a cell that replaces it in its module does not replace it here.
@@ -100,6 +101,19 @@ def _quiet_loop() -> None:
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
 
 
+def _note_unawaited() -> None:
+    """Makes a note of a forgotten `await`, in place of a warning that shows a line of ours.
+
+    Not where the cell was stopped: then it is the stop that kept it from being awaited.
+    """
+
+    def note(coroutine: Any) -> None:
+        if driver.running and not driver.stopped:
+            driver.output.write(f"[coroutine {coroutine.__qualname__!r} was never awaited]\n")
+
+    warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]
+
+
 def _hide_javascript() -> None:
     """Takes the modules that lead to JavaScript away, after all that import them have done so."""
     for name in ("js", "pyodide_js"):
@@ -112,5 +126,6 @@ _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 driver = PyodideDriver(_host)
 _quiet_loop()
+_note_unawaited()
 _hide_javascript()
 del js

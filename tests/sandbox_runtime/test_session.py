@@ -259,6 +259,12 @@ class TestExceptions:
             "a cell cannot exit the REPL; call SUBMIT(...) to finish"
         )
 
+    def test_a_forgotten_await_is_noted(self, session):
+        """The note names the coroutine, and no file of ours."""
+        assert output(session, "import asyncio\nasyncio.sleep(0)\nNone") == (
+            "[coroutine 'sleep' was never awaited]\n"
+        )
+
     def test_errors_in_groups_show_no_frames_of_ours(self, session):
         """Each part has the cell's lines only."""
         code = """
