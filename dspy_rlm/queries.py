@@ -18,8 +18,6 @@ MAX_CONCURRENT_CALLS = 16
 # What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
 ERROR_MARK = "[ERROR]"
 
-AskLM = Callable[[str], str]
-
 
 def make_queries(lm: dspy.BaseLM, ledger: Ledger) -> dict[str, Callable[..., Any]]:
     """The REPL's functions that ask `lm`, on the budget of `ledger`."""

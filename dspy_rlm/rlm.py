@@ -140,15 +140,19 @@ class RLM(dspy.Module):
         run = Run(self.signature, variables, self.budget, [print_event] if self.verbose else [])
         functions = make_queries(self.sub_lm or lm, run.ledger)
         functions.update({name: host_function(tool, loop) for name, tool in self._tools.items()})
-        factory = self._interpreter_factory or dspy.settings.get("interpreter_factory")
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
-        return _Task(run, values, functions, outputs, self.limits, factory)
+        return _Task(run, values, functions, outputs, self.limits, self._factory())
+
+    def _factory(self) -> InterpreterFactory | None:
+        """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
+        configured: InterpreterFactory | None = dspy.settings.get("interpreter_factory")
+        return self._interpreter_factory or configured
 
     def _action_signature(self) -> type[dspy.Signature]:
         """The predictor's signature with the contract after the block that optimizers own."""
-        factory = self._interpreter_factory or dspy.settings.get("interpreter_factory")
+        factory = self._factory()
         rules = (
             getattr(factory, "execution_instructions", "")
             if factory

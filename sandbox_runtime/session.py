@@ -217,7 +217,8 @@ class Session:
 
     def _declare(self) -> None:
         tools = [
-            ToolDeclaration(name, _documentation(name, tool)) for name, tool in self._tools.items()
+            ToolDeclaration(name, _documentation(name, tool, self._signatures[name]))
+            for name, tool in self._tools.items()
         ]
         self._ask(Register(tools, self._outputs))
 
@@ -291,11 +292,10 @@ class Session:
         if tool is None or call.cell != self._cell:
             raise LookupError(f"there is no tool {call.tool[:100]!r} for this cell")
         given = values.decode(call.arguments)
-        if not (isinstance(given, list) and len(given) == 2):
+        kinds = [type(part) for part in given] if isinstance(given, list) else []
+        if kinds != [list, dict]:
             raise TypeError(f"{call.tool}() was called without arguments to read")
         args, kwargs = given
-        if not (isinstance(args, list) and isinstance(kwargs, dict)):
-            raise TypeError(f"{call.tool}() was called without arguments to read")
         signature = self._signatures[call.tool]
         if signature is not None:
             try:
@@ -356,8 +356,7 @@ def _signature(tool: HostTool) -> inspect.Signature | None:
         return None
 
 
-def _documentation(name: str, tool: HostTool) -> str:
+def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
     """What `help(tool)` shows in the sandbox."""
-    signature = _signature(tool)
     head = f"{name}{signature if signature is not None else '(...)'}"
     return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()
