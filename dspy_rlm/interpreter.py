@@ -6,8 +6,6 @@ of somebody else's be the sandbox of our RLM.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -20,7 +18,7 @@ from dspy.primitives.code_interpreter import (
 )
 
 from dspy_rlm.instructions import SANDBOX_RULES
-from dspy_rlm.tools import HostFunction, run_coroutine
+from dspy_rlm.tools import HostFunction, awaiting
 from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
@@ -132,8 +130,7 @@ class SandboxInterpreter:
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            tools = {name: _awaiting(tool) for name, tool in self.tools.items()}
-            session.register(tools, _output_types(self.output_fields))
+            session.register(self.tools, _output_types(self.output_fields))
             self._registered = wanted
 
     def _unsent(self, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,17 +158,6 @@ class SandboxInterpreter:
         raise CodeExecutionError(f"{result.output}{shown}".rstrip())
 
 
-def _awaiting(tool: Callable[..., Any]) -> Callable[..., Any]:
-    """The tool, with what it returns awaited if it is a coroutine."""
-
-    @functools.wraps(tool)
-    def invoke(*args: Any, **kwargs: Any) -> Any:
-        result = tool(*args, **kwargs)
-        return run_coroutine(result) if inspect.iscoroutine(result) else result
-
-    return invoke
-
-
 def _output_types(fields: list[dict[str, Any]] | None) -> dict[str, str] | None:
     return {field["name"]: str(field.get("type", "Any")) for field in fields} if fields else None
 
@@ -194,7 +180,7 @@ class InterpreterSandbox:
         self._interpreter = interpreter
         self._output_chars = output_chars
         self._unassigned: dict[str, Any] = {}
-        interpreter.tools.update(tools)
+        interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
         if hasattr(interpreter, "output_fields"):
             interpreter.output_fields = [{"name": name} for name in outputs]
         if hasattr(interpreter, "_tools_registered"):

@@ -139,11 +139,11 @@ class RLM(dspy.Module):
         variables = [describe(name, value, fields[name]) for name, value in values.items()]
         run = Run(self.signature, variables, self.budget, [print_event] if self.verbose else [])
         functions = make_queries(self.sub_lm or lm, run.ledger)
-        functions.update({name: host_function(tool, loop) for name, tool in self._tools.items()})
+        functions.update({name: host_function(tool) for name, tool in self._tools.items()})
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
-        return _Task(run, values, functions, outputs, self.limits, self._factory())
+        return _Task(run, values, functions, outputs, self.limits, self._factory(), loop)
 
     def _factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
@@ -180,6 +180,7 @@ class _Task:
     outputs: Mapping[str, str]
     limits: Limits
     interpreter_factory: InterpreterFactory | None
+    loop: asyncio.AbstractEventLoop | None
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -193,7 +194,7 @@ class _Task:
 
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
-            return open_session(self.limits, self.functions, self.outputs)
+            return open_session(self.limits, self.functions, self.outputs, loop=self.loop)
         interpreter, chars = self.interpreter_factory(), self.limits.output_chars
         return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
 

@@ -86,26 +86,32 @@ def tool_call(tool: dspy.Tool) -> str:
     return f"{tool.name}{signature}".replace("typing.", "")
 
 
-def host_function(tool: dspy.Tool, loop: asyncio.AbstractEventLoop | None) -> HostFunction:
+def host_function(tool: dspy.Tool) -> HostFunction:
     """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
 
-    Args:
-        tool: The user's tool.
-        loop: The event loop that async tools run on; None runs each in a loop of its own.
+    For a coroutine function it returns a coroutine.
     """
     signature = inspect.signature(tool.func)
+    is_async = _is_async(tool.func)
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
         named = _by_name(signature, args, kwargs)
-        if not _is_async(tool.func):
-            return tool(**named)
-        if loop is None:
-            return run_coroutine(tool.acall(**named))
-        return asyncio.run_coroutine_threadsafe(tool.acall(**named), loop).result()
+        return tool.acall(**named) if is_async else tool(**named)
 
     functools.update_wrapper(invoke, tool.func)
     invoke.__name__, invoke.__doc__ = tool.name, tool.desc
     invoke.__signature__ = signature  # type: ignore[attr-defined]
+    return invoke
+
+
+def awaiting(function: HostFunction) -> HostFunction:
+    """The function, with what it returns awaited: for those who can only call."""
+
+    @functools.wraps(function)
+    def invoke(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return run_coroutine(result) if inspect.iscoroutine(result) else result
+
     return invoke
 
 

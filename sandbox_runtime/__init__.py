@@ -9,7 +9,9 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
+from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import (
+    CheckpointError,
     DenoNotFoundError,
     DenoVersionError,
     EngineCorruptError,
@@ -30,6 +32,8 @@ from sandbox_runtime.session import Session
 
 __all__ = [
     "CellResult",
+    "Checkpoint",
+    "CheckpointError",
     "Completed",
     "DenoNotFoundError",
     "DenoVersionError",

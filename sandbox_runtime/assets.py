@@ -27,26 +27,32 @@ from sandbox_runtime.errors import (
     EngineMissingError,
 )
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.messages import Part
 
 # The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
 DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
 DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
 
-PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
-SCRIPT_FILES = ("host.js", "protocol.js", "worker.js")
-IMAGE_FILE = "boot.image"
-INSTALLED_FILES = (*PYODIDE_FILES, *SCRIPT_FILES, IMAGE_FILE)
+# In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
+# in one, the cache is V8's compiled form of it.
+RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
+CACHE_FILE = "pyodide.cache"
+IMAGE_FILES = ("boot.head", "boot.pages")
+SCRIPT_FILES = ("host.js", "protocol.js", "clock.js", "window.js", "worker.js")
+INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES)
 MANIFEST_FILE = "manifest.json"
 
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
-PROGRAM_FILES = ("host.ts", "protocol.ts", "worker.ts")
+PROGRAM_FILES = ("host.ts", "protocol.ts", "clock.ts", "window.ts", "worker.ts")
+WORKER_PARTS = ("image.ts", "disk.ts")
 PYTHON_FILES = (
     "__init__.py",
     "crossing.py",
     "output.py",
     "failures.py",
+    "calls.py",
     "tasks.py",
     "bootstrap.py",
     "guest.py",
@@ -93,7 +99,11 @@ class Engine:
 
     deno: Path
     folder: Path
-    boots_from_image: bool = True
+    from_sources: bool = False
+    """True while the engine is made: there is no image yet, and no compiled form."""
+
+    saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
+    """The state to go on from, as files by name; None: that of a fresh interpreter."""
 
     def command(self, limits: Limits) -> list[str]:
         """The command line of a sandbox process. It grants no rights at all."""
@@ -110,22 +120,34 @@ class Engine:
         """The environment of a sandbox process."""
         return _ENVIRONMENT
 
-    def read(self) -> dict[str, bytes]:
-        """The bytes of everything the sandbox consists of, by name.
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of everything the sandbox consists of, in the order of their use."""
+        if self.from_sources:
+            return (*RUNTIME_FILES, *PYTHON_FILES)
+        return (CACHE_FILE, *RUNTIME_FILES, *(IMAGE_FILES if self.saved is None else self.saved))
+
+    def files(self) -> Iterator[tuple[str, Part]]:
+        """Names and bytes, one after the other, so that no more than one file is held.
 
         Raises:
             EngineMissingError: A file is gone.
             EngineCorruptError: A file has another size than when it was installed.
         """
-        names = [*PYODIDE_FILES, *([IMAGE_FILE] if self.boots_from_image else [])]
-        files = {name: _read(self.folder / name) for name in names}
-        if self.boots_from_image:
-            sizes = {name: size for name, size, _ in read_manifest(self.folder)}
-            for name, data in files.items():
-                if sizes.get(name) != len(data):
-                    raise _corrupt(self.folder / name, "its size has changed")
-            return files
-        return {**files, **{name: _read(SOURCE_FOLDER / name) for name in PYTHON_FILES}}
+        if self.from_sources:
+            yield from ((name, _read(self.folder / name)) for name in RUNTIME_FILES)
+            yield from ((name, _read(SOURCE_FOLDER / name)) for name in PYTHON_FILES)
+            return
+        sizes = {name: size for name, size, _ in read_manifest(self.folder)}
+        saved = self.saved or {}
+        for name in self.file_names:
+            if name in saved:
+                yield name, saved[name]
+                continue
+            data = _read(self.folder / name)
+            if sizes.get(name) != len(data):
+                raise _corrupt(self.folder / name, "its size has changed")
+            yield name, data
 
     def verify(self) -> None:
         """Reads every installed file and compares its hash. Takes a few hundredths of a second.
@@ -165,7 +187,7 @@ def cache_folder() -> Path:
 def engine_key() -> str:
     """Changes with everything the boot image is made of, so that an old image is never used."""
     digest = hashlib.sha256()
-    for name in (*PROGRAM_FILES, *PYTHON_FILES, "deno.lock"):
+    for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
     return digest.hexdigest()[:16]
 

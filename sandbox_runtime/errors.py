@@ -10,6 +10,7 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     │   └── EngineCorruptError
     ├── SandboxStartError      the process did not come up
     ├── SandboxDiedError       the process ended and could not be replaced
+    ├── CheckpointError        a saved state cannot be made, read or gone on from
     ├── ProtocolError          bytes or messages that are not of the protocol
     ├── SessionClosedError     a closed session was used
     ├── SessionBusyError       a session was used while a cell ran
@@ -55,7 +56,7 @@ class SandboxDiedError(SandboxError):
     """The sandbox process ended and its session is lost.
 
     Attributes:
-        reason: What ended it: the name of a limit, `crash`, `protocol` or `exit`.
+        reason: What ended it: the name of a limit, `crash`, `protocol`, `exit`, or `killed` by a signal.
         output: What the running cell had printed, as far as it was heard.
     """
 
@@ -63,6 +64,10 @@ class SandboxDiedError(SandboxError):
         super().__init__(message)
         self.reason = reason
         self.output = output
+
+
+class CheckpointError(SandboxError):
+    """A checkpoint cannot be made, read or restored; the message says why."""
 
 
 class ProtocolError(SandboxError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
+    Asset,
     Fatal,
     FromSandbox,
     Initialize,
@@ -31,7 +32,8 @@ from sandbox_runtime.process import Process
 from sandbox_runtime.protocol import Connection
 from sandbox_runtime.values import printable
 
-ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised]
+# Runs a tool call. None: its answer comes later, by `Exchange.answer`.
+ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 
 # Beyond the interpreter's own memory: V8, code, buffers in flight.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
@@ -57,14 +59,14 @@ _LIMIT_SENTENCES = {
 class Exchange:
     """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        """Starts the process and the interpreter in it.
+    def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
+        """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
 
         Raises:
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
         self._limits = limits
-        self._connection = Connection(limits.frame_bytes)
+        self._connection = Connection(limits.frame_bytes, limits.memory_bytes)
         self._inbox: queue.SimpleQueue[FromSandbox | SandboxDiedError] = queue.SimpleQueue()
         self._write_lock = threading.Lock()  # guards the pipe: a frame is written whole
         self._heard: list[str] = []
@@ -83,7 +85,7 @@ class Exchange:
         for thread in self._threads:
             thread.start()
         try:
-            self._initialize(engine)
+            self._initialize(engine, seed)
         except BaseException:
             self.close()
             raise
@@ -98,17 +100,23 @@ class Exchange:
         """False once the process has ended."""
         return self._death is None
 
-    def _initialize(self, engine: Engine) -> None:
+    def check_alive(self) -> bool:
+        """Looks whether the process still runs; `alive` alone may learn of its end a moment later."""
+        return self._death is None and self._process.running
+
+    def _initialize(self, engine: Engine, seed: str) -> None:
         limits = self._limits
         request = Initialize(
             cell_seconds=limits.cell_seconds,
             grace_seconds=limits.grace_seconds,
             memory_bytes=limits.memory_bytes,
             output_chars=limits.output_chars,
-            assets=engine.read(),
+            seed=seed,
+            assets=engine.file_names,
         )
+        followers = (Asset(name, data) for name, data in engine.files())
         try:
-            self.ask(request, patience=limits.start_seconds)
+            self.ask(request, followers=followers, patience=limits.start_seconds)
         except SandboxDiedError as died:
             raise SandboxStartError(
                 f"The sandbox did not come up: {died} "
@@ -119,16 +127,20 @@ class Exchange:
         self,
         request: Request,
         *,
+        followers: Iterable[Asset] = (),
         serve: ServeCall | None = None,
         patience: float | None = None,
+        busy: Callable[[], bool] = lambda: False,
     ) -> Reply | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
 
         Args:
             request: What to ask.
+            followers: What is sent after it without waiting.
             serve: Runs a tool call. Without it any call is a breach of protocol.
             patience: Seconds without a sign of life after which the process is ended. The time that
                 `serve` takes does not count.
+            busy: Tells that the sandbox waits for an answer, so that its silence is right.
 
         Raises:
             SandboxDiedError: The process has ended, or had to be.
@@ -137,20 +149,27 @@ class Exchange:
             request_id, pieces = self._connection.request(request)
             self._heard.clear()
             self._write(pieces)
+            for follower in followers:
+                self._write(self._connection.notification(follower))
             while True:
-                match self._next(patience):
+                match self._next(patience, busy):
                     case ToolCall() as call if serve is not None:
-                        self._write(self._connection.answer(serve(call)))
-                    case Reply(id=answered) | Refusal(id=answered) as answer:
+                        if (answer := serve(call)) is not None:
+                            self.answer(answer)
+                    case Reply(id=answered) | Refusal(id=answered) as reply:
                         if answered != request_id:
                             self._die("protocol", "it answered what was not asked")
-                        return answer
+                        return reply
                     case _:
                         self._die("protocol", "it spoke out of turn")
         except BaseException:
             # Whatever interrupted the exchange, its other end is now in an unknown state.
             self.close()
             raise
+
+    def answer(self, message: ToolReturned | ToolRaised) -> None:
+        """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
+        self._write(self._connection.answer(message))
 
     def interrupt(self) -> None:
         """Asks the running cell to stop. Nothing happens if none runs."""
@@ -176,13 +195,16 @@ class Exchange:
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(self, patience: float | None) -> FromSandbox:
+    def _next(self, patience: float | None, busy: Callable[[], bool]) -> FromSandbox:
         if self._death is not None and self._inbox.empty():
             raise self._death
-        try:
-            message = self._inbox.get(timeout=min(patience or FOREVER, FOREVER))
-        except queue.Empty:
-            self._die("silent", self._sentence("silent", ""))
+        while True:
+            try:
+                message = self._inbox.get(timeout=min(patience or FOREVER, FOREVER))
+                break
+            except queue.Empty:
+                if not busy():
+                    self._die("silent", self._sentence("silent", ""))
         if isinstance(message, SandboxDiedError):
             raise message
         return message
@@ -224,7 +246,8 @@ class Exchange:
             self._join()
             tail = self._process.stderr_tail
             said = f"; its last words: {tail[-500:]}" if tail else ""
-            self._death = self._obituary("exit", f"its process ended with code {code}{said}")
+            reason = "killed" if code is not None and code < 0 else "exit"
+            self._death = self._obituary(reason, f"its process ended with code {code}{said}")
         self._inbox.put(self._death)
 
     def _hear(self, text: str) -> None:

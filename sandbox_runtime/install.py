@@ -59,8 +59,9 @@ def build(deno: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as workshop:
             environment = {**os.environ, "DENO_DIR": str(Path(workshop) / "cache"), "NO_COLOR": "1"}
             _fetch_pyodide(deno, Path(workshop), folder, environment)
-            _strip_types(deno, folder, environment)
-        (folder / assets.IMAGE_FILE).write_bytes(_make_image(deno, folder))
+            _make_scripts(deno, folder, environment)
+        _make_image(Engine(deno, folder, from_sources=True))
+        _compile(Engine(deno, folder))
         assets.write_manifest(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -96,38 +97,89 @@ def _fetch_pyodide(
         if "os error 28" in said:
             raise EngineMissingError(f"No space is left below {folder}. Free some and try again.")
         raise EngineMissingError(f"Pyodide could not be fetched: {said}\n{_FETCH_FIX}")
-    for name in assets.PYODIDE_FILES:
+    fetched = workshop / "node_modules" / "pyodide"
+    for name in ("pyodide.asm.wasm", "python_stdlib.zip"):
         # Not a move: Deno links these files into its cache, and they are read-only there.
-        shutil.copyfile(workshop / "node_modules" / "pyodide" / name, folder / name)
+        shutil.copyfile(fetched / name, folder / name)
+    modules = [fetched / name for name in ("pyodide.mjs", "pyodide.asm.mjs")]
+    (folder / "pyodide.js").write_text(join_runtime(*modules), encoding="utf-8")
 
 
-def _strip_types(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """Makes JavaScript of the sandbox's program."""
-    for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
-        target = folder / script
-        origin = assets.SOURCE_FOLDER / source
-        command = [str(deno), "transpile", "--no-config", "-o", str(target), str(origin)]
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+def join_runtime(loader: Path, runtime: Path) -> str:
+    """Pyodide's two modules as one script, whose value has `loadPyodide` and `createPyodideModule`.
+
+    A script, because V8 then takes its compiled form from a file, and because `import()` leads nowhere
+    in it.
+
+    Raises:
+        EngineMissingError: The modules are not what they were in the version we know.
+    """
+    exports = {
+        loader: (r"export\{(\w+) as loadPyodide,\w+ as version\};", "loadPyodide"),
+        runtime: (r"export default (\w+);", "createPyodideModule"),
+    }
+    functions = []
+    for path, (export, public) in exports.items():
+        text = path.read_text(encoding="utf-8").replace(
+            "import.meta.url", '"https://sandbox.invalid/"'
         )
-        if done.returncode != 0:
-            raise EngineMissingError(
-                f"{source} could not be transpiled: {done.stderr.strip()[-800:]}"
-            )
-        text = target.read_text(encoding="utf-8")
-        target.write_text(re.sub(r'(from "\./\w+)\.ts"', r'\1.js"', text), encoding="utf-8")
+        text, found = re.subn(export, rf"return {{{public}:\1}};", text)
+        if found != 1 or re.search(r"^(import|export)\b", text, re.MULTILINE):
+            raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
+        functions.append(f"(() => {{{text}\n}})()")
+    return f"({{...{functions[0]}, ...{functions[1]}}})"
 
 
-def _make_image(deno: Path, folder: Path) -> bytes:
+def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    """Makes JavaScript of the sandbox's program. The worker's parts become one file: it can load none."""
+    for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
+        text = _transpile(deno, source, environment)
+        if source == "worker.ts":
+            parts = [_as_block(_transpile(deno, part, environment)) for part in assets.WORKER_PARTS]
+            text = "\n".join([*parts, re.sub(r'import \{[^}]*\} from "\./\w+\.ts";', "", text)])
+        text = re.sub(r'(from "\./\w+)\.ts"', r'\1.js"', text)
+        (folder / script).write_text(text, encoding="utf-8")
+
+
+def _as_block(module: str) -> str:
+    """A module without imports as a block that leaves nothing but its exports behind."""
+    declaration = r"\bexport (?=(?:function\*?|class|const) (\w+))"
+    exported = ", ".join(re.findall(declaration, module))
+    body = re.sub(declaration, "", module)
+    return f"const {{{exported}}} = (() => {{\n{body}\nreturn {{{exported}}};\n}})();"
+
+
+def _transpile(deno: Path, source: str, environment: Mapping[str, str]) -> str:
+    command = [str(deno), "transpile", "--no-config", str(assets.SOURCE_FOLDER / source)]
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise EngineMissingError(f"{source} could not be transpiled: {done.stderr.strip()[-800:]}")
+    return done.stdout
+
+
+def _make_image(engine: Engine) -> None:
     """Starts the interpreter from its sources and saves its memory."""
-    with Session(Engine(deno, folder, boots_from_image=False), Limits()) as session:
-        return session.checkpoint_image()
+    with Session(engine, Limits()) as session:
+        state = session.checkpoint()
+    for name in assets.IMAGE_FILES:
+        (engine.folder / name).write_bytes(state.files[name])
+
+
+def _compile(engine: Engine) -> None:
+    """Runs a cell, so that V8 knows what is used, and saves what it has compiled."""
+    (engine.folder / assets.CACHE_FILE).write_bytes(b"")
+    assets.write_manifest(engine.folder)
+    with Session(engine, Limits()) as session:
+        session.run_cell("import asyncio\nawait asyncio.sleep(0)")
+        (engine.folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
 
 
 @contextlib.contextmanager

@@ -38,12 +38,21 @@ class Limits:
     frame_bytes: int = 256 * MEBIBYTE
     """Largest message accepted from the sandbox: a submitted value, the arguments of a tool."""
 
+    concurrent_calls: int = 16
+    """Host calls that run at the same time when a cell makes many (`f.batched`, `f.aio`)."""
+
+    call_seconds: float | None = None
+    """How long one host call may take before the cell sees TimeoutError. None: as long as it takes,
+    and calls that a cell waits for run in the caller's own thread, which is faster."""
+
     start_seconds: float = 60.0
     """How long the process may take to come up. Generous: a loaded machine is not an error."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value is None and field.type == "float | None":
+                continue
             if field.type == "int" and type(value) is not int:
                 raise ValueError(f"Limits.{field.name} must be a whole number, not {value!r}.")
             if not (type(value) in (int, float) and math.isfinite(value) and value > 0):

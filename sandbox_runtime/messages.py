@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from sandbox_runtime.errors import ProtocolError
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 Part = bytes | bytearray | memoryview
 Json = Mapping[str, Any]
@@ -24,15 +24,17 @@ Json = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Initialize:
-    """Starts the interpreter: its limits, and the bytes of all it consists of, by name."""
+    """Starts the interpreter: its limits, and the names of the files that follow as `Asset`s."""
 
     method: ClassVar[str] = "initialize"
     cell_seconds: float
     grace_seconds: float
     memory_bytes: int
     output_chars: int
-    assets: Mapping[str, Part]
+    seed: str
+    assets: Sequence[str]
     version: int = PROTOCOL_VERSION
+    attachments: ClassVar[Sequence[Part]] = ()
 
     def params(self) -> Json:
         """The fields as they travel."""
@@ -42,13 +44,9 @@ class Initialize:
             "graceSeconds": self.grace_seconds,
             "memoryBytes": self.memory_bytes,
             "outputChars": self.output_chars,
+            "seed": self.seed,
             "assets": list(self.assets),
         }
-
-    @property
-    def attachments(self) -> Sequence[Part]:
-        """The assets' bytes, in the order of their names."""
-        return list(self.assets.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +104,26 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """Asks for the interpreter's memory image, which comes as the reply's attachment."""
+class TakeImage:
+    """Asks for the interpreter's state: head, pages and disk come as the reply's attachments.
+
+    Its random numbers begin at `seed` from there on.
+    """
 
     method: ClassVar[str] = "checkpoint"
+    seed: str
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"seed": self.seed}
+
+
+@dataclasses.dataclass(frozen=True)
+class TakeCompiled:
+    """Asks for V8's compiled form of Pyodide's code, which comes as the reply's attachment."""
+
+    method: ClassVar[str] = "compiled"
     attachments: ClassVar[Sequence[Part]] = ()
 
     def params(self) -> Json:
@@ -117,17 +131,43 @@ class Checkpoint:
         return {}
 
 
-Request = Initialize | Assign | Register | Run | Checkpoint
+Request = Initialize | Assign | Register | Run | TakeImage | TakeCompiled
 
 
 # ---- Other messages of the host --------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
+class Asset:
+    """One of the interpreter's files. A notification, as all of these: nothing answers it."""
+
+    method: ClassVar[str] = "asset"
+    name: str
+    data: Part
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"name": self.name}
+
+    @property
+    def attachments(self) -> Sequence[Part]:
+        """The file's bytes."""
+        return [self.data]
+
+
+@dataclasses.dataclass(frozen=True)
 class Interrupt:
-    """Asks the running cell to stop. A notification: nothing answers it."""
+    """Asks the running cell to stop, also one that waits for a host tool."""
 
     method: ClassVar[str] = "interrupt"
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """No fields."""
+        return {}
+
+
+Notification = Asset | Interrupt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,11 +213,16 @@ class Refusal:
 
 @dataclasses.dataclass(frozen=True)
 class ToolCall:
-    """A cell calls a host tool with `[args, kwargs]`, as JSON text `inline` or in the attachments."""
+    """A cell calls a host tool with `[args, kwargs]`, as JSON text `inline` or in the attachments.
+
+    `mode` says how: `wait`, the cell is blocked; `aio`, it goes on; `batch`, it is blocked, and the
+    arguments are a list of `[args, kwargs]`.
+    """
 
     id: int
     cell: int
     tool: str
+    mode: str
     inline: str
     attachments: Sequence[bytearray]
 
@@ -254,7 +299,10 @@ def _parse_call(
         case "call":
             call, cell = _field(message, "id", int), _field(params, "cell", int)
             tool, inline = _field(params, "tool", str), _field(params, "inline", str)
-            return ToolCall(call, cell, tool, inline, attachments)
+            mode = _field(params, "mode", str)
+            if mode not in ("wait", "aio", "batch"):
+                raise ProtocolError(f"The sandbox calls a tool in the mode {mode[:40]!r}.")
+            return ToolCall(call, cell, tool, mode, inline, attachments)
         case "output":
             return Output(_field(params, "cell", int), _field(params, "text", str))
         case "fatal":

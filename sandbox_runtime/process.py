@@ -80,6 +80,11 @@ class Process:
         """The child's process id."""
         return self._child.pid
 
+    @property
+    def running(self) -> bool:
+        """False once the child has ended."""
+        return self._child.poll() is None
+
     def _limit(self, data_bytes: int) -> None:
         if fcntl is not None and sys.platform == "linux":
             for stream in (self._stdin, self._stdout):

@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.messages import (
     FromSandbox,
-    Interrupt,
     Json,
+    Notification,
     Part,
     Request,
+    TakeImage,
     ToolRaised,
     ToolReturned,
     parse_from_sandbox,
@@ -139,13 +140,19 @@ def _size(part: Part) -> int:
 class Connection:
     """The host's end of the pipe: gives requests their ids, and checks what comes back."""
 
-    def __init__(self, frame_bytes: int) -> None:
+    def __init__(self, frame_bytes: int, memory_bytes: int = 0) -> None:
+        self._frame_bytes = frame_bytes
+        self._image_bytes = memory_bytes + frame_bytes
         self._reader = FrameReader(frame_bytes)
         self._next_id = 1
 
     def request(self, message: Request) -> tuple[int, list[Part]]:
         """The id and the bytes of a request."""
         request_id, self._next_id = self._next_id, self._next_id + 1
+        # Only a state that we asked for may be as large as all the memory.
+        self._reader.limit = (
+            self._image_bytes if isinstance(message, TakeImage) else self._frame_bytes
+        )
         body = {
             "jsonrpc": "2.0",
             "id": request_id,
@@ -154,9 +161,10 @@ class Connection:
         }
         return request_id, encode_frame(body, message.attachments)
 
-    def notification(self, message: Interrupt) -> list[Part]:
+    def notification(self, message: Notification) -> list[Part]:
         """The bytes of a message that nothing answers."""
-        return encode_frame({"jsonrpc": "2.0", "method": message.method})
+        body = {"jsonrpc": "2.0", "method": message.method, "params": message.params()}
+        return encode_frame(body, message.attachments)
 
     def answer(self, message: ToolReturned | ToolRaised) -> list[Part]:
         """The bytes of the answer to a tool call."""

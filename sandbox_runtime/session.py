@@ -1,47 +1,60 @@
 """A session: one namespace for cells, with host tools, that outlives its process.
 
-Joins an `Exchange` with values and tools. When the process dies, the session starts another, gives it
-the assigned variables and tools again, and reports the cell that was running as failed.
+Joins an `Exchange` with values, host tools and a `Recovery`. When the process dies, the session starts
+another from its last checkpoint and does again what was done since.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import inspect
+import dataclasses
 import keyword
+import secrets
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
-from sandbox_runtime import values
+from sandbox_runtime import assets, values
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.checkpoint import FILES, Checkpoint
 from sandbox_runtime.errors import (
+    CheckpointError,
     SandboxDiedError,
     SandboxError,
     SessionBusyError,
     SessionClosedError,
     ValueCrossingError,
 )
-from sandbox_runtime.exchange import BACKSTOP_SECONDS, Exchange
+from sandbox_runtime.exchange import BACKSTOP_SECONDS, Exchange, ServeCall
+from sandbox_runtime.host_tools import HostTools
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
     Assign,
     CellEnd,
-    Checkpoint,
     Part,
     Refusal,
     Register,
     Reply,
     Request,
     Run,
+    TakeCompiled,
+    TakeImage,
     ToolCall,
-    ToolDeclaration,
     ToolRaised,
     ToolReturned,
     parse_cell_end,
 )
+from sandbox_runtime.recovery import Assigned, Ran, Recovery
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
+
+# A process that ends within this time of a cell's start was killed before it: the cell is run again.
+HARDLY_BEGUN_SECONDS = 0.05
+
+# Ends of a process that its own state may be the reason for.
+_CRASHES = ("crash", "exit")
 
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 
@@ -49,8 +62,7 @@ _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 class Session:
     """A sandbox of its own. Not to be shared: one thread at a time runs cells.
 
-    `interrupt` and `close` may come from any thread. Host tools run in the thread that runs the cell,
-    in its context.
+    `interrupt` and `close` may come from any thread.
     """
 
     def __init__(
@@ -59,6 +71,9 @@ class Session:
         limits: Limits,
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        restore: Checkpoint | None = None,
     ) -> None:
         """Opens the session; `open_session` is the usual way.
 
@@ -68,25 +83,34 @@ class Session:
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
+            loop: See `register`.
+            restore: The state to begin with, instead of an empty namespace.
 
         Raises:
+            CheckpointError: The state cannot be restored on this engine, or not within the limits.
             SandboxStartError: The process did not come up.
         """
         self.limits = limits
+        self.restarts = 0
         self._engine = engine
         self._busy = threading.Lock()  # held while a request runs
         self._closed = False
         self._cell = 0
+        self._crashes = 0  # in a row
         self._variables: dict[str, Any] = {}
-        self._tools: dict[str, HostTool] = {}
-        self._signatures: dict[str, inspect.Signature | None] = {}
+        self._tools = HostTools(limits)
         self._outputs: dict[str, str] | None = None
-        self._exchange = Exchange(engine, limits)
+        if restore is not None:
+            _check_checkpoint(restore, limits)
+        self._recovery = Recovery(restore)
+        self._seed = secrets.token_hex(16)
+        self._exchange = Exchange(self._engine_from(restore), limits, self._seed)
         try:
-            self.register(tools or {}, outputs)
+            self.register(tools or {}, outputs, loop=loop)
         except BaseException:
             self.close()
             raise
+        self._recovery.begin(time.monotonic())
 
     @property
     def pid(self) -> int:
@@ -99,9 +123,19 @@ class Session:
         return self._closed
 
     def register(
-        self, tools: Mapping[str, HostTool], outputs: Mapping[str, str] | None = None
+        self,
+        tools: Mapping[str, HostTool],
+        outputs: Mapping[str, str] | None = None,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Replaces the host tools, and the fields of SUBMIT.
+
+        Args:
+            tools: Host functions by name. A coroutine function is awaited.
+            outputs: See the constructor.
+            loop: The event loop that coroutines run on, which must be free while a cell runs. None:
+                they run on a loop of the session's own.
 
         Raises:
             ValueError: A name is not a Python identifier, or is SUBMIT.
@@ -109,8 +143,7 @@ class Session:
         for name in (*tools, *(outputs or ())):
             _check_name(name)
         with self._exclusive():
-            self._tools = dict(tools)
-            self._signatures = {name: _signature(tool) for name, tool in tools.items()}
+            self._tools.replace(tools, loop)
             self._outputs = None if outputs is None else dict(outputs)
             self._declare()
 
@@ -122,6 +155,9 @@ class Session:
     def assign(self, variables: Mapping[str, Any] | str, value: object = None, /) -> None:
         """Binds variables in the sandbox: `assign(name, value)`, or `assign({name: value, ...})`.
 
+        The values must not be changed while the session lives: if its process is lost they are sent
+        again.
+
         Raises:
             ValueError: A name is not a Python identifier.
             ValueCrossingError: A value cannot enter the sandbox.
@@ -130,12 +166,22 @@ class Session:
         for name in given:
             _check_name(name)
         with self._exclusive():
+            self._revive()
             for name, item in given.items():
-                self._send_variable(name, item)
+                try:
+                    self._send_variable(name, item)
+                except SandboxDiedError:
+                    # Killed before, most likely; if it was the value, it happens again.
+                    self._revive()
+                    self._send_variable(name, item)
                 self._variables[name] = item
+                self._recovery.assigned(name, item)
 
     def run_cell(self, code: str, /) -> CellResult:
-        """Runs a cell to its end, serving its tool calls in this thread.
+        """Runs a cell to its end.
+
+        Calls that the cell waits for are served in this thread, others in threads of their own, all in
+        the context of this one.
 
         Raises:
             SandboxDiedError: The process died and no other could be started.
@@ -143,32 +189,86 @@ class Session:
             SessionBusyError: It already runs a cell.
         """
         with self._exclusive():
+            note = self._revive()
             self._cell += 1
-            patience = self.limits.cell_seconds + self.limits.grace_seconds + BACKSTOP_SECONDS
-            request = Run(self._cell, values.printable(code))
-            try:
-                answer = self._exchange.ask(request, serve=self._serve, patience=patience)
-            except SandboxDiedError as died:
-                return self._heal(died)
-            if isinstance(answer, Refusal):
-                raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
-            return _cell_result(parse_cell_end(answer.result), answer)
+            ran = Ran(self._cell, values.printable(code))
+            for last_try in (False, True):
+                started = time.monotonic()
+                try:
+                    result = self._run_remembered(ran)
+                except SandboxDiedError as died:
+                    # It had ended before the cell began, and we could not know yet.
+                    if last_try or died.reason != "killed" or not _hardly_begun(ran, started):
+                        return _noted(self._heal(died), note)
+                    note += self._revive()
+                else:
+                    return _noted(result, note)
+            raise AssertionError("the second try returns")
 
-    def checkpoint_image(self) -> bytes:
-        """The interpreter's memory, from which an engine can start."""
+    def _run_remembered(self, ran: Ran) -> CellResult:
+        """Runs a cell, and notes what is needed to run it again."""
+        serving = _Serving(self._tools, ran, lambda answer: self._exchange.answer(answer))
+        started = time.monotonic()
+        try:
+            end, answer = self._run(ran, serving)
+        finally:
+            self._tools.give_up()
+        now = time.monotonic()
+        self._crashes = 0
+        ran.output = end.output
+        self._recovery.ran(ran, now - started - serving.seconds)
+        if self._recovery.due(now):
+            # One that cannot be saved, or ends in the attempt, is brought back by running it again.
+            with contextlib.suppress(CheckpointError, SandboxDiedError):
+                self._save()
+        return _cell_result(end, answer)
+
+    # ---- Saved states ----
+
+    def checkpoint(self) -> Checkpoint:
+        """Saves the state after the last cell. The session goes on.
+
+        Raises:
+            CheckpointError: The interpreter holds something that cannot be saved.
+        """
         with self._exclusive():
-            answer = self._ask(Checkpoint())
+            self._revive()
+            return self._save()
+
+    def fork(self) -> Session:
+        """A second session that begins where this one is. The caller closes it.
+
+        Raises what `checkpoint` and opening a session raise.
+        """
+        state = self.checkpoint()
+        other = Session(self._engine, self.limits, self._tools.tools, self._outputs, restore=state)
+        other._variables = dict(self._variables)
+        return other
+
+    def compiled_runtime(self) -> bytes:
+        """V8's compiled form of what the sandbox runs on; it makes the next start faster."""
+        with self._exclusive():
+            answer = self._ask(TakeCompiled())
             return bytes(answer.attachments[0])
 
+    # ---- Ends ----
+
     def interrupt(self) -> None:
-        """Asks the running cell to stop: its code sees KeyboardInterrupt, the variables stay."""
+        """Asks the running cell to stop: its code sees KeyboardInterrupt, the variables stay.
+
+        A host call that it waits for is given up; a tool in the thread that runs the cell goes on to
+        its own end.
+        """
         self._exchange.interrupt()
+        self._tools.give_up()
 
     def close(self) -> None:
         """Ends the session and its process. Closing twice is fine; closing never hangs."""
         self._closed = True
         self._exchange.close()
+        self._tools.close()
         self._variables.clear()
+        self._recovery = Recovery()
 
     def __enter__(self) -> Session:
         return self
@@ -215,12 +315,17 @@ class Session:
             )
         return answer
 
+    def _run(self, ran: Ran, serve: ServeCall) -> tuple[CellEnd, Reply]:
+        patience = self.limits.cell_seconds + self.limits.grace_seconds + BACKSTOP_SECONDS
+        answer = self._exchange.ask(
+            Run(ran.cell, ran.code), serve=serve, patience=patience, busy=self._tools.is_busy
+        )
+        if isinstance(answer, Refusal):
+            raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
+        return parse_cell_end(answer.result), answer
+
     def _declare(self) -> None:
-        tools = [
-            ToolDeclaration(name, _documentation(name, tool, self._signatures[name]))
-            for name, tool in self._tools.items()
-        ]
-        self._ask(Register(tools, self._outputs))
+        self._ask(Register(self._tools.declarations(), self._outputs))
 
     def _send_variable(self, name: str, value: object) -> None:
         kind, parts = values.encode(value, name)
@@ -238,71 +343,161 @@ class Session:
                 f"{self.limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
             )
 
-    def _heal(self, died: SandboxDiedError) -> Failed:
-        """Starts another process with the assigned variables and tools, and tells what was lost."""
+    def _save(self) -> Checkpoint:
+        started, seed = time.monotonic(), secrets.token_hex(16)
         try:
-            self._start_again()
+            answer = self._exchange.ask(TakeImage(seed), patience=self.limits.start_seconds)
+        except SandboxDiedError:
+            self._recovery.possible = False
+            raise
+        if isinstance(answer, Refusal):
+            self._recovery.possible = False
+            raise CheckpointError(
+                f"The session cannot be saved: {values.printable(answer.message)}"
+            )
+        files = dict(zip(FILES, answer.attachments, strict=True))
+        state = Checkpoint(files, assets.engine_key())
+        self._seed = (
+            seed  # the living session goes on with it too, so that a restored one is its equal
+        )
+        now = time.monotonic()
+        self._recovery.saved(state, now, now - started)
+        return state
+
+    # ---- Healing ----
+
+    def _revive(self) -> str:
+        """Starts another process if this one has ended since the last cell; says what was lost by it."""
+        if self._exchange.check_alive():
+            return ""
+        try:
+            lost = self._start_again()
         except SandboxError as error:
-            if self._closed:
-                raise SessionClosedError("The session was closed while a cell ran.") from died
-            raise SandboxDiedError(
-                f"{died} It could not be started again: {error}",
-                reason=died.reason,
-                output=died.output,
+            raise self._beyond_help(
+                SandboxDiedError("The sandbox ended between cells."), error
             ) from error
-        return Failed(
-            error_type=_ERROR_TYPES.get(died.reason, "SandboxDiedError"),
-            message=(
-                f"{died} A new one was started: the input variables are back as they were given, "
-                "everything else that cells defined is gone."
-            ),
-            output=died.output,
-            state_lost=True,
+        return (
+            f"[The sandbox ended between two cells and was started again. {lost}]\n" if lost else ""
         )
 
-    def _start_again(self) -> None:
-        if not self._closed:
-            self._exchange = Exchange(self._engine, self.limits)
+    def _heal(self, died: SandboxDiedError) -> Failed:
+        """Starts another process in the state before the cell that ended the last one."""
+        # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
+        self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
+        try:
+            lost = self._start_again(afresh=self._crashes > 1)
+        except SandboxError as error:
+            raise self._beyond_help(died, error) from error
+        kept = "A new one was started, with everything as it was before this cell."
+        return Failed(
+            error_type=_ERROR_TYPES.get(died.reason, "SandboxDiedError"),
+            message=f"{died} {f'A new one was started. {lost}' if lost else kept}",
+            output=died.output,
+            state_lost=bool(lost),
+        )
+
+    def _beyond_help(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
+        if self._closed:
+            return SessionClosedError("The session was closed while a cell ran.")
+        return SandboxDiedError(
+            f"{died} It could not be started again: {error}", reason=died.reason, output=died.output
+        )
+
+    def _start_again(self, *, afresh: bool = False) -> str:
+        """Another process, as much as possible in the state of the lost one; what is not, is told."""
+        self.restarts += 1
+        if not afresh:
+            try:
+                return _told(self._repeat())
+            except (SandboxError, LookupError) as error:
+                self._exchange.close()
+                if self._closed:
+                    raise SessionClosedError("The session is closed.") from error
+        self._crashes = 0
+        self._recovery = Recovery()
+        self._start_from(None)
+        for name, value in list(self._variables.items()):
+            self._send_variable(name, value)
+            self._recovery.assigned(name, value)
+        return (
+            "The input variables are back as they were given, everything else that cells defined is "
+            "gone."
+        )
+
+    def _start_from(self, state: Checkpoint | None) -> None:
+        """A process in a saved state. With cells to repeat, their random numbers come again."""
+        if self._closed:
+            raise SessionClosedError("The session is closed.")
+        if not self._recovery.cells:
+            self._seed = secrets.token_hex(16)
+        self._exchange = Exchange(self._engine_from(state), self.limits, self._seed)
         try:
             self._declare()
-            for name, value in list(self._variables.items()):
-                self._send_variable(name, value)
             if self._closed:  # since we began: then nobody else closes what we have started
                 raise SessionClosedError("The session is closed.")
         except BaseException:
             self._exchange.close()
             raise
 
-    # ---- Host tools ----
+    def _repeat(self) -> list[int]:
+        """Does again what was done since the checkpoint; the numbers of the cells that went otherwise.
 
-    def _serve(self, call: ToolCall) -> ToolReturned | ToolRaised:
-        """Runs a tool for a cell. What it raises is the cell's to see."""
-        try:
-            result = self._call_tool(call)
-            inline = values.encode_inline(result)
-            if inline is not None:
-                return ToolReturned(call.id, "json", inline)
-            kind, parts = values.encode(result, f"The result of {call.tool}()")
-            return ToolReturned(call.id, kind, attachments=parts)
-        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
-            return _raised(call.id, error)
+        Raises LookupError if a cell asks the host what it did not ask before.
+        """
+        self._start_from(self._recovery.checkpoint)
+        changed = []
+        for entry in self._recovery.log:
+            if isinstance(entry, Assigned):
+                self._send_variable(entry.name, entry.value)
+                continue
+            end, _ = self._run(entry, entry.replay())
+            if end.output != entry.output:
+                changed.append(entry.cell)
+        probe = Ran(self._cell, "")
+        self._run(probe, probe.replay())  # a state in which no cell can run is not worth having
+        return changed
 
-    def _call_tool(self, call: ToolCall) -> Any:
-        tool = self._tools.get(call.tool)
-        if tool is None or call.cell != self._cell:
-            raise LookupError(f"there is no tool {call.tool[:100]!r} for this cell")
-        given = values.decode(call.arguments)
-        kinds = [type(part) for part in given] if isinstance(given, list) else []
-        if kinds != [list, dict]:
-            raise TypeError(f"{call.tool}() was called without arguments to read")
-        args, kwargs = given
-        signature = self._signatures[call.tool]
-        if signature is not None:
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{call.tool}{signature}: {error}") from None
-        return tool(*args, **kwargs)
+    def _engine_from(self, state: Checkpoint | None) -> Engine:
+        if state is None:
+            return self._engine
+        return dataclasses.replace(self._engine, saved=state.files)
+
+
+def _told(changed: list[int]) -> str:
+    if not changed:
+        return ""
+    return (
+        "All cells since its last checkpoint were run again, but these printed something else than the "
+        f"first time: {', '.join(map(str, changed))}. Look at the variables before you rely on them."
+    )
+
+
+class _Serving:
+    """Serves the calls of one cell, remembers the answers, and measures the time that it takes."""
+
+    def __init__(
+        self, tools: HostTools, ran: Ran, send: Callable[[ToolReturned | ToolRaised], None]
+    ) -> None:
+        self._tools = tools
+        self._ran = ran
+        self._send = send
+        self.seconds = 0.0
+
+    def __call__(self, call: ToolCall) -> ToolReturned | ToolRaised | None:
+        started = time.monotonic()
+        if call.cell != self._ran.cell:
+            return ToolRaised(
+                call.id, "LookupError", "LookupError", "the cell of this call is over"
+            )
+        answer = self._tools.serve(call, lambda late: self._reply(call, late))
+        if answer is not None:
+            self._ran.remember(call, answer)
+        self.seconds += time.monotonic() - started
+        return answer
+
+    def _reply(self, call: ToolCall, answer: ToolReturned | ToolRaised) -> None:
+        self._ran.remember(call, answer)
+        self._send(answer)
 
 
 def _cell_result(end: CellEnd, answer: Reply) -> CellResult:
@@ -325,19 +520,26 @@ def _cell_result(end: CellEnd, answer: Reply) -> CellResult:
     return Submitted(outputs, output)
 
 
-def _raised(call: int, error: Exception) -> ToolRaised:
-    bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    try:
-        text = str(message)
-    except Exception:  # noqa: BLE001 - its own method may raise anything
-        text = "(its text could not be made)"
-    return ToolRaised(
-        call=call,
-        error_type=type(error).__name__,
-        base=next(bases, "Exception"),
-        message=values.printable(text),
-    )
+def _hardly_begun(ran: Ran, started: float) -> bool:
+    """True if the process ended so soon that the cell was not the reason."""
+    return not ran.answers and time.monotonic() - started < HARDLY_BEGUN_SECONDS
+
+
+def _noted(result: CellResult, note: str) -> CellResult:
+    return dataclasses.replace(result, output=note + result.output) if note else result
+
+
+def _check_checkpoint(state: Checkpoint, limits: Limits) -> None:
+    if state.engine != assets.engine_key():
+        raise CheckpointError(
+            "This checkpoint was made by another version of the sandbox, whose memory this one cannot "
+            "read. Use the version that made it."
+        )
+    if state.memory_bytes > limits.memory_bytes:
+        raise CheckpointError(
+            f"This checkpoint needs {state.memory_bytes:,} bytes of memory, more than "
+            f"Limits.memory_bytes allows ({limits.memory_bytes:,})."
+        )
 
 
 def _check_name(name: str) -> None:
@@ -347,16 +549,3 @@ def _check_name(name: str) -> None:
         )
     if name == "SUBMIT":
         raise ValueError("SUBMIT is the sandbox's own name; choose another.")
-
-
-def _signature(tool: HostTool) -> inspect.Signature | None:
-    try:
-        return inspect.signature(tool)
-    except (TypeError, ValueError):
-        return None
-
-
-def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
-    """What `help(tool)` shows in the sandbox."""
-    head = f"{name}{signature if signature is not None else '(...)'}"
-    return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

@@ -26,10 +26,12 @@ from collections.abc import Awaitable, Callable, Sequence
 # By name: a cell that replaces them in their modules does not replace them here.
 from json import dumps as to_json
 from json import loads as from_json
+from signal import signal as set_handler
 from typing import Any, Protocol
 
+from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
-from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe, host_exception
+from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
 from sandbox_runtime.deno.output import Output, Stream, clean
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
 
@@ -37,11 +39,8 @@ from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_u
 RESERVE_BYTES = 2 * 1024 * 1024
 
 
-class DriverHost(Protocol):
+class DriverHost(CallHost, Protocol):
     """What the driver needs from outside."""
-
-    def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
-        """Asks the host to run a tool; blocks. The answer is JSON text, and the bytes with it."""
 
     def emit(self, text: str) -> None:
         """Tells the host what a running cell has printed."""
@@ -75,6 +74,7 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
+        self.calls = HostCalls(host, self._check_call)
         self._outputs: list[dict[str, str]] | None = None
         self._cell: int | None = None
         self._interruptible = False
@@ -100,11 +100,22 @@ class Driver:
         """True from a signal to the next cell."""
         return self._stop is not None
 
-    def wake(self, output_chars: int) -> None:
-        """Makes a saved interpreter fit for a new session: own limits, fresh randomness."""
+    def wake(self, output_chars: int, seed: str) -> None:
+        """Makes a saved interpreter fit for a new session: own limits, own random numbers."""
         self._output_chars = output_chars
-        self._modules = dict(sys.modules)
-        random.seed()
+        self._modules = self._modules or dict(sys.modules)
+        self.seed(seed)
+
+    def seed(self, seed: str) -> None:
+        """Makes random numbers begin anew."""
+        random.seed(seed)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None:
+            numpy.random.seed(int.from_bytes(seed.encode()[:4], "little"))
+
+    def rest(self) -> None:
+        """Drops what cannot be saved with the interpreter: garbage that refers to JavaScript."""
+        gc.collect()
 
     # ---- What the host asks ----
 
@@ -120,7 +131,7 @@ class Driver:
         self._outputs = plan["outputs"]
         self._harness = {"SUBMIT": self._make_submit()}
         for tool in plan["tools"]:
-            self._harness[tool["name"]] = self._make_tool(tool["name"], tool["doc"])
+            self._harness[tool["name"]] = self.calls.function(tool["name"], tool["doc"])
         self._namespace.update(self._harness)
 
     def run(self, cell: int, code: str) -> list[Any]:
@@ -168,6 +179,12 @@ class Driver:
             self._overdue = False
             raise self._stop
 
+    def _check_call(self, name: str) -> None:
+        """Before a call goes out, and when its answer has come."""
+        if self._cell is None:
+            raise RuntimeError(f"{name}() was called after its cell had ended")
+        self.raise_overdue()
+
     # ---- A cell, from start to end ----
 
     def _begin(self, cell: int) -> None:
@@ -188,7 +205,7 @@ class Driver:
         sys.modules["__main__"] = self._module
         sys.stdout = sys.stderr = self._stream
         for number in (signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, self.on_signal)
+            set_handler(number, self.on_signal)
 
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
@@ -235,6 +252,7 @@ class Driver:
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._cell = None
+        self.calls.forget()
         self._note_rebound()
         raw = self._host.drain_raw()
         if raw:
@@ -274,24 +292,6 @@ class Driver:
 
         SUBMIT.__doc__ = f"{submit_usage(self._outputs)}\n\nEnds the run with these outputs."
         return SUBMIT
-
-    def _make_tool(self, name: str, doc: str) -> Callable[..., Any]:
-        def tool(*args: Any, **kwargs: Any) -> Any:
-            if self._cell is None:
-                raise RuntimeError(f"{name}() was called after its cell had ended")
-            answer, parts = self._host.call(
-                name, *send([list(args), kwargs], f"{name}() arguments")
-            )
-            self.raise_overdue()
-            reply = from_json(answer)
-            if "error" in reply:
-                raise host_exception(reply["error"])
-            result = reply["result"]
-            return receive(result["kind"], parts or [result["inline"].encode()])
-
-        tool.__name__ = tool.__qualname__ = name
-        tool.__doc__ = doc
-        return tool
 
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:

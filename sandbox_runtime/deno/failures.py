@@ -15,6 +15,8 @@ from sandbox_runtime.deno.output import abridge
 # Frames of files in here are ours, and no concern of who wrote the cell.
 HARNESS_FOLDER = __file__.rpartition("/")[0]
 
+_LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
+
 # However small the limit of a cell's output, so much of its error is told.
 LEAST_SHOWN_CHARS = 1000
 
@@ -68,11 +70,15 @@ def _drop_harness(shown: traceback.TracebackException) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        frames = [
-            frame for frame in one.stack if frame.filename.rpartition("/")[0] != HARNESS_FOLDER
-        ]
+        frames = [frame for frame in one.stack if not _is_harness(frame)]
         one.stack = traceback.StackSummary.from_list(frames)
         waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]
+
+
+def _is_harness(frame: traceback.FrameSummary) -> bool:
+    """True for our own frames, and for those of the event loop that runs a cell's tasks."""
+    folder, _, name = frame.filename.rpartition("/")
+    return folder == HARNESS_FOLDER or (folder.rpartition("/")[2], name) in _LOOP_FILES
 
 
 _host_exceptions: dict[tuple[str, str], type[Exception]] = {}

@@ -6,10 +6,11 @@ The one Python module here that CPython cannot import.
 from __future__ import annotations
 
 import asyncio
+import asyncio.events
 import sys
 import time
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
@@ -32,7 +33,11 @@ SLEEP_SLICE_SECONDS = 0.02
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
-    value, error = run_sync(settled(awaitable, driver.raise_overdue))
+    _host.set_idle(True)
+    try:
+        value, error = run_sync(settled(awaitable, driver.raise_overdue))
+    finally:
+        _host.set_idle(False)
     if error is not None:
         raise error
     driver.raise_overdue()
@@ -46,17 +51,27 @@ class PyodideHost:
         self._worker = worker
         self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
         self.heard = worker.heard
+        self.set_idle = worker.setIdle
 
-    def call(self, tool: str, arguments: str, extras: list[Part]) -> tuple[str, list[Part]]:
-        """See `DriverHost`."""
+    def call(
+        self, mode: str, tool: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        """See `CallHost`."""
         if extras or len(arguments) > INLINE_CHARS:
-            answer = self._call_host(tool, "", to_js([arguments.encode(), *extras]))
+            answer = self._call_host(mode, tool, "", to_js([arguments.encode(), *extras]))
         else:
-            answer = self._call_host(tool, arguments)
+            answer = self._call_host(mode, tool, arguments)
         if isinstance(answer, str):
-            return answer, []
+            return answer, ()
         text, *parts = answer
         return text, [part.to_bytes() for part in parts]
+
+    def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
+        """See `CallHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            self._worker.beginCall(ticket, tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            self._worker.beginCall(ticket, tool, arguments)
 
     def emit(self, text: str) -> None:
         """See `DriverHost`."""
@@ -88,6 +103,10 @@ class PyodideDriver(Driver):
             return to_js([type(error).__name__, str(error)])
         return None
 
+    def answered(self, ticket: int, text: str, parts: Any) -> None:
+        """See `HostCalls`."""
+        self.calls.answered(ticket, text, [part.to_bytes() for part in parts])
+
     def run(self, cell: int, code: str) -> Any:
         """See `Driver`."""
         return to_js(super().run(cell, code))
@@ -99,6 +118,22 @@ def _quiet_loop() -> None:
     loop.set_exception_handler(lambda _loop, _context: None)
     pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
+
+
+def _show_work() -> None:
+    """Tells, while calls of the host are awaited, when Python works: the cell's clock runs then."""
+    run = asyncio.events.Handle._run
+
+    def run_awake(handle: asyncio.Handle) -> None:
+        if not driver.calls.in_flight:
+            return run(handle)
+        _host.set_idle(False)
+        try:
+            return run(handle)
+        finally:
+            _host.set_idle(True)
+
+    asyncio.events.Handle._run = run_awake  # type: ignore[assignment, method-assign]
 
 
 def _note_unawaited() -> None:
@@ -126,6 +161,7 @@ _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 driver = PyodideDriver(_host)
 _quiet_loop()
+_show_work()
 _note_unawaited()
 _hide_javascript()
 del js

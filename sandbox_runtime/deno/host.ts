@@ -7,16 +7,16 @@
  * @module
  */
 
-import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
+import { CellClock } from "./clock.ts";
+import type { FromWorker, Part, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
+import { makeShared, passAnswer } from "./window.ts";
 import workerSource from "./worker.ts" with { type: "text" };
-
-type Part = Uint8Array<ArrayBuffer>;
 
 /** Frames of the host are trusted; this only keeps a corrupt length from looking like one. */
 const LARGEST_REQUEST = 2 ** 40;
-/** One piece of an answer to a tool call. */
-const WINDOW_BYTES = 1024 * 1024;
+/** More calls than this at a time are an accident or an attack; the host works on few at once. */
+const MAX_OPEN_CALLS = 10_000;
 /** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
 const SMALL_FRAME_BYTES = 16 * 1024;
 /** How often the clock is read while a cell runs. */
@@ -29,30 +29,10 @@ const PARENT_MILLISECONDS = 500;
 const SIGINT = 2;
 const SIGALRM = 14;
 
+/** What a call comes back with that was interrupted. */
+const INTERRUPTED = { interrupted: true };
+
 const encoder = new TextEncoder();
-
-/** Measures the sandbox's own work in a cell: it stands still while the host works for the cell. */
-class CellClock {
-  #spent = 0;
-  #since: number | null = null;
-
-  get running(): boolean {
-    return this.#since !== null;
-  }
-
-  get milliseconds(): number {
-    return this.#spent + (this.#since === null ? 0 : performance.now() - this.#since);
-  }
-
-  start(): void {
-    this.#since ??= performance.now();
-  }
-
-  pause(): void {
-    this.#spent = this.milliseconds;
-    this.#since = null;
-  }
-}
 
 /** A request that the worker is working on. */
 interface Current {
@@ -60,23 +40,22 @@ interface Current {
   clock: CellClock;
   timer: ReturnType<typeof setInterval> | undefined;
   lastSignal: number;
+  lastLook: number;
   /** The signal that Python has to see, or 0. */
   signal: number;
 }
 
 class Sandbox {
-  #shared: Shared = {
-    interrupt: new Uint8Array(new SharedArrayBuffer(1)),
-    heard: new Int32Array(new SharedArrayBuffer(4)),
-    turn: new Int32Array(new SharedArrayBuffer(4)),
-    sizes: new Float64Array(new SharedArrayBuffer(16)),
-    window: new Uint8Array(new SharedArrayBuffer(WINDOW_BYTES)),
-  };
+  #shared: Shared = makeShared();
   #worker: Worker = this.#startWorker();
   #limits: wire.Initialize | null = null;
   #current: Current | null = null;
-  /** The tool call that waits for the host's answer. */
+  /** The call that the worker is blocked for. */
   #call: number | null = null;
+  /** True while its answer is on the way. */
+  #passing = false;
+  /** The calls that it awaits, with its own numbers for them. */
+  #open = new Map<number, number>();
   #nextCall = 1;
   #writing: Promise<void> = Promise.resolve();
   #unwritten = 0;
@@ -84,15 +63,26 @@ class Sandbox {
   async receive(frame: wire.Frame): Promise<void> {
     const message = wire.parseHostFrame(frame);
     if (!("method" in message)) return await this.#answerCall(message);
-    if (message.method === "interrupt") return this.#signal(SIGINT);
+    if (message.method === "interrupt") return await this.#interrupt();
+    if (message.method === "asset") {
+      return await this.#passAsset(message.params.name, message.bytes);
+    }
     if (this.#current !== null) {
       throw new wire.ProtocolError("A request came before the last one ended.");
     }
     const clock = new CellClock();
-    this.#current = { request: message, clock, timer: undefined, lastSignal: 0, signal: 0 };
+    const lastLook = performance.now();
+    this.#current = {
+      request: message,
+      clock,
+      timer: undefined,
+      lastSignal: 0,
+      lastLook,
+      signal: 0,
+    };
     switch (message.method) {
       case "initialize":
-        return await this.#initialize(message);
+        return await this.#initialize(message.id, message.params);
       case "assign": {
         const { params: { name, kind }, attachments: parts } = message;
         return this.#tell({ op: "assign", id: message.id, name, kind, parts }, parts);
@@ -109,7 +99,9 @@ class Sandbox {
         this.#current.timer = setInterval(() => this.#watch(), TICK_MILLISECONDS);
         return this.#tell({ op: "run", id: message.id, ...message.params });
       case "checkpoint":
-        return this.#tell({ op: "checkpoint", id: message.id });
+        return this.#tell({ op: "checkpoint", id: message.id, seed: message.params.seed });
+      case "compiled":
+        return this.#tell({ op: "compiled", id: message.id });
     }
   }
 
@@ -120,9 +112,7 @@ class Sandbox {
     Deno.exit(1);
   }
 
-  async #initialize(
-    { id, params, attachments }: Extract<wire.Request, { method: "initialize" }>,
-  ): Promise<void> {
+  async #initialize(id: number, params: wire.Initialize): Promise<void> {
     if (params.version !== wire.PROTOCOL_VERSION) {
       return await this.end(
         "version",
@@ -130,33 +120,13 @@ class Sandbox {
       );
     }
     this.#limits = params;
-    const assets = new Map(params.assets.map((name, place) => [name, attachments[place]!]));
-    const take = (name: string): Part => {
-      const bytes = assets.get(name);
-      if (bytes === undefined) throw new wire.ProtocolError(`The asset ${name} is missing.`);
-      assets.delete(name);
-      return bytes;
-    };
-    const loader = moduleUrl(take("pyodide.mjs"), "text/javascript");
-    const runtime = moduleUrl(take("pyodide.asm.mjs"), "text/javascript");
-    const wasm = take("pyodide.asm.wasm");
-    const stdlib = take("python_stdlib.zip");
-    const image = assets.get("boot.image") ?? null;
-    assets.delete("boot.image");
-    const boot: Boot = {
-      op: "boot",
-      id,
-      loader,
-      runtime,
-      stdlib,
-      image,
-      sources: Object.fromEntries(assets),
-      memoryBytes: params.memoryBytes,
-      outputChars: params.outputChars,
-      shared: this.#shared,
-    };
-    this.#tell(boot, image === null ? [stdlib] : [stdlib, image]);
-    this.#tell({ op: "wasm", module: await WebAssembly.compile(wasm) });
+    const { assets: names, memoryBytes, outputChars, seed } = params;
+    this.#tell({ op: "boot", id, names, memoryBytes, outputChars, seed, shared: this.#shared });
+  }
+
+  async #passAsset(name: string, bytes: Part): Promise<void> {
+    if (name !== "pyodide.asm.wasm") return this.#tell({ op: "asset", name, bytes }, [bytes]);
+    this.#tell({ op: "wasm", module: await WebAssembly.compile(bytes) });
   }
 
   /** Starts at once, while the host still sends what the worker will need. */
@@ -187,7 +157,7 @@ class Sandbox {
         return this.#send(wire.failure(id, String(message.kind), String(message.message)));
       }
       case "call":
-        return this.#forwardCall(String(message.tool), String(message.inline), message.parts);
+        return this.#forwardCall(message);
       case "output":
         return this.#send(wire.output(this.#cell().params.cell, String(message.text)));
       case "broken":
@@ -217,6 +187,7 @@ class Sandbox {
     }
     clearInterval(current.timer);
     this.#current = null;
+    this.#open.clear();
     return current;
   }
 
@@ -228,53 +199,49 @@ class Sandbox {
 
   // ---- Tool calls ----
 
-  #forwardCall(tool: string, inline: string, parts: Part[]): void {
+  #forwardCall({ mode, ticket, tool, inline, parts }: Extract<FromWorker, { op: "call" }>): void {
     const { params } = this.#cell();
     if (this.#call !== null) {
       throw new wire.ProtocolError("A second tool call came before an answer.");
     }
-    this.#call = this.#nextCall++;
-    this.#current!.clock.pause();
-    this.#send(wire.call(this.#call, { cell: params.cell, tool, inline }, parts));
+    if (mode !== "wait" && mode !== "aio" && mode !== "batch") {
+      throw new wire.ProtocolError("A tool call is of no known mode.");
+    }
+    const id = this.#nextCall++;
+    if (mode === "aio") {
+      if (this.#open.size >= MAX_OPEN_CALLS) {
+        throw new wire.ProtocolError("Too many calls at once.");
+      }
+      this.#open.set(id, Number(ticket));
+    } else {
+      this.#call = id;
+      this.#current!.clock.pause();
+    }
+    const call = { cell: params.cell, tool: String(tool), inline: String(inline), mode };
+    this.#send(wire.call(id, call, parts));
   }
 
-  async #answerCall(answer: wire.Answer): Promise<void> {
-    if (answer.id !== this.#call) {
-      throw new wire.ProtocolError("The host answered what was not asked.");
+  async #answerCall({ id, reply, attachments }: wire.Answer): Promise<void> {
+    if (id >= this.#nextCall) throw new wire.ProtocolError("The host answered what was not asked.");
+    const ticket = this.#open.get(id);
+    if (ticket !== undefined) {
+      this.#open.delete(id);
+      const text = JSON.stringify(reply);
+      return this.#tell({ op: "answer", ticket, text, parts: attachments }, attachments);
     }
+    // Else the call was given up before its answer came.
+    if (id === this.#call && !this.#passing) await this.#unblock(reply, attachments);
+  }
+
+  async #unblock(reply: unknown, attachments: Part[] = []): Promise<void> {
     // The clock runs again from here: taking the answer is the sandbox's own work.
     this.#current?.clock.start();
-    const reply = encoder.encode(JSON.stringify(answer.reply));
-    await this.#passToWorker(pack([reply, ...answer.attachments]));
-  }
-
-  /** Moves an answer through the shared window, piece by piece, in turn with the worker. */
-  async #passToWorker(pieces: Part[]): Promise<void> {
-    const { turn, sizes, window } = this.#shared;
-    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    let sent = 0;
-    let filled = 0;
-    const flush = async (): Promise<void> => {
-      sizes[0] = total;
-      sizes[1] = filled;
-      sent += filled;
-      filled = 0;
-      // After the last piece the worker may call again, before this function goes on.
-      if (sent === total) this.#call = null;
-      Atomics.store(turn, 0, 1);
-      Atomics.notify(turn, 0);
-      if (sent < total) await Atomics.waitAsync(turn, 0, 1).value;
-    };
-    for (const piece of pieces) {
-      for (let at = 0; at < piece.length;) {
-        const taken = Math.min(window.length - filled, piece.length - at);
-        window.set(piece.subarray(at, at + taken), filled);
-        filled += taken;
-        at += taken;
-        if (filled === window.length && sent + filled < total) await flush();
-      }
-    }
-    await flush();
+    const text = encoder.encode(JSON.stringify(reply));
+    this.#passing = true;
+    await passAnswer(this.#shared, [text, ...attachments], () => {
+      this.#call = null;
+      this.#passing = false;
+    });
   }
 
   // ---- The clock ----
@@ -283,6 +250,11 @@ class Sandbox {
     const current = this.#current;
     if (current === null || !current.clock.running) return;
     const { cellSeconds, graceSeconds } = this.#limits!;
+    const now = performance.now();
+    if (this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1) {
+      current.clock.excuse(now - current.lastLook);
+    }
+    current.lastLook = now;
     const spent = current.clock.milliseconds;
     if (spent > (cellSeconds + graceSeconds) * 1000) {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
@@ -291,6 +263,14 @@ class Sandbox {
       this.#signal(SIGALRM);
     } else if (current.signal !== 0 && Atomics.load(this.#shared.heard, 0) === 0) {
       this.#signal(current.signal);
+    }
+  }
+
+  /** What the host asks for; it does not wait for a call of the cell to be answered. */
+  async #interrupt(): Promise<void> {
+    this.#signal(SIGINT);
+    if (this.#current?.request.method === "run" && this.#call !== null && !this.#passing) {
+      await this.#unblock(INTERRUPTED);
     }
   }
 
@@ -349,12 +329,6 @@ function writeAllSync(bytes: Uint8Array): void {
 
 function moduleUrl(source: Part | string, type: string): string {
   return URL.createObjectURL(new Blob([source], { type }));
-}
-
-/** Puts a count and the lengths before the parts; `unpack` in `worker.ts` undoes it. */
-function pack(parts: Part[]): Part[] {
-  const head = new Float64Array([parts.length, ...parts.map((part) => part.length)]);
-  return [new Uint8Array(head.buffer), ...parts];
 }
 
 async function main(): Promise<void> {

@@ -5,12 +5,17 @@
  * @module
  */
 
+/** Raw bytes that one thread may hand to the other. */
+export type Part = Uint8Array<ArrayBuffer>;
+
 /** Memory seen by both threads. Host calls block the worker, so their answers must come this way. */
 export interface Shared {
   /** A signal number for Python, or 0. Pyodide reads and clears it. */
   interrupt: Uint8Array;
   /** One flag: 1 once Python has seen the signal. Pyodide can lose one while it looks for it. */
   heard: Int32Array;
+  /** One flag: 1 while the cell waits in `await` and no Python runs. */
+  idle: Int32Array;
   /** One flag: 0 while `window` is the main thread's to fill, 1 while it is the worker's to empty. */
   turn: Int32Array;
   /** Bytes of the whole answer, bytes in `window` now. */
@@ -19,37 +24,47 @@ export interface Shared {
   window: Uint8Array;
 }
 
-/** Everything the worker needs to bring up Pyodide; it can fetch nothing itself. */
+/** Starts Pyodide. The worker can fetch nothing itself: its files come as `asset` messages. */
 export interface Boot {
   op: "boot";
   id: number;
-  /** Blob URLs of Pyodide's two modules. */
-  loader: string;
-  runtime: string;
-  stdlib: Uint8Array<ArrayBuffer>;
-  /** The saved interpreter to continue, or null to start afresh from `sources`. */
-  image: Uint8Array<ArrayBuffer> | null;
-  /** Python modules by file name, written to the interpreter's disk. */
-  sources: Record<string, Uint8Array<ArrayBuffer>>;
+  /** The names of the files that will come. */
+  names: string[];
   memoryBytes: number;
   outputChars: number;
+  seed: string;
   shared: Shared;
 }
 
+/** How a cell calls the host: it blocks, it goes on and awaits, or it blocks for many calls at once. */
+export type CallMode = "wait" | "aio" | "batch";
+
 export type ToWorker =
   | Boot
-  /** Comes after `Boot`: it is compiled while the worker loads the rest. */
+  | { op: "asset"; name: string; bytes: Part }
+  /** Compiled by the main thread, while the worker loads the rest. */
   | { op: "wasm"; module: WebAssembly.Module }
-  | { op: "assign"; id: number; name: string; kind: string; parts: Uint8Array<ArrayBuffer>[] }
+  | { op: "assign"; id: number; name: string; kind: string; parts: Part[] }
   | { op: "register"; id: number; declared: string }
   | { op: "run"; id: number; cell: number; code: string }
-  | { op: "checkpoint"; id: number }
+  | { op: "checkpoint"; id: number; seed: string }
+  | { op: "compiled"; id: number }
+  /** The answer to a call that the worker did not block for. */
+  | { op: "answer"; ticket: number; text: string; parts: Part[] }
   /** Wakes a cell that waits in `await`, where a signal alone is not seen. */
   | { op: "cancel" };
 
 export type FromWorker =
-  | { op: "done"; id: number; text: string; parts: Uint8Array<ArrayBuffer>[] }
+  | { op: "done"; id: number; text: string; parts: Part[] }
   | { op: "refused"; id: number; kind: string; message: string }
-  | { op: "call"; tool: string; inline: string; parts: Uint8Array<ArrayBuffer>[] }
+  | {
+    op: "call";
+    mode: CallMode;
+    /** The worker's own number for the call, if it does not block for it. */
+    ticket: number;
+    tool: string;
+    inline: string;
+    parts: Part[];
+  }
   | { op: "output"; text: string }
   | { op: "broken"; message: string };

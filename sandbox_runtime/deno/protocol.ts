@@ -8,7 +8,7 @@
  */
 
 /** Changes with every change of a message, so that two ends that differ refuse each other. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 const HEADER_BYTES = 64 * 1024;
 const HEADER_END = new Uint8Array([13, 10, 13, 10]);
@@ -159,14 +159,21 @@ function parseHeader(bytes: Uint8Array, limit: number): number[] {
 
 // ---- What the host asks ---------------------------------------------------------------------------
 
-/** Starts the interpreter. Each name in `assets` has its bytes in the attachment of the same place. */
+/** Starts the interpreter. `assets` names the files it consists of; each follows in an `asset`. */
 export interface Initialize {
   version: number;
   cellSeconds: number;
   graceSeconds: number;
   memoryBytes: number;
   outputChars: number;
+  /** Where Python's random numbers begin. */
+  seed: string;
   assets: string[];
+}
+
+/** One file of the interpreter. They come in the order of their use, so that work begins at once. */
+export interface Asset {
+  name: string;
 }
 
 /** Binds a variable; the attachments hold the value, `kind` says how. */
@@ -189,11 +196,13 @@ export interface Run {
 
 /** A request of the host, checked. Notifications have no id. */
 export type Request =
-  | { method: "initialize"; id: number; params: Initialize; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "initialize"; id: number; params: Initialize }
+  | { method: "asset"; params: Asset; bytes: Uint8Array<ArrayBuffer> }
   | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "checkpoint"; id: number }
+  | { method: "checkpoint"; id: number; params: { seed: string } }
+  | { method: "compiled"; id: number }
   | { method: "interrupt" };
 
 /** The host's answer to a tool call of ours: a value, or the error that the tool raised. */
@@ -212,11 +221,12 @@ export function parseHostFrame(frame: Frame): Request | Answer {
     return { id: asNumber(body.id, "id"), reply: pick(body, ["result", "error"]), attachments };
   }
   if (body.method === "interrupt") return { method: "interrupt" };
-  const id = asNumber(body.id, "id");
   const params = asRecord(body.params ?? {}, "params");
+  if (body.method === "asset") return parseAsset(params, attachments);
+  const id = asNumber(body.id, "id");
   switch (body.method) {
     case "initialize":
-      return { method: "initialize", id, params: parseInitialize(params), attachments };
+      return { method: "initialize", id, params: parseInitialize(params) };
     case "assign":
       return {
         method: "assign",
@@ -242,7 +252,9 @@ export function parseHostFrame(frame: Frame): Request | Answer {
         attachments,
       };
     case "checkpoint":
-      return { method: "checkpoint", id };
+      return { method: "checkpoint", id, params: { seed: asString(params.seed, "seed") } };
+    case "compiled":
+      return { method: "compiled", id };
     default:
       throw new ProtocolError(`The host asks for ${body.method}, which is unknown here.`);
   }
@@ -255,8 +267,19 @@ function parseInitialize(params: Record<string, unknown>): Initialize {
     graceSeconds: asNumber(params.graceSeconds, "graceSeconds"),
     memoryBytes: asNumber(params.memoryBytes, "memoryBytes"),
     outputChars: asNumber(params.outputChars, "outputChars"),
+    seed: asString(params.seed, "seed"),
     assets: asArray(params.assets, "assets").map((item) => asString(item, "assets")),
   };
+}
+
+function parseAsset(
+  params: Record<string, unknown>,
+  [bytes, ...more]: Uint8Array<ArrayBuffer>[],
+): Request {
+  if (bytes === undefined || more.length > 0) {
+    throw new ProtocolError("An asset comes with one attachment.");
+  }
+  return { method: "asset", params: { name: asString(params.name, "name") }, bytes };
 }
 
 // ---- What the sandbox says ------------------------------------------------------------------------
@@ -308,6 +331,8 @@ export interface Call {
   cell: number;
   tool: string;
   inline: string;
+  /** Whether the cell blocks for the answer, awaits it, or blocks for those of many calls. */
+  mode: "wait" | "aio" | "batch";
 }
 
 /** Asks the host to run a tool. */

@@ -74,15 +74,16 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 1,
+      version: 2,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
       outputChars: 10000,
-      assets: ["worker.ts", "boot.image"],
+      seed: "00ff",
+      assets: ["pyodide.js", "boot.pages"],
     },
-    attachments: [text("export {};\n"), bytes(0, 1, 2)],
   },
+  "asset": { method: "asset", params: { name: "boot.pages" }, bytes: bytes(0, 1, 2) },
   "assign-text": {
     method: "assign",
     id: 1,
@@ -128,7 +129,8 @@ const FROM_HOST: Record<string, unknown> = {
     params: { cell: 7, code: 'print("naïve")\n1 + 1\n' },
     attachments: [],
   },
-  "checkpoint": { method: "checkpoint", id: 1 },
+  "checkpoint": { method: "checkpoint", id: 1, params: { seed: "00ff" } },
+  "compiled": { method: "compiled", id: 1 },
   "interrupt": { method: "interrupt" },
   "tool-returned-inline": {
     id: 3,
@@ -155,7 +157,7 @@ const FROM_HOST: Record<string, unknown> = {
 
 /** What makes each golden frame of the sandbox. */
 const FROM_SANDBOX: Record<string, Frame> = {
-  "reply": result(1, { version: 1 }),
+  "reply": result(1, { version: 2 }),
   "reply-parts": result(2, {}, [bytes(0, 1), bytes()]),
   "reply-cell-end": result(3, {
     outcome: "failed",
@@ -165,8 +167,13 @@ const FROM_SANDBOX: Record<string, Frame> = {
     traceback: "ValueError: no\n",
   }),
   "refusal": failure(4, "MemoryError", "naïve"),
-  "call-inline": call(1, { cell: 7, tool: "search", inline: '[["naïve"],{}]' }, []),
-  "call-parts": call(2, { cell: 7, tool: "search", inline: "" }, [
+  "call-inline": call(
+    1,
+    { cell: 7, tool: "search", mode: "wait", inline: '[["naïve"],{}]' },
+    [],
+  ),
+  "call-aio": call(3, { cell: 7, tool: "search", mode: "aio", inline: "[[],{}]" }, []),
+  "call-parts": call(2, { cell: 7, tool: "search", mode: "batch", inline: "" }, [
     text("[[],{}]"),
     text("\r\n\r\n"),
   ]),
@@ -282,8 +289,10 @@ Deno.test("parseHostFrame() refuses what is not a message of the host", () => {
       "text",
       {},
       { id: 1, method: "checkpoint" },
-      { ...rpc, method: "checkpoint" },
-      { ...rpc, method: "checkpoint", id: "1" },
+      { ...rpc, method: "compiled" },
+      { ...rpc, method: "compiled", id: "1" },
+      { ...rpc, method: "checkpoint", id: 1 },
+      { ...rpc, method: "asset", params: { name: "boot.pages" } },
       { ...rpc, method: "fly", id: 1 },
       { ...rpc, method: "run", id: 1 },
       { ...rpc, method: "run", id: 1, params: [] },

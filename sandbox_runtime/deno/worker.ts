@@ -8,28 +8,36 @@
  * @module
  */
 
-import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
-
-type Part = Uint8Array<ArrayBuffer>;
+import vm from "node:vm";
+import { type Baseline, baselineOf, type Disk, restoreDisk, saveDisk } from "./disk.ts";
+import { growTo, imageBytes, type Imaged, imageState, putPages, saveImage } from "./image.ts";
+import type { Boot, CallMode, FromWorker, Part, Shared, ToWorker } from "./link.ts";
 
 /** The functions of `guest.py`'s driver, as Pyodide shows them. */
 interface Driver {
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<[string, ...Part[]]> };
-  wake(outputChars: number): void;
+  answered(ticket: number, text: string, parts: Part[]): void;
+  wake(outputChars: number, seed: string): void;
+  rest(): void;
+  seed(seed: string): void;
 }
 
-interface Pyodide {
-  _api: { config: { _loadSnapshot: unknown } };
-  FS: { mkdirTree(path: string): void; writeFile(path: string, data: Uint8Array): void };
+interface Pyodide extends Imaged {
+  FS: Disk & { mkdirTree(path: string): void };
   pyimport(name: string): { driver: Driver };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
   setStdin(options: object): void;
   setStdout(options: object): void;
   setStderr(options: object): void;
-  makeMemorySnapshot(): Part;
+}
+
+/** Pyodide's two modules, as `install.py` joins them into one script. */
+interface Runtime {
+  loadPyodide(options: object): Promise<Pyodide>;
+  createPyodideModule(settings: object): Promise<Pyodide["_module"]>;
 }
 
 /**
@@ -70,10 +78,13 @@ const decoder = new TextDecoder();
 const listen = self.addEventListener.bind(self);
 
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
+const files = new Map<string, PromiseWithResolvers<Part>>();
 
+let script: vm.Script;
 let pyodide: Pyodide;
 let driver: Driver;
 let shared: Shared;
+let freshDisk: Baseline;
 let rawOutput = "";
 let complaint = "";
 
@@ -113,6 +124,8 @@ async function answer(message: ToWorker): Promise<void> {
     case "boot":
       await boot(message);
       return done(message.id);
+    case "asset":
+      return arrivalOf(message.name).resolve(message.bytes);
     case "wasm":
       return wasmArrived.resolve(message.module);
     case "assign": {
@@ -127,7 +140,11 @@ async function answer(message: ToWorker): Promise<void> {
       return done(message.id, text, parts);
     }
     case "checkpoint":
-      return done(message.id, "{}", [pyodide.makeMemorySnapshot()]);
+      return checkpoint(message.id, message.seed);
+    case "compiled":
+      return done(message.id, "{}", [Uint8Array.from(script.createCachedData())]);
+    case "answer":
+      return driver.answered(message.ticket, message.text, message.parts);
     case "cancel":
       return seeSignal();
   }
@@ -140,6 +157,18 @@ function done(id: number, text = "{}", parts: Part[] = []): void {
 /** Answers a request whose failure is the value's fault and leaves the interpreter sound. */
 function refuse(id: number, kind: string, message: string): void {
   post({ op: "refused", id, kind, message }, []);
+}
+
+/** Saves the interpreter, which goes on as it was. One that cannot be saved says so. */
+function checkpoint(id: number, seed: string): void {
+  try {
+    driver.rest();
+    const parts = [...saveImage(pyodide), saveDisk(pyodide.FS, freshDisk)];
+    driver.seed(seed);
+    done(id, "{}", parts);
+  } catch (error) {
+    refuse(id, "CheckpointError", describe(error));
+  }
 }
 
 /** Lets Python see a signal while its cell waits. What the handler raises has no code to stop here. */
@@ -163,9 +192,14 @@ function describe(error: unknown): string {
  *
  * It comes through a window of fixed size, so that an answer of any size takes bounded shared memory.
  */
-function callHost(tool: string, inline: string, parts: Part[] = []): string | [string, ...Part[]] {
+function callHost(
+  mode: CallMode,
+  tool: string,
+  inline: string,
+  parts: Part[] = [],
+): string | [string, ...Part[]] {
   Atomics.store(shared.turn, 0, 0);
-  post({ op: "call", tool, inline, parts }, parts.map((part) => part.buffer));
+  post({ op: "call", mode, ticket: 0, tool, inline, parts }, parts.map((part) => part.buffer));
   Atomics.wait(shared.turn, 0, 0);
   const whole = new Uint8Array(shared.sizes[0]!);
   for (let filled = 0;;) {
@@ -179,6 +213,16 @@ function callHost(tool: string, inline: string, parts: Part[] = []): string | [s
   }
   const [text, ...rest] = unpack(whole);
   return rest.length === 0 ? decoder.decode(text) : [decoder.decode(text), ...rest];
+}
+
+/** Asks the host and goes on; the answer comes to the driver, with the number of the ticket. */
+function beginCall(ticket: number, tool: string, inline: string, parts: Part[] = []): void {
+  post({ op: "call", mode: "aio", ticket, tool, inline, parts }, parts.map((part) => part.buffer));
+}
+
+/** Tells whether the cell only waits, so that its clock may stand while the host works. */
+function setIdle(idle: boolean): void {
+  Atomics.store(shared.idle, 0, Number(idle));
 }
 
 /** Splits an answer: a count, that many lengths, then the parts themselves. */
@@ -218,6 +262,8 @@ function drainRaw(): string {
 function pythonGlobals(): object {
   const given = {
     callHost,
+    beginCall,
+    setIdle,
     pause,
     emit,
     drainRaw,
@@ -241,12 +287,16 @@ async function boot(message: Boot): Promise<void> {
   globalThis.console = quietConsole();
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
-  serveFromMemory(message);
-  const runtime = (await import(message.runtime)).default;
-  const { loadPyodide } = await import(message.loader);
-  pyodide = await loadPyodide({
+  const runtime = await compileRuntime(message.names);
+  const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
+  serveFromMemory(await arrival("python_stdlib.zip"), head);
+  pyodide = await runtime.loadPyodide({
     indexURL: HOME,
-    createPyodideModule: runtime,
+    createPyodideModule: async (settings: object) => {
+      const module = await runtime.createPyodideModule(settings);
+      if (head !== null) putPages(module, await arrival("boot.pages"));
+      return module;
+    },
     lockFileContents: { info: PACKAGE_INFO, packages: {} },
     jsglobals: pythonGlobals(),
     stdin: () => null,
@@ -254,15 +304,44 @@ async function boot(message: Boot): Promise<void> {
     stderr: () => {},
     checkAPIVersion: true,
     _makeSnapshot: true,
-    ...(message.image && { _loadSnapshot: message.image }),
-  }) as Pyodide;
+    ...(head !== null && { _loadSnapshot: imageState(head) }),
+  });
   scrubGlobals(KEPT_GLOBALS);
   letGoOfImage();
-  writeSources(message.sources);
+  for (const name of message.names.filter((name) => name.endsWith(".py"))) {
+    writeSource(name, await arrival(name));
+  }
+  freshDisk = baselineOf(pyodide.FS);
   catchRawOutput();
+  if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
-  driver.wake(message.outputChars);
+  driver.wake(message.outputChars, message.seed);
+}
+
+/** A file that the host sends. It may come before it is asked for, or after. */
+function arrivalOf(name: string): PromiseWithResolvers<Part> {
+  let file = files.get(name);
+  if (file === undefined) files.set(name, file = Promise.withResolvers<Part>());
+  return file;
+}
+
+/** Takes a file, once: tens of megabytes are not to be kept here. */
+async function arrival(name: string): Promise<Part> {
+  const bytes = await arrivalOf(name).promise;
+  files.delete(name);
+  return bytes;
+}
+
+/** Pyodide as a script, which V8 loads from its own compiled form ten times faster than a module. */
+async function compileRuntime(names: string[]): Promise<Runtime> {
+  const cachedData = names.includes("pyodide.cache") && await arrival("pyodide.cache");
+  const source = decoder.decode(await arrival("pyodide.js"));
+  script = new vm.Script(source, {
+    filename: "pyodide.js",
+    ...(cachedData && { cachedData }),
+  });
+  return script.runInThisContext() as Runtime;
 }
 
 /** Emscripten grows its memory from JavaScript, so this one hook bounds it; Python gets MemoryError. */
@@ -275,38 +354,27 @@ function capMemory(bytes: number): void {
 }
 
 /** Answers Pyodide's own requests for its files; this realm could not fetch them. */
-function serveFromMemory({ stdlib, image }: Boot): void {
+function serveFromMemory(stdlib: Part, head: Part | null): void {
   WebAssembly.instantiateStreaming = async (_source, imports) => {
     const wasm = await wasmArrived.promise;
     const instance = new WebAssembly.Instance(wasm, imports);
-    if (image !== null) growTo(instance, image.length);
+    if (head !== null) growTo(instance, imageBytes(head));
     return { instance, module: wasm };
   };
   const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
   globalThis.fetch = () => Promise.resolve(file as Response);
 }
 
-/** What Pyodide was started from is not needed again: tens of megabytes. */
+/** What Pyodide was started from is not needed again. */
 function letGoOfImage(): void {
   Reflect.deleteProperty(WebAssembly, "instantiateStreaming");
   pyodide._api.config._loadSnapshot = null;
 }
 
-/** An image may be larger than the memory that a fresh interpreter starts with. */
-function growTo(instance: WebAssembly.Instance, bytes: number): void {
-  for (const item of Object.values(instance.exports)) {
-    if (!(item instanceof WebAssembly.Memory)) continue;
-    const pages = Math.ceil((bytes - item.buffer.byteLength) / 65536);
-    if (pages > 0) item.grow(pages);
-  }
-}
-
-function writeSources(sources: Record<string, Part>): void {
+function writeSource(name: string, bytes: Part): void {
   const root = "/lib/python3.14/site-packages/sandbox_runtime/deno";
   pyodide.FS.mkdirTree(root);
-  for (const [name, bytes] of Object.entries(sources)) {
-    pyodide.FS.writeFile(`${root}/${name}`, bytes);
-  }
+  pyodide.FS.writeFile(`${root}/${name}`, bytes);
 }
 
 function catchRawOutput(): void {

@@ -53,11 +53,22 @@ class TestProtocol:
 
     def test_a_lost_session_is_not_replaced_in_silence(self):
         """The protocol asks for an error; the interpreter has then ended."""
-        with SandboxInterpreter(limits=Limits(cell_seconds=0.3, grace_seconds=0.3)) as interpreter:
-            with pytest.raises(CodeInterpreterError, match=r"Limits\.cell_seconds"):
-                interpreter.execute("sum(range(10**12))")
+        with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20)) as interpreter:
+            interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
+            with pytest.raises(CodeExecutionError, match="as it was before this cell"):
+                interpreter.execute("x = None")
+            with pytest.raises(CodeInterpreterError, match="everything else .* is gone"):
+                interpreter.execute("x = None")
             with pytest.raises(CodeInterpreterError, match="has ended"):
                 interpreter.execute("1")
+
+    def test_a_session_that_is_brought_back_goes_on(self):
+        """A cell that ended the process is one that failed; the variables are there."""
+        with SandboxInterpreter(limits=Limits(cell_seconds=0.3, grace_seconds=0.3)) as interpreter:
+            interpreter.execute("x = 1")
+            with pytest.raises(CodeExecutionError, match=r"Limits\.cell_seconds"):
+                interpreter.execute("sum(range(10**12))")
+            assert interpreter.execute("x") == "1"
 
     def test_submit_gives_a_final_output(self, interpreter):
         """Without declared fields one value comes as `output`; with them by name."""

@@ -177,15 +177,15 @@ class TestSlips:
         assert told in steps(result)[1]
         assert len(steps(result)[1]) < 25_000
 
-    def test_a_cell_that_cannot_be_stopped_costs_its_state_only(self, play):
-        """The process is ended and replaced; the inputs are back, and the LM is told what is lost."""
+    def test_a_cell_that_cannot_be_stopped_costs_its_own_work_only(self, play):
+        """The process is ended and replaced; everything is as before that cell, and the LM is told."""
         limits = Limits(cell_seconds=0.5, grace_seconds=0.5)
-        rlm, _ = play("q -> answer", "x = 1", "sum(range(10**12))", "SUBMIT(q)", limits=limits)
+        rlm, _ = play("q -> answer", "x = 1", "sum(range(10**12))", "SUBMIT(q * x)", limits=limits)
         result = rlm(q="the input")
 
         assert result.answer == "the input"
         assert "Limits.cell_seconds" in steps(result)[1]
-        assert "everything else that cells defined is gone" in steps(result)[1]
+        assert "everything as it was before this cell" in steps(result)[1]
 
 
 class TestTools:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox_runtime.messages import (
+    Asset,
     Assign,
-    Checkpoint,
     Fatal,
     Initialize,
     Interrupt,
@@ -22,6 +22,8 @@ from sandbox_runtime.messages import (
     Register,
     Reply,
     Run,
+    TakeCompiled,
+    TakeImage,
     ToolCall,
     ToolDeclaration,
     ToolRaised,
@@ -36,8 +38,10 @@ FROM_HOST = {
         grace_seconds=2.5,
         memory_bytes=268435456,
         output_chars=10000,
-        assets={"worker.ts": b"export {};\n", "boot.image": b"\x00\x01\x02"},
+        seed="00ff",
+        assets=["pyodide.js", "boot.pages"],
     ),
+    "asset": Asset("boot.pages", b"\x00\x01\x02"),
     "assign-text": Assign("logs", "text", ["naïve 🙂".encode()]),
     "assign-bytes": Assign("blob", "bytes", [b""]),
     "assign-pickle": Assign("rows", "pickle", [b"\x80\x05N.", b"", b"\r\n\r\n"]),
@@ -48,7 +52,8 @@ FROM_HOST = {
     "register-nothing": Register([], None),
     "register-no-outputs": Register([], {}),
     "run": Run(7, 'print("naïve")\n1 + 1\n'),
-    "checkpoint": Checkpoint(),
+    "checkpoint": TakeImage("00ff"),
+    "compiled": TakeCompiled(),
     "interrupt": Interrupt(),
     "tool-returned-inline": ToolReturned(3, "json", '"naïve \\ud83d"'),
     "tool-returned-parts": ToolReturned(4, "bytes", "", [b"\x00\xff"]),
@@ -64,12 +69,15 @@ CELL_END = {
 }
 
 FROM_SANDBOX = {
-    "reply": Reply(1, {"version": 1}, []),
+    "reply": Reply(1, {"version": 2}, []),
     "reply-parts": Reply(2, {}, [bytearray(b"\x00\x01"), bytearray(b"")]),
     "reply-cell-end": Reply(3, CELL_END, []),
     "refusal": Refusal(4, "MemoryError", "naïve"),
-    "call-inline": ToolCall(1, 7, "search", '[["naïve"],{}]', []),
-    "call-parts": ToolCall(2, 7, "search", "", [bytearray(b"[[],{}]"), bytearray(b"\r\n\r\n")]),
+    "call-inline": ToolCall(1, 7, "search", "wait", '[["naïve"],{}]', []),
+    "call-aio": ToolCall(3, 7, "search", "aio", "[[],{}]", []),
+    "call-parts": ToolCall(
+        2, 7, "search", "batch", "", [bytearray(b"[[],{}]"), bytearray(b"\r\n\r\n")]
+    ),
     "output": Output(7, "naïve 🙂\n"),
     "fatal": Fatal("cellSeconds", "The cell did not stop when it was interrupted."),
 }

@@ -22,7 +22,7 @@ from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.session import Session
 
 # What a session reads; Deno itself reads the scripts.
-READ = (*assets.PYODIDE_FILES, assets.IMAGE_FILE)
+READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
 
 
 def put_engine(folder):
@@ -102,13 +102,22 @@ class TestRead:
 
     def test_from_an_image(self, engine):
         """Pyodide and the image; the Python is in the image."""
-        assert set(engine.read()) == set(READ)
+        assert [name for name, _ in engine.files()] == list(READ) == list(engine.file_names)
 
     def test_from_the_sources(self, engine):
         """Pyodide and the Python modules; this is how an image is made."""
-        sources = dataclasses.replace(engine, boots_from_image=False).read()
+        sources = dataclasses.replace(engine, from_sources=True)
 
-        assert set(sources) == {*assets.PYODIDE_FILES, *assets.PYTHON_FILES}
+        assert [name for name, _ in sources.files()] == list(sources.file_names)
+        assert set(sources.file_names) == {*assets.RUNTIME_FILES, *assets.PYTHON_FILES}
+
+    def test_from_a_saved_state(self, engine):
+        """Pyodide, and the state in place of the installed image."""
+        saved = {"boot.head": b"1", "boot.pages": b"2", "disk": b"3"}
+        files = dict(dataclasses.replace(engine, saved=saved).files())
+
+        assert set(files) == {assets.CACHE_FILE, *assets.RUNTIME_FILES, *saved}
+        assert {name: files[name] for name in saved} == saved
 
     @pytest.mark.parametrize("name", READ)
     def test_a_truncated_file(self, engine, name):
@@ -116,7 +125,7 @@ class TestRead:
         truncate(engine.folder / name)
 
         with pytest.raises(EngineCorruptError, match="its size has changed"):
-            engine.read()
+            list(engine.files())
 
 
 class TestSessionOnDamage:
@@ -144,7 +153,7 @@ class TestSessionOnDamage:
 
         assert deno_children() == before
 
-    @pytest.mark.parametrize("name", ["pyodide.asm.mjs", "pyodide.asm.wasm", "boot.image"])
+    @pytest.mark.parametrize("name", ["pyodide.asm.wasm", "boot.head", "boot.pages"])
     def test_a_file_of_the_right_size(self, engine, name, deno_children):
         """What the interpreter cannot start from is an error with the doctor's address."""
         before = deno_children()
@@ -377,7 +386,7 @@ class TestDoctor:
         assert "python_stdlib.zip is damaged: its hash does not match." in done.stdout
 
     # The library's archive is not needed for the start: `doctor` finds that it is damaged.
-    @pytest.mark.parametrize("name", ["worker.js", "pyodide.asm.wasm", "boot.image"])
+    @pytest.mark.parametrize("name", ["worker.js", "pyodide.asm.wasm", "boot.pages"])
     def test_opening_a_session_names_the_damaged_file(self, tmp_path, name):
         """When a session does not come up, the files are what is looked at first."""
         cache = tmp_path / "cache"
@@ -422,4 +431,4 @@ class TestErrors:
         replace(engine.folder / assets.MANIFEST_FILE, b"{}")
 
         with pytest.raises(EngineError):
-            engine.read()
+            list(engine.files())

@@ -28,25 +28,46 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def _told(error):
+    base = next(k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
+    return {"message": str(error), "data": {"type": type(error).__name__, "base": base}}
+
+
 class FakeHost:
     """A `DriverHost` whose tools are plain functions."""
 
     def __init__(self, tools):
         self.tools = tools
         self.emitted = []
+        self.begun = []
+        self.driver = None
         self.raw = ""
         self.signals = 0
         self._loop = asyncio.new_event_loop()
 
-    def call(self, tool, arguments, extras):
-        args, kwargs = values.decode([arguments.encode(), *extras])
+    def call(self, mode, tool, arguments, extras):
+        given = values.decode([arguments.encode(), *extras])
         try:
-            kind, parts = values.encode(self.tools[tool](*args, **kwargs), tool)
+            if mode == "batch":
+                result = [self._outcome(tool, *item) for item in given]
+            else:
+                args, kwargs = given
+                result = self.tools[tool](*args, **kwargs)
+            kind, parts = values.encode(result, tool)
         except Exception as error:  # noqa: BLE001 - as the real host does
-            base = next(k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
-            data = {"type": type(error).__name__, "base": base}
-            return json.dumps({"error": {"message": str(error), "data": data}}), []
+            return json.dumps({"error": _told(error)}), []
         return json.dumps({"result": {"kind": kind, "inline": ""}}), [bytes(p) for p in parts]
+
+    def _outcome(self, tool, args, kwargs):
+        try:
+            return True, self.tools[tool](*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as the real host does
+            return False, _told(error)
+
+    def begin(self, ticket, tool, arguments, extras):
+        self.begun.append(tool)
+        text, parts = self.call("aio", tool, arguments, extras)
+        self._loop.call_later(0.01, self.driver.calls.answered, ticket, text, parts)
 
     def emit(self, text):
         self.emitted.append(text)
@@ -70,7 +91,7 @@ class Cells:
 
     def __init__(self, tools=None, outputs=None, output_chars=10_000):
         self.host = FakeHost(tools or {})
-        self.driver = Driver(self.host, output_chars)
+        self.driver = self.host.driver = Driver(self.host, output_chars)
         self.count = 0
         self.register(tools or {}, outputs)
 
@@ -729,12 +750,14 @@ class TestTools:
         assert cells.output("list(map(up, (c for c in 'ab')))") == "['A', 'B']\n"
 
     def test_their_name_and_documentation(self, open_cells):
-        """As `help` shows them."""
+        """As `help` shows them, with the ways to call many at once."""
         cells = open_cells({"search": lambda: 1})
 
-        assert cells.output("search.__name__, search.__doc__") == (
-            "('search', 'search()\\n\\nDoes it.')\n"
-        )
+        shown = cells.output("print(search.__name__, search.__doc__)")
+
+        assert shown.startswith("search search()\n\nDoes it.\n")
+        assert "search.aio(" in shown
+        assert "search.batched(items)" in shown
 
     @pytest.mark.parametrize(
         ("error", "shown", "caught_as"),
@@ -953,20 +976,20 @@ class TestWake:
 
     def test_it_takes_the_sessions_limit(self, cells):
         """The image was made with another."""
-        cells.driver.wake(output_chars=20)
+        cells.driver.wake(20, "seed")
 
         assert "omitted" in cells.output("print('x' * 100)")
 
-    def test_it_has_fresh_randomness(self, cells):
-        """Two sessions from one image do not draw the same numbers."""
-        code = "import random\nrandom.random()"
+    @pytest.mark.parametrize(("seeds", "different"), [(["a", "b"], 2), (["a", "a"], 1)])
+    def test_its_random_numbers_are_the_seeds(self, cells, seeds, different):
+        """Two sessions from one image draw other numbers; one that is started again draws the same."""
         drawn = set()
-        for _ in range(2):
+        for seed in seeds:
             cells.run("import random\nrandom.seed(1)")
-            cells.driver.wake(output_chars=1000)
-            drawn.add(cells.output(code))
+            cells.driver.wake(1000, seed)
+            drawn.add(cells.output("import random\nrandom.random()"))
 
-        assert len(drawn) == 2
+        assert len(drawn) == different
 
 
 class TestStreams:

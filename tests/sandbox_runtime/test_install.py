@@ -113,7 +113,7 @@ class TestInstall:
     def test_force_replaces_a_damaged_engine(self, cache):
         """It is the repair that the error messages name."""
         shutil.copytree(ready_engine().folder, engine_folder(cache))
-        (engine_folder(cache) / "boot.image").write_bytes(b"damaged")
+        (engine_folder(cache) / "boot.pages").write_bytes(b"damaged")
 
         code, _ = install(cache, "--force")
 
@@ -250,7 +250,7 @@ class TestKilled:
 
         # Something that is no engine in its place is replaced, too.
         engine_folder(cache).mkdir()
-        (engine_folder(cache) / "boot.image").write_bytes(b"half")
+        (engine_folder(cache) / "boot.pages").write_bytes(b"half")
 
         code, _ = install(cache)
 

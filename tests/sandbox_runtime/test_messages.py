@@ -25,11 +25,14 @@ def rpc(**fields):
     return {"jsonrpc": "2.0", **fields}
 
 
+CALL = {"cell": 1, "tool": "f", "mode": "wait", "inline": ""}
+
+
 class TestRequests:
     """What the host asks, as it travels. Whole frames are in `tests/golden`."""
 
     def test_initialize(self):
-        """The first message: the version, the limits, and the names of the assets' attachments."""
+        """The first message: the version, the limits, and the names of the files that follow."""
         message = golden.FROM_HOST["initialize"]
 
         assert message.params() == {
@@ -38,9 +41,16 @@ class TestRequests:
             "graceSeconds": 2.5,
             "memoryBytes": 268435456,
             "outputChars": 10000,
-            "assets": ["worker.ts", "boot.image"],
+            "seed": "00ff",
+            "assets": ["pyodide.js", "boot.pages"],
         }
-        assert message.attachments == [b"export {};\n", b"\x00\x01\x02"]
+
+    def test_asset(self):
+        """A name; the file is the attachment."""
+        message = golden.FROM_HOST["asset"]
+
+        assert message.params() == {"name": "boot.pages"}
+        assert message.attachments == [b"\x00\x01\x02"]
 
     def test_assign(self):
         """A name, and how its bytes are to be read."""
@@ -66,8 +76,9 @@ class TestRequests:
         }
 
     def test_checkpoint(self):
-        """Nothing needs to be said."""
-        assert golden.FROM_HOST["checkpoint"].params() == {}
+        """Where the random numbers go on; nothing needs to be said for the other."""
+        assert golden.FROM_HOST["checkpoint"].params() == {"seed": "00ff"}
+        assert golden.FROM_HOST["compiled"].params() == {}
 
 
 class TestFromSandbox:
@@ -75,8 +86,8 @@ class TestFromSandbox:
 
     def test_arguments_come_inline_or_attached(self):
         """Small arguments travel as text in the message, large ones as raw bytes."""
-        assert ToolCall(1, 1, "f", '["é"]', []).arguments == ['["é"]'.encode()]
-        assert ToolCall(1, 1, "f", "", [bytearray(b"[]")]).arguments == [b"[]"]
+        assert ToolCall(1, 1, "f", "wait", '["é"]', []).arguments == ['["é"]'.encode()]
+        assert ToolCall(1, 1, "f", "wait", "", [bytearray(b"[]")]).arguments == [b"[]"]
 
     def test_unknown_fields_mean_nothing(self):
         """Only the fields that a message has are looked at."""
@@ -107,10 +118,12 @@ class TestFromSandbox:
             rpc(id=1, error={"message": "no", "data": {"type": None}}),
             rpc(method="call"),
             rpc(method="call", params=[]),
-            rpc(method="call", params={"cell": 1, "tool": "f", "inline": ""}),
-            rpc(method="call", id=1, params={"cell": "1", "tool": "f", "inline": ""}),
-            rpc(method="call", id=1, params={"cell": 1, "tool": ["f"], "inline": ""}),
-            rpc(method="call", id=1, params={"cell": 1, "tool": "f"}),
+            rpc(method="call", params=CALL),
+            rpc(method="call", id=1, params={**CALL, "cell": "1"}),
+            rpc(method="call", id=1, params={**CALL, "tool": ["f"]}),
+            rpc(method="call", id=1, params={**CALL, "mode": "soon"}),
+            rpc(method="call", id=1, params={**CALL, "mode": None}),
+            rpc(method="call", id=1, params={"cell": 1, "tool": "f", "mode": "wait"}),
             rpc(method="output", params={"cell": 1}),
             rpc(method="output", params={"cell": None, "text": ""}),
             rpc(method="fatal", params={"reason": "x"}),

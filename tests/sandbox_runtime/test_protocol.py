@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.messages import Interrupt
+from sandbox_runtime.messages import Asset, Interrupt
 from sandbox_runtime.protocol import (
     MAX_HEADER_BYTES,
     Connection,
@@ -242,7 +242,7 @@ class TestConnection:
         """Nothing answers it."""
         [(body, _)] = read(b"".join(Connection(LIMIT).notification(Interrupt())))
 
-        assert body == {"jsonrpc": "2.0", "method": "interrupt"}
+        assert body == {"jsonrpc": "2.0", "method": "interrupt", "params": {}}
 
     def test_messages_come_out_checked(self):
         """A frame that is no message of the sandbox is a breach of protocol."""
@@ -266,7 +266,7 @@ class TestConnection:
 
 def encode(connection, message):
     """The pieces of any message of the host."""
-    if isinstance(message, Interrupt):
+    if isinstance(message, (Asset, Interrupt)):
         return connection.notification(message)
     if hasattr(message, "call"):
         return connection.answer(message)

@@ -1,0 +1,324 @@
+"""The host's functions as cells call them: declared, bound, run, timed.
+
+A call that the cell waits for runs in the thread of the cell, which is the fastest way. Others run in
+threads of their own, a bounded number at a time; coroutines run on the caller's event loop, or on one
+of this module's. Every call runs in the context of whoever runs the cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import dataclasses
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from sandbox_runtime import values
+from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.messages import ToolCall, ToolDeclaration, ToolRaised, ToolReturned
+from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.workers import Workers
+
+Answer = ToolReturned | ToolRaised
+Outcome = tuple[bool, Any]
+"""True and a call's result, or false and the exception that it raised."""
+
+
+@dataclasses.dataclass
+class Running:
+    """A call in a thread."""
+
+    coroutine: Future[Any] | None = None
+    """What it waits for on the event loop."""
+
+
+Work = Callable[[Running | None], Any]
+
+
+class HostTools:
+    """The tools of one session. `serve` in the thread that runs the cell, the rest from any."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
+        self._limits = limits
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._workers = Workers(limits.concurrent_calls)
+        self._tools: dict[str, HostTool] = {}
+        self._signatures: dict[str, inspect.Signature | None] = {}
+        self._lock = threading.Lock()  # guards what is below
+        self._open: set[Future[Any]] = set()
+        self._awaited: set[Future[Any]] = set()
+
+    def replace(
+        self, tools: Mapping[str, HostTool], loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Takes these tools instead of those before.
+
+        Args:
+            tools: Functions and coroutine functions by name.
+            loop: Where coroutines run. None: on a loop of our own, in a thread that starts when needed.
+        """
+        self._loop = loop
+        self._tools = dict(tools)
+        self._signatures = {name: _signature(tool) for name, tool in tools.items()}
+
+    @property
+    def tools(self) -> Mapping[str, HostTool]:
+        """The tools by name."""
+        return self._tools
+
+    def is_busy(self) -> bool:
+        """True while a call that was begun has no answer yet."""
+        return bool(self._open)
+
+    def declarations(self) -> list[ToolDeclaration]:
+        """The tools as the sandbox is told of them."""
+        return [
+            ToolDeclaration(name, _documentation(name, tool, self._signatures[name]))
+            for name, tool in self._tools.items()
+        ]
+
+    # ---- A call ----
+
+    def serve(self, call: ToolCall, reply: Callable[[Answer], None]) -> Answer | None:
+        """Runs a call. What it raises is the cell's to see.
+
+        Returns:
+            The answer; None if it comes later, by way of `reply`.
+        """
+        try:
+            if call.mode == "batch":
+                return self._serve_batch(call)
+            work = self._bind(call.tool, *_arguments(call, values.decode(call.arguments)))
+            if call.mode == "aio":
+                future = self._start(call.tool, work)
+                future.add_done_callback(lambda done: reply(_answer(call, _outcome(done))))
+                return None
+            if self._limits.call_seconds is None:
+                return _returned(call, work(None))
+            return _answer(call, _outcome(self._start(call.tool, work)))
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
+            return _raised(call, error)
+
+    def give_up(self) -> None:
+        """Ends the wait for every call: the cell has ended, or was interrupted."""
+        with self._lock:
+            left, awaited = list(self._open), list(self._awaited)
+            self._open.clear()
+        for coroutine in awaited:
+            coroutine.cancel()
+        for future in left:
+            self._workers.give_up(future, InterruptedError("the call was given up"))
+
+    def close(self) -> None:
+        """Gives up what runs. Never waits for a tool."""
+        self.give_up()
+        self._workers.close()
+        with self._lock:
+            loop, self._own_loop = self._own_loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
+        """The call as a function. Raises what is wrong with it."""
+        tool = self._tools.get(name)
+        if tool is None:
+            raise LookupError(f"there is no tool {name[:100]!r} for this cell")
+        signature = self._signatures[name]
+        if signature is not None:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}{signature}: {error}") from None
+
+        def work(running: Running | None) -> Any:
+            result = tool(*args, **kwargs)
+            return self._await(result, running) if inspect.isawaitable(result) else result
+
+        return work
+
+    def _serve_batch(self, call: ToolCall) -> Answer:
+        """Runs many calls, and answers with the outcome of each, in order."""
+        given = values.decode(call.arguments)
+        if not isinstance(given, list):
+            raise TypeError(f"{call.tool}.batched() was called without arguments to read")
+        futures = [
+            self._start(call.tool, self._bind(call.tool, *_arguments(call, item))) for item in given
+        ]
+        return _answer_batch(call, [_outcome(future) for future in futures])
+
+    # ---- Threads and loops ----
+
+    def _start(self, name: str, work: Work) -> Future[Any]:
+        """Runs a call in a thread, in the context of this one."""
+        context, running = contextvars.copy_context(), Running()
+
+        def job(future: Future[Any]) -> Any:
+            with self._timed(name, future, running):
+                return context.run(work, running)
+
+        future = self._workers.submit(job)
+        with self._lock:
+            self._open.add(future)
+        future.add_done_callback(self._forget)
+        return future
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._lock:
+            self._open.discard(future)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str, future: Future[Any], running: Running) -> Iterator[None]:
+        """Gives the call up when its time is over; what it does from then on is nobody's."""
+        seconds = self._limits.call_seconds
+        if seconds is None:
+            yield
+            return
+
+        def expire() -> None:
+            error = TimeoutError(
+                f"{name}() gave no answer within {seconds:g} s (Limits.call_seconds)"
+            )
+            self._workers.give_up(future, error)
+            if running.coroutine is not None:
+                running.coroutine.cancel()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
+        """Waits in this thread for what runs on the loop."""
+
+        async def wait() -> Any:
+            return await result
+
+        coroutine = asyncio.run_coroutine_threadsafe(wait(), self._loop or self._started_loop())
+        if running is not None:
+            running.coroutine = coroutine
+        with self._lock:
+            self._awaited.add(coroutine)
+        try:
+            return coroutine.result()
+        except CancelledError:
+            raise InterruptedError("the call was given up") from None
+        except BaseException:
+            coroutine.cancel()
+            raise
+        finally:
+            with self._lock:
+                self._awaited.discard(coroutine)
+
+    def _started_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._own_loop is None:
+                self._own_loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=_run_loop, args=(self._own_loop,), name="host-tool-loop", daemon=True
+                ).start()
+            return self._own_loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def _arguments(call: ToolCall, given: Any) -> tuple[list[Any], dict[str, Any]]:
+    kinds = [type(part) for part in given] if isinstance(given, list) else []
+    if kinds != [list, dict]:
+        raise TypeError(f"{call.tool}() was called without arguments to read")
+    args, kwargs = given
+    return args, kwargs
+
+
+def _outcome(future: Future[Any]) -> Outcome:
+    """Waits for a call; its result, or its exception."""
+    try:
+        return True, future.result()
+    except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
+        return False, error
+
+
+def _answer(call: ToolCall, outcome: Outcome) -> Answer:
+    worked, result = outcome
+    if not worked:
+        return _raised(call, result)
+    try:
+        return _returned(call, result)
+    except ValueCrossingError as error:
+        return _raised(call, error)
+
+
+def _returned(call: ToolCall, result: object) -> ToolReturned:
+    inline = values.encode_inline(result)
+    if inline is not None:
+        return ToolReturned(call.id, "json", inline)
+    kind, parts = values.encode(result, f"The result of {call.tool}()")
+    return ToolReturned(call.id, kind, attachments=parts)
+
+
+def _answer_batch(call: ToolCall, outcomes: list[Outcome]) -> Answer:
+    """All outcomes as one value. A result that cannot cross is its own item's failure."""
+    label = f"The results of {call.tool}.batched()"
+    items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
+    try:
+        kind, parts = values.encode(items, label)
+    except ValueCrossingError:
+        kind, parts = values.encode(
+            [_crossing(label, at, *item) for at, item in enumerate(items)], label
+        )
+    return ToolReturned(call.id, kind, attachments=parts)
+
+
+def _crossing(label: str, at: int, worked: bool, item: object) -> Outcome:
+    try:
+        values.encode(item, f"{label}[{at}]")
+    except ValueCrossingError as error:
+        return False, _error(error)
+    return worked, item
+
+
+def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
+    told = _error(error)
+    return ToolRaised(call.id, told["data"]["type"], told["data"]["base"], told["message"])
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    """What the cell is told of an exception: its text, its name, its nearest builtin base."""
+    bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        text = str(message)
+    except Exception:  # noqa: BLE001 - its own method may raise anything
+        text = "(its text could not be made)"
+    data = {"type": type(error).__name__, "base": next(bases, "Exception")}
+    return {"message": values.printable(text), "data": data}
+
+
+def _signature(tool: HostTool) -> inspect.Signature | None:
+    try:
+        return inspect.signature(tool)
+    except (TypeError, ValueError):
+        return None
+
+
+def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
+    """What `help(tool)` shows in the sandbox."""
+    head = f"{name}{signature if signature is not None else '(...)'}"
+    return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

@@ -1,0 +1,133 @@
+"""What brings a lost session back: its last checkpoint, and what was done since. Decides, does no I/O.
+
+Everything since the checkpoint is remembered as it was asked for: the values that were assigned, the
+cells, and what the host answered them. Run again, with the same random numbers and the same answers,
+it makes the same state; tools are not called a second time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
+
+Answer = ToolReturned | ToolRaised
+
+# A checkpoint is taken when it costs at most this part of the time since the one before...
+LARGEST_SHARE = 0.05
+
+# ...and when running the cells again would take longer than taking it.
+
+# How long a checkpoint takes, until one was measured: a fresh interpreter's, on a slow machine.
+FIRST_GUESS_SECONDS = 0.2
+
+# Answers of the host that are remembered, in bytes; with more, a checkpoint is due whatever it costs.
+MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Assigned:
+    """A variable that was bound."""
+
+    name: str
+    value: Any
+
+
+@dataclasses.dataclass
+class Ran:
+    """A cell that was run to its end."""
+
+    cell: int
+    code: str
+    answers: dict[bytes, list[Answer]] = dataclasses.field(default_factory=dict)
+    """What the host answered, by what it was asked, in order."""
+
+    output: str = ""
+
+    def remember(self, call: ToolCall, answer: Answer) -> None:
+        """Notes an answer."""
+        self.answers.setdefault(_question(call), []).append(answer)
+
+    def replay(self) -> Callable[[ToolCall], Answer]:
+        """Answers as it was answered before. Raises LookupError for a call that was not made then."""
+        left = {question: list(answers) for question, answers in self.answers.items()}
+
+        def answer(call: ToolCall) -> Answer:
+            answers = left.get(_question(call))
+            if not answers:
+                raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() otherwise")
+            return dataclasses.replace(answers.pop(0), call=call.id)
+
+        return answer
+
+
+def _question(call: ToolCall) -> bytes:
+    digest = hashlib.sha256(f"{call.mode} {call.tool}\0".encode())
+    for part in call.arguments:
+        digest.update(part)
+        digest.update(b"\0")
+    return digest.digest()
+
+
+class Recovery:
+    """The last checkpoint of a session, and the log since."""
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        """Begins at a state, or at that of a fresh interpreter."""
+        self.checkpoint = checkpoint
+        self.log: list[Assigned | Ran] = []
+        self.possible = True
+        """False once the interpreter could not be saved; then everything is run again."""
+        self._cost_seconds = FIRST_GUESS_SECONDS
+        self._since = 0.0
+        self._work_seconds = 0.0
+        self._remembered = 0
+
+    def begin(self, now: float) -> None:
+        """The session is open; its time runs from here."""
+        self._since = now
+
+    def assigned(self, name: str, value: Any) -> None:
+        """Notes a variable. One that was not touched since by a cell is replaced."""
+        if self.log and isinstance(self.log[-1], Assigned) and self.log[-1].name == name:
+            self.log.pop()
+        self.log.append(Assigned(name, value))
+
+    def ran(self, cell: Ran, seconds: float) -> None:
+        """Notes a cell that came to its end, and how long the sandbox itself worked."""
+        self.log.append(cell)
+        self._work_seconds += seconds
+        self._remembered += sum(map(_size, (a for some in cell.answers.values() for a in some)))
+
+    @property
+    def cells(self) -> Sequence[Ran]:
+        """The cells since the checkpoint."""
+        return [entry for entry in self.log if isinstance(entry, Ran)]
+
+    def due(self, now: float) -> bool:
+        """True when it is time for a checkpoint."""
+        if not self.possible or not self.cells:
+            return False
+        if self._remembered > MAX_REMEMBERED_BYTES:
+            return True
+        cheap = self._cost_seconds <= LARGEST_SHARE * (now - self._since)
+        return cheap and self._work_seconds > self._cost_seconds
+
+    def saved(self, checkpoint: Checkpoint, now: float, cost_seconds: float) -> None:
+        """Takes a new checkpoint in place of all that was before."""
+        self.checkpoint = checkpoint
+        self.log.clear()
+        self._cost_seconds = cost_seconds
+        self._since = now
+        self._work_seconds = 0.0
+        self._remembered = 0
+
+
+def _size(answer: Answer) -> int:
+    if isinstance(answer, ToolRaised):
+        return len(answer.message)
+    return len(answer.inline) + sum(memoryview(part).nbytes for part in answer.attachments)

@@ -1,0 +1,101 @@
+"""Threads for host tools: a bounded number, started when needed, and never waited for.
+
+Daemon threads, because a tool that never returns must not keep the host from ending. One that was given
+up makes room for another thread at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+# An idle thread ends after this.
+IDLE_SECONDS = 2.0
+
+Job = Callable[[Future[Any]], Any]
+
+
+class Workers:
+    """Runs functions, at most `size` at a time, the others in the order in which they came."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._changed = threading.Condition()  # guards everything below
+        self._jobs: deque[tuple[Future[Any], Job]] = deque()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+        self._running: set[Future[Any]] = set()
+
+    def submit(self, job: Job) -> Future[Any]:
+        """Runs `job` in a thread; its result or exception is the future's, which the job is given."""
+        future: Future[Any] = Future()
+        with self._changed:
+            self._jobs.append((future, job))
+            self._hire()
+            self._changed.notify()
+        return future
+
+    def give_up(self, future: Future[Any], error: Exception) -> None:
+        """Ends the wait for a job with `error`: one in the queue is dropped, one that runs forgotten."""
+        if future.cancel():
+            return
+        with self._changed:
+            if future not in self._running:
+                return
+            self._running.discard(future)
+            self._threads -= 1
+            self._hire()
+        future.set_exception(error)
+
+    def close(self) -> None:
+        """Drops the jobs that wait, and lets the threads end when theirs are done."""
+        with self._changed:
+            self._closed = True
+            for future, _ in self._jobs:
+                future.cancel()
+            self._jobs.clear()
+            self._changed.notify_all()
+
+    def _hire(self) -> None:
+        """Starts a thread if there is work for one more."""
+        if len(self._jobs) > self._idle and self._threads < self._size:
+            self._threads += 1
+            threading.Thread(target=self._work, name="host-tool", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            future, job = task
+            error: BaseException | None = None
+            result = None
+            try:
+                result = job(future)
+            except BaseException as caught:  # noqa: BLE001 - the future carries it to who waits
+                error = caught
+            with self._changed:
+                if future not in self._running:
+                    return  # given up: another thread has taken this one's place
+                self._running.discard(future)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del future, job, task, error, result  # not kept while it waits for the next
+
+    def _next(self) -> tuple[Future[Any], Job] | None:
+        with self._changed:
+            while True:
+                while self._jobs:
+                    future, job = self._jobs.popleft()
+                    if future.set_running_or_notify_cancel():
+                        self._running.add(future)
+                        return future, job
+                self._idle += 1
+                came = not self._closed and self._changed.wait(IDLE_SECONDS)
+                self._idle -= 1
+                if not came and not self._jobs:
+                    self._threads -= 1
+                    return None

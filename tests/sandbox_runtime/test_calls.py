@@ -1,0 +1,338 @@
+"""Many host calls from one cell: `f.aio`, `f.batched`, time-outs, contexts and loops. Real sandboxes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+
+from sandbox_runtime import Completed, Failed, Limits, open_session
+
+WHO = contextvars.ContextVar("who", default="nobody")
+
+
+class Meeting:
+    """A tool that returns once `parties` calls are in it: only calls made at once ever do."""
+
+    def __init__(self, parties):
+        self.barrier = threading.Barrier(parties)
+
+    def __call__(self, item):
+        self.barrier.wait(timeout=20)
+        return item
+
+
+class Gauge:
+    """A tool that notes how many calls ran at the same time."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+
+    def __call__(self, item):
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.01)
+        with self.lock:
+            self.now -= 1
+        return item
+
+
+def run(session, code):
+    """What a cell printed that ran to its end."""
+    result = session.run_cell(code)
+    assert isinstance(result, Completed), result
+    return result.output
+
+
+def half(number):
+    """Fails for odd numbers."""
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2
+
+
+class TestBatched:
+    """`f.batched(items)` is `[f(item) for item in items]`, at once."""
+
+    def test_the_calls_run_at_once(self, opened):
+        """Each waits for the others."""
+        session = opened(tools={"meet": Meeting(4)})
+
+        assert run(session, "meet.batched([1, 2, 3, 4])") == "[1, 2, 3, 4]\n"
+
+    def test_a_bounded_number_at_a_time(self, opened):
+        """`Limits.concurrent_calls`; the results are in order all the same."""
+        gauge = Gauge()
+        session = opened(limits=Limits(concurrent_calls=3), tools={"gauge": gauge})
+
+        assert run(session, "gauge.batched(range(50)) == list(range(50))") == "True\n"
+        assert gauge.most == 3
+
+    def test_a_failed_item_is_an_exception_in_its_place(self, opened):
+        """The others are not lost."""
+        session = opened(tools={"half": half})
+
+        code = "r = half.batched([2, 3, 4])\nprint(r[0], type(r[1]).__name__, r[1], r[2])"
+        assert run(session, code) == "1 ValueError 3 is odd 2\n"
+
+    def test_a_result_that_cannot_cross(self, opened):
+        """Is its own item's failure."""
+        session = opened(tools={"give": lambda at: threading.Lock() if at else "fine"})
+
+        code = "r = give.batched([0, 1])\nprint(r[0], type(r[1]).__name__)\nprint(r[1])"
+        shown = run(session, code)
+
+        assert shown.startswith("fine ValueCrossingError\n")
+        assert "The results of give.batched()[1]" in shown
+
+    def test_several_lists_and_keywords(self, opened):
+        """Like `map`: one argument of each list, the keywords for all."""
+        session = opened(tools={"join": lambda a, b, sep: f"{a}{sep}{b}"})
+
+        assert run(session, "join.batched('ab', 'xy', sep='-')") == "['a-x', 'b-y']\n"
+
+    def test_nothing(self, opened):
+        """Asks nobody."""
+        session = opened(tools={"half": half})
+
+        assert run(session, "half.batched([])") == "[]\n"
+
+    def test_wrong_arguments(self, opened):
+        """Are told before anything runs."""
+        ran = []
+        session = opened(tools={"one": lambda a: ran.append(a)})
+
+        result = session.run_cell("one.batched([1, 2], [3, 4])")
+
+        assert isinstance(result, Failed)
+        assert result.error_type == "TypeError"
+        assert ran == []
+
+
+class TestAio:
+    """`await f.aio(...)` lets a cell go on while the host works."""
+
+    def test_gather_runs_them_at_once(self, opened):
+        """Each waits for the others."""
+        session = opened(tools={"meet": Meeting(4)})
+
+        code = "import asyncio\nawait asyncio.gather(*[meet.aio(i) for i in range(4)])"
+        assert run(session, code) == "[0, 1, 2, 3]\n"
+
+    def test_errors_arrive_where_they_are_awaited(self, opened):
+        """As if the function had been called."""
+        session = opened(tools={"half": half})
+
+        code = (
+            "try:\n    await half.aio(3)\nexcept ValueError as error:\n    print('caught', error)"
+        )
+        assert run(session, code) == "caught 3 is odd\n"
+
+    def test_large_arguments_and_results(self, opened):
+        """Megabytes in both directions, several at once."""
+        session = opened(tools={"double": lambda text: text * 2})
+
+        code = """
+import asyncio
+texts = await asyncio.gather(*[double.aio(str(i) * 3_000_000) for i in range(4)])
+[(t[0], len(t)) for t in texts]
+"""
+        assert run(session, code) == (
+            "[('0', 6000000), ('1', 6000000), ('2', 6000000), ('3', 6000000)]\n"
+        )
+
+    def test_blocking_calls_in_between(self, opened):
+        """Do not disturb those in flight."""
+        release = threading.Event()
+        tools = {"wait": lambda: release.wait(20), "go": release.set}
+        session = opened(tools=tools)
+
+        code = """
+import asyncio
+task = asyncio.ensure_future(wait.aio())
+await asyncio.sleep(0)
+go()
+await task
+"""
+        assert run(session, code) == "True\n"
+
+    def test_more_than_may_be_open(self, opened):
+        """The rest waits in the sandbox."""
+        session = opened(tools={"echo": lambda item: item})
+
+        code = "import asyncio\nsum(await asyncio.gather(*[echo.aio(i) for i in range(1000)]))"
+        assert run(session, code) == "499500\n"
+
+    def test_left_behind(self, opened):
+        """A call that nobody awaits is given up with its cell, and its answer goes nowhere."""
+        release = threading.Event()
+        session = opened(tools={"wait": lambda: release.wait(20), "echo": lambda item: item})
+
+        run(
+            session,
+            "import asyncio\ntask = asyncio.ensure_future(wait.aio())\nawait asyncio.sleep(0)",
+        )
+        release.set()
+
+        for number in range(20):
+            assert run(session, f"echo({number})") == f"{number}\n"
+
+    def test_the_clock_stands_while_the_cell_waits(self, opened):
+        """A slow host is not the cell's fault."""
+        session = opened(limits=Limits(cell_seconds=0.3), tools={"slow": lambda: time.sleep(1)})
+
+        assert run(session, "await slow.aio()\nprint('done')") == "done\n"
+
+    @pytest.mark.parametrize("work", ["pass", "await asyncio.sleep(0)"])
+    def test_the_clock_runs_while_the_cell_works(self, opened, work):
+        """Waiting for the host is no way to work for ever."""
+        release = threading.Event()
+        limits = Limits(cell_seconds=0.3, grace_seconds=5)
+        session = opened(limits=limits, tools={"slow": lambda: release.wait(20)})
+
+        code = f"""
+import asyncio
+task = asyncio.ensure_future(slow.aio())
+await asyncio.sleep(0)
+while True: {work}
+"""
+        result = session.run_cell(code)
+        release.set()
+
+        assert isinstance(result, Failed)
+        assert result.error_type == "CellTimeoutError"
+
+
+class TestCoroutines:
+    """Coroutine functions as host tools."""
+
+    def test_on_a_loop_of_the_sessions_own(self, opened):
+        """One loop for all, so that they can share connections."""
+        loops = set()
+
+        async def tool(item):
+            loops.add(asyncio.get_running_loop())
+            await asyncio.sleep(0)
+            return item
+
+        session = opened(tools={"tool": tool})
+
+        assert (
+            run(session, "tool(1), tool.batched([2, 3]), await tool.aio(4)") == "(1, [2, 3], 4)\n"
+        )
+        assert len(loops) == 1
+
+    def test_on_the_callers_loop(self):
+        """Which is free while the cell runs in a thread."""
+
+        async def main():
+            mine = asyncio.get_running_loop()
+
+            async def tool(item):
+                return item if asyncio.get_running_loop() is mine else None
+
+            def work():
+                with open_session(tools={"tool": tool}, loop=mine) as session:
+                    return run(session, "tool(1), tool.batched([2]), await tool.aio(3)")
+
+            return await asyncio.to_thread(work)
+
+        assert asyncio.run(main()) == "(1, [2], 3)\n"
+
+    def test_they_are_cancelled_when_given_up(self, opened):
+        """By an interrupt, for one."""
+        cancelled = threading.Event()
+
+        async def tool():
+            threading.Timer(0.1, session.interrupt).start()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        session = opened(tools={"tool": tool})
+
+        result = session.run_cell("tool()")
+
+        assert isinstance(result, Failed)
+        assert result.error_type == "KeyboardInterrupt"
+        assert cancelled.wait(10)
+
+
+class TestContext:
+    """Every call runs in the context of who runs the cell."""
+
+    @pytest.mark.parametrize("call", ["who()", "who.batched([])", "await who.aio()", "many()"])
+    def test_variables_of_the_context(self, opened, call):
+        """Also in other threads."""
+
+        async def many():
+            return WHO.get()
+
+        session = opened(tools={"who": WHO.get, "many": many})
+        token = WHO.set("the caller")
+        try:
+            shown = run(session, call)
+        finally:
+            WHO.reset(token)
+
+        assert shown == ("[]\n" if "batched" in call else "'the caller'\n")
+
+    def test_a_call_in_turn_runs_in_the_callers_thread(self, opened):
+        """The fastest way, and what tools with thread-local state want."""
+        session = opened(tools={"thread": threading.get_ident})
+
+        assert run(session, "thread()") == f"{threading.get_ident()}\n"
+
+
+class TestTimeOut:
+    """`Limits.call_seconds` ends a call that never returns, and the cell goes on."""
+
+    @pytest.fixture
+    def impatient(self, opened):
+        """A session with tools that hang."""
+        release = threading.Event()
+
+        async def hang_async():
+            await asyncio.sleep(60)
+
+        yield opened(
+            limits=Limits(call_seconds=0.2, concurrent_calls=2),
+            tools={"hang": lambda: release.wait(60), "hang_async": hang_async, "half": half},
+        )
+        release.set()
+
+    @pytest.mark.parametrize("call", ["hang()", "hang_async()", "await hang.aio()"])
+    def test_the_cell_sees_it(self, impatient, call):
+        """As an exception with the limit's name; variables stay, and other calls work."""
+        code = f"try:\n    {call}\nexcept TimeoutError as error:\n    print(error)\nhalf(4)"
+
+        assert "gave no answer within 0.2 s (Limits.call_seconds)\n2\n" in run(impatient, code)
+
+    def test_in_a_batch(self, impatient):
+        """Only the items that hang fail, and the threads that hang make room for others."""
+        code = "[type(r).__name__ for r in hang.batched(*[[]]) + half.batched([2, 4, 6, 8])]"
+        for _ in range(4):
+            impatient.run_cell("hang()")
+
+        assert run(impatient, code) == "['int', 'int', 'int', 'int']\n"
+
+
+def test_calls_that_hang_do_not_keep_a_session_open(opened):
+    """Closing gives them up; their threads are daemons."""
+    release = threading.Event()
+    session = opened(tools={"hang": lambda: release.wait(60)})
+    thread = threading.Timer(0.3, session.close)
+    thread.start()
+
+    with pytest.raises(Exception, match="closed while a cell ran"):
+        session.run_cell("await hang.aio()")
+
+    thread.join()
+    release.set()

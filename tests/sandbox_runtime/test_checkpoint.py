@@ -1,0 +1,336 @@
+"""Saved states: what they hold, what restores them, and what a damaged one does. Real sandboxes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+
+import pytest
+
+from sandbox_runtime import (
+    Checkpoint,
+    CheckpointError,
+    Completed,
+    Limits,
+    open_session,
+)
+from sandbox_runtime.limits import MEBIBYTE
+
+
+def run(session, code):
+    """What a cell printed that ran to its end."""
+    result = session.run_cell(code)
+    assert isinstance(result, Completed), result
+    return result.output
+
+
+@pytest.fixture
+def continued(opened):
+    """Runs a cell in a session, then another in a session restored from the first."""
+
+    def go(first, second, **settings):
+        with open_session(**settings) as session:
+            run(session, first)
+            state = session.checkpoint()
+        return run(opened(restore=state, **settings), second)
+
+    return go
+
+
+class TestMemory:
+    """Whatever Python holds is there again."""
+
+    @pytest.mark.parametrize(
+        ("first", "second", "shown"),
+        [
+            ("x = {'a': [1, 2]}; y = x['a']", "y.append(3); x", "{'a': [1, 2, 3]}\n"),
+            (
+                "def count():\n    yield from range(9)\nc = count(); next(c)",
+                "next(c), next(c)",
+                "(1, 2)\n",
+            ),
+            ("def add(n): return lambda x: x + n\nf = add(3)", "f(4)", "7\n"),
+            (
+                "class A:\n    v = 1\na = A(); a.v = 2",
+                "a.v, A.v, isinstance(a, A)",
+                "(2, 1, True)\n",
+            ),
+            (
+                "import collections, math",
+                "math.pi > 3, collections.deque([1])",
+                "(True, deque([1]))\n",
+            ),
+            ("import asyncio; await asyncio.sleep(0.001)", "await asyncio.sleep(0, 5)", "5\n"),
+            ("text = 'é🙂' * 10**6", "len(text), text[-1]", "(2000000, '🙂')\n"),
+            (
+                "try:\n    1 / 0\nexcept Exception as e: kept = e",
+                "type(kept).__name__",
+                "'ZeroDivisionError'\n",
+            ),
+        ],
+    )
+    def test_survives(self, continued, first, second, shown):
+        """Values, generators, closures, classes, modules, the event loop, exceptions."""
+        assert continued(first, second) == shown
+
+    def test_tools_and_outputs_are_those_of_the_new_session(self, opened):
+        """A tool is the host's; the state only knows its name."""
+        with open_session(tools={"f": lambda: "old", "gone": int}) as session:
+            run(session, "x = f()")
+            state = session.checkpoint()
+
+        session = opened(restore=state, tools={"f": lambda: "new"}, outputs={"answer": "int"})
+
+        assert run(session, "x, f()") == "('old', 'new')\n"
+        assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
+
+    def test_random_numbers_are_new(self, opened):
+        """Two sessions of one state do not draw the same."""
+        with open_session() as session:
+            run(session, "import random; random.seed(1)")
+            state = session.checkpoint()
+
+        drawn = {run(opened(restore=state), "random.random()") for _ in range(2)}
+
+        assert len(drawn) == 2
+
+    def test_the_session_goes_on(self, opened):
+        """Saving changes nothing in it."""
+        session = opened(tools={"echo": lambda x: x})
+        run(session, "g = (i for i in range(9)); next(g)")
+
+        for expected in (1, 2, 3):
+            session.checkpoint()
+            assert run(session, "echo(next(g))") == f"{expected}\n"
+
+    def test_after_a_stopped_cell(self, opened):
+        """Also one that was stopped while it waited for the host."""
+        release = threading.Event()
+        session = opened(tools={"hang": lambda: release.wait(30)})
+        threading.Timer(0.2, session.interrupt).start()
+        session.run_cell("x = 1\nawait hang.aio()")
+        release.set()
+
+        state = session.checkpoint()
+
+        assert run(opened(restore=state), "x") == "1\n"
+
+
+class TestDisk:
+    """What cells wrote is part of it; the interpreter's own files are not."""
+
+    @pytest.mark.parametrize(
+        ("first", "second", "shown"),
+        [
+            (
+                "open('/tmp/a.txt', 'w').write('é\\n' * 3)",
+                "open('/tmp/a.txt').read()",
+                "'é\\né\\né\\n'\n",
+            ),
+            ("open('b', 'wb').write(bytes(300_000))", "len(open('b', 'rb').read())", "300000\n"),
+            (
+                "import os; os.makedirs('/data/x/y'); os.chdir('/data/x')",
+                "os.getcwd(), os.listdir()",
+                "('/data/x', ['y'])\n",
+            ),
+            (
+                "import os; open('/tmp/t', 'w').write('t'); os.symlink('/tmp/t', '/tmp/l')",
+                "open('/tmp/l').read(), os.readlink('/tmp/l')",
+                "('t', '/tmp/t')\n",
+            ),
+            (
+                "import os; open('/tmp/p', 'w').close(); os.chmod('/tmp/p', 0o400)",
+                "oct(os.stat('/tmp/p').st_mode)",
+                "'0o100400'\n",
+            ),
+            (
+                "import os; open('/tmp/d', 'w').close(); os.utime('/tmp/d', (5, 5))",
+                "os.stat('/tmp/d').st_mtime",
+                "5.0\n",
+            ),
+            (
+                "import os, shutil; os.chdir('/'); shutil.rmtree('/home')",
+                "import os; os.path.exists('/home')",
+                "False\n",
+            ),
+        ],
+    )
+    def test_survives(self, continued, first, second, shown):
+        """Text, bytes, folders, links, rights, dates, deletions, the working directory."""
+        assert continued(first, second) == shown
+
+    @pytest.mark.parametrize(
+        ("first", "second", "shown"),
+        [
+            (
+                "f = open('/tmp/w', 'w'); f.write('one '); f.flush()",
+                "f.write('two'); f.close(); open('/tmp/w').read()",
+                "'one two'\n",
+            ),
+            (
+                "f = open('/tmp/w', 'w'); f.write('one ')",
+                "f.close(); open('/tmp/w').read()",
+                "'one '\n",
+            ),
+            (
+                "open('/tmp/r', 'w').write('abc'); f = open('/tmp/r'); f.read(1)",
+                "f.read()",
+                "'bc'\n",
+            ),
+            (
+                "import tempfile; f = tempfile.TemporaryFile(); f.write(b'abc'); f.seek(1)",
+                "f.read()",
+                "b'bc'\n",
+            ),
+            (
+                "fs = [open(f'/tmp/{i}', 'w+') for i in range(9)]; fs[4].write('four'); del fs[1]",
+                "fs[3].seek(0); fs[3].read()",
+                "'four'\n",
+            ),
+        ],
+    )
+    def test_open_files_are_open_again(self, continued, first, second, shown):
+        """At their place, with what was not written yet, also without a name."""
+        assert continued(first, second).splitlines()[-1] + "\n" == shown
+
+    def test_a_state_of_a_restored_session(self, opened):
+        """Holds the files of both."""
+        with open_session() as session:
+            run(session, "open('/tmp/one', 'w').write('1')")
+            first = session.checkpoint()
+        with open_session(restore=first) as session:
+            run(session, "open('/tmp/two', 'w').write('2')")
+            second = session.checkpoint()
+
+        shown = run(opened(restore=second), "open('/tmp/one').read() + open('/tmp/two').read()")
+
+        assert shown == "'12'\n"
+
+
+class TestFork:
+    """A second session from the same point."""
+
+    def test_they_are_apart_from_there_on(self, opened):
+        """Same past, own future."""
+        session = opened(tools={"echo": lambda x: x}, outputs={"answer": "int"})
+        session.assign("rows", [1, 2])
+        run(session, "x = 1")
+
+        with session.fork() as other:
+            run(other, "x = 2; rows.append(3)")
+            run(session, "y = 3")
+
+            assert run(session, "x, y, rows") == "(1, 3, [1, 2])\n"
+            assert run(other, "echo(x), 'y' in globals(), rows") == "(2, False, [1, 2, 3])\n"
+            assert other.run_cell("SUBMIT(answer=x)").outputs == {"answer": 2}
+
+    def test_a_fork_heals_too(self, opened):
+        """From the state that it began with."""
+        session = opened()
+        run(session, "x = 1")
+
+        with session.fork() as other:
+            run(other, "x += 1")
+            os.kill(other.pid, signal.SIGKILL)
+
+            assert run(other, "x") == "2\n"
+
+
+class TestFile:
+    """A state on disk: versioned, hashed, whole or not at all."""
+
+    @pytest.fixture
+    def saved(self, tmp_path, opened):
+        """A saved state, and its file."""
+        session = opened()
+        session.assign("text", "x" * 1000)
+        run(session, "open('/tmp/f', 'w').write('file')")
+        state = session.checkpoint()
+        path = tmp_path / "state.checkpoint"
+        state.save(path)
+        return state, path
+
+    def test_round_trip(self, saved, opened):
+        """What was saved opens a session."""
+        state, path = saved
+
+        loaded = Checkpoint.load(path)
+
+        assert {name: bytes(data) for name, data in loaded.files.items()} == {
+            name: bytes(data) for name, data in state.files.items()
+        }
+        assert run(opened(restore=loaded), "len(text), open('/tmp/f').read()") == "(1000, 'file')\n"
+
+    def test_it_is_small(self, saved):
+        """Compressed: a fresh interpreter takes less than 10 MB."""
+        state, path = saved
+
+        assert path.stat().st_size < 10 * MEBIBYTE < state.size
+
+    def test_an_existing_file_is_replaced(self, saved):
+        """In one step, and nothing else is left in the folder."""
+        state, path = saved
+        path.write_bytes(b"old")
+
+        state.save(path)
+
+        assert list(path.parent.iterdir()) == [path]
+        assert Checkpoint.load(path).engine == state.engine
+
+    def test_a_folder_that_is_not_there(self, saved, tmp_path):
+        """Is the system's own error."""
+        with pytest.raises(FileNotFoundError):
+            saved[0].save(tmp_path / "none" / "state")
+
+    def test_something_else(self, tmp_path):
+        """Is refused by its first bytes."""
+        (tmp_path / "x").write_text("hello")
+
+        with pytest.raises(CheckpointError, match="it is not a checkpoint"):
+            Checkpoint.load(tmp_path / "x")
+
+    def test_another_version(self, saved):
+        """Is refused with both numbers."""
+        _, path = saved
+        data = bytearray(path.read_bytes())
+        data[8] = 99
+        path.write_bytes(data)
+
+        with pytest.raises(CheckpointError, match=r"version 99, this program reads version 1"):
+            Checkpoint.load(path)
+
+    def test_damage_anywhere_is_found(self, saved):
+        """A changed byte, or a missing end, whatever the place."""
+        _, path = saved
+        good = path.read_bytes()
+        places = random.Random(1)
+        for _ in range(30):
+            at = places.randrange(8, len(good))
+            for bad in (good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :], good[:at]):
+                path.write_bytes(bad)
+                with pytest.raises(CheckpointError):
+                    Checkpoint.load(path)
+
+
+class TestRefusal:
+    """What cannot be restored is refused before a process is started."""
+
+    def test_another_engine(self, opened):
+        """Its memory means something else."""
+        state = opened().checkpoint()
+
+        with pytest.raises(CheckpointError, match="another version of the sandbox"):
+            open_session(restore=Checkpoint(state.files, "other"))
+
+    def test_too_little_memory(self, opened):
+        """With both numbers."""
+        session = opened()
+        run(session, "x = bytes(200_000_000)")
+        state = session.checkpoint()
+
+        with pytest.raises(
+            CheckpointError, match=r"more than Limits.memory_bytes allows \(134,217"
+        ):
+            open_session(limits=Limits(memory_bytes=128 * MEBIBYTE), restore=state)

@@ -1,0 +1,154 @@
+"""When a checkpoint is due, and how a cell is run again. No process, no clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.recovery import (
+    FIRST_GUESS_SECONDS,
+    LARGEST_SHARE,
+    MAX_REMEMBERED_BYTES,
+    Assigned,
+    Ran,
+    Recovery,
+)
+
+STATE = Checkpoint({}, "engine")
+
+# So long after the last checkpoint one is cheap.
+ENOUGH = FIRST_GUESS_SECONDS / LARGEST_SHARE
+
+
+@pytest.fixture
+def recovery():
+    """A session's, opened at 0."""
+    recovery = Recovery()
+    recovery.begin(0.0)
+    return recovery
+
+
+def call(number, arguments="[[],{}]", tool="f", mode="wait"):
+    """A tool call of cell 1."""
+    return ToolCall(number, 1, tool, mode, arguments, [])
+
+
+class TestDue:
+    """A checkpoint is taken when it is cheap, and spares more than it costs."""
+
+    def test_after_a_long_wait_and_real_work(self, recovery):
+        """The LM's time counts as well as the cell's."""
+        recovery.ran(Ran(1, "x"), FIRST_GUESS_SECONDS * 2)
+
+        assert not recovery.due(ENOUGH * 0.9)
+        assert recovery.due(ENOUGH * 1.1)
+
+    def test_not_for_little_work(self, recovery):
+        """What can be run again faster than saved is not saved."""
+        recovery.ran(Ran(1, "x"), FIRST_GUESS_SECONDS / 2)
+
+        assert not recovery.due(ENOUGH * 100)
+
+    def test_not_without_a_cell(self, recovery):
+        """Inputs can be sent again."""
+        recovery.assigned("x", 1)
+
+        assert not recovery.due(ENOUGH * 100)
+
+    def test_when_too_much_must_be_remembered(self, recovery):
+        """Whatever it costs: the host's memory is bounded."""
+        ran = Ran(1, "x")
+        ran.remember(
+            call(1), ToolReturned(1, "bytes", attachments=[bytes(MAX_REMEMBERED_BYTES + 1)])
+        )
+        recovery.ran(ran, 0.0)
+
+        assert recovery.due(0.0)
+
+    def test_the_measured_cost_counts_from_then_on(self, recovery):
+        """A large memory is saved less often."""
+        recovery.ran(Ran(1, "x"), 1.0)
+        recovery.saved(STATE, now=10.0, cost_seconds=2.0)
+        recovery.ran(Ran(2, "x"), 5.0)
+
+        assert not recovery.due(10.0 + 1.9 / LARGEST_SHARE)
+        assert recovery.due(10.0 + 2.1 / LARGEST_SHARE)
+
+    def test_not_where_it_is_impossible(self, recovery):
+        """After one failed attempt everything is run again instead."""
+        recovery.ran(Ran(1, "x"), 100.0)
+        recovery.possible = False
+
+        assert not recovery.due(1e6)
+
+
+class TestLog:
+    """What was done since the checkpoint, in order."""
+
+    def test_a_checkpoint_takes_the_place_of_the_log(self, recovery):
+        """What came before is in it."""
+        recovery.assigned("x", 1)
+        recovery.ran(Ran(1, "x"), 1.0)
+
+        recovery.saved(STATE, 1.0, 0.1)
+        recovery.assigned("y", 2)
+
+        assert recovery.checkpoint is STATE
+        assert recovery.log == [Assigned("y", 2)]
+
+    def test_a_variable_that_is_assigned_again(self, recovery):
+        """Only the last value before the next cell is sent again."""
+        recovery.assigned("x", 1)
+        recovery.assigned("x", 2)
+
+        assert recovery.log == [Assigned("x", 2)]
+
+
+class TestReplay:
+    """A cell that is run again gets the answers that it got."""
+
+    def test_the_same_call_gets_the_same_answer(self):
+        """Under the new call's number; the tool is not asked."""
+        ran = Ran(1, "x")
+        ran.remember(call(5), ToolReturned(5, "json", "1"))
+
+        assert ran.replay()(call(9)) == ToolReturned(9, "json", "1")
+
+    def test_equal_calls_are_answered_in_order(self):
+        """A counter counts again."""
+        ran = Ran(1, "x")
+        for number in (1, 2):
+            ran.remember(call(number), ToolReturned(number, "json", str(number)))
+        answer = ran.replay()
+
+        assert [answer(call(7)).inline, answer(call(8)).inline] == ["1", "2"]
+
+    def test_different_calls_may_come_in_another_order(self):
+        """As concurrent ones do."""
+        ran = Ran(1, "x")
+        ran.remember(call(1, "a", mode="aio"), ToolReturned(1, "json", "A"))
+        ran.remember(call(2, "b", mode="aio"), ToolRaised(2, "E", "Exception", "B"))
+        answer = ran.replay()
+
+        assert answer(call(1, "b", mode="aio")).message == "B"
+        assert answer(call(2, "a", mode="aio")).inline == "A"
+
+    @pytest.mark.parametrize(
+        "other", [call(1, "other"), call(1, tool="g"), call(1, mode="batch")], ids=str
+    )
+    def test_a_call_that_was_not_made(self, other):
+        """Ends the attempt: nobody may be asked a second time."""
+        ran = Ran(1, "x")
+        ran.remember(call(1), ToolReturned(1, "json", "1"))
+
+        with pytest.raises(LookupError, match="cell 1 now calls"):
+            ran.replay()(other)
+
+    def test_twice(self):
+        """A cell can be run again any number of times."""
+        ran = Ran(1, "x")
+        ran.remember(call(1), ToolReturned(1, "json", "1"))
+
+        for _ in range(3):
+            assert ran.replay()(call(1)).inline == "1"

@@ -1,0 +1,133 @@
+"""Threads for host tools: bounded, given up, never waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sandbox_runtime.workers import Workers
+
+
+@pytest.fixture
+def workers():
+    """Two threads at most."""
+    workers = Workers(2)
+    yield workers
+    workers.close()
+
+
+def threads():
+    """How many threads of this module there are."""
+    return sum(thread.name == "host-tool" for thread in threading.enumerate())
+
+
+def test_results_and_exceptions(workers):
+    """Are the future's."""
+    good = workers.submit(lambda future: 1)
+    bad = workers.submit(lambda future: 1 // 0)
+
+    assert good.result(10) == 1
+    with pytest.raises(ZeroDivisionError):
+        bad.result(10)
+
+
+def test_no_more_than_its_size_at_a_time(workers):
+    """The third job begins when one of the first two has ended."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def job(_future):
+        begun.release()
+        gate.wait(10)
+
+    jobs = [workers.submit(job) for _ in range(3)]
+    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=10)
+    assert not begun.acquire(timeout=0.05)
+    gate.set()
+
+    for one in jobs:
+        one.result(10)
+
+
+def test_a_job_that_is_given_up(workers):
+    """Its future ends with the error, and its place is free; what it returns later is nobody's."""
+    gate = threading.Event()
+    stuck = [workers.submit(lambda future: gate.wait(30)) for _ in range(2)]
+    while not all(job.running() for job in stuck):
+        time.sleep(0.001)
+
+    for job in stuck:
+        workers.give_up(job, TimeoutError("too long"))
+
+    assert workers.submit(lambda future: "next").result(10) == "next"
+    with pytest.raises(TimeoutError, match="too long"):
+        stuck[0].result(0)
+    gate.set()
+
+
+def test_a_job_in_the_queue_is_dropped(workers):
+    """It never begins."""
+    gate, ran = threading.Event(), []
+    for _ in range(2):
+        workers.submit(lambda future: gate.wait(30))
+    waiting = workers.submit(lambda future: ran.append(1))
+
+    workers.give_up(waiting, TimeoutError())
+    gate.set()
+
+    assert waiting.cancelled()
+    assert workers.submit(lambda future: "last").result(10) == "last"
+    assert ran == []
+
+
+def test_giving_up_what_has_ended(workers):
+    """Does nothing."""
+    done = workers.submit(lambda future: 1)
+    assert done.result(10) == 1
+
+    workers.give_up(done, TimeoutError())
+
+    assert done.result(0) == 1
+
+
+def test_many_jobs_from_many_threads():
+    """None is lost, and none runs twice."""
+    workers, total = Workers(4), []
+    lock = threading.Lock()
+
+    def add(number):
+        with lock:
+            total.append(number)
+
+    def feed(start):
+        futures = [
+            workers.submit(lambda future, number=number: add(number))
+            for number in range(start, start + 100)
+        ]
+        for future in futures:
+            future.result(20)
+
+    feeders = [threading.Thread(target=feed, args=(start,)) for start in range(0, 1000, 100)]
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join()
+    workers.close()
+
+    assert sorted(total) == list(range(1000))
+
+
+def test_closing_ends_idle_threads():
+    """Nothing is left of them."""
+    before, workers = threads(), Workers(3)
+    workers.submit(lambda future: 1).result(10)
+
+    workers.close()
+
+    for _ in range(1000):
+        if threads() <= before:
+            break
+        time.sleep(0.005)
+    assert threads() <= before
