@@ -15,6 +15,7 @@ from sandbox_runtime.errors import (
     EngineCorruptError,
     EngineError,
     EngineMissingError,
+    PackageError,
     ProtocolError,
     SandboxDiedError,
     SandboxError,
@@ -24,7 +25,8 @@ from sandbox_runtime.errors import (
     ValueCrossingError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.opening import open_session
+from sandbox_runtime.opening import open_session, resolve_packages
+from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
 from sandbox_runtime.session import Session
 
@@ -39,6 +41,9 @@ __all__ = [
     "Failed",
     "HostTool",
     "Limits",
+    "Package",
+    "PackageError",
+    "PackageSet",
     "ProtocolError",
     "Sandbox",
     "SandboxDiedError",
@@ -50,4 +55,5 @@ __all__ = [
     "Submitted",
     "ValueCrossingError",
     "open_session",
+    "resolve_packages",
 ]

@@ -25,6 +25,7 @@ from sandbox_runtime.errors import (
     DenoVersionError,
     EngineCorruptError,
     EngineMissingError,
+    PackageError,
 )
 from sandbox_runtime.limits import Limits
 
@@ -33,9 +34,12 @@ DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
 DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
 
 PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
+# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
+LOCK_FILE = "pyodide-lock.json"
 SCRIPT_FILES = ("host.js", "protocol.js", "worker.js")
 IMAGE_FILE = "boot.image"
-INSTALLED_FILES = (*PYODIDE_FILES, *SCRIPT_FILES, IMAGE_FILE)
+INSTALLED_FILES = (*PYODIDE_FILES, LOCK_FILE, *SCRIPT_FILES, IMAGE_FILE)
+BUNDLE_ASSET = "packages.bundle"
 MANIFEST_FILE = "manifest.json"
 
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
@@ -51,6 +55,8 @@ PYTHON_FILES = (
     "bootstrap.py",
     "guest.py",
 )
+
+PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refresh NAME..."
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 
@@ -88,12 +94,21 @@ _finding = threading.Lock()  # guards the search for Deno
 
 
 @dataclasses.dataclass(frozen=True)
+class Mounted:
+    """Packages as an engine mounts them: a file with its size in bytes, and maybe an image's likewise."""
+
+    bundle: tuple[Path, int]
+    image: tuple[Path, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Engine:
     """A Deno, and the folder with the files that a session is started from."""
 
     deno: Path
     folder: Path
     boots_from_image: bool = True
+    packages: Mounted | None = None
 
     def command(self, limits: Limits) -> list[str]:
         """The command line of a sandbox process. It grants no rights at all."""
@@ -117,15 +132,26 @@ class Engine:
             EngineMissingError: A file is gone.
             EngineCorruptError: A file has another size than when it was installed.
         """
-        names = [*PYODIDE_FILES, *([IMAGE_FILE] if self.boots_from_image else [])]
+        own_image = self.packages is not None and self.packages.image is not None
+        boots_plainly = self.boots_from_image and not own_image
+        names = [*PYODIDE_FILES, *([IMAGE_FILE] if boots_plainly else [])]
         files = {name: _read(self.folder / name) for name in names}
         if self.boots_from_image:
             sizes = {name: size for name, size, _ in read_manifest(self.folder)}
             for name, data in files.items():
                 if sizes.get(name) != len(data):
                     raise _corrupt(self.folder / name, "its size has changed")
-            return files
+            return {**files, **self._read_packages()}
         return {**files, **{name: _read(SOURCE_FOLDER / name) for name in PYTHON_FILES}}
+
+    def _read_packages(self) -> dict[str, bytes]:
+        """The packages' bundle, and their image in the place of the plain one."""
+        if self.packages is None:
+            return {}
+        files = {BUNDLE_ASSET: self.packages.bundle}
+        if self.packages.image is not None:
+            files[IMAGE_FILE] = self.packages.image
+        return {name: _read_package(*file) for name, file in files.items()}
 
     def verify(self) -> None:
         """Reads every installed file and compares its hash. Takes a few hundredths of a second.
@@ -197,6 +223,16 @@ def _read(path: Path) -> bytes:
         raise EngineMissingError(
             f"Cannot read {path}: {error.strerror}. {_repair(path)}"
         ) from error
+
+
+def _read_package(path: Path, size: int) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"Cannot read {path}: {error.strerror}. {PACKAGES_FIX}") from error
+    if len(data) != size:
+        raise PackageError(f"{path} is damaged: its size has changed. {PACKAGES_FIX}")
+    return data
 
 
 def _corrupt(path: Path, what: str) -> EngineCorruptError:

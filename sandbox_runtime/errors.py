@@ -7,7 +7,8 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     │   ├── DenoNotFoundError
     │   ├── DenoVersionError
     │   ├── EngineMissingError
-    │   └── EngineCorruptError
+    │   ├── EngineCorruptError
+    │   └── PackageError       a package for the sandbox cannot be had
     ├── SandboxStartError      the process did not come up
     ├── SandboxDiedError       the process ended and could not be replaced
     ├── ProtocolError          bytes or messages that are not of the protocol
@@ -45,6 +46,10 @@ class EngineCorruptError(EngineError):
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class PackageError(EngineError):
+    """A package for the sandbox cannot be had; the message says which and why."""
 
 
 class SandboxStartError(SandboxError):

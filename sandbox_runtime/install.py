@@ -1,4 +1,4 @@
-"""Installs the engine: Pyodide by way of Deno, and the boot image made from it.
+"""Installs the engine: Pyodide by way of Deno, and the boot images made from it.
 
 Used when a wheel is built (the files go into it), and once per user where the package does not carry
 them. A folder appears whole or not at all, so that processes may install at the same time, and one
@@ -8,6 +8,9 @@ that is killed leaves nothing that another could take for an engine.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -17,10 +20,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandbox_runtime import assets
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.errors import EngineError, EngineMissingError, SandboxError
+from sandbox_runtime.assets import Engine, Mounted
+from sandbox_runtime.errors import EngineError, EngineMissingError, PackageError, SandboxError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.session import Session
+from sandbox_runtime.staging import staging
 
 # A download that takes longer than this has failed.
 FETCH_SECONDS = 600
@@ -29,6 +35,10 @@ _FETCH_FIX = (
     "Deno fetches Pyodide from the npm registry: check the network, or the registry named in .npmrc "
     "or NPM_CONFIG_REGISTRY. An installed wheel of dspy-rlm needs no network."
 )
+
+# Emscripten's choice of the place for a compiled module's data, and ours before it.
+_GET_MEMORY = "getMemory=size=>{"
+_PLACED = "if(Module.libraryPlace!==undefined){return Module.libraryPlace}"
 
 
 def install(*, force: bool = False) -> Engine:
@@ -43,9 +53,9 @@ def install(*, force: bool = False) -> Engine:
     deno = assets.find_deno()
     folder = assets.cache_folder()
     if force or not _is_engine(folder):
-        with _staging(folder.parent) as staging:
-            build(deno, staging)
-            _move(staging, folder, force=force)
+        with _staging(folder.parent) as staged:
+            build(deno, staged)
+            _move(staged, folder, force=force)
     return Engine(deno, folder)
 
 
@@ -96,9 +106,18 @@ def _fetch_pyodide(
         if "os error 28" in said:
             raise EngineMissingError(f"No space is left below {folder}. Free some and try again.")
         raise EngineMissingError(f"Pyodide could not be fetched: {said}\n{_FETCH_FIX}")
-    for name in assets.PYODIDE_FILES:
+    for name in (*assets.PYODIDE_FILES, assets.LOCK_FILE):
         # Not a move: Deno links these files into its cache, and they are read-only there.
         shutil.copyfile(workshop / "node_modules" / "pyodide" / name, folder / name)
+    _patch(folder / "pyodide.asm.mjs")
+
+
+def _patch(runtime: Path) -> None:
+    """Lets `worker.ts` say where a compiled module's data goes, which an image has to know."""
+    text = runtime.read_text(encoding="utf-8")
+    if text.count(_GET_MEMORY) != 1:
+        raise EngineMissingError("This is not the Pyodide that can be used: getMemory() differs.")
+    runtime.write_text(text.replace(_GET_MEMORY, _GET_MEMORY + _PLACED), encoding="utf-8")
 
 
 def _strip_types(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -130,47 +149,114 @@ def _make_image(deno: Path, folder: Path) -> bytes:
         return session.checkpoint_image()
 
 
+# ---- Packages --------------------------------------------------------------------------------------
+
+
+def with_packages(engine: Engine, packages: PackageSet) -> Engine:
+    """The engine with the packages mounted, and started from an image that has them imported.
+
+    The image is made once. Where none can be made, packages are imported when a cell asks for them.
+
+    Raises:
+        PackageError: The packages' folder cannot be written.
+        EngineError: The engine does not start.
+    """
+    mounted = Mounted((packages.bundle, packages.bundle_bytes))
+    plain = dataclasses.replace(engine, packages=mounted)
+    image = _find_image(packages.folder) or _keep_image(plain, packages)
+    return plain if image.suffix == _NO_IMAGE else _from_image(plain, image)
+
+
+# The name of an image has its hash in it, and that of the engine. Where none can be made, a file says so.
+_IMAGE, _NO_IMAGE = ".image", ".none"
+
+
+def _find_image(folder: Path) -> Path | None:
+    found = [*folder.glob(f"{assets.engine_key()}-*")]
+    return next((path for path in found if _is_sound(path)), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_sound(image: Path) -> bool:
+    """True if a file has the hash that its name tells; asked once in a process."""
+    try:
+        with image.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    return image.stem.endswith(digest)
+
+
+def _keep_image(engine: Engine, packages: PackageSet) -> Path:
+    try:
+        with staging(packages.folder) as workshop:
+            made = workshop / "made"
+            try:
+                made.write_bytes(_make_package_image(engine, packages, made))
+                kind = _IMAGE
+            except SandboxError as error:
+                made.write_text(f"{error}\n", encoding="utf-8")
+                kind = _NO_IMAGE
+            digest = hashlib.sha256(made.read_bytes()).hexdigest()
+            image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
+            made.replace(image)
+            _is_sound.cache_clear()
+            return image
+    except OSError as error:
+        raise PackageError(
+            f"An image of the packages cannot be kept in {packages.folder}: "
+            f"{error.strerror or error}. Free space or give write access there."
+        ) from error
+
+
+def _make_package_image(engine: Engine, packages: PackageSet, trial: Path) -> bytes:
+    """Imports the packages and saves the interpreter's memory, if another can be started from it."""
+    with Session(engine, Limits()) as session:
+        imported = [name for name in packages.imports if _imports(session, name)]
+        image = session.checkpoint_image()
+    trial.write_bytes(image)
+    with Session(_from_image(engine, trial), Limits()) as session:
+        for name in imported:
+            if not _imports(session, name):
+                raise SandboxError(f"{name} does not work in a session started from an image.")
+    return image
+
+
+def _imports(session: Session, module: str) -> bool:
+    """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
+    result = session.run_cell(f"__import__({module!r})")
+    if isinstance(result, Failed) and result.state_lost:
+        raise SandboxError(f"The sandbox ended when it imported {module}: {result.message}")
+    return isinstance(result, Completed)
+
+
+def _from_image(engine: Engine, image: Path) -> Engine:
+    assert engine.packages is not None
+    mounted = dataclasses.replace(engine.packages, image=(image, image.stat().st_size))
+    return dataclasses.replace(engine, packages=mounted)
+
+
+# ---- Folders ---------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def _staging(root: Path) -> Iterator[Path]:
-    """A folder beside the final one, gone at the end; those of killed processes go at the start."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        staging = tempfile.mkdtemp(prefix=f"partial-{os.getpid()}-", dir=root)
-    except OSError as error:
-        raise _unwritable(root, error) from error
-    try:
-        yield Path(staging)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    """A folder beside the final one. Raises `EngineMissingError` if there can be none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(staging(root))
+        except OSError as error:
+            raise _unwritable(root, error) from error
+        yield folder
 
 
-def _sweep(root: Path) -> None:
-    for left in root.glob("partial-*"):
-        pid = left.name.split("-")[1]
-        if pid.isdigit() and not _is_running(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end the process there; its folder stays until `--force`
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _move(staging: Path, folder: Path, *, force: bool) -> None:
+def _move(staged: Path, folder: Path, *, force: bool) -> None:
     """Gives the folder its name in one step. Another process may have been faster: then it is theirs."""
-    replaced = staging.with_name(f"{staging.name}-replaced")
+    replaced = staged.with_name(f"{staged.name}-replaced")
     try:
         if folder.is_dir() and (force or not _is_engine(folder)):
             folder.rename(replaced)
-        staging.rename(folder)
+        staged.rename(folder)
     except OSError as error:
         if not _is_engine(folder):
             raise _unwritable(folder, error) from error

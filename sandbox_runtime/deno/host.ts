@@ -142,7 +142,9 @@ class Sandbox {
     const wasm = take("pyodide.asm.wasm");
     const stdlib = take("python_stdlib.zip");
     const image = assets.get("boot.image") ?? null;
+    const packages = assets.get("packages.bundle") ?? null;
     assets.delete("boot.image");
+    assets.delete("packages.bundle");
     const boot: Boot = {
       op: "boot",
       id,
@@ -150,12 +152,13 @@ class Sandbox {
       runtime,
       stdlib,
       image,
+      packages,
       sources: Object.fromEntries(assets),
       memoryBytes: params.memoryBytes,
       outputChars: params.outputChars,
       shared: this.#shared,
     };
-    this.#tell(boot, image === null ? [stdlib] : [stdlib, image]);
+    this.#tell(boot, [stdlib, image, packages].filter((part) => part !== null));
     this.#tell({ op: "wasm", module: await WebAssembly.compile(wasm) });
   }
 

@@ -29,6 +29,8 @@ export interface Boot {
   stdlib: Uint8Array<ArrayBuffer>;
   /** The saved interpreter to continue, or null to start afresh from `sources`. */
   image: Uint8Array<ArrayBuffer> | null;
+  /** The files of extra packages in one piece, as `wheels.py` lays them out, or null. */
+  packages: Uint8Array<ArrayBuffer> | null;
   /** Python modules by file name, written to the interpreter's disk. */
   sources: Record<string, Uint8Array<ArrayBuffer>>;
   memoryBytes: number;

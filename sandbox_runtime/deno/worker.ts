@@ -20,9 +20,48 @@ interface Driver {
   wake(outputChars: number): void;
 }
 
+/** What Emscripten shows of the program: its files, and what it knows of compiled modules. */
+interface Program {
+  FS: Files;
+  LDSO: {
+    loadedLibsByName: Record<string, { exports: WebAssembly.Exports; global: boolean }>;
+    loadedLibsByHandle: Record<string, object>;
+  };
+  wasmTable: WebAssembly.Table;
+  loadDynamicLibrary(name: string, flags: object, scope: object): void;
+  /** Where the next compiled module's data goes; see `_patch` in `install.py`. */
+  libraryPlace?: number;
+}
+
+interface Files {
+  mkdirTree(path: string): void;
+  writeFile(path: string, data: Uint8Array, options?: { canOwn: boolean }): void;
+  lookupPath(path: string): { node: FileNode };
+}
+
+interface FileNode {
+  mode: number;
+  node_ops: Record<string, unknown>;
+  stream_ops: Record<string, unknown>;
+  contents: Record<string, FileNode>;
+}
+
+/** A compiled module of a package that an image was taken with: where its data and functions lie. */
+interface Library {
+  name: string;
+  memory: number;
+  table: number;
+  global: boolean;
+  handles: string[];
+}
+
 interface Pyodide {
-  _api: { config: { _loadSnapshot: unknown } };
-  FS: { mkdirTree(path: string): void; writeFile(path: string, data: Uint8Array): void };
+  _api: {
+    config: { _loadSnapshot: unknown };
+    serializeHiwireState(serializer: unknown): object;
+  };
+  _module: Program;
+  FS: Files;
   pyimport(name: string): { driver: Driver };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
@@ -242,11 +281,18 @@ async function boot(message: Boot): Promise<void> {
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   serveFromMemory(message);
+  watchLibraries();
   const runtime = (await import(message.runtime)).default;
   const { loadPyodide } = await import(message.loader);
   pyodide = await loadPyodide({
     indexURL: HOME,
-    createPyodideModule: runtime,
+    createPyodideModule: async (settings: object) => {
+      const program: Program = await runtime(settings);
+      if (message.packages !== null) mountPackages(program.FS, message.packages);
+      // Before the image is put into memory: whatever loading does to the memory, the image undoes.
+      if (message.image !== null) loadLibraries(program, message.image);
+      return program;
+    },
     lockFileContents: { info: PACKAGE_INFO, packages: {} },
     jsglobals: pythonGlobals(),
     stdin: () => null,
@@ -263,6 +309,7 @@ async function boot(message: Boot): Promise<void> {
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   driver.wake(message.outputChars);
+  noteLibraries();
 }
 
 /** Emscripten grows its memory from JavaScript, so this one hook bounds it; Python gets MemoryError. */
@@ -318,4 +365,96 @@ function catchRawOutput(): void {
   pyodide.setStdin({ stdin: () => null });
   pyodide.setStdout({ write });
   pyodide.setStderr({ write });
+}
+
+// ---- Packages -------------------------------------------------------------------------------------
+
+/**
+ * Writes the packages' files, which are views of the bundle, and takes from them whatever could
+ * change them.
+ */
+function mountPackages(files: Files, bundle: Part): void {
+  const view = new DataView(bundle.buffer, bundle.byteOffset);
+  let at = 4 + view.getUint32(0, true);
+  const index: [string, number][] = JSON.parse(decoder.decode(bundle.subarray(4, at)));
+  let folder = "";
+  for (const [path, size] of index) {
+    const parent = path.slice(0, path.lastIndexOf("/"));
+    if (parent !== folder) files.mkdirTree(folder = parent);
+    files.writeFile(path, bundle.subarray(at, at + size), { canOwn: true });
+    at += size;
+  }
+  if (index.some(([path]) => path.startsWith("/packages/"))) {
+    makeReadOnly(files.lookupPath("/packages").node);
+  }
+}
+
+function makeReadOnly(node: FileNode): void {
+  const { getattr, lookup, readdir } = node.node_ops;
+  const { llseek, read, mmap } = node.stream_ops;
+  const isFolder = lookup !== undefined;
+  node.mode &= ~0o222;
+  node.node_ops = isFolder ? { getattr, lookup, readdir } : { getattr };
+  node.stream_ops = isFolder ? { llseek } : { llseek, read, mmap };
+  if (isFolder) { for (const inner of Object.values(node.contents)) makeReadOnly(inner); }
+}
+
+/** Every compiled module of a package so far, in the order of loading. */
+const libraries: { instance: WebAssembly.Instance; memory: number; table: number }[] = [];
+
+/** Remembers where Emscripten puts compiled modules; it does not remember all of it. */
+function watchLibraries(): void {
+  WebAssembly.Instance = new Proxy(WebAssembly.Instance, {
+    construct(target, [module, imports]) {
+      const instance: WebAssembly.Instance = new target(module, imports);
+      const { __memory_base: memory, __table_base: table } = imports?.env ?? {};
+      if (imports?.["GOT.mem"] !== undefined && typeof memory === "number") {
+        libraries.push({ instance, memory, table });
+      }
+      return instance;
+    },
+  });
+}
+
+/** Puts the compiled modules into the head of each image: its memory alone does not hold them. */
+function noteLibraries(): void {
+  const { _api: api, _module: program } = pyodide;
+  const serialize = api.serializeHiwireState.bind(api);
+  api.serializeHiwireState = (serializer) => ({
+    ...serialize(serializer),
+    libraries: libraries.map(({ instance, memory, table }) => {
+      const [name, known] = Object.entries(program.LDSO.loadedLibsByName).find(([, { exports }]) =>
+        Object.entries(instance.exports).some(([symbol, item]) =>
+          typeof item === "function" && exports[symbol] === item
+        )
+      )!;
+      const handles = Object.entries(program.LDSO.loadedLibsByHandle)
+        .filter(([, other]) => other === known).map(([handle]) => handle);
+      return { name, memory, table, global: known.global, handles };
+    }),
+    table: program.wasmTable.length,
+  });
+}
+
+/** Loads the compiled modules that an image was taken with, each to the place where it was. */
+function loadLibraries(program: Program, image: Part): void {
+  const [, , length] = new Uint32Array(image.buffer, image.byteOffset, 3);
+  const head = JSON.parse(decoder.decode(image.subarray(48, 48 + length!)));
+  const saved: Library[] = head.libraries ?? [];
+  for (const { name, memory, table, global, handles } of saved) {
+    if (table > 0) growTable(program.wasmTable, table);
+    program.libraryPlace = memory;
+    program.loadDynamicLibrary(name, { global, nodelete: true }, {});
+    for (const handle of handles) {
+      program.LDSO.loadedLibsByHandle[handle] = program.LDSO.loadedLibsByName[name]!;
+    }
+  }
+  delete program.libraryPlace;
+  if (saved.length > 0) growTable(program.wasmTable, head.table);
+}
+
+/** The functions of an image have numbers, so each module's must begin at the same one again. */
+function growTable(table: WebAssembly.Table, length: number): void {
+  if (table.length > length) throw new Error("the image's modules do not fit into the table");
+  table.grow(length - table.length);
 }
