@@ -152,19 +152,25 @@ def _make_image(deno: Path, folder: Path) -> bytes:
 # ---- Packages --------------------------------------------------------------------------------------
 
 
-def with_packages(engine: Engine, packages: PackageSet) -> Engine:
+def with_packages(
+    engine: Engine, packages: PackageSet, memory_bytes: int = Limits.memory_bytes
+) -> Engine:
     """The engine with the packages mounted, and started from an image that has them imported.
 
-    The image is made once. Where none can be made, packages are imported when a cell asks for them.
+    The image is made once. Where none can be made, or it does not fit into the memory, packages are
+    imported when a cell asks for them.
 
     Raises:
         PackageError: The packages' folder cannot be written.
         EngineError: The engine does not start.
     """
-    mounted = Mounted((packages.bundle, packages.bundle_bytes))
-    plain = dataclasses.replace(engine, packages=mounted)
-    image = _find_image(packages.folder) or _keep_image(plain, packages)
-    return plain if image.suffix == _NO_IMAGE else _from_image(plain, image)
+    plain = Mounted((packages.bundle, packages.bundle_bytes))
+    image = _find_image(packages.folder)
+    if image is None:
+        image = _keep_image(dataclasses.replace(engine, packages=plain), packages)
+    fits = image.suffix == _IMAGE and image.stat().st_size < memory_bytes
+    mounted = _with_image(plain, image) if fits else plain
+    return dataclasses.replace(engine, packages=mounted)
 
 
 # The name of an image has its hash in it, and that of the engine. Where none can be made, a file says so.
@@ -197,6 +203,8 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path:
             except SandboxError as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
                 kind = _NO_IMAGE
+            if (theirs := _find_image(packages.folder)) is not None:  # another was faster
+                return theirs
             digest = hashlib.sha256(made.read_bytes()).hexdigest()
             image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
             made.replace(image)
@@ -215,7 +223,8 @@ def _make_package_image(engine: Engine, packages: PackageSet, trial: Path) -> by
         imported = [name for name in packages.imports if _imports(session, name)]
         image = session.checkpoint_image()
     trial.write_bytes(image)
-    with Session(_from_image(engine, trial), Limits()) as session:
+    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), trial)
+    with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
         for name in imported:
             if not _imports(session, name):
                 raise SandboxError(f"{name} does not work in a session started from an image.")
@@ -230,10 +239,8 @@ def _imports(session: Session, module: str) -> bool:
     return isinstance(result, Completed)
 
 
-def _from_image(engine: Engine, image: Path) -> Engine:
-    assert engine.packages is not None
-    mounted = dataclasses.replace(engine.packages, image=(image, image.stat().st_size))
-    return dataclasses.replace(engine, packages=mounted)
+def _with_image(mounted: Mounted, image: Path) -> Mounted:
+    return dataclasses.replace(mounted, image=(image, image.stat().st_size))
 
 
 # ---- Folders ---------------------------------------------------------------------------------------

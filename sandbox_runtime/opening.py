@@ -33,12 +33,12 @@ def open_session(
         SandboxStartError: The process did not come up.
         ValueError: A name is not a Python identifier.
     """
-    engine = ready_engine()
+    engine, limits = ready_engine(), limits or Limits()
     if packages:
         given = packages if isinstance(packages, PackageSet) else resolve_packages(packages)
-        engine = with_packages(engine, given)
+        engine = with_packages(engine, given, limits.memory_bytes)
     try:
-        return Session(engine, limits or Limits(), tools, outputs)
+        return Session(engine, limits, tools, outputs)
     except SandboxStartError:
         engine.verify()  # a damaged file is the likeliest cause, and a better message
         raise

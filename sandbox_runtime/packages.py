@@ -281,13 +281,15 @@ def _ask_sources(
     sources = ["--find-links", str(page)]
     again = _pip_report(wanted, workshop, sources)
     if isinstance(again, str):
-        also = _missing(again)
-        if also is not None and also != missing:
-            reason = f"{reason} {_explain(again, also)}"
-        raise PackageError(
-            f"{reason} Pyodide's own distribution has {missing} {listed['version']}, but it cannot "
-            f"be taken from {place}: {_last_words(again)}"
-        )
+        own = f"Pyodide's own distribution has {missing} {listed['version']}"
+        match _missing(again):
+            case None:
+                also = f"{own}, but it cannot be taken from {place}: {_last_words(again)}"
+            case still if still == missing:
+                also = f"{own} only."
+            case other:
+                also = f"{own}, but {_explain(again, other)}"
+        raise PackageError(f"{reason} {also}")
     return again, sources, locked
 
 
@@ -333,11 +335,11 @@ def _pip(command: str, arguments: list[str]) -> str | None:
     """Runs pip for the sandbox; what it said if it failed."""
     if not sys.executable:
         raise PackageError(_NO_PIP)
+    program = ["-P", pip_for_sandbox.__file__]
     for_sandbox = ["--only-binary=:all:", "--python-version", PYTHON_VERSION, *TAGS]
     try:
         done = subprocess.run(
-            [sys.executable, "-P", pip_for_sandbox.__file__, command, "-vv", *for_sandbox]
-            + arguments,
+            [sys.executable, *program, command, "-vv", *for_sandbox, *arguments],
             env={**os.environ, **_PIP_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -401,14 +403,15 @@ def _explain(said: str, missing: str | None) -> str:
     if missing is None:
         return f"The packages cannot be resolved: {_last_words(said)}"
     if match := re.search(r"(?:connection broken by|connection error:) (.*)", said):
-        return f"{missing} cannot be looked up, the package index is out of reach: {match[1][:300]}"
+        fault = _without_objects(match[1].partition("': ")[0].strip("'"))
+        return f"{missing} cannot be looked up, the package index is out of reach: {fault[:300]}."
     versions = re.search(
         rf"requirement {re.escape(missing)}\S* .*\(from versions: (?!none\))(.*?)\)", said
     )
     if versions:
-        return f"No version of {missing} fits; for the sandbox there are {versions[1][-300:]}."
+        return f"No version of {missing} fits; for the sandbox, these exist: {versions[1][-300:].lstrip(' ,')}."
     files = re.findall(r"Skipping link: .*?: \S*/([^/\s#]+)", said)
-    own = [name for name in files if canonicalize_name(name).startswith(canonicalize_name(missing))]
+    own = [name for name in files if _project(name) == canonicalize_name(missing)]
     platforms = sorted({_platform(name) for name in own if name.endswith(".whl")})
     if platforms:
         return (
@@ -420,16 +423,34 @@ def _explain(said: str, missing: str | None) -> str:
     return f"The package index has no package {missing}."
 
 
+def _project(file: str) -> str:
+    """The project in the name of a wheel or a source archive."""
+    at = file.find("-") if file.endswith(".whl") else file.rfind("-")
+    return canonicalize_name(file[: max(at, 0)])
+
+
 def _platform(wheel: str) -> str:
-    """The kind of platform in a wheel's name."""
+    """The kind of platform in a wheel's name; which one, where it is another Pyodide's."""
     tag = wheel.removesuffix(".whl").rsplit("-", 1)[-1]
+    if "emscripten" in tag or "pyodide" in tag:
+        return tag
     return re.split(r"[_.\d]", tag, maxsplit=1)[0]
 
 
 def _last_words(said: str) -> str:
-    errors = [line.strip() for line in said.splitlines() if line.startswith("ERROR: ")]
-    shown = errors or said.strip().splitlines()[-3:]
-    return " ".join(line.removeprefix("ERROR: ") for line in shown)[-1000:]
+    """The errors that pip names, else the exception that ended it."""
+    errors = [line[7:].strip() for line in said.splitlines() if line.startswith("ERROR: ")]
+    ends = re.findall(
+        r"^[\w.]+(?:Error|Exception|Mismatch|Impossible)\w*: (.*)", said, re.MULTILINE
+    )
+    if ends and (not errors or "due to an OSError" in errors[-1]):
+        errors = [*errors[:-1], ends[-1]]
+    return _without_objects(" ".join(errors or said.strip().splitlines()[-3:]))[-1000:]
+
+
+def _without_objects(text: str) -> str:
+    """The text without the addresses of Python's objects in it."""
+    return re.sub(r"'?<[\w.]+ object at 0x[0-9a-f]+>: ([^')]*)'?", r"\1", text)
 
 
 # ---- Pyodide's own distribution --------------------------------------------------------------------

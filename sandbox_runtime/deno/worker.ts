@@ -37,6 +37,8 @@ interface Files {
   mkdirTree(path: string): void;
   writeFile(path: string, data: Uint8Array, options?: { canOwn: boolean }): void;
   lookupPath(path: string): { node: FileNode };
+  filesystems: { MEMFS: object };
+  mount(type: object, options: object, path: string): void;
 }
 
 interface FileNode {
@@ -377,6 +379,9 @@ function mountPackages(files: Files, bundle: Part): void {
   const view = new DataView(bundle.buffer, bundle.byteOffset);
   let at = 4 + view.getUint32(0, true);
   const index: [string, number][] = JSON.parse(decoder.decode(bundle.subarray(4, at)));
+  files.mkdirTree("/packages");
+  // A file system of its own, so that the folder itself cannot be moved away either.
+  files.mount(files.filesystems.MEMFS, {}, "/packages");
   let folder = "";
   for (const [path, size] of index) {
     const parent = path.slice(0, path.lastIndexOf("/"));
@@ -384,9 +389,7 @@ function mountPackages(files: Files, bundle: Part): void {
     files.writeFile(path, bundle.subarray(at, at + size), { canOwn: true });
     at += size;
   }
-  if (index.some(([path]) => path.startsWith("/packages/"))) {
-    makeReadOnly(files.lookupPath("/packages").node);
-  }
+  makeReadOnly(files.lookupPath("/packages").node);
 }
 
 function makeReadOnly(node: FileNode): void {
