@@ -21,7 +21,13 @@ from pathlib import Path
 
 from sandbox_runtime import assets
 from sandbox_runtime.assets import Engine, Mounted
-from sandbox_runtime.errors import EngineError, EngineMissingError, PackageError, SandboxError
+from sandbox_runtime.errors import (
+    EngineError,
+    EngineMissingError,
+    PackageError,
+    SandboxError,
+    SandboxStartError,
+)
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.packages import PackageSet
 from sandbox_runtime.sandbox import Completed, Failed
@@ -162,7 +168,7 @@ def with_packages(
 
     Raises:
         PackageError: The packages' folder cannot be written.
-        EngineError: The engine does not start.
+        SandboxStartError: The engine does not start.
     """
     plain = Mounted((packages.bundle, packages.bundle_bytes))
     image = _find_image(packages.folder)
@@ -200,6 +206,8 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path:
             try:
                 made.write_bytes(_make_package_image(engine, packages, made))
                 kind = _IMAGE
+            except SandboxStartError:
+                raise  # without the image, too: it is not the packages' fault
             except SandboxError as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
                 kind = _NO_IMAGE
@@ -224,10 +232,13 @@ def _make_package_image(engine: Engine, packages: PackageSet, trial: Path) -> by
         image = session.checkpoint_image()
     trial.write_bytes(image)
     mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), trial)
-    with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
-        for name in imported:
-            if not _imports(session, name):
-                raise SandboxError(f"{name} does not work in a session started from an image.")
+    try:
+        with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
+            for name in imported:
+                if not _imports(session, name):
+                    raise SandboxError(f"{name} does not work in a session from an image.")
+    except SandboxStartError as error:
+        raise SandboxError(f"No session can be started from the image: {error}") from error
     return image
 
 
