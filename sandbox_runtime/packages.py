@@ -17,8 +17,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -504,10 +502,12 @@ def _dependencies(names: Iterable[str], locked: Mapping[str, Json]) -> Iterator[
 
 
 def _fetch(url: str, digest: str, folder: Path) -> Path:
+    import urllib.request  # takes as long as all the rest here, and is seldom wanted
+
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310 - hashed
             data = answer.read()
-    except (OSError, urllib.error.URLError) as error:
+    except OSError as error:
         raise PackageError(f"{url} cannot be fetched: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise PackageError(f"{url} is not what Pyodide's lock file says: its hash differs.")
