@@ -60,6 +60,13 @@ PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refres
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 
+# What is changed in Pyodide when it is installed: before Emscripten chooses the place for a compiled
+# module's data, `worker.ts` may name it, since an image has to find the data where it was.
+RUNTIME_PATCH = (
+    "getMemory=size=>{",
+    "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+)
+
 _WASM_PAGE = 65536
 
 # JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
@@ -193,6 +200,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
+    digest.update("".join(RUNTIME_PATCH).encode())
     return digest.hexdigest()[:16]
 
 

@@ -42,10 +42,6 @@ _FETCH_FIX = (
     "or NPM_CONFIG_REGISTRY. An installed wheel of dspy-rlm needs no network."
 )
 
-# Emscripten's choice of the place for a compiled module's data, and ours before it.
-_GET_MEMORY = "getMemory=size=>{"
-_PLACED = "if(Module.libraryPlace!==undefined){return Module.libraryPlace}"
-
 
 def install(*, force: bool = False) -> Engine:
     """Makes sure that an engine is in the user's cache, and returns it.
@@ -119,11 +115,12 @@ def _fetch_pyodide(
 
 
 def _patch(runtime: Path) -> None:
-    """Lets `worker.ts` say where a compiled module's data goes, which an image has to know."""
+    """Changes what has to be changed in Pyodide, in the one place where it is."""
+    found, put = assets.RUNTIME_PATCH
     text = runtime.read_text(encoding="utf-8")
-    if text.count(_GET_MEMORY) != 1:
-        raise EngineMissingError("This is not the Pyodide that can be used: getMemory() differs.")
-    runtime.write_text(text.replace(_GET_MEMORY, _GET_MEMORY + _PLACED), encoding="utf-8")
+    if text.count(found) != 1:
+        raise EngineMissingError(f"{runtime.name} is not the one that is known: no {found!r}.")
+    runtime.write_text(text.replace(found, put), encoding="utf-8")
 
 
 def _strip_types(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
@@ -200,6 +197,8 @@ def _is_sound(image: Path) -> bool:
 
 
 def _keep_image(engine: Engine, packages: PackageSet) -> Path:
+    if not packages.bundle.is_file():
+        raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
     try:
         with staging(packages.folder) as workshop:
             made = workshop / "made"

@@ -156,8 +156,8 @@ def _digest(value: object) -> str:
 def _remembered(note: Path) -> PackageSet | None:
     """The set that a request came to; None if it was never asked. Raises `PackageError` if damaged."""
     try:
-        key = json.loads(note.read_text(encoding="utf-8"))["set"]
-        return _load(note.parent / f"set-{key}")
+        folder = note.parent / f"set-{json.loads(note.read_text(encoding='utf-8'))['set']}"
+        return _load(folder) if folder.is_dir() else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -228,6 +228,8 @@ def _keep(workshop: Path, note: Path, manifest: Mapping[str, Any]) -> PackageSet
 
 def _resolve(wanted: list[str], note: Path, workshop: Path, place: str) -> PackageSet:
     found, sources, locked = _ask_sources(wanted, workshop, place)
+    if not found:
+        raise PackageError(f"{', '.join(wanted)}: the markers say that the sandbox needs none.")
     made = workshop / "set"
     _download(found, made, workshop, sources, place)
     packages = [_package(item, made) for item in found]
@@ -357,6 +359,8 @@ def _pip(command: str, arguments: list[str]) -> str | None:
 # Settings of the user's that make no sense here; where the index is and how to reach it stays.
 _PIP_ENVIRONMENT = {
     "PIP_USER": "0",
+    "PIP_QUIET": "0",
+    "PIP_REQUIRE_HASHES": "0",
     "PIP_REQUIRE_VIRTUALENV": "0",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INPUT": "1",

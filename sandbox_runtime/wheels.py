@@ -10,6 +10,7 @@ import json
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -58,13 +59,13 @@ def _files(path: Path, room: int) -> Iterable[tuple[str, bytes]]:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 name = _place(info.filename)
-                if info.is_dir() or name is None:
+                if info.is_dir() or not name:
                     continue
                 room -= info.file_size
                 if room < 0:
                     raise ValueError(f"it takes more than {MAX_BUNDLE_BYTES:,} bytes unpacked")
                 yield name, archive.read(info)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
         raise ValueError(f"{path.name} cannot be unpacked: {error}") from error
 
 

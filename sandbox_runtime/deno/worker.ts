@@ -425,15 +425,16 @@ function noteLibraries(): void {
   const serialize = api.serializeHiwireState.bind(api);
   api.serializeHiwireState = (serializer) => ({
     ...serialize(serializer),
-    libraries: libraries.map(({ instance, memory, table }) => {
-      const [name, known] = Object.entries(program.LDSO.loadedLibsByName).find(([, { exports }]) =>
+    libraries: libraries.flatMap(({ instance, memory, table }) => {
+      const known = Object.entries(program.LDSO.loadedLibsByName).find(([, { exports }]) =>
         Object.entries(instance.exports).some(([symbol, item]) =>
           typeof item === "function" && exports[symbol] === item
         )
-      )!;
+      );
+      if (known === undefined) return []; // its loading has failed
       const handles = Object.entries(program.LDSO.loadedLibsByHandle)
-        .filter(([, other]) => other === known).map(([handle]) => handle);
-      return { name, memory, table, global: known.global, handles };
+        .filter(([, other]) => other === known[1]).map(([handle]) => handle);
+      return { name: known[0], memory, table, global: known[1].global, handles };
     }),
     table: program.wasmTable.length,
   });

@@ -376,6 +376,12 @@ class TestRefused:
 
         assert reason in str(caught.value)
 
+    def test_nothing_is_left_for_the_sandbox(self, index):
+        """Its markers do not hold there."""
+        said = refusal('thing; sys_platform == "win32"')
+
+        assert "the markers say that the sandbox needs none" in said
+
     def test_no_wheel_for_the_sandbox(self, index, wheel):
         """It says for what there are wheels."""
         index.add(wheel("fast", tag="cp314-cp314-manylinux_2_28_x86_64"))
@@ -504,6 +510,17 @@ class TestCache:
 
         assert str(file.parent) in refusal(thing)
         assert names(packages.resolve([thing], refresh=True)) == [thing]
+
+    def test_a_set_that_was_removed_is_fetched_again(self, thing):
+        """Whoever frees the space need not know which files belong together."""
+        found = packages.resolve([thing])
+        shutil.rmtree(found.folder)
+        packages._load.cache_clear()
+
+        with pytest.raises(PackageError, match="is gone"):
+            open_session(packages=found)
+        assert packages.resolve([thing]) == found
+        assert found.bundle.is_file()
 
     def test_a_file_that_changes_in_a_running_process_is_found(self, thing):
         """Its size is compared at every start."""
@@ -719,6 +736,27 @@ class TestSession:
         assert session.run_cell("import fine; fine.x") == Completed("1\n")
         [note] = found.folder.glob("*.none")
         assert "The sandbox ended when it imported thing" in note.read_text()
+
+    def test_a_compiled_module_that_cannot_be_loaded(self, index, wheel, opened, tmp_path):
+        """Its import fails; images can be taken all the same."""
+        broken = (
+            bytes.fromhex("0061736d01000000")
+            + bytes([0, 14, 8])
+            + b"dylink.0"
+            + b"\x01\x04\0\0\1\0"
+        )
+        path = wheel("thing", files={"thing.py": "x = 1"}, tag=f"cp314-cp314-{packages.PLATFORM}")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("native.cpython-314-wasm32-emscripten.so", broken)
+        index.add(path)
+
+        session = opened(packages=["thing"])
+
+        failed = session.run_cell("import native")
+        assert isinstance(failed, Failed)
+        assert failed.error_type == "ImportError"
+        assert len(session.checkpoint_image()) > 1_000_000
+        assert session.run_cell("import thing; thing.x") == Completed("1\n")
 
     def test_two_sessions_share_nothing(self, thing, opened):
         """What a cell does to an imported package ends with its session."""
