@@ -23,7 +23,7 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.trajectory import RunReport, Step
-from sandbox_runtime import Limits
+from sandbox_runtime import Limits, PackageError
 
 if TYPE_CHECKING:
     from dspy_rlm.interpreter import SandboxInterpreter
@@ -34,6 +34,7 @@ __all__ = [
     "BudgetExceededError",
     "InputError",
     "Limits",
+    "PackageError",
     "RLMError",
     "RunFailedError",
     "RunReport",

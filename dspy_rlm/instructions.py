@@ -54,6 +54,12 @@ The run below was to produce the outputs, but its turns are used up. Produce the
 steps found. Where they found too little, give the best answer that they support."""
 
 
+def sandbox_rules(modules: Iterable[str] = ()) -> str:
+    """What holds in our sandbox, and what can be imported there beside the standard library."""
+    names = ", ".join(f"`{name}`" for name in modules)
+    return f"{SANDBOX_RULES} Also installed: {names}." if names else SANDBOX_RULES
+
+
 def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) -> str:
     """The block that optimizers start from: the task, the strategy, the tools in full."""
     parts = [signature.instructions.strip(), STRATEGY]

@@ -6,7 +6,7 @@ of somebody else's be the sandbox of our RLM.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -25,14 +25,23 @@ from sandbox_runtime import (
     Completed,
     Failed,
     Limits,
+    PackageSet,
     SandboxError,
     Session,
     Submitted,
     open_session,
+    resolve_packages,
 )
 
 # A value of these types is what it was: sent once, it need not be sent again.
 _UNCHANGING = (str, bytes, int, float, bool, type(None))
+
+
+def ready_packages(packages: Collection[str] | PackageSet | None) -> PackageSet | None:
+    """Packages as a sandbox takes them, fetched if need be. Raises `PackageError`."""
+    if packages is None or isinstance(packages, PackageSet):
+        return packages
+    return resolve_packages(packages) if packages else None
 
 
 class SandboxInterpreter:
@@ -48,17 +57,23 @@ class SandboxInterpreter:
         tools: Mapping[str, Callable[..., Any]] | None = None,
         output_fields: list[dict[str, Any]] | None = None,
         limits: Limits | None = None,
+        packages: Collection[str] | PackageSet | None = None,
     ) -> None:
-        """Configures the interpreter; nothing starts yet.
+        """Configures the interpreter; no session starts yet.
 
         Args:
             tools: Host functions that code can call. The dict may be changed between executions.
             output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
             limits: What the sandbox may use.
+            packages: What code can import beside the standard library.
+
+        Raises:
+            PackageError: A package cannot be had; says which and why.
         """
         self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
         self.output_fields = output_fields
         self._limits = limits or Limits()
+        self._packages = ready_packages(packages)
         self._session: Session | None = None
         self._ended = False
         self._registered: tuple[Any, ...] = ()
@@ -79,7 +94,7 @@ class SandboxInterpreter:
             )
         if self._session is None:
             try:
-                self._session = open_session(self._limits)
+                self._session = open_session(self._limits, packages=self._packages or ())
             except SandboxError as error:
                 self._ended = True
                 raise CodeInterpreterError(str(error)) from error

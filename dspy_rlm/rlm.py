@@ -16,14 +16,14 @@ from dspy_rlm import instructions
 from dspy_rlm.budget import Budget
 from dspy_rlm.errors import InputError, RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
-from dspy_rlm.interpreter import InterpreterSandbox
+from dspy_rlm.interpreter import InterpreterSandbox, ready_packages
 from dspy_rlm.offload import offloaded
 from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
 from dspy_rlm.variables import annotation_text, describe
-from sandbox_runtime import Limits, Sandbox, ValueCrossingError, open_session
+from sandbox_runtime import Limits, PackageSet, Sandbox, ValueCrossingError, open_session
 
 InterpreterFactory = Callable[[], CodeInterpreter]
 
@@ -42,9 +42,10 @@ class RLM(dspy.Module):
         sub_lm: dspy.BaseLM | None = None,
         verbose: bool = False,
         limits: Limits | None = None,
+        packages: Collection[str] | PackageSet | None = None,
         interpreter_factory: InterpreterFactory | None = None,
     ) -> None:
-        """Configures the module; nothing starts before it is called.
+        """Configures the module; no run starts before it is called.
 
         Args:
             signature: Inputs and outputs, as text or as a class.
@@ -55,10 +56,14 @@ class RLM(dspy.Module):
             sub_lm: The LM behind `sub_llm`. None: the LM of this module, else the configured one.
             verbose: Print each step to stderr while the run goes on.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
+            packages: What the code can import beside the standard library, such as `["networkx"]`.
+                They are fetched now, the first time, and then kept in the user's cache.
             interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
+            PackageError: A package cannot be had; says which and why.
+            EngineError: The sandbox that the packages are for cannot be had.
         """
         super().__init__()
         self._tools = normalize_tools(tools)
@@ -67,6 +72,7 @@ class RLM(dspy.Module):
         self.limits = dataclasses.replace(limits or Limits(), output_chars=max_output_chars)
         self.sub_lm = sub_lm
         self.verbose = verbose
+        self.packages = ready_packages(packages)
         self._interpreter_factory = interpreter_factory
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = dspy.Predict(instructions.action_signature(block))
@@ -143,7 +149,9 @@ class RLM(dspy.Module):
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
-        return _Task(run, values, functions, outputs, self.limits, self._factory(), loop)
+        return _Task(
+            run, values, functions, outputs, self.limits, self.packages, self._factory(), loop
+        )
 
     def _factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
@@ -156,7 +164,7 @@ class RLM(dspy.Module):
         rules = (
             getattr(factory, "execution_instructions", "")
             if factory
-            else instructions.SANDBOX_RULES
+            else instructions.sandbox_rules(self.packages.imports if self.packages else ())
         )
         text = instructions.contract(self.signature, self._tools, self.budget, rules)
         own = self.generate_action.signature
@@ -179,6 +187,7 @@ class _Task:
     functions: Mapping[str, HostFunction]
     outputs: Mapping[str, str]
     limits: Limits
+    packages: PackageSet | None
     interpreter_factory: InterpreterFactory | None
     loop: asyncio.AbstractEventLoop | None
 
@@ -194,7 +203,8 @@ class _Task:
 
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
-            return open_session(self.limits, self.functions, self.outputs, loop=self.loop)
+            packages = self.packages or ()
+            return open_session(self.limits, self.functions, self.outputs, packages, loop=self.loop)
         interpreter, chars = self.interpreter_factory(), self.limits.output_chars
         return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
 

@@ -17,6 +17,7 @@ from sandbox_runtime.errors import (
     EngineCorruptError,
     EngineError,
     EngineMissingError,
+    PackageError,
     ProtocolError,
     SandboxDiedError,
     SandboxError,
@@ -26,7 +27,8 @@ from sandbox_runtime.errors import (
     ValueCrossingError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.opening import open_session
+from sandbox_runtime.opening import open_session, resolve_packages
+from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
 from sandbox_runtime.session import Session
 
@@ -43,6 +45,9 @@ __all__ = [
     "Failed",
     "HostTool",
     "Limits",
+    "Package",
+    "PackageError",
+    "PackageSet",
     "ProtocolError",
     "Sandbox",
     "SandboxDiedError",
@@ -54,4 +59,5 @@ __all__ = [
     "Submitted",
     "ValueCrossingError",
     "open_session",
+    "resolve_packages",
 ]

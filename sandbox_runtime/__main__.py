@@ -1,4 +1,4 @@
-"""`python -m sandbox_runtime doctor` and `install`: what is there, what is missing, what to do."""
+"""`python -m sandbox_runtime doctor`, `install` and `packages`: what is there, what to do about the rest."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sandbox_runtime import assets
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.install import install
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.opening import resolve_packages
 from sandbox_runtime.sandbox import Completed
 from sandbox_runtime.session import Session
 
@@ -25,10 +26,22 @@ def main(arguments: list[str] | None = None) -> int:
         "install", help="install the sandbox's files in the user's cache"
     )
     installing.add_argument("--force", action="store_true", help="replace what is there")
+    packaging = commands.add_parser("packages", help="fetch packages that sessions can import")
+    packaging.add_argument("names", nargs="+", metavar="NAME", help="as pip takes it: pydantic>=2")
+    packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
     options = parser.parse_args(arguments)
     if options.command == "install":
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
+    if options.command == "packages":
+        return _report("packages", lambda: _prepare_packages(options.names, options.refresh))
     return doctor()
+
+
+def _prepare_packages(names: list[str], refresh: bool) -> str:
+    found = resolve_packages(names, refresh=refresh)
+    lines = [f"{found.bundle_bytes / 1e6:.1f} MB to mount, in {found.folder}"]
+    lines += [f"  {item.name} {item.version}  {item.file}" for item in found.packages]
+    return "\n".join(lines)
 
 
 def doctor() -> int:

@@ -25,6 +25,7 @@ from sandbox_runtime.errors import (
     DenoVersionError,
     EngineCorruptError,
     EngineMissingError,
+    PackageError,
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Part
@@ -39,14 +40,17 @@ RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
 CACHE_FILE = "pyodide.cache"
 IMAGE_FILES = ("boot.head", "boot.pages")
 SCRIPT_FILES = ("host.js", "protocol.js", "clock.js", "window.js", "worker.js")
-INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES)
+# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
+LOCK_FILE = "pyodide-lock.json"
+INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
+BUNDLE_ASSET = "packages.bundle"
 MANIFEST_FILE = "manifest.json"
 
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
 PROGRAM_FILES = ("host.ts", "protocol.ts", "clock.ts", "window.ts", "worker.ts")
-WORKER_PARTS = ("image.ts", "disk.ts")
+WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts")
 PYTHON_FILES = (
     "__init__.py",
     "crossing.py",
@@ -58,7 +62,16 @@ PYTHON_FILES = (
     "guest.py",
 )
 
+PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refresh NAME..."
+
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
+
+# What is changed in Pyodide when it is installed: before Emscripten chooses the place for a compiled
+# module's data, `worker.ts` may name it, since an image has to find the data where it was.
+RUNTIME_PATCH = (
+    "getMemory=size=>{",
+    "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+)
 
 _WASM_PAGE = 65536
 
@@ -94,6 +107,14 @@ _finding = threading.Lock()  # guards the search for Deno
 
 
 @dataclasses.dataclass(frozen=True)
+class Mounted:
+    """Packages as an engine mounts them: a file with its size in bytes, and maybe an image's likewise."""
+
+    bundle: tuple[Path, int]
+    image: tuple[Path, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Engine:
     """A Deno, and the folder with the files that a session is started from."""
 
@@ -101,6 +122,9 @@ class Engine:
     folder: Path
     from_sources: bool = False
     """True while the engine is made: there is no image yet, and no compiled form."""
+
+    packages: Mounted | None = None
+    """What is mounted beside the standard library."""
 
     saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
     """The state to go on from, as files by name; None: that of a fresh interpreter."""
@@ -121,11 +145,18 @@ class Engine:
         return _ENVIRONMENT
 
     @property
+    def packages_key(self) -> str:
+        """Names the packages that are mounted; empty if there are none."""
+        return "" if self.packages is None else self.packages.bundle[0].parent.name
+
+    @property
     def file_names(self) -> tuple[str, ...]:
         """The names of everything the sandbox consists of, in the order of their use."""
         if self.from_sources:
             return (*RUNTIME_FILES, *PYTHON_FILES)
-        return (CACHE_FILE, *RUNTIME_FILES, *(IMAGE_FILES if self.saved is None else self.saved))
+        packages = () if self.packages is None else (BUNDLE_ASSET,)
+        state = IMAGE_FILES if self.saved is None else self.saved
+        return (CACHE_FILE, *RUNTIME_FILES, *packages, *state)
 
     def files(self) -> Iterator[tuple[str, Part]]:
         """Names and bytes, one after the other, so that no more than one file is held.
@@ -139,15 +170,24 @@ class Engine:
             yield from ((name, _read(SOURCE_FOLDER / name)) for name in PYTHON_FILES)
             return
         sizes = {name: size for name, size, _ in read_manifest(self.folder)}
-        saved = self.saved or {}
+        state = self.saved if self.saved is not None else self._packages_image()
         for name in self.file_names:
-            if name in saved:
-                yield name, saved[name]
+            if name in state:
+                yield name, state[name]
+                continue
+            if name == BUNDLE_ASSET and self.packages is not None:
+                yield name, _read_package(*self.packages.bundle)
                 continue
             data = _read(self.folder / name)
             if sizes.get(name) != len(data):
                 raise _corrupt(self.folder / name, "its size has changed")
             yield name, data
+
+    def _packages_image(self) -> Mapping[str, Part]:
+        """The image that has the packages imported, in the place of the plain one."""
+        if self.packages is None or self.packages.image is None:
+            return {}
+        return split_image(_read_package(*self.packages.image))
 
     def verify(self) -> None:
         """Reads every installed file and compares its hash. Takes a few hundredths of a second.
@@ -159,6 +199,19 @@ class Engine:
         for name, _, digest in read_manifest(self.folder):
             if hashlib.sha256(_read(self.folder / name)).hexdigest() != digest:
                 raise _corrupt(self.folder / name, "its hash does not match")
+
+
+def join_image(state: Mapping[str, Part]) -> bytes:
+    """An image in one piece: the length of its head, the head, the pages."""
+    head, pages = (bytes(state[name]) for name in IMAGE_FILES)
+    return len(head).to_bytes(8, "little") + head + pages
+
+
+def split_image(data: bytes) -> Mapping[str, Part]:
+    """Undoes `join_image`."""
+    whole = memoryview(data)
+    end = 8 + int.from_bytes(whole[:8], "little")
+    return dict(zip(IMAGE_FILES, (whole[8:end], whole[end:]), strict=True))
 
 
 def find_engine() -> Engine:
@@ -189,6 +242,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
+    digest.update("".join(RUNTIME_PATCH).encode())
     return digest.hexdigest()[:16]
 
 
@@ -219,6 +273,16 @@ def _read(path: Path) -> bytes:
         raise EngineMissingError(
             f"Cannot read {path}: {error.strerror}. {_repair(path)}"
         ) from error
+
+
+def _read_package(path: Path, size: int) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"Cannot read {path}: {error.strerror}. {PACKAGES_FIX}") from error
+    if len(data) != size:
+        raise PackageError(f"{path} is damaged: its size has changed. {PACKAGES_FIX}")
+    return data
 
 
 def _corrupt(path: Path, what: str) -> EngineCorruptError:

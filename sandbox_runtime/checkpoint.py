@@ -48,6 +48,9 @@ class Checkpoint:
     engine: str
     """The key of the engine that made it; another one cannot read the memory."""
 
+    packages: str = ""
+    """The key of the packages that were mounted; without them the memory makes no sense."""
+
     @property
     def memory_bytes(self) -> int:
         """The interpreter's memory, which `Limits.memory_bytes` must allow."""
@@ -88,7 +91,9 @@ class Checkpoint:
             }
             for name, data in packed.items()
         ]
-        header = json.dumps({"engine": self.engine, "parts": parts}).encode()
+        header = json.dumps(
+            {"engine": self.engine, "packages": self.packages, "parts": parts}
+        ).encode()
         file.write(_PREFIX.pack(MAGIC, FORMAT_VERSION, len(header)) + header)
         for data in packed.values():
             file.write(data)
@@ -125,7 +130,7 @@ def _read(file: BinaryIO) -> Checkpoint:
     files = {part["name"]: _read_part(file, part) for part in header["parts"]}
     if tuple(files) != FILES:
         raise ValueError("parts are missing")
-    return Checkpoint(files, str(header["engine"]))
+    return Checkpoint(files, str(header["engine"]), str(header["packages"]))
 
 
 def _read_part(file: BinaryIO, part: Mapping[str, Any]) -> bytes:

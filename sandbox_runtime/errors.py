@@ -7,7 +7,8 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     │   ├── DenoNotFoundError
     │   ├── DenoVersionError
     │   ├── EngineMissingError
-    │   └── EngineCorruptError
+    │   ├── EngineCorruptError
+    │   └── PackageError       a package for the sandbox cannot be had
     ├── SandboxStartError      the process did not come up
     ├── SandboxDiedError       the process ended and could not be replaced
     ├── CheckpointError        a saved state cannot be made, read or gone on from
@@ -46,6 +47,10 @@ class EngineCorruptError(EngineError):
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+class PackageError(EngineError):
+    """A package for the sandbox cannot be had; the message says which and why."""
 
 
 class SandboxStartError(SandboxError):

@@ -1,4 +1,4 @@
-"""Installs the engine: Pyodide by way of Deno, and the boot image made from it.
+"""Installs the engine: Pyodide by way of Deno, and the boot images made from it.
 
 Used when a wheel is built (the files go into it), and once per user where the package does not carry
 them. A folder appears whole or not at all, so that processes may install at the same time, and one
@@ -8,6 +8,9 @@ that is killed leaves nothing that another could take for an engine.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import hashlib
 import os
 import re
 import shutil
@@ -17,10 +20,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandbox_runtime import assets
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.errors import EngineError, EngineMissingError, SandboxError
+from sandbox_runtime.assets import Engine, Mounted
+from sandbox_runtime.errors import (
+    EngineError,
+    EngineMissingError,
+    PackageError,
+    SandboxError,
+    SandboxStartError,
+)
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.session import Session
+from sandbox_runtime.staging import staging
 
 # A download that takes longer than this has failed.
 FETCH_SECONDS = 600
@@ -43,9 +55,9 @@ def install(*, force: bool = False) -> Engine:
     deno = assets.find_deno()
     folder = assets.cache_folder()
     if force or not _is_engine(folder):
-        with _staging(folder.parent) as staging:
-            build(deno, staging)
-            _move(staging, folder, force=force)
+        with _staging(folder.parent) as staged:
+            build(deno, staged)
+            _move(staged, folder, force=force)
     return Engine(deno, folder)
 
 
@@ -98,7 +110,7 @@ def _fetch_pyodide(
             raise EngineMissingError(f"No space is left below {folder}. Free some and try again.")
         raise EngineMissingError(f"Pyodide could not be fetched: {said}\n{_FETCH_FIX}")
     fetched = workshop / "node_modules" / "pyodide"
-    for name in ("pyodide.asm.wasm", "python_stdlib.zip"):
+    for name in ("pyodide.asm.wasm", "python_stdlib.zip", assets.LOCK_FILE):
         # Not a move: Deno links these files into its cache, and they are read-only there.
         shutil.copyfile(fetched / name, folder / name)
     modules = [fetched / name for name in ("pyodide.mjs", "pyodide.asm.mjs")]
@@ -123,8 +135,10 @@ def join_runtime(loader: Path, runtime: Path) -> str:
         text = path.read_text(encoding="utf-8").replace(
             "import.meta.url", '"https://sandbox.invalid/"'
         )
-        text, found = re.subn(export, rf"return {{{public}:\1}};", text)
-        if found != 1 or re.search(r"^(import|export)\b", text, re.MULTILINE):
+        patched, known = assets.RUNTIME_PATCH if path == runtime else ("", "")
+        text, found = re.subn(export, rf"return {{{public}:\1}};", text.replace(patched, known))
+        expected = found == 1 and known in text and not re.search(r"^(import|export)\b", text, re.M)
+        if not expected:
             raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
         functions.append(f"(() => {{{text}\n}})()")
     return f"({{...{functions[0]}, ...{functions[1]}}})"
@@ -182,47 +196,128 @@ def _compile(engine: Engine) -> None:
         (engine.folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
 
 
+# ---- Packages --------------------------------------------------------------------------------------
+
+
+def with_packages(
+    engine: Engine, packages: PackageSet, memory_bytes: int = Limits.memory_bytes
+) -> Engine:
+    """The engine with the packages mounted, and started from an image that has them imported.
+
+    The image is made once. Where none can be made, or it does not fit into the memory, packages are
+    imported when a cell asks for them.
+
+    Raises:
+        PackageError: The packages' folder cannot be written.
+        SandboxStartError: The engine does not start.
+    """
+    plain = Mounted((packages.bundle, packages.bundle_bytes))
+    image = _find_image(packages.folder)
+    if image is None:
+        image = _keep_image(dataclasses.replace(engine, packages=plain), packages)
+    fits = image.suffix == _IMAGE and image.stat().st_size < memory_bytes
+    mounted = _with_image(plain, image) if fits else plain
+    return dataclasses.replace(engine, packages=mounted)
+
+
+# The name of an image has its hash in it, and that of the engine. Where none can be made, a file says so.
+_IMAGE, _NO_IMAGE = ".image", ".none"
+
+
+def _find_image(folder: Path) -> Path | None:
+    found = [*folder.glob(f"{assets.engine_key()}-*")]
+    return next((path for path in found if _is_sound(path)), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_sound(image: Path) -> bool:
+    """True if a file has the hash that its name tells; asked once in a process."""
+    try:
+        with image.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    return image.stem.endswith(digest)
+
+
+def _keep_image(engine: Engine, packages: PackageSet) -> Path:
+    if not packages.bundle.is_file():
+        raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
+    try:
+        with staging(packages.folder) as workshop:
+            made = workshop / "made"
+            try:
+                made.write_bytes(_make_package_image(engine, packages, made))
+                kind = _IMAGE
+            except SandboxStartError:
+                raise  # without the image, too: it is not the packages' fault
+            except SandboxError as error:
+                made.write_text(f"{error}\n", encoding="utf-8")
+                kind = _NO_IMAGE
+            if (theirs := _find_image(packages.folder)) is not None:  # another was faster
+                return theirs
+            digest = hashlib.sha256(made.read_bytes()).hexdigest()
+            image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
+            made.replace(image)
+            _is_sound.cache_clear()
+            return image
+    except OSError as error:
+        raise PackageError(
+            f"An image of the packages cannot be kept in {packages.folder}: "
+            f"{error.strerror or error}. Free space or give write access there."
+        ) from error
+
+
+def _make_package_image(engine: Engine, packages: PackageSet, trial: Path) -> bytes:
+    """Imports the packages and saves the interpreter's memory, if another can be started from it."""
+    with Session(engine, Limits()) as session:
+        imported = [name for name in packages.imports if _imports(session, name)]
+        image = assets.join_image(session.checkpoint().files)
+    trial.write_bytes(image)
+    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), trial)
+    try:
+        with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
+            for name in imported:
+                if not _imports(session, name):
+                    raise SandboxError(f"{name} does not work in a session from an image.")
+    except SandboxStartError as error:
+        raise SandboxError(f"No session can be started from the image: {error}") from error
+    return image
+
+
+def _imports(session: Session, module: str) -> bool:
+    """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
+    result = session.run_cell(f"__import__({module!r})")
+    if isinstance(result, Failed) and session.restarts:
+        raise SandboxError(f"The sandbox ended when it imported {module}: {result.message}")
+    return isinstance(result, Completed)
+
+
+def _with_image(mounted: Mounted, image: Path) -> Mounted:
+    return dataclasses.replace(mounted, image=(image, image.stat().st_size))
+
+
+# ---- Folders ---------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def _staging(root: Path) -> Iterator[Path]:
-    """A folder beside the final one, gone at the end; those of killed processes go at the start."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        staging = tempfile.mkdtemp(prefix=f"partial-{os.getpid()}-", dir=root)
-    except OSError as error:
-        raise _unwritable(root, error) from error
-    try:
-        yield Path(staging)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    """A folder beside the final one. Raises `EngineMissingError` if there can be none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(staging(root))
+        except OSError as error:
+            raise _unwritable(root, error) from error
+        yield folder
 
 
-def _sweep(root: Path) -> None:
-    for left in root.glob("partial-*"):
-        pid = left.name.split("-")[1]
-        if pid.isdigit() and not _is_running(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end the process there; its folder stays until `--force`
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _move(staging: Path, folder: Path, *, force: bool) -> None:
+def _move(staged: Path, folder: Path, *, force: bool) -> None:
     """Gives the folder its name in one step. Another process may have been faster: then it is theirs."""
-    replaced = staging.with_name(f"{staging.name}-replaced")
+    replaced = staged.with_name(f"{staged.name}-replaced")
     try:
         if folder.is_dir() and (force or not _is_engine(folder)):
             folder.rename(replaced)
-        staging.rename(folder)
+        staged.rename(folder)
     except OSError as error:
         if not _is_engine(folder):
             raise _unwritable(folder, error) from error

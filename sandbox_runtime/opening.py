@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sandbox_runtime import assets
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
-from sandbox_runtime.install import install
+from sandbox_runtime.install import install, with_packages
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.packages import PackageSet, resolve
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
 
@@ -18,6 +19,7 @@ def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
+    packages: Iterable[str] | PackageSet = (),
     *,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
@@ -28,22 +30,47 @@ def open_session(
         limits: What it may use; the defaults suit a laptop.
         tools: Host functions and coroutine functions that cells can call, by name.
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
+        packages: What cells can import beside the standard library, as pip's requirements or as
+            `resolve_packages` returned them.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
 
     Raises:
-        EngineError: Deno, Pyodide or the boot image cannot be had; the message names the fix.
+        EngineError: Deno, Pyodide, the boot image or a package cannot be had; the message says why.
         CheckpointError: The state cannot be restored here.
         SandboxStartError: The process did not come up.
         ValueError: A name is not a Python identifier.
     """
-    engine = ready_engine()
+    engine, limits = ready_engine(), limits or Limits()
+    if packages:
+        given = packages if isinstance(packages, PackageSet) else resolve_packages(packages)
+        engine = with_packages(engine, given, limits.memory_bytes)
     try:
-        return Session(engine, limits or Limits(), tools, outputs, loop=loop, restore=restore)
+        return Session(engine, limits, tools, outputs, loop=loop, restore=restore)
     except SandboxStartError:
         engine.verify()  # a damaged file is the likeliest cause, and a better message
         raise
+
+
+def resolve_packages(requirements: Iterable[str], *, refresh: bool = False) -> PackageSet:
+    """Makes packages ready to be mounted: resolved, fetched and imported once into an image.
+
+    The result is remembered in the user's cache: the same requirements mean the same files, without a
+    network, until a refresh is asked for.
+
+    Args:
+        requirements: As pip takes them.
+        refresh: Ask the package index again.
+
+    Raises:
+        PackageError: A package cannot be had; says which and why.
+        EngineError: The sandbox itself cannot be had.
+    """
+    engine = ready_engine()
+    found = resolve(requirements, refresh=refresh)
+    with_packages(engine, found)
+    return found
 
 
 def ready_engine() -> assets.Engine:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.packages import PackageSet
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
 
@@ -28,12 +29,21 @@ IDLE_SECONDS = 120.0
 # What the keeper is just opening it closes again; nobody waits longer for that.
 CLOSE_SECONDS = 5.0
 
-OpenSession = Callable[[Limits], Session]
+# Called with the limits, and with `packages=` where there are some: `open_session` will do.
+OpenSession = Callable[..., Session]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What sessions have to have in common to be lent in place of each other."""
+
+    limits: Limits
+    packages: PackageSet | None = None
 
 
 @dataclasses.dataclass
 class _Shelf:
-    """The warm sessions of one set of limits, the oldest first, and how many there should be."""
+    """The warm sessions of one kind, the oldest first, and how many there should be."""
 
     target: int = 1
     warm: list[tuple[Session, float]] = dataclasses.field(default_factory=list)
@@ -52,7 +62,7 @@ class Pool:
 
         Args:
             open_session: Opens a session without tools.
-            size: Sessions that are kept warm for one set of limits, at most.
+            size: Sessions that are kept warm for one set of limits and packages, at most.
             idle_seconds: How long a session waits for a borrower.
 
         Raises:
@@ -68,7 +78,7 @@ class Pool:
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # guards everything below
-        self._shelves: dict[Limits, _Shelf] = {}
+        self._shelves: dict[_Kind, _Shelf] = {}
         self._keeper: threading.Thread | None = None
         self._closed = False
 
@@ -77,12 +87,14 @@ class Pool:
         limits: Limits,
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
+        packages: PackageSet | None = None,
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
         Raises what opening a session raises.
         """
-        while (session := self._take(limits)) is not None:
+        kind = _Kind(limits, packages)
+        while (session := self._take(kind)) is not None:
             try:
                 session.register(tools or {}, outputs)
             except SandboxError:
@@ -92,7 +104,7 @@ class Pool:
                 raise
             else:
                 return session
-        session = self._open_session(limits)
+        session = self._open(kind)
         try:
             session.register(tools or {}, outputs)
         except BaseException:
@@ -100,10 +112,10 @@ class Pool:
             raise
         return session
 
-    def warm(self, limits: Limits) -> int:
-        """How many sessions with these limits are ready now."""
+    def warm(self, limits: Limits, packages: PackageSet | None = None) -> int:
+        """How many sessions with these limits and packages are ready now."""
         with self._changed:
-            shelf = self._shelves.get(limits)
+            shelf = self._shelves.get(_Kind(limits, packages))
             return len(shelf.warm) if shelf else 0
 
     def close(self) -> None:
@@ -119,13 +131,13 @@ class Pool:
         if keeper is not None:
             keeper.join(CLOSE_SECONDS)
 
-    def _take(self, limits: Limits) -> Session | None:
+    def _take(self, kind: _Kind) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""
         with self._changed:
             self._closed = False
-            shelf = self._shelves.get(limits)
+            shelf = self._shelves.get(kind)
             if shelf is None:
-                shelf = self._shelves[limits] = _Shelf()
+                shelf = self._shelves[kind] = _Shelf()
             elif not shelf.warm:
                 shelf.target = min(self.size, shelf.target + 1)
             session = shelf.warm.pop()[0] if shelf.warm else None
@@ -134,6 +146,11 @@ class Pool:
                 self._keeper.start()
             self._changed.notify_all()
             return session
+
+    def _open(self, kind: _Kind) -> Session:
+        if kind.packages is None:
+            return self._open_session(kind.limits)
+        return self._open_session(kind.limits, packages=kind.packages)
 
     # ---- The keeper's thread ----
 
@@ -150,34 +167,34 @@ class Pool:
     def _look_after(self) -> bool:
         """Does what is next, which may be to wait; false when nothing is left to do."""
         with self._changed:
-            limits, wait = self._next_duty()
-            if limits is None and wait is None:
+            kind, wait = self._next_duty()
+            if kind is None and wait is None:
                 self._keeper = None  # here, so that a borrower from now on starts another
                 return False
-            if limits is None:
+            if kind is None:
                 self._changed.wait(wait)
                 return True
-        self._open_one(limits)
+        self._open_one(kind)
         return True
 
-    def _next_duty(self) -> tuple[Limits | None, float | None]:
-        """The limits to open a session for, or else the seconds until one is idle for too long."""
-        for limits, shelf in self._shelves.items():
+    def _next_duty(self) -> tuple[_Kind | None, float | None]:
+        """The kind to open a session for, or else the seconds until one is idle for too long."""
+        for kind, shelf in self._shelves.items():
             if len(shelf.warm) < shelf.target:
-                return limits, None
+                return kind, None
         ages = [since for shelf in self._shelves.values() for _, since in shelf.warm]
         return None, max(min(ages) + self._idle_seconds - time.monotonic(), 0) if ages else None
 
-    def _open_one(self, limits: Limits) -> None:
+    def _open_one(self, kind: _Kind) -> None:
         try:
-            session = self._open_session(limits)
+            session = self._open(kind)
         except (SandboxError, OSError):
             # The next borrower opens one himself, and is told what is wrong.
             with self._changed:
-                self._shelves.pop(limits, None)
+                self._shelves.pop(kind, None)
             return
         with self._changed:
-            shelf = self._shelves.get(limits)
+            shelf = self._shelves.get(kind)
             if shelf is not None and not self._closed:
                 shelf.warm.append((session, time.monotonic()))
                 return
@@ -188,12 +205,12 @@ class Pool:
         oldest = time.monotonic() - self._idle_seconds
         idle: list[Session] = []
         with self._changed:
-            for limits, shelf in list(self._shelves.items()):
+            for kind, shelf in list(self._shelves.items()):
                 expired = [session for session, since in shelf.warm if since <= oldest]
                 shelf.warm = [entry for entry in shelf.warm if entry[1] > oldest]
                 shelf.target -= len(expired)
                 if shelf.target < 1:
-                    del self._shelves[limits]
+                    del self._shelves[kind]
                 idle += expired
         for session in idle:
             session.close()

@@ -101,7 +101,7 @@ class Session:
         self._tools = HostTools(limits)
         self._outputs: dict[str, str] | None = None
         if restore is not None:
-            _check_checkpoint(restore, limits)
+            _check_checkpoint(restore, engine, limits)
         self._recovery = Recovery(restore)
         self._seed = secrets.token_hex(16)
         self._exchange = Exchange(self._engine_from(restore), limits, self._seed)
@@ -356,7 +356,7 @@ class Session:
                 f"The session cannot be saved: {values.printable(answer.message)}"
             )
         files = dict(zip(FILES, answer.attachments, strict=True))
-        state = Checkpoint(files, assets.engine_key())
+        state = Checkpoint(files, assets.engine_key(), self._engine.packages_key)
         self._seed = (
             seed  # the living session goes on with it too, so that a restored one is its equal
         )
@@ -529,11 +529,15 @@ def _noted(result: CellResult, note: str) -> CellResult:
     return dataclasses.replace(result, output=note + result.output) if note else result
 
 
-def _check_checkpoint(state: Checkpoint, limits: Limits) -> None:
+def _check_checkpoint(state: Checkpoint, engine: Engine, limits: Limits) -> None:
     if state.engine != assets.engine_key():
         raise CheckpointError(
             "This checkpoint was made by another version of the sandbox, whose memory this one cannot "
             "read. Use the version that made it."
+        )
+    if state.packages != engine.packages_key:
+        raise CheckpointError(
+            "This checkpoint was made with other packages. Open the session with the same `packages`."
         )
     if state.memory_bytes > limits.memory_bytes:
         raise CheckpointError(

@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 # By name: a cell that replaces them in their modules does not replace them here.
 from json import dumps as to_json
 from json import loads as from_json
+from pathlib import Path
 from signal import signal as set_handler
 from typing import Any, Protocol
 
@@ -37,6 +38,9 @@ from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_u
 
 # Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
 RESERVE_BYTES = 2 * 1024 * 1024
+
+# Where `worker.ts` mounts extra packages.
+PACKAGES_FOLDER = "/packages"
 
 
 class DriverHost(CallHost, Protocol):
@@ -103,6 +107,8 @@ class Driver:
     def wake(self, output_chars: int, seed: str) -> None:
         """Makes a saved interpreter fit for a new session: own limits, own random numbers."""
         self._output_chars = output_chars
+        if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
+            sys.path.append(PACKAGES_FOLDER)
         self._modules = self._modules or dict(sys.modules)
         self.seed(seed)
 

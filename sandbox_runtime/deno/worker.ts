@@ -11,6 +11,13 @@
 import vm from "node:vm";
 import { type Baseline, baselineOf, type Disk, restoreDisk, saveDisk } from "./disk.ts";
 import { growTo, imageBytes, type Imaged, imageState, putPages, saveImage } from "./image.ts";
+import {
+  loadLibraries,
+  mountPackages,
+  noteLibraries,
+  type Program,
+  watchLibraries,
+} from "./packages.ts";
 import type { Boot, CallMode, FromWorker, Part, Shared, ToWorker } from "./link.ts";
 
 /** The functions of `guest.py`'s driver, as Pyodide shows them. */
@@ -25,6 +32,8 @@ interface Driver {
 }
 
 interface Pyodide extends Imaged {
+  _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
+  _module: Imaged["_module"] & Program;
   FS: Disk & { mkdirTree(path: string): void };
   pyimport(name: string): { driver: Driver };
   setInterruptBuffer(buffer: Uint8Array): void;
@@ -289,13 +298,22 @@ async function boot(message: Boot): Promise<void> {
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
+  const state = head && imageState(head);
+  watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
-      const module = await runtime.createPyodideModule(settings);
-      if (head !== null) putPages(module, await arrival("boot.pages"));
-      return module;
+      const program = await runtime.createPyodideModule(settings);
+      if (message.names.includes("packages.bundle")) {
+        mountPackages(program.FS, await arrival("packages.bundle"));
+      }
+      if (state !== null) {
+        // Before the image is put into memory: whatever loading does to the memory, the image undoes.
+        loadLibraries(program, state);
+        putPages(program, await arrival("boot.pages"));
+      }
+      return program;
     },
     lockFileContents: { info: PACKAGE_INFO, packages: {} },
     jsglobals: pythonGlobals(),
@@ -304,7 +322,7 @@ async function boot(message: Boot): Promise<void> {
     stderr: () => {},
     checkAPIVersion: true,
     _makeSnapshot: true,
-    ...(head !== null && { _loadSnapshot: imageState(head) }),
+    ...(state !== null && { _loadSnapshot: state }),
   });
   scrubGlobals(KEPT_GLOBALS);
   letGoOfImage();
@@ -317,6 +335,7 @@ async function boot(message: Boot): Promise<void> {
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   driver.wake(message.outputChars, message.seed);
+  noteLibraries(pyodide);
 }
 
 /** A file that the host sends. It may come before it is asked for, or after. */

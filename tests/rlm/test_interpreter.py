@@ -57,7 +57,7 @@ class TestProtocol:
             interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
             with pytest.raises(CodeExecutionError, match="as it was before this cell"):
                 interpreter.execute("x = None")
-            with pytest.raises(CodeInterpreterError, match="everything else .* is gone"):
+            with pytest.raises(CodeInterpreterError, match=r"everything else .* is gone"):
                 interpreter.execute("x = None")
             with pytest.raises(CodeInterpreterError, match="has ended"):
                 interpreter.execute("1")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sandbox_runtime import Completed, EngineMissingError, Limits, Session, open_session
-from sandbox_runtime.pool import Pool
+from sandbox_runtime.pool import Pool, _Kind
 
 LIMITS = Limits(cell_seconds=20)
 
@@ -51,7 +51,7 @@ class TestLend:
         """After a loan another is made ready in the background."""
         pool.lend(LIMITS).close()
         wait_until(lambda: pool.warm(LIMITS) == 1)
-        ready = {session.pid for session, _ in pool._shelves[LIMITS].warm}
+        ready = {session.pid for session, _ in pool._shelves[_Kind(LIMITS)].warm}
 
         with pool.lend(LIMITS) as session:
             assert session.pid in ready
@@ -80,7 +80,7 @@ class TestLend:
         """The borrower gets a living one and notices nothing."""
         pool.lend(LIMITS).close()
         wait_until(lambda: pool.warm(LIMITS) == 1)
-        victim = pool._shelves[LIMITS].warm[0][0]
+        victim = pool._shelves[_Kind(LIMITS)].warm[0][0]
         os.kill(victim.pid, 9)
         wait_until(lambda: not victim._exchange.alive)
 
@@ -143,12 +143,12 @@ class TestEnd:
         program = f"""
 import os, threading
 from sandbox_runtime import Limits, open_session
-from sandbox_runtime.pool import Pool
+from sandbox_runtime.pool import Pool, _Kind
 pool = Pool(open_session)
 pool.lend(Limits()).close()
 while not pool.warm(Limits()):
     threading.Event().wait(0.01)
-print(pool._shelves[Limits()].warm[0][0].pid, flush=True)
+print(pool._shelves[_Kind(Limits())].warm[0][0].pid, flush=True)
 {ending}
 """
         host = subprocess.run(

@@ -1,0 +1,42 @@
+"""Packages in an RLM's REPL. Resolving them is `tests/sandbox_runtime/test_packages.py`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from dspy_rlm import RLM, PackageError, SandboxInterpreter
+from dspy_rlm.instructions import SANDBOX_RULES, sandbox_rules
+
+SHORTEST = "import networkx as nx\nSUBMIT(nx.shortest_path(nx.path_graph(n), 0, n - 1))"
+
+
+class TestPackages:
+    def test_the_code_of_a_run_imports_them(self, play):
+        """They are in the REPL, and the prompt says so."""
+        rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
+
+        assert rlm(n=3).path == [0, 1, 2]
+        assert "Also installed: `networkx`." in str(server.requests[0])
+
+    def test_a_copy_of_the_module_has_them(self, play):
+        """Optimizers copy modules."""
+        rlm, _ = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
+
+        assert copy.deepcopy(rlm)(n=2).path == [0, 1]
+
+    @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
+    def test_what_cannot_be_had_fails_at_construction(self, make):
+        """With the reason."""
+        with pytest.raises(PackageError, match="'two words' is not a requirement"):
+            make(packages=["two words"])
+
+    def test_under_dspys_interpreter_protocol(self):
+        """The same packages for DSPy's own modules."""
+        with SandboxInterpreter(packages=["networkx"]) as interpreter:
+            assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == "3"
+
+    def test_without_packages_the_rules_are_as_before(self):
+        """The prompt's beginning stays the same, and so stays in caches."""
+        assert sandbox_rules() == SANDBOX_RULES

@@ -1,0 +1,798 @@
+"""Packages for the sandbox: what resolves to what, what is refused and why, and what cells get.
+
+`TestFromTheRegistry` asks the real package index. The rest has one of its own, served over HTTP, whose
+wheels are made here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import (
+    CheckpointError,
+    Completed,
+    Failed,
+    Limits,
+    PackageError,
+    PackageSet,
+    Session,
+    __main__,
+    assets,
+    install,
+    open_session,
+    packages,
+    pip_for_sandbox,
+    resolve_packages,
+    wheels,
+)
+from sandbox_runtime.install import with_packages
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.pool import Pool
+
+PROJECT = Path(assets.__file__).parent.parent
+
+# Nothing listens there.
+CLOSED = "http://127.0.0.1:9/"
+
+
+class PackageIndex:
+    """A package index over HTTP; `add` puts a file into it, `requests` has the paths asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requests: list[str] = []
+        index = self
+
+        class Pages(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def do_GET(self):
+                index.requests.append(self.path)
+                super().do_GET()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def add(self, path: Path, digest: str | None = None) -> Path:
+        """Lists a file under its project, with its hash or another."""
+        project = path.name.split("-")[0].lower().replace("_", "-")
+        folder = self.folder / project
+        folder.mkdir(exist_ok=True)
+        target = folder / path.name
+        path.replace(target)
+        digest = digest or sha256(target)
+        with (folder / "index.html").open("a") as page:
+            page.write(f'<a href="{path.name}#sha256={digest}">{path.name}</a>\n')
+        return target
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A user's cache of its own, with the engine in it."""
+    root = tmp_path / "cache"
+    engine = ready_engine().folder
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root))
+    monkeypatch.setattr(assets, "PACKAGED_FOLDER", tmp_path / "none")
+    own = assets.cache_folder()
+    own.mkdir(parents=True)
+    for file in engine.iterdir():
+        try:
+            (own / file.name).hardlink_to(file)
+        except OSError:  # another disk
+            shutil.copyfile(file, own / file.name)
+    return root / "dspy-rlm"
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch, cache):
+    """A package index that pip knows instead of all others."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+    monkeypatch.setenv(packages.DISTRIBUTION_VARIABLE, CLOSED)
+    index = PackageIndex(folder)
+    monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    yield index
+    index.close()
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    """Makes a wheel: modules by path, and what it requires."""
+
+    def make(
+        name: str,
+        version: str = "1.0",
+        *requires: str,
+        tag: str = "py3-none-any",
+        files: dict[str, str] | None = None,
+    ) -> Path:
+        path = tmp_path / f"{name}-{version}-{tag}.whl"
+        info = f"{name}-{version}.dist-info"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
+        with zipfile.ZipFile(path, "w") as archive:
+            given = files or {f"{name}/__init__.py": f"VERSION = {version!r}\n"}
+            for place, text in given.items():
+                archive.writestr(place, text)
+            archive.writestr(f"{info}/METADATA", metadata)
+            archive.writestr(
+                f"{info}/WHEEL",
+                f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+            )
+            archive.writestr(f"{info}/RECORD", "")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def thing(index, wheel):
+    """A package in the index: its name."""
+    index.add(wheel("thing"))
+    return "thing"
+
+
+def names(found: PackageSet) -> list[str]:
+    return sorted(package.name for package in found.packages)
+
+
+def forget_images() -> None:
+    """As in a new process."""
+    install._is_sound.cache_clear()
+
+
+def refusal(*requirements: str, **options) -> str:
+    with pytest.raises(PackageError) as caught:
+        packages.resolve(requirements, **options)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def found() -> PackageSet:
+    """The issue's example, freshly asked for; in the cache of the user who runs the tests."""
+    return resolve_packages(["pydantic", "networkx"], refresh=True)
+
+
+class TestFromTheRegistry:
+    """The issue's own example, from the index that pip is configured for."""
+
+    def test_a_compiled_package_comes_as_a_wheel_for_webassembly(self, found):
+        """And each file is the one whose hash was told."""
+        files = {package.name.replace("_", "-"): package for package in found.packages}
+
+        assert {"pydantic", "pydantic-core", "networkx", "typing-extensions"} <= files.keys()
+        assert files["pydantic-core"].file.endswith(f"-{packages.PLATFORM}.whl")
+        assert files["networkx"].file.endswith("-none-any.whl")
+        assert found.imports == ("networkx", "pydantic")
+        for package in found.packages:
+            assert sha256(found.folder / package.file) == package.sha256
+
+    def test_cells_use_both(self, found, opened):
+        """Without a network, and imported before the first cell."""
+        session = opened(packages=found)
+
+        assert session.run_cell(
+            "import sys; [name in sys.modules for name in ('pydantic_core', 'networkx')]"
+        ) == Completed("[True, True]\n")
+        assert session.run_cell(
+            "import pydantic\n"
+            "class Point(pydantic.BaseModel):\n"
+            "    x: int\n"
+            "    near: list['Point'] = []\n"
+            'Point.model_validate_json(\'{"x": 1, "near": [{"x": "2"}]}\')'
+        ) == Completed("Point(x=1, near=[Point(x=2, near=[])])\n")
+        assert session.run_cell(
+            "import networkx as nx; nx.shortest_path(nx.path_graph(4), 0, 3)"
+        ) == Completed("[0, 1, 2, 3]\n")
+        failed = session.run_cell("Point(x='no')")
+        assert isinstance(failed, Failed)
+        assert failed.error_type == "ValidationError"
+
+    def test_an_image_taken_after_a_compiled_import_can_be_continued(self, found, tmp_path):
+        """In the session's middle, and again from there: the modules lie where they were."""
+        engine = with_packages(ready_engine(), found)
+        engine = dataclasses.replace(
+            engine, packages=dataclasses.replace(engine.packages, image=None)
+        )
+
+        def continued(session: Session) -> Session:
+            state = session.checkpoint()
+            session.close()
+            return Session(engine, Limits(), restore=state)
+
+        first = Session(engine, Limits())
+        first.run_cell("import sys; early = 'pydantic_core' in sys.modules")
+        first.run_cell("import pydantic\nclass P(pydantic.BaseModel):\n    x: int\np = P(x='1')")
+        first.run_cell("counted = iter(range(9)); next(counted)")
+        with continued(first) as second:
+            result = second.run_cell("early, p, P(x='2'), next(counted)")
+            assert result == Completed("(False, P(x=1), P(x=2), 1)\n")
+            with continued(second) as third:
+                assert third.run_cell("P(x='3'), next(counted)") == Completed("(P(x=3), 2)\n")
+
+    def test_one_that_only_other_platforms_have(self):
+        """It names both sources and what each of them lacks."""
+        said = refusal("uvloop")
+
+        assert "uvloop has no wheel for WebAssembly" in said
+        assert "manylinux" in said
+        assert "Pyodide's own distribution does not have it either." in said
+
+    def test_one_that_nobody_has(self):
+        """It is told apart from one without a fitting wheel."""
+        assert "has no package no-such-package-0123456789" in refusal("no-such-package-0123456789")
+
+
+class TestResolve:
+    """What a list of requirements comes to."""
+
+    def test_dependencies_are_the_sandboxs(self, index, wheel):
+        """Markers are those of the sandbox, not of the machine that resolves."""
+        index.add(
+            wheel(
+                "thing",
+                "1.0",
+                'inside; sys_platform == "emscripten" and python_version >= "3.14"',
+                f'outside; sys_platform == "{sys.platform}"',
+            )
+        )
+        index.add(wheel("inside"))
+
+        assert names(packages.resolve(["thing"])) == ["inside", "thing"]
+
+    def test_the_markers_are_what_the_sandbox_says_of_itself(self, opened):
+        """What pip is told comes from there."""
+        result = opened().run_cell(
+            "import os, platform, sys\n"
+            "print(dict(implementation_name=sys.implementation.name,\n"
+            "implementation_version=platform.python_version(), os_name=os.name,\n"
+            "platform_machine=platform.machine(),\n"
+            "platform_python_implementation=platform.python_implementation(),\n"
+            "platform_system=platform.system(),\n"
+            "python_full_version=platform.python_version(),\n"
+            "python_version='.'.join(platform.python_version_tuple()[:2]),\n"
+            "sys_platform=sys.platform))"
+        )
+
+        assert result == Completed(f"{pip_for_sandbox.MARKERS}\n")
+
+    def test_it_is_remembered_without_a_network(self, index, thing, monkeypatch):
+        """Also in another order and spelling, and when there is a newer version."""
+        found = packages.resolve([thing])
+        asked = len(index.requests)
+        monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
+        packages._load.cache_clear()
+
+        assert packages.resolve(["thing", " thing"]) == found
+        assert len(index.requests) == asked
+
+    def test_a_refresh_asks_again(self, index, thing, wheel):
+        """What was resolved before stays as it is, for the sessions that have it."""
+        old = packages.resolve([thing])
+        index.add(wheel("thing", "2.0"))
+
+        assert packages.resolve([thing]).packages[0].version == "1.0"
+        new = packages.resolve([thing], refresh=True)
+        assert new.packages[0].version == "2.0"
+        assert packages.resolve([thing]) == new
+        assert old.bundle.stat().st_size == old.bundle_bytes
+
+    def test_a_set_is_a_key(self, thing):
+        """Equal sets are equal, and hash alike."""
+        assert {packages.resolve([thing]): 1}[packages.resolve([thing])] == 1
+
+    def test_a_wheel_of_the_users_own(self, index, wheel):
+        """By its address, as pip writes it."""
+        path = wheel("mine")
+
+        found = packages.resolve([f"mine @ {path.as_uri()}"])
+
+        assert names(found) == ["mine"]
+
+    def test_two_processes_at_once(self, index, thing, cache):
+        """Both get the same, and nothing else is left."""
+        command = [sys.executable, "-m", "sandbox_runtime", "packages", thing]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        started = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=100)[0] for process in started]
+
+        assert [process.returncode for process in started] == [0, 0], said
+        found = packages.resolve([thing])
+        assert {path.name for path in packages.cache_folder().glob("*")} == {
+            found.folder.name,
+            *(path.name for path in packages.cache_folder().glob("request-*.json")),
+        }
+        assert len([*found.folder.glob("*.image")]) == 1
+        assert not [*found.folder.glob("partial-*")]
+
+    def test_what_a_killed_process_left_is_swept(self, index, thing):
+        """As the engine's installer does it."""
+        with subprocess.Popen([sys.executable, "-c", ""]) as process:
+            process.wait()
+        left = packages.cache_folder() / f"partial-{process.pid}-work"
+        left.mkdir(parents=True)
+
+        packages.resolve([thing])
+
+        assert not left.exists()
+
+
+class TestRefused:
+    """A package that cannot be had: the reason, in words."""
+
+    @pytest.mark.parametrize(
+        ("requirements", "reason"),
+        [
+            (["-r secrets.txt"], "is not a requirement that pip takes"),
+            (["--index-url=http://elsewhere"], "is not a requirement that pip takes"),
+            (["two words"], "is not a requirement that pip takes"),
+            ([""], "is not a requirement that pip takes"),
+            ([7], "is not a requirement that pip takes"),
+            (["mine @ git+https://example.invalid/mine"], "something else than a wheel"),
+            (["mine @ https://example.invalid/mine.tar.gz"], "something else than a wheel"),
+            (["./folder"], "is not a requirement that pip takes"),
+            ([], "names no package"),
+            ("pydantic", 'write ["pydantic"]'),
+        ],
+    )
+    def test_bad_requirements(self, requirements, reason):
+        """Nothing of it reaches pip's command line."""
+        with pytest.raises(PackageError) as caught:
+            packages.resolve(requirements)
+
+        assert reason in str(caught.value)
+
+    def test_nothing_is_left_for_the_sandbox(self, index):
+        """Its markers do not hold there."""
+        said = refusal('thing; sys_platform == "win32"')
+
+        assert "the markers say that the sandbox needs none" in said
+
+    def test_no_wheel_for_the_sandbox(self, index, wheel):
+        """It says for what there are wheels."""
+        index.add(wheel("fast", tag="cp314-cp314-manylinux_2_28_x86_64"))
+        index.add(wheel("fast", tag="cp313-cp313-pyemscripten_2025_0_wasm32"))
+
+        said = refusal("fast")
+
+        assert "only for manylinux, pyemscripten_2025_0_wasm32" in said
+
+    def test_only_source(self, index, tmp_path):
+        """To build it would run its code on the host."""
+        source = tmp_path / "fast-1.0.tar.gz"
+        source.write_bytes(b"")
+        index.add(source)
+
+        assert "fast has no wheel at the package index, only its source." in refusal("fast")
+
+    def test_no_such_version(self, thing):
+        """It says which there are."""
+        said = refusal("thing>=2")
+
+        assert "No version of thing fits; for the sandbox, these exist: 1.0." in said
+
+    def test_a_dependency_is_missing(self, index, wheel):
+        """It is the one that is named."""
+        index.add(wheel("thing", "1.0", "missing-one>=3"))
+
+        assert "has no package missing-one" in refusal("thing")
+
+    def test_requirements_that_contradict_each_other(self, index, wheel):
+        """pip's own words."""
+        index.add(wheel("left", "1.0", "thing<2"))
+        index.add(wheel("right", "1.0", "thing>=2"))
+        index.add(wheel("thing", "1.0"))
+        index.add(wheel("thing", "2.0"))
+
+        assert "conflicting dependencies" in refusal("left", "right")
+
+    def test_no_network(self, index, monkeypatch):
+        """Both sources are out of reach, and both are named."""
+        monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
+
+        said = refusal("numpy")
+
+        assert "numpy cannot be looked up, the package index is out of reach" in said
+        assert "Pyodide's own distribution has numpy 2.4.6, but it cannot be taken from" in said
+        assert said.count("refused") == 2
+
+    def test_a_file_that_is_not_what_the_index_says(self, index, wheel):
+        """Its hash differs: it is not used."""
+        index.add(wheel("thing"), digest="0" * 64)
+
+        said = refusal("thing")
+
+        assert "HASH" in said.upper()
+        assert not [*packages.cache_folder().glob("set-*")]
+
+    @pytest.mark.parametrize(
+        "place", ["../outside.py", "/etc/passwd", "thing/../../outside.py", "a\\b.py"]
+    )
+    def test_a_wheel_that_reaches_out(self, index, wheel, place):
+        """A file's name cannot lead out of the folder of packages."""
+        index.add(wheel("thing", files={place: ""}))
+
+        assert "outside of its own" in refusal("thing")
+
+    def test_a_wheel_that_expands_beyond_measure(self, index, wheel, monkeypatch):
+        """It is refused before it is unpacked."""
+        monkeypatch.setattr(wheels, "MAX_BUNDLE_BYTES", 1000)
+        index.add(wheel("thing", files={"thing.py": "#" * 1001}))
+
+        assert "more than 1,000 bytes unpacked" in refusal("thing")
+
+    def test_a_cache_that_cannot_be_written(self, index, thing, monkeypatch):
+        """It says where, and what to do."""
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc/1/nowhere")
+
+        assert "cannot be kept below /proc/1/nowhere" in refusal(thing)
+
+    def test_at_construction(self, index):
+        """Opening a session is where the caller is told."""
+        with pytest.raises(PackageError, match="has no package missing-one"):
+            open_session(packages=["missing-one"])
+
+    def test_a_python_without_pip(self, tmp_path, index, thing):
+        """Python's own copy of pip steps in."""
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
+        python = tmp_path / "v" / ("Scripts" if os.name == "nt" else "bin") / "python"
+
+        done = subprocess.run(
+            [python, "-P", pip_for_sandbox.__file__, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert (done.returncode, done.stdout.split()[:1]) == (0, ["pip"]), done.stderr
+
+
+class TestCache:
+    """What lies in the cache is what was resolved, or it is not used."""
+
+    @pytest.mark.parametrize("pattern", ["*.whl", "packages.bundle"])
+    def test_a_damaged_file_is_found(self, thing, pattern):
+        """By its hash, in the next process; a refresh repairs it."""
+        found = packages.resolve([thing])
+        [file] = found.folder.glob(pattern)
+        data = file.read_bytes()
+        file.write_bytes(data[:-1] + b"!")
+        packages._load.cache_clear()
+
+        said = refusal(thing)
+
+        assert f"{file} is damaged: its hash does not match" in said
+        assert "python -m sandbox_runtime packages --refresh" in said
+        assert packages.resolve([thing], refresh=True) == found
+        assert file.read_bytes() == data
+
+    @pytest.mark.parametrize("pattern", ["request-*.json", "set-*/manifest.json"])
+    def test_a_damaged_note_is_found(self, thing, pattern):
+        """And named."""
+        packages.resolve([thing])
+        [file] = packages.cache_folder().glob(pattern)
+        file.write_text("[]")
+        packages._load.cache_clear()
+
+        assert str(file.parent) in refusal(thing)
+        assert names(packages.resolve([thing], refresh=True)) == [thing]
+
+    def test_a_set_that_was_removed_is_fetched_again(self, thing):
+        """Whoever frees the space need not know which files belong together."""
+        found = packages.resolve([thing])
+        shutil.rmtree(found.folder)
+        packages._load.cache_clear()
+
+        with pytest.raises(PackageError, match="is gone"):
+            open_session(packages=found)
+        assert packages.resolve([thing]) == found
+        assert found.bundle.is_file()
+
+    def test_a_file_that_changes_in_a_running_process_is_found(self, thing):
+        """Its size is compared at every start."""
+        found = resolve_packages([thing])
+        found.bundle.write_bytes(b"short")
+
+        with pytest.raises(PackageError, match="its size has changed"):
+            open_session(packages=found)
+
+    def test_a_damaged_image_is_made_again(self, thing, opened):
+        """That needs no network."""
+        found = resolve_packages([thing])
+        [image] = found.folder.glob("*.image")
+        image.write_bytes(b"damaged")
+        forget_images()
+
+        session = opened(packages=found)
+
+        assert session.run_cell("import sys; 'thing' in sys.modules") == Completed("True\n")
+
+
+class TestPyodidesDistribution:
+    """The further source: a folder of files, with the hashes that came with Pyodide."""
+
+    @pytest.fixture
+    def distribution(self, index, tmp_path, wheel):
+        """A distribution with one package that needs another, and a shared library."""
+        folder = index.folder / "full"
+        folder.mkdir()
+        tag = f"cp314-cp314-{packages.PLATFORM}"
+        listed = {}
+        for name, requires in (("fast", ["other"]), ("other", [])):
+            path = wheel(name, "3.0", *requires, tag=tag).rename(folder / f"{name}-3.0-{tag}.whl")
+            listed[name] = {"version": "3.0", "file_name": path.name, "sha256": sha256(path)}
+        library = folder / "libthing-1.0.zip"
+        with zipfile.ZipFile(library, "w") as archive:
+            archive.writestr("libthing.so", "a library")
+        listed["libthing"] = {
+            "version": "1.0",
+            "file_name": library.name,
+            "sha256": sha256(library),
+            "package_type": "shared_library",
+        }
+        for name, depends in (("fast", ["other"]), ("other", ["libthing"]), ("libthing", [])):
+            listed[name]["depends"] = depends
+        lock = assets.cache_folder() / assets.LOCK_FILE
+        lock.unlink()
+        lock.write_text(json.dumps({"packages": listed}))
+        return folder, f"{index.url}full"
+
+    def test_it_has_what_the_index_has_not(self, distribution, index, thing, opened, monkeypatch):
+        """Both sources together, and the shared libraries that pip knows nothing of."""
+        monkeypatch.setenv(packages.DISTRIBUTION_VARIABLE, distribution[1])
+
+        session = opened(packages=["fast", thing])
+
+        assert session.run_cell("import fast, other, thing; fast.VERSION") == Completed("'3.0'\n")
+        assert session.run_cell("open('/usr/lib/libthing.so').read()") == Completed("'a library'\n")
+
+    @pytest.mark.parametrize("pattern", ["fast-*.whl", "libthing-*.zip"])
+    def test_its_files_are_held_to_the_lock_file(self, distribution, pattern):
+        """Whoever serves them."""
+        folder, url = distribution
+        [file] = folder.glob(pattern)
+        file.write_bytes(file.read_bytes() + b"more")
+
+        said = refusal("fast", distribution=url)
+
+        assert "hash" in said.lower()
+
+    def test_it_is_not_asked_without_need(self, distribution, index, thing):
+        """What the index has comes from the index."""
+        packages.resolve([thing], distribution=distribution[1])
+
+        assert not [path for path in index.requests if path.startswith("/full")]
+
+
+class TestBundle:
+    """Wheels as one file."""
+
+    def test_only_modules_and_their_data(self, wheel, tmp_path):
+        """What an installer would put elsewhere is left out, except for the libraries."""
+        path = wheel(
+            "thing",
+            files={
+                "thing.py": "x",
+                "thing-1.0.data/purelib/more.py": "yy",
+                "thing-1.0.data/scripts/run": "zzz",
+                "_hidden/__init__.py": "",
+                "native.cpython-314-wasm32-emscripten.so": "",
+                "space/inner.py": "",
+            },
+        )
+
+        made = wheels.bundle([path])
+        size = int.from_bytes(made[:4], "little")
+        index = dict(json.loads(made[4 : 4 + size]))
+
+        assert index["/packages/thing.py"] == 1
+        assert index["/packages/more.py"] == 2
+        assert not [name for name in index if "scripts" in name]
+        assert len(made) == 4 + size + sum(index.values())
+        assert wheels.top_level_modules(path) == ["more", "native", "thing"]
+
+    def test_a_file_that_is_no_archive(self, tmp_path):
+        """It is named."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        path.write_bytes(b"no archive")
+
+        with pytest.raises(ValueError, match=r"thing-1\.0-py3-none-any\.whl cannot be unpacked"):
+            wheels.bundle([path])
+
+
+class TestSession:
+    """Packages in a session."""
+
+    def test_they_are_there_before_the_first_cell(self, thing, opened):
+        """Imported, with what their metadata says, and without a name in the namespace."""
+        session = opened(packages=[thing])
+
+        assert session.run_cell("import sys; 'thing' in sys.modules") == Completed("True\n")
+        assert session.run_cell("'thing' in globals()") == Completed("False\n")
+        assert session.run_cell(
+            "import thing, importlib.metadata as m; thing.__file__, m.version('thing')"
+        ) == Completed("('/packages/thing/__init__.py', '1.0')\n")
+
+    def test_without_them_nothing_is_mounted(self, opened):
+        """A session has what it was opened with."""
+        result = opened().run_cell("import os, sys; os.path.exists('/packages'), sys.path[-1]")
+
+        assert isinstance(result, Completed)
+        assert "/packages" not in result.output
+        assert "False" in result.output
+
+    def test_cells_cannot_change_them(self, thing, opened):
+        """Whatever they try, and whatever they make of a file's mode."""
+        session = opened(packages=[thing])
+        session.run_cell("import mmap, os, shutil\nFILE = '/packages/thing/__init__.py'")
+
+        attempts = [
+            "open(FILE, 'w')",
+            "open(FILE, 'r+b')",
+            "open('/packages/new.py', 'w')",
+            "os.chmod(FILE, 0o777)",
+            "os.chmod('/packages', 0o777)",
+            "os.unlink(FILE)",
+            "os.truncate(FILE, 0)",
+            "os.rename(FILE, FILE + '2')",
+            "os.rename(FILE, '/tmp/away')",
+            "os.rename('/packages', '/away')",
+            "os.rmdir('/packages/thing')",
+            "os.mkdir('/packages/new')",
+            "os.symlink('/tmp', '/packages/new')",
+            "os.utime(FILE, (1, 1))",
+            "shutil.rmtree('/packages')",
+            "mmap.mmap(os.open(FILE, os.O_RDONLY), 3)",
+        ]
+        for attempt in attempts:
+            result = session.run_cell(attempt)
+            assert isinstance(result, Failed), attempt
+            assert result.error_type in ("OSError", "PermissionError"), attempt
+        assert session.run_cell("open(FILE).read()") == Completed("\"VERSION = '1.0'\\n\"\n")
+
+    def test_a_healed_session_has_them_again(self, thing, opened):
+        """They belong to the session, not to its process."""
+        session = opened(
+            packages=[thing], tools={"die": lambda: os.kill(session.pid, signal.SIGKILL)}
+        )
+
+        died = session.run_cell("die()")
+
+        assert isinstance(died, Failed)
+        assert not died.state_lost
+        assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
+
+    def test_a_state_belongs_to_its_packages(self, thing, opened):
+        """A session with others cannot go on from it."""
+        with opened(packages=[thing]) as session:
+            session.run_cell("import thing")
+            state = session.checkpoint()
+
+        with pytest.raises(CheckpointError, match="Open the session with the same `packages`"):
+            opened(restore=state)
+        restored = opened(packages=[thing], restore=state)
+        assert restored.run_cell("thing.VERSION") == Completed("'1.0'\n")
+
+    def test_the_pool_keeps_them_apart(self, thing):
+        """A session with packages is not lent in place of one without."""
+        found = resolve_packages([thing])
+        pool, limits = Pool(open_session), Limits()
+        try:
+            with pool.lend(limits, packages=found) as session:
+                assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
+            with pool.lend(limits) as session:
+                assert isinstance(session.run_cell("import thing"), Failed)
+        finally:
+            pool.close()
+
+    def test_an_image_larger_than_the_memory_is_not_used(self, thing):
+        """The packages are imported when they are asked for."""
+        found = resolve_packages([thing])
+
+        assert with_packages(ready_engine(), found).packages.image is not None
+        assert with_packages(ready_engine(), found, 1024).packages.image is None
+
+    def test_one_that_cannot_be_imported(self, index, wheel, opened):
+        """The session opens; the cell that imports it is told."""
+        index.add(wheel("thing", files={"thing.py": "import socketserver_", "fine.py": "x = 1"}))
+
+        session = opened(packages=["thing"])
+
+        assert session.run_cell("import fine; fine.x") == Completed("1\n")
+        failed = session.run_cell("import thing")
+        assert isinstance(failed, Failed)
+        assert failed.error_type == "ModuleNotFoundError"
+
+    def test_one_that_ends_the_process(self, index, wheel, opened):
+        """No image is made, and not tried again; the file that says so has the reason."""
+        index.add(wheel("thing", files={"thing.py": "import os; os.abort()", "fine.py": "x = 1"}))
+
+        found = resolve_packages(["thing"])
+        session = opened(packages=found)
+
+        assert session.run_cell("import fine; fine.x") == Completed("1\n")
+        [note] = found.folder.glob("*.none")
+        assert "The sandbox ended when it imported thing" in note.read_text()
+
+    def test_a_compiled_module_that_cannot_be_loaded(self, index, wheel, opened, tmp_path):
+        """Its import fails; images can be taken all the same."""
+        broken = (
+            bytes.fromhex("0061736d01000000")
+            + bytes([0, 14, 8])
+            + b"dylink.0"
+            + b"\x01\x04\0\0\1\0"
+        )
+        path = wheel("thing", files={"thing.py": "x = 1"}, tag=f"cp314-cp314-{packages.PLATFORM}")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("native.cpython-314-wasm32-emscripten.so", broken)
+        index.add(path)
+
+        session = opened(packages=["thing"])
+
+        failed = session.run_cell("import native")
+        assert isinstance(failed, Failed)
+        assert failed.error_type == "ImportError"
+        assert session.checkpoint().size > 1_000_000
+        assert session.run_cell("import thing; thing.x") == Completed("1\n")
+
+    def test_two_sessions_share_nothing(self, thing, opened):
+        """What a cell does to an imported package ends with its session."""
+        found = resolve_packages([thing])
+        opened(packages=found).run_cell("import thing; thing.VERSION = 'mine'")
+
+        assert opened(packages=found).run_cell("import thing; thing.VERSION") == Completed(
+            "'1.0'\n"
+        )
+
+
+class TestCommand:
+    """`python -m sandbox_runtime packages`."""
+
+    def test_it_shows_what_would_be_mounted(self, thing, capsys):
+        """Each package, its version and its file."""
+        assert __main__.main(["packages", thing]) == 0
+
+        said = capsys.readouterr().out
+        assert "to mount, in" in said
+        assert "  thing 1.0  thing-1.0-py3-none-any.whl" in said
+
+    def test_a_refusal_is_one_line(self, index, capsys):
+        """And the exit code tells."""
+        assert __main__.main(["packages", "missing-one"]) == 1
+
+        assert "FAILED" in capsys.readouterr().out
