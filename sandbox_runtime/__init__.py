@@ -9,6 +9,7 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
+from sandbox_runtime.annotations import annotation_text
 from sandbox_runtime.errors import (
     DenoNotFoundError,
     DenoVersionError,
@@ -25,11 +26,14 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session
+from sandbox_runtime.reading import Rows
+from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
 from sandbox_runtime.session import Session
 
 __all__ = [
     "CellResult",
+    "CodeType",
     "Completed",
     "DenoNotFoundError",
     "DenoVersionError",
@@ -37,9 +41,12 @@ __all__ = [
     "EngineError",
     "EngineMissingError",
     "Failed",
+    "HandleType",
     "HostTool",
     "Limits",
     "ProtocolError",
+    "Rows",
+    "Rule",
     "Sandbox",
     "SandboxDiedError",
     "SandboxError",
@@ -49,5 +56,7 @@ __all__ = [
     "SessionClosedError",
     "Submitted",
     "ValueCrossingError",
+    "ValueType",
+    "annotation_text",
     "open_session",
 ]

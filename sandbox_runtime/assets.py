@@ -44,6 +44,10 @@ SOURCE_FOLDER = Path(__file__).parent / "deno"
 PROGRAM_FILES = ("host.ts", "protocol.ts", "worker.ts")
 PYTHON_FILES = (
     "__init__.py",
+    "records.py",
+    "handles.py",
+    "tables.py",
+    "plain.py",
     "crossing.py",
     "output.py",
     "failures.py",

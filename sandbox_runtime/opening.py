@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sandbox_runtime import assets
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
 from sandbox_runtime.install import install
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
 
@@ -16,6 +17,7 @@ def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
+    types: Iterable[Rule | type] = (),
 ) -> Session:
     """Opens a sandbox of its own; the caller closes it, best with `with`.
 
@@ -23,6 +25,8 @@ def open_session(
         limits: What it may use; the defaults suit a laptop.
         tools: Host functions that cells can call, by name. They run in the thread that runs the cell.
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
+        types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
+            classes (Pydantic models, dataclasses, enums, ...) that cells can use by name.
 
     Raises:
         EngineError: Deno, Pyodide or the boot image cannot be had; the message names the fix.
@@ -31,7 +35,7 @@ def open_session(
     """
     engine = ready_engine()
     try:
-        return Session(engine, limits or Limits(), tools, outputs)
+        return Session(engine, limits or Limits(), tools, outputs, types)
     except SandboxStartError:
         engine.verify()  # a damaged file is the likeliest cause, and a better message
         raise

@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import keyword
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
@@ -41,6 +41,7 @@ from sandbox_runtime.messages import (
     ToolReturned,
     parse_cell_end,
 )
+from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
 
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
@@ -59,6 +60,7 @@ class Session:
         limits: Limits,
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
+        types: Iterable[Rule | type] = (),
     ) -> None:
         """Opens the session; `open_session` is the usual way.
 
@@ -68,6 +70,7 @@ class Session:
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
+            types: Rules for how values of some types cross, and classes that cells can use by name.
 
         Raises:
             SandboxStartError: The process did not come up.
@@ -81,6 +84,7 @@ class Session:
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._outputs: dict[str, str] | None = None
+        self._border = values.Border(types)
         self._exchange = Exchange(engine, limits)
         try:
             self.register(tools or {}, outputs)
@@ -152,7 +156,7 @@ class Session:
                 return self._heal(died)
             if isinstance(answer, Refusal):
                 raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
-            return _cell_result(parse_cell_end(answer.result), answer)
+            return self._cell_result(parse_cell_end(answer.result), answer)
 
     def checkpoint_image(self) -> bytes:
         """The interpreter's memory, from which an engine can start."""
@@ -221,9 +225,11 @@ class Session:
             for name, tool in self._tools.items()
         ]
         self._ask(Register(tools, self._outputs))
+        if self._border.declared:
+            self._ask(Assign("", "types", self._border.encode_declared()))
 
     def _send_variable(self, name: str, value: object) -> None:
-        kind, parts = values.encode(value, name)
+        kind, parts = self._border.encode_variable(value, name)
         self._check_size(name, parts)
         try:
             self._ask(Assign(name, kind, parts))
@@ -273,6 +279,25 @@ class Session:
             self._exchange.close()
             raise
 
+    def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
+        output = values.printable(end.output)
+        if end.outcome == "completed":
+            return Completed(output)
+        if end.outcome == "failed":
+            return Failed(
+                error_type=values.printable(end.error_type),
+                message=values.printable(end.message),
+                traceback=values.printable(end.traceback),
+                output=output,
+            )
+        try:
+            outputs = self._border.decode(answer.attachments)
+        except ValueCrossingError as error:
+            return Failed("ValueCrossingError", str(error), output=output)
+        if not isinstance(outputs, dict):
+            return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
+        return Submitted(outputs, output)
+
     # ---- Host tools ----
 
     def _serve(self, call: ToolCall) -> ToolReturned | ToolRaised:
@@ -282,7 +307,7 @@ class Session:
             inline = values.encode_inline(result)
             if inline is not None:
                 return ToolReturned(call.id, "json", inline)
-            kind, parts = values.encode(result, f"The result of {call.tool}()")
+            kind, parts = self._border.encode(result, f"The result of {call.tool}()")
             return ToolReturned(call.id, kind, attachments=parts)
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
             return _raised(call.id, error)
@@ -291,7 +316,7 @@ class Session:
         tool = self._tools.get(call.tool)
         if tool is None or call.cell != self._cell:
             raise LookupError(f"there is no tool {call.tool[:100]!r} for this cell")
-        given = values.decode(call.arguments)
+        given = self._border.decode(call.arguments)
         kinds = [type(part) for part in given] if isinstance(given, list) else []
         if kinds != [list, dict]:
             raise TypeError(f"{call.tool}() was called without arguments to read")
@@ -303,26 +328,6 @@ class Session:
             except TypeError as error:
                 raise TypeError(f"{call.tool}{signature}: {error}") from None
         return tool(*args, **kwargs)
-
-
-def _cell_result(end: CellEnd, answer: Reply) -> CellResult:
-    output = values.printable(end.output)
-    if end.outcome == "completed":
-        return Completed(output)
-    if end.outcome == "failed":
-        return Failed(
-            error_type=values.printable(end.error_type),
-            message=values.printable(end.message),
-            traceback=values.printable(end.traceback),
-            output=output,
-        )
-    try:
-        outputs = values.decode(answer.attachments)
-    except ValueCrossingError as error:
-        return Failed("ValueCrossingError", str(error), output=output)
-    if not isinstance(outputs, dict):
-        return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
-    return Submitted(outputs, output)
 
 
 def _raised(call: int, error: Exception) -> ToolRaised:

@@ -1,0 +1,478 @@
+"""Tables and arrays of the host: the real thing where its package is there, else these.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/tables.py` takes them
+apart on the host, into columns of machine numbers or of plain values.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import operator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from sandbox_runtime.deno.records import Record
+
+# Enough to see what is in a table; more is for code to look at.
+SHOWN_ROWS = 5
+SHOWN_CHARS = 40
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_SCALARS = {"?": bool}
+
+
+class Cells(Sequence[Any]):
+    """A flat sequence of values, kept as machine numbers, each made into its value when asked for."""
+
+    def __init__(
+        self, data: Any, nulls: bytes | None = None, show: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._data = data
+        self._nulls = nulls
+        self._show = show
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Cells(self._data[at], self._nulls and self._nulls[at], self._show)
+        if self._nulls and self._nulls[at]:
+            return None
+        value = self._data[at]
+        return self._show(value) if self._show else value
+
+    def __iter__(self) -> Iterator[Any]:
+        values = map(self._show, self._data) if self._show else iter(self._data)
+        if not self._nulls:
+            return iter(values)
+        return (None if null else v for v, null in zip(values, self._nulls, strict=True))
+
+
+class _Moment:
+    """Microseconds since 1970 as a datetime."""
+
+    def __init__(self, zone: datetime.tzinfo | None) -> None:
+        self._zone = zone
+
+    def __call__(self, microseconds: int) -> datetime.datetime:
+        moment = _EPOCH + datetime.timedelta(microseconds=microseconds)
+        if self._zone is None:
+            return moment
+        return moment.replace(tzinfo=datetime.UTC).astimezone(self._zone)
+
+
+def _microseconds(count: int) -> datetime.timedelta:
+    return datetime.timedelta(microseconds=count)
+
+
+class _Category:
+    """A code as what it stands for."""
+
+    def __init__(self, categories: list[Any]) -> None:
+        self._categories = categories
+
+    def __call__(self, code: int) -> Any:
+        return None if code < 0 else self._categories[code]
+
+
+def numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
+    """Machine numbers, in little-endian bytes. `nulls` has a 1 for each that is missing."""
+    missing = None if nulls is None else bytes(nulls)
+    if typecode in _SCALARS:
+        return Cells(bytes(data), missing, _SCALARS[typecode])
+    values = array(typecode)
+    values.frombytes(data)
+    return Cells(values, missing)
+
+
+def moments(data: Any, nulls: Any, zone: datetime.tzinfo | None) -> Cells:
+    """Datetimes, from microseconds since 1970 in 64 bits each."""
+    cells = numbers("q", data, nulls)
+    return Cells(cells._data, cells._nulls, _Moment(zone))
+
+
+def durations(data: Any, nulls: Any) -> Cells:
+    """Timedeltas, from microseconds in 64 bits each."""
+    cells = numbers("q", data, nulls)
+    return Cells(cells._data, cells._nulls, _microseconds)
+
+
+def categories(typecode: str, codes: Any, known: list[Any]) -> Cells:
+    """Values of a short list, from their places in it; -1 is None."""
+    return Cells(numbers(typecode, codes)._data, None, _Category(known))
+
+
+def plain(value: Any) -> Any:
+    """A single value that another package has a type of its own for."""
+    return value
+
+
+def first(cells: Cells) -> Any:
+    """The same, for one that travels as a column."""
+    return cells[0]
+
+
+def values(items: list[Any]) -> Cells:
+    """Values of any kind."""
+    return Cells(items)
+
+
+class Array:
+    """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
+
+    Iterating goes over the first dimension. `tolist()` gives nested lists. `sum`, `min`, `max` and
+    `mean` go over all elements and leave None out.
+    """
+
+    def __init__(self, cells: Sequence[Any], shape: tuple[int, ...], dtype: str) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self._cells = cells
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return len(self._cells)
+
+    @property
+    def flat(self) -> Sequence[Any]:
+        """All elements, row by row."""
+        return self._cells
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an array without dimensions has no length; use item()")
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, tuple):
+            here = self
+            for step, index in enumerate(at):
+                if isinstance(index, slice):
+                    rest = at[step + 1 :]
+                    parts = [part[rest] if rest else part for part in here[index]]
+                    return _stacked(parts, here, index, rest)
+                here = here[index]
+            return here
+        if not self.shape:
+            raise IndexError("an array without dimensions has no elements to index; use item()")
+        size, inner = self.shape[0], self.shape[1:]
+        width = self.size // size if size else 0
+        if isinstance(at, slice):
+            chosen = range(size)[at]
+            if chosen.step == 1 or not inner:
+                cells = self._cells[at] if not inner else self._cells[chosen.start * width : chosen.stop * width]
+            else:
+                cells = [v for i in chosen for v in self._cells[i * width : (i + 1) * width]]
+            return Array(cells, (len(chosen), *inner), self.dtype)
+        index = range(size)[operator.index(at)]
+        if not inner:
+            return self._cells[index]
+        return Array(self._cells[index * width : (index + 1) * width], inner, self.dtype)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cells) if self.ndim == 1 else (self[at] for at in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Array):
+            return NotImplemented
+        return self.shape == other.shape and list(self._cells) == list(other._cells)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def item(self) -> Any:
+        """The only element."""
+        if self.size != 1:
+            raise ValueError(f"item() needs one element, there are {self.size:,}")
+        return self._cells[0]
+
+    def tolist(self) -> Any:
+        """The elements as nested lists."""
+        if not self.shape:
+            return self._cells[0]
+        return list(self) if self.ndim == 1 else [part.tolist() for part in self]
+
+    def sum(self) -> Any:
+        """The sum of all elements."""
+        return sum(self._known())
+
+    def min(self) -> Any:
+        """The smallest element."""
+        return min(self._known())
+
+    def max(self) -> Any:
+        """The largest element."""
+        return max(self._known())
+
+    def mean(self) -> Any:
+        """The mean of all elements."""
+        known = list(self._known())
+        return sum(known) / len(known)
+
+    def unique(self) -> list[Any]:
+        """The distinct elements, in order of appearance."""
+        return list(dict.fromkeys(self._cells))
+
+    def _known(self) -> Iterator[Any]:
+        return (value for value in self._cells if value is not None)
+
+    def __repr__(self) -> str:
+        shown = [_short(value) for value in islice(self._cells, 2 * SHOWN_ROWS)]
+        rest = ", ..." if self.size > len(shown) else ""
+        return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(shown)}{rest})"
+
+
+def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
+    """What indexing behind a slice gives, joined again."""
+    if not parts:
+        sample = Array([], whole.shape[1:], whole.dtype)
+        inner = tuple(
+            len(range(size)[at])
+            for size, at in zip(sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False)
+            if isinstance(at, slice)
+        )
+        return Array([], (0, *inner), whole.dtype)
+    if isinstance(parts[0], Array):
+        cells = [value for part in parts for value in part.flat]
+        return Array(cells, (len(parts), *parts[0].shape), whole.dtype)
+    return Array(parts, (len(parts),), whole.dtype)
+
+
+class Table:
+    """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`.
+
+    A row is a record of its columns. Nothing changes a table; what looks like it gives another.
+    """
+
+    def __init__(self, columns: dict[Any, Sequence[Any]], types: dict[Any, str], rows: int) -> None:
+        self._columns = columns
+        self._rows = rows
+        self.types = types
+
+    @property
+    def columns(self) -> list[Any]:
+        """The names of the columns."""
+        return list(self._columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and of columns."""
+        return self._rows, len(self._columns)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.rows()
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
+
+    def rows(self) -> Iterator[Record]:
+        """The rows, one after the other."""
+        names = self.columns
+        return (_row(names, row) for row in self._tuples())
+
+    def to_dicts(self) -> list[dict[Any, Any]]:
+        """The rows as dicts."""
+        names = self.columns
+        return [dict(zip(names, row, strict=True)) for row in self._tuples()]
+
+    def _tuples(self) -> Iterator[tuple[Any, ...]]:
+        if not self._columns:
+            return iter([()] * self._rows)
+        return zip(*self._columns.values(), strict=True)
+
+    def __getitem__(self, at: Any) -> Any:
+        """A column by name, a row by number, rows by slice, columns by a list of names."""
+        if isinstance(at, slice):
+            return self._taken(range(self._rows)[at])
+        if isinstance(at, list):
+            return self.select(*at)
+        if type(at) is int and at not in self._columns:
+            index = range(self._rows)[at]
+            return _row(self.columns, [cells[index] for cells in self._columns.values()])
+        return Array(self._cells(at), (self._rows,), self.types[at])
+
+    def _cells(self, name: Any) -> Sequence[Any]:
+        try:
+            return self._columns[name]
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, self._columns))
+            raise KeyError(f"there is no column {name!r}; there are: {known}") from None
+
+    def _taken(self, rows: Sequence[int]) -> Table:
+        if isinstance(rows, range) and (rows.step > 0 or not rows):
+            part = slice(rows.start, rows.stop, rows.step)
+            taken: dict[Any, Sequence[Any]] = {n: c[part] for n, c in self._columns.items()}
+        else:
+            taken = {n: [c[at] for at in rows] for n, c in self._columns.items()}
+        return Table(taken, self.types, len(rows))
+
+    def head(self, count: int = SHOWN_ROWS) -> Table:
+        """The first rows."""
+        return self[: max(count, 0)]  # type: ignore[no-any-return]
+
+    def tail(self, count: int = SHOWN_ROWS) -> Table:
+        """The last rows."""
+        return self[max(self._rows - max(count, 0), 0) :]  # type: ignore[no-any-return]
+
+    def select(self, *names: Any) -> Table:
+        """These columns only."""
+        chosen = {name: self._cells(name) for name in names}
+        return Table(chosen, {name: self.types[name] for name in chosen}, self._rows)
+
+    def filter(self, predicate: Callable[[Record], Any] | None = None, /, **values: Any) -> Table:
+        """The rows for which the predicate is true and the columns have these values."""
+        rows: Sequence[int] = range(self._rows)
+        for name, value in values.items():
+            cells = self._cells(name)
+            rows = [at for at in rows if cells[at] == value]
+        if predicate is not None:
+            names, columns = self.columns, list(self._columns.values())
+            rows = [at for at in rows if predicate(_row(names, [cells[at] for cells in columns]))]
+        return self._taken(rows)
+
+    def sort_by(self, *names: Any, descending: bool = False) -> Table:
+        """The rows in order of these columns; rows without a value come last."""
+        rows: list[int] = list(range(self._rows))
+        for name in reversed(names):
+            cells = self._cells(name)
+            known = [at for at in rows if not _missing(cells[at])]
+            missing = [at for at in rows if _missing(cells[at])]
+            rows = sorted(known, key=cells.__getitem__, reverse=descending) + missing
+        return self._taken(rows)
+
+    def group_by(self, *names: Any) -> dict[Any, Table]:
+        """The rows by the value of a column, or by the tuple of the values of some."""
+        columns = [self._cells(name) for name in names]
+        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        groups: dict[Any, list[int]] = {}
+        for at, key in enumerate(keys):
+            groups.setdefault(key, []).append(at)
+        return {key: self._taken(rows) for key, rows in groups.items()}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.to_dicts() == other.to_dicts() and self.columns == other.columns
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        head = [list(map(str, self.columns)), [self.types[name] for name in self._columns]]
+        head += [[_short(value) for value in row] for row in islice(self._tuples(), SHOWN_ROWS)]
+        widths = [max(map(len, column)) for column in zip(*head, strict=True)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in head]
+        rest = [f"... {self._rows - SHOWN_ROWS:,} more rows"] if self._rows > SHOWN_ROWS else []
+        title = f"Table: {self._rows:,} rows x {len(self._columns):,} columns"
+        return "\n".join([title, *(lines if self._columns else []), *rest])
+
+
+class Row(Record):
+    """A row of a table."""
+
+    __record_open__ = True
+
+
+def _row(names: list[Any], row: Sequence[Any]) -> Record:
+    record = object.__new__(Row)
+    vars(record).update(zip(names, row, strict=True))
+    return record
+
+
+def _missing(value: Any) -> bool:
+    return value is None or bool(value != value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."
+
+
+# ---- What the host sends ---------------------------------------------------------------------------
+
+
+def receive_array(package: str, cells: Cells, shape: tuple[int, ...], dtype: str) -> Any:
+    """An array: NumPy's, or a series of another package, if that is here; else an `Array`."""
+    if (module := _package(package)) is None:
+        return Array(cells, shape, dtype)
+    elements = list(cells)
+    if package == "numpy":
+        made = module.empty(len(elements), dtype)
+        made[:] = elements
+        return made.reshape(shape)
+    if package == "pandas":
+        return module.Series(elements, dtype=dtype)
+    return module.Series(elements) if package == "polars" else module.array(elements)
+
+
+def receive_table(
+    package: str, columns: dict[Any, Cells], types: dict[Any, str], rows: int, index: int
+) -> Any:
+    """A table: the real one if its package is here; else a `Table`.
+
+    `index` is how many of the columns, from the first, are the index of a pandas table.
+    """
+    if (module := _package(package)) is None:
+        return Table(dict(columns), types, rows)
+    content = {name: list(cells) for name, cells in columns.items()}
+    if package != "pandas":
+        return module.table(content) if package == "pyarrow" else module.DataFrame(content)
+    frame = module.DataFrame({n: module.Series(v, dtype=types[n]) for n, v in content.items()})
+    return frame.set_index(list(content)[:index]) if index else frame
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+# ---- On the way out --------------------------------------------------------------------------------
+
+
+def columns_of(value: Any) -> dict[Any, list[Any]] | None:
+    """The columns of a table, of whichever package; None for what is no table."""
+    kind = type(value)
+    if isinstance(value, Table):
+        return {name: list(cells) for name, cells in value._columns.items()}
+    package = kind.__module__.partition(".")[0]
+    if kind.__name__ == "DataFrame" and package == "pandas":
+        frame = value if _is_plain_index(value.index) else value.reset_index()
+        return {name: frame[name].tolist() for name in frame.columns}
+    if kind.__name__ == "DataFrame" and package == "polars":
+        return dict(value.to_dict(as_series=False))
+    if kind.__name__ == "Table" and package == "pyarrow":
+        return dict(value.to_pydict())
+    return None
+
+
+def _is_plain_index(index: Any) -> bool:
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
+
+
+def plain_of(value: Any) -> tuple[Any] | None:
+    """An array or number of a package as lists and plain numbers, in a tuple; None for what is none."""
+    if isinstance(value, Array):
+        return (value.tolist(),)
+    package = type(value).__module__.partition(".")[0]
+    if package == "numpy" and hasattr(value, "tolist"):
+        return (value.tolist(),)
+    if package == "pandas" and type(value).__name__ in ("NAType", "NaTType"):
+        return (None,)
+    if package in ("pandas", "pyarrow", "polars"):
+        for name in ("to_pylist", "to_list", "to_pydatetime", "to_pytimedelta"):
+            if hasattr(value, name):
+                return (getattr(value, name)(),)
+    return None
