@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from dspy_rlm.budget import Budget
 from dspy_rlm.queries import ERROR_MARK
 from dspy_rlm.tools import document, tool_call
-from dspy_rlm.variables import annotation_text
+from sandbox_runtime import annotation_text
 
 STRATEGY = """\
 You answer by working in a Python REPL. The inputs are variables there. They may be far larger than \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -22,8 +22,16 @@ from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
-from dspy_rlm.variables import annotation_text, describe
-from sandbox_runtime import Limits, Sandbox, ValueCrossingError, open_session
+from dspy_rlm.types import type_rules
+from dspy_rlm.variables import describe
+from sandbox_runtime import (
+    Limits,
+    Rule,
+    Sandbox,
+    ValueCrossingError,
+    annotation_text,
+    open_session,
+)
 
 InterpreterFactory = Callable[[], CodeInterpreter]
 
@@ -43,6 +51,7 @@ class RLM(dspy.Module):
         verbose: bool = False,
         limits: Limits | None = None,
         interpreter_factory: InterpreterFactory | None = None,
+        types: Sequence[Rule] = (),
     ) -> None:
         """Configures the module; nothing starts before it is called.
 
@@ -56,6 +65,8 @@ class RLM(dspy.Module):
             verbose: Print each step to stderr while the run goes on.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
+            types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
+                or `CodeType`. They go before the rules for DSPy's types.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
@@ -68,6 +79,7 @@ class RLM(dspy.Module):
         self.sub_lm = sub_lm
         self.verbose = verbose
         self._interpreter_factory = interpreter_factory
+        self._types = type_rules(types)
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = dspy.Predict(instructions.action_signature(block))
 
@@ -136,14 +148,27 @@ class RLM(dspy.Module):
                 "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
             )
         fields = self.signature.input_fields
-        variables = [describe(name, value, fields[name]) for name, value in values.items()]
-        run = Run(self.signature, variables, self.budget, [print_event] if self.verbose else [])
+        variables = [
+            describe(name, value, fields[name], self._types) for name, value in values.items()
+        ]
+        sinks = [print_event] if self.verbose else []
+        run = Run(self.signature, variables, self.budget, sinks, self._types)
         functions = make_queries(self.sub_lm or lm, run.ledger)
-        functions.update({name: host_function(tool, loop) for name, tool in self._tools.items()})
+        functions.update(
+            {name: host_function(tool, loop, self._types) for name, tool in self._tools.items()}
+        )
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
-        return _Task(run, values, functions, outputs, self.limits, self._factory())
+        return _Task(
+            run, values, functions, outputs, self.limits, self._factory(), self._crossing_types()
+        )
+
+    def _crossing_types(self) -> tuple[Any, ...]:
+        """The rules, and the types whose classes the REPL has names for."""
+        fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
+        arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
+        return (*self._types, *(field.annotation for field in fields), *arguments)
 
     def _factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
@@ -180,6 +205,7 @@ class _Task:
     outputs: Mapping[str, str]
     limits: Limits
     interpreter_factory: InterpreterFactory | None
+    types: tuple[Any, ...]
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -193,7 +219,7 @@ class _Task:
 
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
-            return open_session(self.limits, self.functions, self.outputs)
+            return open_session(self.limits, self.functions, self.outputs, self.types)
         interpreter, chars = self.interpreter_factory(), self.limits.output_chars
         return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
 

@@ -9,7 +9,7 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
-from sandbox_runtime.annotations import annotation_text
+from sandbox_runtime.annotations import annotation_text, classes_in, field_types
 from sandbox_runtime.errors import (
     DenoNotFoundError,
     DenoVersionError,
@@ -58,5 +58,7 @@ __all__ = [
     "ValueCrossingError",
     "ValueType",
     "annotation_text",
+    "classes_in",
+    "field_types",
     "open_session",
 ]

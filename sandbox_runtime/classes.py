@@ -120,7 +120,9 @@ def is_standard(module: str) -> bool:
 
 
 def _is_model(cls: type) -> bool:
-    return isinstance(getattr(cls, "model_fields", None), dict) and cls.__module__ != "pydantic.main"
+    return (
+        isinstance(getattr(cls, "model_fields", None), dict) and cls.__module__ != "pydantic.main"
+    )
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -153,10 +155,10 @@ def _record_parts(cls: Any) -> tuple[Any, ...]:
     defaults: dict[str, Any] = {}
     factories: dict[str, Any] = {}
     model = _is_model(cls)
-    fields = (
-        cls.model_fields.items() if model else ((f.name, f) for f in dataclasses.fields(cls))
+    fields: dict[str, Any] = (
+        cls.model_fields if model else {f.name: f for f in dataclasses.fields(cls)}
     )
-    for name, field in fields:
+    for name, field in fields.items():
         types[name] = annotation_text(field.annotation if model else field.type)
         required = (
             field.is_required()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sandbox_runtime import assets
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
@@ -17,7 +18,7 @@ def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
-    types: Iterable[Rule | type] = (),
+    types: Iterable[Rule | Any] = (),
 ) -> Session:
     """Opens a sandbox of its own; the caller closes it, best with `with`.
 
@@ -26,7 +27,7 @@ def open_session(
         tools: Host functions that cells can call, by name. They run in the thread that runs the cell.
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
-            classes (Pydantic models, dataclasses, enums, ...) that cells can use by name.
+            types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
 
     Raises:
         EngineError: Deno, Pyodide or the boot image cannot be had; the message names the fix.

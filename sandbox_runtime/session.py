@@ -60,7 +60,7 @@ class Session:
         limits: Limits,
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
-        types: Iterable[Rule | type] = (),
+        types: Iterable[Rule | Any] = (),
     ) -> None:
         """Opens the session; `open_session` is the usual way.
 
@@ -70,7 +70,8 @@ class Session:
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
-            types: Rules for how values of some types cross, and classes that cells can use by name.
+            types: Rules for how values of some types cross, and types whose classes cells can use
+                by name.
 
         Raises:
             SandboxStartError: The process did not come up.

@@ -200,7 +200,12 @@ def _pandas_array(value: Any) -> Reduced:
 
 
 def _pandas_index(value: Any) -> Reduced:
-    return tables.receive_array, ("pandas", Cells(tables.values, value.tolist()), (len(value),), str(value.dtype))
+    return tables.receive_array, (
+        "pandas",
+        Cells(tables.values, value.tolist()),
+        (len(value),),
+        str(value.dtype),
+    )
 
 
 def _counts_rows(index: Any) -> bool:
@@ -223,7 +228,9 @@ def _pandas_cells(series: Any) -> Cells:
     typecode = _TYPECODES.get(str(dtype).lower())
     if typecode:  # pandas's own integers and floats, which can be missing
         nulls = series.isna().to_numpy()
-        filled = np.ascontiguousarray(series.fillna(0).to_numpy(), dtype=f"<{dtype.numpy_dtype.str[1:]}")
+        filled = np.ascontiguousarray(
+            series.fillna(0).to_numpy(), dtype=f"<{dtype.numpy_dtype.str[1:]}"
+        )
         return _numbers(typecode, filled, nulls.view(np.uint8) if bool(nulls.any()) else None)
     return _listed(series)
 
@@ -372,4 +379,3 @@ _TAKE: dict[tuple[str | None, str], Callable[[Any], Reduced]] = {
     ("pyarrow", "RecordBatch"): _arrow_table,
     ("pyarrow", "ChunkedArray"): _arrow_array,
 }
-

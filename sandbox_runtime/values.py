@@ -7,7 +7,6 @@ classes all exist there. From the sandbox comes tagged JSON only, which `reading
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import pickle
@@ -17,6 +16,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from sandbox_runtime import tables
+from sandbox_runtime.annotations import classes_in
 from sandbox_runtime.classes import Classes, fields_of, is_standard, kind_of
 from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, time_zone
 from sandbox_runtime.deno.records import Record
@@ -36,15 +36,17 @@ class Border:
     Lives as long as the session, not as its process: what crossed before is still known.
     """
 
-    def __init__(self, types: Iterable[Rule | type] = ()) -> None:
+    def __init__(self, types: Iterable[Rule | Any] = ()) -> None:
         """Sets the rules.
 
         Args:
-            types: Rules for types, and classes of records that cells can use by name.
+            types: Rules for types; and types whose classes cells can use by name: `Person`,
+                `list[Person]`. The classes of their fields are among these.
         """
         given = list(types)
-        self.declared = [entry for entry in given if isinstance(entry, type)]
-        self._rules = Rules(entry for entry in given if not isinstance(entry, type))
+        self._rules = Rules(entry for entry in given if isinstance(entry, Rule))
+        classes = classes_in(*(entry for entry in given if not isinstance(entry, Rule)))
+        self.declared = [c for c in classes if kind_of(c) and not self._rules.find(c)]
         self._classes = Classes()
         self._handles = Handles()
 
@@ -87,7 +89,7 @@ class Border:
 
     def encode_declared(self) -> list[Part]:
         """The classes that cells can use by name, for an `Assign` of the kind `types`."""
-        return [self._pickle([cls for cls in self.declared if kind_of(cls) is not None], [])]
+        return [self._pickle(self.declared, [])]
 
     def decode(self, parts: Sequence[bytes | bytearray]) -> Any:
         """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
@@ -128,6 +130,16 @@ class Border:
         except Exception:  # noqa: BLE001 - its own methods may raise anything
             return []
         return []
+
+
+def encode(value: object, label: str) -> tuple[str, list[Part]]:
+    """`Border.encode` without a session: what it calls by name, nobody else knows."""
+    return Border().encode(value, label)
+
+
+def decode(parts: Sequence[bytes | bytearray]) -> Any:
+    """`Border.decode` without a session: records and enum members come as plain data."""
+    return Border().decode(parts)
 
 
 def encode_inline(value: object) -> str | None:

@@ -121,7 +121,7 @@ class Driver:
             data_name = str(parts[1], "utf-8")
             self._namespace[data_name] = receive(kind.removeprefix("code:"), parts[2:])
             try:
-                exec(compile(str(parts[0], "utf-8"), f"<{name}>", "exec"), self._namespace)
+                exec(compile(str(parts[0], "utf-8"), f"<{name}>", "exec"), self._namespace)  # noqa: S102
             finally:
                 self._namespace.pop(data_name, None)
         else:

@@ -6,6 +6,7 @@ side. Nothing pickled ever leaves: the host believes data, never instructions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -78,9 +79,11 @@ def send(value: Any, label: str) -> tuple[str, list[Part]]:
     Raises:
         CannotSend: It holds something that cannot leave, or is nested too deeply.
     """
-    if is_plain(value, depth=MAX_DEPTH, chars=INLINE_CHARS, bits=MAX_INT_BITS):
-        # Free of cycles, so the encoder need not look for them.
-        return to_json(value, separators=(",", ":"), check_circular=False), []
+    if is_plain(value, depth=MAX_DEPTH, chars=INLINE_CHARS):
+        # Free of cycles, so the encoder need not look for them. A number that is too long for it is
+        # too long for the host as well, and its place is found below.
+        with contextlib.suppress(ValueError):
+            return to_json(value, separators=(",", ":"), check_circular=False), []
     extras: list[Part] = []
     tree = _tree(value, label, 0, extras)
     return to_json(tree, separators=(",", ":")), extras
@@ -172,9 +175,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         return _dict_tree(fields, path, depth, extras)
     if (columns := columns_of(value)) is not None:
         names = _tree(list(columns), f"{path}.columns", depth, extras)
-        cells = [
-            _tree(c, f"{path}[{n!r}]", depth + 1, extras) for n, c in columns.items()
-        ]
+        cells = [_tree(c, f"{path}[{n!r}]", depth + 1, extras) for n, c in columns.items()]
         return {"$": "table", "of": [names, cells]}
     if (plain := plain_of(value)) is not None:
         return _tree(plain[0], path, depth + 1, extras)

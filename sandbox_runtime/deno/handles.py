@@ -13,6 +13,9 @@ class Handle:
     """A value that stays on the host. Pass it to a tool, a sub-call or SUBMIT: they get the value."""
 
     __slots__ = ("_id", "_preview", "_type_name")
+    _id: int
+    _preview: str
+    _type_name: str
 
     def __init__(self, number: int, type_name: str, preview: str) -> None:
         object.__setattr__(self, "_id", number)

@@ -12,7 +12,7 @@ import types
 import typing
 from collections import namedtuple
 from collections.abc import Callable, Iterator, KeysView
-from typing import Any
+from typing import Any, ClassVar
 
 # The classes made here can be pickled and copied by name, which takes a module that has them.
 _HOME = types.ModuleType("host_types", "The classes of the values that came from the host.")
@@ -31,11 +31,11 @@ class Record:
     Iterating, indexing and `dict(record)` treat it as a mapping of its fields.
     """
 
-    __record_fields__: dict[str, str] = {}
-    __record_defaults__: dict[str, Any] = {}
-    __record_factories__: dict[str, Callable[[], Any]] = {}
-    __record_optional__: frozenset[str] = frozenset()
-    __record_open__ = False
+    __record_fields__: ClassVar[dict[str, str]] = {}
+    __record_defaults__: ClassVar[dict[str, Any]] = {}
+    __record_factories__: ClassVar[dict[str, Callable[[], Any]]] = {}
+    __record_optional__: ClassVar[frozenset[str]] = frozenset()
+    __record_open__: ClassVar[bool] = False
 
     def __init__(self, /, *args: Any, **given: Any) -> None:
         kind = type(self)
@@ -89,20 +89,20 @@ def _by_identity() -> dict[str, Any]:
 
 
 def _by_content() -> dict[str, Any]:
-    def __hash__(self: Record) -> int:
+    def content_hash(self: Record) -> int:
         return hash((type(self), tuple(vars(self).values())))
 
-    return {"__hash__": __hash__}
+    return {"__hash__": content_hash}
 
 
 def _frozen() -> dict[str, Any]:
-    def __setattr__(self: Record, name: str, value: Any) -> None:
+    def refuse_set(self: Record, name: str, value: Any) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: its fields cannot be set")
 
-    def __delattr__(self: Record, name: str) -> None:
+    def refuse_delete(self: Record, name: str) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: its fields cannot be deleted")
 
-    return {"__setattr__": __setattr__, "__delattr__": __delattr__}
+    return {"__setattr__": refuse_set, "__delattr__": refuse_delete}
 
 
 def _ordered() -> dict[str, Any]:
@@ -170,7 +170,8 @@ def named_tuple_class(
     """The class of a named tuple."""
 
     def make() -> type:
-        kind: Any = namedtuple(name, list(fields), defaults=defaults)  # noqa: PYI024
+        make_class: Any = namedtuple
+        kind = make_class(name, list(fields), defaults=defaults)
         kind.__annotations__ = dict(fields)
         kind.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
         made: type = kind
@@ -207,7 +208,8 @@ def typed_dict_class(key: str, name: str, fields: dict[str, str], optional: froz
 
     def make() -> type:
         notes = {n: typing.NotRequired[Any] if n in optional else Any for n in fields}
-        made: Any = typing.TypedDict(name, notes)  # type: ignore[operator]
+        make_class: Any = typing.TypedDict
+        made = make_class(name, notes)
         made.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
         return made  # type: ignore[no-any-return]
 

@@ -170,7 +170,11 @@ class Array:
         if isinstance(at, slice):
             chosen = range(size)[at]
             if chosen.step == 1 or not inner:
-                cells = self._cells[at] if not inner else self._cells[chosen.start * width : chosen.stop * width]
+                cells = (
+                    self._cells[at]
+                    if not inner
+                    else self._cells[chosen.start * width : chosen.stop * width]
+                )
             else:
                 cells = [v for i in chosen for v in self._cells[i * width : (i + 1) * width]]
             return Array(cells, (len(chosen), *inner), self.dtype)
@@ -237,7 +241,9 @@ def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]
         sample = Array([], whole.shape[1:], whole.dtype)
         inner = tuple(
             len(range(size)[at])
-            for size, at in zip(sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False)
+            for size, at in zip(
+                sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False
+            )
             if isinstance(at, slice)
         )
         return Array([], (0, *inner), whole.dtype)
