@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import datetime
 import enum
+import functools
 import sys
 import threading
 import typing
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from sandbox_runtime.annotations import annotation_text
@@ -23,7 +26,7 @@ Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
 
 # Defaults of these types are what they look like; others stay on the host, which fills them in.
-_PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes)
+_PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes, Decimal, datetime.date)
 _ENUM_BASES = ("IntFlag", "Flag", "StrEnum", "IntEnum", "Enum")
 _MIXINS = (str, int, float, bytes, complex)
 
@@ -50,7 +53,7 @@ class Classes:
             return records.enum_class, (key, name, base, mixin, members)
         if kind == "named":
             defaults = tuple(cls._field_defaults.values())
-            if not all(type(default) in _PLAIN_DEFAULTS for default in defaults):
+            if not all(map(_is_plain_default, defaults)):
                 defaults = ()
             return records.named_tuple_class, (key, name, _noted(cls, cls._fields), defaults)
         if kind == "typed":
@@ -101,9 +104,10 @@ class Classes:
             return content
 
 
+@functools.lru_cache(maxsize=1024)
 def kind_of(cls: Any) -> Kind | None:
     """How values of a host's class cross; None if not as records."""
-    if not isinstance(cls, type) or is_standard(cls.__module__):
+    if not isinstance(cls, type) or _is_importable(cls):
         return None
     if issubclass(cls, enum.Enum):
         return "enum" if cls.__members__ else None
@@ -117,6 +121,14 @@ def kind_of(cls: Any) -> Kind | None:
 def is_standard(module: str) -> bool:
     """True for the name of a module of the standard library."""
     return module.partition(".")[0] in sys.stdlib_module_names or module == "builtins"
+
+
+def _is_importable(cls: type) -> bool:
+    """True for a class of the standard library; not for one made there, as `make_dataclass` does."""
+    found: Any = sys.modules.get(cls.__module__) if is_standard(cls.__module__) else None
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls and cls.__module__ != "__main__"
 
 
 def _is_model(cls: type) -> bool:
@@ -169,11 +181,20 @@ def _record_parts(cls: Any) -> tuple[Any, ...]:
         if required:
             continue
         optional.add(name)
-        if field.default_factory in (list, dict, set):
-            factories[name] = field.default_factory
-        elif type(field.default) in _PLAIN_DEFAULTS and (not model or not field.default_factory):
-            defaults[name] = field.default
+        default, made_by = field.default, field.default_factory
+        if made_by in (list, dict, set):
+            factories[name] = made_by
+        elif type(default) in (list, dict, set) and not default:
+            factories[name] = type(default)
+        elif _is_plain_default(default) and (not model or not made_by):
+            defaults[name] = default
     return types, frozenset(optional), defaults, factories, _traits(cls, model)
+
+
+def _is_plain_default(default: Any) -> bool:
+    if type(default) is tuple:
+        return all(map(_is_plain_default, default))
+    return isinstance(default, enum.Enum) or type(default) in _PLAIN_DEFAULTS
 
 
 def _traits(cls: Any, model: bool) -> tuple[str, ...]:
@@ -204,7 +225,7 @@ def _validator(cls: Any) -> Callable[[Any], Any] | None:
         return _model_validator(cls)
     try:
         validate = pydantic.TypeAdapter(cls).validate_python
-    except pydantic.errors.PydanticUserError:  # a field of a type that Pydantic does not know
+    except (pydantic.errors.PydanticUserError, NameError):  # a field of a type unknown to Pydantic
         return None
     return _dataclass_validator(cls, validate) if kind == "record" else validate
 

@@ -51,9 +51,10 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
     if name in ("DataFrame", "Table", "RecordBatch"):
         names = value.schema.names if package == "pyarrow" else value.columns
         column = value.column if package == "pyarrow" else value.__getitem__
-        return [(f"{path}[{n!r}]", column(n)) for n in names]
-    items = value.to_pylist() if hasattr(value, "to_pylist") else value.tolist()
-    return [(f"{path}[{at}]", item) for at, item in enumerate(items)]
+        unique = len(set(names)) == len(names)
+        return [(f"{path}[{n!r}]", column(n)) for n in names] if unique else []
+    listed = next(n for n in ("to_pylist", "to_list", "tolist") if hasattr(value, n))
+    return [(f"{path}[{at}]", item) for at, item in enumerate(getattr(value, listed)())]
 
 
 def as_plain(value: Any) -> Reduced:

@@ -7,11 +7,14 @@ classes all exist there. From the sandbox comes tagged JSON only, which `reading
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import pickle
+import uuid
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
@@ -153,6 +156,10 @@ def encode_inline(value: object) -> str | None:
     return None
 
 
+# Common in tables and records, so they are not asked what else they might be.
+_AS_THEY_ARE = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
+
+
 class _Pickler(pickle.Pickler):
     """Pickles standard types as they are, and the host's own classes as records or handles."""
 
@@ -179,6 +186,8 @@ class _Pickler(pickle.Pickler):
                 return tables.as_plain(to_plain(value))
             case CodeType():
                 raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
+        if kind in _AS_THEY_ARE:
+            return NotImplemented
         if (record := self._classes.reduce_value(value)) is not None:
             return record
         if kind is tables.Cells:
@@ -225,11 +234,12 @@ def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
         return keys + [(f"{path}[{key!r:.60}]", item) for key, item in value.items()]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return [(f"{path}.{n}", item) for n, item in zip(value._fields, value, strict=True)]
-    if kind_of(type(value)) == "record":
+    kind: Any = type(value)
+    if kind_of(kind) == "record":
         return [(f"{path}.{name}", item) for name, item in fields_of(value).items()]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [(f"{path}[{at}]", item) for at, item in enumerate(value)]
-    if tables.package_of(type(value)) is not None:
+    if tables.package_of(kind) is not None:
         return tables.parts_of(value, path)
     return []
 

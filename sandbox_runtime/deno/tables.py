@@ -456,12 +456,24 @@ def columns_of(value: Any) -> dict[Any, list[Any]] | None:
     package = kind.__module__.partition(".")[0]
     if kind.__name__ == "DataFrame" and package == "pandas":
         frame = value if _is_plain_index(value.index) else value.reset_index()
-        return {name: frame[name].tolist() for name in frame.columns}
+        return {name: _pandas_items(frame[name]) for name in frame.columns}
     if kind.__name__ == "DataFrame" and package == "polars":
         return dict(value.to_dict(as_series=False))
     if kind.__name__ == "Table" and package == "pyarrow":
         return dict(value.to_pydict())
     return None
+
+
+def _pandas_items(column: Any) -> list[Any]:
+    items: list[Any] = column.tolist()
+    if column.dtype.kind in "fc" or not column.hasnans:
+        return items
+    return [None if _missing_text(item) else item for item in items]
+
+
+def _missing_text(item: Any) -> bool:
+    """True for what pandas has in place of a missing text: a number that is none."""
+    return isinstance(item, float) and item != item
 
 
 def _is_plain_index(index: Any) -> bool:
@@ -474,7 +486,9 @@ def plain_of(value: Any) -> tuple[Any] | None:
         return (value.tolist(),)
     package = type(value).__module__.partition(".")[0]
     if package == "numpy" and hasattr(value, "tolist"):
-        return (value.tolist(),)
+        # As microseconds: of finer ones NumPy makes plain numbers.
+        timed = value.dtype.kind in "mM"
+        return ((value.astype(f"{value.dtype.kind}8[us]") if timed else value).tolist(),)
     if package == "pandas" and type(value).__name__ in ("NAType", "NaTType"):
         return (None,)
     if package in ("pandas", "pyarrow", "polars"):
