@@ -122,9 +122,21 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         "variables_info": (str, dspy.InputField(desc="What is known of the run's inputs")),
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
-    outputs = {name: (field.annotation, field) for name, field in signature.output_fields.items()}
+    outputs = {
+        name: (_readable(field.annotation), field)
+        for name, field in signature.output_fields.items()
+    }
     made: type[dspy.Signature] = dspy.Signature({**given, **outputs}, text)
     return made
+
+
+def _readable(annotation: Any) -> Any:
+    """The type itself, or `Any` for one that an adapter could not read out of a reply."""
+    try:
+        pydantic.TypeAdapter(annotation)
+    except pydantic.errors.PydanticUserError:
+        return Any
+    return annotation
 
 
 def iteration_line(number: int, budget: Budget, llm_calls_left: int) -> str:

@@ -9,7 +9,7 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import pydantic
 from dspy.adapters.utils import parse_value
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from dspy_rlm.types import TypeRules, fitting
 from dspy_rlm.variables import short_repr
-from sandbox_runtime import annotation_text
+from sandbox_runtime import annotation_text, is_typed_dict
 
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
 
@@ -121,7 +121,7 @@ def parse_outputs(
 
 
 def _parse(field: FieldInfo, value: Any, annotation: Any) -> Any:
-    if isinstance(annotation, type) and isinstance(value, annotation) and annotation is not str:
+    if _is_of(value, annotation):
         parsed = (
             value  # of the declared class already, which DSPy does not expect of an enum member
         )
@@ -133,6 +133,13 @@ def _parse(field: FieldInfo, value: Any, annotation: Any) -> Any:
         constrained: Any = Annotated[(annotation, *field.metadata)]
         return pydantic.TypeAdapter(constrained).validate_python(parsed)
     return parsed
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    # `typing.Any` is a class in some versions of Python.
+    if not isinstance(annotation, type) or annotation in (Any, str) or is_typed_dict(annotation):
+        return False
+    return get_origin(annotation) is None and isinstance(value, annotation)
 
 
 def _problems(field: FieldInfo, value: Any, error: Exception) -> Iterable[str]:

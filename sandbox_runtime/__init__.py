@@ -9,7 +9,7 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
-from sandbox_runtime.annotations import annotation_text, classes_in, field_types
+from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
 from sandbox_runtime.errors import (
     DenoNotFoundError,
     DenoVersionError,
@@ -60,5 +60,6 @@ __all__ = [
     "annotation_text",
     "classes_in",
     "field_types",
+    "is_typed_dict",
     "open_session",
 ]

@@ -24,13 +24,18 @@ def annotation_text(annotation: Any) -> str:
     return f"{module}.{annotation.__qualname__}" if shown else annotation.__qualname__
 
 
+def is_typed_dict(cls: Any) -> bool:
+    """True for a typed dict, also for one of `typing_extensions`, which `typing` does not know."""
+    return isinstance(cls, type) and hasattr(cls, "__required_keys__") and hasattr(cls, "__total__")
+
+
 def field_types(cls: Any) -> dict[str, Any]:
     """The fields of a Pydantic model, dataclass, named tuple or typed dict, with their types."""
     if isinstance(fields := getattr(cls, "model_fields", None), dict):
         return {name: field.annotation for name, field in fields.items()}
     if dataclasses.is_dataclass(cls):
         names = [field.name for field in dataclasses.fields(cls)]
-    elif typing.is_typeddict(cls):
+    elif is_typed_dict(cls):
         names = list(cls.__annotations__)
     else:
         names = list(getattr(cls, "_fields", ()))

@@ -14,12 +14,11 @@ import enum
 import functools
 import sys
 import threading
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
-from sandbox_runtime.annotations import annotation_text
+from sandbox_runtime.annotations import annotation_text, is_typed_dict
 from sandbox_runtime.deno import records
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
@@ -115,7 +114,7 @@ def kind_of(cls: Any) -> Kind | None:
         return "record"
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
         return "named"
-    return "typed" if typing.is_typeddict(cls) else None
+    return "typed" if is_typed_dict(cls) else None
 
 
 def is_standard(module: str) -> bool:
@@ -147,7 +146,7 @@ def fields_of(value: Any) -> dict[str, Any]:
     return {**{name: own[name] for name in cls.model_fields if name in own}, **extra}
 
 
-def _noted(cls: Any, names: typing.Iterable[str]) -> dict[str, str]:
+def _noted(cls: Any, names: Iterable[str]) -> dict[str, str]:
     notes = getattr(cls, "__annotations__", {})
     return {name: annotation_text(notes.get(name, Any)) for name in names}
 

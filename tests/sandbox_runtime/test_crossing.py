@@ -326,7 +326,7 @@ class TestHandles:
 
         assert given_back[-1][0][0] is given_back[-1][0][1]["a"] is photo
         assert returned[0][0] is photo
-        assert list(returned[1])[0] is photo
+        assert next(iter(returned[1])) is photo
 
     def test_the_same_object_is_the_same_handle(self, session):
         """However often it crosses; another object is another handle."""
@@ -410,7 +410,9 @@ class TestRules:
         """What its function raises is the reason."""
         border = Border([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
 
-        with pytest.raises(ValueCrossingError, match="v is of type .*Grid.*no attribute 'missing'"):
+        with pytest.raises(
+            ValueCrossingError, match=r"v is of type .*Grid.*no attribute 'missing'"
+        ):
             border.encode_variable(Grid(1), "v")
 
 
