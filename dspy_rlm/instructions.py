@@ -8,7 +8,7 @@ computed at every call and put after the block, so that no rewriting of the bloc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -52,6 +52,14 @@ is no network, no subprocess and no thread. Top-level `await` works."""
 EXTRACT = """\
 The run below was to produce the outputs, but its turns are used up. Produce them now from what the \
 steps found. Where they found too little, give the best answer that they support."""
+
+
+def sandbox_rules(classes: Sequence[str]) -> str:
+    """The rules of our sandbox, with the classes that its cells can use by name."""
+    if not classes:
+        return SANDBOX_RULES
+    listed = ", ".join(f"`{line}`" for line in classes)
+    return f"{SANDBOX_RULES}\n- Classes you can use by name: {listed}."
 
 
 def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) -> str:

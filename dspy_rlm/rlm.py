@@ -23,7 +23,7 @@ from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
 from dspy_rlm.types import type_rules
-from dspy_rlm.variables import describe
+from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
     Limits,
     Rule,
@@ -166,9 +166,13 @@ class RLM(dspy.Module):
 
     def _crossing_types(self) -> tuple[Any, ...]:
         """The rules, and the types whose classes the REPL has names for."""
+        return (*self._types, *self._annotations())
+
+    def _annotations(self) -> list[Any]:
+        """The types of the inputs, the outputs, and the tools' arguments."""
         fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
         arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
-        return (*self._types, *(field.annotation for field in fields), *arguments)
+        return [*(field.annotation for field in fields), *arguments]
 
     def _factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
@@ -181,7 +185,7 @@ class RLM(dspy.Module):
         rules = (
             getattr(factory, "execution_instructions", "")
             if factory
-            else instructions.SANDBOX_RULES
+            else instructions.sandbox_rules(class_lines(self._annotations(), self._types))
         )
         text = instructions.contract(self.signature, self._tools, self.budget, rules)
         own = self.generate_action.signature

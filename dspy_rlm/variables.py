@@ -127,6 +127,8 @@ def _describe_table(known: Variable, value: Any) -> Variable | None:
     """A table or array of another package; None for any other value."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
+    if isinstance(value, (str, bytes)):  # also those that NumPy has a class of its own for
+        return None
     if package not in ("numpy", "pandas", "polars", "pyarrow") or not hasattr(kind, "__len__"):
         return None
     if kind.__name__ in ("DataFrame", "Table"):
@@ -240,11 +242,14 @@ def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
         kind = type(next(iter(value.values())))
     elif isinstance(value, (list, tuple)) and value and not hasattr(value, "_fields"):
         kind = type(value[0])
-    handles = tuple(rule.cls for rule in rules)
-    shown = [
-        _class_line(cls) for cls in classes_in(kind, annotation) if not issubclass(cls, handles)
-    ]
-    return "; ".join(line for line in shown if line)
+    return "; ".join(class_lines([kind, annotation], rules))
+
+
+def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
+    """The classes of records and enums in some types, with their fields or members."""
+    others = tuple(rule.cls for rule in rules)
+    known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
+    return [line for line in map(_class_line, known) if line]
 
 
 def _class_line(cls: Any) -> str:

@@ -315,6 +315,19 @@ class TestInputs:
         assert rlm(rows=[socket]).a is socket
 
 
+class TestContract:
+    def test_classes_are_told(self, play):
+        """The root LM knows which classes it can use, and how they are made."""
+        task = signature({"p": Person}, {"a": list[Span]})
+        rlm, server = play(task, "SUBMIT([Span(1, 2)])")
+
+        rlm(p=Person(name="Ada"))
+
+        assert "- Classes you can use by name: `Person(name: str, mood: Mood, " in str(
+            server.requests[0]
+        )
+
+
 class TestTools:
     def test_arguments_of_declared_types(self, play):
         """Records, enum members and named tuples, made in the cell or given by the host."""
