@@ -46,6 +46,7 @@ PYTHON_FILES = (
     "__init__.py",
     "records.py",
     "handles.py",
+    "arrays.py",
     "tables.py",
     "plain.py",
     "crossing.py",

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sandbox_runtime.deno import tables
+from sandbox_runtime.deno import arrays, tables
 
 PACKAGES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 
@@ -35,7 +35,7 @@ _LIMIT = "Datetimes in the sandbox count microseconds; round it first."
 class Cells:
     """A column on its way: pickles as what makes it in the sandbox."""
 
-    def __init__(self, make: Callable[..., tables.Cells], *args: Any) -> None:
+    def __init__(self, make: Callable[..., arrays.Cells], *args: Any) -> None:
         self.reduced = make, args
 
 
@@ -59,7 +59,7 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
 
 def as_plain(value: Any) -> Reduced:
     """What makes a plain value in the sandbox in place of one that has a type of its own."""
-    return tables.plain, (value,)
+    return arrays.plain, (value,)
 
 
 def zone_data(key: str) -> bytes | None:
@@ -94,13 +94,13 @@ def reduce(value: Any) -> Reduced | None:
     if package == "pyarrow" and _is_arrow_array(value):
         return _arrow_array(value)
     if package == "pyarrow" and hasattr(value, "as_py"):
-        return tables.plain, (value.as_py(),)
+        return arrays.plain, (value.as_py(),)
     return None
 
 
 def _numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
     # Out of band: the bytes are not copied into the pickle.
-    return Cells(tables.numbers, typecode, pickle.PickleBuffer(data), _bits(nulls))
+    return Cells(arrays.numbers, typecode, pickle.PickleBuffer(data), _bits(nulls))
 
 
 def _bits(nulls: Any) -> Any:
@@ -146,7 +146,7 @@ def _numpy_cells(flat: Any) -> Cells:
     if kind in "cSUOT":
         if name == "clongdouble":
             raise pickle.PicklingError(f"Its elements are of type {name}")
-        return Cells(tables.values, flat.tolist())
+        return Cells(arrays.values, flat.tolist())
     raise pickle.PicklingError(f"Its elements are of type {name}; pass its columns one by one")
 
 
@@ -160,16 +160,16 @@ def _numpy_times(flat: Any, np: Any, zone: datetime.tzinfo | None = None) -> Cel
     missing = _bits(nulls.view(np.uint8) if bool(nulls.any()) else None)
     data = pickle.PickleBuffer(count)
     if flat.dtype.kind == "m":
-        return Cells(tables.durations, data, missing)
-    return Cells(tables.moments, data, missing, zone)
+        return Cells(arrays.durations, data, missing)
+    return Cells(arrays.moments, data, missing, zone)
 
 
 def _numpy_scalar(value: Any) -> Reduced:
     if value.dtype.kind in "mM":
-        return tables.first, (_numpy_times(value.reshape(-1), sys.modules["numpy"]),)
+        return arrays.first, (_numpy_times(value.reshape(-1), sys.modules["numpy"]),)
     if value.dtype.name in ("longdouble", "clongdouble", "float128", "complex256"):
         raise pickle.PicklingError("It is more exact than a float of the sandbox")
-    return tables.plain, (value.item(),)
+    return arrays.plain, (value.item(),)
 
 
 # ---- pandas ----------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def _pandas_array(value: Any) -> Reduced:
 def _pandas_index(value: Any) -> Reduced:
     return tables.receive_array, (
         "pandas",
-        Cells(tables.values, value.tolist()),
+        Cells(arrays.values, value.tolist()),
         (len(value),),
         str(value.dtype),
     )
@@ -225,7 +225,7 @@ def _pandas_cells(series: Any) -> Cells:
     if name == "CategoricalDtype":
         codes = np.ascontiguousarray(series.cat.codes.to_numpy().astype("<i4"))
         known = _plain_items(series.cat.categories.to_series())
-        return Cells(tables.categories, "i", pickle.PickleBuffer(codes), known)
+        return Cells(arrays.categories, "i", pickle.PickleBuffer(codes), known)
     typecode = _TYPECODES.get(str(dtype).lower())
     if typecode:  # pandas's own integers and floats, which can be missing
         nulls = series.isna().to_numpy()
@@ -237,7 +237,7 @@ def _pandas_cells(series: Any) -> Cells:
 
 
 def _listed(series: Any) -> Cells:
-    return Cells(tables.values, _plain_items(series))
+    return Cells(arrays.values, _plain_items(series))
 
 
 def _plain_items(series: Any) -> list[Any]:
@@ -252,12 +252,12 @@ def _plain_items(series: Any) -> list[Any]:
 def _pandas_scalar(value: Any) -> Reduced | None:
     name = type(value).__name__
     if name in ("NAType", "NaTType"):
-        return tables.plain, (None,)
+        return arrays.plain, (None,)
     if name in ("Timestamp", "Timedelta"):
         if value.nanosecond if name == "Timestamp" else value.nanoseconds:
             raise pickle.PicklingError(_LIMIT)
         plain = value.to_pydatetime() if name == "Timestamp" else value.to_pytimedelta()
-        return tables.plain, (plain,)
+        return arrays.plain, (plain,)
     return None
 
 
@@ -288,8 +288,8 @@ def _polars_cells(series: Any) -> Cells:
             raise pickle.PicklingError(_LIMIT)
         count = pickle.PickleBuffer(array("q", micro.to_physical().fill_null(0).to_list()))
         if dtype == pl.Duration:
-            return Cells(tables.durations, count, _bits(nulls))
-        return Cells(tables.moments, count, _bits(nulls), _zone(dtype.time_zone))
+            return Cells(arrays.durations, count, _bits(nulls))
+        return Cells(arrays.moments, count, _bits(nulls), _zone(dtype.time_zone))
     if dtype == pl.Time and (series.to_physical() % 1000 != 0).any():
         raise pickle.PicklingError(_LIMIT)
     if dtype in (pl.Categorical, pl.Enum):
@@ -297,10 +297,10 @@ def _polars_cells(series: Any) -> Cells:
         known = list(dict.fromkeys(item for item in items if item is not None))
         place: dict[Any, int] = {item: at for at, item in enumerate(known)} | {None: -1}
         codes = array("i", map(place.__getitem__, items))
-        return Cells(tables.categories, "i", pickle.PickleBuffer(codes), known)
+        return Cells(arrays.categories, "i", pickle.PickleBuffer(codes), known)
     if dtype == pl.Object:
-        return Cells(tables.values, list(series))
-    return Cells(tables.values, series.to_list())
+        return Cells(arrays.values, list(series))
+    return Cells(arrays.values, series.to_list())
 
 
 # ---- Arrow -----------------------------------------------------------------------------------------
@@ -339,8 +339,8 @@ def _arrow_cells(column: Any) -> Cells:
             raise pickle.PicklingError(_LIMIT) from error
         data = pickle.PickleBuffer(_arrow_bytes(count, 8))
         if moment:
-            return Cells(tables.moments, data, _bits(nulls), _zone(kind.tz))
-        return Cells(tables.durations, data, _bits(nulls))
+            return Cells(arrays.moments, data, _bits(nulls), _zone(kind.tz))
+        return Cells(arrays.durations, data, _bits(nulls))
     if pa.types.is_time64(kind) and kind.unit == "ns":
         try:
             whole = whole.cast(pa.time64("us"))
@@ -349,8 +349,8 @@ def _arrow_cells(column: Any) -> Cells:
     if pa.types.is_dictionary(kind) and pa.types.is_integer(kind.index_type):
         codes = whole.indices.cast(pa.int32()).fill_null(-1)
         data = pickle.PickleBuffer(_arrow_bytes(codes, 4))
-        return Cells(tables.categories, "i", data, whole.dictionary.to_pylist())
-    return Cells(tables.values, whole.to_pylist())
+        return Cells(arrays.categories, "i", data, whole.dictionary.to_pylist())
+    return Cells(arrays.values, whole.to_pylist())
 
 
 def _arrow_bytes(whole: Any, width: int) -> Any:
