@@ -63,6 +63,10 @@ def _decoded_bytes(data: str) -> int:
     return len(data) * 3 // 4 - data[-2:].count("=")
 
 
+def _example_fields(example: dspy.Example) -> dict[str, Any]:
+    return dict(example.items())
+
+
 def _payload(value: dspy.SandboxSerializable) -> str | bytes:
     """As DSPy has it: text where the bytes are text."""
     payload = value.to_sandbox()
@@ -83,7 +87,7 @@ _DEFAULTS: tuple[Rule, ...] = (
     HandleType(dspy.Image, _image_preview),
     HandleType(dspy.Audio, _audio_preview),
     HandleType(dspy.File, _file_preview),
-    ValueType(dspy.Example, lambda example: dict(example.items())),
+    ValueType(dspy.Example, _example_fields),
 )
 
 

@@ -7,13 +7,11 @@ None of these packages is imported: a value of one is there only if somebody els
 from __future__ import annotations
 
 import datetime
-import importlib.resources
 import pickle
 import sys
 import zoneinfo
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from sandbox_runtime.deno import arrays, tables
@@ -60,19 +58,6 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
 def as_plain(value: Any) -> Reduced:
     """What makes a plain value in the sandbox in place of one that has a type of its own."""
     return arrays.plain, (value,)
-
-
-def zone_data(key: str) -> bytes | None:
-    """The rules of a time zone, as its file has them: the sandbox has no such files."""
-    for folder in zoneinfo.TZPATH:
-        path = Path(folder, key)
-        if path.is_file():
-            return path.read_bytes()
-    try:
-        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
-        return importlib.resources.files(package).joinpath(name).read_bytes()
-    except (ImportError, OSError):
-        return None
 
 
 def reduce(value: Any) -> Reduced | None:

@@ -8,6 +8,7 @@ classes all exist there. From the sandbox comes tagged JSON only, which `reading
 from __future__ import annotations
 
 import datetime
+import importlib.resources
 import io
 import json
 import pickle
@@ -15,7 +16,7 @@ import uuid
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import PurePath, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from sandbox_runtime import tables
@@ -197,7 +198,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, PurePath):
             return PurePosixPath, (value.as_posix(),)
         if kind is zoneinfo.ZoneInfo and value.key:
-            return time_zone, (value.key, tables.zone_data(value.key))
+            return time_zone, (value.key, _zone_data(value.key))
         if (table := tables.reduce(value)) is not None:
             return table
         # Classes and functions travel as the name of their module and their own.
@@ -208,6 +209,19 @@ class _Pickler(pickle.Pickler):
         if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
             return NotImplemented
         raise pickle.PicklingError("Its class exists on the host only.")
+
+
+def _zone_data(key: str) -> bytes | None:
+    """The rules of a time zone, as its file has them: the sandbox has no such files."""
+    for folder in zoneinfo.TZPATH:
+        path = Path(folder, key)
+        if path.is_file():
+            return path.read_bytes()
+    try:
+        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
+        return importlib.resources.files(package).joinpath(name).read_bytes()
+    except (ImportError, OSError):
+        return None
 
 
 def _is_ours(module: str) -> bool:

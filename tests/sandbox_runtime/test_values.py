@@ -701,6 +701,8 @@ class TestToHost:
         assert to_host([part, part]) == [[1], [1]]
 
 
+KNOWN = ["Point", "Pair", "Color", "Cat"]
+
 hostile = [
     b"",
     b"{",
@@ -812,20 +814,35 @@ class TestHostileData:
                                 "dict",
                                 "str",
                                 "bytes",
+                                "record",
+                                "named",
+                                "enum",
+                                "handle",
+                                "table",
                             ]
                         )
                         | inner
                     },
-                    optional={"of": inner, "at": inner},
+                    optional={
+                        "of": inner
+                        | st.fixed_dictionaries({"x": inner}, optional={"y": inner})
+                        | st.just(0),
+                        "at": inner,
+                        "as": inner | st.sampled_from([f"{__name__}.{n}" for n in KNOWN]),
+                        "zone": inner | st.sampled_from(["UTC", "..", "/etc", "Europe"]),
+                    },
                 )
             ),
         ),
         st.lists(st.binary(max_size=5), max_size=2),
     )
     def test_any_tree_of_tags(self, tree, extras):
-        """No combination of tags raises anything else."""
+        """No combination of tags raises anything else, also where classes and handles are known."""
+        border = Border([HandleType(Plain)])
+        border.encode([Point(1, 2), Pair(1, "a"), Color.RED, Cat(name="Tom"), Plain()], "v")
+
         with contextlib.suppress(ValueCrossingError):
-            decode([json.dumps(tree).encode(), *extras])
+            border.decode([json.dumps(tree).encode(), *extras])
 
     @given(st.binary())
     def test_noise(self, noise):
