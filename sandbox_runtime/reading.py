@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import sys
 import uuid
 import zoneinfo
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_runtime.classes import Classes
-from sandbox_runtime.deno.plain import nested_within
+from sandbox_runtime.deno.plain import is_plain, nested_within
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.handles import Handles
 
@@ -70,6 +71,8 @@ class _Reader:
     def value(self, tree: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise ValueError("it is nested too deeply")
+        if 0 < depth <= 2 and is_plain(tree, depth=MAX_DEPTH - depth, chars=sys.maxsize):
+            return tree  # an output or an argument without tags, beside others that have some
         if type(tree) is list:
             return [self.value(item, depth + 1) for item in tree]
         if type(tree) is not dict:

@@ -99,11 +99,22 @@ def _tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         return value if len(value) <= INLINE_CHARS else _extra("str", _utf8(value), extras)
     if depth > MAX_DEPTH:
         raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if _is_plain_part(value, kind, depth):
+        return value
     if kind is list:
         return [_tree(item, f"{path}[{at}]", depth + 1, extras) for at, item in enumerate(value)]
     if kind is dict:
         return _dict_tree(value, path, depth, extras)
     return _other_tree(value, path, depth, extras)
+
+
+def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
+    """True for an output or an argument that needs no walk, beside others that do."""
+    return (
+        (kind is list or kind is dict)
+        and depth <= 2
+        and is_plain(value, depth=MAX_DEPTH - depth, chars=INLINE_CHARS, bits=MAX_INT_BITS)
+    )
 
 
 def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:

@@ -5,6 +5,7 @@ Used at both sides of the border; the standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -17,13 +18,14 @@ _PLAIN = frozenset({list, dict, str, int, float, bool, type(None)})
 MAX_LEVEL = 1 << 25
 
 
-def is_plain(value: Any, *, depth: int, chars: int) -> bool:
+def is_plain(value: Any, *, depth: int, chars: int, bits: int | None = None) -> bool:
     """True for a tree of exact JSON types that needs no tag, and is within the bounds.
 
     Args:
         value: The tree.
         depth: How many containers may be inside each other.
         chars: The longest text.
+        bits: The largest integer; None if whoever writes the numbers looks at them anyhow.
     """
     level: list[Any] = [[value]]
     kinds: set[Any] = {list}
@@ -38,6 +40,8 @@ def is_plain(value: Any, *, depth: int, chars: int) -> bool:
         kinds = set(map(type, items()))
         if not kinds <= _PLAIN:
             return False
+        if bits is not None and int in kinds and not _ints_fit(items, kinds, bits):
+            return False
         if str in kinds:
             texts = items() if kinds == {str} else (item for item in items() if type(item) is str)
             if max(map(len, texts)) > chars:
@@ -46,6 +50,13 @@ def is_plain(value: Any, *, depth: int, chars: int) -> bool:
             return True
         level = _containers(items(), kinds)
     return False
+
+
+def _ints_fit(items: Callable[[], Iterable[Any]], kinds: set[Any], bits: int) -> bool:
+    def numbers() -> Iterable[Any]:
+        return items() if kinds == {int} else (item for item in items() if type(item) is int)
+
+    return bool(-(1 << bits) < min(numbers()) and max(numbers()) < 1 << bits)
 
 
 def _split(level: list[Any], kinds: set[Any]) -> tuple[list[Any], list[Any]]:

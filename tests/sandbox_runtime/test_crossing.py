@@ -501,3 +501,14 @@ class TestSpeed:
 
         assert float(result.output) < 20
         assert len(submitted(session, "SUBMIT(pairs)")) == 1_000_000
+
+    def test_beside_others(self, session, given_back):
+        """One output or argument that is not plain does not make the others slow."""
+        session.run_cell("pairs = [[i, -i] for i in range(1_000_000)]")
+
+        result = session.run_cell(
+            "import time; t = time.monotonic(); n = give([pairs, {1}])[1]; time.monotonic() - t"
+        )
+
+        assert float(result.output) < 20
+        assert given_back.pop()[0][-1] == [999_999, -999_999]

@@ -652,6 +652,8 @@ class TestToHost:
             (Point(object(), 1), "SUBMIT['x'] is of type object, "),
             (Point, "SUBMIT is of type type, "),
             ([10**4300], "SUBMIT[0] is an integer of more than 4,200 digits, "),
+            ({"a": {1}, "b": [1, [10**4300]]}, "SUBMIT['b'][1][0] is an integer of more than 4,2"),
+            ([{1}, ["x", -(10**4300)]], "SUBMIT[1][1] is an integer of more than 4,200 digits, "),
             (Level, "SUBMIT is of type EnumType, "),
         ],
         ids=lambda value: "",
