@@ -13,7 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.tools import RESERVED_NAMES
-from dspy_rlm.variables import annotation_text, short_repr
+from dspy_rlm.variables import short_repr
+from sandbox_runtime import annotation_text
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})

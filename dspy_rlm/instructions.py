@@ -8,7 +8,7 @@ computed at every call and put after the block, so that no rewriting of the bloc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from dspy_rlm.budget import Budget
 from dspy_rlm.queries import ERROR_MARK
 from dspy_rlm.tools import document, tool_call
-from dspy_rlm.variables import annotation_text
+from sandbox_runtime import annotation_text
 
 STRATEGY = """\
 You answer by working in a Python REPL. The inputs are variables there. They may be far larger than \
@@ -54,10 +54,14 @@ The run below was to produce the outputs, but its turns are used up. Produce the
 steps found. Where they found too little, give the best answer that they support."""
 
 
-def sandbox_rules(modules: Iterable[str] = ()) -> str:
-    """What holds in our sandbox, and what can be imported there beside the standard library."""
+def sandbox_rules(modules: Iterable[str] = (), classes: Sequence[str] = ()) -> str:
+    """The rules of our sandbox: what can be imported beside the standard library, and what classes
+    cells can use by name.
+    """
     names = ", ".join(f"`{name}`" for name in modules)
-    return f"{SANDBOX_RULES} Also installed: {names}." if names else SANDBOX_RULES
+    text = f"{SANDBOX_RULES} Also installed: {names}." if names else SANDBOX_RULES
+    listed = ", ".join(f"`{line}`" for line in classes)
+    return f"{text}\n- Classes you can use by name: {listed}." if listed else text
 
 
 def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) -> str:
@@ -128,9 +132,21 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         "variables_info": (str, dspy.InputField(desc="What is known of the run's inputs")),
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
-    outputs = {name: (field.annotation, field) for name, field in signature.output_fields.items()}
+    outputs = {
+        name: (_readable(field.annotation), field)
+        for name, field in signature.output_fields.items()
+    }
     made: type[dspy.Signature] = dspy.Signature({**given, **outputs}, text)
     return made
+
+
+def _readable(annotation: Any) -> Any:
+    """The type itself, or `Any` for one that an adapter could not read out of a reply."""
+    try:
+        pydantic.TypeAdapter(annotation)
+    except pydantic.errors.PydanticUserError:
+        return Any
+    return annotation
 
 
 def iteration_line(number: int, budget: Budget, llm_calls_left: int) -> str:

@@ -6,6 +6,7 @@ of somebody else's be the sandbox of our RLM.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any
@@ -19,9 +20,11 @@ from dspy.primitives.code_interpreter import (
 
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.tools import HostFunction, awaiting
+from dspy_rlm.types import rule_of, type_rules
 from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
+    CodeType,
     Completed,
     Failed,
     Limits,
@@ -29,6 +32,7 @@ from sandbox_runtime import (
     SandboxError,
     Session,
     Submitted,
+    ValueCrossingError,
     open_session,
     resolve_packages,
 )
@@ -94,7 +98,9 @@ class SandboxInterpreter:
             )
         if self._session is None:
             try:
-                self._session = open_session(self._limits, packages=self._packages or ())
+                self._session = open_session(
+                    self._limits, packages=self._packages or (), types=type_rules()
+                )
             except SandboxError as error:
                 self._ended = True
                 raise CodeInterpreterError(str(error)) from error
@@ -204,8 +210,28 @@ class InterpreterSandbox:
             )
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
-        """Keeps the variables for the next cell: the protocol binds them with an execution."""
-        self._unassigned.update(variables)
+        """Keeps the variables for the next cell: the protocol binds them with an execution.
+
+        Those that bring code of their own are made at once.
+        """
+        rules = type_rules()
+        for name, value in variables.items():
+            match rule_of(value, rules):
+                case CodeType(payload=payload, code=code):
+                    self._make(name, payload(value), code(value, name, f"_raw_{name}"))
+                case _:
+                    self._unassigned[name] = value
+
+    def _make(self, name: str, data: str | bytes, code: str) -> None:
+        """Runs the code that makes a variable. Bytes travel as text, as DSPy sends them."""
+        data_name = f"_raw_{name}"
+        if isinstance(data, bytes):
+            code = f"import base64\n{data_name} = base64.b64decode({data_name})\n{code}"
+            data = base64.b64encode(data).decode()
+        try:
+            self._interpreter.execute(code, {data_name: data})
+        except (CodeExecutionError, SyntaxError) as error:
+            raise ValueCrossingError(f"The interpreter could not take {name}: {error}") from error
 
     def run_cell(self, code: str, /) -> CellResult:
         """Runs a cell. What ends the interpreter itself is an exception of DSPy's."""

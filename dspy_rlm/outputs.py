@@ -5,15 +5,19 @@ What does not fit is a message that the LM can act on.
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, get_origin
 
 import pydantic
 from dspy.adapters.utils import parse_value
 from pydantic.fields import FieldInfo
 
-from dspy_rlm.variables import annotation_text, short_repr
+from dspy_rlm.types import TypeRules, fitting
+from dspy_rlm.variables import short_repr
+from sandbox_runtime import annotation_text, is_typed_dict
 
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
 
@@ -90,8 +94,10 @@ def _dedent_repl(code: str) -> str:
     return "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ")))
 
 
-def parse_outputs(fields: Mapping[str, FieldInfo], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The submitted values, converted to the declared types.
+def parse_outputs(
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = ()
+) -> dict[str, Any]:
+    """The submitted values, converted to the declared types; by `rules` where they have one.
 
     Raises:
         SlipError: A field is missing, unknown or of the wrong type; all problems are named.
@@ -103,7 +109,7 @@ def parse_outputs(fields: Mapping[str, FieldInfo], values: Mapping[str, Any]) ->
         if name not in values:
             continue
         try:
-            parsed[name] = _parse(field, values[name])
+            parsed[name] = fitting(values[name], field.annotation, rules, partial(_parse, field))
         except (ValueError, TypeError) as error:
             problems += [f"{name}: {problem}" for problem in _problems(field, values[name], error)]
     if problems:
@@ -114,12 +120,26 @@ def parse_outputs(fields: Mapping[str, FieldInfo], values: Mapping[str, Any]) ->
     return parsed
 
 
-def _parse(field: FieldInfo, value: Any) -> Any:
-    parsed = parse_value(value, field.annotation)
+def _parse(field: FieldInfo, value: Any, annotation: Any) -> Any:
+    if _is_of(value, annotation):
+        parsed = (
+            value  # of the declared class already, which DSPy does not expect of an enum member
+        )
+    elif annotation is str and isinstance(value, enum.Enum):
+        parsed = str(value.value)
+    else:
+        parsed = parse_value(value, annotation)
     if field.metadata:
-        constrained: Any = Annotated[(field.annotation, *field.metadata)]
+        constrained: Any = Annotated[(annotation, *field.metadata)]
         return pydantic.TypeAdapter(constrained).validate_python(parsed)
     return parsed
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    # `typing.Any` is a class in some versions of Python.
+    if not isinstance(annotation, type) or annotation in (Any, str) or is_typed_dict(annotation):
+        return False
+    return get_origin(annotation) is None and isinstance(value, annotation)
 
 
 def _problems(field: FieldInfo, value: Any, error: Exception) -> Iterable[str]:

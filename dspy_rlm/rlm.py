@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -22,8 +22,17 @@ from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
-from dspy_rlm.variables import annotation_text, describe
-from sandbox_runtime import Limits, PackageSet, Sandbox, ValueCrossingError, open_session
+from dspy_rlm.types import type_rules
+from dspy_rlm.variables import class_lines, describe
+from sandbox_runtime import (
+    Limits,
+    PackageSet,
+    Rule,
+    Sandbox,
+    ValueCrossingError,
+    annotation_text,
+    open_session,
+)
 
 InterpreterFactory = Callable[[], CodeInterpreter]
 
@@ -44,6 +53,7 @@ class RLM(dspy.Module):
         limits: Limits | None = None,
         packages: Collection[str] | PackageSet | None = None,
         interpreter_factory: InterpreterFactory | None = None,
+        types: Sequence[Rule] = (),
     ) -> None:
         """Configures the module; no run starts before it is called.
 
@@ -59,6 +69,8 @@ class RLM(dspy.Module):
             packages: What the code can import beside the standard library, such as `["networkx"]`.
                 They are fetched now, the first time, and then kept in the user's cache.
             interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
+            types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
+                or `CodeType`. They go before the rules for DSPy's types.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
@@ -74,6 +86,7 @@ class RLM(dspy.Module):
         self.verbose = verbose
         self.packages = ready_packages(packages)
         self._interpreter_factory = interpreter_factory
+        self._types = type_rules(types)
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = dspy.Predict(instructions.action_signature(block))
 
@@ -142,16 +155,39 @@ class RLM(dspy.Module):
                 "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
             )
         fields = self.signature.input_fields
-        variables = [describe(name, value, fields[name]) for name, value in values.items()]
-        run = Run(self.signature, variables, self.budget, [print_event] if self.verbose else [])
+        variables = [
+            describe(name, value, fields[name], self._types) for name, value in values.items()
+        ]
+        sinks = [print_event] if self.verbose else []
+        run = Run(self.signature, variables, self.budget, sinks, self._types)
         functions = make_queries(self.sub_lm or lm, run.ledger)
-        functions.update({name: host_function(tool) for name, tool in self._tools.items()})
+        functions.update(
+            {name: host_function(tool, self._types) for name, tool in self._tools.items()}
+        )
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
         return _Task(
-            run, values, functions, outputs, self.limits, self.packages, self._factory(), loop
+            run,
+            values,
+            functions,
+            outputs,
+            self.limits,
+            self.packages,
+            self._factory(),
+            loop,
+            self._crossing_types(),
         )
+
+    def _crossing_types(self) -> tuple[Any, ...]:
+        """The rules, and the types whose classes the REPL has names for."""
+        return (*self._types, *self._annotations())
+
+    def _annotations(self) -> list[Any]:
+        """The types of the inputs, the outputs, and the tools' arguments."""
+        fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
+        arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
+        return [*(field.annotation for field in fields), *arguments]
 
     def _factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
@@ -164,7 +200,10 @@ class RLM(dspy.Module):
         rules = (
             getattr(factory, "execution_instructions", "")
             if factory
-            else instructions.sandbox_rules(self.packages.imports if self.packages else ())
+            else instructions.sandbox_rules(
+                self.packages.imports if self.packages else (),
+                class_lines(self._annotations(), self._types),
+            )
         )
         text = instructions.contract(self.signature, self._tools, self.budget, rules)
         own = self.generate_action.signature
@@ -190,6 +229,7 @@ class _Task:
     packages: PackageSet | None
     interpreter_factory: InterpreterFactory | None
     loop: asyncio.AbstractEventLoop | None
+    types: tuple[Any, ...]
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -204,7 +244,14 @@ class _Task:
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
             packages = self.packages or ()
-            return open_session(self.limits, self.functions, self.outputs, packages, loop=self.loop)
+            return open_session(
+                self.limits,
+                self.functions,
+                self.outputs,
+                packages,
+                types=self.types,
+                loop=self.loop,
+            )
         interpreter, chars = self.interpreter_factory(), self.limits.output_chars
         return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
 

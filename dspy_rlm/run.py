@@ -18,6 +18,7 @@ from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, Sink, Ste
 from dspy_rlm.instructions import iteration_line
 from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
 from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
+from dspy_rlm.types import TypeRules
 from dspy_rlm.variables import Variable, render_variables
 from sandbox_runtime import CellResult, Completed, Failed, Submitted
 
@@ -36,6 +37,7 @@ class Run:
         variables: Sequence[Variable],
         budget: Budget,
         sinks: Sequence[Sink] = (),
+        types: TypeRules = (),
     ) -> None:
         self.signature = signature
         self.ledger = Ledger(budget)
@@ -43,6 +45,7 @@ class Run:
         self.outputs: dict[str, Any] | None = None
         self._variables_info = render_variables(variables)
         self._sinks = sinks
+        self._types = types
         self._status: Status = "running"
         self._stopped_by = ""
         self._reasoning = ""
@@ -112,7 +115,7 @@ class Run:
 
     def _submit(self, values: Mapping[str, Any], output: str) -> None:
         try:
-            self.outputs = parse_outputs(self.signature.output_fields, values)
+            self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except SlipError as slip:
             self._take_step(_join(output, f"[Error] {slip}"))
             return

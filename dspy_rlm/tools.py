@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import dspy
+import pydantic
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.types import TypeRules, as_plain, fitting
 
 HostFunction = Callable[..., Any]
 
@@ -86,17 +88,24 @@ def tool_call(tool: dspy.Tool) -> str:
     return f"{tool.name}{signature}".replace("typing.", "")
 
 
-def host_function(tool: dspy.Tool) -> HostFunction:
+def host_function(tool: dspy.Tool, rules: TypeRules = ()) -> HostFunction:
     """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
 
-    For a coroutine function it returns a coroutine.
+    For a coroutine function it returns a coroutine. `rules` say how values of some types are made of
+    plain data.
     """
     signature = inspect.signature(tool.func)
     is_async = _is_async(tool.func)
+    trusting = tool.model_copy(update={"args": {name: {} for name in tool.args or {}}})
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
         named = _by_name(signature, args, kwargs)
-        return tool.acall(**named) if is_async else tool(**named)
+        checked = tool
+        if any(as_plain(value) is not value or not _is_json(value) for value in named.values()):
+            # DSPy's first check is against a JSON schema, which no object passes; its second is not.
+            checked = trusting
+            named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
+        return checked.acall(**named) if is_async else checked(**named)
 
     functools.update_wrapper(invoke, tool.func)
     invoke.__name__, invoke.__doc__ = tool.name, tool.desc
@@ -135,6 +144,25 @@ def _by_name(
         if parameter.kind is parameter.VAR_KEYWORD:
             named.update(named.pop(parameter.name, {}))
     return named
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, dict))
+
+
+def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
+    """An argument as its declared type. Raises `ValueError` with what is wrong."""
+    annotation = (tool.arg_types or {}).get(name, Any)
+    if annotation is Any:
+        return value
+    try:
+        return fitting(value, annotation, rules, _validated)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"Arg {name} is invalid: {error}") from error
+
+
+def _validated(value: Any, annotation: Any) -> Any:
+    return pydantic.TypeAdapter(annotation).validate_python(value)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -6,13 +6,24 @@ Only names, types, sizes and previews ever enter a prompt. Made without copying 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import reprlib
-import sys
 from collections.abc import Iterable, Mapping, Sized
-from typing import Any, ForwardRef, get_origin
+from typing import Any
 
+import dspy
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from dspy_rlm.types import TypeRules, rule_of, type_rules
+from sandbox_runtime import (
+    CodeType,
+    HandleType,
+    ValueType,
+    annotation_text,
+    classes_in,
+    field_types,
+)
 
 # Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
 PREVIEW_CHARS = 1000
@@ -44,20 +55,107 @@ class Variable:
         return "\n".join([*lines, "Preview:", "```", self.preview, "```"])
 
 
-def describe(name: str, value: object, field: FieldInfo) -> Variable:
-    """The description of an input value, from itself and from its field in the signature."""
+def describe(
+    name: str, value: object, field: FieldInfo, rules: TypeRules | None = None
+) -> Variable:
+    """The description of an input value, from itself and from its field in the signature.
+
+    `rules` are those by which values cross; None: those for DSPy's types.
+    """
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     description = str(extra.get("desc") or "")
-    return Variable(
+    known = Variable(
         name=name,
-        type_name=type_name(value),
-        size=_size(value),
-        preview=preview(value),
+        type_name="",
+        size="",
+        preview="",
         # DSPy fills the description of a field without one with a placeholder.
         description="" if description.startswith("${") else description,
         constraints=str(extra.get("constraints") or ""),
-        fields=_record_fields(value),
     )
+    all_rules = type_rules() if rules is None else rules
+    match rule_of(value, all_rules):
+        case HandleType(preview=shown):
+            return _describe_handle(known, value, shown(value) if shown else "")
+        case CodeType():
+            return _describe_code(known, value)
+        case ValueType(to_plain=to_plain):
+            value = to_plain(value)
+    if (table := _describe_table(known, value)) is not None:
+        return table
+    return dataclasses.replace(
+        known,
+        type_name=type_name(value),
+        size=_size(value),
+        preview=preview(value),
+        fields=_record_fields(value, field.annotation, all_rules),
+    )
+
+
+def _describe_handle(known: Variable, value: object, shown: str) -> Variable:
+    name = type(value).__name__
+    return dataclasses.replace(
+        known,
+        type_name=f"{name} (a handle: the value stays outside; pass it to a tool, a sub-call or "
+        "SUBMIT, which get the value itself)",
+        preview=f"<{name} handle: {shown}>" if shown else f"<{name} handle>",
+    )
+
+
+def _describe_code(known: Variable, value: object) -> Variable:
+    """A value that says itself what it is in the sandbox, if it is one of DSPy's such types."""
+    if not isinstance(value, dspy.SandboxSerializable):
+        return dataclasses.replace(known, type_name=type(value).__name__, preview=preview(value))
+    setup = value.sandbox_setup().strip()
+    notes = [known.description, f"Already run in the REPL:\n{setup}" if setup else ""]
+    return dataclasses.replace(
+        known,
+        type_name=type(value).__name__,
+        preview=value.rlm_preview(),
+        description="\n".join(note for note in notes if note),
+    )
+
+
+# What can be done with a table or an array where the sandbox lacks its package.
+_TABLE_USE = (
+    "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column']"
+)
+_ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
+
+
+def _describe_table(known: Variable, value: Any) -> Variable | None:
+    """A table or array of another package; None for any other value."""
+    kind: Any = type(value)
+    package = kind.__module__.partition(".")[0]
+    if isinstance(value, (str, bytes)):  # also those that NumPy has a class of its own for
+        return None
+    if package not in ("numpy", "pandas", "polars", "pyarrow") or not hasattr(kind, "__len__"):
+        return None
+    if kind.__name__ in ("DataFrame", "Table"):
+        types = _column_types(value)
+        shown = [f"{name}: {text}" for name, text in types.items()][:MAX_RECORD_FIELDS]
+        head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
+        return dataclasses.replace(
+            known,
+            type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
+            size=f"{len(value):,} rows x {len(types):,} columns",
+            preview=str(_ends(str(head), PREVIEW_CHARS, "...")),
+            fields=f"columns {', '.join(shown)}",
+        )
+    dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
+    return dataclasses.replace(
+        known,
+        type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
+        size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
+        preview=preview(value),
+    )
+
+
+def _column_types(value: Any) -> dict[Any, Any]:
+    if hasattr(value, "dtypes") and hasattr(value.dtypes, "items"):
+        return dict(value.dtypes.items())
+    names = value.schema.names() if callable(value.schema.names) else value.schema.names
+    return dict(zip(names, getattr(value.schema, "types", None) or value.dtypes, strict=True))
 
 
 def render_variables(variables: Iterable[Variable]) -> str:
@@ -137,39 +235,26 @@ def _size(value: object) -> str:
     return f"{len(value):,} items"
 
 
-def _record_fields(value: object) -> str:
-    """The attributes of a record, or of the records that a list or dict starts with."""
-    kind = type(value)
+def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
+    """The attributes of the records in a value, as far as its first element and its type tell."""
+    kind: Any = type(value)
     if isinstance(value, Mapping) and value:
         kind = type(next(iter(value.values())))
     elif isinstance(value, (list, tuple)) and value and not hasattr(value, "_fields"):
         kind = type(value[0])
-    types = _annotations(kind)
-    shown = [f"{name}: {annotation_text(note)}" for name, note in types.items()][:MAX_RECORD_FIELDS]
-    return f"{kind.__name__}({', '.join(shown)})" if shown else ""
+    return "; ".join(class_lines([kind, annotation], rules))
 
 
-def _annotations(kind: type) -> dict[str, Any]:
-    if issubclass(kind, BaseModel):
-        return {name: field.annotation for name, field in kind.model_fields.items()}
-    if dataclasses.is_dataclass(kind):
-        return {field.name: field.type for field in dataclasses.fields(kind)}
-    if hasattr(kind, "_fields"):
-        notes = getattr(kind, "__annotations__", {})
-        return {name: notes.get(name, Any) for name in kind._fields}
-    return {}
+def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
+    """The classes of records and enums in some types, with their fields or members."""
+    others = tuple(rule.cls for rule in rules)
+    known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
+    return [line for line in map(_class_line, known) if line]
 
 
-def annotation_text(annotation: Any) -> str:
-    """A type as one writes it: `list[int]`, `datetime.date | None`."""
-    if annotation is None or annotation is type(None):
-        return "None"
-    if isinstance(annotation, (str, ForwardRef)):
-        return annotation if isinstance(annotation, str) else annotation.__forward_arg__
-    if get_origin(annotation) is not None or not isinstance(annotation, type):
-        return str(annotation).replace("typing.", "")
-    module = annotation.__module__
-    shown = (
-        module not in ("builtins", "typing") and module.partition(".")[0] in sys.stdlib_module_names
-    )
-    return f"{module}.{annotation.__qualname__}" if shown else annotation.__qualname__
+def _class_line(cls: Any) -> str:
+    if issubclass(cls, enum.Enum):
+        parts = [f"{member.name}={member.value!r:.80}" for member in cls]
+        return f"enum {cls.__name__}({', '.join(parts[:MAX_RECORD_FIELDS])})"
+    parts = [f"{name}: {annotation_text(note)}" for name, note in field_types(cls).items()]
+    return f"{cls.__name__}({', '.join(parts[:MAX_RECORD_FIELDS])})" if parts else ""

@@ -9,6 +9,7 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
+from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import (
     CheckpointError,
@@ -29,6 +30,8 @@ from sandbox_runtime.errors import (
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
+from sandbox_runtime.reading import Rows
+from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
 from sandbox_runtime.session import Session
 
@@ -36,6 +39,7 @@ __all__ = [
     "CellResult",
     "Checkpoint",
     "CheckpointError",
+    "CodeType",
     "Completed",
     "DenoNotFoundError",
     "DenoVersionError",
@@ -43,12 +47,15 @@ __all__ = [
     "EngineError",
     "EngineMissingError",
     "Failed",
+    "HandleType",
     "HostTool",
     "Limits",
     "Package",
     "PackageError",
     "PackageSet",
     "ProtocolError",
+    "Rows",
+    "Rule",
     "Sandbox",
     "SandboxDiedError",
     "SandboxError",
@@ -58,6 +65,11 @@ __all__ = [
     "SessionClosedError",
     "Submitted",
     "ValueCrossingError",
+    "ValueType",
+    "annotation_text",
+    "classes_in",
+    "field_types",
+    "is_typed_dict",
     "open_session",
     "resolve_packages",
 ]

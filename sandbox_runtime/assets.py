@@ -53,6 +53,11 @@ PROGRAM_FILES = ("host.ts", "protocol.ts", "clock.ts", "window.ts", "worker.ts")
 WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts")
 PYTHON_FILES = (
     "__init__.py",
+    "records.py",
+    "handles.py",
+    "arrays.py",
+    "tables.py",
+    "plain.py",
     "crossing.py",
     "output.py",
     "failures.py",

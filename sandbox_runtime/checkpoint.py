@@ -51,6 +51,9 @@ class Checkpoint:
     packages: str = ""
     """The key of the packages that were mounted; without them the memory makes no sense."""
 
+    border: object = dataclasses.field(default=None, repr=False)
+    """What the handles in it stand for. Stays in this process: a file does not have it."""
+
     @property
     def memory_bytes(self) -> int:
         """The interpreter's memory, which `Limits.memory_bytes` must allow."""

@@ -46,7 +46,8 @@ class HostTools:
     def __init__(self, limits: Limits) -> None:
         """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
         self._limits = limits
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._border = values.Border()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = Workers(limits.concurrent_calls)
         self._tools: dict[str, HostTool] = {}
@@ -56,15 +57,20 @@ class HostTools:
         self._awaited: set[Future[Any]] = set()
 
     def replace(
-        self, tools: Mapping[str, HostTool], loop: asyncio.AbstractEventLoop | None = None
+        self,
+        tools: Mapping[str, HostTool],
+        border: values.Border,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Takes these tools instead of those before.
 
         Args:
             tools: Functions and coroutine functions by name.
+            border: Where arguments and results cross.
             loop: Where coroutines run. None: on a loop of our own, in a thread that starts when needed.
         """
-        self._loop = loop
+        self._border = border
+        self.loop = loop
         self._tools = dict(tools)
         self._signatures = {name: _signature(tool) for name, tool in tools.items()}
 
@@ -95,14 +101,14 @@ class HostTools:
         try:
             if call.mode == "batch":
                 return self._serve_batch(call)
-            work = self._bind(call.tool, *_arguments(call, values.decode(call.arguments)))
+            work = self._bind(call.tool, *_arguments(call, self._border.decode(call.arguments)))
             if call.mode == "aio":
                 future = self._start(call.tool, work)
-                future.add_done_callback(lambda done: reply(_answer(call, _outcome(done))))
+                future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
                 return None
             if self._limits.call_seconds is None:
-                return _returned(call, work(None))
-            return _answer(call, _outcome(self._start(call.tool, work)))
+                return self._returned(call, work(None))
+            return self._answer(call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
             return _raised(call, error)
 
@@ -145,13 +151,13 @@ class HostTools:
 
     def _serve_batch(self, call: ToolCall) -> Answer:
         """Runs many calls, and answers with the outcome of each, in order."""
-        given = values.decode(call.arguments)
+        given = self._border.decode(call.arguments)
         if not isinstance(given, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         futures = [
             self._start(call.tool, self._bind(call.tool, *_arguments(call, item))) for item in given
         ]
-        return _answer_batch(call, [_outcome(future) for future in futures])
+        return self._answer_batch(call, [_outcome(future) for future in futures])
 
     # ---- Threads and loops ----
 
@@ -203,7 +209,7 @@ class HostTools:
         async def wait() -> Any:
             return await result
 
-        coroutine = asyncio.run_coroutine_threadsafe(wait(), self._loop or self._started_loop())
+        coroutine = asyncio.run_coroutine_threadsafe(wait(), self.loop or self._started_loop())
         if running is not None:
             running.coroutine = coroutine
         with self._lock:
@@ -227,6 +233,43 @@ class HostTools:
                     target=_run_loop, args=(self._own_loop,), name="host-tool-loop", daemon=True
                 ).start()
             return self._own_loop
+
+    # ---- Answers ----
+
+    def _answer(self, call: ToolCall, outcome: Outcome) -> Answer:
+        worked, result = outcome
+        if not worked:
+            return _raised(call, result)
+        try:
+            return self._returned(call, result)
+        except ValueCrossingError as error:
+            return _raised(call, error)
+
+    def _returned(self, call: ToolCall, result: object) -> ToolReturned:
+        inline = values.encode_inline(result)
+        if inline is not None:
+            return ToolReturned(call.id, "json", inline)
+        kind, parts = self._border.encode(result, f"The result of {call.tool}()")
+        return ToolReturned(call.id, kind, attachments=parts)
+
+    def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
+        """All outcomes as one value. A result that cannot cross is its own item's failure."""
+        label = f"The results of {call.tool}.batched()"
+        items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
+        try:
+            kind, parts = self._border.encode(items, label)
+        except ValueCrossingError:
+            kind, parts = self._border.encode(
+                [self._crossing(label, at, *item) for at, item in enumerate(items)], label
+            )
+        return ToolReturned(call.id, kind, attachments=parts)
+
+    def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
+        try:
+            self._border.encode(item, f"{label}[{at}]")
+        except ValueCrossingError as error:
+            return False, _error(error)
+        return worked, item
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
@@ -253,45 +296,6 @@ def _outcome(future: Future[Any]) -> Outcome:
         return True, future.result()
     except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
         return False, error
-
-
-def _answer(call: ToolCall, outcome: Outcome) -> Answer:
-    worked, result = outcome
-    if not worked:
-        return _raised(call, result)
-    try:
-        return _returned(call, result)
-    except ValueCrossingError as error:
-        return _raised(call, error)
-
-
-def _returned(call: ToolCall, result: object) -> ToolReturned:
-    inline = values.encode_inline(result)
-    if inline is not None:
-        return ToolReturned(call.id, "json", inline)
-    kind, parts = values.encode(result, f"The result of {call.tool}()")
-    return ToolReturned(call.id, kind, attachments=parts)
-
-
-def _answer_batch(call: ToolCall, outcomes: list[Outcome]) -> Answer:
-    """All outcomes as one value. A result that cannot cross is its own item's failure."""
-    label = f"The results of {call.tool}.batched()"
-    items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
-    try:
-        kind, parts = values.encode(items, label)
-    except ValueCrossingError:
-        kind, parts = values.encode(
-            [_crossing(label, at, *item) for at, item in enumerate(items)], label
-        )
-    return ToolReturned(call.id, kind, attachments=parts)
-
-
-def _crossing(label: str, at: int, worked: bool, item: object) -> Outcome:
-    try:
-        values.encode(item, f"{label}[{at}]")
-    except ValueCrossingError as error:
-        return False, _error(error)
-    return worked, item
 
 
 def _raised(call: ToolCall, error: BaseException) -> ToolRaised:

@@ -51,7 +51,9 @@ class Initialize:
 
 @dataclasses.dataclass(frozen=True)
 class Assign:
-    """Binds a variable. `kind` is `text`, `bytes` or `pickle`."""
+    """Binds a variable. `kind` is `text`, `bytes` or `pickle`; `code:` before it makes it the data of
+    statements that bind the variable; `types` binds classes only, each by its own name.
+    """
 
     method: ClassVar[str] = "assign"
     name: str

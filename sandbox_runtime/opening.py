@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sandbox_runtime import assets
 from sandbox_runtime.checkpoint import Checkpoint
@@ -11,6 +12,7 @@ from sandbox_runtime.errors import EngineMissingError, SandboxStartError
 from sandbox_runtime.install import install, with_packages
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.packages import PackageSet, resolve
+from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
 
@@ -21,6 +23,7 @@ def open_session(
     outputs: Mapping[str, str] | None = None,
     packages: Iterable[str] | PackageSet = (),
     *,
+    types: Iterable[Rule | Any] = (),
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
 ) -> Session:
@@ -32,6 +35,8 @@ def open_session(
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
         packages: What cells can import beside the standard library, as pip's requirements or as
             `resolve_packages` returned them.
+        types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
+            types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
@@ -47,7 +52,7 @@ def open_session(
         given = packages if isinstance(packages, PackageSet) else resolve_packages(packages)
         engine = with_packages(engine, given, limits.memory_bytes)
     try:
-        return Session(engine, limits, tools, outputs, loop=loop, restore=restore)
+        return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
     except SandboxStartError:
         engine.verify()  # a damaged file is the likeliest cause, and a better message
         raise

@@ -13,7 +13,7 @@ import keyword
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
@@ -48,6 +48,7 @@ from sandbox_runtime.messages import (
     parse_cell_end,
 )
 from sandbox_runtime.recovery import Assigned, Ran, Recovery
+from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
 
 # A process that ends within this time of a cell's start was killed before it: the cell is run again.
@@ -72,6 +73,7 @@ class Session:
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
         *,
+        types: Iterable[Rule | Any] = (),
         loop: asyncio.AbstractEventLoop | None = None,
         restore: Checkpoint | None = None,
     ) -> None:
@@ -83,6 +85,7 @@ class Session:
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
+            types: See `register`.
             loop: See `register`.
             restore: The state to begin with, instead of an empty namespace.
 
@@ -102,11 +105,14 @@ class Session:
         self._outputs: dict[str, str] | None = None
         if restore is not None:
             _check_checkpoint(restore, engine, limits)
+        self._border = values.Border()
+        if restore is not None and isinstance(restore.border, values.Border):
+            self._border = restore.border
         self._recovery = Recovery(restore)
         self._seed = secrets.token_hex(16)
         self._exchange = Exchange(self._engine_from(restore), limits, self._seed)
         try:
-            self.register(tools or {}, outputs, loop=loop)
+            self.register(tools or {}, outputs, types=types, loop=loop)
         except BaseException:
             self.close()
             raise
@@ -127,6 +133,7 @@ class Session:
         tools: Mapping[str, HostTool],
         outputs: Mapping[str, str] | None = None,
         *,
+        types: Iterable[Rule | Any] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Replaces the host tools, and the fields of SUBMIT.
@@ -134,6 +141,8 @@ class Session:
         Args:
             tools: Host functions by name. A coroutine function is awaited.
             outputs: See the constructor.
+            types: Rules for how values of some types cross, and types whose classes cells can use by
+                name. None: those before.
             loop: The event loop that coroutines run on, which must be free while a cell runs. None:
                 they run on a loop of the session's own.
 
@@ -143,7 +152,9 @@ class Session:
         for name in (*tools, *(outputs or ())):
             _check_name(name)
         with self._exclusive():
-            self._tools.replace(tools, loop)
+            if types is not None:
+                self._border = values.Border(types)
+            self._tools.replace(tools, self._border, loop)
             self._outputs = None if outputs is None else dict(outputs)
             self._declare()
 
@@ -221,7 +232,26 @@ class Session:
             # One that cannot be saved, or ends in the attempt, is brought back by running it again.
             with contextlib.suppress(CheckpointError, SandboxDiedError):
                 self._save()
-        return _cell_result(end, answer)
+        return self._cell_result(end, answer)
+
+    def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
+        output = values.printable(end.output)
+        if end.outcome == "completed":
+            return Completed(output)
+        if end.outcome == "failed":
+            return Failed(
+                error_type=values.printable(end.error_type),
+                message=values.printable(end.message),
+                traceback=values.printable(end.traceback),
+                output=output,
+            )
+        try:
+            outputs = self._border.decode(answer.attachments)
+        except ValueCrossingError as error:
+            return Failed("ValueCrossingError", str(error), output=output)
+        if not isinstance(outputs, dict):
+            return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
+        return Submitted(outputs, output)
 
     # ---- Saved states ----
 
@@ -241,8 +271,13 @@ class Session:
         Raises what `checkpoint` and opening a session raise.
         """
         state = self.checkpoint()
-        other = Session(self._engine, self.limits, self._tools.tools, self._outputs, restore=state)
-        other._variables = dict(self._variables)
+        other = Session(self._engine, self.limits, restore=state)
+        try:
+            other._border, other._variables = self._border, dict(self._variables)
+            other.register(self._tools.tools, self._outputs, loop=self._tools.loop)
+        except BaseException:
+            other.close()
+            raise
         return other
 
     def compiled_runtime(self) -> bytes:
@@ -326,9 +361,11 @@ class Session:
 
     def _declare(self) -> None:
         self._ask(Register(self._tools.declarations(), self._outputs))
+        if self._border.declared:
+            self._ask(Assign("", "types", self._border.encode_declared()))
 
     def _send_variable(self, name: str, value: object) -> None:
-        kind, parts = values.encode(value, name)
+        kind, parts = self._border.encode_variable(value, name)
         self._check_size(name, parts)
         try:
             self._ask(Assign(name, kind, parts))
@@ -356,7 +393,7 @@ class Session:
                 f"The session cannot be saved: {values.printable(answer.message)}"
             )
         files = dict(zip(FILES, answer.attachments, strict=True))
-        state = Checkpoint(files, assets.engine_key(), self._engine.packages_key)
+        state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
         self._seed = (
             seed  # the living session goes on with it too, so that a restored one is its equal
         )
@@ -498,26 +535,6 @@ class _Serving:
     def _reply(self, call: ToolCall, answer: ToolReturned | ToolRaised) -> None:
         self._ran.remember(call, answer)
         self._send(answer)
-
-
-def _cell_result(end: CellEnd, answer: Reply) -> CellResult:
-    output = values.printable(end.output)
-    if end.outcome == "completed":
-        return Completed(output)
-    if end.outcome == "failed":
-        return Failed(
-            error_type=values.printable(end.error_type),
-            message=values.printable(end.message),
-            traceback=values.printable(end.traceback),
-            output=output,
-        )
-    try:
-        outputs = values.decode(answer.attachments)
-    except ValueCrossingError as error:
-        return Failed("ValueCrossingError", str(error), output=output)
-    if not isinstance(outputs, dict):
-        return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
-    return Submitted(outputs, output)
 
 
 def _hardly_begun(ran: Ran, started: float) -> bool:

@@ -1,56 +1,149 @@
 """Values at the host's side of the border: pickles to the sandbox, checked data back.
 
 Towards the sandbox, which is trusted less, values go as UTF-8 text, raw bytes, or a pickle whose
-classes all exist there. From the sandbox comes tagged JSON only; `deno/crossing.py` is the other side.
+classes all exist there. From the sandbox comes tagged JSON only, which `reading.py` reads;
+`deno/crossing.py` is the other side.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import enum
+import importlib.resources
 import io
 import json
 import pickle
-import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
-from fractions import Fraction
-from pathlib import PurePath, PurePosixPath
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, Record
+from sandbox_runtime import tables
+from sandbox_runtime.annotations import classes_in
+from sandbox_runtime.classes import Classes, fields_of, is_standard, kind_of
+from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, time_zone
+from sandbox_runtime.deno.records import Record
 from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.handles import Handles
 from sandbox_runtime.messages import Part
-
-# Deeper than anything `crossing.send` produces, far below the recursion limit.
-MAX_DEPTH = 400
+from sandbox_runtime.reading import Rows, read
+from sandbox_runtime.rules import CodeType, HandleType, Rule, Rules, ValueType
 
 # Where the search for the element that cannot cross gives up: it only serves an error message.
 _SEARCH_DEPTH = 50
 
 
-def encode(value: object, label: str) -> tuple[str, list[Part]]:
-    """The kind and the parts of a value for the sandbox. `label` names it in error messages.
+class Border:
+    """Where the values of one session cross. Knows its rules, its classes, and what its handles are.
 
-    Raises:
-        ValueCrossingError: It holds something that must not or cannot cross, with its place.
+    Lives as long as the session, not as its process: what crossed before is still known.
     """
-    if type(value) is str:
-        return "text", [value.encode("utf-8", "surrogatepass")]
-    if type(value) is bytes:
-        return "bytes", [value]
-    buffers: list[Part] = []
-    try:
-        return "pickle", [_pickle(value, buffers), *buffers]
-    except Exception as error:
-        place, culprit = _find_offender(value, label)
-        raise ValueCrossingError(
-            f"{place} is of type {_type_name(culprit)}, which cannot enter the sandbox. "
-            f"{_reason(error)} Pass text, numbers, lists, dicts or plain records of them, or give "
-            "the sandbox a tool that works on it."
-        ) from error
+
+    def __init__(self, types: Iterable[Rule | Any] = ()) -> None:
+        """Sets the rules.
+
+        Args:
+            types: Rules for types; and types whose classes cells can use by name: `Person`,
+                `list[Person]`. The classes of their fields are among these.
+        """
+        given = list(types)
+        self._rules = Rules(entry for entry in given if isinstance(entry, Rule))
+        classes = classes_in(*(entry for entry in given if not isinstance(entry, Rule)))
+        self.declared = [c for c in classes if kind_of(c) and not self._rules.find(c)]
+        self._classes = Classes()
+        self._handles = Handles()
+
+    def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
+        """The kind and the parts of a value for the sandbox. `label` names it in error messages.
+
+        Raises:
+            ValueCrossingError: It holds something that must not or cannot cross, with its place.
+        """
+        if type(value) is str:
+            return "text", [value.encode("utf-8", "surrogatepass")]
+        if type(value) is bytes:
+            return "bytes", [value]
+        buffers: list[Part] = []
+        try:
+            return "pickle", [self._pickle(value, buffers), *buffers]
+        except Exception as error:
+            place, culprit = self._find_offender(value, label)
+            raise ValueCrossingError(
+                f"{place} is of type {_type_name(culprit)}, which cannot enter the sandbox. "
+                f"{_reason(error)} Pass text, numbers, lists, dicts or plain records of them, or give "
+                "the sandbox a tool that works on it."
+            ) from error
+
+    def encode_variable(self, value: object, name: str) -> tuple[str, list[Part]]:
+        """Like `encode`; a value of a `CodeType` becomes code that makes the variable, and its data."""
+        rule = self._rules.find(type(value))
+        if not isinstance(rule, CodeType):
+            return self.encode(value, name)
+        data_name = f"_raw_{name}"
+        try:
+            payload, code = rule.payload(value), rule.code(value, name, data_name)
+        except Exception as error:
+            raise ValueCrossingError(
+                f"{name} is of type {_type_name(value)}, which could not say how it enters the "
+                f"sandbox. {_reason(error)}"
+            ) from error
+        kind, parts = self.encode(payload, name)
+        return f"code:{kind}", [code.encode(), data_name.encode(), *parts]
+
+    def encode_declared(self) -> list[Part]:
+        """The classes that cells can use by name, for an `Assign` of the kind `types`."""
+        return [self._pickle(self.declared, [])]
+
+    def decode(self, parts: Sequence[bytes | bytearray]) -> Any:
+        """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
+
+        Raises:
+            ValueCrossingError: The parts are not such a value.
+        """
+        return read(parts, self._classes, self._handles)
+
+    def _pickle(self, value: object, buffers: list[Part]) -> bytes:
+        stream = io.BytesIO()
+
+        def keep(item: pickle.PickleBuffer) -> None:
+            buffers.append(item.raw())
+
+        pickler = _Pickler(stream, keep, self._rules, self._classes, self._handles)
+        pickler.dump(value)
+        return stream.getvalue()
+
+    def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
+        """The path of the innermost element that cannot be pickled, and the element."""
+        if depth < _SEARCH_DEPTH:
+            for place, child in self._children(value, path):
+                try:
+                    self._pickle(child, [])
+                except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
+                    return self._find_offender(child, place, depth + 1)
+        return path, value
+
+    def _children(self, value: object, path: str) -> list[tuple[str, object]]:
+        """The parts of a value with their paths; none if it cannot even be asked."""
+        try:
+            match self._rules.find(type(value)):
+                case ValueType(to_plain=to_plain):
+                    return [(path, to_plain(value))]
+                case None:
+                    return _parts_of(value, path)
+        except Exception:  # noqa: BLE001 - its own methods may raise anything
+            return []
+        return []
+
+
+def encode(value: object, label: str) -> tuple[str, list[Part]]:
+    """`Border.encode` without a session: what it calls by name, nobody else knows."""
+    return Border().encode(value, label)
+
+
+def decode(parts: Sequence[bytes | bytearray]) -> Any:
+    """`Border.decode` without a session: records and enum members come as plain data."""
+    return Border().decode(parts)
 
 
 def encode_inline(value: object) -> str | None:
@@ -64,52 +157,75 @@ def encode_inline(value: object) -> str | None:
     return None
 
 
-def _pickle(value: object, buffers: list[Part]) -> bytes:
-    stream = io.BytesIO()
-
-    def keep(item: pickle.PickleBuffer) -> None:
-        buffers.append(item.raw())
-
-    _Pickler(stream, protocol=5, buffer_callback=keep).dump(value)
-    return stream.getvalue()
+# Common in tables and records, so they are not asked what else they might be.
+_AS_THEY_ARE = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles standard types as they are, and the host's own classes as records."""
+    """Pickles standard types as they are, and the host's own classes as records or handles."""
+
+    def __init__(
+        self,
+        stream: io.BytesIO,
+        keep: Callable[[pickle.PickleBuffer], None],
+        rules: Rules,
+        classes: Classes,
+        handles: Handles,
+    ) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=keep)
+        self._rules = rules
+        self._classes = classes
+        self._handles = handles
 
     def reducer_override(self, value: Any) -> Any:
         """See `pickle.Pickler`. Called for everything but plain builtins."""
         kind = type(value)
+        match self._rules.find(kind):
+            case HandleType(preview=preview):
+                return self._handles.reduce(value, preview(value) if preview else "")
+            case ValueType(to_plain=to_plain):
+                return tables.as_plain(to_plain(value))
+            case CodeType():
+                raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
+        if kind in _AS_THEY_ARE:
+            return NotImplemented
+        if (record := self._classes.reduce_value(value)) is not None:
+            return record
+        if kind is tables.Cells:
+            return value.reduced
+        if kind is Rows:
+            return tables.as_plain(list(value))
         if isinstance(value, PurePath):
             return PurePosixPath, (value.as_posix(),)
+        if kind is zoneinfo.ZoneInfo and value.key:
+            return time_zone, (value.key, _zone_data(value.key))
+        if (table := tables.reduce(value)) is not None:
+            return table
         # Classes and functions travel as the name of their module and their own.
         by_name = isinstance(value, type) or (callable(value) and kind.__module__ == "builtins")
+        if by_name and (made := self._classes.reduce_class(value)) is not None:
+            return made
         module = (getattr(value, "__module__", None) or "builtins") if by_name else kind.__module__
-        if _is_standard(module) or value is Record:
+        if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
             return NotImplemented
-        if isinstance(value, enum.Enum):
-            return Record, (kind.__name__, {"name": value.name, "value": value.value})
-        if not by_name and (fields := _fields(value)) is not None:
-            # The record first, its fields after: they may refer back to it.
-            return Record, (kind.__name__, {}), fields
         raise pickle.PicklingError("Its class exists on the host only.")
 
 
-def _is_standard(module: str) -> bool:
-    return module.partition(".")[0] in sys.stdlib_module_names or module == "builtins"
+def _zone_data(key: str) -> bytes | None:
+    """The rules of a time zone, as its file has them: the sandbox has no such files."""
+    for folder in zoneinfo.TZPATH:
+        path = Path(folder, key)
+        if path.is_file():
+            return path.read_bytes()
+    try:
+        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
+        return importlib.resources.files(package).joinpath(name).read_bytes()
+    except (ImportError, OSError):
+        return None
 
 
-def _fields(value: Any) -> dict[str, Any] | None:
-    """The fields of a Pydantic model, dataclass or named tuple; None for anything else."""
-    kind = type(value)
-    if isinstance(model_fields := getattr(kind, "model_fields", None), dict):
-        extra = getattr(value, "__pydantic_extra__", None) or {}
-        return {**{name: getattr(value, name) for name in model_fields}, **extra}
-    if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, tuple) and hasattr(kind, "_fields"):
-        return dict(zip(kind._fields, value, strict=True))
-    return None
+def _is_ours(module: str) -> bool:
+    return module.startswith("sandbox_runtime.deno.")
 
 
 def _type_name(value: object) -> str:
@@ -126,118 +242,20 @@ def _reason(error: Exception) -> str:
     return f"{text}." if text else f"{type(error).__name__}."
 
 
-def _find_offender(value: object, path: str, depth: int = 0) -> tuple[str, object]:
-    """The path of the innermost element that cannot be pickled, and the element."""
-    if depth < _SEARCH_DEPTH:
-        for place, child in _children(value, path):
-            try:
-                _pickle(child, [])
-            except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
-                return _find_offender(child, place, depth + 1)
-    return path, value
-
-
-def _children(value: object, path: str) -> list[tuple[str, object]]:
-    """The parts of a value with their paths; none if it cannot even be asked."""
-    try:
-        return _parts_of(value, path)
-    except Exception:  # noqa: BLE001 - its own methods may raise anything
-        return []
-
-
 def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
         keys = [(f"{path} key {str(key)[:40]}", key) for key in value]
         return keys + [(f"{path}[{key!r:.60}]", item) for key, item in value.items()]
-    if (fields := _fields(value)) is not None:
-        return [(f"{path}.{name}", item) for name, item in fields.items()]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return [(f"{path}.{n}", item) for n, item in zip(value._fields, value, strict=True)]
+    kind: Any = type(value)
+    if kind_of(kind) == "record":
+        return [(f"{path}.{name}", item) for name, item in fields_of(value).items()]
     if isinstance(value, (list, tuple, set, frozenset)):
         return [(f"{path}[{at}]", item) for at, item in enumerate(value)]
+    if tables.package_of(kind) is not None:
+        return tables.parts_of(value, path)
     return []
-
-
-# ---- From the sandbox ------------------------------------------------------------------------------
-
-
-def decode(parts: Sequence[bytes | bytearray]) -> Any:
-    """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
-
-    Raises:
-        ValueCrossingError: The parts are not such a value.
-    """
-    try:
-        if not parts:
-            raise ValueError("nothing came")
-        return _value(json.loads(parts[0]), parts[1:], 0)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError, ArithmeticError) as error:
-        raise ValueCrossingError(
-            f"The sandbox sent a value that cannot be read: {error}"
-        ) from error
-
-
-def _value(tree: Any, extras: Sequence[bytes | bytearray], depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise ValueError("it is nested too deeply")
-    if type(tree) is list:
-        return [_value(item, extras, depth + 1) for item in tree]
-    if type(tree) is not dict:
-        return tree
-    if "$" not in tree:
-        return {key: _value(item, extras, depth + 1) for key, item in tree.items()}
-    kind = tree["$"]
-    if kind in ("str", "bytes"):
-        data = bytes(extras[_index(tree["at"])])
-        return data if kind == "bytes" else data.decode("utf-8", "surrogatepass")
-    content = _value(tree["of"], extras, depth + 1)
-    if kind == "dict":
-        return {_hashable(key): item for key, item in content}
-    return _BUILDERS[kind](content)
-
-
-def _index(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError("a reference to raw bytes is wrong")
-    return value
-
-
-def _hashable(key: Any) -> Any:
-    hash(key)
-    return key
-
-
-def _text(value: object) -> str:
-    # A short cap: these types parse slowly, or build huge numbers from short text ("1e999999999").
-    if type(value) is not str or len(value) > 4000:
-        raise ValueError("a tagged text is wrong")
-    return value
-
-
-def _decimal(content: object) -> Decimal:
-    try:
-        return Decimal(_text(content))
-    except InvalidOperation as error:
-        raise ValueError("a decimal is wrong") from error
-
-
-def _fraction(content: object) -> Fraction:
-    top, _, bottom = _text(content).partition("/")
-    return Fraction(int(top), int(bottom or "1"))
-
-
-_BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "complex": lambda content: complex(*content),
-    "datetime": lambda content: datetime.datetime.fromisoformat(_text(content)),
-    "date": lambda content: datetime.date.fromisoformat(_text(content)),
-    "time": lambda content: datetime.time.fromisoformat(_text(content)),
-    "timedelta": lambda content: datetime.timedelta(*content),
-    "Decimal": _decimal,
-    "Fraction": _fraction,
-    "UUID": lambda content: uuid.UUID(_text(content)),
-    "Path": lambda content: PurePosixPath(_text(content)),
-}
 
 
 def printable(text: str) -> str:

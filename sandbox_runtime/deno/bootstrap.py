@@ -34,6 +34,7 @@ from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
 from sandbox_runtime.deno.output import Output, Stream, clean
+from sandbox_runtime.deno.records import bind_classes
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
 
 # Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
@@ -78,7 +79,7 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
-        self.calls = HostCalls(host, self._check_call)
+        self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._outputs: list[dict[str, str]] | None = None
         self._cell: int | None = None
         self._interruptible = False
@@ -126,8 +127,26 @@ class Driver:
     # ---- What the host asks ----
 
     def assign(self, name: str, kind: str, parts: Sequence[Part]) -> None:
-        """Binds a variable to a value of the host's."""
-        self._namespace[name] = receive(kind, parts)
+        """Binds a variable to a value of the host's, and the classes in it to their names.
+
+        Of the kind `types` there are only classes. Of the kind `code:…` there are statements, the name
+        of their data, and the data as a value of the kind after the colon.
+        """
+        if kind == "types":
+            receive("pickle", parts)
+        elif kind.startswith("code:"):
+            data_name = str(parts[1], "utf-8")
+            self._namespace[data_name] = receive(kind.removeprefix("code:"), parts[2:])
+            try:
+                exec(compile(str(parts[0], "utf-8"), f"<{name}>", "exec"), self._namespace)  # noqa: S102
+            finally:
+                self._namespace.pop(data_name, None)
+        else:
+            self._namespace[name] = receive(kind, parts)
+        self._bind_classes()
+
+    def _bind_classes(self) -> None:
+        bind_classes(self._namespace, {**self._builtins, **self._harness})
 
     def register(self, declared: str) -> None:
         """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""

@@ -41,10 +41,19 @@ class CallHost(Protocol):
 class HostCalls:
     """The calls of one session, those in flight among them."""
 
-    def __init__(self, host: CallHost, check: Callable[[str], None]) -> None:
-        """Makes no call yet. `check` raises, given the name, when a tool may not be called now."""
+    def __init__(
+        self, host: CallHost, check: Callable[[str], None], received: Callable[[], None]
+    ) -> None:
+        """Makes no call yet.
+
+        Args:
+            host: The way to the host.
+            check: Raises, given the name, when a tool may not be called now.
+            received: Told of each result that has come.
+        """
         self._host = host
         self._check = check
+        self._received = received
         self._tickets = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[tuple[str, Sequence[Part]]]] = {}
         self._room: asyncio.Semaphore | None = None
@@ -62,7 +71,7 @@ class HostCalls:
             sent = send([list(args), kwargs], f"{name}() arguments")
             text, parts = self._host.call("wait", name, *sent)
             self._check(name)
-            return _result(text, parts)
+            return self._result(text, parts)
 
         async def aio(*args: Any, **kwargs: Any) -> Any:
             if self._room is None:
@@ -72,7 +81,7 @@ class HostCalls:
                 text, parts = await self._begin(
                     name, *send([list(args), kwargs], f"{name}.aio() arguments")
                 )
-            return _result(text, parts)
+            return self._result(text, parts)
 
         def batched(items: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> list[Any]:
             self._check(name)
@@ -83,7 +92,8 @@ class HostCalls:
             text, parts = self._host.call("batch", name, *sent)
             self._check(name)
             return [
-                item if worked else host_exception(item) for worked, item in _result(text, parts)
+                item if worked else host_exception(item)
+                for worked, item in self._result(text, parts)
             ]
 
         for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
@@ -116,13 +126,14 @@ class HostCalls:
         self._in_flight.clear()
         self._room = None
 
-
-def _result(text: str, parts: Sequence[Part]) -> Any:
-    reply = from_json(text)
-    if "error" in reply:
-        raise host_exception(reply["error"])
-    if "interrupted" in reply:
-        signal.raise_signal(signal.SIGINT)  # has come already, and would be seen a little later
-        raise KeyboardInterrupt("the call was interrupted")
-    result = reply["result"]
-    return receive(result["kind"], parts or [result["inline"].encode()])
+    def _result(self, text: str, parts: Sequence[Part]) -> Any:
+        reply = from_json(text)
+        if "error" in reply:
+            raise host_exception(reply["error"])
+        if "interrupted" in reply:
+            signal.raise_signal(signal.SIGINT)  # has come already, and would be seen a little later
+            raise KeyboardInterrupt("the call was interrupted")
+        result = reply["result"]
+        value = receive(result["kind"], parts or [result["inline"].encode()])
+        self._received()
+        return value

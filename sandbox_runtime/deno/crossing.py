@@ -6,21 +6,28 @@ side. Nothing pickled ever leaves: the host believes data, never instructions.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import enum
 import uuid
+import zoneinfo
 from collections import deque
-from collections.abc import Iterator, KeysView, Sequence, Set, ValuesView
+from collections.abc import Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from json import dumps as to_json
 from json import loads as from_json
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from pickle import loads as unpickle
 from typing import Any
+
+from sandbox_runtime.deno.handles import Handle, handle_id
+from sandbox_runtime.deno.plain import is_plain
+from sandbox_runtime.deno.records import Record, host_key
+from sandbox_runtime.deno.tables import columns_of, plain_of
 
 Part = bytes | bytearray | memoryview
 
@@ -34,44 +41,6 @@ MAX_DEPTH = 100
 MAX_INT_BITS = 14_000
 
 
-class Record:
-    """A value whose class the sandbox does not have: the same name, fields and attribute access.
-
-    Iterating, indexing and `dict(record)` treat it as a mapping of its fields.
-    """
-
-    def __init__(self, type_name: str, fields: dict[str, Any]) -> None:
-        self.__dict__.update(fields)
-        self.__dict__["__record_name__"] = type_name
-
-    def __getitem__(self, name: str) -> Any:
-        return record_fields(self)[name]
-
-    def keys(self) -> KeysView[str]:
-        """The names of the fields."""
-        return record_fields(self).keys()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(record_fields(self))
-
-    def __len__(self) -> int:
-        return len(record_fields(self))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and self.__dict__ == other.__dict__
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in record_fields(self).items())
-        return f"{self.__dict__['__record_name__']}({fields})"
-
-
-def record_fields(record: Record) -> dict[str, Any]:
-    """The fields of a record, without its name."""
-    return {name: value for name, value in vars(record).items() if name != "__record_name__"}
-
-
 def receive(kind: str, parts: Sequence[Part]) -> Any:
     """The value that the host sent. Raises what pickle raises for a value that has no place here."""
     if kind == "json":
@@ -81,6 +50,19 @@ def receive(kind: str, parts: Sequence[Part]) -> Any:
     if kind == "bytes":
         return bytes(parts[0])
     return unpickle(parts[0], buffers=parts[1:])
+
+
+def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
+    """A time zone by its name. `data` is its file, put where it is looked for if it is not there."""
+    try:
+        return zoneinfo.ZoneInfo(key)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+        if data is None or not zoneinfo.TZPATH:
+            raise
+    path = Path(zoneinfo.TZPATH[0], key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return zoneinfo.ZoneInfo(key)
 
 
 class CannotSend(TypeError):  # noqa: N818 - what the LM reads
@@ -97,6 +79,11 @@ def send(value: Any, label: str) -> tuple[str, list[Part]]:
     Raises:
         CannotSend: It holds something that cannot leave, or is nested too deeply.
     """
+    if is_plain(value, depth=MAX_DEPTH, chars=INLINE_CHARS):
+        # Free of cycles, so the encoder need not look for them. A number that is too long for it is
+        # too long for the host as well, and its place is found below.
+        with contextlib.suppress(ValueError):
+            return to_json(value, separators=(",", ":"), check_circular=False), []
     extras: list[Part] = []
     tree = _tree(value, label, 0, extras)
     return to_json(tree, separators=(",", ":")), extras
@@ -112,11 +99,22 @@ def _tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         return value if len(value) <= INLINE_CHARS else _extra("str", _utf8(value), extras)
     if depth > MAX_DEPTH:
         raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if _is_plain_part(value, kind, depth):
+        return value
     if kind is list:
         return [_tree(item, f"{path}[{at}]", depth + 1, extras) for at, item in enumerate(value)]
     if kind is dict:
         return _dict_tree(value, path, depth, extras)
     return _other_tree(value, path, depth, extras)
+
+
+def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
+    """True for an output or an argument that needs no walk, beside others that do."""
+    return (
+        (kind is list or kind is dict)
+        and depth <= 2
+        and is_plain(value, depth=MAX_DEPTH - depth, chars=INLINE_CHARS, bits=MAX_INT_BITS)
+    )
 
 
 def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:
@@ -129,19 +127,36 @@ def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part])
     return {"$": "dict", "of": pairs}
 
 
+def _fields_tree(fields: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:
+    """Like `_dict_tree`, with paths as one writes them for attributes."""
+    if "$" in fields or not all(type(key) is str for key in fields):
+        return _dict_tree(fields, path, depth, extras)
+    return {k: _tree(item, f"{path}.{k}", depth + 1, extras) for k, item in fields.items()}
+
+
+def _known(value: Any, kind: str, content: Any, otherwise: Any = None) -> Any:
+    """The content with the name that the host has for the value's class, if the class is the host's."""
+    if (key := host_key(type(value))) is not None:
+        return {"$": kind, "as": key, "of": content}
+    return content if otherwise is None else otherwise
+
+
 def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
     """Everything but the plain JSON types; a subclass counts as the type it extends."""
     match value:
         case enum.Enum():
-            return _tree(value.value, path, depth, extras)
+            return _known(value, "enum", _tree(value.value, path, depth, extras))
         case str():
             return _tree(str.__str__(value), path, depth, extras)
         case int():
             return _checked(int.__int__(value), path)
         case float():
             return float.__float__(value)
+        case Handle():
+            return {"$": "handle", "of": handle_id(value)}
         case tuple():
-            return {"$": "tuple", "of": _tree(list(value), path, depth, extras)}
+            items = _tree(list(value), path, depth, extras)
+            return _known(value, "named", items, {"$": "tuple", "of": items})
         case frozenset():
             return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
         case Set():
@@ -153,9 +168,13 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         case list() | deque() | range() | ValuesView():
             return _tree(list(value), path, depth, extras)
         case Record():
-            return _dict_tree(record_fields(value), path, depth, extras)
+            return _known(value, "record", _fields_tree(dict(vars(value)), path, depth, extras))
         case complex():
             return {"$": "complex", "of": [value.real, value.imag]}
+        case datetime.datetime() if (zone := getattr(value.tzinfo, "key", None)) is not None:
+            return {"$": "datetime", "of": value.isoformat(), "zone": str(zone)}
+        case datetime.datetime() if value != value:  # pandas has such a one
+            return None
         case datetime.datetime() | datetime.date() | datetime.time():
             return {"$": _calendar_kind(value), "of": value.isoformat()}
         case datetime.timedelta():
@@ -165,6 +184,12 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _dict_tree(fields, path, depth, extras)
+    if (columns := columns_of(value)) is not None:
+        names = _tree(list(columns), f"{path}.columns", depth, extras)
+        cells = [_tree(c, f"{path}[{n!r}]", depth + 1, extras) for n, c in columns.items()]
+        return {"$": "table", "of": [names, cells]}
+    if (plain := plain_of(value)) is not None:
+        return _tree(plain[0], path, depth + 1, extras)
     raise CannotSend(
         f"{path} is of type {type(value).__name__}, which cannot leave the sandbox; "
         "turn it into text, numbers, lists or dicts first"

@@ -10,7 +10,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.variables import annotation_text, describe, preview
+from dspy_rlm.variables import describe, preview
+from sandbox_runtime import annotation_text
 
 
 class Row(pydantic.BaseModel):

@@ -869,7 +869,7 @@ class TestAssign:
         assert output(session, "[len(part) for part in parts]") == "[1000000, 0]\n"
 
     def test_a_record(self, session):
-        """A dataclass of the host is a record in cells, and a dict on the way back."""
+        """A dataclass of the host is a record in cells, and itself on the way back."""
 
         @dataclasses.dataclass
         class Row:
@@ -879,7 +879,7 @@ class TestAssign:
         session.assign("row", Row("a", 3))
 
         assert output(session, "row, row.name, row['size']") == "(Row(name='a', size=3), 'a', 3)\n"
-        assert session.run_cell("SUBMIT(row)") == Submitted({"output": {"name": "a", "size": 3}})
+        assert session.run_cell("SUBMIT(row)") == Submitted({"output": Row("a", 3)})
 
     def test_what_cannot_enter(self, session):
         """It is refused with its place, and the session goes on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import collections
 import contextlib
+import copy
 import dataclasses
 import datetime
 import enum
@@ -24,7 +25,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import pydantic
 import pytest
@@ -32,9 +33,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.deno import crossing
-from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_DEPTH, Record, receive
+from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_DEPTH, receive
+from sandbox_runtime.deno.records import Record
 from sandbox_runtime.errors import SandboxError, ValueCrossingError
-from sandbox_runtime.values import decode, encode, encode_inline, printable
+from sandbox_runtime.rules import HandleType
+from sandbox_runtime.values import Border, decode, encode, encode_inline, printable
 
 
 class Color(enum.Enum):
@@ -73,19 +76,65 @@ class Open(pydantic.BaseModel):
     a: int
 
 
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Size(str, enum.Enum):  # noqa: UP042 - the older way, which many still use
+    BIG = "big"
+
+
+class Animal(pydantic.BaseModel):
+    name: str
+
+
+class Cat(Animal):
+    lives: int = 9
+    toys: list[str] = pydantic.Field(default_factory=list)
+
+
+class Event(pydantic.BaseModel):
+    when: datetime.datetime = pydantic.Field(default_factory=datetime.datetime.now)
+
+
+@dataclasses.dataclass(order=True)
+class Version:
+    major: int
+    minor: int
+
+
+@dataclasses.dataclass(eq=False)
+class Token:
+    x: int
+
+
+class Movie(TypedDict):
+    title: str
+
+
 class Plain:
     def __init__(self):
         self.x = 1
 
 
-def to_sandbox(value, label="x"):
-    kind, parts = encode(value, label)
+def to_sandbox(value, border=None):
+    kind, parts = (border or Border()).encode(value, "x")
     return receive(kind, [bytes(part) for part in parts])
 
 
-def to_host(value, label="SUBMIT"):
-    text, extras = crossing.send(value, label)
-    return decode([text.encode(), *map(bytes, extras)])
+def to_host(value, border=None):
+    text, extras = crossing.send(value, "SUBMIT")
+    return (border or Border()).decode([text.encode(), *map(bytes, extras)])
+
+
+def there_and_back(value, border=None):
+    border = border or Border()
+    return to_host(to_sandbox(value, border), border)
 
 
 def same(one, other):
@@ -229,7 +278,8 @@ class TestRecords:
         """Fields are attributes, and keys."""
         record = to_sandbox(Point(1, "a"))
 
-        assert type(record) is Record
+        assert isinstance(record, Record)
+        assert type(record).__name__ == "Point"
         assert (record.x, record["y"]) == (1, "a")
         assert repr(record) == "Point(x=1, y='a')"
 
@@ -238,8 +288,13 @@ class TestRecords:
         assert repr(to_sandbox(Slotted(2))) == "Slotted(x=2)"
 
     def test_a_named_tuple(self):
-        """Its fields are what matters of it."""
-        assert repr(to_sandbox(Pair(1, "b"))) == "Pair(left=1, right='b')"
+        """It is a named tuple there too: unpacked, indexed and compared as ever."""
+        pair = to_sandbox(Pair(1, "b"))
+        left, right = pair
+
+        assert (left, right) == (pair.left, pair[1]) == pair
+        assert repr(pair) == "Pair(left=1, right='b')"
+        assert type(pair)(2, right="c")._asdict() == {"left": 2, "right": "c"}
 
     def test_an_old_style_named_tuple(self):
         """However it was made."""
@@ -247,15 +302,140 @@ class TestRecords:
 
         assert repr(to_sandbox(kind(1, 2))) == "Old(a=1, b=2)"
 
-    @pytest.mark.parametrize("member", [Color.RED, Level.HIGH])
-    def test_an_enum_member(self, member):
-        """It has its name and its value, also where it is a number besides."""
-        record = to_sandbox(member)
+    @pytest.mark.parametrize(
+        ("member", "base"),
+        [
+            (Color.RED, enum.Enum),
+            (Level.HIGH, int),
+            (Access.READ | Access.WRITE, enum.Flag),
+            (Word.YES, str),
+            (Size.BIG, str),
+        ],
+    )
+    def test_an_enum_member(self, member, base):
+        """It is a member of an enum with the same members, and of the same kind."""
+        arrived = to_sandbox(member)
 
-        assert (record.name, record.value) == (member.name, member.value)
-        assert (
-            repr(record) == f"{type(member).__name__}(name={member.name!r}, value={member.value!r})"
-        )
+        assert (arrived.name, arrived.value) == (member.name, member.value)
+        assert isinstance(arrived, base)
+        assert isinstance(arrived, enum.Enum)
+        assert list(type(arrived).__members__) == list(type(member).__members__)
+
+    def test_a_number_that_is_an_enum_member_still_counts(self):
+        """An IntEnum compares with numbers, a StrEnum with text."""
+        assert to_sandbox(Level.HIGH) == 3
+        assert to_sandbox(Word.YES) + "!" == "yes!"
+
+    def test_values_of_one_class_are_of_one_class(self):
+        """However many values come, and in how many pieces."""
+        one, two = to_sandbox(Point(1, 2)), to_sandbox([Point(3, 4)])[0]
+
+        assert type(one) is type(two)
+
+    def test_inheritance_stays(self):
+        """A record is an instance of its class's ancestors."""
+        cat = to_sandbox(Cat(name="Tom"))
+        animal = to_sandbox(Animal(name="Rex"))
+
+        assert isinstance(cat, type(animal))
+        assert not isinstance(animal, type(cat))
+
+    def test_classes_of_one_name_are_told_apart(self):
+        """A notebook that runs a cell again has two classes of one name."""
+        border = Border()
+        first = dataclasses.make_dataclass("Twin", [("a", int)])
+        second = dataclasses.make_dataclass("Twin", [("b", int)])
+
+        back = [there_and_back(value, border) for value in (first(1), second(2), first(3))]
+
+        assert [type(value) for value in back] == [first, second, first]
+
+    def test_a_record_can_be_made(self):
+        """By position and by name, with the defaults of its class."""
+        kind = type(to_sandbox(Cat(name="Tom")))
+
+        assert repr(kind("Kim", lives=3)) == "Cat(name='Kim', lives=3, toys=[])"
+        assert kind(name="Kim").toys is not kind(name="Kim").toys
+
+    @pytest.mark.parametrize(
+        ("args", "given", "message"),
+        [
+            ((), {}, "Cat() is missing 'name'. Call Cat(name: str, lives: int = ..., toys: list[s"),
+            (("a",), {"name": "b"}, "Cat() got 'name' twice."),
+            ((1, 2, 3, 4), {}, "Cat() takes 3 values, got 4."),
+            (("a",), {"age": 3}, "Cat() has no field 'age'."),
+        ],
+    )
+    def test_a_record_made_wrongly(self, args, given, message):
+        """The message says what the class takes."""
+        kind = type(to_sandbox(Cat(name="Tom")))
+
+        with pytest.raises(TypeError) as caught:
+            kind(*args, **given)
+
+        assert str(caught.value).startswith(message)
+
+    def test_a_default_that_stays_on_the_host(self):
+        """A field whose default the sandbox cannot know is left out; the host fills it in."""
+        border = Border()
+        kind = type(to_sandbox(Event(), border))
+
+        assert "when" not in kind()
+        assert isinstance(to_host(kind(), border=border).when, datetime.datetime)
+
+    def test_frozen_records_have_a_hash(self):
+        """They are keys and members of sets, as on the host, and cannot be changed."""
+        record, *_ = to_sandbox({Slotted(1): 1})
+
+        assert record in {record}
+        assert to_sandbox(Slotted(1)) in {record}
+        with pytest.raises(AttributeError, match="Slotted is frozen"):
+            record.x = 2
+        with pytest.raises(AttributeError, match="Slotted is frozen"):
+            del record.x
+
+    def test_ordered_records(self):
+        """A dataclass that is ordered is ordered there."""
+        one, two = to_sandbox([Version(1, 2), Version(1, 10)])
+
+        assert one < two <= two
+        assert max(one, two) is two
+        with pytest.raises(TypeError, match="not supported"):
+            one < 3  # noqa: B015
+
+    def test_records_without_an_equality_of_their_own(self):
+        """They are equal to themselves only."""
+        one, two = to_sandbox([Token(1), Token(1)])
+
+        assert one != two
+        assert len({one, two}) == 2
+
+    @pytest.mark.parametrize(
+        "copy_of", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+    )
+    def test_copies_inside_the_sandbox(self, copy_of):
+        """Records, named tuples, enum members and handles can be copied and pickled."""
+        border = Border([HandleType(Plain)])
+        values = [Point(1, [2]), Pair(1, "a"), Color.RED, Access.READ, Slotted(1), Plain()]
+        arrived = to_sandbox(values, border)
+
+        assert copy_of(arrived) == arrived
+        assert [type(value) for value in copy_of(arrived)] == [type(value) for value in arrived]
+
+    def test_a_class_crosses_by_itself(self):
+        """A class is a value too."""
+        assert isinstance(to_sandbox(Point(1, 2)), to_sandbox(Point))
+
+    def test_a_typed_dict(self):
+        """Its values are dicts; the class makes them."""
+        assert to_sandbox(Movie)(title="Alien") == {"title": "Alien"}
+
+    def test_types_are_told(self):
+        """`help()` and the annotations say what a field is."""
+        kind = to_sandbox(Person)
+
+        assert kind.__annotations__["born"] == "datetime.date"
+        assert kind.__doc__.startswith("Person(name: str, born: datetime.date")
 
     def test_a_pydantic_model(self):
         """Fields keep their types, models in models are records too; private attributes stay out."""
@@ -284,7 +464,8 @@ class TestRecords:
         """Two of the same are equal; another class with the same fields is not."""
         assert to_sandbox(Point(1, 2)) == to_sandbox(Point(1, 2))
         assert to_sandbox(Point(1, 2)) != to_sandbox(Point(1, 3))
-        assert Record("A", {"x": 1}) != Record("B", {"x": 1})
+        other = dataclasses.make_dataclass("Point", ["x", "y"])
+        assert to_sandbox(Point(1, 2)) != to_sandbox(other(1, 2))
 
     def test_an_unknown_field(self):
         """Errors are those that the type itself would have raised."""
@@ -431,7 +612,8 @@ class TestToHost:
             (Pair(1, "b"), (1, "b")),
             (Point(1, [Pair(2, "c")]), {"x": 1, "y": [(2, "c")]}),
             (Slotted(1), {"x": 1}),
-            (Record("Person", {"name": "Ada"}), {"name": "Ada"}),
+            (to_sandbox(Point(1, "a")), {"x": 1, "y": "a"}),
+            (to_sandbox(Color.RED), "r"),
             (Path("/tmp/x"), PurePosixPath("/tmp/x")),
             ({"$": 1}, {"$": 1}),
             ({1: "a", "1": "b"}, {1: "a", "1": "b"}),
@@ -470,6 +652,8 @@ class TestToHost:
             (Point(object(), 1), "SUBMIT['x'] is of type object, "),
             (Point, "SUBMIT is of type type, "),
             ([10**4300], "SUBMIT[0] is an integer of more than 4,200 digits, "),
+            ({"a": {1}, "b": [1, [10**4300]]}, "SUBMIT['b'][1][0] is an integer of more than 4,2"),
+            ([{1}, ["x", -(10**4300)]], "SUBMIT[1][1] is an integer of more than 4,200 digits, "),
             (Level, "SUBMIT is of type EnumType, "),
         ],
         ids=lambda value: "",
@@ -518,6 +702,8 @@ class TestToHost:
 
         assert to_host([part, part]) == [[1], [1]]
 
+
+KNOWN = ["Point", "Pair", "Color", "Cat"]
 
 hostile = [
     b"",
@@ -571,6 +757,18 @@ hostile = [
     b'{"$":"Path","of":1}',
     b'{"$":"Path","of":null}',
     b'{"$":"Record","of":{}}',
+    b'{"$":"handle","of":0}',
+    b'{"$":"handle","of":true}',
+    b'{"$":"handle","of":"0"}',
+    b'{"$":"record","of":{}}',
+    b'{"$":"record","as":"a","of":1}',
+    b'{"$":"named","as":"a","of":{}}',
+    b'{"$":"table","of":[["a"],[[1],[2]]]}',
+    b'{"$":"table","of":[["a","b"],[[1],[1,2]]]}',
+    b'{"$":"table","of":[[[]],[[1]]]}',
+    b'{"$":"table","of":3}',
+    b'{"$":"datetime","of":"2024-01-01","zone":"../../etc/passwd"}',
+    b'{"$":"datetime","of":"2024-01-01","zone":3}',
     b'{"$":"__class__","of":{}}',
 ]
 
@@ -618,20 +816,35 @@ class TestHostileData:
                                 "dict",
                                 "str",
                                 "bytes",
+                                "record",
+                                "named",
+                                "enum",
+                                "handle",
+                                "table",
                             ]
                         )
                         | inner
                     },
-                    optional={"of": inner, "at": inner},
+                    optional={
+                        "of": inner
+                        | st.fixed_dictionaries({"x": inner}, optional={"y": inner})
+                        | st.just(0),
+                        "at": inner,
+                        "as": inner | st.sampled_from([f"{__name__}.{n}" for n in KNOWN]),
+                        "zone": inner | st.sampled_from(["UTC", "..", "/etc", "Europe"]),
+                    },
                 )
             ),
         ),
         st.lists(st.binary(max_size=5), max_size=2),
     )
     def test_any_tree_of_tags(self, tree, extras):
-        """No combination of tags raises anything else."""
+        """No combination of tags raises anything else, also where classes and handles are known."""
+        border = Border([HandleType(Plain)])
+        border.encode([Point(1, 2), Pair(1, "a"), Color.RED, Cat(name="Tom"), Plain()], "v")
+
         with contextlib.suppress(ValueCrossingError):
-            decode([json.dumps(tree).encode(), *extras])
+            border.decode([json.dumps(tree).encode(), *extras])
 
     @given(st.binary())
     def test_noise(self, noise):

@@ -1,0 +1,255 @@
+"""Arrays of the host, and the columns of its tables: machine numbers, each a value when asked for.
+
+Runs inside the sandbox, so it uses the standard library only.
+"""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+# Enough to see what is in an array; more is for code to look at.
+SHOWN_ITEMS = 10
+SHOWN_CHARS = 40
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_SCALARS = {"?": bool}
+
+
+class Cells(Sequence[Any]):
+    """A flat sequence of values, kept as machine numbers, each made into its value when asked for."""
+
+    def __init__(
+        self, data: Any, nulls: bytes | None = None, show: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._data = data
+        self._nulls = nulls
+        self._show = show
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Cells(self._data[at], self._nulls and self._nulls[at], self._show)
+        if self._nulls and self._nulls[at]:
+            return None
+        value = self._data[at]
+        return self._show(value) if self._show else value
+
+    def __iter__(self) -> Iterator[Any]:
+        values = map(self._show, self._data) if self._show else iter(self._data)
+        if not self._nulls:
+            return iter(values)
+        return (None if null else v for v, null in zip(values, self._nulls, strict=True))
+
+
+class _Moment:
+    """Microseconds since 1970 as a datetime."""
+
+    def __init__(self, zone: datetime.tzinfo | None) -> None:
+        self._zone = zone
+
+    def __call__(self, microseconds: int) -> datetime.datetime:
+        moment = _EPOCH + datetime.timedelta(microseconds=microseconds)
+        if self._zone is None:
+            return moment
+        return moment.replace(tzinfo=datetime.UTC).astimezone(self._zone)
+
+
+def _microseconds(count: int) -> datetime.timedelta:
+    return datetime.timedelta(microseconds=count)
+
+
+class _Category:
+    """A code as what it stands for."""
+
+    def __init__(self, categories: list[Any]) -> None:
+        self._categories = categories
+
+    def __call__(self, code: int) -> Any:
+        return None if code < 0 else self._categories[code]
+
+
+def numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
+    """Machine numbers, in little-endian bytes. `nulls` has a 1 for each that is missing."""
+    missing = None if nulls is None else bytes(nulls)
+    if typecode in _SCALARS:
+        return Cells(bytes(data), missing, _SCALARS[typecode])
+    values = array(typecode)
+    values.frombytes(data)
+    return Cells(values, missing)
+
+
+def moments(data: Any, nulls: Any, zone: datetime.tzinfo | None) -> Cells:
+    """Datetimes, from microseconds since 1970 in 64 bits each."""
+    cells = numbers("q", data, nulls)
+    return Cells(cells._data, cells._nulls, _Moment(zone))
+
+
+def durations(data: Any, nulls: Any) -> Cells:
+    """Timedeltas, from microseconds in 64 bits each."""
+    cells = numbers("q", data, nulls)
+    return Cells(cells._data, cells._nulls, _microseconds)
+
+
+def categories(typecode: str, codes: Any, known: list[Any]) -> Cells:
+    """Values of a short list, from their places in it; -1 is None."""
+    return Cells(numbers(typecode, codes)._data, None, _Category(known))
+
+
+def plain(value: Any) -> Any:
+    """A single value that another package has a type of its own for."""
+    return value
+
+
+def first(cells: Cells) -> Any:
+    """The same, for one that travels as a column."""
+    return cells[0]
+
+
+def values(items: list[Any]) -> Cells:
+    """Values of any kind."""
+    return Cells(items)
+
+
+class Array:
+    """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
+
+    Iterating goes over the first dimension. `tolist()` gives nested lists. `sum`, `min`, `max` and
+    `mean` go over all elements and leave None out.
+    """
+
+    def __init__(self, cells: Sequence[Any], shape: tuple[int, ...], dtype: str) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self._cells = cells
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return len(self._cells)
+
+    @property
+    def flat(self) -> Sequence[Any]:
+        """All elements, row by row."""
+        return self._cells
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an array without dimensions has no length; use item()")
+        return self.shape[0]
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, tuple):
+            here = self
+            for step, index in enumerate(at):
+                if isinstance(index, slice):
+                    rest = at[step + 1 :]
+                    parts = [part[rest] if rest else part for part in here[index]]
+                    return _stacked(parts, here, index, rest)
+                here = here[index]
+            return here
+        if not self.shape:
+            raise IndexError("an array without dimensions has no elements to index; use item()")
+        size, inner = self.shape[0], self.shape[1:]
+        width = self.size // size if size else 0
+        if isinstance(at, slice):
+            chosen = range(size)[at]
+            if chosen.step == 1 or not inner:
+                cells = (
+                    self._cells[at]
+                    if not inner
+                    else self._cells[chosen.start * width : chosen.stop * width]
+                )
+            else:
+                cells = [v for i in chosen for v in self._cells[i * width : (i + 1) * width]]
+            return Array(cells, (len(chosen), *inner), self.dtype)
+        index = range(size)[operator.index(at)]
+        if not inner:
+            return self._cells[index]
+        return Array(self._cells[index * width : (index + 1) * width], inner, self.dtype)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cells) if self.ndim == 1 else (self[at] for at in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Array):
+            return NotImplemented
+        return self.shape == other.shape and list(self._cells) == list(other._cells)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def item(self) -> Any:
+        """The only element."""
+        if self.size != 1:
+            raise ValueError(f"item() needs one element, there are {self.size:,}")
+        return self._cells[0]
+
+    def tolist(self) -> Any:
+        """The elements as nested lists."""
+        if not self.shape:
+            return self._cells[0]
+        return list(self) if self.ndim == 1 else [part.tolist() for part in self]
+
+    def sum(self) -> Any:
+        """The sum of all elements."""
+        return sum(self._known())
+
+    def min(self) -> Any:
+        """The smallest element."""
+        return min(self._known())
+
+    def max(self) -> Any:
+        """The largest element."""
+        return max(self._known())
+
+    def mean(self) -> Any:
+        """The mean of all elements."""
+        known = list(self._known())
+        return sum(known) / len(known)
+
+    def unique(self) -> list[Any]:
+        """The distinct elements, in order of appearance."""
+        return list(dict.fromkeys(self._cells))
+
+    def _known(self) -> Iterator[Any]:
+        return (value for value in self._cells if value is not None)
+
+    def __repr__(self) -> str:
+        shown = [short_repr(value) for value in islice(self._cells, SHOWN_ITEMS)]
+        rest = ", ..." if self.size > len(shown) else ""
+        return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(shown)}{rest})"
+
+
+def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
+    """What indexing behind a slice gives, joined again."""
+    if not parts:
+        sample = Array([], whole.shape[1:], whole.dtype)
+        inner = tuple(
+            len(range(size)[at])
+            for size, at in zip(
+                sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False
+            )
+            if isinstance(at, slice)
+        )
+        return Array([], (0, *inner), whole.dtype)
+    if isinstance(parts[0], Array):
+        cells = [value for part in parts for value in part.flat]
+        return Array(cells, (len(parts), *parts[0].shape), whole.dtype)
+    return Array(parts, (len(parts),), whole.dtype)
+
+
+def short_repr(value: Any) -> str:
+    """A value as Python writes it, cut."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."

@@ -1,0 +1,85 @@
+"""How values of a user's own types cross: one rule for each type, given when a session is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+# Rules are not asked about these: they cross as they are, at the speed of C.
+_FIXED = (type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset, object, type)
+
+
+@dataclasses.dataclass(frozen=True)
+class HandleType:
+    """Values of a type stay on the host. Cells get handles, which come back as the same objects."""
+
+    cls: type
+    """The type. Subclasses count as well."""
+
+    preview: Callable[[Any], str] | None = None
+    """A few words on a value, for whoever looks at its handle."""
+
+    def __post_init__(self) -> None:
+        _check_type(self.cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueType:
+    """Values of a type cross as plain data."""
+
+    cls: type
+    """The type. Subclasses count as well."""
+
+    to_plain: Callable[[Any], Any]
+    """What crosses in place of a value: anything that can cross itself."""
+
+    from_plain: Callable[[Any], Any] | None = None
+    """Makes a value of what came back; for outputs that are declared with this type."""
+
+    def __post_init__(self) -> None:
+        _check_type(self.cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeType:
+    """A variable of a type is made by code of its own, which runs in the sandbox."""
+
+    cls: type
+    """The type. Subclasses count as well."""
+
+    payload: Callable[[Any], str | bytes]
+    """The data that the code works on."""
+
+    code: Callable[[Any, str, str], str]
+    """Statements that bind the variable: from the value, the variable's name, and that of the data."""
+
+    def __post_init__(self) -> None:
+        _check_type(self.cls)
+
+
+Rule: TypeAlias = HandleType | ValueType | CodeType
+
+
+def _check_type(kind: object) -> None:
+    if not isinstance(kind, type):
+        raise TypeError(f"A rule is for a class, not for {kind!r}.")
+    if kind in _FIXED:
+        raise ValueError(f"There can be no rule for {kind.__name__}: it always crosses as it is.")
+
+
+class Rules:
+    """The rules of a session; the first that fits a value is the one."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._rules = tuple(rules)
+        self._found: dict[type, Rule | None] = {}
+
+    def find(self, kind: type) -> Rule | None:
+        """The rule for values of a class, if there is one."""
+        if not self._rules:
+            return None
+        if kind not in self._found:
+            fits = (rule for rule in self._rules if issubclass(kind, rule.cls))
+            self._found[kind] = next(fits, None)
+        return self._found[kind]

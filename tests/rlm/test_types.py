@@ -1,0 +1,407 @@
+"""DSPy's types, records and tables as inputs and outputs of an RLM, through a real sandbox."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import enum
+from typing import Any, Literal, NamedTuple
+
+import dspy
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pydantic
+import pytest
+from dspy.primitives.local_interpreter import LocalInterpreter
+from typing_extensions import TypedDict
+
+from dspy_rlm import InputError
+from dspy_rlm.outputs import SlipError, parse_outputs
+from dspy_rlm.types import as_plain, type_rules
+from dspy_rlm.variables import describe
+from sandbox_runtime import HandleType, ValueType
+
+PIXEL = base64.b64encode(b"\x89PNG" * 30).decode()
+FIELD = dspy.Signature("v -> a").input_fields["v"]
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+class Address(pydantic.BaseModel):
+    city: str
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    mood: Mood = Mood.GOOD
+    address: Address | None = None
+
+
+class Span(NamedTuple):
+    start: int
+    end: int
+
+
+class Movie(TypedDict):
+    title: str
+
+
+class Money:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+MONEY = ValueType(Money, lambda money: money.cents, Money)
+
+
+class Frame(dspy.SandboxSerializable):
+    """A type of the kind DSPy asks for."""
+
+    def __init__(self, rows: list[str]) -> None:
+        self.rows = rows
+
+    def sandbox_setup(self) -> str:
+        return "import csv, io"
+
+    def to_sandbox(self) -> bytes:
+        return "\n".join(self.rows).encode()
+
+    def sandbox_assignment(self, var_name: str, data_expr: str) -> str:
+        return f"{var_name} = list(csv.reader(io.StringIO({data_expr})))"
+
+    def rlm_preview(self, max_chars: int = 500) -> str:
+        return f"Frame of {len(self.rows)} rows"
+
+
+class Packed(Frame):
+    """Its data is no text."""
+
+    def to_sandbox(self) -> bytes:
+        return b"\xff\xfe"
+
+    def sandbox_assignment(self, var_name: str, data_expr: str) -> str:
+        return f"{var_name} = len({data_expr})"
+
+
+def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> type[dspy.Signature]:
+    """A signature that takes any type, as a class with this `model_config` does."""
+    members: dict[str, Any] = {name: dspy.InputField() for name in inputs}
+    members |= {name: dspy.OutputField() for name in outputs}
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    members |= {"__annotations__": {**inputs, **outputs}, "model_config": config}
+    return type(dspy.Signature)("Task", (dspy.Signature,), {**members, "__module__": __name__})
+
+
+def outputs_of(annotation):
+    return signature({"q": str}, {"a": annotation}).output_fields
+
+
+class TestOutputs:
+    """Whatever Pydantic can validate, and what the rules can make."""
+
+    @pytest.mark.parametrize(
+        ("annotation", "code", "expected"),
+        [
+            (Person, "Person(name='Ada', address=Address(city='London'))", None),
+            (Person, "{'name': 'Ada', 'address': {'city': 'London'}}", None),
+            (list[Person], "[Person('Ada', Mood.BAD)]", [Person(name="Ada", mood=Mood.BAD)]),
+            (Mood, "Mood.BAD", Mood.BAD),
+            (Mood, "'bad'", Mood.BAD),
+            (list[Mood], "[Mood.BAD, 'good']", [Mood.BAD, Mood.GOOD]),
+            (Span, "Span(1, end=2)", Span(1, 2)),
+            (list[Span], "[(1, 2)]", [Span(1, 2)]),
+            (Movie, "Movie(title='Alien')", {"title": "Alien"}),
+            (set[int], "{1, 2}", {1, 2}),
+            (dict[datetime.date, tuple[int, ...]], "{__import__('datetime').date(2024, 1, 2): (1,)}",
+             {datetime.date(2024, 1, 2): (1,)}),
+            (Money | None, "5", 5),
+            (dict[str, Money], "{'k': 5}", {"k": 5}),
+        ],
+    )  # fmt: skip
+    def test_a_cell_submits_it(self, play, annotation, code, expected):
+        """The classes of the outputs are there by name; what comes out is of the declared type."""
+        ada = Person(name="Ada", address=Address(city="London"))
+        task = signature({"q": str}, {"a": annotation})
+        rlm, _ = play(task, f"SUBMIT({code})", types=[MONEY])
+
+        answer = rlm(q="?").a
+
+        if annotation in (Money | None, dict[str, Money]):
+            answer = answer.cents if annotation == Money | None else {"k": answer["k"].cents}
+        assert answer == (ada if expected is None else expected)
+        assert type(answer) is type(ada if expected is None else expected)
+
+    @pytest.mark.parametrize(
+        ("annotation", "value", "expected"),
+        [
+            (str, Mood.BAD, "bad"),
+            (Literal["good", "bad"], Mood.BAD, "bad"),
+            (list[str], [Mood.BAD], ["bad"]),
+            (list[dict[str, Any]], [Address(city="Rome")], [{"city": "Rome"}]),
+            (Any, Address(city="Rome"), Address(city="Rome")),
+        ],
+    )
+    def test_records_where_plain_data_is_declared(self, annotation, value, expected):
+        """They are plain data then."""
+        assert parse_outputs(outputs_of(annotation), {"a": value}) == {"a": expected}
+
+    @pytest.mark.parametrize("package", [pd.DataFrame, pl.DataFrame, pa.Table])
+    def test_tables(self, play, package):
+        """A table comes out as the declared one, also without rows; so do rows that are dicts."""
+        table = pd.DataFrame({"x": [1, 2], "s": ["a", None]})
+        given = {pd.DataFrame: table, pl.DataFrame: pl.DataFrame({"x": [1, 2], "s": ["a", None]})}
+        given[pa.Table] = pa.table({"x": [1, 2], "s": ["a", None]})
+        task = signature({"t": package}, {"all": package, "none": package, "rows": package})
+        rlm, _ = play(task, "SUBMIT(t, t.filter(x=3), [{'x': r.x, 's': r.s} for r in t.rows()])")
+
+        result = rlm(t=given[package])
+
+        rows = [("x", 2), ("s", 2)]
+        for name in ("all", "rows"):
+            assert type(result[name]) is package
+            assert [(c, len(result[name][c])) for c in ("x", "s")] == rows
+        empty = result["none"]
+        assert list(empty.schema.names if package is pa.Table else empty.columns) == ["x", "s"]
+        assert len(empty) == 0
+
+    def test_arrays(self):
+        """Lists become arrays, also inside of other types."""
+        parsed = parse_outputs(outputs_of(dict[str, np.ndarray]), {"a": {"m": [[1, 2], [3, 4]]}})
+
+        assert parsed["a"]["m"].shape == (2, 2)
+
+    def test_what_cannot_become_a_table(self):
+        """The LM is told why."""
+        with pytest.raises(SlipError, match=r"a: expected DataFrame: .*cannot become a DataFrame"):
+            parse_outputs(outputs_of(pd.DataFrame), {"a": 5})
+
+    def test_plain_data_stays_itself(self):
+        """Nothing is copied where there is nothing to change."""
+        value = [1, {"a": (2, [3])}, {4}]
+
+        assert as_plain(value) is value
+
+
+class TestMedia:
+    """Images, audio and files stay on the host; cells pass them on."""
+
+    def test_tools_and_outputs_get_the_same_object(self, play):
+        """Through a list, a host tool that declares it, and SUBMIT."""
+        image = dspy.Image(f"data:image/png;base64,{PIXEL}")
+        got = []
+
+        def look(image: dspy.Image, others: list[dspy.Image]) -> str:
+            got.extend([image, *others])
+            return "a cat"
+
+        task = signature({"images": list[dspy.Image]}, {"best": dspy.Image, "text": str})
+        rlm, _ = play(task, "SUBMIT(images[0], look(images[0], others=images))", tools=[look])
+
+        result = rlm(images=[image])
+
+        assert result.best is image
+        assert [one is image for one in got] == [True, True]
+        assert result.text == "a cat"
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            (dspy.Image(f"data:image/png;base64,{PIXEL}"), "<Image handle: png, 120 bytes>"),
+            (dspy.Image("https://x.org/a.png"), "<Image handle: https://x.org/a.png>"),
+            (dspy.Audio(data=PIXEL, audio_format="wav"), "<Audio handle: wav, 120 bytes>"),
+            (
+                dspy.File(file_data=f"data:text/plain;base64,{PIXEL}", filename="a.txt"),
+                "<File handle: a.txt, plain, 120 bytes>",
+            ),
+            (dspy.File(file_id="file-1"), "<File handle: file-1>"),
+        ],
+    )
+    def test_the_prompt_says_what_they_are(self, value, shown):
+        """Type, preview, and what can be done with one."""
+        text = describe("v", value, FIELD).render()
+
+        assert shown in text
+        assert "(a handle: the value stays outside; pass it to a tool" in text
+
+    def test_a_history(self, play):
+        """It is a record of its messages, and comes back as what it was."""
+        history = dspy.History(messages=[{"question": "Who?", "answer": "Ada"}])
+        task = signature({"history": dspy.History}, {"last": str, "history_out": dspy.History})
+        rlm, _ = play(task, "SUBMIT(history.messages[-1]['answer'], history)")
+
+        result = rlm(history=history)
+
+        assert result.last == "Ada"
+        assert result.history_out == history
+
+    def test_examples(self, play):
+        """A training example is a dict of its fields."""
+        task = signature({"examples": list[Any]}, {"a": str})
+        rlm, _ = play(task, "SUBMIT(examples[0]['q'])")
+
+        assert rlm(examples=[dspy.Example(q="?").with_inputs("q")]).a == "?"
+
+
+class TestSandboxSerializable:
+    """DSPy's types that bring code of their own."""
+
+    @pytest.mark.parametrize("interpreter_factory", [None, LocalInterpreter])
+    def test_setup_and_assignment(self, play, interpreter_factory):
+        """Both run before the first cell, in our sandbox and in another interpreter."""
+        task = signature({"frame": Frame, "packed": Packed}, {"a": list, "size": int})
+        options = (
+            {} if interpreter_factory is None else {"interpreter_factory": interpreter_factory}
+        )
+        rlm, _ = play(task, "SUBMIT(frame, packed)", **options)
+
+        result = rlm(frame=Frame(["a,b", "1,2"]), packed=Packed([]))
+
+        assert result.a == [["a", "b"], ["1", "2"]]
+        assert result.size == 2
+
+    def test_the_preview(self):
+        """The prompt has its own preview, and what its setup has imported."""
+        text = describe("v", Frame(["a"]), FIELD).render()
+
+        assert "Type: Frame" in text
+        assert "Frame of 1 rows" in text
+        assert "Already run in the REPL:\nimport csv, io" in text
+
+    def test_code_that_fails(self, play):
+        """No LM is asked."""
+
+        class Broken(Frame):
+            def sandbox_setup(self) -> str:
+                return "import a_package_that_is_missing"
+
+        rlm, server = play(signature({"frame": Broken}, {"a": str}), "SUBMIT('x')")
+
+        with pytest.raises(InputError, match="frame: ModuleNotFoundError"):
+            rlm(frame=Broken([]))
+        assert not server.requests
+
+
+class TestInputs:
+    def test_refused_before_the_first_call(self, play):
+        """With the place of the element that cannot cross."""
+
+        class Socket:
+            pass
+
+        rlm, server = play("rows -> a", "SUBMIT('x')")
+
+        with pytest.raises(InputError, match=r"rows\[3\]\['when'\] is of type .*Socket"):
+            rlm(rows=[0, 1, 2, {"when": Socket()}])
+        assert not server.requests
+
+    def test_a_handle_of_a_type_of_the_users_own(self, play):
+        """A rule makes it pass."""
+
+        class Socket:
+            pass
+
+        socket = Socket()
+        rlm, _ = play(
+            signature({"rows": list[Any]}, {"a": Any}),
+            "SUBMIT(rows[0])",
+            types=[HandleType(Socket)],
+        )
+
+        assert rlm(rows=[socket]).a is socket
+
+
+class TestContract:
+    def test_classes_are_told(self, play):
+        """The root LM knows which classes it can use, and how they are made."""
+        task = signature({"p": Person}, {"a": list[Span]})
+        rlm, server = play(task, "SUBMIT([Span(1, 2)])")
+
+        rlm(p=Person(name="Ada"))
+
+        assert "- Classes you can use by name: `Person(name: str, mood: Mood, " in str(
+            server.requests[0]
+        )
+
+
+class TestTools:
+    def test_arguments_of_declared_types(self, play):
+        """Records, enum members and named tuples, made in the cell or given by the host."""
+        got = []
+
+        def note(person: Person, mood: Mood, span: Span, data: dict[str, Any], rest: Any) -> str:
+            got.append((person, mood, span, data, rest))
+            return "ok"
+
+        task = signature({"p": Person}, {"a": str})
+        rlm, _ = play(task, "SUBMIT(note(p, Mood.BAD, Span(1, 2), p, [p]))", tools=[note])
+        ada = Person(name="Ada")
+
+        assert rlm(p=ada).a == "ok"
+        plain = {"name": "Ada", "mood": "good", "address": None}
+        assert got == [(ada, Mood.BAD, Span(1, 2), plain, [ada])]
+
+    def test_a_wrong_argument(self, play):
+        """The cell is told which, and why."""
+
+        def note(mood: Mood) -> str:
+            return "ok"
+
+        rlm, _ = play(
+            signature({"p": Person}, {"a": str}),
+            "try:\n    note(p)\nexcept ValueError as error:\n    SUBMIT(str(error))",
+            tools=[note],
+        )
+
+        assert rlm(p=Person(name="Ada")).a.startswith("Arg mood is invalid")
+
+
+class TestDescriptions:
+    """What the LM is told of values and their types."""
+
+    @pytest.mark.parametrize(
+        ("value", "annotation", "told"),
+        [
+            (
+                [Person(name="Ada")],
+                list[Person],
+                [
+                    "Type: list[Person]",
+                    "Person(name: str, mood: Mood, address: test_types.Address | None)",
+                    "Address(city: str)",
+                    "enum Mood(GOOD='good', BAD='bad')",
+                ],
+            ),
+            ([{"title": "Alien"}], list[Movie], ["Movie(title: str)"]),
+            (Mood.BAD, Any, ["Type: Mood", "enum Mood(GOOD='good', BAD='bad')"]),
+            (
+                pd.DataFrame({"x": [1], "s": ["a"]}),
+                Any,
+                ["Size: 1 rows x 2 columns", "columns x: int64, s: str", "0  1  a", "t.head(n)"],
+            ),
+            (
+                pl.DataFrame({"x": [1]}),
+                Any,
+                ["polars.DataFrame", "1 rows x 1 columns", "columns x: Int64"],
+            ),
+            (
+                pa.table({"x": [1]}),
+                Any,
+                ["pyarrow.Table", "1 rows x 1 columns", "columns x: int64", "[{'x': 1}]"],
+            ),
+            (np.zeros((2, 3)), Any, ["numpy.ndarray", "shape (2, 3), dtype float64", "a.tolist()"]),
+            (Money(5), Any, ["Type: int", "```\n5\n```"]),
+        ],
+    )
+    def test_what_is_told(self, value, annotation, told):
+        """Types of fields and columns, shapes, and the first rows."""
+        field = signature({"v": annotation}, {"a": str}).input_fields["v"]
+
+        text = describe("v", value, field, type_rules([MONEY])).render()
+
+        for part in told:
+            assert part in text

@@ -1,0 +1,384 @@
+"""Tables and arrays: taken apart on the host, put together in the sandbox, with its packages or without.
+
+The process of these tests has all the packages, so what arrives in it is the real thing. The sandbox has
+none of them: there it is a `Table` or an `Array`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import zoneinfo
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_runtime import Submitted, ValueCrossingError, open_session
+from sandbox_runtime.deno import arrays, crossing
+from sandbox_runtime.deno.arrays import Array
+from sandbox_runtime.deno.tables import Table
+from sandbox_runtime.reading import Rows
+from sandbox_runtime.values import decode, encode
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+MOMENT = datetime.datetime(2024, 7, 1, 12, 30, 0, 250)
+THERE = datetime.datetime(2024, 7, 1, 12, 30, tzinfo=BERLIN)
+DAY = datetime.date(2024, 1, 2)
+HOUR = datetime.timedelta(hours=1)
+
+
+def to_sandbox(value):
+    kind, parts = encode(value, "v")
+    return crossing.receive(kind, [bytes(part) for part in parts])
+
+
+def to_host(value):
+    text, extras = crossing.send(value, "v")
+    return decode([text.encode(), *map(bytes, extras)])
+
+
+@pytest.fixture(scope="module")
+def session():
+    """A sandbox without packages."""
+    with open_session() as opened:
+        yield opened
+
+
+def without_packages(session, value):
+    """The value as it comes back from a sandbox that has no packages."""
+    session.assign("v", value)
+    result = session.run_cell("SUBMIT(v)")
+    assert isinstance(result, Submitted), result
+    return result.outputs["output"]
+
+
+# Columns, by what each of them holds.
+CONTENT = {
+    "whole": [1, 2],
+    "half": [0.5, -math.inf],
+    "yes": [True, False],
+    "text": ["a", None],
+    "moment": [MOMENT, None],
+    "there": [THERE, None],
+    "span": [HOUR, None],
+    "exact": [Decimal("1.10"), None],
+    "nested": [[1, 2], []],
+    "raw": [b"a", None],
+}
+PANDAS = pd.DataFrame(
+    {
+        **{name: pd.Series(items) for name, items in CONTENT.items()},
+        "there": pd.Series([THERE, None], dtype="datetime64[us, Europe/Berlin]"),
+        "kind": pd.Categorical(["u", None]),
+        "maybe": pd.array([1, None], dtype="Int64"),
+        "perhaps": pd.array([True, None], dtype="boolean"),
+        "float": pd.array([1.5, None], dtype="Float32"),
+    }
+)
+POLARS = pl.DataFrame(
+    {
+        **CONTENT,
+        "there": pl.Series([THERE, None], dtype=pl.Datetime("us", "Europe/Berlin")),
+        "kind": pl.Series(["u", None], dtype=pl.Categorical),
+        "maybe": [1, None],
+        "perhaps": [True, None],
+        "float": pl.Series([1.5, None], dtype=pl.Float32),
+    }
+)
+ARROW = pa.table(
+    {
+        **CONTENT,
+        "there": pa.array([THERE, None], type=pa.timestamp("ns", "Europe/Berlin")),
+        "kind": pa.array(["u", None]).dictionary_encode(),
+        "maybe": pa.array([1, None]),
+        "perhaps": pa.array([True, None]),
+        "float": pa.array([1.5, None], type=pa.float32()),
+    }
+)
+EXPECTED = {
+    **CONTENT,
+    "kind": ["u", None],
+    "maybe": [1, None],
+    "perhaps": [True, None],
+    "float": [1.5, None],
+}
+
+
+def columns(rows):
+    return {name: [row[name] for row in rows] for name in rows.columns}
+
+
+class TestTables:
+    """Every kind of column keeps its values."""
+
+    @pytest.mark.parametrize("table", [PANDAS, POLARS, ARROW], ids=["pandas", "polars", "arrow"])
+    def test_without_the_package(self, session, table):
+        """A record table: every value is the plain one."""
+        back = without_packages(session, table)
+
+        assert columns(back) == EXPECTED
+        assert [type(item) for item in columns(back)["there"]] == [datetime.datetime, type(None)]
+
+    def test_pandas(self):
+        """With the package it is the same frame, down to the types of its columns."""
+        arrived = to_sandbox(PANDAS)
+
+        pd.testing.assert_frame_equal(arrived, PANDAS)
+
+    def test_polars(self):
+        """The same values."""
+        assert to_sandbox(POLARS).to_dicts() == POLARS.to_dicts()
+
+    def test_arrow(self):
+        """The same values."""
+        assert to_sandbox(ARROW).to_pylist() == ARROW.to_pylist()
+
+    @pytest.mark.parametrize("table", [PANDAS, POLARS, ARROW], ids=["pandas", "polars", "arrow"])
+    def test_back_to_the_host(self, table):
+        """The real thing leaves as rows of plain values."""
+        back = to_host(table)
+
+        assert columns(back) == EXPECTED
+
+    def test_an_index_becomes_columns(self, session):
+        """If it says more than the number of the row."""
+        index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "n"])
+        frame = pd.DataFrame({"x": [1, 2]}, index=index)
+
+        pd.testing.assert_frame_equal(to_sandbox(frame), frame)
+        assert without_packages(session, frame)[0] == {"k": "a", "n": 1, "x": 1}
+        assert without_packages(session, pd.Series([1], ["a"], name="x")) == [
+            {"index": "a", "x": 1}
+        ]
+
+    def test_tables_without_rows(self, session):
+        """The columns stay known."""
+        for table in (PANDAS[:0], POLARS.head(0), ARROW.slice(0, 0)):
+            back = without_packages(session, table)
+            assert back == []
+            assert back.columns == tuple(EXPECTED)
+
+    def test_slices_of_arrow(self, session):
+        """Offsets and chunks are nothing one sees."""
+        table = pa.concat_tables([ARROW.slice(1), ARROW.slice(0, 1)])
+
+        back = columns(without_packages(session, table))
+
+        assert back == {name: items[::-1] for name, items in EXPECTED.items()}
+
+    def test_rows_go_in_again(self):
+        """What a host tool returns of them is a list."""
+        rows = Rows([{"a": 1}])
+
+        assert to_sandbox(rows) == [{"a": 1}]
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (
+                pd.DataFrame({"t": pd.to_datetime([1], unit="ns")}),
+                "v['t'][0] is of type pandas.Tim",
+            ),
+            (pl.DataFrame({"t": pl.Series([1], dtype=pl.Datetime("ns"))}), "v['t'] is of type"),
+            (pl.DataFrame({"t": pl.Series([1], dtype=pl.Time)}), "v['t'] is of type"),
+            (pa.table({"t": pa.array([1], type=pa.timestamp("ns"))}), "v['t'][0] is of type"),
+            (
+                np.array([1], "M8[ns]"),
+                "v is of type numpy.ndarray, which cannot enter the sandbox. D",
+            ),
+            (
+                pd.DataFrame([[1, 2]], columns=["a", "a"]),
+                "v is of type pandas.DataFrame, which cann",
+            ),
+            (pl.LazyFrame({"a": [1]}), "v is of type polars.lazyframe.frame.LazyFrame, which"),
+            (np.zeros(2, [("a", "i4")]), "v is of type numpy.ndarray"),
+            (np.ma.masked_array([1], [True]), "v is of type numpy.ma.MaskedArray"),
+            (np.longdouble(1), "v is of type numpy.longdouble"),
+            (pd.Series(pd.period_range("2024", periods=1)), "v[0] is of type pandas.Period"),
+        ],
+        ids=lambda value: "",
+    )
+    def test_refused(self, value, message):
+        """What would be changed on the way is refused, with its place."""
+        with pytest.raises(ValueCrossingError) as caught:
+            encode(value, "v")
+
+        assert str(caught.value).startswith(message)
+
+
+class TestArrays:
+    """Arrays of NumPy, series, and the numbers in them."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            np.arange(6).reshape(2, 3),
+            np.asfortranarray(np.arange(6).reshape(2, 3)),
+            np.arange(10)[::3],
+            np.array(3.5),
+            np.zeros((0, 3)),
+            np.array([[True], [False]]),
+            np.array([1, 2], ">i2"),
+            np.array([1.5, math.inf], "f2"),
+            np.array([1 + 2j]),
+            np.array(["a", "bc"]),
+            np.array([b"a"]),
+            np.array([1, None, "x"], object),
+            np.array(["2024-01-01T01:02:03.000004", "NaT"], "M8[us]"),
+            np.array([5, -5], "m8[us]"),
+            np.array([2**64 - 1], "u8"),
+        ],
+        ids=lambda value: str(value.dtype),
+    )
+    def test_numpy(self, session, value):
+        """The same array with NumPy, the same elements without."""
+        arrived = to_sandbox(value)
+
+        np.testing.assert_array_equal(arrived, value)
+        assert (arrived.dtype, arrived.shape) == (value.dtype, value.shape)
+        assert without_packages(session, value) == value.tolist()
+        assert to_host(value) == value.tolist()
+
+    @pytest.mark.parametrize(
+        ("value", "plain"),
+        [
+            (np.int8(-3), -3),
+            (np.bool_(True), True),
+            (np.float64(0.1), 0.1),
+            (np.str_("a"), "a"),
+            (np.datetime64("2024-01-02T00:00:00"), datetime.datetime(2024, 1, 2)),
+            (np.datetime64("NaT"), None),
+            (pd.Timestamp("2024-01-02"), datetime.datetime(2024, 1, 2)),
+            (pd.Timedelta("1h"), HOUR),
+            (pd.NaT, None),
+            (pd.NA, None),
+            (pa.scalar(5), 5),
+        ],
+    )
+    def test_scalars(self, value, plain):
+        """They are the plain value."""
+        arrived = to_sandbox([value])[0]
+
+        assert arrived == plain
+        assert isinstance(arrived, type(plain))
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pd.Series([1, 2]),
+            pd.Index([1, 2]),
+            pl.Series([1, 2]),
+            pa.array([0, 1, 2])[1:],
+            pa.chunked_array([[1], [2]]),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_series(self, session, value):
+        """One dimension of values."""
+        assert list(to_host(to_sandbox(value))) == [1, 2]
+        assert without_packages(session, value) == [1, 2]
+
+    @given(
+        st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        st.data(),
+    )
+    def test_indexing_is_that_of_numpy(self, shape, data):
+        """Numbers and slices in any dimension give what NumPy gives."""
+        real = np.arange(math.prod(shape)).reshape(shape)
+        ours = Array(arrays.values(real.reshape(-1).tolist()), tuple(shape), "int64")
+        at = tuple(data.draw(st.integers(-size, size - 1) | st.slices(size)) for size in shape)[
+            : data.draw(st.integers(1, len(shape)))
+        ]
+
+        expected, got = real[at], ours[at]
+
+        assert (got.tolist() if isinstance(got, Array) else got) == expected.tolist()
+        assert getattr(got, "shape", ()) == expected.shape
+
+    def test_what_can_be_asked(self):
+        """Over all elements, leaving out what is missing."""
+        array = Array(
+            arrays.numbers("q", np.array([3, 0, 1, 3]).tobytes(), b"\0\1\0\0"), (4,), "Int64"
+        )
+
+        assert array.tolist() == [3, None, 1, 3]
+        assert (array.sum(), array.min(), array.max(), array.mean()) == (7, 1, 3, 7 / 3)
+        assert (array.unique(), array.ndim, array.size, len(array)) == ([3, None, 1], 1, 4, 4)
+        assert repr(array) == "Array(shape=(4,), dtype=Int64, elements: 3, None, 1, 3)"
+        assert Array([5], (), "int64").item() == 5
+
+    @pytest.mark.parametrize("act", [len, lambda a: a[0], lambda a: Array([], (0,), "f").item()])
+    def test_what_cannot_be_asked(self, act):
+        """An array without dimensions has one element; of no elements none is the only one."""
+        with pytest.raises((TypeError, IndexError, ValueError), match="item"):
+            act(Array([5], (), "int64"))
+
+
+PETS = Table(
+    {"name": ["Tom", "Rex", "Kim"], "age": arrays.values([3, None, 1])},
+    {"name": "str", "age": "Int64"},
+    3,
+)
+
+
+class TestTableInCells:
+    """What a cell can do with a table."""
+
+    def test_it_shows_itself(self):
+        """Shape, columns with types, and the first rows."""
+        assert repr(PETS) == (
+            "Table: 3 rows x 2 columns\nname   age\nstr    Int64\n'Tom'  3\n'Rex'  None\n'Kim'  1"
+        )
+        long = Table({"x": arrays.values(list(range(9)))}, {"x": "int64"}, 9)
+        assert repr(long).endswith("\n4\n... 4 more rows")
+
+    def test_rows_and_columns(self):
+        """Rows are records; columns are arrays."""
+        row = PETS[-1]
+
+        assert (row.name, row["age"], dict(row)) == ("Kim", 1, {"name": "Kim", "age": 1})
+        assert [row.name for row in PETS] == PETS["name"].tolist() == ["Tom", "Rex", "Kim"]
+        assert (PETS.shape, PETS.columns, "age" in PETS) == ((3, 2), ["name", "age"], True)
+        assert PETS.to_dicts()[1] == {"name": "Rex", "age": None}
+
+    def test_parts(self):
+        """Each is a table again."""
+        names = {
+            "head": PETS.head(1),
+            "tail": PETS.tail(1),
+            "slice": PETS[::-1],
+            "filter": PETS.filter(lambda row: row.age is None),
+            "equal": PETS.filter(name="Kim"),
+            "sorted": PETS.sort_by("age"),
+            "falling": PETS.sort_by("age", descending=True),
+        }
+
+        assert {key: table["name"].tolist() for key, table in names.items()} == {
+            "head": ["Tom"],
+            "tail": ["Kim"],
+            "slice": ["Kim", "Rex", "Tom"],
+            "filter": ["Rex"],
+            "equal": ["Kim"],
+            "sorted": ["Kim", "Tom", "Rex"],
+            "falling": ["Tom", "Kim", "Rex"],
+        }
+        assert PETS.select("age").columns == PETS[["age"]].columns == ["age"]
+        assert {key: len(part) for key, part in PETS.group_by("age").items()} == {
+            3: 1,
+            None: 1,
+            1: 1,
+        }
+        assert next(iter(PETS.group_by("age", "name"))) == (3, "Tom")
+        assert PETS[:2] == PETS.head(2) != PETS
+
+    @pytest.mark.parametrize("act", [lambda t: t["size"], lambda t: t.filter(size=1)])
+    def test_an_unknown_column(self, act):
+        """The message names those that there are."""
+        with pytest.raises(KeyError, match="there is no column 'size'; there are: 'name', 'age'"):
+            act(PETS)
