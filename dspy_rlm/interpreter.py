@@ -33,7 +33,7 @@ from sandbox_runtime import (
     Session,
     Submitted,
     ValueCrossingError,
-    open_session,
+    default_pool,
     resolve_packages,
 )
 
@@ -98,8 +98,8 @@ class SandboxInterpreter:
             )
         if self._session is None:
             try:
-                self._session = open_session(
-                    self._limits, packages=self._packages or (), types=type_rules()
+                self._session = default_pool().lend(
+                    limits=self._limits, packages=self._packages or (), types=type_rules()
                 )
             except SandboxError as error:
                 self._ended = True

@@ -27,11 +27,12 @@ from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
     Limits,
     PackageSet,
+    Pool,
     Rule,
     Sandbox,
     ValueCrossingError,
     annotation_text,
-    open_session,
+    default_pool,
 )
 
 InterpreterFactory = Callable[[], CodeInterpreter]
@@ -54,6 +55,7 @@ class RLM(dspy.Module):
         packages: Collection[str] | PackageSet | None = None,
         interpreter_factory: InterpreterFactory | None = None,
         types: Sequence[Rule] = (),
+        pool: Pool | None = None,
     ) -> None:
         """Configures the module; no run starts before it is called.
 
@@ -71,6 +73,7 @@ class RLM(dspy.Module):
             interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
             types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
                 or `CodeType`. They go before the rules for DSPy's types.
+            pool: Where the sandboxes come from. None: the pool that all RLMs of the process share.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
@@ -87,6 +90,7 @@ class RLM(dspy.Module):
         self.packages = ready_packages(packages)
         self._interpreter_factory = interpreter_factory
         self._types = type_rules(types)
+        self._pool = pool
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = dspy.Predict(instructions.action_signature(block))
 
@@ -177,6 +181,7 @@ class RLM(dspy.Module):
             self._factory(),
             loop,
             self._crossing_types(),
+            self._pool or default_pool(),
         )
 
     def _crossing_types(self) -> tuple[Any, ...]:
@@ -230,6 +235,7 @@ class _Task:
     interpreter_factory: InterpreterFactory | None
     loop: asyncio.AbstractEventLoop | None
     types: tuple[Any, ...]
+    pool: Pool
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -243,14 +249,13 @@ class _Task:
 
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
-            packages = self.packages or ()
-            return open_session(
-                self.limits,
+            return self.pool.lend(
                 self.functions,
                 self.outputs,
-                packages,
                 types=self.types,
                 loop=self.loop,
+                limits=self.limits,
+                packages=self.packages or (),
             )
         interpreter, chars = self.interpreter_factory(), self.limits.output_chars
         return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)

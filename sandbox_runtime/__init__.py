@@ -30,6 +30,7 @@ from sandbox_runtime.errors import (
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
+from sandbox_runtime.pool import Pool, default_pool
 from sandbox_runtime.reading import Rows
 from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
@@ -53,6 +54,7 @@ __all__ = [
     "Package",
     "PackageError",
     "PackageSet",
+    "Pool",
     "ProtocolError",
     "Rows",
     "Rule",
@@ -68,6 +70,7 @@ __all__ = [
     "ValueType",
     "annotation_text",
     "classes_in",
+    "default_pool",
     "field_types",
     "is_typed_dict",
     "open_session",

@@ -1,22 +1,28 @@
 """Warm sessions: opened in the background, lent once, never taken back.
 
-A namespace is used by one borrower and then closed, so nothing can pass from one to the next. The pool
+A namespace is used by one borrower and then closed, so nothing can pass from one to the next. A pool
 starts nothing before the first loan, keeps as many sessions warm as are used, and closes those that
 nobody wants.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.opening import open_session, resolve_packages
 from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
 
@@ -28,9 +34,6 @@ IDLE_SECONDS = 120.0
 
 # What the keeper is just opening it closes again; nobody waits longer for that.
 CLOSE_SECONDS = 5.0
-
-# Called with the limits, and with `packages=` where there are some: `open_session` will do.
-OpenSession = Callable[..., Session]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,35 +49,53 @@ class _Shelf:
     """The warm sessions of one kind, the oldest first, and how many there should be."""
 
     target: int = 1
+    lent_at: float = 0.0
     warm: list[tuple[Session, float]] = dataclasses.field(default_factory=list)
 
 
 class Pool:
-    """Lends sessions that are already open. Safe to use from many threads."""
+    """Lends sessions that are already open. Safe to use from many threads.
+
+    `lend` blocks for a few milliseconds, or for a cold start when no session is warm: an event loop
+    calls it in a thread.
+    """
 
     def __init__(
         self,
-        open_session: OpenSession,
         size: int = DEFAULT_SIZE,
+        *,
+        limits: Limits | None = None,
+        packages: Iterable[str] | PackageSet = (),
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Makes an empty pool; nothing is started yet.
 
         Args:
-            open_session: Opens a session without tools.
-            size: Sessions that are kept warm for one set of limits and packages, at most.
+            size: Sessions that are kept warm, at most; what is lent does not count.
+            limits: What its sessions may use, where `lend` does not say otherwise.
+            packages: What their cells can import, where `lend` does not say otherwise.
             idle_seconds: How long a session waits for a borrower.
 
         Raises:
             ValueError: A number is not positive.
+            PackageError: A package cannot be had.
         """
         if size < 1 or idle_seconds <= 0:
             raise ValueError("A pool needs a size of 1 or more and a positive idle_seconds.")
         self.size = size
-        self._open_session = open_session
+        self._limits = limits or Limits()
+        self._packages = _resolved(packages)
         self._idle_seconds = idle_seconds
         self._reset()
         _pools.add(self)
+
+    def __deepcopy__(self, memo: object) -> Pool:
+        """The pool itself: what is shared stays shared."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], Pool], tuple[()]]:
+        """In another process, that one's default pool."""
+        return default_pool, ()
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # guards everything below
@@ -84,38 +105,38 @@ class Pool:
 
     def lend(
         self,
-        limits: Limits,
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
-        packages: PackageSet | None = None,
+        *,
+        types: Iterable[Rule | Any] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        limits: Limits | None = None,
+        packages: Iterable[str] | PackageSet | None = None,
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
-        Raises what opening a session raises.
+        The arguments are those of `open_session`. Raises what opening a session raises.
         """
-        kind = _Kind(limits, packages)
+        wanted = self._packages if packages is None else _resolved(packages)
+        kind = _Kind(limits or self._limits, wanted)
+        types = list(types)
+        prepare = functools.partial(
+            Session.register, tools=tools or {}, outputs=outputs, types=types, loop=loop
+        )
         while (session := self._take(kind)) is not None:
-            try:
-                session.register(tools or {}, outputs)
-            except SandboxError:
-                session.close()  # it died on the shelf
-            except BaseException:
-                session.close()
-                raise
-            else:
-                return session
-        session = self._open(kind)
-        try:
-            session.register(tools or {}, outputs)
-        except BaseException:
-            session.close()
-            raise
-        return session
+            with contextlib.suppress(SandboxError):  # it died on the shelf
+                return _prepared(session, prepare)
+        return _prepared(_open(kind), prepare)
 
-    def warm(self, limits: Limits, packages: PackageSet | None = None) -> int:
+    def warm(
+        self,
+        limits: Limits | None = None,
+        packages: Iterable[str] | PackageSet | None = None,
+    ) -> int:
         """How many sessions with these limits and packages are ready now."""
+        wanted = self._packages if packages is None else _resolved(packages)
         with self._changed:
-            shelf = self._shelves.get(_Kind(limits, packages))
+            shelf = self._shelves.get(_Kind(limits or self._limits, wanted))
             return len(shelf.warm) if shelf else 0
 
     def close(self) -> None:
@@ -140,17 +161,13 @@ class Pool:
                 shelf = self._shelves[kind] = _Shelf()
             elif not shelf.warm:
                 shelf.target = min(self.size, shelf.target + 1)
+            shelf.lent_at = time.monotonic()
             session = shelf.warm.pop()[0] if shelf.warm else None
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="sandbox-pool", daemon=True)
                 self._keeper.start()
             self._changed.notify_all()
             return session
-
-    def _open(self, kind: _Kind) -> Session:
-        if kind.packages is None:
-            return self._open_session(kind.limits)
-        return self._open_session(kind.limits, packages=kind.packages)
 
     # ---- The keeper's thread ----
 
@@ -179,15 +196,23 @@ class Pool:
 
     def _next_duty(self) -> tuple[_Kind | None, float | None]:
         """The kind to open a session for, or else the seconds until one is idle for too long."""
-        for kind, shelf in self._shelves.items():
-            if len(shelf.warm) < shelf.target:
+        room = self.size
+        for kind, shelf in self._latest():
+            if len(shelf.warm) < min(shelf.target, room):
                 return kind, None
+            room = max(room - len(shelf.warm), 0)
+            if not shelf.warm:
+                del self._shelves[kind]  # there is no room for it until it is asked for again
         ages = [since for shelf in self._shelves.values() for _, since in shelf.warm]
         return None, max(min(ages) + self._idle_seconds - time.monotonic(), 0) if ages else None
 
+    def _latest(self) -> list[tuple[_Kind, _Shelf]]:
+        """The shelves, that of the last loan first."""
+        return sorted(self._shelves.items(), key=lambda item: item[1].lent_at, reverse=True)
+
     def _open_one(self, kind: _Kind) -> None:
         try:
-            session = self._open(kind)
+            session = _open(kind)
         except (SandboxError, OSError):
             # The next borrower opens one himself, and is told what is wrong.
             with self._changed:
@@ -197,8 +222,19 @@ class Pool:
             shelf = self._shelves.get(kind)
             if shelf is not None and not self._closed:
                 shelf.warm.append((session, time.monotonic()))
-                return
-        session.close()
+                surplus = self._surplus()
+            else:
+                surplus = session
+        if surplus is not None:
+            surplus.close()
+
+    def _surplus(self) -> Session | None:
+        """Takes a session off the shelf that was not used for longest, if there are too many."""
+        if sum(len(shelf.warm) for shelf in self._shelves.values()) <= self.size:
+            return None
+        shelf = [shelf for _, shelf in self._latest() if shelf.warm][-1]
+        shelf.target -= 1
+        return shelf.warm.pop(0)[0]
 
     def _retire(self) -> None:
         """Closes sessions that waited too long, and lowers the target: they were too many."""
@@ -214,6 +250,31 @@ class Pool:
                 idle += expired
         for session in idle:
             session.close()
+
+
+def _resolved(packages: Iterable[str] | PackageSet) -> PackageSet | None:
+    if isinstance(packages, PackageSet):
+        return packages
+    wanted = list(packages)
+    return resolve_packages(wanted) if wanted else None
+
+
+def _open(kind: _Kind) -> Session:
+    return open_session(kind.limits, packages=kind.packages or ())
+
+
+def _prepared(session: Session, prepare: Callable[[Session], None]) -> Session:
+    with contextlib.ExitStack() as stack:
+        stack.callback(session.close)
+        prepare(session)
+        stack.pop_all()
+    return session
+
+
+@functools.cache
+def default_pool() -> Pool:
+    """The pool that all RLMs of this process share. It starts nothing before its first loan."""
+    return Pool()
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

@@ -12,6 +12,8 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 import pytest
 from hypothesis import settings
 
+from sandbox_runtime import default_pool
+
 # An example that takes long on a loaded machine is no failure; one that hangs meets pytest's timeout.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -40,4 +42,5 @@ def deno_children() -> Callable[[], set[int]]:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     yield
+    default_pool().close()
     assert _deno_children() == set(), "tests left sandboxes running"

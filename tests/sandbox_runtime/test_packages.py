@@ -28,6 +28,7 @@ from sandbox_runtime import (
     Limits,
     PackageError,
     PackageSet,
+    Pool,
     Session,
     __main__,
     assets,
@@ -40,7 +41,6 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.install import with_packages
 from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.pool import Pool
 
 PROJECT = Path(assets.__file__).parent.parent
 
@@ -711,11 +711,11 @@ class TestSession:
     def test_the_pool_keeps_them_apart(self, thing):
         """A session with packages is not lent in place of one without."""
         found = resolve_packages([thing])
-        pool, limits = Pool(open_session), Limits()
+        pool = Pool()
         try:
-            with pool.lend(limits, packages=found) as session:
+            with pool.lend(packages=found) as session:
                 assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
-            with pool.lend(limits) as session:
+            with pool.lend() as session:
                 assert isinstance(session.run_cell("import thing"), Failed)
         finally:
             pool.close()
