@@ -1,13 +1,14 @@
 """One living sandbox process: a request goes in, its answer comes out, tool calls in between.
 
-Joins `process.py` and `protocol.py`, and owns the two threads that keep both output pipes empty, so
-that no write of either side can block for ever. When the process dies, whoever waits is told at once.
+Joins `process.py` and `protocol.py`. Whoever asks also reads: another thread in between would double
+the time of a small call. Nothing is lost by it, because the sandbox speaks only while it is asked, and
+waits itself while a tool runs for it. One thread empties stderr.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from sandbox_runtime.assets import Engine
@@ -67,8 +68,9 @@ class Exchange:
         """
         self._limits = limits
         self._connection = Connection(limits.frame_bytes, limits.memory_bytes)
-        self._inbox: queue.SimpleQueue[FromSandbox | SandboxDiedError] = queue.SimpleQueue()
-        self._write_lock = threading.Lock()  # guards the pipe: a frame is written whole
+        self._inbox: deque[FromSandbox] = deque()
+        self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
+        self._reading = threading.Lock()  # held while stdout is read, so that it is not closed then
         self._heard: list[str] = []
         self._death: SandboxDiedError | None = None
         try:
@@ -77,13 +79,10 @@ class Exchange:
             )
         except OSError as error:
             raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
-        self._threads = [
-            threading.Thread(target=work, name=f"sandbox-{self.pid}-{name}", daemon=True)
-            # In this order: the reader waits for the other, which must have been started by then.
-            for name, work in (("stderr", self._process.drain_stderr), ("read", self._read))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._stderr = threading.Thread(
+            target=self._process.drain_stderr, name=f"sandbox-{self.pid}-stderr", daemon=True
+        )
+        self._stderr.start()
         try:
             self._initialize(engine, seed)
         except BaseException:
@@ -179,14 +178,13 @@ class Exchange:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""
         self._process.kill()
         self._process.wait()
-        self._join()
-        self._process.release()
-
-    def _join(self) -> None:
-        """Waits for the threads, or the other one; they end with the process."""
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(JOIN_SECONDS)
+        if self._stderr is not threading.current_thread():
+            self._stderr.join(JOIN_SECONDS)
+        if self._reading.acquire(timeout=JOIN_SECONDS):  # its reader sees the end of the pipe first
+            self._process.release()
+            self._reading.release()
+        if self._death is None:
+            self._death = self._obituary("exit", "it was closed")
 
     def _write(self, pieces: list[Part]) -> None:
         try:
@@ -196,18 +194,14 @@ class Exchange:
             return  # the reader sees the end of the process, and knows more about it
 
     def _next(self, patience: float | None, busy: Callable[[], bool]) -> FromSandbox:
-        if self._death is not None and self._inbox.empty():
-            raise self._death
-        while True:
-            try:
-                message = self._inbox.get(timeout=min(patience or FOREVER, FOREVER))
-                break
-            except queue.Empty:
-                if not busy():
-                    self._die("silent", self._sentence("silent", ""))
-        if isinstance(message, SandboxDiedError):
-            raise message
-        return message
+        """The next message. Raises `SandboxDiedError` at the end of them all."""
+        while not self._inbox:
+            if self._death is not None:
+                raise self._death
+            if not self._process.wait_readable(patience) and not busy():
+                self._die("silent", self._sentence("silent", ""))
+            self._read()
+        return self._inbox.popleft()
 
     def _die(self, reason: str, sentence: str) -> None:
         self._process.kill()
@@ -221,13 +215,14 @@ class Exchange:
         known = _LIMIT_SENTENCES.get(reason)
         return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
 
-    # ---- The reading thread ----
+    # ---- Reading ----
 
     def _read(self) -> None:
-        """Empties stdout until the process ends, then says why it did."""
+        """Takes what is there, which may be the end."""
         fatal: Fatal | None = None
         try:
-            while count := self._process.read_into(self._connection.space()):
+            with self._reading:
+                count = self._process.read_into(self._connection.space())
                 for message in self._connection.received(count):
                     match message:
                         case Output(text=text):
@@ -235,20 +230,23 @@ class Exchange:
                         case Fatal():
                             fatal = message
                         case _:
-                            self._inbox.put(message)
+                            self._inbox.append(message)
         except ProtocolError as error:
             fatal = Fatal("protocol", str(error))
             self._process.kill()
-        code = self._process.wait()
         if fatal is not None:
+            self._process.wait()
             self._death = self._obituary(fatal.reason, self._sentence(fatal.reason, fatal.message))
-        else:
-            self._join()
-            tail = self._process.stderr_tail
-            said = f"; its last words: {tail[-500:]}" if tail else ""
-            reason = "killed" if code is not None and code < 0 else "exit"
-            self._death = self._obituary(reason, f"its process ended with code {code}{said}")
-        self._inbox.put(self._death)
+        elif count == 0:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        code = self._process.wait()
+        self._stderr.join(JOIN_SECONDS)
+        tail = self._process.stderr_tail
+        said = f"; its last words: {tail[-500:]}" if tail else ""
+        reason = "killed" if code is not None and code < 0 else "exit"
+        self._death = self._obituary(reason, f"its process ended with code {code}{said}")
 
     def _hear(self, text: str) -> None:
         if sum(map(len, self._heard)) < self._limits.output_chars:

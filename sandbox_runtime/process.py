@@ -10,6 +10,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,13 +35,21 @@ STDERR_BYTES = 16 * 1024
 # A killed process that is not gone after this is stuck in the kernel; nobody waits longer for it.
 KILL_SECONDS = 5.0
 
+# The longest time that `poll` can be told, some 24 days.
+LONGEST_POLL_MILLISECONDS = 2**31 - 1
+
+# Where the system cannot wait for a pipe, it is looked at so often.
+PEEK_SECONDS = 0.001
+
 fcntl: ModuleType | None
 resource: ModuleType | None
+select: ModuleType | None
 try:
     import fcntl
     import resource
+    import select
 except ImportError:  # Windows
-    fcntl = resource = None
+    fcntl = resource = select = None
 
 
 class Process:
@@ -73,6 +82,9 @@ class Process:
         self._stdout = cast(io.FileIO, self._child.stdout)
         self._stderr = cast(io.FileIO, self._child.stderr)
         self._stderr_tail: deque[bytes] = deque()
+        if select is not None:
+            self._poll = select.poll()
+            self._poll.register(self._stdout, select.POLLIN)
         self._limit(data_bytes)
 
     @property
@@ -102,6 +114,16 @@ class Process:
             return self._stdout.readinto(space) or 0
         except (OSError, ValueError):  # closed by another thread
             return 0
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        """Waits until there is something to read, or the end; false if the time is over first."""
+        try:
+            if select is None:
+                return _peek(self._stdout, seconds)
+            patience = None if seconds is None else min(seconds * 1000, LONGEST_POLL_MILLISECONDS)
+            return bool(self._poll.poll(patience))
+        except (OSError, ValueError):  # closed by another thread
+            return True
 
     def write(self, pieces: Sequence[Part]) -> None:
         """Writes all pieces. Blocks while the child does not read. Raises OSError when it is gone."""
@@ -149,6 +171,20 @@ class Process:
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _peek(pipe: io.FileIO, seconds: float | None) -> bool:
+    """`Process.wait_readable` on Windows, which cannot wait for a pipe."""
+    import _winapi
+    import msvcrt
+
+    end = None if seconds is None else time.monotonic() + seconds
+    handle: int = msvcrt.get_osfhandle(pipe.fileno())  # type: ignore[attr-defined, unused-ignore]
+    while not _winapi.PeekNamedPipe(handle, 0)[0]:  # type: ignore[attr-defined, unused-ignore]
+        if end is not None and time.monotonic() >= end:
+            return False
+        time.sleep(PEEK_SECONDS)
+    return True
 
 
 def _merge_small(pieces: Sequence[Part]) -> Iterator[Part]:

@@ -124,9 +124,12 @@ def _parse_header(header: bytes, limit: int) -> list[int]:
     return sizes
 
 
+_encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
     """The pieces of a frame, in order. Attachments are not copied."""
-    text = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    text = _encode_json(body).encode() + b"\n"
     header = f"Content-Length: {len(text)}\r\n"
     if attachments:
         header += f"Attachments: {','.join(str(_size(part)) for part in attachments)}\r\n"

@@ -109,7 +109,8 @@ class PyodideDriver(Driver):
 
     def run(self, cell: int, code: str) -> Any:
         """See `Driver`."""
-        return to_js(super().run(cell, code))
+        text, *parts = super().run(cell, code)
+        return to_js([text, *parts]) if parts else text
 
 
 def _quiet_loop() -> None:

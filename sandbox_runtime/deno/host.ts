@@ -226,17 +226,17 @@ class Sandbox {
     const ticket = this.#open.get(id);
     if (ticket !== undefined) {
       this.#open.delete(id);
-      const text = JSON.stringify(reply);
+      const text = answerText(reply);
       return this.#tell({ op: "answer", ticket, text, parts: attachments }, attachments);
     }
     // Else the call was given up before its answer came.
     if (id === this.#call && !this.#passing) await this.#unblock(reply, attachments);
   }
 
-  async #unblock(reply: unknown, attachments: Part[] = []): Promise<void> {
+  async #unblock(reply: Record<string, unknown>, attachments: Part[] = []): Promise<void> {
     // The clock runs again from here: taking the answer is the sandbox's own work.
     this.#current?.clock.start();
-    const text = encoder.encode(JSON.stringify(reply));
+    const text = encoder.encode(answerText(reply));
     this.#passing = true;
     await passAnswer(this.#shared, [text, ...attachments], () => {
       this.#call = null;
@@ -329,6 +329,12 @@ function writeAllSync(bytes: Uint8Array): void {
 
 function moduleUrl(source: Part | string, type: string): string {
   return URL.createObjectURL(new Blob([source], { type }));
+}
+
+/** A plain value as its JSON text behind "=", so that Python reads it once; else the whole reply. */
+function answerText(reply: Record<string, unknown>): string {
+  const result = reply.result as { kind?: unknown; inline?: unknown } | undefined;
+  return result?.kind === "json" ? `=${result.inline}` : `:${JSON.stringify(reply)}`;
 }
 
 async function main(): Promise<void> {

@@ -208,7 +208,7 @@ export type Request =
 /** The host's answer to a tool call of ours: a value, or the error that the tool raised. */
 export interface Answer {
   id: number;
-  reply: unknown;
+  reply: Record<string, unknown>;
   attachments: Uint8Array<ArrayBuffer>[];
 }
 

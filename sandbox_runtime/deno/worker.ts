@@ -24,7 +24,7 @@ import type { Boot, CallMode, FromWorker, Part, Shared, ToWorker } from "./link.
 interface Driver {
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   register(declared: string): void;
-  run: { callPromising(cell: number, code: string): Promise<[string, ...Part[]]> };
+  run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   wake(outputChars: number, seed: string): void;
   rest(): void;
@@ -145,7 +145,8 @@ async function answer(message: ToWorker): Promise<void> {
       driver.register(message.declared);
       return done(message.id);
     case "run": {
-      const [text, ...parts] = await driver.run.callPromising(message.cell, message.code);
+      const end = await driver.run.callPromising(message.cell, message.code);
+      const [text, ...parts] = typeof end === "string" ? [end] : end;
       return done(message.id, text, parts);
     }
     case "checkpoint":

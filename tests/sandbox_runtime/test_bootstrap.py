@@ -55,8 +55,9 @@ class FakeHost:
                 result = self.tools[tool](*args, **kwargs)
             kind, parts = values.encode(result, tool)
         except Exception as error:  # noqa: BLE001 - as the real host does
-            return json.dumps({"error": _told(error)}), []
-        return json.dumps({"result": {"kind": kind, "inline": ""}}), [bytes(p) for p in parts]
+            return ":" + json.dumps({"error": _told(error)}), []
+        reply = {"result": {"kind": kind, "inline": ""}}
+        return ":" + json.dumps(reply), [bytes(p) for p in parts]
 
     def _outcome(self, tool, args, kwargs):
         try:
