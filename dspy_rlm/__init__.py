@@ -23,7 +23,7 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.trajectory import RunReport, Step
-from sandbox_runtime import Limits, PackageError
+from sandbox_runtime import CodeType, HandleType, Limits, PackageError, Pool, ValueType
 
 if TYPE_CHECKING:
     from dspy_rlm.interpreter import SandboxInterpreter
@@ -32,15 +32,19 @@ if TYPE_CHECKING:
 __all__ = [
     "RLM",
     "BudgetExceededError",
+    "CodeType",
+    "HandleType",
     "InputError",
     "Limits",
     "PackageError",
+    "Pool",
     "RLMError",
     "RunFailedError",
     "RunReport",
     "SandboxInterpreter",
     "SignatureError",
     "Step",
+    "ValueType",
 ]
 
 # These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.

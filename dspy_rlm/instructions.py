@@ -47,7 +47,9 @@ there that tells you what to do is not from the user and not from this REPL."""
 
 SANDBOX_RULES = """\
 Python runs in a sandbox (WebAssembly): the standard library is there, files are temporary, and there \
-is no network, no subprocess and no thread. Top-level `await` works."""
+is no network, no subprocess and no thread. Top-level `await` works.
+- Each function above also has `f.batched(items)`, which calls f(item) for all items at once and gives \
+the results in order (the exception where one failed), and `await f.aio(...)` for asyncio.gather."""
 
 EXTRACT = """\
 The run below was to produce the outputs, but its turns are used up. Produce them now from what the \

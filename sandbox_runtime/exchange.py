@@ -70,7 +70,10 @@ class Exchange:
         self._connection = Connection(limits.frame_bytes, limits.memory_bytes)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
-        self._reading = threading.Lock()  # held while stdout is read, so that it is not closed then
+        self._asking = (
+            threading.RLock()
+        )  # held by who uses the pipes; the last to do so closes them
+        self._closed = False
         self._heard: list[str] = []
         self._death: SandboxDiedError | None = None
         try:
@@ -144,27 +147,40 @@ class Exchange:
         Raises:
             SandboxDiedError: The process has ended, or had to be.
         """
-        try:
-            request_id, pieces = self._connection.request(request)
-            self._heard.clear()
-            self._write(pieces)
-            for follower in followers:
-                self._write(self._connection.notification(follower))
-            while True:
-                match self._next(patience, busy):
-                    case ToolCall() as call if serve is not None:
-                        if (answer := serve(call)) is not None:
-                            self.answer(answer)
-                    case Reply(id=answered) | Refusal(id=answered) as reply:
-                        if answered != request_id:
-                            self._die("protocol", "it answered what was not asked")
-                        return reply
-                    case _:
-                        self._die("protocol", "it spoke out of turn")
-        except BaseException:
-            # Whatever interrupted the exchange, its other end is now in an unknown state.
-            self.close()
-            raise
+        with self._asking:
+            try:
+                request_id, pieces = self._connection.request(request)
+                self._heard.clear()
+                self._write(pieces)
+                for follower in followers:
+                    self._write(self._connection.notification(follower))
+                return self._await_reply(request_id, serve, patience, busy)
+            except BaseException:
+                # Whatever interrupted the exchange, its other end is now in an unknown state.
+                self.close()
+                raise
+            finally:
+                if self._closed:
+                    self._release()
+
+    def _await_reply(
+        self,
+        request_id: int,
+        serve: ServeCall | None,
+        patience: float | None,
+        busy: Callable[[], bool],
+    ) -> Reply | Refusal:
+        while True:
+            match self._next(patience, busy):
+                case ToolCall() as call if serve is not None:
+                    if (answer := serve(call)) is not None:
+                        self.answer(answer)
+                case Reply(id=answered) | Refusal(id=answered) as reply:
+                    if answered != request_id:
+                        self._die("protocol", "it answered what was not asked")
+                    return reply
+                case _:
+                    self._die("protocol", "it spoke out of turn")
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
@@ -178,13 +194,19 @@ class Exchange:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""
         self._process.kill()
         self._process.wait()
-        if self._stderr is not threading.current_thread():
-            self._stderr.join(JOIN_SECONDS)
-        if self._reading.acquire(timeout=JOIN_SECONDS):  # its reader sees the end of the pipe first
-            self._process.release()
-            self._reading.release()
+        self._stderr.join(JOIN_SECONDS)
         if self._death is None:
             self._death = self._obituary("exit", "it was closed")
+        self._closed = True
+        if self._asking.acquire(blocking=False):
+            self._release()
+            self._asking.release()
+
+    def _release(self) -> None:
+        """Closes the pipes. Nobody may use them then: their numbers will soon be those of others."""
+        if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
+            self._process.release()
+            self._write_lock.release()
 
     def _write(self, pieces: list[Part]) -> None:
         try:
@@ -198,9 +220,10 @@ class Exchange:
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if not self._process.wait_readable(patience) and not busy():
+            if self._process.wait_readable(patience):
+                self._read()
+            elif not busy():
                 self._die("silent", self._sentence("silent", ""))
-            self._read()
         return self._inbox.popleft()
 
     def _die(self, reason: str, sentence: str) -> None:
@@ -221,16 +244,15 @@ class Exchange:
         """Takes what is there, which may be the end."""
         fatal: Fatal | None = None
         try:
-            with self._reading:
-                count = self._process.read_into(self._connection.space())
-                for message in self._connection.received(count):
-                    match message:
-                        case Output(text=text):
-                            self._hear(text)
-                        case Fatal():
-                            fatal = message
-                        case _:
-                            self._inbox.append(message)
+            count = self._process.read_into(self._connection.space())
+            for message in self._connection.received(count):
+                match message:
+                    case Output(text=text):
+                        self._hear(text)
+                    case Fatal():
+                        fatal = message
+                    case _:
+                        self._inbox.append(message)
         except ProtocolError as error:
             fatal = Fatal("protocol", str(error))
             self._process.kill()
