@@ -263,7 +263,10 @@ class Exchange:
             self._note_end()
 
     def _note_end(self) -> None:
-        code = self._process.wait()
+        code = self._process.wait(JOIN_SECONDS)
+        if code is None:  # it lives, and says that it will say nothing more
+            self._process.kill()
+            code = self._process.wait()
         self._stderr.join(JOIN_SECONDS)
         tail = self._process.stderr_tail
         said = f"; its last words: {tail[-500:]}" if tail else ""

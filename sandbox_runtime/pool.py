@@ -8,6 +8,7 @@ nobody wants.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import functools
@@ -164,6 +165,7 @@ class Pool:
             shelf.lent_at = time.monotonic()
             session = shelf.warm.pop()[0] if shelf.warm else None
             if self._keeper is None:
+                _close_at_exit()
                 self._keeper = threading.Thread(target=self._keep, name="sandbox-pool", daemon=True)
                 self._keeper.start()
             self._changed.notify_all()
@@ -278,6 +280,17 @@ def default_pool() -> Pool:
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """From the first loan on: sandboxes end a moment after their host by themselves, so before it."""
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
 
 
 def _forget_in_child() -> None:

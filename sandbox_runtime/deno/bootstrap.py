@@ -21,11 +21,15 @@ import random
 import signal
 import sys
 import types
-from collections.abc import Awaitable, Callable, Sequence
 
 # By name: a cell that replaces them in their modules does not replace them here.
+from builtins import all as every
+from builtins import len as size
+from builtins import map as mapped
+from collections.abc import Awaitable, Callable, Sequence
 from json import dumps as to_json
 from json import loads as from_json
+from operator import is_
 from pathlib import Path
 from signal import signal as set_handler
 from typing import Any, Protocol
@@ -234,10 +238,11 @@ class Driver:
 
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        names = builtins.__dict__
-        names.update(self._builtins)
-        for added in [name for name in names if name not in self._builtins]:
-            del names[added]
+        names, own = builtins.__dict__, self._builtins
+        if size(names) != size(own) or not every(mapped(is_, names.values(), own.values())):
+            names.update(own)
+            for added in [name for name in names if name not in own]:
+                del names[added]
         linecache.cache = self._sources
         sys.modules.update(self._modules)
         sys.setrecursionlimit(self._recursion_limit)

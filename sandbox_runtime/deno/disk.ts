@@ -118,6 +118,7 @@ export function saveDisk(disk: Disk, baseline: Baseline): Part {
 /** Puts onto a fresh disk what was saved. */
 export function restoreDisk(disk: Disk, saved: Part): void {
   const { index, data } = unpack(saved);
+  disk.chdir("/"); // else the folder that it starts in could not go
   for (const path of index.removed) removePath(disk, path);
   let at = 0;
   const next = (bytes: number): Part => data.slice(at, at += bytes);

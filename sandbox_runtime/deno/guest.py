@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import importlib
 import sys
 import time
 import warnings
@@ -26,6 +27,21 @@ from pyodide.ffi import run_sync, to_js, unregister_js_module
 from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
 from sandbox_runtime.deno.tasks import settled
+
+# What cells often import is in the image already: compiling one of these takes 20 to 300 ms here.
+for _name in (
+    "calendar",
+    "csv",
+    "difflib",
+    "gzip",
+    "hashlib",
+    "html.parser",
+    "pprint",
+    "statistics",
+    "unicodedata",
+    "xml.etree.ElementTree",
+):
+    importlib.import_module(_name)
 
 # A sleeping cell looks up this often, to see whether it was interrupted.
 SLEEP_SLICE_SECONDS = 0.02
@@ -49,7 +65,9 @@ class PyodideHost:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
-        self._call_host = worker.callHost  # looked up once: crossing over to JavaScript is slow
+        # Looked up once: crossing over to JavaScript is slow.
+        self._call_host = worker.callHost
+        self._drain_raw = worker.drainRaw
         self.heard = worker.heard
         self.set_idle = worker.setIdle
 
@@ -79,7 +97,7 @@ class PyodideHost:
 
     def drain_raw(self) -> str:
         """See `DriverHost`."""
-        return str(self._worker.drainRaw())
+        return str(self._drain_raw())
 
     def wait_for(self, awaitable: Awaitable[Any]) -> Any:
         """See `DriverHost`."""

@@ -10,7 +10,7 @@ import pytest
 from sandbox_runtime import Limits
 
 FIELDS = [field.name for field in dataclasses.fields(Limits)]
-COUNTS = ["memory_bytes", "output_chars", "frame_bytes"]
+COUNTS = ["concurrent_calls", "memory_bytes", "output_chars", "frame_bytes"]
 
 
 class TestLimits:
@@ -25,8 +25,15 @@ class TestLimits:
         with pytest.raises(dataclasses.FrozenInstanceError):
             Limits().cell_seconds = 1  # type: ignore[misc]
 
-    @pytest.mark.parametrize("field", FIELDS)
-    @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, None, "60", True])
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            (field, value)
+            for field in FIELDS
+            for value in (0, -1, math.nan, math.inf, None, "60", True)
+            if (field, value) != ("call_seconds", None)
+        ],
+    )
     def test_every_bound_is_a_positive_number(self, field, value):
         """There is no way to say "no limit" by accident; the message names the field."""
         with pytest.raises(ValueError, match=rf"Limits\.{field} must be a .* number, not"):
