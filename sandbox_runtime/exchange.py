@@ -211,7 +211,10 @@ class Exchange:
     def _write(self, pieces: list[Part]) -> None:
         try:
             with self._write_lock:
-                self._process.write(pieces)
+                self._process.write(pieces, self._limits.start_seconds)
+        except TimeoutError as error:
+            self._death = self._obituary("silent", str(error).rstrip("."))
+            self._process.kill()
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import time
@@ -85,6 +86,7 @@ class Process:
         if select is not None:
             self._poll = select.poll()
             self._poll.register(self._stdout, select.POLLIN)
+            os.set_blocking(self._stdin.fileno(), False)
         self._limit(data_bytes)
 
     @property
@@ -120,24 +122,40 @@ class Process:
         try:
             if select is None:
                 return _peek(self._stdout, seconds)
-            patience = None if seconds is None else min(seconds * 1000, LONGEST_POLL_MILLISECONDS)
-            return bool(self._poll.poll(patience))
+            return bool(self._poll.poll(_milliseconds(seconds)))
         except (OSError, ValueError):  # closed by another thread
             return True
 
-    def write(self, pieces: Sequence[Part]) -> None:
-        """Writes all pieces. Blocks while the child does not read. Raises OSError when it is gone."""
+    def write(self, pieces: Sequence[Part], patience: float | None = None) -> None:
+        """Writes all pieces. Blocks while the child does not read.
+
+        Raises:
+            TimeoutError: The child took nothing for `patience` seconds.
+            OSError: It is gone.
+        """
         for piece in _merge_small(pieces):
             view = memoryview(piece).cast("B")
             for at in range(0, len(view), WRITE_BYTES):
-                self._write_all(view[at : at + WRITE_BYTES])
+                self._write_all(view[at : at + WRITE_BYTES], patience)
 
-    def _write_all(self, view: memoryview) -> None:
+    def _write_all(self, view: memoryview, patience: float | None) -> None:
         while view:
             try:
-                view = view[self._stdin.write(view) :]
+                written: int | None = self._stdin.write(view)
             except ValueError as error:
                 raise BrokenPipeError("The pipe to the sandbox is closed.") from error
+            if written is None:
+                self._wait_writable(patience)
+            else:
+                view = view[written:]
+
+    def _wait_writable(self, patience: float | None) -> None:
+        if select is None:  # there, pipes block
+            return
+        poll = select.poll()
+        poll.register(self._stdin, select.POLLOUT)
+        if not poll.poll(_milliseconds(patience)):
+            raise TimeoutError(f"The sandbox took nothing for {patience:g} s.")
 
     def drain_stderr(self) -> None:
         """Reads stderr to its end, keeping the last of it; for a thread of the caller's."""
@@ -171,6 +189,10 @@ class Process:
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds * 1000, LONGEST_POLL_MILLISECONDS)
 
 
 def _peek(pipe: io.FileIO, seconds: float | None) -> bool:

@@ -81,6 +81,24 @@ class TestPipes:
 
         assert got == data
 
+    def test_a_child_that_does_not_read(self, start):
+        """Is not waited for longer than was said."""
+        process = start(FOR_EVER.replace("sys.stdin.read()", "import time; time.sleep(60)"))
+
+        with pytest.raises(TimeoutError, match=r"took nothing for 0\.1 s"):
+            process.write([bytes(8 * 2**20)], 0.1)
+
+    def test_waiting_for_something_to_read(self, start):
+        """Tells whether there is something, or the end; or that the time is over."""
+        process = start("import sys, time; sys.stdin.read(1); print('x')")
+        assert not process.wait_readable(0.01)
+
+        process.write([b"1"])
+
+        assert process.wait_readable(30)
+        assert read_all(process).strip() == b"x"
+        assert process.wait_readable(30)
+
     def test_the_end_of_the_stream(self, start):
         """Reading gives 0 when the child has closed its end."""
         process = start("")

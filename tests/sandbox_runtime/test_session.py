@@ -1207,6 +1207,17 @@ class TestDeath:
 
         assert output(mortal, "made, more") == "(2, 1)\n"
 
+    def test_a_process_that_stands_still(self, opened):
+        """A full pipe is not waited for without end: the process is replaced, and the value sent again."""
+        session = opened(limits=Limits(start_seconds=3))
+        session.run_cell("x = 1")
+        os.kill(session.pid, signal.SIGSTOP)
+
+        session.assign("large", "x" * 20_000_000)
+
+        assert output(session, "x, len(large)") == "(1, 20000000)\n"
+        assert session.restarts == 1
+
     def test_an_engine_that_is_gone(self, tmp_path):
         """If no other process can be started, the session is closed, and the reason said."""
         engine = ready_engine()
