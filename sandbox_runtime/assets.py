@@ -57,6 +57,7 @@ PYTHON_FILES = (
     "handles.py",
     "arrays.py",
     "tables.py",
+    "collector.py",
     "pieces.py",
     "plain.py",
     "crossing.py",

@@ -232,7 +232,8 @@ class Session:
         self._crashes = 0
         ran.output = end.output
         self._recovery.ran(ran, now - started - serving.seconds)
-        if self._recovery.due(now):
+        # After a SUBMIT there is rarely a next cell; if there is, its end is time enough.
+        if end.outcome != "submitted" and self._recovery.due(now):
             # One that cannot be saved, or ends in the attempt, is brought back by running it again.
             with contextlib.suppress(CheckpointError, SandboxDiedError):
                 self._save()

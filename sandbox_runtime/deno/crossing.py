@@ -25,6 +25,7 @@ from pickle import Unpickler
 from pickle import loads as unpickle
 from typing import Any
 
+from sandbox_runtime.deno.collector import paused
 from sandbox_runtime.deno.handles import Handle, handle_id
 from sandbox_runtime.deno.pieces import Pieces
 from sandbox_runtime.deno.plain import is_plain
@@ -49,6 +50,12 @@ def receive(kind: str, parts: Sequence[Any]) -> Any:
     A part may be a text already, and a pickle a list of its pieces, which is emptied.
     """
     first, *buffers = parts
+    size = sum(map(len, first)) if type(first) is list else len(first)
+    with paused(size):
+        return _receive(kind, first, buffers)
+
+
+def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
     if kind == "json":
         return from_json(bytes(first))
     if kind == "text":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import pickle
 import tracemalloc
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox_runtime.deno.collector import LARGE_BYTES, paused
 from sandbox_runtime.deno.crossing import receive
 from sandbox_runtime.deno.pieces import Pieces
 from sandbox_runtime.messages import Room, nbytes
@@ -84,6 +87,33 @@ class TestText:
             tracemalloc.stop()
 
         assert peak < 8 * PIECE_BYTES
+
+
+class TestCollector:
+    """While a large value is made, nobody looks for garbage in it."""
+
+    def test_it_is_awake_again_afterwards(self):
+        """Also after an error."""
+        with contextlib.suppress(ValueError), paused(LARGE_BYTES):
+            assert not gc.isenabled()
+            raise ValueError
+
+        assert gc.isenabled()
+
+    def test_a_small_value_leaves_it_alone(self):
+        """A message a millisecond is not worth a switch."""
+        with paused(LARGE_BYTES - 1):
+            assert gc.isenabled()
+
+    def test_one_that_was_off_stays_off(self):
+        """It is the caller's to switch."""
+        gc.disable()
+        try:
+            with paused(LARGE_BYTES):
+                pass
+            assert not gc.isenabled()
+        finally:
+            gc.enable()
 
 
 class TestParts:
