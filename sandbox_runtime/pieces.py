@@ -19,6 +19,9 @@ PIECE_BYTES = 1024 * 1024
 # Up to this a part rides with its message; a larger one goes ahead of it, in pieces.
 SMALL_BYTES = 256 * 1024
 
+# No text and no bytes of a 32-bit interpreter are larger.
+LARGEST_BYTES = 2**31 - 1024
+
 _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 
 

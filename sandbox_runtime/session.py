@@ -50,7 +50,16 @@ from sandbox_runtime.messages import (
     ToolReturned,
     parse_cell_end,
 )
-from sandbox_runtime.pieces import AnyPart, Stream, cut, room_for, size_of, split
+from sandbox_runtime.pieces import (
+    LARGEST_BYTES,
+    AnyPart,
+    Poured,
+    Stream,
+    cut,
+    room_for,
+    size_of,
+    split,
+)
 from sandbox_runtime.recovery import Assigned, Ran, Recovery
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
@@ -389,7 +398,7 @@ class Session:
                 self._ask(Assign(name, kind, riding))
             except ValueCrossingError as error:
                 raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
-        except ValueCrossingError:
+        except BaseException:
             self._exchange.tell(Discard())
             raise
 
@@ -399,6 +408,11 @@ class Session:
             raise ValueCrossingError(
                 f"{name} takes {size:,} bytes, more than the sandbox's memory of "
                 f"{self.limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
+            )
+        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Poured)):
+            raise ValueCrossingError(
+                f"{name} takes {size:,} bytes, more than one text or bytes can have in a 32-bit "
+                f"interpreter ({LARGEST_BYTES:,}). Pass it as a list of smaller ones."
             )
 
     def _save(self) -> Checkpoint:

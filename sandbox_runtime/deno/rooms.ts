@@ -58,6 +58,7 @@ export class Rooms {
 
   /** Makes room, as objects at the end of Python's `list`. */
   reserve(rooms: Room[], list: object): void {
+    if (this.#refusal !== null) return;
     const target = this.#module.PyProxy_getPtr(list);
     for (const room of rooms) {
       const item = this.#create(room);
@@ -134,7 +135,10 @@ export class Rooms {
 
   #refuse(bytes: number): void {
     this.#module._PyErr_Clear();
-    this.#refusal = `${bytes.toLocaleString("en")} bytes are needed, ${this.describeLeft()}`;
+    const needed = `${bytes.toLocaleString("en")} bytes are needed`;
+    // Free memory in many places, or what the system does not give.
+    const how = bytes <= this.left ? " in one piece" : "";
+    this.#refusal = `${needed}${how}, ${this.describeLeft()}`;
   }
 
   /** What an error message says of the memory. */
