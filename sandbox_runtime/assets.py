@@ -50,13 +50,15 @@ MANIFEST_FILE = "manifest.json"
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
 PROGRAM_FILES = ("host.ts", "protocol.ts", "clock.ts", "window.ts", "worker.ts")
-WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts")
+WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts", "rooms.ts")
 PYTHON_FILES = (
     "__init__.py",
     "records.py",
     "handles.py",
     "arrays.py",
     "tables.py",
+    "collector.py",
+    "pieces.py",
     "plain.py",
     "crossing.py",
     "output.py",

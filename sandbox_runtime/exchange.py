@@ -20,6 +20,7 @@ from sandbox_runtime.messages import (
     FromSandbox,
     Initialize,
     Interrupt,
+    Notification,
     Output,
     Part,
     Refusal,
@@ -185,6 +186,14 @@ class Exchange:
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
         self._write(self._connection.answer(message))
+
+    def tell(self, message: Notification) -> None:
+        """Sends what nothing answers. That the process has ended is for the next request to see."""
+        try:
+            self._write(self._connection.notification(message))
+        except BaseException:
+            self.close()  # in the middle of a frame
+            raise
 
     def interrupt(self) -> None:
         """Asks the running cell to stop. Nothing happens if none runs."""

@@ -13,10 +13,15 @@ from typing import Any, ClassVar, TypeVar
 from sandbox_runtime.errors import ProtocolError
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 Part = bytes | bytearray | memoryview
 Json = Mapping[str, Any]
+
+
+def nbytes(part: Part) -> int:
+    """The bytes of a part, also of a view of something larger than bytes."""
+    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 # ---- Requests of the host; each is answered by a `Reply` or a `Refusal` ----------------------------
@@ -53,6 +58,8 @@ class Initialize:
 class Assign:
     """Binds a variable. `kind` is `text`, `bytes` or `pickle`; `code:` before it makes it the data of
     statements that bind the variable; `types` binds classes only, each by its own name.
+
+    What was sent before into rooms (`Reserve`) comes after the attachments.
     """
 
     method: ClassVar[str] = "assign"
@@ -63,6 +70,30 @@ class Assign:
     def params(self) -> Json:
         """The fields as they travel."""
         return {"name": self.name, "kind": self.kind}
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """The place of a large part: `kind` is `ascii`, `text` or `bytes` of a known `length`, in items of
+    `width` bytes; or `stream`, of which nobody knows the length yet.
+    """
+
+    kind: str
+    length: int = 0
+    width: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Reserve:
+    """Makes room for large parts of the value of the next `Assign`; they come as `Piece`s, in order."""
+
+    method: ClassVar[str] = "reserve"
+    rooms: Sequence[Room]
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"rooms": [dataclasses.asdict(room) for room in self.rooms]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +164,7 @@ class TakeCompiled:
         return {}
 
 
-Request = Initialize | Assign | Register | Run | TakeImage | TakeCompiled
+Request = Initialize | Reserve | Assign | Register | Run | TakeImage | TakeCompiled
 
 
 # ---- Other messages of the host --------------------------------------------------------------------
@@ -158,6 +189,36 @@ class Asset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Piece:
+    """The next bytes for the rooms that are reserved: items of `width` bytes, which fit into theirs."""
+
+    method: ClassVar[str] = "piece"
+    width: int
+    data: Part
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        return {"width": self.width}
+
+    @property
+    def attachments(self) -> Sequence[Part]:
+        """The bytes."""
+        return [self.data]
+
+
+@dataclasses.dataclass(frozen=True)
+class Discard:
+    """Gives up the rooms that are reserved: the rest of their value does not come."""
+
+    method: ClassVar[str] = "discard"
+    attachments: ClassVar[Sequence[Part]] = ()
+
+    def params(self) -> Json:
+        """No fields."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
 class Interrupt:
     """Asks the running cell to stop, also one that waits for a host tool."""
 
@@ -169,7 +230,7 @@ class Interrupt:
         return {}
 
 
-Notification = Asset | Interrupt
+Notification = Asset | Piece | Discard | Interrupt
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from sandbox_runtime.messages import (
     TakeImage,
     ToolRaised,
     ToolReturned,
+    nbytes,
     parse_from_sandbox,
 )
 
@@ -132,12 +133,8 @@ def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
     text = _encode_json(body).encode() + b"\n"
     header = f"Content-Length: {len(text)}\r\n"
     if attachments:
-        header += f"Attachments: {','.join(str(_size(part)) for part in attachments)}\r\n"
+        header += f"Attachments: {','.join(str(nbytes(part)) for part in attachments)}\r\n"
     return [header.encode() + b"\r\n" + text, *attachments]
-
-
-def _size(part: Part) -> int:
-    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 class Connection:

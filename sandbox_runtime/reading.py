@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_runtime.classes import Classes
+from sandbox_runtime.deno.collector import paused
 from sandbox_runtime.deno.plain import is_plain, nested_within
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.handles import Handles
@@ -41,6 +42,11 @@ def read(parts: Sequence[bytes | bytearray], classes: Classes, handles: Handles)
     Raises:
         ValueCrossingError: The parts are no value.
     """
+    with paused(sum(map(len, parts))):
+        return _read(parts, classes, handles)
+
+
+def _read(parts: Sequence[bytes | bytearray], classes: Classes, handles: Handles) -> Any:
     try:
         if not parts:
             raise ValueError("nothing came")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import keyword
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, overload
 
@@ -34,11 +35,13 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
     Assign,
     CellEnd,
-    Part,
+    Discard,
     Refusal,
     Register,
     Reply,
     Request,
+    Reserve,
+    Room,
     Run,
     TakeCompiled,
     TakeImage,
@@ -46,6 +49,16 @@ from sandbox_runtime.messages import (
     ToolRaised,
     ToolReturned,
     parse_cell_end,
+)
+from sandbox_runtime.pieces import (
+    LARGEST_BYTES,
+    AnyPart,
+    Poured,
+    Stream,
+    cut,
+    room_for,
+    size_of,
+    split,
 )
 from sandbox_runtime.recovery import Assigned, Ran, Recovery
 from sandbox_runtime.rules import Rule
@@ -228,7 +241,8 @@ class Session:
         self._crashes = 0
         ran.output = end.output
         self._recovery.ran(ran, now - started - serving.seconds)
-        if self._recovery.due(now):
+        # After a SUBMIT there is rarely a next cell; if there is, its end is time enough.
+        if end.outcome != "submitted" and self._recovery.due(now):
             # One that cannot be saved, or ends in the attempt, is brought back by running it again.
             with contextlib.suppress(CheckpointError, SandboxDiedError):
                 self._save()
@@ -365,19 +379,40 @@ class Session:
             self._ask(Assign("", "types", self._border.encode_declared()))
 
     def _send_variable(self, name: str, value: object) -> None:
-        kind, parts = self._border.encode_variable(value, name)
-        self._check_size(name, parts)
-        try:
-            self._ask(Assign(name, kind, parts))
-        except ValueCrossingError as error:
-            raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
+        """Sends a value, whose large parts go ahead in pieces; none of them is copied as a whole."""
 
-    def _check_size(self, name: str, parts: list[Part]) -> None:
-        size = sum(memoryview(part).nbytes for part in parts)
+        def begin() -> None:
+            self._ask(Reserve([Room("stream")]))
+
+        try:
+            kind, parts = self._border.encode_variable(
+                value, name, Stream(begin, self._exchange.tell)
+            )
+            riding, ahead = split(parts)
+            self._check_size(name, parts)
+            try:
+                if ahead:
+                    self._ask(Reserve([room_for(part) for part in ahead]))
+                    for piece in itertools.chain.from_iterable(map(cut, ahead)):
+                        self._exchange.tell(piece)
+                self._ask(Assign(name, kind, riding))
+            except ValueCrossingError as error:
+                raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
+        except BaseException:
+            self._exchange.tell(Discard())
+            raise
+
+    def _check_size(self, name: str, parts: Sequence[AnyPart]) -> None:
+        size = sum(map(size_of, parts))
         if size > self.limits.memory_bytes:
             raise ValueCrossingError(
                 f"{name} takes {size:,} bytes, more than the sandbox's memory of "
                 f"{self.limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
+            )
+        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Poured)):
+            raise ValueCrossingError(
+                f"{name} takes {size:,} bytes, more than one text or bytes can have in a 32-bit "
+                f"interpreter ({LARGEST_BYTES:,}). Pass it as a list of smaller ones."
             )
 
     def _save(self) -> Checkpoint:

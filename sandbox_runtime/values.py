@@ -24,9 +24,10 @@ from sandbox_runtime.annotations import classes_in
 from sandbox_runtime.classes import Classes, fields_of, is_standard, kind_of
 from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, time_zone
 from sandbox_runtime.deno.records import Record
-from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
 from sandbox_runtime.handles import Handles
 from sandbox_runtime.messages import Part
+from sandbox_runtime.pieces import SMALL_BYTES, AnyPart, Nowhere, Sink, Stream, Text
 from sandbox_runtime.reading import Rows, read
 from sandbox_runtime.rules import CodeType, HandleType, Rule, Rules, ValueType
 
@@ -65,8 +66,15 @@ class Border:
         if type(value) is bytes:
             return "bytes", [value]
         buffers: list[Part] = []
+        stream = io.BytesIO()
+        self._dump(value, label, stream, buffers)
+        return "pickle", [stream.getvalue(), *buffers]
+
+    def _dump(self, value: object, label: str, stream: Sink, buffers: list[Part]) -> None:
         try:
-            return "pickle", [self._pickle(value, buffers), *buffers]
+            self._pickle(value, stream, buffers)
+        except SandboxDiedError:
+            raise
         except Exception as error:
             place, culprit = self._find_offender(value, label)
             raise ValueCrossingError(
@@ -75,11 +83,17 @@ class Border:
                 "the sandbox a tool that works on it."
             ) from error
 
-    def encode_variable(self, value: object, name: str) -> tuple[str, list[Part]]:
-        """Like `encode`; a value of a `CodeType` becomes code that makes the variable, and its data."""
+    def encode_variable(
+        self, value: object, name: str, stream: Stream
+    ) -> tuple[str, Sequence[AnyPart]]:
+        """Like `encode`, without a copy of what is large: text encodes itself later, and a pickle that
+        is large has gone into the stream.
+
+        A value of a `CodeType` becomes code that makes the variable, and its data.
+        """
         rule = self._rules.find(type(value))
         if not isinstance(rule, CodeType):
-            return self.encode(value, name)
+            return self._encode_lazily(value, name, stream)
         data_name = f"_raw_{name}"
         try:
             payload, code = rule.payload(value), rule.code(value, name, data_name)
@@ -88,12 +102,25 @@ class Border:
                 f"{name} is of type {_type_name(value)}, which could not say how it enters the "
                 f"sandbox. {_reason(error)}"
             ) from error
-        kind, parts = self.encode(payload, name)
+        kind, parts = self._encode_lazily(payload, name, stream)
         return f"code:{kind}", [code.encode(), data_name.encode(), *parts]
+
+    def _encode_lazily(
+        self, value: object, label: str, stream: Stream
+    ) -> tuple[str, Sequence[AnyPart]]:
+        if type(value) is str and len(value) > SMALL_BYTES:
+            return "text", [Text(value)]
+        if type(value) in (str, bytes):
+            return self.encode(value, label)
+        buffers: list[Part] = []
+        self._dump(value, label, stream, buffers)
+        return "pickle", [stream.finish(), *buffers]
 
     def encode_declared(self) -> list[Part]:
         """The classes that cells can use by name, for an `Assign` of the kind `types`."""
-        return [self._pickle(self.declared, [])]
+        stream = io.BytesIO()
+        self._pickle(self.declared, stream, [])
+        return [stream.getvalue()]
 
     def decode(self, parts: Sequence[bytes | bytearray]) -> Any:
         """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
@@ -103,22 +130,19 @@ class Border:
         """
         return read(parts, self._classes, self._handles)
 
-    def _pickle(self, value: object, buffers: list[Part]) -> bytes:
-        stream = io.BytesIO()
-
+    def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
         def keep(item: pickle.PickleBuffer) -> None:
             buffers.append(item.raw())
 
         pickler = _Pickler(stream, keep, self._rules, self._classes, self._handles)
         pickler.dump(value)
-        return stream.getvalue()
 
     def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
         """The path of the innermost element that cannot be pickled, and the element."""
         if depth < _SEARCH_DEPTH:
             for place, child in self._children(value, path):
                 try:
-                    self._pickle(child, [])
+                    self._pickle(child, Nowhere(), [])
                 except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
                     return self._find_offender(child, place, depth + 1)
         return path, value
@@ -166,7 +190,7 @@ class _Pickler(pickle.Pickler):
 
     def __init__(
         self,
-        stream: io.BytesIO,
+        stream: Sink,
         keep: Callable[[pickle.PickleBuffer], None],
         rules: Rules,
         classes: Classes,

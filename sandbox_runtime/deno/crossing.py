@@ -24,10 +24,13 @@ from json import loads as from_json
 from json.encoder import c_make_encoder as make_encoder  # type: ignore[attr-defined]
 from json.encoder import encode_basestring_ascii
 from pathlib import Path, PurePath
+from pickle import Unpickler
 from pickle import loads as unpickle
 from typing import Any
 
+from sandbox_runtime.deno.collector import paused
 from sandbox_runtime.deno.handles import Handle, handle_id
+from sandbox_runtime.deno.pieces import Pieces
 from sandbox_runtime.deno.plain import is_plain
 from sandbox_runtime.deno.records import Record, host_key
 from sandbox_runtime.deno.tables import columns_of, plain_of
@@ -44,15 +47,27 @@ MAX_DEPTH = 100
 MAX_INT_BITS = 14_000
 
 
-def receive(kind: str, parts: Sequence[Part]) -> Any:
-    """The value that the host sent. Raises what pickle raises for a value that has no place here."""
+def receive(kind: str, parts: Sequence[Any]) -> Any:
+    """The value that the host sent. Raises what pickle raises for a value that has no place here.
+
+    A part may be a text already, and a pickle a list of its pieces, which is emptied.
+    """
+    first, *buffers = parts
+    size = sum(map(len, first)) if type(first) is list else len(first)
+    with paused(size):
+        return _receive(kind, first, buffers)
+
+
+def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
     if kind == "json":
-        return from_json(bytes(parts[0]))
+        return from_json(bytes(first))
     if kind == "text":
-        return str(parts[0], "utf-8", "surrogatepass")
+        return first if type(first) is str else str(first, "utf-8", "surrogatepass")
     if kind == "bytes":
-        return bytes(parts[0])
-    return unpickle(parts[0], buffers=parts[1:])
+        return bytes(first)
+    if type(first) is list:
+        return Unpickler(Pieces(first), buffers=buffers).load()
+    return unpickle(first, buffers=buffers)
 
 
 def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:

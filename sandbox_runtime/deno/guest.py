@@ -113,10 +113,20 @@ class PyodideHost:
 class PyodideDriver(Driver):
     """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
 
+    def __init__(self, host: PyodideHost) -> None:
+        super().__init__(host)
+        self.rooms: list[Any] = []
+        """Large parts of the next value, which `rooms.ts` makes and fills."""
+
+    def drop_rooms(self) -> None:
+        """Gives up what came of a value."""
+        self.rooms.clear()
+
     def assign(self, name: str, kind: str, parts: Any) -> Any:
         """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
+        rooms, self.rooms = self.rooms, []
         try:
-            super().assign(name, kind, [part.to_bytes() for part in parts])
+            super().assign(name, kind, [*(part.to_bytes() for part in parts), *rooms])
         except Exception as error:  # noqa: BLE001 - unpickling may raise anything
             return to_js([type(error).__name__, str(error)])
         return None

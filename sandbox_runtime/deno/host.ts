@@ -23,6 +23,12 @@ const SMALL_FRAME_BYTES = 16 * 1024;
 const TICK_MILLISECONDS = 20;
 /** How often a cell that ignores an interrupt is interrupted again. */
 const INSIST_MILLISECONDS = 200;
+/** What most pieces of a value are long; see `PIECE_BYTES` in `pieces.py`. */
+const PIECE_BYTES = 1024 * 1024;
+/** Pieces of a value that the worker has not taken yet; with more, the host has to wait. */
+const MAX_PIECES = 8;
+/** A worker that takes no piece for so long does something else, which nobody asked for. */
+const PIECE_SECONDS = 30;
 /** How often it is checked that the parent process lives; its pipe may outlive it in a forked child. */
 const PARENT_MILLISECONDS = 500;
 
@@ -57,6 +63,9 @@ class Sandbox {
   /** The calls that it awaits, with its own numbers for them. */
   #open = new Map<number, number>();
   #nextCall = 1;
+  readonly reader = new wire.FrameReader(LARGEST_REQUEST);
+  #pieces = 0;
+  #taken: PromiseWithResolvers<void> | null = null;
   #writing: Promise<void> = Promise.resolve();
   #unwritten = 0;
 
@@ -67,6 +76,13 @@ class Sandbox {
     if (message.method === "asset") {
       return await this.#passAsset(message.params.name, message.bytes);
     }
+    if (message.method === "piece") {
+      this.#pieces += 1;
+      return this.#tell({ op: "piece", width: message.width, bytes: message.bytes }, [
+        message.bytes,
+      ]);
+    }
+    if (message.method === "discard") return this.#tell({ op: "discard" });
     if (this.#current !== null) {
       throw new wire.ProtocolError("A request came before the last one ended.");
     }
@@ -83,6 +99,8 @@ class Sandbox {
     switch (message.method) {
       case "initialize":
         return await this.#initialize(message.id, message.params);
+      case "reserve":
+        return this.#tell({ op: "reserve", id: message.id, rooms: message.rooms });
       case "assign": {
         const { params: { name, kind }, attachments: parts } = message;
         return this.#tell({ op: "assign", id: message.id, name, kind, parts }, parts);
@@ -103,6 +121,32 @@ class Sandbox {
       case "compiled":
         return this.#tell({ op: "compiled", id: message.id });
     }
+  }
+
+  /** Waits until more of the host may be read: the pieces of a value must not pile up here. */
+  async ready(): Promise<void> {
+    while (this.#pieces > MAX_PIECES) {
+      this.#taken = Promise.withResolvers<void>();
+      const timer = setTimeout(
+        () => this.end("silent", "The interpreter does not take a value."),
+        PIECE_SECONDS * 1000,
+      );
+      await this.#taken.promise;
+      clearTimeout(timer);
+    }
+  }
+
+  /** Uses a buffer again: hundreds of new ones a second are more than is cleared away. */
+  #regain(bytes: unknown): void {
+    if (this.#pieces === 0) throw new wire.ProtocolError("The worker took what was not sent.");
+    this.#pieces -= 1;
+    if (
+      bytes instanceof Uint8Array && bytes.buffer instanceof ArrayBuffer &&
+      bytes.length === PIECE_BYTES && bytes.buffer.byteLength === PIECE_BYTES
+    ) {
+      this.reader.spare.push(bytes as Part);
+    }
+    this.#taken?.resolve();
   }
 
   /** Says why, then ends the process. The host takes the end of the pipe for the end of the session. */
@@ -158,6 +202,8 @@ class Sandbox {
       }
       case "call":
         return this.#forwardCall(message);
+      case "taken":
+        return this.#regain(message.bytes);
       case "output":
         return this.#send(wire.output(this.#cell().params.cell, String(message.text)));
       case "broken":
@@ -345,12 +391,13 @@ async function main(): Promise<void> {
     event.preventDefault();
     sandbox.end("crash", String(event.reason));
   });
-  const reader = new wire.FrameReader(LARGEST_REQUEST);
+  const { reader } = sandbox;
   for (;;) {
     const count = await Deno.stdin.read(reader.space());
     if (count === null) Deno.exit(0);
     try {
       for (const frame of reader.advance(count)) sandbox.receive(frame);
+      await sandbox.ready();
     } catch (error) {
       await sandbox.end("protocol", error instanceof Error ? error.message : "unknown error");
     }

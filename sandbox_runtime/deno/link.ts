@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { Room, Width } from "./protocol.ts";
+
 /** Raw bytes that one thread may hand to the other. */
 export type Part = Uint8Array<ArrayBuffer>;
 
@@ -44,6 +46,10 @@ export type ToWorker =
   | { op: "asset"; name: string; bytes: Part }
   /** Compiled by the main thread, while the worker loads the rest. */
   | { op: "wasm"; module: WebAssembly.Module }
+  | { op: "reserve"; id: number; rooms: Room[] }
+  /** The next bytes of what room was made for; answered by `taken`, so that few are on their way. */
+  | { op: "piece"; width: Width; bytes: Part }
+  | { op: "discard" }
   | { op: "assign"; id: number; name: string; kind: string; parts: Part[] }
   | { op: "register"; id: number; declared: string }
   | { op: "run"; id: number; cell: number; code: string }
@@ -66,5 +72,7 @@ export type FromWorker =
     inline: string;
     parts: Part[];
   }
+  /** Gives the buffer of a piece back. */
+  | { op: "taken"; bytes: Part }
   | { op: "output"; text: string }
   | { op: "broken"; message: string };

@@ -8,7 +8,7 @@
  */
 
 /** Changes with every change of a message, so that two ends that differ refuse each other. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 const HEADER_BYTES = 64 * 1024;
 const HEADER_END = new Uint8Array([13, 10, 13, 10]);
@@ -48,6 +48,8 @@ export function encodeFrame(frame: Frame): Uint8Array[] {
 export class FrameReader {
   /** Largest frame that is accepted, in bytes. */
   limit: number;
+  /** Buffers that nobody uses any more: an attachment of just such a length takes one of them. */
+  readonly spare: Uint8Array<ArrayBuffer>[] = [];
   #head: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
   #headLength = 0;
   #parts: Uint8Array<ArrayBuffer>[] = [];
@@ -85,7 +87,7 @@ export class FrameReader {
         return frames;
       }
       this.#parts = parseHeader(this.#head.subarray(0, end), this.limit).map((size) =>
-        new Uint8Array(size)
+        this.#buffer(size)
       );
       this.#consume(end + HEADER_END.length);
       while (this.#part < this.#parts.length && this.#headLength > 0) {
@@ -99,6 +101,10 @@ export class FrameReader {
       if (!this.#settle()) return frames;
       frames.push(this.#finish());
     }
+  }
+
+  #buffer(size: number): Uint8Array<ArrayBuffer> {
+    return this.spare.at(-1)?.length === size ? this.spare.pop()! : new Uint8Array(size);
   }
 
   /** Steps over the parts that are full; true when all are. */
@@ -176,11 +182,24 @@ export interface Asset {
   name: string;
 }
 
-/** Binds a variable; the attachments hold the value, `kind` says how. */
+/**
+ * Binds a variable; the attachments hold the value, `kind` says how. Parts that were sent before into
+ * rooms come after them.
+ */
 export interface Assign {
   name: string;
   kind: string;
 }
+
+/** The place of a large part: so many items of so many bytes, or a stream of unknown length. */
+export interface Room {
+  kind: "ascii" | "text" | "bytes" | "stream";
+  length: number;
+  width: Width;
+}
+
+/** Bytes of one item: a character, or a byte. */
+export type Width = 1 | 2 | 4;
 
 /** Declares the host tools and the fields that SUBMIT takes. */
 export interface Register {
@@ -198,6 +217,9 @@ export interface Run {
 export type Request =
   | { method: "initialize"; id: number; params: Initialize }
   | { method: "asset"; params: Asset; bytes: Uint8Array<ArrayBuffer> }
+  | { method: "reserve"; id: number; rooms: Room[] }
+  | { method: "piece"; width: Width; bytes: Uint8Array<ArrayBuffer> }
+  | { method: "discard" }
   | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
@@ -222,11 +244,23 @@ export function parseHostFrame(frame: Frame): Request | Answer {
   }
   if (body.method === "interrupt") return { method: "interrupt" };
   const params = asRecord(body.params ?? {}, "params");
-  if (body.method === "asset") return parseAsset(params, attachments);
+  if (body.method === "asset") {
+    return {
+      method: "asset",
+      params: { name: asString(params.name, "name") },
+      bytes: onlyOne(attachments),
+    };
+  }
+  if (body.method === "piece") {
+    return { method: "piece", width: asWidth(params.width), bytes: onlyOne(attachments) };
+  }
+  if (body.method === "discard") return { method: "discard" };
   const id = asNumber(body.id, "id");
   switch (body.method) {
     case "initialize":
       return { method: "initialize", id, params: parseInitialize(params) };
+    case "reserve":
+      return { method: "reserve", id, rooms: asArray(params.rooms, "rooms").map(parseRoom) };
     case "assign":
       return {
         method: "assign",
@@ -272,14 +306,20 @@ function parseInitialize(params: Record<string, unknown>): Initialize {
   };
 }
 
-function parseAsset(
-  params: Record<string, unknown>,
-  [bytes, ...more]: Uint8Array<ArrayBuffer>[],
-): Request {
-  if (bytes === undefined || more.length > 0) {
-    throw new ProtocolError("An asset comes with one attachment.");
+function parseRoom(item: unknown): Room {
+  const room = asRecord(item, "room");
+  const kind = asString(room.kind, "kind");
+  if (kind !== "ascii" && kind !== "text" && kind !== "bytes" && kind !== "stream") {
+    throw new ProtocolError("A room is of no known kind.");
   }
-  return { method: "asset", params: { name: asString(params.name, "name") }, bytes };
+  return { kind, length: asNumber(room.length, "length"), width: asWidth(room.width) };
+}
+
+function onlyOne([bytes, ...more]: Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+  if (bytes === undefined || more.length > 0) {
+    throw new ProtocolError("An asset or a piece comes with one attachment.");
+  }
+  return bytes;
 }
 
 // ---- What the sandbox says ------------------------------------------------------------------------
@@ -375,6 +415,11 @@ function asString(value: unknown, what: string): string {
 
 function asNumber(value: unknown, what: string): number {
   if (typeof value !== "number") throw new ProtocolError(`The field ${what} is not a number.`);
+  return value;
+}
+
+function asWidth(value: unknown): Width {
+  if (value !== 1 && value !== 2 && value !== 4) throw new ProtocolError("A width is wrong.");
   return value;
 }
 

@@ -74,7 +74,7 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 2,
+      version: 3,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
@@ -102,6 +102,17 @@ const FROM_HOST: Record<string, unknown> = {
     params: { name: "rows", kind: "pickle" },
     attachments: [bytes(0x80, 5, 0x4e, 0x2e), bytes(), text("\r\n\r\n")],
   },
+  "reserve": {
+    method: "reserve",
+    id: 1,
+    rooms: [
+      { kind: "stream", length: 0, width: 1 },
+      { kind: "ascii", length: 3_000_000, width: 1 },
+      { kind: "text", length: 70_000, width: 4 },
+    ],
+  },
+  "piece": { method: "piece", width: 2, bytes: bytes(0x9e, 0x8a) },
+  "discard": { method: "discard" },
   "register": {
     method: "register",
     id: 1,
@@ -157,7 +168,7 @@ const FROM_HOST: Record<string, unknown> = {
 
 /** What makes each golden frame of the sandbox. */
 const FROM_SANDBOX: Record<string, Frame> = {
-  "reply": result(1, { version: 2 }),
+  "reply": result(1, { version: 3 }),
   "reply-parts": result(2, {}, [bytes(0, 1), bytes()]),
   "reply-cell-end": result(3, {
     outcome: "failed",

@@ -18,11 +18,14 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
+import { Rooms, type Roomy } from "./rooms.ts";
 import type { Boot, CallMode, FromWorker, Part, Shared, ToWorker } from "./link.ts";
 
 /** The functions of `guest.py`'s driver, as Pyodide shows them. */
 interface Driver {
+  readonly rooms: { destroy(): void };
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
+  drop_rooms(): void;
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
@@ -33,7 +36,7 @@ interface Driver {
 
 interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
-  _module: Imaged["_module"] & Program;
+  _module: Imaged["_module"] & Program & Roomy;
   FS: Disk & { mkdirTree(path: string): void };
   pyimport(name: string): { driver: Driver };
   setInterruptBuffer(buffer: Uint8Array): void;
@@ -93,6 +96,7 @@ let script: vm.Script;
 let pyodide: Pyodide;
 let driver: Driver;
 let shared: Shared;
+let rooms: Rooms;
 let freshDisk: Baseline;
 let rawOutput = "";
 let complaint = "";
@@ -137,10 +141,20 @@ async function answer(message: ToWorker): Promise<void> {
       return arrivalOf(message.name).resolve(message.bytes);
     case "wasm":
       return wasmArrived.resolve(message.module);
-    case "assign": {
-      const refusal = driver.assign(message.name, message.kind, message.parts);
-      return refusal ? refuse(message.id, ...refusal) : done(message.id);
+    case "reserve": {
+      rooms.endStream();
+      const list = driver.rooms;
+      rooms.reserve(message.rooms, list);
+      list.destroy();
+      return rooms.refusal === null ? done(message.id) : refuseRoom(message.id);
     }
+    case "piece":
+      rooms.fill(message.bytes, message.width);
+      return post({ op: "taken", bytes: message.bytes }, [message.bytes.buffer]);
+    case "discard":
+      return dropRooms();
+    case "assign":
+      return assign(message);
     case "register":
       driver.register(message.declared);
       return done(message.id);
@@ -167,6 +181,29 @@ function done(id: number, text = "{}", parts: Part[] = []): void {
 /** Answers a request whose failure is the value's fault and leaves the interpreter sound. */
 function refuse(id: number, kind: string, message: string): void {
   post({ op: "refused", id, kind, message }, []);
+}
+
+function assign({ id, name, kind, parts }: Extract<ToWorker, { op: "assign" }>): void {
+  if (rooms.refusal !== null) return refuseRoom(id);
+  if (!rooms.leave()) throw new Error("a value came without its last pieces");
+  const refusal = driver.assign(name, kind, parts);
+  if (refusal === undefined) return done(id);
+  const [error, message] = refusal;
+  if (error === "MemoryError") {
+    return refuse(id, error, `making it takes more, ${rooms.describeLeft()}`);
+  }
+  refuse(id, error, message);
+}
+
+function refuseRoom(id: number): void {
+  const refusal = rooms.refusal!;
+  dropRooms();
+  refuse(id, "MemoryError", refusal);
+}
+
+function dropRooms(): void {
+  rooms.leave();
+  driver.drop_rooms();
 }
 
 /** Saves the interpreter, which goes on as it was. One that cannot be saved says so. */
@@ -335,6 +372,7 @@ async function boot(message: Boot): Promise<void> {
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
+  rooms = new Rooms(pyodide._module, message.memoryBytes);
   driver.wake(message.outputChars, message.seed);
   noteLibraries(pyodide);
 }

@@ -14,13 +14,17 @@ from pathlib import Path
 from sandbox_runtime.messages import (
     Asset,
     Assign,
+    Discard,
     Fatal,
     Initialize,
     Interrupt,
     Output,
+    Piece,
     Refusal,
     Register,
     Reply,
+    Reserve,
+    Room,
     Run,
     TakeCompiled,
     TakeImage,
@@ -45,6 +49,9 @@ FROM_HOST = {
     "assign-text": Assign("logs", "text", ["naïve 🙂".encode()]),
     "assign-bytes": Assign("blob", "bytes", [b""]),
     "assign-pickle": Assign("rows", "pickle", [b"\x80\x05N.", b"", b"\r\n\r\n"]),
+    "reserve": Reserve([Room("stream"), Room("ascii", 3_000_000), Room("text", 70_000, 4)]),
+    "piece": Piece(2, "語".encode("utf-16-le")),
+    "discard": Discard(),
     "register": Register(
         [ToolDeclaration("search", "search(query: str)\n\nFinds “things”.")],
         {"answer": "str", "score": "float"},
@@ -69,7 +76,7 @@ CELL_END = {
 }
 
 FROM_SANDBOX = {
-    "reply": Reply(1, {"version": 2}, []),
+    "reply": Reply(1, {"version": 3}, []),
     "reply-parts": Reply(2, {}, [bytearray(b"\x00\x01"), bytearray(b"")]),
     "reply-cell-end": Reply(3, CELL_END, []),
     "refusal": Refusal(4, "MemoryError", "naïve"),

@@ -36,6 +36,7 @@ from sandbox_runtime import (
     open_session,
 )
 from sandbox_runtime.deno import crossing
+from sandbox_runtime.pieces import Stream
 from sandbox_runtime.values import Border
 
 
@@ -412,7 +413,7 @@ class TestRules:
         with pytest.raises(
             ValueCrossingError, match=r"v is of type .*Grid.*no attribute 'missing'"
         ):
-            border.encode_variable(Grid(1), "v")
+            border.encode_variable(Grid(1), "v", Stream(lambda: None, lambda _: None))
 
 
 scalars = (

@@ -1,0 +1,197 @@
+"""Large values on the real engine: they arrive whole, leave no copies, and are refused with numbers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import Completed, Limits, ValueCrossingError, open_session
+
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One session; each test binds variables of its own."""
+    with open_session() as shared:
+        yield shared
+
+
+def said(session, code):
+    """What a cell shows."""
+    result = session.run_cell(code)
+    assert isinstance(result, Completed), result
+    return result.output.strip()
+
+
+class TestArrival:
+    """What goes in pieces comes out as the same value, of the same type."""
+
+    @pytest.mark.parametrize("letters", ["xyz\n", "naïf", "語 y\n", "🙂 yz", "\ud83d\ude42 y"])
+    def test_text_of_every_width(self, session, letters):
+        """Python finds it equal to what it makes itself, so it is of the right inner kind."""
+        session.assign("text", letters * 1_000_001)
+
+        assert said(session, f"text == {letters!r} * 1_000_001, text.isascii()") == str(
+            (True, letters.isascii())
+        )
+
+    def test_one_wide_character_far_behind(self, session):
+        """The room is as wide as the widest, the pieces are not."""
+        session.assign("text", "x" * 3_000_000 + "🙂")
+
+        assert said(session, "text == 'x' * 3_000_000 + '🙂', hash(text) == hash(text[:])") == (
+            "(True, True)"
+        )
+
+    def test_bytes(self, session):
+        """Exactly as they were, at the border of a piece too."""
+        data = os.urandom(3 * MEBIBYTE)
+        for cut in (0, 1, 5):
+            session.assign("data", data[: 3 * MEBIBYTE - cut])
+            assert said(session, "type(data).__name__, len(data), data[-3:].hex()") == str(
+                ("bytes", 3 * MEBIBYTE - cut, data[: 3 * MEBIBYTE - cut][-3:].hex())
+            )
+
+    def test_a_large_pickle_with_large_and_small_buffers(self, session):
+        """Its parts come in their order, whichever way each of them goes."""
+        numbers = bytearray(b"ab" * MEBIBYTE)
+        value = {"rows": [f"{n:020}" for n in range(200_000)], "big": numbers, "small": b"z"}
+
+        session.assign("value", value)
+
+        assert said(session, "len(value['rows']), value['rows'][-1], value['big'][-3:]") == str(
+            (200_000, f"{199_999:020}", numbers[-3:])
+        )
+
+    def test_a_value_that_breaks_off_leaves_nothing_behind(self, session):
+        """The rest of it does not come; the next value is not mixed with its beginning."""
+        rows = [f"{n:020}" for n in range(200_000)]
+
+        with pytest.raises(ValueCrossingError, match=re.escape("rows[200000]")):
+            session.assign("rows", [*rows, threading.Lock()])
+        session.assign("rows", rows)
+
+        assert said(session, "len(rows), rows[-1]") == str((200_000, rows[-1]))
+
+    def test_a_lost_process_gets_it_again(self):
+        """Healing encodes the same values anew."""
+        with open_session(tools={"die": lambda: os.kill(own.pid, signal.SIGKILL)}) as own:
+            own.assign({"text": "é" * 3_000_000, "rows": [f"{n:020}" for n in range(200_000)]})
+            own.run_cell("die()")
+
+            assert said(own, "text == 'é' * 3_000_000, rows[-1]") == str((True, f"{199_999:020}"))
+
+    def test_a_hundred_megabytes(self, session):
+        """Arrive in a fraction of a second; the bound here is only that they arrive."""
+        session.assign("text", "x y\n" * 25_000_000)
+
+        assert said(session, "len(text), text[-4:]; del text") == ""
+
+
+class TestRefusals:
+    """What does not fit is refused with numbers, and the session goes on."""
+
+    LIMITS = Limits(memory_bytes=256 * MEBIBYTE)
+
+    @pytest.mark.parametrize("value", ["x" * 250 * MEBIBYTE, bytes(250 * MEBIBYTE)])
+    def test_more_than_is_left(self, opened, value):
+        """The room is asked for before anything is sent."""
+        session = opened(limits=self.LIMITS)
+        message = r"take x: MemoryError: 262,144,000 bytes are needed, and [\d,]+ are left of the "
+
+        with pytest.raises(ValueCrossingError, match=message + "268,435,456 of Limits.memory"):
+            session.assign("x", value)
+
+        session.assign("x", value[: 100 * MEBIBYTE])
+        assert said(session, "len(x)") == str(100 * MEBIBYTE)
+        assert session.restarts == 0
+
+    def test_wide_text_counts_as_wide(self, opened):
+        """A character outside of the first plane makes each of the text's take four bytes."""
+        session = opened(limits=self.LIMITS)
+
+        with pytest.raises(ValueCrossingError, match=r"x takes 400,000,004 bytes, more than"):
+            session.assign("x", "x" * 100_000_000 + "🙂")
+
+    def test_a_pickle_of_unknown_size(self, opened):
+        """It is sent before its size is known: the rest of it is dropped, and the place is free again."""
+        session = opened(limits=self.LIMITS)
+        rows = [f"{n:0100000}" for n in range(2400)]
+
+        with pytest.raises(ValueCrossingError, match=r"MemoryError: [\d,]+ bytes are needed, and"):
+            session.assign("rows", rows)
+
+        session.assign("rows", rows[:500])
+        assert said(session, "len(rows)") == "500"
+
+    def test_a_value_that_is_larger_than_its_pickle(self, opened):
+        """The message has numbers here too."""
+        session = opened(limits=Limits(memory_bytes=128 * MEBIBYTE))
+
+        with pytest.raises(ValueCrossingError, match=r"MemoryError: making it takes more, and"):
+            session.assign("rows", [{} for _ in range(2_000_000)])
+
+        assert said(session, "1") == "1"
+
+
+HOST_PEAK = """
+import resource
+from sandbox_runtime import Limits, open_session
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+value = "x y\\n" * (SIZE // 4)
+with open_session(limits=Limits(memory_bytes=2 * 2**30)) as session:
+    before = peak()
+    session.assign("x", value)
+    grown = peak() - before
+    status = open(f"/proc/{session.pid}/status").read()
+    theirs = int(status.split("VmHWM:")[1].split()[0]) // 1024
+    shown = session.run_cell("len(x), x[-4:]").output.strip()
+print(grown, theirs, shown, sep="|")
+"""
+
+
+def peaks(size):
+    """MiB that the host grew by, MiB of the sandbox at most, and what a cell saw."""
+    code = HOST_PEAK.replace("SIZE", str(size))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    grown, theirs, shown = done.stdout.strip().split("|")
+    return int(grown), int(theirs), shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+class TestMemory:
+    """Neither process holds a second copy."""
+
+    def test_a_hundred_megabytes(self):
+        """The host grows by the pieces at hand; the sandbox by the value."""
+        grown, theirs, shown = peaks(100_000_000)
+
+        assert shown == r"(100000000, 'x y\n')"
+        assert grown < 40
+        assert theirs < 200 + 100 + 80
+
+    @pytest.mark.slow
+    def test_a_gigabyte(self):
+        """Fits into an interpreter of two."""
+        grown, theirs, shown = peaks(1_000_000_000)
+
+        assert shown == r"(1000000000, 'x y\n')"
+        assert grown < 40
+        assert theirs < 200 + 1000 + 100
