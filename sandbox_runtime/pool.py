@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime.errors import SandboxError
+from sandbox_runtime.errors import SandboxDiedError, SandboxError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, resolve_packages
 from sandbox_runtime.packages import PackageSet
@@ -126,7 +126,10 @@ class Pool:
         while (session := self._take(kind)) is not None:
             with contextlib.suppress(SandboxError):  # it died on the shelf
                 return _prepared(session, prepare)
-        return _prepared(_open(kind), prepare)
+        try:
+            return _prepared(_open(kind), prepare)
+        except SandboxDiedError as died:
+            raise SandboxStartError(f"The sandbox did not come up: {died}") from died
 
     def warm(
         self,

@@ -116,6 +116,20 @@ class TestLend:
                 pool.lend()
         pool.close()
 
+    def test_a_session_that_dies_before_it_is_lent(self, pool, deno_children):
+        """Did not come up."""
+
+        class Deadly(dict):
+            def __iter__(self):
+                for pid in deno_children() - before:
+                    os.kill(pid, 9)
+                return super().__iter__()
+
+        before = deno_children()
+
+        with pytest.raises(SandboxStartError, match="did not come up"):
+            pool.lend(Deadly(f=int))
+
     def test_a_wrong_tool_name_leaves_no_session_behind(self, pool):
         """The session that was to be lent is closed."""
         with pytest.raises(ValueError, match="not a Python identifier"):
