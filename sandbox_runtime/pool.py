@@ -217,9 +217,13 @@ class Pool:
         try:
             session = _open(kind)
         except (SandboxError, OSError):
-            # The next borrower opens one himself, and is told what is wrong.
+            # No more are tried for now; who finds none opens one himself, and is told what is wrong.
             with self._changed:
-                self._shelves.pop(kind, None)
+                shelf = self._shelves.get(kind)
+                if shelf is not None:
+                    shelf.target = len(shelf.warm)
+                    if not shelf.warm:
+                        del self._shelves[kind]
             return
         with self._changed:
             shelf = self._shelves.get(kind)

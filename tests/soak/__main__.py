@@ -17,7 +17,7 @@ from sandbox_runtime import Pool
 
 from .borrower import LIMITS, Borrower, Tally, WrongResultError
 from .faults import Faults
-from .watch import Footprint, Watchdog
+from .watch import Footprint, Watchdog, give_memory_back
 
 ROUND_SESSIONS = 50
 WARM_UP_SESSIONS = 4
@@ -28,6 +28,7 @@ def main() -> int:
     """Runs what the command line asks for."""
     arguments = _parser().parse_args()
     say(f"seed {arguments.seed}, {arguments.sessions} sessions, {arguments.threads} threads")
+    give_memory_back()
     watchdog = Watchdog(arguments.patience)
     tally = Tally()
     started = time.monotonic()

@@ -59,7 +59,6 @@ class Tally:
     cells: int = 0
     cells_again: int = 0
     starts_again: int = 0
-    healed: int = 0
     lost: int = 0
     kills: int = 0
     stops: int = 0
@@ -73,7 +72,7 @@ class Tally:
     def __str__(self) -> str:
         return (
             f"{self.sessions} sessions, {self.cells} cells ({self.cells_again} again), "
-            f"{self.starts_again} starts again, {self.healed} healed, {self.lost} lost, "
+            f"{self.starts_again} starts again, {self.lost} lost, "
             f"{self.kills} kills, {self.stops} stops"
         )
 

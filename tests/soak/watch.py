@@ -22,8 +22,19 @@ HUNG = 3
 # Host-tool threads end when they were idle for two seconds; a loaded machine takes longer.
 SETTLE_SECONDS = 20.0
 
-# Allocators keep some of what was used.
-MEMORY_MARGIN_BYTES = 150 * 1024 * 1024
+# Caches of imports and of code.
+MEMORY_MARGIN_BYTES = 50 * 1024 * 1024
+
+# glibc's name for the size from which memory is given back to the system as soon as it is free. Left to
+# itself it grows, and the holes of many threads' heaps look like a leak.
+M_MMAP_THRESHOLD = -3
+MMAP_BYTES = 64 * 1024
+
+
+def give_memory_back() -> None:
+    """From now on, what is free is not resident, as far as the system's library can do that."""
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
 
 
 class Watchdog:
