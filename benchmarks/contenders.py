@@ -6,6 +6,7 @@ gets it with every cell, which is what `dspy.RLM` does.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from sandbox_runtime import Session
 
 Tools = Mapping[str, Callable[..., str]]
+Borrow = Callable[[], "AbstractContextManager[Repl]"]
+
+# A pool fills up in a second; one that does not in this time never will.
+REFILL_SECONDS = 60.0
 
 
 class CellFailedError(Exception):
@@ -34,14 +39,33 @@ class Repl(Protocol):
     def run_over(self, name: str, value: object, cells: Sequence[str]) -> list[str]:
         """What each of the cells printed, with `value` as a variable."""
 
+    def submitted(self, code: str) -> Mapping[str, Any]:
+        """What a cell submitted, by field."""
+
 
 class Contender(Protocol):
     """Opens sandboxes of one kind; opening may be lazy until the first cell."""
 
     def open(
-        self, *, tools: Tools | None = None, output_chars: int | None = None
+        self,
+        *,
+        tools: Tools | None = None,
+        fields: Mapping[str, str] | None = None,
+        output_chars: int | None = None,
     ) -> AbstractContextManager[Repl]:
-        """A new sandbox with default limits, or with another limit of output where it has one."""
+        """A new sandbox with default limits, or with another limit of output where it has one.
+
+        `fields` are what SUBMIT takes, with their types.
+        """
+
+    def ready(self) -> AbstractContextManager[Borrow]:
+        """What gives a sandbox to one who has had others, and some time to himself since."""
+
+    def each(self, tool: str, items: str) -> str:
+        """An expression for a tool's results on all items, by its best way for many."""
+
+    def at_once(self, tool: str, items: str) -> str:
+        """The same for calls that wait."""
 
 
 class OurRepl:
@@ -69,9 +93,18 @@ class OurRepl:
         self._session.assign(name, value)
         return [self.run(cell) for cell in cells]
 
+    def submitted(self, code: str) -> Mapping[str, Any]:
+        """What a cell submitted, by field."""
+        from sandbox_runtime import Submitted
+
+        result = self._session.run_cell(code)
+        if not isinstance(result, Submitted):
+            raise CellFailedError(f"cell ended with {result!r:.300}")
+        return result.outputs
+
 
 class Ours:
-    """`sandbox_runtime.open_session`."""
+    """`sandbox_runtime.open_session`, and its `Pool`."""
 
     def __init__(self) -> None:
         import sandbox_runtime
@@ -80,14 +113,47 @@ class Ours:
 
     @contextmanager
     def open(
-        self, *, tools: Tools | None = None, output_chars: int | None = None
+        self,
+        *,
+        tools: Tools | None = None,
+        fields: Mapping[str, str] | None = None,
+        output_chars: int | None = None,
     ) -> Iterator[Repl]:
         """A session that closes at the end of the block."""
         limits = self._package.Limits()
         if output_chars is not None:
             limits = self._package.Limits(output_chars=output_chars)
-        with self._package.open_session(limits=limits, tools=dict(tools or {})) as session:
+        with self._package.open_session(limits, tools, fields) as session:
             yield OurRepl(session)
+
+    @contextmanager
+    def ready(self) -> Iterator[Borrow]:
+        """A pool with a warm session."""
+
+        @contextmanager
+        def borrow() -> Iterator[Repl]:
+            with pool.lend() as session:
+                yield OurRepl(session)
+
+        pool = self._package.Pool()
+        try:
+            pool.lend().close()
+            end = time.monotonic() + REFILL_SECONDS
+            while not pool.warm():
+                if time.monotonic() > end:
+                    raise CellFailedError(f"no warm session in {REFILL_SECONDS:g} s")
+                time.sleep(0.01)
+            yield borrow
+        finally:
+            pool.close()
+
+    def each(self, tool: str, items: str) -> str:
+        """One message for all."""
+        return f"{tool}.batched({items})"
+
+    def at_once(self, tool: str, items: str) -> str:
+        """A task for each."""
+        return f"await __import__('asyncio').gather(*[{tool}.aio(item) for item in {items}])"
 
 
 class PeerRepl:
@@ -109,6 +175,14 @@ class PeerRepl:
         """Pass the value with every cell."""
         return [str(self._interpreter.execute(cell, variables={name: value})) for cell in cells]
 
+    def submitted(self, code: str) -> Mapping[str, Any]:
+        """What a cell submitted, by field."""
+        result = self._interpreter.execute(code)
+        output = getattr(result, "output", None)
+        if not isinstance(output, dict):
+            raise CellFailedError(f"cell ended with {result!r:.300}")
+        return output
+
 
 class Peer:
     """`dspy.PythonInterpreter` with the patched runner of `peer.py`."""
@@ -123,10 +197,29 @@ class Peer:
 
     @contextmanager
     def open(
-        self, *, tools: Tools | None = None, output_chars: int | None = None
+        self,
+        *,
+        tools: Tools | None = None,
+        fields: Mapping[str, str] | None = None,
+        output_chars: int | None = None,
     ) -> Iterator[Repl]:
         """An interpreter that shuts down at the end of the block; it knows no limit of output."""
         del output_chars
-        tools = dict(tools or {})
-        with self._interpreter(deno_command=self._command, tools=tools) as interpreter:
+        outputs = [{"name": name, "type": kind} for name, kind in (fields or {}).items()]
+        with self._interpreter(
+            deno_command=self._command, tools=dict(tools or {}), output_fields=outputs or None
+        ) as interpreter:
             yield PeerRepl(interpreter)
+
+    @contextmanager
+    def ready(self) -> Iterator[Borrow]:
+        """Nothing is kept warm: another is opened."""
+        yield self.open
+
+    def each(self, tool: str, items: str) -> str:
+        """One after the other: there is no other way."""
+        return f"[{tool}(item) for item in {items}]"
+
+    def at_once(self, tool: str, items: str) -> str:
+        """The same."""
+        return self.each(tool, items)

@@ -85,9 +85,14 @@ class Bench:
     def measure_all(self) -> None:
         """Fill `results`, row by row."""
         for row in self._plan.rows:
-            sides = {side: Measured(problem=self._unusable.get(side)) for side in self._plan.sides}
+            sides = {
+                side: Measured(problem=self._unusable.get(side))
+                for side in self._plan.sides
+                if side == "ours" or not row.ours_alone
+            }
             self.results.append(Result(row, sides.get("ours"), sides.get("peer")))
-            for number in range(max(self._plan.rounds_of(row, side) for side in sides)):
+            rounds = max((self._plan.rounds_of(row, side) for side in sides), default=0)
+            for number in range(rounds):
                 # The one that goes first finds the machine in another state than the second.
                 ordered = list(sides) if number % 2 == 0 else list(reversed(sides))
                 for side in ordered:

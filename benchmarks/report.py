@@ -61,12 +61,18 @@ def table(results: list[Result]) -> str:
 
 def problems(results: list[Result]) -> str:
     """One line for each figure that is missing, with the reason."""
-    return "\n".join(
+    missing = [
         f"{result.row.name}, {side}: {measured.problem}"
         for result in results
         for side, measured in (("ours", result.ours), ("peer", result.peer))
         if measured and measured.problem
-    )
+    ]
+    none = [
+        f"{result.row.name}, peer: none, {result.row.ours_alone}"
+        for result in results
+        if result.row.ours_alone
+    ]
+    return "\n".join(missing + none)
 
 
 def summary(results: list[Result]) -> str:
@@ -121,7 +127,7 @@ def _cells(result: Result) -> tuple[str, str, str, str]:
 
 def _side(result: Result, measured: Measured | None) -> str:
     if measured is None:
-        return "not measured"
+        return "none" if result.row.ours_alone else "not measured"
     if measured.median is None:
         return "failed, see below" if measured.problem else "not reached"
     unit = result.row.unit
@@ -142,6 +148,7 @@ def _row_json(result: Result) -> dict[str, Any]:
         "ours": _side_json(result.ours),
         "peer": _side_json(result.peer),
         "ratio": result.ratio,
+        "ours_alone": result.row.ours_alone,
     }
 
 

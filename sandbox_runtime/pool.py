@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime.errors import SandboxError
+from sandbox_runtime.errors import SandboxDiedError, SandboxError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, resolve_packages
 from sandbox_runtime.packages import PackageSet
@@ -127,7 +127,10 @@ class Pool:
         while (session := self._take(kind)) is not None:
             with contextlib.suppress(SandboxError):  # it died on the shelf
                 return _prepared(session, prepare)
-        return _prepared(_open(kind), prepare)
+        try:
+            return _prepared(_open(kind), prepare)
+        except SandboxDiedError as died:
+            raise SandboxStartError(f"The sandbox did not come up: {died}") from died
 
     def warm(
         self,
@@ -216,9 +219,13 @@ class Pool:
         try:
             session = _open(kind)
         except (SandboxError, OSError):
-            # The next borrower opens one himself, and is told what is wrong.
+            # No more are tried for now; who finds none opens one himself, and is told what is wrong.
             with self._changed:
-                self._shelves.pop(kind, None)
+                shelf = self._shelves.get(kind)
+                if shelf is not None:
+                    shelf.target = len(shelf.warm)
+                    if not shelf.warm:
+                        del self._shelves[kind]
             return
         with self._changed:
             shelf = self._shelves.get(kind)

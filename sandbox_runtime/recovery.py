@@ -120,6 +120,7 @@ class Recovery:
     def saved(self, checkpoint: Checkpoint, now: float, cost_seconds: float) -> None:
         """Takes a new checkpoint in place of all that was before."""
         self.checkpoint = checkpoint
+        self.possible = True
         self.log.clear()
         self._cost_seconds = cost_seconds
         self._since = now

@@ -25,6 +25,7 @@ from sandbox_runtime.errors import (
     CheckpointError,
     SandboxDiedError,
     SandboxError,
+    SandboxStartError,
     SessionBusyError,
     SessionClosedError,
     ValueCrossingError,
@@ -66,6 +67,10 @@ from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sub
 
 # A process that ends within this time of a cell's start was killed before it: the cell is run again.
 HARDLY_BEGUN_SECONDS = 0.05
+
+# A process that is killed while it is brought back is brought back again, so often in all. What kills
+# from outside is no reason to give up a state; what kills always, memory that is short, is.
+HEALING_TRIES = 3
 
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
@@ -113,6 +118,7 @@ class Session:
         self._closed = False
         self._cell = 0
         self._crashes = 0  # in a row
+        self._untold = ""  # what was lost since the last cell, which the next one says
         self._variables: dict[str, Any] = {}
         self._tools = HostTools(limits)
         self._outputs: dict[str, str] | None = None
@@ -124,11 +130,8 @@ class Session:
         self._recovery = Recovery(restore)
         self._seed = secrets.token_hex(16)
         self._exchange = Exchange(self._engine_from(restore), limits, self._seed)
-        try:
+        with self._closed_unless_opened():
             self.register(tools or {}, outputs, types=types, loop=loop)
-        except BaseException:
-            self.close()
-            raise
         self._recovery.begin(time.monotonic())
 
     @property
@@ -213,7 +216,7 @@ class Session:
             SessionBusyError: It already runs a cell.
         """
         with self._exclusive():
-            note = self._revive()
+            self._revive()
             self._cell += 1
             ran = Ran(self._cell, values.printable(code))
             for last_try in (False, True):
@@ -223,10 +226,10 @@ class Session:
                 except SandboxDiedError as died:
                     # It had ended before the cell began, and we could not know yet.
                     if last_try or died.reason != "killed" or not _hardly_begun(ran, started):
-                        return _noted(self._heal(died), note)
-                    note += self._revive()
+                        return self._noted(self._heal(died))
+                    self._revive()
                 else:
-                    return _noted(result, note)
+                    return self._noted(result)
             raise AssertionError("the second try returns")
 
     def _run_remembered(self, ran: Ran) -> CellResult:
@@ -277,7 +280,13 @@ class Session:
         """
         with self._exclusive():
             self._revive()
-            return self._save()
+            try:
+                return self._save()
+            except SandboxDiedError as died:
+                if died.reason != "killed":
+                    raise
+                self._revive()
+                return self._save()
 
     def fork(self) -> Session:
         """A second session that begins where this one is. The caller closes it.
@@ -286,12 +295,9 @@ class Session:
         """
         state = self.checkpoint()
         other = Session(self._engine, self.limits, restore=state)
-        try:
+        with other._closed_unless_opened():
             other._border, other._variables = self._border, dict(self._variables)
             other.register(self._tools.tools, self._outputs, loop=self._tools.loop)
-        except BaseException:
-            other.close()
-            raise
         return other
 
     def compiled_runtime(self) -> bytes:
@@ -354,6 +360,18 @@ class Session:
         except BaseException:
             if not self._exchange.alive:
                 self.close()
+            raise
+
+    @contextlib.contextmanager
+    def _closed_unless_opened(self) -> Iterator[None]:
+        """Closes the session that is being opened if that goes wrong."""
+        try:
+            yield
+        except SandboxDiedError as died:
+            self.close()
+            raise SandboxStartError(f"The sandbox did not come up: {died}") from died
+        except BaseException:
+            self.close()
             raise
 
     def _ask(self, request: Request) -> Reply:
@@ -438,19 +456,23 @@ class Session:
 
     # ---- Healing ----
 
-    def _revive(self) -> str:
-        """Starts another process if this one has ended since the last cell; says what was lost by it."""
+    def _revive(self) -> None:
+        """Starts another process if this one has ended since the last cell."""
         if self._exchange.check_alive():
-            return ""
+            return
         try:
             lost = self._start_again()
         except SandboxError as error:
             raise self._beyond_help(
                 SandboxDiedError("The sandbox ended between cells."), error
             ) from error
-        return (
-            f"[The sandbox ended between two cells and was started again. {lost}]\n" if lost else ""
-        )
+        if lost:
+            self._untold += f"[The sandbox ended between two cells and was started again. {lost}]\n"
+
+    def _noted(self, result: CellResult) -> CellResult:
+        """The result, below what was lost before the cell."""
+        note, self._untold = self._untold, ""
+        return dataclasses.replace(result, output=note + result.output) if note else result
 
     def _heal(self, died: SandboxDiedError) -> Failed:
         """Starts another process in the state before the cell that ended the last one."""
@@ -478,13 +500,15 @@ class Session:
     def _start_again(self, *, afresh: bool = False) -> str:
         """Another process, as much as possible in the state of the lost one; what is not, is told."""
         self.restarts += 1
-        if not afresh:
+        for _ in range(0 if afresh else HEALING_TRIES):
             try:
                 return _told(self._repeat())
             except (SandboxError, LookupError) as error:
                 self._exchange.close()
                 if self._closed:
                     raise SessionClosedError("The session is closed.") from error
+                if not _was_killed(error):
+                    break
         self._crashes = 0
         self._recovery = Recovery()
         self._start_from(None)
@@ -577,8 +601,10 @@ def _hardly_begun(ran: Ran, started: float) -> bool:
     return not ran.answers and time.monotonic() - started < HARDLY_BEGUN_SECONDS
 
 
-def _noted(result: CellResult, note: str) -> CellResult:
-    return dataclasses.replace(result, output=note + result.output) if note else result
+def _was_killed(error: Exception) -> bool:
+    """True if a process was ended from outside, also while it started."""
+    died = error.__cause__ if isinstance(error, SandboxStartError) else error
+    return isinstance(died, SandboxDiedError) and died.reason == "killed"
 
 
 def _check_checkpoint(state: Checkpoint, engine: Engine, limits: Limits) -> None:

@@ -117,6 +117,17 @@ class TestMemory:
 
         assert run(opened(restore=state), "x") == "1\n"
 
+    def test_a_process_that_is_killed_meanwhile(self, opened):
+        """Another is started, and saved."""
+        session = opened()
+        run(session, "x = 1")
+        os.kill(session.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        threading.Timer(0.2, os.kill, (session.pid, signal.SIGKILL)).start()
+
+        state = session.checkpoint()
+
+        assert run(session, "x") == run(opened(restore=state), "x") == "1\n"
+
 
 class TestDisk:
     """What cells wrote is part of it; the interpreter's own files are not."""

@@ -116,6 +116,36 @@ class TestLend:
                 pool.lend()
         pool.close()
 
+    def test_a_session_that_dies_before_it_is_lent(self, pool, deno_children):
+        """Did not come up."""
+
+        class Deadly(dict):
+            def __iter__(self):
+                for pid in deno_children() - before:
+                    os.kill(pid, 9)
+                return super().__iter__()
+
+        before = deno_children()
+
+        with pytest.raises(SandboxStartError, match="did not come up"):
+            pool.lend(Deadly(f=int))
+
+    def test_one_that_does_not_come_up_costs_the_others_nothing(self, pool, deno_children):
+        """Those that are warm are lent all the same, and none is forgotten."""
+        before = deno_children()
+        with pool.lend(), pool.lend():
+            wait_until(lambda: pool.warm() == 1)
+            known = deno_children() - before
+            wait_until(lambda: deno_children() - before - known or pool.warm() == 2)
+            for pid in deno_children() - before - known:
+                os.kill(pid, 9)
+            wait_until(lambda: not (deno_children() - before - known) or pool.warm() == 2)
+
+            assert pool.warm() >= 1
+
+        pool.close()
+        assert deno_children() == before
+
     def test_a_wrong_tool_name_leaves_no_session_behind(self, pool):
         """The session that was to be lent is closed."""
         with pytest.raises(ValueError, match="not a Python identifier"):

@@ -26,6 +26,7 @@ from sandbox_runtime import (
     Failed,
     Limits,
     SandboxDiedError,
+    SandboxStartError,
     Session,
     SessionBusyError,
     SessionClosedError,
@@ -1252,6 +1253,57 @@ class TestDeath:
             session.run_cell("1")
 
         assert deno_children() == before
+
+    @pytest.mark.parametrize("ends", [1, 2])
+    def test_killed_while_it_heals(self, deno_children, ends):
+        """A process that is ended before it is ready costs nothing either."""
+        left = []
+
+        @dataclasses.dataclass(frozen=True)
+        class Deadly(Engine):
+            def files(self):
+                if left:
+                    left.pop()
+                    for pid in deno_children() - before:
+                        os.kill(pid, signal.SIGKILL)
+                return super().files()
+
+        before = deno_children()
+        found = ready_engine()
+        with Session(Deadly(found.deno, found.folder), Limits()) as session:
+            session.run_cell("x = 1")
+            left += [None] * ends
+            self.kill(session)
+
+            assert output(session, "x") == "1\n"
+            assert not left
+
+    def test_killed_while_it_opens(self, deno_children):
+        """However far it was, it did not come up."""
+
+        class Deadly(dict):
+            def __iter__(self):
+                for pid in deno_children() - before:
+                    os.kill(pid, signal.SIGKILL)
+                return super().__iter__()
+
+        before = deno_children()
+
+        with pytest.raises(SandboxStartError, match="did not come up"):
+            open_session(tools=Deadly(echo=echo))
+
+        assert deno_children() == before
+
+    def test_what_an_assignment_finds_lost(self, opened):
+        """The next cell says it."""
+        session = opened()
+        session.run_cell("import time; print(time.time())")
+        self.kill(session)
+
+        session.assign("x", 1)
+
+        assert output(session, "x").startswith("[The sandbox ended between two cells")
+        assert output(session, "x") == "1\n"
 
     def test_the_callers_interrupt(self, opened, started):
         """Ctrl-C in the thread that runs the cell ends the session and is raised there."""
