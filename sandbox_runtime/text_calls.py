@@ -186,7 +186,7 @@ class TextCalls:
                 if any(around):
                     # What is around a match is worth a moment more than the search had.
                     hit["around"] = _around(text, hit["line"], *around, Deadline())
-                found.hits.append(hit)
+                found.add(hit)
                 if found.full:
                     break
 
@@ -230,6 +230,7 @@ class _Found:
     def __init__(self, limit: int) -> None:
         self.hits: list[Hit] = []
         self.place = ""
+        self._chars = 0
         self._limit = limit
         self._stopped = ""
 
@@ -237,9 +238,13 @@ class _Found:
     def wanted(self) -> int:
         return self._limit + 1 - len(self.hits)
 
+    def add(self, hit: Hit) -> None:
+        self.hits.append(hit)
+        self._chars += _chars(hit)
+
     @property
     def full(self) -> bool:
-        return len(self.hits) > self._limit or _chars(self.hits) > _MAX_FOUND_CHARS
+        return len(self.hits) > self._limit or self._chars > _MAX_FOUND_CHARS
 
     @contextlib.contextmanager
     def until_time_is_over(self) -> Iterator[None]:
@@ -249,19 +254,19 @@ class _Found:
             self._stopped = str(error) + (f", in {self.place}" if self.place else "")
 
     def told(self) -> dict[str, Any]:
-        more = len(self.hits) > self._limit or _chars(self.hits) > _MAX_FOUND_CHARS
-        while len(self.hits) > 1 and _chars(self.hits) > _MAX_FOUND_CHARS:
-            del self.hits[len(self.hits) // 2 :]
-        return {"hits": self.hits[: self._limit], "more": more, "stopped": self._stopped}
+        kept: list[Hit] = []
+        chars = 0
+        for hit in self.hits[: self._limit]:
+            chars += _chars(hit)
+            if kept and chars > _MAX_FOUND_CHARS:
+                break
+            kept.append(hit)
+        return {"hits": kept, "more": len(kept) < len(self.hits), "stopped": self._stopped}
 
 
-def _chars(hits: list[Hit]) -> int:
-    return sum(
-        len(hit["text"])
-        + sum(len(group or "") for group in hit["groups"])
-        + sum(len(line) for lines in hit.get("around", ()) for line in lines)
-        for hit in hits
-    )
+def _chars(hit: Hit) -> int:
+    around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
+    return len(hit["text"]) + sum(len(group or "") for group in hit["groups"]) + around
 
 
 def _around(

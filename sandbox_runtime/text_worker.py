@@ -47,6 +47,7 @@ class Scan:
         self._window_char = plan["char"]  # the number of the window's first character
         self._window_line = plan["line"]
         self._from = 0  # in the window: what is before it has been searched
+        self._counted = (0, 0)  # in the window: line ends before a place
         self.hits: list[dict[str, Any]] = []
         self.done = False
 
@@ -69,7 +70,7 @@ class Scan:
         self._window_line += self._window.count("\n") + data.count(b"\n")
         self._window_char += len(self._window)
         self._window_char += len(data) if data.isascii() else len(data.decode("utf-8", "replace"))
-        self._window, self._from = "", 0
+        self._window, self._from, self._counted = "", 0, (0, 0)
         self.done = self._last is not None and self._window_char >= self._last
         return True
 
@@ -143,6 +144,7 @@ class Scan:
         self._window_char += cut
         self._window = self._window[cut:]
         self._from = searched - cut
+        self._counted = (0, 0)
 
     def _note(self, match: re.Match[str]) -> None:
         window, at = self._window, match.start()
@@ -158,12 +160,18 @@ class Scan:
                 "spans": spans,
                 "groups": [_shown(match[n]) for n in range(len(spans))],
                 "names": dict(match.re.groupindex),
-                "line": self._window_line + window.count("\n", 0, at),
+                "line": self._line_of(at),
                 "text": _around(line.removesuffix("\r"), at - before),
             }
         )
         self._limit -= 1
         self.done = self._limit <= 0
+
+    def _line_of(self, at: int) -> int:
+        """The line of a place at or after the last one that was asked for."""
+        place, ends = self._counted
+        self._counted = at, ends + self._window.count("\n", place, at)
+        return int(self._window_line + self._counted[1])
 
     def take(self) -> list[dict[str, Any]]:
         """The matches since the last time."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sandbox_runtime.text_bytes import (
     Deadline,
@@ -26,7 +26,9 @@ MAX_READ_CHARS = 10_000_000
 # A temporary file larger than this is an accident, or an iterable without end.
 MOST_SPOOLED_BYTES = 64 * 1024**3
 
+# What is looked at in one go: as bytes, and as text.
 _SCAN_BYTES = 4 * 1024 * 1024
+_PIECE_CHARS = 1_000_000
 
 
 class LazyText:
@@ -84,9 +86,7 @@ class LazyText:
         if not needle:
             within = stop is None or start <= stop
             return start if within and start <= self._to_char(start, deadline) else -1
-        first = self.index.byte_near_char(start, deadline)
-        for at in self._places(needle, first, deadline):
-            char = self.index.char_of_byte(at, deadline)
+        for char in self._places(needle, start, deadline):
             if stop is not None and char + len(needle) > stop:
                 return -1
             if char >= start:
@@ -102,7 +102,7 @@ class LazyText:
         if not needle:
             return stop
         # Backwards, by characters: they are counted already.
-        step, end = max(1_000_000, 2 * len(needle)), stop
+        step, end = max(_PIECE_CHARS, 2 * len(needle)), stop
         while end > start:
             deadline.check()
             begin = max(start, end - step)
@@ -119,43 +119,34 @@ class LazyText:
             return max(0, end - start + 1)
         if needle == "\n" and start == 0 and stop is None:
             return self.index.count_all(deadline)[1]
-        # From the place where the last one ended, so that overlaps are not counted.
-        found, carry, char = 0, "", start
+        # Each piece begins where counting from left to right has come to in the one before.
+        found, char, rest = 0, start, ""
         while stop is None or char < stop:
-            deadline.check()
-            end = char + 1_000_000 if stop is None else min(stop, char + 1_000_000)
-            piece = self.read(char, end, deadline)
+            end = char + _PIECE_CHARS
+            piece = self.read(char, end if stop is None else min(stop, end), deadline)
             if not piece:
                 break
             char += len(piece)
-            text = carry + piece
-            if (times := text.count(needle)) and len(needle) > 1:
-                found += times
-                # Where greedy counting stands after the last: only then can a rest begin.
-                at = 0
-                for _ in range(times):
-                    at = text.index(needle, at) + len(needle)
-                text = text[at:]
-            else:
-                found += times
-            carry = text[len(text) - len(needle) + 1 :] if len(text) >= len(needle) else text
-            carry = carry if len(needle) > 1 else ""
+            head, *others = (rest + piece).split(needle)
+            found += len(others)
+            last = others[-1] if others else head
+            rest = last[-len(needle) + 1 :] if len(needle) > 1 else ""
         return found
 
     def _to_char(self, char: int, deadline: Deadline) -> int:
         """The number of characters, as far as it is needed to know whether there is this one."""
         return char if self.index.count_to_char(char, deadline) else self.length(deadline)
 
-    def _places(self, needle: str, first: int, deadline: Deadline) -> Iterable[int]:
-        """The bytes where a text is found, at machine speed."""
+    def _places(self, needle: str, start: int, deadline: Deadline) -> Iterator[int]:
+        """The characters where a text is found, from about one on, at machine speed."""
         if "\ufffd" in needle:  # stands for any invalid bytes as well
-            yield from self._places_in_text(needle, first, deadline)
+            yield from self._places_in_text(needle, start, deadline)
             return
         try:
             sought = needle.encode()
         except UnicodeEncodeError:  # half of a pair is in no text
             return
-        offset, carry = first, b""
+        offset, carry = self.index.byte_near_char(start, deadline), b""
         with self.source.reading() as reader:
             while True:
                 deadline.check()
@@ -166,22 +157,22 @@ class LazyText:
                 data, base = carry + data, offset - len(carry)
                 at = data.find(sought)
                 while at >= 0:
-                    yield base + at
+                    yield self.index.char_of_byte(base + at, deadline)
                     at = data.find(sought, at + 1)
                 offset = base + len(data)
-                carry = data[len(data) - len(sought) + 1 :] if len(sought) > 1 else b""
+                carry = data[-len(sought) + 1 :] if len(sought) > 1 else b""
 
-    def _places_in_text(self, needle: str, first: int, deadline: Deadline) -> Iterable[int]:
+    def _places_in_text(self, needle: str, char: int, deadline: Deadline) -> Iterator[int]:
         """Like `_places`, for what has to be looked for in the decoded text."""
-        char, carry = self.index.char_of_byte(first, deadline), ""
-        while piece := self.read(char, char + 1_000_000, deadline):
+        carry = ""
+        while piece := self.read(char, char + _PIECE_CHARS, deadline):
             text, base = carry + piece, char - len(carry)
             at = text.find(needle)
             while at >= 0:
-                yield self.index.byte_near_char(base + at, deadline)
+                yield base + at
                 at = text.find(needle, at + 1)
             char += len(piece)
-            carry = text[len(text) - len(needle) + 1 :] if len(needle) > 1 else ""
+            carry = text[-len(needle) + 1 :] if len(needle) > 1 else ""
 
 
 class TextFile(LazyText):
