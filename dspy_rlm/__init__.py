@@ -23,7 +23,7 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.trajectory import RunReport, Step
-from sandbox_runtime import Limits, PackageError
+from sandbox_runtime import Directory, Limits, PackageError, TextFile, TextStream
 
 if TYPE_CHECKING:
     from dspy_rlm.interpreter import SandboxInterpreter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RLM",
     "BudgetExceededError",
+    "Directory",
     "InputError",
     "Limits",
     "PackageError",
@@ -41,6 +42,8 @@ __all__ = [
     "SandboxInterpreter",
     "SignatureError",
     "Step",
+    "TextFile",
+    "TextStream",
 ]
 
 # These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.

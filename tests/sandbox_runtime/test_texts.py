@@ -718,3 +718,49 @@ class TestSize:
         assert shown(
             session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
         ) == ("300000022")
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(900)
+    def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
+        """Real lines at both ends and a hole between them, so that the disk need not hold it all.
+
+        `TEXTS_FOLDER` is where the file is made, if not in pytest's own folder.
+        """
+        file = Path(os.environ.get("TEXTS_FOLDER", tmp_path)) / "huge.txt"
+        lines = "".join(f"{n}: é the quick brown fox, {n * 7919}\n" for n in range(1_000_000))
+        with file.open("wb") as out:
+            out.write(lines.encode())
+            out.truncate(20_000_000_000)
+            out.seek(0, os.SEEK_END)
+            out.write(b"\n" + lines.encode() + "the needle is é here\n".encode())
+        session = opened(limits=Limits(search_seconds=300, memory_bytes=256 * 1024 * 1024))
+        try:
+            session.assign("text", TextFile(file))
+            peak = 0
+            for code in (
+                "len(text)",
+                "text.find('needle')",
+                "text.search(r'needle is (.)').span()",
+                "text.grep(r'^999999: .*fox', limit=5)",
+                "text[-22:], text[10_000_000_000:10_000_000_003]",
+                "next(iter(text)), text.line(1_000_000)",
+                "import itertools\nsum(map(len, itertools.islice(text.chunks(), 500)))",
+            ):
+                started = time.monotonic()
+                output = shown(session, code)
+                seconds = time.monotonic() - started
+                resident = _resident_bytes(session.pid)
+                peak = max(peak, resident)
+                sys.stdout.write(
+                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {output[:100]!r}\n"
+                )
+            assert peak < 300_000_000
+            assert shown(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
+        finally:
+            file.unlink()
+
+
+def _resident_bytes(pid: int) -> int:
+    """The most that a process ever had in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
