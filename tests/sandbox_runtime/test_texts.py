@@ -148,7 +148,24 @@ class TestSearch:
         ]
 
     @settings(deadline=None, max_examples=100)
-    @given(LETTERS, st.sampled_from(["a", "aa", "^$", "a.*b", "[^b]+b", "é", "b$"]))
+    @given(
+        LETTERS,
+        st.sampled_from(
+            [
+                "a",
+                "aa",
+                "^$",
+                "a.*b",
+                "[^b]+b",
+                "é",
+                "b$",
+                "[ab]{2,3}",
+                "(a|é)+ ?",
+                "^(?i:A|É)",
+                "\\ba*b",
+            ]
+        ),
+    )
     def test_a_grep_finds_the_first_match_of_each_line(self, searcher, content, pattern):
         """A line ends before its line end, also one of two characters."""
         text = in_small_blocks(content.encode())
