@@ -23,7 +23,17 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.trajectory import RunReport, Step
-from sandbox_runtime import CodeType, HandleType, Limits, PackageError, Pool, ValueType
+from sandbox_runtime import (
+    CodeType,
+    Directory,
+    HandleType,
+    Limits,
+    PackageError,
+    Pool,
+    TextFile,
+    TextStream,
+    ValueType,
+)
 
 if TYPE_CHECKING:
     from dspy_rlm.interpreter import SandboxInterpreter
@@ -33,6 +43,7 @@ __all__ = [
     "RLM",
     "BudgetExceededError",
     "CodeType",
+    "Directory",
     "HandleType",
     "InputError",
     "Limits",
@@ -44,6 +55,8 @@ __all__ = [
     "SandboxInterpreter",
     "SignatureError",
     "Step",
+    "TextFile",
+    "TextStream",
     "ValueType",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import dspy
 import pydantic
@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.tools import RESERVED_NAMES
 from dspy_rlm.variables import short_repr
-from sandbox_runtime import annotation_text
+from sandbox_runtime import LazyText, annotation_text
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
@@ -77,6 +77,8 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     if extra.get(IS_TYPE_UNDEFINED) or value is field.default:
         return value
     annotation: Any = field.annotation
+    if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
+        return value  # acts like a text, and is one where it is used
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
         adapter = pydantic.TypeAdapter(annotation, config=config)

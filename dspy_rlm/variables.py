@@ -18,7 +18,9 @@ from pydantic.fields import FieldInfo
 from dspy_rlm.types import TypeRules, rule_of, type_rules
 from sandbox_runtime import (
     CodeType,
+    Directory,
     HandleType,
+    LazyText,
     ValueType,
     annotation_text,
     classes_in,
@@ -27,6 +29,9 @@ from sandbox_runtime import (
 
 # Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
 PREVIEW_CHARS = 1000
+
+# Paths of a directory that are listed before the LM asks for them.
+MAX_LISTED_PATHS = 30
 
 # Fields of records that are spelled out: more would be a document, not a description.
 MAX_RECORD_FIELDS = 40
@@ -81,6 +86,10 @@ def describe(
             return _describe_code(known, value)
         case ValueType(to_plain=to_plain):
             value = to_plain(value)
+    if isinstance(value, LazyText):
+        return _describe_text(known, value)
+    if isinstance(value, Directory):
+        return _describe_directory(known, value)
     if (table := _describe_table(known, value)) is not None:
         return table
     return dataclasses.replace(
@@ -113,6 +122,40 @@ def _describe_code(known: Variable, value: object) -> Variable:
         type_name=type(value).__name__,
         preview=value.rlm_preview(),
         description="\n".join(note for note in notes if note),
+    )
+
+
+# What can be done with what stays on the host: enough to begin with, `help` has the rest.
+_TEXT_USE = (
+    "text[a:b], len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
+    "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
+    "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more"
+)
+_DIRECTORY_USE = (
+    "len(d), `for path in d`, d[path] for a text that is read piece by piece in the same way (slices, "
+    "lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
+    "after=0, limit=100, ignore_case=False); `help` tells more"
+)
+
+
+def _describe_text(known: Variable, value: LazyText) -> Variable:
+    return dataclasses.replace(
+        known,
+        type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
+        size=value.size,
+        preview=value.preview(PREVIEW_CHARS),
+    )
+
+
+def _describe_directory(known: Variable, value: Directory) -> Variable:
+    paths = list(value.sizes())
+    left = len(paths) - MAX_LISTED_PATHS
+    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
+    return dataclasses.replace(
+        known,
+        type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
+        size=value.size,
+        preview=str(_ends("\n".join(listed), PREVIEW_CHARS, "...")),
     )
 
 

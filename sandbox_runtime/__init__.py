@@ -11,6 +11,7 @@ Knows nothing of language models. What a cell does is data; what raises is in `e
 
 from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
 from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.directories import Directory
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -25,6 +26,7 @@ from sandbox_runtime.errors import (
     SandboxStartError,
     SessionBusyError,
     SessionClosedError,
+    TextChangedError,
     ValueCrossingError,
 )
 from sandbox_runtime.limits import Limits
@@ -35,6 +37,7 @@ from sandbox_runtime.reading import Rows
 from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
 from sandbox_runtime.session import Session
+from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
 __all__ = [
     "CellResult",
@@ -44,12 +47,14 @@ __all__ = [
     "Completed",
     "DenoNotFoundError",
     "DenoVersionError",
+    "Directory",
     "EngineCorruptError",
     "EngineError",
     "EngineMissingError",
     "Failed",
     "HandleType",
     "HostTool",
+    "LazyText",
     "Limits",
     "Package",
     "PackageError",
@@ -66,6 +71,9 @@ __all__ = [
     "SessionBusyError",
     "SessionClosedError",
     "Submitted",
+    "TextChangedError",
+    "TextFile",
+    "TextStream",
     "ValueCrossingError",
     "ValueType",
     "annotation_text",

@@ -55,6 +55,7 @@ PYTHON_FILES = (
     "__init__.py",
     "records.py",
     "handles.py",
+    "texts.py",
     "arrays.py",
     "tables.py",
     "collector.py",

@@ -15,6 +15,7 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     ├── ProtocolError          bytes or messages that are not of the protocol
     ├── SessionClosedError     a closed session was used
     ├── SessionBusyError       a session was used while a cell ran
+    ├── TextChangedError       a lazy text's file has changed or is gone (also an OSError)
     └── ValueCrossingError     a value has no form on the other side (also a TypeError)
 """
 
@@ -85,6 +86,10 @@ class SessionClosedError(SandboxError):
 
 class SessionBusyError(SandboxError):
     """The session runs a cell; it does one thing at a time."""
+
+
+class TextChangedError(SandboxError, OSError):
+    """The file of a lazy text is not what it was when it was given; the message says how."""
 
 
 class ValueCrossingError(SandboxError, TypeError):

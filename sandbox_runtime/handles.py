@@ -27,12 +27,14 @@ class Handles:
                 self._values.append(value)
             return number
 
-    def reduce(self, value: object, preview: str) -> tuple[type[Handle], tuple[int, str, str]]:
-        """What makes the handle of a value in the sandbox."""
+    def reduce(
+        self, value: object, preview: str, kind: type[Handle] = Handle
+    ) -> tuple[type[Handle], tuple[int, str, str]]:
+        """What makes the handle of a value in the sandbox, of a class of its own if it has one."""
         shown = " ".join(preview.split())
         if len(shown) > MAX_PREVIEW_CHARS:
             shown = shown[: MAX_PREVIEW_CHARS - 3] + "..."
-        return Handle, (self.hold(value), type(value).__name__, shown)
+        return kind, (self.hold(value), type(value).__name__, shown)
 
     def get(self, number: object) -> object:
         """The value that a handle stands for. Raises `ValueError` for a number that was never given."""

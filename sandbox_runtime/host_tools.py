@@ -22,6 +22,7 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import ToolCall, ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
 
 Answer = ToolReturned | ToolRaised
@@ -50,6 +51,7 @@ class HostTools:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = Workers(limits.concurrent_calls)
+        self._texts = TextCalls(limits)
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._lock = threading.Lock()  # guards what is below
@@ -99,6 +101,8 @@ class HostTools:
             The answer; None if it comes later, by way of `reply`.
         """
         try:
+            if call.tool == TEXT_CALL and call.mode != "wait":
+                raise LookupError("texts answer one call at a time")
             if call.mode == "batch":
                 return self._serve_batch(call)
             work = self._bind(call.tool, *_arguments(call, self._border.decode(call.arguments)))
@@ -112,8 +116,13 @@ class HostTools:
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
             return _raised(call, error)
 
+    def read_again(self, call: ToolCall) -> Answer | None:
+        """Answers a call that reads a text, for a cell that is run again; None for other calls."""
+        return self.serve(call, lambda _: None) if call.tool == TEXT_CALL else None
+
     def give_up(self) -> None:
         """Ends the wait for every call: the cell has ended, or was interrupted."""
+        self._texts.cancel()
         with self._lock:
             left, awaited = list(self._open), list(self._awaited)
             self._open.clear()
@@ -126,6 +135,7 @@ class HostTools:
         """Gives up what runs. Never waits for a tool."""
         self.give_up()
         self._workers.close()
+        self._texts.close()
         with self._lock:
             loop, self._own_loop = self._own_loop, None
         if loop is not None:
@@ -133,10 +143,10 @@ class HostTools:
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
         """The call as a function. Raises what is wrong with it."""
-        tool = self._tools.get(name)
+        tool = self._texts if name == TEXT_CALL else self._tools.get(name)
         if tool is None:
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
-        signature = self._signatures[name]
+        signature = self._signatures.get(name)
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)

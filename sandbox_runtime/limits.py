@@ -45,6 +45,10 @@ class Limits:
     """How long one host call may take before the cell sees TimeoutError. None: as long as it takes,
     and calls that a cell waits for run in the caller's own thread, which is faster."""
 
+    search_seconds: float = 60.0
+    """How long one search through a lazy text, or counting its characters, may take on the host. Past
+    it the cell sees TimeoutError with what was found so far."""
+
     start_seconds: float = 60.0
     """How long the process may take to come up. Generous: a loaded machine is not an error."""
 

@@ -52,11 +52,18 @@ class Ran:
         """Notes an answer."""
         self.answers.setdefault(_question(call), []).append(answer)
 
-    def replay(self) -> Callable[[ToolCall], Answer]:
-        """Answers as it was answered before. Raises LookupError for a call that was not made then."""
+    def replay(
+        self, live: Callable[[ToolCall], Answer | None] = lambda _: None
+    ) -> Callable[[ToolCall], Answer]:
+        """Answers as it was answered before. Raises LookupError for a call that was not made then.
+
+        `live` answers what is not remembered, and gives None for other calls.
+        """
         left = {question: list(answers) for question, answers in self.answers.items()}
 
         def answer(call: ToolCall) -> Answer:
+            if (again := live(call)) is not None:
+                return again
             answers = left.get(_question(call))
             if not answers:
                 raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() otherwise")

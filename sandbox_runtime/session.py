@@ -64,6 +64,7 @@ from sandbox_runtime.pieces import (
 from sandbox_runtime.recovery import Assigned, Ran, Recovery
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
+from sandbox_runtime.text_calls import TEXT_CALL
 
 # A process that ends within this time of a cell's start was killed before it: the cell is run again.
 HARDLY_BEGUN_SECONDS = 0.05
@@ -546,7 +547,7 @@ class Session:
             if isinstance(entry, Assigned):
                 self._send_variable(entry.name, entry.value)
                 continue
-            end, _ = self._run(entry, entry.replay())
+            end, _ = self._run(entry, entry.replay(self._tools.read_again))
             if end.output != entry.output:
                 changed.append(entry.cell)
         probe = Ran(self._cell, "")
@@ -586,7 +587,8 @@ class _Serving:
                 call.id, "LookupError", "LookupError", "the cell of this call is over"
             )
         answer = self._tools.serve(call, lambda late: self._reply(call, late))
-        if answer is not None:
+        # Texts do not change, and what was read of one may be larger than any memory.
+        if answer is not None and call.tool != TEXT_CALL:
             self._ran.remember(call, answer)
         self.seconds += time.monotonic() - started
         return answer

@@ -30,6 +30,7 @@ from sandbox_runtime.messages import Part
 from sandbox_runtime.pieces import SMALL_BYTES, AnyPart, Nowhere, Sink, Stream, Text
 from sandbox_runtime.reading import Rows, read
 from sandbox_runtime.rules import CodeType, HandleType, Rule, Rules, ValueType
+from sandbox_runtime.text_calls import in_cell
 
 # Where the search for the element that cannot cross gives up: it only serves an error message.
 _SEARCH_DEPTH = 50
@@ -213,6 +214,8 @@ class _Pickler(pickle.Pickler):
                 raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
         if kind in _AS_THEY_ARE:
             return NotImplemented
+        if (lazy := in_cell(value)) is not None:
+            return self._handles.reduce(value, f"{value.name!r}, {value.size}", lazy)
         if (record := self._classes.reduce_value(value)) is not None:
             return record
         if kind is tables.Cells:

@@ -34,6 +34,7 @@ from pathlib import Path
 from signal import signal as set_handler
 from typing import Any, Protocol
 
+from sandbox_runtime.deno import texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
@@ -84,6 +85,7 @@ class Driver:
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
+        self._ask_of_texts = self.calls.function(texts.TEXT_CALL, "")
         self._outputs: list[dict[str, str]] | None = None
         self._cell: int | None = None
         self._interruptible = False
@@ -151,6 +153,7 @@ class Driver:
 
     def _bind_classes(self) -> None:
         bind_classes(self._namespace, {**self._builtins, **self._harness})
+        texts.bind_len(self._namespace)
 
     def register(self, declared: str) -> None:
         """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""
@@ -226,6 +229,7 @@ class Driver:
         self._submitted = None
         self.output = Output(self._output_chars, self._host.emit)
         self._restore_interpreter()
+        texts.connect(self._ask_of_texts)
         if self._reserve is None:
             with contextlib.suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)

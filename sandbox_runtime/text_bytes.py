@@ -1,0 +1,253 @@
+"""Where the bytes of a lazy text come from: a file, or pieces that are spooled as far as they are read.
+
+Always UTF-8; a file in another encoding is spooled as well. Knows no characters and no lines. A file
+is open only while something is read, so that any number of them can be inputs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from sandbox_runtime.errors import TextChangedError
+
+# What is decoded at once when a file of another encoding is spooled.
+_SPOOL_BYTES = 1024 * 1024
+
+# Beginnings of texts by which their encoding is known; those of UTF-16 are beginnings of UTF-32's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Deadline:
+    """Until when something may work. `cancel` may come from any thread."""
+
+    def __init__(self, seconds: float | None = None, name: str = "") -> None:
+        """Begins now. `name` is that of the limit, for the message; None: as long as it takes."""
+        self._end = None if seconds is None else time.monotonic() + seconds
+        self._told = f"{name}, {seconds:g} s" if seconds is not None else ""
+        self._on_cancel: Callable[[], None] | None = None
+        self.cancelled = False
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left; None for any number."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    def check(self) -> None:
+        """Raises `TimeoutError` when the time is over, `InterruptedError` when it was cancelled."""
+        if self.cancelled:
+            raise InterruptedError("the work on a text was given up")
+        if self.left == 0.0:
+            raise TimeoutError(f"the time for one work on a text is over ({self._told})")
+
+    def cancel(self) -> None:
+        """Ends the work at its next check."""
+        self.cancelled = True
+        if self._on_cancel is not None:
+            self._on_cancel()
+
+    @contextlib.contextmanager
+    def ending(self, action: Callable[[], None]) -> Iterator[None]:
+        """Does this at the end of the time, or when cancelled, while the block is running."""
+        left = self.left
+        timer = None if left is None else threading.Timer(left, action)
+        self._on_cancel = action
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield
+        finally:
+            self._on_cancel = None
+            if timer is not None:
+                timer.cancel()
+
+
+class Reader(Protocol):
+    """Reads, while it is open."""
+
+    def at(self, offset: int, size: int) -> bytes:
+        """The bytes from an offset; fewer at the end only. Raises `TextChangedError`."""
+
+
+class TextBytes(Protocol):
+    """The bytes of one text."""
+
+    size: int
+    """How many there are, as far as that is known."""
+
+    complete: bool
+    """True when `size` is all."""
+
+    def extend(self, size: int, deadline: Deadline) -> None:
+        """Gets to know that many bytes, if there are so many."""
+
+    def reading(self) -> contextlib.AbstractContextManager[Reader]:
+        """Opens for reading. Raises `TextChangedError` if they are not what they were."""
+
+
+class FileBytes:
+    """The bytes of a file, as it was when this was made."""
+
+    complete = True
+
+    def __init__(self, path: str | os.PathLike[str], name: str) -> None:
+        """Looks at the file. Raises OSError if it cannot be looked at."""
+        # Absolute: the process may go to another folder.
+        self._path = Path(path).absolute()
+        self._name = name
+        with self._path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            start = file.read(4)
+        self._identity = _identity(found)
+        self.start = start
+        self._skip = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
+        self.size = found.st_size - self._skip
+
+    def extend(self, size: int, deadline: Deadline) -> None:
+        """See `TextBytes`: all is known."""
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """See `TextBytes`."""
+        try:
+            file = self._path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise TextChangedError(
+                f"{self._name} is gone: the file was removed or renamed since it was given."
+            ) from None
+        except OSError as error:
+            raise TextChangedError(
+                f"{self._name} can no longer be read: {error.strerror}."
+            ) from None
+        with file:
+
+            def read(offset: int, size: int) -> bytes:
+                self._check(file.fileno())
+                file.seek(offset + self._skip)
+                parts: list[bytes] = []
+                while size > 0 and (part := file.read(size)):
+                    parts.append(part)
+                    size -= len(part)
+                self._check(file.fileno())
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+            self._check(file.fileno())
+            yield _At(read)
+
+    def _check(self, descriptor: int) -> None:
+        if _identity(os.fstat(descriptor)) != self._identity:
+            raise TextChangedError(
+                f"{self._name} has changed since it was given: the file was written to or replaced, so "
+                "what was found in it before may be wrong. It has to be given anew."
+            )
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
+class _At:
+    """A reader made of a function."""
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self.at = read
+
+
+class SpooledBytes:
+    """The bytes of pieces of text, kept in a temporary file without a name as far as they were read.
+
+    The system removes it when the process ends, however it ends.
+    """
+
+    def __init__(self, pieces: Iterable[str], name: str, most_bytes: int) -> None:
+        """Reads no piece yet. `most_bytes` is where reading is refused."""
+        self._pieces = iter(pieces)
+        self._name = name
+        self._most = most_bytes
+        self._file = tempfile.TemporaryFile(prefix="dspy-rlm-text-")  # noqa: SIM115 - as long as this
+        self._lock = threading.Lock()  # guards the file, its position and the iterator
+        self._failed: BaseException | None = None
+        self.size = 0
+        self.complete = False
+
+    def extend(self, size: int, deadline: Deadline) -> None:
+        """See `TextBytes`. Raises what the pieces raise, and again whenever more is wanted."""
+        while self.size < size and not self.complete:
+            deadline.check()
+            with self._lock:
+                if self._failed is not None:
+                    raise RuntimeError(
+                        f"{self._name} broke off after {self.size:,} bytes: {self._failed}"
+                    ) from self._failed
+                try:
+                    self._take()
+                except BaseException as error:
+                    self._failed = error
+                    raise
+
+    def _take(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self.complete = True
+            return
+        if not isinstance(piece, str):
+            raise TypeError(f"{self._name} gave a {type(piece).__name__} where text was expected")
+        try:
+            data = piece.encode()
+        except UnicodeEncodeError:  # half of a pair, which no encoding has
+            data = _SURROGATES.sub("\ufffd", piece).encode()
+        if self.size + len(data) > self._most:
+            raise ValueError(f"{self._name} has more than {self._most:,} bytes (most_bytes)")
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(data)
+        self.size += len(data)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """See `TextBytes`."""
+
+        def read(offset: int, size: int) -> bytes:
+            with self._lock:
+                self._file.seek(offset)
+                return self._file.read(max(0, min(size, self.size - offset)))
+
+        yield _At(read)
+
+    def __del__(self) -> None:
+        # Quietly: the interpreter warns of files that are left to it.
+        if (file := getattr(self, "_file", None)) is not None:
+            file.close()
+
+
+def decoded_pieces(source: FileBytes, encoding: str) -> Iterator[str]:
+    """A file of another encoding as pieces of text; what is no character becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    offset = 0
+    while True:
+        with source.reading() as reader:
+            data = reader.at(offset, _SPOOL_BYTES)
+        offset += len(data)
+        yield decoder.decode(data, final=not data)
+        if not data:
+            return
+
+
+def encoding_by_mark(start: bytes) -> str:
+    """The encoding that the first bytes of a file tell; UTF-8 if they tell none."""
+    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")

@@ -1,0 +1,358 @@
+"""What cells ask of lazy texts and directories, checked and answered.
+
+Everything that a cell sends is hostile until it is checked: which operation, the types of its arguments,
+their sizes. What it is asked of is a value of the session's own table (`handles.py`), never a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sandbox_runtime.deno.texts import TEXT_CALL, LazyDirectory
+from sandbox_runtime.deno.texts import LazyText as CellText
+from sandbox_runtime.directories import Directory, glob_matcher
+from sandbox_runtime.errors import TextChangedError
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.text_bytes import Deadline
+from sandbox_runtime.text_search import Hit, Searcher, check_pattern
+from sandbox_runtime.texts import MAX_READ_CHARS, LazyText
+
+__all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
+
+MAX_HITS = 10_000
+MAX_CONTEXT_LINES = 100
+
+# Of one line of context, and of all that a search gives.
+_SHOWN_LINE_CHARS = 1000
+_MAX_FOUND_CHARS = 10_000_000
+
+_NEEDLE_CHARS = 1_000_000
+
+
+def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
+    """The class that a value has in a cell; None for what is neither a lazy text nor a directory."""
+    if isinstance(value, LazyText):
+        return CellText
+    return LazyDirectory if isinstance(value, Directory) else None
+
+
+class TextCalls:
+    """Serves one session. From any thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Starts nothing yet."""
+        bounds = {"search_seconds": limits.search_seconds, "call_seconds": limits.call_seconds}
+        self._seconds, self._bound = min(
+            (seconds, f"Limits.{name}") for name, seconds in bounds.items() if seconds is not None
+        )
+        self._searcher = Searcher()
+        self._lock = threading.Lock()  # guards what is below
+        self._running: set[Deadline] = set()
+
+    def __call__(self, value: object, operation: object, *arguments: Any) -> Any:
+        """Answers one call. Raises what is wrong with it, which is the cell's to see."""
+        known = (
+            _OF_TEXTS
+            if isinstance(value, LazyText)
+            else _OF_DIRECTORIES
+            if isinstance(value, Directory)
+            else {}
+        )
+        if type(operation) is not str or operation not in known:
+            raise LookupError("there is no such operation on this value")
+        with self._deadline() as deadline:
+            return known[operation](self, deadline, value, *arguments)
+
+    def cancel(self) -> None:
+        """Ends what is running."""
+        with self._lock:
+            running = list(self._running)
+        for deadline in running:
+            deadline.cancel()
+
+    def close(self) -> None:
+        """Ends what is running, and the process that searches."""
+        self.cancel()
+        self._searcher.close()
+
+    @contextlib.contextmanager
+    def _deadline(self) -> Iterator[Deadline]:
+        deadline = Deadline(self._seconds, self._bound)
+        with self._lock:
+            self._running.add(deadline)
+        try:
+            yield deadline
+        finally:
+            with self._lock:
+                self._running.discard(deadline)
+
+    # ---- Texts ----
+
+    def _length(self, deadline: Deadline, text: LazyText) -> int:
+        return text.length(deadline)
+
+    def _read(self, deadline: Deadline, text: LazyText, start: Any, stop: Any) -> str:
+        first, last = _number(start), _number(stop)
+        if last - first > MAX_READ_CHARS + 1:
+            raise ValueError(f"one read gives at most {MAX_READ_CHARS:,} characters")
+        return text.read(first, last, deadline)
+
+    def _lines(self, deadline: Deadline, text: LazyText, first: Any, last: Any) -> str | None:
+        index = text.index
+        start = index.char_of_line(_number(first, 1), deadline)
+        if start is None:
+            return None
+        stop = None if last is None else index.char_of_line(_number(last) + 1, deadline)
+        most = start + MAX_READ_CHARS + 1
+        found = text.read(start, most if stop is None else min(stop, most), deadline)
+        if len(found) > MAX_READ_CHARS:
+            raise ValueError(
+                f"these lines have more than {MAX_READ_CHARS:,} characters. Ask for fewer, loop with "
+                "`for line in text`, or read parts with text[a:b] or text.chunks()"
+            )
+        return found
+
+    def _line_of(self, deadline: Deadline, text: LazyText, char: Any) -> int:
+        return text.index.line_of_char(_number(char), deadline)
+
+    def _char_of(self, deadline: Deadline, text: LazyText, line: Any) -> int | None:
+        return text.index.char_of_line(_number(line, 1), deadline)
+
+    def _find(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.find(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _rfind(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.rfind(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _count(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.count(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _search(
+        self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        start, stop, limit = more
+        first, last = _number(start), _optional(stop)
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            pattern, flags = check_pattern(pattern, flags)
+            self._searcher.search(
+                text.index,
+                pattern,
+                flags,
+                deadline,
+                start=first,
+                stop=last,
+                limit=found.wanted,
+                found=found.hits,
+            )
+        return found.told()
+
+    def _grep(
+        self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        start, before, after, limit = more
+        first, around = _number(start), (_context(before), _context(after))
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            self._grep_into(found, deadline, text, check_pattern(pattern, flags), around, first)
+        return found.told()
+
+    def _grep_into(
+        self,
+        found: _Found,
+        deadline: Deadline,
+        text: LazyText,
+        pattern: tuple[str, int],
+        around: tuple[int, int],
+        start: int = 0,
+    ) -> None:
+        hits: list[Hit] = []
+        try:
+            self._searcher.search(
+                text.index,
+                *pattern,
+                deadline,
+                start=start,
+                lines=True,
+                limit=found.wanted,
+                found=hits,
+            )
+        finally:
+            for hit in hits:
+                hit["path"] = text.name
+                if any(around):
+                    # What is around a match is worth a moment more than the search had.
+                    hit["around"] = _around(text, hit["line"], *around, Deadline())
+                found.add(hit)
+                if found.full:
+                    break
+
+    # ---- Directories ----
+
+    def _sizes(self, deadline: Deadline, folder: Directory, glob: Any) -> list[list[Any]]:
+        return [[path, size] for path, size in _matching(folder, glob, deadline)]
+
+    def _file(self, deadline: Deadline, folder: Directory, path: Any) -> LazyText:
+        folder.sizes(deadline)
+        try:
+            return folder.file(_text(path))
+        except OSError as error:
+            raise _gone(path) from error
+
+    def _grep_files(
+        self, deadline: Deadline, folder: Directory, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        glob, before, after, limit = more
+        around = (_context(before), _context(after))
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            checked = check_pattern(pattern, flags)
+            for path, _ in _matching(folder, glob, deadline):
+                found.place = path
+                try:
+                    text = folder.file(path)
+                    searched = folder.is_text(path)
+                except OSError as error:
+                    raise _gone(path) from error
+                if searched:
+                    self._grep_into(found, deadline, text, checked, around)
+                if found.full:
+                    break
+        return found.told()
+
+
+class _Found:
+    """Matches as they are found; one more than wanted is looked for, to know whether there are more."""
+
+    def __init__(self, limit: int) -> None:
+        self.hits: list[Hit] = []
+        self.place = ""
+        self._chars = 0
+        self._limit = limit
+        self._stopped = ""
+
+    @property
+    def wanted(self) -> int:
+        return self._limit + 1 - len(self.hits)
+
+    def add(self, hit: Hit) -> None:
+        self.hits.append(hit)
+        self._chars += _chars(hit)
+
+    @property
+    def full(self) -> bool:
+        return len(self.hits) > self._limit or self._chars > _MAX_FOUND_CHARS
+
+    @contextlib.contextmanager
+    def until_time_is_over(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            self._stopped = str(error) + (f", in {self.place}" if self.place else "")
+
+    def told(self) -> dict[str, Any]:
+        kept: list[Hit] = []
+        chars = 0
+        for hit in self.hits[: self._limit]:
+            chars += _chars(hit)
+            if kept and chars > _MAX_FOUND_CHARS:
+                break
+            kept.append(hit)
+        return {"hits": kept, "more": len(kept) < len(self.hits), "stopped": self._stopped}
+
+
+def _chars(hit: Hit) -> int:
+    around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
+    return len(hit["text"]) + sum(len(group or "") for group in hit["groups"]) + around
+
+
+def _around(
+    text: LazyText, line: int, before: int, after: int, deadline: Deadline
+) -> list[list[str]]:
+    """The lines before and after a line, each cut if it is long."""
+    wanted = [range(max(1, line - before), line), range(line + 1, line + after + 1)]
+    return [[shown for n in ns if (shown := _line(text, n, deadline)) is not None] for ns in wanted]
+
+
+def _line(text: LazyText, line: int, deadline: Deadline) -> str | None:
+    start = text.index.char_of_line(line, deadline)
+    if start is None:
+        return None
+    found = text.read(start, start + _SHOWN_LINE_CHARS + 1, deadline)
+    shown, ended, _ = found.partition("\n")
+    if not found:  # behind the last line end
+        return None
+    shown = shown.removesuffix("\r")
+    return shown if ended or len(found) <= _SHOWN_LINE_CHARS else shown + "[...]"
+
+
+def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:
+    fits = None if glob is None else glob_matcher(_text(glob))
+    for path, size in folder.sizes(deadline).items():
+        deadline.check()
+        if fits is None or fits(path):
+            yield path, size
+
+
+def _gone(path: str) -> TextChangedError:
+    return TextChangedError(
+        f"{path} is gone: the file was removed or replaced since it was listed."
+    )
+
+
+# ---- Arguments ----
+
+
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int:
+        raise TypeError(f"a position must be a whole number, not {type(value).__name__}")
+    if not least <= value < 2**62:
+        raise ValueError(f"a position must be {least} or more")
+    return value
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else _number(value)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"it must be a text, not {type(value).__name__}")
+    if len(value) > _NEEDLE_CHARS:
+        raise ValueError(f"what is sought may have {_NEEDLE_CHARS:,} characters")
+    return value
+
+
+def _limit(value: Any) -> int:
+    if not 1 <= _number(value) <= MAX_HITS:
+        raise ValueError(f"a limit must be from 1 to {MAX_HITS:,}")
+    return int(value)
+
+
+def _context(value: Any) -> int:
+    if _number(value) > MAX_CONTEXT_LINES:
+        raise ValueError(f"before and after may be {MAX_CONTEXT_LINES} lines at most")
+    return int(value)
+
+
+_OF_TEXTS: dict[str, Callable[..., Any]] = {
+    "length": TextCalls._length,
+    "read": TextCalls._read,
+    "lines": TextCalls._lines,
+    "line_of": TextCalls._line_of,
+    "char_of": TextCalls._char_of,
+    "find": TextCalls._find,
+    "rfind": TextCalls._rfind,
+    "count": TextCalls._count,
+    "search": TextCalls._search,
+    "grep": TextCalls._grep,
+}
+
+_OF_DIRECTORIES: dict[str, Callable[..., Any]] = {
+    "sizes": TextCalls._sizes,
+    "file": TextCalls._file,
+    "grep": TextCalls._grep_files,
+}

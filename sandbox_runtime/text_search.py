@@ -1,0 +1,205 @@
+"""Searches texts for regular expressions that somebody hostile may have written.
+
+`re` cannot be stopped and may take forever, or all memory, for a few characters of pattern. So it runs
+in a process of its own with little memory (`text_worker.py`), which is killed when the time is over and
+ends by itself when this process does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sandbox_runtime.text_bytes import Deadline
+from sandbox_runtime.text_index import TextIndex, blocks
+from sandbox_runtime.text_worker import HEADER
+
+# What a cell may write; the flags that change how text is read, not what is returned.
+ALLOWED_FLAGS = int(re.ASCII | re.IGNORECASE | re.MULTILINE | re.DOTALL | re.VERBOSE | re.UNICODE)
+
+MAX_PATTERN_CHARS = 20_000
+
+BLOCK_BYTES = 1024 * 1024
+
+# An answer holds matches of one block, at most so many as were asked for, each with its groups.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+
+# What a process without a deadline gets for one block.
+_PATIENCE_SECONDS = 60.0
+
+# The worker needs nothing of the environment but what its Python needs to start.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
+
+Hit = dict[str, Any]
+"""A match: `spans` and `groups` with the whole one first, `names` of groups, its `line` and `text`."""
+
+
+class Searcher:
+    """Searches, one text at a time; keeps a process for it from the first search on."""
+
+    def __init__(self) -> None:
+        """Starts nothing yet."""
+        self._lock = threading.Lock()  # held for a search: the process does one at a time
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def search(
+        self,
+        index: TextIndex,
+        pattern: str,
+        flags: int,
+        deadline: Deadline,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        lines: bool = False,
+        limit: int = 1,
+        found: list[Hit] | None = None,
+    ) -> list[Hit]:
+        """The first matches between two characters. `lines`: the first one of each line.
+
+        Args:
+            index: The text.
+            pattern: As `re` has it. `^` and `$` match at every line.
+            flags: Those of `re`.
+            deadline: When it is stopped.
+            start: No match begins before this character.
+            stop: No match ends after this one. None: the text's end.
+            lines: Whether matches lie within lines.
+            limit: How many.
+            found: Where the matches are put as they are found, for when it is stopped.
+
+        Raises:
+            ValueError: The pattern is none.
+            TimeoutError: The time is over.
+            TextChangedError: The text is not what it was.
+        """
+        hits: list[Hit] = [] if found is None else found
+        offset, char, line = index.block_of_char(start, deadline)
+        order: dict[str, Any] = {
+            "plan": {
+                "pattern": pattern,
+                "flags": flags,
+                "lines": lines,
+                "limit": limit,
+                "first": start,
+                "last": stop,
+                "char": char,
+                "line": line,
+            }
+        }
+        with (
+            self._lock,
+            contextlib.closing(blocks(index.source, offset, BLOCK_BYTES, deadline)) as given,
+        ):
+            for _, data, final in given:
+                answer = self._ask({**order, "final": final}, data, deadline)
+                order = {}
+                if "wrong" in answer:
+                    raise ValueError(f"the pattern cannot be searched for: {answer['wrong']}")
+                hits += answer["hits"]
+                if answer["done"]:
+                    break
+        return hits
+
+    def close(self) -> None:
+        """Ends the process. A search that is under way fails."""
+        process, self._process = self._process, None
+        if process is not None:
+            _end(process)
+
+    def _ask(self, order: dict[str, Any], data: bytes, deadline: Deadline) -> dict[str, Any]:
+        deadline.check()
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._process = _start()
+        left = deadline.left
+        order["seconds"] = (_PATIENCE_SECONDS if left is None else left) + 1.0
+        head = json.dumps(order).encode()
+        try:
+            with deadline.ending(process.kill):
+                answer = _exchange(process, head, data)
+        except (OSError, EOFError, ValueError) as error:
+            self._process = None
+            _end(process)
+            deadline.check()
+            raise ValueError(
+                "the pattern cannot be searched for: the search ended without an answer, most likely "
+                "because it needs too much memory"
+            ) from error
+        except BaseException:
+            self._process = None
+            _end(process)
+            raise
+        return answer
+
+
+def _exchange(process: subprocess.Popen[bytes], head: bytes, data: bytes) -> dict[str, Any]:
+    outgoing, incoming = process.stdin, process.stdout
+    if outgoing is None or incoming is None:
+        raise EOFError
+    outgoing.write(HEADER.pack(len(head), len(data)) + head)
+    outgoing.write(data)
+    outgoing.flush()
+    prefix = incoming.read(HEADER.size)
+    if len(prefix) < HEADER.size:
+        raise EOFError
+    size, _ = HEADER.unpack(prefix)
+    if size > MAX_ANSWER_BYTES:
+        raise ValueError("the answer is too large")
+    text = incoming.read(size)
+    if len(text) < size:
+        raise EOFError
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def _start() -> subprocess.Popen[bytes]:
+    program = Path(__file__).with_name("text_worker.py")
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        start_new_session=True,  # Ctrl-C is for the host, which ends this one
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):  # what was not flushed goes nowhere
+                stream.close()
+
+
+def check_pattern(pattern: object, flags: object) -> tuple[str, int]:
+    """The pattern and flags of a cell. Raises `TypeError` or `ValueError` for what is none."""
+    if type(pattern) is not str or type(flags) is not int:
+        raise TypeError("a pattern must be a text, or made by re.compile() of one")
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(
+            f"a pattern may have {MAX_PATTERN_CHARS:,} characters, not {len(pattern):,}"
+        )
+    if flags & ~ALLOWED_FLAGS:
+        raise ValueError("a pattern may have the flags A, I, M, S and X of re")
+    return pattern, flags
+
+
+@contextlib.contextmanager
+def searching() -> Iterator[Searcher]:
+    """A searcher for as long as the block runs."""
+    searcher = Searcher()
+    try:
+        yield searcher
+    finally:
+        searcher.close()

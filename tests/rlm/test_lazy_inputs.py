@@ -1,0 +1,134 @@
+"""Inputs that stay on the host: files, streams and directories under a whole RLM."""
+
+from __future__ import annotations
+
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm import Directory, InputError, TextFile, TextStream
+from dspy_rlm.variables import describe
+from sandbox_runtime import TextChangedError
+
+
+class Audit(dspy.Signature):
+    """Find who broke the build."""
+
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+
+    log: TextFile = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log whose answer is far from its ends."""
+    file = tmp_path / "build.log"
+    with file.open("w") as out:
+        out.writelines(f"line {n} all is well\n" for n in range(50_000))
+        out.write("ERROR broken by eve\n")
+        out.writelines(f"line {n} all is well\n" for n in range(50_000))
+    return file
+
+
+FIND = "hit = log.grep('^ERROR .* by (.*)')[0]\nprint(hit)", "SUBMIT(hit.line.split()[-1])"
+
+
+class TestLazyInputs:
+    @pytest.mark.parametrize("signature", ["log -> answer", "log: str -> answer: str", Audit])
+    def test_a_file_is_an_input_under_any_sensible_type(self, play, log, signature):
+        """None, `str`, or its own class; it is searched where it is."""
+        rlm, server = play(signature, *FIND)
+        result = rlm(log=TextFile(log))
+
+        assert result.answer == "eve"
+        assert result.trajectory[0]["output"] == "build.log:50001: ERROR broken by eve"
+        prompt = server.requests[0].prompt
+        assert "Type: lazy text (acts like a str" in prompt
+        assert f"Size: {log.stat().st_size:,} bytes" in prompt
+        assert len(prompt) < 20_000
+
+    def test_a_stream_and_a_directory_are_inputs(self, play, log, tmp_path):
+        """A generator is read once, a directory listed once."""
+        rlm, _ = play(
+            "rows, folder -> n: int, path: str",
+            "SUBMIT(sum(1 for _ in rows), folder.grep('ERROR')[0].path)",
+        )
+        result = rlm(rows=TextStream(f"row {n}\n" for n in range(1000)), folder=Directory(tmp_path))
+
+        assert (result.n, result.path) == (1000, "build.log")
+
+    def test_tools_get_the_very_object(self, play, log):
+        """And so can do with it what cells cannot."""
+        given = []
+
+        def inspect(text: object) -> str:
+            """Looks at a text."""
+            given.append(text)
+            return text.name
+
+        text = TextFile(log)
+        rlm, _ = play("log -> answer", "SUBMIT(inspect(log))", tools=[inspect])
+
+        assert rlm(log=text).answer == "build.log"
+        assert given[0] is text
+
+    def test_a_file_that_changed_before_the_run_ends_it_before_it_costs(self, play, log):
+        """No LM is asked about what is no longer there."""
+        text = TextFile(log)
+        log.write_text("new")
+        rlm, server = play("log -> answer", "SUBMIT('x')")
+
+        with pytest.raises(TextChangedError, match="has changed since it was given"):
+            rlm(log=text)
+        assert not server.requests
+
+    def test_a_file_that_changes_during_the_run_is_an_observation(self, play, log):
+        """The LM is told; the run goes on."""
+
+        def change() -> str:
+            """Writes to the file."""
+            log.write_text("new")
+            return "done"
+
+        rlm, _ = play("log -> answer", "change()\nlog[:5]", "SUBMIT('told')", tools=[change])
+        result = rlm(log=TextFile(log))
+
+        assert "build.log has changed since it was given" in result.trajectory[0]["output"]
+        assert result.answer == "told"
+
+    def test_a_wrong_type_is_refused(self, play, log):
+        """A text is no number."""
+        rlm, _ = play("n: int -> answer", "SUBMIT('x')")
+        with pytest.raises(InputError, match="n: expected int"):
+            rlm(n=TextFile(log))
+
+
+class TestDescriptions:
+    def test_of_a_text(self, tmp_path):
+        """What it is, how large, what it has, how it begins and ends."""
+        file = tmp_path / "a.txt"
+        file.write_text("begin" + "." * 5000 + "end")
+
+        described = describe("text", TextFile(file), dspy.InputField())
+
+        assert described.render() == (
+            "Variable: `text` (access it in your code)\n"
+            "Type: lazy text (acts like a str, but stays outside and is read piece by piece: text[a:b], "
+            "len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
+            "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
+            "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more)\n"
+            "Size: 5,008 bytes\n"
+            f"Preview:\n```\nbegin{'.' * 495}...{'.' * 497}end\n```"
+        )
+
+    def test_of_a_directory(self, tmp_path):
+        """Its first paths."""
+        for n in range(40):
+            (tmp_path / f"{n:02}.txt").write_text("x")
+
+        described = describe("folder", Directory(tmp_path), dspy.InputField())
+
+        assert described.size == "40 files, 40 bytes"
+        assert described.type_name.startswith("directory of texts, which stay outside: len(d)")
+        assert described.preview == "\n".join([*(f"{n:02}.txt" for n in range(30)), "[10 more]"])

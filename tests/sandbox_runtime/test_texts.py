@@ -1,0 +1,783 @@
+"""Lazy texts: the host's side against real strings, and the cell's side in a real sandbox."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox_runtime import (
+    Completed,
+    Directory,
+    Failed,
+    Limits,
+    Submitted,
+    TextChangedError,
+    TextFile,
+    TextStream,
+    open_session,
+)
+from sandbox_runtime.text_bytes import Deadline
+from sandbox_runtime.text_calls import TextCalls
+from sandbox_runtime.text_search import searching
+from sandbox_runtime.texts import LazyText
+
+# Few letters, so that things are found; of every width, and line ends.
+LETTERS = st.text(alphabet="aab\n\r é€😀\ufffd", max_size=60)
+
+
+def forever() -> Deadline:
+    return Deadline()
+
+
+def in_small_blocks(data: bytes) -> LazyText:
+    """A text whose blocks are a few bytes, so that everything lies across their borders."""
+    text = TextStream([])
+    source = text.source
+    source._file.write(data)
+    source.size, source.complete = len(data), True
+    return LazyText("small", source, block_bytes=5)
+
+
+@pytest.fixture(scope="module")
+def searcher():
+    """One process for all searches of this module."""
+    with searching() as one:
+        yield one
+
+
+class TestLikeAString:
+    @settings(deadline=None, max_examples=200)
+    @given(LETTERS, st.integers(0, 70), st.integers(0, 70))
+    def test_ranges_are_those_of_the_text(self, content, start, stop):
+        """Positions are characters, whatever they take in bytes."""
+        text = in_small_blocks(content.encode())
+
+        assert text.read(start, stop) == content[start:stop]
+        assert text.length() == len(content)
+
+    @settings(deadline=None, max_examples=200)
+    @given(LETTERS, st.text("aab\né€\ufffd", max_size=3), st.integers(0, 40), st.integers(0, 70))
+    def test_find_rfind_and_count_agree_with_str(self, content, needle, start, stop):
+        """Also across blocks, with bounds, and for what overlaps itself."""
+        text = in_small_blocks(content.encode())
+
+        for end in (None, stop):
+            assert text.find(needle, start, end, forever()) == content.find(needle, start, end)
+            assert text.rfind(needle, start, end, forever()) == content.rfind(needle, start, end)
+            assert text.count(needle, start, end, forever()) == content.count(needle, start, end)
+
+    @settings(deadline=None, max_examples=200)
+    @given(LETTERS)
+    def test_lines_are_those_between_line_feeds(self, content):
+        """Every position has a line, and every line a beginning."""
+        index = in_small_blocks(content.encode()).index
+
+        for at in range(len(content)):
+            assert index.line_of_char(at, forever()) == content.count("\n", 0, at) + 1
+        begins = [0, *(m.end() for m in re.finditer("\n", content))]
+        for number, begin in enumerate(begins, 1):
+            assert index.char_of_line(number, forever()) == begin
+        assert index.char_of_line(len(begins) + 1, forever()) is None
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"\n",
+                    b"\xc3",
+                    b"\xa9",
+                    b"\xe2",
+                    b"\x82",
+                    b"\xac",
+                    b"\xf0",
+                    b"\x9f",
+                    b"\xff",
+                ]
+            )
+        ).map(b"".join)
+    )
+    def test_invalid_bytes_are_replaced_as_python_does(self, data):
+        """Blocks are cut so that decoding them one by one is decoding the whole."""
+        text, whole = in_small_blocks(data), data.decode("utf-8", "replace")
+
+        assert text.read(0, 1000) == whole
+        assert text.length() == len(whole)
+        for needle in ("a", "é", "\ufffd", "\ufffda"):
+            assert text.find(needle, 1, None, forever()) == whole.find(needle, 1)
+
+    @pytest.mark.parametrize("chars", [10, 100])
+    def test_a_preview_is_the_beginning_and_the_end(self, chars):
+        """Nothing is counted for it."""
+        text = in_small_blocks(("é" * 80 + "end").encode())
+
+        shown = text.preview(chars)
+
+        assert shown == ("é" * 5 + "..." + "ééend" if chars == 10 else "é" * 80 + "end")
+
+
+class TestSearch:
+    @settings(deadline=None, max_examples=100)
+    @given(
+        LETTERS,
+        st.sampled_from(
+            ["a+", "^a", "b$", "a\\s+a", "é|€", "(a)(b)?", "\\ba", "a*", "(?<=a)b", "😀"]
+        ),
+        st.integers(0, 20),
+    )
+    def test_matches_are_those_of_re(self, searcher, content, pattern, start):
+        """With their spans, groups and lines; `^` and `$` match at every line."""
+        text, start = in_small_blocks(content.encode()), min(start, len(content))
+        hits = searcher.search(text.index, pattern, 0, forever(), start=start, limit=1000)
+        real = list(re.compile(pattern, re.MULTILINE).finditer(content, start))
+
+        assert [tuple(hit["spans"][0]) for hit in hits] == [match.span() for match in real]
+        assert [hit["groups"][1:] for hit in hits] == [list(match.groups()) for match in real]
+        assert [hit["line"] for hit in hits] == [
+            content.count("\n", 0, match.start()) + 1 for match in real
+        ]
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        LETTERS,
+        st.sampled_from(
+            [
+                "a",
+                "aa",
+                "^$",
+                "a.*b",
+                "[^b]+b",
+                "é",
+                "b$",
+                "[ab]{2,3}",
+                "(a|é)+ ?",
+                "^(?i:A|É)",
+                "\\ba*b",
+            ]
+        ),
+    )
+    def test_a_grep_finds_the_first_match_of_each_line(self, searcher, content, pattern):
+        """A line ends before its line end, also one of two characters."""
+        text = in_small_blocks(content.encode())
+        hits = searcher.search(text.index, pattern, 0, forever(), lines=True, limit=1000)
+        lines = content.split("\n")[: None if not content.endswith("\n") else -1] if content else []
+        found = [
+            (number, line)
+            for number, line in enumerate((line.removesuffix("\r") for line in lines), 1)
+            if re.search(pattern, line)
+        ]
+
+        assert [(hit["line"], hit["text"]) for hit in hits] == found
+
+    def test_matches_are_found_across_blocks_and_in_endless_lines(self, searcher, tmp_path):
+        """A line of 20 MB without an end is searched in pieces; numbers stay right behind it."""
+        file = tmp_path / "long.txt"
+        file.write_text(
+            "x" * 10_000_000 + "needle 1" + "é" * 5_000_000 + "\nneedle 2\n" + "y\n" * 3
+        )
+        text = TextFile(file)
+
+        for lines in (False, True):
+            hits = searcher.search(text.index, r"needle \d", 0, forever(), lines=lines, limit=9)
+            assert [hit["spans"][0][0] for hit in hits] == [10_000_000, 15_000_009]
+            assert [hit["line"] for hit in hits] == [1, 2]
+            assert "needle 1" in hits[0]["text"]
+            assert len(hits[0]["text"]) < 1100
+
+    def test_a_pattern_that_never_ends_is_stopped(self, tmp_path):
+        """In time, with what was found before it; the next search works."""
+        file = tmp_path / "trap.txt"
+        file.write_text("x1\n" + "a" * 5000 + "b\n")
+        calls = TextCalls(Limits(search_seconds=0.5))
+        try:
+            started = time.monotonic()
+            told = calls(TextFile(file), "search", "(a+)+$|x1", 0, 0, None, 5)
+            assert time.monotonic() - started < 5
+            assert "Limits.search_seconds" in told["stopped"]
+            assert calls(TextFile(file), "search", "x1", 0, 0, None, 5)["hits"]
+        finally:
+            calls.close()
+
+    def test_a_pattern_that_needs_much_memory_is_refused(self, searcher, tmp_path):
+        """The process that searches has little, and its end is no end of ours."""
+        file = tmp_path / "a.txt"
+        file.write_text("a" * 1000)
+
+        with pytest.raises(ValueError, match="pattern cannot be searched for"):
+            searcher.search(TextFile(file).index, "(" * 9000 + ")" * 9000, 0, forever())
+        assert searcher.search(TextFile(file).index, "a", 0, forever())
+
+    def test_an_interrupt_ends_a_search(self, tmp_path):
+        """`cancel` comes from another thread."""
+        file = tmp_path / "trap.txt"
+        file.write_text("a" * 5000 + "b")
+        calls = TextCalls(Limits())
+        threading.Timer(0.3, calls.cancel).start()
+
+        with pytest.raises(InterruptedError):
+            calls(TextFile(file), "search", "(a+)+$", 0, 0, None, 1)
+        calls.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="looks at processes as POSIX has them")
+    def test_nothing_is_left_when_the_host_is_killed(self, tmp_path):
+        """The process that searches ends when its stdin does, or at the latest by its own watchdog."""
+        file = tmp_path / "trap.txt"
+        file.write_text("a" * 5000 + "b")
+        program = (
+            "import sys, threading, time\n"
+            "from sandbox_runtime import TextFile\n"
+            "from sandbox_runtime.text_bytes import Deadline\n"
+            "from sandbox_runtime.text_search import Searcher\n"
+            "s = Searcher()\n"
+            f"t = TextFile({str(file)!r})\n"
+            "s.search(t.index, 'b', 0, Deadline())\n"
+            "print(s._process.pid, flush=True)\n"
+            "s.search(t.index, '(a+)+$', 0, Deadline(1.0, 'x'))\n"
+        )
+        host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        worker = int(host.stdout.readline())
+        time.sleep(0.2)  # into the pattern
+        host.kill()
+        host.wait()
+        host.stdout.close()
+
+        end = time.monotonic() + 10
+        while _is_alive(worker):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    # One that nobody has waited for yet is dead as well.
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("data", "encoding", "text"),
+        [
+            ("\ufeffaé".encode(), None, "aé"),
+            ("aé\n".encode("utf-16"), None, "aé\n"),
+            ("aé\n".encode("utf-32"), None, "aé\n"),
+            ("aé\n".encode("latin-1"), "latin-1", "aé\n"),
+            ("aé\n".encode("utf-16-le"), "utf-16-le", "aé\n"),
+            (b"a\xffb", None, "a\ufffdb"),
+            (b"", None, ""),
+        ],
+    )
+    def test_encodings(self, tmp_path, data, encoding, text):
+        """By the mark at the beginning, or by name; what is invalid is replaced."""
+        file = tmp_path / "t.txt"
+        file.write_bytes(data)
+
+        assert TextFile(file, encoding=encoding).read(0, 100) == text
+
+    @pytest.mark.parametrize("change", ["append", "truncate", "replace", "touch", "remove"])
+    def test_a_changed_file_is_an_error_that_says_so(self, tmp_path, change):
+        """Written to, cut, replaced or gone: what was found in it before may be wrong."""
+        file = tmp_path / "t.txt"
+        file.write_text("one\ntwo\n")
+        text = TextFile(file)
+        assert text.read(0, 3) == "one"
+
+        if change == "append":
+            file.write_text("one\ntwo\nthree\n")
+        elif change == "truncate":
+            os.truncate(file, 2)
+        elif change == "replace":
+            (tmp_path / "other").write_text("one\ntwo\n")
+            (tmp_path / "other").replace(file)
+        elif change == "touch":
+            os.utime(file, ns=(1, 1))
+        else:
+            file.unlink()
+
+        with pytest.raises(
+            TextChangedError, match="is gone" if change == "remove" else "has changed"
+        ):
+            text.read(0, 3)
+
+    def test_what_is_not_there_is_refused_at_once(self, tmp_path):
+        """Before anything starts."""
+        with pytest.raises(FileNotFoundError):
+            TextFile(tmp_path / "none.txt")
+        with pytest.raises(NotADirectoryError):
+            Directory(tmp_path / "none")
+
+
+class TestStreams:
+    def test_pieces_are_read_once_and_only_as_far_as_needed(self):
+        """What was read is kept where nobody else sees it."""
+        taken = []
+
+        def pieces():
+            for n in range(1000):
+                taken.append(n)
+                yield f"line {n}\n" * 100
+
+        text = TextStream(pieces())
+        assert taken == []
+        assert text.read(0, 6) == "line 0"
+        assert len(taken) < 1000
+        assert text.length() == sum(len(f"line {n}\n") for n in range(1000)) * 100
+        assert len(taken) == 1000
+        assert text.read(0, 6) == "line 0"
+
+    def test_what_breaks_off_says_so_every_time(self):
+        """And never seems to be the end of the text."""
+
+        def pieces():
+            yield "a"
+            raise OSError("the line is dead")
+
+        text = TextStream(pieces(), name="feed")
+        with pytest.raises(OSError, match="the line is dead"):
+            text.length()
+        with pytest.raises(RuntimeError, match="feed broke off after 1 bytes"):
+            text.length()
+
+    def test_only_text_will_do_and_not_without_end(self):
+        """Bytes are refused, and more than may be spooled; half of a pair is replaced."""
+        with pytest.raises(TypeError, match="a str can be an input as it is"):
+            TextStream("abc")
+        with pytest.raises(TypeError, match="gave a bytes"):
+            TextStream([b"a"]).length()
+        with pytest.raises(ValueError, match="more than 10 bytes"):
+            TextStream(("aaa" for _ in range(9)), most_bytes=10).length()
+        assert TextStream(["a\ud800b"]).read(0, 9) == "a\ufffdb"
+
+    def test_the_time_for_an_endless_one_is_limited(self):
+        """Its length cannot be told."""
+        text = TextStream("a" * 1000 for _ in iter(int, 1))
+
+        with pytest.raises(TimeoutError):
+            text.length(Deadline(0.05, "x"))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with rules of what to ignore, links to the outside, binaries and hidden files."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("SECRET\n")
+    root = tmp_path / "project"
+    for path, content in {
+        "README.md": "read me\n",
+        "src/a.py": "import os\n# TODO one\n",
+        "src/deep/b.py": "# TODO two\n",
+        "src/deep/keep.log": "TODO kept\n",
+        "src/deep/.gitignore": "!keep.log\n",
+        "app.log": "TODO log\n",
+        "build/out.txt": "TODO built\n",
+        ".git/config": "TODO git\n",
+        ".env": "TODO hidden\n",
+        ".gitignore": "*.log\nbuild/\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    (root / "data.bin").write_bytes(b"TODO\0\0")
+    (root / "link.txt").symlink_to(outside / "secret.txt")
+    (root / "linked").symlink_to(outside)
+    return root
+
+
+class TestDirectories:
+    def test_what_is_listed(self, project):
+        """As Git would: no hidden files, nothing ignored, the nearest rules first. And no links."""
+        assert list(Directory(project).sizes()) == [
+            "README.md",
+            "data.bin",
+            "src/a.py",
+            "src/deep/b.py",
+            "src/deep/keep.log",
+        ]
+        assert list(Directory(project, "src/**/*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "src/*.py").sizes()) == ["src/a.py"]
+        assert "app.log" in Directory(project, gitignore=False).sizes()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "../outside/secret.txt",
+            "/etc/passwd",
+            "link.txt",
+            "linked/secret.txt",
+            "",
+            ".env",
+            "src",
+        ],
+    )
+    def test_nothing_else_can_be_read(self, project, path):
+        """A path is looked up in the list, and never becomes one of the system."""
+        with pytest.raises(KeyError):
+            Directory(project).file(path)
+
+    def test_a_file_or_folder_that_became_a_link_is_not_followed(self, project, tmp_path):
+        """Since it was listed."""
+        folder = Directory(project)
+        folder.sizes()
+        (project / "README.md").unlink()
+        (project / "README.md").symlink_to(tmp_path / "outside" / "secret.txt")
+        (project / "src").rename(tmp_path / "elsewhere")
+        (project / "src").symlink_to(tmp_path / "elsewhere")
+
+        for path in ("README.md", "src/a.py"):
+            with pytest.raises(FileNotFoundError):
+                folder.file(path)
+
+    def test_stars_take_no_time(self, project):
+        """A glob of a cell is hostile too."""
+        calls = TextCalls(Limits())
+        for glob in ("/".join(["**"] * 1000), "*" * 1000):
+            with pytest.raises(ValueError, match="too many"):
+                calls(Directory(project), "sizes", glob)
+        started = time.monotonic()
+        (project / ("a" * 200)).write_text("")
+        assert calls(Directory(project), "sizes", "a*a*a*a*a*a*a*a*a*ab") == []
+        assert time.monotonic() - started < 1
+
+
+class TestCalls:
+    @pytest.mark.parametrize(
+        ("operation", "arguments"),
+        [
+            ("read", [0, 10**9]),
+            ("read", [-1, 1]),
+            ("read", ["0", 1]),
+            ("read", [True, 1]),
+            ("read", [2**80, 2**80]),
+            ("find", [b"x", 0, None]),
+            ("find", ["x" * 2_000_000, 0, None]),
+            ("search", ["x", 4096, 0, None, 1]),
+            ("search", ["x" * 30_000, 0, 0, None, 1]),
+            ("search", ["x", 0, 0, None, 10**9]),
+            ("search", ["x"]),
+            ("grep", ["x", 0, 0, 10**6, 0, 1]),
+            ("lines", [0, 1]),
+            ("_length", []),
+            ("__class__", []),
+            ("close", []),
+            (["read"], [0, 1]),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, operation, arguments):
+        """Types, ranges and sizes are checked before anything is done with them."""
+        calls = TextCalls(Limits())
+        with pytest.raises((TypeError, ValueError, LookupError)):
+            calls(TextStream(["abc"]), operation, *arguments)
+
+    def test_only_texts_and_directories_are_asked(self):
+        """Another handle has no such operations."""
+        with pytest.raises(LookupError):
+            TextCalls(Limits())(object(), "read", 0, 1)
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One session for the cells of this module."""
+    taken = []
+    with open_session(tools={"take": lambda value: taken.append(value) or "taken"}) as one:
+        one.taken = taken
+        yield one
+
+
+CONTENT = "".join(f"{n}: é line of {n % 7} words\r\n" for n in range(30_000))
+
+
+@pytest.fixture
+def text(session, tmp_path):
+    """A file of 30,000 lines as `text`, and the same text as `plain`."""
+    file = tmp_path / "log.txt"
+    file.write_bytes(CONTENT.encode())
+    text = TextFile(file)
+    session.assign({"text": text, "plain": CONTENT})
+    return text
+
+
+def shown(session, code: str) -> str:
+    result = session.run_cell(code)
+    assert isinstance(result, Completed), result
+    return result.output.removesuffix("\n")
+
+
+def failure(session, code: str) -> str:
+    result = session.run_cell(code)
+    assert isinstance(result, Failed), result
+    return f"{result.error_type}: {result.message}"
+
+
+class TestCells:
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            "len({})",
+            "{}[5:25]",
+            "{}[-30:]",
+            "{}[-30:-10]",
+            "{}[10:5]",
+            "{}[3]",
+            "{}[-3]",
+            "{}[::-1000]",
+            "{}[100:9000:777]",
+            "{}[:]",
+            "{}.find('29999')",
+            "{}.find('6 words', 500, 900)",
+            "{}.find('nowhere')",
+            "{}.rfind('line')",
+            "{}.rfind('line', 0, -9000)",
+            "{}.index('500: ')",
+            "{}.count('é line')",
+            "'é line of 6' in {}, 'x' in {}",
+            "{}.startswith('0: é'), {}.startswith(('x', '0')), {}.endswith('words\\r\\n')",
+            "bool({}), str({})[:10], f'{{{}}}'[-9:]",
+            "{}.splitlines()[1234]",
+        ],
+    )
+    def test_it_acts_like_the_text(self, session, text, expression):
+        """The same expression gives the same for a lazy text as for a plain one."""
+        lazy, plain = expression.replace("{}", "text"), expression.replace("{}", "plain")
+        lazy, plain = (e.replace("{{", "{").replace("}}", "}") for e in (lazy, plain))
+
+        assert shown(session, lazy) == shown(session, plain)
+
+    def test_lines(self, session, text):
+        """They count from 1 and come without their ends; iterating gives all of them."""
+        assert shown(session, "text.line(1), text.line(30_000)") == (
+            "('0: é line of 0 words', '29999: é line of 4 words')"
+        )
+        assert shown(session, "text.lines(2, 3)") == (
+            "['1: é line of 1 words', '2: é line of 2 words']"
+        )
+        assert shown(session, "list(text) == plain.splitlines() == text.lines()") == "True"
+        assert shown(session, "at = text.line_start(77)\ntext.line_number(at), text[at:at+4]") == (
+            "(77, '76: ')"
+        )
+        assert shown(session, "''.join(text.chunks(100_000)) == plain") == "True"
+        assert "count from 1" in failure(session, "text.line(0)")
+        assert "no line 30001" in failure(session, "text.line(30_001)")
+
+    def test_regular_expressions(self, session, text):
+        """Matches are like those of `re`, found on the host."""
+        assert (
+            shown(
+                session,
+                "m = text.search(r'^(?P<n>2\\d{3}): é', start=1000)\n"
+                "m['n'], m.group(1), m.groupdict(), m.line_number, m.line, text[m.start():m.end()]",
+            )
+            == "('2000', '2000', {'n': '2000'}, 2001, '2000: é line of 5 words', '2000: é')"
+        )
+        assert shown(session, "text.search('nowhere')") == ""
+        assert (
+            shown(
+                session,
+                "import re\np = re.compile(r'(\\d+): É LINE of [12]', re.I)\n"
+                "[m.span() for m in text.finditer(p)] == [m.span() for m in p.finditer(plain)]",
+            )
+            == "True"
+        )
+        assert shown(session, "text.findall('é (line)', limit=3)") == (
+            "['line', 'line', 'line']\n[the first 3; there are more: raise limit, or go on after these]"
+        )
+
+    def test_grep(self, session, text):
+        """Lines with numbers and context, at most so many as were asked for."""
+        assert shown(session, "print(text.grep('^(7|29999):', before=1, after=1))") == (
+            "log.txt-7- 6: é line of 6 words\n"
+            "log.txt:8: 7: é line of 0 words\n"
+            "log.txt-9- 8: é line of 1 words\n"
+            "log.txt-29999- 29998: é line of 3 words\n"
+            "log.txt:30000: 29999: é line of 4 words"
+        )
+        assert shown(
+            session, "hits = text.grep('LINE', ignore_case=True)\nlen(hits), hits.more"
+        ) == ("(100, True)")
+        assert shown(
+            session, "h = hits[5]\nh.line_number, text[h.position:h.position + 4], h.path"
+        ) == ("(6, 'line', 'log.txt')")
+
+    def test_what_it_cannot_do_says_what_it_can(self, session, text):
+        """Before an LM has to guess."""
+        told = failure(session, "text.upper()")
+        assert told.startswith("AttributeError: <TextFile 'log.txt'")
+        assert "text[a:b]" in told
+        assert "cannot be searched for: missing )" in failure(session, "text.search('(a')")
+        assert "expected string" in failure(session, "import re\nre.search('a', text)")
+        assert "text.search(pattern)" in shown(session, "help(text)")
+
+    def test_too_much_at_once_is_refused_with_a_way_out(self, session, tmp_path):
+        """The host gives ten million characters at a time."""
+        file = tmp_path / "large.txt"
+        file.write_text("0123456789\n" * 1_000_000)
+        session.assign("large", TextFile(file))
+
+        for code in ("str(large)", "large[5:]", "large.lines()", "print(large)"):
+            told = failure(session, code)
+            assert told.startswith("ValueError")
+            assert "10,000,000 characters" in told
+            assert "for line in text" in told
+        assert shown(session, "len(large), large[-11:]") == "(11000000, '0123456789\\n')"
+
+    def test_the_same_object_comes_back(self, session, text):
+        """To tools and from SUBMIT, in lists and dicts, as with other handles."""
+        session.taken.clear()
+        assert shown(session, "take({'deep': [text]})") == "'taken'"
+        result = session.run_cell("import copy\nSUBMIT([text, copy.deepcopy(text)])")
+
+        assert session.taken[0]["deep"][0] is text
+        assert isinstance(result, Submitted)
+        assert all(value is text for value in result.outputs["output"])
+
+    def test_numbers_are_of_the_sessions_own_table(self, session, text):
+        """A cell can make up a handle, but not one of anything that it was not given."""
+        told = failure(
+            session,
+            "from sandbox_runtime.deno.texts import LazyText\nLazyText(10**6, 'x', 'x')[0:5]",
+        )
+        assert "a handle stands for nothing" in told
+        for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
+            failure(session, f"await type(text).__getitem__.__globals__['_Way'].ask.{mode}")
+
+    def test_streams_and_directories(self, session, project):
+        """An iterable of text is a lazy text; a directory has many."""
+        session.assign({"s": TextStream(f"row {n}\n" for n in range(500)), "d": Directory(project)})
+
+        assert shown(session, "s.line(7), s[:5], s.grep('row 49[89]$')[1].line") == (
+            "('row 6', 'row 0', 'row 499')"
+        )
+        assert shown(session, "len(d), d.paths('*.py'), 'app.log' in d") == (
+            "(5, ['src/a.py', 'src/deep/b.py'], False)"
+        )
+        assert shown(session, "d['src/a.py'].line(1), d['src/a.py'] == d['src/a.py']") == (
+            "('import os', True)"
+        )
+        assert shown(session, "d.grep('TODO')") == (
+            "src/a.py:2: # TODO one\nsrc/deep/b.py:1: # TODO two\nsrc/deep/keep.log:1: TODO kept"
+        )
+        assert shown(session, "d.search('TODO', 'src/deep/**').path") == "'src/deep/b.py'"
+        assert shown(session, "print(d.tree('*.py'))") == (
+            "src/\n  a.py (21 bytes)\n  deep/\n    b.py (11 bytes)"
+        )
+        for path in ("../outside/secret.txt", "link.txt", "/etc/passwd"):
+            assert failure(session, f"d[{path!r}]").startswith("KeyError")
+
+    def test_a_changed_file_is_told_to_the_cell(self, session, text, tmp_path):
+        """Rather than giving the new content for the old."""
+        assert shown(session, "text[:2]") == "'0:'"
+        (tmp_path / "log.txt").write_text("new")
+
+        assert "log.txt has changed since it was given" in failure(session, "text[:2]")
+        assert "has changed" in failure(session, "text.search('n')")
+
+    def test_they_live_on_in_a_fork_and_after_a_crash(self, opened, tmp_path):
+        """What a cell read is read again, and not kept."""
+        file = tmp_path / "a.txt"
+        file.write_text("one\ntwo\n")
+        session = opened(limits=Limits(cell_seconds=1, grace_seconds=0.5))
+        session.assign("text", TextFile(file))
+        assert shown(session, "first = text.line(1)\nkept = [text]") == ""
+        with session.fork() as fork:
+            assert shown(fork, "kept[0].line(2)") == "'two'"
+        session.run_cell("sum(range(10**12))")
+
+        assert session.restarts == 1
+        assert shown(session, "first, kept[0].line(2)") == "('one', 'two')"
+
+    def test_the_cells_clock_stands_still_and_a_search_has_its_own(self, opened, tmp_path):
+        """What was found until then is in the error."""
+        file = tmp_path / "trap.txt"
+        file.write_text("x1\n" * 1_000_000 + "a" * 5000 + "b\n")
+        session = opened(limits=Limits(cell_seconds=1, search_seconds=2))
+        session.assign("text", TextFile(file))
+
+        told = failure(
+            session,
+            "try:\n    text.grep(r'(a+)+$|x1', limit=10_000, start=2_999_000)\n"
+            "except TimeoutError as error:\n    print(len(error.found))\n    raise",
+        )
+        assert told.startswith("TimeoutError")
+        assert "Limits.search_seconds" in told
+
+
+class TestSize:
+    def test_a_text_larger_than_the_sandbox_may_be(self, opened, tmp_path):
+        """300 MB with 160 MB of memory: read, searched and iterated over."""
+        file = tmp_path / "large.txt"
+        with file.open("wb") as out:
+            out.write(b"first line\n")
+            out.truncate(300_000_000)
+            out.seek(0, os.SEEK_END)
+            out.write("\nthe needle is é here\n".encode())
+        session = opened(limits=Limits(memory_bytes=160 * 1024 * 1024))
+        session.assign("text", TextFile(file))
+
+        assert shown(session, "len(text), text[-22:-1]") == (
+            "(300000022, '\\nthe needle is é here')"
+        )
+        assert shown(session, "text.find('needle'), text.grep('needle is (.)')[0].line_number") == (
+            "(300000005, 3)"
+        )
+        assert shown(
+            session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
+        ) == ("300000022")
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(900)
+    def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
+        """Real lines at both ends and a hole between them, so that the disk need not hold it all.
+
+        `TEXTS_FOLDER` is where the file is made, if not in pytest's own folder.
+        """
+        file = Path(os.environ.get("TEXTS_FOLDER", tmp_path)) / "huge.txt"
+        lines = "".join(f"{n}: é the quick brown fox, {n * 7919}\n" for n in range(1_000_000))
+        with file.open("wb") as out:
+            out.write(lines.encode())
+            out.truncate(20_000_000_000)
+            out.seek(0, os.SEEK_END)
+            out.write(b"\n" + lines.encode() + "the needle is é here\n".encode())
+        session = opened(limits=Limits(search_seconds=300, memory_bytes=256 * 1024 * 1024))
+        try:
+            session.assign("text", TextFile(file))
+            peak = 0
+            for code in (
+                "len(text)",
+                "text.find('needle')",
+                "text.search(r'needle is (.)').span()",
+                "text.grep(r'^999999: .*fox', limit=5)",
+                "text[-22:], text[10_000_000_000:10_000_000_003]",
+                "next(iter(text)), text.line(1_000_000)",
+                "import itertools\nsum(map(len, itertools.islice(text.chunks(), 500)))",
+            ):
+                started = time.monotonic()
+                output = shown(session, code)
+                seconds = time.monotonic() - started
+                resident = _resident_bytes(session.pid)
+                peak = max(peak, resident)
+                sys.stdout.write(
+                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {output[:100]!r}\n"
+                )
+            assert peak < 300_000_000
+            assert shown(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
+        finally:
+            file.unlink()
+
+
+def _resident_bytes(pid: int) -> int:
+    """The most that a process ever had in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
