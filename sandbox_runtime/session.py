@@ -1,6 +1,6 @@
 """A session: one namespace for cells, with host tools, that outlives its process.
 
-Joins an `Exchange` with values, host tools and a `Recovery`. When the process dies, the session starts
+Joins a `Dialogue` with host tools and a `Recovery`. When the process dies, the session starts
 another from its last checkpoint and does again what was done since.
 """
 
@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import itertools
 import keyword
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
 from sandbox_runtime import assets, values
 from sandbox_runtime.assets import Engine
-from sandbox_runtime.checkpoint import FILES, Checkpoint
+from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.dialogue import Dialogue
 from sandbox_runtime.errors import (
     CheckpointError,
     SandboxDiedError,
@@ -30,41 +30,14 @@ from sandbox_runtime.errors import (
     SessionClosedError,
     ValueCrossingError,
 )
-from sandbox_runtime.exchange import BACKSTOP_SECONDS, Exchange, ServeCall
+from sandbox_runtime.exchange import ServeCall
 from sandbox_runtime.host_tools import HostTools
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.messages import (
-    Assign,
-    CellEnd,
-    Discard,
-    Refusal,
-    Register,
-    Reply,
-    Request,
-    Reserve,
-    Room,
-    Run,
-    TakeCompiled,
-    TakeImage,
-    ToolCall,
-    ToolRaised,
-    ToolReturned,
-    parse_cell_end,
-)
-from sandbox_runtime.pieces import (
-    LARGEST_BYTES,
-    AnyPart,
-    Poured,
-    Stream,
-    cut,
-    room_for,
-    size_of,
-    split,
-)
+from sandbox_runtime.messages import CellEnd, Reply
 from sandbox_runtime.recovery import Assigned, Ran, Recovery
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
-from sandbox_runtime.text_calls import TEXT_CALL
+from sandbox_runtime.serving import Serving
 
 # A process that ends within this time of a cell's start was killed before it: the cell is run again.
 HARDLY_BEGUN_SECONDS = 0.05
@@ -130,7 +103,7 @@ class Session:
             self._border = restore.border
         self._recovery = Recovery(restore)
         self._seed = secrets.token_hex(16)
-        self._exchange = Exchange(self._engine_from(restore), limits, self._seed)
+        self._dialogue = Dialogue(self._engine_from(restore), limits, self._seed)
         with self._closed_unless_opened():
             self.register(tools or {}, outputs, types=types, loop=loop)
         self._recovery.begin(time.monotonic())
@@ -138,7 +111,7 @@ class Session:
     @property
     def pid(self) -> int:
         """The id of the sandbox's process. It changes when the session heals."""
-        return self._exchange.pid
+        return self._dialogue.pid
 
     @property
     def closed(self) -> bool:
@@ -235,7 +208,7 @@ class Session:
 
     def _run_remembered(self, ran: Ran) -> CellResult:
         """Runs a cell, and notes what is needed to run it again."""
-        serving = _Serving(self._tools, ran, lambda answer: self._exchange.answer(answer))
+        serving = Serving(self._tools, ran, self._dialogue.answer)
         started = time.monotonic()
         try:
             end, answer = self._run(ran, serving)
@@ -304,8 +277,7 @@ class Session:
     def compiled_runtime(self) -> bytes:
         """V8's compiled form of what the sandbox runs on; it makes the next start faster."""
         with self._exclusive():
-            answer = self._ask(TakeCompiled())
-            return bytes(answer.attachments[0])
+            return self._dialogue.compiled_runtime()
 
     # ---- Ends ----
 
@@ -315,13 +287,13 @@ class Session:
         A host call that it waits for is given up; a tool in the thread that runs the cell goes on to
         its own end.
         """
-        self._exchange.interrupt()
+        self._dialogue.interrupt()
         self._tools.give_up()
 
     def close(self) -> None:
         """Ends the session and its process. Closing twice is fine; closing never hangs."""
         self._closed = True
-        self._exchange.close()
+        self._dialogue.close()
         self._tools.close()
         self._variables.clear()
         self._recovery = Recovery()
@@ -359,7 +331,7 @@ class Session:
         try:
             yield
         except BaseException:
-            if not self._exchange.alive:
+            if not self._dialogue.alive:
                 self.close()
             raise
 
@@ -375,82 +347,25 @@ class Session:
             self.close()
             raise
 
-    def _ask(self, request: Request) -> Reply:
-        answer = self._exchange.ask(request, patience=self.limits.start_seconds)
-        if isinstance(answer, Refusal):
-            raise ValueCrossingError(
-                f"{answer.error_type}: {values.printable(answer.message)[:2000]}"
-            )
-        return answer
-
-    def _run(self, ran: Ran, serve: ServeCall) -> tuple[CellEnd, Reply]:
-        patience = self.limits.cell_seconds + self.limits.grace_seconds + BACKSTOP_SECONDS
-        answer = self._exchange.ask(
-            Run(ran.cell, ran.code), serve=serve, patience=patience, busy=self._tools.is_busy
-        )
-        if isinstance(answer, Refusal):
-            raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
-        return parse_cell_end(answer.result), answer
-
     def _declare(self) -> None:
-        self._ask(Register(self._tools.declarations(), self._outputs))
-        if self._border.declared:
-            self._ask(Assign("", "types", self._border.encode_declared()))
+        self._dialogue.declare(self._tools.declarations(), self._outputs, self._border)
 
     def _send_variable(self, name: str, value: object) -> None:
-        """Sends a value, whose large parts go ahead in pieces; none of them is copied as a whole."""
+        self._dialogue.assign(name, value, self._border)
 
-        def begin() -> None:
-            self._ask(Reserve([Room("stream")]))
-
-        try:
-            kind, parts = self._border.encode_variable(
-                value, name, Stream(begin, self._exchange.tell)
-            )
-            riding, ahead = split(parts)
-            self._check_size(name, parts)
-            try:
-                if ahead:
-                    self._ask(Reserve([room_for(part) for part in ahead]))
-                    for piece in itertools.chain.from_iterable(map(cut, ahead)):
-                        self._exchange.tell(piece)
-                self._ask(Assign(name, kind, riding))
-            except ValueCrossingError as error:
-                raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
-        except BaseException:
-            self._exchange.tell(Discard())
-            raise
-
-    def _check_size(self, name: str, parts: Sequence[AnyPart]) -> None:
-        size = sum(map(size_of, parts))
-        if size > self.limits.memory_bytes:
-            raise ValueCrossingError(
-                f"{name} takes {size:,} bytes, more than the sandbox's memory of "
-                f"{self.limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
-            )
-        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Poured)):
-            raise ValueCrossingError(
-                f"{name} takes {size:,} bytes, more than one text or bytes can have in a 32-bit "
-                f"interpreter ({LARGEST_BYTES:,}). Pass it as a list of smaller ones."
-            )
+    def _run(self, ran: Ran, serve: ServeCall) -> tuple[CellEnd, Reply]:
+        return self._dialogue.run(ran.cell, ran.code, serve, self._tools.is_busy)
 
     def _save(self) -> Checkpoint:
         started, seed = time.monotonic(), secrets.token_hex(16)
         try:
-            answer = self._exchange.ask(TakeImage(seed), patience=self.limits.start_seconds)
-        except SandboxDiedError:
+            files = self._dialogue.take_image(seed)
+        except (CheckpointError, SandboxDiedError):
             self._recovery.possible = False
             raise
-        if isinstance(answer, Refusal):
-            self._recovery.possible = False
-            raise CheckpointError(
-                f"The session cannot be saved: {values.printable(answer.message)}"
-            )
-        files = dict(zip(FILES, answer.attachments, strict=True))
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
-        self._seed = (
-            seed  # the living session goes on with it too, so that a restored one is its equal
-        )
+        # The living session goes on with it too, so that a restored one is its equal.
+        self._seed = seed
         now = time.monotonic()
         self._recovery.saved(state, now, now - started)
         return state
@@ -459,7 +374,7 @@ class Session:
 
     def _revive(self) -> None:
         """Starts another process if this one has ended since the last cell."""
-        if self._exchange.check_alive():
+        if self._dialogue.check_alive():
             return
         try:
             lost = self._start_again()
@@ -505,7 +420,7 @@ class Session:
             try:
                 return _told(self._repeat())
             except (SandboxError, LookupError) as error:
-                self._exchange.close()
+                self._dialogue.close()
                 if self._closed:
                     raise SessionClosedError("The session is closed.") from error
                 if not _was_killed(error):
@@ -527,13 +442,13 @@ class Session:
             raise SessionClosedError("The session is closed.")
         if not self._recovery.cells:
             self._seed = secrets.token_hex(16)
-        self._exchange = Exchange(self._engine_from(state), self.limits, self._seed)
+        self._dialogue = Dialogue(self._engine_from(state), self.limits, self._seed)
         try:
             self._declare()
             if self._closed:  # since we began: then nobody else closes what we have started
                 raise SessionClosedError("The session is closed.")
         except BaseException:
-            self._exchange.close()
+            self._dialogue.close()
             raise
 
     def _repeat(self) -> list[int]:
@@ -567,35 +482,6 @@ def _told(changed: list[int]) -> str:
         "All cells since its last checkpoint were run again, but these printed something else than the "
         f"first time: {', '.join(map(str, changed))}. Look at the variables before you rely on them."
     )
-
-
-class _Serving:
-    """Serves the calls of one cell, remembers the answers, and measures the time that it takes."""
-
-    def __init__(
-        self, tools: HostTools, ran: Ran, send: Callable[[ToolReturned | ToolRaised], None]
-    ) -> None:
-        self._tools = tools
-        self._ran = ran
-        self._send = send
-        self.seconds = 0.0
-
-    def __call__(self, call: ToolCall) -> ToolReturned | ToolRaised | None:
-        started = time.monotonic()
-        if call.cell != self._ran.cell:
-            return ToolRaised(
-                call.id, "LookupError", "LookupError", "the cell of this call is over"
-            )
-        answer = self._tools.serve(call, lambda late: self._reply(call, late))
-        # Texts do not change, and what was read of one may be larger than any memory.
-        if answer is not None and call.tool != TEXT_CALL:
-            self._ran.remember(call, answer)
-        self.seconds += time.monotonic() - started
-        return answer
-
-    def _reply(self, call: ToolCall, answer: ToolReturned | ToolRaised) -> None:
-        self._ran.remember(call, answer)
-        self._send(answer)
 
 
 def _hardly_begun(ran: Ran, started: float) -> bool:

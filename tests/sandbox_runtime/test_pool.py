@@ -91,7 +91,7 @@ class TestLend:
         wait_until(lambda: pool.warm() == 1)
         victim = pool._shelves[_Kind(LIMITS)].warm[0][0]
         os.kill(victim.pid, 9)
-        wait_until(lambda: not victim._exchange.alive)
+        wait_until(lambda: not victim._dialogue.check_alive())
 
         with pool.lend() as session:
             assert session is not victim

@@ -1,0 +1,174 @@
+"""What a session says to one sandbox process: declare, assign, run, save. Knows one `Exchange`.
+
+Turns values into messages and refusals into errors. When the process dies, so does this; `session.py`
+begins another.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from sandbox_runtime import values
+from sandbox_runtime.assets import Engine
+from sandbox_runtime.checkpoint import FILES
+from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
+from sandbox_runtime.exchange import BACKSTOP_SECONDS, Exchange, ServeCall
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.messages import (
+    Assign,
+    CellEnd,
+    Discard,
+    Part,
+    Refusal,
+    Register,
+    Reply,
+    Request,
+    Reserve,
+    Room,
+    Run,
+    TakeCompiled,
+    TakeImage,
+    ToolDeclaration,
+    ToolRaised,
+    ToolReturned,
+    parse_cell_end,
+)
+from sandbox_runtime.pieces import (
+    LARGEST_BYTES,
+    AnyPart,
+    Poured,
+    Stream,
+    cut,
+    room_for,
+    size_of,
+    split,
+)
+
+
+class Dialogue:
+    """A started sandbox. One request at a time; `interrupt`, `answer` and `close` from any thread."""
+
+    def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
+        """Starts the process. Raises `SandboxStartError` if it does not come up."""
+        self._limits = limits
+        self._exchange = Exchange(engine, limits, seed)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._exchange.pid
+
+    @property
+    def alive(self) -> bool:
+        """False once the process has ended."""
+        return self._exchange.alive
+
+    def check_alive(self) -> bool:
+        """Looks whether the process still runs."""
+        return self._exchange.check_alive()
+
+    def declare(
+        self,
+        tools: Sequence[ToolDeclaration],
+        outputs: Mapping[str, str] | None,
+        border: values.Border,
+    ) -> None:
+        """Declares the host tools, the fields of SUBMIT, and the classes that cells know by name."""
+        self._ask(Register(tools, outputs))
+        if border.declared:
+            self._ask(Assign("", "types", border.encode_declared()))
+
+    def assign(self, name: str, value: object, border: values.Border) -> None:
+        """Binds a variable. Large parts go ahead in pieces; none of them is copied as a whole.
+
+        Raises:
+            ValueCrossingError: The value cannot enter the sandbox, or there is no room for it.
+        """
+        pour = Stream(lambda: self._reserve([Room("stream")]), self._exchange.tell)
+        try:
+            kind, parts = border.encode_variable(value, name, pour)
+            riding, ahead = split(parts)
+            self._check_size(name, parts)
+            try:
+                if ahead:
+                    self._reserve([room_for(part) for part in ahead])
+                    for piece in itertools.chain.from_iterable(map(cut, ahead)):
+                        self._exchange.tell(piece)
+                self._ask(Assign(name, kind, riding))
+            except ValueCrossingError as error:
+                raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
+        except BaseException:
+            self._exchange.tell(Discard())
+            raise
+
+    def _reserve(self, rooms: Sequence[Room]) -> None:
+        self._ask(Reserve(rooms))
+
+    def _check_size(self, name: str, parts: Sequence[AnyPart]) -> None:
+        size = sum(map(size_of, parts))
+        if size > self._limits.memory_bytes:
+            raise ValueCrossingError(
+                f"{name} takes {size:,} bytes, more than the sandbox's memory of "
+                f"{self._limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
+            )
+        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Poured)):
+            raise ValueCrossingError(
+                f"{name} takes {size:,} bytes, more than one text or bytes can have in a 32-bit "
+                f"interpreter ({LARGEST_BYTES:,}). Pass it as a list of smaller ones."
+            )
+
+    def run(
+        self, cell: int, code: str, serve: ServeCall, busy: Callable[[], bool]
+    ) -> tuple[CellEnd, Reply]:
+        """Runs a cell; how it ended, and the reply with the submitted values.
+
+        Args:
+            cell: Its number.
+            code: Its text.
+            serve: Runs a tool call.
+            busy: Tells that calls of the cell are still worked on, so that its silence is right.
+        """
+        limits = self._limits
+        patience = limits.cell_seconds + limits.grace_seconds + BACKSTOP_SECONDS
+        answer = self._exchange.ask(Run(cell, code), serve=serve, patience=patience, busy=busy)
+        if isinstance(answer, Refusal):
+            raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
+        return parse_cell_end(answer.result), answer
+
+    def take_image(self, seed: str) -> Mapping[str, Part]:
+        """The interpreter's state by part. Random numbers, here and there, go on from `seed`.
+
+        Raises:
+            CheckpointError: It holds something that cannot be saved.
+        """
+        answer = self._exchange.ask(TakeImage(seed), patience=self._limits.start_seconds)
+        if isinstance(answer, Refusal):
+            raise CheckpointError(
+                f"The session cannot be saved: {values.printable(answer.message)}"
+            )
+        return dict(zip(FILES, answer.attachments, strict=True))
+
+    def compiled_runtime(self) -> bytes:
+        """V8's compiled form of what the sandbox runs on."""
+        return bytes(self._ask(TakeCompiled()).attachments[0])
+
+    def answer(self, message: ToolReturned | ToolRaised) -> None:
+        """Sends the answer to a call that the cell did not block for."""
+        self._exchange.answer(message)
+
+    def interrupt(self) -> None:
+        """Asks the running cell to stop."""
+        self._exchange.interrupt()
+
+    def close(self) -> None:
+        """Ends the process. Never hangs."""
+        self._exchange.close()
+
+    def _ask(self, request: Request) -> Reply:
+        answer = self._exchange.ask(request, patience=self._limits.start_seconds)
+        if isinstance(answer, Refusal):
+            raise ValueCrossingError(
+                f"{answer.error_type}: {values.printable(answer.message)[:2000]}"
+            )
+        return answer

@@ -1,0 +1,41 @@
+"""Serves the calls of one cell, and remembers what they were answered, to run the cell again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sandbox_runtime.host_tools import HostTools
+from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.recovery import Ran
+from sandbox_runtime.text_calls import TEXT_CALL
+
+Answer = ToolReturned | ToolRaised
+
+
+class Serving:
+    """The host's side of one cell's calls. `seconds` is the time that the cell had to wait for them."""
+
+    def __init__(self, tools: HostTools, ran: Ran, send: Callable[[Answer], None]) -> None:
+        """Serves the calls of `ran` with `tools`; `send` takes the answers that come later."""
+        self._tools = tools
+        self._ran = ran
+        self._send = send
+        self.seconds = 0.0
+
+    def __call__(self, call: ToolCall) -> Answer | None:
+        """Runs a call; None if its answer comes later."""
+        started = time.monotonic()
+        if call.cell != self._ran.cell:
+            return ToolRaised(
+                call.id, "LookupError", "LookupError", "the cell of this call is over"
+            )
+        answer = self._tools.serve(call, lambda late: self._send(self._remembered(call, late)))
+        self.seconds += time.monotonic() - started
+        return None if answer is None else self._remembered(call, answer)
+
+    def _remembered(self, call: ToolCall, answer: Answer) -> Answer:
+        # Texts do not change, and what was read of one may be larger than any memory.
+        if call.tool != TEXT_CALL:
+            self._ran.remember(call, answer)
+        return answer
