@@ -17,7 +17,7 @@ TEXT_CALL = "text.call"
 
 # What one read gives at most, what iteration fetches at a time, and a page of `finditer`.
 MAX_READ_CHARS = 10_000_000
-PIECE_CHARS = 1_000_000
+PIECE_CHARS = 200_000
 PAGE_HITS = 100
 
 MAX_TREE_LINES = 500
