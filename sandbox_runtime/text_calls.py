@@ -225,7 +225,7 @@ class TextCalls:
 
 
 class _Found:
-    """Matches as they are found; one more than wanted is looked for, to know whether there are more."""
+    """Matches as they are found, up to a limit. Whether there are more beyond it is not looked for."""
 
     def __init__(self, limit: int) -> None:
         self.hits: list[Hit] = []
@@ -236,7 +236,7 @@ class _Found:
 
     @property
     def wanted(self) -> int:
-        return self._limit + 1 - len(self.hits)
+        return self._limit - len(self.hits)
 
     def add(self, hit: Hit) -> None:
         self.hits.append(hit)
@@ -244,7 +244,7 @@ class _Found:
 
     @property
     def full(self) -> bool:
-        return len(self.hits) > self._limit or self._chars > _MAX_FOUND_CHARS
+        return len(self.hits) >= self._limit or self._chars > _MAX_FOUND_CHARS
 
     @contextlib.contextmanager
     def until_time_is_over(self) -> Iterator[None]:
@@ -261,7 +261,7 @@ class _Found:
             if kept and chars > _MAX_FOUND_CHARS:
                 break
             kept.append(hit)
-        return {"hits": kept, "more": len(kept) < len(self.hits), "stopped": self._stopped}
+        return {"hits": kept, "more": self.full, "stopped": self._stopped}
 
 
 def _chars(hit: Hit) -> int:

@@ -17,7 +17,7 @@ TEXT_CALL = "text.call"
 
 # What one read gives at most, what iteration fetches at a time, and a page of `finditer`.
 MAX_READ_CHARS = 10_000_000
-PIECE_CHARS = 1_000_000
+PIECE_CHARS = 200_000
 PAGE_HITS = 100
 
 MAX_TREE_LINES = 500
@@ -402,7 +402,7 @@ class LazyDirectory(Handle):
 
 
 class Found(list[Any]):
-    """What a search found. `more` is true when there is more than its limit."""
+    """What a search found. `more` is true when it stopped at its limit."""
 
     more = False
 
@@ -416,9 +416,7 @@ class Found(list[Any]):
             shown = "\n".join(map(str, self))
         if not self.more:
             return shown
-        return (
-            f"{shown}\n[the first {len(self):,}; there are more: raise limit, or go on after these]"
-        )
+        return f"{shown}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
 
 
 class TextMatch:

@@ -592,7 +592,7 @@ class TestCells:
             == "True"
         )
         assert shown(session, "text.findall('é (line)', limit=3)") == (
-            "['line', 'line', 'line']\n[the first 3; there are more: raise limit, or go on after these]"
+            "['line', 'line', 'line']\n[the first 3; there may be more: raise limit, or go on after these]"
         )
 
     def test_grep(self, session, text):
