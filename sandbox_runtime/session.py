@@ -59,6 +59,9 @@ HARDLY_BEGUN_SECONDS = 0.05
 # from outside is no reason to give up a state; what kills always, memory that is short, is.
 HEALING_TRIES = 3
 
+# Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
+GO_ON = ""
+
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
 
@@ -399,9 +402,9 @@ class Session:
             )
 
     def _save(self) -> Checkpoint:
-        started, seed = time.monotonic(), secrets.token_hex(16)
+        started = time.monotonic()
         try:
-            answer = self._exchange.ask(TakeImage(seed), patience=self.limits.start_seconds)
+            answer = self._exchange.ask(TakeImage(GO_ON), patience=self.limits.start_seconds)
         except SandboxDiedError:
             self._recovery.possible = False
             raise
@@ -412,9 +415,7 @@ class Session:
             )
         files = dict(zip(FILES, answer.attachments, strict=True))
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
-        self._seed = (
-            seed  # the living session goes on with it too, so that a restored one is its equal
-        )
+        self._seed = GO_ON
         now = time.monotonic()
         self._recovery.saved(state, now, now - started)
         return state
@@ -465,6 +466,7 @@ class Session:
     def _start_again(self, *, afresh: bool = False) -> str:
         """Another process, as much as possible in the state of the lost one; what is not, is told."""
         self.restarts += 1
+        self._exchange.close()  # it has ended, but holds its pipes
         for _ in range(0 if afresh else HEALING_TRIES):
             try:
                 return _told(self._repeat())
@@ -476,6 +478,7 @@ class Session:
                     break
         self._crashes = 0
         self._recovery = Recovery()
+        self._seed = secrets.token_hex(16)
         self._start_from(None)
         for name, value in list(self._variables.items()):
             self._send_variable(name, value)
@@ -489,7 +492,7 @@ class Session:
         """A process in a saved state. With cells to repeat, their random numbers come again."""
         if self._closed:
             raise SessionClosedError("The session is closed.")
-        if not self._recovery.cells:
+        if self._seed != GO_ON and not self._recovery.cells:
             self._seed = secrets.token_hex(16)
         self._exchange = Exchange(self._engine_from(state), self.limits, self._seed)
         try:

@@ -114,7 +114,9 @@ class Driver:
         self.seed(seed)
 
     def seed(self, seed: str) -> None:
-        """Makes random numbers begin anew."""
+        """Makes random numbers begin anew; without a seed they go on."""
+        if not seed:
+            return
         random.seed(seed)
         numpy = sys.modules.get("numpy")
         if numpy is not None:
