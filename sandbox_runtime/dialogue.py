@@ -136,13 +136,13 @@ class Dialogue:
             raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
         return parse_cell_end(answer.result), answer
 
-    def take_image(self, seed: str) -> Mapping[str, Part]:
-        """The interpreter's state by part. Random numbers, here and there, go on from `seed`.
+    def take_image(self) -> Mapping[str, Part]:
+        """The interpreter's state by part.
 
         Raises:
             CheckpointError: It holds something that cannot be saved.
         """
-        answer = self._exchange.ask(TakeImage(seed), patience=self._limits.start_seconds)
+        answer = self._exchange.ask(TakeImage(), patience=self._limits.start_seconds)
         if isinstance(answer, Refusal):
             raise CheckpointError(
                 f"The session cannot be saved: {values.printable(answer.message)}"

@@ -138,18 +138,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class TakeImage:
-    """Asks for the interpreter's state: head, pages and disk come as the reply's attachments.
-
-    Its random numbers begin at `seed` from there on.
-    """
+    """Asks for the interpreter's state: head, pages and disk come as the reply's attachments."""
 
     method: ClassVar[str] = "checkpoint"
-    seed: str
     attachments: ClassVar[Sequence[Part]] = ()
 
     def params(self) -> Json:
-        """The fields as they travel."""
-        return {"seed": self.seed}
+        """No fields."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,6 +46,9 @@ HARDLY_BEGUN_SECONDS = 0.05
 # from outside is no reason to give up a state; what kills always, memory that is short, is.
 HEALING_TRIES = 3
 
+# Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
+GO_ON = ""
+
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
 
@@ -357,15 +360,14 @@ class Session:
         return self._dialogue.run(ran.cell, ran.code, serve, self._tools.is_busy)
 
     def _save(self) -> Checkpoint:
-        started, seed = time.monotonic(), secrets.token_hex(16)
+        started = time.monotonic()
         try:
-            files = self._dialogue.take_image(seed)
+            files = self._dialogue.take_image()
         except (CheckpointError, SandboxDiedError):
             self._recovery.possible = False
             raise
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
-        # The living session goes on with it too, so that a restored one is its equal.
-        self._seed = seed
+        self._seed = GO_ON
         now = time.monotonic()
         self._recovery.saved(state, now, now - started)
         return state
@@ -416,6 +418,7 @@ class Session:
     def _start_again(self, *, afresh: bool = False) -> str:
         """Another process, as much as possible in the state of the lost one; what is not, is told."""
         self.restarts += 1
+        self._dialogue.close()  # it has ended, but holds its pipes
         for _ in range(0 if afresh else HEALING_TRIES):
             try:
                 return _told(self._repeat())
@@ -427,6 +430,7 @@ class Session:
                     break
         self._crashes = 0
         self._recovery = Recovery()
+        self._seed = secrets.token_hex(16)
         self._start_from(None)
         for name, value in list(self._variables.items()):
             self._send_variable(name, value)
@@ -440,7 +444,7 @@ class Session:
         """A process in a saved state. With cells to repeat, their random numbers come again."""
         if self._closed:
             raise SessionClosedError("The session is closed.")
-        if not self._recovery.cells:
+        if self._seed != GO_ON and not self._recovery.cells:
             self._seed = secrets.token_hex(16)
         self._dialogue = Dialogue(self._engine_from(state), self.limits, self._seed)
         try:

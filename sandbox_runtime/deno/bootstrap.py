@@ -112,18 +112,18 @@ class Driver:
         return self._stop is not None
 
     def wake(self, output_chars: int, seed: str) -> None:
-        """Makes a saved interpreter fit for a new session: own limits, own random numbers."""
+        """Makes a saved interpreter fit for a new session: own limits, own random numbers.
+
+        Without a seed these go on where the saved state left them.
+        """
         self._output_chars = output_chars
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
         self._modules = self._modules or dict(sys.modules)
-        self.seed(seed)
-
-    def seed(self, seed: str) -> None:
-        """Makes random numbers begin anew."""
+        if not seed:
+            return
         random.seed(seed)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None:
+        if (numpy := sys.modules.get("numpy")) is not None:
             numpy.random.seed(int.from_bytes(seed.encode()[:4], "little"))
 
     def rest(self) -> None:

@@ -117,9 +117,8 @@ class Sandbox {
         this.#current.timer = setInterval(() => this.#watch(), TICK_MILLISECONDS);
         return this.#tell({ op: "run", id: message.id, ...message.params });
       case "checkpoint":
-        return this.#tell({ op: "checkpoint", id: message.id, seed: message.params.seed });
       case "compiled":
-        return this.#tell({ op: "compiled", id: message.id });
+        return this.#tell({ op: message.method, id: message.id });
     }
   }
 

@@ -53,7 +53,7 @@ export type ToWorker =
   | { op: "assign"; id: number; name: string; kind: string; parts: Part[] }
   | { op: "register"; id: number; declared: string }
   | { op: "run"; id: number; cell: number; code: string }
-  | { op: "checkpoint"; id: number; seed: string }
+  | { op: "checkpoint"; id: number }
   | { op: "compiled"; id: number }
   /** The answer to a call that the worker did not block for. */
   | { op: "answer"; ticket: number; text: string; parts: Part[] }

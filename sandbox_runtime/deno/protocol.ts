@@ -172,7 +172,7 @@ export interface Initialize {
   graceSeconds: number;
   memoryBytes: number;
   outputChars: number;
-  /** Where Python's random numbers begin. */
+  /** Where Python's random numbers begin; empty: where the saved state left them. */
   seed: string;
   assets: string[];
 }
@@ -223,7 +223,7 @@ export type Request =
   | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
   | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "checkpoint"; id: number; params: { seed: string } }
+  | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
 
@@ -286,9 +286,8 @@ export function parseHostFrame(frame: Frame): Request | Answer {
         attachments,
       };
     case "checkpoint":
-      return { method: "checkpoint", id, params: { seed: asString(params.seed, "seed") } };
     case "compiled":
-      return { method: "compiled", id };
+      return { method: body.method, id };
     default:
       throw new ProtocolError(`The host asks for ${body.method}, which is unknown here.`);
   }

@@ -140,7 +140,7 @@ const FROM_HOST: Record<string, unknown> = {
     params: { cell: 7, code: 'print("naïve")\n1 + 1\n' },
     attachments: [],
   },
-  "checkpoint": { method: "checkpoint", id: 1, params: { seed: "00ff" } },
+  "checkpoint": { method: "checkpoint", id: 1 },
   "compiled": { method: "compiled", id: 1 },
   "interrupt": { method: "interrupt" },
   "tool-returned-inline": {
@@ -302,7 +302,6 @@ Deno.test("parseHostFrame() refuses what is not a message of the host", () => {
       { id: 1, method: "checkpoint" },
       { ...rpc, method: "compiled" },
       { ...rpc, method: "compiled", id: "1" },
-      { ...rpc, method: "checkpoint", id: 1 },
       { ...rpc, method: "asset", params: { name: "boot.pages" } },
       { ...rpc, method: "fly", id: 1 },
       { ...rpc, method: "run", id: 1 },

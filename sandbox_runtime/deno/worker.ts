@@ -31,7 +31,6 @@ interface Driver {
   answered(ticket: number, text: string, parts: Part[]): void;
   wake(outputChars: number, seed: string): void;
   rest(): void;
-  seed(seed: string): void;
 }
 
 interface Pyodide extends Imaged {
@@ -164,7 +163,7 @@ async function answer(message: ToWorker): Promise<void> {
       return done(message.id, text, parts);
     }
     case "checkpoint":
-      return checkpoint(message.id, message.seed);
+      return checkpoint(message.id);
     case "compiled":
       return done(message.id, "{}", [Uint8Array.from(script.createCachedData())]);
     case "answer":
@@ -207,11 +206,10 @@ function dropRooms(): void {
 }
 
 /** Saves the interpreter, which goes on as it was. One that cannot be saved says so. */
-function checkpoint(id: number, seed: string): void {
+function checkpoint(id: number): void {
   try {
     driver.rest();
     const parts = [...saveImage(pyodide), saveDisk(pyodide.FS, freshDisk)];
-    driver.seed(seed);
     done(id, "{}", parts);
   } catch (error) {
     refuse(id, "CheckpointError", describe(error));

@@ -59,7 +59,7 @@ FROM_HOST = {
     "register-nothing": Register([], None),
     "register-no-outputs": Register([], {}),
     "run": Run(7, 'print("naïve")\n1 + 1\n'),
-    "checkpoint": TakeImage("00ff"),
+    "checkpoint": TakeImage(),
     "compiled": TakeCompiled(),
     "interrupt": Interrupt(),
     "tool-returned-inline": ToolReturned(3, "json", '"naïve \\ud83d"'),

@@ -96,6 +96,18 @@ class TestMemory:
 
         assert len(drawn) == 2
 
+    def test_random_numbers_go_on_in_the_session_itself(self, opened):
+        """Whether it is saved, or killed and brought back, or not."""
+        session = opened()
+        drawn = run(session, "import random; random.seed(7); [random.random() for _ in range(3)]")
+
+        run(session, "random.seed(7); again = [random.random()]")
+        session.checkpoint()
+        run(session, "again.append(random.random())")
+        os.kill(session.pid, signal.SIGKILL)
+
+        assert run(session, "again + [random.random()]") == drawn
+
     def test_the_session_goes_on(self, opened):
         """Saving changes nothing in it."""
         session = opened(tools={"echo": lambda x: x})

@@ -1,0 +1,38 @@
+"""The soak test, briefly on every run of the tests and at length when it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+
+
+def soak(*arguments: str) -> str:
+    """What the program says, which must end well."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.soak", *arguments],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def test_a_few_sessions():
+    """The program works."""
+    assert soak("--sessions", "4", "--seed", "1", "--patience", "60").endswith("ok\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_sessions():
+    """No leak, no wrong result and no hang, whatever is killed and when."""
+    soak("--sessions", "500", "--seed", "1")
