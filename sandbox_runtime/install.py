@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from filelock import FileLock
+
 from sandbox_runtime import assets
 from sandbox_runtime.assets import Engine, Mounted
 from sandbox_runtime.errors import (
@@ -212,9 +214,9 @@ def with_packages(
         SandboxStartError: The engine does not start.
     """
     plain = Mounted((packages.bundle, packages.bundle_bytes))
-    image = _find_image(packages.folder)
-    if image is None:
-        image = _keep_image(dataclasses.replace(engine, packages=plain), packages)
+    image = _find_image(packages.folder) or _keep_image(
+        dataclasses.replace(engine, packages=plain), packages
+    )
     fits = image.suffix == _IMAGE and image.stat().st_size < memory_bytes
     mounted = _with_image(plain, image) if fits else plain
     return dataclasses.replace(engine, packages=mounted)
@@ -241,10 +243,13 @@ def _is_sound(image: Path) -> bool:
 
 
 def _keep_image(engine: Engine, packages: PackageSet) -> Path:
+    """Makes the image, unless another process is at it: then waits for theirs."""
     if not packages.bundle.is_file():
         raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
     try:
-        with staging(packages.folder) as workshop:
+        with FileLock(packages.folder / "image.lock"), staging(packages.folder) as workshop:
+            if (theirs := _find_image(packages.folder)) is not None:
+                return theirs
             made = workshop / "made"
             try:
                 made.write_bytes(_make_package_image(engine, packages, made))
@@ -254,8 +259,6 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path:
             except SandboxError as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
                 kind = _NO_IMAGE
-            if (theirs := _find_image(packages.folder)) is not None:  # another was faster
-                return theirs
             digest = hashlib.sha256(made.read_bytes()).hexdigest()
             image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
             made.replace(image)
