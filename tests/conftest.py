@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 # DSPy else asks the internet for a price list when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import pytest
 from hypothesis import settings
+from soak import faults
 
 from sandbox_runtime import default_pool
 
@@ -19,28 +19,14 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
-def _deno_children() -> set[int]:
-    """The sandbox processes of this one, also those that are dead and not waited for (Linux only)."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, _, rest = stat.read_text().partition(" (")
-        except OSError:  # ended while we looked
-            continue
-        name, _, fields = rest.rpartition(") ")
-        if name.startswith("deno") and int(fields.split()[1]) == os.getpid():
-            found.add(int(pid))
-    return found
-
-
 @pytest.fixture(scope="session")
 def deno_children() -> Callable[[], set[int]]:
     """Tells which Deno processes this one has now."""
-    return _deno_children
+    return faults.deno_children
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     yield
     default_pool().close()
-    assert _deno_children() == set(), "tests left sandboxes running"
+    assert faults.deno_children() == set(), "tests left sandboxes running"

@@ -325,20 +325,26 @@ class TestDeno:
         assert elsewhere("-c", "import sandbox_runtime").returncode == 0
 
 
+def run_python(*arguments, **environment):
+    """A Python of its own, with this project on its path."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=Path(assets.__file__).parent.parent,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 class TestDoctor:
     """`python -m sandbox_runtime doctor` checks every part, and starts a sandbox."""
 
     def test_when_all_is_well(self):
         """Each part has a line, the exit code is 0."""
         ready_engine()
-        done = subprocess.run(
-            [sys.executable, "-m", "sandbox_runtime", "doctor"],
-            cwd=Path(assets.__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_python("-m", "sandbox_runtime", "doctor")
 
         assert (done.returncode, done.stderr) == (0, "")
         heading, deno, files, sandbox, verdict = done.stdout.splitlines()
@@ -372,15 +378,7 @@ class TestDoctor:
         folder = cache / "dspy-rlm" / assets.cache_folder().name
         put_engine(folder)
         flip(folder / "python_stdlib.zip")
-        done = subprocess.run(
-            [sys.executable, "-m", "sandbox_runtime", "doctor"],
-            cwd=Path(assets.__file__).parent.parent,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_python("-m", "sandbox_runtime", "doctor", XDG_CACHE_HOME=str(cache))
 
         assert done.returncode == 1
         assert "python_stdlib.zip is damaged: its hash does not match." in done.stdout
@@ -398,27 +396,13 @@ class TestDoctor:
             "try: open_session(Limits(start_seconds=20)).close()\n"
             "except EngineCorruptError as e: print(e.path)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=Path(assets.__file__).parent.parent,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_python("-c", code, XDG_CACHE_HOME=str(cache))
 
         assert (done.stdout.strip(), done.stderr) == (str(folder / name), "")
 
     def test_an_unknown_command(self):
         """The usual exit code of a wrong command line."""
-        done = subprocess.run(
-            [sys.executable, "-m", "sandbox_runtime", "heal"],
-            cwd=Path(assets.__file__).parent.parent,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_python("-m", "sandbox_runtime", "heal")
 
         assert done.returncode == 2
 

@@ -1052,6 +1052,9 @@ def when(event, action, *args):
     return thread
 
 
+INTERRUPTED = ("KeyboardInterrupt", "the cell was interrupted; its variables are kept")
+
+
 class TestInterrupt:
     """A cell can be stopped from another thread; its variables stay."""
 
@@ -1071,10 +1074,7 @@ class TestInterrupt:
         result = failure(session, f"kept = 1\nstarted()\n{code}")
 
         thread.join()
-        assert (result.error_type, result.message) == (
-            "KeyboardInterrupt",
-            "the cell was interrupted; its variables are kept",
-        )
+        assert (result.error_type, result.message) == INTERRUPTED
         assert output(session, "kept") == "1\n"
 
     @pytest.mark.parametrize(
@@ -1097,10 +1097,7 @@ class TestInterrupt:
             result = failure(session, f"import asyncio\nstarted()\n{code}")
             thread.join()
 
-            assert (result.error_type, result.message) == (
-                "KeyboardInterrupt",
-                "the cell was interrupted; its variables are kept",
-            )
+            assert (result.error_type, result.message) == INTERRUPTED
 
     def test_while_a_tool_works(self, given):
         """The cell sees it when the tool returns."""

@@ -13,9 +13,9 @@ from pathlib import Path
 LONGEST_STOP_SECONDS = 0.7
 
 
-def deno_children() -> list[int]:
-    """The sandbox processes of this one, also those that have ended and nobody has waited for."""
-    found = []
+def deno_children() -> set[int]:
+    """The sandbox processes of this one, also those that are dead and not waited for (Linux only)."""
+    found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             pid, _, rest = stat.read_text().partition(" (")
@@ -23,8 +23,8 @@ def deno_children() -> list[int]:
             continue
         name, _, fields = rest.rpartition(") ")
         if name.startswith("deno") and int(fields.split()[1]) == os.getpid():
-            found.append(int(pid))
-    return sorted(found)
+            found.add(int(pid))
+    return found
 
 
 class Faults:
@@ -47,7 +47,7 @@ class Faults:
 
     def _work(self) -> None:
         while not self._over.wait(self._dice.expovariate(1 / self._mean_seconds)):
-            victims = deno_children()
+            victims = sorted(deno_children())
             if not victims:
                 continue
             victim = self._dice.choice(victims)
