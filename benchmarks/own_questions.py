@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import Contender, OurRepl
@@ -18,6 +20,10 @@ from benchmarks.questions import TRIVIAL, expect, text_of
 if TYPE_CHECKING:
     from sandbox_runtime import Session
 
+# What is searched: lines of 100 characters, a gigabyte of them, and one that is looked for at the end.
+LINE = f"{'the quick brown fox jumps over the lazy dog':<99}\n"
+LINES = 10_000_000
+NEEDLE = "here is the Needle\n"
 SAVED_MEGABYTES = 10
 LOOK = "print(len(text), kept)"
 SEEN = f"{SAVED_MEGABYTES * 1_000_000} kept"
@@ -36,6 +42,44 @@ def assign_1gb(_ours: Contender) -> list[float]:
         answer = repl.run("print(len(text), text[-8:].encode())")
         seconds = time.perf_counter() - started
     expect(f"{len(text)} {text[-8:].encode()!r}", answer)
+    return [seconds]
+
+
+def in_file(code: str, answer: str) -> Callable[[Contender], list[float]]:
+    """A cell that searches `text`, a file of a gigabyte that the session has not looked at before."""
+
+    def measure(_ours: Contender) -> list[float]:
+        from sandbox_runtime import Limits, TextFile, open_session
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "lines.txt")
+            with path.open("w") as file:
+                for _ in range(LINES // 100_000):
+                    file.write(LINE * 100_000)
+                file.write(NEEDLE)
+            with open_session(Limits(search_seconds=300)) as session:
+                repl = OurRepl(session)
+                session.assign("text", TextFile(path))
+                started = time.perf_counter()
+                said = repl.run(f"print({code})")
+                seconds = time.perf_counter() - started
+        expect(answer, said)
+        return [seconds]
+
+    return measure
+
+
+def with_packages(_ours: Contender) -> list[float]:
+    """Open a session that has a package, and import it. Fetching it was done before."""
+    from sandbox_runtime import open_session, resolve_packages
+
+    packages = resolve_packages(["networkx"])
+    open_session(packages=packages).close()  # makes the image, once
+    started = time.perf_counter()
+    with open_session(packages=packages) as session:
+        answer = OurRepl(session).run("import networkx; print(networkx.path_graph(3))")
+        seconds = time.perf_counter() - started
+    expect("Graph with 3 nodes and 2 edges", answer)
     return [seconds]
 
 

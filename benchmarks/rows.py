@@ -8,6 +8,7 @@ from typing import Literal
 
 from benchmarks import own_questions, questions
 from benchmarks.contenders import Contender
+from benchmarks.own_questions import LINE, LINES, NEEDLE
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,29 @@ ROWS: Sequence[Row] = (
         slow=True,
         ours_alone="its variables pass through one JavaScript string, which holds half a gigabyte",
     ),
+    *(
+        Row(
+            name,
+            f"a file of 1 GB, {said}",
+            own_questions.in_file(code, answer),
+            rounds=2,
+            cap_seconds=300,
+            slow=True,
+            ours_alone="it has no lazy texts, and holds no gigabyte",
+        )
+        for name, said, code, answer in (
+            ("file_len", "first len()", "len(text)", f"{LINES * len(LINE) + len(NEEDLE)}"),
+            ("file_find", "find()", "text.find('Needle')", f"{LINES * len(LINE) + 12}"),
+            ("file_count", "count()", "text.count('fox')", f"{LINES}"),
+            ("file_grep", "grep()", "len(text.grep(r'the N\\w+'))", "1"),
+            (
+                "file_grep_any_case",
+                "grep(ignore_case=True)",
+                "len(text.grep('needle', ignore_case=True))",
+                "1",
+            ),
+        )
+    ),
     Row("dicts_100k", "100,000 small dicts", questions.dicts, cap_seconds=600, slow=True),
     Row(
         "submit_pairs",
@@ -115,6 +139,12 @@ ROWS: Sequence[Row] = (
         peer_rounds=1,
         cap_seconds=300,
         slow=True,
+    ),
+    Row(
+        "packages",
+        "open a sandbox and import networkx",
+        own_questions.with_packages,
+        ours_alone="it has no packages without a network",
     ),
     Row(
         "checkpoint",
