@@ -15,6 +15,7 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import resolve_packages
 from sandbox_runtime.sandbox import Completed
 from sandbox_runtime.session import Session
+from sandbox_runtime.wall import survey
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,12 @@ def _prepare_packages(names: list[str], refresh: bool) -> str:
 def doctor() -> int:
     """Prints each part's state and time; the exit code is 0 if all of them work."""
     print(f"dspy-rlm {_own_version()}, Python {sys.version.split()[0]} on {sys.platform}")
-    checks = [("deno", _check_deno), ("files", _check_files), ("sandbox", _check_sandbox)]
+    checks = [
+        ("deno", _check_deno),
+        ("wall", _check_wall),
+        ("files", _check_files),
+        ("sandbox", _check_sandbox),
+    ]
     for name, check in checks:
         if _report(name, check) != 0:
             return 1  # what follows stands on what has failed
@@ -69,6 +75,13 @@ def _report(name: str, work: Callable[[], str]) -> int:
 def _check_deno() -> str:
     path = assets.find_deno()
     return f"Deno {'.'.join(map(str, assets.deno_version(path)))} at {path}"
+
+
+def _check_wall() -> str:
+    found = assets.wall_for(assets.find_deno())
+    if found == survey():
+        return f"{found} of the operating system, round every sandbox"
+    return f"{found} of the operating system; Deno does not start behind {survey()}"
 
 
 def _check_files() -> str:

@@ -6,6 +6,7 @@ package (a wheel carries them) or in the user's cache. Nothing is looked for at 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,11 +16,12 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
 
+from sandbox_runtime import wall
 from sandbox_runtime.errors import (
     DenoNotFoundError,
     DenoVersionError,
@@ -29,6 +31,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Part
+from sandbox_runtime.wall import NO_WALL, Wall
 
 # The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
 DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
@@ -105,6 +108,7 @@ _FLAGS = (
 # from one session to the next.
 _ENVIRONMENT = {
     "DENO_DIR": "/dev/null/none",
+    "TZ": "UTC",
     "DENO_NO_UPDATE_CHECK": "1",
     "DENO_NO_PACKAGE_JSON": "1",
     "NO_COLOR": "1",
@@ -134,6 +138,9 @@ class Engine:
     packages: Mounted | None = None
     """What is mounted beside the standard library."""
 
+    wall: Wall = NO_WALL
+    """What the operating system puts round the process."""
+
     saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
     """The state to go on from, as files by name; None: that of a fresh interpreter."""
 
@@ -151,6 +158,11 @@ class Engine:
     def environment(self) -> Mapping[str, str]:
         """The environment of a sandbox process."""
         return _ENVIRONMENT
+
+    @property
+    def scripts(self) -> Sequence[Path]:
+        """The files that Deno itself reads."""
+        return [self.folder / name for name in SCRIPT_FILES]
 
     @property
     def packages_key(self) -> str:
@@ -227,7 +239,7 @@ def find_engine() -> Engine:
     deno = find_deno()
     for folder in (PACKAGED_FOLDER, cache_folder()):
         if (folder / MANIFEST_FILE).is_file():
-            return Engine(deno, folder)
+            return Engine(deno, folder, wall=wall_for(deno))
     raise EngineMissingError(
         f"The sandbox's files are not installed (looked in {PACKAGED_FOLDER} and {cache_folder()}). "
         "Install them with: python -m sandbox_runtime install"
@@ -344,13 +356,34 @@ def _path_deno() -> Path | None:
     return Path(found) if found else None
 
 
-@functools.cache
 def deno_version(path: Path) -> tuple[int, int, int]:
     """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
+    return _try_out(path)[0]
+
+
+def wall_for(path: Path) -> Wall:
+    """As much of what this machine offers as the executable works behind."""
+    return _try_out(path)[1]
+
+
+@functools.cache
+def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
+    offered = wall.survey()
+    for tried in (offered, Wall(offered.landlock), Wall(seccomp=offered.seccomp)):
+        if tried:
+            with contextlib.suppress(DenoNotFoundError):
+                return _ask_version(path, tried), tried
+    return _ask_version(path, NO_WALL), NO_WALL
+
+
+def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
+    def ask() -> str:
+        command = [str(path), "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return str(done.stdout)
+
     try:
-        said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
-        ).stdout
+        said = wall.behind(ask, behind, path)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
     match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)

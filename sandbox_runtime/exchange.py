@@ -79,7 +79,11 @@ class Exchange:
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
-                engine.command(limits), engine.environment, limits.memory_bytes + OVERHEAD_BYTES
+                engine.command(limits),
+                engine.environment,
+                limits.memory_bytes + OVERHEAD_BYTES,
+                wall=engine.wall,
+                readable=engine.scripts,
             )
         except OSError as error:
             raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error

@@ -60,7 +60,7 @@ def install(*, force: bool = False) -> Engine:
         with _staging(folder.parent) as staged:
             build(deno, staged)
             _move(staged, folder, force=force)
-    return Engine(deno, folder)
+    return Engine(deno, folder, wall=assets.wall_for(deno))
 
 
 def build(deno: Path, folder: Path) -> None:

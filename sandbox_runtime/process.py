@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import cast
 
 from sandbox_runtime.messages import Part
+from sandbox_runtime.wall import NO_WALL, Wall, behind
 
 # Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
 PIPE_BYTES = 1024 * 1024
@@ -26,6 +27,9 @@ F_SETPIPE_SZ = 1031
 
 # One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
 WRITE_BYTES = 1024 * 1024
+
+# More than Deno ever has open.
+OPEN_FILES = 128
 
 # Pieces up to this size are copied together before they are written.
 SMALL_BYTES = 16 * 1024
@@ -57,7 +61,13 @@ class Process:
     """A child process with pipes on all three streams. Safe to kill from any thread."""
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], data_bytes: int
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        data_bytes: int,
+        *,
+        wall: Wall = NO_WALL,
+        readable: Sequence[Path] = (),
     ) -> None:
         """Starts the child in a process group of its own, at the root of the file system.
 
@@ -65,20 +75,26 @@ class Process:
             command: Program and arguments.
             environment: All that the child sees of the environment.
             data_bytes: What it may write to in memory, enforced where the system can.
+            wall: What of the operating system's own means is put round it.
+            readable: The files that it may read behind the wall, beside itself and its libraries.
 
         Raises:
             OSError: It could not be started.
         """
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=dict(environment),
-            cwd=Path(sys.executable).anchor or "/",
-            start_new_session=True,
-        )
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=dict(environment),
+                cwd=Path(sys.executable).anchor or "/",
+                start_new_session=True,
+            )
+
+        self._child = behind(start, wall, Path(command[0]), readable)
         self._stdin = cast(io.FileIO, self._child.stdin)
         self._stdout = cast(io.FileIO, self._child.stdout)
         self._stderr = cast(io.FileIO, self._child.stderr)
@@ -107,8 +123,13 @@ class Process:
         if resource is not None and hasattr(resource, "prlimit"):
             # Gone already: reading its pipe will tell.
             with contextlib.suppress(OSError, ValueError):
-                resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
-                resource.prlimit(self.pid, resource.RLIMIT_DATA, (data_bytes, data_bytes))
+                for kind, most in (
+                    (resource.RLIMIT_CORE, 0),
+                    (resource.RLIMIT_FSIZE, 0),
+                    (resource.RLIMIT_NOFILE, OPEN_FILES),
+                    (resource.RLIMIT_DATA, data_bytes),
+                ):
+                    resource.prlimit(self.pid, kind, (most, most))
 
     def read_into(self, space: memoryview) -> int:
         """Reads what is there, at least one byte; 0 at the end of the stream. Blocks."""

@@ -20,6 +20,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.session import Session
+from sandbox_runtime.wall import NO_WALL
 
 # What a session reads; Deno itself reads the scripts.
 READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
@@ -183,7 +184,7 @@ class TestSessionOnDamage:
         script.chmod(0o755)
 
         with pytest.raises(SandboxStartError, match=r"code 127; .*libc\.so\.9: not found"):
-            Session(dataclasses.replace(engine, deno=script), Limits())
+            Session(dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits())
 
     def test_a_program_that_says_nothing(self, engine, tmp_path):
         """It is not waited for longer than `start_seconds`."""
@@ -192,7 +193,9 @@ class TestSessionOnDamage:
         script.chmod(0o755)
 
         with pytest.raises(SandboxStartError, match="it did not answer in time"):
-            Session(dataclasses.replace(engine, deno=script), Limits(start_seconds=0.1))
+            Session(
+                dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits(start_seconds=0.1)
+            )
 
     def test_a_program_that_speaks_nonsense(self, engine, tmp_path):
         """It is a breach of protocol."""
@@ -201,7 +204,7 @@ class TestSessionOnDamage:
         script.chmod(0o755)
 
         with pytest.raises(SandboxStartError, match="header is malformed"):
-            Session(dataclasses.replace(engine, deno=script), Limits())
+            Session(dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits())
 
     def test_a_program_that_cannot_be_started(self, engine, tmp_path):
         """The system's reason is in the message."""
@@ -226,12 +229,13 @@ class TestCommand:
         assert any("--disallow-code-generation-from-strings" in f for f in engine.command(Limits()))
 
     def test_nothing_secret_is_in_it(self, engine):
-        """A process's command line and environment are readable by its own code: four names."""
+        """A process's command line and environment are readable by its own code: five names."""
         assert set(engine.environment) == {
             "DENO_DIR",
             "DENO_NO_UPDATE_CHECK",
             "DENO_NO_PACKAGE_JSON",
             "NO_COLOR",
+            "TZ",
         }
 
     def test_the_key_follows_the_sources(self):
@@ -347,10 +351,11 @@ class TestDoctor:
         done = run_python("-m", "sandbox_runtime", "doctor")
 
         assert (done.returncode, done.stderr) == (0, "")
-        heading, deno, files, sandbox, verdict = done.stdout.splitlines()
+        heading, deno, wall, files, sandbox, verdict = done.stdout.splitlines()
         assert heading.startswith("dspy-rlm ")
-        assert [line.split()[:2] for line in (deno, files, sandbox)] == [
+        assert [line.split()[:2] for line in (deno, wall, files, sandbox)] == [
             ["deno", "ok"],
+            ["wall", "ok"],
             ["files", "ok"],
             ["sandbox", "ok"],
         ]
