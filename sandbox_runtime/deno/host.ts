@@ -7,7 +7,7 @@
  * @module
  */
 
-import { CellClock } from "./clock.ts";
+import { CellWatch } from "./clock.ts";
 import type { FromWorker, Part, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
 import { makeShared, passAnswer } from "./window.ts";
@@ -19,10 +19,8 @@ const LARGEST_REQUEST = 2 ** 40;
 const MAX_OPEN_CALLS = 10_000;
 /** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
 const SMALL_FRAME_BYTES = 16 * 1024;
-/** How often the clock is read while a cell runs. */
+/** How often the watch is looked at while a cell runs. */
 const TICK_MILLISECONDS = 20;
-/** How often a cell that ignores an interrupt is interrupted again. */
-const INSIST_MILLISECONDS = 200;
 /** What most pieces of a value are long; see `PIECE_BYTES` in `pieces.py`. */
 const PIECE_BYTES = 1024 * 1024;
 /** Pieces of a value that the worker has not taken yet; with more, the host has to wait. */
@@ -43,10 +41,8 @@ const encoder = new TextEncoder();
 /** A request that the worker is working on. */
 interface Current {
   request: wire.Request & { id: number };
-  clock: CellClock;
+  watch: CellWatch | null;
   timer: ReturnType<typeof setInterval> | undefined;
-  lastSignal: number;
-  lastLook: number;
   /** The signal that Python has to see, or 0. */
   signal: number;
 }
@@ -86,16 +82,7 @@ class Sandbox {
     if (this.#current !== null) {
       throw new wire.ProtocolError("A request came before the last one ended.");
     }
-    const clock = new CellClock();
-    const lastLook = performance.now();
-    this.#current = {
-      request: message,
-      clock,
-      timer: undefined,
-      lastSignal: 0,
-      lastLook,
-      signal: 0,
-    };
+    this.#current = { request: message, watch: null, timer: undefined, signal: 0 };
     switch (message.method) {
       case "initialize":
         return await this.#initialize(message.id, message.params);
@@ -112,10 +99,7 @@ class Sandbox {
           declared: JSON.stringify(message.params),
         });
       case "run":
-        this.#shared.interrupt[0] = 0;
-        clock.start();
-        this.#current.timer = setInterval(() => this.#watch(), TICK_MILLISECONDS);
-        return this.#tell({ op: "run", id: message.id, ...message.params });
+        return this.#run(this.#current, message.id, message.params);
       case "checkpoint":
       case "compiled":
         return this.#tell({ op: message.method, id: message.id });
@@ -155,6 +139,12 @@ class Sandbox {
     Deno.exit(1);
   }
 
+  /** Ends the process after an error: of whoever said what is not of the protocol, or of our own. */
+  async break(error: unknown): Promise<never> {
+    const reason = error instanceof wire.ProtocolError ? "protocol" : "crash";
+    return await this.end(reason, error instanceof Error ? error.message : String(error));
+  }
+
   async #initialize(id: number, params: wire.Initialize): Promise<void> {
     if (params.version !== wire.PROTOCOL_VERSION) {
       return await this.end(
@@ -165,6 +155,14 @@ class Sandbox {
     this.#limits = params;
     const { assets: names, memoryBytes, outputChars, seed } = params;
     this.#tell({ op: "boot", id, names, memoryBytes, outputChars, seed, shared: this.#shared });
+  }
+
+  #run(current: Current, id: number, params: wire.Run): void {
+    this.#shared.interrupt[0] = 0;
+    this.#tell({ op: "run", id, ...params });
+    current.watch = new CellWatch(this.#limits!);
+    current.watch.start(performance.now());
+    current.timer = setInterval(() => this.#look(), TICK_MILLISECONDS);
   }
 
   async #passAsset(name: string, bytes: Part): Promise<void> {
@@ -180,9 +178,7 @@ class Sandbox {
       { type: "module", deno: { permissions: "none" } } as WorkerOptions,
     );
     worker.addEventListener("message", (event) => {
-      this.#hear((event as MessageEvent<FromWorker>).data).catch((error) => {
-        this.end("protocol", error instanceof Error ? error.message : "unknown error");
-      });
+      this.#hear((event as MessageEvent<FromWorker>).data).catch((error) => this.break(error));
     });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -260,7 +256,7 @@ class Sandbox {
       this.#open.set(id, Number(ticket));
     } else {
       this.#call = id;
-      this.#current!.clock.pause();
+      this.#current?.watch?.pause(performance.now());
     }
     const call = { cell: params.cell, tool: String(tool), inline: String(inline), mode };
     this.#send(wire.call(id, call, parts));
@@ -279,8 +275,8 @@ class Sandbox {
   }
 
   async #unblock(reply: Record<string, unknown>, attachments: Part[] = []): Promise<void> {
-    // The clock runs again from here: taking the answer is the sandbox's own work.
-    this.#current?.clock.start();
+    // The watch runs again from here: taking the answer is the sandbox's own work.
+    this.#current?.watch?.start(performance.now());
     const text = encoder.encode(answerText(reply));
     this.#passing = true;
     await passAnswer(this.#shared, [text, ...attachments], () => {
@@ -291,20 +287,14 @@ class Sandbox {
 
   // ---- The clock ----
 
-  #watch(): void {
+  #look(): void {
     const current = this.#current;
-    if (current === null || !current.clock.running) return;
-    const { cellSeconds, graceSeconds } = this.#limits!;
-    const now = performance.now();
-    if (this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1) {
-      current.clock.excuse(now - current.lastLook);
-    }
-    current.lastLook = now;
-    const spent = current.clock.milliseconds;
-    if (spent > (cellSeconds + graceSeconds) * 1000) {
+    if (!current?.watch?.running) return;
+    const idle = this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1;
+    const verdict = current.watch.look(performance.now(), idle);
+    if (verdict === "end") {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
-    } else if (spent > cellSeconds * 1000 && spent - current.lastSignal > INSIST_MILLISECONDS) {
-      current.lastSignal = spent;
+    } else if (verdict === "interrupt") {
       this.#signal(SIGALRM);
     } else if (current.signal !== 0 && Atomics.load(this.#shared.heard, 0) === 0) {
       this.#signal(current.signal);
@@ -388,17 +378,19 @@ async function main(): Promise<void> {
   const sandbox = new Sandbox();
   globalThis.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
-    sandbox.end("crash", String(event.reason));
+    sandbox.break(event.reason);
   });
   const { reader } = sandbox;
   for (;;) {
     const count = await Deno.stdin.read(reader.space());
     if (count === null) Deno.exit(0);
     try {
-      for (const frame of reader.advance(count)) sandbox.receive(frame);
+      for (const frame of reader.advance(count)) {
+        sandbox.receive(frame).catch((error) => sandbox.break(error));
+      }
       await sandbox.ready();
     } catch (error) {
-      await sandbox.end("protocol", error instanceof Error ? error.message : "unknown error");
+      await sandbox.break(error);
     }
   }
 }

@@ -125,11 +125,16 @@ export class FrameReader {
     const [body, ...attachments] = this.#parts;
     this.#parts = [];
     this.#part = 0;
-    try {
-      return { body: JSON.parse(decoder.decode(body)), attachments };
-    } catch (error) {
-      throw new ProtocolError("A frame's body is not JSON.", { cause: error });
-    }
+    return { body: parseJson(body!, "frame's body"), attachments };
+  }
+}
+
+/** What JSON text says; from bytes, if they are UTF-8. */
+function parseJson(text: Uint8Array | string, what: string): unknown {
+  try {
+    return JSON.parse(typeof text === "string" ? text : decoder.decode(text));
+  } catch (error) {
+    throw new ProtocolError(`A ${what} is not JSON.`, { cause: error });
   }
 }
 
@@ -334,7 +339,7 @@ export interface CellEnd {
 
 /** Checks what the worker says of a cell's end; it is as untrusted as the cell. */
 export function parseCellEnd(text: string): CellEnd {
-  const body = asRecord(JSON.parse(text), "result");
+  const body = asRecord(parseJson(text, "cell's end"), "result");
   const outcome = asString(body.outcome, "outcome");
   if (outcome !== "completed" && outcome !== "submitted" && outcome !== "failed") {
     throw new ProtocolError("A cell ended in an unknown way.");

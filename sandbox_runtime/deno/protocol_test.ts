@@ -335,4 +335,5 @@ Deno.test("parseCellEnd() refuses what is not a cell's end", () => {
   ) {
     assertThrows(() => parseCellEnd(JSON.stringify(wrong)), ProtocolError);
   }
+  assertThrows(() => parseCellEnd("{"), ProtocolError);
 });
