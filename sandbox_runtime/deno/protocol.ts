@@ -226,8 +226,8 @@ export type Request =
   | { method: "piece"; width: Width; bytes: Uint8Array<ArrayBuffer> }
   | { method: "discard" }
   | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "register"; id: number; params: Register }
+  | { method: "run"; id: number; params: Run }
   | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
@@ -281,14 +281,12 @@ export function parseHostFrame(frame: Frame): Request | Answer {
           tools: asArray(params.tools, "tools"),
           outputs: params.outputs === null ? null : asArray(params.outputs, "outputs"),
         },
-        attachments,
       };
     case "run":
       return {
         method: "run",
         id,
         params: { cell: asNumber(params.cell, "cell"), code: asString(params.code, "code") },
-        attachments,
       };
     case "checkpoint":
     case "compiled":
