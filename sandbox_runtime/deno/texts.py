@@ -67,9 +67,6 @@ class LazyText(Handle):
         super().__init__(number, type_name, preview)
         _Way.used = True
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LazyText, (self._id, self._type_name, self._preview)
-
     def __repr__(self) -> str:
         return f"<{self._type_name} {self._preview}>"
 
@@ -315,9 +312,6 @@ class LazyDirectory(Handle):
     """
 
     __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LazyDirectory, (self._id, self._type_name, self._preview)
 
     def __repr__(self) -> str:
         return f"<{self._type_name} {self._preview}>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from sandbox_runtime.deno import texts
@@ -36,9 +38,7 @@ def test_every_chunk_has_something_new(lazy):
                 assert "".join([*chunks[:1], *(chunk[overlap:] for chunk in chunks[1:])]) == content
                 assert all(len(chunk) == size for chunk in chunks[:-1])
                 assert all(len(chunk) > overlap for chunk in chunks[1:])
-                assert all(
-                    a.endswith(b[:overlap]) for a, b in zip(chunks, chunks[1:], strict=False)
-                )
+                assert all(a.endswith(b[:overlap]) for a, b in itertools.pairwise(chunks))
 
 
 def test_chunks_of_eight_characters(lazy):
