@@ -42,7 +42,15 @@ DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
 RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
 CACHE_FILE = "pyodide.cache"
 IMAGE_FILES = ("boot.head", "boot.pages")
-SCRIPT_FILES = ("host.js", "protocol.js", "clock.js", "window.js", "worker.js")
+SCRIPT_FILES = (
+    "host.js",
+    "protocol.js",
+    "frames.js",
+    "writer.js",
+    "clock.js",
+    "window.js",
+    "worker.js",
+)
 # What Pyodide's own distribution of packages has, with hashes. Stays on the host.
 LOCK_FILE = "pyodide-lock.json"
 INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
@@ -52,8 +60,16 @@ MANIFEST_FILE = "manifest.json"
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
-PROGRAM_FILES = ("host.ts", "protocol.ts", "clock.ts", "window.ts", "worker.ts")
-WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts", "rooms.ts")
+PROGRAM_FILES = (
+    "host.ts",
+    "protocol.ts",
+    "frames.ts",
+    "writer.ts",
+    "clock.ts",
+    "window.ts",
+    "worker.ts",
+)
+WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts", "rooms.ts", "realm.ts", "window.ts")
 PYTHON_FILES = (
     "__init__.py",
     "records.py",

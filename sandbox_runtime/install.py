@@ -159,7 +159,7 @@ def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> N
 
 def _as_block(module: str) -> str:
     """A module without imports as a block that leaves nothing but its exports behind."""
-    declaration = r"\bexport (?=(?:function\*?|class|const) (\w+))"
+    declaration = r"\bexport (?=(?:(?:async )?function\*?|class|const) (\w+))"
     exported = ", ".join(re.findall(declaration, module))
     body = re.sub(declaration, "", module)
     return f"const {{{exported}}} = (() => {{\n{body}\nreturn {{{exported}}};\n}})();"

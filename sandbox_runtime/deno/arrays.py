@@ -17,7 +17,6 @@ SHOWN_ITEMS = 10
 SHOWN_CHARS = 40
 
 _EPOCH = datetime.datetime(1970, 1, 1)
-_SCALARS = {"?": bool}
 
 
 class Cells(Sequence[Any]):
@@ -29,6 +28,11 @@ class Cells(Sequence[Any]):
         self._data = data
         self._nulls = nulls
         self._show = show
+
+    @property
+    def machine(self) -> Any:
+        """The numbers themselves, where none needs to be made into its value first; else None."""
+        return None if self._nulls or self._show else self._data
 
     def __len__(self) -> int:
         return len(self._data)
@@ -78,8 +82,8 @@ class _Category:
 def numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
     """Machine numbers, in little-endian bytes. `nulls` has a 1 for each that is missing."""
     missing = None if nulls is None else bytes(nulls)
-    if typecode in _SCALARS:
-        return Cells(bytes(data), missing, _SCALARS[typecode])
+    if typecode == "?":
+        return Cells(bytes(data), missing, bool)
     values = array(typecode)
     values.frombytes(data)
     return Cells(values, missing)

@@ -88,7 +88,7 @@ class HostCalls:
             async with self._room:
                 self._check(name)
                 text, parts = await self._begin(
-                    name, *send([list(args), kwargs], f"{name}.aio() arguments")
+                    name, *send_call(args, kwargs, f"{name}.aio() arguments")
                 )
             return self._result(text, parts)
 

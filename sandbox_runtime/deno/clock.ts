@@ -1,33 +1,57 @@
 /**
- * Measures the sandbox's own work in a cell.
+ * Measures the sandbox's own work in a cell, and says when it was enough. Reads no clock itself: all
+ * times are given to it, in milliseconds.
  *
  * @module
  */
 
+/** How often a cell that ignores an interrupt is interrupted again. */
+const INSIST_MILLISECONDS = 200;
+
+/** How long a cell may work, and how long it may go on once it was interrupted. */
+export interface CellTime {
+  cellSeconds: number;
+  graceSeconds: number;
+}
+
 /** Stands still while the host works for the cell. */
-export class CellClock {
+export class CellWatch {
+  readonly #time: CellTime;
   #spent = 0;
+  /** When it was last looked at; null while it stands. */
   #since: number | null = null;
+  #lastSignal = -Infinity;
+
+  constructor(time: CellTime) {
+    this.#time = time;
+  }
 
   get running(): boolean {
     return this.#since !== null;
   }
 
-  get milliseconds(): number {
-    return this.#spent + (this.#since === null ? 0 : performance.now() - this.#since);
+  start(now: number): void {
+    this.#since ??= now;
   }
 
-  start(): void {
-    this.#since ??= performance.now();
-  }
-
-  pause(): void {
-    this.#spent = this.milliseconds;
+  pause(now: number): void {
+    if (this.#since !== null) this.#spent += now - this.#since;
     this.#since = null;
   }
 
-  /** Takes back the time since the last look: the cell spent it waiting for the host. */
-  excuse(milliseconds: number): void {
-    this.#spent -= Math.min(milliseconds, this.milliseconds);
+  /**
+   * Counts the time since the last look, unless the cell spent it waiting for the host, and decides
+   * what is to be done about the cell.
+   */
+  look(now: number, idle: boolean): "go on" | "interrupt" | "end" {
+    if (this.#since === null) return "go on";
+    if (!idle) this.#spent += now - this.#since;
+    this.#since = now;
+    const { cellSeconds, graceSeconds } = this.#time;
+    if (this.#spent > (cellSeconds + graceSeconds) * 1000) return "end";
+    if (this.#spent <= cellSeconds * 1000) return "go on";
+    if (this.#spent - this.#lastSignal <= INSIST_MILLISECONDS) return "go on";
+    this.#lastSignal = this.#spent;
+    return "interrupt";
   }
 }

@@ -220,8 +220,12 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
             return {"$": _named_kind(value), "of": str(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return _dict_tree(fields, path, depth, extras)
-    if (columns := columns_of(value)) is not None:
+        return _fields_tree(fields, path, depth, extras)
+    try:
+        columns = columns_of(value)
+    except ValueError as error:
+        raise CannotSend(f"{path} {error}") from error
+    if columns is not None:
         names = _tree(list(columns), f"{path}.columns", depth, extras)
         cells = [_tree(c, f"{path}[{n!r}]", depth + 1, extras) for n, c in columns.items()]
         return {"$": "table", "of": [names, cells]}

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Part } from "./link.ts";
+import type { Part } from "./frames.ts";
 
 /** The parts of Emscripten's file system that this uses. */
 export interface Disk {
@@ -34,7 +34,6 @@ interface Node {
   contents?: Record<string, Node> | Uint8Array | null;
   usedBytes?: number;
   link?: string;
-  mounted?: unknown;
 }
 
 interface Stream {

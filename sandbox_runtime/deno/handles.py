@@ -23,7 +23,7 @@ class Handle:
         object.__setattr__(self, "_preview", preview)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Handle, (self._id, self._type_name, self._preview)
+        return type(self), (self._id, self._type_name, self._preview)
 
     def __copy__(self) -> Handle:
         return self

@@ -7,22 +7,20 @@
  * @module
  */
 
-import { CellClock } from "./clock.ts";
-import type { FromWorker, Part, Shared, ToWorker } from "./link.ts";
+import { CellWatch } from "./clock.ts";
+import { type Frame, FrameReader, type Part, ProtocolError } from "./frames.ts";
+import type { FromWorker, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
 import { makeShared, passAnswer } from "./window.ts";
+import { Writer } from "./writer.ts";
 import workerSource from "./worker.ts" with { type: "text" };
 
 /** Frames of the host are trusted; this only keeps a corrupt length from looking like one. */
 const LARGEST_REQUEST = 2 ** 40;
 /** More calls than this at a time are an accident or an attack; the host works on few at once. */
 const MAX_OPEN_CALLS = 10_000;
-/** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
-const SMALL_FRAME_BYTES = 16 * 1024;
-/** How often the clock is read while a cell runs. */
+/** How often the watch is looked at while a cell runs. */
 const TICK_MILLISECONDS = 20;
-/** How often a cell that ignores an interrupt is interrupted again. */
-const INSIST_MILLISECONDS = 200;
 /** What most pieces of a value are long; see `PIECE_BYTES` in `pieces.py`. */
 const PIECE_BYTES = 1024 * 1024;
 /** Pieces of a value that the worker has not taken yet; with more, the host has to wait. */
@@ -43,10 +41,8 @@ const encoder = new TextEncoder();
 /** A request that the worker is working on. */
 interface Current {
   request: wire.Request & { id: number };
-  clock: CellClock;
+  watch: CellWatch | null;
   timer: ReturnType<typeof setInterval> | undefined;
-  lastSignal: number;
-  lastLook: number;
   /** The signal that Python has to see, or 0. */
   signal: number;
 }
@@ -63,13 +59,12 @@ class Sandbox {
   /** The calls that it awaits, with its own numbers for them. */
   #open = new Map<number, number>();
   #nextCall = 1;
-  readonly reader = new wire.FrameReader(LARGEST_REQUEST);
+  readonly reader = new FrameReader(LARGEST_REQUEST);
   #pieces = 0;
   #taken: PromiseWithResolvers<void> | null = null;
-  #writing: Promise<void> = Promise.resolve();
-  #unwritten = 0;
+  readonly #writer = new Writer();
 
-  async receive(frame: wire.Frame): Promise<void> {
+  async receive(frame: Frame): Promise<void> {
     const message = wire.parseHostFrame(frame);
     if (!("method" in message)) return await this.#answerCall(message);
     if (message.method === "interrupt") return await this.#interrupt();
@@ -84,18 +79,9 @@ class Sandbox {
     }
     if (message.method === "discard") return this.#tell({ op: "discard" });
     if (this.#current !== null) {
-      throw new wire.ProtocolError("A request came before the last one ended.");
+      throw new ProtocolError("A request came before the last one ended.");
     }
-    const clock = new CellClock();
-    const lastLook = performance.now();
-    this.#current = {
-      request: message,
-      clock,
-      timer: undefined,
-      lastSignal: 0,
-      lastLook,
-      signal: 0,
-    };
+    this.#current = { request: message, watch: null, timer: undefined, signal: 0 };
     switch (message.method) {
       case "initialize":
         return await this.#initialize(message.id, message.params);
@@ -112,10 +98,7 @@ class Sandbox {
           declared: JSON.stringify(message.params),
         });
       case "run":
-        this.#shared.interrupt[0] = 0;
-        clock.start();
-        this.#current.timer = setInterval(() => this.#watch(), TICK_MILLISECONDS);
-        return this.#tell({ op: "run", id: message.id, ...message.params });
+        return this.#run(this.#current, message.id, message.params);
       case "checkpoint":
       case "compiled":
         return this.#tell({ op: message.method, id: message.id });
@@ -137,7 +120,7 @@ class Sandbox {
 
   /** Uses a buffer again: hundreds of new ones a second are more than is cleared away. */
   #regain(bytes: unknown): void {
-    if (this.#pieces === 0) throw new wire.ProtocolError("The worker took what was not sent.");
+    if (this.#pieces === 0) throw new ProtocolError("The worker took what was not sent.");
     this.#pieces -= 1;
     if (
       bytes instanceof Uint8Array && bytes.buffer instanceof ArrayBuffer &&
@@ -150,9 +133,15 @@ class Sandbox {
 
   /** Says why, then ends the process. The host takes the end of the pipe for the end of the session. */
   async end(reason: string, message: string): Promise<never> {
-    this.#send(wire.fatal(reason, message));
-    await this.#writing;
+    this.#writer.send(wire.fatal(reason, message));
+    await this.#writer.written;
     Deno.exit(1);
+  }
+
+  /** Ends the process after an error: of whoever said what is not of the protocol, or of our own. */
+  async break(error: unknown): Promise<never> {
+    const reason = error instanceof ProtocolError ? "protocol" : "crash";
+    return await this.end(reason, error instanceof Error ? error.message : String(error));
   }
 
   async #initialize(id: number, params: wire.Initialize): Promise<void> {
@@ -165,6 +154,14 @@ class Sandbox {
     this.#limits = params;
     const { assets: names, memoryBytes, outputChars, seed } = params;
     this.#tell({ op: "boot", id, names, memoryBytes, outputChars, seed, shared: this.#shared });
+  }
+
+  #run(current: Current, id: number, params: wire.Run): void {
+    this.#shared.interrupt[0] = 0;
+    this.#tell({ op: "run", id, ...params });
+    current.watch = new CellWatch(this.#limits!);
+    current.watch.start(performance.now());
+    current.timer = setInterval(() => this.#look(), TICK_MILLISECONDS);
   }
 
   async #passAsset(name: string, bytes: Part): Promise<void> {
@@ -180,9 +177,7 @@ class Sandbox {
       { type: "module", deno: { permissions: "none" } } as WorkerOptions,
     );
     worker.addEventListener("message", (event) => {
-      this.#hear((event as MessageEvent<FromWorker>).data).catch((error) => {
-        this.end("protocol", error instanceof Error ? error.message : "unknown error");
-      });
+      this.#hear((event as MessageEvent<FromWorker>).data).catch((error) => this.break(error));
     });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -197,18 +192,18 @@ class Sandbox {
         return this.#finish(message.id, message.text, message.parts);
       case "refused": {
         const { id } = this.#take(message.id).request;
-        return this.#send(wire.failure(id, String(message.kind), String(message.message)));
+        return this.#writer.send(wire.failure(id, String(message.kind), String(message.message)));
       }
       case "call":
         return this.#forwardCall(message);
       case "taken":
         return this.#regain(message.bytes);
       case "output":
-        return this.#send(wire.output(this.#cell().params.cell, String(message.text)));
+        return this.#writer.send(wire.output(this.#cell().params.cell, String(message.text)));
       case "broken":
         return await this.end("crash", String(message.message));
       default:
-        throw new wire.ProtocolError("The worker said something unknown.");
+        throw new ProtocolError("The worker said something unknown.");
     }
   }
 
@@ -216,11 +211,11 @@ class Sandbox {
     const { request } = this.#take(id);
     switch (request.method) {
       case "initialize":
-        return this.#send(wire.result(id, { version: wire.PROTOCOL_VERSION }));
+        return this.#writer.send(wire.result(id, { version: wire.PROTOCOL_VERSION }));
       case "run":
-        return this.#send(wire.result(id, wire.parseCellEnd(text), parts));
+        return this.#writer.send(wire.result(id, wire.parseCellEnd(text), parts));
       default:
-        return this.#send(wire.result(id, {}, parts));
+        return this.#writer.send(wire.result(id, {}, parts));
     }
   }
 
@@ -228,7 +223,7 @@ class Sandbox {
   #take(id: number): Current {
     const current = this.#current;
     if (current === null || current.request.id !== id || this.#call !== null) {
-      throw new wire.ProtocolError("The worker answered what was not asked.");
+      throw new ProtocolError("The worker answered what was not asked.");
     }
     clearInterval(current.timer);
     this.#current = null;
@@ -238,7 +233,7 @@ class Sandbox {
 
   #cell(): Extract<wire.Request, { method: "run" }> {
     const request = this.#current?.request;
-    if (request?.method !== "run") throw new wire.ProtocolError("The worker spoke outside a cell.");
+    if (request?.method !== "run") throw new ProtocolError("The worker spoke outside a cell.");
     return request;
   }
 
@@ -247,27 +242,24 @@ class Sandbox {
   #forwardCall({ mode, ticket, tool, inline, parts }: Extract<FromWorker, { op: "call" }>): void {
     const { params } = this.#cell();
     if (this.#call !== null) {
-      throw new wire.ProtocolError("A second tool call came before an answer.");
-    }
-    if (mode !== "wait" && mode !== "aio" && mode !== "batch") {
-      throw new wire.ProtocolError("A tool call is of no known mode.");
+      throw new ProtocolError("A second tool call came before an answer.");
     }
     const id = this.#nextCall++;
-    if (mode === "aio") {
+    if (wire.asCallMode(mode) === "aio") {
       if (this.#open.size >= MAX_OPEN_CALLS) {
-        throw new wire.ProtocolError("Too many calls at once.");
+        throw new ProtocolError("Too many calls at once.");
       }
       this.#open.set(id, Number(ticket));
     } else {
       this.#call = id;
-      this.#current!.clock.pause();
+      this.#current?.watch?.pause(performance.now());
     }
     const call = { cell: params.cell, tool: String(tool), inline: String(inline), mode };
-    this.#send(wire.call(id, call, parts));
+    this.#writer.send(wire.call(id, call, parts));
   }
 
   async #answerCall({ id, reply, attachments }: wire.Answer): Promise<void> {
-    if (id >= this.#nextCall) throw new wire.ProtocolError("The host answered what was not asked.");
+    if (id >= this.#nextCall) throw new ProtocolError("The host answered what was not asked.");
     const ticket = this.#open.get(id);
     if (ticket !== undefined) {
       this.#open.delete(id);
@@ -279,8 +271,8 @@ class Sandbox {
   }
 
   async #unblock(reply: Record<string, unknown>, attachments: Part[] = []): Promise<void> {
-    // The clock runs again from here: taking the answer is the sandbox's own work.
-    this.#current?.clock.start();
+    // The watch runs again from here: taking the answer is the sandbox's own work.
+    this.#current?.watch?.start(performance.now());
     const text = encoder.encode(answerText(reply));
     this.#passing = true;
     await passAnswer(this.#shared, [text, ...attachments], () => {
@@ -291,20 +283,14 @@ class Sandbox {
 
   // ---- The clock ----
 
-  #watch(): void {
+  #look(): void {
     const current = this.#current;
-    if (current === null || !current.clock.running) return;
-    const { cellSeconds, graceSeconds } = this.#limits!;
-    const now = performance.now();
-    if (this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1) {
-      current.clock.excuse(now - current.lastLook);
-    }
-    current.lastLook = now;
-    const spent = current.clock.milliseconds;
-    if (spent > (cellSeconds + graceSeconds) * 1000) {
+    if (!current?.watch?.running) return;
+    const idle = this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1;
+    const verdict = current.watch.look(performance.now(), idle);
+    if (verdict === "end") {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
-    } else if (spent > cellSeconds * 1000 && spent - current.lastSignal > INSIST_MILLISECONDS) {
-      current.lastSignal = spent;
+    } else if (verdict === "interrupt") {
       this.#signal(SIGALRM);
     } else if (current.signal !== 0 && Atomics.load(this.#shared.heard, 0) === 0) {
       this.#signal(current.signal);
@@ -328,48 +314,12 @@ class Sandbox {
     this.#tell({ op: "cancel" });
   }
 
-  // ---- Pipes ----
-
   #tell(message: ToWorker, move: Part[] = []): void {
     if (this.#limits === null) {
-      throw new wire.ProtocolError("The first request must be initialize.");
+      throw new ProtocolError("The first request must be initialize.");
     }
     this.#worker.postMessage(message, move.map((part) => part.buffer));
   }
-
-  /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
-  #send(frame: wire.Frame): void {
-    const pieces = wire.encodeFrame(frame);
-    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    this.#unwritten += 1;
-    if (total <= SMALL_FRAME_BYTES && this.#unwritten === 1) {
-      writeAllSync(concat(pieces, total));
-      this.#unwritten -= 1;
-      return;
-    }
-    this.#writing = this.#writing.then(async () => {
-      for (const piece of pieces) await writeAll(piece);
-      this.#unwritten -= 1;
-    });
-  }
-}
-
-function concat(pieces: Uint8Array[], total: number): Uint8Array {
-  const whole = new Uint8Array(total);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
-}
-
-async function writeAll(bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
-}
-
-function writeAllSync(bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 
 function moduleUrl(source: Part | string, type: string): string {
@@ -388,17 +338,19 @@ async function main(): Promise<void> {
   const sandbox = new Sandbox();
   globalThis.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
-    sandbox.end("crash", String(event.reason));
+    sandbox.break(event.reason);
   });
   const { reader } = sandbox;
   for (;;) {
     const count = await Deno.stdin.read(reader.space());
     if (count === null) Deno.exit(0);
     try {
-      for (const frame of reader.advance(count)) sandbox.receive(frame);
+      for (const frame of reader.advance(count)) {
+        sandbox.receive(frame).catch((error) => sandbox.break(error));
+      }
       await sandbox.ready();
     } catch (error) {
-      await sandbox.end("protocol", error instanceof Error ? error.message : "unknown error");
+      await sandbox.break(error);
     }
   }
 }

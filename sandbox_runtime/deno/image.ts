@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Part } from "./link.ts";
+import type { Part } from "./frames.ts";
 
 /** What this needs of Pyodide. */
 export interface Imaged {

@@ -1,14 +1,12 @@
 /**
- * What the main thread and the worker say to each other, and the memory they share. Types only: the
- * worker is started from one self-contained source and imports nothing.
+ * What the main thread and the worker say to each other, and the memory they share. Types only, so
+ * that nothing of this is left in the worker, which is started from one self-contained source.
  *
  * @module
  */
 
-import type { Room, Width } from "./protocol.ts";
-
-/** Raw bytes that one thread may hand to the other. */
-export type Part = Uint8Array<ArrayBuffer>;
+import type { Part } from "./frames.ts";
+import type { CallMode, Room, Width } from "./protocol.ts";
 
 /** Memory seen by both threads. Host calls block the worker, so their answers must come this way. */
 export interface Shared {
@@ -37,9 +35,6 @@ export interface Boot {
   seed: string;
   shared: Shared;
 }
-
-/** How a cell calls the host: it blocks, it goes on and awaits, or it blocks for many calls at once. */
-export type CallMode = "wait" | "aio" | "batch";
 
 export type ToWorker =
   | Boot

@@ -72,7 +72,7 @@ class Output:
         head, tail = "".join(self._head), self._trim_tail()
         if not self._omitted:
             return head + tail
-        return f"{head}\n... ({self._omitted:,} characters omitted) ...\n{tail}"
+        return _without(self._omitted, head, tail)
 
 
 class Cells(Protocol):
@@ -130,7 +130,11 @@ def abridge(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
-    return f"{text[:half]}\n... ({len(text) - 2 * half:,} characters omitted) ...\n{text[-half:]}"
+    return _without(len(text) - 2 * half, text[:half], text[-half:])
+
+
+def _without(chars: int, head: str, tail: str) -> str:
+    return f"{head}\n... ({chars:,} characters omitted) ...\n{tail}"
 
 
 def clean(text: str) -> str:

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Part } from "./link.ts";
+import type { Part } from "./frames.ts";
 
 /** What Emscripten shows of the program: its files, and what it knows of compiled modules. */
 export interface Program {

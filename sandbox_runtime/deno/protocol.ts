@@ -1,167 +1,16 @@
 /**
  * The wire protocol, without I/O: bytes in, messages out, and back.
  *
- * The mirror of `../messages.py` and `../protocol.py`; the golden frames in `tests/golden` hold both
- * ends to the same bytes. Knows framing and the shape of every message. Knows no worker and no clock.
+ * The mirror of `../messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes.
+ * Knows the shape of every message. Knows no worker and no clock; `frames.ts` makes bytes of it.
  *
  * @module
  */
 
+import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
+
 /** Changes with every change of a message, so that two ends that differ refuse each other. */
 export const PROTOCOL_VERSION = 3;
-
-const HEADER_BYTES = 64 * 1024;
-const HEADER_END = new Uint8Array([13, 10, 13, 10]);
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true });
-const headerDecoder = new TextDecoder("latin1");
-
-/** Raised for bytes or messages that are not of this protocol. The session that sent them is over. */
-export class ProtocolError extends Error {
-  override name = "ProtocolError";
-}
-
-/** One JSON-RPC message with the raw bytes that ride along. */
-export interface Frame {
-  body: unknown;
-  attachments: Uint8Array<ArrayBuffer>[];
-}
-
-/** Encodes a frame as the pieces to write, in order. Attachments are not copied. */
-export function encodeFrame(frame: Frame): Uint8Array[] {
-  // Deno writes to stdout line by line: the line feed lets a small frame go out in one piece.
-  const body = encoder.encode(JSON.stringify(frame.body) + "\n");
-  let header = `Content-Length: ${body.length}\r\n`;
-  if (frame.attachments.length > 0) {
-    header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
-  }
-  return [encoder.encode(`${header}\r\n`), body, ...frame.attachments];
-}
-
-/**
- * Turns a byte stream into frames.
- *
- * The caller reads into `space()` and reports how much arrived with `advance()`. Large attachments are
- * read straight into buffers of their own, which the receiver may transfer.
- */
-export class FrameReader {
-  /** Largest frame that is accepted, in bytes. */
-  limit: number;
-  /** Buffers that nobody uses any more: an attachment of just such a length takes one of them. */
-  readonly spare: Uint8Array<ArrayBuffer>[] = [];
-  #head: Uint8Array<ArrayBuffer> = new Uint8Array(HEADER_BYTES);
-  #headLength = 0;
-  #parts: Uint8Array<ArrayBuffer>[] = [];
-  #part = 0;
-  #filled = 0;
-
-  constructor(limit: number) {
-    this.limit = limit;
-  }
-
-  /** The place for the next bytes; never empty. */
-  space(): Uint8Array<ArrayBuffer> {
-    const part = this.#parts[this.#part];
-    return part === undefined ? this.#head.subarray(this.#headLength) : part.subarray(this.#filled);
-  }
-
-  /** Takes note of `count` bytes put into `space()`; returns the frames that are now complete. */
-  advance(count: number): Frame[] {
-    if (this.#parts.length > 0) {
-      this.#filled += count;
-      return this.#settle() ? [this.#finish(), ...this.#drainHead()] : [];
-    }
-    this.#headLength += count;
-    return this.#drainHead();
-  }
-
-  #drainHead(): Frame[] {
-    const frames: Frame[] = [];
-    for (;;) {
-      const end = findHeaderEnd(this.#head, this.#headLength);
-      if (end < 0) {
-        if (this.#headLength === HEADER_BYTES) {
-          throw new ProtocolError(`A frame's header is longer than ${HEADER_BYTES} bytes.`);
-        }
-        return frames;
-      }
-      this.#parts = parseHeader(this.#head.subarray(0, end), this.limit).map((size) =>
-        this.#buffer(size)
-      );
-      this.#consume(end + HEADER_END.length);
-      while (this.#part < this.#parts.length && this.#headLength > 0) {
-        const part = this.#parts[this.#part]!;
-        const taken = Math.min(part.length - this.#filled, this.#headLength);
-        part.set(this.#head.subarray(0, taken), this.#filled);
-        this.#filled += taken;
-        this.#consume(taken);
-        if (!this.#settle() && this.#headLength === 0) return frames;
-      }
-      if (!this.#settle()) return frames;
-      frames.push(this.#finish());
-    }
-  }
-
-  #buffer(size: number): Uint8Array<ArrayBuffer> {
-    return this.spare.at(-1)?.length === size ? this.spare.pop()! : new Uint8Array(size);
-  }
-
-  /** Steps over the parts that are full; true when all are. */
-  #settle(): boolean {
-    while (this.#part < this.#parts.length && this.#filled === this.#parts[this.#part]!.length) {
-      this.#part += 1;
-      this.#filled = 0;
-    }
-    return this.#part === this.#parts.length;
-  }
-
-  #consume(count: number): void {
-    this.#head.copyWithin(0, count, this.#headLength);
-    this.#headLength -= count;
-  }
-
-  #finish(): Frame {
-    const [body, ...attachments] = this.#parts;
-    this.#parts = [];
-    this.#part = 0;
-    try {
-      return { body: JSON.parse(decoder.decode(body)), attachments };
-    } catch (error) {
-      throw new ProtocolError("A frame's body is not JSON.", { cause: error });
-    }
-  }
-}
-
-function findHeaderEnd(bytes: Uint8Array, length: number): number {
-  for (let at = bytes.indexOf(13); at >= 0 && at + 3 < length; at = bytes.indexOf(13, at + 1)) {
-    if (HEADER_END.every((byte, offset) => bytes[at + offset] === byte)) return at;
-  }
-  return -1;
-}
-
-/** Returns the sizes that a header announces: the body's, then each attachment's. */
-function parseHeader(bytes: Uint8Array, limit: number): number[] {
-  const fields = new Map<string, string>();
-  for (const line of headerDecoder.decode(bytes).split("\r\n")) {
-    const colon = line.indexOf(":");
-    fields.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 1).trim());
-  }
-  const attachments = fields.get("attachments");
-  const texts = [
-    fields.get("content-length") ?? "",
-    ...(attachments ? attachments.split(",") : []),
-  ];
-  if (!texts.every((text) => /^\d{1,15}$/.test(text))) {
-    throw new ProtocolError("A frame's header is malformed.");
-  }
-  const sizes = texts.map(Number);
-  const total = sizes.reduce((sum, size) => sum + size, 0);
-  if (total > limit) {
-    throw new ProtocolError(`A frame of ${total} bytes is over the limit of ${limit} bytes.`);
-  }
-  return sizes;
-}
 
 // ---- What the host asks ---------------------------------------------------------------------------
 
@@ -216,13 +65,13 @@ export interface Run {
 /** A request of the host, checked. Notifications have no id. */
 export type Request =
   | { method: "initialize"; id: number; params: Initialize }
-  | { method: "asset"; params: Asset; bytes: Uint8Array<ArrayBuffer> }
+  | { method: "asset"; params: Asset; bytes: Part }
   | { method: "reserve"; id: number; rooms: Room[] }
-  | { method: "piece"; width: Width; bytes: Uint8Array<ArrayBuffer> }
+  | { method: "piece"; width: Width; bytes: Part }
   | { method: "discard" }
-  | { method: "assign"; id: number; params: Assign; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "register"; id: number; params: Register; attachments: Uint8Array<ArrayBuffer>[] }
-  | { method: "run"; id: number; params: Run; attachments: Uint8Array<ArrayBuffer>[] }
+  | { method: "assign"; id: number; params: Assign; attachments: Part[] }
+  | { method: "register"; id: number; params: Register }
+  | { method: "run"; id: number; params: Run }
   | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
@@ -231,7 +80,7 @@ export type Request =
 export interface Answer {
   id: number;
   reply: Record<string, unknown>;
-  attachments: Uint8Array<ArrayBuffer>[];
+  attachments: Part[];
 }
 
 /** Checks a frame of the host; a request comes back as `Request`, the answer to a call as `Answer`. */
@@ -276,14 +125,12 @@ export function parseHostFrame(frame: Frame): Request | Answer {
           tools: asArray(params.tools, "tools"),
           outputs: params.outputs === null ? null : asArray(params.outputs, "outputs"),
         },
-        attachments,
       };
     case "run":
       return {
         method: "run",
         id,
         params: { cell: asNumber(params.cell, "cell"), code: asString(params.code, "code") },
-        attachments,
       };
     case "checkpoint":
     case "compiled":
@@ -314,7 +161,7 @@ function parseRoom(item: unknown): Room {
   return { kind, length: asNumber(room.length, "length"), width: asWidth(room.width) };
 }
 
-function onlyOne([bytes, ...more]: Uint8Array<ArrayBuffer>[]): Uint8Array<ArrayBuffer> {
+function onlyOne([bytes, ...more]: Part[]): Part {
   if (bytes === undefined || more.length > 0) {
     throw new ProtocolError("An asset or a piece comes with one attachment.");
   }
@@ -334,7 +181,7 @@ export interface CellEnd {
 
 /** Checks what the worker says of a cell's end; it is as untrusted as the cell. */
 export function parseCellEnd(text: string): CellEnd {
-  const body = asRecord(JSON.parse(text), "result");
+  const body = asRecord(parseJson(text, "cell's end"), "result");
   const outcome = asString(body.outcome, "outcome");
   if (outcome !== "completed" && outcome !== "submitted" && outcome !== "failed") {
     throw new ProtocolError("A cell ended in an unknown way.");
@@ -352,7 +199,7 @@ export function parseCellEnd(text: string): CellEnd {
 export function result(
   id: number,
   value: object,
-  attachments: Uint8Array<ArrayBuffer>[] = [],
+  attachments: Part[] = [],
 ): Frame {
   return { body: { jsonrpc: "2.0", id, result: value }, attachments };
 }
@@ -365,17 +212,27 @@ export function failure(id: number, kind: string, message: string): Frame {
   };
 }
 
+/** How a cell calls the host: it blocks, it goes on and awaits, or it blocks for many calls at once. */
+export type CallMode = "wait" | "aio" | "batch";
+
+/** Checks what the worker says of a call. */
+export function asCallMode(value: unknown): CallMode {
+  if (value !== "wait" && value !== "aio" && value !== "batch") {
+    throw new ProtocolError("A tool call is of no known mode.");
+  }
+  return value;
+}
+
 /** A tool call. Its arguments are `inline` as JSON text, or else in the attachments. */
 export interface Call {
   cell: number;
   tool: string;
   inline: string;
-  /** Whether the cell blocks for the answer, awaits it, or blocks for those of many calls. */
-  mode: "wait" | "aio" | "batch";
+  mode: CallMode;
 }
 
 /** Asks the host to run a tool. */
-export function call(id: number, params: Call, attachments: Uint8Array<ArrayBuffer>[]): Frame {
+export function call(id: number, params: Call, attachments: Part[]): Frame {
   return { body: { jsonrpc: "2.0", id, method: "call", params }, attachments };
 }
 

@@ -1,22 +1,24 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
 import {
-  call,
+  concat,
   encodeFrame,
-  failure,
-  fatal,
   type Frame,
   FrameReader,
+  type Part,
+  ProtocolError,
+} from "./frames.ts";
+import {
+  asCallMode,
+  call,
+  failure,
+  fatal,
   output,
   parseCellEnd,
   parseHostFrame,
-  ProtocolError,
   result,
 } from "./protocol.ts";
 
 const GOLDEN = new URL("../../tests/golden/", import.meta.url);
-const LIMIT = 1_000_000;
-
-type Part = Uint8Array<ArrayBuffer>;
 
 const encoder = new TextEncoder();
 
@@ -32,40 +34,11 @@ function golden(name: string): Part {
   return Deno.readFileSync(new URL(`${name}.frame`, GOLDEN));
 }
 
-function join(pieces: Uint8Array[]): Part {
-  const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
-}
-
-function frame(body: unknown, ...attachments: Part[]): Part {
-  return join(encodeFrame({ body, attachments }));
-}
-
-/** Gives bytes to a reader, `size` at a time, as reads of a pipe would. */
-function read(data: Part, { size = Infinity, limit = LIMIT } = {}): Frame[] {
-  const reader = new FrameReader(limit);
-  const frames: Frame[] = [];
-  for (let at = 0; at < data.length;) {
-    const space = reader.space();
-    if (space.length === 0) throw new Error("The space is empty.");
-    const piece = data.subarray(at, at + Math.min(size, space.length));
-    space.set(piece);
-    frames.push(...reader.advance(piece.length));
-    at += piece.length;
-  }
-  return frames;
-}
-
-function assertRefused(data: Part, message: RegExp, limit = LIMIT): void {
-  assertThrows(
-    () => read(data, { limit }),
-    (error) => error instanceof ProtocolError && message.test(error.message),
-  );
+/** Reads a frame that is smaller than a reader's space. */
+function read(data: Part): Frame[] {
+  const reader = new FrameReader(data.length);
+  reader.space().set(data);
+  return reader.advance(data.length);
 }
 
 /** What each golden frame of the host means; `golden_messages.py` has the same in Python. */
@@ -120,25 +93,21 @@ const FROM_HOST: Record<string, unknown> = {
       tools: [{ name: "search", doc: "search(query: str)\n\nFinds “things”." }],
       outputs: [{ name: "answer", type: "str" }, { name: "score", type: "float" }],
     },
-    attachments: [],
   },
   "register-nothing": {
     method: "register",
     id: 1,
     params: { tools: [], outputs: null },
-    attachments: [],
   },
   "register-no-outputs": {
     method: "register",
     id: 1,
     params: { tools: [], outputs: [] },
-    attachments: [],
   },
   "run": {
     method: "run",
     id: 1,
     params: { cell: 7, code: 'print("naïve")\n1 + 1\n' },
-    attachments: [],
   },
   "checkpoint": { method: "checkpoint", id: 1 },
   "compiled": { method: "compiled", id: 1 },
@@ -207,89 +176,13 @@ for (const [name, meaning] of Object.entries(FROM_HOST)) {
 
 for (const [name, sent] of Object.entries(FROM_SANDBOX)) {
   Deno.test(`encodeFrame() writes ${name} to the byte`, () => {
-    const data = join(encodeFrame(sent));
+    const data = concat(encodeFrame(sent));
     if (Deno.args.includes("--write")) {
       Deno.writeFileSync(new URL(`${name}.frame`, GOLDEN), data);
     }
     assertEquals(data, golden(name));
   });
 }
-
-Deno.test("encodeFrame() prefixes the body with its byte length, and names the attachments'", () => {
-  assertEquals(
-    frame({ a: "é" }, bytes(1, 2), bytes()),
-    join([
-      text('Content-Length: 11\r\nAttachments: 2,0\r\n\r\n{"a":"é"}\n'),
-      bytes(1, 2),
-    ]),
-  );
-});
-
-Deno.test("encodeFrame() does not copy attachments", () => {
-  const attachment = new Uint8Array(100);
-  assertEquals(encodeFrame({ body: {}, attachments: [attachment] }).at(-1) === attachment, true);
-});
-
-for (const size of [1, 2, 3, 7, 64, Infinity]) {
-  Deno.test(`FrameReader takes frames in reads of ${size} bytes`, () => {
-    const data = join([
-      frame({ n: 1 }, bytes(), bytes(1, 2, 3), bytes()),
-      frame({ n: 2 }),
-      frame({ n: 3 }, bytes()),
-      frame({ n: 4 }, text("\r\n\r\n")),
-    ]);
-    assertEquals(read(data, { size }), [
-      { body: { n: 1 }, attachments: [bytes(), bytes(1, 2, 3), bytes()] },
-      { body: { n: 2 }, attachments: [] },
-      { body: { n: 3 }, attachments: [bytes()] },
-      { body: { n: 4 }, attachments: [text("\r\n\r\n")] },
-    ]);
-  });
-}
-
-Deno.test("FrameReader takes a frame that is larger than its header buffer", () => {
-  const large = new Uint8Array(300_000).map((_, at) => at % 251);
-  for (const size of [1000, 65536, Infinity]) {
-    assertEquals(read(join([frame({ n: 1 }, large), frame({ n: 2 })]), { size }), [
-      { body: { n: 1 }, attachments: [large] },
-      { body: { n: 2 }, attachments: [] },
-    ]);
-  }
-});
-
-Deno.test("FrameReader refuses what is over the limit by its header alone", () => {
-  assertRefused(text("Content-Length: 101\r\n\r\n"), /101 bytes is over the limit of 100/, 100);
-  assertRefused(text("Content-Length: 1\r\nAttachments: 50,50\r\n\r\n"), /over the limit/, 100);
-  assertRefused(text("Content-Length: 999999999999999\r\n\r\n"), /over the limit/);
-});
-
-Deno.test("FrameReader refuses a header without an end", () => {
-  assertRefused(text("x".repeat(70_000)), /header is longer/);
-});
-
-for (
-  const header of [
-    "",
-    "hello",
-    "Content-Length: -1",
-    "Content-Length: 1e3",
-    "Content-Length: 0x10",
-    "Content-Length: 1234567890123456",
-    "Attachments: 1",
-    "Content-Length: 2\r\nAttachments: 1,,2",
-    "Content-Length: 2\r\nAttachments: 1,",
-  ]
-) {
-  Deno.test(`FrameReader refuses the header ${JSON.stringify(header)}`, () => {
-    assertRefused(text(`${header}\r\n\r\n{}`), /header is malformed/);
-  });
-}
-
-Deno.test("FrameReader refuses a body that is not JSON", () => {
-  for (const body of [text(""), text("{"), text("{}{}"), bytes(0x22, 0xff, 0x22)]) {
-    assertRefused(join([text(`Content-Length: ${body.length}\r\n\r\n`), body]), /not JSON/);
-  }
-});
 
 Deno.test("parseHostFrame() refuses what is not a message of the host", () => {
   const rpc = { jsonrpc: "2.0" };
@@ -335,4 +228,10 @@ Deno.test("parseCellEnd() refuses what is not a cell's end", () => {
   ) {
     assertThrows(() => parseCellEnd(JSON.stringify(wrong)), ProtocolError);
   }
+  assertThrows(() => parseCellEnd("{"), ProtocolError);
+});
+
+Deno.test("asCallMode() refuses what is no way of calling", () => {
+  assertEquals(["wait", "aio", "batch"].map(asCallMode), ["wait", "aio", "batch"]);
+  for (const wrong of ["", "sync", null, 1]) assertThrows(() => asCallMode(wrong), ProtocolError);
 });

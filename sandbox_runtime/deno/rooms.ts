@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Part } from "./link.ts";
+import type { Part } from "./frames.ts";
 import type { Room, Width } from "./protocol.ts";
 
 /** What this needs of Pyodide: Python's own functions for objects that are not yet filled. */

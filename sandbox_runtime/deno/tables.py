@@ -7,6 +7,7 @@ and arrays apart on the host, into columns of machine numbers or of plain values
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -172,11 +173,11 @@ def receive_array(package: str, cells: Cells, shape: tuple[int, ...], dtype: str
     """An array: NumPy's, or a series of another package, if that is here; else an `Array`."""
     if (module := _package(package)) is None:
         return Array(cells, shape, dtype)
-    elements = list(cells)
     if package == "numpy":
-        made = module.empty(len(elements), dtype)
-        made[:] = elements
+        made = module.empty(len(cells), dtype)
+        made[:] = list(cells) if cells.machine is None else cells.machine
         return made.reshape(shape)
+    elements = list(cells)
     if package == "pandas":
         return module.Series(elements, dtype=dtype)
     return module.Series(elements) if package == "polars" else module.array(elements)
@@ -209,19 +210,42 @@ def _package(name: str) -> Any:
 
 
 def columns_of(value: Any) -> dict[Any, list[Any]] | None:
-    """The columns of a table, of whichever package; None for what is no table."""
+    """The columns of a table, of whichever package; None for what is no table.
+
+    Raises:
+        ValueError: Two of its columns have one name; says what to do.
+    """
     kind = type(value)
     if isinstance(value, Table):
         return {name: list(cells) for name, cells in value._columns.items()}
     package = kind.__module__.partition(".")[0]
     if kind.__name__ == "DataFrame" and package == "pandas":
-        frame = value if _is_plain_index(value.index) else value.reset_index()
-        return {name: _pandas_items(frame[name]) for name in frame.columns}
+        frame = value if _is_plain_index(value.index) else _with_index(value)
+        return {name: _pandas_items(frame[name]) for name in _unique(list(frame.columns))}
     if kind.__name__ == "DataFrame" and package == "polars":
         return dict(value.to_dict(as_series=False))
     if kind.__name__ == "Table" and package == "pyarrow":
+        _unique(value.column_names)
         return dict(value.to_pydict())
     return None
+
+
+def _unique(names: list[Any]) -> list[Any]:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"has two columns called {twice[0]!r}; rename one")
+    return names
+
+
+def _with_index(frame: Any) -> Any:
+    """The frame with its index as the first columns."""
+    try:
+        return frame.reset_index()
+    except ValueError as error:
+        raise ValueError(
+            f"has an index that cannot become a column ({error}); "
+            "rename it, or drop it with reset_index(drop=True)"
+        ) from error
 
 
 def _pandas_items(column: Any) -> list[Any]:
@@ -249,7 +273,7 @@ def plain_of(value: Any) -> tuple[Any] | None:
         # As microseconds: of finer ones NumPy makes plain numbers.
         timed = value.dtype.kind in "mM"
         return ((value.astype(f"{value.dtype.kind}8[us]") if timed else value).tolist(),)
-    if package == "pandas" and type(value).__name__ in ("NAType", "NaTType"):
+    if package == "pandas" and type(value).__name__ == "NAType":
         return (None,)
     if package in ("pandas", "pyarrow", "polars"):
         for name in ("to_pylist", "to_list", "to_pydatetime", "to_pytimedelta"):

@@ -67,9 +67,6 @@ class LazyText(Handle):
         super().__init__(number, type_name, preview)
         _Way.used = True
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LazyText, (self._id, self._type_name, self._preview)
-
     def __repr__(self) -> str:
         return f"<{self._type_name} {self._preview}>"
 
@@ -109,7 +106,7 @@ class LazyText(Handle):
         if key.step is None or key.step == 1:
             start, stop = self._bounds(key.start, key.stop)
             return self._read(start, stop)
-        places = range(*_indices(key, self.length))
+        places = range(*key.indices(self.length))
         if not places:
             return ""
         low, high = min(places[0], places[-1]), max(places[0], places[-1]) + 1
@@ -131,7 +128,7 @@ class LazyText(Handle):
                     f"a line has more than {MAX_READ_CHARS:,} characters; use text.chunks(size)"
                 )
         if rest:
-            yield rest
+            yield rest.removesuffix("\r")
 
     def __contains__(self, sought: object) -> bool:
         if not isinstance(sought, str):
@@ -208,9 +205,12 @@ class LazyText(Handle):
                 f"a chunk must have from 1 to {MAX_READ_CHARS:,} characters, and more than the overlap"
             )
         start = 0
-        while piece := _ask(self, "read", start, start + size):
-            yield piece
-            if len(piece) < size:
+        while True:
+            # One more than is given tells whether another has anything new.
+            piece = _ask(self, "read", start, start + size + 1)
+            if piece:
+                yield piece[:size]
+            if len(piece) <= size:
                 return
             start += size - overlap
 
@@ -312,9 +312,6 @@ class LazyDirectory(Handle):
     """
 
     __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LazyDirectory, (self._id, self._type_name, self._preview)
 
     def __repr__(self) -> str:
         return f"<{self._type_name} {self._preview}>"
@@ -518,22 +515,6 @@ def _line(number: int) -> int:
     if number < 1:
         raise ValueError(f"lines count from 1: there is no line {number}")
     return number
-
-
-def _indices(key: slice, length: int) -> tuple[int, int, int]:
-    """`slice.indices`, which takes no length beyond what `len` can tell."""
-    step = 1 if key.step is None else key.step
-    if step == 0:
-        raise ValueError("slice step cannot be zero")
-    low, high = (0, length) if step > 0 else (-1, length - 1)
-    ends = []
-    for value, default in (
-        (key.start, low if step > 0 else high),
-        (key.stop, high if step > 0 else low),
-    ):
-        at = default if value is None else value + length if value < 0 else value
-        ends.append(at if value is None else min(max(at, low), high))
-    return ends[0], ends[1], step
 
 
 def bind_len(namespace: dict[str, Any]) -> None:

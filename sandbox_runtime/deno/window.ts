@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { Part, Shared } from "./link.ts";
+import type { Part } from "./frames.ts";
+import type { Shared } from "./link.ts";
 
 /** One piece of an answer. */
 const WINDOW_BYTES = 1024 * 1024;
@@ -53,8 +54,35 @@ export async function passAnswer(shared: Shared, parts: Part[], last: () => void
   await flush();
 }
 
-/** Puts a count and the lengths before the parts; `unpack` in `worker.ts` undoes it. */
+/** Takes an answer out of the window, in turn with the main thread; blocks until it is there. */
+export function takeAnswer({ turn, sizes, window }: Shared): Part[] {
+  Atomics.wait(turn, 0, 0);
+  const whole = new Uint8Array(sizes[0]!);
+  for (let filled = 0;;) {
+    const piece = sizes[1]!;
+    whole.set(window.subarray(0, piece), filled);
+    filled += piece;
+    Atomics.store(turn, 0, 0);
+    Atomics.notify(turn, 0);
+    if (filled === whole.length) return unpack(whole);
+    Atomics.wait(turn, 0, 0);
+  }
+}
+
+/** Puts a count and the lengths before the parts. */
 function pack(parts: Part[]): Part[] {
   const head = new Float64Array([parts.length, ...parts.map((part) => part.length)]);
   return [new Uint8Array(head.buffer), ...parts];
+}
+
+/** Undoes `pack`. */
+function unpack(whole: Part): Part[] {
+  const view = new DataView(whole.buffer);
+  const count = view.getFloat64(0, true);
+  let at = 8 + 8 * count;
+  return Array.from({ length: count }, (_, index) => {
+    const length = view.getFloat64(8 + 8 * index, true);
+    at += length;
+    return whole.subarray(at - length, at);
+  });
 }

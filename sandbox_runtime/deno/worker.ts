@@ -19,7 +19,11 @@ import {
   watchLibraries,
 } from "./packages.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
-import type { Boot, CallMode, FromWorker, Part, Shared, ToWorker } from "./link.ts";
+import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm.ts";
+import { takeAnswer } from "./window.ts";
+import type { Part } from "./frames.ts";
+import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
+import type { CallMode } from "./protocol.ts";
 
 /** The functions of `guest.py`'s driver, as Pyodide shows them. */
 interface Driver {
@@ -51,26 +55,6 @@ interface Runtime {
   createPyodideModule(settings: object): Promise<Pyodide["_module"]>;
 }
 
-/**
- * What stays of the realm: the language itself and the few things a running Pyodide uses. Everything
- * else goes, so that code which escapes into JavaScript finds nothing to work with.
- */
-const KEPT_GLOBALS = names(`
-  Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
-  Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError
-  URIError SuppressedError globalThis JSON Math Intl ArrayBuffer Atomics Uint8Array Int8Array
-  Uint16Array Int16Array Uint32Array Int32Array Float16Array Float32Array Float64Array
-  Uint8ClampedArray BigUint64Array BigInt64Array DataView Map BigInt Set WeakMap WeakSet WeakRef Proxy
-  Reflect FinalizationRegistry Iterator SharedArrayBuffer isFinite isNaN encodeURI encodeURIComponent
-  decodeURI decodeURIComponent WebAssembly self WorkerGlobalScope TextDecoder TextEncoder crypto
-  performance setTimeout clearTimeout setInterval clearInterval queueMicrotask dispatchEvent console
-`);
-
-/** What Pyodide needs while it starts, and no longer. */
-const BOOT_GLOBALS = names(`
-  URL location fetch MessageChannel addEventListener removeEventListener AbortController AbortSignal
-`);
-
 /** Where the interpreter thinks its files are. Nothing is ever read from there. */
 const HOME = "https://sandbox.invalid/";
 
@@ -87,6 +71,8 @@ const scope = self as unknown as { postMessage: typeof post };
 const post: (message: FromWorker, move: Transferable[]) => void = scope.postMessage.bind(scope);
 const decoder = new TextDecoder();
 const listen = self.addEventListener.bind(self);
+/** Nobody ever writes here: to wait for it is to sleep. */
+const nothing = new Int32Array(new SharedArrayBuffer(4));
 
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
 const files = new Map<string, PromiseWithResolvers<Part>>();
@@ -106,21 +92,6 @@ listen("message", (event) => {
     post({ op: "broken", message: complaint || describe(error) }, []);
   });
 });
-
-function names(text: string): Set<string> {
-  return new Set(text.trim().split(/\s+/));
-}
-
-/** Deletes every global that is not kept, from the global object and its prototypes. */
-function scrubGlobals(kept: Set<string>): void {
-  let holder: object | null = globalThis;
-  while (holder !== null && holder !== Object.prototype) {
-    for (const name of Object.getOwnPropertyNames(holder)) {
-      if (!kept.has(name) && name !== "constructor") Reflect.deleteProperty(holder, name);
-    }
-    holder = Object.getPrototypeOf(holder);
-  }
-}
 
 /** Pyodide complains to the console. The real one writes into the pipe; this one remembers. */
 function quietConsole(): Console {
@@ -245,18 +216,7 @@ function callHost(
 ): string | [string, ...Part[]] {
   Atomics.store(shared.turn, 0, 0);
   post({ op: "call", mode, ticket: 0, tool, inline, parts }, parts.map((part) => part.buffer));
-  Atomics.wait(shared.turn, 0, 0);
-  const whole = new Uint8Array(shared.sizes[0]!);
-  for (let filled = 0;;) {
-    const piece = shared.sizes[1]!;
-    whole.set(shared.window.subarray(0, piece), filled);
-    filled += piece;
-    Atomics.store(shared.turn, 0, 0);
-    Atomics.notify(shared.turn, 0);
-    if (filled === whole.length) break;
-    Atomics.wait(shared.turn, 0, 0);
-  }
-  const [text, ...rest] = unpack(whole);
+  const [text, ...rest] = takeAnswer(shared);
   return rest.length === 0 ? decoder.decode(text) : [decoder.decode(text), ...rest];
 }
 
@@ -270,21 +230,9 @@ function setIdle(idle: boolean): void {
   Atomics.store(shared.idle, 0, Number(idle));
 }
 
-/** Splits an answer: a count, that many lengths, then the parts themselves. */
-function unpack(whole: Part): Part[] {
-  const view = new DataView(whole.buffer);
-  const count = view.getFloat64(0, true);
-  let at = 8 + 8 * count;
-  return Array.from({ length: count }, (_, index) => {
-    const length = view.getFloat64(8 + 8 * index, true);
-    at += length;
-    return whole.subarray(at - length, at);
-  });
-}
-
 /** Sleeps for a moment; Python sleeps in slices, so that a signal is seen between them. */
 function pause(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+  Atomics.wait(nothing, 0, 0, milliseconds);
 }
 
 function emit(text: string): void {
@@ -398,15 +346,6 @@ async function compileRuntime(names: string[]): Promise<Runtime> {
     ...(cachedData && { cachedData }),
   });
   return script.runInThisContext() as Runtime;
-}
-
-/** Emscripten grows its memory from JavaScript, so this one hook bounds it; Python gets MemoryError. */
-function capMemory(bytes: number): void {
-  const grow = WebAssembly.Memory.prototype.grow;
-  WebAssembly.Memory.prototype.grow = function (pages: number): number {
-    if (this.buffer.byteLength + pages * 65536 > bytes) throw new RangeError("memory limit");
-    return grow.call(this, pages);
-  };
 }
 
 /** Answers Pyodide's own requests for its files; this realm could not fetch them. */

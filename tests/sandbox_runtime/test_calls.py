@@ -207,6 +207,24 @@ while True: {work}
         assert isinstance(result, Failed)
         assert result.error_type == "CellTimeoutError"
 
+    def test_the_clock_runs_between_calls_that_block_and_calls_that_are_awaited(self, opened):
+        """The time of a call that blocks is taken off once, not again when the next is awaited."""
+        limits = Limits(cell_seconds=0.3, grace_seconds=5)
+        session = opened(limits=limits, tools={"slow": lambda: time.sleep(0.1)})
+
+        code = """
+import time
+for _ in range(20):
+    end = time.perf_counter() + 0.1
+    while time.perf_counter() < end: pass
+    slow()
+    await slow.aio()
+"""
+        result = session.run_cell(code)
+
+        assert isinstance(result, Failed)
+        assert result.error_type == "CellTimeoutError"
+
 
 class TestCoroutines:
     """Coroutine functions as host tools."""

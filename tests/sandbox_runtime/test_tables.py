@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import tracemalloc
 import zoneinfo
 from decimal import Decimal
 
@@ -22,14 +23,13 @@ from hypothesis import strategies as st
 from sandbox_runtime import Submitted, ValueCrossingError, open_session
 from sandbox_runtime.deno import arrays, crossing
 from sandbox_runtime.deno.arrays import Array
-from sandbox_runtime.deno.tables import Table
+from sandbox_runtime.deno.tables import Table, receive_array
 from sandbox_runtime.reading import Rows
 from sandbox_runtime.values import decode, encode
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 MOMENT = datetime.datetime(2024, 7, 1, 12, 30, 0, 250)
 THERE = datetime.datetime(2024, 7, 1, 12, 30, tzinfo=BERLIN)
-DAY = datetime.date(2024, 1, 2)
 HOUR = datetime.timedelta(hours=1)
 
 
@@ -382,3 +382,60 @@ class TestTableInCells:
         """The message names those that there are."""
         with pytest.raises(KeyError, match="there is no column 'size'; there are: 'name', 'age'"):
             act(PETS)
+
+
+class TestTablesOnTheWayOut:
+    """A table that is none as columns by name is refused in words."""
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            (
+                pd.DataFrame([[1, 2]], columns=["a", "a"]),
+                "v has two columns called 'a'; rename one",
+            ),
+            (
+                pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]),
+                "v has two columns called 'a'; rename one",
+            ),
+            (
+                pd.DataFrame({"a": [1]}, index=pd.Index([5], name="a")),
+                "v has an index that cannot become a column (cannot insert a, already exists); "
+                "rename it, or drop it with reset_index(drop=True)",
+            ),
+        ],
+        ids=["pandas", "arrow", "index"],
+    )
+    def test_names_that_are_there_twice(self, table, message):
+        """The message says what to do about them."""
+        with pytest.raises(crossing.CannotSend) as caught:
+            crossing.send(table, "v")
+
+        assert str(caught.value) == message
+
+
+class TestMachineNumbers:
+    """Where every number is its own value, they are not made into Python's on the way."""
+
+    def test_which_are(self):
+        """Not those that can be missing, and not those that stand for something else."""
+        assert arrays.numbers("d", bytes(16)).machine.tolist() == [0.0, 0.0]
+        for cells in (
+            arrays.numbers("d", bytes(16), bytes([0, 1])),
+            arrays.numbers("?", bytes(2)),
+            arrays.durations(bytes(16), None),
+        ):
+            assert cells.machine is None
+
+    def test_an_array_takes_no_more_memory_than_its_numbers(self):
+        """A list of as many floats takes four times as much beside it."""
+        cells = arrays.numbers("d", bytes(8 * 1_000_000))
+        tracemalloc.start()
+        try:
+            made = receive_array("numpy", cells, (1000, 1000), "float64")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert made.shape == (1000, 1000)
+        assert peak < 10_000_000

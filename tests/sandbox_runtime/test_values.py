@@ -649,7 +649,7 @@ class TestToHost:
             ([0, {"when": [object()]}], "SUBMIT[1]['when'][0] is of type object, "),
             ({1: {2: len}}, "SUBMIT[1][2] is of type builtin_function_or_method, "),
             ({frozenset([object]): 1}, "SUBMIT key"),
-            (Point(object(), 1), "SUBMIT['x'] is of type object, "),
+            (Point(object(), 1), "SUBMIT.x is of type object, "),
             (Point, "SUBMIT is of type type, "),
             ([10**4300], "SUBMIT[0] is an integer of more than 4,200 digits, "),
             ({"a": {1}, "b": [1, [10**4300]]}, "SUBMIT['b'][1][0] is an integer of more than 4,2"),

@@ -1,0 +1,123 @@
+import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
+import {
+  concat,
+  encodeFrame,
+  type Frame,
+  FrameReader,
+  type Part,
+  ProtocolError,
+} from "./frames.ts";
+
+const LIMIT = 1_000_000;
+
+const encoder = new TextEncoder();
+
+function text(value: string): Part {
+  return encoder.encode(value);
+}
+
+function bytes(...values: number[]): Part {
+  return new Uint8Array(values);
+}
+
+function frame(body: unknown, ...attachments: Part[]): Part {
+  return concat(encodeFrame({ body, attachments }));
+}
+
+/** Gives bytes to a reader, `size` at a time, as reads of a pipe would. */
+function read(data: Part, { size = Infinity, limit = LIMIT } = {}): Frame[] {
+  const reader = new FrameReader(limit);
+  const frames: Frame[] = [];
+  for (let at = 0; at < data.length;) {
+    const space = reader.space();
+    if (space.length === 0) throw new Error("The space is empty.");
+    const piece = data.subarray(at, at + Math.min(size, space.length));
+    space.set(piece);
+    frames.push(...reader.advance(piece.length));
+    at += piece.length;
+  }
+  return frames;
+}
+
+function assertRefused(data: Part, message: RegExp, limit = LIMIT): void {
+  assertThrows(
+    () => read(data, { limit }),
+    (error) => error instanceof ProtocolError && message.test(error.message),
+  );
+}
+
+Deno.test("encodeFrame() prefixes the body with its byte length, and names the attachments'", () => {
+  assertEquals(
+    frame({ a: "é" }, bytes(1, 2), bytes()),
+    concat([
+      text('Content-Length: 11\r\nAttachments: 2,0\r\n\r\n{"a":"é"}\n'),
+      bytes(1, 2),
+    ]),
+  );
+});
+
+Deno.test("encodeFrame() does not copy attachments", () => {
+  const attachment = new Uint8Array(100);
+  assertEquals(encodeFrame({ body: {}, attachments: [attachment] }).at(-1) === attachment, true);
+});
+
+for (const size of [1, 2, 3, 7, 64, Infinity]) {
+  Deno.test(`FrameReader takes frames in reads of ${size} bytes`, () => {
+    const data = concat([
+      frame({ n: 1 }, bytes(), bytes(1, 2, 3), bytes()),
+      frame({ n: 2 }),
+      frame({ n: 3 }, bytes()),
+      frame({ n: 4 }, text("\r\n\r\n")),
+    ]);
+    assertEquals(read(data, { size }), [
+      { body: { n: 1 }, attachments: [bytes(), bytes(1, 2, 3), bytes()] },
+      { body: { n: 2 }, attachments: [] },
+      { body: { n: 3 }, attachments: [bytes()] },
+      { body: { n: 4 }, attachments: [text("\r\n\r\n")] },
+    ]);
+  });
+}
+
+Deno.test("FrameReader takes a frame that is larger than its header buffer", () => {
+  const large = new Uint8Array(300_000).map((_, at) => at % 251);
+  for (const size of [1000, 65536, Infinity]) {
+    assertEquals(read(concat([frame({ n: 1 }, large), frame({ n: 2 })]), { size }), [
+      { body: { n: 1 }, attachments: [large] },
+      { body: { n: 2 }, attachments: [] },
+    ]);
+  }
+});
+
+Deno.test("FrameReader refuses what is over the limit by its header alone", () => {
+  assertRefused(text("Content-Length: 101\r\n\r\n"), /101 bytes is over the limit of 100/, 100);
+  assertRefused(text("Content-Length: 1\r\nAttachments: 50,50\r\n\r\n"), /over the limit/, 100);
+  assertRefused(text("Content-Length: 999999999999999\r\n\r\n"), /over the limit/);
+});
+
+Deno.test("FrameReader refuses a header without an end", () => {
+  assertRefused(text("x".repeat(70_000)), /header is longer/);
+});
+
+for (
+  const header of [
+    "",
+    "hello",
+    "Content-Length: -1",
+    "Content-Length: 1e3",
+    "Content-Length: 0x10",
+    "Content-Length: 1234567890123456",
+    "Attachments: 1",
+    "Content-Length: 2\r\nAttachments: 1,,2",
+    "Content-Length: 2\r\nAttachments: 1,",
+  ]
+) {
+  Deno.test(`FrameReader refuses the header ${JSON.stringify(header)}`, () => {
+    assertRefused(text(`${header}\r\n\r\n{}`), /header is malformed/);
+  });
+}
+
+Deno.test("FrameReader refuses a body that is not JSON", () => {
+  for (const body of [text(""), text("{"), text("{}{}"), bytes(0x22, 0xff, 0x22)]) {
+    assertRefused(concat([text(`Content-Length: ${body.length}\r\n\r\n`), body]), /not JSON/);
+  }
+});

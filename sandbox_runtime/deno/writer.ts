@@ -1,0 +1,45 @@
+/**
+ * Writes frames to stdout, which is the wire.
+ *
+ * @module
+ */
+
+import { concat, encodeFrame, type Frame } from "./frames.ts";
+
+/** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
+const SMALL_FRAME_BYTES = 16 * 1024;
+
+/** Keeps frames in the order in which they were sent. */
+export class Writer {
+  #writing: Promise<void> = Promise.resolve();
+  #unwritten = 0;
+
+  /** Done when all that was sent so far is written. */
+  get written(): Promise<void> {
+    return this.#writing;
+  }
+
+  /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
+  send(frame: Frame): void {
+    const pieces = encodeFrame(frame);
+    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    this.#unwritten += 1;
+    if (total <= SMALL_FRAME_BYTES && this.#unwritten === 1) {
+      writeAllSync(concat(pieces));
+      this.#unwritten -= 1;
+      return;
+    }
+    this.#writing = this.#writing.then(async () => {
+      for (const piece of pieces) await writeAll(piece);
+      this.#unwritten -= 1;
+    });
+  }
+}
+
+async function writeAll(bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+}
+
+function writeAllSync(bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+}
