@@ -23,7 +23,7 @@ def open_session(
     outputs: Mapping[str, str] | None = None,
     packages: Iterable[str] | PackageSet = (),
     *,
-    types: Iterable[Rule | Any] = (),
+    types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
 ) -> Session:
@@ -37,6 +37,7 @@ def open_session(
             `resolve_packages` returned them.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
             types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
+            None: those of the state, if there is one.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
