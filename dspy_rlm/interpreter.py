@@ -238,8 +238,12 @@ class InterpreterSandbox:
         variables, self._unassigned = self._unassigned, {}
         try:
             result = self._interpreter.execute(code, variables)
-        except (CodeExecutionError, SyntaxError) as error:
-            return Failed(type(error).__name__, self._abridged(str(error)))
+        except SyntaxError as error:
+            # Nothing is bound yet: DSPy's own interpreter writes assignments above the code.
+            self._unassigned = {**variables, **self._unassigned}
+            return Failed("SyntaxError", self._abridged(str(error)))
+        except CodeExecutionError as error:
+            return Failed("CodeExecutionError", self._abridged(str(error)))
         if isinstance(result, FinalOutput):
             outputs = result.output
             return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})

@@ -179,6 +179,17 @@ class TestOtherInterpreters:
         assert len(result.trajectory[0]["output"]) < 11_000
         assert "nonsense" in result.trajectory[1]["output"]
 
+    def test_a_first_cell_that_does_not_parse(self, play):
+        """Costs no input: an interpreter that writes assignments above the code has bound none."""
+        rlm, _ = play(
+            "text -> n: int",
+            "print(len(text)",
+            "SUBMIT(len(text))",
+            interpreter_factory=Prefixing,
+        )
+
+        assert rlm(text="abc").n == 3
+
     def test_a_configured_factory_is_used(self, play):
         """`dspy.configure(interpreter_factory=...)` holds for us too; the contract has its rules."""
         made = []
@@ -201,6 +212,14 @@ class TestOtherInterpreters:
         with pytest.raises(TypeError, match="returned a dict"):
             rlm(q="")
         assert not server.requests
+
+
+class Prefixing(dspy.LocalInterpreter):
+    """Binds variables as `dspy.PythonInterpreter` does: by statements above the code."""
+
+    def execute(self, code, variables=None):
+        lines = [f"{name} = {value!r}" for name, value in (variables or {}).items()]
+        return super().execute("\n".join([*lines, code]))
 
 
 def add(a: int, b: int) -> int:
