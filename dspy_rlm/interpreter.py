@@ -120,7 +120,7 @@ class SandboxInterpreter:
         session = self._started()
         try:
             self._register(session)
-            session.assign(self._unsent(variables or {}))
+            self._assign(session, variables or {})
             result = session.run_cell(code)
         except (SandboxError, ValueError) as error:
             if session.closed:
@@ -154,15 +154,15 @@ class SandboxInterpreter:
             session.register(self.tools, _output_types(self.output_fields))
             self._registered = wanted
 
-    def _unsent(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What has to be sent: DSPy's modules pass all variables with every execution."""
-        unsent = {}
-        for name, value in variables.items():
-            if name not in self._sent or self._sent[name] is not value:
-                unsent[name] = value
-            if type(value) in _UNCHANGING:
-                self._sent[name] = value
-        return unsent
+    def _assign(self, session: Session, variables: Mapping[str, Any]) -> None:
+        """Sends what has to be sent: DSPy's modules pass all variables with every execution."""
+        unsent = {
+            n: v for n, v in variables.items() if n not in self._sent or self._sent[n] is not v
+        }
+        for name in unsent:  # until it has arrived, nobody knows what the name is bound to
+            self._sent.pop(name, None)
+        session.assign(unsent)
+        self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
     def _returned(self, result: CellResult) -> Any:
         match result:

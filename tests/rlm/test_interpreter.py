@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterator
+from threading import Lock
 
 import dspy
 import pytest
@@ -42,6 +43,21 @@ class TestProtocol:
         assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == "([1], {1})"
         rows.append(2)
         assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == "[1, 2]"
+
+    def test_a_name_that_is_given_something_else_and_back(self, interpreter):
+        """The sandbox has what was given last, whatever it had before."""
+        text = "text"
+        assert interpreter.execute("x", {"x": text}) == "'text'"
+        assert interpreter.execute("x", {"x": [1]}) == "[1]"
+        assert interpreter.execute("x", {"x": text}) == "'text'"
+
+    def test_a_variable_that_could_not_enter(self, interpreter):
+        """What was given beside it has not arrived either, and is sent the next time."""
+        text = "text"
+        with pytest.raises(CodeInterpreterError, match="bad is of type"):
+            interpreter.execute("x", {"bad": Lock(), "x": text})
+
+        assert interpreter.execute("x", {"x": text}) == "'text'"
 
     def test_errors_are_told_apart(self, interpreter):
         """Code that raises is recoverable, code that does not parse is a SyntaxError."""
