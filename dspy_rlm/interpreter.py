@@ -34,18 +34,11 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
     default_pool,
-    resolve_packages,
+    ready_packages,
 )
 
 # A value of these types is what it was: sent once, it need not be sent again.
 _UNCHANGING = (str, bytes, int, float, bool, type(None))
-
-
-def ready_packages(packages: Collection[str] | PackageSet | None) -> PackageSet | None:
-    """Packages as a sandbox takes them, fetched if need be. Raises `PackageError`."""
-    if packages is None or isinstance(packages, PackageSet):
-        return packages
-    return resolve_packages(packages) if packages else None
 
 
 class SandboxInterpreter:

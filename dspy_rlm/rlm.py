@@ -16,7 +16,7 @@ from dspy_rlm import instructions
 from dspy_rlm.budget import Budget
 from dspy_rlm.errors import InputError, RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
-from dspy_rlm.interpreter import InterpreterSandbox, ready_packages
+from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.offload import offloaded
 from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
@@ -33,6 +33,7 @@ from sandbox_runtime import (
     ValueCrossingError,
     annotation_text,
     default_pool,
+    ready_packages,
 )
 
 InterpreterFactory = Callable[[], CodeInterpreter]

@@ -21,7 +21,7 @@ def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
-    packages: Iterable[str] | PackageSet = (),
+    packages: Iterable[str] | PackageSet | None = (),
     *,
     types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
@@ -49,9 +49,8 @@ def open_session(
         ValueError: A name is not a Python identifier.
     """
     engine, limits = ready_engine(), limits or Limits()
-    if packages:
-        given = packages if isinstance(packages, PackageSet) else resolve_packages(packages)
-        engine = with_packages(engine, given, limits.memory_bytes)
+    if (found := ready_packages(packages)) is not None:
+        engine = with_packages(engine, found, limits.memory_bytes)
     try:
         return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
     except SandboxStartError:
@@ -77,6 +76,19 @@ def resolve_packages(requirements: Iterable[str], *, refresh: bool = False) -> P
     found = resolve(requirements, refresh=refresh)
     with_packages(engine, found)
     return found
+
+
+def ready_packages(packages: Iterable[str] | PackageSet | None) -> PackageSet | None:
+    """What `packages=` means wherever it is taken: resolved if it is a list, None if it names nothing.
+
+    Raises:
+        PackageError: A package cannot be had; says which and why.
+        EngineError: The sandbox itself cannot be had.
+    """
+    if packages is None or isinstance(packages, PackageSet):
+        return packages
+    wanted = packages if isinstance(packages, str) else list(packages)  # a text is refused by name
+    return resolve_packages(wanted) if wanted else None
 
 
 def ready_engine() -> assets.Engine:
