@@ -223,7 +223,7 @@ class TestMedia:
     )
     def test_the_prompt_says_what_they_are(self, value, shown):
         """Type, preview, and what can be done with one."""
-        text = describe("v", value, FIELD).render()
+        text = describe("v", value, FIELD, type_rules()).render()
 
         assert shown in text
         assert "(a handle: the value stays outside; pass it to a tool" in text
@@ -266,7 +266,7 @@ class TestSandboxSerializable:
 
     def test_the_preview(self):
         """The prompt has its own preview, and what its setup has imported."""
-        text = describe("v", Frame(["a"]), FIELD).render()
+        text = describe("v", Frame(["a"]), FIELD, type_rules()).render()
 
         assert "Type: Frame" in text
         assert "Frame of 1 rows" in text
