@@ -20,19 +20,21 @@ from dspy.primitives.code_interpreter import (
 
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.tools import HostFunction, awaiting
-from dspy_rlm.types import rule_of, type_rules
+from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
     Completed,
     Failed,
+    HandleType,
     Limits,
     PackageSet,
     SandboxError,
     Session,
     Submitted,
     ValueCrossingError,
+    ValueType,
     default_pool,
     ready_packages,
 )
@@ -185,7 +187,20 @@ class InterpreterSandbox:
         tools: Mapping[str, HostFunction],
         outputs: Mapping[str, str],
         output_chars: int,
+        rules: TypeRules,
     ) -> None:
+        """Takes the interpreter over.
+
+        Args:
+            interpreter: What runs the cells; it need not be started.
+            tools: Host functions that cells can call, by name.
+            outputs: The fields that SUBMIT takes, with their types as text.
+            output_chars: Characters of a cell's output that are kept.
+            rules: How values of some types cross.
+
+        Raises:
+            TypeError: It is no `CodeInterpreter`.
+        """
         if not isinstance(interpreter, CodeInterpreter):
             raise TypeError(
                 f"interpreter_factory returned a {type(interpreter).__name__}, which is no CodeInterpreter "
@@ -193,6 +208,7 @@ class InterpreterSandbox:
             )
         self._interpreter = interpreter
         self._output_chars = output_chars
+        self._rules = rules
         self._unassigned: dict[str, Any] = {}
         interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
         if hasattr(interpreter, "output_fields"):
@@ -206,12 +222,22 @@ class InterpreterSandbox:
         """Keeps the variables for the next cell: the protocol binds them with an execution.
 
         Those that bring code of their own are made at once.
+
+        Raises:
+            ValueCrossingError: The interpreter has no form for a value.
         """
-        rules = type_rules()
         for name, value in variables.items():
-            match rule_of(value, rules):
+            match rule_of(value, self._rules):
                 case CodeType(payload=payload, code=code):
                     self._make(name, payload(value), code(value, name, f"_raw_{name}"))
+                case ValueType(to_plain=to_plain):
+                    self._unassigned[name] = to_plain(value)
+                case HandleType():
+                    raise ValueCrossingError(
+                        f"{name} is of type {type(value).__name__}, which crosses as a handle, and only "
+                        "our own sandbox has handles. Leave out the interpreter_factory, or pass what "
+                        "the code needs of it."
+                    )
                 case _:
                     self._unassigned[name] = value
 
