@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import dspy
 import pydantic
-from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
+from dspy_rlm.fields import has_type
 from dspy_rlm.tools import RESERVED_NAMES
 from dspy_rlm.variables import short_repr
 from sandbox_runtime import LazyText, annotation_text
@@ -73,8 +73,7 @@ def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> d
 
 def _validated(field: FieldInfo, value: Any) -> Any:
     """The value as the declared type has it; as it is where the signature says no type."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    if extra.get(IS_TYPE_UNDEFINED) or value is field.default:
+    if not has_type(field) or value is field.default:
         return value
     annotation: Any = field.annotation
     if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):

@@ -16,6 +16,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.budget import Budget
+from dspy_rlm.fields import notes_of
 from dspy_rlm.queries import ERROR_MARK
 from dspy_rlm.tools import document, tool_call
 from sandbox_runtime import annotation_text
@@ -170,11 +171,7 @@ def _output_lines(name: str, field: FieldInfo) -> str:
 
 
 def _notes(field: FieldInfo) -> str:
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    description, constraints = str(extra.get("desc") or ""), str(extra.get("constraints") or "")
-    # DSPy fills the description of a field without one with a placeholder.
-    notes = ["" if description.startswith("${") else description, constraints]
-    text = "; ".join(note for note in notes if note)
+    text = notes_of(field)
     return f" ({text})" if text else ""
 
 

@@ -20,32 +20,27 @@ from dspy.primitives.code_interpreter import (
 
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.tools import HostFunction, awaiting
-from dspy_rlm.types import rule_of, type_rules
+from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
     Completed,
     Failed,
+    HandleType,
     Limits,
     PackageSet,
     SandboxError,
     Session,
     Submitted,
     ValueCrossingError,
+    ValueType,
     default_pool,
-    resolve_packages,
+    ready_packages,
 )
 
 # A value of these types is what it was: sent once, it need not be sent again.
 _UNCHANGING = (str, bytes, int, float, bool, type(None))
-
-
-def ready_packages(packages: Collection[str] | PackageSet | None) -> PackageSet | None:
-    """Packages as a sandbox takes them, fetched if need be. Raises `PackageError`."""
-    if packages is None or isinstance(packages, PackageSet):
-        return packages
-    return resolve_packages(packages) if packages else None
 
 
 class SandboxInterpreter:
@@ -120,7 +115,7 @@ class SandboxInterpreter:
         session = self._started()
         try:
             self._register(session)
-            session.assign(self._unsent(variables or {}))
+            self._assign(session, variables or {})
             result = session.run_cell(code)
         except (SandboxError, ValueError) as error:
             if session.closed:
@@ -154,15 +149,15 @@ class SandboxInterpreter:
             session.register(self.tools, _output_types(self.output_fields))
             self._registered = wanted
 
-    def _unsent(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """What has to be sent: DSPy's modules pass all variables with every execution."""
-        unsent = {}
-        for name, value in variables.items():
-            if name not in self._sent or self._sent[name] is not value:
-                unsent[name] = value
-            if type(value) in _UNCHANGING:
-                self._sent[name] = value
-        return unsent
+    def _assign(self, session: Session, variables: Mapping[str, Any]) -> None:
+        """Sends what has to be sent: DSPy's modules pass all variables with every execution."""
+        unsent = {
+            n: v for n, v in variables.items() if n not in self._sent or self._sent[n] is not v
+        }
+        for name in unsent:  # until it has arrived, nobody knows what the name is bound to
+            self._sent.pop(name, None)
+        session.assign(unsent)
+        self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
     def _returned(self, result: CellResult) -> Any:
         match result:
@@ -192,7 +187,20 @@ class InterpreterSandbox:
         tools: Mapping[str, HostFunction],
         outputs: Mapping[str, str],
         output_chars: int,
+        rules: TypeRules,
     ) -> None:
+        """Takes the interpreter over.
+
+        Args:
+            interpreter: What runs the cells; it need not be started.
+            tools: Host functions that cells can call, by name.
+            outputs: The fields that SUBMIT takes, with their types as text.
+            output_chars: Characters of a cell's output that are kept.
+            rules: How values of some types cross.
+
+        Raises:
+            TypeError: It is no `CodeInterpreter`.
+        """
         if not isinstance(interpreter, CodeInterpreter):
             raise TypeError(
                 f"interpreter_factory returned a {type(interpreter).__name__}, which is no CodeInterpreter "
@@ -200,6 +208,7 @@ class InterpreterSandbox:
             )
         self._interpreter = interpreter
         self._output_chars = output_chars
+        self._rules = rules
         self._unassigned: dict[str, Any] = {}
         interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
         if hasattr(interpreter, "output_fields"):
@@ -213,12 +222,22 @@ class InterpreterSandbox:
         """Keeps the variables for the next cell: the protocol binds them with an execution.
 
         Those that bring code of their own are made at once.
+
+        Raises:
+            ValueCrossingError: The interpreter has no form for a value.
         """
-        rules = type_rules()
         for name, value in variables.items():
-            match rule_of(value, rules):
+            match rule_of(value, self._rules):
                 case CodeType(payload=payload, code=code):
                     self._make(name, payload(value), code(value, name, f"_raw_{name}"))
+                case ValueType(to_plain=to_plain):
+                    self._unassigned[name] = to_plain(value)
+                case HandleType():
+                    raise ValueCrossingError(
+                        f"{name} is of type {type(value).__name__}, which crosses as a handle, and only "
+                        "our own sandbox has handles. Leave out the interpreter_factory, or pass what "
+                        "the code needs of it."
+                    )
                 case _:
                     self._unassigned[name] = value
 
@@ -238,8 +257,12 @@ class InterpreterSandbox:
         variables, self._unassigned = self._unassigned, {}
         try:
             result = self._interpreter.execute(code, variables)
-        except (CodeExecutionError, SyntaxError) as error:
-            return Failed(type(error).__name__, self._abridged(str(error)))
+        except SyntaxError as error:
+            # Nothing is bound yet: DSPy's own interpreter writes assignments above the code.
+            self._unassigned = {**variables, **self._unassigned}
+            return Failed("SyntaxError", self._abridged(str(error)))
+        except CodeExecutionError as error:
+            return Failed("CodeExecutionError", self._abridged(str(error)))
         if isinstance(result, FinalOutput):
             outputs = result.output
             return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})

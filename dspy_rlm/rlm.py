@@ -16,13 +16,13 @@ from dspy_rlm import instructions
 from dspy_rlm.budget import Budget
 from dspy_rlm.errors import InputError, RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
-from dspy_rlm.interpreter import InterpreterSandbox, ready_packages
+from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.offload import offloaded
 from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
-from dspy_rlm.types import type_rules
+from dspy_rlm.types import TypeRules, type_rules
 from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
     Limits,
@@ -33,6 +33,7 @@ from sandbox_runtime import (
     ValueCrossingError,
     annotation_text,
     default_pool,
+    ready_packages,
 )
 
 InterpreterFactory = Callable[[], CodeInterpreter]
@@ -172,21 +173,18 @@ class RLM(dspy.Module):
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
         return _Task(
-            run,
-            values,
-            functions,
-            outputs,
-            self.limits,
-            self.packages,
-            self._factory(),
-            loop,
-            self._crossing_types(),
-            self._pool or default_pool(),
+            run=run,
+            values=values,
+            functions=functions,
+            outputs=outputs,
+            rules=self._types,
+            annotations=self._annotations(),
+            limits=self.limits,
+            packages=self.packages,
+            pool=self._pool or default_pool(),
+            loop=loop,
+            interpreter_factory=self._factory(),
         )
-
-    def _crossing_types(self) -> tuple[Any, ...]:
-        """The rules, and the types whose classes the REPL has names for."""
-        return (*self._types, *self._annotations())
 
     def _annotations(self) -> list[Any]:
         """The types of the inputs, the outputs, and the tools' arguments."""
@@ -224,18 +222,39 @@ class RLM(dspy.Module):
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """A run and what its sandbox is opened with."""
+    """A run, and what its sandbox is opened with."""
 
     run: Run
+
     values: Mapping[str, Any]
+    """The inputs by name, checked."""
+
     functions: Mapping[str, HostFunction]
+    """What cells can call, by name."""
+
     outputs: Mapping[str, str]
+    """The fields of SUBMIT, with their types as text."""
+
+    rules: TypeRules
+    """How values of some types cross."""
+
+    annotations: Sequence[Any]
+    """The types whose classes cells can use by name."""
+
     limits: Limits
+    """What the sandbox may use."""
+
     packages: PackageSet | None
-    interpreter_factory: InterpreterFactory | None
-    loop: asyncio.AbstractEventLoop | None
-    types: tuple[Any, ...]
+    """What cells can import beside the standard library."""
+
     pool: Pool
+    """Where the sandbox comes from."""
+
+    loop: asyncio.AbstractEventLoop | None
+    """The event loop that coroutine functions run on. None: a loop of the session's own."""
+
+    interpreter_factory: InterpreterFactory | None
+    """What makes another's interpreter, in place of a sandbox of the pool's."""
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -252,13 +271,18 @@ class _Task:
             return self.pool.lend(
                 self.functions,
                 self.outputs,
-                types=self.types,
+                types=(*self.rules, *self.annotations),
                 loop=self.loop,
                 limits=self.limits,
                 packages=self.packages or (),
             )
-        interpreter, chars = self.interpreter_factory(), self.limits.output_chars
-        return InterpreterSandbox(interpreter, self.functions, self.outputs, chars)
+        return InterpreterSandbox(
+            self.interpreter_factory(),
+            self.functions,
+            self.outputs,
+            self.limits.output_chars,
+            self.rules,
+        )
 
 
 @contextlib.contextmanager

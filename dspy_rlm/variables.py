@@ -15,7 +15,8 @@ import dspy
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dspy_rlm.types import TypeRules, rule_of, type_rules
+from dspy_rlm.fields import constraints_of, description_of
+from dspy_rlm.types import TypeRules, rule_of
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -60,26 +61,20 @@ class Variable:
         return "\n".join([*lines, "Preview:", "```", self.preview, "```"])
 
 
-def describe(
-    name: str, value: object, field: FieldInfo, rules: TypeRules | None = None
-) -> Variable:
+def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
     """The description of an input value, from itself and from its field in the signature.
 
-    `rules` are those by which values cross; None: those for DSPy's types.
+    `rules` are those by which values cross.
     """
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    description = str(extra.get("desc") or "")
     known = Variable(
         name=name,
         type_name="",
         size="",
         preview="",
-        # DSPy fills the description of a field without one with a placeholder.
-        description="" if description.startswith("${") else description,
-        constraints=str(extra.get("constraints") or ""),
+        description=description_of(field),
+        constraints=constraints_of(field),
     )
-    all_rules = type_rules() if rules is None else rules
-    match rule_of(value, all_rules):
+    match rule_of(value, rules):
         case HandleType(preview=shown):
             return _describe_handle(known, value, shown(value) if shown else "")
         case CodeType():
@@ -97,7 +92,7 @@ def describe(
         type_name=type_name(value),
         size=_size(value),
         preview=preview(value),
-        fields=_record_fields(value, field.annotation, all_rules),
+        fields=_record_fields(value, field.annotation, rules),
     )
 
 

@@ -30,7 +30,7 @@ from sandbox_runtime.errors import (
     ValueCrossingError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.opening import open_session, resolve_packages
+from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.pool import Pool, default_pool
 from sandbox_runtime.reading import Rows
@@ -82,5 +82,6 @@ __all__ = [
     "field_types",
     "is_typed_dict",
     "open_session",
+    "ready_packages",
     "resolve_packages",
 ]

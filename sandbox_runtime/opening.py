@@ -21,9 +21,9 @@ def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
-    packages: Iterable[str] | PackageSet = (),
+    packages: Iterable[str] | PackageSet | None = (),
     *,
-    types: Iterable[Rule | Any] = (),
+    types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
 ) -> Session:
@@ -37,6 +37,7 @@ def open_session(
             `resolve_packages` returned them.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
             types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
+            None: those of the state, if there is one.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
@@ -48,9 +49,8 @@ def open_session(
         ValueError: A name is not a Python identifier.
     """
     engine, limits = ready_engine(), limits or Limits()
-    if packages:
-        given = packages if isinstance(packages, PackageSet) else resolve_packages(packages)
-        engine = with_packages(engine, given, limits.memory_bytes)
+    if (found := ready_packages(packages)) is not None:
+        engine = with_packages(engine, found, limits.memory_bytes)
     try:
         return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
     except SandboxStartError:
@@ -76,6 +76,19 @@ def resolve_packages(requirements: Iterable[str], *, refresh: bool = False) -> P
     found = resolve(requirements, refresh=refresh)
     with_packages(engine, found)
     return found
+
+
+def ready_packages(packages: Iterable[str] | PackageSet | None) -> PackageSet | None:
+    """What `packages=` means wherever it is taken: resolved if it is a list, None if it names nothing.
+
+    Raises:
+        PackageError: A package cannot be had; says which and why.
+        EngineError: The sandbox itself cannot be had.
+    """
+    if packages is None or isinstance(packages, PackageSet):
+        return packages
+    wanted = packages if isinstance(packages, str) else list(packages)  # a text is refused by name
+    return resolve_packages(wanted) if wanted else None
 
 
 def ready_engine() -> assets.Engine:

@@ -21,7 +21,7 @@ from typing import Any
 
 from sandbox_runtime.errors import SandboxDiedError, SandboxError, SandboxStartError
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.opening import open_session, resolve_packages
+from sandbox_runtime.opening import open_session, ready_packages
 from sandbox_runtime.packages import PackageSet
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
@@ -85,7 +85,7 @@ class Pool:
             raise ValueError("A pool needs a size of 1 or more and a positive idle_seconds.")
         self.size = size
         self._limits = limits or Limits()
-        self._packages = _resolved(packages)
+        self._packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
         self._reset()
         _pools.add(self)
@@ -118,7 +118,7 @@ class Pool:
 
         The arguments are those of `open_session`. Raises what opening a session raises.
         """
-        wanted = self._packages if packages is None else _resolved(packages)
+        wanted = self._packages if packages is None else ready_packages(packages)
         kind = _Kind(limits or self._limits, wanted)
         types = list(types)
         prepare = functools.partial(
@@ -138,7 +138,7 @@ class Pool:
         packages: Iterable[str] | PackageSet | None = None,
     ) -> int:
         """How many sessions with these limits and packages are ready now."""
-        wanted = self._packages if packages is None else _resolved(packages)
+        wanted = self._packages if packages is None else ready_packages(packages)
         with self._changed:
             shelf = self._shelves.get(_Kind(limits or self._limits, wanted))
             return len(shelf.warm) if shelf else 0
@@ -261,15 +261,8 @@ class Pool:
             session.close()
 
 
-def _resolved(packages: Iterable[str] | PackageSet) -> PackageSet | None:
-    if isinstance(packages, PackageSet):
-        return packages
-    wanted = list(packages)
-    return resolve_packages(wanted) if wanted else None
-
-
 def _open(kind: _Kind) -> Session:
-    return open_session(kind.limits, packages=kind.packages or ())
+    return open_session(kind.limits, packages=kind.packages)
 
 
 def _prepared(session: Session, prepare: Callable[[Session], None]) -> Session:

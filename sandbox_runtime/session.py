@@ -68,7 +68,7 @@ class Session:
         tools: Mapping[str, HostTool] | None = None,
         outputs: Mapping[str, str] | None = None,
         *,
-        types: Iterable[Rule | Any] = (),
+        types: Iterable[Rule | Any] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         restore: Checkpoint | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class Session:
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
-            types: See `register`.
+            types: See `register`. None: those of the state.
             loop: See `register`.
             restore: The state to begin with, instead of an empty namespace.
 
@@ -101,9 +101,8 @@ class Session:
         self._outputs: dict[str, str] | None = None
         if restore is not None:
             _check_checkpoint(restore, engine, limits)
-        self._border = values.Border()
-        if restore is not None and isinstance(restore.border, values.Border):
-            self._border = restore.border
+        known = None if restore is None else restore.border
+        self._border = known if isinstance(known, values.Border) else values.Border()
         self._recovery = Recovery(restore)
         self._seed = secrets.token_hex(16)
         self._dialogue = Dialogue(self._engine_from(restore), limits, self._seed)
@@ -146,7 +145,7 @@ class Session:
             _check_name(name)
         with self._exclusive():
             if types is not None:
-                self._border = values.Border(types)
+                self._border = self._border.with_types(types)
             self._tools.replace(tools, self._border, loop)
             self._outputs = None if outputs is None else dict(outputs)
             self._declare()
@@ -271,10 +270,15 @@ class Session:
         Raises what `checkpoint` and opening a session raise.
         """
         state = self.checkpoint()
-        other = Session(self._engine, self.limits, restore=state)
-        with other._closed_unless_opened():
-            other._border, other._variables = self._border, dict(self._variables)
-            other.register(self._tools.tools, self._outputs, loop=self._tools.loop)
+        other = Session(
+            self._engine,
+            self.limits,
+            self._tools.tools,
+            self._outputs,
+            loop=self._tools.loop,
+            restore=state,
+        )
+        other._variables = dict(self._variables)
         return other
 
     def compiled_runtime(self) -> bytes:

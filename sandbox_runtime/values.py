@@ -56,6 +56,12 @@ class Border:
         self._classes = Classes()
         self._handles = Handles()
 
+    def with_types(self, types: Iterable[Rule | Any]) -> Border:
+        """The same border with other rules: the classes and handles that crossed are still known."""
+        border = Border(types)
+        border._classes, border._handles = self._classes, self._handles
+        return border
+
     def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
         """The kind and the parts of a value for the sandbox. `label` names it in error messages.
 

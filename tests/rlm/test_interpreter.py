@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Iterator
+from threading import Lock
 
 import dspy
 import pytest
@@ -42,6 +43,21 @@ class TestProtocol:
         assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == "([1], {1})"
         rows.append(2)
         assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == "[1, 2]"
+
+    def test_a_name_that_is_given_something_else_and_back(self, interpreter):
+        """The sandbox has what was given last, whatever it had before."""
+        text = "text"
+        assert interpreter.execute("x", {"x": text}) == "'text'"
+        assert interpreter.execute("x", {"x": [1]}) == "[1]"
+        assert interpreter.execute("x", {"x": text}) == "'text'"
+
+    def test_a_variable_that_could_not_enter(self, interpreter):
+        """What was given beside it has not arrived either, and is sent the next time."""
+        text = "text"
+        with pytest.raises(CodeInterpreterError, match="bad is of type"):
+            interpreter.execute("x", {"bad": Lock(), "x": text})
+
+        assert interpreter.execute("x", {"x": text}) == "'text'"
 
     def test_errors_are_told_apart(self, interpreter):
         """Code that raises is recoverable, code that does not parse is a SyntaxError."""
@@ -179,6 +195,17 @@ class TestOtherInterpreters:
         assert len(result.trajectory[0]["output"]) < 11_000
         assert "nonsense" in result.trajectory[1]["output"]
 
+    def test_a_first_cell_that_does_not_parse(self, play):
+        """Costs no input: an interpreter that writes assignments above the code has bound none."""
+        rlm, _ = play(
+            "text -> n: int",
+            "print(len(text)",
+            "SUBMIT(len(text))",
+            interpreter_factory=Prefixing,
+        )
+
+        assert rlm(text="abc").n == 3
+
     def test_a_configured_factory_is_used(self, play):
         """`dspy.configure(interpreter_factory=...)` holds for us too; the contract has its rules."""
         made = []
@@ -201,6 +228,14 @@ class TestOtherInterpreters:
         with pytest.raises(TypeError, match="returned a dict"):
             rlm(q="")
         assert not server.requests
+
+
+class Prefixing(dspy.LocalInterpreter):
+    """Binds variables as `dspy.PythonInterpreter` does: by statements above the code."""
+
+    def execute(self, code, variables=None):
+        lines = [f"{name} = {value!r}" for name, value in (variables or {}).items()]
+        return super().execute("\n".join([*lines, code]))
 
 
 def add(a: int, b: int) -> int:

@@ -7,6 +7,7 @@ import pydantic
 import pytest
 
 from dspy_rlm import Directory, InputError, TextFile, TextStream
+from dspy_rlm.types import type_rules
 from dspy_rlm.variables import describe
 from sandbox_runtime import TextChangedError
 
@@ -110,7 +111,7 @@ class TestDescriptions:
         file = tmp_path / "a.txt"
         file.write_text("begin" + "." * 5000 + "end")
 
-        described = describe("text", TextFile(file), dspy.InputField())
+        described = describe("text", TextFile(file), dspy.InputField(), type_rules())
 
         assert described.render() == (
             "Variable: `text` (access it in your code)\n"
@@ -127,7 +128,7 @@ class TestDescriptions:
         for n in range(40):
             (tmp_path / f"{n:02}.txt").write_text("x")
 
-        described = describe("folder", Directory(tmp_path), dspy.InputField())
+        described = describe("folder", Directory(tmp_path), dspy.InputField(), type_rules())
 
         assert described.size == "40 files, 40 bytes"
         assert described.type_name.startswith("directory of texts, which stay outside: len(d)")

@@ -223,7 +223,7 @@ class TestMedia:
     )
     def test_the_prompt_says_what_they_are(self, value, shown):
         """Type, preview, and what can be done with one."""
-        text = describe("v", value, FIELD).render()
+        text = describe("v", value, FIELD, type_rules()).render()
 
         assert shown in text
         assert "(a handle: the value stays outside; pass it to a tool" in text
@@ -266,7 +266,7 @@ class TestSandboxSerializable:
 
     def test_the_preview(self):
         """The prompt has its own preview, and what its setup has imported."""
-        text = describe("v", Frame(["a"]), FIELD).render()
+        text = describe("v", Frame(["a"]), FIELD, type_rules()).render()
 
         assert "Type: Frame" in text
         assert "Frame of 1 rows" in text
@@ -313,6 +313,35 @@ class TestInputs:
         )
 
         assert rlm(rows=[socket]).a is socket
+
+    def test_another_interpreter_gets_plain_data(self, play):
+        """By the user's rule, as the prompt describes it; and by those for DSPy's types."""
+        task = signature({"price": Money, "example": dspy.Example}, {"a": int})
+        rlm, server = play(
+            task,
+            "SUBMIT(price + example['n'])",
+            types=[MONEY],
+            interpreter_factory=LocalInterpreter,
+        )
+
+        assert rlm(price=Money(5), example=dspy.Example(n=2)).a == 7
+        assert "Variable: `price` (access it in your code)\nType: int" in (
+            server.requests[0].messages[-1].text
+        )
+
+    @pytest.mark.parametrize("value", [dspy.Image(f"data:image/png;base64,{PIXEL}"), Money(5)])
+    def test_another_interpreter_has_no_handles(self, play, value):
+        """It is said before an LM is asked."""
+        rlm, server = play(
+            signature({"v": Any}, {"a": str}),
+            "SUBMIT('x')",
+            types=[HandleType(Money)],
+            interpreter_factory=LocalInterpreter,
+        )
+
+        with pytest.raises(InputError, match=r"v is of type .* only our own sandbox has handles"):
+            rlm(v=value)
+        assert not server.requests
 
 
 class TestContract:

@@ -10,6 +10,7 @@ import dspy
 import pydantic
 import pytest
 
+from dspy_rlm.types import type_rules
 from dspy_rlm.variables import describe, preview
 from sandbox_runtime import annotation_text
 
@@ -36,7 +37,7 @@ FIELD = dspy.Signature("v -> a").input_fields["v"]
 class TestDescribe:
     def test_a_text_is_told_by_its_ends(self):
         """Exact size, the beginning and the end."""
-        shown = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD)
+        shown = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD, type_rules())
 
         assert shown.render() == (
             "Variable: `logs` (access it in your code)\nType: str\nSize: 1,001,000 characters\n"
@@ -46,7 +47,7 @@ class TestDescribe:
     def test_description_and_constraints_of_the_field_are_told(self):
         """What the signature says of an input reaches the LM."""
         field = dspy.InputField(desc="one per line", min_length=3)
-        text = describe("v", "abc", field).render()
+        text = describe("v", "abc", field, type_rules()).render()
 
         assert "Description: one per line" in text
         assert "Constraints: minimum length: 3" in text
@@ -69,7 +70,7 @@ class TestDescribe:
     )
     def test_other_values_are_told_by_type_and_size(self, value, told):
         """Element types, sizes, and the fields of records."""
-        text = describe("v", value, FIELD).render()
+        text = describe("v", value, FIELD, type_rules()).render()
 
         for part in told:
             assert part in text
@@ -83,7 +84,7 @@ class TestDescribe:
 
         rows: list[object] = [*range(10), *(Untouchable() for _ in range(100_000))]
 
-        assert len(describe("rows", rows, FIELD).preview) < 200
+        assert len(describe("rows", rows, FIELD, type_rules()).preview) < 200
 
     def test_previews_are_bounded(self):
         """Whatever the value looks like."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -13,10 +14,26 @@ from sandbox_runtime import (
     Checkpoint,
     CheckpointError,
     Completed,
+    HandleType,
     Limits,
     open_session,
 )
 from sandbox_runtime.limits import MEBIBYTE
+
+
+class Photo:
+    """Stays on the host."""
+
+
+class Token:
+    """Stays there too."""
+
+
+@dataclasses.dataclass
+class Point:
+    """Crosses as a record."""
+
+    x: int
 
 
 def run(session, code):
@@ -139,6 +156,45 @@ class TestMemory:
         state = session.checkpoint()
 
         assert run(session, "x") == run(opened(restore=state), "x") == "1\n"
+
+
+class TestHandles:
+    """What stayed on the host is still known, within one process."""
+
+    @pytest.mark.parametrize("types", [None, [HandleType(Photo), HandleType(Token)]])
+    def test_they_mean_the_same_objects(self, opened, types):
+        """Under the state's own rules, and under others."""
+        photo = Photo()
+        with open_session(types=[HandleType(Photo)]) as session:
+            session.assign({"photo": photo, "point": Point(1)})
+            state = session.checkpoint()
+
+        restored = opened(restore=state, types=types)
+
+        assert restored.run_cell("SUBMIT([photo, point])").outputs == {"output": [photo, Point(1)]}
+
+    def test_new_ones_are_others(self, opened):
+        """A number is not given twice, also not by a session with rules of its own."""
+        photo, token = Photo(), Token()
+        with open_session(types=[HandleType(Photo)]) as session:
+            session.assign("photo", photo)
+            state = session.checkpoint()
+        restored = opened(restore=state, types=[HandleType(Token)])
+
+        restored.assign("token", token)
+
+        assert restored.run_cell("SUBMIT([photo, token])").outputs == {"output": [photo, token]}
+
+    def test_a_fork_has_the_rules_too(self, opened):
+        """Of the session that it comes from."""
+        photo, later = Photo(), Photo()
+        session = opened(types=[HandleType(Photo)])
+        session.assign("photo", photo)
+
+        with session.fork() as other:
+            other.assign("later", later)
+
+            assert other.run_cell("SUBMIT([photo, later])").outputs == {"output": [photo, later]}
 
 
 class TestDisk:

@@ -18,6 +18,7 @@ from sandbox_runtime import (
     Completed,
     HandleType,
     Limits,
+    PackageError,
     Pool,
     SandboxStartError,
     default_pool,
@@ -228,6 +229,13 @@ def test_a_pool_needs_positive_numbers(options):
     """A size or time of nothing is refused."""
     with pytest.raises(ValueError, match="positive"):
         Pool(**options)
+
+
+@pytest.mark.parametrize("take", [Pool, lambda packages: default_pool().lend(packages=packages)])
+def test_a_text_is_no_list_of_packages(take):
+    """Not even of its letters."""
+    with pytest.raises(PackageError, match=r'write \["networkx"\]'):
+        take(packages="networkx")
 
 
 class TestKinds:
