@@ -7,6 +7,7 @@ waits itself while a tool runs for it. One thread empties stderr.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -31,7 +32,7 @@ from sandbox_runtime.messages import (
     ToolReturned,
 )
 from sandbox_runtime.process import Process
-from sandbox_runtime.protocol import Connection
+from sandbox_runtime.protocol import SECRET_BYTES, Connection
 from sandbox_runtime.values import printable
 
 # Runs a tool call. None: its answer comes later, by `Exchange.answer`.
@@ -68,7 +69,8 @@ class Exchange:
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
         self._limits = limits
-        self._connection = Connection(limits.frame_bytes, limits.memory_bytes)
+        self._secret = secrets.token_hex(SECRET_BYTES // 2)
+        self._connection = Connection(limits.frame_bytes, limits.memory_bytes, self._secret)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
         self._asking = (
@@ -119,6 +121,7 @@ class Exchange:
             memory_bytes=limits.memory_bytes,
             output_chars=limits.output_chars,
             seed=seed,
+            secret=self._secret,
             assets=engine.file_names,
         )
         followers = (Asset(name, data) for name, data in engine.files())

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from sandbox_runtime.errors import ProtocolError
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 Part = bytes | bytearray | memoryview
 Json = Mapping[str, Any]
@@ -29,7 +29,10 @@ def nbytes(part: Part) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Initialize:
-    """Starts the interpreter: its limits, and the names of the files that follow as `Asset`s."""
+    """Starts the interpreter: its limits, and the names of the files that follow as `Asset`s.
+
+    `secret` is what every frame of the sandbox has to carry.
+    """
 
     method: ClassVar[str] = "initialize"
     cell_seconds: float
@@ -37,6 +40,7 @@ class Initialize:
     memory_bytes: int
     output_chars: int
     seed: str
+    secret: str = dataclasses.field(repr=False)
     assets: Sequence[str]
     version: int = PROTOCOL_VERSION
     attachments: ClassVar[Sequence[Part]] = ()
@@ -50,6 +54,7 @@ class Initialize:
             "memoryBytes": self.memory_bytes,
             "outputChars": self.output_chars,
             "seed": self.seed,
+            "secret": self.secret,
             "assets": list(self.assets),
         }
 

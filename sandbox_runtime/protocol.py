@@ -7,10 +7,22 @@ is a header with lengths, as in the Language Server Protocol, a JSON-RPC 2.0 bod
     Attachments: 12,1048576\\r\\n
     \\r\\n
     {...}<12 bytes><1048576 bytes>
+
+Frames of the sandbox begin and end with a secret that only the two ends know, not the code that runs
+between them:
+
+    Secret: 6f0a...\\r\\n
+    Content-Length: 58\\r\\n
+    \\r\\n
+    {...}6f0a...\\n
+
+So bytes that something else writes into the pipe are no frame. Those at the end keep it from putting
+bytes of its own into one that is being written: the end would be in another place.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -35,20 +47,28 @@ MAX_HEADER_BYTES = 64 * 1024
 # What is read at once while the lengths are not known.
 HEADER_READ_BYTES = 64 * 1024
 
+# Bytes of a secret as it stands in a frame: 128 bits in hexadecimal.
+SECRET_BYTES = 32
+
 _HEADER = re.compile(
-    rb"Content-Length: (\d{1,15})\r\n(?:Attachments: (\d{1,15}(?:,\d{1,15})*)\r\n)?", re.ASCII
+    rb"(?:Secret: ([0-9a-f]{32})\r\n)?"
+    rb"Content-Length: (\d{1,15})\r\n(?:Attachments: (\d{1,15}(?:,\d{1,15})*)\r\n)?",
+    re.ASCII,
 )
+
+_SECRET = re.compile(rb"[0-9a-f]{32}")
 
 
 class FrameReader:
     """Turns a byte stream into frames, refusing what is over `limit` bytes before it is read.
 
     The caller reads into `space()` and reports with `advance()` how much arrived. Attachments are read
-    straight into buffers of their own.
+    straight into buffers of their own. A reader with a secret takes only frames that have it.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, secret: str = "") -> None:
         self.limit = limit
+        self._secret = secret.encode()
         self._read = bytearray(HEADER_READ_BYTES)
         self._head = bytearray()
         self._parts: list[bytearray] = []
@@ -83,7 +103,11 @@ class FrameReader:
             if len(self._head) > MAX_HEADER_BYTES:
                 raise ProtocolError(f"A frame's header is longer than {MAX_HEADER_BYTES:,} bytes.")
             return False
-        sizes = _parse_header(bytes(self._head[: end + 2]), self.limit)
+        secret, sizes = _parse_header(bytes(self._head[: end + 2]), self.limit)
+        if not hmac.compare_digest(secret, self._secret):
+            raise ProtocolError("A frame came without the secret of this connection.")
+        if secret:
+            sizes.append(len(secret) + 1)
         del self._head[: end + 4]
         self._parts = [bytearray(size) for size in sizes]
         return True
@@ -104,25 +128,28 @@ class FrameReader:
     def _finish(self) -> tuple[object, list[bytearray]]:
         body, *attachments = self._parts
         self._parts, self._part = [], 0
+        if self._secret and not hmac.compare_digest(attachments.pop(), self._secret + b"\n"):
+            raise ProtocolError("A frame does not end with the secret of this connection.")
         try:
             return json.loads(body), attachments
         except (ValueError, RecursionError) as error:
             raise ProtocolError("A frame's body is not JSON.") from error
 
 
-def _parse_header(header: bytes, limit: int) -> list[int]:
-    """The sizes that a header announces: the body's, then each attachment's."""
+def _parse_header(header: bytes, limit: int) -> tuple[bytes, list[int]]:
+    """The secret in a header, and the sizes it announces: the body's, then each attachment's."""
     match = _HEADER.fullmatch(header)
     if match is None:
-        raise ProtocolError(f"A frame's header is malformed: {header[:80]!r}.")
-    attachments = match[2].split(b",") if match[2] else []
-    sizes = [int(match[1]), *map(int, attachments)]
+        shown = _SECRET.sub(b"...", header[:80])
+        raise ProtocolError(f"A frame's header is malformed: {shown!r}.")
+    attachments = match[3].split(b",") if match[3] else []
+    sizes = [int(match[2]), *map(int, attachments)]
     if sum(sizes) > limit:
         raise ProtocolError(
             f"A frame of {sum(sizes):,} bytes is over the limit of {limit:,} bytes "
             "(Limits.frame_bytes)."
         )
-    return sizes
+    return match[1] or b"", sizes
 
 
 _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -140,10 +167,10 @@ def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
 class Connection:
     """The host's end of the pipe: gives requests their ids, and checks what comes back."""
 
-    def __init__(self, frame_bytes: int, memory_bytes: int = 0) -> None:
+    def __init__(self, frame_bytes: int, memory_bytes: int = 0, secret: str = "") -> None:
         self._frame_bytes = frame_bytes
         self._image_bytes = memory_bytes + frame_bytes
-        self._reader = FrameReader(frame_bytes)
+        self._reader = FrameReader(frame_bytes, secret)
         self._next_id = 1
 
     def request(self, message: Request) -> tuple[int, list[Part]]:

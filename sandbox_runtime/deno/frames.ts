@@ -1,5 +1,6 @@
 /**
- * Frames, without I/O: bytes in, JSON and attachments out, and back. The mirror of `../protocol.py`.
+ * Frames, without I/O: bytes in, JSON and attachments out, and back. The mirror of `../protocol.py`, which
+ * says why the frames of this end carry a secret, and those of the host do not.
  *
  * @module
  */
@@ -26,14 +27,15 @@ export interface Frame {
 }
 
 /** Encodes a frame as the pieces to write, in order. Attachments are not copied. */
-export function encodeFrame(frame: Frame): Uint8Array[] {
-  // Deno writes to stdout line by line: the line feed lets a small frame go out in one piece.
-  const body = encoder.encode(JSON.stringify(frame.body) + "\n");
-  let header = `Content-Length: ${body.length}\r\n`;
+export function encodeFrame(frame: Frame, secret: string): Uint8Array[] {
+  const body = encoder.encode(JSON.stringify(frame.body));
+  let header = `Secret: ${secret}\r\nContent-Length: ${body.length}\r\n`;
   if (frame.attachments.length > 0) {
     header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
   }
-  return [encoder.encode(`${header}\r\n`), body, ...frame.attachments];
+  // Deno writes to stdout line by line: the line feed lets a small frame go out in one piece.
+  const end = encoder.encode(`${secret}\n`);
+  return [encoder.encode(`${header}\r\n`), body, ...frame.attachments, end];
 }
 
 /**

@@ -20,8 +20,14 @@ function bytes(...values: number[]): Part {
   return new Uint8Array(values);
 }
 
+/** A frame as the host writes it. */
 function frame(body: unknown, ...attachments: Part[]): Part {
-  return concat(encodeFrame({ body, attachments }));
+  const data = text(JSON.stringify(body) + "\n");
+  const lengths = attachments.map((item) => item.length).join(",");
+  const header = `Content-Length: ${data.length}\r\n${
+    lengths && `Attachments: ${lengths}\r\n`
+  }\r\n`;
+  return concat([text(header), data, ...attachments]);
 }
 
 /** Gives bytes to a reader, `size` at a time, as reads of a pipe would. */
@@ -46,19 +52,20 @@ function assertRefused(data: Part, message: RegExp, limit = LIMIT): void {
   );
 }
 
-Deno.test("encodeFrame() prefixes the body with its byte length, and names the attachments'", () => {
+Deno.test("encodeFrame() names the lengths, and puts the secret first and last", () => {
   assertEquals(
-    frame({ a: "é" }, bytes(1, 2), bytes()),
+    concat(encodeFrame({ body: { a: "é" }, attachments: [bytes(1, 2), bytes()] }, "5ec2e7")),
     concat([
-      text('Content-Length: 11\r\nAttachments: 2,0\r\n\r\n{"a":"é"}\n'),
+      text('Secret: 5ec2e7\r\nContent-Length: 10\r\nAttachments: 2,0\r\n\r\n{"a":"é"}'),
       bytes(1, 2),
+      text("5ec2e7\n"),
     ]),
   );
 });
 
 Deno.test("encodeFrame() does not copy attachments", () => {
   const attachment = new Uint8Array(100);
-  assertEquals(encodeFrame({ body: {}, attachments: [attachment] }).at(-1) === attachment, true);
+  assertEquals(encodeFrame({ body: {}, attachments: [attachment] }, "").at(-2), attachment);
 });
 
 for (const size of [1, 2, 3, 7, 64, Infinity]) {

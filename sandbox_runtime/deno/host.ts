@@ -145,6 +145,7 @@ class Sandbox {
   }
 
   async #initialize(id: number, params: wire.Initialize): Promise<void> {
+    this.#writer.secret = params.secret;
     if (params.version !== wire.PROTOCOL_VERSION) {
       return await this.end(
         "version",

@@ -10,7 +10,7 @@
 import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
 
 /** Changes with every change of a message, so that two ends that differ refuse each other. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 
 // ---- What the host asks ---------------------------------------------------------------------------
 
@@ -23,6 +23,8 @@ export interface Initialize {
   outputChars: number;
   /** Where Python's random numbers begin; empty: where the saved state left them. */
   seed: string;
+  /** What every frame to the host has to carry. Never passed on to the worker. */
+  secret: string;
   assets: string[];
 }
 
@@ -148,6 +150,7 @@ function parseInitialize(params: Record<string, unknown>): Initialize {
     memoryBytes: asNumber(params.memoryBytes, "memoryBytes"),
     outputChars: asNumber(params.outputChars, "outputChars"),
     seed: asString(params.seed, "seed"),
+    secret: asString(params.secret, "secret"),
     assets: asArray(params.assets, "assets").map((item) => asString(item, "assets")),
   };
 }

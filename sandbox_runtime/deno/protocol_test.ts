@@ -18,6 +18,7 @@ import {
   result,
 } from "./protocol.ts";
 
+const SECRET = "0123456789abcdef0123456789abcdef";
 const GOLDEN = new URL("../../tests/golden/", import.meta.url);
 
 const encoder = new TextEncoder();
@@ -47,12 +48,13 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 3,
+      version: 4,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
       outputChars: 10000,
       seed: "00ff",
+      secret: SECRET,
       assets: ["pyodide.js", "boot.pages"],
     },
   },
@@ -176,7 +178,7 @@ for (const [name, meaning] of Object.entries(FROM_HOST)) {
 
 for (const [name, sent] of Object.entries(FROM_SANDBOX)) {
   Deno.test(`encodeFrame() writes ${name} to the byte`, () => {
-    const data = concat(encodeFrame(sent));
+    const data = concat(encodeFrame(sent, SECRET));
     if (Deno.args.includes("--write")) {
       Deno.writeFileSync(new URL(`${name}.frame`, GOLDEN), data);
     }

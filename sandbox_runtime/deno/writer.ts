@@ -11,6 +11,8 @@ const SMALL_FRAME_BYTES = 16 * 1024;
 
 /** Keeps frames in the order in which they were sent. */
 export class Writer {
+  /** What each frame carries, so that the host knows it for ours. */
+  secret = "";
   #writing: Promise<void> = Promise.resolve();
   #unwritten = 0;
 
@@ -21,7 +23,7 @@ export class Writer {
 
   /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
   send(frame: Frame): void {
-    const pieces = encodeFrame(frame);
+    const pieces = encodeFrame(frame, this.secret);
     const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
     this.#unwritten += 1;
     if (total <= SMALL_FRAME_BYTES && this.#unwritten === 1) {

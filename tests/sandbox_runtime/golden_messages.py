@@ -36,6 +36,9 @@ from sandbox_runtime.messages import (
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
+# What the frames of the sandbox carry.
+SECRET = "0123456789abcdef0123456789abcdef"
+
 FROM_HOST = {
     "initialize": Initialize(
         cell_seconds=60.0,
@@ -43,6 +46,7 @@ FROM_HOST = {
         memory_bytes=268435456,
         output_chars=10000,
         seed="00ff",
+        secret=SECRET,
         assets=["pyodide.js", "boot.pages"],
     ),
     "asset": Asset("boot.pages", b"\x00\x01\x02"),

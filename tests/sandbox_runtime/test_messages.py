@@ -42,6 +42,7 @@ class TestRequests:
             "memoryBytes": 268435456,
             "outputChars": 10000,
             "seed": "00ff",
+            "secret": "0123456789abcdef0123456789abcdef",
             "assets": ["pyodide.js", "boot.pages"],
         }
 

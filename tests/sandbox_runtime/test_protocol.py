@@ -214,9 +214,79 @@ class TestRefusals:
             next(received)
 
 
+SECRET = golden.SECRET
+OTHER = SECRET[::-1]
+
+
+def signed(body, attachments=(), secret=SECRET, end=None):
+    """A frame as the sandbox writes it."""
+    text = json.dumps(body).encode()
+    header = f"Secret: {secret}\r\nContent-Length: {len(text)}\r\n"
+    if attachments:
+        header += f"Attachments: {','.join(str(len(part)) for part in attachments)}\r\n"
+    end = f"{secret}\n" if end is None else end
+    return b"".join([header.encode(), b"\r\n", text, *attachments, end.encode()])
+
+
+class TestSecret:
+    """What anything but the sandbox's own main thread writes is no frame."""
+
+    @given(st.lists(frames, max_size=4), st.lists(st.integers(1, 400)))
+    def test_frames_that_have_it(self, sent, sizes):
+        """Pass, however the pipe cuts them, and nobody sees it in them."""
+        data = b"".join(signed(*frame) for frame in sent)
+
+        found = feed(FrameReader(LIMIT, SECRET), data, sizes)
+
+        assert [(body, list(map(bytes, parts))) for body, parts in found] == sent
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            whole({}),
+            signed({}, secret=OTHER),
+            signed({}, secret=""),
+            signed({}, secret=SECRET.upper()),
+            signed({}, end=f"{OTHER}\n"),
+            signed({}, end="x" * 33),
+            signed({}, [b"part"], end=f"{SECRET[:-1]}x\n"),
+        ],
+    )
+    def test_frames_that_have_not(self, data):
+        """Are refused, whatever else is right about them."""
+        with pytest.raises(ProtocolError):
+            feed(FrameReader(LIMIT, SECRET), data)
+
+    @given(st.binary(min_size=1, max_size=80), st.data())
+    def test_bytes_put_into_a_frame(self, noise, data):
+        """Wherever they come, this frame does not pass, nor anything after it."""
+        frame = signed({"text": "x" * 50}, [b"y" * 50])
+        place = data.draw(st.integers(0, len(frame) - 1))
+        reader = FrameReader(LIMIT, SECRET)
+        with contextlib.suppress(ProtocolError):
+            assert feed(reader, frame[:place] + noise + frame[place:] + frame * 3) == []
+
+    def test_a_frame_that_swallows_the_next_one(self):
+        """A forged header may announce so many bytes that the end is a true one's: it has no secret."""
+        true = signed({"n": 1})
+        body = b'{"n":2}'
+        forged = f"Content-Length: {len(body)}\r\nAttachments: {len(true) - 33}\r\n\r\n".encode()
+
+        with pytest.raises(ProtocolError, match="without the secret"):
+            feed(FrameReader(LIMIT, SECRET), forged + body + true)
+
+    def test_it_is_not_told(self):
+        """Neither in an error about a broken header nor in the text of the request that carries it."""
+        with pytest.raises(ProtocolError) as caught:
+            feed(FrameReader(LIMIT, SECRET), b"x" + signed({}))
+
+        assert SECRET not in str(caught.value)
+        assert SECRET not in repr(golden.FROM_HOST["initialize"])
+
+
 def received(data):
     """The messages in a stream of the sandbox, read as the host does."""
-    connection = Connection(LIMIT)
+    connection = Connection(LIMIT, secret=golden.SECRET)
     found = []
     while data:
         space = connection.space()
@@ -247,7 +317,7 @@ class TestConnection:
     def test_messages_come_out_checked(self):
         """A frame that is no message of the sandbox is a breach of protocol."""
         with pytest.raises(ProtocolError, match="JSON-RPC"):
-            received(whole({"id": 1, "result": {}}))
+            received(signed({"id": 1, "result": {}}))
 
     def test_two_ends_back_to_back(self):
         """What one end encodes, the other reads, message by message, however the pipe cuts it."""
