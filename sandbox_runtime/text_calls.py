@@ -11,14 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox_runtime.deno.texts import TEXT_CALL, LazyDirectory
+from sandbox_runtime.deno.asking import TEXT_CALL
+from sandbox_runtime.deno.directories import LazyDirectory
+from sandbox_runtime.deno.texts import MAX_READ_CHARS
 from sandbox_runtime.deno.texts import LazyText as CellText
 from sandbox_runtime.directories import Directory, glob_matcher
 from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.text_bytes import Deadline
 from sandbox_runtime.text_search import Hit, Searcher, check_pattern
-from sandbox_runtime.texts import MAX_READ_CHARS, LazyText
+from sandbox_runtime.texts import LazyText
 
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
 

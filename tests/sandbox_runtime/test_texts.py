@@ -651,7 +651,10 @@ class TestCells:
         )
         assert "a handle stands for nothing" in told
         for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
-            failure(session, f"await type(text).__getitem__.__globals__['_Way'].ask.{mode}")
+            told = failure(
+                session, f"from sandbox_runtime.deno.asking import Way\nawait Way.ask.{mode}"
+            )
+            assert told == "LookupError: texts answer one call at a time"
 
     def test_streams_and_directories(self, session, project):
         """An iterable of text is a lazy text; a directory has many."""
