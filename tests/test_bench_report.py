@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from benchmarks.report import Measured, Result, problems, table
 from benchmarks.rows import Row
 
