@@ -140,16 +140,17 @@ class TextCalls:
         found = _Found(_limit(limit))
         with found.until_time_is_over():
             pattern, flags = check_pattern(pattern, flags)
-            self._searcher.search(
-                text.index,
-                pattern,
-                flags,
-                deadline,
-                start=first,
-                stop=last,
-                limit=found.wanted,
-                found=found.hits,
-            )
+            with found.noting() as hits:
+                self._searcher.search(
+                    text.index,
+                    pattern,
+                    flags,
+                    deadline,
+                    hits,
+                    start=first,
+                    stop=last,
+                    limit=found.wanted,
+                )
         return found.told()
 
     def _grep(
@@ -171,26 +172,16 @@ class TextCalls:
         around: tuple[int, int],
         start: int = 0,
     ) -> None:
-        hits: list[Hit] = []
-        try:
+        def complete(hit: Hit) -> None:
+            hit["path"] = text.name
+            if any(around):
+                # What is around a match is worth a moment more than the search had.
+                hit["around"] = _around(text, hit["line"], *around, Deadline())
+
+        with found.noting(complete) as hits:
             self._searcher.search(
-                text.index,
-                *pattern,
-                deadline,
-                start=start,
-                lines=True,
-                limit=found.wanted,
-                found=hits,
+                text.index, *pattern, deadline, hits, start=start, lines=True, limit=found.wanted
             )
-        finally:
-            for hit in hits:
-                hit["path"] = text.name
-                if any(around):
-                    # What is around a match is worth a moment more than the search had.
-                    hit["around"] = _around(text, hit["line"], *around, Deadline())
-                found.add(hit)
-                if found.full:
-                    break
 
     # ---- Directories ----
 
@@ -240,9 +231,19 @@ class _Found:
     def wanted(self) -> int:
         return self._limit - len(self.hits)
 
-    def add(self, hit: Hit) -> None:
-        self.hits.append(hit)
-        self._chars += _chars(hit)
+    @contextlib.contextmanager
+    def noting(self, complete: Callable[[Hit], None] = lambda _: None) -> Iterator[list[Hit]]:
+        """Takes what was put into the list, each completed before, also when the search breaks off."""
+        hits: list[Hit] = []
+        try:
+            yield hits
+        finally:
+            for hit in hits:
+                if self.full:
+                    break
+                complete(hit)
+                self.hits.append(hit)
+                self._chars += _chars(hit)
 
     @property
     def full(self) -> bool:
