@@ -249,6 +249,9 @@ class ToolRaised:
     message: str
 
 
+Answer = ToolReturned | ToolRaised
+
+
 # ---- Messages of the sandbox -----------------------------------------------------------------------
 
 
