@@ -90,7 +90,8 @@ class Bench:
                 for side in self._plan.sides
                 if side == "ours" or not row.ours_alone
             }
-            self.results.append(Result(row, sides.get("ours"), sides.get("peer")))
+            found = Result(row, sides.get("ours"), sides.get("peer"), self._plan.sides)
+            self.results.append(found)
             rounds = max((self._plan.rounds_of(row, side) for side in sides), default=0)
             for number in range(rounds):
                 # The one that goes first finds the machine in another state than the second.

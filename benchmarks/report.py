@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +39,12 @@ class Result:
     row: Row
     ours: Measured | None
     peer: Measured | None
+    asked: Collection[Literal["ours", "peer"]] = ("ours", "peer")
+
+    @property
+    def peerless(self) -> bool:
+        """True where the peer was asked for and has nothing to measure."""
+        return "peer" in self.asked and bool(self.row.ours_alone)
 
     @property
     def ratio(self) -> float | None:
@@ -70,7 +77,7 @@ def problems(results: list[Result]) -> str:
     none = [
         f"{result.row.name}, peer: none, {result.row.ours_alone}"
         for result in results
-        if result.row.ours_alone
+        if result.peerless
     ]
     return "\n".join(missing + none)
 
@@ -122,12 +129,14 @@ def quantity(value: float, unit: Literal["seconds", "bytes"]) -> str:
 
 def _cells(result: Result) -> tuple[str, str, str, str]:
     ratio = _times(result.ratio) if result.ratio is not None else "-"
-    return (result.row.title, _side(result, result.ours), _side(result, result.peer), ratio)
+    ours = _side(result, result.ours)
+    peer = "none" if result.peerless else _side(result, result.peer)
+    return (result.row.title, ours, peer, ratio)
 
 
 def _side(result: Result, measured: Measured | None) -> str:
     if measured is None:
-        return "none" if result.row.ours_alone else "not measured"
+        return "not measured"
     if measured.median is None:
         return "failed, see below" if measured.problem else "not reached"
     unit = result.row.unit

@@ -18,10 +18,13 @@ def annotation_text(annotation: Any) -> str:
     if get_origin(annotation) is not None or not isinstance(annotation, type):
         return str(annotation).replace("typing.", "")
     module = annotation.__module__
-    shown = (
-        module not in ("builtins", "typing") and module.partition(".")[0] in sys.stdlib_module_names
-    )
+    shown = module not in ("builtins", "typing") and is_standard(module)
     return f"{module}.{annotation.__qualname__}" if shown else annotation.__qualname__
+
+
+def is_standard(module: str) -> bool:
+    """True for the name of a module of the standard library."""
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def is_typed_dict(cls: Any) -> bool:
@@ -59,10 +62,12 @@ def _classes_in(annotation: Any, found: dict[type, None]) -> Iterator[type]:
     if get_origin(annotation) is not None:
         for part in get_args(annotation):
             yield from _classes_in(part, found)
-    elif isinstance(annotation, type) and annotation not in found:
-        package = annotation.__module__.partition(".")[0]
-        if package not in sys.stdlib_module_names and package != "builtins":
-            found[annotation] = None
-            yield annotation
-            for part in field_types(annotation).values():
-                yield from _classes_in(part, found)
+    elif (
+        isinstance(annotation, type)
+        and annotation not in found
+        and not is_standard(annotation.__module__)
+    ):
+        found[annotation] = None
+        yield annotation
+        for part in field_types(annotation).values():
+            yield from _classes_in(part, found)

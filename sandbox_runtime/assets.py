@@ -74,7 +74,10 @@ PYTHON_FILES = (
     "__init__.py",
     "records.py",
     "handles.py",
+    "asking.py",
+    "hits.py",
     "texts.py",
+    "directories.py",
     "arrays.py",
     "tables.py",
     "collector.py",
@@ -93,11 +96,19 @@ PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refres
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 
-# What is changed in Pyodide when it is installed: before Emscripten chooses the place for a compiled
-# module's data, `worker.ts` may name it, since an image has to find the data where it was.
-RUNTIME_PATCH = (
-    "getMemory=size=>{",
-    "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+# What is changed in Pyodide when it is installed: a text, how often it is there, and what comes instead.
+# - Before Emscripten chooses the place for a compiled module's data, `worker.ts` may name it, since an
+#   image has to find the data where it was.
+# - C code, which a cell reaches by ctypes, cannot run JavaScript from a text.
+# - Nothing is imported, even if V8 were to allow it.
+RUNTIME_PATCHES = (
+    (
+        "getMemory=size=>{",
+        1,
+        "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+    ),
+    ("eval(UTF8ToString(ptr))", 3, "0"),
+    ("import(", 30, "importNothing("),
 )
 
 _WASM_PAGE = 65536
@@ -278,7 +289,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
-    digest.update("".join(RUNTIME_PATCH).encode())
+    digest.update(repr(RUNTIME_PATCHES).encode())
     return digest.hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
-from sandbox_runtime.annotations import annotation_text, is_typed_dict
+from sandbox_runtime.annotations import annotation_text, is_standard, is_typed_dict
 from sandbox_runtime.deno import records
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
@@ -115,11 +115,6 @@ def kind_of(cls: Any) -> Kind | None:
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
         return "named"
     return "typed" if is_typed_dict(cls) else None
-
-
-def is_standard(module: str) -> bool:
-    """True for the name of a module of the standard library."""
-    return module.partition(".")[0] in sys.stdlib_module_names or module == "builtins"
 
 
 def _is_importable(cls: type) -> bool:

@@ -20,12 +20,11 @@ from typing import Any
 from sandbox_runtime import values
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.messages import ToolCall, ToolDeclaration, ToolRaised, ToolReturned
+from sandbox_runtime.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
 
-Answer = ToolReturned | ToolRaised
 Outcome = tuple[bool, Any]
 """True and a call's result, or false and the exception that it raised."""
 

@@ -137,13 +137,16 @@ def join_runtime(loader: Path, runtime: Path) -> str:
         text = path.read_text(encoding="utf-8").replace(
             "import.meta.url", '"https://sandbox.invalid/"'
         )
-        patched, known = assets.RUNTIME_PATCH if path == runtime else ("", "")
-        text, found = re.subn(export, rf"return {{{public}:\1}};", text.replace(patched, known))
-        expected = found == 1 and known in text and not re.search(r"^(import|export)\b", text, re.M)
-        if not expected:
+        text, found = re.subn(export, rf"return {{{public}:\1}};", text)
+        if found != 1 or re.search(r"^(import|export)\b", text, re.M):
             raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
         functions.append(f"(() => {{{text}\n}})()")
-    return f"({{...{functions[0]}, ...{functions[1]}}})"
+    whole = f"({{...{functions[0]}, ...{functions[1]}}})"
+    for known, times, patched in assets.RUNTIME_PATCHES:
+        if whole.count(known) != times:
+            raise EngineMissingError("Pyodide's JavaScript is not as expected; cannot use it.")
+        whole = whole.replace(known, patched)
+    return f"const importNothing = () => Promise.reject(new Error('no modules'));\n{whole}"
 
 
 def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:

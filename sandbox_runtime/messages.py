@@ -254,6 +254,9 @@ class ToolRaised:
     message: str
 
 
+Answer = ToolReturned | ToolRaised
+
+
 # ---- Messages of the sandbox -----------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from sandbox_runtime.messages import Part
+from sandbox_runtime.messages import Part, nbytes
 from sandbox_runtime.wall import NO_WALL, Wall, behind
 
 # Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
@@ -234,7 +234,7 @@ def _merge_small(pieces: Sequence[Part]) -> Iterator[Part]:
     """Joins small neighbours: each write wakes the child, so a small frame should be one."""
     small = bytearray()
     for piece in pieces:
-        if memoryview(piece).nbytes <= SMALL_BYTES:
+        if nbytes(piece) <= SMALL_BYTES:
             small += piece
             continue
         if small:

@@ -1,6 +1,6 @@
 """The wire protocol, without I/O: bytes in, messages out, and back.
 
-Knows framing and message ids. Knows no process, thread or clock; `session.py` gives it those. A frame
+Knows framing and message ids. Knows no process, thread or clock; `exchange.py` gives it those. A frame
 is a header with lengths, as in the Language Server Protocol, a JSON-RPC 2.0 body, and raw attachments:
 
     Content-Length: 58\\r\\n
@@ -29,13 +29,13 @@ from collections.abc import Iterator, Sequence
 
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.messages import (
+    Answer,
     FromSandbox,
     Json,
     Notification,
     Part,
     Request,
     TakeImage,
-    ToolRaised,
     ToolReturned,
     nbytes,
     parse_from_sandbox,
@@ -193,7 +193,7 @@ class Connection:
         body = {"jsonrpc": "2.0", "method": message.method, "params": message.params()}
         return encode_frame(body, message.attachments)
 
-    def answer(self, message: ToolReturned | ToolRaised) -> list[Part]:
+    def answer(self, message: Answer) -> list[Part]:
         """The bytes of the answer to a tool call."""
         body = {"jsonrpc": "2.0", "id": message.call}
         if isinstance(message, ToolReturned):

@@ -58,8 +58,9 @@ class Deadline:
     def cancel(self) -> None:
         """Ends the work at its next check."""
         self.cancelled = True
-        if self._on_cancel is not None:
-            self._on_cancel()
+        # Read once: the block may end meanwhile.
+        if (action := self._on_cancel) is not None:
+            action()
 
     @contextlib.contextmanager
     def ending(self, action: Callable[[], None]) -> Iterator[None]:

@@ -11,14 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sandbox_runtime.deno.texts import TEXT_CALL, LazyDirectory
+from sandbox_runtime.deno.asking import TEXT_CALL
+from sandbox_runtime.deno.directories import LazyDirectory
+from sandbox_runtime.deno.texts import MAX_READ_CHARS
 from sandbox_runtime.deno.texts import LazyText as CellText
 from sandbox_runtime.directories import Directory, glob_matcher
 from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.text_bytes import Deadline
 from sandbox_runtime.text_search import Hit, Searcher, check_pattern
-from sandbox_runtime.texts import MAX_READ_CHARS, LazyText
+from sandbox_runtime.texts import LazyText
 
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
 
@@ -138,16 +140,17 @@ class TextCalls:
         found = _Found(_limit(limit))
         with found.until_time_is_over():
             pattern, flags = check_pattern(pattern, flags)
-            self._searcher.search(
-                text.index,
-                pattern,
-                flags,
-                deadline,
-                start=first,
-                stop=last,
-                limit=found.wanted,
-                found=found.hits,
-            )
+            with found.noting() as hits:
+                self._searcher.search(
+                    text.index,
+                    pattern,
+                    flags,
+                    deadline,
+                    hits,
+                    start=first,
+                    stop=last,
+                    limit=found.wanted,
+                )
         return found.told()
 
     def _grep(
@@ -169,26 +172,16 @@ class TextCalls:
         around: tuple[int, int],
         start: int = 0,
     ) -> None:
-        hits: list[Hit] = []
-        try:
+        def complete(hit: Hit) -> None:
+            hit["path"] = text.name
+            if any(around):
+                # What is around a match is worth a moment more than the search had.
+                hit["around"] = _around(text, hit["line"], *around, Deadline())
+
+        with found.noting(complete) as hits:
             self._searcher.search(
-                text.index,
-                *pattern,
-                deadline,
-                start=start,
-                lines=True,
-                limit=found.wanted,
-                found=hits,
+                text.index, *pattern, deadline, hits, start=start, lines=True, limit=found.wanted
             )
-        finally:
-            for hit in hits:
-                hit["path"] = text.name
-                if any(around):
-                    # What is around a match is worth a moment more than the search had.
-                    hit["around"] = _around(text, hit["line"], *around, Deadline())
-                found.add(hit)
-                if found.full:
-                    break
 
     # ---- Directories ----
 
@@ -238,9 +231,19 @@ class _Found:
     def wanted(self) -> int:
         return self._limit - len(self.hits)
 
-    def add(self, hit: Hit) -> None:
-        self.hits.append(hit)
-        self._chars += _chars(hit)
+    @contextlib.contextmanager
+    def noting(self, complete: Callable[[Hit], None] = lambda _: None) -> Iterator[list[Hit]]:
+        """Takes what was put into the list, each completed before, also when the search breaks off."""
+        hits: list[Hit] = []
+        try:
+            yield hits
+        finally:
+            for hit in hits:
+                if self.full:
+                    break
+                complete(hit)
+                self.hits.append(hit)
+                self._chars += _chars(hit)
 
     @property
     def full(self) -> bool:

@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ _PATIENCE_SECONDS = 60.0
 # The worker needs nothing of the environment but what its Python needs to start.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
 
+_NO_ANSWER = "the pattern cannot be searched for: the search ended without an answer"
+
 Hit = dict[str, Any]
 """A match: `spans` and `groups` with the whole one first, `names` of groups, its `line` and `text`."""
 
@@ -48,7 +49,9 @@ class Searcher:
     def __init__(self) -> None:
         """Starts nothing yet."""
         self._lock = threading.Lock()  # held for a search: the process does one at a time
+        self._guard = threading.Lock()  # guards what is below, for a moment
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def search(
         self,
@@ -56,32 +59,31 @@ class Searcher:
         pattern: str,
         flags: int,
         deadline: Deadline,
+        found: list[Hit],
         *,
         start: int = 0,
         stop: int | None = None,
         lines: bool = False,
         limit: int = 1,
-        found: list[Hit] | None = None,
-    ) -> list[Hit]:
-        """The first matches between two characters. `lines`: the first one of each line.
+    ) -> None:
+        """Finds the first matches between two characters. `lines`: the first one of each line.
 
         Args:
             index: The text.
             pattern: As `re` has it. `^` and `$` match at every line.
             flags: Those of `re`.
             deadline: When it is stopped.
+            found: Where the matches are put as they are found; they are good also when it is stopped.
             start: No match begins before this character.
             stop: No match ends after this one. None: the text's end.
             lines: Whether matches lie within lines.
             limit: How many.
-            found: Where the matches are put as they are found, for when it is stopped.
 
         Raises:
-            ValueError: The pattern is none.
+            ValueError: The pattern is none, or the process that searched has ended.
             TimeoutError: The time is over.
             TextChangedError: The text is not what it was.
         """
-        hits: list[Hit] = [] if found is None else found
         offset, char, line = index.block_of_char(start, deadline)
         order: dict[str, Any] = {
             "plan": {
@@ -104,22 +106,41 @@ class Searcher:
                 order = {}
                 if "wrong" in answer:
                     raise ValueError(f"the pattern cannot be searched for: {answer['wrong']}")
-                hits += answer["hits"]
+                found += answer["hits"]
                 if answer["done"]:
                     break
-        return hits
 
     def close(self) -> None:
-        """Ends the process. A search that is under way fails."""
-        process, self._process = self._process, None
+        """Ends the process. A search that is under way fails, and so does every later one."""
+        with self._guard:
+            self._closed = True
+            process, self._process = self._process, None
         if process is not None:
             _end(process)
 
+    def _process_for(self, order: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """The process, started if need be. One that is new knows nothing of a search in its middle."""
+        with self._guard:
+            process = self._process
+            if process is not None and process.poll() is None:
+                return process
+            self._process = None
+            if process is not None:
+                _end(process)
+            if self._closed or "plan" not in order:
+                raise ValueError(_NO_ANSWER)
+            self._process = _start()
+            return self._process
+
+    def _drop(self, process: subprocess.Popen[bytes]) -> None:
+        with self._guard:
+            if self._process is process:
+                self._process = None
+        _end(process)
+
     def _ask(self, order: dict[str, Any], data: bytes, deadline: Deadline) -> dict[str, Any]:
         deadline.check()
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._process = _start()
+        process = self._process_for(order)
         left = deadline.left
         order["seconds"] = (_PATIENCE_SECONDS if left is None else left) + 1.0
         head = json.dumps(order).encode()
@@ -127,16 +148,13 @@ class Searcher:
             with deadline.ending(process.kill):
                 answer = _exchange(process, head, data)
         except (OSError, EOFError, ValueError) as error:
-            self._process = None
-            _end(process)
+            self._drop(process)
             deadline.check()
             raise ValueError(
-                "the pattern cannot be searched for: the search ended without an answer, most likely "
-                "because it needs too much memory"
+                f"{_NO_ANSWER}, most likely because it needs too much memory"
             ) from error
         except BaseException:
-            self._process = None
-            _end(process)
+            self._drop(process)
             raise
         return answer
 
@@ -193,13 +211,3 @@ def check_pattern(pattern: object, flags: object) -> tuple[str, int]:
     if flags & ~ALLOWED_FLAGS:
         raise ValueError("a pattern may have the flags A, I, M, S and X of re")
     return pattern, flags
-
-
-@contextlib.contextmanager
-def searching() -> Iterator[Searcher]:
-    """A searcher for as long as the block runs."""
-    searcher = Searcher()
-    try:
-        yield searcher
-    finally:
-        searcher.close()

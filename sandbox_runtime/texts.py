@@ -20,9 +20,6 @@ from sandbox_runtime.text_bytes import (
 )
 from sandbox_runtime.text_index import BLOCK_BYTES, TextIndex, blocks
 
-# What one read gives at most: as text of four bytes a character it still fits well into a sandbox.
-MAX_READ_CHARS = 10_000_000
-
 # A temporary file larger than this is an accident, or an iterable without end.
 MOST_SPOOLED_BYTES = 64 * 1024**3
 

@@ -20,8 +20,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from sandbox_runtime import tables
-from sandbox_runtime.annotations import classes_in
-from sandbox_runtime.classes import Classes, fields_of, is_standard, kind_of
+from sandbox_runtime.annotations import classes_in, is_standard
+from sandbox_runtime.classes import Classes, fields_of, kind_of
 from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, time_zone
 from sandbox_runtime.deno.records import Record
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError

@@ -34,7 +34,7 @@ from pathlib import Path
 from signal import signal as set_handler
 from typing import Any, Protocol
 
-from sandbox_runtime.deno import texts
+from sandbox_runtime.deno import asking, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
@@ -85,7 +85,7 @@ class Driver:
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._ask_of_texts = self.calls.function(texts.TEXT_CALL, "")
+        self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
         self._outputs: list[dict[str, str]] | None = None
         self._cell: int | None = None
         self._interruptible = False
@@ -229,7 +229,7 @@ class Driver:
         self._submitted = None
         self.output = Output(self._output_chars, self._host.emit)
         self._restore_interpreter()
-        texts.connect(self._ask_of_texts)
+        asking.connect(self._ask_of_texts)
         if self._reserve is None:
             with contextlib.suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)

@@ -28,6 +28,9 @@ from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
 from sandbox_runtime.deno.tasks import settled
 
+# What nothing here imports, and the host sends values of.
+importlib.import_module("sandbox_runtime.deno.directories")
+
 # What cells often import is in the image already: compiling one of these takes 20 to 300 ms here.
 for _name in (
     "calendar",

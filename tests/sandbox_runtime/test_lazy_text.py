@@ -6,21 +6,21 @@ import itertools
 
 import pytest
 
-from sandbox_runtime.deno import texts
+from sandbox_runtime.deno.asking import Way
 from sandbox_runtime.deno.texts import LazyText
 
 
 @pytest.fixture
 def lazy(monkeypatch):
     """Makes lazy texts of strings."""
-    monkeypatch.setattr(texts._Way, "used", False)
+    monkeypatch.setattr(Way, "used", False)
 
     def make(content):
         def ask(_, operation, start, stop):
             assert operation == "read"
             return content[start:stop]
 
-        monkeypatch.setattr(texts._Way, "ask", ask)
+        monkeypatch.setattr(Way, "ask", ask)
         return LazyText(1, "TextFile", "t.txt")
 
     return make

@@ -27,7 +27,7 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.text_bytes import Deadline
 from sandbox_runtime.text_calls import TextCalls
-from sandbox_runtime.text_search import searching
+from sandbox_runtime.text_search import Searcher
 from sandbox_runtime.texts import LazyText
 
 # Few letters, so that things are found; of every width, and line ends.
@@ -50,8 +50,16 @@ def in_small_blocks(data: bytes) -> LazyText:
 @pytest.fixture(scope="module")
 def searcher():
     """One process for all searches of this module."""
-    with searching() as one:
-        yield one
+    one = Searcher()
+    yield one
+    one.close()
+
+
+def search(searcher, *arguments, **bounds):
+    """What a search finds."""
+    found = []
+    searcher.search(*arguments, found, **bounds)
+    return found
 
 
 class TestLikeAString:
@@ -138,7 +146,7 @@ class TestSearch:
     def test_matches_are_those_of_re(self, searcher, content, pattern, start):
         """With their spans, groups and lines; `^` and `$` match at every line."""
         text, start = in_small_blocks(content.encode()), min(start, len(content))
-        hits = searcher.search(text.index, pattern, 0, forever(), start=start, limit=1000)
+        hits = search(searcher, text.index, pattern, 0, forever(), start=start, limit=1000)
         real = list(re.compile(pattern, re.MULTILINE).finditer(content, start))
 
         assert [tuple(hit["spans"][0]) for hit in hits] == [match.span() for match in real]
@@ -169,7 +177,7 @@ class TestSearch:
     def test_a_grep_finds_the_first_match_of_each_line(self, searcher, content, pattern):
         """A line ends before its line end, also one of two characters."""
         text = in_small_blocks(content.encode())
-        hits = searcher.search(text.index, pattern, 0, forever(), lines=True, limit=1000)
+        hits = search(searcher, text.index, pattern, 0, forever(), lines=True, limit=1000)
         lines = content.split("\n")[: None if not content.endswith("\n") else -1] if content else []
         found = [
             (number, line)
@@ -188,7 +196,7 @@ class TestSearch:
         text = TextFile(file)
 
         for lines in (False, True):
-            hits = searcher.search(text.index, r"needle \d", 0, forever(), lines=lines, limit=9)
+            hits = search(searcher, text.index, r"needle \d", 0, forever(), lines=lines, limit=9)
             assert [hit["spans"][0][0] for hit in hits] == [10_000_000, 15_000_009]
             assert [hit["line"] for hit in hits] == [1, 2]
             assert "needle 1" in hits[0]["text"]
@@ -214,8 +222,8 @@ class TestSearch:
         file.write_text("a" * 1000)
 
         with pytest.raises(ValueError, match="pattern cannot be searched for"):
-            searcher.search(TextFile(file).index, "(" * 9000 + ")" * 9000, 0, forever())
-        assert searcher.search(TextFile(file).index, "a", 0, forever())
+            search(searcher, TextFile(file).index, "(" * 9000 + ")" * 9000, 0, forever())
+        assert search(searcher, TextFile(file).index, "a", 0, forever())
 
     def test_an_interrupt_ends_a_search(self, tmp_path):
         """`cancel` comes from another thread."""
@@ -227,6 +235,58 @@ class TestSearch:
         with pytest.raises(InterruptedError):
             calls(TextFile(file), "search", "(a+)+$", 0, 0, None, 1)
         calls.close()
+
+    def test_a_process_that_died_in_the_middle_of_a_search(self):
+        """The search is over, with what it found, and the error is about that; the next one works."""
+        searcher = Searcher()
+
+        def pieces():
+            yield "one needle\n" + "x\n" * 1_500_000
+            searcher._process.kill()
+            searcher._process.wait()
+            yield "another needle\n"
+
+        text, found = TextStream(pieces()), []
+        try:
+            with pytest.raises(ValueError, match="ended without an answer"):
+                searcher.search(text.index, "needle", 0, forever(), found, limit=9)
+            assert [hit["line"] for hit in found] == [1]
+            assert len(search(searcher, text.index, "needle", 0, forever(), limit=9)) == 2
+        finally:
+            searcher.close()
+
+    def test_nothing_starts_once_it_is_closed(self):
+        """Not for a search that is under way, and not for another."""
+        searcher = Searcher()
+
+        def pieces():
+            yield "x\n" * 1_500_000
+            searcher.close()
+            yield "needle\n"
+
+        text = TextStream(pieces())
+        for _ in range(2):
+            with pytest.raises(ValueError, match="ended without an answer"):
+                search(searcher, text.index, "needle", 0, forever())
+        assert searcher._process is None
+
+    def test_no_match_is_lost_where_they_are_more_than_one_answer_holds(self, tmp_path):
+        """An answer that was cut says that there is more, so that the next begins behind it."""
+        file = tmp_path / "a.txt"
+        file.write_text(("a" * 10_000 + "b") * 100)
+        text, pattern = TextFile(file), "(" * 20 + "a{10000}" + ")" * 20
+        calls, begins, answers, start = TextCalls(Limits()), [], 0, 0
+        try:
+            while start is not None:
+                told = calls(text, "search", pattern, 0, start, None, 1000)
+                begins += [hit["spans"][0][0] for hit in told["hits"]]
+                start = begins[-1] + 1 if told["more"] else None
+                answers += 1
+        finally:
+            calls.close()
+
+        assert answers > 1
+        assert begins == [10_001 * number for number in range(100)]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="looks at processes as POSIX has them")
     def test_nothing_is_left_when_the_host_is_killed(self, tmp_path):
@@ -240,9 +300,9 @@ class TestSearch:
             "from sandbox_runtime.text_search import Searcher\n"
             "s = Searcher()\n"
             f"t = TextFile({str(file)!r})\n"
-            "s.search(t.index, 'b', 0, Deadline())\n"
+            "s.search(t.index, 'b', 0, Deadline(), [])\n"
             "print(s._process.pid, flush=True)\n"
-            "s.search(t.index, '(a+)+$', 0, Deadline(1.0, 'x'))\n"
+            "s.search(t.index, '(a+)+$', 0, Deadline(1.0, 'x'), [])\n"
         )
         host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         worker = int(host.stdout.readline())
@@ -651,7 +711,10 @@ class TestCells:
         )
         assert "a handle stands for nothing" in told
         for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
-            failure(session, f"await type(text).__getitem__.__globals__['_Way'].ask.{mode}")
+            told = failure(
+                session, f"from sandbox_runtime.deno.asking import Way\nawait Way.ask.{mode}"
+            )
+            assert told == "LookupError: texts answer one call at a time"
 
     def test_streams_and_directories(self, session, project):
         """An iterable of text is a lazy text; a directory has many."""
