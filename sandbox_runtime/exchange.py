@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar
 
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
@@ -29,6 +30,7 @@ from sandbox_runtime.messages import (
     ToolCall,
     ToolRaised,
     ToolReturned,
+    parse_done,
 )
 from sandbox_runtime.process import Process
 from sandbox_runtime.protocol import Connection
@@ -46,8 +48,7 @@ BACKSTOP_SECONDS = 10.0
 # A pipe that another process holds open keeps its thread; nobody waits longer for that.
 JOIN_SECONDS = 1.0
 
-# The longest that a thread can be told to wait: some hundred years, on most systems.
-FOREVER = threading.TIMEOUT_MAX
+T = TypeVar("T")
 
 _LIMIT_SENTENCES = {
     "cellSeconds": (
@@ -119,7 +120,7 @@ class Exchange:
         )
         followers = (Asset(name, data) for name, data in engine.files())
         try:
-            self.ask(request, followers=followers, patience=limits.start_seconds)
+            self.ask(request, parse=parse_done, patience=limits.start_seconds, followers=followers)
         except SandboxDiedError as died:
             raise SandboxStartError(
                 f"The sandbox did not come up: {died} "
@@ -130,19 +131,22 @@ class Exchange:
         self,
         request: Request,
         *,
+        parse: Callable[[Reply], T],
+        patience: float,
         followers: Iterable[Asset] = (),
         serve: ServeCall | None = None,
-        patience: float | None = None,
         busy: Callable[[], bool] = lambda: False,
-    ) -> Reply | Refusal:
+    ) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
 
         Args:
             request: What to ask.
-            followers: What is sent after it without waiting.
-            serve: Runs a tool call. Without it any call is a breach of protocol.
+            parse: Takes from the answer what is wanted, or raises `ProtocolError`: what comes out of
+                the sandbox is hostile until it is checked.
             patience: Seconds without a sign of life after which the process is ended. The time that
                 `serve` takes does not count.
+            followers: What is sent after it without waiting.
+            serve: Runs a tool call. Without it any call is a breach of protocol.
             busy: Tells that the sandbox waits for an answer, so that its silence is right.
 
         Raises:
@@ -155,7 +159,8 @@ class Exchange:
                 self._write(pieces)
                 for follower in followers:
                     self._write(self._connection.notification(follower))
-                return self._await_reply(request_id, serve, patience, busy)
+                reply = self._await_reply(request_id, serve, patience, busy)
+                return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
             except BaseException:
                 # Whatever interrupted the exchange, its other end is now in an unknown state.
                 self.close()
@@ -168,7 +173,7 @@ class Exchange:
         self,
         request_id: int,
         serve: ServeCall | None,
-        patience: float | None,
+        patience: float,
         busy: Callable[[], bool],
     ) -> Reply | Refusal:
         while True:
@@ -182,6 +187,12 @@ class Exchange:
                     return reply
                 case _:
                     self._die("protocol", "it spoke out of turn")
+
+    def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
+        try:
+            return parse(reply)
+        except ProtocolError as error:
+            self._die("protocol", self._sentence("protocol", str(error)))
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
@@ -227,7 +238,7 @@ class Exchange:
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(self, patience: float | None, busy: Callable[[], bool]) -> FromSandbox:
+    def _next(self, patience: float, busy: Callable[[], bool]) -> FromSandbox:
         """The next message. Raises `SandboxDiedError` at the end of them all."""
         while not self._inbox:
             if self._death is not None:
@@ -238,7 +249,7 @@ class Exchange:
                 self._die("silent", self._sentence("silent", ""))
         return self._inbox.popleft()
 
-    def _die(self, reason: str, sentence: str) -> None:
+    def _die(self, reason: str, sentence: str) -> NoReturn:
         self._process.kill()
         raise self._obituary(reason, sentence)
 
