@@ -72,9 +72,8 @@ class Exchange:
         self._connection = Connection(limits.frame_bytes, limits.memory_bytes)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
-        self._asking = (
-            threading.RLock()
-        )  # held by who uses the pipes; the last to do so closes them
+        # Held by who uses the pipes; after the end the last to do so closes them.
+        self._asking = threading.RLock()
         self._closed = False
         self._heard: list[str] = []
         self._death: SandboxDiedError | None = None
@@ -152,22 +151,33 @@ class Exchange:
         Raises:
             SandboxDiedError: The process has ended, or had to be.
         """
-        with self._asking:
-            try:
-                request_id, pieces = self._connection.request(request)
-                self._heard.clear()
-                self._write(pieces)
-                for follower in followers:
-                    self._write(self._connection.notification(follower))
-                reply = self._await_reply(request_id, serve, patience, busy)
-                return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
-            except BaseException:
-                # Whatever interrupted the exchange, its other end is now in an unknown state.
-                self.close()
-                raise
-            finally:
-                if self._closed:
-                    self._release()
+        try:
+            with self._asking:
+                try:
+                    reply = self._converse(request, followers, serve, patience, busy)
+                    return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
+                except BaseException:
+                    # Whatever interrupted it, the other end is now in an unknown state.
+                    self.close()
+                    raise
+        finally:
+            if self._closed:  # while we asked, by one who could not release the pipes then
+                self._release_if_unused()
+
+    def _converse(
+        self,
+        request: Request,
+        followers: Iterable[Asset],
+        serve: ServeCall | None,
+        patience: float,
+        busy: Callable[[], bool],
+    ) -> Reply | Refusal:
+        request_id, pieces = self._connection.request(request)
+        self._heard.clear()
+        self._write(pieces)
+        for follower in followers:
+            self._write(self._connection.notification(follower))
+        return self._await_reply(request_id, serve, patience, busy)
 
     def _await_reply(
         self,
@@ -218,15 +228,16 @@ class Exchange:
         if self._death is None:
             self._death = self._obituary("exit", "it was closed")
         self._closed = True
-        if self._asking.acquire(blocking=False):
-            self._release()
-            self._asking.release()
+        self._release_if_unused()
 
-    def _release(self) -> None:
-        """Closes the pipes. Nobody may use them then: their numbers will soon be those of others."""
+    def _release_if_unused(self) -> None:
+        """Closes the pipes, if nobody asks. Their numbers will soon be those of other files."""
+        if not self._asking.acquire(blocking=False):
+            return  # who asks comes here when he is done
         if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
             self._process.release()
             self._write_lock.release()
+        self._asking.release()
 
     def _write(self, pieces: list[Part]) -> None:
         try:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import struct
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,35 @@ def run(dialogue):
 
 def head(memory):
     return struct.pack("<d", memory).decode("latin-1")
+
+
+class Meeting:
+    """A lock whose holder meets another thread on the way out."""
+
+    def __init__(self, lock, other):
+        self.acquire, self.release = lock.acquire, lock.release
+        self._other = other
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_):
+        thread = threading.Thread(target=self._other)
+        thread.start()
+        thread.join()
+        self.release()
+
+
+def test_closed_at_the_very_end_of_a_request(talk):
+    """One of the two closes the pipes, whoever comes last."""
+    dialogue = talk(run=[CELL_END, []])
+    exchange = dialogue._exchange
+    exchange._asking = Meeting(exchange._asking, dialogue.close)
+
+    run(dialogue)
+
+    assert not dialogue.check_alive()
+    assert exchange._process._stdout.closed
 
 
 def test_answers_that_are_right(talk):
