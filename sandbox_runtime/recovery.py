@@ -38,36 +38,54 @@ class Assigned:
 
 
 @dataclasses.dataclass
+class Asked:
+    """A call that a cell made."""
+
+    answer: Answer | None = None
+    """What the host answered; None if the cell was over first."""
+
+
+@dataclasses.dataclass
 class Ran:
     """A cell that was run to its end."""
 
     cell: int
     code: str
-    answers: dict[bytes, list[Answer]] = dataclasses.field(default_factory=dict)
-    """What the host answered, by what it was asked, in order."""
+    calls: dict[bytes, list[Asked]] = dataclasses.field(default_factory=dict)
+    """What it asked the host, by the question, in order."""
 
     output: str = ""
 
-    def remember(self, call: ToolCall, answer: Answer) -> None:
-        """Notes an answer."""
-        self.answers.setdefault(_question(call), []).append(answer)
+    @property
+    def bytes_kept(self) -> int:
+        """About what it takes to remember it."""
+        answers = (asked.answer for some in self.calls.values() for asked in some)
+        return len(self.code) + len(self.output) + sum(_size(a) for a in answers if a is not None)
+
+    def remember(self, call: ToolCall, answer: Answer | None = None) -> Asked:
+        """Notes a call, with its answer if there is one; one that comes later is set by the caller."""
+        asked = Asked(answer)
+        self.calls.setdefault(_question(call), []).append(asked)
+        return asked
 
     def replay(
         self, live: Callable[[ToolCall], Answer | None] = lambda _: None
-    ) -> Callable[[ToolCall], Answer]:
-        """Answers as it was answered before. Raises LookupError for a call that was not made then.
+    ) -> Callable[[ToolCall], Answer | None]:
+        """Answers as it was answered before: None, which is never, if the cell was over first.
 
-        `live` answers what is not remembered, and gives None for other calls.
+        Raises LookupError for a call that was not made then. `live` answers what is not remembered, and
+        gives None for other calls.
         """
-        left = {question: list(answers) for question, answers in self.answers.items()}
+        left = {question: list(asked) for question, asked in self.calls.items()}
 
-        def answer(call: ToolCall) -> Answer:
+        def answer(call: ToolCall) -> Answer | None:
             if (again := live(call)) is not None:
                 return again
-            answers = left.get(_question(call))
-            if not answers:
+            asked = left.get(_question(call))
+            if not asked:
                 raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() otherwise")
-            return dataclasses.replace(answers.pop(0), call=call.id)
+            known = asked.pop(0).answer
+            return None if known is None else dataclasses.replace(known, call=call.id)
 
         return answer
 
@@ -108,7 +126,7 @@ class Recovery:
         """Notes a cell that came to its end, and how long the sandbox itself worked."""
         self.log.append(cell)
         self._work_seconds += seconds
-        self._remembered += sum(map(_size, (a for some in cell.answers.values() for a in some)))
+        self._remembered += cell.bytes_kept
 
     @property
     def cells(self) -> Sequence[Ran]:

@@ -215,6 +215,7 @@ class Session:
         try:
             end, answer = self._run(ran, serving)
         finally:
+            serving.end()
             self._tools.give_up()
         now = time.monotonic()
         self._crashes = 0
@@ -494,7 +495,7 @@ def _told(changed: list[int]) -> str:
 
 def _hardly_begun(ran: Ran, started: float) -> bool:
     """True if the process ended so soon that the cell was not the reason."""
-    return not ran.answers and time.monotonic() - started < HARDLY_BEGUN_SECONDS
+    return not ran.calls and time.monotonic() - started < HARDLY_BEGUN_SECONDS
 
 
 def _was_killed(error: Exception) -> bool:

@@ -145,6 +145,16 @@ class TestReplay:
         with pytest.raises(LookupError, match="cell 1 now calls"):
             ran.replay()(other)
 
+    def test_a_call_that_was_not_answered(self):
+        """Is not answered again; it was the cell's own, and no other gets what came too late."""
+        ran = Ran(1, "x")
+        ran.remember(call(1, mode="aio"))
+        ran.remember(call(2, mode="aio")).answer = ToolReturned(2, "json", "2")
+        answer = ran.replay()
+
+        assert answer(call(7, mode="aio")) is None
+        assert answer(call(8, mode="aio")) == ToolReturned(8, "json", "2")
+
     def test_twice(self):
         """A cell can be run again any number of times."""
         ran = Ran(1, "x")
