@@ -17,15 +17,14 @@ from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
 
 Answer = ToolReturned | ToolRaised
 
-# A checkpoint is taken when it costs at most this part of the time since the one before...
+# A checkpoint costs at most this part of the time since the one before.
 LARGEST_SHARE = 0.05
-
-# ...and when running the cells again would take longer than taking it.
 
 # How long a checkpoint takes, until one was measured: a fresh interpreter's, on a slow machine.
 FIRST_GUESS_SECONDS = 0.2
 
-# Answers of the host that are remembered, in bytes; with more, a checkpoint is due whatever it costs.
+# What is remembered for the sake of running cells again, in bytes: answers of the host, code, values
+# that others have replaced. With more, a checkpoint is due whatever it costs.
 MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
 
 
@@ -111,15 +110,20 @@ class Recovery:
         self._since = 0.0
         self._work_seconds = 0.0
         self._remembered = 0
+        self._newest: dict[str, Any] = {}
 
     def begin(self, now: float) -> None:
         """The session is open; its time runs from here."""
         self._since = now
 
     def assigned(self, name: str, value: Any) -> None:
-        """Notes a variable. One that was not touched since by a cell is replaced."""
+        """Notes a variable. If the last thing done was to assign the same one, only this value counts."""
         if self.log and isinstance(self.log[-1], Assigned) and self.log[-1].name == name:
             self.log.pop()
+        elif self._newest.get(name) is not value:
+            # Nobody but the log needs the one before. The newest the session has to keep anyway.
+            self._remembered += _size_of_value(self._newest.get(name))
+        self._newest[name] = value
         self.log.append(Assigned(name, value))
 
     def ran(self, cell: Ran, seconds: float) -> None:
@@ -134,7 +138,7 @@ class Recovery:
         return [entry for entry in self.log if isinstance(entry, Ran)]
 
     def due(self, now: float) -> bool:
-        """True when it is time for a checkpoint."""
+        """True when a checkpoint is cheap, and running the cells again would take longer than it."""
         if not self.possible or not self.cells:
             return False
         if self._remembered > MAX_REMEMBERED_BYTES:
@@ -151,9 +155,15 @@ class Recovery:
         self._since = now
         self._work_seconds = 0.0
         self._remembered = 0
+        self._newest.clear()
 
 
 def _size(answer: Answer) -> int:
     if isinstance(answer, ToolRaised):
         return len(answer.message)
     return len(answer.inline) + sum(memoryview(part).nbytes for part in answer.attachments)
+
+
+def _size_of_value(value: object) -> int:
+    """About the bytes of a text or of bytes. What else there is would have to be walked."""
+    return len(value) if isinstance(value, (str, bytes)) else 0

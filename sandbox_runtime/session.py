@@ -368,8 +368,12 @@ class Session:
         started = time.monotonic()
         try:
             files = self._dialogue.take_image()
-        except (CheckpointError, SandboxDiedError):
+        except CheckpointError:
             self._recovery.possible = False
+            raise
+        except SandboxDiedError as died:
+            if died.reason != "killed":  # by somebody else, which says nothing of the next attempt
+                self._recovery.possible = False
             raise
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
         self._seed = GO_ON

@@ -66,6 +66,31 @@ class TestDue:
 
         assert recovery.due(0.0)
 
+    def test_when_replaced_values_are_too_large(self, recovery):
+        """What was assigned before is kept by the log alone, for the cells that saw it."""
+        large = "x" * (MAX_REMEMBERED_BYTES // 2 + 1)
+        for number in range(3):
+            assert not recovery.due(0.0)
+            recovery.assigned("x", f"{number}{large}")
+            recovery.ran(Ran(number, "x"), 0.0)
+
+        assert recovery.due(0.0)
+
+    def test_not_for_large_inputs(self, recovery):
+        """The session has to keep them anyway; one that is sent twice is one."""
+        large = bytes(2 * MAX_REMEMBERED_BYTES)
+        for number in range(2):
+            recovery.assigned("x", large)
+            recovery.ran(Ran(number, "x"), 0.0)
+
+        assert not recovery.due(0.0)
+
+    def test_when_there_is_much_code(self, recovery):
+        """Cells are remembered too."""
+        recovery.ran(Ran(1, "#" * (MAX_REMEMBERED_BYTES + 1)), 0.0)
+
+        assert recovery.due(0.0)
+
     def test_the_measured_cost_counts_from_then_on(self, recovery):
         """A large memory is saved less often."""
         recovery.ran(Ran(1, "x"), 1.0)
