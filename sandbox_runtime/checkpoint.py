@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import struct
 import tempfile
@@ -18,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sandbox_runtime.errors import CheckpointError
-from sandbox_runtime.messages import Part
+from sandbox_runtime.errors import CheckpointError, ProtocolError
+from sandbox_runtime.messages import Part, Reply
 
 MAGIC = b"DSPYRLMC"
 FORMAT_VERSION = 1
@@ -36,6 +37,8 @@ _CHUNK_BYTES = 1024 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 
 _PREFIX = struct.Struct("<8sII")  # magic, version, bytes of the header
+
+_MEMORY_BYTES = struct.Struct("<d")  # how the head begins: a number of JavaScript's
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Checkpoint:
     @property
     def memory_bytes(self) -> int:
         """The interpreter's memory, which `Limits.memory_bytes` must allow."""
-        return int(struct.unpack_from("<d", self.files["boot.head"])[0])
+        return int(_MEMORY_BYTES.unpack_from(self.files["boot.head"])[0])
 
     @property
     def size(self) -> int:
@@ -116,6 +119,21 @@ class Checkpoint:
                 raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
             except CheckpointError as error:
                 raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+
+def parse_image(reply: Reply) -> Mapping[str, Part]:
+    """The parts of a state by name, of the answer to a `TakeImage`.
+
+    Raises:
+        ProtocolError: The answer does not have them, or its head does not say how large the memory is.
+    """
+    if len(reply.attachments) != len(FILES):
+        raise ProtocolError(f"The sandbox sent a state of {len(reply.attachments)} parts.")
+    files = dict(zip(FILES, reply.attachments, strict=True))
+    head = files["boot.head"]
+    if len(head) < _MEMORY_BYTES.size or not math.isfinite(_MEMORY_BYTES.unpack_from(head)[0]):
+        raise ProtocolError("The sandbox sent a state without the size of its memory.")
+    return files
 
 
 def _read(file: BinaryIO) -> Checkpoint:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from sandbox_runtime import values
 from sandbox_runtime.assets import Engine
-from sandbox_runtime.checkpoint import FILES
+from sandbox_runtime.checkpoint import parse_image
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
 from sandbox_runtime.exchange import BACKSTOP_SECONDS, Exchange, ServeCall
 from sandbox_runtime.limits import Limits
@@ -33,6 +34,8 @@ from sandbox_runtime.messages import (
     ToolRaised,
     ToolReturned,
     parse_cell_end,
+    parse_compiled,
+    parse_done,
 )
 from sandbox_runtime.pieces import (
     LARGEST_BYTES,
@@ -44,6 +47,8 @@ from sandbox_runtime.pieces import (
     size_of,
     split,
 )
+
+T = TypeVar("T")
 
 
 class Dialogue:
@@ -75,9 +80,9 @@ class Dialogue:
         border: values.Border,
     ) -> None:
         """Declares the host tools, the fields of SUBMIT, and the classes that cells know by name."""
-        self._ask(Register(tools, outputs))
+        self._ask(Register(tools, outputs), parse_done)
         if border.declared:
-            self._ask(Assign("", "types", border.encode_declared()))
+            self._ask(Assign("", "types", border.encode_declared()), parse_done)
 
     def assign(self, name: str, value: object, border: values.Border) -> None:
         """Binds a variable. Large parts go ahead in pieces; none of them is copied as a whole.
@@ -95,7 +100,7 @@ class Dialogue:
                     self._reserve([room_for(part) for part in ahead])
                     for piece in itertools.chain.from_iterable(map(cut, ahead)):
                         self._exchange.tell(piece)
-                self._ask(Assign(name, kind, riding))
+                self._ask(Assign(name, kind, riding), parse_done)
             except ValueCrossingError as error:
                 raise ValueCrossingError(f"The sandbox could not take {name}: {error}") from error
         except BaseException:
@@ -103,7 +108,7 @@ class Dialogue:
             raise
 
     def _reserve(self, rooms: Sequence[Room]) -> None:
-        self._ask(Reserve(rooms))
+        self._ask(Reserve(rooms), parse_done)
 
     def _check_size(self, name: str, parts: Sequence[AnyPart]) -> None:
         size = sum(map(size_of, parts))
@@ -131,10 +136,14 @@ class Dialogue:
         """
         limits = self._limits
         patience = limits.cell_seconds + limits.grace_seconds + BACKSTOP_SECONDS
-        answer = self._exchange.ask(Run(cell, code), serve=serve, patience=patience, busy=busy)
+        answer = self._exchange.ask(
+            Run(cell, code), parse=_cell_end, patience=patience, serve=serve, busy=busy
+        )
         if isinstance(answer, Refusal):
-            raise SandboxDiedError(f"The sandbox refused a cell: {answer.message}")
-        return parse_cell_end(answer.result), answer
+            raise SandboxDiedError(
+                f"The sandbox refused a cell: {values.printable(answer.message)[:1000]}"
+            )
+        return answer
 
     def take_image(self) -> Mapping[str, Part]:
         """The interpreter's state by part.
@@ -142,16 +151,17 @@ class Dialogue:
         Raises:
             CheckpointError: It holds something that cannot be saved.
         """
-        answer = self._exchange.ask(TakeImage(), patience=self._limits.start_seconds)
+        patience = self._limits.start_seconds
+        answer = self._exchange.ask(TakeImage(), parse=parse_image, patience=patience)
         if isinstance(answer, Refusal):
             raise CheckpointError(
                 f"The session cannot be saved: {values.printable(answer.message)}"
             )
-        return dict(zip(FILES, answer.attachments, strict=True))
+        return answer
 
     def compiled_runtime(self) -> bytes:
         """V8's compiled form of what the sandbox runs on."""
-        return bytes(self._ask(TakeCompiled()).attachments[0])
+        return self._ask(TakeCompiled(), parse_compiled)
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a call that the cell did not block for."""
@@ -165,10 +175,14 @@ class Dialogue:
         """Ends the process. Never hangs."""
         self._exchange.close()
 
-    def _ask(self, request: Request) -> Reply:
-        answer = self._exchange.ask(request, patience=self._limits.start_seconds)
+    def _ask(self, request: Request, parse: Callable[[Reply], T]) -> T:
+        answer = self._exchange.ask(request, parse=parse, patience=self._limits.start_seconds)
         if isinstance(answer, Refusal):
             raise ValueCrossingError(
                 f"{answer.error_type}: {values.printable(answer.message)[:2000]}"
             )
         return answer
+
+
+def _cell_end(reply: Reply) -> tuple[CellEnd, Reply]:
+    return parse_cell_end(reply.result), reply

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NoReturn, TypeVar
 
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
@@ -30,6 +31,7 @@ from sandbox_runtime.messages import (
     ToolCall,
     ToolRaised,
     ToolReturned,
+    parse_done,
 )
 from sandbox_runtime.process import Process
 from sandbox_runtime.protocol import SECRET_BYTES, Connection
@@ -47,8 +49,7 @@ BACKSTOP_SECONDS = 10.0
 # A pipe that another process holds open keeps its thread; nobody waits longer for that.
 JOIN_SECONDS = 1.0
 
-# The longest that a thread can be told to wait: some hundred years, on most systems.
-FOREVER = threading.TIMEOUT_MAX
+T = TypeVar("T")
 
 _LIMIT_SENTENCES = {
     "cellSeconds": (
@@ -73,9 +74,8 @@ class Exchange:
         self._connection = Connection(limits.frame_bytes, limits.memory_bytes, self._secret)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
-        self._asking = (
-            threading.RLock()
-        )  # held by who uses the pipes; the last to do so closes them
+        # Held by who uses the pipes; after the end the last to do so closes them.
+        self._asking = threading.RLock()
         self._closed = False
         self._heard: list[str] = []
         self._death: SandboxDiedError | None = None
@@ -126,7 +126,7 @@ class Exchange:
         )
         followers = (Asset(name, data) for name, data in engine.files())
         try:
-            self.ask(request, followers=followers, patience=limits.start_seconds)
+            self.ask(request, parse=parse_done, patience=limits.start_seconds, followers=followers)
         except SandboxDiedError as died:
             raise SandboxStartError(
                 f"The sandbox did not come up: {died} "
@@ -137,45 +137,60 @@ class Exchange:
         self,
         request: Request,
         *,
+        parse: Callable[[Reply], T],
+        patience: float,
         followers: Iterable[Asset] = (),
         serve: ServeCall | None = None,
-        patience: float | None = None,
         busy: Callable[[], bool] = lambda: False,
-    ) -> Reply | Refusal:
+    ) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
 
         Args:
             request: What to ask.
-            followers: What is sent after it without waiting.
-            serve: Runs a tool call. Without it any call is a breach of protocol.
+            parse: Takes from the answer what is wanted, or raises `ProtocolError`: what comes out of
+                the sandbox is hostile until it is checked.
             patience: Seconds without a sign of life after which the process is ended. The time that
                 `serve` takes does not count.
+            followers: What is sent after it without waiting.
+            serve: Runs a tool call. Without it any call is a breach of protocol.
             busy: Tells that the sandbox waits for an answer, so that its silence is right.
 
         Raises:
             SandboxDiedError: The process has ended, or had to be.
         """
-        with self._asking:
-            try:
-                request_id, pieces = self._connection.request(request)
-                self._heard.clear()
-                self._write(pieces)
-                for follower in followers:
-                    self._write(self._connection.notification(follower))
-                return self._await_reply(request_id, serve, patience, busy)
-            except BaseException:
-                # Whatever interrupted the exchange, its other end is now in an unknown state.
-                self.close()
-                raise
-            finally:
-                if self._closed:
-                    self._release()
+        try:
+            with self._asking:
+                try:
+                    reply = self._converse(request, followers, serve, patience, busy)
+                    return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
+                except BaseException:
+                    # Whatever interrupted it, the other end is now in an unknown state.
+                    self.close()
+                    raise
+        finally:
+            if self._closed:  # while we asked, by one who could not release the pipes then
+                self._release_if_unused()
+
+    def _converse(
+        self,
+        request: Request,
+        followers: Iterable[Asset],
+        serve: ServeCall | None,
+        patience: float,
+        busy: Callable[[], bool],
+    ) -> Reply | Refusal:
+        request_id, pieces = self._connection.request(request)
+        self._heard.clear()
+        self._write(pieces)
+        for follower in followers:
+            self._write(self._connection.notification(follower))
+        return self._await_reply(request_id, serve, patience, busy)
 
     def _await_reply(
         self,
         request_id: int,
         serve: ServeCall | None,
-        patience: float | None,
+        patience: float,
         busy: Callable[[], bool],
     ) -> Reply | Refusal:
         while True:
@@ -189,6 +204,12 @@ class Exchange:
                     return reply
                 case _:
                     self._die("protocol", "it spoke out of turn")
+
+    def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
+        try:
+            return parse(reply)
+        except ProtocolError as error:
+            self._die("protocol", self._sentence("protocol", str(error)))
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
@@ -214,15 +235,16 @@ class Exchange:
         if self._death is None:
             self._death = self._obituary("exit", "it was closed")
         self._closed = True
-        if self._asking.acquire(blocking=False):
-            self._release()
-            self._asking.release()
+        self._release_if_unused()
 
-    def _release(self) -> None:
-        """Closes the pipes. Nobody may use them then: their numbers will soon be those of others."""
+    def _release_if_unused(self) -> None:
+        """Closes the pipes, if nobody asks. Their numbers will soon be those of other files."""
+        if not self._asking.acquire(blocking=False):
+            return  # who asks comes here when he is done
         if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
             self._process.release()
             self._write_lock.release()
+        self._asking.release()
 
     def _write(self, pieces: list[Part]) -> None:
         try:
@@ -234,7 +256,7 @@ class Exchange:
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(self, patience: float | None, busy: Callable[[], bool]) -> FromSandbox:
+    def _next(self, patience: float, busy: Callable[[], bool]) -> FromSandbox:
         """The next message. Raises `SandboxDiedError` at the end of them all."""
         while not self._inbox:
             if self._death is not None:
@@ -245,7 +267,7 @@ class Exchange:
                 self._die("silent", self._sentence("silent", ""))
         return self._inbox.popleft()
 
-    def _die(self, reason: str, sentence: str) -> None:
+    def _die(self, reason: str, sentence: str) -> NoReturn:
         self._process.kill()
         raise self._obituary(reason, sentence)
 

@@ -343,6 +343,17 @@ def parse_cell_end(result: Json) -> CellEnd:
     )
 
 
+def parse_compiled(reply: Reply) -> bytes:
+    """The answer to a `TakeCompiled`. Raises `ProtocolError` if it is not one."""
+    if len(reply.attachments) != 1:
+        raise ProtocolError("The sandbox sent a compiled form that is not one part.")
+    return bytes(reply.attachments[0])
+
+
+def parse_done(reply: Reply) -> None:
+    """The answer to a request that asks for nothing back: that it came says all."""
+
+
 def parse_from_sandbox(body: object, attachments: Sequence[bytearray]) -> FromSandbox:
     """Checks a message of the sandbox. Raises `ProtocolError` for anything that is not one."""
     message = _record(body)

@@ -17,15 +17,14 @@ from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
 
 Answer = ToolReturned | ToolRaised
 
-# A checkpoint is taken when it costs at most this part of the time since the one before...
+# A checkpoint costs at most this part of the time since the one before.
 LARGEST_SHARE = 0.05
-
-# ...and when running the cells again would take longer than taking it.
 
 # How long a checkpoint takes, until one was measured: a fresh interpreter's, on a slow machine.
 FIRST_GUESS_SECONDS = 0.2
 
-# Answers of the host that are remembered, in bytes; with more, a checkpoint is due whatever it costs.
+# What is remembered for the sake of running cells again, in bytes: answers of the host, code, values
+# that others have replaced. With more, a checkpoint is due whatever it costs.
 MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
 
 
@@ -38,36 +37,54 @@ class Assigned:
 
 
 @dataclasses.dataclass
+class Asked:
+    """A call that a cell made."""
+
+    answer: Answer | None = None
+    """What the host answered; None if the cell was over first."""
+
+
+@dataclasses.dataclass
 class Ran:
     """A cell that was run to its end."""
 
     cell: int
     code: str
-    answers: dict[bytes, list[Answer]] = dataclasses.field(default_factory=dict)
-    """What the host answered, by what it was asked, in order."""
+    calls: dict[bytes, list[Asked]] = dataclasses.field(default_factory=dict)
+    """What it asked the host, by the question, in order."""
 
     output: str = ""
 
-    def remember(self, call: ToolCall, answer: Answer) -> None:
-        """Notes an answer."""
-        self.answers.setdefault(_question(call), []).append(answer)
+    @property
+    def bytes_kept(self) -> int:
+        """About what it takes to remember it."""
+        answers = (asked.answer for some in self.calls.values() for asked in some)
+        return len(self.code) + len(self.output) + sum(_size(a) for a in answers if a is not None)
+
+    def remember(self, call: ToolCall, answer: Answer | None = None) -> Asked:
+        """Notes a call, with its answer if there is one; one that comes later is set by the caller."""
+        asked = Asked(answer)
+        self.calls.setdefault(_question(call), []).append(asked)
+        return asked
 
     def replay(
         self, live: Callable[[ToolCall], Answer | None] = lambda _: None
-    ) -> Callable[[ToolCall], Answer]:
-        """Answers as it was answered before. Raises LookupError for a call that was not made then.
+    ) -> Callable[[ToolCall], Answer | None]:
+        """Answers as it was answered before: None, which is never, if the cell was over first.
 
-        `live` answers what is not remembered, and gives None for other calls.
+        Raises LookupError for a call that was not made then. `live` answers what is not remembered, and
+        gives None for other calls.
         """
-        left = {question: list(answers) for question, answers in self.answers.items()}
+        left = {question: list(asked) for question, asked in self.calls.items()}
 
-        def answer(call: ToolCall) -> Answer:
+        def answer(call: ToolCall) -> Answer | None:
             if (again := live(call)) is not None:
                 return again
-            answers = left.get(_question(call))
-            if not answers:
+            asked = left.get(_question(call))
+            if not asked:
                 raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() otherwise")
-            return dataclasses.replace(answers.pop(0), call=call.id)
+            known = asked.pop(0).answer
+            return None if known is None else dataclasses.replace(known, call=call.id)
 
         return answer
 
@@ -93,22 +110,27 @@ class Recovery:
         self._since = 0.0
         self._work_seconds = 0.0
         self._remembered = 0
+        self._newest: dict[str, Any] = {}
 
     def begin(self, now: float) -> None:
         """The session is open; its time runs from here."""
         self._since = now
 
     def assigned(self, name: str, value: Any) -> None:
-        """Notes a variable. One that was not touched since by a cell is replaced."""
+        """Notes a variable. If the last thing done was to assign the same one, only this value counts."""
         if self.log and isinstance(self.log[-1], Assigned) and self.log[-1].name == name:
             self.log.pop()
+        elif self._newest.get(name) is not value:
+            # Nobody but the log needs the one before. The newest the session has to keep anyway.
+            self._remembered += _size_of_value(self._newest.get(name))
+        self._newest[name] = value
         self.log.append(Assigned(name, value))
 
     def ran(self, cell: Ran, seconds: float) -> None:
         """Notes a cell that came to its end, and how long the sandbox itself worked."""
         self.log.append(cell)
         self._work_seconds += seconds
-        self._remembered += sum(map(_size, (a for some in cell.answers.values() for a in some)))
+        self._remembered += cell.bytes_kept
 
     @property
     def cells(self) -> Sequence[Ran]:
@@ -116,7 +138,7 @@ class Recovery:
         return [entry for entry in self.log if isinstance(entry, Ran)]
 
     def due(self, now: float) -> bool:
-        """True when it is time for a checkpoint."""
+        """True when a checkpoint is cheap, and running the cells again would take longer than it."""
         if not self.possible or not self.cells:
             return False
         if self._remembered > MAX_REMEMBERED_BYTES:
@@ -133,9 +155,15 @@ class Recovery:
         self._since = now
         self._work_seconds = 0.0
         self._remembered = 0
+        self._newest.clear()
 
 
 def _size(answer: Answer) -> int:
     if isinstance(answer, ToolRaised):
         return len(answer.message)
     return len(answer.inline) + sum(memoryview(part).nbytes for part in answer.attachments)
+
+
+def _size_of_value(value: object) -> int:
+    """About the bytes of a text or of bytes. What else there is would have to be walked."""
+    return len(value) if isinstance(value, (str, bytes)) else 0

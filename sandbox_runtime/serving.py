@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sandbox_runtime.host_tools import HostTools
 from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
-from sandbox_runtime.recovery import Ran
+from sandbox_runtime.recovery import Asked, Ran
 from sandbox_runtime.text_calls import TEXT_CALL
 
 Answer = ToolReturned | ToolRaised
@@ -21,6 +21,7 @@ class Serving:
         self._tools = tools
         self._ran = ran
         self._send = send
+        self._ended = False
         self.seconds = 0.0
 
     def __call__(self, call: ToolCall) -> Answer | None:
@@ -30,12 +31,18 @@ class Serving:
             return ToolRaised(
                 call.id, "LookupError", "LookupError", "the cell of this call is over"
             )
-        answer = self._tools.serve(call, lambda late: self._send(self._remembered(call, late)))
-        self.seconds += time.monotonic() - started
-        return None if answer is None else self._remembered(call, answer)
-
-    def _remembered(self, call: ToolCall, answer: Answer) -> Answer:
         # Texts do not change, and what was read of one may be larger than any memory.
-        if call.tool != TEXT_CALL:
-            self._ran.remember(call, answer)
-        return answer
+        asked = Asked() if call.tool == TEXT_CALL else self._ran.remember(call)
+
+        def remembered(answer: Answer) -> Answer:
+            if not self._ended:
+                asked.answer = answer
+            return answer
+
+        answer = self._tools.serve(call, lambda late: self._send(remembered(late)))
+        self.seconds += time.monotonic() - started
+        return None if answer is None else remembered(answer)
+
+    def end(self) -> None:
+        """The cell is over: what is answered from now on, it did not see."""
+        self._ended = True

@@ -215,6 +215,7 @@ class Session:
         try:
             end, answer = self._run(ran, serving)
         finally:
+            serving.end()
             self._tools.give_up()
         now = time.monotonic()
         self._crashes = 0
@@ -367,8 +368,12 @@ class Session:
         started = time.monotonic()
         try:
             files = self._dialogue.take_image()
-        except (CheckpointError, SandboxDiedError):
+        except CheckpointError:
             self._recovery.possible = False
+            raise
+        except SandboxDiedError as died:
+            if died.reason != "killed":  # by somebody else, which says nothing of the next attempt
+                self._recovery.possible = False
             raise
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
         self._seed = GO_ON
@@ -494,7 +499,7 @@ def _told(changed: list[int]) -> str:
 
 def _hardly_begun(ran: Ran, started: float) -> bool:
     """True if the process ended so soon that the cell was not the reason."""
-    return not ran.answers and time.monotonic() - started < HARDLY_BEGUN_SECONDS
+    return not ran.calls and time.monotonic() - started < HARDLY_BEGUN_SECONDS
 
 
 def _was_killed(error: Exception) -> bool:

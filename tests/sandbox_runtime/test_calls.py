@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import signal
 import threading
 import time
 
@@ -132,6 +134,19 @@ class TestAio:
             "try:\n    await half.aio(3)\nexcept ValueError as error:\n    print('caught', error)"
         )
         assert run(session, code) == "caught 3 is odd\n"
+
+    def test_one_that_was_not_waited_for(self, opened):
+        """Goes as it went when the cell is run again: its answer came after the cell."""
+        release = threading.Event()
+        session = opened(tools={"hang": lambda: release.wait(60)})
+        code = "task = asyncio.ensure_future(hang.aio()); await asyncio.sleep(0.1); task.done()"
+        assert run(session, f"import asyncio; {code}").startswith("False\n")
+
+        os.kill(session.pid, signal.SIGKILL)
+
+        assert run(session, "1") == "1\n"
+        assert session.restarts == 1
+        release.set()
 
     def test_large_arguments_and_results(self, opened):
         """Megabytes in both directions, several at once."""

@@ -19,6 +19,7 @@ from sandbox_runtime import (
     open_session,
 )
 from sandbox_runtime.limits import MEBIBYTE
+from sandbox_runtime.recovery import Recovery
 
 
 class Photo:
@@ -156,6 +157,26 @@ class TestMemory:
         state = session.checkpoint()
 
         assert run(session, "x") == run(opened(restore=state), "x") == "1\n"
+
+
+class TestByItself:
+    """A session saves its state when that is worth it."""
+
+    def test_a_kill_meanwhile_is_not_the_end_of_it(self, opened):
+        """Whoever killed the process that was to be saved: the next one is saved."""
+
+        class Due(Recovery):
+            def due(self, now):
+                if not session.restarts:
+                    os.kill(session.pid, signal.SIGKILL)
+                return self.possible
+
+        session = opened()
+        session._recovery = Due()
+        run(session, "x = 1")
+
+        assert run(session, "x") == "1\n"
+        assert session._recovery.checkpoint is not None
 
 
 class TestHandles:

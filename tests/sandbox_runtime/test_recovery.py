@@ -66,6 +66,31 @@ class TestDue:
 
         assert recovery.due(0.0)
 
+    def test_when_replaced_values_are_too_large(self, recovery):
+        """What was assigned before is kept by the log alone, for the cells that saw it."""
+        large = "x" * (MAX_REMEMBERED_BYTES // 2 + 1)
+        for number in range(3):
+            assert not recovery.due(0.0)
+            recovery.assigned("x", f"{number}{large}")
+            recovery.ran(Ran(number, "x"), 0.0)
+
+        assert recovery.due(0.0)
+
+    def test_not_for_large_inputs(self, recovery):
+        """The session has to keep them anyway; one that is sent twice is one."""
+        large = bytes(2 * MAX_REMEMBERED_BYTES)
+        for number in range(2):
+            recovery.assigned("x", large)
+            recovery.ran(Ran(number, "x"), 0.0)
+
+        assert not recovery.due(0.0)
+
+    def test_when_there_is_much_code(self, recovery):
+        """Cells are remembered too."""
+        recovery.ran(Ran(1, "#" * (MAX_REMEMBERED_BYTES + 1)), 0.0)
+
+        assert recovery.due(0.0)
+
     def test_the_measured_cost_counts_from_then_on(self, recovery):
         """A large memory is saved less often."""
         recovery.ran(Ran(1, "x"), 1.0)
@@ -144,6 +169,16 @@ class TestReplay:
 
         with pytest.raises(LookupError, match="cell 1 now calls"):
             ran.replay()(other)
+
+    def test_a_call_that_was_not_answered(self):
+        """Is not answered again; it was the cell's own, and no other gets what came too late."""
+        ran = Ran(1, "x")
+        ran.remember(call(1, mode="aio"))
+        ran.remember(call(2, mode="aio")).answer = ToolReturned(2, "json", "2")
+        answer = ran.replay()
+
+        assert answer(call(7, mode="aio")) is None
+        assert answer(call(8, mode="aio")) == ToolReturned(8, "json", "2")
 
     def test_twice(self):
         """A cell can be run again any number of times."""

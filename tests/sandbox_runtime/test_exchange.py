@@ -1,0 +1,151 @@
+"""Requests to a process that is not what it should be. A small Python plays the sandbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import Limits, SandboxDiedError
+from sandbox_runtime.assets import Engine
+from sandbox_runtime.dialogue import Dialogue
+from sandbox_runtime.values import Border
+
+# Answers each request with the result and the parts that its first argument has for the method.
+SANDBOX = """
+import json, sys
+answers = json.loads(sys.argv[1])
+while True:
+    sizes = []
+    while line := sys.stdin.buffer.readline().strip():
+        sizes += [int(size) for size in line.split(b": ")[1].split(b",")]
+    if not sizes:
+        break
+    request, *_ = [sys.stdin.buffer.read(size) for size in sizes]
+    request = json.loads(request)
+    if "id" not in request:
+        continue
+    result, parts = answers.get(request["method"], [{}, []])
+    body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
+    head = f"Content-Length: {len(body)}\\r\\n"
+    if parts:
+        head += f"Attachments: {','.join(str(len(part)) for part in parts)}\\r\\n"
+    frame = [head.encode(), b"\\r\\n", body, *(part.encode("latin-1") for part in parts)]
+    sys.stdout.buffer.write(b"".join(frame))
+    sys.stdout.buffer.flush()
+"""
+
+CELL_END = {"outcome": "completed", "output": "", "errorType": "", "message": "", "traceback": ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class Player(Engine):
+    """An engine whose sandbox gives prepared answers."""
+
+    answers: str = "{}"
+
+    def command(self, limits):
+        return [sys.executable, "-I", "-c", SANDBOX, self.answers]
+
+    @property
+    def file_names(self):
+        return ()
+
+    def files(self):
+        return iter(())
+
+
+@pytest.fixture
+def talk():
+    """Begins dialogues with sandboxes that answer as is said, by method."""
+    begun = []
+
+    def begin(**answers):
+        engine = Player(Path(), Path(), answers=json.dumps(answers))
+        begun.append(Dialogue(engine, Limits(), ""))
+        return begun[-1]
+
+    yield begin
+    for dialogue in begun:
+        dialogue.close()
+
+
+def run(dialogue):
+    return dialogue.run(1, "1", lambda call: None, lambda: False)
+
+
+def head(memory):
+    return struct.pack("<d", memory).decode("latin-1")
+
+
+class Meeting:
+    """A lock whose holder meets another thread on the way out."""
+
+    def __init__(self, lock, other):
+        self.acquire, self.release = lock.acquire, lock.release
+        self._other = other
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_):
+        thread = threading.Thread(target=self._other)
+        thread.start()
+        thread.join()
+        self.release()
+
+
+def test_closed_at_the_very_end_of_a_request(talk):
+    """One of the two closes the pipes, whoever comes last."""
+    dialogue = talk(run=[CELL_END, []])
+    exchange = dialogue._exchange
+    exchange._asking = Meeting(exchange._asking, dialogue.close)
+
+    run(dialogue)
+
+    assert not dialogue.check_alive()
+    assert exchange._process._stdout.closed
+
+
+def test_answers_that_are_right(talk):
+    """So that the tests below show what they say."""
+    dialogue = talk(
+        run=[CELL_END, []],
+        checkpoint=[{}, [head(1.0), "pages", "disk"]],
+        compiled=[{}, ["code"]],
+    )
+
+    dialogue.assign("x", 1, Border())
+
+    assert run(dialogue)[0].outcome == "completed"
+    assert list(dialogue.take_image().values())[1:] == [b"pages", b"disk"]
+    assert dialogue.compiled_runtime() == b"code"
+    assert dialogue.alive
+
+
+@pytest.mark.parametrize(
+    ("ask", "method", "answer"),
+    [
+        (run, "run", [{}, []]),
+        (run, "run", [{**CELL_END, "outcome": "won"}, []]),
+        (Dialogue.take_image, "checkpoint", [{}, []]),
+        (Dialogue.take_image, "checkpoint", [{}, [head(1.0), "pages", "disk", "more"]]),
+        (Dialogue.take_image, "checkpoint", [{}, ["short", "pages", "disk"]]),
+        (Dialogue.take_image, "checkpoint", [{}, [head(float("nan")), "pages", "disk"]]),
+        (Dialogue.compiled_runtime, "compiled", [{}, []]),
+    ],
+)
+def test_answers_of_the_wrong_content(talk, ask, method, answer):
+    """End the process, as any breach of the protocol does."""
+    dialogue = talk(**{method: answer})
+
+    with pytest.raises(SandboxDiedError, match="The sandbox s") as caught:
+        ask(dialogue)
+
+    assert caught.value.reason == "protocol"
+    assert not dialogue.alive
