@@ -96,19 +96,19 @@ PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refres
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 
-# What is changed in Pyodide when it is installed: a text, how often it is there, and what comes instead.
+# What is changed in Pyodide when it is installed: a pattern, how often it is there, what comes instead.
 # - Before Emscripten chooses the place for a compiled module's data, `worker.ts` may name it, since an
 #   image has to find the data where it was.
 # - C code, which a cell reaches by ctypes, cannot run JavaScript from a text.
 # - Nothing is imported, even if V8 were to allow it.
 RUNTIME_PATCHES = (
     (
-        "getMemory=size=>{",
+        r"getMemory=size=>\{",
         1,
         "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
     ),
-    ("eval(UTF8ToString(ptr))", 3, "0"),
-    ("import(", 30, "importNothing("),
+    (r"\beval\(UTF8ToString\(ptr\)\)", 3, "0"),
+    (r"(?<![.\w])import\(", 28, "importNothing("),
 )
 
 _WASM_PAGE = 65536

@@ -142,10 +142,12 @@ def join_runtime(loader: Path, runtime: Path) -> str:
             raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
         functions.append(f"(() => {{{text}\n}})()")
     whole = f"({{...{functions[0]}, ...{functions[1]}}})"
-    for known, times, patched in assets.RUNTIME_PATCHES:
-        if whole.count(known) != times:
-            raise EngineMissingError("Pyodide's JavaScript is not as expected; cannot use it.")
-        whole = whole.replace(known, patched)
+    for pattern, times, instead in assets.RUNTIME_PATCHES:
+        whole, found = re.subn(pattern, instead, whole)
+        if found != times:
+            raise EngineMissingError(
+                f"Pyodide's JavaScript has {pattern} {found} times, not {times}; cannot use it."
+            )
     return f"const importNothing = () => Promise.reject(new Error('no modules'));\n{whole}"
 
 
