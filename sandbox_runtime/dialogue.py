@@ -135,9 +135,14 @@ class Dialogue:
             busy: Tells that calls of the cell are still worked on, so that its silence is right.
         """
         limits = self._limits
-        patience = limits.cell_seconds + limits.grace_seconds + BACKSTOP_SECONDS
+        most = limits.cell_seconds + limits.grace_seconds
         answer = self._exchange.ask(
-            Run(cell, code), parse=_cell_end, patience=patience, serve=serve, busy=busy
+            Run(cell, code),
+            parse=_cell_end,
+            patience=most + BACKSTOP_SECONDS,
+            serve=serve,
+            busy=busy,
+            most_seconds=most,
         )
         if isinstance(answer, Refusal):
             raise SandboxDiedError(

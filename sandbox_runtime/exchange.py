@@ -7,10 +7,12 @@ waits itself while a tool runs for it. One thread empties stderr.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
 from sandbox_runtime.assets import Engine
@@ -43,8 +45,14 @@ ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 # Beyond the interpreter's own memory: V8, code, buffers in flight.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
 
+# A frame is larger than the value in it.
+FRAME_OVERHEAD_BYTES = 1024 * 1024
+
 # The sandbox keeps its own clock. This much later the host stops believing that it does.
 BACKSTOP_SECONDS = 10.0
+
+# How often it is looked how long the sandbox has worked.
+LOOK_SECONDS = 0.5
 
 # A pipe that another process holds open keeps its thread; nobody waits longer for that.
 JOIN_SECONDS = 1.0
@@ -60,6 +68,35 @@ _LIMIT_SENTENCES = {
 }
 
 
+class _Watch:
+    """Sees a cell that works longer than it may, whatever the sandbox's own clock says of it.
+
+    That clock stands while a cell waits, and a cell that takes the driver apart can pretend to. The
+    system's cannot be told lies; it is looked at from time to time.
+    """
+
+    def __init__(self, process: Process, most_seconds: float) -> None:
+        self._process = process
+        self._most_seconds = most_seconds
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._before: Mapping[str, float] | None = None
+
+    def sees_too_much(self) -> bool:
+        """True when one thread alone has worked for more than the cell may."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_SECONDS
+        worked = self._process.thread_seconds()
+        if self._before is None:
+            self._before = worked
+        before = self._before
+        return any(
+            seconds - before.get(thread, 0) > self._most_seconds
+            for thread, seconds in worked.items()
+        )
+
+
 class Exchange:
     """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
 
@@ -71,7 +108,8 @@ class Exchange:
         """
         self._limits = limits
         self._secret = secrets.token_hex(SECRET_BYTES // 2)
-        self._connection = Connection(limits.frame_bytes, limits.memory_bytes, self._secret)
+        frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
+        self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
         # Held by who uses the pipes; after the end the last to do so closes them.
@@ -120,6 +158,7 @@ class Exchange:
             grace_seconds=limits.grace_seconds,
             memory_bytes=limits.memory_bytes,
             output_chars=limits.output_chars,
+            value_bytes=limits.frame_bytes,
             seed=seed,
             secret=self._secret,
             assets=engine.file_names,
@@ -142,6 +181,7 @@ class Exchange:
         followers: Iterable[Asset] = (),
         serve: ServeCall | None = None,
         busy: Callable[[], bool] = lambda: False,
+        most_seconds: float = math.inf,
     ) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
 
@@ -154,6 +194,7 @@ class Exchange:
             followers: What is sent after it without waiting.
             serve: Runs a tool call. Without it any call is a breach of protocol.
             busy: Tells that the sandbox waits for an answer, so that its silence is right.
+            most_seconds: What the sandbox may work for it; see `_Watch`.
 
         Raises:
             SandboxDiedError: The process has ended, or had to be.
@@ -161,7 +202,8 @@ class Exchange:
         try:
             with self._asking:
                 try:
-                    reply = self._converse(request, followers, serve, patience, busy)
+                    watch = _Watch(self._process, most_seconds)
+                    reply = self._converse(request, followers, serve, patience, busy, watch)
                     return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
                 except BaseException:
                     # Whatever interrupted it, the other end is now in an unknown state.
@@ -178,13 +220,14 @@ class Exchange:
         serve: ServeCall | None,
         patience: float,
         busy: Callable[[], bool],
+        watch: _Watch,
     ) -> Reply | Refusal:
         request_id, pieces = self._connection.request(request)
         self._heard.clear()
         self._write(pieces)
         for follower in followers:
             self._write(self._connection.notification(follower))
-        return self._await_reply(request_id, serve, patience, busy)
+        return self._await_reply(request_id, serve, patience, busy, watch)
 
     def _await_reply(
         self,
@@ -192,9 +235,10 @@ class Exchange:
         serve: ServeCall | None,
         patience: float,
         busy: Callable[[], bool],
+        watch: _Watch,
     ) -> Reply | Refusal:
         while True:
-            match self._next(patience, busy):
+            match self._next(patience, busy, watch):
                 case ToolCall() as call if serve is not None:
                     if (answer := serve(call)) is not None:
                         self.answer(answer)
@@ -256,15 +300,21 @@ class Exchange:
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(self, patience: float, busy: Callable[[], bool]) -> FromSandbox:
+    def _next(self, patience: float, busy: Callable[[], bool], watch: _Watch) -> FromSandbox:
         """The next message. Raises `SandboxDiedError` at the end of them all."""
+        silent_at = time.monotonic() + patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if self._process.wait_readable(patience):
+            if watch.sees_too_much():
+                self._die("cellSeconds", self._sentence("cellSeconds", ""))
+            if self._process.wait_readable(min(patience, LOOK_SECONDS)):
                 self._read()
+            elif time.monotonic() < silent_at:
+                continue
             elif not busy():
                 self._die("silent", self._sentence("silent", ""))
+            silent_at = time.monotonic() + patience
         return self._inbox.popleft()
 
     def _die(self, reason: str, sentence: str) -> NoReturn:

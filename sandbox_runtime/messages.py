@@ -39,6 +39,7 @@ class Initialize:
     grace_seconds: float
     memory_bytes: int
     output_chars: int
+    value_bytes: int
     seed: str
     secret: str = dataclasses.field(repr=False)
     assets: Sequence[str]
@@ -53,6 +54,7 @@ class Initialize:
             "graceSeconds": self.grace_seconds,
             "memoryBytes": self.memory_bytes,
             "outputChars": self.output_chars,
+            "valueBytes": self.value_bytes,
             "seed": self.seed,
             "secret": self.secret,
             "assets": list(self.assets),

@@ -111,12 +111,13 @@ class Driver:
         """True from a signal to the next cell."""
         return self._stop is not None
 
-    def wake(self, output_chars: int, seed: str) -> None:
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
         """Makes a saved interpreter fit for a new session: own limits, own random numbers.
 
         Without a seed these go on where the saved state left them.
         """
         self._output_chars = output_chars
+        self.calls.value_bytes = value_bytes
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
         self._modules = self._modules or dict(sys.modules)
@@ -321,7 +322,7 @@ class Driver:
             outputs = bind_submit(self._outputs, args, kwargs)
             if self._cell is None:
                 raise RuntimeError("SUBMIT() was called outside of a cell")
-            self._submitted = send(outputs, "SUBMIT")
+            self._submitted = self.calls.checked(send(outputs, "SUBMIT"), "SUBMIT() values")
             raise self._signal
 
         SUBMIT.__doc__ = f"{submit_usage(self._outputs)}\n\nEnds the run with these outputs."

@@ -9,6 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+import sys
+
+# By name: a cell that replaces them in their module does not replace them here.
+from builtins import len as size
+from builtins import memoryview as view
 from collections.abc import Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
@@ -64,6 +69,19 @@ class HostCalls:
         self._tickets = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[tuple[str, Sequence[Part]]]] = {}
         self._room: asyncio.Semaphore | None = None
+        self.value_bytes = sys.maxsize
+        """The largest value that may leave the sandbox."""
+
+    def checked(self, sent: tuple[str, list[Part]], label: str) -> tuple[str, list[Part]]:
+        """An encoded value that is not too large to leave. Raises ValueError if it is."""
+        text, extras = sent
+        total = size(text) + sum(view(part).nbytes for part in extras)
+        if total > self.value_bytes:
+            raise ValueError(
+                f"{label} take {total:,} bytes, more than the {self.value_bytes:,} that one value may "
+                "have (Limits.frame_bytes). Pass less, or in several calls."
+            )
+        return sent
 
     @property
     def in_flight(self) -> int:
@@ -77,7 +95,7 @@ class HostCalls:
 
         def tool(*args: Any, **kwargs: Any) -> Any:
             self._check(name)
-            sent = send_call(args, kwargs, argument_label)
+            sent = self.checked(send_call(args, kwargs, argument_label), argument_label)
             text, parts = self._host.call("wait", name, *sent)
             self._check(name)
             return self._result(text, parts)
@@ -87,9 +105,9 @@ class HostCalls:
                 self._room = asyncio.Semaphore(MAX_OPEN_CALLS)
             async with self._room:
                 self._check(name)
-                text, parts = await self._begin(
-                    name, *send_call(args, kwargs, f"{name}.aio() arguments")
-                )
+                label = f"{name}.aio() arguments"
+                sent = self.checked(send_call(args, kwargs, label), label)
+                text, parts = await self._begin(name, *sent)
             return self._result(text, parts)
 
         def batched(items: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> list[Any]:
@@ -97,7 +115,8 @@ class HostCalls:
             calls = [[list(args), kwargs] for args in zip(items, *more, strict=bool(more))]
             if not calls:
                 return []
-            sent = send(calls, f"{name}.batched() arguments")
+            label = f"{name}.batched() arguments"
+            sent = self.checked(send(calls, label), label)
             text, parts = self._host.call("batch", name, *sent)
             self._check(name)
             return [

@@ -26,16 +26,25 @@ export interface Frame {
   attachments: Part[];
 }
 
-/** Encodes a frame as the pieces to write, in order. Attachments are not copied. */
+/**
+ * Encodes a frame as the pieces to write, in order. Attachments are not copied.
+ *
+ * Before the secret is known, a frame goes without one, and only says why the process ends.
+ */
 export function encodeFrame(frame: Frame, secret: string): Uint8Array[] {
-  const body = encoder.encode(JSON.stringify(frame.body));
-  let header = `Secret: ${secret}\r\nContent-Length: ${body.length}\r\n`;
+  // Deno writes to stdout line by line: a line feed at the end lets a small frame go out in one piece.
+  const [before, after] = secret === "" ? ["", ""] : [`Secret: ${secret}\r\n`, `${secret}\n`];
+  const body = encoder.encode(JSON.stringify(frame.body) + "\n");
+  let header = `${before}Content-Length: ${body.length}\r\n`;
   if (frame.attachments.length > 0) {
     header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
   }
-  // Deno writes to stdout line by line: the line feed lets a small frame go out in one piece.
-  const end = encoder.encode(`${secret}\n`);
-  return [encoder.encode(`${header}\r\n`), body, ...frame.attachments, end];
+  return [
+    encoder.encode(`${header}\r\n`),
+    body,
+    ...frame.attachments,
+    encoder.encode(after),
+  ];
 }
 
 /**

@@ -56,10 +56,17 @@ Deno.test("encodeFrame() names the lengths, and puts the secret first and last",
   assertEquals(
     concat(encodeFrame({ body: { a: "é" }, attachments: [bytes(1, 2), bytes()] }, "5ec2e7")),
     concat([
-      text('Secret: 5ec2e7\r\nContent-Length: 10\r\nAttachments: 2,0\r\n\r\n{"a":"é"}'),
+      text('Secret: 5ec2e7\r\nContent-Length: 11\r\nAttachments: 2,0\r\n\r\n{"a":"é"}\n'),
       bytes(1, 2),
       text("5ec2e7\n"),
     ]),
+  );
+});
+
+Deno.test("encodeFrame() goes without a secret before there is one", () => {
+  assertEquals(
+    concat(encodeFrame({ body: {}, attachments: [] }, "")),
+    text("Content-Length: 3\r\n\r\n{}\n"),
   );
 });
 

@@ -153,8 +153,9 @@ class Sandbox {
       );
     }
     this.#limits = params;
-    const { assets: names, memoryBytes, outputChars, seed } = params;
-    this.#tell({ op: "boot", id, names, memoryBytes, outputChars, seed, shared: this.#shared });
+    const { assets: names, memoryBytes, outputChars, valueBytes, seed } = params;
+    const shared = this.#shared;
+    this.#tell({ op: "boot", id, names, memoryBytes, outputChars, valueBytes, seed, shared });
   }
 
   #run(current: Current, id: number, params: wire.Run): void {

@@ -32,6 +32,7 @@ export interface Boot {
   names: string[];
   memoryBytes: number;
   outputChars: number;
+  valueBytes: number;
   seed: string;
   shared: Shared;
 }

@@ -21,6 +21,8 @@ export interface Initialize {
   graceSeconds: number;
   memoryBytes: number;
   outputChars: number;
+  /** The largest value that may leave the sandbox. */
+  valueBytes: number;
   /** Where Python's random numbers begin; empty: where the saved state left them. */
   seed: string;
   /** What every frame to the host has to carry. Never passed on to the worker. */
@@ -149,6 +151,7 @@ function parseInitialize(params: Record<string, unknown>): Initialize {
     graceSeconds: asNumber(params.graceSeconds, "graceSeconds"),
     memoryBytes: asNumber(params.memoryBytes, "memoryBytes"),
     outputChars: asNumber(params.outputChars, "outputChars"),
+    valueBytes: asNumber(params.valueBytes, "valueBytes"),
     seed: asString(params.seed, "seed"),
     secret: asString(params.secret, "secret"),
     assets: asArray(params.assets, "assets").map((item) => asString(item, "assets")),

@@ -53,6 +53,7 @@ const FROM_HOST: Record<string, unknown> = {
       graceSeconds: 2.5,
       memoryBytes: 268435456,
       outputChars: 10000,
+      valueBytes: 1000000,
       seed: "00ff",
       secret: SECRET,
       assets: ["pyodide.js", "boot.pages"],

@@ -33,7 +33,7 @@ interface Driver {
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
-  wake(outputChars: number, seed: string): void;
+  wake(outputChars: number, valueBytes: number, seed: string): void;
   rest(): void;
 }
 
@@ -319,7 +319,7 @@ async function boot(message: Boot): Promise<void> {
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.seed);
+  driver.wake(message.outputChars, message.valueBytes, message.seed);
   noteLibraries(pyodide);
 }
 

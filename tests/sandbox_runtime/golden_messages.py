@@ -45,6 +45,7 @@ FROM_HOST = {
         grace_seconds=2.5,
         memory_bytes=268435456,
         output_chars=10000,
+        value_bytes=1000000,
         seed="00ff",
         secret=SECRET,
         assets=["pyodide.js", "boot.pages"],

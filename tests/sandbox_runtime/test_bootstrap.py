@@ -979,7 +979,7 @@ class TestWake:
 
     def test_it_takes_the_sessions_limit(self, cells):
         """The image was made with another."""
-        cells.driver.wake(20, "seed")
+        cells.driver.wake(20, 1000, "seed")
 
         assert "omitted" in cells.output("print('x' * 100)")
 
@@ -989,7 +989,7 @@ class TestWake:
         drawn = set()
         for seed in seeds:
             cells.run("import random\nrandom.seed(1)")
-            cells.driver.wake(1000, seed)
+            cells.driver.wake(1000, 1000, seed)
             drawn.add(cells.output("import random\nrandom.random()"))
 
         assert len(drawn) == different

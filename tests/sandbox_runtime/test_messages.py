@@ -41,6 +41,7 @@ class TestRequests:
             "graceSeconds": 2.5,
             "memoryBytes": 268435456,
             "outputChars": 10000,
+            "valueBytes": 1000000,
             "seed": "00ff",
             "secret": "0123456789abcdef0123456789abcdef",
             "assets": ["pyodide.js", "boot.pages"],
