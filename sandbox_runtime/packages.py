@@ -506,12 +506,14 @@ def _dependencies(names: Iterable[str], locked: Mapping[str, Json]) -> Iterator[
 
 
 def _fetch(url: str, digest: str, folder: Path) -> Path:
-    import urllib.request  # takes as long as all the rest here, and is seldom wanted
+    # They take as long as all the rest here, and are seldom wanted.
+    import http.client
+    import urllib.request
 
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310 - hashed
             data = answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise PackageError(f"{url} cannot be fetched: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise PackageError(f"{url} is not what Pyodide's lock file says: its hash differs.")
