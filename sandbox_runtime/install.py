@@ -31,7 +31,7 @@ from sandbox_runtime.errors import (
     SandboxStartError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.package_sets import PackageSet
 from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.session import Session
 from sandbox_runtime.staging import staging
