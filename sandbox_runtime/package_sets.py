@@ -20,6 +20,9 @@ from sandbox_runtime.errors import PackageError
 BUNDLE_FILE = "packages.bundle"
 FORMAT = 1  # of what lies in the cache
 
+# Beside a set lie the images that have it imported; where none can be made, a file says so.
+IMAGE, NO_IMAGE = ".image", ".none"
+
 _MANIFEST = "manifest.json"
 
 
@@ -136,6 +139,8 @@ def keep(workshop: Path, note: Path, manifest: Mapping[str, Any]) -> PackageSet:
         except PackageError:
             folder.rename(workshop / "replaced")
             made.rename(folder)
+    for image in folder.glob(f"*{NO_IMAGE}"):
+        image.unlink(missing_ok=True)  # asked for anew, so tried anew
     pointer = workshop / "note.json"
     pointer.write_text(
         json.dumps({"requirements": manifest["requirements"], "set": key}) + "\n", encoding="utf-8"

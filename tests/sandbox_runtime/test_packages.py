@@ -29,6 +29,7 @@ from sandbox_runtime import (
     PackageError,
     PackageSet,
     Pool,
+    SandboxStartError,
     Session,
     __main__,
     assets,
@@ -759,6 +760,38 @@ class TestSession:
         failed = session.run_cell("import thing")
         assert isinstance(failed, Failed)
         assert failed.error_type == "ModuleNotFoundError"
+
+    def test_what_fails_once_is_tried_again(self, thing, opened, monkeypatch):
+        """The packages are there without an image, and the next time with one."""
+
+        class Failing(Session):
+            def __init__(self, engine, *args, **kwargs):
+                if engine.packages.image is not None:
+                    raise SandboxStartError("no memory was left")
+                super().__init__(engine, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(install, "Session", Failing)
+            found = resolve_packages([thing])
+        assert not [*found.folder.glob("*.image"), *found.folder.glob("*.none")]
+        assert opened(packages=found).run_cell("import thing; thing.VERSION") == Completed(
+            "'1.0'\n"
+        )
+        assert [*found.folder.glob("*.image")]
+
+    def test_a_refresh_tries_again_to_make_an_image(self, thing):
+        """Also where it is remembered that there can be none."""
+        found = resolve_packages([thing])
+        [image] = found.folder.glob("*.image")
+        reason = b"it could not be made\n"
+        name = f"{assets.engine_key()}-{hashlib.sha256(reason).hexdigest()}.none"
+        image.unlink()
+        (found.folder / name).write_bytes(reason)
+
+        resolve_packages([thing])
+        assert [path.name for path in found.folder.glob(f"{assets.engine_key()}-*")] == [name]
+        resolve_packages([thing], refresh=True)
+        assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
 
     def test_one_that_ends_the_process(self, index, wheel, opened):
         """No image is made, and not tried again; the file that says so has the reason."""
