@@ -15,6 +15,7 @@ import dspy
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.errors import InputError
 from dspy_rlm.fields import constraints_of, description_of
 from dspy_rlm.types import TypeRules, rule_of
 from sandbox_runtime import (
@@ -143,7 +144,13 @@ def _describe_text(known: Variable, value: LazyText) -> Variable:
 
 
 def _describe_directory(known: Variable, value: Directory) -> Variable:
-    paths = list(value.sizes())
+    try:
+        paths = list(value.sizes())
+    except OSError as error:
+        raise InputError(
+            f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
+            f"{error.strerror}. Give read access to it, or give another folder."
+        ) from error
     left = len(paths) - MAX_LISTED_PATHS
     listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
     return dataclasses.replace(

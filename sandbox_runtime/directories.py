@@ -54,9 +54,10 @@ class Directory:
         self.name = self.root.name
         self.pattern = pattern
         self._gitignore = gitignore
-        self._lock = threading.Lock()  # guards what is below
+        self._lock = threading.Lock()  # guards these two
         self._sizes: dict[str, int] | None = None
         self._files: dict[str, TextFile] = {}
+        # Not guarded: who looks at a file at the same time as another finds the same.
         self._binary: dict[str, bool] = {}
 
     def __repr__(self) -> str:
@@ -69,10 +70,14 @@ class Directory:
         return f"{len(sizes):,} files, {sum(sizes.values()):,} bytes"
 
     def sizes(self, deadline: Deadline | None = None) -> Mapping[str, int]:
-        """Bytes by path, sorted by path; listed at the first call."""
+        """Bytes by path, sorted by path; listed at the first call.
+
+        Raises:
+            OSError: The folder itself cannot be listed. What cannot be below it is left out.
+        """
         with self._lock:
             if self._sizes is None:
-                found = self._walk(self.root, "", [], deadline or Deadline())
+                found = self._walk(deadline or Deadline())
                 wanted = glob_matcher(self.pattern)
                 self._sizes = dict(sorted(item for item in found if wanted(item[0])))
             return self._sizes
@@ -93,15 +98,10 @@ class Directory:
             self._binary[path] = looks_binary(self.file(path))
         return not self._binary[path]
 
-    def _walk(
-        self,
-        folder: Path,
-        prefix: str,
-        rules: list[tuple[str, pathspec.GitIgnoreSpec]],
-        deadline: Deadline,
-    ) -> Iterator[tuple[str, int]]:
+    def _walk(self, deadline: Deadline) -> Iterator[tuple[str, int]]:
         count = 0
-        pending = [(folder, prefix, rules)]
+        pending: list[tuple[Path, str, list[tuple[str, pathspec.GitIgnoreSpec]]]]
+        pending = [(self.root, "", [])]
         while pending:
             deadline.check()
             folder, prefix, rules = pending.pop()
@@ -109,7 +109,9 @@ class Directory:
                 rules = [*rules, (prefix, spec)]
             try:
                 entries = list(os.scandir(folder))
-            except PermissionError:
+            except OSError:  # not ours to read, or gone meanwhile
+                if folder == self.root:
+                    raise
                 continue
             for entry in entries:
                 path = prefix + entry.name
@@ -122,10 +124,14 @@ class Directory:
                 if is_folder:
                     pending.append((folder / entry.name, path + "/", rules))
                 elif entry.is_file(follow_symlinks=False) and _is_utf8(path):
+                    try:
+                        size = entry.stat(follow_symlinks=False).st_size
+                    except OSError:  # gone meanwhile
+                        continue
                     count += 1
                     if count > MAX_FILES:
                         raise ValueError(f"{self.name} has more than {MAX_FILES:,} files")
-                    yield path, entry.stat(follow_symlinks=False).st_size
+                    yield path, size
 
 
 class DirectoryFile(TextFile):

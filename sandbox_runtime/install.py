@@ -24,6 +24,7 @@ from filelock import FileLock
 from sandbox_runtime import assets
 from sandbox_runtime.assets import Engine, Mounted
 from sandbox_runtime.errors import (
+    CheckpointError,
     EngineError,
     EngineMissingError,
     PackageError,
@@ -31,7 +32,7 @@ from sandbox_runtime.errors import (
     SandboxStartError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.package_sets import IMAGE, NO_IMAGE, PackageSet
 from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.session import Session
 from sandbox_runtime.staging import staging
@@ -222,16 +223,13 @@ def with_packages(
     image = _find_image(packages.folder) or _keep_image(
         dataclasses.replace(engine, packages=plain), packages
     )
-    fits = image.suffix == _IMAGE and image.stat().st_size < memory_bytes
-    mounted = _with_image(plain, image) if fits else plain
-    return dataclasses.replace(engine, packages=mounted)
-
-
-# The name of an image has its hash in it, and that of the engine. Where none can be made, a file says so.
-_IMAGE, _NO_IMAGE = ".image", ".none"
+    if image is None or image.suffix == NO_IMAGE or image.stat().st_size >= memory_bytes:
+        return dataclasses.replace(engine, packages=plain)
+    return dataclasses.replace(engine, packages=_with_image(plain, image))
 
 
 def _find_image(folder: Path) -> Path | None:
+    """An image, or the file that says why there is none: each has its hash and the engine's in its name."""
     found = [*folder.glob(f"{assets.engine_key()}-*")]
     return next((path for path in found if _is_sound(path)), None)
 
@@ -247,8 +245,16 @@ def _is_sound(image: Path) -> bool:
     return image.stem.endswith(digest)
 
 
-def _keep_image(engine: Engine, packages: PackageSet) -> Path:
-    """Makes the image, unless another process is at it: then waits for theirs."""
+class _NoImageError(SandboxError):
+    """With these packages there can be no image, also the next time."""
+
+
+def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
+    """Makes the image, unless another process is at it: then waits for theirs.
+
+    Returns:
+        The image, or the file that says why there can be none; None if it was not possible this time.
+    """
     if not packages.bundle.is_file():
         raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
     try:
@@ -256,15 +262,18 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path:
             if (theirs := _find_image(packages.folder)) is not None:
                 return theirs
             made = workshop / "made"
+            kind = IMAGE
             try:
-                made.write_bytes(_make_package_image(engine, packages, made))
-                kind = _IMAGE
+                _make_package_image(engine, packages, made)
             except SandboxStartError:
                 raise  # without the image, too: it is not the packages' fault
-            except SandboxError as error:
+            except (CheckpointError, _NoImageError) as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
-                kind = _NO_IMAGE
-            digest = hashlib.sha256(made.read_bytes()).hexdigest()
+                kind = NO_IMAGE
+            except SandboxError:
+                return None
+            with made.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
             image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
             made.replace(image)
             _is_sound.cache_clear()
@@ -276,28 +285,26 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path:
         ) from error
 
 
-def _make_package_image(engine: Engine, packages: PackageSet, trial: Path) -> bytes:
-    """Imports the packages and saves the interpreter's memory, if another can be started from it."""
+def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> None:
+    """Imports the packages, saves the interpreter's memory, and starts another from it."""
     with Session(engine, Limits()) as session:
         imported = [name for name in packages.imports if _imports(session, name)]
-        image = assets.join_image(session.checkpoint().files)
-    trial.write_bytes(image)
-    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), trial)
+        made.write_bytes(assets.join_image(session.checkpoint().files))
+    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), made)
     try:
         with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
             for name in imported:
                 if not _imports(session, name):
-                    raise SandboxError(f"{name} does not work in a session from an image.")
+                    raise _NoImageError(f"{name} does not work in a session from an image.")
     except SandboxStartError as error:
         raise SandboxError(f"No session can be started from the image: {error}") from error
-    return image
 
 
 def _imports(session: Session, module: str) -> bool:
     """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
     result = session.run_cell(f"__import__({module!r})")
     if isinstance(result, Failed) and session.restarts:
-        raise SandboxError(f"The sandbox ended when it imported {module}: {result.message}")
+        raise _NoImageError(f"The sandbox ended when it imported {module}: {result.message}")
     return isinstance(result, Completed)
 
 

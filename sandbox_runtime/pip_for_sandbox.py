@@ -1,4 +1,4 @@
-"""Runs pip as if it ran in the sandbox. A program of its own, started by `packages.py`.
+"""Runs pip as if it ran in the sandbox. A program of its own, started by `pip_runs.py`.
 
 pip's options choose the wheels' platform, but pip evaluates environment markers, such as
 `sys_platform == "emscripten"`, for the Python that it runs on. Here it sees those of the sandbox. An
@@ -11,6 +11,9 @@ import importlib.util
 import runpy
 import sys
 from pathlib import Path
+
+# In the names of the sandbox's wheels.
+PLATFORM = "pyemscripten_2026_0_wasm32"
 
 # What the sandbox's own `platform`, `os` and `sys` say; a test compares them.
 MARKERS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sandbox_runtime.deno.asking import TEXT_CALL
@@ -189,7 +189,7 @@ class TextCalls:
         return [[path, size] for path, size in _matching(folder, glob, deadline)]
 
     def _file(self, deadline: Deadline, folder: Directory, path: Any) -> LazyText:
-        folder.sizes(deadline)
+        _listed(folder, deadline)
         try:
             return folder.file(_text(path))
         except OSError as error:
@@ -294,10 +294,19 @@ def _line(text: LazyText, line: int, deadline: Deadline) -> str | None:
 
 def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:
     fits = None if glob is None else glob_matcher(_text(glob))
-    for path, size in folder.sizes(deadline).items():
+    for path, size in _listed(folder, deadline).items():
         deadline.check()
         if fits is None or fits(path):
             yield path, size
+
+
+def _listed(folder: Directory, deadline: Deadline) -> Mapping[str, int]:
+    try:
+        return folder.sizes(deadline)
+    except TimeoutError:  # is an OSError
+        raise
+    except OSError as error:
+        raise TextChangedError(f"{folder.name} cannot be listed: {error.strerror}.") from error
 
 
 def _gone(path: str) -> TextChangedError:

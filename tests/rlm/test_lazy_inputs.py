@@ -84,6 +84,22 @@ class TestLazyInputs:
             rlm(log=text)
         assert not server.requests
 
+    def test_a_folder_that_cannot_be_listed_ends_it_before_it_costs(self, play, tmp_path):
+        """Rather than being an empty one; the message says what to do."""
+        (tmp_path / "texts").mkdir()
+        folder = Directory(tmp_path / "texts")
+        (tmp_path / "texts").rmdir()
+        rlm, server = play("folder -> answer", "SUBMIT('x')")
+
+        with pytest.raises(InputError) as caught:
+            rlm(folder=folder)
+
+        assert str(caught.value) == (
+            f"The folder of the input 'folder', {tmp_path / 'texts'}, cannot be listed: "
+            "No such file or directory. Give read access to it, or give another folder."
+        )
+        assert not server.requests
+
     def test_a_file_that_changes_during_the_run_is_an_observation(self, play, log):
         """The LM is told; the run goes on."""
 

@@ -166,6 +166,17 @@ class TestSessionOnDamage:
 
         assert deno_children() == before
 
+    @pytest.mark.parametrize("name", ["pyodide.js", "pyodide.cache"])
+    def test_a_file_that_v8_would_take(self, engine, name, deno_children):
+        """One changed byte is found by the hash: the interpreter would start, and do who knows what."""
+        before = deno_children()
+        flip(engine.folder / name)
+
+        with pytest.raises(EngineCorruptError, match=f"{name} is damaged: its hash does not match"):
+            Session(engine, Limits())
+
+        assert deno_children() == before
+
     @pytest.mark.parametrize("name", assets.SCRIPT_FILES)
     def test_a_broken_script(self, engine, name, deno_children):
         """Deno does not run it, and its complaint is in the message."""

@@ -29,16 +29,19 @@ from sandbox_runtime import (
     PackageError,
     PackageSet,
     Pool,
+    SandboxStartError,
     Session,
     __main__,
     assets,
     install,
     open_session,
+    package_sets,
     packages,
     pip_for_sandbox,
     resolve_packages,
     wheels,
 )
+from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE, fetch
 from sandbox_runtime.install import with_packages
 from sandbox_runtime.opening import ready_engine
 
@@ -120,7 +123,7 @@ def index(tmp_path, monkeypatch, cache):
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    monkeypatch.setenv(packages.DISTRIBUTION_VARIABLE, CLOSED)
+    monkeypatch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
     index = PackageIndex(folder)
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
     yield index
@@ -193,7 +196,7 @@ class TestFromTheRegistry:
         files = {package.name.replace("_", "-"): package for package in found.packages}
 
         assert {"pydantic", "pydantic-core", "networkx", "typing-extensions"} <= files.keys()
-        assert files["pydantic-core"].file.endswith(f"-{packages.PLATFORM}.whl")
+        assert files["pydantic-core"].file.endswith(f"-{pip_for_sandbox.PLATFORM}.whl")
         assert files["networkx"].file.endswith("-none-any.whl")
         assert found.imports == ("networkx", "pydantic")
         for package in found.packages:
@@ -293,7 +296,7 @@ class TestResolve:
         found = packages.resolve([thing])
         asked = len(index.requests)
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
-        packages._load.cache_clear()
+        package_sets.load.cache_clear()
 
         assert packages.resolve(["thing", " thing"]) == found
         assert len(index.requests) == asked
@@ -333,9 +336,9 @@ class TestResolve:
 
         assert [process.returncode for process in started] == [0, 0], said
         found = packages.resolve([thing])
-        assert {path.name for path in packages.cache_folder().glob("*")} == {
+        assert {path.name for path in package_sets.cache_folder().glob("*")} == {
             found.folder.name,
-            *(path.name for path in packages.cache_folder().glob("request-*.json")),
+            *(path.name for path in package_sets.cache_folder().glob("request-*.json")),
         }
         assert len([*found.folder.glob("*.image")]) == 1
         assert not [*found.folder.glob("partial-*")]
@@ -344,7 +347,7 @@ class TestResolve:
         """As the engine's installer does it."""
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             process.wait()
-        left = packages.cache_folder() / f"partial-{process.pid}-work"
+        left = package_sets.cache_folder() / f"partial-{process.pid}-work"
         left.mkdir(parents=True)
 
         packages.resolve([thing])
@@ -438,7 +441,7 @@ class TestRefused:
         said = refusal("thing")
 
         assert "HASH" in said.upper()
-        assert not [*packages.cache_folder().glob("set-*")]
+        assert not [*package_sets.cache_folder().glob("set-*")]
 
     @pytest.mark.parametrize(
         "place", ["../outside.py", "/etc/passwd", "thing/../../outside.py", "a\\b.py"]
@@ -492,7 +495,7 @@ class TestCache:
         [file] = found.folder.glob(pattern)
         data = file.read_bytes()
         file.write_bytes(data[:-1] + b"!")
-        packages._load.cache_clear()
+        package_sets.load.cache_clear()
 
         said = refusal(thing)
 
@@ -505,9 +508,9 @@ class TestCache:
     def test_a_damaged_note_is_found(self, thing, pattern):
         """And named."""
         packages.resolve([thing])
-        [file] = packages.cache_folder().glob(pattern)
+        [file] = package_sets.cache_folder().glob(pattern)
         file.write_text("[]")
-        packages._load.cache_clear()
+        package_sets.load.cache_clear()
 
         assert str(file.parent) in refusal(thing)
         assert names(packages.resolve([thing], refresh=True)) == [thing]
@@ -516,7 +519,7 @@ class TestCache:
         """Whoever frees the space need not know which files belong together."""
         found = packages.resolve([thing])
         shutil.rmtree(found.folder)
-        packages._load.cache_clear()
+        package_sets.load.cache_clear()
 
         with pytest.raises(PackageError, match="is gone"):
             open_session(packages=found)
@@ -551,7 +554,7 @@ class TestPyodidesDistribution:
         """A distribution with one package that needs another, and a shared library."""
         folder = index.folder / "full"
         folder.mkdir()
-        tag = f"cp314-cp314-{packages.PLATFORM}"
+        tag = f"cp314-cp314-{pip_for_sandbox.PLATFORM}"
         listed = {}
         for name, requires in (("fast", ["other"]), ("other", [])):
             path = wheel(name, "3.0", *requires, tag=tag).rename(folder / f"{name}-3.0-{tag}.whl")
@@ -574,7 +577,7 @@ class TestPyodidesDistribution:
 
     def test_it_has_what_the_index_has_not(self, distribution, index, thing, opened, monkeypatch):
         """Both sources together, and the shared libraries that pip knows nothing of."""
-        monkeypatch.setenv(packages.DISTRIBUTION_VARIABLE, distribution[1])
+        monkeypatch.setenv(DISTRIBUTION_VARIABLE, distribution[1])
 
         session = opened(packages=["fast", thing])
 
@@ -591,6 +594,26 @@ class TestPyodidesDistribution:
         said = refusal("fast", distribution=url)
 
         assert "hash" in said.lower()
+
+    def test_a_download_that_breaks_off(self, tmp_path):
+        """Is refused like every other that fails."""
+
+        class Broken(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b"half")
+
+            def log_message(self, *args):
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            with pytest.raises(PackageError, match="cannot be fetched: IncompleteRead"):
+                fetch(f"http://127.0.0.1:{server.server_port}/lib.zip", "0" * 64, tmp_path)
+            thread.join()
 
     def test_it_is_not_asked_without_need(self, distribution, index, thing):
         """What the index has comes from the index."""
@@ -738,6 +761,38 @@ class TestSession:
         assert isinstance(failed, Failed)
         assert failed.error_type == "ModuleNotFoundError"
 
+    def test_what_fails_once_is_tried_again(self, thing, opened, monkeypatch):
+        """The packages are there without an image, and the next time with one."""
+
+        class Failing(Session):
+            def __init__(self, engine, *args, **kwargs):
+                if engine.packages.image is not None:
+                    raise SandboxStartError("no memory was left")
+                super().__init__(engine, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(install, "Session", Failing)
+            found = resolve_packages([thing])
+        assert not [*found.folder.glob("*.image"), *found.folder.glob("*.none")]
+        assert opened(packages=found).run_cell("import thing; thing.VERSION") == Completed(
+            "'1.0'\n"
+        )
+        assert [*found.folder.glob("*.image")]
+
+    def test_a_refresh_tries_again_to_make_an_image(self, thing):
+        """Also where it is remembered that there can be none."""
+        found = resolve_packages([thing])
+        [image] = found.folder.glob("*.image")
+        reason = b"it could not be made\n"
+        name = f"{assets.engine_key()}-{hashlib.sha256(reason).hexdigest()}.none"
+        image.unlink()
+        (found.folder / name).write_bytes(reason)
+
+        resolve_packages([thing])
+        assert [path.name for path in found.folder.glob(f"{assets.engine_key()}-*")] == [name]
+        resolve_packages([thing], refresh=True)
+        assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
+
     def test_one_that_ends_the_process(self, index, wheel, opened):
         """No image is made, and not tried again; the file that says so has the reason."""
         index.add(wheel("thing", files={"thing.py": "import os; os.abort()", "fine.py": "x = 1"}))
@@ -757,7 +812,9 @@ class TestSession:
             + b"dylink.0"
             + b"\x01\x04\0\0\1\0"
         )
-        path = wheel("thing", files={"thing.py": "x = 1"}, tag=f"cp314-cp314-{packages.PLATFORM}")
+        path = wheel(
+            "thing", files={"thing.py": "x = 1"}, tag=f"cp314-cp314-{pip_for_sandbox.PLATFORM}"
+        )
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("native.cpython-314-wasm32-emscripten.so", broken)
         index.add(path)

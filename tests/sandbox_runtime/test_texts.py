@@ -501,6 +501,51 @@ class TestDirectories:
             with pytest.raises(FileNotFoundError):
                 folder.file(path)
 
+    @pytest.mark.parametrize("path", ["src", "src/a.py", "src/deep", "src/deep/b.py"])
+    def test_what_vanishes_while_it_is_listed_is_left_out(self, project, path, monkeypatch):
+        """A folder that somebody works in is no reason to end a run."""
+        listed, real = list(Directory(project).sizes()), os.scandir
+
+        def scandir(folder):
+            entries = list(real(folder))
+            gone = project / path
+            if gone.parent == Path(folder) and gone.exists():
+                gone.unlink() if gone.is_file() else gone.rename(project.parent / "elsewhere")
+            return entries
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+        assert list(Directory(project).sizes()) == [
+            left for left in listed if left != path and not left.startswith(f"{path}/")
+        ]
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+    def test_a_folder_that_may_not_be_read(self, project):
+        """Is left out below, and an error at the top, since it is not empty."""
+        (project / "src").chmod(0)
+        try:
+            assert list(Directory(project).sizes()) == ["README.md", "data.bin"]
+        finally:
+            (project / "src").chmod(0o755)
+        folder = Directory(project)
+        project.chmod(0)
+        try:
+            with pytest.raises(PermissionError):
+                folder.sizes()
+        finally:
+            project.chmod(0o755)
+
+    def test_a_folder_that_is_gone(self, project):
+        """An error, which does not tell a cell where it was."""
+        folder = Directory(project)
+        project.rename(project.parent / "elsewhere")
+
+        with pytest.raises(FileNotFoundError):
+            folder.sizes()
+        with pytest.raises(TextChangedError) as caught:
+            TextCalls(Limits())(folder, "sizes", None)
+        assert str(caught.value) == "project cannot be listed: No such file or directory."
+
     def test_stars_take_no_time(self, project):
         """A glob of a cell is hostile too."""
         calls = TextCalls(Limits())
