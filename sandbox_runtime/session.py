@@ -55,6 +55,17 @@ _CRASHES = ("crash", "exit")
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Healed:
+    """How a session came back."""
+
+    note: str = ""
+    """What is not as it was; empty if all is."""
+
+    state_lost: bool = False
+    """True if what cells had defined is gone."""
+
+
 class Session:
     """A sandbox of its own. Not to be shared: one thread at a time runs cells.
 
@@ -95,7 +106,7 @@ class Session:
         self._closed = False
         self._cell = 0
         self._crashes = 0  # in a row
-        self._untold = ""  # what was lost since the last cell, which the next one says
+        self._untold = Healed()  # what was lost since the last cell, which the next one says
         self._variables: dict[str, Any] = {}
         self._tools = HostTools(limits)
         self._outputs: dict[str, str] | None = None
@@ -372,7 +383,9 @@ class Session:
             self._recovery.possible = False
             raise
         except SandboxDiedError as died:
-            if died.reason != "killed":  # by somebody else, which says nothing of the next attempt
+            if died.reason == "killed":  # by somebody else, most likely: later it may succeed
+                self._recovery.begin(time.monotonic())
+            else:
                 self._recovery.possible = False
             raise
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
@@ -388,33 +401,44 @@ class Session:
         if self._dialogue.check_alive():
             return
         try:
-            lost = self._start_again()
+            healed = self._start_again()
         except SandboxError as error:
             raise self._beyond_help(
                 SandboxDiedError("The sandbox ended between cells."), error
             ) from error
-        if lost:
-            self._untold += f"[The sandbox ended between two cells and was started again. {lost}]\n"
+        if healed.note:
+            self._untold = Healed(
+                f"{self._untold.note}[The sandbox ended between two cells and was started again. "
+                f"{healed.note}]\n",
+                self._untold.state_lost or healed.state_lost,
+            )
 
     def _noted(self, result: CellResult) -> CellResult:
         """The result, below what was lost before the cell."""
-        note, self._untold = self._untold, ""
-        return dataclasses.replace(result, output=note + result.output) if note else result
+        untold, self._untold = self._untold, Healed()
+        if not untold.note:
+            return result
+        return dataclasses.replace(
+            result,
+            output=untold.note + result.output,
+            state_lost=untold.state_lost or result.state_lost,
+        )
 
     def _heal(self, died: SandboxDiedError) -> Failed:
         """Starts another process in the state before the cell that ended the last one."""
         # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
         self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
         try:
-            lost = self._start_again(afresh=self._crashes > 1)
+            healed = self._start_again(afresh=self._crashes > 1)
         except SandboxError as error:
             raise self._beyond_help(died, error) from error
         kept = "A new one was started, with everything as it was before this cell."
+        note = f"A new one was started. {healed.note}" if healed.note else kept
         return Failed(
             error_type=_ERROR_TYPES.get(died.reason, "SandboxDiedError"),
-            message=f"{died} {f'A new one was started. {lost}' if lost else kept}",
+            message=f"{died} {note}",
             output=died.output,
-            state_lost=bool(lost),
+            state_lost=healed.state_lost,
         )
 
     def _beyond_help(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
@@ -424,13 +448,13 @@ class Session:
             f"{died} It could not be started again: {error}", reason=died.reason, output=died.output
         )
 
-    def _start_again(self, *, afresh: bool = False) -> str:
-        """Another process, as much as possible in the state of the lost one; what is not, is told."""
+    def _start_again(self, *, afresh: bool = False) -> Healed:
+        """Another process, as much as possible in the state of the lost one."""
         self.restarts += 1
         self._dialogue.close()  # it has ended, but holds its pipes
         for _ in range(0 if afresh else HEALING_TRIES):
             try:
-                return _told(self._repeat())
+                return Healed(_told(self._repeat()))
             except (SandboxError, LookupError) as error:
                 self._dialogue.close()
                 if self._closed:
@@ -444,9 +468,10 @@ class Session:
         for name, value in list(self._variables.items()):
             self._send_variable(name, value)
             self._recovery.assigned(name, value)
-        return (
+        return Healed(
             "The input variables are back as they were given, everything else that cells defined is "
-            "gone."
+            "gone.",
+            state_lost=True,
         )
 
     def _start_from(self, state: Checkpoint | None) -> None:

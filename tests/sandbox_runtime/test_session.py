@@ -1302,6 +1302,29 @@ class TestDeath:
         assert output(session, "x").startswith("[The sandbox ended between two cells")
         assert output(session, "x") == "1\n"
 
+    def test_a_cell_that_prints_something_else(self, mortal):
+        """Is named when a later cell ends the process; the state is not lost."""
+        mortal.run_cell("import time; print(time.time())")
+
+        result = mortal.run_cell("die()")
+
+        assert "printed something else than the first time: 2." in result.message
+        assert not result.state_lost
+        assert output(mortal, "made") == "2\n"
+
+    @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
+    def test_a_loss_between_two_cells(self, mortal, code):
+        """Is said by the next result, however that cell ends, and only by that one."""
+        mortal.run_cell("import time; echo(time.time())")  # cannot be asked twice
+        self.kill(mortal)
+        mortal.assign("more", 1)
+
+        first, second = mortal.run_cell(code), mortal.run_cell(code)
+
+        assert first.output.startswith("[The sandbox ended between two cells")
+        assert (first.state_lost, second.state_lost) == (True, False)
+        assert output(mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
+
     def test_the_callers_interrupt(self, opened, started):
         """Ctrl-C in the thread that runs the cell ends the session and is raised there."""
         session = opened(tools={"started": started})
