@@ -118,13 +118,20 @@ class Session:
         self._seed = secrets.token_hex(16)
         self._dialogue = Dialogue(self._engine_from(restore), limits, self._seed)
         with self._closed_unless_opened():
-            self.register(tools or {}, outputs, types=types, loop=loop)
+            _check_names(*(tools or ()), *(outputs or ()))
+            self._replace(tools or {}, outputs, types, loop)
+            self._declare()
         self._recovery.begin(time.monotonic())
 
     @property
     def pid(self) -> int:
         """The id of the sandbox's process. It changes when the session heals."""
         return self._dialogue.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs. If it has ended, the next use of the session starts another."""
+        return self._dialogue.check_alive()
 
     @property
     def closed(self) -> bool:
@@ -151,15 +158,27 @@ class Session:
 
         Raises:
             ValueError: A name is not a Python identifier, or is SUBMIT.
+            SandboxDiedError: The process died and no other could be started.
         """
-        for name in (*tools, *(outputs or ())):
-            _check_name(name)
+        _check_names(*tools, *(outputs or ()))
         with self._exclusive():
-            if types is not None:
-                self._border = self._border.with_types(types)
-            self._tools.replace(tools, self._border, loop)
-            self._outputs = None if outputs is None else dict(outputs)
-            self._declare()
+            self._replace(tools, outputs, types, loop)
+            if self._dialogue.check_alive():
+                with contextlib.suppress(SandboxDiedError):
+                    self._declare()
+            self._revive()  # if need be; what starts again declares as well
+
+    def _replace(
+        self,
+        tools: Mapping[str, HostTool],
+        outputs: Mapping[str, str] | None,
+        types: Iterable[Rule | Any] | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        if types is not None:
+            self._border = self._border.with_types(types)
+        self._tools.replace(tools, self._border, loop)
+        self._outputs = None if outputs is None else dict(outputs)
 
     @overload
     def assign(self, variables: Mapping[str, Any], /) -> None: ...
@@ -177,8 +196,7 @@ class Session:
             ValueCrossingError: A value cannot enter the sandbox.
         """
         given = {variables: value} if isinstance(variables, str) else dict(variables)
-        for name in given:
-            _check_name(name)
+        _check_names(*given)
         with self._exclusive():
             self._revive()
             for name, item in given.items():
@@ -550,10 +568,11 @@ def _check_checkpoint(state: Checkpoint, engine: Engine, limits: Limits) -> None
         )
 
 
-def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(
-            f"{name!r} cannot be a name in the sandbox: it is not a Python identifier."
-        )
-    if name == "SUBMIT":
-        raise ValueError("SUBMIT is the sandbox's own name; choose another.")
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(
+                f"{name!r} cannot be a name in the sandbox: it is not a Python identifier."
+            )
+        if name == "SUBMIT":
+            raise ValueError("SUBMIT is the sandbox's own name; choose another.")

@@ -1205,6 +1205,27 @@ class TestDeath:
 
         assert output(mortal, "made, more") == "(2, 1)\n"
 
+    def test_registering_at_a_dead_process(self, mortal):
+        """Starts another one first, which has the new tools."""
+        self.kill(mortal)
+
+        mortal.register({"echo": lambda x: -x}, {"other": "int"})
+
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.run_cell("SUBMIT(other=1)") == Submitted({"other": 1})
+
+    def test_killed_while_it_is_told_of_tools(self, mortal):
+        """The same: nothing is lost."""
+        os.kill(mortal.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        thread = threading.Timer(0.2, self.kill, [mortal])
+        thread.start()
+
+        mortal.register({"echo": lambda x: -x})
+
+        thread.join()
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.restarts == 1
+
     def test_a_process_that_stands_still(self, opened):
         """A full pipe is not waited for without end: the process is replaced, and the value sent again."""
         session = opened(limits=Limits(start_seconds=3))
