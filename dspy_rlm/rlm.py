@@ -110,6 +110,9 @@ class RLM(dspy.Module):
 
         Raises:
             InputError: The inputs do not fit the signature; no LM was asked.
+            LMNotConfiguredError: There is no LM to ask.
+            EngineError: The sandbox cannot be had; no LM was asked.
+            SandboxStartError: The sandbox did not come up; no LM was asked.
             RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
         """
         task = self._prepare(inputs, loop=None)
