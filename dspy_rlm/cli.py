@@ -15,7 +15,7 @@ from pathlib import Path
 from dspy_rlm.errors import InputError, RLMError, SignatureError
 from sandbox_runtime import SandboxError
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -160,14 +160,15 @@ class SandboxInterpreter:
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
     def _returned(self, result: CellResult) -> Any:
+        if result.state_lost:
+            self.shutdown()
+            told = result.message if isinstance(result, Failed) else ""
+            raise CodeInterpreterError(f"{result.output}{told}".rstrip())
         match result:
             case Submitted(outputs=outputs):
                 return FinalOutput(outputs)
             case Completed(output=output):
                 return output.rstrip("\n") or None
-            case Failed(state_lost=True):
-                self.shutdown()
-                raise CodeInterpreterError(result.message)
             case Failed(error_type="SyntaxError"):
                 raise SyntaxError(result.message)
         shown = result.traceback or f"{result.error_type}: {result.message}"

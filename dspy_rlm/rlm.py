@@ -5,38 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm import instructions
 from dspy_rlm.budget import Budget
-from dspy_rlm.errors import InputError, RunFailedError
+from dspy_rlm.errors import RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
-from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.offload import offloaded
 from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
-from dspy_rlm.tools import HostFunction, ToolSource, host_function, normalize_tools
-from dspy_rlm.types import TypeRules, type_rules
+from dspy_rlm.task import InterpreterFactory, Task
+from dspy_rlm.tools import ToolSource, host_function, normalize_tools
+from dspy_rlm.types import type_rules
 from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
     Limits,
     PackageSet,
     Pool,
     Rule,
-    Sandbox,
-    ValueCrossingError,
     annotation_text,
     default_pool,
     ready_packages,
 )
-
-InterpreterFactory = Callable[[], CodeInterpreter]
 
 
 class RLM(dspy.Module):
@@ -110,6 +105,9 @@ class RLM(dspy.Module):
 
         Raises:
             InputError: The inputs do not fit the signature; no LM was asked.
+            LMNotConfiguredError: There is no LM to ask.
+            EngineError: The sandbox cannot be had; no LM was asked.
+            SandboxStartError: The sandbox did not come up; no LM was asked.
             RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
         """
         task = self._prepare(inputs, loop=None)
@@ -150,7 +148,7 @@ class RLM(dspy.Module):
 
     # ---- What a run is made of ----
 
-    def _prepare(self, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> _Task:
+    def _prepare(self, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> Task:
         """Everything of a run that can be wrong before it costs anything."""
         values = check_inputs(self.signature, inputs)
         lm = self.generate_action.lm or dspy.settings.lm
@@ -172,7 +170,7 @@ class RLM(dspy.Module):
         outputs = {
             n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
         }
-        return _Task(
+        return Task(
             run=run,
             values=values,
             functions=functions,
@@ -218,71 +216,6 @@ class RLM(dspy.Module):
         extractor = dspy.Predict(instructions.extract_signature(self.signature))
         extractor.lm = self.generate_action.lm
         return extractor
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """A run, and what its sandbox is opened with."""
-
-    run: Run
-
-    values: Mapping[str, Any]
-    """The inputs by name, checked."""
-
-    functions: Mapping[str, HostFunction]
-    """What cells can call, by name."""
-
-    outputs: Mapping[str, str]
-    """The fields of SUBMIT, with their types as text."""
-
-    rules: TypeRules
-    """How values of some types cross."""
-
-    annotations: Sequence[Any]
-    """The types whose classes cells can use by name."""
-
-    limits: Limits
-    """What the sandbox may use."""
-
-    packages: PackageSet | None
-    """What cells can import beside the standard library."""
-
-    pool: Pool
-    """Where the sandbox comes from."""
-
-    loop: asyncio.AbstractEventLoop | None
-    """The event loop that coroutine functions run on. None: a loop of the session's own."""
-
-    interpreter_factory: InterpreterFactory | None
-    """What makes another's interpreter, in place of a sandbox of the pool's."""
-
-    @contextlib.contextmanager
-    def open_sandbox(self) -> Iterator[Sandbox]:
-        """Opens the sandbox with the inputs in it. Raises `InputError` for one that cannot enter."""
-        with contextlib.closing(self._open()) as sandbox:
-            try:
-                sandbox.assign(self.values)
-            except ValueCrossingError as error:
-                raise InputError(str(error)) from error
-            yield sandbox
-
-    def _open(self) -> Sandbox:
-        if self.interpreter_factory is None:
-            return self.pool.lend(
-                self.functions,
-                self.outputs,
-                types=(*self.rules, *self.annotations),
-                loop=self.loop,
-                limits=self.limits,
-                packages=self.packages or (),
-            )
-        return InterpreterSandbox(
-            self.interpreter_factory(),
-            self.functions,
-            self.outputs,
-            self.limits.output_chars,
-            self.rules,
-        )
 
 
 @contextlib.contextmanager

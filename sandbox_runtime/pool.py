@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime.errors import SandboxDiedError, SandboxError, SandboxStartError
+from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, ready_packages
 from sandbox_runtime.packages import PackageSet
@@ -121,16 +121,10 @@ class Pool:
         wanted = self._packages if packages is None else ready_packages(packages)
         kind = _Kind(limits or self._limits, wanted)
         types = list(types)
-        prepare = functools.partial(
-            Session.register, tools=tools or {}, outputs=outputs, types=types, loop=loop
-        )
         while (session := self._take(kind)) is not None:
             with contextlib.suppress(SandboxError):  # it died on the shelf
-                return _prepared(session, prepare)
-        try:
-            return _prepared(_open(kind), prepare)
-        except SandboxDiedError as died:
-            raise SandboxStartError(f"The sandbox did not come up: {died}") from died
+                return _registered(session, tools or {}, outputs, types, loop)
+        return open_session(kind.limits, tools, outputs, kind.packages, types=types, loop=loop)
 
     def warm(
         self,
@@ -217,7 +211,7 @@ class Pool:
 
     def _open_one(self, kind: _Kind) -> None:
         try:
-            session = _open(kind)
+            session = open_session(kind.limits, packages=kind.packages)
         except (SandboxError, OSError):
             # No more are tried for now; who finds none opens one himself, and is told what is wrong.
             with self._changed:
@@ -261,14 +255,19 @@ class Pool:
             session.close()
 
 
-def _open(kind: _Kind) -> Session:
-    return open_session(kind.limits, packages=kind.packages)
-
-
-def _prepared(session: Session, prepare: Callable[[Session], None]) -> Session:
+def _registered(
+    session: Session,
+    tools: Mapping[str, HostTool],
+    outputs: Mapping[str, str] | None,
+    types: Iterable[Rule | Any],
+    loop: asyncio.AbstractEventLoop | None,
+) -> Session:
+    """The warm session with what its borrower brings. Raises `SandboxError` for one that is dead."""
     with contextlib.ExitStack() as stack:
         stack.callback(session.close)
-        prepare(session)
+        if not session.alive:
+            raise SandboxDiedError("The sandbox ended before it was lent.")
+        session.register(tools, outputs, types=types, loop=loop)
         stack.pop_all()
     return session
 

@@ -113,7 +113,7 @@ class Recovery:
         self._newest: dict[str, Any] = {}
 
     def begin(self, now: float) -> None:
-        """The session is open; its time runs from here."""
+        """The time until the next checkpoint runs from here."""
         self._since = now
 
     def assigned(self, name: str, value: Any) -> None:

@@ -17,6 +17,9 @@ class Completed:
     output: str
     """What it printed, and the value of its last expression; abridged to `Limits.output_chars`."""
 
+    state_lost: bool = False
+    """True if what cells had defined was found gone before this one; assigned variables are back."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Submitted:
@@ -27,6 +30,9 @@ class Submitted:
 
     output: str = ""
     """What the cell printed before."""
+
+    state_lost: bool = False
+    """See `Completed`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Failed:
     """What the cell printed before."""
 
     state_lost: bool = False
-    """True if the process was replaced: assigned variables are back, all else is gone."""
+    """True if what cells defined is gone; assigned variables are back."""
 
 
 CellResult = Completed | Submitted | Failed

@@ -55,6 +55,17 @@ _CRASHES = ("crash", "exit")
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Healed:
+    """How a session came back."""
+
+    note: str = ""
+    """What is not as it was; empty if all is."""
+
+    state_lost: bool = False
+    """True if what cells had defined is gone."""
+
+
 class Session:
     """A sandbox of its own. Not to be shared: one thread at a time runs cells.
 
@@ -95,7 +106,7 @@ class Session:
         self._closed = False
         self._cell = 0
         self._crashes = 0  # in a row
-        self._untold = ""  # what was lost since the last cell, which the next one says
+        self._untold = Healed()  # what was lost since the last cell, which the next one says
         self._variables: dict[str, Any] = {}
         self._tools = HostTools(limits)
         self._outputs: dict[str, str] | None = None
@@ -107,13 +118,20 @@ class Session:
         self._seed = secrets.token_hex(16)
         self._dialogue = Dialogue(self._engine_from(restore), limits, self._seed)
         with self._closed_unless_opened():
-            self.register(tools or {}, outputs, types=types, loop=loop)
+            _check_names(*(tools or ()), *(outputs or ()))
+            self._replace(tools or {}, outputs, types, loop)
+            self._declare()
         self._recovery.begin(time.monotonic())
 
     @property
     def pid(self) -> int:
         """The id of the sandbox's process. It changes when the session heals."""
         return self._dialogue.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs. If it has ended, the next use of the session starts another."""
+        return self._dialogue.check_alive()
 
     @property
     def closed(self) -> bool:
@@ -140,15 +158,27 @@ class Session:
 
         Raises:
             ValueError: A name is not a Python identifier, or is SUBMIT.
+            SandboxDiedError: The process died and no other could be started.
         """
-        for name in (*tools, *(outputs or ())):
-            _check_name(name)
+        _check_names(*tools, *(outputs or ()))
         with self._exclusive():
-            if types is not None:
-                self._border = self._border.with_types(types)
-            self._tools.replace(tools, self._border, loop)
-            self._outputs = None if outputs is None else dict(outputs)
-            self._declare()
+            self._replace(tools, outputs, types, loop)
+            if self._dialogue.check_alive():
+                with contextlib.suppress(SandboxDiedError):
+                    self._declare()
+            self._revive()  # if need be; what starts again declares as well
+
+    def _replace(
+        self,
+        tools: Mapping[str, HostTool],
+        outputs: Mapping[str, str] | None,
+        types: Iterable[Rule | Any] | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        if types is not None:
+            self._border = self._border.with_types(types)
+        self._tools.replace(tools, self._border, loop)
+        self._outputs = None if outputs is None else dict(outputs)
 
     @overload
     def assign(self, variables: Mapping[str, Any], /) -> None: ...
@@ -166,8 +196,7 @@ class Session:
             ValueCrossingError: A value cannot enter the sandbox.
         """
         given = {variables: value} if isinstance(variables, str) else dict(variables)
-        for name in given:
-            _check_name(name)
+        _check_names(*given)
         with self._exclusive():
             self._revive()
             for name, item in given.items():
@@ -372,7 +401,9 @@ class Session:
             self._recovery.possible = False
             raise
         except SandboxDiedError as died:
-            if died.reason != "killed":  # by somebody else, which says nothing of the next attempt
+            if died.reason == "killed":  # by somebody else, most likely: later it may succeed
+                self._recovery.begin(time.monotonic())
+            else:
                 self._recovery.possible = False
             raise
         state = Checkpoint(files, assets.engine_key(), self._engine.packages_key, self._border)
@@ -388,33 +419,44 @@ class Session:
         if self._dialogue.check_alive():
             return
         try:
-            lost = self._start_again()
+            healed = self._start_again()
         except SandboxError as error:
             raise self._beyond_help(
                 SandboxDiedError("The sandbox ended between cells."), error
             ) from error
-        if lost:
-            self._untold += f"[The sandbox ended between two cells and was started again. {lost}]\n"
+        if healed.note:
+            self._untold = Healed(
+                f"{self._untold.note}[The sandbox ended between two cells and was started again. "
+                f"{healed.note}]\n",
+                self._untold.state_lost or healed.state_lost,
+            )
 
     def _noted(self, result: CellResult) -> CellResult:
         """The result, below what was lost before the cell."""
-        note, self._untold = self._untold, ""
-        return dataclasses.replace(result, output=note + result.output) if note else result
+        untold, self._untold = self._untold, Healed()
+        if not untold.note:
+            return result
+        return dataclasses.replace(
+            result,
+            output=untold.note + result.output,
+            state_lost=untold.state_lost or result.state_lost,
+        )
 
     def _heal(self, died: SandboxDiedError) -> Failed:
         """Starts another process in the state before the cell that ended the last one."""
         # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
         self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
         try:
-            lost = self._start_again(afresh=self._crashes > 1)
+            healed = self._start_again(afresh=self._crashes > 1)
         except SandboxError as error:
             raise self._beyond_help(died, error) from error
         kept = "A new one was started, with everything as it was before this cell."
+        note = f"A new one was started. {healed.note}" if healed.note else kept
         return Failed(
             error_type=_ERROR_TYPES.get(died.reason, "SandboxDiedError"),
-            message=f"{died} {f'A new one was started. {lost}' if lost else kept}",
+            message=f"{died} {note}",
             output=died.output,
-            state_lost=bool(lost),
+            state_lost=healed.state_lost,
         )
 
     def _beyond_help(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
@@ -424,13 +466,13 @@ class Session:
             f"{died} It could not be started again: {error}", reason=died.reason, output=died.output
         )
 
-    def _start_again(self, *, afresh: bool = False) -> str:
-        """Another process, as much as possible in the state of the lost one; what is not, is told."""
+    def _start_again(self, *, afresh: bool = False) -> Healed:
+        """Another process, as much as possible in the state of the lost one."""
         self.restarts += 1
         self._dialogue.close()  # it has ended, but holds its pipes
         for _ in range(0 if afresh else HEALING_TRIES):
             try:
-                return _told(self._repeat())
+                return Healed(_told(self._repeat()))
             except (SandboxError, LookupError) as error:
                 self._dialogue.close()
                 if self._closed:
@@ -444,9 +486,10 @@ class Session:
         for name, value in list(self._variables.items()):
             self._send_variable(name, value)
             self._recovery.assigned(name, value)
-        return (
+        return Healed(
             "The input variables are back as they were given, everything else that cells defined is "
-            "gone."
+            "gone.",
+            state_lost=True,
         )
 
     def _start_from(self, state: Checkpoint | None) -> None:
@@ -525,10 +568,11 @@ def _check_checkpoint(state: Checkpoint, engine: Engine, limits: Limits) -> None
         )
 
 
-def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise ValueError(
-            f"{name!r} cannot be a name in the sandbox: it is not a Python identifier."
-        )
-    if name == "SUBMIT":
-        raise ValueError("SUBMIT is the sandbox's own name; choose another.")
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(
+                f"{name!r} cannot be a name in the sandbox: it is not a Python identifier."
+            )
+        if name == "SUBMIT":
+            raise ValueError("SUBMIT is the sandbox's own name; choose another.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import warnings
 from collections.abc import Iterator
 from threading import Lock
@@ -77,6 +79,26 @@ class TestProtocol:
                 interpreter.execute("x = None")
             with pytest.raises(CodeInterpreterError, match="has ended"):
                 interpreter.execute("1")
+
+    def test_a_loss_between_two_executions(self, interpreter):
+        """Ends it as well, even if the code would have run."""
+        interpreter.tools["echo"] = lambda value: value
+        interpreter.execute("import time; x = echo(time.time())")  # cannot be asked twice
+        os.kill(interpreter._session.pid, signal.SIGKILL)
+
+        with pytest.raises(CodeInterpreterError, match=r"everything else .* is gone"):
+            interpreter.execute("1")
+        with pytest.raises(CodeInterpreterError, match="has ended"):
+            interpreter.execute("1")
+
+    def test_a_cell_that_prints_something_else_is_no_loss(self, interpreter):
+        """When an old cell is run again; the code that ended the process is told."""
+        interpreter.tools["die"] = lambda: os.kill(interpreter._session.pid, signal.SIGKILL)
+        interpreter.execute("import time; x = 1; print(time.time())")
+
+        with pytest.raises(CodeExecutionError, match="printed something else"):
+            interpreter.execute("die()")
+        assert interpreter.execute("x") == "1"
 
     def test_a_session_that_is_brought_back_goes_on(self):
         """A cell that ended the process is one that failed; the variables are there."""

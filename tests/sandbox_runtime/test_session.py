@@ -1205,6 +1205,27 @@ class TestDeath:
 
         assert output(mortal, "made, more") == "(2, 1)\n"
 
+    def test_registering_at_a_dead_process(self, mortal):
+        """Starts another one first, which has the new tools."""
+        self.kill(mortal)
+
+        mortal.register({"echo": lambda x: -x}, {"other": "int"})
+
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.run_cell("SUBMIT(other=1)") == Submitted({"other": 1})
+
+    def test_killed_while_it_is_told_of_tools(self, mortal):
+        """The same: nothing is lost."""
+        os.kill(mortal.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        thread = threading.Timer(0.2, self.kill, [mortal])
+        thread.start()
+
+        mortal.register({"echo": lambda x: -x})
+
+        thread.join()
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.restarts == 1
+
     def test_a_process_that_stands_still(self, opened):
         """A full pipe is not waited for without end: the process is replaced, and the value sent again."""
         session = opened(limits=Limits(start_seconds=3))
@@ -1301,6 +1322,29 @@ class TestDeath:
 
         assert output(session, "x").startswith("[The sandbox ended between two cells")
         assert output(session, "x") == "1\n"
+
+    def test_a_cell_that_prints_something_else(self, mortal):
+        """Is named when a later cell ends the process; the state is not lost."""
+        mortal.run_cell("import time; print(time.time())")
+
+        result = mortal.run_cell("die()")
+
+        assert "printed something else than the first time: 2." in result.message
+        assert not result.state_lost
+        assert output(mortal, "made") == "2\n"
+
+    @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
+    def test_a_loss_between_two_cells(self, mortal, code):
+        """Is said by the next result, however that cell ends, and only by that one."""
+        mortal.run_cell("import time; echo(time.time())")  # cannot be asked twice
+        self.kill(mortal)
+        mortal.assign("more", 1)
+
+        first, second = mortal.run_cell(code), mortal.run_cell(code)
+
+        assert first.output.startswith("[The sandbox ended between two cells")
+        assert (first.state_lost, second.state_lost) == (True, False)
+        assert output(mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
 
     def test_the_callers_interrupt(self, opened, started):
         """Ctrl-C in the thread that runs the cell ends the session and is raised there."""

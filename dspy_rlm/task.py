@@ -1,0 +1,85 @@
+"""A task: one run and what its sandbox is opened with. Opens it, with the inputs in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dspy.primitives.code_interpreter import CodeInterpreter
+
+from dspy_rlm.errors import InputError
+from dspy_rlm.interpreter import InterpreterSandbox
+from dspy_rlm.run import Run
+from dspy_rlm.tools import HostFunction
+from dspy_rlm.types import TypeRules
+from sandbox_runtime import Limits, PackageSet, Pool, Sandbox, ValueCrossingError
+
+InterpreterFactory = Callable[[], CodeInterpreter]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A run, and what its sandbox is opened with."""
+
+    run: Run
+
+    values: Mapping[str, Any]
+    """The inputs by name, checked."""
+
+    functions: Mapping[str, HostFunction]
+    """What cells can call, by name."""
+
+    outputs: Mapping[str, str]
+    """The fields of SUBMIT, with their types as text."""
+
+    rules: TypeRules
+    """How values of some types cross."""
+
+    annotations: Sequence[Any]
+    """The types whose classes cells can use by name."""
+
+    limits: Limits
+    """What the sandbox may use."""
+
+    packages: PackageSet | None
+    """What cells can import beside the standard library."""
+
+    pool: Pool
+    """Where the sandbox comes from."""
+
+    loop: asyncio.AbstractEventLoop | None
+    """The event loop that coroutine functions run on. None: a loop of the session's own."""
+
+    interpreter_factory: InterpreterFactory | None
+    """What makes another's interpreter, in place of a sandbox of the pool's."""
+
+    @contextlib.contextmanager
+    def open_sandbox(self) -> Iterator[Sandbox]:
+        """Opens the sandbox with the inputs in it. Raises `InputError` for one that cannot enter."""
+        with contextlib.closing(self._open()) as sandbox:
+            try:
+                sandbox.assign(self.values)
+            except ValueCrossingError as error:
+                raise InputError(str(error)) from error
+            yield sandbox
+
+    def _open(self) -> Sandbox:
+        if self.interpreter_factory is None:
+            return self.pool.lend(
+                self.functions,
+                self.outputs,
+                types=(*self.rules, *self.annotations),
+                loop=self.loop,
+                limits=self.limits,
+                packages=self.packages or (),
+            )
+        return InterpreterSandbox(
+            self.interpreter_factory(),
+            self.functions,
+            self.outputs,
+            self.limits.output_chars,
+            self.rules,
+        )
