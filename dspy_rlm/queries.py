@@ -66,9 +66,10 @@ def _ask_all(lm: dspy.BaseLM, prompts: Sequence[str]) -> list[str]:
 
     def ask_one(prompt: str) -> str:
         try:
-            return ask(lm, prompt)
+            answer = ask(lm, prompt)
         except (LMError, TypeError) as error:
             return f"{ERROR_MARK} {type(error).__name__}: {error}"
+        return f" {answer}" if answer.startswith(ERROR_MARK) else answer
 
     pool = ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(prompts)))
     try:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from dspy_rlm.untrusted import as_data
+
 # Changes when a saved trajectory can no longer be read the same way.
 FORMAT_VERSION = 1
 
@@ -17,7 +19,7 @@ Status = Literal["running", "submitted", "extracted", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One turn: what the root LM thought and wrote, and what came of it."""
+    """One turn: what the root LM thought and wrote, and what came of it, as it came."""
 
     reasoning: str
     code: str
@@ -26,7 +28,7 @@ class Step:
     def render(self, number: int) -> str:
         """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
         reasoning = f"Reasoning: {self.reasoning}\n" if self.reasoning else ""
-        output = self.output or NO_OUTPUT
+        output = as_data(self.output) or NO_OUTPUT
         return (
             f"=== Step {number} ===\n{reasoning}Code:\n```python\n{self.code}\n```\n"
             f"Output ({len(output):,} chars):\n{output}"

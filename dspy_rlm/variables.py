@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from dspy_rlm.errors import InputError
 from dspy_rlm.fields import constraints_of, description_of
 from dspy_rlm.types import TypeRules, rule_of
+from dspy_rlm.untrusted import as_data
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -55,11 +56,11 @@ class Variable:
     def render(self) -> str:
         """The text for the prompt."""
         lines = [f"Variable: `{self.name}` (access it in your code)", f"Type: {self.type_name}"]
-        lines += [f"Record fields: {self.fields}"] if self.fields else []
+        lines += [f"Record fields: {as_data(self.fields)}"] if self.fields else []
         lines += [f"Description: {self.description}"] if self.description else []
         lines += [f"Constraints: {self.constraints}"] if self.constraints else []
         lines += [f"Size: {self.size}"] if self.size else []
-        return "\n".join([*lines, "Preview:", "```", self.preview, "```"])
+        return "\n".join([*lines, "Preview:", "```", as_data(self.preview), "```"])
 
 
 def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
