@@ -15,9 +15,9 @@ from dspy.utils.exceptions import LMAuthError, LMConfigurationError, LMError
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.progress import count, printable, spending
+from dspy_rlm.progress import printable, spending
 from dspy_rlm.rlm import RLM
-from dspy_rlm.sources import load_texts, size_text
+from dspy_rlm.sources import load_texts
 from dspy_rlm.trajectory import RunReport
 
 MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
@@ -106,7 +106,7 @@ def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
         InputError: A file cannot be read, or there is none.
     """
     texts = load_texts(paths)
-    loaded = f"Loaded {count(len(texts.by_path), 'file')}, {size_text(texts.size_bytes)}"
+    loaded = f"Loaded {texts.summary}"
     if texts.skipped:
         loaded = f"{loaded}; skipped {texts.skipped_summary}"
     if len(paths) == 1 and not paths[0].is_dir():

@@ -27,7 +27,7 @@ from dspy_rlm.demo_questions import QUESTIONS, Answer, Question
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.progress import count, terminal_width
 from dspy_rlm.rlm import RLM
-from dspy_rlm.sources import Texts, load_python, size_text
+from dspy_rlm.sources import Texts, load_python
 from dspy_rlm.testing import ChatRequest, Message, Player, PolicyServer
 from dspy_rlm.trajectory import RunReport
 
@@ -123,7 +123,7 @@ def run_demo(root: Path | None = None) -> int:
     )
     _say(DISCLAIMER)
     texts = load_python(root)
-    _say(f"\nLoaded {loaded_text(texts)} from {root}.{_left_out(texts)}")
+    _say(f"\nLoaded {texts.summary} from {root}.{_left_out(texts)}")
     with cast() as lms:
         if not lms.over_http:
             _say(NO_LOOPBACK)
@@ -166,11 +166,6 @@ def answer_text(answer: Answer) -> str:
     )
 
 
-def loaded_text(texts: Texts) -> str:
-    """How much was loaded: `1,787 files, 31.5 MB`."""
-    return f"{count(len(texts.by_path), 'file')}, {size_text(texts.size_bytes)}"
-
-
 def _left_out(texts: Texts) -> str:
     return f" Skipped: {texts.skipped_summary}." if texts.skipped else ""
 
@@ -206,7 +201,7 @@ def summary(results: list[Result], texts: Texts, seconds: float) -> str:
     calls = sum(result.run.llm_calls for result in results)
     return (
         f"demo {'passed' if right == len(results) else 'FAILED'}: {right} of {len(results)} answers "
-        f"right, {loaded_text(texts)}, {count(iterations, 'iteration')}, {count(calls, 'sub-call')}, "
+        f"right, {texts.summary}, {count(iterations, 'iteration')}, {count(calls, 'sub-call')}, "
         f"{seconds:.1f} s (scripted policy, no language model)"
     )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
+from dspy_rlm.progress import count
 
 # Folders of version control whose names do not begin with a dot.
 VERSION_CONTROL = frozenset({"CVS", "_darcs"})
@@ -61,6 +62,11 @@ class Texts:
     """What the files read take on disk."""
 
     skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """How much was read: `1,787 files, 31.5 MB`."""
+        return f"{count(len(self.by_path), 'file')}, {size_text(self.size_bytes)}"
 
     @property
     def skipped_summary(self) -> str:

@@ -59,7 +59,7 @@ class SandboxStartError(SandboxError):
 
 
 class SandboxDiedError(SandboxError):
-    """The sandbox process ended and its session is lost.
+    """The sandbox process ended, and its session could not go on in another.
 
     Attributes:
         reason: What ended it: the name of a limit, `crash`, `protocol`, `exit`, or `killed` by a signal.

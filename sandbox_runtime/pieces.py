@@ -1,6 +1,6 @@
 """Large values in pieces of bounded size: what is sent of them, and the room that they need there.
 
-Knows no pipe: `session.py` sends what this cuts. A text travels as the sandbox holds it, in one, two
+Knows no pipe: `dialogue.py` sends what this cuts. A text travels as the sandbox holds it, in one, two
 or four bytes for each character, so that its size there is known before, and it is put in its place
 without another copy.
 """

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 HostTool = Callable[..., Any]
-"""A Python function of the host that cells can call. It runs in the thread that runs the cell."""
+"""A Python function of the host that cells can call.
+
+A plain call runs in the thread that runs the cell. Calls by `aio` and `batched`, and all calls under
+`Limits.call_seconds`, run in threads of their own; a coroutine function runs on an event loop.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,10 @@ def _unique(names: list[Any]) -> list[Any]:
 
 
 def _array(value: Any) -> Reduced:
-    cells = _numpy_cells(value.reshape(-1))
+    np: Any = sys.modules["numpy"]
+    # A matrix would stay of two dimensions.
+    plain = value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
+    cells = _numpy_cells(plain.reshape(-1))
     return tables.receive_array, ("numpy", cells, tuple(value.shape), str(value.dtype))
 
 

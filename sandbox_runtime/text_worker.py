@@ -75,7 +75,6 @@ class Scan:
         self._window_char += len(self._window)
         self._window_char += len(data) if data.isascii() else len(data.decode("utf-8", "replace"))
         self._window, self._from, self._counted = "", 0, (0, 0)
-        self.done = self._last is not None and self._window_char >= self._last
         return True
 
     def _bounds(self) -> tuple[int, int]:
@@ -127,7 +126,6 @@ class Scan:
             if match is not None:
                 self._note(match)
             at += length + 1
-        self.done = self.done or (self._last is not None and at > last)
         self._trim(min(at, len(window)))
 
     def _may_match(self, start: int) -> bool:

@@ -758,9 +758,18 @@ class TestTools:
 
         shown = cells.output("print(search.__name__, search.__doc__)")
 
-        assert shown.startswith("search search()\n\nDoes it.\n")
-        assert "search.aio(" in shown
-        assert "search.batched(items)" in shown
+        assert shown == (
+            "search search()\n"
+            "\n"
+            "Does it.\n"
+            "\n"
+            "Also: `await search.aio(...)`, so that asyncio.gather makes calls at once, and\n"
+            "`search.batched(items)`, which calls search(item) for all of them at once and returns "
+            "the results in\n"
+            "order; an item that failed has its exception in place of a result. With several lists "
+            "it takes one\n"
+            "argument from each, as map() does; keyword arguments are the same for all.\n"
+        )
 
     @pytest.mark.parametrize(
         ("error", "shown", "caught_as"),

@@ -16,6 +16,7 @@ import pytest
 
 from sandbox_runtime import (
     Completed,
+    EngineMissingError,
     HandleType,
     Limits,
     PackageError,
@@ -44,10 +45,13 @@ def pool() -> Iterator[Pool]:
 
 
 class TestLend:
-    def test_nothing_starts_before_the_first_loan(self, pool):
+    def test_nothing_starts_before_the_first_loan(self):
         """Making a pool costs nothing."""
+        before = set(threading.enumerate())
+        pool = Pool(2, limits=LIMITS)
+
         assert pool.warm() == 0
-        assert pool._keeper is None
+        assert set(threading.enumerate()) <= before
 
     def test_a_loan_has_the_borrowers_tools_and_outputs(self, pool):
         """Cold or warm, it is as good as one that was opened for him."""
@@ -117,6 +121,16 @@ class TestLend:
                 pool.lend()
         pool.close()
 
+    def test_an_engine_that_cannot_be_had(self, tmp_path, monkeypatch):
+        """The borrower is told what to do."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9/")
+        pool = Pool(limits=LIMITS)
+
+        with pytest.raises(EngineMissingError, match="check the network, or the registry"):
+            pool.lend()
+        pool.close()
+
     def test_a_session_that_dies_before_it_is_lent(self, pool, deno_children):
         """Did not come up."""
 
@@ -140,11 +154,15 @@ class TestLend:
         ready = pool._shelves[_Kind(LIMITS)].warm[0][0]
         known = before | {session.pid for session in (*lent, ready)}
         wait_until(lambda: deno_children() - known)
-        for pid in deno_children() - known:
+        killed = deno_children() - known
+        for pid in killed:
             os.kill(pid, 9)
-        wait_until(lambda: deno_children() <= known or pool.warm() == 2)
+        wait_until(lambda: not deno_children() & killed)
+        shelf = {session.pid for session, _ in pool._shelves[_Kind(LIMITS)].warm}
+        assert not killed & shelf, "it had come up before it was killed"
 
-        assert ready in [session for session, _ in pool._shelves[_Kind(LIMITS)].warm]
+        with pool.lend() as again:
+            assert again is ready
         for session in lent:
             session.close()
         pool.close()

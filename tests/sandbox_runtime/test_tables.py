@@ -414,6 +414,16 @@ class TestTablesOnTheWayOut:
         assert str(caught.value) == message
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("items", [[[1j, 2], [3, 4]], [[1, 2], [3, 4]], [["a", "b"]]])
+def test_a_matrix_is_an_array(items):
+    """Of the same numbers in the same places."""
+    made = to_sandbox(np.matrix(items))
+
+    assert made.shape == np.matrix(items).shape
+    assert made.tolist() == items
+
+
 class TestMachineNumbers:
     """Where every number is its own value, they are not made into Python's on the way."""
 
