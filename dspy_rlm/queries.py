@@ -11,6 +11,7 @@ import dspy
 from dspy.utils.exceptions import LMError
 
 from dspy_rlm.budget import Ledger
+from sandbox_runtime import without_secrets
 
 # Prompts of a batch that are asked at the same time.
 MAX_CONCURRENT_CALLS = 16
@@ -48,10 +49,14 @@ def ask(lm: dspy.BaseLM, prompt: str) -> str:
     """Sends one prompt to an LM and returns the text of its answer.
 
     Raises:
-        LMError: The LM failed.
+        LMError: The LM failed. The text does not have the LM's key in it.
         TypeError: It answered without text.
     """
-    response = lm(prompt)
+    try:
+        response = lm(prompt)
+    except LMError as error:
+        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
+        raise (error if told == str(error) else LMError(told)) from error
     first = response[0] if isinstance(response, list) and response else response
     text = first.get("text") if isinstance(first, dict) else getattr(first, "text", first)
     if not isinstance(text, str):

@@ -36,6 +36,7 @@ from sandbox_runtime.pool import Pool, default_pool
 from sandbox_runtime.reading import Rows
 from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
+from sandbox_runtime.secrecy import without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
@@ -84,4 +85,5 @@ __all__ = [
     "open_session",
     "ready_packages",
     "resolve_packages",
+    "without_secrets",
 ]

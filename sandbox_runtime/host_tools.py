@@ -22,6 +22,7 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.secrecy import without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
 
@@ -321,7 +322,7 @@ def _error(error: BaseException) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
     data = {"type": type(error).__name__, "base": next(bases, "Exception")}
-    return {"message": values.printable(text), "data": data}
+    return {"message": values.printable(without_secrets(text)), "data": data}
 
 
 def _signature(tool: HostTool) -> inspect.Signature | None:
