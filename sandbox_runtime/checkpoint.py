@@ -136,6 +136,26 @@ def parse_image(reply: Reply) -> Mapping[str, Part]:
     return files
 
 
+def check_restorable(
+    state: Checkpoint, engine_key: str, packages_key: str, memory_bytes: int
+) -> None:
+    """Raises `CheckpointError` for a state of another engine, of other packages, or too large."""
+    if state.engine != engine_key:
+        raise CheckpointError(
+            "This checkpoint was made by another version of the sandbox, whose memory this one cannot "
+            "read. Use the version that made it."
+        )
+    if state.packages != packages_key:
+        raise CheckpointError(
+            "This checkpoint was made with other packages. Open the session with the same `packages`."
+        )
+    if state.memory_bytes > memory_bytes:
+        raise CheckpointError(
+            f"This checkpoint needs {state.memory_bytes:,} bytes of memory, more than "
+            f"Limits.memory_bytes allows ({memory_bytes:,})."
+        )
+
+
 def _read(file: BinaryIO) -> Checkpoint:
     prefix = file.read(_PREFIX.size)
     if not prefix.startswith(MAGIC):

@@ -1,6 +1,6 @@
 """What a session says to one sandbox process: declare, assign, run, save. Knows one `Exchange`.
 
-Turns values into messages and refusals into errors. When the process dies, so does this; `session.py`
+Turns values into messages and refusals into errors. When the process dies, so does this; `lifeline.py`
 begins another.
 """
 

@@ -172,11 +172,11 @@ class TestByItself:
                 return self.possible
 
         session = opened()
-        session._recovery = Due()
+        session._line._recovery = Due()
         run(session, "x = 1")
 
         assert run(session, "x") == "1\n"
-        assert session._recovery.checkpoint is not None
+        assert session._line._recovery.checkpoint is not None
 
 
 class TestHandles:

@@ -96,7 +96,7 @@ class TestLend:
         wait_until(lambda: pool.warm() == 1)
         victim = pool._shelves[_Kind(LIMITS)].warm[0][0]
         os.kill(victim.pid, 9)
-        wait_until(lambda: not victim._dialogue.check_alive())
+        wait_until(lambda: not victim.alive)
 
         with pool.lend() as session:
             assert session is not victim
