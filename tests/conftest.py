@@ -20,8 +20,8 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def deno_children() -> Callable[[], set[int]]:
-    """Tells which Deno processes this one has now."""
+def deno_children() -> Callable[..., set[int]]:
+    """Tells which Deno processes this one, or another, has now."""
     return faults.deno_children
 
 

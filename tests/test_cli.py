@@ -179,7 +179,7 @@ class TestAsk:
         assert "export OPENAI_API_KEY=" in done.stderr
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
-    def test_ctrl_c_ends_everything(self, folder):
+    def test_ctrl_c_ends_everything(self, folder, deno_children):
         """Exit code 130, what was spent, and no process is left."""
         asked, answer = threading.Event(), threading.Event()
 
@@ -198,7 +198,7 @@ class TestAsk:
                 text=True,
             )
             assert asked.wait(60)
-            sandboxes = children(child.pid)
+            sandboxes = deno_children(child.pid)
             child.send_signal(signal.SIGINT)
             shown = child.communicate(timeout=30)[1]
             answer.set()
@@ -208,19 +208,6 @@ class TestAsk:
         assert "Traceback" not in shown
         assert sandboxes or sys.platform != "linux"
         assert not any(Path(f"/proc/{pid}").exists() for pid in sandboxes)
-
-
-def children(parent: int) -> list[int]:
-    """The processes that this one started (Linux only)."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(") ")[2].split()
-        except OSError:  # ended while we looked
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
 
 
 class TestMistakes:

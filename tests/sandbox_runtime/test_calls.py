@@ -230,7 +230,7 @@ while True: {work}
         code = """
 import time
 for _ in range(20):
-    end = time.perf_counter() + 0.1
+    end = time.perf_counter() + 0.05
     while time.perf_counter() < end: pass
     slow()
     await slow.aio()

@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pydantic
 import pytest
+from cells import output
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -150,13 +151,6 @@ def session(given_back):
         yield opened
 
 
-def seen(session, code):
-    """What a cell shows."""
-    result = session.run_cell(code)
-    assert isinstance(result, Completed), result
-    return result.output.rstrip("\n")
-
-
 def submitted(session, code="SUBMIT(v)"):
     """What comes out of a cell."""
     result = session.run_cell(code)
@@ -225,7 +219,7 @@ class TestTheTable:
         """The cell sees what it should; the value comes back as it should, nested as well."""
         session.assign("v", value)
 
-        assert seen(session, check) == "True"
+        assert output(session, check) == "True"
         for returned in (submitted(session), submitted(session, "SUBMIT([v])")[0]):
             assert returned == back
             assert type(returned) is type(back) or isinstance(returned, list)
@@ -240,7 +234,7 @@ class TestTheTable:
         """A `CodeType` runs its statements; its data does not stay."""
         session.assign("v", Grid(3))
 
-        assert seen(session, "v, inf, '_raw_v' in globals()") == "([[0, 0, 0]], inf, False)"
+        assert output(session, "v, inf, '_raw_v' in globals()") == "([[0, 0, 0]], inf, False)"
 
     def test_code_for_a_variable_that_fails(self, session):
         """It is refused when it is assigned."""
@@ -265,7 +259,7 @@ class TestClasses:
 
         session.assign("v", [dataclasses.make_dataclass(name, [("x", int)])(1) for name in names])
 
-        assert seen(session, "print(Point, give())") == "mine a tool"
+        assert output(session, "print(Point, give())") == "mine a tool"
 
     def test_what_a_cell_made_invalid_comes_as_plain_data(self, session):
         """An instance of a host's class is always a valid one."""
@@ -291,20 +285,20 @@ class TestClasses:
         """A class that came as a result is known by name from then on."""
         session = opened(tools={"locate": lambda: Place("a")})
 
-        assert seen(session, "isinstance(locate(), Place)") == "True"
+        assert output(session, "isinstance(locate(), Place)") == "True"
 
     def test_a_healed_session_knows_them(self, opened):
         """Classes and handles are the session's, not the process's."""
         photo = Photo()
         session = opened(types=TYPES)
         session.assign({"photo": photo, "cat": Cat(name="Tom")})
-        number = seen(session, "hash(photo)")
+        number = output(session, "hash(photo)")
 
         os.kill(session.pid, signal.SIGKILL)
 
         assert session.run_cell("1") == Completed("1\n")
-        assert seen(session, "isinstance(cat, Animal), Pair(1).left") == "(True, 1)"
-        assert seen(session, "hash(photo)") == number
+        assert output(session, "isinstance(cat, Animal), Pair(1).left") == "(True, 1)"
+        assert output(session, "hash(photo)") == number
         assert submitted(session, "SUBMIT([photo, cat])") == [photo, Cat(name="Tom")]
 
 
@@ -315,7 +309,7 @@ class TestHandles:
         """Its type and its preview, on one line."""
         session.assign("photo", Photo())
 
-        assert seen(session, "photo") == "<Photo handle: png, 12 bytes>"
+        assert output(session, "photo") == "<Photo handle: png, 12 bytes>"
 
     def test_it_comes_out_as_the_same_object(self, session, given_back):
         """Through variables, lists, dict keys, tool calls and SUBMIT."""
@@ -333,7 +327,7 @@ class TestHandles:
         photo = Photo()
         session.assign({"one": photo, "two": [photo], "other": Photo()})
 
-        assert seen(session, "one == two[0], one is two[0] or one in {two[0]}, one == other") == (
+        assert output(session, "one == two[0], one is two[0] or one in {two[0]}, one == other") == (
             "(True, True, False)"
         )
 

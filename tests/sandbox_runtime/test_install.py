@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cells import PROJECT
 
 from sandbox_runtime import Completed, Limits, assets
 from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.session import Session
-
-PROJECT = Path(assets.__file__).parent.parent
 
 # What a stand-in for Deno answers to `--version`.
 VERSION = '[ "$1" = --version ] && echo "deno 2.9.8 (stable)" && exit 0'

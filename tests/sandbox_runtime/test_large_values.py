@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from cells import output
 
-from sandbox_runtime import Completed, Limits, ValueCrossingError, open_session
-
-MEBIBYTE = 2**20
+from sandbox_runtime import Limits, ValueCrossingError, open_session
+from sandbox_runtime.limits import MEBIBYTE
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,6 @@ def session():
     """One session; each test binds variables of its own."""
     with open_session() as shared:
         yield shared
-
-
-def said(session, code):
-    """What a cell shows."""
-    result = session.run_cell(code)
-    assert isinstance(result, Completed), result
-    return result.output.strip()
 
 
 class TestArrival:
@@ -39,7 +32,7 @@ class TestArrival:
         """Python finds it equal to what it makes itself, so it is of the right inner kind."""
         session.assign("text", letters * 1_000_001)
 
-        assert said(session, f"text == {letters!r} * 1_000_001, text.isascii()") == str(
+        assert output(session, f"text == {letters!r} * 1_000_001, text.isascii()") == str(
             (True, letters.isascii())
         )
 
@@ -47,7 +40,7 @@ class TestArrival:
         """The room is as wide as the widest, the pieces are not."""
         session.assign("text", "x" * 3_000_000 + "🙂")
 
-        assert said(session, "text == 'x' * 3_000_000 + '🙂', hash(text) == hash(text[:])") == (
+        assert output(session, "text == 'x' * 3_000_000 + '🙂', hash(text) == hash(text[:])") == (
             "(True, True)"
         )
 
@@ -56,7 +49,7 @@ class TestArrival:
         data = os.urandom(3 * MEBIBYTE)
         for cut in (0, 1, 5):
             session.assign("data", data[: 3 * MEBIBYTE - cut])
-            assert said(session, "type(data).__name__, len(data), data[-3:].hex()") == str(
+            assert output(session, "type(data).__name__, len(data), data[-3:].hex()") == str(
                 ("bytes", 3 * MEBIBYTE - cut, data[: 3 * MEBIBYTE - cut][-3:].hex())
             )
 
@@ -67,7 +60,7 @@ class TestArrival:
 
         session.assign("value", value)
 
-        assert said(session, "len(value['rows']), value['rows'][-1], value['big'][-3:]") == str(
+        assert output(session, "len(value['rows']), value['rows'][-1], value['big'][-3:]") == str(
             (200_000, f"{199_999:020}", numbers[-3:])
         )
 
@@ -79,7 +72,7 @@ class TestArrival:
             session.assign("rows", [*rows, threading.Lock()])
         session.assign("rows", rows)
 
-        assert said(session, "len(rows), rows[-1]") == str((200_000, rows[-1]))
+        assert output(session, "len(rows), rows[-1]") == str((200_000, rows[-1]))
 
     def test_a_lost_process_gets_it_again(self):
         """Healing encodes the same values anew."""
@@ -87,13 +80,13 @@ class TestArrival:
             own.assign({"text": "é" * 3_000_000, "rows": [f"{n:020}" for n in range(200_000)]})
             own.run_cell("die()")
 
-            assert said(own, "text == 'é' * 3_000_000, rows[-1]") == str((True, f"{199_999:020}"))
+            assert output(own, "text == 'é' * 3_000_000, rows[-1]") == str((True, f"{199_999:020}"))
 
     def test_a_hundred_megabytes(self, session):
         """Arrive in a fraction of a second; the bound here is only that they arrive."""
         session.assign("text", "x y\n" * 25_000_000)
 
-        assert said(session, "len(text), text[-4:]; del text") == ""
+        assert output(session, "len(text), text[-4:]; del text") == ""
 
 
 class TestRefusals:
@@ -111,7 +104,7 @@ class TestRefusals:
             session.assign("x", value)
 
         session.assign("x", value[: 100 * MEBIBYTE])
-        assert said(session, "len(x)") == str(100 * MEBIBYTE)
+        assert output(session, "len(x)") == str(100 * MEBIBYTE)
         assert session.restarts == 0
 
     def test_wide_text_counts_as_wide(self, opened):
@@ -130,7 +123,7 @@ class TestRefusals:
             session.assign("rows", rows)
 
         session.assign("rows", rows[:500])
-        assert said(session, "len(rows)") == "500"
+        assert output(session, "len(rows)") == "500"
 
     def test_a_value_that_is_larger_than_its_pickle(self, opened):
         """The message has numbers here too."""
@@ -139,7 +132,7 @@ class TestRefusals:
         with pytest.raises(ValueCrossingError, match=r"MemoryError: making it takes more, and"):
             session.assign("rows", [{} for _ in range(2_000_000)])
 
-        assert said(session, "1") == "1"
+        assert output(session, "1") == "1"
 
 
 HOST_PEAK = """

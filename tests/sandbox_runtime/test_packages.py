@@ -20,6 +20,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cells import PROJECT
 
 from sandbox_runtime import (
     CheckpointError,
@@ -44,8 +45,6 @@ from sandbox_runtime import (
 from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE, fetch
 from sandbox_runtime.install import with_packages
 from sandbox_runtime.opening import ready_engine
-
-PROJECT = Path(assets.__file__).parent.parent
 
 # Nothing listens there.
 CLOSED = "http://127.0.0.1:9/"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cells import is_alive
 
 from sandbox_runtime import (
     Completed,
@@ -217,7 +218,7 @@ print(pool._shelves[_Kind(Limits())].warm[0][0].pid, flush=True)
         )
         pid = int(host.stdout)
 
-        wait_until(lambda: not _runs(pid))
+        wait_until(lambda: not is_alive(pid))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_a_forked_child_leaves_its_parents_sessions_alone(self, pool):
@@ -231,15 +232,6 @@ print(pool._shelves[_Kind(Limits())].warm[0][0].pid, flush=True)
         assert os.waitpid(child, 0)[1] == 0
         with pool.lend() as session:
             assert session.run_cell("1") == Completed("1\n")
-
-
-def _runs(pid: int) -> bool:
-    """True while the process lives; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"idle_seconds": 0}])

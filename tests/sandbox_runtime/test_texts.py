@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from cells import is_alive, output
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime import (
-    Completed,
     Directory,
     Failed,
     Limits,
@@ -312,19 +312,9 @@ class TestSearch:
         host.stdout.close()
 
         end = time.monotonic() + 10
-        while _is_alive(worker):
+        while is_alive(worker):
             assert time.monotonic() < end
             time.sleep(0.05)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    # One that nobody has waited for yet is dead as well.
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 class TestFiles:
@@ -615,12 +605,6 @@ def text(session, tmp_path):
     return text
 
 
-def shown(session, code: str) -> str:
-    result = session.run_cell(code)
-    assert isinstance(result, Completed), result
-    return result.output.removesuffix("\n")
-
-
 def failure(session, code: str) -> str:
     result = session.run_cell(code)
     assert isinstance(result, Failed), result
@@ -659,60 +643,60 @@ class TestCells:
         lazy, plain = expression.replace("{}", "text"), expression.replace("{}", "plain")
         lazy, plain = (e.replace("{{", "{").replace("}}", "}") for e in (lazy, plain))
 
-        assert shown(session, lazy) == shown(session, plain)
+        assert output(session, lazy) == output(session, plain)
 
     def test_lines(self, session, text):
         """They count from 1 and come without their ends; iterating gives all of them."""
-        assert shown(session, "text.line(1), text.line(30_000)") == (
+        assert output(session, "text.line(1), text.line(30_000)") == (
             "('0: é line of 0 words', '29999: é line of 4 words')"
         )
-        assert shown(session, "text.lines(2, 3)") == (
+        assert output(session, "text.lines(2, 3)") == (
             "['1: é line of 1 words', '2: é line of 2 words']"
         )
-        assert shown(session, "list(text) == plain.splitlines() == text.lines()") == "True"
-        assert shown(session, "at = text.line_start(77)\ntext.line_number(at), text[at:at+4]") == (
+        assert output(session, "list(text) == plain.splitlines() == text.lines()") == "True"
+        assert output(session, "at = text.line_start(77)\ntext.line_number(at), text[at:at+4]") == (
             "(77, '76: ')"
         )
-        assert shown(session, "''.join(text.chunks(100_000)) == plain") == "True"
+        assert output(session, "''.join(text.chunks(100_000)) == plain") == "True"
         assert "count from 1" in failure(session, "text.line(0)")
         assert "no line 30001" in failure(session, "text.line(30_001)")
 
     def test_regular_expressions(self, session, text):
         """Matches are like those of `re`, found on the host."""
         assert (
-            shown(
+            output(
                 session,
                 "m = text.search(r'^(?P<n>2\\d{3}): é', start=1000)\n"
                 "m['n'], m.group(1), m.groupdict(), m.line_number, m.line, text[m.start():m.end()]",
             )
             == "('2000', '2000', {'n': '2000'}, 2001, '2000: é line of 5 words', '2000: é')"
         )
-        assert shown(session, "text.search('nowhere')") == ""
+        assert output(session, "text.search('nowhere')") == ""
         assert (
-            shown(
+            output(
                 session,
                 "import re\np = re.compile(r'(\\d+): É LINE of [12]', re.I)\n"
                 "[m.span() for m in text.finditer(p)] == [m.span() for m in p.finditer(plain)]",
             )
             == "True"
         )
-        assert shown(session, "text.findall('é (line)', limit=3)") == (
+        assert output(session, "text.findall('é (line)', limit=3)") == (
             "['line', 'line', 'line']\n[the first 3; there may be more: raise limit, or go on after these]"
         )
 
     def test_grep(self, session, text):
         """Lines with numbers and context, at most so many as were asked for."""
-        assert shown(session, "print(text.grep('^(7|29999):', before=1, after=1))") == (
+        assert output(session, "print(text.grep('^(7|29999):', before=1, after=1))") == (
             "log.txt-7- 6: é line of 6 words\n"
             "log.txt:8: 7: é line of 0 words\n"
             "log.txt-9- 8: é line of 1 words\n"
             "log.txt-29999- 29998: é line of 3 words\n"
             "log.txt:30000: 29999: é line of 4 words"
         )
-        assert shown(
+        assert output(
             session, "hits = text.grep('LINE', ignore_case=True)\nlen(hits), hits.more"
         ) == ("(100, True)")
-        assert shown(
+        assert output(
             session, "h = hits[5]\nh.line_number, text[h.position:h.position + 4], h.path"
         ) == ("(6, 'line', 'log.txt')")
 
@@ -723,7 +707,7 @@ class TestCells:
         assert "text[a:b]" in told
         assert "cannot be searched for: missing )" in failure(session, "text.search('(a')")
         assert "expected string" in failure(session, "import re\nre.search('a', text)")
-        assert "text.search(pattern)" in shown(session, "help(text)")
+        assert "text.search(pattern)" in output(session, "help(text)")
 
     def test_too_much_at_once_is_refused_with_a_way_out(self, session, tmp_path):
         """The host gives ten million characters at a time."""
@@ -736,12 +720,12 @@ class TestCells:
             assert told.startswith("ValueError")
             assert "10,000,000 characters" in told
             assert "for line in text" in told
-        assert shown(session, "len(large), large[-11:]") == "(11000000, '0123456789\\n')"
+        assert output(session, "len(large), large[-11:]") == "(11000000, '0123456789\\n')"
 
     def test_the_same_object_comes_back(self, session, text):
         """To tools and from SUBMIT, in lists and dicts, as with other handles."""
         session.taken.clear()
-        assert shown(session, "take({'deep': [text]})") == "'taken'"
+        assert output(session, "take({'deep': [text]})") == "'taken'"
         result = session.run_cell("import copy\nSUBMIT([text, copy.deepcopy(text)])")
 
         assert session.taken[0]["deep"][0] is text
@@ -765,20 +749,20 @@ class TestCells:
         """An iterable of text is a lazy text; a directory has many."""
         session.assign({"s": TextStream(f"row {n}\n" for n in range(500)), "d": Directory(project)})
 
-        assert shown(session, "s.line(7), s[:5], s.grep('row 49[89]$')[1].line") == (
+        assert output(session, "s.line(7), s[:5], s.grep('row 49[89]$')[1].line") == (
             "('row 6', 'row 0', 'row 499')"
         )
-        assert shown(session, "len(d), d.paths('*.py'), 'app.log' in d") == (
+        assert output(session, "len(d), d.paths('*.py'), 'app.log' in d") == (
             "(5, ['src/a.py', 'src/deep/b.py'], False)"
         )
-        assert shown(session, "d['src/a.py'].line(1), d['src/a.py'] == d['src/a.py']") == (
+        assert output(session, "d['src/a.py'].line(1), d['src/a.py'] == d['src/a.py']") == (
             "('import os', True)"
         )
-        assert shown(session, "d.grep('TODO')") == (
+        assert output(session, "d.grep('TODO')") == (
             "src/a.py:2: # TODO one\nsrc/deep/b.py:1: # TODO two\nsrc/deep/keep.log:1: TODO kept"
         )
-        assert shown(session, "d.search('TODO', 'src/deep/**').path") == "'src/deep/b.py'"
-        assert shown(session, "print(d.tree('*.py'))") == (
+        assert output(session, "d.search('TODO', 'src/deep/**').path") == "'src/deep/b.py'"
+        assert output(session, "print(d.tree('*.py'))") == (
             "src/\n  a.py (21 bytes)\n  deep/\n    b.py (11 bytes)"
         )
         for path in ("../outside/secret.txt", "link.txt", "/etc/passwd"):
@@ -786,7 +770,7 @@ class TestCells:
 
     def test_a_changed_file_is_told_to_the_cell(self, session, text, tmp_path):
         """Rather than giving the new content for the old."""
-        assert shown(session, "text[:2]") == "'0:'"
+        assert output(session, "text[:2]") == "'0:'"
         (tmp_path / "log.txt").write_text("new")
 
         assert "log.txt has changed since it was given" in failure(session, "text[:2]")
@@ -798,13 +782,13 @@ class TestCells:
         file.write_text("one\ntwo\n")
         session = opened(limits=Limits(cell_seconds=1, grace_seconds=0.5))
         session.assign("text", TextFile(file))
-        assert shown(session, "first = text.line(1)\nkept = [text]") == ""
+        assert output(session, "first = text.line(1)\nkept = [text]") == ""
         with session.fork() as fork:
-            assert shown(fork, "kept[0].line(2)") == "'two'"
+            assert output(fork, "kept[0].line(2)") == "'two'"
         session.run_cell("sum(range(10**12))")
 
         assert session.restarts == 1
-        assert shown(session, "first, kept[0].line(2)") == "('one', 'two')"
+        assert output(session, "first, kept[0].line(2)") == "('one', 'two')"
 
     def test_the_cells_clock_stands_still_and_a_search_has_its_own(self, opened, tmp_path):
         """What was found until then is in the error, block by block of a megabyte."""
@@ -835,13 +819,13 @@ class TestSize:
         session = opened(limits=Limits(memory_bytes=160 * 1024 * 1024))
         session.assign("text", TextFile(file))
 
-        assert shown(session, "len(text), text[-22:-1]") == (
+        assert output(session, "len(text), text[-22:-1]") == (
             "(300000022, '\\nthe needle is é here')"
         )
-        assert shown(session, "text.find('needle'), text.grep('needle is (.)')[0].line_number") == (
-            "(300000005, 3)"
-        )
-        assert shown(
+        assert output(
+            session, "text.find('needle'), text.grep('needle is (.)')[0].line_number"
+        ) == ("(300000005, 3)")
+        assert output(
             session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
         ) == ("300000022")
 
@@ -873,15 +857,15 @@ class TestSize:
                 "import itertools\nsum(map(len, itertools.islice(text.chunks(), 500)))",
             ):
                 started = time.monotonic()
-                output = shown(session, code)
+                found = output(session, code)
                 seconds = time.monotonic() - started
                 resident = _resident_bytes(session.pid)
                 peak = max(peak, resident)
                 sys.stdout.write(
-                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {output[:100]!r}\n"
+                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {found[:100]!r}\n"
                 )
             assert peak < 300_000_000
-            assert shown(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
+            assert output(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
         finally:
             file.unlink()
 

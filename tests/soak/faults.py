@@ -13,8 +13,8 @@ from pathlib import Path
 LONGEST_STOP_SECONDS = 0.7
 
 
-def deno_children() -> set[int]:
-    """The sandbox processes of this one, also those that are dead and not waited for (Linux only)."""
+def deno_children(parent: int | None = None) -> set[int]:
+    """The sandbox processes of this one or another, also dead ones not waited for (Linux only)."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -22,7 +22,7 @@ def deno_children() -> set[int]:
         except OSError:  # ended while we looked
             continue
         name, _, fields = rest.rpartition(") ")
-        if name.startswith("deno") and int(fields.split()[1]) == os.getpid():
+        if name.startswith("deno") and int(fields.split()[1]) == (parent or os.getpid()):
             found.add(int(pid))
     return found
 
