@@ -69,7 +69,8 @@ class RLM(dspy.Module):
             interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
             types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
                 or `CodeType`. They go before the rules for DSPy's types.
-            pool: Where the sandboxes come from. None: the pool that all RLMs of the process share.
+            pool: Where the sandboxes come from, with its limits and packages where none are given here.
+                None: the pool that all RLMs of the process share.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
@@ -80,10 +81,11 @@ class RLM(dspy.Module):
         self._tools = normalize_tools(tools)
         self.signature = check_signature(signature, self._tools)
         self.budget = Budget(max_iterations, max_llm_calls)
-        self.limits = dataclasses.replace(limits or Limits(), output_chars=max_output_chars)
+        limits = limits or (pool.limits if pool else Limits())
+        self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
         self.sub_lm = sub_lm
         self.verbose = verbose
-        self.packages = ready_packages(packages)
+        self.packages = pool.packages if pool and packages is None else ready_packages(packages)
         self._interpreter_factory = interpreter_factory
         self._types = type_rules(types)
         self._pool = pool

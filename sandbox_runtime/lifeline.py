@@ -37,7 +37,8 @@ from sandbox_runtime.serving import Serving
 Ended: TypeAlias = tuple[CellEnd, Reply]
 """How a cell ended, and the reply with the submitted values."""
 
-# A process that ends within this time of a cell's start was killed before it: the cell is run again.
+# A process that is killed within this time of a cell's start, before the cell has asked the host for
+# anything, was most likely killed before it, and we did not know yet. The cell is run again, once.
 HARDLY_BEGUN_SECONDS = 1.0
 
 # A process that is killed while it is brought back is brought back again, so often in all. What kills

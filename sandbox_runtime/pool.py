@@ -84,8 +84,8 @@ class Pool:
         if size < 1 or idle_seconds <= 0:
             raise ValueError("A pool needs a size of 1 or more and a positive idle_seconds.")
         self.size = size
-        self._limits = limits or Limits()
-        self._packages = ready_packages(packages)
+        self.limits = limits or Limits()
+        self.packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
         self._reset()
         _pools.add(self)
@@ -118,8 +118,7 @@ class Pool:
 
         The arguments are those of `open_session`. Raises what opening a session raises.
         """
-        wanted = self._packages if packages is None else ready_packages(packages)
-        kind = _Kind(limits or self._limits, wanted)
+        kind = self._kind(limits, packages)
         types = list(types)
         while (session := self._take(kind)) is not None:
             with contextlib.suppress(SandboxError):  # it died on the shelf
@@ -132,9 +131,9 @@ class Pool:
         packages: Iterable[str] | PackageSet | None = None,
     ) -> int:
         """How many sessions with these limits and packages are ready now."""
-        wanted = self._packages if packages is None else ready_packages(packages)
+        kind = self._kind(limits, packages)
         with self._changed:
-            shelf = self._shelves.get(_Kind(limits or self._limits, wanted))
+            shelf = self._shelves.get(kind)
             return len(shelf.warm) if shelf else 0
 
     def close(self) -> None:
@@ -149,6 +148,10 @@ class Pool:
             session.close()
         if keeper is not None:
             keeper.join(CLOSE_SECONDS)
+
+    def _kind(self, limits: Limits | None, packages: Iterable[str] | PackageSet | None) -> _Kind:
+        wanted = self.packages if packages is None else ready_packages(packages)
+        return _Kind(limits or self.limits, wanted)
 
     def _take(self, kind: _Kind) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""

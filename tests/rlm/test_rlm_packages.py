@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from dspy_rlm import RLM, PackageError, SandboxInterpreter
+from dspy_rlm import RLM, Limits, PackageError, Pool, SandboxInterpreter
 from dspy_rlm.instructions import SANDBOX_RULES, sandbox_rules
 
 SHORTEST = "import networkx as nx\nSUBMIT(nx.shortest_path(nx.path_graph(n), 0, n - 1))"
@@ -25,6 +25,19 @@ class TestPackages:
         rlm, _ = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
 
         assert copy.deepcopy(rlm)(n=2).path == [0, 1]
+
+    def test_those_of_its_pool(self, play):
+        """A pool that was made for them serves, with its limits too, unless the RLM has its own."""
+        pool = Pool(1, packages=["networkx"], limits=Limits(memory_bytes=2**29, cell_seconds=7))
+        rlm, server = play("n: int -> path: list[int]", SHORTEST, pool=pool)
+        try:
+            assert rlm(n=3).path == [0, 1, 2]
+            assert "Also installed: `networkx`." in str(server.requests[0])
+            assert (rlm.limits.memory_bytes, rlm.limits.cell_seconds) == (2**29, 7)
+            own = RLM("a -> b", pool=pool, packages=[], limits=Limits(cell_seconds=5))
+            assert (own.packages, own.limits.cell_seconds) == (None, 5)
+        finally:
+            pool.close()
 
     @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
     def test_what_cannot_be_had_fails_at_construction(self, make):
