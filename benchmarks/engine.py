@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 
 from benchmarks import peer, report
 from benchmarks.measure import PREFLIGHT
-from benchmarks.processes import ChildFailedError, answer_of
+from benchmarks.processes import ROOT, ChildFailedError, answer_of
 from benchmarks.report import Measured, Result
 from benchmarks.rows import ROWS, Row
 
@@ -34,8 +34,11 @@ INTERRUPTED = 130
 class Setting:
     """How one side's processes are started."""
 
+    contender: Side
     arguments: Sequence[str]
     environment: dict[str, str]
+    root: Path = ROOT
+    """Where they start: the project that is measured is the one that is found from there."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ class Bench:
 
     def _answer(self, side: Side, row: str, cap_seconds: float) -> Any:
         setting = self._settings[side]
-        command = [sys.executable, "-m", "benchmarks.measure", side, row, *setting.arguments]
-        return json.loads(answer_of(command, setting.environment, cap_seconds))
+        program = [sys.executable, "-m", "benchmarks.measure"]
+        command = [*program, setting.contender, row, *setting.arguments]
+        return json.loads(answer_of(command, setting.environment, cap_seconds, setting.root))
 
 
 def main() -> int:
@@ -128,7 +132,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     plan = _plan(arguments)
     with tempfile.TemporaryDirectory(prefix="dspy-rlm-bench-") as folder:
-        bench = _bench(plan, Path(folder), arguments.peer_cache)
+        bench = _bench(plan, Path(folder), arguments)
         code = _run(bench)
     facts = {
         "machine": report.machine(),
@@ -153,21 +157,23 @@ def _run(bench: Bench) -> int:
     return 0
 
 
-def _bench(plan: Plan, folder: Path, peer_cache: Path) -> Bench:
+def _bench(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Bench:
     """Both sides' settings; temporary files of the children go below `folder` too."""
     scratch = folder / "tmp"
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch), "DENO_NO_UPDATE_CHECK": "1"}
-    settings: dict[Side, Setting] = {"ours": Setting([], environment)}
+    settings: dict[Side, Setting] = {"ours": Setting("ours", [], environment)}
     bench = Bench(plan, settings)
-    if "peer" in plan.sides:
+    if arguments.before is not None:
+        settings["peer"] = Setting("ours", [], environment, arguments.before.resolve())
+    elif "peer" in plan.sides:
         try:
             runner = peer.write_patched_runner(folder)
         except peer.PeerUnavailableError as reason:
             bench.exclude("peer", str(reason))
         else:
-            theirs = {**environment, **peer.environment(peer_cache)}
-            settings["peer"] = Setting(["--runner", str(runner)], theirs)
+            theirs = {**environment, **peer.environment(arguments.peer_cache)}
+            settings["peer"] = Setting("peer", ["--runner", str(runner)], theirs)
     return bench
 
 
@@ -187,6 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=peer.default_cache(),
         help="where the peer's npm packages stay (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="CHECKOUT",
+        help="in place of the peer, another checkout of this project: what a change has cost",
     )
     sides = parser.add_mutually_exclusive_group()
     sides.add_argument("--ours-only", action="store_true")

@@ -34,11 +34,16 @@ class ProcessKey(NamedTuple):
     start: str
 
 
-def answer_of(command: Sequence[str], environment: Mapping[str, str], cap_seconds: float) -> str:
+def answer_of(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    cap_seconds: float,
+    folder: Path = ROOT,
+) -> str:
     """What a child wrote to stdout; whatever happens, its tree is gone afterwards."""
     child = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
