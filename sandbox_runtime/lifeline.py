@@ -163,13 +163,14 @@ class Lifeline:
     def checkpoint(self) -> Checkpoint:
         """Saves the state. Raises `CheckpointError` if it cannot be saved."""
         self.revive()
-        try:
-            return self._save()
-        except SandboxDiedError as died:
-            if died.reason != "killed":
-                raise
-            self.revive()
-            return self._save()
+        for _ in range(HEALING_TRIES - 1):
+            try:
+                return self._save()
+            except SandboxDiedError as died:
+                if died.reason != "killed":
+                    raise
+                self.revive()
+        return self._save()
 
     def compiled_runtime(self) -> bytes:
         """V8's compiled form of what the sandbox runs on."""

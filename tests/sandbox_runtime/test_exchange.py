@@ -20,6 +20,7 @@ from sandbox_runtime.values import Border
 SANDBOX = """
 import json, sys
 answers = json.loads(sys.argv[1])
+secret = ""
 while True:
     sizes = []
     while line := sys.stdin.buffer.readline().strip():
@@ -30,12 +31,14 @@ while True:
     request = json.loads(request)
     if "id" not in request:
         continue
+    secret = request["params"].get("secret", secret)
     result, parts = answers.get(request["method"], [{}, []])
     body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
-    head = f"Content-Length: {len(body)}\\r\\n"
+    head = f"Secret: {secret}\\r\\nContent-Length: {len(body)}\\r\\n"
     if parts:
         head += f"Attachments: {','.join(str(len(part)) for part in parts)}\\r\\n"
     frame = [head.encode(), b"\\r\\n", body, *(part.encode("latin-1") for part in parts)]
+    frame.append(f"{secret}\\n".encode())
     sys.stdout.buffer.write(b"".join(frame))
     sys.stdout.buffer.flush()
 """

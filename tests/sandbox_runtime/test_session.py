@@ -531,8 +531,8 @@ class TestMemory:
             small.assign("x", bytes(120 * 10**6))
         assert output(small, "1") == "1\n"
 
-    def test_a_frame_that_is_too_large(self, opened):
-        """Past `frame_bytes` the host does not listen; the cell is told which limit it was."""
+    def test_a_value_that_is_too_large(self, opened):
+        """Past `frame_bytes` the host would not listen; the cell is told which limit it is."""
         session = opened(limits=Limits(frame_bytes=10**6), tools={"echo": echo})
         session.assign("given", 1)
 
@@ -540,7 +540,10 @@ class TestMemory:
 
         assert isinstance(result, Failed)
         assert not result.state_lost
-        assert "over the limit of 1,000,000 bytes (Limits.frame_bytes)" in result.message
+        assert (
+            "more than the 1,000,000 that one value may have (Limits.frame_bytes)" in result.message
+        )
+        assert session.restarts == 0
         assert output(session, "given") == "1\n"
 
 
