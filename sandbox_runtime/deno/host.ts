@@ -131,11 +131,18 @@ class Sandbox {
     this.#taken?.resolve();
   }
 
-  /** Says why, then ends the process. The host takes the end of the pipe for the end of the session. */
+  /**
+   * Says why, then ends the process. The host takes the end of the pipe for the end of the session.
+   *
+   * Where nobody reads the pipe any more, saying it fails, and that failure must not begin another end.
+   */
   async end(reason: string, message: string): Promise<never> {
-    this.#writer.send(wire.fatal(reason, message));
-    await this.#writer.written;
-    Deno.exit(1);
+    try {
+      this.#writer.send(wire.fatal(reason, message));
+      await this.#writer.written;
+    } finally {
+      Deno.exit(1);
+    }
   }
 
   /** Ends the process after an error: of whoever said what is not of the protocol, or of our own. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox_runtime import Limits
+from sandbox_runtime.exchange import Exchange
 from sandbox_runtime.messages import Fatal, Run
 from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.process import Process
@@ -63,3 +64,21 @@ class TestBreaches:
         assert last_words(*encode_frame(body)) == [
             Fatal("protocol", "The host answered what was not asked.")
         ]
+
+
+class TestNobodyReads:
+    """A process whose words nobody hears any more ends, and does not try to say so for ever."""
+
+    def test_in_the_middle_of_a_frame(self):
+        """The pipe breaks while a large value is written; its other pipe and its parent are still there."""
+        exchange = Exchange(ready_engine(), LIMITS, "")
+        process = exchange._process
+        try:
+            _, pieces = exchange._connection.request(Run(1, "SUBMIT('x' * 50_000_000)"))
+            process.write(pieces)
+            assert process.wait_readable(60)
+            process._stdout.close()
+
+            assert process.wait(20) == 1
+        finally:
+            exchange.close()
