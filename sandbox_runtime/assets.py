@@ -77,11 +77,15 @@ PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refres
 
 PACKAGED_FOLDER = Path(__file__).parent / "engine"
 
-# What is changed in Pyodide when it is installed: before Emscripten chooses the place for a compiled
-# module's data, `worker.ts` may name it, since an image has to find the data where it was.
-RUNTIME_PATCH = (
-    "getMemory=size=>{",
-    "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+# What is changed in Pyodide when it is installed. Before Emscripten chooses the place for a compiled
+# module's data, `worker.ts` may name it, since an image has to find the data where it was. And what runs
+# JavaScript for C, and so for ctypes, gives 0: it would fail, which ends the interpreter.
+RUNTIME_PATCHES = (
+    (
+        "getMemory=size=>{",
+        "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+    ),
+    ("eval(UTF8ToString(ptr))", "0"),
 )
 
 _WASM_PAGE = 65536
@@ -262,7 +266,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
-    digest.update("".join(RUNTIME_PATCH).encode())
+    digest.update("".join(map("".join, RUNTIME_PATCHES)).encode())
     return digest.hexdigest()[:16]
 
 

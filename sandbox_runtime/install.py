@@ -137,10 +137,12 @@ def join_runtime(loader: Path, runtime: Path) -> str:
         text = path.read_text(encoding="utf-8").replace(
             "import.meta.url", '"https://sandbox.invalid/"'
         )
-        patched, known = assets.RUNTIME_PATCH if path == runtime else ("", "")
-        text, found = re.subn(export, rf"return {{{public}:\1}};", text.replace(patched, known))
-        expected = found == 1 and known in text and not re.search(r"^(import|export)\b", text, re.M)
-        if not expected:
+        patches = assets.RUNTIME_PATCHES if path == runtime else ()
+        expected = all(known in text for known, _ in patches)
+        for known, patched in patches:
+            text = text.replace(known, patched)
+        text, found = re.subn(export, rf"return {{{public}:\1}};", text)
+        if not (expected and found == 1 and not re.search(r"^(import|export)\b", text, re.M)):
             raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
         functions.append(f"(() => {{{text}\n}})()")
     return f"({{...{functions[0]}, ...{functions[1]}}})"

@@ -16,7 +16,7 @@ export interface Program {
   };
   wasmTable: WebAssembly.Table;
   loadDynamicLibrary(name: string, flags: object, scope: object): void;
-  /** Where the next compiled module's data goes; see `RUNTIME_PATCH` in `assets.py`. */
+  /** Where the next compiled module's data goes; see `RUNTIME_PATCHES` in `assets.py`. */
   libraryPlace?: number;
 }
 
