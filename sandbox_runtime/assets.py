@@ -69,6 +69,7 @@ PYTHON_FILES = (
     "failures.py",
     "calls.py",
     "tasks.py",
+    "footing.py",
     "bootstrap.py",
     "guest.py",
 )
