@@ -36,8 +36,8 @@ Side = Literal["ours", "peer"]
 Open = Callable[[Surroundings], AbstractContextManager[Subject]]
 
 # What a cell of ours may work; the peer knows no limit. A program that is not judged after this is hung.
-CELL_SECONDS = 2.0
-CAP_SECONDS = 30.0
+CELL_SECONDS = 5.0
+CAP_SECONDS = 60.0
 MEMORY_BYTES = 256 * 1024 * 1024
 
 # So that the machine survives a program that meets no other limit; more than a 32-bit interpreter needs.

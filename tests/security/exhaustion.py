@@ -452,6 +452,7 @@ compile(ast.fix_missing_locations(ast.Expression(node)), "x", "eval")
         "freeing a deep list",
         "deep = None\nfor _ in range(100_000):\n    deep = (deep,)\ndel deep\nprint('freed')",
         shows="freed",
+        destroys=True,
     ),
     program(
         "isinstance with deep tuples",
