@@ -26,7 +26,7 @@ import types
 from builtins import all as every
 from builtins import len as size
 from builtins import map as mapped
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from json import dumps as to_json
 from json import loads as from_json
 from operator import is_
@@ -38,7 +38,8 @@ from sandbox_runtime.deno import asking, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
-from sandbox_runtime.deno.output import Output, Stream, clean
+from sandbox_runtime.deno.footing import CLASSES, MODULES, Footing
+from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.deno.records import bind_classes
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
 
@@ -94,11 +95,13 @@ class Driver:
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
+        self._footing = Footing(MODULES, (*CLASSES, Stream, ByteStream, Output))
         self.output = Output(output_chars, host.emit)
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), "input": _no_input}
         self._recursion_limit = sys.getrecursionlimit()
+        self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
 
     @property
@@ -158,6 +161,8 @@ class Driver:
 
     def register(self, declared: str) -> None:
         """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""
+        if self.running:
+            raise RuntimeError("tools are declared between cells")
         plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
@@ -169,7 +174,10 @@ class Driver:
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a cell. Returns the JSON text of its end, then the parts of a submitted value."""
+        if self.running:
+            raise RuntimeError("a cell cannot run another")
         self._begin(cell)
+        quietened = self._tracers_quietened()
         filename = f"<cell {cell}>"
         error: BaseException | None = None
         try:
@@ -181,6 +189,8 @@ class Driver:
             self._interruptible = False
             self._reserve = None
             error = caught
+        for _ in quietened:
+            pass
         self._restore_interpreter()
         self._sweep_tasks()
         return self._end(error)
@@ -237,9 +247,17 @@ class Driver:
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         sys.modules["__main__"] = self._module
-        sys.stdout = sys.stderr = self._stream
+        self._stream = sys.stdout = sys.stderr = Stream(self)
         for number in (signal.SIGINT, signal.SIGALRM):
             set_handler(number, self.on_signal)
+
+    def _tracers_quietened(self) -> Iterator[object]:
+        """Stops whatever watches Python's own steps, as it is iterated.
+
+        Not as it is called: a call is a step, and who watches it may raise. Nothing is watched outside
+        of the sandbox, where it may be a debugger's.
+        """
+        return iter(())
 
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
@@ -248,9 +266,11 @@ class Driver:
             names.update(own)
             for added in [name for name in names if name not in own]:
                 del names[added]
+        self._footing.restore()
         linecache.cache = self._sources
         sys.modules.update(self._modules)
         sys.setrecursionlimit(self._recursion_limit)
+        sys.set_int_max_str_digits(self._digits_limit)
 
     def _execute(self, code: str, filename: str) -> None:
         """Runs all statements, and shows the value of the last one if it is an expression."""

@@ -17,6 +17,9 @@ HARNESS_FOLDER = __file__.rpartition("/")[0]
 
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
+# Exceptions inside of each other's arguments, or behind each other, beyond which they are not shown.
+MAX_NESTING = 100
+
 # However small the limit of a cell's output, so much of its error is told.
 LEAST_SHOWN_CHARS = 1000
 
@@ -31,6 +34,8 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
     """Name, message and traceback of whatever a cell raised, each of at most `limit` characters."""
     name = type.__dict__["__name__"].__get__(type(error))
     try:
+        if _holds_itself(error):
+            raise RecursionError
         shown = traceback.TracebackException(type(error), error, _cell_frames(error), compact=True)
         _drop_harness(shown)
         message = _message_of(error)
@@ -45,6 +50,34 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         "message": abridge(message, limit),
         "traceback": abridge(lines, limit),
     }
+
+
+def _holds_itself(error: BaseException) -> bool:
+    """True if an exception is among its own arguments, or so deep in them that it might be.
+
+    Making text of one would use up the C stack, which ends the interpreter.
+    """
+    args = BaseException.__dict__["args"].__get__
+    level: list[BaseException] = [error, *_behind(error)]
+    for _ in range(MAX_NESTING):
+        inner = (item for one in level for item in args(one))
+        level = [item for item in inner if issubclass(type(item), BaseException)]
+        if not level or len(level) > 100 * MAX_NESTING:
+            return bool(level)
+    return True
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """The exceptions that a traceback shows above this one."""
+    found: dict[int, BaseException] = {}
+    waiting: list[Any] = [error]
+    while waiting and len(found) < MAX_NESTING:
+        one = waiting.pop()
+        for behind in (one.__cause__, one.__context__):
+            if behind is not None and id(behind) not in found:
+                found[id(behind)] = behind
+                waiting.append(behind)
+    return list(found.values())
 
 
 def _message_of(error: BaseException) -> str:

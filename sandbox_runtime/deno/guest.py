@@ -11,7 +11,8 @@ import importlib
 import sys
 import time
 import warnings
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from itertools import chain
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
@@ -45,6 +46,12 @@ for _name in (
     "xml.etree.ElementTree",
 ):
     importlib.import_module(_name)
+
+# How many tools `sys.monitoring` knows; what stops them and their like.
+_TOOLS = 6
+_free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
+_set_trace: Any = sys.settrace
+_set_profile: Any = sys.setprofile
 
 # A sleeping cell looks up this often, to see whether it was interrupted.
 SLEEP_SLICE_SECONDS = 0.02
@@ -138,6 +145,11 @@ class PyodideDriver(Driver):
         """See `HostCalls`."""
         self.calls.answered(ticket, text, [part.to_bytes() for part in parts])
 
+    def _tracers_quietened(self) -> Iterator[object]:
+        """See `Driver`."""
+        tools = map(_free_tool, range(_TOOLS))
+        return chain(map(_set_trace, (None,)), map(_set_profile, (None,)), tools)
+
     def run(self, cell: int, code: str) -> Any:
         """See `Driver`."""
         text, *parts = super().run(cell, code)
@@ -181,6 +193,11 @@ def _note_unawaited() -> None:
     warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]
 
 
+def _no_audit_hook(_hook: object) -> None:
+    """Replaces `sys.addaudithook`: a hook outlives its cell, and nothing can take it away."""
+    raise RuntimeError("sys.addaudithook() is not available in this REPL")
+
+
 def _hide_javascript() -> None:
     """Takes the modules that lead to JavaScript away, after all that import them have done so."""
     for name in ("js", "pyodide_js"):
@@ -192,6 +209,7 @@ BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 driver = PyodideDriver(_host)
+sys.addaudithook = _no_audit_hook  # type: ignore[assignment]
 _quiet_loop()
 _show_work()
 _note_unawaited()

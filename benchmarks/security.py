@@ -1,0 +1,334 @@
+"""Hostile programs in our sandbox and in DSPy's: `python -m benchmarks.security --help`.
+
+The programs, and what judges them, are those of `tests/security`. Each runs in a process of its own, in a
+process group of its own, which is killed when the program has taken its time: that is a hang.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import selectors
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks import peer
+from benchmarks.processes import ROOT
+from tests.security.catalogue import BY_CLASS
+from tests.security.judge import VERDICTS, Ending, Report, Subject, judge
+from tests.security.ours import Ours
+from tests.security.persistence import PAIRS
+from tests.security.program import Program
+from tests.security.surroundings import FIELDS, KEPT, Surroundings
+
+Side = Literal["ours", "peer"]
+Open = Callable[[Surroundings], AbstractContextManager[Subject]]
+
+# What a cell of ours may work; the peer knows no limit. A program that is not judged after this is hung.
+CELL_SECONDS = 5.0
+CAP_SECONDS = 60.0
+MEMORY_BYTES = 256 * 1024 * 1024
+
+# So that the machine survives a program that meets no other limit; more than a 32-bit interpreter needs.
+DATA_BYTES = 8 * 1024 * 1024 * 1024
+
+PERSISTENCE = "left for the next session"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Programs that run one after the other, each in a session of its own: one, or a pair."""
+
+    group: str
+    programs: Sequence[Program]
+
+    @property
+    def name(self) -> str:
+        """The name of the first."""
+        return self.programs[0].name
+
+
+@dataclass
+class Running:
+    """A task in a process."""
+
+    side: Side
+    task: Task
+    pid: int
+    pipe: int
+    since: float
+    heard: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a task."""
+
+    side: Side
+    group: str
+    name: str
+    verdict: str
+    reasons: Sequence[str]
+
+
+def tasks() -> list[Task]:
+    """All of them, those that need our own names too."""
+    single = [Task(group, [one]) for group, programs in BY_CLASS.items() for one in programs]
+    return [*single, *(Task(PERSISTENCE, [pair.plant, pair.look]) for pair in PAIRS)]
+
+
+# ---- In the process of a task ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_ours(around: Surroundings) -> Iterator[Subject]:
+    """A session with limits; a folder beside the secret is among its inputs."""
+    from sandbox_runtime import Directory, Limits, open_session
+
+    limits = Limits(cell_seconds=CELL_SECONDS, grace_seconds=1, memory_bytes=MEMORY_BYTES)
+    with open_session(limits, around.tools(), FIELDS) as session:
+        inputs = around.folder.with_name("inputs")
+        inputs.mkdir(exist_ok=True)
+        session.assign({"kept": KEPT, "files": Directory(inputs)})
+        yield Ours(session)
+
+
+class PeerSubject:
+    """A `dspy.PythonInterpreter`, which gets the variable with each cell, as `dspy.RLM` passes it."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._pids: set[int] = set()
+
+    def run(self, code: str) -> Ending:
+        """Runs a cell."""
+        from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
+
+        try:
+            result = self._interpreter.execute(code, variables={"kept": KEPT})
+        except (CodeInterpreterError, SyntaxError) as error:
+            return Ending("failed", f"{type(error).__name__}: {error}")
+        finally:
+            if (process := self._interpreter.deno_process) is not None:
+                self._pids.add(process.pid)
+        if isinstance(result, FinalOutput):
+            return Ending("submitted", "", result.output)
+        return Ending("completed", str(result))
+
+    @property
+    def losses(self) -> int:
+        """Processes beyond the first, and the one that has ended."""
+        process = self._interpreter.deno_process
+        ended = process is not None and process.poll() is not None
+        return max(len(self._pids) - 1, 0) + ended
+
+
+def opener_of_peer(runner: Path) -> Open:
+    """How the peer is opened, with the command that the installed DSPy chooses."""
+    from dspy.primitives.python_interpreter import PythonInterpreter
+
+    command = peer.deno_command(runner)
+    outputs = [{"name": name, "type": kind} for name, kind in FIELDS.items()]
+
+    @contextlib.contextmanager
+    def open_peer(around: Surroundings) -> Iterator[Subject]:
+        interpreter = PythonInterpreter(command, tools=around.tools(), output_fields=outputs)
+        try:
+            yield PeerSubject(interpreter)
+        finally:
+            with contextlib.suppress(Exception):
+                interpreter.shutdown()
+
+    return open_peer
+
+
+def work(task: Task, opened: Open, folder: Path) -> Report:
+    """Judges the programs of a task; the worst verdict counts."""
+    folder.mkdir()
+    reports = []
+    with Surroundings(folder) as around:
+        for program in task.programs:
+            with opened(around) as subject:
+                reports.append(judge(program, subject, around))
+    gravity = ["breach", "hang", "crash", "lost", "held"]
+    return min(reports, key=lambda report: gravity.index(report.verdict))
+
+
+# ---- The run ---------------------------------------------------------------------------------------
+
+
+class Run:
+    """Starts tasks, so many at a time, and hears of their ends."""
+
+    def __init__(
+        self, openers: dict[Side, Open], jobs: int, cap_seconds: float, folder: Path
+    ) -> None:
+        self._openers = openers
+        self._jobs = jobs
+        self._cap = cap_seconds
+        self._folder = folder
+        self._selector = selectors.DefaultSelector()
+        self._running: dict[int, Running] = {}
+        self.judged: list[Judged] = []
+
+    def all(self, todo: Sequence[tuple[Side, Task]]) -> None:
+        """Runs them to the last."""
+        waiting = list(reversed(todo))
+        try:
+            while waiting or self._running:
+                while waiting and len(self._running) < self._jobs:
+                    self._start(*waiting.pop())
+                for key, _ in self._selector.select(0.5):
+                    self._hear(self._running[key.fd])
+                for running in list(self._running.values()):
+                    if time.monotonic() - running.since > self._cap:
+                        self._end(running, Report("hang", (f"no end within {self._cap:g} s",)))
+        finally:
+            for running in list(self._running.values()):
+                _kill(running.pid)
+
+    def _start(self, side: Side, task: Task) -> None:
+        ours, theirs = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            _child(task, self._openers[side], theirs, self._folder)
+        os.close(theirs)
+        self._running[ours] = Running(side, task, pid, ours, time.monotonic())
+        self._selector.register(ours, selectors.EVENT_READ)
+
+    def _hear(self, running: Running) -> None:
+        if chunk := os.read(running.pipe, 65536):
+            running.heard += chunk
+            return
+        try:
+            verdict, reasons = json.loads(running.heard)
+        except ValueError:
+            self._end(running, Report("crash", ("the process of the host ended without a word",)))
+        else:
+            self._end(running, Report(verdict, tuple(reasons)))
+
+    def _end(self, running: Running, report: Report) -> None:
+        self._selector.unregister(running.pipe)
+        os.close(running.pipe)
+        del self._running[running.pipe]
+        _kill(running.pid)
+        task = running.task
+        done = Judged(running.side, task.group, task.name, report.verdict, report.reasons)
+        self.judged.append(done)
+        why = "" if report.verdict == "held" else f" ({'; '.join(report.reasons)[:160]!r})"
+        sys.stderr.write(f"{done.side} {done.group}: {done.name}: {done.verdict}{why}\n")
+
+
+def _child(task: Task, opened: Open, pipe: int, folder: Path) -> None:
+    """Never returns."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
+    code = 1
+    try:
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(quiet, stream)
+        place = folder / f"task-{os.getpid()}"
+        place.mkdir()
+        report = work(task, opened, place / "host")
+        told = json.dumps([report.verdict, [reason[:2000] for reason in report.reasons]])
+        view = memoryview(told.encode())
+        while view:
+            view = view[os.write(pipe, view) :]
+        code = 0
+    finally:
+        # Nothing of the parent's is to be tidied up here.
+        os._exit(code)
+
+
+def _kill(pid: int) -> None:
+    """Ends a child and its group. Our sandboxes have groups of their own, and end with their parent."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)  # it may not have a group yet
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+# ---- What is printed -------------------------------------------------------------------------------
+
+
+def table(judged: Sequence[Judged], sides: Sequence[Side]) -> str:
+    """A row for each class and side, in Markdown, and the totals."""
+    groups = list(dict.fromkeys(one.group for one in judged))
+    lines = [f"| class | side | programs | {' | '.join(VERDICTS)} |", "|---|---|" + "---|" * 6]
+    for group in [*groups, None]:
+        for side in sides:
+            rows = [one for one in judged if one.side == side and group in (one.group, None)]
+            counts = [str(sum(one.verdict == verdict for one in rows)) for verdict in VERDICTS]
+            label = group or "**all**"
+            lines.append(f"| {label} | {side} | {len(rows)} | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Runs what the command line asks for."""
+    arguments = _parser().parse_args()
+    sides: list[Side] = ["ours", "peer"]
+    if arguments.ours_only or arguments.peer_only:
+        sides = ["ours"] if arguments.ours_only else ["peer"]
+    every = [one for one in tasks() if not arguments.only or one.group in arguments.only]
+    both = [one for one in every if not any(program.ours for program in one.programs)]
+    # A program that both can run, or, where only ours is asked for, all.
+    chosen = every if arguments.ours_only else both
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        openers: dict[Side, Open] = {"ours": open_ours}
+        if "peer" in sides:
+            os.environ.update(peer.environment(arguments.peer_cache))
+            openers["peer"] = opener_of_peer(peer.write_patched_runner(folder))
+        else:
+            import sandbox_runtime  # noqa: F401 - here, so that no child has to
+        os.chdir(ROOT)
+        run = Run(openers, arguments.jobs, arguments.cap, folder)
+        with contextlib.suppress(KeyboardInterrupt):
+            run.all([(side, task) for task in chosen for side in sides])
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in run.judged], indent=1))
+    sys.stdout.write(table(run.judged, sides) + "\n")
+    if skipped := len(every) - len(chosen):
+        why = sorted({one.ours for task in every for one in task.programs if one.ours})
+        sys.stdout.write(f"\n{skipped} programs are for ours only: {', '.join(why)}.\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.security", description=__doc__)
+    parser.add_argument("--only", action="append", choices=[*BY_CLASS, PERSISTENCE])
+    parser.add_argument("--jobs", type=int, default=2, help="programs at a time")
+    parser.add_argument("--cap", type=float, default=CAP_SECONDS, metavar="SECONDS", help="a hang")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")
+    parser.add_argument(
+        "--peer-cache",
+        type=Path,
+        default=peer.default_cache(),
+        help="where the peer's npm packages stay (default: %(default)s)",
+    )
+    sides = parser.add_mutually_exclusive_group()
+    sides.add_argument("--ours-only", action="store_true", help="also what only ours can run")
+    sides.add_argument("--peer-only", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

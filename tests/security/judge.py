@@ -1,0 +1,150 @@
+"""Runs a program in a sandbox and says how it went. Knows sandboxes by two methods only.
+
+The order of the verdicts is that of their gravity: a program that got what it wanted is a breach,
+whatever else it did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, Literal, Protocol
+
+from .program import ESCAPED, FORGED, Program
+from .surroundings import Surroundings
+
+Verdict = Literal["held", "breach", "hang", "crash", "lost"]
+VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """How a cell ended, and all that came out of it as text."""
+
+    kind: str
+    """completed, failed or submitted."""
+
+    text: str
+    submitted: Any = None
+    error: str = ""
+    """The name of the exception of a failed cell."""
+
+
+class Subject(Protocol):
+    """An open sandbox with the tools, the variable and the fields of `Surroundings`."""
+
+    def run(self, code: str) -> Ending:
+        """Runs a cell. Raises only if the sandbox's own code failed: a crash of the host."""
+
+    @property
+    def losses(self) -> int:
+        """How often its interpreter was lost since it was opened."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What came of a program. `losses` counts interpreters, also those that came back."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    losses: int = 0
+
+
+# Each proves one thing of a session, whatever names a program has bound in its namespace.
+_ARITHMETIC = """
+import builtins as _b, json as _j
+_v = {"a": [1, 2.5, None], "b": "\\u00e9"}
+_b.print(_b.sum(i * i for i in _b.range(10)), kept, _j.loads(_j.dumps(_v)) == _v)
+_b.print(_b.len(_b.repr(_b.sorted({3: 1, 1: 2}))), _b.isinstance(kept, _b.list))
+"""
+_CALL = "import builtins as _b\n_b.print(echo('still there'))"
+_SUBMIT = "SUBMIT(answer='sound', count=7)"
+
+
+def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
+    """Runs a program to its end, then what proves that the session is sound."""
+    endings: list[Ending] = []
+    calls: list[tuple[str, Any]] = []
+    unsound: list[str] = []
+    broken: list[str] = []
+    with around.watch() as noted:
+        try:
+            for cell in program.cells:
+                endings.append(subject.run(around.fill(cell)))
+                calls = list(around.calls)
+            if not (program.destroys and subject.losses):
+                unsound = _complaints(program, endings, len(calls))
+            unsound += _unsound(program, subject, around)
+        except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
+            broken.append(f"{type(error).__name__}: {error}"[:500])
+    breaches = noted + _breaches(endings, calls, around)
+    if breaches:
+        return Report("breach", (*breaches, *broken), subject.losses)
+    if broken:
+        return Report("crash", tuple(broken), subject.losses)
+    return Report("lost" if unsound else "held", tuple(unsound), subject.losses)
+
+
+def _breaches(
+    endings: list[Ending], calls: list[tuple[str, Any]], around: Surroundings
+) -> list[str]:
+    text = "".join(f"{ending.text}{_shown(ending.submitted)}" for ending in endings)
+    told = _shown(calls)
+    found = around.secrets_in(text + told)
+    if ESCAPED in text:
+        found.append(text[text.index(ESCAPED) :][:200])
+    if FORGED in told:
+        found.append("a forged call reached a tool")
+    if any(FORGED in _shown(ending.submitted) for ending in endings):
+        found.append("a forged submission was believed")
+    return found
+
+
+def _complaints(program: Program, endings: list[Ending], calls: int) -> list[str]:
+    last = endings[-1]
+    found = []
+    if last.kind not in program.ends:
+        found.append(f"the last cell {last.kind}: {last.text[:300]}")
+    if program.shows and program.shows not in last.text:
+        found.append(f"it did not show {program.shows!r} but {last.text[:300]!r}")
+    if last.kind == "submitted" and program.submits is not None:
+        answer = last.submitted.get("answer") if isinstance(last.submitted, dict) else None
+        if _shown(answer) != _shown(program.submits):
+            found.append(
+                f"it submitted {_shown(answer)[:300]}, not {_shown(program.submits)[:300]}"
+            )
+    if program.calls is not None and calls > program.calls:
+        found.append(f"{calls} calls of tools")
+    return found
+
+
+def _unsound(program: Program, subject: Subject, around: Surroundings) -> list[str]:
+    before = subject.losses
+    first = subject.run(_ARITHMETIC)
+    if program.destroys and first.kind == "failed" and subject.losses > before:
+        first = subject.run(_ARITHMETIC)  # the loss was told; from here on all is well
+    found = []
+    if first.kind != "completed" or "285 [1, 2, 3] True\n6 True" not in first.text:
+        found.append(f"arithmetic afterwards: {first.kind} {first.text[-300:]!r}")
+    around.calls.clear()
+    second = subject.run(_CALL)
+    if "echo: still there" not in second.text or around.calls != [("echo", "still there")]:
+        found.append(f"a call afterwards: {second.kind} {second.text[-300:]!r}")
+    third = subject.run(_SUBMIT)
+    if third.kind != "submitted" or third.submitted != {"answer": "sound", "count": 7}:
+        found.append(f"SUBMIT afterwards: {third.kind} {third.text[-300:]!r} {third.submitted!r}")
+    return [] if program.wrecks else found
+
+
+def _shown(value: Any, depth: int = 0) -> str:
+    """A value as text, however odd it is."""
+    if depth > 20:
+        return "..."
+    if isinstance(value, dict):
+        parts = itertools.chain.from_iterable(value.items())
+        return "{" + ", ".join(_shown(part, depth + 1) for part in parts) + "}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{type(value).__name__}[{', '.join(_shown(part, depth + 1) for part in value)}]"
+    if isinstance(value, int) and value.bit_length() > 10_000:
+        return hex(value)
+    return repr(value)

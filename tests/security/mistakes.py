@@ -1,0 +1,197 @@
+"""What models do by mistake, with no ill will: the session has to bear it all the same."""
+
+from __future__ import annotations
+
+from .program import program
+
+PROGRAMS = (
+    program(
+        "an exception with an argument that is no JSON",
+        "raise ValueError({1, 2}, object(), print)",
+        ends=("failed",),
+        shows="ValueError",
+    ),
+    program(
+        "an exception with bytes and NaN",
+        "raise ValueError(b'\\xff', float('nan'), 10**5000)",
+        ends=("failed",),
+    ),
+    program(
+        "an exception that holds itself",
+        "error = ValueError('a')\nerror.args = (error,)\nraise error",
+        ends=("failed",),
+    ),
+    program(
+        "an exception with lone surrogates",
+        "raise ValueError('\\ud800')",
+        ends=("failed",),
+        shows="ValueError",
+    ),
+    program("an exception that is a class", "raise KeyError", ends=("failed",), shows="KeyError"),
+    program("raise of what is no exception", "raise 'text'", ends=("failed",), shows="TypeError"),
+    program("an unclosed bracket", "print((1 + 2)\nprint(3", ends=("failed",), shows="SyntaxError"),
+    program("an unclosed text", 'print("abc)', ends=("failed",), shows="SyntaxError"),
+    program("tabs and spaces", "if True:\n\tx = 1\n        y = 2\n", ends=("failed",)),
+    program("a null byte", "x = 1\x00\nprint(x)", ends=("failed",)),
+    program("a lone surrogate in the code", "print('\ud800')", ends=("completed", "failed")),
+    program(
+        "a byte order mark and odd line ends",
+        "\ufeffx = 1\r\ny = 2\rprint(x + y)\x0c\n",
+        ends=("completed", "failed"),
+    ),
+    program("an empty cell", "", ends=("completed",)),
+    program("only comments", "# nothing\n\n   \n# at all", ends=("completed",)),
+    program("a fence of Markdown", "```python\nprint(1)\n```"),
+    program("a prompt of the REPL", ">>> print(1)\n1", ends=("failed",)),
+    program("return outside of a function", "return 5", ends=("failed",), shows="SyntaxError"),
+    program("await of what cannot be awaited", "await 5", ends=("failed",)),
+    program("yield at the top", "yield 5", ends=("failed",), shows="SyntaxError"),
+    program("SystemExit", "raise SystemExit(3)", ends=("failed",)),
+    program("sys.exit", "import sys\nsys.exit('bye')", ends=("failed",)),
+    program("exit()", "exit()", ends=("failed",)),
+    program("quit()", "quit(1)", ends=("failed",)),
+    program("KeyboardInterrupt", "raise KeyboardInterrupt('mine')", ends=("failed",)),
+    program("GeneratorExit", "raise GeneratorExit", ends=("failed",)),
+    program("StopIteration", "raise StopIteration(5)", ends=("failed",)),
+    program(
+        "StopAsyncIteration and CancelledError",
+        "import asyncio\nraise asyncio.CancelledError('mine')",
+        ends=("failed",),
+    ),
+    program(
+        "CancelledError in an await",
+        "import asyncio\nawait asyncio.sleep(0)\nraise asyncio.CancelledError",
+        ends=("failed",),
+    ),
+    program("input()", "name = input('Your name? ')\nprint(name)", ends=("failed",)),
+    program(
+        "getpass and stdin",
+        "import getpass, sys\nprint(repr(sys.stdin.readline()))\nprint(getpass.getpass())",
+        ends=("completed", "failed"),
+    ),
+    program("breakpoint()", "breakpoint()"),
+    program("help()", "help(len)\nhelp()"),
+    program("license() and copyright", "print(license, copyright, credits)\nlicense()"),
+    program(
+        "variables with the names of modules",
+        "json = 1\nsys = 2\nlen_ = 3\nre = os = asyncio = builtins = None",
+        "print(json + sys)",
+        shows="3",
+    ),
+    program(
+        "variables with the names of builtins",
+        "list = [1]\nlen = 5\nstr = print\nprint = None\nisinstance = int = dict = type = repr = None",
+        "del list, len, str, print, isinstance, int, dict, type, repr\nprint('fine')",
+        shows="fine",
+    ),
+    program("a slice of a dict", "d = {'a': 1}\nd[:3]", ends=("failed",)),
+    program("a set submitted", "SUBMIT(answer={1}, count=1)", ends=("submitted", "failed")),
+    program(
+        "SUBMIT of one dict", "SUBMIT({'answer': 'a', 'count': 1})", ends=("submitted", "failed")
+    ),
+    program(
+        "SUBMIT with a name that is not there",
+        "SUBMIT(answer=undefined, count=1)",
+        ends=("failed",),
+        shows="NameError",
+    ),
+    program(
+        "SUBMIT in a function in a comprehension",
+        "def f(x):\n    SUBMIT(answer=x, count=1)\n[f(n) for n in 'abc']",
+        ends=("submitted",),
+        submits="a",
+    ),
+    program(
+        "SUBMIT in a try with a bare except",
+        "try:\n    SUBMIT(answer='a', count=1)\nexcept Exception:\n    print('no')",
+        ends=("submitted",),
+        submits="a",
+    ),
+    program(
+        "asyncio.run in a cell",
+        "import asyncio\nasync def main():\n    await asyncio.sleep(0)\n    return 5\nprint(asyncio.run(main()))",
+        ends=("completed", "failed"),
+    ),
+    program(
+        "get_event_loop and run_until_complete",
+        "import asyncio\nasync def main():\n    return 5\nprint(asyncio.get_event_loop().run_until_complete(main()))",
+        ends=("completed", "failed"),
+    ),
+    program(
+        "a coroutine that is not awaited",
+        "async def f():\n    return 1\nf()",
+        ends=("completed", "failed"),
+    ),
+    program("a tool that is awaited", "print(await echo(1))", ends=("completed", "failed")),
+    program(
+        "a thread",
+        "import threading\nt = threading.Thread(target=print, args=(1,))\nt.start()\nt.join()",
+    ),
+    program(
+        "a pool of processes",
+        "from concurrent.futures import ProcessPoolExecutor\nwith ProcessPoolExecutor() as pool:\n    print(list(pool.map(abs, [1])))",
+        ends=("failed",),
+    ),
+    program(
+        "a pool of threads",
+        "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor() as pool:\n    print(list(pool.map(abs, [-1])))",
+    ),
+    program(
+        "pip install",
+        "import subprocess, sys\nsubprocess.check_call([sys.executable, '-m', 'pip', 'install', 'requests'])",
+        ends=("failed",),
+    ),
+    program("an import that is not there", "import pandas_that_is_not_there", ends=("failed",)),
+    program(
+        "a division by zero in a deep call",
+        "def f(n):\n    return f(n - 1) if n else 1 / 0\nf(200)",
+        ends=("failed",),
+        shows="ZeroDivisionError",
+    ),
+    program(
+        "a warning as it is compiled",
+        "print('\\d')\nx = 1 is 1\nassert (1, 'x')",
+        ends=("completed", "failed"),
+    ),
+    program(
+        "code that is very long",
+        "x = 0\n" + "x += 1\n" * 20_000 + "print(x)",
+        ends=("completed",),
+        shows="20000",
+    ),
+    program(
+        "a line that is very long",
+        "x = [" + "1, " * 100_000 + "]\nprint(len(x))",
+        ends=("completed",),
+        shows="100000",
+    ),
+    program(
+        "globals changed while they are read",
+        "for name in list(globals()):\n    globals()[name + '_copy'] = globals()[name]\nprint('done')",
+        shows="done",
+    ),
+    program(
+        "a name like ours",
+        "driver = _host = js = Driver = 5\nclass CellTimeoutError(Exception):\n    pass\nraise CellTimeoutError('mine')",
+        ends=("failed",),
+    ),
+    program(
+        "a future import",
+        "from __future__ import annotations\ndef f(x: Undefined) -> Nothing:\n    return x\nprint(f(1))",
+        ends=("completed",),
+        shows="1",
+    ),
+    program(
+        "print with odd arguments",
+        "import sys\nprint('a', file=sys.__stderr__)\nprint('b', end='', flush=True, file=sys.stderr)\nprint(sep=None)",
+    ),
+    program(
+        "logging",
+        "import logging\nlogging.basicConfig(level=0)\nlogging.warning('x %s')\nlogging.getLogger().error('%d', 'no number')",
+    ),
+    program(
+        "a plot that is not there",
+        "import matplotlib.pyplot as plt\nplt.plot([1])",
+        ends=("failed",),
+    ),
+)

@@ -1,0 +1,69 @@
+"""What a hostile program is: cells, and what must come of the last one. Data; knows no sandbox."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# What a program prints that got hold of something it must not have. In its text the word stands in two
+# parts, so that a traceback that shows the line does not have it.
+ESCAPED = "ESCAPED"
+ESCAPED_SOURCE = '"ESC" + "APED"'
+
+# What a program puts into everything that it forges.
+FORGED = "FORGED"
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Cells that want something they must not have, or do what models do by mistake.
+
+    In the cells `@SECRET@` stands for a file of the host, `@FOLDER@` for its folder, `@VARIABLE@` for a
+    name in the host's environment, `@PORT@` for a port that somebody listens at, `@HOST@` for the id of
+    the host's process. There are the variable `kept`, `[1, 2, 3]`, the tools `echo(value)` and
+    `lookup(key, times=1)`, and `SUBMIT(answer, count)`.
+
+    Whatever it is, it must not show a secret, touch a file, reach the port, call a tool with `FORGED`,
+    submit `FORGED`, or print `ESCAPED`; and the session must be sound afterwards.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+
+    ends: tuple[str, ...] = ("completed", "failed")
+    """How the last cell may end; also `submitted`."""
+
+    shows: str = ""
+    """What the last cell has to show, if anything."""
+
+    submits: Any = None
+    """The answer that must arrive if the last cell submits; None: any."""
+
+    calls: int | None = None
+    """How many calls of tools there may be at most."""
+
+    destroys: bool = False
+    """It is meant to destroy its own interpreter: the session may be lost, and must heal."""
+
+    wrecks: bool = False
+    """It writes over its interpreter's memory, which nobody can see from inside: the session may be
+    unsound until it is closed, but it must answer."""
+
+    ours: str = ""
+    """Why only our sandbox can run it; empty if any can."""
+
+
+def program(
+    name: str,
+    *cells: str,
+    ends: tuple[str, ...] = ("completed", "failed"),
+    shows: str = "",
+    submits: Any = None,
+    calls: int | None = None,
+    destroys: bool = False,
+    wrecks: bool = False,
+    ours: str = "",
+) -> Program:
+    """A program, its cells one after the other."""
+    stripped = tuple(cell.strip("\n") for cell in cells)
+    return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours)

@@ -1,0 +1,156 @@
+"""What holds when the interpreter does not: JavaScript with the worker's real globals in its hands.
+
+Behind it are a worker without permissions, a process without rights, the system's wall, and a host that
+believes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox_runtime import Failed, Limits, Session
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.wall import NO_WALL
+
+from .builds import EscapedEngine, escaped
+from .escapes import PAIRS, SINGLE, Escape
+from .judge import judge
+from .ours import Ours
+from .program import ESCAPED, program
+from .surroundings import FIELDS, KEPT, Surroundings
+
+LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
+
+ESCAPES = [
+    pytest.param(escape, id=f"{group}: {escape.name}")
+    for group, escapes in SINGLE.items()
+    for escape in escapes
+]
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory) -> Iterator[Surroundings]:
+    """The secrets, in the world before any sandbox is."""
+    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> EscapedEngine:
+    """The build that hides nothing."""
+    return escaped(ready_engine(), tmp_path_factory.mktemp("engine"))
+
+
+class Shared:
+    """One session for programs that leave it sound, since this build takes seconds to start."""
+
+    def __init__(self, engine: EscapedEngine, around: Surroundings) -> None:
+        self._engine = engine
+        self._around = around
+        self._session: Session | None = None
+
+    def open(self) -> Session:
+        """A session with the tools and the variable; a tool of old was taken away again."""
+        tools = self._around.tools()
+        calls = self._around.calls
+        session = Session(
+            self._engine,
+            LIMITS,
+            {**tools, "launch": lambda *args: calls.append(("launch", args))},
+            FIELDS,
+        )
+        session.register(tools, FIELDS)
+        session.assign("kept", KEPT)
+        return session
+
+    def get(self) -> Session:
+        """The session, opened anew after one was given up."""
+        if self._session is None:
+            self._session = self.open()
+        return self._session
+
+    def close(self) -> None:
+        """Gives the session up."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
+
+@pytest.fixture(scope="module")
+def shared(engine, around) -> Iterator[Shared]:
+    """With the wall, as sessions have it."""
+    shared = Shared(engine, around)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def without_wall(engine, around) -> Iterator[Shared]:
+    """Deno alone."""
+    shared = Shared(dataclasses.replace(engine, wall=NO_WALL), around)
+    yield shared
+    shared.close()
+
+
+def test_it_is_escaped(shared):
+    """So it is the layers behind that hold: JavaScript runs, and has all that Deno gives to a worker."""
+    result = shared.get().run_cell(
+        "import js\nprint(js.eval('[1 + 1, typeof Deno.readTextFile, typeof postMessage].join()'))"
+    )
+
+    assert "2,function,function" in result.output
+
+
+def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
+    """Runs an escape. A session that it may have harmed is not used again."""
+    if escape.fresh:
+        shared.close()
+    session = shared.get()
+    before = session.restarts
+    cells = program(escape.name, escape.cell, "print(1)", destroys=escape.ends)
+    try:
+        report = judge(cells, Ours(session), around)
+    except BaseException:
+        shared.close()
+        raise
+    if escape.ends or report.verdict != "held" or session.restarts > before:
+        shared.close()
+    assert report.verdict == "held", report.reasons
+    assert escape.ends or session.restarts == before, "the session was lost"
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_nothing_of_the_host_is_reached(escape, shared, around):
+    """No file, no connection, no process, no tool that was not declared, no forged submission."""
+    hold(escape, shared, around)
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        pytest.param(escape, id=f"{group}: {escape.name}")
+        for group in ("files", "network", "processes", "rights")
+        for escape in SINGLE[group]
+    ],
+)
+def test_deno_holds_without_the_wall(escape, without_wall, around):
+    """The rights that Deno does not give are enough by themselves."""
+    hold(escape, without_wall, around)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_nothing_is_kept_for_the_next_session(name, shared, around):
+    """What one session could store, another does not find."""
+    plant, look = PAIRS[name]
+    try:
+        shared.get().run_cell(Escape("plant", plant).cell)
+        shared.close()
+        found = shared.get().run_cell(Escape("look", look).cell)
+    finally:
+        shared.close()
+
+    assert not isinstance(found, Failed)
+    assert ESCAPED not in found.output
