@@ -29,7 +29,9 @@ def run(function, path):
     except BaseException as error:
         print(path, type(error).__name__, str(error)[:100])
         return
-    print("ESC" + "APED", path, made)
+    # Other functions than that of functions make other things of a text.
+    if getattr(made, "WebAssembly", None) is not None or look(made, path):
+        print("ESC" + "APED", path, made)
 
 """
 

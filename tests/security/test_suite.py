@@ -15,7 +15,7 @@ from .persistence import PAIRS
 from .program import Program
 from .surroundings import FIELDS, KEPT, Surroundings
 
-LIMITS = Limits(cell_seconds=6, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
+LIMITS = Limits(cell_seconds=6, grace_seconds=1, memory_bytes=256 * 1024 * 1024, search_seconds=2)
 
 PROGRAMS = [
     pytest.param(program, id=f"{group}: {program.name}")
