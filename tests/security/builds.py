@@ -1,4 +1,5 @@
-"""A sandbox that has been escaped from, to try what is left: Python holds the real globals of the worker.
+"""Sandboxes with layers taken away, to try what is left. The first is one that has been escaped from: Python
+holds the real globals of the worker.
 
 Made for tests from a copy of the installed engine; nothing in the product knows of it. Each text that is
 changed must be there, so that the build cannot become the usual one unnoticed.
@@ -7,6 +8,7 @@ changed must be there, so that the build cannot become the usual one unnoticed.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from sandbox_runtime import Limits, assets
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.messages import Part
 from sandbox_runtime.session import Session
+from sandbox_runtime.wall import Wall
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
 
@@ -41,15 +44,40 @@ _WORKER = (
 _GUEST = (("\n_hide_javascript()\n", "\n"),)
 
 
+Texts = tuple[tuple[str, str], ...]
+
+# Deno with all rights, or a worker that has those of its process.
+ALL_RIGHTS = "--allow-all"
+_WORKER_RIGHTS = (('permissions: "none"', 'permissions: "inherit"'),)
+_NO_CAP = (("  capMemory(message.memoryBytes);", ""),)
+
+
 @dataclasses.dataclass(frozen=True)
 class EscapedEngine(Engine):
     """Starts a worker that hides nothing. What holds is Deno without rights, the wall, and the host."""
 
+    strings: bool = True
+    """Whether V8 makes code of texts."""
+
+    rights: bool = False
+    """Whether Deno has all rights."""
+
+    pages: bool = True
+    """Whether V8 caps the pages of a memory."""
+
     def command(self, limits: Limits) -> list[str]:
-        """The usual command, but texts may become code."""
+        """The usual command, but for what is said above."""
         command = super().command(limits)
-        assert sum(_NO_STRINGS in argument for argument in command) == 1
-        return [argument.replace(f"{_NO_STRINGS},", "") for argument in command]
+        if self.strings:
+            command = _without(command, rf"{_NO_STRINGS},")
+        if not self.pages:
+            command = _without(command, r"--wasm-max-mem-pages=\d+,")
+        if self.rights:
+            denied = [a for a in command if a.startswith("--deny-")]
+            assert len(denied) == 8
+            command = [a for a in command if a not in denied]
+            command.insert(2, ALL_RIGHTS)
+        return command
 
     def files(self) -> Iterator[tuple[str, Part]]:
         """The usual files, but Python keeps `js`; later it is in the image."""
@@ -60,13 +88,38 @@ class EscapedEngine(Engine):
             )
 
 
-def escaped(engine: Engine, folder: Path) -> EscapedEngine:
-    """An escaped engine with an image of its own, in an empty folder, from an installed one."""
+def escaped(
+    engine: Engine,
+    folder: Path,
+    *,
+    strings: bool = True,
+    rights: bool = False,
+    worker_rights: bool = False,
+    wall: Wall | None = None,
+) -> EscapedEngine:
+    """An escaped engine with an image of its own, in an empty folder, from an installed one.
+
+    Args:
+        engine: The installed one.
+        folder: Where its changed copy goes.
+        strings: Whether V8 makes code of texts.
+        rights: Whether Deno has all rights.
+        worker_rights: Whether the worker has those of its process.
+        wall: What the system puts round it; None: what it usually does.
+    """
     for name in assets.INSTALLED_FILES:
         shutil.copyfile(engine.folder / name, folder / name)
-    worker = folder / "worker.js"
-    worker.write_text(_changed(worker.read_text(), _WORKER))
-    made = EscapedEngine(engine.deno, folder, from_sources=True, wall=engine.wall)
+    _change(folder / "worker.js", _WORKER)
+    if worker_rights:
+        _change(folder / "host.js", _WORKER_RIGHTS)
+    made = EscapedEngine(
+        engine.deno,
+        folder,
+        from_sources=True,
+        wall=engine.wall if wall is None else wall,
+        strings=strings,
+        rights=rights,
+    )
     with Session(made, Limits()) as session:
         state = session.checkpoint()
     for name in assets.IMAGE_FILES:
@@ -75,7 +128,33 @@ def escaped(engine: Engine, folder: Path) -> EscapedEngine:
     return dataclasses.replace(made, from_sources=False)
 
 
-def _changed(text: str, changes: tuple[tuple[str, str], ...]) -> str:
+def uncapped(engine: Engine, folder: Path, *, hook: bool, pages: bool) -> EscapedEngine:
+    """An engine that nobody has escaped from, with one of the two caps of its memory, or none.
+
+    Args:
+        engine: The installed one.
+        folder: Where its changed copy goes.
+        hook: Whether growing is refused by the worker.
+        pages: Whether it is refused by V8.
+    """
+    for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
+        shutil.copyfile(engine.folder / name, folder / name)
+    if not hook:
+        _change(folder / "worker.js", _NO_CAP)
+    return EscapedEngine(engine.deno, folder, wall=engine.wall, strings=False, pages=pages)
+
+
+def _change(path: Path, changes: Texts) -> None:
+    path.write_text(_changed(path.read_text(), changes))
+
+
+def _without(command: list[str], pattern: str) -> list[str]:
+    changed = [re.sub(pattern, "", argument) for argument in command]
+    assert changed != command
+    return changed
+
+
+def _changed(text: str, changes: Texts) -> str:
     for known, other in changes:
         assert text.count(known) == 1, f"{known!r} is there {text.count(known)} times"
         text = text.replace(known, other)

@@ -1,0 +1,123 @@
+"""Each layer by itself, with the others switched off.
+
+The operating system's is in `tests/sandbox_runtime/test_wall.py`, the protocol's in `test_protocol.py`, the
+driver's in `test_bootstrap.py`, where CPython runs it, and the host's in `tests/fuzz`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox_runtime import Completed, Limits, Session
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.wall import NO_WALL
+
+from .builds import EscapedEngine, escaped, uncapped
+from .escapes import SINGLE, Escape
+from .judge import judge
+from .ours import Ours
+from .program import program
+from .surroundings import FIELDS, KEPT, Surroundings
+
+LIMITS = Limits(cell_seconds=10, memory_bytes=256 * 1024 * 1024)
+
+REACHING_OUT = [
+    pytest.param(escape, id=f"{group}: {escape.name}")
+    for group in ("files", "network", "processes", "rights")
+    for escape in SINGLE[group]
+    if not escape.ends
+]
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory) -> Iterator[Surroundings]:
+    """The secrets."""
+    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture(scope="module", params=["process", "worker"])
+def rights(request, tmp_path_factory) -> EscapedEngine:
+    """Rights at one of the two places only, or at none but the process's, without any wall."""
+    return escaped(
+        ready_engine(),
+        tmp_path_factory.mktemp(request.param),
+        rights=request.param == "worker",  # then it is the worker that has none
+        worker_rights=request.param == "process",  # then it is the process that has none
+        wall=NO_WALL,
+    )
+
+
+@pytest.fixture(scope="module")
+def session(rights, around) -> Iterator[Session]:
+    """One for all: what they try leaves it sound."""
+    with Session(rights, LIMITS, around.tools(), FIELDS) as session:
+        session.assign({"kept": KEPT})
+        yield session
+
+
+@pytest.mark.parametrize("escape", REACHING_OUT)
+def test_rights_of_the_process_or_of_the_worker(escape, session, around):
+    """Either is enough, if the realm is broken out of and there is no wall."""
+    if escape.fresh:
+        pytest.skip("it is tried in a session of its own, in test_escaped.py")
+    report = judge(program(escape.name, escape.cell, "print(1)"), Ours(session), around)
+
+    assert report.verdict == "held", report.reasons
+
+
+def test_such_a_build_has_what_it_says(tmp_path, around):
+    """With rights at both places the same programs read the secret: so it is the rights that hold."""
+    engine = escaped(ready_engine(), tmp_path, rights=True, worker_rights=True, wall=NO_WALL)
+    with Session(engine, LIMITS) as session:
+        read = Escape("read", around.fill("return Deno.readTextFileSync('@SECRET@')"))
+        result = session.run_cell(read.cell)
+
+    assert around.token in result.output
+
+
+def test_v8_makes_no_code_of_texts(tmp_path):
+    """Although all of the realm is there to ask for it."""
+    engine = escaped(ready_engine(), tmp_path, strings=False)
+    with Session(engine, LIMITS) as session:
+        result = session.run_cell(
+            "import js\n"
+            "for name in ('eval', 'Function'):\n"
+            "    try:\n        print(getattr(js, name)('1'))\n"
+            "    except Exception as error:\n        print(type(error).__name__, error)"
+        )
+
+    refused = "JsException EvalError: Code generation from strings disallowed for this context\n"
+    assert result == Completed(2 * refused)
+
+
+@pytest.mark.parametrize(("hook", "pages"), [(True, False), (False, True)])
+def test_memory_is_capped_by_the_worker_or_by_v8(tmp_path, hook, pages):
+    """Either makes a MemoryError of it, and the session goes on."""
+    engine = uncapped(ready_engine(), tmp_path, hook=hook, pages=pages)
+    with Session(engine, LIMITS) as session:
+        result = session.run_cell(
+            "kept = []\ntry:\n    while True:\n        kept.append(bytearray(2 ** 24))\n"
+            "except MemoryError:\n    print(len(kept) * 2 ** 24 < 256 * 2 ** 20)\n    kept.clear()"
+        )
+
+        assert result == Completed("True\n")
+        assert session.run_cell("1 + 1") == Completed("2\n")
+        assert session.restarts == 0
+
+
+def test_the_realm_has_nothing_to_work_with(tmp_path):
+    """Scrubbed, but with Python's way to JavaScript open and code from texts: what can be named."""
+    with Session(ready_engine(), LIMITS) as session:
+        result = session.run_cell(
+            "import sandbox_runtime.deno.guest as guest\n"
+            "worker = guest._host._worker\n"
+            "names = ['Deno', 'process', 'fetch', 'postMessage', 'Worker', 'caches', 'localStorage', "
+            "'eval', 'importScripts', 'navigator', 'close', 'onmessage', 'Buffer', 'require']\n"
+            "print([name for name in names if getattr(worker, name, None) is not None])\n"
+            "try:\n    import js\nexcept ImportError:\n    print('no js')"
+        )
+
+    assert result == Completed("[]\nno js\n")
