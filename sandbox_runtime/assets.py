@@ -120,6 +120,19 @@ _WASM_PAGE = 65536
 # JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
 _V8_HEAP_MEGABYTES = 1024
 
+# A stack on which Python's own limit is reached before V8's, which would end the interpreter: that of the
+# worker's thread, and those that V8 switches to while a cell waits. Only what is used of it takes memory.
+_STACK_KILOBYTES = 32_000
+_THREAD_STACK_BYTES = 40_000 * 1024
+
+# Compiled code is good only for the flags that it was compiled with.
+_V8_FLAGS = (
+    "--disallow-code-generation-from-strings",
+    f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
+    f"--stack-size={_STACK_KILOBYTES}",
+    f"--wasm-stack-switching-stack-size={_STACK_KILOBYTES}",
+)
+
 _RIGHTS = ("read", "write", "net", "env", "run", "ffi", "sys", "import")
 
 _FLAGS = (
@@ -140,6 +153,7 @@ _FLAGS = (
 _ENVIRONMENT = {
     "DENO_DIR": "/dev/null/none",
     "TZ": "UTC",
+    "RUST_MIN_STACK": str(_THREAD_STACK_BYTES),
     "DENO_NO_UPDATE_CHECK": "1",
     "DENO_NO_PACKAGE_JSON": "1",
     "NO_COLOR": "1",
@@ -177,11 +191,8 @@ class Engine:
 
     def command(self, limits: Limits) -> list[str]:
         """The command line of a sandbox process. It grants no rights at all."""
-        v8_flags = (
-            "--disallow-code-generation-from-strings",
-            f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}",
-            f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
-        )
+        pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
+        v8_flags = (*_V8_FLAGS, pages)
         program = str(self.folder / "host.js")
         return [str(self.deno), "run", *_FLAGS, f"--v8-flags={','.join(v8_flags)}", program]
 
@@ -296,7 +307,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
-    digest.update(repr(RUNTIME_PATCHES).encode())
+    digest.update(repr((RUNTIME_PATCHES, _V8_FLAGS)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import signal
 import threading
 import time
 from collections import deque
@@ -42,8 +43,8 @@ from sandbox_runtime.values import printable
 # Runs a tool call. None: its answer comes later, by `Exchange.answer`.
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 
-# Beyond the interpreter's own memory: V8, code, buffers in flight.
-OVERHEAD_BYTES = 1536 * 1024 * 1024
+# Beyond the interpreter's own memory: V8, code, buffers in flight, and the stacks of some 15 threads.
+OVERHEAD_BYTES = 2048 * 1024 * 1024
 
 # A frame is larger than the value in it.
 FRAME_OVERHEAD_BYTES = 1024 * 1024
@@ -361,7 +362,8 @@ class Exchange:
         self._stderr.join(JOIN_SECONDS)
         tail = self._process.stderr_tail
         said = f"; its last words: {tail[-500:]}" if tail else ""
-        reason = "killed" if code is not None and code < 0 else "exit"
+        # Other signals are the process's own doing: it ran into something.
+        reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
         self._death = self._obituary(reason, f"its process ended with code {code}{said}")
 
     def _hear(self, text: str) -> None:

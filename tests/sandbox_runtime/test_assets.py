@@ -240,13 +240,14 @@ class TestCommand:
         assert any("--disallow-code-generation-from-strings" in f for f in engine.command(Limits()))
 
     def test_nothing_secret_is_in_it(self, engine):
-        """A process's command line and environment are readable by its own code: five names."""
+        """A process's command line and environment are readable by its own code: six names."""
         assert set(engine.environment) == {
             "DENO_DIR",
             "DENO_NO_UPDATE_CHECK",
             "DENO_NO_PACKAGE_JSON",
             "NO_COLOR",
             "TZ",
+            "RUST_MIN_STACK",
         }
 
     def test_the_key_follows_the_sources(self):

@@ -71,7 +71,7 @@ class EscapedEngine(Engine):
         if self.strings:
             command = _without(command, rf"{_NO_STRINGS},")
         if not self.pages:
-            command = _without(command, r"--wasm-max-mem-pages=\d+,")
+            command = _without(command, r",--wasm-max-mem-pages=\d+")
         if self.rights:
             denied = [a for a in command if a.startswith("--deny-")]
             assert len(denied) == 8
