@@ -77,6 +77,18 @@ def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) ->
     return "\n\n".join(part for part in parts if part)
 
 
+def compose(block: str, tools: Iterable[dspy.Tool], contract: str) -> str:
+    """The whole instruction of a call: the block, tools that an optimizer left out of it, the contract.
+
+    A block that has this very contract in it already (see `dspy_rlm.optimize.bake`) is all of it.
+    """
+    if contract in block:
+        return block
+    left_out = [text for tool in tools if (text := document(tool)) not in block]
+    documents = "\n".join([TOOLS_HEADING, *left_out]) if left_out else ""
+    return "\n\n".join(part for part in (block, documents, contract) if part)
+
+
 def contract(
     signature: type[dspy.Signature],
     tools: Mapping[str, dspy.Tool],
