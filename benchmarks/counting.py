@@ -1,14 +1,16 @@
 """A task whose score can rise only if an optimizer's text reaches the LM, and the contract with it.
 
 The root LM is a scripted policy. It counts rightly if its prompt tells it of SUBMIT and has one of these:
-the keyword that the scripted proposers write, or a demo of a run that counted. Without them it can do the
-easy examples only, so that somebody is the first to get one right. Scores say what reaches the prompt;
-they are nobody's accuracy.
+the keyword that the scripted proposers write, or a demo of a run that went well. Without them it can do the
+easy examples only, and a wavering one the first time: some optimizers learn from the difference. Scores
+say what reaches the prompt; they are nobody's accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import itertools
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import dspy
@@ -17,14 +19,11 @@ from dspy_rlm.testing import Action, ChatRequest, Observation, Player, PolicySer
 from dspy_rlm.testing.prompts import read_prompt, write_answer
 
 KEYWORD = "PLAN-B"
+LOOKING = "print(log[:8])"
 COUNTING = "SUBMIT(log.count('ERROR')"
 
 
-class Count(dspy.Signature):
-    """Count the errors in the log."""
-
-    log: str = dspy.InputField()
-    count: int = dspy.OutputField()
+COUNT = dspy.Signature("log: str -> count: int", "Count the errors in the log.")
 
 
 def _example(errors: int, kind: str) -> dspy.Example:
@@ -33,6 +32,7 @@ def _example(errors: int, kind: str) -> dspy.Example:
 
 
 TRAINSET = [_example(7, "easy"), _example(8, "hard"), _example(6, "easy"), _example(9, "hard")]
+WAVERING = [_example(3, "wavering"), _example(4, "wavering")]
 DEVSET = [_example(2, "easy"), _example(5, "hard")]
 
 
@@ -53,23 +53,30 @@ def score(program: dspy.Module) -> float:
 
 
 def _counts(task: Task) -> Generator[Action, Observation, None]:
-    yield Action("Look at it.", "print(log[:8])")
+    yield Action("Look at it.", LOOKING)
     yield Action("Count them.", f"{COUNTING})")
 
 
 def _guesses(task: Task) -> Generator[Action, Observation, None]:
-    yield Action("Look at it.", "print(log[:8])")
+    yield Action("Look at it.", LOOKING)
     yield Action("Count the easy ones.", f"{COUNTING} if log.startswith('easy') else -1)")
 
 
 _COUNTS, _GUESSES = policy(_counts), policy(_guesses)
 
 
-def root(request: ChatRequest) -> str:
+def make_root() -> Player:
     """The root LM: what it does depends on what reached its prompt."""
-    demos = [message.text for message in request.messages if message.role == "assistant"]
-    told = KEYWORD in request.system or any(COUNTING in text for text in demos)
-    return (_COUNTS if told and "SUBMIT(" in request.system else _GUESSES)(request)
+    tries: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+
+    def root(request: ChatRequest) -> str:
+        demos = [message.text for message in request.messages if message.role == "assistant"]
+        told = KEYWORD in request.system or any(LOOKING in t or COUNTING in t for t in demos)
+        if not told and "=== Step 1 ===" in request.prompt and "wavering log" in request.prompt:
+            told = next(tries[request.prompt]) == 0
+        return (_COUNTS if told and "SUBMIT(" in request.system else _GUESSES)(request)
+
+    return root
 
 
 def proposer(*, replace: bool) -> Player:
@@ -104,5 +111,5 @@ def _proposed(name: str, inputs: Mapping[str, str], replace: bool) -> object:
 def make_server() -> PolicyServer:
     """The root LM as `root`, and two proposers, `append` and `replace`, behind one address."""
     return PolicyServer(
-        {"root": root, "append": proposer(replace=False), "replace": proposer(replace=True)}
+        {"root": make_root(), "append": proposer(replace=False), "replace": proposer(replace=True)}
     )

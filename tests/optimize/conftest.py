@@ -11,7 +11,7 @@ from benchmarks.counting import make_server
 from dspy_rlm.testing import PolicyServer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[PolicyServer]:
     """The root LM and the proposers."""
     with make_server() as server:
