@@ -39,6 +39,8 @@ results or equal answers everywhere are usually a mistake in the code.
 
 TOOLS_HEADING = "Tools you can call in the REPL:"
 
+CONTRACT_HEADING = "# The REPL"
+
 RULES = """\
 - Write one ```python block per turn. Its output is what it prints, and the value of its last \
 expression; longer output is cut in the middle.
@@ -89,6 +91,12 @@ def compose(block: str, tools: Iterable[dspy.Tool], contract: str) -> str:
     return "\n\n".join(part for part in (block, documents, contract) if part)
 
 
+def without_tools(block: str, tools: Iterable[dspy.Tool]) -> str:
+    """The block without the documents of the tools, where they stand in it as `policy_block` puts them."""
+    documents = "\n".join([TOOLS_HEADING, *(document(tool) for tool in tools)])
+    return block.replace(documents, "").strip()
+
+
 def contract(
     signature: type[dspy.Signature],
     tools: Mapping[str, dspy.Tool],
@@ -99,7 +107,7 @@ def contract(
     names = ", ".join(signature.output_fields)
     return "\n".join(
         [
-            "# The REPL",
+            CONTRACT_HEADING,
             "",
             "Variables, given and ready (their sizes and beginnings are in `variables_info`):",
             *(_field_line(name, field) for name, field in signature.input_fields.items()),

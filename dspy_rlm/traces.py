@@ -25,9 +25,10 @@ class FailedStep(FailedPrediction):
     never becomes a demo.
     """
 
-    def __init__(self, completion_text: str, output: str) -> None:
+    def __init__(self, completion_text: str, output: str, *, replied: bool = True) -> None:
         super().__init__(completion_text=completion_text)
         self.output = output
+        self.replied = replied  # False where the text is not the LM's, but says how the run ended
 
     def keys(self) -> tuple[str, ...]:
         """The one field."""
@@ -79,7 +80,7 @@ def failure(
     )
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
-    add_failed_step(predictor, inputs, FailedStep(message, message))
+    add_failed_step(predictor, inputs, FailedStep(message, message, replied=False))
     return RunDiedError(message, run=run, signature=predictor.signature)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import threading
 
@@ -11,6 +12,7 @@ import dspy
 import pytest
 
 from dspy_rlm import RLM, Pool
+from dspy_rlm.predictor import ActionPredictor
 
 KEY = "sk-this-opens-everything"
 
@@ -48,6 +50,26 @@ def full(pool, **options):
         {"repl_history": "none", "reasoning": "r", "code": "SUBMIT(1)", "output": "SUBMIT: n"}
     ]
     return rlm
+
+
+def test_the_source_that_optimizers_paste_is_short():
+    """SIMBA and MIPROv2 show a module's class to their prompt model."""
+    assert len(inspect.getsource(RLM)) < 11_000
+    assert len(inspect.getsource(ActionPredictor)) < 1_500
+
+
+def test_state_of_dspys_own_rlm_is_loaded(tmp_path):
+    """What was compiled for `dspy.RLM` need not be compiled again."""
+    theirs = dspy.RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
+    action = theirs.generate_action
+    action.signature = action.signature.with_instructions("Work by PLAN-B.")
+    action.demos = [dspy.Example(repl_history="-", reasoning="r", code="SUBMIT(1)")]
+    theirs.save(tmp_path / "theirs.json")
+    ours = RLM("text -> n: int")
+    ours.load(tmp_path / "theirs.json")
+
+    assert ours.generate_action.signature.instructions == "Work by PLAN-B."
+    assert [demo["code"] for demo in ours.generate_action.demos] == ["SUBMIT(1)"]
 
 
 class TestCopies:

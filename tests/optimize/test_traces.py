@@ -135,21 +135,26 @@ class TestFailedRuns:
 
 
 class TestNestedRuns:
-    @pytest.mark.parametrize("task", ["text -> n: int", "text -> other: int"])
-    def test_a_run_inside_a_run_is_not_taken_for_its_own(self, task):
-        """Steps of an inner run with the same instruction stay out of the outer trace."""
-        inner = RLM(task, interpreter_factory=dspy.LocalInterpreter)
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_run_inside_a_run_is_not_taken_for_its_own(self, same):
+        """Steps with the same instruction stay out of the outer trace; a program's others are there."""
+        inner = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
 
         def ask(text: str) -> int:
-            return inner(text=text)["n" if "n" in inner.signature.output_fields else "other"]
+            return inner(text=text).n
 
         outer = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter, tools=[ask])
-        moves = [Action("", "SUBMIT(ask(text + 'd') if len(text) == 3 else len(text))")]
-        with PolicyServer({"traced": scripted(*moves)}) as server:
-            inner.generate_action.signature = outer.generate_action.signature
-            with dspy.context(lm=server.lm("traced"), trace=[]):
-                # The inner RLM has no tool, so its own code may not ask: it gets four letters.
-                assert outer(text="abc").n == 4
-                entries = [predictor for predictor, _, _ in dspy.settings.trace]
+        instructions = outer.generate_action.signature.instructions if same else "Another."
+        inner.generate_action.signature = outer.generate_action.signature.with_instructions(
+            instructions
+        )
+        move = Action("", "SUBMIT(ask(text + 'd') if len(text) == 3 else len(text))")
+        with (
+            PolicyServer({"traced": scripted(move)}) as server,
+            dspy.context(lm=server.lm("traced"), trace=[]),
+        ):
+            assert outer(text="abc").n == 4
+            predictors = [predictor for predictor, _, _ in dspy.settings.trace]
 
-        assert entries == [outer.generate_action]
+        assert outer.generate_action in predictors
+        assert (inner.generate_action in predictors) is not same
