@@ -67,13 +67,13 @@ _COUNTS, _GUESSES = policy(_counts), policy(_guesses)
 
 def make_root() -> Player:
     """The root LM: what it does depends on what reached its prompt."""
-    tries: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+    tries: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
 
     def root(request: ChatRequest) -> str:
         demos = [message.text for message in request.messages if message.role == "assistant"]
         told = KEYWORD in request.system or any(LOOKING in t or COUNTING in t for t in demos)
         if not told and "=== Step 1 ===" in request.prompt and "wavering log" in request.prompt:
-            told = next(tries[request.prompt]) == 0
+            told = next(tries[request.prompt.count("ERROR")]) == 0
         return (_COUNTS if told and "SUBMIT(" in request.system else _GUESSES)(request)
 
     return root

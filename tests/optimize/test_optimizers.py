@@ -10,9 +10,10 @@ import pickle
 import dspy
 import pytest
 
+from benchmarks import optimizers
 from benchmarks.counting import COUNT, KEYWORD, score
 from benchmarks.optimizers import CASES
-from dspy_rlm import RLM
+from dspy_rlm import RLM, TextFile
 
 BEFORE, AFTER = 50.0, 100.0
 
@@ -75,6 +76,24 @@ def test_in_our_sandbox(server):
     sandboxed.load_state(CASES["COPRO, replaces"](student(), server).dump_state())
 
     assert score(sandboxed) == AFTER
+
+
+def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path, monkeypatch):
+    """SIMBA and MIPROv2 paste the inputs of examples; what stays on the host cannot be pasted."""
+
+    def lazy(example):
+        path = tmp_path / f"{example.count}.log"
+        path.write_text(example.log + "nothing to see here\n" * 50_000)
+        return dspy.Example(log=TextFile(path), count=example.count).with_inputs("log")
+
+    data = [lazy(example) for example in optimizers.WAVERING]
+    monkeypatch.setattr(optimizers, "WAVERING", data)
+    CASES["SIMBA, rules"](student(interpreter_factory=None), server)
+    asked = server.requests_to("replace")
+
+    assert asked
+    assert max(len(exchange.prompt) for exchange in asked) < 50_000
+    assert len(repr(data)) < 500  # what MIPROv2 pastes
 
 
 def test_a_compiled_program_is_pickled_whole(server):

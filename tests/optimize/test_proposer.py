@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dspy
+import pytest
 
 from benchmarks.counting import COUNT as TASK
-from benchmarks.counting import DEVSET, KEYWORD, TRAINSET, score
+from benchmarks.counting import DEVSET, KEYWORD, TRAINSET, proposer, score
 from dspy_rlm import RLM, Step
 from dspy_rlm.optimize import feedback, instruction_proposer
 from dspy_rlm.optimize.proposer import policy_in, render_turn
+from dspy_rlm.testing import Action, PolicyServer, Raw, scripted
 from dspy_rlm.trajectory import render_steps
 
 
@@ -44,6 +46,28 @@ def test_gepa_with_feedback_and_our_proposer(server):
     ]:
         assert part in asked, part
     assert "- Budget: " not in asked
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_unreadable_replies_are_shown_to_the_reflection_lm(ours):
+    """With GEPA's own switch for it, and by either proposer."""
+    root = scripted(Raw("I would rather talk."), Action("", "SUBMIT(-1)"))
+    options = {"instruction_proposer": instruction_proposer()} if ours else {}
+    with PolicyServer({"root": root, "replace": proposer(replace=True)}) as server:
+        gepa = dspy.GEPA(
+            metric=metric,
+            max_metric_calls=3,
+            reflection_lm=server.lm("replace"),
+            reflection_minibatch_size=1,
+            add_format_failure_as_feedback=True,
+            num_threads=1,
+            **options,
+        )
+        with dspy.context(lm=server.lm("root")):
+            student = RLM(TASK, interpreter_factory=dspy.LocalInterpreter)
+            gepa.compile(student, trainset=TRAINSET[1:2], valset=DEVSET[:1])
+
+    assert "I would rather talk." in server.requests_to("replace")[0].prompt
 
 
 def test_predictors_of_others_are_left_to_dspy(server):
