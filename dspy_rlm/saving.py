@@ -7,12 +7,14 @@ and classes that were made at run time along with it, so that any pickler can wr
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any
 
 import cloudpickle
@@ -62,8 +64,23 @@ def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
     state = dspy.Module.__getstate__(module)
     new = memo[id(module)] = _made(module, {})
     for name, value in state.items():
-        new.__dict__[name] = value if name in module._LIVE else copy.deepcopy(value, memo)
+        live = name in module._LIVE
+        new.__dict__[name] = _live(value, memo) if live else copy.deepcopy(value, memo)
     return new
+
+
+def _live(value: Any, memo: Mapping[int, Any]) -> Any:
+    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    if isinstance(value, dict):
+        return {name: _live(part, memo) for name, part in value.items()}
+    if not isinstance(value, dspy.Tool):
+        return value
+    owner = getattr(value.func, "__self__", value.func)
+    if id(owner) not in memo:
+        return value
+    new = memo[id(owner)]
+    func = MethodType(value.func.__func__, new) if inspect.ismethod(value.func) else new
+    return value.model_copy(update={"func": func})
 
 
 def _made(module: Any, state: dict[str, Any]) -> Any:

@@ -9,9 +9,9 @@ import pickle
 
 import dspy
 import pytest
+from dspy.teleprompt.simba_utils import append_a_rule, wrap_program
 
-from benchmarks import optimizers
-from benchmarks.counting import COUNT, KEYWORD, score
+from benchmarks.counting import COUNT, KEYWORD, WAVERING, metric, score
 from benchmarks.optimizers import CASES
 from dspy_rlm import RLM, TextFile
 
@@ -78,22 +78,27 @@ def test_in_our_sandbox(server):
     assert score(sandboxed) == AFTER
 
 
-def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path, monkeypatch):
+def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path):
     """SIMBA and MIPROv2 paste the inputs of examples; what stays on the host cannot be pasted."""
+    (small,) = WAVERING[:1]
+    path = tmp_path / "large.log"
+    path.write_text(small.log + "nothing to see here\n" * 50_000)
+    example = dspy.Example(log=TextFile(path), count=small.count).with_inputs("log")
+    program = student(interpreter_factory=None)
+    run = wrap_program(program, metric)
+    append_a_rule(
+        [run(example), run(example)],  # the policy is right the first time only
+        program,
+        predictor2name={id(program.generate_action): "generate_action"},
+        batch_10p_score=0.0,
+        batch_90p_score=1.0,
+        prompt_model=server.lm("replace"),
+    )
+    (asked,) = server.requests_to("replace")
 
-    def lazy(example):
-        path = tmp_path / f"{example.count}.log"
-        path.write_text(example.log + "nothing to see here\n" * 50_000)
-        return dspy.Example(log=TextFile(path), count=example.count).with_inputs("log")
-
-    data = [lazy(example) for example in optimizers.WAVERING]
-    monkeypatch.setattr(optimizers, "WAVERING", data)
-    CASES["SIMBA, rules"](student(interpreter_factory=None), server)
-    asked = server.requests_to("replace")
-
-    assert asked
-    assert max(len(exchange.prompt) for exchange in asked) < 50_000
-    assert len(repr(data)) < 500  # what MIPROv2 pastes
+    assert KEYWORD in program.generate_action.signature.instructions
+    assert len(asked.prompt) < 50_000
+    assert len(repr([example])) < 200  # what MIPROv2 pastes
 
 
 def test_a_compiled_program_is_pickled_whole(server):

@@ -96,6 +96,16 @@ class TestCopies:
 
         assert copy.copy(copy.deepcopy(RLM("a -> b", tools=[locked]))).tools["locked"]
 
+    def test_a_tool_that_is_part_of_the_program_is_copied_with_it(self):
+        """Else a candidate's tool would go on with the predictors of the original."""
+        program = Program()
+        other = copy.deepcopy(program)
+        other.table["a"] = 2
+
+        assert other.rlm.tools["look_up"](key="a") == 2
+        assert program.rlm.tools["look_up"](key="a") == 1
+        assert other.rlm.tools["helper"].func is other.helper
+
     def test_changing_a_copy_leaves_the_original(self, pool):
         """An optimizer's candidates do not mix."""
         rlm = full(pool)
@@ -173,7 +183,9 @@ class Program(dspy.Module):
     def __init__(self):
         super().__init__()
         self.table = {"a": 1}
-        self.rlm = RLM("text -> n: int", tools=[self.look_up])
+        self.helper = RLM("part -> n: int")
+        tools = {"look_up": self.look_up, "helper": dspy.Tool(self.helper, name="helper", args={})}
+        self.rlm = RLM("text -> n: int", tools=tools)
 
     def look_up(self, key: str) -> int:
         """Looks the key up."""
