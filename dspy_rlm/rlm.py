@@ -21,7 +21,7 @@ from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.task import InterpreterFactory, Task
 from dspy_rlm.tools import ToolSource, host_function, normalize_tools
-from dspy_rlm.traces import add_failed_step, apart_from_outer_runs, failure
+from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
 from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
@@ -128,7 +128,8 @@ class RLM(dspy.Module):
                 try:
                     action = self.generate_action(**prompt, **inputs)
                 except AdapterParseError as slip:
-                    add_failed_step(self.generate_action, inputs, run.misread(slip))
+                    run.misread(slip)
+                    add_step(self.generate_action, inputs, run.action)
                     continue
                 if (code := run.read(action)) is not None:
                     run.observe(sandbox.run_cell(code))
@@ -148,7 +149,8 @@ class RLM(dspy.Module):
                     try:
                         action = await self.generate_action.acall(**prompt, **inputs)
                     except AdapterParseError as slip:
-                        add_failed_step(self.generate_action, inputs, run.misread(slip))
+                        run.misread(slip)
+                        add_step(self.generate_action, inputs, run.action)
                         continue
                     if (code := run.read(action)) is not None:
                         run.observe(await sandbox.run_cell(code))

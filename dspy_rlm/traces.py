@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 from dspy.teleprompt.bootstrap_trace import FailedPrediction
@@ -25,7 +25,7 @@ class FailedStep(FailedPrediction):
     never becomes a demo.
     """
 
-    def __init__(self, completion_text: str, output: str, *, replied: bool = True) -> None:
+    def __init__(self, completion_text: str, output: str = "", *, replied: bool = True) -> None:
         super().__init__(completion_text=completion_text)
         self.output = output
         self.replied = replied  # False where the text is not the LM's, but says how the run ended
@@ -37,9 +37,15 @@ class FailedStep(FailedPrediction):
     def __getitem__(self, name: str) -> str:
         return {"output": self.output}[name]
 
+    def __setitem__(self, name: str, value: str) -> None:
+        setattr(self, name, value)
+
     def get(self, name: str, default: Any = None) -> Any:
         """The field, or the default for any other."""
         return self.output if name == "output" else default
+
+
+TracedStep: TypeAlias = "dspy.Prediction | FailedStep"
 
 
 class RunDiedError(RunFailedError, AdapterParseError):
@@ -57,10 +63,10 @@ class RunDiedError(RunFailedError, AdapterParseError):
         self.parsed_result = None
 
 
-def add_failed_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: FailedStep) -> None:
-    """Adds an entry to the trace of the caller, if there is one."""
+def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedStep | None) -> None:
+    """Adds a step that DSPy itself did not to the caller's trace, if there is one."""
     trace = dspy.settings.trace
-    if trace is None or dspy.settings.max_trace_size <= 0:
+    if step is None or trace is None or dspy.settings.max_trace_size <= 0:
         return
     if len(trace) >= dspy.settings.max_trace_size:
         trace.pop(0)
@@ -80,7 +86,7 @@ def failure(
     )
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
-    add_failed_step(predictor, inputs, FailedStep(message, message, replied=False))
+    add_step(predictor, inputs, FailedStep(message, message, replied=False))
     return RunDiedError(message, run=run, signature=predictor.signature)
 
 
