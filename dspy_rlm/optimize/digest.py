@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from dspy_rlm.trajectory import Step
+from dspy_rlm.untrusted import as_data
 from dspy_rlm.variables import preview
 
 CODE_CHARS = 160
@@ -105,4 +106,5 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    return preview(" ".join(text.split()), limit)
+    """A text from outside in one line, which forges none of the prompt that it goes into."""
+    return as_data(preview(" ".join(text.split()), limit))

@@ -10,6 +10,7 @@ from dspy.teleprompt.gepa import InstructionProposer
 
 from dspy_rlm.instructions import CONTRACT_HEADING
 from dspy_rlm.trajectory import abridge_history
+from dspy_rlm.untrusted import as_data
 from dspy_rlm.variables import preview
 
 # A proposer reads many runs at once, so of each it gets enough to see how the work went.
@@ -90,7 +91,7 @@ def render_turn(number: int, turn: Mapping[str, Any]) -> str:
 
 
 def _cut(name: str, value: Any) -> str:
-    text = str(value)
+    text = as_data(str(value)) if name == "output" else str(value)
     if name == "repl_history":
         text = abridge_history(text, OUTPUT_CHARS)
     return preview(text, FIELD_CHARS)

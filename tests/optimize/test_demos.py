@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dspy
 
-from benchmarks.counting import COUNT, TRAINSET
+from benchmarks.counting import COUNT, COUNTING, LOOKING, TRAINSET
 from dspy_rlm import RLM, Step
 from dspy_rlm.predictor import DEMO_OUTPUT_CHARS, shown_demos
 from dspy_rlm.testing.history import History
@@ -34,6 +34,20 @@ def test_an_input_that_is_called_code_does_not_make_an_example_a_step():
     ]
 
     assert [demo["code"] for demo in rlm.generate_action.demos] == ["SUBMIT('none')"]
+
+
+def test_the_last_step_of_a_run_shows_the_whole_run(server):
+    """Its history has every step before it, with what came of each."""
+    teacher, pupil = (RLM(COUNT, interpreter_factory=dspy.LocalInterpreter) for _ in range(2))
+    teacher(log="easy log\nERROR\n")
+    *_, (_, inputs, step) = dspy.settings.trace
+    pupil.generate_action.demos = [dspy.Example(augmented=True, **inputs, **step)]
+    pupil(log="hard log\nERROR\n")
+    _, user, assistant, *_ = server.requests[-1].messages
+
+    assert LOOKING in user.text
+    assert "Output (8 chars):\neasy log" in user.text
+    assert COUNTING in assistant.text
 
 
 def test_long_outputs_of_a_demo_are_cut_when_it_is_shown(server):
