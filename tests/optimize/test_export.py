@@ -6,11 +6,13 @@ import json
 
 import dspy
 import pytest
+from dspy.teleprompt.bootstrap_finetune import build_call_data_from_trace
 
 from benchmarks.counting import COUNT, DEVSET, metric, score
 from dspy_rlm import RLM
 from dspy_rlm.optimize import bake, collect, export
 from dspy_rlm.testing import Action, PolicyServer, Raw, scripted
+from dspy_rlm.traces import FailedStep
 
 
 @pytest.fixture
@@ -74,3 +76,22 @@ def test_a_baked_program_has_its_contract_inside(server, program):
     assert baked.action_signature().instructions == text
     assert "SUBMIT" not in program.generate_action.signature.instructions.partition("Submit")[0]
     assert score(baked) == score(program)
+
+
+def test_dspys_own_fine_tuning_data_has_the_contract_of_a_baked_program(server, program):
+    """It reads the signature of the predictor in the trace."""
+    with dspy.context(trace=[]):
+        bake(program)(**DEVSET[0].inputs())
+        data = build_call_data_from_trace(dspy.settings.trace, 1, dspy.ChatAdapter())
+    system, _, completion = data["messages"]
+
+    assert system["content"] == server.requests[-1].request.system
+    assert "Count the easy ones." in completion["content"]
+
+
+def test_the_end_of_a_run_that_died_is_no_reply(program, tmp_path):
+    """It stands in the trace for those who reflect on it, and no LM wrote it."""
+    end = (program.generate_action, {}, FailedStep("It died.", "It died.", replied=False))
+    data = [{"example_ind": 0, "example": DEVSET[0], "prediction": None, "trace": [end]}]
+
+    assert export(tmp_path / "none.jsonl", program, data) == 0
