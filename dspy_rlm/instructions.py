@@ -39,6 +39,8 @@ results or equal answers everywhere are usually a mistake in the code.
 
 TOOLS_HEADING = "Tools you can call in the REPL:"
 
+CONTRACT_HEADING = "# The REPL"
+
 RULES = """\
 - Write one ```python block per turn. Its output is what it prints, and the value of its last \
 expression; longer output is cut in the middle.
@@ -77,6 +79,24 @@ def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) ->
     return "\n\n".join(part for part in parts if part)
 
 
+def compose(block: str, tools: Iterable[dspy.Tool], contract: str) -> str:
+    """The whole instruction of a call: the block, tools that an optimizer left out of it, the contract.
+
+    A block that has this very contract in it already (see `dspy_rlm.optimize.bake`) is all of it.
+    """
+    if contract in block:
+        return block
+    left_out = [text for tool in tools if (text := document(tool)) not in block]
+    documents = "\n".join([TOOLS_HEADING, *left_out]) if left_out else ""
+    return "\n\n".join(part for part in (block, documents, contract) if part)
+
+
+def without_tools(block: str, tools: Iterable[dspy.Tool]) -> str:
+    """The block without the documents of the tools, where they stand in it as `policy_block` puts them."""
+    documents = "\n".join([TOOLS_HEADING, *(document(tool) for tool in tools)])
+    return block.replace(documents, "").strip()
+
+
 def contract(
     signature: type[dspy.Signature],
     tools: Mapping[str, dspy.Tool],
@@ -87,7 +107,7 @@ def contract(
     names = ", ".join(signature.output_fields)
     return "\n".join(
         [
-            "# The REPL",
+            CONTRACT_HEADING,
             "",
             "Variables, given and ready (their sizes and beginnings are in `variables_info`):",
             *(_field_line(name, field) for name, field in signature.input_fields.items()),

@@ -11,16 +11,17 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm import instructions
+from dspy_rlm import instructions, saving
 from dspy_rlm.budget import Budget
-from dspy_rlm.errors import RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
 from dspy_rlm.offload import offloaded
+from dspy_rlm.predictor import ActionPredictor, shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
 from dspy_rlm.task import InterpreterFactory, Task
 from dspy_rlm.tools import ToolSource, host_function, normalize_tools
+from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
 from dspy_rlm.variables import class_lines, describe
 from sandbox_runtime import (
@@ -36,6 +37,13 @@ from sandbox_runtime import (
 
 class RLM(dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
+
+    _PACKED = frozenset(
+        {"signature", "sub_lm", "_tools", "_interpreter_factory", "_types", "_pool"}
+    )
+    _LIVE = _PACKED | {"budget", "limits", "packages"}
+    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
+    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
 
     def __init__(
         self,
@@ -90,7 +98,7 @@ class RLM(dspy.Module):
         self._types = type_rules(types)
         self._pool = pool
         block = instructions.policy_block(self.signature, self._tools.values())
-        self.generate_action = dspy.Predict(instructions.action_signature(block))
+        self.generate_action = ActionPredictor(instructions.action_signature(block))
 
     @property
     def tools(self) -> dict[str, dspy.Tool]:
@@ -113,13 +121,15 @@ class RLM(dspy.Module):
             RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
         """
         task = self._prepare(inputs, loop=None)
-        run, signature = task.run, self._action_signature()
-        with task.open_sandbox() as sandbox, _reporting(run):
+        run, prompt = task.run, self._prompt()
+        with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
             while not run.over:
+                inputs = run.action_inputs()
                 try:
-                    action = self.generate_action(signature=signature, **run.action_inputs())
+                    action = self.generate_action(**prompt, **inputs)
                 except AdapterParseError as slip:
                     run.misread(slip)
+                    add_step(self.generate_action, inputs, run.action)
                     continue
                 if (code := run.read(action)) is not None:
                     run.observe(sandbox.run_cell(code))
@@ -131,15 +141,16 @@ class RLM(dspy.Module):
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Like `forward`, with the event loop free while LMs and cells work."""
         task = self._prepare(inputs, asyncio.get_running_loop())
-        run, signature = task.run, self._action_signature()
+        run, prompt = task.run, self._prompt()
         async with offloaded(task.open_sandbox) as sandbox:
-            with _reporting(run):
+            with _reporting(run, self.generate_action):
                 while not run.over:
+                    inputs = run.action_inputs()
                     try:
-                        ask = self.generate_action.acall(signature=signature, **run.action_inputs())
-                        action = await ask
+                        action = await self.generate_action.acall(**prompt, **inputs)
                     except AdapterParseError as slip:
                         run.misread(slip)
+                        add_step(self.generate_action, inputs, run.action)
                         continue
                     if (code := run.read(action)) is not None:
                         run.observe(await sandbox.run_cell(code))
@@ -197,7 +208,12 @@ class RLM(dspy.Module):
         configured: InterpreterFactory | None = dspy.settings.get("interpreter_factory")
         return self._interpreter_factory or configured
 
-    def _action_signature(self) -> type[dspy.Signature]:
+    def _prompt(self) -> dict[str, Any]:
+        """What the predictor is called with besides the inputs, for all steps of a run."""
+        demos = shown_demos(self.generate_action.demos)
+        return {"signature": self.action_signature(), "demos": demos}
+
+    def action_signature(self) -> type[dspy.Signature]:
         """The predictor's signature with the contract after the block that optimizers own."""
         factory = self._factory()
         rules = (
@@ -210,7 +226,8 @@ class RLM(dspy.Module):
         )
         text = instructions.contract(self.signature, self._tools, self.budget, rules)
         own = self.generate_action.signature
-        composed: type[dspy.Signature] = own.with_instructions(f"{own.instructions}\n\n{text}")
+        whole = instructions.compose(own.instructions, self._tools.values(), text)
+        composed: type[dspy.Signature] = own.with_instructions(whole)
         return composed
 
     def _extractor(self) -> dspy.Predict:
@@ -221,18 +238,17 @@ class RLM(dspy.Module):
 
 
 @contextlib.contextmanager
-def _reporting(run: Run) -> Iterator[None]:
+def _reporting(run: Run, predictor: dspy.Predict) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
-    run.start()
-    try:
-        yield
-    except Exception as error:
-        report = run.fail(error)
-        raise RunFailedError(
-            f"The run failed after {report.iterations} step(s): {type(error).__name__}: {error}\n"
-            "What it found so far is in the `run` of this error.",
-            run=report,
-        ) from error
-    except BaseException as error:  # Ctrl-C, cancellation: not ours to change, but nothing is lost
-        error.run = run.fail(error)  # type: ignore[attr-defined]
-        raise
+    with apart_from_outer_runs(predictor):
+        run.start()
+        try:
+            yield
+        except Exception as error:
+            inputs = run.action_inputs()
+            raise failure(error, run.fail(error), predictor, inputs) from error
+        except (
+            BaseException
+        ) as error:  # Ctrl-C, cancellation: not ours to change, but nothing is lost
+            error.run = run.fail(error)  # type: ignore[attr-defined]
+            raise

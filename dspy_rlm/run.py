@@ -17,6 +17,7 @@ from dspy_rlm.budget import Budget, Ledger
 from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, Sink, StepTaken
 from dspy_rlm.instructions import iteration_line
 from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
+from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
 from dspy_rlm.types import TypeRules
 from dspy_rlm.variables import Variable, render_variables
@@ -43,6 +44,8 @@ class Run:
         self.ledger = Ledger(budget)
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
+        # What stands in DSPy's trace for this turn. What comes of the turn is added to it, as `output`.
+        self.action: TracedStep | None = None
         self._variables_info = render_variables(variables)
         self._sinks = sinks
         self._types = types
@@ -76,6 +79,7 @@ class Run:
 
     def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
         """The code to run, or None when there is none: the LM's slip is then this turn's step."""
+        self.action = action if isinstance(action, dspy.Prediction) else None
         self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
         try:
             self._code = extract_code(text)
@@ -96,6 +100,7 @@ class Run:
         self._choose()
         reply = str(error.lm_response or "")
         shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
+        self.action = FailedStep(shown)
         self._take_step(
             "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
             f"`code`, in the format that was asked for. Your reply was:\n{shown}"
@@ -133,6 +138,8 @@ class Run:
     def fail(self, error: BaseException) -> RunReport:
         """Ends the run without outputs; the report is what the caller gets."""
         self._status, self._stopped_by = "failed", type(error).__name__
+        if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
+            self.action["output"] = f"[Error] The run ended here: {type(error).__name__}: {error}"
         return self._end()
 
     def prediction(self) -> dspy.Prediction:
@@ -159,6 +166,8 @@ class Run:
     def _take_step(self, output: str) -> None:
         step = Step(self._reasoning, self._code, output.rstrip("\n"))
         self.steps.append(step)
+        if self.action is not None:
+            self.action["output"] = step.output
         self._tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
 
     def _tell(self, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,9 @@ FORMAT_VERSION = 1
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
+
+# Where the output of a step begins in the history, with its exact length.
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
 
 Status = Literal["running", "submitted", "extracted", "failed"]
 
@@ -38,6 +42,28 @@ class Step:
 def render_steps(steps: Sequence[Step]) -> str:
     """The whole history as the prompt shows it."""
     return "\n".join(step.render(at + 1) for at, step in enumerate(steps)) or NO_STEPS
+
+
+def abridge_history(history: str, max_output_chars: int) -> str:
+    """A rendered history with long outputs cut in the middle; the lengths it states stay true."""
+    parts: list[str] = []
+    at, search = 0, 0
+    while found := _OUTPUT.search(history, search):
+        start = search = found.end()
+        end = start + int(found[1].replace(",", ""))
+        if end != len(history) and not history.startswith("\n=== Step ", end):
+            continue  # code that looks like the end of code
+        parts.append(history[at : found.start()] + _abridged(history[start:end], max_output_chars))
+        at = search = end
+    return "".join([*parts, history[at:]])
+
+
+def _abridged(output: str, limit: int) -> str:
+    half = limit // 2
+    cut = len(output) - 2 * half
+    if len(output) > limit:
+        output = f"{output[:half]}\n... ({cut:,} characters left out) ...\n{output[-half:]}"
+    return f"\n```\nOutput ({len(output):,} chars):\n{output}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,14 @@ import dspy
 import pydantic
 
 from dspy_rlm.budget import Budget
-from dspy_rlm.instructions import contract, extract_signature, iteration_line, policy_block
+from dspy_rlm.instructions import (
+    compose,
+    contract,
+    extract_signature,
+    iteration_line,
+    policy_block,
+    without_tools,
+)
 from dspy_rlm.tools import normalize_tools
 
 
@@ -71,6 +78,36 @@ def test_the_contract_names_all_that_is_true_of_the_run():
         "- Budget: 7 turns and 11 prompts to the sub-LM in all.",
     ]:
         assert part in text, part
+
+
+class TestWholeInstruction:
+    def test_the_contract_comes_after_the_block(self):
+        """The block has the tools already, so nothing is said twice."""
+        block = policy_block(Report, TOOLS.values())
+
+        assert compose(block, TOOLS.values(), "Contract.") == f"{block}\n\nContract."
+
+    def test_tools_that_an_optimizer_left_out_are_put_back(self):
+        """Else the LM would know their names and not what they are for."""
+        assert compose("Be quick.", TOOLS.values(), "Contract.") == (
+            "Be quick.\n\nTools you can call in the REPL:\n"
+            "- `grep(pattern: str, limit: int = 5) -> list[str]`\n    Finds lines.\n\n    Slowly."
+            "\n\nContract."
+        )
+        assert compose("", {}, "Contract.") == "Contract."
+
+    def test_a_contract_that_is_inside_already_is_not_repeated(self):
+        """A baked instruction is the whole of it."""
+        assert (
+            compose("Be quick.\n\nContract.", TOOLS.values(), "Contract.").count("Contract.") == 1
+        )
+
+    def test_the_tools_can_be_taken_out_of_the_block(self):
+        """What is left is the policy alone."""
+        block = policy_block(Report, TOOLS.values())
+
+        assert block.startswith(without_tools(block, TOOLS.values()))
+        assert "grep" not in without_tools(block, TOOLS.values())
 
 
 def test_the_last_turn_is_announced():

@@ -1,0 +1,30 @@
+"""What DSPy's optimizers and GEPA need of an RLM beyond `dspy.Module`.
+
+def metric(gold, pred, trace=None, pred_name=None, pred_trace=None):
+    right = float(pred.answer == gold.answer)
+    return feedback(right, pred, example=gold, trace=trace, pred_trace=pred_trace)
+
+gepa = dspy.GEPA(metric=metric, instruction_proposer=instruction_proposer(), reflection_lm=lm, ...)
+with no_stragglers():
+    better = gepa.compile(RLM("logs -> answer"), trainset=trainset, valset=valset)
+"""
+
+from dspy_rlm.optimize.candidates import components, evaluator, with_components
+from dspy_rlm.optimize.export import bake, collect, export
+from dspy_rlm.optimize.feedback import Feedback, feedback, objective_scores
+from dspy_rlm.optimize.proposer import instruction_proposer
+from dspy_rlm.optimize.stragglers import no_stragglers
+
+__all__ = [
+    "Feedback",
+    "bake",
+    "collect",
+    "components",
+    "evaluator",
+    "export",
+    "feedback",
+    "instruction_proposer",
+    "no_stragglers",
+    "objective_scores",
+    "with_components",
+]

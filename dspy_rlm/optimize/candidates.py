@@ -1,0 +1,71 @@
+"""An RLM as texts, for `gepa.optimize_anything`: the policy, and the description of every tool.
+
+result = optimize_anything(
+    seed_candidate=components(rlm), evaluator=evaluator(rlm, metric), dataset=trainset, ...
+)
+better = with_components(rlm, result.best_candidate)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dspy
+
+from dspy_rlm.errors import RunFailedError
+from dspy_rlm.instructions import without_tools
+from dspy_rlm.optimize.digest import digest
+from dspy_rlm.optimize.feedback import Feedback, feedback
+from dspy_rlm.rlm import RLM
+
+POLICY = "policy"
+TOOL = "tool:"
+
+Metric = Callable[[dspy.Example, dspy.Prediction], Any]
+
+
+def components(rlm: RLM) -> dict[str, str]:
+    """The texts that may be rewritten: `policy`, and `tool:<name>` for each tool."""
+    block = without_tools(rlm.generate_action.signature.instructions, rlm.tools.values())
+    return {POLICY: block, **{f"{TOOL}{name}": tool.desc for name, tool in rlm.tools.items()}}
+
+
+def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
+    """A copy of the RLM with these texts. What the candidate does not have stays.
+
+    Raises:
+        KeyError: The candidate has a text for a tool that there is not.
+    """
+    old = components(rlm)
+    if unknown := candidate.keys() - old.keys():
+        raise KeyError(f"The RLM has no {', '.join(sorted(unknown))}; it has {', '.join(old)}.")
+    texts = {**old, **candidate}
+    new: RLM = rlm.deepcopy()
+    new._tools = {
+        name: tool.model_copy(update={"desc": texts[f"{TOOL}{name}"]})
+        for name, tool in rlm.tools.items()
+    }
+    predictor = new.generate_action
+    predictor.signature = predictor.signature.with_instructions(texts[POLICY])
+    return new
+
+
+def evaluator(
+    rlm: RLM, metric: Metric
+) -> Callable[[Mapping[str, str], dspy.Example], tuple[float, dict[str, Any]]]:
+    """Runs an RLM with a candidate's texts on one example; gives the score and what there is to learn."""
+
+    def evaluate(
+        candidate: Mapping[str, str], example: dspy.Example
+    ) -> tuple[float, dict[str, Any]]:
+        try:
+            prediction = with_components(rlm, candidate)(**example.inputs())
+        except RunFailedError as error:
+            return 0.0, {"error": str(error), "steps": digest(error.run.steps)}
+        judged = metric(example, prediction)
+        if not isinstance(judged, Feedback):
+            judged = feedback(float(judged), prediction, example=example)
+        return float(judged), {"feedback": judged.feedback, "scores": judged.objective_scores}
+
+    return evaluate

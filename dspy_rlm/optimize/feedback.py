@@ -1,0 +1,108 @@
+"""Feedback for a metric: a score, with a text from which a proposer can tell what to do better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from dspy_rlm.optimize.digest import digest, outcome, waste
+from dspy_rlm.predictor import ActionPredictor
+from dspy_rlm.trajectory import RunReport, Step
+
+Trace = Sequence[tuple[Any, Mapping[str, Any], Any]]
+
+
+class Feedback(dspy.Prediction):
+    """A score with its reasons, for GEPA. As a truth value it is its score, as other optimizers read it."""
+
+    def __bool__(self) -> bool:
+        return float(self) > 0
+
+
+def feedback(
+    score: float,
+    prediction: dspy.Prediction | None,
+    *,
+    example: dspy.Example | None = None,
+    trace: Trace | None = None,
+    pred_trace: Trace | None = None,
+    note: str = "",
+) -> Feedback:
+    """What a metric for GEPA returns: `score`, `feedback` and `objective_scores`.
+
+    The arguments are those of the metric. With `pred_trace` the text is about that step too, without it
+    about the whole run.
+
+    Args:
+        score: How good the outputs are; this is what is optimized.
+        prediction: What the program returned. If it is not the RLM's own, the trace takes its place.
+        example: The example; its inputs are looked for in the code.
+        trace: The trace of the whole program.
+        pred_trace: The one step that the feedback is for.
+        note: What only the metric knows, such as what was expected.
+    """
+    report = _report(prediction)
+    steps = list(report.steps) if report else _steps(trace or ())
+    parts = [
+        f"Score: {score:g}. {note}".rstrip(),
+        _end(report) if report else "",
+        _this_step(pred_trace),
+        f"All steps of the run:\n{digest(steps)}" if steps else "",
+        _listed("Waste:", waste(steps, example.inputs().keys() if example else ())),
+    ]
+    return Feedback(
+        score=score,
+        feedback="\n".join(part for part in parts if part),
+        objective_scores=objective_scores(score, prediction),
+    )
+
+
+def objective_scores(accuracy: float, prediction: dspy.Prediction | None) -> dict[str, float]:
+    """What GEPA can weigh against each other. More is better in all, so costs are negative.
+
+    `tokens` is there where DSPy tracks usage (`dspy.configure(track_usage=True)`).
+    """
+    scores = {"accuracy": float(accuracy)}
+    if report := _report(prediction):
+        scores["steps"] = -float(report.iterations)
+        scores["sub_calls"] = -float(report.llm_calls)
+    usage = prediction.get_lm_usage() if isinstance(prediction, dspy.Prediction) else None
+    if usage:
+        scores["tokens"] = -float(sum(use.get("total_tokens") or 0 for use in usage.values()))
+    return scores
+
+
+def _report(prediction: Any) -> RunReport | None:
+    report = prediction.get("run") if isinstance(prediction, dspy.Prediction) else None
+    return report if isinstance(report, RunReport) else None
+
+
+def _steps(trace: Trace) -> list[Step]:
+    own = [step for predictor, _, step in trace if isinstance(predictor, ActionPredictor)]
+    return [Step(*(str(step.get(name) or "") for name in _STEP_FIELDS)) for step in own]
+
+
+_STEP_FIELDS = ("reasoning", "code", "output")
+
+
+def _end(report: RunReport) -> str:
+    ends = {
+        "submitted": "The run ended by SUBMIT",
+        "extracted": "The run used up its turns without SUBMIT; the outputs were guessed from its steps",
+    }
+    end = ends.get(report.status, f"The run ended without outputs ({report.stopped_by})")
+    return f"{end}, after {report.iterations} steps and {report.llm_calls} sub-LM prompts."
+
+
+def _this_step(pred_trace: Trace | None) -> str:
+    if not pred_trace:
+        return ""
+    _, inputs, step = pred_trace[0]
+    turn = str(inputs.get("iteration", "")).partition(",")[0]
+    return f"This step (turn {turn}) came to: {outcome(str(step.get('output') or ''))}"
+
+
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, *(f"- {text}" for text in lines)]) if lines else ""

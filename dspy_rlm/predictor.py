@@ -1,0 +1,62 @@
+"""The one predictor of an RLM: what optimizers may put into it, and how it is copied and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import dspy
+
+from dspy_rlm import saving
+from dspy_rlm.trajectory import abridge_history
+from dspy_rlm.variables import preview
+
+# In a demo the LM looks at how the work went on, not at the data of another run.
+DEMO_OUTPUT_CHARS = 600
+DEMO_VARIABLES_CHARS = 2_000
+
+Demo: TypeAlias = "Mapping[str, Any] | dspy.Example"
+
+
+class ActionPredictor(dspy.Predict):
+    """Predicts a run's next step. Takes only demos that are steps; its copies share its LM."""
+
+    _LIVE = frozenset({"lm", "signature"})
+    _PACKED = _LIVE
+
+    @property
+    def demos(self) -> list[Demo]:
+        """The steps shown before the task's own, as they were stored."""
+        return self._demos
+
+    @demos.setter
+    def demos(self, demos: Iterable[Demo]) -> None:
+        self._demos = steps_among(demos)
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        """The state for files, without anything secret of the LM."""
+        state: dict[str, Any] = super().dump_state(json_mode)
+        return {**state, "lm": saving.lm_state(self.lm) if self.lm else None}
+
+    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
+    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+
+
+def steps_among(demos: Iterable[Demo]) -> list[Demo]:
+    """The demos that show a step: examples of the whole task have no code to learn from."""
+    context = ("variables_info", "repl_history", "iteration")
+    return [demo for demo in demos if demo.get("code") and any(name in demo for name in context)]
+
+
+def shown_demos(demos: Sequence[Demo]) -> list[dict[str, Any]]:
+    """The demos as a prompt shows them: with their code, and long outputs cut."""
+    return [_shown(dict(demo)) for demo in steps_among(demos)]
+
+
+def _shown(demo: dict[str, Any]) -> dict[str, Any]:
+    history, variables = demo.get("repl_history"), demo.get("variables_info")
+    if isinstance(history, str):
+        demo["repl_history"] = abridge_history(history, DEMO_OUTPUT_CHARS)
+    if isinstance(variables, str):
+        demo["variables_info"] = preview(variables, DEMO_VARIABLES_CHARS)
+    return demo

@@ -1,0 +1,175 @@
+"""Copies and pickles of modules that hold live things: LMs, pools, tools.
+
+A copy shares what is live. A pickle leaves pools out, saves LMs without their keys, and takes closures
+and classes that were made at run time along with it, so that any pickler can write it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MethodType
+from typing import Any
+
+import cloudpickle
+import dspy
+
+from sandbox_runtime import Pool
+
+# Names of an LM's settings whose values open something. `max_tokens` is none of them.
+_SECRET = re.compile(r"key|secret|password|credential|auth|header|cookie|(?:^|_)token$", re.I)
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
+
+# The modules that are being packed, so that a tool that leads back to its own module is noticed.
+_packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
+
+
+def lm_state(lm: dspy.BaseLM) -> dict[str, Any]:
+    """What is needed to make the LM again, with nothing in it that opens anything."""
+    state: dict[str, Any] = _without_secrets(lm.dump_state())
+    return state
+
+
+def _without_secrets(value: Any) -> Any:
+    match value:
+        case dict():
+            return {
+                name: _without_secrets(part)
+                for name, part in value.items()
+                if not (isinstance(name, str) and _SECRET.search(name))
+            }
+        case list() | tuple():
+            return [_without_secrets(part) for part in value]
+        case str():
+            return _USER_IN_URL.sub("", value)
+    return value
+
+
+# ---- Copies ----
+
+
+def copied(module: Any) -> Any:
+    """A copy that shares everything but the list of what happened to it."""
+    return _made(module, dict(dspy.Module.__getstate__(module)))
+
+
+def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy that shares what the class names in `_LIVE`."""
+    state = dspy.Module.__getstate__(module)
+    new = memo[id(module)] = _made(module, {})
+    for name, value in state.items():
+        live = name in module._LIVE
+        new.__dict__[name] = _live(value, memo) if live else copy.deepcopy(value, memo)
+    return new
+
+
+def _live(value: Any, memo: Mapping[int, Any]) -> Any:
+    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    if isinstance(value, dict):
+        return {name: _live(part, memo) for name, part in value.items()}
+    if not isinstance(value, dspy.Tool):
+        return value
+    owner = getattr(value.func, "__self__", value.func)
+    if id(owner) not in memo:
+        return value
+    new = memo[id(owner)]
+    func = MethodType(value.func.__func__, new) if inspect.ismethod(value.func) else new
+    return value.model_copy(update={"func": func})
+
+
+def _made(module: Any, state: dict[str, Any]) -> Any:
+    new = object.__new__(type(module))
+    dspy.Module.__setstate__(new, state)
+    return new
+
+
+# ---- Pickles ----
+
+
+class Packed:
+    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def unpack(self) -> Any:
+        """The value."""
+        return pickle.loads(self.data)  # noqa: S301 - part of a pickle that is being loaded
+
+
+def packed_state(module: Any) -> dict[str, Any]:
+    """The module's state for any pickler: what the class names in `_PACKED` goes in as bytes.
+
+    Raises:
+        pickle.PicklingError: Something cannot be saved; says what.
+    """
+    state = dict(dspy.Module.__getstate__(module))
+    with _being_packed(module):
+        for name in module._PACKED & state.keys():
+            state[name] = _packed(name, state[name])
+    return state
+
+
+def unpack_state(module: Any, state: dict[str, Any]) -> None:
+    """Sets the state that `packed_state` gave."""
+    values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
+    dspy.Module.__setstate__(module, values)
+
+
+def _packed(name: str, value: Any) -> Any:
+    file = io.BytesIO()
+    try:
+        _Pickler(file).dump(value)
+    except _LeadsBackError:
+        # A method of the program that this module is part of. Whoever pickles the program knows it
+        # already, and can write it as a reference; bytes of its own would never end.
+        return value
+    except Exception as error:
+        raise pickle.PicklingError(
+            f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
+            "save('program.json'), and load that into a module made anew."
+        ) from error
+    return Packed(file.getvalue())
+
+
+class _LeadsBackError(Exception):
+    """What is to be packed contains the module that it is part of."""
+
+
+@contextmanager
+def _being_packed(module: Any) -> Iterator[None]:
+    packing = _packing.get()
+    if id(module) in packing:
+        raise _LeadsBackError
+    token = _packing.set(packing | {id(module)})
+    try:
+        yield
+    finally:
+        _packing.reset(token)
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Writes LMs without keys, and pools as None."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """How an object is written; the name is pickle's."""
+        if isinstance(value, dspy.BaseLM):
+            return _lm_again, (lm_state(value),)
+        if isinstance(value, Pool):
+            return _no_pool, ()
+        return super().reducer_override(value)
+
+
+def _lm_again(state: dict[str, Any]) -> Any:
+    # The class of an LM is no more dangerous than the pickle that it stands in.
+    return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+
+
+def _no_pool() -> None:
+    """The pool of the process that loads takes the place of one that was saved."""

@@ -1,0 +1,108 @@
+"""Feedback: what a proposer reads about a run, word for word where it matters."""
+
+from __future__ import annotations
+
+import dspy
+
+from dspy_rlm import RLM, RunReport, Step
+from dspy_rlm.optimize import feedback, objective_scores
+from dspy_rlm.optimize.digest import digest, waste
+from dspy_rlm.traces import FailedStep
+
+TRACEBACK = "Traceback (most recent call last):\n  File ...\nNameError: name 'x' is not defined"
+STEPS = (
+    Step("Look.", "print(logs[:9])\nprint(1)", "2026-01-0\n1"),
+    Step("", "print(x)", TRACEBACK),
+    Step("", "a = sub_llm('Who?')\nb = sub_llm_batched(['Who?', f'{a}'])", ""),
+    Step("", "print(x)", TRACEBACK),
+    Step("Done.", "SUBMIT(1)", "SUBMIT: n"),
+)
+REPORT = RunReport("submitted", "SUBMIT", STEPS, llm_calls=3, seconds=1.0)
+RUN = dspy.Prediction(n=1, run=REPORT)
+EXAMPLE = dspy.Example(logs="...", question="?", n=2).with_inputs("logs", "question")
+
+
+def entry(step):
+    """A trace entry of an RLM's predictor."""
+    return (RLM("a -> b").generate_action, {"iteration": "2/20, 9 sub-LM prompts left"}, step)
+
+
+class TestDigest:
+    def test_a_step_is_one_line(self):
+        """Code and outcome, the error's last line standing for all of it."""
+        assert digest(STEPS).splitlines() == [
+            "1. print(logs[:9]) ; print(1) -> 11 chars: 2026-01-0 1",
+            "2. print(x) -> NameError: name 'x' is not defined",
+            "3. a = sub_llm('Who?') ; b = sub_llm_batched(['Who?', f'{a}']) -> printed nothing",
+            "4. print(x) -> NameError: name 'x' is not defined",
+            "5. SUBMIT(1) -> SUBMIT: n",
+        ]
+
+    def test_waste_is_told_in_sentences(self):
+        """Unread inputs, errors, repetition: what the run could have done without."""
+        assert waste(STEPS, ["logs", "question"]) == [
+            "The input `question` was never read.",
+            "2 of 5 steps ended in an error: 2, 4.",
+            "Printed nothing to go on from: step 3.",
+            "Step 4 ran the code of step 2 again.",
+            "The same prompt was written 2 times: 'Who?'.",
+        ]
+
+    def test_a_good_run_wastes_nothing(self):
+        """Nothing is said where there is nothing to say."""
+        assert waste(STEPS[:1], ["logs"]) == []
+
+
+class TestFeedback:
+    def test_the_whole_run_is_told(self):
+        """Without a step, the text is about how the run went and ended."""
+        told = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
+
+        assert told.score == 0.0
+        assert told.feedback.startswith(
+            "Score: 0. Expected 2.\nThe run ended by SUBMIT, after 5 steps and 3 sub-LM prompts.\n"
+            "All steps of the run:\n1. print("
+        )
+        assert "Waste:\n- The input `question` was never read." in told.feedback
+
+    def test_one_step_is_told(self):
+        """With GEPA's `pred_trace`, the text says what that step came to."""
+        step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
+        told = feedback(0.0, RUN, pred_trace=[entry(step)])
+
+        assert "This step (turn 2/20) came to: NameError: name 'x'" in told.feedback
+
+    def test_a_program_around_the_rlm_may_hide_its_report(self):
+        """Then the trace says what the steps were, those that failed too."""
+        trace = [
+            entry(FailedStep("Hello!", "[Error] No code was run")),
+            entry(dspy.Prediction(code="SUBMIT(1)", output="SUBMIT: n")),
+            (dspy.Predict("a -> b"), {}, dspy.Prediction(b="")),
+        ]
+        told = feedback(1.0, dspy.Prediction(n=1), trace=trace)
+
+        assert told.feedback.splitlines()[1:4] == [
+            "All steps of the run:",
+            "1. (no code) -> [Error] No code was run",
+            "2. SUBMIT(1) -> SUBMIT: n",
+        ]
+
+    def test_it_is_a_score_for_other_optimizers(self):
+        """One metric serves all: what bootstraps asks whether it is true."""
+        assert feedback(0.5, RUN)
+        assert not feedback(0.0, RUN)
+        assert sum([feedback(0.5, RUN), feedback(1.0, RUN)]) == 1.5
+
+
+class TestObjectives:
+    def test_costs_are_negative(self):
+        """GEPA takes more for better in every objective."""
+        assert objective_scores(0.5, RUN) == {"accuracy": 0.5, "steps": -5.0, "sub_calls": -3.0}
+
+    def test_tokens_count_where_dspy_tracks_them(self):
+        """Unknown is left out, never nought."""
+        run = dspy.Prediction(run=REPORT)
+        run.set_lm_usage({"a": {"total_tokens": 70}, "b": {"total_tokens": 7}})
+
+        assert objective_scores(1.0, run)["tokens"] == -77.0
+        assert objective_scores(1.0, None) == {"accuracy": 1.0}

@@ -1,0 +1,192 @@
+"""Copies share what is live; pickles and saved states work everywhere and hold no key."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import threading
+
+import cloudpickle
+import dspy
+import pytest
+
+from dspy_rlm import RLM, Pool
+from dspy_rlm.predictor import ActionPredictor
+
+KEY = "sk-this-opens-everything"
+
+
+@pytest.fixture
+def pool():
+    pool = Pool()
+    yield pool
+    pool.close()
+
+
+def closure(lock_free: list[int]):
+    def shifted(number: int) -> int:
+        """Adds what is in the closure."""
+        return number + lock_free[0]
+
+    return shifted
+
+
+def secret_lm(**options):
+    return dspy.LM("openai/none", api_key=KEY, extra_headers={"Authorization": KEY}, **options)
+
+
+def full(pool, **options):
+    """An RLM with everything that is hard to save."""
+    rlm = RLM(
+        "text -> n: int",
+        tools=[closure([5])],
+        sub_lm=secret_lm(max_tokens=77, api_base=f"https://user:{KEY}@example.org/v1"),
+        pool=pool,
+        **options,
+    )
+    rlm.set_lm(secret_lm(temperature=0.5))
+    rlm.generate_action.demos = [
+        {"repl_history": "none", "reasoning": "r", "code": "SUBMIT(1)", "output": "SUBMIT: n"}
+    ]
+    return rlm
+
+
+def test_the_source_that_optimizers_paste_is_short():
+    """SIMBA and MIPROv2 show a module's class to their prompt model."""
+    assert len(inspect.getsource(RLM)) < 11_000
+    assert len(inspect.getsource(ActionPredictor)) < 1_500
+
+
+def test_state_of_dspys_own_rlm_is_loaded(tmp_path):
+    """What was compiled for `dspy.RLM` need not be compiled again."""
+    theirs = dspy.RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
+    action = theirs.generate_action
+    action.signature = action.signature.with_instructions("Work by PLAN-B.")
+    action.demos = [dspy.Example(repl_history="-", reasoning="r", code="SUBMIT(1)")]
+    theirs.save(tmp_path / "theirs.json")
+    ours = RLM("text -> n: int")
+    ours.load(tmp_path / "theirs.json")
+
+    assert ours.generate_action.signature.instructions == "Work by PLAN-B."
+    assert [demo["code"] for demo in ours.generate_action.demos] == ["SUBMIT(1)"]
+
+
+class TestCopies:
+    @pytest.mark.parametrize(
+        "make", [copy.deepcopy, lambda m: m.deepcopy(), lambda m: m.reset_copy()]
+    )
+    def test_a_deep_copy_shares_what_is_live(self, pool, make):
+        """Tools, sub-LM and pool are the same; the predictor is another."""
+        rlm = full(pool)
+        other = make(rlm)
+
+        assert other.generate_action is not rlm.generate_action
+        assert other.generate_action.demos is not rlm.generate_action.demos
+        assert other.sub_lm is rlm.sub_lm
+        assert other._pool is pool
+        assert other.tools["shifted"] is rlm.tools["shifted"]
+
+    def test_a_copy_of_a_module_with_locks_in_its_tools_works(self, pool):
+        """A tool is not copied, so it may hold what cannot be copied."""
+        lock = threading.Lock()
+
+        def locked() -> bool:
+            return lock.locked()
+
+        assert copy.copy(copy.deepcopy(RLM("a -> b", tools=[locked]))).tools["locked"]
+
+    def test_a_tool_that_is_part_of_the_program_is_copied_with_it(self):
+        """Else a candidate's tool would go on with the predictors of the original."""
+        program = Program()
+        other = copy.deepcopy(program)
+        other.table["a"] = 2
+
+        assert other.rlm.tools["look_up"](key="a") == 2
+        assert program.rlm.tools["look_up"](key="a") == 1
+        assert other.rlm.tools["helper"].func is other.helper
+
+    def test_changing_a_copy_leaves_the_original(self, pool):
+        """An optimizer's candidates do not mix."""
+        rlm = full(pool)
+        other = copy.deepcopy(rlm)
+        other.generate_action.signature = other.generate_action.signature.with_instructions("New.")
+        other.generate_action.demos.append({"code": "x", "iteration": "1"})
+
+        assert rlm.generate_action.signature.instructions.startswith("Given the fields")
+        assert len(rlm.generate_action.demos) == 1
+
+
+class TestPickles:
+    @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+    def test_every_pickler_saves_the_whole_module(self, pool, pickler):
+        """A closure, a signature made of text, LMs and a pool are no obstacle, and no key gets out."""
+        data = pickler.dumps(full(pool))
+        loaded = pickle.loads(data)
+
+        assert KEY.encode() not in data
+        assert loaded.tools["shifted"](number=1) == 6
+        assert loaded.sub_lm.kwargs["max_tokens"] == 77
+        assert loaded.generate_action.lm.kwargs["temperature"] == 0.5
+        assert loaded.generate_action.demos[0]["code"] == "SUBMIT(1)"
+        assert loaded._pool is None
+
+    def test_a_saved_program_is_loaded(self, pool, tmp_path):
+        """DSPy's own way to save all of a program."""
+        full(pool).save(tmp_path / "program", save_program=True)
+        loaded = dspy.load(str(tmp_path / "program"), allow_pickle=True)
+
+        assert KEY.encode() not in (tmp_path / "program" / "program.pkl").read_bytes()
+        assert loaded.tools["shifted"](number=1) == 6
+
+    @pytest.mark.parametrize("suffix", ["json", "pkl"])
+    def test_a_saved_state_has_no_key(self, pool, tmp_path, suffix):
+        """Headers open doors just as keys do."""
+        path = tmp_path / f"state.{suffix}"
+        full(pool).save(path)
+        fresh = RLM("text -> n: int")
+        fresh.load(path, allow_pickle=True)
+
+        assert KEY.encode() not in path.read_bytes()
+        assert fresh.generate_action.lm.kwargs["temperature"] == 0.5
+        assert fresh.generate_action.demos[0]["code"] == "SUBMIT(1)"
+
+    def test_a_tool_with_an_lm_in_it_keeps_the_key_to_itself(self):
+        """The LM in a closure is saved as any other is: without its key."""
+        lm = secret_lm()
+
+        def ask(prompt: str) -> str:
+            return lm(prompt)[0]
+
+        assert KEY.encode() not in pickle.dumps(RLM("a -> b", tools=[ask]))
+
+    def test_a_tool_may_be_a_method_of_the_program_it_belongs_to(self):
+        """The program is written once, and the method finds it again."""
+        loaded = pickle.loads(cloudpickle.dumps(Program()))
+
+        assert loaded.rlm.tools["look_up"](key="a") == 1
+        loaded.table["a"] = 2
+        assert loaded.rlm.tools["look_up"](key="a") == 2
+
+    def test_what_cannot_be_saved_is_named(self):
+        """Else nobody finds it."""
+        lock = threading.Lock()
+
+        def locked() -> bool:
+            return lock.locked()
+
+        with pytest.raises(pickle.PicklingError, match=r"Cannot save tools of the module: .*lock"):
+            pickle.dumps(RLM("a -> b", tools=[locked]))
+
+
+class Program(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = {"a": 1}
+        self.helper = RLM("part -> n: int")
+        tools = {"look_up": self.look_up, "helper": dspy.Tool(self.helper, name="helper", args={})}
+        self.rlm = RLM("text -> n: int", tools=tools)
+
+    def look_up(self, key: str) -> int:
+        """Looks the key up."""
+        return self.table[key]

@@ -1,0 +1,160 @@
+"""What optimizers see of a run: its steps in DSPy's trace, with what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+
+import dspy
+import pytest
+from dspy.teleprompt.bootstrap_trace import FailedPrediction, bootstrap_trace_data
+
+from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.testing import Action, Fault, PolicyServer, Raw, scripted
+
+SLIP = Raw("I would rather talk about it.")
+
+
+@pytest.fixture
+def run_traced():
+    """Runs an RLM of these moves and gives its trace, and the error if it failed."""
+
+    def run(*moves, call=lambda rlm: rlm(text="abc"), faults=None, **options):
+        with PolicyServer({"traced": scripted(*moves)}, faults=faults) as server:
+            lm = server.lm("traced")
+            options = {"interpreter_factory": dspy.LocalInterpreter, **options}
+            rlm = RLM("text -> n: int", **options)
+            with dspy.context(lm=lm, trace=[]):
+                try:
+                    call(rlm)
+                    error = None
+                except RunFailedError as caught:
+                    error = caught
+                return dspy.settings.trace, error
+
+    return run
+
+
+def outcomes(trace):
+    return [prediction["output"] for _, _, prediction in trace]
+
+
+class TestOutcomes:
+    @pytest.mark.parametrize("way", ["forward", "aforward"])
+    def test_each_step_says_what_came_of_it(self, run_traced, way):
+        """Output, error and submission stand with the code that made them."""
+
+        def call(rlm):
+            return rlm(text="abc") if way == "forward" else asyncio.run(rlm.acall(text="abc"))
+
+        trace, _ = run_traced(
+            Action("", "print(len(text))"), Action("", "1/0"), Action("", "SUBMIT(3)"), call=call
+        )
+        first, second, third = outcomes(trace)
+
+        assert first == "3"
+        assert "division by zero" in second
+        assert third == "SUBMIT: n"
+        assert [inputs["iteration"][:4] for _, inputs, _ in trace] == ["1/20", "2/20", "3/20"]
+
+    def test_the_outcome_is_no_field_of_the_prompt(self, run_traced):
+        """The predictor asks for reasoning and code, as ever."""
+        trace, _ = run_traced(Action("", "SUBMIT(3)"))
+
+        assert list(trace[0][0].signature.output_fields) == ["reasoning", "code"]
+
+    def test_code_that_is_none_has_an_outcome_too(self, run_traced):
+        """A reply without code is the LM's slip, and optimizers see how it was told."""
+        trace, _ = run_traced(Action("", ""), Action("", "SUBMIT(3)"))
+
+        assert outcomes(trace)[0].startswith("[Error]")
+
+    def test_an_unreadable_reply_is_kept_as_a_failed_prediction(self, run_traced):
+        """GEPA shows it to its proposer; a demo cannot be made of it."""
+        trace, _ = run_traced(SLIP, Action("", "SUBMIT(3)"))
+        _, inputs, failed = trace[0]
+        demo = dspy.Example(augmented=True, **inputs, **failed)
+        predictor = RLM("a -> b").generate_action
+        predictor.demos = [demo]
+
+        assert isinstance(failed, FailedPrediction)
+        assert failed.completion_text == SLIP.text
+        assert outcomes(trace)[0].startswith("[Error] No code was run")
+        assert predictor.demos == []
+
+
+class Broken(dspy.LocalInterpreter):
+    """An interpreter that dies of its second cell."""
+
+    cells = 0
+
+    def execute(self, code, variables=None):
+        self.cells += 1
+        if self.cells == 2:
+            raise dspy.CodeInterpreterError("out of memory")
+        return super().execute(code, variables)
+
+
+class TestFailedRuns:
+    moves = (Action("", "print(1)"), Action("", "print(2)"))
+
+    def test_the_step_that_killed_a_run_says_so(self, run_traced):
+        """The trace ends with a failed prediction, the error has the run."""
+        trace, error = run_traced(
+            *self.moves, call=lambda rlm: rlm(text="abc"), interpreter_factory=Broken
+        )
+
+        assert "The run ended here" in outcomes(trace)[1]
+        assert "out of memory" in trace[-1][2].completion_text
+        assert error.run.iterations == 1
+
+    def test_bootstrapping_keeps_a_run_that_died(self):
+        """DSPy drops a program that raises from what GEPA reflects on; this one it keeps."""
+        example = dspy.Example(text="abc").with_inputs("text")
+        with PolicyServer({"traced": scripted(*self.moves)}) as server:
+            rlm = RLM("text -> n: int", interpreter_factory=Broken)
+            with dspy.context(lm=server.lm("traced")):
+                (kept,) = bootstrap_trace_data(
+                    rlm, [example], metric=lambda *_: 1.0, num_threads=1, raise_on_error=False
+                )
+
+        assert isinstance(kept["prediction"], FailedPrediction)
+        assert "out of memory" in kept["prediction"].completion_text
+        first = next(p for _, _, p in kept["trace"] if isinstance(p, FailedPrediction))
+        assert "out of memory" in first.completion_text
+        inputs = next(i for _, i, p in kept["trace"] if p is first)
+        assert set(inputs) == {"variables_info", "repl_history", "iteration"}
+
+    def test_no_optimizer_learns_from_an_lm_that_is_down(self, run_traced):
+        """That is nobody's prompt's fault, so nothing of it is in the trace."""
+        trace, error = run_traced(
+            *self.moves, faults={"traced": Fault(status=500, after=1, times=None)}
+        )
+
+        assert len(trace) == 1
+        assert not isinstance(error, dspy.utils.exceptions.AdapterParseError)
+
+
+class TestNestedRuns:
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_run_inside_a_run_is_not_taken_for_its_own(self, same):
+        """Steps with the same instruction stay out of the outer trace; a program's others are there."""
+        inner = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
+
+        def ask(text: str) -> int:
+            return inner(text=text).n
+
+        outer = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter, tools=[ask])
+        instructions = outer.generate_action.signature.instructions if same else "Another."
+        inner.generate_action.signature = outer.generate_action.signature.with_instructions(
+            instructions
+        )
+        move = Action("", "SUBMIT(ask(text + 'd') if len(text) == 3 else len(text))")
+        with (
+            PolicyServer({"traced": scripted(move)}) as server,
+            dspy.context(lm=server.lm("traced"), trace=[]),
+        ):
+            assert outer(text="abc").n == 4
+            predictors = [predictor for predictor, _, _ in dspy.settings.trace]
+
+        assert outer.generate_action in predictors
+        assert (inner.generate_action in predictors) is not same

@@ -1,0 +1,30 @@
+"""What the optimizers' benchmark tells, and that a failure is a row like any other."""
+
+from __future__ import annotations
+
+import dspy
+
+from benchmarks.optimizers import Row, measure, table
+
+
+def test_a_row_for_each_optimizer_with_the_sides_beside_each_other():
+    """The scores of the scripted policy, whether the contract is alive, and what failed."""
+    rows = [
+        Row("GEPA", "ours", 50.0, 100.0, True, 100.0),
+        Row("GEPA", "dspy.RLM", 50.0, error="TypeError: no"),
+    ]
+
+    assert table(rows).splitlines()[2] == (
+        "| GEPA | 50 | 100 | alive | 100 | 50 | TypeError: no | - | - |"
+    )
+
+
+def test_what_an_optimizer_trips_over_is_told():
+    """One that fails does not take the others with it."""
+
+    def make() -> dspy.Module:
+        raise TypeError("no\nand more")
+
+    row = measure("COPRO, appends", "ours", make)
+
+    assert (row.error, row.before) == ("TypeError: no", None)
