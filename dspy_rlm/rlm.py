@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,23 +13,28 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm import instructions
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget import Budget, Ledger
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.inputs import check_inputs, check_signature
+from dspy_rlm.metering import Meter, metered
+from dspy_rlm.models import Models, SubLM, named_models
 from dspy_rlm.offload import offloaded
 from dspy_rlm.progress import print_event
-from dspy_rlm.queries import make_queries
 from dspy_rlm.run import Run
+from dspy_rlm.scope import Scope
+from dspy_rlm.subruns import Place, SubRun
 from dspy_rlm.task import InterpreterFactory, Task
 from dspy_rlm.tools import ToolSource, host_function, normalize_tools
 from dspy_rlm.types import type_rules
 from dspy_rlm.variables import class_lines, describe
+from dspy_rlm.vocabulary import make_vocabulary
 from sandbox_runtime import (
     Limits,
     PackageSet,
     Pool,
     Rule,
     annotation_text,
+    classes_in,
     default_pool,
     ready_packages,
 )
@@ -43,9 +49,14 @@ class RLM(dspy.Module):
         *,
         max_iterations: int = 20,
         max_llm_calls: int = 50,
+        max_depth: int = 1,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        max_seconds: float | None = None,
+        max_errors: int | None = None,
         max_output_chars: int = 10_000,
         tools: Collection[ToolSource] | Mapping[str, ToolSource] | None = None,
-        sub_lm: dspy.BaseLM | None = None,
+        sub_lm: SubLM = None,
         verbose: bool = False,
         limits: Limits | None = None,
         packages: Collection[str] | PackageSet | None = None,
@@ -58,10 +69,17 @@ class RLM(dspy.Module):
         Args:
             signature: Inputs and outputs, as text or as a class.
             max_iterations: Turns of the root LM. After the last one the outputs are extracted.
-            max_llm_calls: Prompts that the code of one run may send to sub-LMs.
+            max_llm_calls: Calls of LMs that the code of one run may cause, those of sub-runs among them.
+            max_depth: Levels of sub-runs below this one; 0 allows none.
+            max_cost: US dollars for all LMs of a run together. None: no limit, as for the next three.
+            max_tokens: Tokens of all LMs of a run together.
+            max_seconds: Wall time of a run; what is under way is not cut off.
+            max_errors: Turns in a row that may fail before the outputs are extracted.
             max_output_chars: Characters of a cell's output that the root LM sees.
             tools: Python functions or `dspy.Tool`s that the code can call.
-            sub_lm: The LM behind `sub_llm`. None: the LM of this module, else the configured one.
+            sub_lm: The LM that the code asks; or several by name, each an LM or an LM and a line that
+                describes it, of which the first is the default. None: the LM of this module, else the
+                configured one.
             verbose: Print each step to stderr while the run goes on.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
@@ -80,15 +98,19 @@ class RLM(dspy.Module):
         super().__init__()
         self._tools = normalize_tools(tools)
         self.signature = check_signature(signature, self._tools)
-        self.budget = Budget(max_iterations, max_llm_calls)
+        self.budget = Budget(
+            max_iterations, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
+        )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
         self.sub_lm = sub_lm
+        named_models(sub_lm)  # so that what is wrong with it is told now
         self.verbose = verbose
         self.packages = pool.packages if pool and packages is None else ready_packages(packages)
         self._interpreter_factory = interpreter_factory
         self._types = type_rules(types)
         self._pool = pool
+        self._place: Place | None = None  # where a sub-run stands; a root run makes its own
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = dspy.Predict(instructions.action_signature(block))
 
@@ -117,15 +139,16 @@ class RLM(dspy.Module):
         with task.open_sandbox() as sandbox, _reporting(run):
             while not run.over:
                 try:
-                    action = self.generate_action(signature=signature, **run.action_inputs())
+                    inputs = run.action_inputs()
+                    action = self.generate_action(signature=signature, lm=task.lm, **inputs)
+                    code = run.read(action)
                 except AdapterParseError as slip:
-                    run.misread(slip)
-                    continue
-                if (code := run.read(action)) is not None:
+                    code = run.misread(slip)
+                if code is not None:
                     run.observe(sandbox.run_cell(code))
             if run.outputs is None:
                 with dspy.context(trace=[]):
-                    run.extract(self._extractor()(**run.extract_inputs()))
+                    run.extract(self._extractor()(lm=task.last_lm, **run.extract_inputs()))
         return run.prediction()
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
@@ -136,16 +159,17 @@ class RLM(dspy.Module):
             with _reporting(run):
                 while not run.over:
                     try:
-                        ask = self.generate_action.acall(signature=signature, **run.action_inputs())
-                        action = await ask
+                        inputs = run.action_inputs()
+                        ask = self.generate_action.acall(signature=signature, lm=task.lm, **inputs)
+                        code = run.read(await ask)
                     except AdapterParseError as slip:
-                        run.misread(slip)
-                        continue
-                    if (code := run.read(action)) is not None:
+                        code = run.misread(slip)
+                    if code is not None:
                         run.observe(await sandbox.run_cell(code))
                 if run.outputs is None:
                     with dspy.context(trace=[]):
-                        run.extract(await self._extractor().acall(**run.extract_inputs()))
+                        ask = self._extractor().acall(lm=task.last_lm, **run.extract_inputs())
+                        run.extract(await ask)
         return run.prediction()
 
     # ---- What a run is made of ----
@@ -164,8 +188,21 @@ class RLM(dspy.Module):
             describe(name, value, fields[name], self._types) for name, value in values.items()
         ]
         sinks = [print_event] if self.verbose else []
-        run = Run(self.signature, variables, self.budget, sinks, self._types)
-        functions = make_queries(self.sub_lm or lm, run.ledger)
+        place = self._place or Place(Ledger(self.budget), loop=loop)
+        ledger, depth = place.ledger, place.depth
+        run = Run(self.signature, variables, self.budget, sinks, self._types, ledger, depth)
+        types = {cls.__name__: cls for cls in classes_in(*self._annotations())}
+        scope = Scope(
+            named_models(self.sub_lm) or Models({"": lm}), ledger, depth, types, self._types
+        )
+        functions = make_vocabulary(
+            scope,
+            self._tools,
+            functools.partial(self._start_below, place),
+            run.budget_left,
+            {*self.signature.input_fields, *self._tools},
+            records=self._factory() is None,
+        )
         functions.update(
             {name: host_function(tool, self._types) for name, tool in self._tools.items()}
         )
@@ -174,6 +211,8 @@ class RLM(dspy.Module):
         }
         return Task(
             run=run,
+            lm=metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
+            last_lm=metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
             values=values,
             functions=functions,
             outputs=outputs,
@@ -182,9 +221,32 @@ class RLM(dspy.Module):
             limits=self.limits,
             packages=self.packages,
             pool=self._pool or default_pool(),
-            loop=loop,
+            loop=place.loop,
+            setup=place.setup,
             interpreter_factory=self._factory(),
         )
+
+    def _start_below(self, place: Place, sub_run: SubRun) -> dspy.Prediction:
+        """Runs what a cell of a run of this RLM has asked for, one level below."""
+        child = RLM(
+            sub_run.signature,
+            max_output_chars=self.limits.output_chars,
+            tools={name: self._tools[name] for name in sub_run.tools},
+            sub_lm=self.sub_lm or sub_run.lm,
+            limits=self.limits,
+            packages=self.packages,
+            interpreter_factory=self._interpreter_factory,
+            types=self._types,
+            pool=self._pool,
+        )
+        turns = min(
+            sub_run.max_iterations or self.budget.max_iterations, self.budget.max_iterations
+        )
+        child.budget = dataclasses.replace(self.budget, max_iterations=turns)
+        child._place = place.below(sub_run.setup)
+        child.set_lm(sub_run.lm)
+        with dspy.context(trace=[]):
+            return child(**sub_run.inputs)
 
     def _annotations(self) -> list[Any]:
         """The types of the inputs, the outputs, and the tools' arguments."""
@@ -208,7 +270,11 @@ class RLM(dspy.Module):
                 class_lines(self._annotations(), self._types),
             )
         )
-        text = instructions.contract(self.signature, self._tools, self.budget, rules)
+        depth = self._place.depth if self._place else 0
+        models = named_models(self.sub_lm)
+        text = instructions.contract(
+            self.signature, self._tools, self.budget, rules, models, depth, records=factory is None
+        )
         own = self.generate_action.signature
         composed: type[dspy.Signature] = own.with_instructions(f"{own.instructions}\n\n{text}")
         return composed

@@ -91,6 +91,7 @@ PYTHON_FILES = (
     "failures.py",
     "calls.py",
     "tasks.py",
+    "fronts.py",
     "bootstrap.py",
     "guest.py",
 )

@@ -109,6 +109,15 @@ class ToolDeclaration:
 
     name: str
     doc: str
+    front: str = ""
+    """The sandbox's module that makes what cells get under the name; empty for the plain function."""
+    modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The source of that module and of those that it needs, unless an earlier tool had it."""
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        own: Json = {"name": self.name, "doc": self.doc}
+        return {**own, "front": self.front, "modules": dict(self.modules)} if self.front else own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +133,7 @@ class Register:
         """The fields as they travel."""
         fields = [{"name": name, "type": text} for name, text in (self.outputs or {}).items()]
         return {
-            "tools": [{"name": tool.name, "doc": tool.doc} for tool in self.tools],
+            "tools": [tool.params() for tool in self.tools],
             "outputs": None if self.outputs is None else fields,
         }
 
