@@ -238,6 +238,8 @@ def _row_inputs(
     fields = row if isinstance(row, Mapping) else _fields(row)
     if fields is not None and (len(left) != 1 or left[0] in fields):
         return {**shared, **fields}
+    if isinstance(row, Mapping) and signature.input_fields[left[0]].annotation is str:
+        return {**shared, **row}  # a dict is no text; what is wrong with its names is told
     return {**shared, left[0]: row} if len(left) == 1 else {**shared, "row": row}
 
 
