@@ -6,8 +6,10 @@ signatures and functions of the cell become plain data, and failures in a batch 
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -111,7 +113,8 @@ def _source(part: Any) -> str:
     if isinstance(part, str):
         return part
     try:
-        source = textwrap.dedent(inspect.getsource(part))
+        found = _class_source(part) if isinstance(part, type) else inspect.getsource(part)
+        source = textwrap.dedent(found)
     except (OSError, TypeError) as error:
         raise TypeError(
             f"The source of {part!r} cannot be had, so it cannot be given to a sub-run. Give its "
@@ -120,6 +123,21 @@ def _source(part: Any) -> str:
     if not source.startswith(("def ", "async def ", "class ", "@")):
         raise TypeError(f"{part!r} is no function with a name. Write it with def.")
     return source
+
+
+def _class_source(cls: type) -> str:
+    """The source of a class in the latest cell that defines it, which `inspect` does not find."""
+    for filename in reversed([name for name in linecache.cache if name.startswith("<cell ")]):
+        lines = linecache.getlines(filename)
+        try:
+            statements = ast.parse("".join(lines)).body
+        except SyntaxError:
+            continue
+        for node in statements:
+            if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+                first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+                return "".join(lines[first - 1 : node.end_lineno])
+    raise OSError(f"no cell defines {cls.__name__}")
 
 
 def _final(*args: Any, **outputs: Any) -> None:

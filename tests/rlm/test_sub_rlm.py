@@ -8,7 +8,8 @@ import dspy
 import pytest
 from conftest import script
 
-from dspy_rlm.testing import asks_for, fields, route, rules
+from dspy_rlm import TextFile
+from dspy_rlm.testing import Fault, asks_for, fields, route, rules
 
 
 def outputs(prediction):
@@ -116,8 +117,8 @@ class TestSubRuns:
         """`setup` runs first in the sub-run's REPL: functions, classes or text."""
         rlm, _ = play(
             "q -> answer: int",
-            "def double(x):\n    return K * x\n\nclass Box:\n    size = 5",
-            "SUBMIT(sub_rlm('q -> n: int', q=q, setup=['K = 2', double, Box]).n)",
+            "import dataclasses\ndef double(x):\n    return K * x\n\n@dataclasses.dataclass\nclass Box:\n    size = 5",
+            "SUBMIT(sub_rlm('q -> n: int', q=q, setup=['K = 2; import dataclasses', double, Box]).n)",
             sub=working("SUBMIT(double(Box.size))"),
         )
 
@@ -158,8 +159,6 @@ class TestSubRuns:
 
     def test_a_sub_run_that_fails_is_an_exception_of_the_cell(self, play):
         """The run above goes on."""
-        from dspy_rlm.testing import Fault
-
         rlm, server = play("q -> answer: str", "sub_rlm('q -> n: int', q=q)", "SUBMIT('on')")
         server.fail("sub", Fault(status=400, message="too long"))
         result = rlm(q="?")
@@ -170,8 +169,6 @@ class TestSubRuns:
 
     def test_handles_and_lazy_texts_go_on_by_reference(self, play, tmp_path):
         """The sub-run has the very file and image; no copy is made of either."""
-        from dspy_rlm import TextFile
-
         (tmp_path / "big.log").write_text("a\nneedle\n" * 1000)
         scan = dspy.Image("data:image/png;base64,AAAA")
         given = []
