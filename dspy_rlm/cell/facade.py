@@ -42,10 +42,13 @@ class _SignatureType(type):
         return _Written(signature, instructions)
 
     def __dspy_spec__(cls, classes: Classes) -> dict[str, Any]:
-        fields = {}
+        notes, fields = (
+            cls.__annotations__,
+            {},
+        )  # which Python makes, in the class, when it is asked
         for name, field in vars(cls).items():
             if isinstance(field, Field):
-                note = cls.__annotations__.get(name, str)
+                note = notes.get(name, str)
                 entry = classes._field({"type": note, "constraints": field.constraints})
                 fields[name] = {**entry, "desc": field.desc, "input": field.given}
         return {"fields": fields, "instructions": (cls.__doc__ or "").strip()}

@@ -36,7 +36,6 @@ class TestLedger:
         with ThreadPoolExecutor(16) as pool:
             assert sum(pool.map(ask, range(100))) == 10
 
-
     def test_calls_given_back_can_be_made(self):
         """A cache hit was charged before anybody knew that it would be one."""
         ledger = Ledger(Budget(max_llm_calls=1))
@@ -84,7 +83,8 @@ class TestLedger:
         """It is counted apart, and changes neither tokens nor cost."""
         ledger = Ledger(Budget(max_tokens=10))
         ledger.settle(
-            ledger.reserve("lm", 5, depth=0), call(cached=True, cost=0.0, input_tokens=0, output_tokens=0)
+            ledger.reserve("lm", 5, depth=0),
+            call(cached=True, cost=0.0, input_tokens=0, output_tokens=0),
         )
 
         usage = ledger.usage()[0]
@@ -93,12 +93,12 @@ class TestLedger:
 
     def test_a_turn_is_left_for_the_extraction(self):
         """A run stops while what the end of it takes can still be paid."""
-        ledger = Ledger(Budget(max_tokens=100))
+        ledger = Ledger(Budget(max_tokens=130))
         for used in (40, 80):
             assert ledger.exhausted(0) == ""
             turn = call(kind="action", input_tokens=30, output_tokens=10)
             ledger.settle(ledger.reserve("lm", 0, depth=0, final=True), turn)
-            assert ledger.left()["tokens"] == 100 - used
+            assert ledger.left()["tokens"] == 130 - used
 
         assert ledger.exhausted(0) == "max_tokens"
         ledger.reserve("lm", 40, depth=0, final=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from conftest import script
 
-from dspy_rlm.testing import asks_for, fields, route
+from dspy_rlm.testing import Action, asks_for, fields, route, scripted
+
+
+def script(*codes):
+    """A root LM that writes these cells."""
+    return scripted(*(Action("", code) for code in codes))
 
 
 def outputs(prediction):
@@ -71,9 +75,7 @@ class TestModules:
         steps = route(
             (
                 lambda r: asks_for("next_tool_name")(r) and not asked,
-                values(
-                    next_thought="t", next_tool_name="search", next_tool_args='{"query": "x"}'
-                ),
+                values(next_thought="t", next_tool_name="search", next_tool_args='{"query": "x"}'),
             ),
             (
                 asks_for("next_tool_name"),
@@ -103,6 +105,7 @@ class TestModules:
         rlm, _ = play("q -> answer: int", code, "SUBMIT(0)", max_depth=0)
         assert "no level is left below this one (max_depth)" in outputs(rlm(q=""))[0]
 
+    @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_program_of_thought_runs_in_our_sandbox(self, play):
         """What it executes has no more rights than a cell."""
         rlm, _ = play(

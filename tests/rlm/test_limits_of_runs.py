@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 import dspy
 import pytest
@@ -107,19 +108,21 @@ class TestEnds:
 class TestCharges:
     def test_cache_hits_are_free(self):
         """A prompt that DSPy's cache answers is given back to the budget."""
+        prompt = uuid.uuid4().hex
         models = {
-            "root": root("SUBMIT([sub_llm('cached?') for _ in range(5)])"),
+            "root": root(f"SUBMIT([sub_llm('{prompt}') for _ in range(5)])"),
             "sub": rules([], default="yes"),
         }
         with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
-            rlm = RLM("q -> answer: list", sub_lm=server.lm("sub", cache=True), max_llm_calls=1)
+            rlm = RLM("q -> answer: list", sub_lm=server.lm("sub", cache=True), max_llm_calls=2)
             result = rlm(q="?")
 
             assert result.answer == ["yes"] * 5
-            assert len(server.requests_to("sub")) <= 1
+            assert len(server.requests_to("sub")) == 1
         run = result.run
-        assert run.llm_calls == len(server.requests_to("sub"))
-        assert [call.cached for call in run.sub_calls][1:] == [True] * 4
+        assert run.llm_calls == 1
+        assert [call.cached for call in run.sub_calls] == [False] + [True] * 4
+        assert [(u.calls, u.cached) for u in run.usage if u.model == "openai/sub"] == [(1, 4)]
 
     def test_a_failed_call_is_in_the_log(self, play):
         """With its reason, and without the key of the LM."""
@@ -153,7 +156,9 @@ class TestCharges:
 
     def test_tokens_are_those_that_the_lm_reports(self, play):
         """By model and depth."""
-        rlm, server = play("q -> answer: str", "SUBMIT(sub_llm('12345678'))", sub=rules([], default="1234"))
+        rlm, server = play(
+            "q -> answer: str", "SUBMIT(sub_llm('12345678'))", sub=rules([], default="1234")
+        )
         usage = {u.model: u for u in rlm(q="?").run.usage}
 
         assert (usage["openai/sub"].input_tokens, usage["openai/sub"].output_tokens) == (2, 1)

@@ -185,7 +185,7 @@ class TestPredict:
         rlm, _ = play(
             "q -> answer",
             "for t in (\"os.environ['SOME_SETTING']\", \"Literal[os.environ['SOME_SETTING']]\", "
-            '"os.getenv(\'SOME_SETTING\')"):\n'
+            "\"os.getenv('SOME_SETTING')\"):\n"
             "    try:\n        predict(f'q -> a: {t}', q=q)\n"
             "    except Exception as error:\n        print(error)",
             "SUBMIT('')",
@@ -347,7 +347,11 @@ class TestFinal:
             ("q -> answer: str", "FINAL('done')", "done"),
             ("q -> answer: str", "found = 'it'\nFINAL_VAR(found)", "it"),
             ("q -> answer: str", "found = 'it'\nFINAL_VAR('found')", "it"),
-            ("q -> answer: str", "The search is over.\nFINAL(It was Eve, of course.)", "It was Eve, of course."),
+            (
+                "q -> answer: str",
+                "The search is over.\nFINAL(It was Eve, of course.)",
+                "It was Eve, of course.",
+            ),
             ("q -> answer: int", "FINAL(42)", 42),
         ],
     )
@@ -366,6 +370,7 @@ class TestFinal:
 
     def test_final_is_understood_in_a_reply_without_fields(self, play):
         """The text of the root LM alone may say it; a variable is looked up."""
+
         @policy
         def other(task):
             yield Action("", "found = 'in the variable'")

@@ -6,10 +6,14 @@ import asyncio
 
 import dspy
 import pytest
-from conftest import script
 
 from dspy_rlm import TextFile
-from dspy_rlm.testing import Fault, asks_for, fields, route, rules
+from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
+
+
+def script(*codes):
+    """A root LM that writes these cells."""
+    return scripted(*(Action("", code) for code in codes))
 
 
 def outputs(prediction):
@@ -36,7 +40,9 @@ class TestSubRuns:
         result = rlm(log=secret)
 
         assert result.answer == [2000, {"set": 2}, "of the parent"]
-        assert not any("needle" in exchange.prompt[:4000] for exchange in server.requests_to("root")[:1])
+        assert not any(
+            "needle" in exchange.prompt[:4000] for exchange in server.requests_to("root")[:1]
+        )
         prompt = server.requests_to("sub")[0].prompt
         assert "Size: 5,006 characters" in prompt
         assert "x" * 2000 not in prompt
