@@ -49,23 +49,19 @@ def make_vocabulary(
     queries = make_queries(scope)
     typed = make_predictions(scope)
     sub_runs = make_sub_runs(scope, tools, start)
-    aliases = {
-        "llm_query": queries["sub_llm"],
-        "llm_query_batched": queries["sub_llm_batched"],
-    }
     typed.update(sub_runs)
-    if sub_runs and "rlm_query" not in taken:
+    if sub_runs:
         typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
+    names: dict[str, Callable[..., Any]] = {
+        name: _fronted(f) if records else _plain(f) for name, f in typed.items()
+    }
     if records:
         facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
-        cell_only = {"FINAL": _only_in_cells, "FINAL_VAR": _only_in_cells, "dspy": facade}
-        typed.update({name: f for name, f in cell_only.items() if name not in taken})
-    return {
-        **queries,
-        **{name: f for name, f in aliases.items() if name not in taken},
-        **{name: _fronted(f) if records else _plain(f) for name, f in typed.items()},
-        "BUDGET": BUDGET,
-    }
+        names |= {name: _fronted(_only_in_cells) for name in ("FINAL", "FINAL_VAR")}
+        names["dspy"] = FrontedTool(facade, _cell_modules(), importable=True)
+    names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
+    own = {**queries, **names, "BUDGET": BUDGET}
+    return {name: function for name, function in own.items() if name not in taken}
 
 
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:

@@ -99,7 +99,8 @@ class HostTools:
             if isinstance(tool, FrontedTool):
                 modules = {n: source for n, source in tool.modules.items() if n not in told}
                 told |= modules.keys()
-                declared.append(ToolDeclaration(name, doc, tool.front, modules))
+                front = list(tool.modules)
+                declared.append(ToolDeclaration(name, doc, front, tool.importable, modules))
             else:
                 declared.append(ToolDeclaration(name, doc))
         return declared

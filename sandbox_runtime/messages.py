@@ -109,15 +109,20 @@ class ToolDeclaration:
 
     name: str
     doc: str
-    front: str = ""
-    """The sandbox's module that makes what cells get under the name; empty for the plain function."""
+    front: Sequence[str] = ()
+    """The modules of the sandbox that make what cells get under the name; none for the plain function."""
+    importable: bool = False
+    """Whether they make a module."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The source of that module and of those that it needs, unless an earlier tool had it."""
+    """The sources of these modules that no earlier tool has brought."""
 
     def params(self) -> Json:
         """The fields as they travel."""
         own: Json = {"name": self.name, "doc": self.doc}
-        return {**own, "front": self.front, "modules": dict(self.modules)} if self.front else own
+        if not self.front:
+            return own
+        front = {"front": list(self.front), "importable": self.importable}
+        return {**own, **front, "modules": dict(self.modules)}
 
 
 @dataclasses.dataclass(frozen=True)

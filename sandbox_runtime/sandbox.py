@@ -22,12 +22,11 @@ class FrontedTool:
     """What a call comes to in the end."""
 
     modules: Mapping[str, str]
-    """Modules of the sandbox by name, with their source; each may import those before it."""
+    """Modules of the sandbox by name, with their source; each may import those before it. The last one
+    has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
 
-    @property
-    def front(self) -> str:
-        """The module whose `front(name, call)` makes what cells get: `call` is the plain function."""
-        return list(self.modules)[-1]
+    importable: bool = False
+    """Whether that is a module, which cells can import by the tool's name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function, for those who have no sandbox."""

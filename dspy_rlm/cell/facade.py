@@ -6,7 +6,6 @@ be is for the host to say.
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -124,7 +123,7 @@ class Predictor(Module):
 
 
 def module(call: Callable[..., Any]) -> types.ModuleType:
-    """The module, in its place for `import dspy`. `call` asks the host."""
+    """What `import dspy` gives. `call` asks the host."""
     made: Any = types.ModuleType(
         "dspy", "DSPy, as far as the REPL has it: its calls run on the host."
     )
@@ -134,7 +133,6 @@ def module(call: Callable[..., Any]) -> types.ModuleType:
     for kind in KINDS:
         doc = f"dspy.{kind}, which runs on the host."
         setattr(made, kind, type(kind, (Predictor,), {"_call": staticmethod(call), "__doc__": doc}))
-    sys.modules["dspy"] = made
     return made  # type: ignore[no-any-return]
 
 

@@ -172,8 +172,9 @@ class Driver:
         call = self.calls.function(tool["name"], tool["doc"])
         if "front" not in tool:
             return call
-        fronts.load(tool["modules"])
-        return fronts.front(tool["front"], tool["name"], call)
+        fronts.add(tool["modules"])
+        make = fronts.importable if tool["importable"] else fronts.function
+        return make(tool["front"], tool["name"], call)
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a cell. Returns the JSON text of its end, then the parts of a submitted value."""

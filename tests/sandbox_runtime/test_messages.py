@@ -62,11 +62,20 @@ class TestRequests:
 
     def test_a_front_travels_with_its_tool(self):
         """Its module by name; the source only where it is not there yet."""
-        tools = [ToolDeclaration("f", "", "m", {"m": "x = 1"}), ToolDeclaration("g", "", "m")]
+        tools = [
+            ToolDeclaration("f", "", ["m"], modules={"m": "x = 1"}),
+            ToolDeclaration("g", "", ["m"], importable=True),
+        ]
 
         assert Register(tools, None).params()["tools"] == [
-            {"name": "f", "doc": "", "front": "m", "modules": {"m": "x = 1"}},
-            {"name": "g", "doc": "", "front": "m", "modules": {}},
+            {
+                "name": "f",
+                "doc": "",
+                "front": ["m"],
+                "importable": False,
+                "modules": {"m": "x = 1"},
+            },
+            {"name": "g", "doc": "", "front": ["m"], "importable": True, "modules": {}},
         ]
 
     def test_register(self):

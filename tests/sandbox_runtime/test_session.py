@@ -1602,3 +1602,15 @@ class TestFronts:
             os.kill(session.pid, signal.SIGKILL)
             assert session.run_cell("f(' b')").output == "'B!'\n"
             assert session.restarts == 1
+
+    def test_a_module_can_be_imported(self):
+        """Under the tool's name; it is made when something of it is used."""
+        source = (
+            "import types\ndef front(name, call):\n    made = types.ModuleType(name)\n"
+            "    made.double = lambda x: call(x, x)\n    return made\n"
+        )
+        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, importable=True)}
+        with open_session(tools=tools) as session:
+            assert session.run_cell("import sums\nsums.double(4)").output == "8\n"
+            assert session.run_cell("from sums import double\ndouble(2)").output == "4\n"
+            assert session.run_cell("sums.nothing").error_type == "AttributeError"
