@@ -102,14 +102,15 @@ _FINAL = re.compile(r"^[ \t]*(FINAL(?:_VAR)?)\((.*)\)[ \t.]*$", re.MULTILINE | r
 def final_code(text: str) -> str | None:
     """The code for a `FINAL(...)` or `FINAL_VAR(...)` that stands in plain text; None if none does.
 
-    What is no Python is taken for the answer itself.
+    What is no Python is taken for the answer itself. In a block of code it is a part of that code.
     """
-    found = _FINAL.search(text)
+    found = None if _FENCE.search(text) else _FINAL.search(text)
     if found is None:
         return None
     name, inner = found[1], found[2].strip()
     call = f"{name}({inner})"
-    return call if is_python(call) and not inner.isidentifier() else f"{name}({inner!r})"
+    is_text = not is_python(call) or (name == "FINAL" and inner.isidentifier())
+    return f"{name}({inner!r})" if is_text else call
 
 
 def is_python(code: str) -> bool:
