@@ -15,12 +15,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dspy_rlm.budget import Call, Usage
 from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RLMError,
     RunFailedError,
     SignatureError,
+    SubCallError,
 )
 from dspy_rlm.trajectory import RunReport, Step
 from sandbox_runtime import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RLM",
     "BudgetExceededError",
+    "Call",
     "CodeType",
     "Directory",
     "HandleType",
@@ -55,8 +58,10 @@ __all__ = [
     "SandboxInterpreter",
     "SignatureError",
     "Step",
+    "SubCallError",
     "TextFile",
     "TextStream",
+    "Usage",
     "ValueType",
 ]
 

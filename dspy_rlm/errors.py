@@ -6,6 +6,7 @@ What the LM does wrong is an observation for the LM, never an exception. The tre
     ├── SignatureError        the constructor was given what cannot work (also a ValueError)
     ├── InputError            a call's inputs do not fit the signature (also a ValueError)
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
+    ├── SubCallError          a sub-call gave nothing usable; raised inside the REPL (also a ValueError)
     └── RunFailedError        a run ended without outputs; carries all that there is of it
 """
 
@@ -39,6 +40,10 @@ class BudgetExceededError(RLMError, RuntimeError):
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class SubCallError(RLMError, ValueError):
+    """A sub-call gave nothing usable: no reply fitted the signature, or a sub-run failed."""
 
 
 class RunFailedError(RLMError):

@@ -15,8 +15,9 @@ import dspy
 import pydantic
 from pydantic.fields import FieldInfo
 
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget import Budget, left_text
 from dspy_rlm.fields import notes_of
+from dspy_rlm.models import Models
 from dspy_rlm.queries import ERROR_MARK
 from dspy_rlm.tools import document, tool_call
 from sandbox_runtime import annotation_text
@@ -30,7 +31,8 @@ How to work:
 2. Go in steps. Each turn you write one piece of code, it runs, you see its output, you decide on the \
 next. Variables, functions and imports stay from turn to turn.
 3. Let code find and count, let the sub-LM understand. Narrow the inputs down with search, slices and \
-parsing; ask the sub-LM about the pieces that need to be read, many in one batch.
+parsing; ask the sub-LM about the pieces that need to be read, many in one batch. To take facts out of \
+many pieces use `predict_batched`: its results are typed values that code can sort, filter and add up.
 4. Keep long or exact values (texts, numbers, identifiers) in variables and submit those. Do not retype \
 them.
 5. Check before you submit: print what you are about to submit and see whether it can be right. Zero \
@@ -55,8 +57,14 @@ is no network, no subprocess and no thread. Top-level `await` works.
 - Each function above also has `f.batched(items)`, which calls f(item) for all items at once and gives \
 the results in order (the exception where one failed), and `await f.aio(...)` for asyncio.gather."""
 
+SUB_RUN_LINES = (
+    "- `sub_rlm(signature, **inputs)`: like `predict`, but the sub-LM works in a REPL of its own, in which the "
+    "inputs are variables: for parts too large to be read in one prompt. `tools=[...]` names the tools that "
+    "it has (else all), `setup=[f, g]` gives it functions of yours. Every turn of it is a prompt.",
+)
+
 EXTRACT = """\
-The run below was to produce the outputs, but its turns are used up. Produce them now from what the \
+The run below was to produce the outputs, but its budget is used up. Produce them now from what the \
 steps found. Where they found too little, give the best answer that they support."""
 
 
@@ -102,9 +110,24 @@ def contract(
     tools: Mapping[str, dspy.Tool],
     budget: Budget,
     runtime_rules: str,
+    models: Models | None = None,
+    depth: int = 0,
+    *,
+    records: bool = True,
 ) -> str:
-    """The contract of a run. The same at every step, so that the prompt's beginning can be cached."""
+    """The contract of a run. The same at every step, so that the prompt's beginning can be cached.
+
+    Args:
+        signature: The task.
+        tools: The user's tools by name.
+        budget: The limits.
+        runtime_rules: What is true of the sandbox.
+        models: The sub-LMs, where code can choose.
+        depth: Of the run: 0 is the root.
+        records: Whether the results of typed sub-calls have attributes; else they are dicts.
+    """
     names = ", ".join(signature.output_fields)
+    named = models.names if models else []
     return "\n".join(
         [
             CONTRACT_HEADING,
@@ -113,9 +136,10 @@ def contract(
             *(_field_line(name, field) for name, field in signature.input_fields.items()),
             "",
             "Functions, ready to call:",
-            "- `sub_llm(prompt: str) -> str`: asks a sub-LM, which sees nothing but the prompt.",
-            "- `sub_llm_batched(prompts: list[str]) -> list[str]`: asks many prompts at once, much "
-            f"faster; answers in order, one that failed is a string that starts with {ERROR_MARK}.",
+            *query_lines(records),
+            *(SUB_RUN_LINES if depth < budget.max_depth else ()),
+            *(_model_lines(models) if models and named else ()),
+            "- `BUDGET() -> dict`: what is left of the budget.",
             *(
                 f"- `{tool_call(tool)}`: a tool; `help({name})` tells more."
                 for name, tool in tools.items()
@@ -126,10 +150,56 @@ def contract(
             "Rules:",
             RULES,
             *([f"- {runtime_rules}"] if runtime_rules else []),
-            f"- Budget: {budget.max_iterations} turns and {budget.max_llm_calls} prompts to the sub-LM "
-            "in all. What is left is in `iteration`.",
+            _budget_line(budget),
         ]
     )
+
+
+def query_lines(records: bool) -> list[str]:
+    """The functions that ask sub-LMs."""
+    example = 'predict("text -> date: datetime.date, total: float | None", text=t)'
+    result = f"attributes of the result: `{example}.date`"
+    batch = "has its exception in place of a result, see `results.failed` and `results.ok`"
+    if not records:
+        result = f'in the dict that is the result: `{example}["date"]`'
+        batch = "is a dict with `error` and `message`"
+    return [
+        "- `sub_llm(prompt: str, *media, model=None) -> str`: asks a sub-LM, which sees nothing but the "
+        "prompt, and the images, audio and files (handles) that follow it.",
+        "- `sub_llm_batched(prompts: list[str], model=None) -> list[str]`: asks many prompts at once, much "
+        f"faster; answers in order, one that failed is a string that starts with {ERROR_MARK}.",
+        f"- `predict(signature, **inputs)`: asks for typed, validated outputs, which are {result}. Instead "
+        "of the text a dict of output types or a class of yours (a dataclass, a Pydantic model) will do. "
+        "`instructions=` says more.",
+        "- `predict_batched(signature, rows, **inputs)`: the same for many rows at once (dicts of inputs, or "
+        f"the values of the only one), in order; a row that failed {batch}.",
+    ]
+
+
+def _model_lines(models: Models) -> list[str]:
+    """The sub-LMs that code can choose from."""
+    first, *others = models.names
+    lines = [f"- Sub-LMs, for `model=` of the functions above (else {first!r}):"]
+    for name in (first, *others):
+        text = models.descriptions.get(name, "")
+        lines.append(f"    - {name!r}: {text}" if text else f"    - {name!r}")
+    return lines
+
+
+def _budget_line(budget: Budget) -> str:
+    limits = [
+        f"{budget.max_tokens:,} tokens" if budget.max_tokens is not None else "",
+        f"${budget.max_cost:g}" if budget.max_cost is not None else "",
+        f"{budget.max_seconds:g} seconds" if budget.max_seconds is not None else "",
+    ]
+    more = ", ".join(limit for limit in limits if limit)
+    line = (
+        f"- Budget: {budget.max_iterations} turns and {budget.max_llm_calls} prompts to the sub-LM in "
+        f"all{f'; {more} for everything together' if more else ''}. What is left is in `iteration`."
+    )
+    if budget.max_errors is not None:
+        line += f" {budget.max_errors} failed turns in a row end the run."
+    return line
 
 
 def action_signature(block: str) -> type[dspy.Signature]:
@@ -173,9 +243,18 @@ def _readable(annotation: Any) -> Any:
     return annotation
 
 
-def iteration_line(number: int, budget: Budget, llm_calls_left: int) -> str:
-    """The one input that changes with every step besides the history."""
-    line = f"{number}/{budget.max_iterations}, {llm_calls_left} sub-LM prompts left"
+def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failures: int = 0) -> str:
+    """The one input that changes with every step besides the history.
+
+    Args:
+        number: Of the turn, from 1.
+        budget: The limits.
+        left: What is left of them, as `Ledger.left` tells it.
+        failures: Turns in a row that failed, just before.
+    """
+    line = f"{number}/{budget.max_iterations}, {left_text(left)}"
+    if budget.max_errors is not None and failures:
+        line += f", {failures} of {budget.max_errors} failed turns in a row"
     return (
         f"{line}. This is the last turn: SUBMIT now." if number == budget.max_iterations else line
     )

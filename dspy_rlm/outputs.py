@@ -5,6 +5,7 @@ What does not fit is a message that the LM can act on.
 
 from __future__ import annotations
 
+import ast
 import enum
 import re
 from collections.abc import Iterable, Mapping
@@ -94,6 +95,33 @@ def _dedent_repl(code: str) -> str:
     return "\n".join(line[4:] for line in lines if line.startswith((">>> ", "... ")))
 
 
+# How other systems taught LMs to end a run: a call that stands in the text of a reply.
+_FINAL = re.compile(r"^[ \t]*(FINAL(?:_VAR)?)\((.*)\)[ \t.]*$", re.MULTILINE | re.DOTALL)
+
+
+def final_code(text: str) -> str | None:
+    """The code for a `FINAL(...)` or `FINAL_VAR(...)` that stands in plain text; None if none does.
+
+    What is no Python is taken for the answer itself. In a block of code it is a part of that code.
+    """
+    found = None if _FENCE.search(text) else _FINAL.search(text)
+    if found is None:
+        return None
+    name, inner = found[1], found[2].strip()
+    call = f"{name}({inner})"
+    is_text = not is_python(call) or (name == "FINAL" and inner.isidentifier())
+    return f"{name}({inner!r})" if is_text else call
+
+
+def is_python(code: str) -> bool:
+    """Whether a cell can be made of the text at all."""
+    try:
+        compile(code, "<reply>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 def parse_outputs(
     fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = ()
 ) -> dict[str, Any]:
@@ -102,6 +130,19 @@ def parse_outputs(
     Raises:
         SlipError: A field is missing, unknown or of the wrong type; all problems are named.
     """
+    parsed, problems = typed_outputs(fields, values, rules)
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise SlipError(
+            f"SUBMIT was refused, the run goes on:\n{listed}\nCorrect this and SUBMIT again."
+        )
+    return parsed
+
+
+def typed_outputs(
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The values that fit their fields, converted to the declared types, and what is wrong with the rest."""
     problems = [f"{name}: this output is missing" for name in fields if name not in values]
     problems += [f"{name}: there is no such output" for name in values if name not in fields]
     parsed = {}
@@ -112,12 +153,7 @@ def parse_outputs(
             parsed[name] = fitting(values[name], field.annotation, rules, partial(_parse, field))
         except (ValueError, TypeError) as error:
             problems += [f"{name}: {problem}" for problem in _problems(field, values[name], error)]
-    if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
-        raise SlipError(
-            f"SUBMIT was refused, the run goes on:\n{listed}\nCorrect this and SUBMIT again."
-        )
-    return parsed
+    return parsed, problems
 
 
 def _parse(field: FieldInfo, value: Any, annotation: Any) -> Any:

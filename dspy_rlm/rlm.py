@@ -13,24 +13,23 @@ from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm import instructions, saving
 from dspy_rlm.budget import Budget
-from dspy_rlm.inputs import check_inputs, check_signature
+from dspy_rlm.inputs import check_signature
+from dspy_rlm.models import SubLM, named_models
 from dspy_rlm.offload import offloaded
 from dspy_rlm.predictor import ActionPredictor, shown_demos
-from dspy_rlm.progress import print_event
-from dspy_rlm.queries import make_queries
+from dspy_rlm.preparing import prepare
 from dspy_rlm.run import Run
-from dspy_rlm.task import InterpreterFactory, Task
-from dspy_rlm.tools import ToolSource, host_function, normalize_tools
+from dspy_rlm.subruns import Place
+from dspy_rlm.task import InterpreterFactory
+from dspy_rlm.tools import ToolSource, normalize_tools
 from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
-from dspy_rlm.variables import class_lines, describe
+from dspy_rlm.variables import class_lines
 from sandbox_runtime import (
     Limits,
     PackageSet,
     Pool,
     Rule,
-    annotation_text,
-    default_pool,
     ready_packages,
 )
 
@@ -41,7 +40,7 @@ class RLM(dspy.Module):
     _PACKED = frozenset(
         {"signature", "sub_lm", "_tools", "_interpreter_factory", "_types", "_pool"}
     )
-    _LIVE = _PACKED | {"budget", "limits", "packages"}
+    _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
 
@@ -51,9 +50,14 @@ class RLM(dspy.Module):
         *,
         max_iterations: int = 20,
         max_llm_calls: int = 50,
+        max_depth: int = 1,
+        max_cost: float | None = None,
+        max_tokens: int | None = None,
+        max_seconds: float | None = None,
+        max_errors: int | None = None,
         max_output_chars: int = 10_000,
         tools: Collection[ToolSource] | Mapping[str, ToolSource] | None = None,
-        sub_lm: dspy.BaseLM | None = None,
+        sub_lm: SubLM = None,
         verbose: bool = False,
         limits: Limits | None = None,
         packages: Collection[str] | PackageSet | None = None,
@@ -66,10 +70,17 @@ class RLM(dspy.Module):
         Args:
             signature: Inputs and outputs, as text or as a class.
             max_iterations: Turns of the root LM. After the last one the outputs are extracted.
-            max_llm_calls: Prompts that the code of one run may send to sub-LMs.
+            max_llm_calls: Calls of LMs that the code of one run may cause, those of sub-runs among them.
+            max_depth: Levels of sub-runs below this one; 0 allows none.
+            max_cost: US dollars for all LMs of a run together. None: no limit, as for the next three.
+            max_tokens: Tokens of all LMs of a run together.
+            max_seconds: Wall time of a run; what is under way is not cut off.
+            max_errors: Turns in a row that may fail before the outputs are extracted.
             max_output_chars: Characters of a cell's output that the root LM sees.
             tools: Python functions or `dspy.Tool`s that the code can call.
-            sub_lm: The LM behind `sub_llm`. None: the LM of this module, else the configured one.
+            sub_lm: The LM that the code asks; or several by name, each an LM or an LM and a line that
+                describes it, of which the first is the default. None: the LM of this module, else the
+                configured one.
             verbose: Print each step to stderr while the run goes on.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
@@ -88,15 +99,19 @@ class RLM(dspy.Module):
         super().__init__()
         self._tools = normalize_tools(tools)
         self.signature = check_signature(signature, self._tools)
-        self.budget = Budget(max_iterations, max_llm_calls)
+        self.budget = Budget(
+            max_iterations, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
+        )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
         self.sub_lm = sub_lm
+        named_models(sub_lm)  # so that what is wrong with it is told now
         self.verbose = verbose
         self.packages = pool.packages if pool and packages is None else ready_packages(packages)
         self._interpreter_factory = interpreter_factory
         self._types = type_rules(types)
         self._pool = pool
+        self._place: Place | None = None  # where a sub-run stands; a root run makes its own
         block = instructions.policy_block(self.signature, self._tools.values())
         self.generate_action = ActionPredictor(instructions.action_signature(block))
 
@@ -120,90 +135,60 @@ class RLM(dspy.Module):
             SandboxStartError: The sandbox did not come up; no LM was asked.
             RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
         """
-        task = self._prepare(inputs, loop=None)
+        task = prepare(self, inputs, loop=None)
         run, prompt = task.run, self._prompt()
         with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
             while not run.over:
                 inputs = run.action_inputs()
                 try:
-                    action = self.generate_action(**prompt, **inputs)
+                    action = self.generate_action(**prompt, lm=task.lm, **inputs)
+                    code = run.read(action)
                 except AdapterParseError as slip:
-                    run.misread(slip)
+                    code = run.misread(slip)
                     add_step(self.generate_action, inputs, run.action)
-                    continue
-                if (code := run.read(action)) is not None:
+                if code is not None:
                     run.observe(sandbox.run_cell(code))
             if run.outputs is None:
                 with dspy.context(trace=[]):
-                    run.extract(self._extractor()(**run.extract_inputs()))
+                    run.extract(self._extractor()(lm=task.last_lm, **run.extract_inputs()))
         return run.prediction()
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Like `forward`, with the event loop free while LMs and cells work."""
-        task = self._prepare(inputs, asyncio.get_running_loop())
+        task = prepare(self, inputs, asyncio.get_running_loop())
         run, prompt = task.run, self._prompt()
         async with offloaded(task.open_sandbox) as sandbox:
             with _reporting(run, self.generate_action):
                 while not run.over:
                     inputs = run.action_inputs()
                     try:
-                        action = await self.generate_action.acall(**prompt, **inputs)
+                        ask = self.generate_action.acall(**prompt, lm=task.lm, **inputs)
+                        code = run.read(await ask)
                     except AdapterParseError as slip:
-                        run.misread(slip)
+                        code = run.misread(slip)
                         add_step(self.generate_action, inputs, run.action)
-                        continue
-                    if (code := run.read(action)) is not None:
+                    if code is not None:
                         run.observe(await sandbox.run_cell(code))
                 if run.outputs is None:
                     with dspy.context(trace=[]):
-                        run.extract(await self._extractor().acall(**run.extract_inputs()))
+                        ask = self._extractor().acall(lm=task.last_lm, **run.extract_inputs())
+                        run.extract(await ask)
         return run.prediction()
 
     # ---- What a run is made of ----
 
-    def _prepare(self, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> Task:
-        """Everything of a run that can be wrong before it costs anything."""
-        values = check_inputs(self.signature, inputs)
-        lm = self.generate_action.lm or dspy.settings.lm
-        if lm is None:
-            raise dspy.LMNotConfiguredError(
-                "No LM is configured, so nothing can write code. Configure one with "
-                "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
-            )
-        fields = self.signature.input_fields
-        variables = [
-            describe(name, value, fields[name], self._types) for name, value in values.items()
-        ]
-        sinks = [print_event] if self.verbose else []
-        run = Run(self.signature, variables, self.budget, sinks, self._types)
-        functions = make_queries(self.sub_lm or lm, run.ledger)
-        functions.update(
-            {name: host_function(tool, self._types) for name, tool in self._tools.items()}
-        )
-        outputs = {
-            n: annotation_text(f.annotation) for n, f in self.signature.output_fields.items()
-        }
-        return Task(
-            run=run,
-            values=values,
-            functions=functions,
-            outputs=outputs,
-            rules=self._types,
-            annotations=self._annotations(),
-            limits=self.limits,
-            packages=self.packages,
-            pool=self._pool or default_pool(),
-            loop=loop,
-            interpreter_factory=self._factory(),
-        )
+    @staticmethod
+    def another(signature: type[dspy.Signature], **settings: Any) -> RLM:
+        """An RLM for a sub-run: never of a subclass, whose constructor may be another."""
+        return RLM(signature, **settings)
 
-    def _annotations(self) -> list[Any]:
+    def annotations(self) -> list[Any]:
         """The types of the inputs, the outputs, and the tools' arguments."""
         fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
         arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
         return [*(field.annotation for field in fields), *arguments]
 
-    def _factory(self) -> InterpreterFactory | None:
+    def factory(self) -> InterpreterFactory | None:
         """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
         configured: InterpreterFactory | None = dspy.settings.get("interpreter_factory")
         return self._interpreter_factory or configured
@@ -215,16 +200,20 @@ class RLM(dspy.Module):
 
     def action_signature(self) -> type[dspy.Signature]:
         """The predictor's signature with the contract after the block that optimizers own."""
-        factory = self._factory()
+        factory = self.factory()
         rules = (
             getattr(factory, "execution_instructions", "")
             if factory
             else instructions.sandbox_rules(
                 self.packages.imports if self.packages else (),
-                class_lines(self._annotations(), self._types),
+                class_lines(self.annotations(), self._types),
             )
         )
-        text = instructions.contract(self.signature, self._tools, self.budget, rules)
+        depth = self._place.depth if self._place else 0
+        models = named_models(self.sub_lm)
+        text = instructions.contract(
+            self.signature, self._tools, self.budget, rules, models, depth, records=factory is None
+        )
         own = self.generate_action.signature
         whole = instructions.compose(own.instructions, self._tools.values(), text)
         composed: type[dspy.Signature] = own.with_instructions(whole)

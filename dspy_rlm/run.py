@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy_rlm.budget import Budget, Ledger
 from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, Sink, StepTaken
 from dspy_rlm.instructions import iteration_line
-from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
+from dspy_rlm.outputs import SlipError, extract_code, final_code, is_python, parse_outputs
 from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
 from dspy_rlm.types import TypeRules
@@ -26,7 +26,11 @@ from sandbox_runtime import CellResult, Completed, Failed, Submitted
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000
 
-EXTRACTED = "The turns were used up; the outputs were extracted from the trajectory."
+EXTRACTED = {
+    "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
+    "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+}
+OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
 
 
 class Run:
@@ -39,9 +43,13 @@ class Run:
         budget: Budget,
         sinks: Sequence[Sink] = (),
         types: TypeRules = (),
+        ledger: Ledger | None = None,
+        depth: int = 0,
     ) -> None:
         self.signature = signature
-        self.ledger = Ledger(budget)
+        self.budget = budget
+        self.ledger = ledger or Ledger(budget)
+        self.depth = depth
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
         # What stands in DSPy's trace for this turn. What comes of the turn is added to it, as `output`.
@@ -54,22 +62,36 @@ class Run:
         self._reasoning = ""
         self._code = ""
         self._variables = variables
+        self._failures = 0  # turns in a row that failed
         self._started = time.monotonic()
 
     def start(self) -> None:
         """Tells whoever watches; the sandbox is open."""
-        self._tell(RunStarted(self._variables, self.ledger.budget.max_iterations))
+        self._tell(RunStarted(self._variables, self.budget.max_iterations))
 
     @property
     def over(self) -> bool:
-        """True when outputs were submitted, or no turn is left."""
-        return self.outputs is not None or len(self.steps) >= self.ledger.budget.max_iterations
+        """True when outputs were submitted, or a limit allows no further turn."""
+        return self.outputs is not None or bool(self._limit_reached())
+
+    def _limit_reached(self) -> str:
+        """The name of the limit that allows no further turn, or ""."""
+        if len(self.steps) >= self.budget.max_iterations:
+            return "max_iterations"
+        if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
+            return "max_errors"
+        return self.ledger.exhausted(self.depth)
 
     def action_inputs(self) -> dict[str, str]:
         """The inputs of the next call of the root LM."""
         number = len(self.steps) + 1
-        line = iteration_line(number, self.ledger.budget, self.ledger.llm_calls_left)
+        line = iteration_line(number, self.budget, self.ledger.left(), self._failures)
         return {**self.extract_inputs(), "iteration": line}
+
+    def budget_left(self) -> dict[str, Any]:
+        """What `BUDGET()` tells: this turn counts as used."""
+        turns = self.budget.max_iterations - len(self.steps) - 1
+        return {"turns": max(turns, 0), **self.ledger.left()}
 
     def extract_inputs(self) -> dict[str, str]:
         """The inputs of the fallback."""
@@ -86,25 +108,35 @@ class Run:
         except SlipError as slip:
             self._code = text.strip()
             self._choose()
-            self._take_step(f"[Error] {slip}")
+            self._take_step(f"[Error] {slip}", failed=True)
             return None
+        if not is_python(self._code):
+            self._code = final_code(self._code) or self._code
         self._choose()
         return self._code
 
     def _choose(self) -> None:
         self._tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code))
 
-    def misread(self, error: AdapterParseError) -> None:
-        """Takes a reply without the expected fields as this turn's step."""
-        self._reasoning, self._code = "", ""
-        self._choose()
+    def misread(self, error: AdapterParseError) -> str | None:
+        """The code of a reply without the expected fields, which may say `FINAL(...)`.
+
+        None when there is none: the reply is then this turn's step.
+        """
         reply = str(error.lm_response or "")
+        self._reasoning, self._code = "", final_code(reply) or ""
+        self._choose()
+        if self._code:
+            self.action = dspy.Prediction(reasoning="", code=self._code)
+            return self._code
         shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
         self.action = FailedStep(shown)
         self._take_step(
             "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
-            f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+            f"`code`, in the format that was asked for. Your reply was:\n{shown}",
+            failed=True,
         )
+        return None
 
     # ---- What the cell did ----
 
@@ -114,7 +146,7 @@ class Run:
             case Completed(output=output):
                 self._take_step(output)
             case Failed():
-                self._take_step(_render_failure(result))
+                self._take_step(_render_failure(result), failed=True)
             case Submitted(outputs=values, output=output):
                 self._submit(values, output)
 
@@ -130,8 +162,8 @@ class Run:
     def extract(self, extracted: dspy.Prediction) -> None:
         """Takes the fallback's outputs."""
         self.outputs = {name: extracted[name] for name in self.signature.output_fields}
-        self._status, self._stopped_by = "extracted", "max_iterations"
-        self._reasoning = EXTRACTED
+        self._status, self._stopped_by = "extracted", self._limit_reached()
+        self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
 
     # ---- The end ----
 
@@ -159,11 +191,16 @@ class Run:
             steps=tuple(self.steps),
             llm_calls=self.ledger.llm_calls,
             seconds=time.monotonic() - self._started,
+            started_at=self.ledger.started_at,
+            usage=self.ledger.usage(),
+            cost=self.ledger.cost(),
+            sub_calls=self.ledger.sub_calls(),
         )
         self._tell(RunEnded(report))
         return report
 
-    def _take_step(self, output: str) -> None:
+    def _take_step(self, output: str, *, failed: bool = False) -> None:
+        self._failures = self._failures + 1 if failed else 0
         step = Step(self._reasoning, self._code, output.rstrip("\n"))
         self.steps.append(step)
         if self.action is not None:

@@ -8,14 +8,24 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
-from dspy_rlm.errors import InputError
+from dspy_rlm.errors import InputError, SubCallError
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction
 from dspy_rlm.types import TypeRules
-from sandbox_runtime import Limits, PackageSet, Pool, Sandbox, ValueCrossingError
+from sandbox_runtime import (
+    Completed,
+    Failed,
+    Limits,
+    PackageSet,
+    Pool,
+    Sandbox,
+    Submitted,
+    ValueCrossingError,
+)
 
 InterpreterFactory = Callable[[], CodeInterpreter]
 
@@ -25,6 +35,12 @@ class Task:
     """A run, and what its sandbox is opened with."""
 
     run: Run
+
+    lm: dspy.BaseLM
+    """What writes the code, on the run's ledger."""
+
+    last_lm: dspy.BaseLM
+    """The same for the last call, which the budget has something held back for."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
@@ -53,17 +69,27 @@ class Task:
     loop: asyncio.AbstractEventLoop | None
     """The event loop that coroutine functions run on. None: a loop of the session's own."""
 
+    setup: str
+    """Code that the REPL begins with, for a sub-run."""
+
     interpreter_factory: InterpreterFactory | None
     """What makes another's interpreter, in place of a sandbox of the pool's."""
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
-        """Opens the sandbox with the inputs in it. Raises `InputError` for one that cannot enter."""
+        """Opens the sandbox with the inputs in it, and runs the setup.
+
+        Raises:
+            InputError: An input cannot enter.
+            SubCallError: The setup failed.
+        """
         with contextlib.closing(self._open()) as sandbox:
             try:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
+            if self.setup:
+                _set_up(sandbox, self.setup)
             yield sandbox
 
     def _open(self) -> Sandbox:
@@ -83,3 +109,14 @@ class Task:
             self.limits.output_chars,
             self.rules,
         )
+
+
+def _set_up(sandbox: Sandbox, code: str) -> None:
+    match sandbox.run_cell(code):
+        case Completed():
+            return
+        case Failed() as failed:
+            told = failed.traceback or f"{failed.error_type}: {failed.message}"
+        case Submitted():
+            told = "It called SUBMIT, which is for the sub-run itself."
+    raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{told}")

@@ -22,7 +22,18 @@ HostFunction = Callable[..., Any]
 ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
 
 # Names of the REPL itself. Others may not take them.
-RESERVED_NAMES = frozenset({"SUBMIT", "sub_llm", "sub_llm_batched", "print"})
+RESERVED_NAMES = frozenset(
+    {
+        "SUBMIT",
+        "sub_llm",
+        "sub_llm_batched",
+        "predict",
+        "predict_batched",
+        "sub_rlm",
+        "BUDGET",
+        "print",
+    }
+)
 
 
 def normalize_tools(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal
 
+from dspy_rlm.budget import Call, Usage
 from dspy_rlm.untrusted import as_data
 
 # Changes when a saved trajectory can no longer be read the same way.
@@ -78,10 +80,22 @@ class RunReport:
 
     steps: tuple[Step, ...] = dataclasses.field(repr=False)
     llm_calls: int
-    """Prompts that went to sub-LMs."""
+    """Calls of LMs that the run's code has caused, those of sub-runs among them."""
 
     seconds: float
     """Wall time from the inputs to here."""
+
+    started_at: datetime | None = None
+    """When the run began."""
+
+    usage: tuple[Usage, ...] = ()
+    """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
+
+    cost: float | None = None
+    """US dollars in all; None if the price of a call is unknown."""
+
+    sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
+    """The calls that code has caused, one by one."""
 
     @property
     def iterations(self) -> int:
@@ -102,5 +116,9 @@ class RunReport:
             "iterations": self.iterations,
             "llm_calls": self.llm_calls,
             "seconds": self.seconds,
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "cost": self.cost,
+            "usage": [dataclasses.asdict(usage) for usage in self.usage],
+            "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
             "trajectory": self.trajectory,
         }

@@ -35,7 +35,15 @@ from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.pool import Pool, default_pool
 from sandbox_runtime.reading import Rows
 from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
-from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Sandbox, Submitted
+from sandbox_runtime.sandbox import (
+    CellResult,
+    Completed,
+    Failed,
+    FrontedTool,
+    HostTool,
+    Sandbox,
+    Submitted,
+)
 from sandbox_runtime.secrecy import without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
@@ -53,6 +61,7 @@ __all__ = [
     "EngineError",
     "EngineMissingError",
     "Failed",
+    "FrontedTool",
     "HandleType",
     "HostTool",
     "LazyText",

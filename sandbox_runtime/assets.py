@@ -92,6 +92,7 @@ PYTHON_FILES = (
     "calls.py",
     "tasks.py",
     "footing.py",
+    "fronts.py",
     "bootstrap.py",
     "guest.py",
 )

@@ -21,7 +21,7 @@ from sandbox_runtime import values
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
-from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.sandbox import FrontedTool, HostTool
 from sandbox_runtime.secrecy import without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
@@ -52,6 +52,7 @@ class HostTools:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = Workers(limits.concurrent_calls)
         self._texts = TextCalls(limits)
+        self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._lock = threading.Lock()  # guards what is below
@@ -73,13 +74,17 @@ class HostTools:
         """
         self._border = border
         self.loop = loop
-        self._tools = dict(tools)
-        self._signatures = {name: _signature(tool) for name, tool in tools.items()}
+        self._given = dict(tools)
+        self._tools = {
+            name: tool.function if isinstance(tool, FrontedTool) else tool
+            for name, tool in tools.items()
+        }
+        self._signatures = {name: _signature(tool) for name, tool in self._tools.items()}
 
     @property
     def tools(self) -> Mapping[str, HostTool]:
-        """The tools by name."""
-        return self._tools
+        """The tools by name, as they were given."""
+        return self._given
 
     def is_busy(self) -> bool:
         """True while a call that was begun has no answer yet."""
@@ -87,10 +92,18 @@ class HostTools:
 
     def declarations(self) -> list[ToolDeclaration]:
         """The tools as the sandbox is told of them."""
-        return [
-            ToolDeclaration(name, _documentation(name, tool, self._signatures[name]))
-            for name, tool in self._tools.items()
-        ]
+        told: set[str] = set()
+        declared = []
+        for name, tool in self._given.items():
+            doc = _documentation(name, self._tools[name], self._signatures[name])
+            if isinstance(tool, FrontedTool):
+                modules = {n: source for n, source in tool.modules.items() if n not in told}
+                told |= modules.keys()
+                front = list(tool.modules)
+                declared.append(ToolDeclaration(name, doc, front, tool.importable, modules))
+            else:
+                declared.append(ToolDeclaration(name, doc))
+        return declared
 
     # ---- A call ----
 

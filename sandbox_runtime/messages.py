@@ -109,6 +109,20 @@ class ToolDeclaration:
 
     name: str
     doc: str
+    front: Sequence[str] = ()
+    """The modules of the sandbox that make what cells get under the name; none for the plain function."""
+    importable: bool = False
+    """Whether they make a module."""
+    modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The sources of these modules that no earlier tool has brought."""
+
+    def params(self) -> Json:
+        """The fields as they travel."""
+        own: Json = {"name": self.name, "doc": self.doc}
+        if not self.front:
+            return own
+        front = {"front": list(self.front), "importable": self.importable}
+        return {**own, **front, "modules": dict(self.modules)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +138,7 @@ class Register:
         """The fields as they travel."""
         fields = [{"name": name, "type": text} for name, text in (self.outputs or {}).items()]
         return {
-            "tools": [{"name": tool.name, "doc": tool.doc} for tool in self.tools],
+            "tools": [tool.params() for tool in self.tools],
             "outputs": None if self.outputs is None else fields,
         }
 

@@ -15,6 +15,25 @@ A plain call runs in the thread that runs the cell. Calls by `aio` and `batched`
 
 
 @dataclasses.dataclass(frozen=True)
+class FrontedTool:
+    """A host tool with Python of its own in the sandbox, between a cell and the function."""
+
+    function: HostTool
+    """What a call comes to in the end."""
+
+    modules: Mapping[str, str]
+    """Modules of the sandbox by name, with their source; each may import those before it. The last one
+    has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
+
+    importable: bool = False
+    """Whether that is a module, which cells can import by the tool's name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function, for those who have no sandbox."""
+        return self.function(*args, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
 class Completed:
     """The cell ran to its end."""
 

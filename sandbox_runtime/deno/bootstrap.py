@@ -34,7 +34,7 @@ from pathlib import Path
 from signal import signal as set_handler
 from typing import Any, Protocol
 
-from sandbox_runtime.deno import asking, texts
+from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
@@ -169,8 +169,17 @@ class Driver:
         self._outputs = plan["outputs"]
         self._harness = {"SUBMIT": self._make_submit()}
         for tool in plan["tools"]:
-            self._harness[tool["name"]] = self.calls.function(tool["name"], tool["doc"])
+            self._harness[tool["name"]] = self._declared(tool)
         self._namespace.update(self._harness)
+
+    def _declared(self, tool: dict[str, Any]) -> Any:
+        """What cells get under a tool's name: its function, or what its front makes of that."""
+        call = self.calls.function(tool["name"], tool["doc"])
+        if "front" not in tool:
+            return call
+        fronts.add(tool["modules"])
+        make = fronts.importable if tool["importable"] else fronts.function
+        return make(tool["front"], tool["name"], call)
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a cell. Returns the JSON text of its end, then the parts of a submitted value."""

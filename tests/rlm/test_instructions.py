@@ -17,6 +17,7 @@ from dspy_rlm.instructions import (
     policy_block,
     without_tools,
 )
+from dspy_rlm.models import Models
 from dspy_rlm.tools import normalize_tools
 
 
@@ -66,8 +67,12 @@ def test_the_contract_names_all_that_is_true_of_the_run():
 
     for part in [
         "- `logs`: str (one event a line)",
-        "- `sub_llm(prompt: str) -> str`",
-        "- `sub_llm_batched(prompts: list[str]) -> list[str]`",
+        "- `sub_llm(prompt: str, *media, model=None) -> str`",
+        "- `sub_llm_batched(prompts: list[str], model=None) -> list[str]`",
+        "- `predict(signature, **inputs)`: asks for typed, validated outputs",
+        "- `predict_batched(signature, rows, **inputs)`",
+        "- `sub_rlm(signature, **inputs)`",
+        "- `BUDGET() -> dict`: what is left of the budget.",
         "- `grep(pattern: str, limit: int = 5) -> list[str]`: a tool",
         "- `SUBMIT(events, total)`",
         "    - `events`: list[",
@@ -110,10 +115,44 @@ class TestWholeInstruction:
         assert "grep" not in without_tools(block, TOOLS.values())
 
 
+def test_the_contract_offers_what_there_is():
+    """No sub-runs at the last level; sub-LMs where code can choose; limits where they are set."""
+    models = Models({"mini": None, "vision": None}, {"vision": "reads images"})
+    budget = Budget(
+        7, 11, max_depth=1, max_cost=0.5, max_tokens=90_000, max_seconds=60, max_errors=3
+    )
+    text = contract(Report, {}, budget, "", models, depth=1)
+
+    assert "sub_rlm" not in text
+    assert (
+        "- Sub-LMs, for `model=` of the functions above (else 'mini'):\n    - 'mini'\n"
+        "    - 'vision': reads images"
+    ) in text
+    assert text.endswith(
+        "- Budget: 7 turns and 11 prompts to the sub-LM in all; 90,000 tokens, $0.5, 60 seconds for "
+        "everything together. What is left is in `iteration`. 3 failed turns in a row end the run."
+    )
+
+
+def test_the_contract_says_how_results_are_read():
+    """As attributes in our sandbox; as dicts in an interpreter of somebody else's."""
+    ours, other = (contract(Report, {}, Budget(), "", records=ours) for ours in (True, False))
+
+    assert "text=t).date`" in ours
+    assert 'text=t)["date"]`' in other
+    assert "results.failed" not in other
+
+
 def test_the_last_turn_is_announced():
     """The LM must know that nothing comes after it."""
-    assert iteration_line(2, Budget(3, 9), 4) == "2/3, 4 sub-LM prompts left"
-    assert iteration_line(3, Budget(3, 9), 4).endswith("This is the last turn: SUBMIT now.")
+    left = {"llm_calls": 4}
+    assert iteration_line(2, Budget(3, 9), left) == "2/3, 4 sub-LM prompts left"
+    assert iteration_line(3, Budget(3, 9), left).endswith("This is the last turn: SUBMIT now.")
+
+
+def test_the_strategy_knows_typed_extraction():
+    """Facts from many pieces are what `predict_batched` is for."""
+    assert "many pieces use `predict_batched`" in policy_block(Report, [])
 
 
 def test_the_fallback_asks_for_the_typed_outputs():

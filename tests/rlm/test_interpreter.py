@@ -217,6 +217,21 @@ class TestOtherInterpreters:
         assert len(result.trajectory[0]["output"]) < 11_000
         assert "nonsense" in result.trajectory[1]["output"]
 
+    def test_typed_sub_calls_give_dicts_there(self, play):
+        """And the contract says so; a failed row is a dict that says why."""
+        sub = fields(lambda given: {"n": given["text"]})
+        rlm, server = play(
+            "q -> answer: list",
+            "rows = predict_batched('text -> n: int', ['1', 'x'])\n"
+            "SUBMIT([predict('text -> n: int', text='4')['n'], rows[0]['n'], rows[1]['error'], "
+            "BUDGET()['turns']])",
+            sub=sub,
+            interpreter_factory=dspy.LocalInterpreter,
+        )
+
+        assert rlm(q="?").answer == [4, 1, "SubCallError", 19]
+        assert 'text=t)["date"]' in server.requests[0].messages[0].text
+
     def test_a_first_cell_that_does_not_parse(self, play):
         """Costs no input: an interpreter that writes assignments above the code has bound none."""
         rlm, _ = play(

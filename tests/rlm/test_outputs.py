@@ -9,7 +9,27 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.outputs import SlipError, extract_code, parse_outputs
+from dspy_rlm.outputs import SlipError, extract_code, final_code, parse_outputs
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ("FINAL(It was Eve.)", "FINAL('It was Eve.')"),
+        ("I know it.\n\nFINAL(42)", "FINAL(42)"),
+        ("FINAL({'a': 1, 'b': [2]})", "FINAL({'a': 1, 'b': [2]})"),
+        ("FINAL(Paris)", "FINAL('Paris')"),
+        ("FINAL_VAR(result).", "FINAL_VAR(result)"),
+        ("FINAL_VAR('result')", "FINAL_VAR('result')"),
+        ("FINAL(two\nlines)", "FINAL('two\\nlines')"),
+        ("It says FINAL(x) somewhere in a line", None),
+        ("```python\nx = 1\nFINAL(x)\n```", None),
+        ("nothing of the kind", None),
+    ],
+)
+def test_a_final_in_plain_text_is_a_call(reply, code):
+    """What is no Python is the answer itself; a block of code is left as it is."""
+    assert final_code(reply) == code
 
 
 class TestExtractCode:

@@ -8,6 +8,7 @@ import pytest
 
 from dspy_rlm import RLM, Limits, PackageError, Pool, SandboxInterpreter
 from dspy_rlm.instructions import SANDBOX_RULES, sandbox_rules
+from dspy_rlm.testing import fields
 
 SHORTEST = "import networkx as nx\nSUBMIT(nx.shortest_path(nx.path_graph(n), 0, n - 1))"
 
@@ -38,6 +39,25 @@ class TestPackages:
             assert (own.packages, own.limits.cell_seconds) == (None, 5)
         finally:
             pool.close()
+
+    def test_a_pydantic_model_of_a_cell_is_a_signature(self, play):
+        """With descriptions and bounds; the result is an instance of it."""
+        rlm, server = play(
+            "q -> answer: list",
+            "from pydantic import BaseModel, Field\n"
+            "class Item(BaseModel):\n    what: str = Field(description='the thing')\n"
+            "    price: float = Field(ge=0)\n"
+            "class Bill(BaseModel):\n    items: list[Item]\n    note: str | None = None\n",
+            "b = predict(Bill, text=q)\n"
+            "SUBMIT([type(b) is Bill, type(b.items[0]) is Item, b.items[0].price, b.note])",
+            sub=fields(lambda _: {"items": '[{"what": "tea", "price": 3}]', "note": "n"}),
+            packages=["pydantic"],
+        )
+
+        assert rlm(q="?").answer == [True, True, 3.0, "n"]
+        system = server.requests_to("sub")[0].messages[0].text
+        assert '"minimum": 0' in system
+        assert "the thing" in system
 
     @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
     def test_what_cannot_be_had_fails_at_construction(self, make):

@@ -14,8 +14,10 @@ from sandbox_runtime.messages import (
     PROTOCOL_VERSION,
     CellEnd,
     Output,
+    Register,
     Reply,
     ToolCall,
+    ToolDeclaration,
     parse_cell_end,
     parse_from_sandbox,
 )
@@ -57,6 +59,24 @@ class TestRequests:
     def test_assign(self):
         """A name, and how its bytes are to be read."""
         assert golden.FROM_HOST["assign-text"].params() == {"name": "logs", "kind": "text"}
+
+    def test_a_front_travels_with_its_tool(self):
+        """Its module by name; the source only where it is not there yet."""
+        tools = [
+            ToolDeclaration("f", "", ["m"], modules={"m": "x = 1"}),
+            ToolDeclaration("g", "", ["m"], importable=True),
+        ]
+
+        assert Register(tools, None).params()["tools"] == [
+            {
+                "name": "f",
+                "doc": "",
+                "front": ["m"],
+                "importable": False,
+                "modules": {"m": "x = 1"},
+            },
+            {"name": "g", "doc": "", "front": ["m"], "importable": True, "modules": {}},
+        ]
 
     def test_register(self):
         """Tools with what `help` shows, and the fields of SUBMIT in their order."""

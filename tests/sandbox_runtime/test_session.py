@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ import pytest
 from sandbox_runtime import (
     Completed,
     Failed,
+    FrontedTool,
     Limits,
     SandboxDiedError,
     SandboxStartError,
@@ -1560,3 +1562,58 @@ class TestHostDies:
 
         assert process.wait(60) == 3
         assert self.is_gone(sandbox)
+
+
+class TestFronts:
+    """Host tools with Python of their own in the sandbox."""
+
+    MODULES = types.MappingProxyType(
+        {
+            "fronts_words": "def shout(text):\n    return text.upper()\n",
+            "fronts_entry": (
+                "from fronts_words import shout\n"
+                "def front(name, call):\n"
+                "    def tool(text):\n"
+                "        if not isinstance(text, str):\n"
+                "            raise TypeError(f'{name} wants text')\n"
+                "        return call(shout(text)) + '!'\n"
+                "    return tool\n"
+            ),
+        }
+    )
+
+    def test_it_stands_between_the_cell_and_the_function(self):
+        """What the cell passes is made ready there, and what comes back is made its own."""
+        tools = {name: FrontedTool(lambda text: text * 2, self.MODULES) for name in ("f", "g")}
+        with open_session(tools=tools) as session:
+            assert session.run_cell("f('ab') + g('c')").output == "'ABAB!CC!'\n"
+
+    def test_its_frames_are_not_in_tracebacks(self):
+        """The cell's author sees his own lines only."""
+        with open_session(tools={"f": FrontedTool(str, self.MODULES)}) as session:
+            failed = session.run_cell("f(5)")
+
+        assert failed.error_type == "TypeError"
+        assert failed.traceback.count("File ") == 1
+        assert "f wants text" in failed.traceback
+
+    def test_it_is_whole_again_in_every_cell_and_after_a_restart(self):
+        """Whatever a cell binds to the name, and when the process is lost."""
+        with open_session(tools={"f": FrontedTool(str.strip, self.MODULES)}) as session:
+            session.run_cell("f = None")
+            assert session.run_cell("f(' a')").output == "'A!'\n"
+            os.kill(session.pid, signal.SIGKILL)
+            assert session.run_cell("f(' b')").output == "'B!'\n"
+            assert session.restarts == 1
+
+    def test_a_module_can_be_imported(self):
+        """Under the tool's name; it is made when something of it is used."""
+        source = (
+            "import types\ndef front(name, call):\n    made = types.ModuleType(name)\n"
+            "    made.double = lambda x: call(x, x)\n    return made\n"
+        )
+        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, importable=True)}
+        with open_session(tools=tools) as session:
+            assert session.run_cell("import sums\nsums.double(4)").output == "8\n"
+            assert session.run_cell("from sums import double\ndouble(2)").output == "4\n"
+            assert session.run_cell("sums.nothing").error_type == "AttributeError"

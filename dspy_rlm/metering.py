@@ -1,0 +1,184 @@
+"""LMs whose calls are on a ledger: reserved before they are made, settled after.
+
+A metered LM is a copy of the user's own, of a class made for it, so that DSPy treats it as what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dspy
+from dspy.utils.usage_tracker import UsageTracker
+
+from dspy_rlm.budget import Call, Ledger
+from sandbox_runtime import without_secrets
+
+# A rule of thumb, for an estimate before the LM itself has counted.
+CHARS_PER_TOKEN = 4
+
+
+@dataclasses.dataclass
+class Meter:
+    """Where the calls of one metered LM are booked."""
+
+    ledger: Ledger
+    kind: str
+    """What the calls are for: see `Call.kind`."""
+
+    depth: int
+    final: bool = False
+    """See `Ledger.reserve`."""
+
+    charged: bool = True
+    """Whether calls count towards `max_llm_calls`."""
+
+    prepaid: int = 0
+    """Calls that were charged already."""
+
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards `prepaid`
+
+    def give_back(self) -> None:
+        """Takes back what was charged beforehand and not used."""
+        with self._lock:
+            unused, self.prepaid = self.prepaid, 0
+        self.ledger.give_back_llm_calls(unused)
+
+    @contextlib.contextmanager
+    def metering(self, lm: Any, prompt: Any, options: Mapping[str, Any]) -> Iterator[_Reading]:
+        """Books one call of an LM. The reading takes its outputs.
+
+        Raises:
+            BudgetExceededError: It does not fit into the budget; it is not made.
+        """
+        chars = _chars(prompt) + _chars(options.get("messages")) + _chars(options.get("request"))
+        self._charge()
+        try:
+            ticket = self.ledger.reserve(
+                lm.model, chars // CHARS_PER_TOKEN, depth=self.depth, final=self.final
+            )
+        except BaseException:
+            self._refund()
+            raise
+        reading = _Reading(dspy.settings.usage_tracker)
+        began, error = time.monotonic(), ""
+        callers = [*(dspy.settings.caller_modules or []), reading]
+        try:
+            with dspy.context(usage_tracker=reading, caller_modules=callers):
+                yield reading
+        except BaseException as failure:
+            error = without_secrets(
+                f"{type(failure).__name__}: {failure}", [getattr(lm, "kwargs", {}).get("api_key")]
+            )
+            raise
+        finally:
+            cached = not error and not reading.billed
+            call = Call(
+                self.kind, str(lm.model), self.depth, chars, reading.chars, time.monotonic() - began,
+                reading.tokens("prompt_tokens"), reading.tokens("completion_tokens"),
+                reading.cost if reading.billed else 0.0, cached, error[:500],
+            )  # fmt: skip
+            self.ledger.settle(ticket, call)
+            if cached:
+                self._refund()
+
+    def _charge(self) -> None:
+        if not self.charged:
+            return
+        with self._lock:
+            if self.prepaid:
+                self.prepaid -= 1
+                return
+        self.ledger.charge_llm_calls(1)
+
+    def _refund(self) -> None:
+        if self.charged:
+            self.ledger.give_back_llm_calls(1)
+
+
+class _Reading(UsageTracker):
+    """What DSPy tells of one call. It is the call's usage tracker and keeps its entry of the history."""
+
+    def __init__(self, outer: Any) -> None:
+        super().__init__()
+        self.billed = False
+        """Whether the LM was really asked: DSPy reports no usage of what its cache answered."""
+        self.history: list[dict[str, Any]] = []
+        self.chars = 0
+        self._outer = outer
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        """See `UsageTracker`. The caller's own tracker hears of it too."""
+        self.billed = True
+        super().add_usage(lm, usage_entry)
+        if self._outer is not None:
+            self._outer.add_usage(lm, usage_entry)
+
+    def take(self, outputs: Any) -> Any:
+        """Counts what was answered, and gives it back."""
+        self.chars = _chars(outputs)
+        return outputs
+
+    def tokens(self, name: str) -> int | None:
+        """A count of the usage; None if the LM did not tell."""
+        if not self.billed:
+            return 0
+        counts = [u.get(name) for usages in self.usage_data.values() for u in usages]
+        known = [count for count in counts if isinstance(count, int)]
+        return sum(known) if known and len(known) == len(counts) else None
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
+        costs = [entry.get("cost") for entry in self.history]
+        known = [cost for cost in costs if isinstance(cost, (int, float))]
+        return float(sum(known)) if known and len(known) == len(costs) else None
+
+
+class _Metered:
+    """What a metered LM does otherwise."""
+
+    _meter: Meter
+
+    def __call__(self, prompt: Any = None, **options: Any) -> Any:
+        with self._meter.metering(self, prompt, options) as reading:
+            return reading.take(super().__call__(prompt, **options))  # type: ignore[misc]
+
+    async def acall(self, prompt: Any = None, **options: Any) -> Any:
+        """See `BaseLM.acall`."""
+        with self._meter.metering(self, prompt, options) as reading:
+            return reading.take(await super().acall(prompt, **options))  # type: ignore[misc]
+
+
+def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
+    """The LM with its calls on a ledger. It shares the history and the callbacks of the original."""
+    if isinstance(lm, _Metered):
+        lm = lm._unmetered  # type: ignore[attr-defined]
+    kind: Any = type(lm)
+    made: Any = lm.copy()
+    made.__class__ = _metered_class(kind)
+    made.history, made.callbacks = lm.history, lm.callbacks
+    made._meter, made._unmetered = meter, lm
+    return made
+
+
+@functools.cache
+def _metered_class(kind: Any) -> type:
+    return type(kind.__name__, (_Metered, kind), {"__module__": kind.__module__})
+
+
+def _chars(content: Any) -> int:
+    """About how much text there is in a prompt or a reply."""
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, Mapping):
+        return sum(_chars(content.get(key)) for key in ("content", "text"))
+    if isinstance(content, (list, tuple)):
+        return sum(map(_chars, content))
+    parts = getattr(content, "messages", None) or getattr(content, "parts", None)
+    return _chars(parts) if parts is not None else _chars(getattr(content, "text", ""))

@@ -1,0 +1,97 @@
+"""What a run is made of: the inputs checked, the REPL's functions, the place in the tree of runs.
+
+Everything that can be wrong before it costs anything is found here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from dspy_rlm.budget import Ledger
+from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import Meter, metered
+from dspy_rlm.models import Models, named_models
+from dspy_rlm.progress import print_event
+from dspy_rlm.run import Run
+from dspy_rlm.scope import Scope
+from dspy_rlm.subruns import Place, SubRun
+from dspy_rlm.task import Task
+from dspy_rlm.tools import host_function
+from dspy_rlm.variables import describe
+from dspy_rlm.vocabulary import make_vocabulary
+from sandbox_runtime import annotation_text, classes_in, default_pool
+
+if TYPE_CHECKING:
+    from dspy_rlm.rlm import RLM
+
+
+def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> Task:
+    """Everything of a run that can be wrong before it costs anything."""
+    values = check_inputs(rlm.signature, inputs)
+    lm = rlm.generate_action.lm or dspy.settings.lm
+    if lm is None:
+        raise dspy.LMNotConfiguredError(
+            "No LM is configured, so nothing can write code. Configure one with "
+            "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
+        )
+    fields = rlm.signature.input_fields
+    variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
+    sinks = [print_event] if rlm.verbose else []
+    place = rlm._place or Place(Ledger(rlm.budget), loop=loop)
+    ledger, depth = place.ledger, place.depth
+    run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
+    types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
+    scope = Scope(named_models(rlm.sub_lm) or Models({"": lm}), ledger, depth, types, rlm._types)
+    functions = make_vocabulary(
+        scope,
+        rlm._tools,
+        functools.partial(_start_below, rlm, place),
+        run.budget_left,
+        {*rlm.signature.input_fields, *rlm._tools},
+        records=rlm.factory() is None,
+    )
+    functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
+    outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
+    return Task(
+        run=run,
+        lm=metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
+        last_lm=metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
+        values=values,
+        functions=functions,
+        outputs=outputs,
+        rules=rlm._types,
+        annotations=rlm.annotations(),
+        limits=rlm.limits,
+        packages=rlm.packages,
+        pool=rlm._pool or default_pool(),
+        loop=place.loop,
+        setup=place.setup,
+        interpreter_factory=rlm.factory(),
+    )
+
+
+def _start_below(rlm: RLM, place: Place, sub_run: SubRun) -> dspy.Prediction:
+    """Runs what a cell of a run of this RLM has asked for, one level below."""
+    child = rlm.another(
+        sub_run.signature,
+        max_output_chars=rlm.limits.output_chars,
+        tools={name: rlm._tools[name] for name in sub_run.tools},
+        sub_lm=rlm.sub_lm or sub_run.lm,
+        limits=rlm.limits,
+        packages=rlm.packages,
+        interpreter_factory=rlm._interpreter_factory,
+        types=rlm._types,
+        pool=rlm._pool,
+    )
+    turns = min(sub_run.max_iterations or rlm.budget.max_iterations, rlm.budget.max_iterations)
+    child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
+    child._place = place.below(sub_run.setup)
+    child.set_lm(sub_run.lm)
+    with dspy.context(trace=[]):
+        return child(**sub_run.inputs)

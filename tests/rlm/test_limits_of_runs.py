@@ -1,0 +1,165 @@
+"""Budgets of whole runs: what ends one, what is charged, and what the report says of it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import dspy
+import pytest
+
+from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
+from dspy_rlm.testing import asks_for as asks
+
+
+def outputs(prediction):
+    return [step["output"] for step in prediction.trajectory]
+
+
+def root(*codes, **extracted):
+    moves = scripted(*(Action("", code) for code in codes))
+    return route((asks("code"), moves), otherwise=fields(lambda _: extracted))
+
+
+class TestEnds:
+    def test_failed_turns_in_a_row_end_a_run(self, play):
+        """`max_errors` of them; one that works begins the count anew."""
+        rlm, server = play(
+            "q -> answer",
+            *("1/0", "print('fine')", "1/0", "2/0", "SUBMIT('never')"),
+            extracted={"answer": "from the steps"},
+            max_errors=2,
+        )
+        result = rlm(q="?")
+
+        assert (result.run.status, result.run.stopped_by) == ("extracted", "max_errors")
+        assert result.answer == "from the steps"
+        assert result.run.iterations == 4
+        assert "1 of 2 failed turns in a row" in server.requests[3].prompt
+        assert "2 failed turns in a row end the run." in server.requests[0].messages[0].text
+
+    def test_tokens_end_a_run_while_the_extraction_can_be_paid(self, play):
+        """The limit holds for all LMs together; what is left is in the prompt and in BUDGET()."""
+        rlm, server = play(
+            "q -> answer",
+            *["print(BUDGET())"] * 20,
+            extracted={"answer": "x"},
+            max_tokens=9000,
+        )
+        result = rlm(q="?")
+
+        assert (result.run.status, result.run.stopped_by) == ("extracted", "max_tokens")
+        used = sum(u.input_tokens + u.output_tokens for u in result.run.usage)
+        assert used <= 9000
+        assert 1 < result.run.iterations < 8
+        assert "9,000 tokens left" in server.requests[0].prompt
+        assert "'tokens': " in outputs(result)[0]
+
+    def test_a_sub_call_that_does_not_fit_is_refused_before_it_is_sent(self, play):
+        """And the run goes on."""
+        rlm, server = play(
+            "q -> answer: str",
+            "sub_llm('x' * 40_000)",
+            "SUBMIT(sub_llm('short'))",
+            sub=rules([], default="ok"),
+            max_tokens=9000,
+        )
+        result = rlm(q="?")
+
+        assert "BudgetExceededError" in outputs(result)[0]
+        assert "(max_tokens)" in outputs(result)[0]
+        assert result.answer == "ok"
+        assert [e.prompt for e in server.requests_to("sub")] == ["short"]
+
+    def test_time_ends_a_run(self, play):
+        """Looked at between turns."""
+        rlm, _ = play(
+            "q -> answer",
+            *["import time; time.sleep(0.4)"] * 20,
+            extracted={"answer": "late"},
+            max_seconds=1,
+        )
+        result = rlm(q="?")
+
+        assert (result.answer, result.run.stopped_by) == ("late", "max_seconds")
+        assert result.run.iterations < 10
+
+    def test_dollars_end_a_run(self):
+        """With a model whose price DSPy knows; the total is the sum of all calls."""
+        models = {"gpt-4o-mini": root(*["print(1)"] * 20, answer="x")}
+        with PolicyServer(models) as server, dspy.context(lm=server.lm("gpt-4o-mini")):
+            result = RLM("q -> answer", max_cost=0.0012)(q="?")
+
+        assert (result.run.status, result.run.stopped_by) == ("extracted", "max_cost")
+        assert 0.0006 < result.run.cost <= 0.0012
+        assert result.run.cost == pytest.approx(sum(usage.cost for usage in result.run.usage))
+
+    def test_an_unknown_price_and_a_limit_in_dollars_do_not_go_together(self, play):
+        """The run ends as soon as the price turns out to be unknown, and says what to do."""
+        rlm, server = play("q -> answer", "print(1)", "SUBMIT('x')", max_cost=1)
+
+        with pytest.raises(RunFailedError, match="Limit the run by max_tokens") as caught:
+            rlm(q="?")
+        assert caught.value.run.cost is None
+        assert len(server.requests) == 1
+
+
+class TestCharges:
+    def test_cache_hits_are_free(self):
+        """A prompt that DSPy's cache answers is given back to the budget."""
+        prompt = uuid.uuid4().hex
+        models = {
+            "root": root(f"SUBMIT([sub_llm('{prompt}') for _ in range(5)])"),
+            "sub": rules([], default="yes"),
+        }
+        with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
+            rlm = RLM("q -> answer: list", sub_lm=server.lm("sub", cache=True), max_llm_calls=2)
+            result = rlm(q="?")
+
+            assert result.answer == ["yes"] * 5
+            assert len(server.requests_to("sub")) == 1
+        run = result.run
+        assert run.llm_calls == 1
+        assert [call.cached for call in run.sub_calls] == [False] + [True] * 4
+        assert [(u.calls, u.cached) for u in run.usage if u.model == "openai/sub"] == [(1, 4)]
+
+    def test_a_failed_call_is_in_the_log(self, play):
+        """With its reason, and without the key of the LM."""
+        rlm, server = play(
+            "q -> answer: str",
+            "sub_llm('?')",
+            "SUBMIT(sub_llm('hello'))",
+            sub=rules([], default="hi"),
+        )
+        server.fail("sub", Fault(status=400, message="no such prompt"))
+        failed, answered = rlm(q="?").run.sub_calls
+
+        assert "no such prompt" in failed.error
+        assert (answered.kind, answered.model, answered.depth) == ("sub_llm", "openai/sub", 0)
+        assert (answered.chars_in, answered.chars_out, answered.error) == (5, 2, "")
+        assert answered.seconds > 0
+
+    def test_the_report_is_there_whatever_ends_the_run(self, play):
+        """Also when the root LM fails; and it is plain data."""
+        rlm, server = play("q -> answer", "sub_llm('?')", sub=rules([], default="x"))
+        server.fail("root", Fault(status=400, message="gone", after=1, times=None))
+
+        with pytest.raises(RunFailedError) as caught:
+            rlm(q="?")
+        dumped = json.loads(json.dumps(caught.value.run.dump()))
+
+        assert [call["kind"] for call in dumped["sub_calls"]] == ["sub_llm"]
+        assert {usage["model"] for usage in dumped["usage"]} == {"openai/root", "openai/sub"}
+        assert dumped["cost"] is None
+        assert dumped["started_at"].startswith("20")
+
+    def test_tokens_are_those_that_the_lm_reports(self, play):
+        """By model and depth."""
+        rlm, server = play(
+            "q -> answer: str", "SUBMIT(sub_llm('12345678'))", sub=rules([], default="1234")
+        )
+        usage = {u.model: u for u in rlm(q="?").run.usage}
+
+        assert (usage["openai/sub"].input_tokens, usage["openai/sub"].output_tokens) == (2, 1)
+        assert usage["openai/root"].calls == len(server.requests_to("root"))

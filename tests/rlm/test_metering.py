@@ -1,0 +1,89 @@
+"""LMs on a ledger: what DSPy and the user see of them is what they always saw."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+import dspy
+import pytest
+from dspy.utils import DummyLM
+
+from dspy_rlm.budget import Budget, Ledger
+from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.metering import Meter, metered
+from dspy_rlm.testing import PolicyServer, fields, rules
+
+
+@pytest.fixture
+def server():
+    with PolicyServer(
+        {"lm": rules([], default="yes"), "typed": fields(lambda _: {"n": 4})}
+    ) as server:
+        yield server
+
+
+def test_it_is_the_users_lm_in_all_but_the_booking(server):
+    """Its class, its options, its history and callbacks; only calls through it are counted."""
+    lm = server.lm("lm", temperature=0.2)
+    ledger = Ledger(Budget())
+    made = metered(lm, Meter(ledger, "sub_llm", 0))
+
+    assert isinstance(made, type(lm))
+    assert (made.model, made.kwargs) == (lm.model, lm.kwargs)
+    assert made("hello") == ["yes"]
+    assert lm("again") == ["yes"]
+    assert [entry["prompt"] for entry in lm.history] == ["hello", "again"]
+    assert ledger.llm_calls == 1
+
+
+def test_a_metered_lm_is_metered_once(server):
+    """On the ledger that it was made for last."""
+    outer, inner = Ledger(Budget()), Ledger(Budget())
+    lm = metered(metered(server.lm("lm"), Meter(outer, "a", 0)), Meter(inner, "b", 0))
+    lm("hello")
+
+    assert (outer.llm_calls, inner.llm_calls) == (0, 1)
+
+
+def test_nothing_is_sent_beyond_the_budget(server):
+    """The refusal comes before the request; also from `acall`."""
+    lm = metered(server.lm("lm"), Meter(Ledger(Budget(max_llm_calls=1)), "a", 0))
+    asyncio.run(lm.acall("one"))
+
+    with pytest.raises(BudgetExceededError):
+        lm("two")
+    with pytest.raises(BudgetExceededError):
+        asyncio.run(lm.acall("three"))
+    assert len(server.requests) == 1
+
+
+def test_adapters_use_it_as_they_use_the_original(server):
+    """Without a warning, with the usage told to the caller's tracker too."""
+    ledger = Ledger(Budget())
+    lm = metered(server.lm("typed"), Meter(ledger, "predict", 0))
+    with dspy.context(adapter=dspy.ChatAdapter()), dspy.track_usage() as tracker:
+        assert dspy.Predict("q -> n: int")(q="?", lm=lm).n == 4
+
+    assert tracker.get_total_tokens()["openai/typed"]["prompt_tokens"] > 0
+    assert ledger.usage()[0].input_tokens > 0
+
+
+def test_other_lms_than_dspys_own(server):
+    """A dummy, and a class of the user's, are booked the same."""
+    ledger = Ledger(Budget())
+    dummy = metered(DummyLM([{"n": "3"}]), Meter(ledger, "a", 0))
+    with dspy.context(adapter=dspy.ChatAdapter()):
+        assert dspy.Predict("q -> n: int")(q="?", lm=dummy).n == 3
+
+    assert ledger.llm_calls == 1
+
+
+def test_the_original_can_be_copied_and_dumped(server):
+    """Metering leaves nothing on it."""
+    lm = server.lm("lm")
+    metered(lm, Meter(Ledger(Budget()), "a", 0))("x")
+
+    assert copy.deepcopy(lm)("y") == ["yes"]
+    assert "_meter" not in vars(lm)
+    assert lm.dump_state()["model"] == "openai/lm"

@@ -1,0 +1,381 @@
+"""Typed sub-calls from the REPL: `predict` and `predict_batched`. Scripted policies play the LMs."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import threading
+
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm.testing import Action, ChatRequest, Fault, Raw, fields, policy, rules
+
+
+class Kind(enum.Enum):
+    BILL = "bill"
+    NOTE = "note"
+
+
+class Page(pydantic.BaseModel):
+    kind: Kind
+    day: datetime.date
+    amounts: list[float] = pydantic.Field(default_factory=list, description="in euros")
+
+
+PAGE = '{"kind": "bill", "day": "2026-03-04", "amounts": [1.5, 2]}'
+
+
+def outputs(prediction):
+    return [step["output"] for step in prediction.trajectory]
+
+
+def answering(**values):
+    return fields(lambda _given: values)
+
+
+class TestPredict:
+    def test_outputs_are_typed_attributes(self, play):
+        """Values of the declared types, by attribute and by name."""
+        rlm, server = play(
+            "page: str -> answer: list",
+            'r = predict("text, unit -> day: datetime.date, total: float | None, tags: set[str]", '
+            'text=page, unit="EUR")\n'
+            'SUBMIT([r.day.year, r["total"], sorted(r.tags), type(r.day).__name__, r.total is r["total"]])',
+            sub=answering(day="2026-03-04", total=2.5, tags='["b", "a"]'),
+        )
+
+        assert rlm(page="4 March").answer == [2026, 2.5, ["a", "b"], "date", True]
+        prompt = server.requests_to("sub")[0].prompt
+        assert "4 March" in prompt
+        assert "EUR" in prompt
+
+    def test_the_runs_own_classes_are_known_by_name(self, play):
+        """A model of the RLM's signature comes back as a record of that class."""
+        rlm, _ = play(
+            dspy.Signature("page: str -> pages: list[Page]", custom_types={"Page": Page}),
+            'r = predict("text -> page: Page", text=page)\n'
+            "print(isinstance(r.page, Page), r.page.kind.name, r.page.day)\nSUBMIT([r.page])",
+            sub=answering(page=PAGE),
+        )
+        result = rlm(page="")
+
+        assert result.pages == [
+            Page(kind=Kind.BILL, day=datetime.date(2026, 3, 4), amounts=[1.5, 2.0])
+        ]
+        assert outputs(result)[0].startswith("True BILL 2026-03-04")
+
+    def test_a_class_of_the_cell_is_the_signature(self, play):
+        """Its fields are the outputs, its documentation the task, and the result an instance of it."""
+        rlm, server = play(
+            "page: str -> answer: list",
+            "import dataclasses, enum, datetime\n"
+            "class Colour(enum.Enum):\n    RED = 'red'\n"
+            "@dataclasses.dataclass\nclass Line:\n    what: str\n    price: float = 0.0\n"
+            "@dataclasses.dataclass\nclass Bill:\n"
+            '    """Read the bill."""\n'
+            "    day: datetime.date\n    lines: list[Line]\n    colour: Colour = Colour.RED\n"
+            "    def total(self): return sum(line.price for line in self.lines)\n",
+            "r = predict(Bill, text=page)\n"
+            "SUBMIT([type(r) is Bill, type(r.lines[0]) is Line, r.colour is Colour.RED, r.total()])",
+            sub=answering(
+                day="2026-03-04", lines='[{"what": "tea", "price": 2}, {"what": "x"}]', colour="red"
+            ),
+        )
+
+        assert rlm(page="").answer == [True, True, True, 2.0]
+        assert "Read the bill." in server.requests_to("sub")[0].messages[0].text
+
+    def test_a_class_of_the_cell_can_be_named_in_a_text(self, play):
+        """Also inside of other types, and classes that refer to themselves."""
+        rlm, _ = play(
+            "page: str -> answer: list",
+            "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    name: str\n"
+            "    parts: list['Node'] = dataclasses.field(default_factory=list)\n"
+            'r = predict("text -> roots: dict[str, Node]", text=page)\n'
+            "root = r.roots['a']\n"
+            "SUBMIT([type(root) is Node, type(root.parts[0]) is Node, root.parts[0].name])",
+            sub=answering(roots='{"a": {"name": "r", "parts": [{"name": "p"}]}}'),
+        )
+
+        assert rlm(page="").answer == [True, True, "p"]
+
+    def test_a_dict_of_outputs_is_a_signature(self, play):
+        """Types, types as text, and types with a description; the inputs are those that are given."""
+        rlm, server = play(
+            "page: str -> answer: list",
+            "import datetime\n"
+            'r = predict({"day": datetime.date, "n": ("int", "of lines"), "k": "Literal[\'a\', \'b\']"}, '
+            'text=page, instructions="Count twice.")\n'
+            "SUBMIT([r.day.day, r.n, r.k])",
+            sub=answering(day="2026-03-04", n=3, k="b"),
+        )
+
+        assert rlm(page="").answer == [4, 3, "b"]
+        system = server.requests_to("sub")[0].messages[0].text
+        assert "of lines" in system
+        assert "Count twice." in system
+
+    def test_a_reply_that_does_not_fit_is_asked_again_with_the_reason(self, play):
+        """Once more each time, and each time counts."""
+
+        def wavering(request: ChatRequest) -> str:
+            good = "problem_with_last_reply" in request.prompt
+            return f"[[ ## n ## ]]\n{'7' if good else 'seven'}\n\n[[ ## completed ## ]]"
+
+        rlm, server = play(
+            "q -> answer: int", 'SUBMIT(predict("text -> n: int", text=q).n)', sub=wavering
+        )
+        result = rlm(q="?")
+
+        assert result.answer == 7
+        assert result.run.llm_calls == 2
+        again = server.requests_to("sub")[1].prompt
+        assert "n: Input should be a valid integer" in again
+        assert "Your reply was:\n[[ ## n ## ]]\nseven" in again
+
+    def test_constraints_are_part_of_the_type(self, play):
+        """What a model's own rules refuse is asked again; after three tries the cell sees why."""
+        rlm, server = play(
+            "q -> answer: str",
+            "from typing import Annotated\nimport dataclasses\n"
+            'try:\n    predict({"n": {"type": int, "constraints": {"ge": 1}}}, text=q)\n'
+            "except ValueError as error:\n    SUBMIT(f'{type(error).__name__}: {error}')",
+            sub=answering(n=0),
+        )
+        answer = rlm(q="?").answer
+
+        assert answer.startswith("SubCallError: No reply fitted the signature in 3 tries")
+        assert "greater than or equal to 1" in answer
+        assert len(server.requests_to("sub")) == 3
+
+    @pytest.mark.parametrize(
+        ("call", "told"),
+        [
+            ('predict("text", text=q)', "it has no '->'"),
+            ('predict("text -> n: List[", text=q)', "its fields cannot be read"),
+            ('predict("text -> n: Invoice", text=q)', "The type 'Invoice' is not known"),
+            ("predict(\"text -> n: os.environ['HOME']\", text=q)", "'os.environ' is not known"),
+            ('predict("text -> n: antigravity", text=q)', "'antigravity' is not known"),
+            ('predict("text -> n: (lambda: 1)()", text=q)', "is no type that a signature can have"),
+            ('predict("text -> n", page=q)', "'page' is no input of this signature"),
+            ('predict("text: int -> n", text="x")', "text: expected int"),
+            ('predict("lm -> n", lm=q)', "cannot be called 'lm'"),
+            ('predict("text -> n", text=q, model="big")', "There is no model 'big'"),
+            ("predict(5, text=q)", "a dict of output fields, or a class, not int"),
+            ("predict(int, text=q)", "int has no fields to ask for"),
+            ('predict_batched("text -> n", "abc")', "takes a list of rows"),
+            ("sub_llm(q, 5)", "can be followed by images, audio and files only"),
+            ('sub_llm(q, model="big")', "There is no model 'big'"),
+        ],
+    )
+    def test_a_wrong_call_says_what_to_do_and_costs_nothing(self, play, call, told):
+        """The message reaches the cell as an exception, and no LM is asked."""
+        rlm, server = play("q -> answer", call, "SUBMIT('')")
+        result = rlm(q="?")
+
+        assert told in outputs(result)[0]
+        assert result.run.llm_calls == 0
+        assert not server.requests_to("sub")
+
+    def test_secrets_of_the_host_cannot_be_read_by_a_signature(self, play, monkeypatch):
+        """No name in a signature is evaluated or imported on the host."""
+        monkeypatch.setenv("SOME_SETTING", "do-not-tell")
+        rlm, _ = play(
+            "q -> answer",
+            "for t in (\"os.environ['SOME_SETTING']\", \"Literal[os.environ['SOME_SETTING']]\", "
+            "\"os.getenv('SOME_SETTING')\"):\n"
+            "    try:\n        predict(f'q -> a: {t}', q=q)\n"
+            "    except Exception as error:\n        print(error)",
+            "SUBMIT('')",
+        )
+
+        assert "do-not-tell" not in outputs(rlm(q="?"))[0]
+
+    def test_calls_can_be_awaited_together(self, play):
+        """`predict.aio` and `predict.batched` are there as for every function."""
+        rlm, server = play(
+            "q -> answer: list[int]",
+            "import asyncio, dataclasses\n@dataclasses.dataclass\nclass N:\n    n: int\n"
+            "rs = await asyncio.gather(*(predict.aio('t -> n: int', t=str(i)) for i in range(3)))\n"
+            "bs = predict.batched([N, N], t='x')\n"
+            "SUBMIT([r.n for r in rs] + [b.n for b in bs if type(b) is N])",
+            sub=answering(n=1),
+        )
+
+        assert rlm(q="").answer == [1] * 5
+        assert len(server.requests_to("sub")) == 5
+
+    def test_sub_calls_leave_no_trace_and_keep_the_context(self, play):
+        """The caller's callbacks and usage tracker hear of them; an optimizer's trace does not."""
+        heard = []
+
+        class Listening(dspy.utils.callback.BaseCallback):
+            def on_lm_start(self, call_id, instance, inputs):
+                heard.append(instance.model)
+
+        rlm, _ = play("q -> n: int", 'SUBMIT(predict("t -> n: int", t=q).n)', sub=answering(n=1))
+        with dspy.context(trace=[], callbacks=[Listening()], track_usage=True):
+            result = rlm(q="?")
+            trace = list(dspy.settings.trace)
+
+        assert [entry[0] for entry in trace] == [rlm.generate_action]
+        assert heard == ["openai/root", "openai/sub"]
+        assert set(result.get_lm_usage()) == {"openai/root", "openai/sub"}
+
+
+class TestPredictBatched:
+    def test_rows_come_back_in_order_and_equal_ones_are_asked_once(self, play):
+        """Equal signature and inputs are one prompt, on the wire and in the budget."""
+        sub = fields(lambda given: {"n": int(given["text"]) * 10})
+        rlm, server = play(
+            "q -> answer: list[int]",
+            'rs = predict_batched("text -> n: int", ["3", "1", "3", "2", "1"])\n'
+            "SUBMIT([r.n for r in rs])",
+            sub=sub,
+            max_llm_calls=3,
+        )
+        result = rlm(q="")
+
+        assert result.answer == [30, 10, 30, 20, 10]
+        assert result.run.llm_calls == len(server.requests_to("sub")) == 3
+
+    def test_a_failed_row_has_its_exception(self, play):
+        """The others keep their results; `failed` and `ok` tell them apart."""
+        sub = fields(lambda given: {"n": given["text"]})
+        rlm, server = play(
+            "q -> answer: list",
+            'rs = predict_batched("text, unit -> n: int", [{"text": "1"}, {"text": "x"}, {"text": "3"}, '
+            '{"text": "4"}, {"txt": "5"}], unit="m")\n'
+            "print([type(r).__name__ for r in rs], rs.failed[4])\n"
+            "SUBMIT([[r.n for r in rs.ok], sorted(rs.failed), str(rs.failed[3])])",
+            sub=sub,
+        )
+        server.fail("sub", Fault(status=400, message="no four", only=lambda r: "\n4\n" in r.prompt))
+        result = rlm(q="")
+
+        numbers, failed, why = result.answer
+        assert (numbers, failed) == ([1, 3], [1, 3, 4])
+        assert "no four" in why
+        assert outputs(result)[0].startswith(
+            "['Prediction', 'SubCallError', 'Prediction', 'SubCallError', 'SubCallError']"
+        )
+        assert "'txt' is no input of this signature" in outputs(result)[0]
+
+    def test_a_batch_over_the_budget_is_refused_whole(self, play):
+        """Before any of it is sent."""
+        rlm, server = play(
+            "q -> answer: int",
+            'predict_batched("text -> n: int", list("abcd"))',
+            'SUBMIT(len(predict_batched("text -> n: int", list("abc"))))',
+            sub=answering(n=1),
+            max_llm_calls=3,
+        )
+        result = rlm(q="")
+
+        assert "BudgetExceededError" in outputs(result)[0]
+        assert result.answer == 3
+        assert len(server.requests_to("sub")) == 3
+
+    def test_a_retry_without_budget_is_that_rows_failure(self, play):
+        """What was promised to the other rows is theirs."""
+        sub = fields(lambda given: {"n": given["text"]})
+        rlm, server = play(
+            "q -> answer: list",
+            'rs = predict_batched("text -> n: int", ["x", "1", "2"])\n'
+            "SUBMIT([[r.n for r in rs.ok], str(rs.failed[0])])",
+            sub=sub,
+            max_llm_calls=3,
+        )
+        numbers, why = rlm(q="").answer
+
+        assert numbers == [1, 2]
+        assert "There was no budget to ask again" in why
+        assert len(server.requests_to("sub")) == 3
+
+    def test_many_rows_are_asked_at_the_same_time(self, play):
+        """Rows wait for each other only beyond the limit of concurrent calls."""
+        meeting = threading.Barrier(4, timeout=30)
+
+        def together(request: ChatRequest) -> str:
+            meeting.wait()
+            return "[[ ## n ## ]]\n1\n\n[[ ## completed ## ]]"
+
+        rlm, _ = play(
+            "q -> answer: int",
+            'SUBMIT(len(predict_batched("text -> n: int", list("abcd")).ok))',
+            sub=together,
+        )
+
+        assert rlm(q="").answer == 4
+
+    def test_rows_of_records_and_no_rows(self, play):
+        """A record is its fields, or the one input that is declared with its class."""
+        rlm, _ = play(
+            dspy.Signature("pages: list[Page] -> answer: list[int]", custom_types={"Page": Page}),
+            'a = predict_batched("kind, day, amounts -> n: int", pages)\n'
+            'b = predict_batched("page: Page -> n: int", pages)\n'
+            'c = predict_batched("page -> n: int", [])\n'
+            "SUBMIT([r.n for r in a + b + c])",
+            sub=answering(n=4),
+        )
+        pages = [Page(kind=Kind.NOTE, day=datetime.date(2026, 1, 1))]
+
+        assert rlm(pages=pages).answer == [4, 4]
+
+
+def test_aliases_of_other_systems(play):
+    """`llm_query` and `llm_query_batched` are there, unless the user has given the name to a tool."""
+
+    def llm_query(prompt: str) -> str:
+        """Mine."""
+        return f"mine: {prompt}"
+
+    code = "SUBMIT([llm_query('a'), *llm_query_batched(['b'])])"
+    rlm, _ = play("q -> answer: list[str]", code, sub=rules([], default="sub"))
+    assert rlm(q="").answer == ["sub", "sub"]
+
+    rlm, _ = play("q -> answer: list[str]", code, sub=rules([], default="sub"), tools=[llm_query])
+    assert rlm(q="").answer == ["mine: a", "sub"]
+
+
+class TestFinal:
+    @pytest.mark.parametrize(
+        ("signature", "code", "answer"),
+        [
+            ("q -> answer: str", "FINAL('done')", "done"),
+            ("q -> answer: str", "found = 'it'\nFINAL_VAR(found)", "it"),
+            ("q -> answer: str", "found = 'it'\nFINAL_VAR('found')", "it"),
+            (
+                "q -> answer: str",
+                "The search is over.\nFINAL(It was Eve, of course.)",
+                "It was Eve, of course.",
+            ),
+            ("q -> answer: int", "FINAL(42)", 42),
+        ],
+    )
+    def test_final_is_understood_in_a_cell(self, play, signature, code, answer):
+        """As other systems taught LMs to end a run."""
+        rlm, _ = play(signature, code)
+
+        assert rlm(q="?").answer == answer
+
+    def test_final_takes_a_dict_of_several_outputs(self, play):
+        """By name, as SUBMIT does."""
+        rlm, _ = play("q -> a: int, b: str", "FINAL({'a': 1, 'b': 'x'})")
+        result = rlm(q="?")
+
+        assert (result.a, result.b) == (1, "x")
+
+    def test_final_is_understood_in_a_reply_without_fields(self, play):
+        """The text of the root LM alone may say it; a variable is looked up."""
+
+        @policy
+        def other(task):
+            yield Action("", "found = 'in the variable'")
+            yield Raw("I have it now.\n\nFINAL_VAR(found)")
+
+        rlm, _ = play("q -> answer", other)
+
+        assert rlm(q="?").answer == "in the variable"
