@@ -44,7 +44,7 @@ from sandbox_runtime.values import printable
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 
 # Beyond the interpreter's own memory: V8, code, buffers in flight, and the stacks of some 15 threads.
-OVERHEAD_BYTES = 2048 * 1024 * 1024
+OVERHEAD_BYTES = 1792 * 1024 * 1024
 
 # A frame is larger than the value in it.
 FRAME_OVERHEAD_BYTES = 1024 * 1024

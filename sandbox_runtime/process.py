@@ -28,9 +28,6 @@ F_SETPIPE_SZ = 1031
 # One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
 WRITE_BYTES = 1024 * 1024
 
-# The main thread's stack grows up to this; other threads' are made as they are.
-STACK_BYTES = 64 * 1024 * 1024
-
 # More than Deno ever has open.
 OPEN_FILES = 128
 
@@ -133,7 +130,6 @@ class Process:
                     (resource.RLIMIT_CORE, 0),
                     (resource.RLIMIT_FSIZE, 0),
                     (resource.RLIMIT_NOFILE, OPEN_FILES),
-                    (resource.RLIMIT_STACK, STACK_BYTES),
                     (resource.RLIMIT_DATA, data_bytes),
                 ):
                     resource.prlimit(self.pid, kind, (most, most))

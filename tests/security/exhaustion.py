@@ -25,7 +25,7 @@ TIME = (
     program(
         "long to text",
         "import sys\nsys.set_int_max_str_digits(0)\nprint(len(str(1 << 40_000_000)))",
-        ends=("completed", "failed"),
+        ends=("failed",),
         destroys=True,
     ),
     program(
@@ -370,45 +370,54 @@ STACK = (
     program(
         "repr of a deep list",
         "deep = []\nfor _ in range(100_000):\n    deep = [deep]\nprint(len(repr(deep)))",
-        ends=("completed", "failed"),
+        ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep list as the last value",
         "deep = []\nfor _ in range(100_000):\n    deep = [deep]\ndeep",
+        destroys=True,
     ),
     program(
         "JSON of a deep list",
         "import json\nprint(json.loads('[' * 200_000))",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "JSON made of a deep list",
         "import json\ndeep = []\nfor _ in range(100_000):\n    deep = [deep]\njson.dumps(deep)",
-        ends=("completed", "failed"),
+        ends=("failed",),
+        destroys=True,
     ),
     program(
         "a pickle of a deep list",
         "import pickle\ndeep = []\nfor _ in range(100_000):\n    deep = [deep]\npickle.dumps(deep)",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep pickle",
         "import pickle\npickle.loads(b'(' * 1_000_000 + b'.')",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "ast of deep brackets",
         "import ast\nast.parse('(' * 100_000 + ')' * 100_000)",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "ast of a long chain",
         "import ast\nast.literal_eval('-' * 100_000 + '1')",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a chain of attributes compiled",
         "compile('a' + '.a' * 100_000, 'x', 'exec')",
+        destroys=True,
     ),
     program(
         "a deep tree of ast compiled",
@@ -420,30 +429,36 @@ for _ in range(100_000):
 compile(ast.fix_missing_locations(ast.Expression(node)), "x", "eval")
 """,
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "comparing deep lists",
         "a, b = [], []\nfor _ in range(100_000):\n    a, b = [a], [b]\nprint(a == b)",
-        ends=("completed", "failed"),
+        ends=("failed",),
+        destroys=True,
     ),
     program(
         "hashing deep tuples",
         "deep = ()\nfor _ in range(100_000):\n    deep = (deep,)\nprint(hash(deep))",
+        destroys=True,
     ),
     program(
         "copying a deep list",
         "import copy\ndeep = []\nfor _ in range(100_000):\n    deep = [deep]\ncopy.deepcopy(deep)",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "freeing a deep list",
         "deep = None\nfor _ in range(100_000):\n    deep = (deep,)\ndel deep\nprint('freed')",
         shows="freed",
+        destroys=True,
     ),
     program(
         "isinstance with deep tuples",
         "kinds = int\nfor _ in range(100_000):\n    kinds = (kinds,)\nprint(isinstance('x', kinds))",
-        ends=("completed", "failed"),
+        ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep chain of exceptions",
@@ -456,6 +471,7 @@ for number in range(50_000):
 raise error
 """,
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep group of exceptions",
@@ -466,11 +482,13 @@ for _ in range(3_000):
 raise error
 """,
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep regular expression",
         "import re\nre.compile('(' * 50_000 + ')' * 50_000)",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a deep XML",
@@ -481,11 +499,13 @@ raise error
         "a key function that recurses through C",
         "def f(x):\n    return sorted([1, 2], key=f)\nf(1)",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "a __getattr__ that recurses",
         "class A:\n    def __getattr__(self, name):\n        return getattr(self, name + 'x')\nA().a",
         ends=("failed",),
+        destroys=True,
     ),
     program(
         "functools.partial of itself",

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from .program import program
 
+# Deeper than any value that is meant, on which a cell may work all the same.
+DEEP = 5_000
+_NEST = f"DEEP = {DEEP}\ndeep, other = [], []\nfor _ in range(DEEP):\n    deep, other = [deep], [other]\n"
+
 PROGRAMS = (
+    *(
+        program(f"nested {DEEP:,} deep, {what}", f"{_NEST}{code}", "print(1 + 1)")
+        for what, code in (
+            ("as JSON", "import json\njson.loads('[' * DEEP + ']' * DEEP)\njson.dumps(deep)"),
+            ("printed", "print(len(repr(deep)))"),
+            ("compared", "print(deep == other)"),
+            (
+                "pickled",
+                "import pickle\ntry:\n    pickle.dumps(deep)\nexcept RecursionError:\n    pass",
+            ),
+            (
+                "copied",
+                "import copy\ntry:\n    copy.deepcopy(deep)\nexcept RecursionError:\n    pass",
+            ),
+            ("freed", "del deep, other\nprint('freed')"),
+        )
+    ),
     program(
         "an exception with an argument that is no JSON",
         "raise ValueError({1, 2}, object(), print)",

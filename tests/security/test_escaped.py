@@ -6,14 +6,12 @@ believes nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox_runtime import Failed, Limits, Session
 from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.wall import NO_WALL
 
 from .builds import EscapedEngine, escaped
 from .escapes import PAIRS, SINGLE, Escape
@@ -87,14 +85,6 @@ def shared(engine, around) -> Iterator[Shared]:
     shared.close()
 
 
-@pytest.fixture(scope="module")
-def without_wall(engine, around) -> Iterator[Shared]:
-    """Deno alone."""
-    shared = Shared(dataclasses.replace(engine, wall=NO_WALL), around)
-    yield shared
-    shared.close()
-
-
 def test_it_is_escaped(shared):
     """So it is the layers behind that hold: JavaScript runs, and has all that Deno gives to a worker."""
     result = shared.get().run_cell(
@@ -126,19 +116,6 @@ def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
 def test_nothing_of_the_host_is_reached(escape, shared, around):
     """No file, no connection, no process, no tool that was not declared, no forged submission."""
     hold(escape, shared, around)
-
-
-@pytest.mark.parametrize(
-    "escape",
-    [
-        pytest.param(escape, id=f"{group}: {escape.name}")
-        for group in ("files", "network", "processes", "rights")
-        for escape in SINGLE[group]
-    ],
-)
-def test_deno_holds_without_the_wall(escape, without_wall, around):
-    """The rights that Deno does not give are enough by themselves."""
-    hold(escape, without_wall, around)
 
 
 @pytest.mark.parametrize("name", PAIRS)
