@@ -30,13 +30,6 @@ ESCAPES = [
 
 
 @pytest.fixture(scope="module")
-def around(tmp_path_factory) -> Iterator[Surroundings]:
-    """The secrets, in the world before any sandbox is."""
-    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
-        yield surroundings
-
-
-@pytest.fixture(scope="module")
 def engine(tmp_path_factory) -> EscapedEngine:
     """The build that hides nothing."""
     return escaped(ready_engine(), tmp_path_factory.mktemp("engine"))

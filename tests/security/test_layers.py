@@ -19,7 +19,7 @@ from .escapes import SINGLE, Escape
 from .judge import judge
 from .ours import Ours
 from .program import program
-from .surroundings import FIELDS, KEPT, Surroundings
+from .surroundings import FIELDS, KEPT
 
 LIMITS = Limits(cell_seconds=10, memory_bytes=256 * 1024 * 1024)
 
@@ -29,13 +29,6 @@ REACHING_OUT = [
     for escape in SINGLE[group]
     if not escape.ends
 ]
-
-
-@pytest.fixture(scope="module")
-def around(tmp_path_factory) -> Iterator[Surroundings]:
-    """The secrets."""
-    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
-        yield surroundings
 
 
 @pytest.fixture(scope="module", params=["process", "worker"])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-from sandbox_runtime import Limits, Pool
+from sandbox_runtime import Limits
 
 from .exhaustion import MEMORY, OUTPUT, STACK, TIME
 from .judge import judge
 from .ours import Ours
-from .surroundings import FIELDS, KEPT, Surroundings
+from .surroundings import FIELDS, KEPT
 from .usage import Usage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -24,7 +23,7 @@ LIMITS = Limits(cell_seconds=1, grace_seconds=0.5, memory_bytes=256 * 1024 * 102
 SLACK_SECONDS = 1.0
 
 # What a process takes beside the interpreter's memory: V8, code, the heap of JavaScript in which output,
-# files and buffers are. `Exchange` gives it 1.5 GiB of data.
+# files and buffers are. `OVERHEAD_BYTES` of `exchange.py` is more: stacks count there that nobody uses.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
 
 PROGRAMS = [
@@ -37,21 +36,6 @@ PROGRAMS = [
     )
     for program in programs
 ]
-
-
-@pytest.fixture(scope="module")
-def around(tmp_path_factory) -> Iterator[Surroundings]:
-    """The secrets, in the world before any sandbox is."""
-    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
-        yield surroundings
-
-
-@pytest.fixture(scope="module")
-def pool(around) -> Iterator[Pool]:
-    """Sessions that are opened while others run."""
-    pool = Pool(2, limits=LIMITS)
-    yield pool
-    pool.close()
 
 
 class Watched(Ours):

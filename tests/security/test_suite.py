@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from sandbox_runtime import Directory, Limits, Pool
@@ -23,21 +21,6 @@ PROGRAMS = [
     if group != "exhaustion"  # in test_limits.py
     for program in programs
 ]
-
-
-@pytest.fixture(scope="module")
-def around(tmp_path_factory) -> Iterator[Surroundings]:
-    """The secrets, in the world before any sandbox is."""
-    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
-        yield surroundings
-
-
-@pytest.fixture(scope="module")
-def pool(around) -> Iterator[Pool]:
-    """Sessions that are opened while others run."""
-    pool = Pool(2, limits=LIMITS)
-    yield pool
-    pool.close()
 
 
 @pytest.fixture(scope="module")

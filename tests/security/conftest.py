@@ -1,0 +1,26 @@
+"""What all modules of the suite share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox_runtime import Pool
+
+from .surroundings import Surroundings
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory) -> Iterator[Surroundings]:
+    """The secrets, in the world before any sandbox is."""
+    with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
+        yield surroundings
+
+
+@pytest.fixture(scope="module")
+def pool(around, request) -> Iterator[Pool]:
+    """Sessions within the module's own `LIMITS`, which are opened while others run."""
+    pool = Pool(2, limits=request.module.LIMITS)
+    yield pool
+    pool.close()
