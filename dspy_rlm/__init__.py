@@ -39,6 +39,7 @@ from sandbox_runtime import (
 
 if TYPE_CHECKING:
     from dspy_rlm.interpreter import SandboxInterpreter
+    from dspy_rlm.replacing import install, uninstall
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -63,10 +64,17 @@ __all__ = [
     "TextStream",
     "Usage",
     "ValueType",
+    "install",
+    "uninstall",
 ]
 
 # These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.
-_LAZY = {"RLM": "dspy_rlm.rlm", "SandboxInterpreter": "dspy_rlm.interpreter"}
+_LAZY = {
+    "RLM": "dspy_rlm.rlm",
+    "SandboxInterpreter": "dspy_rlm.interpreter",
+    "install": "dspy_rlm.replacing",
+    "uninstall": "dspy_rlm.replacing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(command=_demo)
     _describe_ask(commands.add_parser("ask", help="ask a model about files"))
+    run = commands.add_parser(
+        "run",
+        help="run a Python program that uses dspy.RLM on ours",
+        description="Runs a Python program, unchanged, with dspy.RLM being this package's RLM.",
+    )
+    run.add_argument("-m", dest="as_module", action="store_true", help="PROGRAM is a module's name")
+    run.add_argument("program", metavar="PROGRAM", help="a file, or with -m a module")
+    run.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    run.set_defaults(command=_run)
     return parser
 
 
@@ -109,6 +119,19 @@ def _ask(options: argparse.Namespace) -> int:
             quiet=options.quiet,
         )
     )
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.as_module and not Path(options.program).exists():
+        raise InputError(f"There is no file {options.program!r} to run.")
+    from dspy_rlm.replacing import run_program
+
+    try:
+        run_program(options.program, options.arguments, as_module=options.as_module)
+    except Exception:  # noqa: BLE001 - the program's own, told as Python tells it
+        traceback.print_exc()
+        return FAILED
+    return 0
 
 
 def _complain(error: Exception, code: int) -> int:

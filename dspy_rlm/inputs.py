@@ -19,6 +19,9 @@ from sandbox_runtime import LazyText, annotation_text
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
 
+# What a call takes beside the inputs.
+CALL_OPTIONS = frozenset({"interpreter_factory"})
+
 
 def check_signature(
     signature: str | type[dspy.Signature], tool_names: Collection[str]
@@ -37,6 +40,9 @@ def check_signature(
             f"{signature!r} has no output. Write it like 'logs, question -> answer'."
         )
     _refuse(RESERVED_NAMES & set(checked.input_fields), "An input", "the REPL has that name itself")
+    _refuse(
+        CALL_OPTIONS & set(checked.input_fields), "An input", "a call's own option has that name"
+    )
     _refuse(set(tool_names) & set(checked.input_fields), "An input", "a tool has the same name")
     _refuse(RESULT_NAMES & set(checked.output_fields), "An output", "every result has that field")
     return checked

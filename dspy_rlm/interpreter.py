@@ -180,7 +180,7 @@ def _output_types(fields: list[dict[str, Any]] | None) -> dict[str, str] | None:
 
 
 class InterpreterSandbox:
-    """A DSPy `CodeInterpreter` as the sandbox of our RLM. Closing it shuts the interpreter down."""
+    """A DSPy `CodeInterpreter` as the sandbox of our RLM."""
 
     def __init__(
         self,
@@ -189,6 +189,7 @@ class InterpreterSandbox:
         outputs: Mapping[str, str],
         output_chars: int,
         rules: TypeRules,
+        ending: Callable[[], None] | None = None,
     ) -> None:
         """Takes the interpreter over.
 
@@ -198,6 +199,7 @@ class InterpreterSandbox:
             outputs: The fields that SUBMIT takes, with their types as text.
             output_chars: Characters of a cell's output that are kept.
             rules: How values of some types cross.
+            ending: What to do at the end. None: shut the interpreter down.
 
         Raises:
             TypeError: It is no `CodeInterpreter`.
@@ -208,6 +210,7 @@ class InterpreterSandbox:
                 "(start, execute, shutdown, tools)."
             )
         self._interpreter = interpreter
+        self._ending = ending or interpreter.shutdown
         self._output_chars = output_chars
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
@@ -271,8 +274,8 @@ class InterpreterSandbox:
         return Completed(self._abridged("\n".join(str(line) for line in lines if line is not None)))
 
     def close(self) -> None:
-        """Shuts the interpreter down."""
-        self._interpreter.shutdown()
+        """Ends the interpreter, or leaves it to whoever lent it."""
+        self._ending()
 
     def _abridged(self, text: str) -> str:
         return str(preview(text, self._output_chars))

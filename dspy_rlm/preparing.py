@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspy_rlm.budget import Ledger
+from dspy_rlm.composing import composed_signature
+from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models, named_models
+from dspy_rlm.predictor import shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.run import Run
 from dspy_rlm.scope import Scope
@@ -31,7 +34,12 @@ if TYPE_CHECKING:
     from dspy_rlm.rlm import RLM
 
 
-def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop | None) -> Task:
+def prepare(
+    rlm: RLM,
+    inputs: Mapping[str, Any],
+    factory: InterpreterFactory | None,
+    loop: asyncio.AbstractEventLoop | None,
+) -> Task:
     """Everything of a run that can be wrong before it costs anything."""
     values = check_inputs(rlm.signature, inputs)
     lm = rlm.generate_action.lm or dspy.settings.lm
@@ -51,15 +59,19 @@ def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     functions = make_vocabulary(
         scope,
         rlm._tools,
-        functools.partial(_start_below, rlm, place),
+        functools.partial(_start_below, rlm, factory, place),
         run.budget_left,
         {*rlm.signature.input_fields, *rlm._tools},
-        records=rlm.factory() is None,
+        records=is_ours(factory),
     )
     functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     return Task(
         run=run,
+        prompt={
+            "signature": composed_signature(rlm, factory),
+            "demos": shown_demos(rlm.generate_action.demos),
+        },
         lm=metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
         last_lm=metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
         values=values,
@@ -72,12 +84,15 @@ def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop
         pool=rlm._pool or default_pool(),
         loop=place.loop,
         setup=place.setup,
-        interpreter_factory=rlm.factory(),
+        interpreter_factory=factory,
     )
 
 
-def _start_below(rlm: RLM, place: Place, sub_run: SubRun) -> dspy.Prediction:
+def _start_below(
+    rlm: RLM, factory: InterpreterFactory | None, place: Place, sub_run: SubRun
+) -> dspy.Prediction:
     """Runs what a cell of a run of this RLM has asked for, one level below."""
+    borrowed = isinstance(factory, Borrowed)  # and at work on the cell that asks
     child = rlm.another(
         sub_run.signature,
         max_output_chars=rlm.limits.output_chars,
@@ -85,7 +100,7 @@ def _start_below(rlm: RLM, place: Place, sub_run: SubRun) -> dspy.Prediction:
         sub_lm=rlm.sub_lm or sub_run.lm,
         limits=rlm.limits,
         packages=rlm.packages,
-        interpreter_factory=rlm._interpreter_factory,
+        interpreter_factory=None if borrowed else factory,
         types=rlm._types,
         pool=rlm._pool,
     )

@@ -9,22 +9,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy.primitives.code_interpreter import CodeInterpreter
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm import instructions, saving
 from dspy_rlm.budget import Budget
+from dspy_rlm.composing import composed_signature
+from dspy_rlm.factories import (
+    InterpreterFactory,
+    checked_factory,
+    configured_factory,
+)
 from dspy_rlm.inputs import check_signature
 from dspy_rlm.models import SubLM, named_models
 from dspy_rlm.offload import offloaded
-from dspy_rlm.predictor import ActionPredictor, shown_demos
+from dspy_rlm.peer_names import PeerNames
+from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
 from dspy_rlm.run import Run
 from dspy_rlm.subruns import Place
-from dspy_rlm.task import InterpreterFactory
 from dspy_rlm.tools import ToolSource, normalize_tools
 from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
-from dspy_rlm.variables import class_lines
 from sandbox_runtime import (
     Limits,
     PackageSet,
@@ -34,7 +40,7 @@ from sandbox_runtime import (
 )
 
 
-class RLM(dspy.Module):
+class RLM(PeerNames, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     _PACKED = frozenset(
@@ -47,23 +53,25 @@ class RLM(dspy.Module):
     def __init__(
         self,
         signature: str | type[dspy.Signature],
-        *,
         max_iterations: int = 20,
         max_llm_calls: int = 50,
+        max_output_chars: int = 10_000,
+        verbose: bool = False,
+        tools: Collection[ToolSource] | Mapping[str, ToolSource] | None = None,
+        sub_lm: SubLM = None,
+        interpreter_factory: InterpreterFactory | CodeInterpreter | None = None,
+        *,
         max_depth: int = 1,
         max_cost: float | None = None,
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         max_errors: int | None = None,
-        max_output_chars: int = 10_000,
-        tools: Collection[ToolSource] | Mapping[str, ToolSource] | None = None,
-        sub_lm: SubLM = None,
-        verbose: bool = False,
         limits: Limits | None = None,
         packages: Collection[str] | PackageSet | None = None,
-        interpreter_factory: InterpreterFactory | None = None,
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
+        max_iters: int | None = None,
+        interpreter: CodeInterpreter | None = None,
     ) -> None:
         """Configures the module; no run starts before it is called.
 
@@ -71,25 +79,27 @@ class RLM(dspy.Module):
             signature: Inputs and outputs, as text or as a class.
             max_iterations: Turns of the root LM. After the last one the outputs are extracted.
             max_llm_calls: Calls of LMs that the code of one run may cause, those of sub-runs among them.
+            max_output_chars: Characters of a cell's output that the root LM sees.
+            verbose: Print each step to stderr while the run goes on.
+            tools: Python functions or `dspy.Tool`s that the code can call.
+            sub_lm: The LM that the code asks; or several by name, each an LM or an LM and a line that
+                describes it, of which the first is the default. None: the LM of this module, else the
+                configured one.
+            interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None: no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run; what is under way is not cut off.
             max_errors: Turns in a row that may fail before the outputs are extracted.
-            max_output_chars: Characters of a cell's output that the root LM sees.
-            tools: Python functions or `dspy.Tool`s that the code can call.
-            sub_lm: The LM that the code asks; or several by name, each an LM or an LM and a line that
-                describes it, of which the first is the default. None: the LM of this module, else the
-                configured one.
-            verbose: Print each step to stderr while the run goes on.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
                 They are fetched now, the first time, and then kept in the user's cache.
-            interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
             types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
                 or `CodeType`. They go before the rules for DSPy's types.
             pool: Where the sandboxes come from, with its limits and packages where none are given here.
                 None: the pool that all RLMs of the process share.
+            max_iters: Another name for `max_iterations`.
+            interpreter: An interpreter of the caller's to run in, which no run ends; of older code.
 
         Raises:
             SignatureError: The signature, a tool or a limit cannot be used; says which and why.
@@ -99,8 +109,9 @@ class RLM(dspy.Module):
         super().__init__()
         self._tools = normalize_tools(tools)
         self.signature = check_signature(signature, self._tools)
+        turns = max_iterations if max_iters is None else max_iters
         self.budget = Budget(
-            max_iterations, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
+            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
         )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
@@ -108,7 +119,7 @@ class RLM(dspy.Module):
         named_models(sub_lm)  # so that what is wrong with it is told now
         self.verbose = verbose
         self.packages = pool.packages if pool and packages is None else ready_packages(packages)
-        self._interpreter_factory = interpreter_factory
+        self._interpreter_factory = checked_factory(interpreter_factory, interpreter)
         self._types = type_rules(types)
         self._pool = pool
         self._place: Place | None = None  # where a sub-run stands; a root run makes its own
@@ -122,8 +133,20 @@ class RLM(dspy.Module):
 
     # ---- The loop, twice: `aforward` is `forward` with `await` ----
 
-    def forward(self, **inputs: Any) -> dspy.Prediction:
+    def forward(
+        self,
+        interpreter: CodeInterpreter | None = None,
+        /,
+        *,
+        interpreter_factory: InterpreterFactory | None = None,
+        **inputs: Any,
+    ) -> dspy.Prediction:
         """Runs to the outputs.
+
+        Args:
+            interpreter: What this run's cells go to, instead of what was configured; it stays open.
+            interpreter_factory: What makes it.
+            **inputs: The inputs by name.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -135,8 +158,9 @@ class RLM(dspy.Module):
             SandboxStartError: The sandbox did not come up; no LM was asked.
             RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
         """
-        task = prepare(self, inputs, loop=None)
-        run, prompt = task.run, self._prompt()
+        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        task = prepare(self, inputs, factory, loop=None)
+        run, prompt = task.run, task.prompt
         with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
             while not run.over:
                 inputs = run.action_inputs()
@@ -150,13 +174,21 @@ class RLM(dspy.Module):
                     run.observe(sandbox.run_cell(code))
             if run.outputs is None:
                 with dspy.context(trace=[]):
-                    run.extract(self._extractor()(lm=task.last_lm, **run.extract_inputs()))
+                    run.extract(self.extract(lm=task.last_lm, **run.extract_inputs()))
         return run.prediction()
 
-    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+    async def aforward(
+        self,
+        interpreter: CodeInterpreter | None = None,
+        /,
+        *,
+        interpreter_factory: InterpreterFactory | None = None,
+        **inputs: Any,
+    ) -> dspy.Prediction:
         """Like `forward`, with the event loop free while LMs and cells work."""
-        task = prepare(self, inputs, asyncio.get_running_loop())
-        run, prompt = task.run, self._prompt()
+        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        task = prepare(self, inputs, factory, asyncio.get_running_loop())
+        run, prompt = task.run, task.prompt
         async with offloaded(task.open_sandbox) as sandbox:
             with _reporting(run, self.generate_action):
                 while not run.over:
@@ -171,7 +203,7 @@ class RLM(dspy.Module):
                         run.observe(await sandbox.run_cell(code))
                 if run.outputs is None:
                     with dspy.context(trace=[]):
-                        ask = self._extractor().acall(lm=task.last_lm, **run.extract_inputs())
+                        ask = self.extract.acall(lm=task.last_lm, **run.extract_inputs())
                         run.extract(await ask)
         return run.prediction()
 
@@ -189,37 +221,15 @@ class RLM(dspy.Module):
         return [*(field.annotation for field in fields), *arguments]
 
     def factory(self) -> InterpreterFactory | None:
-        """What makes another's interpreter; None for our sandbox. `dspy.context` may change it."""
-        configured: InterpreterFactory | None = dspy.settings.get("interpreter_factory")
-        return self._interpreter_factory or configured
-
-    def _prompt(self) -> dict[str, Any]:
-        """What the predictor is called with besides the inputs, for all steps of a run."""
-        demos = shown_demos(self.generate_action.demos)
-        return {"signature": self.action_signature(), "demos": demos}
+        """What makes the interpreter where a call does not say; None for our sandbox."""
+        return self._interpreter_factory or configured_factory()
 
     def action_signature(self) -> type[dspy.Signature]:
         """The predictor's signature with the contract after the block that optimizers own."""
-        factory = self.factory()
-        rules = (
-            getattr(factory, "execution_instructions", "")
-            if factory
-            else instructions.sandbox_rules(
-                self.packages.imports if self.packages else (),
-                class_lines(self.annotations(), self._types),
-            )
-        )
-        depth = self._place.depth if self._place else 0
-        models = named_models(self.sub_lm)
-        text = instructions.contract(
-            self.signature, self._tools, self.budget, rules, models, depth, records=factory is None
-        )
-        own = self.generate_action.signature
-        whole = instructions.compose(own.instructions, self._tools.values(), text)
-        composed: type[dspy.Signature] = own.with_instructions(whole)
-        return composed
+        return composed_signature(self, self.factory())
 
-    def _extractor(self) -> dspy.Predict:
+    @property
+    def extract(self) -> dspy.Predict:
         """The fallback. Built when it is needed, so that it is no parameter to optimize."""
         extractor = dspy.Predict(instructions.extract_signature(self.signature))
         extractor.lm = self.generate_action.lm

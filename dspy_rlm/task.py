@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.errors import InputError, SubCallError
+from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction
@@ -27,14 +27,15 @@ from sandbox_runtime import (
     ValueCrossingError,
 )
 
-InterpreterFactory = Callable[[], CodeInterpreter]
-
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A run, and what its sandbox is opened with."""
 
     run: Run
+
+    prompt: Mapping[str, Any]
+    """What the predictor is called with besides the inputs, for all steps: signature and demos."""
 
     lm: dspy.BaseLM
     """What writes the code, on the run's ledger."""
@@ -73,7 +74,7 @@ class Task:
     """Code that the REPL begins with, for a sub-run."""
 
     interpreter_factory: InterpreterFactory | None
-    """What makes another's interpreter, in place of a sandbox of the pool's."""
+    """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
@@ -93,7 +94,8 @@ class Task:
             yield sandbox
 
     def _open(self) -> Sandbox:
-        if self.interpreter_factory is None:
+        factory = self.interpreter_factory
+        if factory is None or is_ours(factory):
             return self.pool.lend(
                 self.functions,
                 self.outputs,
@@ -103,11 +105,12 @@ class Task:
                 packages=self.packages or (),
             )
         return InterpreterSandbox(
-            self.interpreter_factory(),
+            factory(),
             self.functions,
             self.outputs,
             self.limits.output_chars,
             self.rules,
+            factory.give_back if isinstance(factory, Borrowed) else None,
         )
 
 

@@ -1,0 +1,92 @@
+"""Which interpreter the cells of a run go to: our sandbox, one that a factory makes, or one of the caller's.
+
+DSPy has had three ways to say it, and code written for each goes on working: `interpreter=` with an
+instance (until 3.2), an instance as the first argument of a call (3.3), `interpreter_factory=` with a
+function, for all calls or for one (since 3.3).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import dspy
+from dspy.primitives.code_interpreter import CodeInterpreter
+
+from dspy_rlm.errors import InputError, SignatureError
+from dspy_rlm.interpreter import SandboxInterpreter
+
+InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
+
+
+class Borrowed:
+    """An interpreter of the caller's, where a factory is expected. Runs take turns on it; none ends it."""
+
+    def __init__(self, interpreter: CodeInterpreter) -> None:
+        self.execution_instructions: str = getattr(interpreter, "execution_instructions", "")
+        self._interpreter = interpreter
+        self._turn = threading.Lock()
+        self._tools: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self) -> CodeInterpreter:
+        """Waits until no other run has it.
+
+        Raises:
+            InputError: The run is part of one that has it, so the wait would never end.
+        """
+        *outer, _own = dspy.settings.caller_modules or [None]
+        if any(getattr(module, "_interpreter_factory", None) is self for module in outer):
+            raise InputError(
+                "This run is part of another that has the same interpreter, and one interpreter cannot "
+                "do both. Give the inner one an interpreter_factory, or none for our sandbox."
+            )
+        self._turn.acquire()
+        self._tools = dict(self._interpreter.tools)
+        return self._interpreter
+
+    def give_back(self) -> None:
+        """Leaves it with the tools that it had, to the next run."""
+        self._interpreter.tools.clear()
+        self._interpreter.tools.update(self._tools)
+        self._turn.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("it has a living interpreter. Give an interpreter_factory instead")
+
+
+def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:
+    """What was given as `interpreter_factory`, or as the `interpreter` of older code, as a factory.
+
+    Raises:
+        SignatureError: It is neither, or both were given.
+    """
+    if given is not None and older is not None:
+        raise SignatureError("Give interpreter_factory or interpreter, not both.")
+    chosen = older if given is None else given
+    if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
+        return Borrowed(chosen)
+    if older is not None:
+        raise SignatureError(
+            f"interpreter must be a CodeInterpreter (start, execute, shutdown, tools), not {older!r}."
+        )
+    if chosen is not None and not callable(chosen):
+        raise SignatureError(
+            "interpreter_factory must be a function without arguments that makes a CodeInterpreter, "
+            f"or one itself, not {chosen!r}."
+        )
+    return chosen
+
+
+def configured_factory() -> InterpreterFactory | None:
+    """What `dspy.configure` or `dspy.context` says.
+
+    Raises:
+        SignatureError: It is no factory.
+    """
+    return checked_factory(dspy.settings.get("interpreter_factory"))
+
+
+def is_ours(factory: InterpreterFactory | None) -> bool:
+    """Whether cells run in our sandbox itself, with all that it has."""
+    return factory is None or factory is SandboxInterpreter

@@ -1,0 +1,52 @@
+"""`dspy.RLM` made ours, for programs that cannot be edited."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import dspy.predict.rlm
+
+from dspy_rlm.rlm import RLM
+
+# Where DSPy keeps the name for others to take.
+_PLACES = ("dspy", "dspy.predict", "dspy.predict.rlm")
+
+_THEIRS = dspy.predict.rlm.RLM
+
+
+def install() -> None:
+    """Makes `dspy.RLM` this package's RLM, in this process, for what is imported from now on.
+
+    What has said `from dspy import RLM` before keeps DSPy's.
+    """
+    _put(RLM)
+
+
+def uninstall() -> None:
+    """Gives DSPy its own RLM back. What was made in between stays as it is."""
+    _put(_THEIRS)
+
+
+def _put(cls: type) -> None:
+    for place in _PLACES:
+        setattr(import_module(place), "RLM", cls)  # noqa: B010 - mypy knows the module's own
+
+
+def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool = False) -> None:
+    """Runs a Python program as `python program` does, or `python -m program`, with ours installed.
+
+    Raises:
+        OSError: The file cannot be read.
+        ImportError: There is no such module.
+    """
+    install()
+    sys.argv = [program, *arguments]
+    sys.path[0] = str(Path.cwd() if as_module else Path(program).resolve().parent)
+    if as_module:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(program, run_name="__main__")

@@ -1,0 +1,394 @@
+"""Programs that were written for `dspy.RLM`, of any of its versions, on ours."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy.primitives.code_interpreter import CodeInterpreterError
+
+import dspy_rlm
+from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
+from dspy_rlm.testing import Action, PolicyServer, scripted
+
+SUBMIT_LENGTH = "SUBMIT(len(text))"
+
+
+class Noting(dspy.LocalInterpreter):
+    """Counts what happens to it."""
+
+    execution_instructions = "The code runs in a local interpreter."
+    made = 0
+    ended = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+
+    def shutdown(self) -> None:
+        type(self).ended += 1
+        super().shutdown()
+
+
+@pytest.fixture
+def noting() -> type[Noting]:
+    """A fresh class, so that each test counts from zero."""
+    return type("Noting", (Noting,), {"made": 0, "ended": 0})
+
+
+@pytest.fixture
+def borrowed() -> Iterator[dspy.LocalInterpreter]:
+    """An interpreter that the test owns."""
+    interpreter = dspy.LocalInterpreter()
+    yield interpreter
+    interpreter.shutdown()
+
+
+class TestSettings:
+    def test_arguments_in_dspys_order(self):
+        """As `dspy.RLM(signature, max_iters, max_llm_calls, ...)` has them."""
+        lm = dspy.LM("openai/none", api_key="none")
+        rlm = RLM("q -> a", 3, 7, 500, True, [abs_of], lm, dspy.LocalInterpreter)
+
+        assert (rlm.max_iters, rlm.max_llm_calls, rlm.max_output_chars) == (3, 7, 500)
+        assert (rlm.verbose, rlm.sub_lm) == (True, lm)
+        assert list(rlm.tools) == ["abs_of"]
+
+    @pytest.mark.parametrize("name", ["max_iters", "max_iterations"])
+    def test_both_names_of_the_limit(self, play, name):
+        """The newer versions' and the older ones'."""
+        rlm, server = play("q -> a", "1", "2", "3", extracted={"a": "x"}, **{name: 2})
+
+        assert rlm(q="").a == "x"
+        assert len(server.requests) == 3  # two turns and the extraction
+
+    def test_limits_that_are_set_later(self, play):
+        """Attributes of the module, as the peer has them."""
+        rlm, server = play("q -> a", "print('y' * 900)", "2", extracted={"a": "x"})
+        rlm.max_iters, rlm.max_llm_calls, rlm.max_output_chars = 1, 0, 100
+
+        result = rlm(q="")
+
+        assert len(server.requests) == 2
+        assert len(result.trajectory[0]["output"]) < 250
+        assert (rlm.max_iterations, rlm.max_llm_calls) == (1, 0)
+        with pytest.raises(SignatureError, match="max_iterations"):
+            rlm.max_iters = 0
+
+    def test_the_fallback_is_there_to_look_at(self):
+        """But it is no parameter: nothing in a trace is its own."""
+        rlm = RLM("q -> a: int")
+        assert set(rlm.extract.signature.output_fields) == {"a"}
+        assert [name for name, _ in rlm.named_predictors()] == ["generate_action"]
+
+    def test_batch(self, play):
+        """The examples of a batch, each a run of its own."""
+        rlm, _ = play("text -> n: int", SUBMIT_LENGTH)
+        examples = [dspy.Example(text="x" * n).with_inputs("text") for n in range(1, 6)]
+
+        assert [result.n for result in rlm.batch(examples, num_threads=3)] == [1, 2, 3, 4, 5]
+
+
+class TestOlderCode:
+    def test_an_interpreter_for_all_calls(self, play, borrowed):
+        """Until DSPy 3.2: `interpreter=`. It keeps its state, and stays open."""
+        rlm, _ = play(
+            "text -> n: int",
+            "n = globals().get('n', 0) + len(text)\nSUBMIT(n)",
+            max_iterations=5,
+            tools=[abs_of],
+            interpreter=borrowed,
+        )
+
+        assert [rlm(text="ab").n, rlm(text="cde").n] == [2, 5]
+        assert borrowed.execute("n") == 5
+
+    def test_the_same_by_position(self, borrowed):
+        """The eighth argument was the interpreter."""
+        player = scripted(Action("", "SUBMIT(abs_of(-2))"))
+        with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
+            rlm = RLM("text -> n: int", 5, 50, 10_000, False, [abs_of], None, borrowed)
+            assert rlm(text="").n == 2
+        assert borrowed.execute("1 + 1") == 2
+
+    def test_an_interpreter_for_one_call(self, play, borrowed):
+        """DSPy 3.3: the first argument of a call."""
+        rlm, _ = play("text -> n: int", "SUBMIT(len(text) + bonus)")
+        borrowed.execute("bonus = 10")
+
+        assert rlm(borrowed, text="ab").n == 12
+        assert asyncio.run(rlm.acall(borrowed, text="abc")).n == 13
+        assert borrowed.execute("bonus") == 10
+
+    def test_it_is_left_with_the_tools_that_it_had(self, play, borrowed):
+        """What a run puts there is nobody's afterwards."""
+        borrowed.tools["own"] = abs_of
+        rlm, _ = play("text -> n: int", "SUBMIT(own(-1) + len(text))")
+
+        assert rlm(borrowed, text="a").n == 2
+        assert dict(borrowed.tools) == {"own": abs_of}
+
+    def test_it_is_left_open_when_a_run_fails(self, play, borrowed):
+        """And to the next run, which does not wait for ever."""
+        rlm, _ = play("text -> n: int", SUBMIT_LENGTH, interpreter=borrowed)
+        with dspy.context(lm=None), pytest.raises(dspy.LMNotConfiguredError):
+            rlm(text="a")
+        with pytest.raises(InputError):
+            rlm(nonsense=1)
+
+        assert rlm(text="ab").n == 2
+
+    def test_runs_at_once_take_turns(self, play, borrowed):
+        """Where the peer would mix them up."""
+        rlm, _ = play(
+            "text -> n: int",
+            "mine = text\nimport time\ntime.sleep(0.05)",
+            "SUBMIT(int(mine))",
+            interpreter=borrowed,
+        )
+        with ThreadPoolExecutor(4) as threads:
+            results = threads.map(_in_this_context(lambda n: rlm(text=str(n)).n), range(6))
+            assert list(results) == [0, 1, 2, 3, 4, 5]
+
+    def test_a_run_inside_the_run_that_has_it(self, play, borrowed):
+        """Would wait for ever; it is an error that the code sees."""
+
+        def ask(question: str) -> str:
+            """Asks."""
+            return str(rlm(text=question))
+
+        rlm, _ = play(
+            "text -> n: str",
+            "try:\n    ask('x')\nexcept Exception as error:\n    SUBMIT(str(error))",
+            interpreter=borrowed,
+            tools=[ask],
+        )
+
+        assert "one interpreter cannot do both" in rlm(text="").n
+
+    def test_sub_runs_do_not_take_it(self, borrowed):
+        """They get a sandbox of their own."""
+        root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
+        child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
+        with PolicyServer({"root": root, "child": child}) as server:
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=borrowed)
+            with dspy.context(lm=server.lm("root")):
+                assert rlm(text="").n == 3
+
+    def test_copies_share_it_and_pickles_refuse_it(self, borrowed):
+        """The reason says what to give instead."""
+        rlm = RLM("q -> a", interpreter=borrowed)
+        assert copy.deepcopy(rlm).factory() is rlm.factory()
+        with pytest.raises(pickle.PicklingError, match="Give an interpreter_factory"):
+            pickle.dumps(rlm)
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"interpreter": dspy.LocalInterpreter}, "interpreter must be a CodeInterpreter"),
+            ({"interpreter_factory": 3}, "function without arguments"),
+            ({"interpreter": "python", "interpreter_factory": dict}, "not both"),
+        ],
+    )
+    def test_what_is_no_interpreter(self, options, told):
+        """Is refused by the constructor."""
+        with pytest.raises(SignatureError, match=told):
+            RLM("q -> a", **options)
+
+    def test_an_input_may_be_called_interpreter(self, play):
+        """By keyword it is an input; and only if the signature has it."""
+        rlm, _ = play("interpreter -> a", "SUBMIT(interpreter)")
+        assert rlm(interpreter="CPython").a == "CPython"
+        rlm, _ = play("q -> a", "SUBMIT(q)")
+        with pytest.raises(InputError, match="'interpreter' is no input"):
+            rlm(q="", interpreter="CPython")
+        with pytest.raises(SignatureError, match="a call's own option"):
+            RLM("interpreter_factory -> a")
+
+
+class TestFactories:
+    def test_for_one_call(self, play, noting):
+        """It goes before the module's own, makes one for each run, and the prompt has its rules."""
+        rlm, server = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=_nothing)
+
+        assert rlm(interpreter_factory=noting, text="ab").n == 2
+        assert asyncio.run(rlm.acall(interpreter_factory=noting, text="ab")).n == 2
+        assert (noting.made, noting.ended) == (2, 2)
+        prompt = server.requests[0].messages[0].text
+        assert noting.execution_instructions in prompt
+        assert "WebAssembly" not in prompt
+
+    def test_ours_by_name_is_ours_whole(self, play, noting):
+        """With handles, which no other has; against what is configured."""
+        marker = Thing()
+
+        def make() -> Thing:
+            """Makes a thing."""
+            return marker
+
+        def is_it(thing: Any) -> bool:
+            """Knows it again."""
+            return thing is marker
+
+        rlm, _ = play(
+            "text -> same: bool",
+            "SUBMIT(is_it(make()))",
+            tools=[make, is_it],
+            types=[dspy_rlm.HandleType(Thing, lambda thing: "a thing")],
+            interpreter_factory=noting,
+        )
+        with dspy.context(interpreter_factory=noting):
+            assert rlm(interpreter_factory=SandboxInterpreter, text="").same is True
+        assert noting.made == 0
+
+    def test_sub_runs_use_it_too(self, noting):
+        """A run's factory makes the interpreters of the runs below it."""
+        root = scripted(Action("", "SUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
+        child = scripted(Action("", "SUBMIT(len(t))"))
+        with PolicyServer({"root": root, "child": child}) as server:
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"))
+            with dspy.context(lm=server.lm("root")):
+                assert rlm(interpreter_factory=noting, text="").n == 3
+        assert (noting.made, noting.ended) == (2, 2)
+
+    def test_a_configured_one_that_is_none(self, play):
+        """Is told before an LM is asked."""
+        rlm, server = play("q -> a", "SUBMIT(q)")
+        with (
+            dspy.context(interpreter_factory="python"),
+            pytest.raises(SignatureError, match="function without arguments"),
+        ):
+            rlm(q="")
+        assert not server.requests
+
+    def test_one_that_fails(self, play):
+        """Its own error reaches the caller."""
+        rlm, server = play("q -> a", "SUBMIT(q)")
+        with pytest.raises(CodeInterpreterError, match="nothing here"):
+            rlm(interpreter_factory=_nothing, q="")
+        assert not server.requests
+
+
+# A program as people have it: nothing in it knows of ours.
+PROGRAM = """
+import os, sys
+import dspy
+from dspy import RLM
+
+def shout(text: str) -> str:
+    return text.upper()
+
+lm = dspy.LM("openai/root", api_base=sys.argv[1], api_key="none", cache=False)
+dspy.configure(lm=lm)
+rlm = RLM("transcript, question -> answer: str", max_iterations=10, tools=[shout], verbose=False)
+result = rlm(transcript="a talk about sleep", question="What about?")
+print(result.answer, len(result.trajectory), type(rlm).__module__, dspy.RLM is RLM)
+"""
+
+
+class TestInstall:
+    def test_dspy_rlm_is_ours_until_it_is_not(self):
+        """In all places from which it is imported."""
+        theirs = dspy.RLM
+        dspy_rlm.install()
+        try:
+            from dspy import RLM as first  # noqa: N811
+            from dspy.predict import RLM as second  # noqa: N811
+            from dspy.predict.rlm import RLM as third  # noqa: N811
+        finally:
+            dspy_rlm.uninstall()
+
+        assert first is second is third is RLM
+        assert dspy.RLM is dspy.predict.RLM is theirs is not RLM
+
+    def test_a_program_that_cannot_be_edited(self, tmp_path):
+        """Runs unchanged, as a file and as a module; with its arguments."""
+        (tmp_path / "program.py").write_text(PROGRAM)
+        player = scripted(
+            Action("", "print(len(transcript))"), Action("", "SUBMIT(shout(transcript[-5:]))")
+        )
+        with PolicyServer({"root": player}) as server:
+            as_file = run("program.py", server.base_url, folder=tmp_path)
+            as_module = run("-m", "program", server.base_url, folder=tmp_path)
+
+        for ended in (as_file, as_module):
+            assert ended.stdout.split() == ["SLEEP", "2", "dspy_rlm.rlm", "True"], ended.stderr
+
+    def test_its_errors_are_its_own(self, tmp_path):
+        """Told as Python tells them, with its exit codes."""
+        (tmp_path / "fails.py").write_text("import dspy\nraise KeyError('mine')")
+        (tmp_path / "exits.py").write_text("raise SystemExit(7)")
+
+        failed = run("fails.py", folder=tmp_path)
+        assert failed.returncode == 1
+        assert failed.stderr.endswith("KeyError: 'mine'\n")
+        assert "Traceback" in failed.stderr
+        assert run("exits.py", folder=tmp_path).returncode == 7
+        missing = run("nowhere.py", folder=tmp_path)
+        assert (missing.returncode, "no file 'nowhere.py'" in missing.stderr) == (2, True)
+
+
+class TestFlex:
+    @pytest.mark.filterwarnings("ignore:Passing OpenAI-style")  # DSPy's facade does
+    def test_dspys_facade_builds_ours_when_it_is_installed(self):
+        """DSPy's own modules take the name from the same place."""
+        root = scripted(Action("", "import dspy\nSUBMIT(dspy.RLM('t -> n: int')(t='abcd').n)"))
+        child = scripted(Action("", "SUBMIT(len(t))"))
+        theirs = dspy.RLM
+        dspy_rlm.install()
+        try:
+            with PolicyServer({"root": root, "child": child}) as server:
+                outer = theirs(
+                    "text -> n: int",
+                    sub_lm=server.lm("child"),
+                    interpreter_factory=SandboxInterpreter,
+                )
+                with dspy.context(lm=server.lm("root")):
+                    assert outer(text="").n == 4
+        finally:
+            dspy_rlm.uninstall()
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs `dspy-rlm run` in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "dspy_rlm.cli", "run", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Thing:
+    """Something that only a handle can stand for."""
+
+
+def abs_of(n: int) -> int:
+    """The absolute value."""
+    return abs(n)
+
+
+def _nothing() -> dspy.LocalInterpreter:
+    raise CodeInterpreterError("nothing here")
+
+
+def _in_this_context(work):
+    """The work with DSPy's settings of this thread, in whichever thread it is done."""
+    settings = dspy.settings.copy()
+
+    def call(item):
+        with dspy.context(lm=settings.lm, adapter=settings.adapter):
+            return work(item)
+
+    return call
