@@ -30,7 +30,7 @@ def composed_signature(rlm: RLM, factory: InterpreterFactory | None) -> type[dsp
     text = instructions.contract(
         rlm.signature, rlm._tools, rlm.budget, rules, named_models(rlm.sub_lm), depth, records=ours
     )
-    own = rlm.generate_action.signature
+    own = getattr(rlm.generate_action, "signature", None) or rlm.first_signature()
     whole = instructions.compose(own.instructions, rlm._tools.values(), text)
     composed: type[dspy.Signature] = own.with_instructions(whole)
     return composed

@@ -19,6 +19,7 @@ from dspy.primitives.code_interpreter import (
 )
 
 from dspy_rlm.instructions import SANDBOX_RULES
+from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.tools import HostFunction, awaiting
 from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
@@ -28,6 +29,7 @@ from sandbox_runtime import (
     Completed,
     Failed,
     HandleType,
+    HostTool,
     Limits,
     PackageSet,
     SandboxError,
@@ -77,6 +79,7 @@ class SandboxInterpreter:
         self._ended = False
         self._registered: tuple[Any, ...] = ()
         self._sent: dict[str, Any] = {}
+        self._last = LastValue()
 
     def start(self) -> None:
         """Opens the session, if it is not open.
@@ -105,7 +108,9 @@ class SandboxInterpreter:
         """Runs code after binding the variables.
 
         Returns:
-            A `FinalOutput` if the code called SUBMIT, else what it printed, or None if nothing.
+            A `FinalOutput` if the code called SUBMIT. Else the value of its last expression, as JSON
+            has it, or as text where JSON has no form for it; or what it printed, with that value below;
+            or None if there was neither.
 
         Raises:
             SyntaxError: The code does not parse.
@@ -146,7 +151,8 @@ class SandboxInterpreter:
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            session.register(self.tools, _output_types(self.output_fields))
+            tools: dict[str, HostTool] = {**self.tools, NAME: self._last.tool()}
+            session.register(tools, _output_types(self.output_fields))
             self._registered = wanted
 
     def _assign(self, session: Session, variables: Mapping[str, Any]) -> None:
@@ -160,6 +166,7 @@ class SandboxInterpreter:
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
     def _returned(self, result: CellResult) -> Any:
+        value = self._last.take()
         if result.state_lost:
             self.shutdown()
             told = result.message if isinstance(result, Failed) else ""
@@ -168,7 +175,8 @@ class SandboxInterpreter:
             case Submitted(outputs=outputs):
                 return FinalOutput(outputs)
             case Completed(output=output):
-                return output.rstrip("\n") or None
+                shown = "" if value is None else preview(repr(value), self._limits.output_chars)
+                return f"{output}{shown}" if output else value
             case Failed(error_type="SyntaxError"):
                 raise SyntaxError(result.message)
         shown = result.traceback or f"{result.error_type}: {result.message}"

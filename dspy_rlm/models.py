@@ -22,8 +22,16 @@ class Models:
 
     @property
     def default(self) -> dspy.BaseLM:
-        """The LM that is asked where none is named."""
-        return next(iter(self.by_name.values()))
+        """The LM that is asked where none is named.
+
+        Raises:
+            LMNotConfiguredError: There is none.
+        """
+        for lm in self.by_name.values():
+            return lm
+        raise dspy.LMNotConfiguredError(
+            "There is no LM to ask. Configure one with dspy.configure(lm=...), or give the RLM a sub_lm."
+        )
 
     @property
     def names(self) -> list[str]:

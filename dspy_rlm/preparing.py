@@ -42,8 +42,8 @@ def prepare(
 ) -> Task:
     """Everything of a run that can be wrong before it costs anything."""
     values = check_inputs(rlm.signature, inputs)
-    lm = rlm.generate_action.lm or dspy.settings.lm
-    if lm is None:
+    lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
+    if lm is None and isinstance(rlm.generate_action, dspy.Predict):
         raise dspy.LMNotConfiguredError(
             "No LM is configured, so nothing can write code. Configure one with "
             "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
@@ -55,7 +55,9 @@ def prepare(
     ledger, depth = place.ledger, place.depth
     run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
-    scope = Scope(named_models(rlm.sub_lm) or Models({"": lm}), ledger, depth, types, rlm._types)
+    scope = Scope(
+        named_models(rlm.sub_lm) or Models({"": lm} if lm else {}), ledger, depth, types, rlm._types
+    )
     functions = make_vocabulary(
         scope,
         rlm._tools,
@@ -70,10 +72,10 @@ def prepare(
         run=run,
         prompt={
             "signature": composed_signature(rlm, factory),
-            "demos": shown_demos(rlm.generate_action.demos),
+            "demos": shown_demos(getattr(rlm.generate_action, "demos", ())),
         },
-        lm=metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
-        last_lm=metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
+        lm=lm and metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
+        last_lm=lm and metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
         values=values,
         functions=functions,
         outputs=outputs,

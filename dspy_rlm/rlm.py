@@ -122,9 +122,9 @@ class RLM(PeerNames, dspy.Module):
         self._interpreter_factory = checked_factory(interpreter_factory, interpreter)
         self._types = type_rules(types)
         self._pool = pool
+        self._extract: dspy.Predict | None = None
         self._place: Place | None = None  # where a sub-run stands; a root run makes its own
-        block = instructions.policy_block(self.signature, self._tools.values())
-        self.generate_action = ActionPredictor(instructions.action_signature(block))
+        self.generate_action = ActionPredictor(self.first_signature())
 
     @property
     def tools(self) -> dict[str, dspy.Tool]:
@@ -224,16 +224,27 @@ class RLM(PeerNames, dspy.Module):
         """What makes the interpreter where a call does not say; None for our sandbox."""
         return self._interpreter_factory or configured_factory()
 
+    def first_signature(self) -> type[dspy.Signature]:
+        """The predictor's signature before an optimizer has been at it."""
+        block = instructions.policy_block(self.signature, self._tools.values())
+        return instructions.action_signature(block)
+
     def action_signature(self) -> type[dspy.Signature]:
         """The predictor's signature with the contract after the block that optimizers own."""
         return composed_signature(self, self.factory())
 
     @property
     def extract(self) -> dspy.Predict:
-        """The fallback. Built when it is needed, so that it is no parameter to optimize."""
+        """The fallback. Built when it is needed, so that it is no parameter; one that is set is used."""
+        if self._extract is not None:
+            return self._extract
         extractor = dspy.Predict(instructions.extract_signature(self.signature))
-        extractor.lm = self.generate_action.lm
+        extractor.lm = getattr(self.generate_action, "lm", None)
         return extractor
+
+    @extract.setter
+    def extract(self, extractor: dspy.Predict) -> None:
+        self._extract = extractor
 
 
 @contextlib.contextmanager

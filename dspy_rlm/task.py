@@ -37,10 +37,10 @@ class Task:
     prompt: Mapping[str, Any]
     """What the predictor is called with besides the inputs, for all steps: signature and demos."""
 
-    lm: dspy.BaseLM
-    """What writes the code, on the run's ledger."""
+    lm: dspy.BaseLM | None
+    """What writes the code, on the run's ledger. None: a predictor of the user's own asks none of DSPy's."""
 
-    last_lm: dspy.BaseLM
+    last_lm: dspy.BaseLM | None
     """The same for the last call, which the budget has something held back for."""
 
     values: Mapping[str, Any]

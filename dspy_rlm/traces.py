@@ -54,7 +54,9 @@ class RunDiedError(RunFailedError, AdapterParseError):
     DSPy's optimizers keep the trace of a program only where it fails as an unreadable reply does.
     """
 
-    def __init__(self, message: str, *, run: RunReport, signature: type[dspy.Signature]) -> None:
+    def __init__(
+        self, message: str, *, run: RunReport, signature: type[dspy.Signature] | None
+    ) -> None:
         Exception.__init__(self, message)
         self.run = run
         self.adapter_name = "RLM"
@@ -87,7 +89,7 @@ def failure(
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
-    return RunDiedError(message, run=run, signature=predictor.signature)
+    return RunDiedError(message, run=run, signature=getattr(predictor, "signature", None))
 
 
 @contextlib.contextmanager
@@ -97,8 +99,10 @@ def apart_from_outer_runs(predictor: dspy.Predict) -> Iterator[None]:
     GEPA takes an entry for a predictor's own if the signatures are equal.
     """
     *outer, _own = dspy.settings.caller_modules or [None]
-    own = predictor.signature
-    if any(_signature(module) and own.equals(_signature(module)) for module in outer):
+    own = getattr(predictor, "signature", None)
+    if own is not None and any(
+        _signature(module) and own.equals(_signature(module)) for module in outer
+    ):
         with dspy.context(trace=[]):
             yield
     else:

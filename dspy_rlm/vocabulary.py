@@ -58,7 +58,7 @@ def make_vocabulary(
     if records:
         facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
         names |= {name: _fronted(_only_in_cells) for name in ("FINAL", "FINAL_VAR")}
-        names["dspy"] = FrontedTool(facade, _cell_modules(), importable=True)
+        names["dspy"] = FrontedTool(facade, _cell_modules(), kind="module")
     names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
     own = {**queries, **names, "BUDGET": BUDGET}
     return {name: function for name, function in own.items() if name not in taken}

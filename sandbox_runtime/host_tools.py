@@ -100,7 +100,7 @@ class HostTools:
                 modules = {n: source for n, source in tool.modules.items() if n not in told}
                 told |= modules.keys()
                 front = list(tool.modules)
-                declared.append(ToolDeclaration(name, doc, front, tool.importable, modules))
+                declared.append(ToolDeclaration(name, doc, front, tool.kind, modules))
             else:
                 declared.append(ToolDeclaration(name, doc))
         return declared

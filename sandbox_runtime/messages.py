@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from sandbox_runtime.errors import ProtocolError
+from sandbox_runtime.sandbox import FrontKind
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
 PROTOCOL_VERSION = 4
@@ -111,8 +112,8 @@ class ToolDeclaration:
     doc: str
     front: Sequence[str] = ()
     """The modules of the sandbox that make what cells get under the name; none for the plain function."""
-    importable: bool = False
-    """Whether they make a module."""
+    kind: FrontKind = "function"
+    """See `FrontedTool`."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The sources of these modules that no earlier tool has brought."""
 
@@ -121,7 +122,7 @@ class ToolDeclaration:
         own: Json = {"name": self.name, "doc": self.doc}
         if not self.front:
             return own
-        front = {"front": list(self.front), "importable": self.importable}
+        front = {"front": list(self.front), "kind": self.kind}
         return {**own, **front, "modules": dict(self.modules)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 HostTool = Callable[..., Any]
 """A Python function of the host that cells can call.
@@ -12,6 +12,9 @@ HostTool = Callable[..., Any]
 A plain call runs in the thread that runs the cell. Calls by `aio` and `batched`, and all calls under
 `Limits.call_seconds`, run in threads of their own; a coroutine function runs on an event loop.
 """
+
+
+FrontKind: TypeAlias = Literal["function", "module", "display"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +28,9 @@ class FrontedTool:
     """Modules of the sandbox by name, with their source; each may import those before it. The last one
     has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
 
-    importable: bool = False
-    """Whether that is a module, which cells can import by the tool's name."""
+    kind: FrontKind = "function"
+    """What cells get under the tool's name: a function; a module, which they can import; or nothing, and
+    the function takes what a cell's last expression gave, and returns what is to be shown of it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function, for those who have no sandbox."""

@@ -85,6 +85,7 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
+        self._display: Callable[[Any], Any] = as_it_is
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
         self._outputs: list[dict[str, str]] | None = None
@@ -168,8 +169,13 @@ class Driver:
             self._namespace.pop(name, None)
         self._outputs = plan["outputs"]
         self._harness = {"SUBMIT": self._make_submit()}
+        self._display = as_it_is
         for tool in plan["tools"]:
-            self._harness[tool["name"]] = self._declared(tool)
+            declared_tool = self._declared(tool)
+            if tool.get("kind") == "display":
+                self._display = declared_tool
+            else:
+                self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
 
     def _declared(self, tool: dict[str, Any]) -> Any:
@@ -178,7 +184,7 @@ class Driver:
         if "front" not in tool:
             return call
         fronts.add(tool["modules"])
-        make = fronts.importable if tool["importable"] else fronts.function
+        make = fronts.importable if tool["kind"] == "module" else fronts.function
         return make(tool["front"], tool["name"], call)
 
     def run(self, cell: int, code: str) -> list[Any]:
@@ -289,8 +295,8 @@ class Driver:
                 value = eval(part, self._namespace)
                 if part.co_flags & inspect.CO_COROUTINE:
                     value = self._host.wait_for(value)
-            if value is not None:
-                self._show(value)
+            if value is not None and (shown := self._display(value)) is not None:
+                self._show(shown)
         except asyncio.CancelledError as error:
             if self._stop is None:
                 raise
@@ -356,6 +362,11 @@ class Driver:
 
         SUBMIT.__doc__ = f"{submit_usage(self._outputs)}\n\nEnds the run with these outputs."
         return SUBMIT
+
+
+def as_it_is(value: Any) -> Any:
+    """What is shown of a cell's last value."""
+    return value
 
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:

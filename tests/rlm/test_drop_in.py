@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -84,11 +85,31 @@ class TestSettings:
         with pytest.raises(SignatureError, match="max_iterations"):
             rlm.max_iters = 0
 
-    def test_the_fallback_is_there_to_look_at(self):
-        """But it is no parameter: nothing in a trace is its own."""
-        rlm = RLM("q -> a: int")
+    def test_the_fallback_is_there_to_look_at(self, play):
+        """But it is no parameter: nothing in a trace is its own. One that is set is used."""
+        rlm, server = play("q -> a: int", "1", max_iters=1)
         assert set(rlm.extract.signature.output_fields) == {"a"}
         assert [name for name, _ in rlm.named_predictors()] == ["generate_action"]
+
+        rlm.extract = Answering([{"a": 7}])
+        assert rlm(q="").a == 7
+        assert len(server.requests) == 1
+
+    def test_a_predictor_of_the_users_own(self):
+        """Anything that can be called and says `reasoning` and `code`; it may ask no LM of DSPy's."""
+        rlm = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
+        rlm.generate_action = Answering(
+            [
+                {"reasoning": "", "code": "print(sub_llm('?'))"},
+                {"reasoning": "", "code": SUBMIT_LENGTH},
+            ]
+        )
+        with dspy.context(lm=None):
+            result = rlm(text="abc")
+            assert asyncio.run(rlm.acall(text="abcd")).n == 4
+
+        assert result.n == 3
+        assert "There is no LM to ask" in result.trajectory[0]["output"]
 
     def test_batch(self, play):
         """The examples of a batch, each a run of its own."""
@@ -368,6 +389,19 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
+
+
+class Answering:
+    """A predictor with answers of its own, in turn and over again."""
+
+    def __init__(self, answers: list[dict[str, Any]]) -> None:
+        self._answers = itertools.cycle(answers)
+
+    def __call__(self, **_inputs: Any) -> dspy.Prediction:
+        return dspy.Prediction(**next(self._answers))
+
+    async def acall(self, **inputs: Any) -> dspy.Prediction:
+        return self(**inputs)
 
 
 class Thing:

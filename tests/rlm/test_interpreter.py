@@ -35,23 +35,50 @@ class TestProtocol:
 
     def test_execute_returns_what_was_printed(self, interpreter):
         """Text as printed, the last value if nothing else, None for nothing."""
-        assert interpreter.execute("print('a'); print('b')") == "a\nb"
-        assert interpreter.execute("x = 20\nx + 1") == "21"
+        assert interpreter.execute("print('a'); print('b')") == "a\nb\n"
+        assert interpreter.execute("x = 20\nx + 1") == 21
         assert interpreter("y = x") is None
+
+    @pytest.mark.parametrize(
+        ("code", "expected"),
+        [
+            ("[1, (2, None), {'k': 0.5}]", [1, [2, None], {"k": 0.5}]),
+            ("{3, 1, 2}", [1, 2, 3]),
+            ("'text'", "text"),
+            ("1 + 2j", "(1+2j)\n"),
+            ("object", "<class 'object'>\n"),
+            ("(yes := True)", True),
+            ("import asyncio\nawait asyncio.sleep(0, 'later')", "later"),
+            ("print('before')\n{'a': 1}", "before\n{'a': 1}"),
+            ("print('only')", "only\n"),
+            ("None", None),
+        ],
+    )
+    def test_the_last_value(self, interpreter, code, expected):
+        """As JSON has it, else as text; below what was printed, which is not lost."""
+        assert interpreter.execute(code) == expected
+
+    def test_a_value_that_the_host_cannot_have(self, interpreter):
+        """Is text; and one that is huge and printed beside is abridged."""
+        deep = "x = []\nfor _ in range(5000): x = [x]\nx[0][0] and 'too deep'"
+        assert interpreter.execute(deep) == "too deep"
+        assert interpreter.execute("x").startswith("[[[")
+        text = interpreter.execute("print('p')\n'y' * 1_000_000")
+        assert len(text) < 25_000
 
     def test_variables_are_bound_before_the_code_runs(self, interpreter):
         """Also such as peers refuse; a mutable one is sent again with every execution."""
         rows = [1]
-        assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == "([1], {1})"
+        assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == [[1], [1]]
         rows.append(2)
-        assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == "[1, 2]"
+        assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == [1, 2]
 
     def test_a_name_that_is_given_something_else_and_back(self, interpreter):
         """The sandbox has what was given last, whatever it had before."""
         text = "text"
-        assert interpreter.execute("x", {"x": text}) == "'text'"
-        assert interpreter.execute("x", {"x": [1]}) == "[1]"
-        assert interpreter.execute("x", {"x": text}) == "'text'"
+        assert interpreter.execute("x", {"x": text}) == "text"
+        assert interpreter.execute("x", {"x": [1]}) == [1]
+        assert interpreter.execute("x", {"x": text}) == "text"
 
     def test_a_variable_that_could_not_enter(self, interpreter):
         """What was given beside it has not arrived either, and is sent the next time."""
@@ -59,7 +86,7 @@ class TestProtocol:
         with pytest.raises(CodeInterpreterError, match="bad is of type"):
             interpreter.execute("x", {"bad": Lock(), "x": text})
 
-        assert interpreter.execute("x", {"x": text}) == "'text'"
+        assert interpreter.execute("x", {"x": text}) == "text"
 
     def test_errors_are_told_apart(self, interpreter):
         """Code that raises is recoverable, code that does not parse is a SyntaxError."""
@@ -67,7 +94,7 @@ class TestProtocol:
             interpreter.execute("print('before')\n{}['k']")
         with pytest.raises(SyntaxError, match="never closed"):
             interpreter.execute("(")
-        assert interpreter.execute("1") == "1"
+        assert interpreter.execute("1") == 1
 
     def test_a_lost_session_is_not_replaced_in_silence(self):
         """The protocol asks for an error; the interpreter has then ended."""
@@ -98,7 +125,7 @@ class TestProtocol:
 
         with pytest.raises(CodeExecutionError, match="printed something else"):
             interpreter.execute("die()")
-        assert interpreter.execute("x") == "1"
+        assert interpreter.execute("x") == 1
 
     def test_a_session_that_is_brought_back_goes_on(self):
         """A cell that ended the process is one that failed; the variables are there."""
@@ -106,7 +133,7 @@ class TestProtocol:
             interpreter.execute("x = 1")
             with pytest.raises(CodeExecutionError, match=r"Limits\.cell_seconds"):
                 interpreter.execute("sum(range(10**12))")
-            assert interpreter.execute("x") == "1"
+            assert interpreter.execute("x") == 1
 
     def test_submit_gives_a_final_output(self, interpreter):
         """Without declared fields one value comes as `output`; with them by name."""
@@ -123,8 +150,8 @@ class TestProtocol:
 
         interpreter.execute("1")
         interpreter.tools["later"] = later
-        assert interpreter.execute("later(1)") == "2"
-        assert interpreter.execute("later(n=2)") == "3"
+        assert interpreter.execute("later(1)") == 2
+        assert interpreter.execute("later(n=2)") == 3
 
     def test_shutdown_twice_is_fine(self, interpreter):
         """And nothing runs afterwards."""
@@ -148,7 +175,7 @@ class TestDspyModules:
     def test_program_of_thought(self):
         """Its code runs in our sandbox and its answer uses the output."""
         code = fields(lambda _given: {"reasoning": "", "generated_code": "result = 6 * 7\nresult"})
-        answer = fields(lambda given: {"reasoning": "", "answer": given["code_output"].strip('"')})
+        answer = fields(lambda given: {"reasoning": "", "answer": given["code_output"]})
         player = route((asks_for("generated_code"), code), otherwise=answer)
         with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
             program = dspy.ProgramOfThought(
@@ -196,8 +223,8 @@ class TestDspyModules:
             )
             result = program(text="x" * 1_000_000)
         assert (result.n, result.table) == (1_000_000, {1: 2})
-        assert result.trajectory[0]["output"] == "1000000 red"
-        assert result.trajectory[1]["output"] == "<7>"
+        assert result.trajectory[0]["output"] == "1000000 red\n"
+        assert result.trajectory[1]["output"] == "<7>\n"
 
 
 class TestOtherInterpreters:

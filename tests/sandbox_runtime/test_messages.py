@@ -64,7 +64,7 @@ class TestRequests:
         """Its module by name; the source only where it is not there yet."""
         tools = [
             ToolDeclaration("f", "", ["m"], modules={"m": "x = 1"}),
-            ToolDeclaration("g", "", ["m"], importable=True),
+            ToolDeclaration("g", "", ["m"], kind="module"),
         ]
 
         assert Register(tools, None).params()["tools"] == [
@@ -72,10 +72,10 @@ class TestRequests:
                 "name": "f",
                 "doc": "",
                 "front": ["m"],
-                "importable": False,
+                "kind": "function",
                 "modules": {"m": "x = 1"},
             },
-            {"name": "g", "doc": "", "front": ["m"], "importable": True, "modules": {}},
+            {"name": "g", "doc": "", "front": ["m"], "kind": "module", "modules": {}},
         ]
 
     def test_register(self):

@@ -1612,8 +1612,23 @@ class TestFronts:
             "import types\ndef front(name, call):\n    made = types.ModuleType(name)\n"
             "    made.double = lambda x: call(x, x)\n    return made\n"
         )
-        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, importable=True)}
+        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
         with open_session(tools=tools) as session:
             assert session.run_cell("import sums\nsums.double(4)").output == "8\n"
             assert session.run_cell("from sums import double\ndouble(2)").output == "4\n"
             assert session.run_cell("sums.nothing").error_type == "AttributeError"
+
+    def test_a_display_takes_the_last_value(self):
+        """And says what is shown of it. Cells have no name for it."""
+        taken = []
+        source = (
+            "def front(name, call):\n"
+            "    return lambda value: value if isinstance(value, int) else call(value)\n"
+        )
+        tools = {"show": FrontedTool(taken.append, {"show_entry": source}, kind="display")}
+        with open_session(tools=tools) as session:
+            assert session.run_cell("'told'").output == ""
+            assert session.run_cell("print('p')\n5").output == "p\n5\n"
+            assert session.run_cell("None; x = 'not the last value'").output == ""
+            assert session.run_cell("show").error_type == "NameError"
+        assert taken == ["told"]

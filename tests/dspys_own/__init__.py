@@ -1,0 +1,1 @@
+"""DSPy's own tests of its RLM and its interpreter, run on ours."""
