@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import dspy
 import pydantic
@@ -84,6 +84,8 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     annotation: Any = field.annotation
     if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
         return value  # acts like a text, and is one where it is used
+    if field.metadata:
+        annotation = Annotated[(annotation, *field.metadata)]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
         adapter = pydantic.TypeAdapter(annotation, config=config)

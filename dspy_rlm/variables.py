@@ -295,7 +295,7 @@ def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
     """The classes of records and enums in some types, with their fields or members."""
     others = tuple(rule.cls for rule in rules)
     known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
-    return [line for line in map(_class_line, known) if line]
+    return list(dict.fromkeys(line for line in map(_class_line, known) if line))
 
 
 def _class_line(cls: Any) -> str:

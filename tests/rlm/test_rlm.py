@@ -406,6 +406,26 @@ class TestBadInput:
         assert told in str(caught.value)
         assert not server.requests
 
+    def test_an_input_outside_of_its_constraints(self, play):
+        """Is refused as one of the wrong type is; a default is not looked at."""
+
+        class Top(dspy.Signature):
+            """Takes the first."""
+
+            program: dspy.Code["python"] = dspy.InputField()
+            names: list[str] = dspy.InputField(default=[], min_length=1)
+            count: int = dspy.InputField(ge=1)
+            answer: dspy.Code["python"] = dspy.OutputField()
+
+        rlm, server = play(Top, "SUBMIT(program.code * count)")
+
+        with pytest.raises(InputError, match=r"count: expected int: .* greater than or equal to 1"):
+            rlm(program="x = 1", count=0)
+        assert not server.requests
+        assert rlm(program="x = 1;", count=2).answer.code == "x = 1;x = 1;"
+        prompt = server.requests[0].messages[0].text
+        assert prompt.count("`Code_python(code: str)`") == 1
+
     def test_a_value_that_cannot_cross_costs_no_lm_call(self, play):
         """The place of the offending element is named."""
         rlm, server = play("rows -> answer")
