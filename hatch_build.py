@@ -21,11 +21,11 @@ class EngineHook(BuildHookInterface):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
-        from sandbox_runtime import assets, install
+        from sandbox_runtime import assets, executable, install
 
         self._workshop = tempfile.TemporaryDirectory(prefix="dspy-rlm-engine-")
         folder = Path(self._workshop.name)
-        install.build(assets.find_deno(), folder)
+        install.build(executable.find_deno(), folder)
         for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
             build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/{name}"
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from sandbox_runtime import assets
+from sandbox_runtime import assets, executable
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.install import install
 from sandbox_runtime.limits import Limits
@@ -73,12 +73,12 @@ def _report(name: str, work: Callable[[], str]) -> int:
 
 
 def _check_deno() -> str:
-    path = assets.find_deno()
-    return f"Deno {'.'.join(map(str, assets.deno_version(path)))} at {path}"
+    path = executable.find_deno()
+    return f"Deno {'.'.join(map(str, executable.deno_version(path)))} at {path}"
 
 
 def _check_wall() -> str:
-    found = assets.wall_for(assets.find_deno())
+    found = executable.wall_for(executable.find_deno())
     if found == survey():
         return f"{found} of the operating system, round every sandbox"
     return f"{found} of the operating system; Deno does not start behind {survey()}"

@@ -1,30 +1,22 @@
-"""What a sandbox runs on: Deno, Pyodide's files and the boot image. Finds and verifies them.
+"""What a sandbox is made of: Pyodide's files, the boot image, and a Deno. Finds and verifies them.
 
-The one module that knows it is Deno. `install.py` puts the files where this module looks: inside the
+`install.py` puts the files where this module looks: inside the
 package (a wheel carries them) or in the user's cache. Nothing is looked for at import.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
-import re
-import shutil
-import subprocess
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
 
-from sandbox_runtime import wall
+from sandbox_runtime import executable
 from sandbox_runtime.errors import (
-    DenoNotFoundError,
-    DenoVersionError,
     EngineCorruptError,
     EngineMissingError,
     PackageError,
@@ -32,10 +24,6 @@ from sandbox_runtime.errors import (
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Part
 from sandbox_runtime.wall import NO_WALL, Wall
-
-# The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
-DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
-DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
 
 # In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
 # in one, the cache is V8's compiled form of it.
@@ -116,53 +104,6 @@ RUNTIME_PATCHES = (
     (r"(?<![.\w])import\(", 28, "importNothing("),
 )
 
-_WASM_PAGE = 65536
-
-# JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
-_V8_HEAP_MEGABYTES = 1024
-
-# Four times V8's own default, for recursion in C, whose end is that of the interpreter: JSON may be nested
-# 16,000 deep. The largest that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
-_STACK_KILOBYTES = 3_900
-_THREAD_STACK_BYTES = 16 * 1024 * 1024
-
-# Compiled code is good only for the flags that it was compiled with.
-_V8_FLAGS = (
-    "--disallow-code-generation-from-strings",
-    f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
-    f"--stack-size={_STACK_KILOBYTES}",
-    f"--wasm-stack-switching-stack-size={_STACK_KILOBYTES}",
-)
-
-_RIGHTS = ("read", "write", "net", "env", "run", "ffi", "sys", "import")
-
-_FLAGS = (
-    "--no-prompt",
-    "--no-config",
-    "--no-lock",
-    "--no-remote",
-    "--no-npm",
-    "--cached-only",
-    "--no-code-cache",
-    "--node-modules-dir=none",
-    "--unstable-worker-options",
-    *(f"--deny-{right}" for right in _RIGHTS),
-)
-
-# All that the sandbox sees of the environment. DENO_DIR points nowhere, so that nothing can be kept
-# from one session to the next.
-_ENVIRONMENT = {
-    "DENO_DIR": "/dev/null/none",
-    "TZ": "UTC",
-    "RUST_MIN_STACK": str(_THREAD_STACK_BYTES),
-    "DENO_NO_UPDATE_CHECK": "1",
-    "DENO_NO_PACKAGE_JSON": "1",
-    "NO_COLOR": "1",
-}
-
-
-_finding = threading.Lock()  # guards the search for Deno
-
 
 @dataclasses.dataclass(frozen=True)
 class Mounted:
@@ -192,15 +133,12 @@ class Engine:
 
     def command(self, limits: Limits) -> list[str]:
         """The command line of a sandbox process. It grants no rights at all."""
-        pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
-        v8_flags = (*_V8_FLAGS, pages)
-        program = str(self.folder / "host.js")
-        return [str(self.deno), "run", *_FLAGS, f"--v8-flags={','.join(v8_flags)}", program]
+        return executable.command(self.deno, self.folder / "host.js", limits)
 
     @property
     def environment(self) -> Mapping[str, str]:
         """The environment of a sandbox process."""
-        return _ENVIRONMENT
+        return executable.ENVIRONMENT
 
     @property
     def scripts(self) -> Sequence[Path]:
@@ -282,10 +220,10 @@ def split_image(data: bytes) -> Mapping[str, Part]:
 
 def find_engine() -> Engine:
     """The installed engine. Raises an `EngineError` that says what is missing and how to get it."""
-    deno = find_deno()
+    deno = executable.find_deno()
     for folder in (PACKAGED_FOLDER, cache_folder()):
         if (folder / MANIFEST_FILE).is_file():
-            return Engine(deno, folder, wall=wall_for(deno))
+            return Engine(deno, folder, wall=executable.wall_for(deno))
     raise EngineMissingError(
         f"The sandbox's files are not installed (looked in {PACKAGED_FOLDER} and {cache_folder()}). "
         "Install them with: python -m sandbox_runtime install"
@@ -308,7 +246,7 @@ def engine_key() -> str:
     digest = hashlib.sha256()
     for name in (*PROGRAM_FILES, *WORKER_PARTS, *PYTHON_FILES, "deno.lock"):
         digest.update((SOURCE_FOLDER / name).read_bytes())
-    digest.update(repr((RUNTIME_PATCHES, _V8_FLAGS)).encode())
+    digest.update(repr((RUNTIME_PATCHES, executable.V8_FLAGS)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -359,84 +297,3 @@ def _repair(path: Path) -> str:
     if path.is_relative_to(Path(__file__).parent):
         return "Repair it with: pip install --force-reinstall --no-deps dspy-rlm"
     return "Repair it with: python -m sandbox_runtime install --force"
-
-
-# ---- Deno ------------------------------------------------------------------------------------------
-
-
-def find_deno() -> Path:
-    """The Deno executable: the one from PyPI, else the one on the PATH.
-
-    Raises:
-        DenoNotFoundError: There is none.
-        DenoVersionError: It is too old or too new.
-    """
-    path = _packaged_deno() or _path_deno()
-    if path is None:
-        raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
-    version = deno_version(path)
-    oldest, untried = DENO_SUPPORTED
-    if not oldest <= version < untried:
-        raise DenoVersionError(
-            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, need "
-            f"{_dotted(oldest)} or newer, below {_dotted(untried)}. {DENO_FIX}"
-        )
-    return path
-
-
-def _packaged_deno() -> Path | None:
-    if importlib.util.find_spec("deno") is None:
-        return None
-    import deno  # an optional way to have it, so not imported at the top
-
-    try:
-        # It asks sysconfig, which CPython 3.11 lets two threads fill in at once.
-        with _finding:
-            return Path(deno.find_deno_bin())
-    except FileNotFoundError:
-        return None
-
-
-def _path_deno() -> Path | None:
-    found = shutil.which("deno")
-    return Path(found) if found else None
-
-
-def deno_version(path: Path) -> tuple[int, int, int]:
-    """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
-    return _try_out(path)[0]
-
-
-def wall_for(path: Path) -> Wall:
-    """As much of what this machine offers as the executable works behind."""
-    return _try_out(path)[1]
-
-
-@functools.cache
-def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
-    offered = wall.survey()
-    for tried in (offered, Wall(offered.landlock), Wall(seccomp=offered.seccomp)):
-        if tried:
-            with contextlib.suppress(DenoNotFoundError):
-                return _ask_version(path, tried), tried
-    return _ask_version(path, NO_WALL), NO_WALL
-
-
-def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
-    def ask() -> str:
-        command = [str(path), "--version"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return str(done.stdout)
-
-    try:
-        said = wall.behind(ask, behind, path)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
-    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
-    if match is None:
-        raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
-    return ".".join(map(str, version))

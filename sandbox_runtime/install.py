@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sandbox_runtime import assets
+from sandbox_runtime import assets, executable
 from sandbox_runtime.assets import Engine, Mounted
 from sandbox_runtime.errors import (
     CheckpointError,
@@ -55,13 +55,13 @@ def install(*, force: bool = False) -> Engine:
     Raises:
         EngineError: It could not be fetched, built or written; the message says what to do.
     """
-    deno = assets.find_deno()
+    deno = executable.find_deno()
     folder = assets.cache_folder()
     if force or not _is_engine(folder):
         with _staging(folder.parent) as staged:
             build(deno, staged)
             _move(staged, folder, force=force)
-    return Engine(deno, folder, wall=assets.wall_for(deno))
+    return Engine(deno, folder, wall=executable.wall_for(deno))
 
 
 def build(deno: Path, folder: Path) -> None:

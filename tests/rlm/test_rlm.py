@@ -18,6 +18,8 @@ import pytest
 from dspy_rlm import RLM, InputError, Limits, RunFailedError, SignatureError
 from dspy_rlm.testing import Action, Fault, PolicyServer, Raw, policy, rules, scripted
 
+PythonCode = dspy.Code["python"]
+
 
 class Severity(enum.Enum):
     LOW = "low"
@@ -412,10 +414,10 @@ class TestBadInput:
         class Top(dspy.Signature):
             """Takes the first."""
 
-            program: dspy.Code["python"] = dspy.InputField()
+            program: PythonCode = dspy.InputField()
             names: list[str] = dspy.InputField(default=[], min_length=1)
             count: int = dspy.InputField(ge=1)
-            answer: dspy.Code["python"] = dspy.OutputField()
+            answer: PythonCode = dspy.OutputField()
 
         rlm, server = play(Top, "SUBMIT(program.code * count)")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import assets
+from sandbox_runtime import executable
 from sandbox_runtime.wall import NO_WALL, Wall, behind, survey
 
 OFFERED = survey()
@@ -80,7 +80,7 @@ def attempted(tmp_path, monkeypatch):
                 "console.log(JSON.stringify(said)); Deno.exit(0);\n"
             )
             command = [
-                str(assets.find_deno()),
+                str(executable.find_deno()),
                 "run",
                 "--allow-all",
                 "--unstable-net",

@@ -1,0 +1,152 @@
+"""The Deno that a sandbox runs in: which one, how it is called, and what the system puts round it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+from sandbox_runtime import wall
+from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.wall import NO_WALL, Wall
+
+# The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
+DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
+DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
+
+_WASM_PAGE = 65536
+
+# JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
+_V8_HEAP_MEGABYTES = 1024
+
+# Four times V8's own default, for recursion in C, whose end is that of the interpreter: JSON may be nested
+# 16,000 deep. The largest that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
+_STACK_KILOBYTES = 3_900
+_THREAD_STACK_BYTES = 16 * 1024 * 1024
+
+# Compiled code is good only for the flags that it was compiled with.
+V8_FLAGS = (
+    "--disallow-code-generation-from-strings",
+    f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
+    f"--stack-size={_STACK_KILOBYTES}",
+    f"--wasm-stack-switching-stack-size={_STACK_KILOBYTES}",
+)
+
+_RIGHTS = ("read", "write", "net", "env", "run", "ffi", "sys", "import")
+
+_FLAGS = (
+    "--no-prompt",
+    "--no-config",
+    "--no-lock",
+    "--no-remote",
+    "--no-npm",
+    "--cached-only",
+    "--no-code-cache",
+    "--node-modules-dir=none",
+    "--unstable-worker-options",
+    *(f"--deny-{right}" for right in _RIGHTS),
+)
+
+# All that the sandbox sees of the environment. DENO_DIR points nowhere, so that nothing can be kept
+# from one session to the next.
+ENVIRONMENT = {
+    "DENO_DIR": "/dev/null/none",
+    "TZ": "UTC",
+    "RUST_MIN_STACK": str(_THREAD_STACK_BYTES),
+    "DENO_NO_UPDATE_CHECK": "1",
+    "DENO_NO_PACKAGE_JSON": "1",
+    "NO_COLOR": "1",
+}
+
+_finding = threading.Lock()  # guards the search for Deno
+
+
+def command(deno: Path, program: Path, limits: Limits) -> list[str]:
+    """The command line of a sandbox process. It grants no rights at all."""
+    pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
+    v8_flags = ",".join((*V8_FLAGS, pages))
+    return [str(deno), "run", *_FLAGS, f"--v8-flags={v8_flags}", str(program)]
+
+
+def find_deno() -> Path:
+    """The Deno executable: the one from PyPI, else the one on the PATH.
+
+    Raises:
+        DenoNotFoundError: There is none.
+        DenoVersionError: It is too old or too new.
+    """
+    path = _packaged_deno() or _path_deno()
+    if path is None:
+        raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
+    version = deno_version(path)
+    oldest, untried = DENO_SUPPORTED
+    if not oldest <= version < untried:
+        raise DenoVersionError(
+            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, need "
+            f"{_dotted(oldest)} or newer, below {_dotted(untried)}. {DENO_FIX}"
+        )
+    return path
+
+
+def _packaged_deno() -> Path | None:
+    if importlib.util.find_spec("deno") is None:
+        return None
+    import deno  # an optional way to have it, so not imported at the top
+
+    try:
+        # It asks sysconfig, which CPython 3.11 lets two threads fill in at once.
+        with _finding:
+            return Path(deno.find_deno_bin())
+    except FileNotFoundError:
+        return None
+
+
+def _path_deno() -> Path | None:
+    found = shutil.which("deno")
+    return Path(found) if found else None
+
+
+def deno_version(path: Path) -> tuple[int, int, int]:
+    """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
+    return _try_out(path)[0]
+
+
+def wall_for(path: Path) -> Wall:
+    """As much of what this machine offers as the executable works behind."""
+    return _try_out(path)[1]
+
+
+@functools.cache
+def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
+    offered = wall.survey()
+    for tried in (offered, Wall(offered.landlock), Wall(seccomp=offered.seccomp)):
+        if tried:
+            with contextlib.suppress(DenoNotFoundError):
+                return _ask_version(path, tried), tried
+    return _ask_version(path, NO_WALL), NO_WALL
+
+
+def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
+    def ask() -> str:
+        command = [str(path), "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return str(done.stdout)
+
+    try:
+        said = wall.behind(ask, behind, path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
+    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
+    if match is None:
+        raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _dotted(version: tuple[int, int, int]) -> str:
+    return ".".join(map(str, version))
