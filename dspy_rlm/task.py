@@ -13,6 +13,7 @@ from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.errors import InputError, SubCallError
 from dspy_rlm.interpreter import InterpreterSandbox
+from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction
 from dspy_rlm.types import TypeRules
@@ -94,20 +95,27 @@ class Task:
 
     def _open(self) -> Sandbox:
         if self.interpreter_factory is None:
-            return self.pool.lend(
-                self.functions,
-                self.outputs,
-                types=(*self.rules, *self.annotations),
-                loop=self.loop,
-                limits=self.limits,
-                packages=self.packages or (),
-            )
+            if not is_watched():
+                return self._lend(self.functions)
+            sandbox = ReportedSandbox(self._lend, self.functions)
+            sandbox.start()
+            return sandbox
         return InterpreterSandbox(
             self.interpreter_factory(),
             self.functions,
             self.outputs,
             self.limits.output_chars,
             self.rules,
+        )
+
+    def _lend(self, functions: Mapping[str, HostFunction], /) -> Sandbox:
+        return self.pool.lend(
+            functions,
+            self.outputs,
+            types=(*self.rules, *self.annotations),
+            loop=self.loop,
+            limits=self.limits,
+            packages=self.packages or (),
         )
 
 
