@@ -15,7 +15,9 @@ from dspy.primitives.code_interpreter import CodeExecutionError, FinalOutput
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from dspy_rlm import SandboxInterpreter
+from dspy_rlm.preparing import prepare
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
+from sandbox_runtime import Session
 
 
 @dataclasses.dataclass
@@ -81,7 +83,7 @@ for _kind in ("startup", "execute", "tool_call", "shutdown"):
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    """A handler that DSPy's settings have."""
+    """A handler that DSPy's settings have. To be asked for before `play`, whose settings end first."""
     recorder = Recorder()
     with dspy.context(callbacks=[recorder]):
         yield recorder
@@ -109,7 +111,7 @@ def replies(*moves: str) -> Any:
 
 class TestARun:
     @both
-    def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, play, recorder, how):
+    def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, recorder, play, how):
         """As of any of DSPy's modules: once each, ended, with what went in and came out."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(q)")
         called(rlm, how, q="?")
@@ -118,15 +120,15 @@ class TestARun:
         assert (module.instance, predictor.instance) == (rlm, rlm.generate_action)
         assert module.parent is None
         assert module.outputs.answer == "?"
-        assert predictor.outputs.code == "SUBMIT(q)"
+        assert "SUBMIT(q)" in predictor.outputs.code
         assert recorder.path(recorder.one("lm")) == ["module", "module", "lm"]
         assert recorder.path(recorder.one("adapter_parse")) == ["module", "module", "adapter_parse"]
         assert all(seen.ended and seen.exception is None for seen in recorder.seen.values())
 
     @both
-    def test_it_is_told_of_the_users_lm(self, play, recorder, how):
+    def test_it_is_told_of_the_users_lm(self, recorder, play, how):
         """A metered copy is an LM of the same class and model, with the handlers of the user's own."""
-        rlm, server = play("q -> answer", "SUBMIT(sub_llm('hello'))", sub=replies())
+        rlm, _ = play("q -> answer", "SUBMIT(sub_llm('hello'))", sub=replies())
         own = Recorder()
         rlm.sub_lm.callbacks.append(own)
         called(rlm, how, q="?")
@@ -140,7 +142,7 @@ class TestARun:
         assert [seen.inputs["prompt"] for seen in own.all("lm")] == ["hello"]
 
     @both
-    def test_the_interpreter_is_seen(self, play, recorder, how):
+    def test_the_interpreter_is_seen(self, recorder, play, how):
         """Startup, each cell with its code, the inputs with the first, shutdown; parts of the run."""
         rlm, _ = play("q: str -> n: int", "print(q)", "1/0", "SUBMIT(3)")
         called(rlm, how, q="hi")
@@ -159,7 +161,7 @@ class TestARun:
         assert len(recorder.all("interpreter_shutdown")) == 1
 
     @both
-    def test_everything_in_a_cell_is_a_part_of_it(self, play, recorder, how):
+    def test_everything_in_a_cell_is_a_part_of_it(self, recorder, play, how):
         """Sub-LM calls, typed ones, batches in threads, and tools, also asynchronous ones."""
         active: dict[str, str | None] = {}
 
@@ -202,7 +204,7 @@ class TestARun:
         assert len({call.parent for call in recorder.all("interpreter_tool_call")}) == 1
 
     @both
-    def test_a_sub_run_is_a_part_of_the_call_that_started_it(self, play, recorder, how):
+    def test_a_sub_run_is_a_part_of_the_call_that_started_it(self, recorder, play, how):
         """With its own interpreter, and all that happens in it."""
         rlm, _ = play(
             "q -> answer: str",
@@ -214,7 +216,7 @@ class TestARun:
         deep = recorder.one("lm", prompt="deep")
         assert recorder.path(deep) == [*CELL, *CELL, "lm"]
         assert (
-            recorder.one("module", q="inner").parent
+            recorder.one("module", kwargs={"q": "inner"}).parent
             == recorder.one("interpreter_tool_call", tool_name="sub_rlm").id
         )
         assert len({id(s.instance) for s in recorder.all("interpreter_startup")}) == 2
@@ -235,7 +237,7 @@ class TestARun:
         assert of_predictor.one("module").instance is rlm.generate_action
 
     @both
-    def test_a_tool_that_raises(self, play, recorder, how):
+    def test_a_tool_that_raises(self, recorder, play, how):
         """Ends with its exception, in the tool and in the interpreter's call; the run goes on."""
 
         def fail(word: str) -> str:
@@ -259,7 +261,7 @@ class TestARun:
         with dspy.context(callbacks=[Broken()]):
             assert rlm(q="?").answer == "right"
 
-    def test_runs_at_the_same_time_are_kept_apart(self, play, recorder):
+    def test_runs_at_the_same_time_are_kept_apart(self, recorder, play):
         """Each call in a cell is a part of its own run."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
 
@@ -268,14 +270,14 @@ class TestARun:
 
         asyncio.run(all_of_them())
         for n in range(3):
-            run = recorder.one("module", q=f"run {n}")
+            run = recorder.one("module", kwargs={"q": f"run {n}"})
             lm = recorder.one("lm", prompt=f"run {n}")
             top = lm
             while top.parent:
                 top = recorder.seen[top.parent]
             assert top is run
 
-    def test_a_cell_that_is_run_again_calls_nothing_again(self, play, recorder):
+    def test_a_cell_that_is_run_again_calls_nothing_again(self, recorder, play):
         """What a lost process was answered is remembered: neither tool nor handler hears of it twice."""
         calls: list[str] = []
 
@@ -304,14 +306,11 @@ class TestARun:
 
     def test_without_handlers_no_interpreter_is_made(self, play):
         """Cells then run in the session itself."""
-        from dspy_rlm.preparing import prepare
-        from sandbox_runtime import Session
-
         rlm, _ = play("q -> answer", "SUBMIT('')")
         with prepare(rlm, {"q": "?"}, None).open_sandbox() as sandbox:
             assert isinstance(sandbox, Session)
 
-    def test_an_interpreter_of_somebody_elses_is_reported_once(self, play, recorder):
+    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play):
         """By itself, if it reports at all."""
 
         def search(word: str) -> str:
