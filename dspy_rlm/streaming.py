@@ -104,12 +104,6 @@ class OutputListener(StreamListener):
             )
         super().__init__(name, predict=rlm, predict_name="rlm", allow_reuse=allow_reuse)
 
-    def whole(self, value: Any) -> StreamResponse:
-        """The output as one piece, the last."""
-        self.stream_start = self.stream_end = True
-        text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
-        return StreamResponse(self.predict_name, self.signature_field_name, text, True)
-
 
 def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
     """Sends what happens in a run to the stream."""
@@ -126,20 +120,27 @@ def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
     def sink(event: Event) -> None:
         if isinstance(event, RunEnded) and event.report.status == "submitted":
             for listener in listeners:
-                stream.send(listener.whole((event.outputs or {})[listener.signature_field_name]))
+                stream.send(_whole(listener, (event.outputs or {})[listener.signature_field_name]))
         if text := _text(provider, event, depth):
             stream.send(StatusMessage(text))
 
     return sink
 
 
-def output_listeners(rlm: dspy.Module) -> list[OutputListener]:
+def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
     """The listeners of the running program to outputs of this RLM."""
     return [
         listener
         for listener in dspy.settings.stream_listeners or ()
-        if isinstance(listener, OutputListener) and listener.predict is rlm
+        if listener.predict is rlm and listener.signature_field_name in rlm.signature.output_fields
     ]
+
+
+def _whole(listener: StreamListener, value: Any) -> StreamResponse:
+    """An output as one piece, the last. The listener has then heard it."""
+    listener.stream_start = listener.stream_end = True
+    text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
+    return StreamResponse(listener.predict_name, listener.signature_field_name, text, True)
 
 
 def extract_settings(rlm: dspy.Module) -> Mapping[str, Any]:

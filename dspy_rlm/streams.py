@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, ParamSpec, TypeVar
 
@@ -47,16 +48,26 @@ class Stream:
         """The function, called in a thread from which DSPy can send, and in the caller's context."""
 
         @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            if self._is_here() or self._loop.is_closed():
-                return function(*args, **kwargs)
-            context = contextvars.copy_context()
-            result: T = self._wait(
-                _in_worker(functools.partial(context.run, function, *args, **kwargs))
-            )
-            return result
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            work = functools.partial(function, *args, **kwargs)
+            result = work() if self._is_here() or self._loop.is_closed() else self._called(work)
+            # A coroutine runs on the loop, which DSPy would hold until there is room for its message.
+            return self._unblocked(result) if inspect.iscoroutine(result) else result
 
         return call
+
+    def _called(self, work: Callable[[], T]) -> T:
+        context = contextvars.copy_context()
+        result: T = self._wait(_in_worker(functools.partial(context.run, work)))
+        return result
+
+    async def _unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with dspy.context(send_stream=_Unblocking(self)):
+            return await coroutine
+
+    def send_later(self, message: Any) -> None:
+        """Sends a message, from any thread, and waits for nothing."""
+        self._loop.call_soon_threadsafe(self._send_from_loop, message)
 
     def _is_here(self) -> bool:
         try:
@@ -85,6 +96,17 @@ class Stream:
         task = self._loop.create_task(_sent(self.raw, message))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
+
+
+class _Unblocking:
+    """The stream for those who hold the loop while they send."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def send(self, message: Any) -> None:
+        """Sends as soon as there is room."""
+        self._stream.send_later(message)
 
 
 def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
