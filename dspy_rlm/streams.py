@@ -28,7 +28,7 @@ class Stream:
     """The stream that a program of `dspy.streamify` writes to, and the event loop that it is read on."""
 
     def __init__(self, stream: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self.raw = stream
+        self._raw = stream
         self._loop = loop
         self._late: set[asyncio.Task[None]] = set()
 
@@ -42,7 +42,7 @@ class Stream:
             self._send_from_loop(message)
         elif not self._loop.is_closed():
             with contextlib.suppress(CancelledError):  # the loop ends
-                self._wait(_sent(self.raw, message))
+                self._wait(_sent(self._raw, message))
 
     def reachable(self, function: Callable[P, T]) -> Callable[P, T]:
         """The function, called in a thread from which DSPy can send, and in the caller's context."""
@@ -86,14 +86,14 @@ class Stream:
     def _send_from_loop(self, message: Any) -> None:
         try:
             if not self._late:
-                self.raw.send_nowait(message)
+                self._raw.send_nowait(message)
                 return
         except anyio.WouldBlock:
             pass
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
         # One task for each, which stand in line in the order in which they were made.
-        task = self._loop.create_task(_sent(self.raw, message))
+        task = self._loop.create_task(_sent(self._raw, message))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
@@ -113,16 +113,16 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
     """The stream of the running program; None if there is none, or none that can be reached.
 
     Args:
-        loop: The event loop that the program runs on. None: the one behind the thread of AnyIO's that
-            this is.
+        loop: The event loop that the run goes on. That behind the thread goes before, if AnyIO knows one:
+            in such a thread a program may have a loop of its own.
     """
     stream = dspy.settings.send_stream
     if stream is None:
         return None
-    if loop is None:
-        try:
-            loop = anyio.from_thread.run_sync(asyncio.get_running_loop)
-        except RuntimeError:  # a thread that AnyIO does not know
+    try:
+        loop = anyio.from_thread.run_sync(asyncio.get_running_loop)
+    except RuntimeError:  # a thread that AnyIO does not know
+        if loop is None:
             return None
     return Stream(stream, loop)
 

@@ -122,7 +122,8 @@ class TestARun:
         assert module.outputs.answer == "?"
         assert "SUBMIT(q)" in predictor.outputs.code
         assert recorder.path(recorder.one("lm")) == ["module", "module", "lm"]
-        assert recorder.path(recorder.one("adapter_parse")) == ["module", "module", "adapter_parse"]
+        for kind in ("adapter_format", "adapter_parse"):
+            assert recorder.path(recorder.one(kind)) == ["module", "module", kind]
         assert all(seen.ended and seen.exception is None for seen in recorder.seen.values())
 
     @both

@@ -143,7 +143,11 @@ class TestStatusMessages:
             def lm_start_status_message(self, instance, inputs):
                 return f"lm {instance.model}"
 
-        rlm, _ = play("q -> answer", "SUBMIT(str(predict('q -> n: int', q='x').n))", sub=replies())
+        rlm, _ = play(
+            "q -> answer",
+            "predict_batched('q -> n: int', ['x', 'y'])\nSUBMIT('')",
+            sub=replies(),
+        )
         items = streamed(
             rlm, {"q": "?"}, is_async_program=is_async_program, status_message_provider=Theirs()
         )
@@ -153,10 +157,33 @@ class TestStatusMessages:
             "Iteration 1/20: asking the LM what to do",
             "module ActionPredictor",
             "lm openai/root",
-            "Iteration 1: running 1 line of code",
-            "Iteration 1: predict",
+            "Iteration 1: running 2 lines of code",
+            "Iteration 1: predict_batched, 2 rows",
             "module Predict",
-            "Submitted, 1 iteration, 1 sub-LM call",
+            "module Predict",
+            "Submitted, 1 iteration, 2 sub-LM calls",
+        ]
+
+    def test_a_program_with_a_loop_of_its_own(self, play):
+        """In the thread that DSPy runs it in; the messages find the reader's loop."""
+
+        class Program(dspy.Module):
+            def __init__(self, rlm):
+                super().__init__()
+                self.rlm = rlm
+
+            def forward(self, q):
+                return asyncio.run(self.rlm.acall(q=q))
+
+        rlm, _ = play("q -> answer", "SUBMIT('')")
+        # A listener to something else: DSPy sends the pieces of the LM's reply across loops.
+        other = StreamListener("a", predict=dspy.Predict("q -> a"))
+        items = streamed(Program(rlm), {"q": "?"}, stream_listeners=[other])
+
+        assert said(items) == [
+            "Iteration 1/20: asking the LM what to do",
+            "Iteration 1: running 1 line of code",
+            "Submitted, 1 iteration, 0 sub-LM calls",
         ]
 
     def test_a_provider_that_fails_says_nothing(self, play, caplog):
