@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
@@ -50,16 +49,12 @@ class Stream:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             work = functools.partial(function, *args, **kwargs)
-            result = work() if self._is_here() or self._loop.is_closed() else self._called(work)
+            stays = self._is_here() or self._loop.is_closed()
+            result = work() if stays else self._wait(_in_worker(work))
             # A coroutine runs on the loop, which DSPy would hold until there is room for its message.
             return self._unblocked(result) if inspect.iscoroutine(result) else result
 
         return call
-
-    def _called(self, work: Callable[[], T]) -> T:
-        context = contextvars.copy_context()
-        result: T = self._wait(_in_worker(functools.partial(context.run, work)))
-        return result
 
     async def _unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         with dspy.context(send_stream=_Unblocking(self)):
@@ -139,6 +134,7 @@ async def _sent(stream: Any, message: Any) -> None:
 
 
 async def _in_worker(work: Callable[[], T]) -> T:
+    """The result of the work, done in a thread of AnyIO's in the context of this coroutine."""
     # A limit of its own: what waits here may wait for others, which a common one would keep out.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)

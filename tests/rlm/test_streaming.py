@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import dspy
 import pytest
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 
 from dspy_rlm import RunFailedError
 from dspy_rlm.streaming import OutputListener, StatusMessages
-from dspy_rlm.streams import Stream
+from dspy_rlm.streams import Stream, current
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 
 # With this the program is called by `forward` in a thread, or by `aforward` on the loop.
@@ -368,6 +370,29 @@ class TestStream:
             return stream
 
         asyncio.run(leave()).send("when all is over")
+
+    def test_a_program_in_a_loop_of_its_own_wakes_the_reader(self):
+        """The reader's loop is told, even while it has nothing else to do."""
+        received = threading.Event()
+
+        def program() -> bool:
+            async def run() -> bool:
+                current(asyncio.get_running_loop()).send("hello")
+                return received.wait(20)
+
+            return asyncio.run(run())
+
+        async def read(reading) -> str:
+            item = await reading.receive()
+            received.set()
+            return item
+
+        async def both() -> list[object]:
+            sending, reading = anyio.create_memory_object_stream[str](1)
+            with sending, reading, dspy.context(send_stream=sending):
+                return await asyncio.gather(read(reading), anyio.to_thread.run_sync(program))
+
+        assert asyncio.run(both()) == ["hello", True]
 
     def test_messages_from_the_loop_keep_their_order(self):
         """Those that find no room wait, and nothing overtakes them."""
