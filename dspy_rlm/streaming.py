@@ -187,7 +187,7 @@ def told_of_sub_calls(
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
-                tell(name, _how_many(name, args, kwargs))
+                tell(_full_name(name, args), _how_many(name, args, kwargs))
                 return function(*args, **kwargs)
 
             return call
@@ -198,6 +198,12 @@ def told_of_sub_calls(
         name: with_function(function, telling(name)) if name in _SUB_CALLS else function
         for name, function in functions.items()
     }
+
+
+def _full_name(name: str, args: Sequence[Any]) -> str:
+    """The name; for `import dspy` with the module's, which the cell has said."""
+    kind = args[0] if name == "dspy" and args else None
+    return f"dspy.{kind[:30]}" if isinstance(kind, str) and kind.isidentifier() else name
 
 
 def _how_many(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

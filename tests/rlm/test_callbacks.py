@@ -311,7 +311,9 @@ class TestARun:
         with prepare(rlm, {"q": "?"}, None).open_sandbox() as sandbox:
             assert isinstance(sandbox, Session)
 
-    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play):
+    @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
+    @pytest.mark.parametrize("factory", [SandboxInterpreter, dspy.LocalInterpreter])
+    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, factory):
         """By itself, if it reports at all."""
 
         def search(word: str) -> str:
@@ -321,11 +323,13 @@ class TestARun:
             "q: str -> answer: str",
             "SUBMIT(search(word='x'))",
             tools=[search],
-            interpreter_factory=SandboxInterpreter,
+            interpreter_factory=factory,
         )
         assert rlm(q="?").answer == "x"
 
-        assert isinstance(recorder.one("interpreter_execute").instance, SandboxInterpreter)
+        (cell,) = [s for s in recorder.all("interpreter_execute") if "SUBMIT" in s.inputs["code"]]
+        assert isinstance(cell.instance, factory)
+        assert recorder.one("interpreter_tool_call").parent == cell.id
         assert recorder.path(recorder.one("tool")) == [*CELL, "tool"]
         assert len(recorder.all("interpreter_startup")) == 1
         assert len(recorder.all("interpreter_shutdown")) == 1

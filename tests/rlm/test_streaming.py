@@ -58,7 +58,7 @@ class TestStatusMessages:
         """Each iteration, cell and sub-call, those of sub-runs too, and the end; no provider is needed."""
         rlm, _ = play(
             "q -> answer: str",
-            "x = sub_llm('?')\ny = predict('q -> n: int', q='?')",
+            "import dspy\nx = sub_llm('?')\ny = dspy.Predict('q -> n: int')(q='?')",
             "sub_llm_batched(['a', 'b', 'c']); predict_batched('q -> n: int', ['a', 'b'])",
             "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
             sub=replies("SUBMIT(sub_llm('deep'))"),
@@ -67,9 +67,9 @@ class TestStatusMessages:
 
         assert said(items) == [
             "Iteration 1/20: asking the LM what to do",
-            "Iteration 1: running 2 lines of code",
+            "Iteration 1: running 3 lines of code",
             "Iteration 1: sub_llm",
-            "Iteration 1: predict",
+            "Iteration 1: dspy.Predict",
             "Iteration 2/20: asking the LM what to do",
             "Iteration 2: running 1 line of code",
             "Iteration 2: sub_llm_batched, 3 prompts",
@@ -311,6 +311,28 @@ class TestListeners:
         assert heard(items, "answer") == ["found in the end, at last"]
         assert len([item for item in items if isinstance(item, StreamResponse)]) > 3
         assert items[-1].answer == "found in the end, at last"
+
+    @both
+    def test_a_predictor_in_a_tool(self, play, is_async_program):
+        """Can be listened to in whatever thread the tool is called."""
+        inner = dspy.Predict("text -> summary")
+
+        def summarize(text: str) -> str:
+            return inner(text=text).summary
+
+        rlm, _ = play(
+            "q -> answer: list",
+            "SUBMIT([*summarize.batched(['one']), summarize('two')])",
+            extracted={"summary": "short and sweet"},
+            tools=[summarize],
+        )
+        listener = StreamListener("summary", predict=inner, allow_reuse=True)
+        items = streamed(
+            rlm, {"q": "?"}, is_async_program=is_async_program, stream_listeners=[listener]
+        )
+
+        assert heard(items, "summary") == ["short and sweet"] * 2
+        assert items[-1].answer == ["short and sweet"] * 2
 
     def test_a_listener_to_what_is_no_output(self, play):
         """Is refused, with the outputs that there are."""
