@@ -312,8 +312,8 @@ class TestARun:
             assert isinstance(sandbox, Session)
 
     @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
-    @pytest.mark.parametrize("factory", [SandboxInterpreter, dspy.LocalInterpreter])
-    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, factory):
+    @pytest.mark.parametrize("kind", [SandboxInterpreter, dspy.LocalInterpreter])
+    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, kind):
         """By itself, if it reports at all."""
 
         def search(word: str) -> str:
@@ -323,12 +323,12 @@ class TestARun:
             "q: str -> answer: str",
             "SUBMIT(search(word='x'))",
             tools=[search],
-            interpreter_factory=factory,
+            interpreter_factory=lambda: kind(),
         )
         assert rlm(q="?").answer == "x"
 
         (cell,) = [s for s in recorder.all("interpreter_execute") if "SUBMIT" in s.inputs["code"]]
-        assert isinstance(cell.instance, factory)
+        assert isinstance(cell.instance, kind)
         assert recorder.one("interpreter_tool_call").parent == cell.id
         assert recorder.path(recorder.one("tool")) == [*CELL, "tool"]
         assert len(recorder.all("interpreter_startup")) == 1
@@ -341,11 +341,11 @@ class TestSandboxInterpreter:
     def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder):
         """As with DSPy's own interpreter."""
         with SandboxInterpreter(tools={"add": lambda a, b=1: a + b}) as interpreter:
-            assert interpreter.execute("add(1) + add(1, b=2)", {"x": 5}) == "5"
+            assert interpreter.execute("print(add(1) + add(1, b=2))", {"x": 5}) == "5"
 
         execution = recorder.one("interpreter_execute")
         assert execution.inputs == {
-            "code": "add(1) + add(1, b=2)",
+            "code": "print(add(1) + add(1, b=2))",
             "variables": {"x": 5},
         }
         assert execution.outputs == "5"
