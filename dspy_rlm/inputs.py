@@ -68,7 +68,7 @@ def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> d
     for name, field in fields.items():
         if name in values:
             try:
-                checked[name] = _validated(field, values[name])
+                checked[name] = _conversation(_validated(field, values[name]), fields)
             except pydantic.ValidationError as error:
                 problems.append(_problem(name, field, error))
     if problems:
@@ -92,6 +92,21 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     except pydantic.errors.PydanticUserError:  # a type that brings its own configuration
         adapter = pydantic.TypeAdapter(annotation)
     return adapter.validate_python(value)
+
+
+def _conversation(value: Any, inputs: Collection[str]) -> Any:
+    """A history without what predictions carry besides their outputs; any other value as it is.
+
+    DSPy's way to go on is a message of the inputs and `**prediction`, which has all of it.
+    """
+    if not isinstance(value, dspy.History):
+        return value
+    left_out = RESULT_NAMES - set(inputs)
+    messages = [
+        {name: part for name, part in message.items() if name not in left_out}
+        for message in value.messages
+    ]
+    return value if messages == value.messages else dspy.History(messages=messages)
 
 
 def _problem(name: str, field: FieldInfo, error: pydantic.ValidationError) -> str:

@@ -7,7 +7,7 @@ of somebody else's be the sandbox of our RLM.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,9 +17,11 @@ from dspy.primitives.code_interpreter import (
     CodeInterpreterError,
     FinalOutput,
 )
+from dspy.utils.callback import BaseCallback
 
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.last_value import NAME, LastValue
+from dspy_rlm.reporting import ToolCalls, as_returned, reported
 from dspy_rlm.tools import HostFunction, awaiting
 from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
@@ -45,10 +47,11 @@ from sandbox_runtime import (
 _UNCHANGING = (str, bytes, int, float, bool, type(None))
 
 
-class SandboxInterpreter:
+class SandboxInterpreter(ToolCalls):
     """Our sandbox as DSPy's `CodeInterpreter`: `dspy.RLM(..., interpreter_factory=SandboxInterpreter)`.
 
-    One session from `start` (or the first `execute`) to `shutdown`. State that is lost ends it.
+    One session from `start` (or the first `execute`) to `shutdown`. State that is lost ends it. DSPy's
+    callbacks hear of startup, executions, tool calls and shutdown.
     """
 
     execution_instructions = SANDBOX_RULES
@@ -59,6 +62,7 @@ class SandboxInterpreter:
         output_fields: list[dict[str, Any]] | None = None,
         limits: Limits | None = None,
         packages: Collection[str] | PackageSet | None = None,
+        callbacks: Sequence[BaseCallback] = (),
     ) -> None:
         """Configures the interpreter; no session starts yet.
 
@@ -67,12 +71,14 @@ class SandboxInterpreter:
             output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
             limits: What the sandbox may use.
             packages: What code can import beside the standard library.
+            callbacks: Handlers for this interpreter, beside those of DSPy's settings.
 
         Raises:
             PackageError: A package cannot be had; says which and why.
         """
         self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
         self.output_fields = output_fields
+        self.callbacks = list(callbacks)
         self._limits = limits or Limits()
         self._packages = ready_packages(packages)
         self._session: Session | None = None
@@ -81,19 +87,15 @@ class SandboxInterpreter:
         self._sent: dict[str, Any] = {}
         self._last = LastValue()
 
+    @reported
     def start(self) -> None:
         """Opens the session, if it is not open.
 
         Raises:
             CodeInterpreterError: It cannot be opened, or has been shut down.
         """
-        self._started()
-
-    def _started(self) -> Session:
         if self._ended:
-            raise CodeInterpreterError(
-                "This interpreter has ended. Create another for a new session."
-            )
+            raise _ended()
         if self._session is None:
             try:
                 self._session = default_pool().lend(
@@ -102,8 +104,15 @@ class SandboxInterpreter:
             except SandboxError as error:
                 self._ended = True
                 raise CodeInterpreterError(str(error)) from error
+
+    def _started(self) -> Session:
+        if self._session is None:
+            self.start()
+        if self._session is None or self._ended:
+            raise _ended()
         return self._session
 
+    @reported
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
         """Runs code after binding the variables.
 
@@ -124,12 +133,22 @@ class SandboxInterpreter:
             result = session.run_cell(code)
         except (SandboxError, ValueError) as error:
             if session.closed:
-                self.shutdown()
+                self._end()
             raise CodeInterpreterError(str(error)) from error
-        return self._returned(result)
+        if result.state_lost:
+            self._end()
+        value, returned = self._last.take(), as_returned(result)
+        if value is None or not isinstance(result, Completed):
+            return returned
+        shown = preview(repr(value), self._limits.output_chars)
+        return value if returned is None else f"{returned}{shown}"
 
+    @reported
     def shutdown(self) -> None:
         """Ends the session. Doing so twice is fine."""
+        self._end()
+
+    def _end(self) -> None:
         self._ended = True
         if self._session is not None:
             self._session.close()
@@ -151,7 +170,10 @@ class SandboxInterpreter:
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            tools: dict[str, HostTool] = {**self.tools, NAME: self._last.tool()}
+            tools: dict[str, HostTool] = {
+                **self.reported_tools(self.tools),
+                NAME: self._last.tool(),
+            }
             session.register(tools, _output_types(self.output_fields))
             self._registered = wanted
 
@@ -165,22 +187,9 @@ class SandboxInterpreter:
         session.assign(unsent)
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
-    def _returned(self, result: CellResult) -> Any:
-        value = self._last.take()
-        if result.state_lost:
-            self.shutdown()
-            told = result.message if isinstance(result, Failed) else ""
-            raise CodeInterpreterError(f"{result.output}{told}".rstrip())
-        match result:
-            case Submitted(outputs=outputs):
-                return FinalOutput(outputs)
-            case Completed(output=output):
-                shown = "" if value is None else preview(repr(value), self._limits.output_chars)
-                return f"{output}{shown}" if output else value
-            case Failed(error_type="SyntaxError"):
-                raise SyntaxError(result.message)
-        shown = result.traceback or f"{result.error_type}: {result.message}"
-        raise CodeExecutionError(f"{result.output}{shown}".rstrip())
+
+def _ended() -> CodeInterpreterError:
+    return CodeInterpreterError("This interpreter has ended. Create another for a new session.")
 
 
 def _output_types(fields: list[dict[str, Any]] | None) -> dict[str, str] | None:

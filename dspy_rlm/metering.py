@@ -41,6 +41,9 @@ class Meter:
     prepaid: int = 0
     """Calls that were charged already."""
 
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """DSPy's settings for the calls."""
+
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards `prepaid`
 
     def give_back(self) -> None:
@@ -69,7 +72,7 @@ class Meter:
         began, error = time.monotonic(), ""
         callers = [*(dspy.settings.caller_modules or []), reading]
         try:
-            with dspy.context(usage_tracker=reading, caller_modules=callers):
+            with dspy.context(usage_tracker=reading, caller_modules=callers, **self._settings()):
                 yield reading
         except BaseException as failure:
             error = without_secrets(
@@ -86,6 +89,10 @@ class Meter:
             self.ledger.settle(ticket, call)
             if cached:
                 self._refund()
+
+    def _settings(self) -> Mapping[str, Any]:
+        # Many calls that code causes go on at once, and no listener knows whose pieces would arrive.
+        return {**self.settings, "send_stream": None} if self.charged else self.settings
 
     def _charge(self) -> None:
         if not self.charged:

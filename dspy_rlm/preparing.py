@@ -15,6 +15,7 @@ import dspy
 
 from dspy_rlm.budget import Ledger
 from dspy_rlm.composing import composed_signature
+from dspy_rlm.events import Sink
 from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.metering import Meter, metered
@@ -23,9 +24,11 @@ from dspy_rlm.predictor import shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.run import Run
 from dspy_rlm.scope import Scope
+from dspy_rlm.streaming import extract_settings, streaming_sink, told_of_sub_calls
+from dspy_rlm.streams import current
 from dspy_rlm.subruns import Place, SubRun
 from dspy_rlm.task import Task
-from dspy_rlm.tools import host_function
+from dspy_rlm.tools import host_function, with_function
 from dspy_rlm.variables import describe
 from dspy_rlm.vocabulary import make_vocabulary
 from sandbox_runtime import annotation_text, classes_in, default_pool
@@ -50,9 +53,11 @@ def prepare(
         )
     fields = rlm.signature.input_fields
     variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
-    sinks = [print_event] if rlm.verbose else []
     place = rlm._place or Place(Ledger(rlm.budget), loop=loop)
     ledger, depth = place.ledger, place.depth
+    stream = current(loop)
+    sinks: list[Sink] = [print_event] if rlm.verbose else []
+    sinks += [streaming_sink(rlm, stream, depth)] if stream else []
     run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
     scope = Scope(
@@ -66,7 +71,10 @@ def prepare(
         {*rlm.signature.input_fields, *rlm._tools},
         records=is_ours(factory),
     )
+    functions = told_of_sub_calls(functions, run.sub_call) if sinks else functions
     functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
+    if stream:
+        functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     return Task(
         run=run,
@@ -75,7 +83,18 @@ def prepare(
             "demos": shown_demos(getattr(rlm.generate_action, "demos", ())),
         },
         lm=lm and metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
-        last_lm=lm and metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
+        last_lm=lm
+        and metered(
+            lm,
+            Meter(
+                ledger,
+                "extract",
+                depth,
+                final=True,
+                charged=depth > 0,
+                settings=extract_settings(rlm),
+            ),
+        ),
         values=values,
         functions=functions,
         outputs=outputs,

@@ -11,7 +11,15 @@ import sys
 import textwrap
 from typing import TextIO
 
-from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, StepTaken
+from dspy_rlm.events import (
+    ActionChosen,
+    Event,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    StepTaken,
+    SubCallStarted,
+)
 from dspy_rlm.trajectory import NO_OUTPUT, RunReport
 
 # What is shown of one piece of code or output; the prediction has all of it.
@@ -29,12 +37,15 @@ def print_event(event: Event) -> None:
     """Prints an event to stderr."""
     stream = sys.stderr
     text = render_event(event, width=terminal_width(stream), colour=wants_colour(stream))
-    print(text, file=stream, flush=True)
+    if text:
+        print(text, file=stream, flush=True)
 
 
 def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> str:
-    """The lines that stand for an event."""
+    """The lines that stand for an event; none for one that another shows better."""
     match event:
+        case IterationStarted() | SubCallStarted():
+            return ""
         case RunStarted(variables=variables):
             names = max((len(v.name) for v in variables), default=0)
             lines = [
@@ -49,7 +60,7 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
         case StepTaken(step=step):
             return _indented(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
-            return f"\n{INDENT}{_ending(report)}, {spending(report)}"
+            return f"\n{INDENT}{ending(report)}"
 
 
 def spending(report: RunReport) -> str:
@@ -93,7 +104,12 @@ def terminal_width(stream: TextIO) -> int:
     return max(MIN_WIDTH, min(columns, MAX_WIDTH))
 
 
-def _ending(report: RunReport) -> str:
+def ending(report: RunReport) -> str:
+    """How a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
+    return f"{_outcome(report)}, {spending(report)}"
+
+
+def _outcome(report: RunReport) -> str:
     match report.status:
         case "submitted":
             return "Submitted"

@@ -14,7 +14,16 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget import Budget, Ledger
-from dspy_rlm.events import ActionChosen, Event, RunEnded, RunStarted, Sink, StepTaken
+from dspy_rlm.events import (
+    ActionChosen,
+    Event,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    Sink,
+    StepTaken,
+    SubCallStarted,
+)
 from dspy_rlm.instructions import iteration_line
 from dspy_rlm.outputs import SlipError, extract_code, final_code, is_python, parse_outputs
 from dspy_rlm.traces import FailedStep, TracedStep
@@ -67,7 +76,16 @@ class Run:
 
     def start(self) -> None:
         """Tells whoever watches; the sandbox is open."""
-        self._tell(RunStarted(self._variables, self.budget.max_iterations))
+        self.tell(RunStarted(self._variables, self.budget.max_iterations))
+        self._begin_iteration()
+
+    def _begin_iteration(self) -> None:
+        if not self.over:
+            self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
+
+    def sub_call(self, name: str, count: int) -> None:
+        """Tells whoever watches that the running cell asks other LMs. From any thread."""
+        self.tell(SubCallStarted(len(self.steps) + 1, name, count))
 
     @property
     def over(self) -> bool:
@@ -107,7 +125,7 @@ class Run:
             self._code = extract_code(text)
         except SlipError as slip:
             self._code = text.strip()
-            self._choose()
+            self._choose(runs=False)
             self._take_step(f"[Error] {slip}", failed=True)
             return None
         if not is_python(self._code):
@@ -115,8 +133,8 @@ class Run:
         self._choose()
         return self._code
 
-    def _choose(self) -> None:
-        self._tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code))
+    def _choose(self, *, runs: bool = True) -> None:
+        self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
 
     def misread(self, error: AdapterParseError) -> str | None:
         """The code of a reply without the expected fields, which may say `FINAL(...)`.
@@ -125,7 +143,7 @@ class Run:
         """
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
-        self._choose()
+        self._choose(runs=bool(self._code))
         if self._code:
             self.action = dspy.Prediction(reasoning="", code=self._code)
             return self._code
@@ -196,7 +214,8 @@ class Run:
             cost=self.ledger.cost(),
             sub_calls=self.ledger.sub_calls(),
         )
-        self._tell(RunEnded(report))
+        outputs = None if self._status == "failed" else self.outputs
+        self.tell(RunEnded(report, outputs))
         return report
 
     def _take_step(self, output: str, *, failed: bool = False) -> None:
@@ -205,9 +224,11 @@ class Run:
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
-        self._tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+        self._begin_iteration()
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Tells whoever watches."""
         for sink in self._sinks:
             sink(event)
 

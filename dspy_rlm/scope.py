@@ -13,6 +13,7 @@ import dspy
 from dspy_rlm.budget import Ledger
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models
+from dspy_rlm.streams import reachable
 from dspy_rlm.types import TypeRules
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ def at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """The results of the work for all items, each done in a copy of the caller's context."""
     if not items:
         return []
+    work = reachable(work)
     pool = ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(items)))
     try:
         jobs = [pool.submit(contextvars.copy_context().run, work, item) for item in items]

@@ -13,6 +13,7 @@ import dspy
 from dspy_rlm.errors import InputError, SubCallError
 from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
+from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
 from dspy_rlm.tools import HostFunction
 from dspy_rlm.types import TypeRules
@@ -96,14 +97,11 @@ class Task:
     def _open(self) -> Sandbox:
         factory = self.interpreter_factory
         if factory is None or is_ours(factory):
-            return self.pool.lend(
-                self.functions,
-                self.outputs,
-                types=(*self.rules, *self.annotations),
-                loop=self.loop,
-                limits=self.limits,
-                packages=self.packages or (),
-            )
+            if not is_watched():
+                return self._lend(self.functions)
+            sandbox = ReportedSandbox(self._lend, self.functions)
+            sandbox.start()
+            return sandbox
         return InterpreterSandbox(
             factory(),
             self.functions,
@@ -111,6 +109,16 @@ class Task:
             self.limits.output_chars,
             self.rules,
             factory.give_back if isinstance(factory, Borrowed) else None,
+        )
+
+    def _lend(self, functions: Mapping[str, HostFunction], /) -> Sandbox:
+        return self.pool.lend(
+            functions,
+            self.outputs,
+            types=(*self.rules, *self.annotations),
+            loop=self.loop,
+            limits=self.limits,
+            packages=self.packages or (),
         )
 
 

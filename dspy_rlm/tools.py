@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import inspect
 import keyword
@@ -16,6 +17,7 @@ import pydantic
 
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.types import TypeRules, as_plain, fitting
+from sandbox_runtime import FrontedTool
 
 HostFunction = Callable[..., Any]
 
@@ -106,22 +108,29 @@ def host_function(tool: dspy.Tool, rules: TypeRules = ()) -> HostFunction:
     plain data.
     """
     signature = inspect.signature(tool.func)
-    is_async = _is_async(tool.func)
+    awaits = is_async(tool.func)
     trusting = tool.model_copy(update={"args": {name: {} for name in tool.args or {}}})
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
-        named = _by_name(signature, args, kwargs)
+        named = by_name(signature, args, kwargs)
         checked = tool
         if any(as_plain(value) is not value or not _is_json(value) for value in named.values()):
             # DSPy's first check is against a JSON schema, which no object passes; its second is not.
             checked = trusting
             named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
-        return checked.acall(**named) if is_async else checked(**named)
+        return checked.acall(**named) if awaits else checked(**named)
 
     functools.update_wrapper(invoke, tool.func)
     invoke.__name__, invoke.__doc__ = tool.name, tool.desc
     invoke.__signature__ = signature  # type: ignore[attr-defined]
     return invoke
+
+
+def with_function(tool: HostFunction, wrap: Callable[[HostFunction], HostFunction]) -> HostFunction:
+    """The tool with its function wrapped; its side in the sandbox stays."""
+    if isinstance(tool, FrontedTool):
+        return dataclasses.replace(tool, function=wrap(tool.function))
+    return wrap(tool)
 
 
 def awaiting(function: HostFunction) -> HostFunction:
@@ -145,10 +154,10 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
 
 
-def _by_name(
+def by_name(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments as keywords, which is all that `dspy.Tool` takes."""
+    """The arguments as keywords, which is all that `dspy.Tool` takes. Raises `TypeError` for a misfit."""
     bound = signature.bind(*args, **kwargs)
     named = dict(bound.arguments)
     for parameter in signature.parameters.values():
@@ -176,7 +185,9 @@ def _validated(value: Any, annotation: Any) -> Any:
     return pydantic.TypeAdapter(annotation).validate_python(value)
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of the function, or of what it wraps, gives something to await."""
+    function = inspect.unwrap(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
     )

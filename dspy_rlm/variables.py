@@ -36,6 +36,9 @@ PREVIEW_CHARS = 1000
 # Paths of a directory that are listed before the LM asks for them.
 MAX_LISTED_PATHS = 30
 
+# Messages of a conversation that are shown, the last ones.
+MAX_SHOWN_MESSAGES = 4
+
 # Fields of records that are spelled out: more would be a document, not a description.
 MAX_RECORD_FIELDS = 40
 
@@ -87,6 +90,8 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
         return _describe_text(known, value)
     if isinstance(value, Directory):
         return _describe_directory(known, value)
+    if isinstance(value, dspy.History):
+        return _describe_history(known, value)
     if (table := _describe_table(known, value)) is not None:
         return table
     return dataclasses.replace(
@@ -159,6 +164,24 @@ def _describe_directory(known: Variable, value: Directory) -> Variable:
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
         preview=str(_ends("\n".join(listed), PREVIEW_CHARS, "...")),
+    )
+
+
+def _describe_history(known: Variable, value: dspy.History) -> Variable:
+    """A conversation: what was said last matters most."""
+    messages = value.messages
+    earlier = max(len(messages) - MAX_SHOWN_MESSAGES, 0)
+    shown = [f"[{earlier:,} earlier]"] if earlier else []
+    shown += [
+        f"messages[{at}]: {short_repr(message, PREVIEW_CHARS // MAX_SHOWN_MESSAGES)}"
+        for at, message in enumerate(messages[earlier:], earlier)
+    ]
+    texts = (text for message in messages for text in message.values() if isinstance(text, str))
+    return dataclasses.replace(
+        known,
+        type_name=f"History (the conversation so far: {known.name}.messages is a list of dicts, the oldest first)",
+        size=f"{len(messages):,} messages, {sum(map(len, texts)):,} characters of text",
+        preview="\n".join(shown) or "(nothing was said yet)",
     )
 
 

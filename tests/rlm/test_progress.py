@@ -6,8 +6,21 @@ import io
 
 import pytest
 
-from dspy_rlm.events import ActionChosen, RunEnded, RunStarted, StepTaken
-from dspy_rlm.progress import MAX_OUTPUT_LINES, printable, render_event, wants_colour
+from dspy_rlm.events import (
+    ActionChosen,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    StepTaken,
+    SubCallStarted,
+)
+from dspy_rlm.progress import (
+    MAX_OUTPUT_LINES,
+    print_event,
+    printable,
+    render_event,
+    wants_colour,
+)
 from dspy_rlm.trajectory import RunReport, Step
 from dspy_rlm.variables import Variable
 
@@ -76,6 +89,13 @@ class TestRenderEvent:
         assert lines[0] == f"    {'x' * 32} ..."
         assert len(lines) == MAX_OUTPUT_LINES
         assert lines[-1] == "    (5 more lines)"
+
+    @pytest.mark.parametrize("event", [IterationStarted(1, 20), SubCallStarted(1, "predict", 1)])
+    def test_what_others_show_better_is_not_shown(self, event, capsys):
+        """An iteration is seen by its step, a sub-call by the code; no empty line stands for them."""
+        print_event(event)
+
+        assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize(
         ("status", "stopped_by", "said"),

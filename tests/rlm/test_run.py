@@ -7,7 +7,14 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget import Budget
-from dspy_rlm.events import ActionChosen, RunEnded, RunStarted, StepTaken
+from dspy_rlm.events import (
+    ActionChosen,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    StepTaken,
+    SubCallStarted,
+)
 from dspy_rlm.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
 
@@ -109,12 +116,31 @@ class TestRun:
         assert report.trajectory[0]["output"] == "1"
 
     def test_whoever_watches_sees_every_event(self):
-        """In order: start, action, step, end."""
+        """In order: start, iteration, action, step, end; sub-calls where they are made."""
         seen: list[object] = []
         run = Run(SIGNATURE, [], Budget(), [seen.append])
         run.start()
         run.read(action("SUBMIT(1)"))
+        run.sub_call("predict_batched", 3)
         run.observe(Submitted({"n": 1}))
         run.prediction()
 
-        assert [type(event) for event in seen] == [RunStarted, ActionChosen, StepTaken, RunEnded]
+        assert [type(event) for event in seen] == [
+            RunStarted,
+            IterationStarted,
+            ActionChosen,
+            SubCallStarted,
+            StepTaken,
+            RunEnded,
+        ]
+        assert (seen[1].number, seen[3].number, seen[3].count) == (1, 1, 3)
+        assert seen[-1].outputs == {"n": 1}
+
+    def test_an_action_that_cannot_run_is_told_as_such(self):
+        """The code of a slip is shown, and not announced as running; the next iteration is."""
+        seen: list[object] = []
+        run = Run(SIGNATURE, [], Budget(), [seen.append])
+        run.read(action("```js\nx\n```"))
+
+        assert [type(event) for event in seen] == [ActionChosen, StepTaken, IterationStarted]
+        assert not seen[0].runs

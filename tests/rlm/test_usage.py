@@ -1,0 +1,156 @@
+"""What DSPy keeps of an RLM's LM calls: usage, and histories."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+import dspy
+import pytest
+from dspy.clients.base_lm import GLOBAL_HISTORY
+
+from dspy_rlm.testing import Action, asks_for, chat, fields, route, rules, scripted
+
+both = pytest.mark.parametrize("how", ["sync", "async"])
+
+CELLS = (
+    "x = sub_llm('one') + str(sub_llm_batched(['two', 'three']))",
+    "predict_batched('q -> n: int', ['four', 'five'])",
+    "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
+)
+# What the sub-LM is asked by these, its turn in the sub-run and that one's own sub-call among them.
+SUB_CALLS = 7
+
+
+def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
+    """A run by `forward` or by `aforward`."""
+    return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
+
+
+def replies() -> Any:
+    """A sub-LM that plays the root of a sub-run, answers typed prompts with n = 4, others with yes."""
+    return route(
+        (asks_for("code"), scripted(Action("", "SUBMIT(sub_llm('deep'))"))),
+        (asks_for("n"), fields(lambda _: {"n": 4})),
+        otherwise=rules([], default="yes"),
+    )
+
+
+@pytest.fixture
+def run(play):
+    """An RLM that asks in every way there is, and its server."""
+    return play("q -> answer: str", *CELLS, sub=replies())
+
+
+def reported(server, model: str) -> int:
+    """The tokens of all replies of a model, as the server counted them."""
+    return sum(
+        chat.estimate_usage(exchange.request, exchange.reply)["total_tokens"]
+        for exchange in server.requests_to(model)
+    )
+
+
+class TestUsage:
+    @both
+    def test_the_prediction_has_that_of_every_call(self, run, how):
+        """Root, sub-LM, batches in threads and runs below, each once."""
+        rlm, server = run
+        with dspy.context(track_usage=True):
+            usage = called(rlm, how, q="?").get_lm_usage()
+
+        assert len(server.requests_to("sub")) == SUB_CALLS
+        assert {name: entry["total_tokens"] for name, entry in usage.items()} == {
+            "openai/root": reported(server, "root"),
+            "openai/sub": reported(server, "sub"),
+        }
+
+    @both
+    def test_a_tracker_hears_of_every_call(self, run, how):
+        """One entry for each; it agrees with the run's own report."""
+        rlm, _ = run
+        with dspy.track_usage() as tracker:
+            result = called(rlm, how, q="?")
+
+        assert {name: len(entries) for name, entries in tracker.usage_data.items()} == {
+            "openai/root": 3,
+            "openai/sub": SUB_CALLS,
+        }
+        told = tracker.get_total_tokens().values()
+        assert sum(entry["prompt_tokens"] for entry in told) == sum(
+            usage.input_tokens for usage in result.run.usage
+        )
+
+    def test_in_a_program_it_is_the_programs(self, run):
+        """The outermost module has it all, as with any module."""
+
+        class Program(dspy.Module):
+            def __init__(self, rlm):
+                super().__init__()
+                self.rlm = rlm
+
+            def forward(self, q):
+                return dspy.Prediction(answer=self.rlm(q=q).answer)
+
+        rlm, server = run
+        with dspy.context(track_usage=True):
+            usage = Program(rlm)(q="?").get_lm_usage()
+
+        assert usage["openai/sub"]["total_tokens"] == reported(server, "sub")
+
+    def test_runs_at_the_same_time_have_their_own(self, play):
+        """Each prediction that of its own calls."""
+        rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
+
+        async def both_runs() -> list[dspy.Prediction]:
+            return await asyncio.gather(rlm.acall(q="short"), rlm.acall(q="long " * 400))
+
+        with dspy.context(track_usage=True):
+            short, long = asyncio.run(both_runs())
+
+        assert short.get_lm_usage()["openai/sub"]["prompt_tokens"] == 2
+        assert long.get_lm_usage()["openai/sub"]["prompt_tokens"] == 500
+
+
+class TestHistory:
+    @both
+    def test_the_modules_have_their_calls(self, run, how):
+        """The RLM all that it caused, its predictor its own, the LMs theirs; DSPy's own list all."""
+        rlm, server = run
+        root = dspy.settings.lm
+        before = len(GLOBAL_HISTORY)
+        called(rlm, how, q="?")
+
+        assert [entry["model"] for entry in rlm.generate_action.history] == ["openai/root"] * 3
+        assert len(root.history) == 3
+        assert len(rlm.sub_lm.history) == SUB_CALLS
+        assert len(rlm.history) == 3 + SUB_CALLS == len(server.requests)
+        assert len(GLOBAL_HISTORY) - before == 3 + SUB_CALLS
+        assert {entry["prompt"] for entry in rlm.history} >= {"one", "two", "three", "deep"}
+
+    def test_they_can_be_inspected(self, run):
+        """By the module, by the LM, and by `dspy.inspect_history`."""
+        rlm, _ = run
+        rlm(q="?")
+        shown = []
+        for inspect in (
+            rlm.inspect_history,
+            dspy.settings.lm.inspect_history,
+            dspy.inspect_history,
+        ):
+            file = io.StringIO()
+            inspect(n=1, file=file)
+            shown.append(file.getvalue())
+
+        assert shown[0] == shown[2]
+        assert "deep" in shown[0]
+        assert "SUBMIT(sub_rlm(" in shown[1]
+
+    def test_history_can_be_turned_off(self, run):
+        """As for every module of DSPy's."""
+        rlm, _ = run
+        with dspy.context(disable_history=True):
+            assert rlm(q="?").answer == "yes"
+
+        assert rlm.history == []
+        assert rlm.sub_lm.history == []
