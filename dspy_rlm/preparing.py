@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from dspy_rlm.task import Task
 from dspy_rlm.tools import host_function
 from dspy_rlm.variables import describe
 from dspy_rlm.vocabulary import make_vocabulary
-from sandbox_runtime import annotation_text, classes_in, default_pool
+from sandbox_runtime import Limits, annotation_text, classes_in, default_pool
 
 if TYPE_CHECKING:
     from dspy_rlm.rlm import RLM
@@ -43,11 +44,13 @@ def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     fields = rlm.signature.input_fields
     variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
     sinks = [print_event] if rlm.verbose else []
-    place = rlm._place or Place(Ledger(rlm.budget), loop=loop)
+    place = rlm._place or Place.root(Ledger(rlm.budget), loop)
     ledger, depth = place.ledger, place.depth
     run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
-    scope = Scope(named_models(rlm.sub_lm) or Models({"": lm}), ledger, depth, types, rlm._types)
+    scope = Scope(
+        named_models(rlm.sub_lm) or Models({"": lm}), ledger, depth, types, rlm._types, place.work
+    )
     functions = make_vocabulary(
         scope,
         rlm._tools,
@@ -60,20 +63,27 @@ def prepare(rlm: RLM, inputs: Mapping[str, Any], loop: asyncio.AbstractEventLoop
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     return Task(
         run=run,
-        lm=metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
-        last_lm=metered(lm, Meter(ledger, "extract", depth, final=True, charged=depth > 0)),
+        place=place,
+        lm=metered(lm, Meter(ledger, "action", depth, place.work, charged=depth > 0)),
+        last_lm=metered(lm, Meter(ledger, "extract", depth, place.stop, True, charged=depth > 0)),
         values=values,
         functions=functions,
         outputs=outputs,
         rules=rlm._types,
         annotations=rlm.annotations(),
-        limits=rlm.limits,
+        limits=_limits(rlm),
         packages=rlm.packages,
         pool=rlm._pool or default_pool(),
-        loop=place.loop,
-        setup=place.setup,
         interpreter_factory=rlm.factory(),
     )
+
+
+def _limits(rlm: RLM) -> Limits:
+    """The sandbox's limits. Where a run has an end, its tools run in threads that it need not wait for."""
+    if rlm.budget.max_seconds is None:
+        return rlm.limits
+    seconds = min(rlm.limits.call_seconds or math.inf, rlm.budget.max_seconds)
+    return dataclasses.replace(rlm.limits, call_seconds=seconds)
 
 
 def _start_below(rlm: RLM, place: Place, sub_run: SubRun) -> dspy.Prediction:
