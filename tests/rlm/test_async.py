@@ -424,9 +424,8 @@ class TestLiveLoops:
 
         assert asyncio.run(cell()) == ([2, 11, 11, 12, 13, "yes"], [2, 11, 11, 12, 13, "yes"])
 
-    def test_loops_in_threads_do_not_mix(self, play, pool, tools):
+    def test_loops_in_threads_do_not_mix(self, play, pool):
         """Two loops in two threads with settings of their own, at once; and a call without any loop."""
-        _, slow, _ = tools
         loops: dict[str, set[Any]] = {}
 
         async def whose() -> str:
@@ -437,7 +436,7 @@ class TestLiveLoops:
 
         rlm, server = play(
             "q -> a: list",
-            "SUBMIT([whose(), sub_llm('?'), *whose.batched([(), ()])])",
+            "SUBMIT([whose(), sub_llm('?'), await whose.aio()])",
             sub=rules([], default="yes"),
             tools=[whose],
             pool=pool,
@@ -462,6 +461,6 @@ class TestLiveLoops:
             thread.join()
 
         for mark, answers in results.items():
-            assert answers == [[mark, "yes", mark, mark]] * len(answers)
+            assert answers == [[mark, "yes", mark]] * len(answers)
         assert {mark: len(found) for mark, found in loops.items()} == {"x": 1, "y": 1, "z": 1}
         assert len(set().union(*loops.values())) == 3
