@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from dspy_rlm import instructions
 from dspy_rlm.budget import Ledger
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.metering import Meter, metered
@@ -103,5 +104,31 @@ def _start_below(rlm: RLM, place: Place, sub_run: SubRun) -> dspy.Prediction:
     child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
     child._place = place.below(sub_run.setup)
     child.set_lm(sub_run.lm)
+    if _is_same_task(sub_run.signature, rlm.signature):
+        _share_what_was_compiled(rlm, child)
     with dspy.context(trace=[]):
         return child(**sub_run.inputs)
+
+
+def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
+    """Whether a part of a task is to be done as the whole is: the same fields, and nothing else said."""
+    fields = [
+        [(name, field.annotation) for name, field in side.items()]
+        for one in (signature, whole)
+        for side in (one.input_fields, one.output_fields)
+    ]
+    plain = dspy.Signature(
+        f"{', '.join(signature.input_fields)} -> {', '.join(signature.output_fields)}"
+    )
+    said = (plain.instructions, whole.instructions)
+    return fields[:2] == fields[2:] and signature.instructions in said
+
+
+def _share_what_was_compiled(rlm: RLM, child: RLM) -> None:
+    """Gives a sub-run the policy block and the demos of the run above, but not its tools' documents."""
+    own, compiled = child.generate_action, rlm.generate_action
+    block = instructions.without_tools(compiled.signature.instructions, rlm._tools.values())
+    if instructions.CONTRACT_HEADING in block:
+        return  # a baked one, whose contract is that of the run above
+    own.signature = own.signature.with_instructions(block)
+    own.demos = compiled.demos
