@@ -141,10 +141,10 @@ class TestEventLoop:
 
     def test_work_of_the_host_is_done_in_other_threads(self, play, pool):
         """Inputs are described, plain tools called, and outputs validated beside the loop."""
-        where: dict[str, str] = {}
+        where: set[tuple[str, str]] = set()
 
         def note(name: str) -> None:
-            where[name] = threading.current_thread().name
+            where.add((name, threading.current_thread().name))
 
         def check(n: int) -> int:
             note(f"validated {n}")
@@ -168,8 +168,8 @@ class TestEventLoop:
         )
         asyncio.run(rlm.acall(image=Slow()))
 
-        assert set(where) == {"described", "tool", "validated 2"}
-        assert threading.main_thread().name not in where.values()
+        assert {name for name, _ in where} == {"described", "tool", "validated 2"}
+        assert threading.main_thread().name not in {thread for _, thread in where}
 
     def test_async_tools_run_on_it(self, play, pool):
         """Runs at the same time do not mix: each has its own sandbox and its own counters."""
