@@ -15,7 +15,8 @@ import pydantic
 import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
-from dspy_rlm.testing import Action, Fault, route, rules, scripted
+from dspy_rlm.testing import Action, Fault, fields, route, rules, scripted
+from sandbox_runtime import default_pool
 
 # Far below a cell's own limit of a minute, far above what a loaded machine needs.
 AT_ONCE_SECONDS = 10
@@ -258,6 +259,28 @@ class TestCancelling:
         wait_until(lambda: not our_threads())
 
         assert len(server.requests_to("sub")) == 1
+
+    @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
+    def test_during_a_module_of_dspys_with_code_of_its_own(self, play, pool, deno_children):
+        """Its interpreter ends too."""
+        ready = threading.Event()
+
+        def note() -> None:
+            """Notes it."""
+            ready.set()
+
+        rlm, server = play(
+            "q -> a",
+            "import dspy\ndspy.CodeAct('q -> a', tools=[note])(q='')",
+            sub=fields(lambda _: {"generated_code": "note()\nwhile True: pass", "finished": False}),
+            tools=[note],
+            pool=pool,
+        )
+        asyncio.run(cancelled(rlm.acall(q=""), ready.is_set))
+        wait_until(lambda: not our_threads())
+
+        assert len(server.requests_to("sub")) == 1
+        default_pool().close()
 
     def test_during_an_async_tool(self, play, pool):
         """It is cancelled too, on the caller's loop."""
