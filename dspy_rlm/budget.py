@@ -26,6 +26,9 @@ _COUNTS = {
 }
 _AMOUNTS = ("max_cost", "max_seconds")
 
+# Of the time, at least so much is held back for the extraction.
+HELD_BACK = 0.1
+
 _LEFT_OUT = ("max_tokens", "max_errors", *_AMOUNTS)
 
 
@@ -53,7 +56,8 @@ class Budget:
     """Tokens of prompts and replies of all LMs together."""
 
     max_seconds: float | None = None
-    """Wall time. Looked at before each turn and each call; what is under way is not cut off."""
+    """Wall time, from when the run gets its sandbox. Cells and calls that are under way are stopped in time
+    for the outputs to be extracted."""
 
     max_errors: int | None = None
     """Turns in a row that may fail."""
@@ -222,10 +226,28 @@ class Ledger:
 
     # ---- Tokens, money, time ----
 
+    def begin(self) -> None:
+        """Begins to count the time anew: until now the run only stood in line."""
+        self.started_at = datetime.now(UTC)
+        self._started = self._clock()
+
     @property
     def seconds(self) -> float:
         """Since the root run began."""
         return self._clock() - self._started
+
+    def work_seconds_left(self) -> float:
+        """What is left of the time for all but the last call of the root run; infinite without a limit."""
+        if self.budget.max_seconds is None:
+            return math.inf
+        with self._lock:
+            return self.budget.max_seconds - self.seconds - self._held().seconds
+
+    def _held(self) -> Amount:
+        """What is held back for the extraction of the root run: as much as its last turn took."""
+        held = self._turns.get(0, Amount())
+        least = (self.budget.max_seconds or 0) * HELD_BACK
+        return dataclasses.replace(held, seconds=max(held.seconds, least))
 
     def reserve(self, model: str, input_tokens: int, *, depth: int, final: bool = False) -> int:
         """Sets aside what a call will probably take.
@@ -245,7 +267,7 @@ class Ledger:
         with self._lock:
             wanted = self._rates.setdefault(model, _Rates()).estimate(input_tokens)
             if not final:
-                self._refuse_beyond(wanted, self._turns.get(0, Amount()))
+                self._refuse_beyond(wanted, self._held())
             self._tickets += 1
             self._reserved[self._tickets] = wanted
             return self._tickets
@@ -277,9 +299,8 @@ class Ledger:
         """
         with self._lock:
             turn = self._turns.get(depth, Amount())
-            held = self._turns.get(0, Amount())
             try:
-                self._refuse_beyond(turn, held)
+                self._refuse_beyond(turn, self._held())
             except BudgetExceededError as error:
                 return "" if self._unpriced and error.limit == "max_cost" else error.limit
             return ""

@@ -7,6 +7,7 @@ What the LM does wrong is an observation for the LM, never an exception. The tre
     ├── InputError            a call's inputs do not fit the signature (also a ValueError)
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
     ├── SubCallError          a sub-call gave nothing usable; raised inside the REPL (also a ValueError)
+    ├── RunEndedError         something was asked for a run that has ended; raised in what it left behind
     └── RunFailedError        a run ended without outputs; carries all that there is of it
 """
 
@@ -44,6 +45,10 @@ class BudgetExceededError(RLMError, RuntimeError):
 
 class SubCallError(RLMError, ValueError):
     """A sub-call gave nothing usable: no reply fitted the signature, or a sub-run failed."""
+
+
+class RunEndedError(RLMError):
+    """The run that a call was for has ended or was cancelled. Nothing was sent."""
 
 
 class RunFailedError(RLMError):

@@ -17,6 +17,8 @@ from dspy_rlm.interpreter import SandboxInterpreter
 from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.predictions import as_record, predicted, read_call
 from dspy_rlm.scope import Scope
+from dspy_rlm.stopping import in_background
+from dspy_rlm.tools import document, host_function
 from sandbox_runtime import without_secrets
 
 # What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
@@ -64,6 +66,10 @@ def make_facade(
     return call
 
 
+# Stands before what a sub-LM is told of the tools that its code can call.
+_TOOLS = "Your code can also call these functions:"
+
+
 def _run_module(
     scope: Scope,
     kind: str,
@@ -73,15 +79,32 @@ def _run_module(
     options: dict[str, Any],
     tools: Mapping[str, dspy.Tool],
 ) -> dict[str, Any]:
+    interpreters: list[SandboxInterpreter] = []
+
+    def opened(interpreter: SandboxInterpreter) -> SandboxInterpreter:
+        interpreters.append(interpreter)
+        return interpreter
+
+    def end() -> None:
+        for interpreter in interpreters:
+            interpreter.shutdown()
+
     if "tools" in _OPTIONS[kind]:
         options["tools"] = [_tool(name, tools) for name in options.get("tools") or ()]
     if kind in ("CodeAct", "ProgramOfThought"):
-        options["interpreter_factory"] = SandboxInterpreter
+        # CodeAct would run the source of tools in the sandbox. They are functions of the host.
+        given = options.pop("tools", [])
+        functions = {tool.name: host_function(tool, scope.rules) for tool in given}
+        options["interpreter_factory"] = lambda: opened(SandboxInterpreter(functions))
+    if kind == "CodeAct":
+        options["tools"] = []
+        task = [signature.instructions, *([_TOOLS] if given else []), *map(document, given)]
+        signature = signature.with_instructions("\n".join(task))
     if "max_iterations" in options:
         options["max_iters"] = options.pop("max_iterations")
     settings = {"trace": [], "lm": lm, "allow_tool_async_sync_conversion": True}
     try:
-        with dspy.context(**settings):
+        with scope.stop.ending(in_background(end)), dspy.context(**settings):
             prediction = getattr(dspy, kind)(signature, **options)(**inputs)
     except LMError as error:
         told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])

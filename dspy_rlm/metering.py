@@ -5,6 +5,7 @@ A metered LM is a copy of the user's own, of a class made for it, so that DSPy t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -14,9 +15,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import LMError, is_retryable_lm_error
 from dspy.utils.usage_tracker import UsageTracker
 
 from dspy_rlm.budget import Call, Ledger
+from dspy_rlm.stopping import Stop
 from sandbox_runtime import without_secrets
 
 # A rule of thumb, for an estimate before the LM itself has counted.
@@ -32,6 +35,9 @@ class Meter:
     """What the calls are for: see `Call.kind`."""
 
     depth: int
+    stop: Stop = dataclasses.field(default_factory=Stop)
+    """What ends the calls that are under way, and lets no other be made."""
+
     final: bool = False
     """See `Ledger.reserve`."""
 
@@ -58,7 +64,9 @@ class Meter:
 
         Raises:
             BudgetExceededError: It does not fit into the budget; it is not made.
+            RunEndedError: The run has ended; it is not made.
         """
+        self.stop.check()
         chars = _chars(prompt) + _chars(options.get("messages")) + _chars(options.get("request"))
         self._charge()
         try:
@@ -151,19 +159,50 @@ class _Metered:
     """What a metered LM does otherwise."""
 
     _meter: Meter
+    _tries = 0
+    """How often a call that fails is made again here, and not by DSPy: see `metered`."""
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
+        call = functools.partial(super().__call__, prompt, **options)  # type: ignore[misc]
+        stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
-            return reading.take(super().__call__(prompt, **options))  # type: ignore[misc]
+            if not stop.expected:
+                return reading.take(call())
+            attempt = 0
+            while True:
+                try:
+                    return reading.take(stop.abandoning(call))
+                except LMError as error:
+                    stop.sleep(self._delay(error, attempt))
+                attempt += 1
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
+        call = functools.partial(super().acall, prompt, **options)  # type: ignore[misc]
+        stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
-            return reading.take(await super().acall(prompt, **options))  # type: ignore[misc]
+            attempt = 0
+            while True:
+                try:
+                    return reading.take(await stop.abandoning_async(call()))
+                except LMError as error:
+                    await stop.abandoning_async(asyncio.sleep(self._delay(error, attempt)))
+                attempt += 1
+
+    def _delay(self, error: LMError, attempt: int) -> float:
+        """The seconds until the next try, as DSPy has them. Raises the error where there is none."""
+        if attempt >= self._tries or not is_retryable_lm_error(error):
+            raise error
+        hint = getattr(error, "retry_after", None)
+        return hint if isinstance(hint, (int, float)) else float(2 ** min(attempt, 6))
 
 
 def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
-    """The LM with its calls on a ledger. It shares the history and the callbacks of the original."""
+    """The LM with its calls on a ledger. It shares the history and the callbacks of the original.
+
+    Where a run can be stopped, calls are made again here: DSPy would go on with it after one was abandoned,
+    and each try is a request.
+    """
     if isinstance(lm, _Metered):
         lm = lm._unmetered  # type: ignore[attr-defined]
     kind: Any = type(lm)
@@ -171,6 +210,8 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     made.__class__ = _metered_class(kind)
     made.history, made.callbacks = lm.history, lm.callbacks
     made._meter, made._unmetered = meter, lm
+    if meter.stop.expected and isinstance(made, dspy.LM):
+        made._tries, made.num_retries = made.num_retries, 0
     return made
 
 

@@ -1,57 +1,99 @@
-"""A sandbox in a thread of its own, so that an event loop stays free while it works."""
+"""A run's sandbox in a thread of its own, so that an event loop stays free while it works.
+
+Waiting in line for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: what the
+run has started is stopped from another thread, and its own ends when it can.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import functools
+import queue
+import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future
+from typing import Any, ParamSpec, TypeVar
 
-from sandbox_runtime import CellResult, Sandbox
+from dspy_rlm.errors import RunEndedError
+from dspy_rlm.task import Task, seated
+from sandbox_runtime import Sandbox
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class OffloadedSandbox:
-    """`Sandbox.run_cell` for `await`. Its thread is nobody else's: cells that wait cannot starve it."""
+class OwnThread:
+    """A thread that does one thing after another. A daemon: a tool that never returns holds up nobody."""
 
-    def __init__(self, sandbox: Sandbox, thread: ThreadPoolExecutor) -> None:
-        self._sandbox = sandbox
-        self._thread = thread
+    def __init__(self) -> None:
+        """Starts the thread."""
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._jobs = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="rlm-sandbox", daemon=True).start()
 
-    async def run_cell(self, code: str) -> CellResult:
-        """See `Sandbox`. Runs in the caller's context."""
-        return await _in_thread(self._thread, self._sandbox.run_cell, code)
+    async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of the work, which runs in a copy of the caller's context."""
+        return await asyncio.wrap_future(self.submit(work, *args, **kwargs))
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Like `do`, for who does not wait."""
+        job: Future[T] = Future()
+        context = contextvars.copy_context()
+        self._jobs.put((job, functools.partial(context.run, work, *args, **kwargs)))
+        return job
+
+    def end(self) -> None:
+        """Ends the thread after what it was given."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (entry := self._jobs.get()) is not None:
+            job, work = entry
+            if not job.set_running_or_notify_cancel():
+                continue
+            try:
+                job.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - the future carries it to who waits
+                job.set_exception(error)
+            del entry, job, work  # not kept while it waits for the next
 
 
-@asynccontextmanager
-async def offloaded(
-    opening: Callable[[], AbstractContextManager[Sandbox]],
-) -> AsyncIterator[OffloadedSandbox]:
-    """Opens a sandbox in a thread. Leaving, also by cancellation, ends it and whatever it runs."""
-    thread = ThreadPoolExecutor(1, thread_name_prefix="rlm-sandbox")
-    manager = opening()
-    entering = asyncio.ensure_future(_in_thread(thread, manager.__enter__))
+@contextlib.asynccontextmanager
+async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
+    """The sandbox of a task, open, and the thread that it is to be used in.
+
+    What cancels the run while this goes on gets its report as `run`.
+    """
+    with contextlib.ExitStack() as ways_out:
+        ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
+        try:
+            async with _opened(task) as (sandbox, thread):
+                yield sandbox, thread
+        except asyncio.CancelledError as error:
+            if not hasattr(error, "run"):
+                error.run = task.run.fail(error)  # type: ignore[attr-defined]
+            raise
+
+
+@contextlib.asynccontextmanager
+async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
+    seat = task.seat()
     try:
-        # Shielded: a sandbox that is being opened must be there to be closed.
-        sandbox = await asyncio.shield(entering)
-        yield OffloadedSandbox(sandbox, thread)
+        if seat is not None:
+            await seat.sit()
+        thread = OwnThread()
+    except BaseException:
+        if seat is not None:
+            seat.leave()
+        raise
+    opened = contextlib.ExitStack()
+    try:
+        with seated(seat):
+            sandbox = await thread.do(opened.enter_context, task.opened(seat))
+            yield sandbox, thread
+        await thread.do(opened.close)
     finally:
-        entering.add_done_callback(lambda opened: _close(opened, manager))
-        thread.shutdown(wait=False)
-
-
-def _close(opened: asyncio.Future[Sandbox], manager: AbstractContextManager[Sandbox]) -> None:
-    if not opened.cancelled() and opened.exception() is None:
-        manager.__exit__(None, None, None)
-
-
-async def _in_thread(
-    thread: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(thread, lambda: context.run(work, *args, **kwargs))
+        thread.submit(opened.close)  # also where opening it ends only now
+        thread.end()

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from dspy_rlm import instructions
 from dspy_rlm.budget import Ledger
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
@@ -31,7 +33,7 @@ from dspy_rlm.task import Task
 from dspy_rlm.tools import host_function, with_function
 from dspy_rlm.variables import describe
 from dspy_rlm.vocabulary import make_vocabulary
-from sandbox_runtime import annotation_text, classes_in, default_pool
+from sandbox_runtime import Limits, annotation_text, classes_in, default_pool
 
 if TYPE_CHECKING:
     from dspy_rlm.rlm import RLM
@@ -53,7 +55,7 @@ def prepare(
         )
     fields = rlm.signature.input_fields
     variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
-    place = rlm._place or Place(Ledger(rlm.budget), loop=loop)
+    place = rlm._place or Place.root(Ledger(rlm.budget), loop)
     ledger, depth = place.ledger, place.depth
     stream = current(loop)
     sinks: list[Sink] = [print_event] if rlm.verbose else []
@@ -61,7 +63,12 @@ def prepare(
     run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
     scope = Scope(
-        named_models(rlm.sub_lm) or Models({"": lm} if lm else {}), ledger, depth, types, rlm._types
+        named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
+        ledger,
+        depth,
+        types,
+        rlm._types,
+        place.work,
     )
     functions = make_vocabulary(
         scope,
@@ -76,37 +83,42 @@ def prepare(
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
+    last = Meter(
+        ledger,
+        "extract",
+        depth,
+        place.stop,
+        final=True,
+        charged=depth > 0,
+        settings=extract_settings(rlm),
+    )
     return Task(
         run=run,
         prompt={
             "signature": composed_signature(rlm, factory),
             "demos": shown_demos(getattr(rlm.generate_action, "demos", ())),
         },
-        lm=lm and metered(lm, Meter(ledger, "action", depth, charged=depth > 0)),
-        last_lm=lm
-        and metered(
-            lm,
-            Meter(
-                ledger,
-                "extract",
-                depth,
-                final=True,
-                charged=depth > 0,
-                settings=extract_settings(rlm),
-            ),
-        ),
+        place=place,
+        lm=lm and metered(lm, Meter(ledger, "action", depth, place.work, charged=depth > 0)),
+        last_lm=lm and metered(lm, last),
         values=values,
         functions=functions,
         outputs=outputs,
         rules=rlm._types,
         annotations=rlm.annotations(),
-        limits=rlm.limits,
+        limits=_limits(rlm),
         packages=rlm.packages,
         pool=rlm._pool or default_pool(),
-        loop=place.loop,
-        setup=place.setup,
         interpreter_factory=factory,
     )
+
+
+def _limits(rlm: RLM) -> Limits:
+    """The sandbox's limits. Where a run has an end, its tools run in threads that it need not wait for."""
+    if rlm.budget.max_seconds is None:
+        return rlm.limits
+    seconds = min(rlm.limits.call_seconds or math.inf, rlm.budget.max_seconds)
+    return dataclasses.replace(rlm.limits, call_seconds=seconds)
 
 
 def _start_below(
@@ -129,5 +141,31 @@ def _start_below(
     child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
     child._place = place.below(sub_run.setup)
     child.set_lm(sub_run.lm)
+    if _is_same_task(sub_run.signature, rlm.signature):
+        _share_what_was_compiled(rlm, child)
     with dspy.context(trace=[]):
         return child(**sub_run.inputs)
+
+
+def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
+    """Whether a part of a task is to be done as the whole is: the same fields, and nothing else said."""
+    fields = [
+        [(name, field.annotation) for name, field in side.items()]
+        for one in (signature, whole)
+        for side in (one.input_fields, one.output_fields)
+    ]
+    plain = dspy.Signature(
+        f"{', '.join(signature.input_fields)} -> {', '.join(signature.output_fields)}"
+    )
+    said = (plain.instructions, whole.instructions)
+    return fields[:2] == fields[2:] and signature.instructions in said
+
+
+def _share_what_was_compiled(rlm: RLM, child: RLM) -> None:
+    """Gives a sub-run the policy block and the demos of the run above, but not its tools' documents."""
+    own, compiled = child.generate_action, rlm.generate_action
+    block = instructions.without_tools(compiled.signature.instructions, rlm._tools.values())
+    if instructions.CONTRACT_HEADING in block:
+        return  # a baked one, whose contract is that of the run above
+    own.signature = own.signature.with_instructions(block)
+    own.demos = compiled.demos

@@ -15,6 +15,7 @@ from dspy.utils.exceptions import AdapterParseError
 from dspy_rlm import instructions, saving
 from dspy_rlm.budget import Budget
 from dspy_rlm.composing import composed_signature
+from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.factories import (
     InterpreterFactory,
     checked_factory,
@@ -89,7 +90,7 @@ class RLM(PeerNames, dspy.Module):
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None: no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
-            max_seconds: Wall time of a run; what is under way is not cut off.
+            max_seconds: Wall time of a run, from when it has its sandbox; cells and calls are cut off.
             max_errors: Turns in a row that may fail before the outputs are extracted.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
@@ -167,7 +168,7 @@ class RLM(PeerNames, dspy.Module):
                 try:
                     action = self.generate_action(**prompt, lm=task.lm, **inputs)
                     code = run.read(action)
-                except AdapterParseError as slip:
+                except (AdapterParseError, BudgetExceededError) as slip:
                     code = run.misread(slip)
                     add_step(self.generate_action, inputs, run.action)
                 if code is not None:
@@ -187,20 +188,21 @@ class RLM(PeerNames, dspy.Module):
     ) -> dspy.Prediction:
         """Like `forward`, with the event loop free while LMs and cells work."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
-        task = prepare(self, inputs, factory, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        task = await asyncio.to_thread(prepare, self, inputs, factory, loop)
         run, prompt = task.run, task.prompt
-        async with offloaded(task.open_sandbox) as sandbox:
+        async with offloaded(task) as (sandbox, thread):
             with _reporting(run, self.generate_action):
                 while not run.over:
-                    inputs = run.action_inputs()
+                    inputs = await thread.do(run.action_inputs)
                     try:
                         ask = self.generate_action.acall(**prompt, lm=task.lm, **inputs)
                         code = run.read(await ask)
-                    except AdapterParseError as slip:
+                    except (AdapterParseError, BudgetExceededError) as slip:
                         code = run.misread(slip)
                         add_step(self.generate_action, inputs, run.action)
                     if code is not None:
-                        run.observe(await sandbox.run_cell(code))
+                        await thread.do(run.observe, await thread.do(sandbox.run_cell, code))
                 if run.outputs is None:
                     with dspy.context(trace=[]):
                         ask = self.extract.acall(lm=task.last_lm, **run.extract_inputs())

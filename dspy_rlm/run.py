@@ -14,6 +14,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget import Budget, Ledger
+from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -72,6 +73,7 @@ class Run:
         self._code = ""
         self._variables = variables
         self._failures = 0  # turns in a row that failed
+        self._out_of_time = False
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -94,6 +96,8 @@ class Run:
 
     def _limit_reached(self) -> str:
         """The name of the limit that allows no further turn, or ""."""
+        if self._out_of_time:
+            return "max_seconds"
         if len(self.steps) >= self.budget.max_iterations:
             return "max_iterations"
         if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
@@ -136,11 +140,17 @@ class Run:
     def _choose(self, *, runs: bool = True) -> None:
         self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
 
-    def misread(self, error: AdapterParseError) -> str | None:
+    def misread(self, error: AdapterParseError | BudgetExceededError) -> str | None:
         """The code of a reply without the expected fields, which may say `FINAL(...)`.
 
-        None when there is none: the reply is then this turn's step.
+        None when there is none: the reply is then this turn's step. A turn that was cut off because the
+        time is over leaves no step; any other that could not be paid ends the run.
         """
+        if isinstance(error, BudgetExceededError):
+            if error.limit != "max_seconds":
+                raise error
+            self.action, self._out_of_time = None, True
+            return None
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
         self._choose(runs=bool(self._code))

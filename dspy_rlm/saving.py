@@ -26,7 +26,7 @@ from sandbox_runtime import Pool
 _SECRET = re.compile(r"key|secret|password|credential|auth|header|cookie|(?:^|_)token$", re.I)
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
 
-# The modules that are being packed, so that a tool that leads back to its own module is noticed.
+# The modules that are being packed. A tool may lead back to its own.
 _packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
 
 
@@ -93,14 +93,19 @@ def _made(module: Any, state: dict[str, Any]) -> Any:
 
 
 class Packed:
-    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools."""
+    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools.
 
-    def __init__(self, data: bytes) -> None:
+    The module that it belongs to, and programs that this one is part of, stay outside: whoever pickles them
+    knows them already, and writes them once.
+    """
+
+    def __init__(self, data: bytes, outside: list[Any]) -> None:
         self.data = data
+        self.outside = outside
 
     def unpack(self) -> Any:
         """The value."""
-        return pickle.loads(self.data)  # noqa: S301 - part of a pickle that is being loaded
+        return _Unpickler(io.BytesIO(self.data), self.outside).load()
 
 
 def packed_state(module: Any) -> dict[str, Any]:
@@ -124,38 +129,45 @@ def unpack_state(module: Any, state: dict[str, Any]) -> None:
 
 def _packed(name: str, value: Any) -> Any:
     file = io.BytesIO()
+    pickler = _Pickler(file)
     try:
-        _Pickler(file).dump(value)
-    except _LeadsBackError:
-        # A method of the program that this module is part of. Whoever pickles the program knows it
-        # already, and can write it as a reference; bytes of its own would never end.
-        return value
+        pickler.dump(value)
     except Exception as error:
         raise pickle.PicklingError(
             f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
             "save('program.json'), and load that into a module made anew."
         ) from error
-    return Packed(file.getvalue())
-
-
-class _LeadsBackError(Exception):
-    """What is to be packed contains the module that it is part of."""
+    return Packed(file.getvalue(), pickler.outside)
 
 
 @contextmanager
 def _being_packed(module: Any) -> Iterator[None]:
-    packing = _packing.get()
-    if id(module) in packing:
-        raise _LeadsBackError
-    token = _packing.set(packing | {id(module)})
+    token = _packing.set(_packing.get() | {id(module)})
     try:
         yield
     finally:
         _packing.reset(token)
 
 
+def _leads_back(value: dspy.Module) -> bool:
+    """Whether it is what is being packed, or contains it."""
+    packing = _packing.get()
+    return id(value) in packing or any(id(part) in packing for _, part in value.named_sub_modules())
+
+
 class _Pickler(cloudpickle.Pickler):
-    """Writes LMs without keys, and pools as None."""
+    """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.outside: list[Any] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        """The place of an object among those outside; the name is pickle's."""
+        if not isinstance(value, dspy.Module) or not _leads_back(value):
+            return None
+        self.outside.append(value)
+        return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
         """How an object is written; the name is pickle's."""
@@ -164,6 +176,18 @@ class _Pickler(cloudpickle.Pickler):
         if isinstance(value, Pool):
             return _no_pool, ()
         return super().reducer_override(value)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what `_Pickler` wrote, as a part of a pickle that is being loaded."""
+
+    def __init__(self, file: io.BytesIO, outside: list[Any]) -> None:
+        super().__init__(file)
+        self._outside = outside
+
+    def persistent_load(self, at: Any) -> Any:
+        """The object that stayed outside; the name is pickle's."""
+        return self._outside[at]
 
 
 def _lm_again(state: dict[str, Any]) -> Any:

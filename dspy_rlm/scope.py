@@ -13,6 +13,7 @@ import dspy
 from dspy_rlm.budget import Ledger
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models
+from dspy_rlm.stopping import Stop
 from dspy_rlm.streams import reachable
 from dspy_rlm.types import TypeRules
 
@@ -38,6 +39,9 @@ class Scope:
     rules: TypeRules = ()
     """How values of some types cross."""
 
+    stop: Stop = dataclasses.field(default_factory=Stop)
+    """What ends the calls that are under way."""
+
     def lm(self, kind: str, model: str | None = None, prepaid: int = 0) -> dspy.BaseLM:
         """An LM whose calls are booked. `prepaid` of them are charged already.
 
@@ -48,7 +52,7 @@ class Scope:
 
     def metered(self, lm: dspy.BaseLM, kind: str, prepaid: int = 0) -> dspy.BaseLM:
         """The LM with its calls booked as sub-calls of this run."""
-        return metered(lm, Meter(self.ledger, kind, self.depth, prepaid=prepaid))
+        return metered(lm, Meter(self.ledger, kind, self.depth, self.stop, prepaid=prepaid))
 
 
 def at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

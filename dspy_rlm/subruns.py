@@ -14,6 +14,7 @@ from dspy_rlm.budget import Ledger
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.predictions import as_record, read_call
 from dspy_rlm.scope import Scope
+from dspy_rlm.stopping import Stop
 
 # Sub-runs of one run that go on at the same time. Each has a sandbox, which takes about 200 MB.
 MAX_CONCURRENT_RUNS = 4
@@ -33,9 +34,22 @@ class Place:
     setup: str = ""
     """Code of the run above that the REPL begins with."""
 
+    stop: Stop = dataclasses.field(default_factory=Stop)
+    """Stops all of the run."""
+
+    work: Stop = dataclasses.field(default_factory=Stop)
+    """Stops what must not go on when the time is over: cells, turns, sub-calls, the runs below."""
+
+    @classmethod
+    def root(cls, ledger: Ledger, loop: asyncio.AbstractEventLoop | None) -> Place:
+        """The place of a run that is below no other."""
+        stop = Stop(expected=loop is not None or ledger.budget.max_seconds is not None)
+        return cls(ledger, loop=loop, stop=stop, work=Stop(stop))
+
     def below(self, setup: str) -> Place:
-        """The place of a sub-run."""
-        return dataclasses.replace(self, depth=self.depth + 1, setup=setup)
+        """The place of a sub-run. Its time is over when that for the work of the run above is."""
+        stop = Stop(self.work)
+        return dataclasses.replace(self, depth=self.depth + 1, setup=setup, stop=stop, work=stop)
 
 
 @dataclasses.dataclass(frozen=True)

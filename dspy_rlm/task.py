@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +9,14 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.errors import InputError, SubCallError
+from dspy_rlm.cutting import StoppableSandbox, closed_by
+from dspy_rlm.errors import BudgetExceededError, InputError, RunEndedError, SubCallError
 from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
+from dspy_rlm.stopping import after
+from dspy_rlm.subruns import Place
 from dspy_rlm.tools import HostFunction
 from dspy_rlm.types import TypeRules
 from sandbox_runtime import (
@@ -24,9 +26,17 @@ from sandbox_runtime import (
     PackageSet,
     Pool,
     Sandbox,
+    Seat,
     Submitted,
     ValueCrossingError,
 )
+
+# Where the seat of the run that goes on stands among DSPy's settings: they follow into the threads of
+# `dspy.Parallel` and `dspy.asyncify` too, as context variables do not.
+_SEAT = "rlm_seat"
+
+# The last call of a run whose time is over may take so much more.
+LATE_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +47,9 @@ class Task:
 
     prompt: Mapping[str, Any]
     """What the predictor is called with besides the inputs, for all steps: signature and demos."""
+
+    place: Place
+    """Where in a tree of runs it stands, and what stops it."""
 
     lm: dspy.BaseLM | None
     """What writes the code, on the run's ledger. None: a predictor of the user's own asks none of DSPy's."""
@@ -68,31 +81,73 @@ class Task:
     pool: Pool
     """Where the sandbox comes from."""
 
-    loop: asyncio.AbstractEventLoop | None
-    """The event loop that coroutine functions run on. None: a loop of the session's own."""
-
-    setup: str
-    """Code that the REPL begins with, for a sub-run."""
-
     interpreter_factory: InterpreterFactory | None
     """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
 
     @contextlib.contextmanager
     def open_sandbox(self) -> Iterator[Sandbox]:
-        """Opens the sandbox with the inputs in it, and runs the setup.
+        """Waits until it is this run's turn, and opens its sandbox. What it started is stopped in the end.
 
         Raises:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
         """
-        with contextlib.closing(self._open()) as sandbox:
+        stop = self.place.stop
+        with contextlib.ExitStack() as stack:
+            stack.callback(stop.stop, RunEndedError("The run has ended."))
+            if (seat := self.seat()) is not None:
+                stack.callback(seat.leave)
+                with stop.ending(seat.leave):
+                    seat.wait()
+                stop.check()
+            stack.enter_context(seated(seat))
+            yield stack.enter_context(self.opened(seat))
+
+    def seat(self) -> Seat | None:
+        """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
+        if not is_ours(self.interpreter_factory):
+            return None
+        return self.pool.seat(above=dspy.settings.get(_SEAT))
+
+    @contextlib.contextmanager
+    def opened(self, seat: Seat | None) -> Iterator[Sandbox]:
+        """The sandbox with the inputs in it, after the setup. In the end the seat is left."""
+        place = self.place
+        place.stop.check()
+        with contextlib.ExitStack() as stack:
+            if seat is not None:
+                stack.callback(seat.leave)
+            if place.depth == 0:
+                place.ledger.begin()  # time in line is nobody's fault
+            sandbox = stack.enter_context(contextlib.closing(self._open()))
+            stack.enter_context(
+                closed_by(place.stop, sandbox.close, seat.leave if seat else lambda: None)
+            )
+            stack.enter_context(self._keeping_time())
             try:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            if self.setup:
-                _set_up(sandbox, self.setup)
-            yield sandbox
+            stoppable = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
+            if place.setup:
+                _set_up(stoppable, place.setup)
+            yield stoppable
+
+    @contextlib.contextmanager
+    def _keeping_time(self) -> Iterator[None]:
+        """Stops the work of a root run when its time is over, and a little later its last call too."""
+        place, ledger, most = self.place, self.place.ledger, self.run.budget.max_seconds
+        if most is None or place.depth > 0:
+            yield
+            return
+        over = BudgetExceededError(
+            f"The time of the run is over (max_seconds={most:g}).", limit="max_seconds"
+        )
+        with (
+            after(ledger.work_seconds_left, lambda: place.work.stop(over)),
+            after(lambda: most + LATE_SECONDS - ledger.seconds, lambda: place.stop.stop(over)),
+        ):
+            yield
 
     def _open(self) -> Sandbox:
         factory = self.interpreter_factory
@@ -116,10 +171,20 @@ class Task:
             functions,
             self.outputs,
             types=(*self.rules, *self.annotations),
-            loop=self.loop,
+            loop=self.place.loop,
             limits=self.limits,
             packages=self.packages or (),
         )
+
+
+@contextlib.contextmanager
+def seated(seat: Seat | None) -> Iterator[None]:
+    """Tells the runs that this one waits for that it has a seat already."""
+    if seat is None:
+        yield
+        return
+    with dspy.context(**{_SEAT: seat}):
+        yield
 
 
 def _set_up(sandbox: Sandbox, code: str) -> None:

@@ -44,6 +44,7 @@ from sandbox_runtime.sandbox import (
     Sandbox,
     Submitted,
 )
+from sandbox_runtime.seats import Seat
 from sandbox_runtime.secrecy import without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
@@ -77,6 +78,7 @@ __all__ = [
     "SandboxDiedError",
     "SandboxError",
     "SandboxStartError",
+    "Seat",
     "Session",
     "SessionBusyError",
     "SessionClosedError",

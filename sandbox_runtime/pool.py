@@ -25,6 +25,7 @@ from sandbox_runtime.opening import open_session, ready_packages
 from sandbox_runtime.packages import PackageSet
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.seats import Seat, Seats, default_bound
 from sandbox_runtime.session import Session
 
 # A warm session takes about 200 MB.
@@ -68,6 +69,7 @@ class Pool:
         limits: Limits | None = None,
         packages: Iterable[str] | PackageSet = (),
         idle_seconds: float = IDLE_SECONDS,
+        max_sessions: int | None = None,
     ) -> None:
         """Makes an empty pool; nothing is started yet.
 
@@ -76,14 +78,20 @@ class Pool:
             limits: What its sessions may use, where `lend` does not say otherwise.
             packages: What their cells can import, where `lend` does not say otherwise.
             idle_seconds: How long a session waits for a borrower.
+            max_sessions: Sessions that are lent at the same time to those who ask for a `seat`, as every
+                run of an RLM does; the others wait in line. What is warm comes on top. None: what this
+                machine has room for.
 
         Raises:
             ValueError: A number is not positive.
             PackageError: A package cannot be had.
         """
-        if size < 1 or idle_seconds <= 0:
-            raise ValueError("A pool needs a size of 1 or more and a positive idle_seconds.")
+        if size < 1 or idle_seconds <= 0 or (max_sessions is not None and max_sessions < 1):
+            raise ValueError(
+                "A pool needs a size of 1 or more, a positive idle_seconds and max_sessions of 1 or more."
+            )
         self.size = size
+        self.max_sessions = default_bound() if max_sessions is None else max_sessions
         self.limits = limits or Limits()
         self.packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
@@ -103,6 +111,16 @@ class Pool:
         self._shelves: dict[_Kind, _Shelf] = {}
         self._keeper: threading.Thread | None = None
         self._closed = False
+        self.seats = Seats(self.max_sessions)
+
+    def seat(self, above: Seat | None = None) -> Seat:
+        """A seat, or a place in line for one: wait for it, borrow, close the session, and leave it.
+
+        Args:
+            above: The seat of the one who waits for what is done on this one. He gets one below it without
+                waiting, so that nobody waits for himself.
+        """
+        return self.seats.ask(above)
 
     def lend(
         self,
@@ -116,7 +134,7 @@ class Pool:
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
-        The arguments are those of `open_session`. Raises what opening a session raises.
+        Never waits for others: that is what a `seat` is for. The arguments are those of `open_session`. Raises what opening a session raises.
         """
         kind = self._kind(limits, packages)
         types = list(types)

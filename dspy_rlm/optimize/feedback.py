@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 
+from dspy_rlm.budget import Call
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.trajectory import RunReport, Step
+from dspy_rlm.untrusted import as_data
+
+# Kinds of errors of sub-calls that are shown, and how much of each.
+SHOWN_ERRORS = 3
+SHOWN_ERROR_CHARS = 200
 
 Trace = Sequence[tuple[Any, Mapping[str, Any], Any]]
 
@@ -50,6 +57,7 @@ def feedback(
         _end(report) if report else "",
         _this_step(pred_trace),
         f"All steps of the run:\n{digest(steps)}" if steps else "",
+        sub_calls_text(report.sub_calls) if report else "",
         _listed("Waste:", waste(steps, example.inputs().keys() if example else ())),
     ]
     return Feedback(
@@ -57,6 +65,33 @@ def feedback(
         feedback="\n".join(part for part in parts if part),
         objective_scores=objective_scores(score, prediction),
     )
+
+
+def sub_calls_text(calls: Sequence[Call]) -> str:
+    """What the code of a run asked LMs, in a few lines; empty if it asked nothing."""
+    if not calls:
+        return ""
+    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(call.kind for call in calls).items())
+    slowest = max(calls, key=lambda call: call.seconds)
+    longest = max(calls, key=lambda call: call.chars_in)
+    errors = Counter(_first_line(call.error) for call in calls if call.error)
+    cached = sum(call.cached for call in calls)
+    costs = [call.cost for call in calls if call.cost is not None]
+    lines = [
+        f"The slowest took {slowest.seconds:.1f} s ({slowest.kind}, {slowest.chars_in:,} characters in).",
+        f"The longest prompt had {longest.chars_in:,} characters.",
+        f"{cached} asked what had been asked before, and were answered from the cache."
+        if cached
+        else "",
+        f"Together they cost ${sum(costs):.4g}." if len(costs) == len(calls) else "",
+        *(f"{n} failed: {error}" for error, n in errors.most_common(SHOWN_ERRORS)),
+    ]
+    return _listed(f"Sub-calls: {kinds}.", [line for line in lines if line])
+
+
+def _first_line(text: str) -> str:
+    line = as_data(text.strip().partition("\n")[0])
+    return line if len(line) <= SHOWN_ERROR_CHARS else f"{line[:SHOWN_ERROR_CHARS]} ..."
 
 
 def objective_scores(accuracy: float, prediction: dspy.Prediction | None) -> dict[str, float]:

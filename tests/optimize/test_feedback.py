@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dspy
 
-from dspy_rlm import RLM, RunReport, Step
+from dspy_rlm import RLM, Call, RunReport, Step
 from dspy_rlm.optimize import feedback, objective_scores
 from dspy_rlm.optimize.digest import digest, waste
+from dspy_rlm.optimize.feedback import sub_calls_text
 from dspy_rlm.traces import FailedStep
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nNameError: name 'x' is not defined"
@@ -92,6 +95,40 @@ class TestFeedback:
         assert feedback(0.5, RUN)
         assert not feedback(0.0, RUN)
         assert sum([feedback(0.5, RUN), feedback(1.0, RUN)]) == 1.5
+
+
+class TestSubCalls:
+    """What the code asked LMs, from the log of the run."""
+
+    def test_they_are_told_in_a_few_lines(self):
+        """How many and of what kind, the slowest and the longest, what a cache answered, cost and errors."""
+        calls = (
+            Call("sub_llm", "m", 0, 5, 2, 0.5, cost=0.01),
+            Call("sub_llm", "m", 0, 5, 2, 0.0, cost=0.0, cached=True),
+            Call(
+                "predict", "m", 0, 90_000, 0, 8.14, cost=0.02, error="LMError: too long\nat length"
+            ),
+            Call(
+                "predict", "m", 0, 95_000, 0, 8.12, cost=0.02, error="LMError: too long\nat length"
+            ),
+        )
+        assert sub_calls_text(calls).splitlines() == [
+            "Sub-calls: 2 sub_llm, 2 predict.",
+            "- The slowest took 8.1 s (predict, 90,000 characters in).",
+            "- The longest prompt had 95,000 characters.",
+            "- 1 asked what had been asked before, and were answered from the cache.",
+            "- Together they cost $0.05.",
+            "- 2 failed: LMError: too long",
+        ]
+
+    def test_they_are_part_of_the_feedback(self):
+        """Where there were some; a cost that is not known is left out."""
+        report = dataclasses.replace(REPORT, sub_calls=(Call("sub_llm", "m", 0, 5, 2, 0.5),))
+        told = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
+
+        assert "Sub-calls: 1 sub_llm.\n- The slowest took 0.5 s" in told
+        assert "cost" not in told
+        assert "Sub-calls" not in feedback(0.0, RUN).feedback
 
 
 class TestObjectives:

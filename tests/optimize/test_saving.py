@@ -168,6 +168,35 @@ class TestPickles:
         loaded.table["a"] = 2
         assert loaded.rlm.tools["look_up"](key="a") == 2
 
+    @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+    @pytest.mark.parametrize("root", [lambda program: program, lambda program: program.rlm])
+    def test_a_closure_that_leads_back_keeps_no_key(self, pickler, root):
+        """Neither to its own RLM nor to a program around it; what it leads to is the same when loaded."""
+        lm = secret_lm()
+        program = Program()
+        program.table["a"] = 5
+        holder = {"rlm": None}
+
+        def ask(prompt: str) -> str:
+            """Uses all that it can reach."""
+            return str((lm, holder["rlm"], program.table))
+
+        program.rlm = holder["rlm"] = RLM(
+            "a -> b", tools=[ask, program.look_up], sub_lm=secret_lm()
+        )
+        data = pickler.dumps(root(program))
+        loaded = pickle.loads(data)
+        rlm = getattr(loaded, "rlm", loaded)
+        cells = inspect.getclosurevars(rlm.tools["ask"].func).nonlocals
+
+        assert KEY.encode() not in data
+        assert cells["holder"]["rlm"] is rlm
+        assert cells["program"].rlm is rlm
+        assert rlm.tools["look_up"].func.__self__ is cells["program"]
+        assert cells["lm"].model == "openai/none"
+        if loaded is not rlm:
+            assert cells["program"] is loaded
+
     def test_what_cannot_be_saved_is_named(self):
         """Else nobody finds it."""
         lock = threading.Lock()

@@ -118,6 +118,95 @@ class TestModules:
 
         assert rlm(q="?").answer == 42
 
+    @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
+    def test_program_of_thought_corrects_its_code(self, play):
+        """What the sandbox says of a mistake goes back to the sub-LM."""
+        rlm, server = play(
+            "q -> answer: int",
+            "import dspy\nSUBMIT(dspy.ProgramOfThought('q -> answer: int')(q=q).answer)",
+            sub=route(
+                (
+                    lambda r: asks_for("generated_code")(r) and "ZeroDivisionError" in r.prompt,
+                    values(reasoning="r", generated_code="```python\nSUBMIT({'answer': 42})\n```"),
+                ),
+                (asks_for("generated_code"), values(reasoning="r", generated_code="x = 1\n1/0")),
+                otherwise=values(reasoning="r", answer=42),
+            ),
+        )
+        result = rlm(q="?")
+
+        assert result.answer == 42
+        assert result.run.llm_calls == len(server.requests_to("sub")) == 3
+        assert "42" in server.requests_to("sub")[-1].prompt
+
+    @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
+    def test_code_act_calls_the_runs_tools(self, play):
+        """They run on the host, where they belong: closures, methods and coroutines among them."""
+        asked = []
+
+        def search(query: str) -> str:
+            """Looks up."""
+            asked.append(query)
+            return "42"
+
+        async def shout(text: str) -> str:
+            return text.upper()
+
+        acts = route(
+            (
+                lambda r: asks_for("generated_code")(r) and not asked,
+                values(
+                    generated_code="found = search('x')\nprint(shout('so ') + found)",
+                    finished=False,
+                ),
+            ),
+            (asks_for("generated_code"), values(generated_code="print(found)", finished=True)),
+            otherwise=values(reasoning="r", answer=42),
+        )
+        rlm, server = play(
+            "q -> answer: int",
+            "import dspy\nSUBMIT(dspy.CodeAct('q -> answer: int', tools=[search, shout])(q=q).answer)",
+            sub=acts,
+            tools=[search, shout],
+        )
+        result = rlm(q="?")
+
+        first, second, _ = server.requests_to("sub")
+        assert (result.answer, asked) == (42, ["x"])
+        assert "search(query: str) -> str" in first.messages[0].text
+        assert "Looks up." in first.messages[0].text
+        assert "SO 42" in second.prompt
+        assert result.run.llm_calls == 3
+
+    def test_react_v2_submits_by_a_tool_call(self, play):
+        """With the run's tools beside it; every call of it is counted."""
+        asked = []
+
+        def search(query: str) -> str:
+            """Looks up."""
+            asked.append(query)
+            return "42"
+
+        def calls(name, **args):
+            return values(
+                next_thought="t", tool_calls={"tool_calls": [{"name": name, "args": args}]}
+            )
+
+        rlm, server = play(
+            "q -> answer: int",
+            "import dspy\nSUBMIT(dspy.ReActV2('q -> answer: int', tools=[search])(q=q).answer)",
+            sub=route(
+                (lambda _: not asked, calls("search", query="x")),
+                otherwise=calls("submit", answer=42),
+            ),
+            tools=[search],
+        )
+        result = rlm(q="?")
+
+        assert (result.answer, asked) == (42, ["x"])
+        assert result.run.llm_calls == len(server.requests_to("sub")) == 2
+        assert {c.kind for c in result.run.sub_calls} == {"dspy.ReActV2"}
+
     @pytest.mark.parametrize(
         ("code", "told"),
         [

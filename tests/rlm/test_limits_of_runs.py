@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 import uuid
 
 import dspy
 import pytest
 
-from dspy_rlm import RLM, RunFailedError
+from dspy_rlm import RLM, Pool, RunFailedError
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -103,6 +106,134 @@ class TestEnds:
             rlm(q="?")
         assert caught.value.run.cost is None
         assert len(server.requests) == 1
+
+
+class TestTime:
+    """`max_seconds` cuts off what is under way, in time for the outputs to be extracted."""
+
+    @staticmethod
+    def results(rlm):
+        """Of both calls; each must end far below the minute that a cell may take."""
+        began = time.monotonic()
+        yield rlm(q="?")
+        yield asyncio.run(rlm.acall(q="?"))
+        assert time.monotonic() - began < 40
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "import time\ntime.sleep(55)",
+            "sum(range(10**12))",
+            "wait()",
+            "await wait.aio()",
+        ],
+    )
+    def test_a_cell_is_cut(self, play, held, code):
+        """Whatever it does, be it a tool that never returns; the step says so, and the extraction sees it."""
+
+        def wait() -> None:
+            """Does not return."""
+            held.wait()
+
+        rlm, server = play(
+            "q -> answer",
+            "print('a clue')",
+            code,
+            tools=[wait],
+            extracted={"answer": "from the clue"},
+            max_seconds=3,
+        )
+        for result in self.results(rlm):
+            assert (result.answer, result.run.stopped_by) == ("from the clue", "max_seconds")
+            assert result.run.status == "extracted"
+            assert (
+                "TimeoutError: The cell was stopped. The time of the run is over"
+                in outputs(result)[1]
+            )
+        assert "(max_seconds=3)" in server.requests[-1].prompt
+
+    def test_a_call_of_the_root_lm_is_abandoned(self, play, held):
+        """It leaves no step."""
+
+        def late(request):
+            held.wait()
+            return ""
+
+        moves = scripted(Action("", "print('a clue')"))
+        player = route(
+            (lambda r: asks("code")(r) and "a clue" in r.prompt, late),
+            (asks("code"), moves),
+            otherwise=fields(lambda _: {"answer": "x"}),
+        )
+        with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
+            for result in self.results(RLM("q -> answer", max_seconds=2)):
+                assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
+                assert outputs(result) == ["a clue"]
+            held.set()
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "sub_llm('?')",
+            "sub_llm_batched(['1', '2'])",
+            "predict('q -> a', q=q)",
+            "sub_rlm('q -> a', q=q)",
+        ],
+    )
+    def test_sub_calls_are_abandoned(self, play, held, code):
+        """Runs below the run among them; nothing more is sent."""
+
+        def late(request):
+            held.wait()
+            return ""
+
+        rlm, _ = play("q -> answer", code, sub=late, extracted={"answer": "x"}, max_seconds=2)
+        for result in self.results(rlm):
+            assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
+            assert all("max_seconds" in call.error for call in result.run.sub_calls)
+        held.set()
+
+    def test_an_extraction_that_hangs_ends_the_run(self, play, held):
+        """A little late, and with all that it found."""
+
+        def late(request):
+            held.wait()
+            return ""
+
+        player = route((asks("code"), scripted(Action("", "print('a clue')"))), otherwise=late)
+        with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
+            rlm = RLM("q -> answer", max_iterations=1, max_seconds=2)
+            for call in (lambda: rlm(q="?"), lambda: asyncio.run(rlm.acall(q="?"))):
+                with pytest.raises(RunFailedError, match="The time of the run is over") as caught:
+                    call()
+                assert [step.output for step in caught.value.run.steps] == ["a clue"]
+            held.set()
+
+    def test_time_in_line_does_not_count(self, play):
+        """A run that waits for its sandbox has not begun."""
+        pool = Pool(1, max_sessions=1)
+        rlm, _ = play("q -> answer", "SUBMIT('x')", pool=pool, max_seconds=5)
+        seat = pool.seat()
+
+        async def main():
+            run = asyncio.ensure_future(rlm.acall(q="?"))
+            await asyncio.sleep(6)
+            assert not run.done()
+            seat.leave()
+            return await run
+
+        result = asyncio.run(main())
+        assert result.run.stopped_by == "SUBMIT"
+        pool.close()
+
+
+@pytest.fixture
+def held():
+    """What some wait for until the end of the test."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 class TestCharges:

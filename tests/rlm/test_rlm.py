@@ -7,9 +7,7 @@ import datetime
 import enum
 import json
 import re
-import threading
-import time
-from typing import Any, Literal
+from typing import Literal
 
 import dspy
 import pydantic
@@ -443,66 +441,6 @@ class TestBadInput:
             pytest.raises(dspy.LMNotConfiguredError, match=r"dspy\.configure"),
         ):
             RLM("q -> answer")(q="")
-
-
-class TestAsync:
-    def test_the_event_loop_stays_free_while_a_cell_works(self, play):
-        """Other coroutines run during a cell and during LM calls."""
-        rlm, _ = play("q -> answer", "import time\ntime.sleep(1)\nSUBMIT('done')")
-
-        async def main() -> tuple[str, int]:
-            beats = 0
-            run = asyncio.ensure_future(rlm.acall(q=""))
-            while not run.done():
-                await asyncio.sleep(0.01)
-                beats += 1
-            return (await run).answer, beats
-
-        answer, beats = asyncio.run(main())
-        assert answer == "done"
-        assert beats > 50
-
-    def test_runs_at_the_same_time_do_not_mix(self, play):
-        """Each has its own sandbox and its own counters; async tools run on the caller's loop."""
-        loops = set()
-
-        async def note(n: int) -> int:
-            loops.add(asyncio.get_running_loop())
-            return n
-
-        rlm, _ = play("n: int -> m: int", "x = note(n)", "SUBMIT(x * 10)", tools=[note])
-
-        async def main() -> list[int]:
-            results = await asyncio.gather(*(rlm.acall(n=n) for n in range(4)))
-            assert loops == {asyncio.get_running_loop()}
-            return [result.m for result in results]
-
-        assert asyncio.run(main()) == [0, 10, 20, 30]
-
-    def test_cancelling_ends_the_sandbox(self, play):
-        """A cancelled run leaves no process, and what it found is on the exception."""
-        started = threading.Event()
-
-        def ready() -> None:
-            started.set()
-
-        rlm, _ = play("q -> answer", "ready()\nwhile True: pass", tools=[ready])
-
-        async def main() -> BaseException:
-            run = asyncio.ensure_future(rlm.acall(q=""))
-            while not started.is_set():
-                await asyncio.sleep(0.01)
-            run.cancel()
-            try:
-                await run
-            except asyncio.CancelledError as error:
-                return error
-            raise AssertionError("the run was not cancelled")
-
-        before = time.monotonic()
-        error: Any = asyncio.run(main())
-        assert error.run.status == "failed"
-        assert time.monotonic() - before < 30  # far below the cell's own limit of a minute
 
 
 class TestPrompt:

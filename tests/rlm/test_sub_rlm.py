@@ -240,3 +240,46 @@ class TestSubRuns:
         )
 
         assert rlm(q="it").answer == ["what is it", "x"]
+
+
+class TestCompiled:
+    """What an optimizer made of an RLM serves its sub-runs too, where they do the same on a part."""
+
+    @pytest.mark.parametrize(
+        ("call", "shares"),
+        [
+            ("sub_rlm('text -> n: int', text=text, tools=False).n", True),
+            ("sub_rlm('text: str -> n: int', text=text, tools=False).n", True),
+            ("sub_rlm('text -> n: str', text=text, tools=False).n", False),
+            ("sub_rlm('text -> m: int', text=text, tools=False).m", False),
+            ("sub_rlm('text, q -> n: int', text=text, q='', tools=False).n", False),
+            (
+                "sub_rlm('text -> n: int', text=text, tools=False, instructions='Count.').n",
+                False,
+            ),
+        ],
+    )
+    def test_a_sub_run_with_the_same_fields_has_the_block_and_the_demos(self, play, call, shares):
+        """Any other starts from the block that says nothing of a task; so does one that is told what to do."""
+
+        def look_up(key: str) -> str:
+            """Looks up the key."""
+            return key
+
+        rlm, server = play(
+            "text -> n: int",
+            f"SUBMIT(int({call}))",
+            sub=scripted(Action("", "SUBMIT(7)"), Action("", "SUBMIT('7')")),
+            tools=[look_up],
+        )
+        action = rlm.generate_action
+        action.signature = action.signature.with_instructions(
+            action.signature.instructions.replace("Look first.", "Follow PLAN-B.")
+        )
+        action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
+
+        assert rlm(text="x").n == 7
+        told = server.requests_to("sub")[0]
+        assert ("PLAN-B" in told.messages[0].text) is shares
+        assert any("DEMO()" in message.text for message in told.messages) is shares
+        assert "look_up" not in told.messages[0].text

@@ -1,0 +1,161 @@
+"""Stopping what belongs to a run: its sandboxes, its sub-calls, the runs below it. From any thread, at once.
+
+A run is stopped when it ends, when its caller is cancelled, and for all but its last call when its time is
+over. From then on nothing new is sent for it. What cannot be stopped, a request that is on its way or a tool
+in a thread, is abandoned: nobody waits for it, and nobody sees its result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# How often it is looked how much time is left: that changes with what has to be held back.
+LOOK_SECONDS = 0.5
+
+
+class Stop:
+    """A stop for some work, and for what is below it. Safe to use from any thread."""
+
+    def __init__(self, above: Stop | None = None, *, expected: bool = False) -> None:
+        """Lets everything go on.
+
+        Args:
+            above: What stops this one too.
+            expected: Whether it may be used while calls are under way, so that these are made in a way
+                in which they can be abandoned. One below takes it from above.
+        """
+        self.expected: bool = above.expected if above else expected
+        self.reason: Exception | None = None
+        self._lock = threading.Lock()  # guards the reason, and what is below
+        self._ends: dict[object, Callable[[], None]] = {}
+        if above is not None:
+            above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
+
+    def stop(self, reason: Exception) -> None:
+        """Stops, unless it was stopped before. Never blocks."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason
+            ends, self._ends = list(self._ends.values()), {}
+        for end in ends:
+            end()
+
+    def check(self) -> None:
+        """Raises the reason, if it was stopped."""
+        if self.reason is not None:
+            raise self.reason
+
+    @contextlib.contextmanager
+    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+        """Calls `end`, which must not block, if it is stopped in the meantime, or was before."""
+        key = self._join(end)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.pop(key, None)
+
+    def _join(self, end: Callable[[], None]) -> object:
+        key = object()
+        with self._lock:
+            stopped = self.reason is not None
+            if not stopped:
+                self._ends[key] = end
+        if stopped:
+            end()
+        return key
+
+    # ---- Calls that can be abandoned ----
+
+    def abandoning(self, work: Callable[[], T]) -> T:
+        """The result of the work; the reason as an exception once it is stopped, whatever the work does.
+
+        The work runs in a thread, in a copy of the caller's context.
+        """
+        self.check()
+        outcome: Future[T] = Future()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                result = context.run(work)
+            except BaseException as error:  # noqa: BLE001 - who waits sees it
+                with contextlib.suppress(InvalidStateError):
+                    outcome.set_exception(error)
+            else:
+                with contextlib.suppress(InvalidStateError):
+                    outcome.set_result(result)
+
+        def abandon() -> None:
+            with contextlib.suppress(InvalidStateError):
+                outcome.set_exception(self.reason)
+
+        with self.ending(abandon):
+            threading.Thread(target=run, name="rlm-call", daemon=True).start()
+            return outcome.result()
+
+    async def abandoning_async(self, work: Awaitable[T]) -> T:
+        """Like `abandoning`, by cancelling."""
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        with self.ending(lambda: _cancel_soon(loop, task)):
+            try:
+                return await task
+            except asyncio.CancelledError:
+                if task.cancelled() and self.reason is not None and not _being_cancelled():
+                    raise self.reason from None
+                raise
+
+    def sleep(self, seconds: float) -> None:
+        """Waits for some time; raises the reason once it is stopped."""
+        woken = threading.Event()
+        with self.ending(woken.set):
+            woken.wait(seconds)
+        self.check()
+
+
+def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
+        loop.call_soon_threadsafe(task.cancel)
+
+
+def _being_cancelled() -> bool:
+    """True where it is the caller that was cancelled, whatever else was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def in_background(work: Callable[[], object]) -> Callable[[], None]:
+    """Starts the work in a thread of its own. The host's end waits for it, so it must come to one."""
+
+    def start() -> None:
+        threading.Thread(target=work, name="rlm-stop").start()
+
+    return start
+
+
+@contextlib.contextmanager
+def after(left: Callable[[], float], work: Callable[[], None]) -> Iterator[None]:
+    """Does the work once no seconds are left, if this is not left before."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while (seconds := left()) > 0:
+            if over.wait(min(seconds, LOOK_SECONDS)):
+                return
+        work()
+
+    threading.Thread(target=watch, name="rlm-clock", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -1,0 +1,587 @@
+"""`aforward`: a free event loop, cancellation at once, live loops, and many runs in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm import CodeType, HandleType, Pool
+from dspy_rlm.testing import Action, Fault, fields, route, rules, scripted
+from sandbox_runtime import default_pool
+
+# Far below a cell's own limit of a minute, far above what a loaded machine needs.
+AT_ONCE_SECONDS = 10
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Returns when it is so; a hang is a failure."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        threading.Event().wait(0.01)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """The same, with the loop free."""
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+def seconds_kept_waiting() -> float:
+    """How long this thread could have worked, and the machine worked for others (Linux; else 0)."""
+    try:
+        stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
+    except OSError:
+        return 0.0
+    return int(stat.split()[1]) / 1e9
+
+
+async def cancelled(run: Coroutine[Any, Any, Any], reached: Callable[[], bool]) -> Any:
+    """Cancels a run when it is so far; the exception that came of it, which must be at once."""
+    task = asyncio.ensure_future(run)
+    await until(lambda: reached() or task.done())
+    began = time.monotonic()
+    assert task.cancel(), "the run had ended already"
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert time.monotonic() - began < AT_ONCE_SECONDS
+    return caught.value
+
+
+def our_threads() -> list[str]:
+    """The threads that runs have now; those of a pool and of its warm sessions are its own."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("rlm-", "host-tool"))]
+
+
+class Slow:
+    """An input that takes its time."""
+
+
+class Blocked:
+    """Something that is begun and does not end before the test does."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.released = threading.Event()
+        self.count = 0
+
+    def __call__(self, *_: Any) -> str:
+        self.count += 1
+        self.begun.set()
+        self.released.wait()
+        return "too late"
+
+
+@pytest.fixture
+def blocked() -> Iterator[Blocked]:
+    """A player or tool that never returns."""
+    blocked = Blocked()
+    yield blocked
+    blocked.released.set()
+
+
+@pytest.fixture
+def pool(deno_children) -> Iterator[Pool]:
+    """One of the test's own, after which no process and no thread is left."""
+    before, threads = deno_children(), our_threads()
+    pool = Pool(1, max_sessions=4)
+    yield pool
+    wait_until(lambda: not pool.seats.taken, 30)
+    pool.close()
+    wait_until(lambda: deno_children() <= before, 30)
+    wait_until(lambda: len(our_threads()) <= len(threads), 30)
+
+
+class TestEventLoop:
+    """It stays free, whatever a run does."""
+
+    def test_a_cell_of_three_seconds_stalls_it_for_less_than_20_ms(self, play, pool):
+        """Time in which the machine had other work than our thread does not count; best of three tries."""
+        ends: list[float] = []
+
+        def note() -> None:
+            ends.append(time.perf_counter())
+
+        rlm, _ = play(
+            "q -> a",
+            "import time\nnote()\nend = time.time() + 3\nwhile time.time() < end: pass\nnote()",
+            "SUBMIT('x')",
+            tools=[note],
+            pool=pool,
+        )
+
+        async def main() -> float:
+            run = asyncio.ensure_future(rlm.acall(q=""))
+            worst, before = 0.0, time.perf_counter() - seconds_kept_waiting()
+            while not run.done():
+                await asyncio.sleep(0.002)
+                now = time.perf_counter() - seconds_kept_waiting()
+                if len(ends) == 1:
+                    worst = max(worst, now - before - 0.002)
+                before = now
+            await run
+            assert ends[1] - ends[0] > 2.5
+            return worst
+
+        tries: list[float] = []
+        while len(tries) < 3 and min(tries, default=1) >= 0.02:
+            ends.clear()
+            tries.append(asyncio.run(main()))
+        assert min(tries) < 0.02, tries
+
+    def test_work_of_the_host_is_done_in_other_threads(self, play, pool):
+        """Inputs are described, plain tools called, and outputs validated beside the loop."""
+        where: set[tuple[str, str]] = set()
+
+        def note(name: str) -> None:
+            where.add((name, threading.current_thread().name))
+
+        def check(n: int) -> int:
+            note(f"validated {n}")
+            return n
+
+        told = Annotated[int, pydantic.AfterValidator(check)]
+
+        count: Any = {
+            "image": (Any, dspy.InputField()),
+            "answer": (told, dspy.OutputField()),
+        }
+
+        def tool() -> int:
+            """A tool."""
+            note("tool")
+            return 2
+
+        rule = HandleType(Slow, preview=lambda _: note("described") or "")
+        rlm, _ = play(
+            dspy.Signature(count, "Count."), "SUBMIT(tool())", tools=[tool], types=[rule], pool=pool
+        )
+        asyncio.run(rlm.acall(image=Slow()))
+
+        assert {name for name, _ in where} == {"described", "tool", "validated 2"}
+        assert threading.main_thread().name not in {thread for _, thread in where}
+
+    def test_async_tools_run_on_it(self, play, pool):
+        """Runs at the same time do not mix: each has its own sandbox and its own counters."""
+        loops = set()
+
+        async def note(n: int) -> int:
+            loops.add(asyncio.get_running_loop())
+            return n
+
+        rlm, _ = play("n: int -> m: int", "x = note(n)", "SUBMIT(x * 10)", tools=[note], pool=pool)
+
+        async def main() -> list[int]:
+            results = await asyncio.gather(*(rlm.acall(n=n) for n in range(4)))
+            assert loops == {asyncio.get_running_loop()}
+            return [result.m for result in results]
+
+        assert asyncio.run(main()) == [0, 10, 20, 30]
+
+
+class TestCancelling:
+    """The caller gets his CancelledError at once, and nothing goes on behind his back."""
+
+    @pytest.mark.parametrize(
+        "code", ["while True: pass", "import time\ntime.sleep(50)", "sum(range(10**12))"]
+    )
+    def test_during_a_cell(self, play, pool, code):
+        """The sandbox is ended, and what the run found is on the exception."""
+        ready = threading.Event()
+
+        def note() -> None:
+            ready.set()
+
+        rlm, _ = play("q -> a", "print(6 * 7)", f"note()\n{code}", tools=[note], pool=pool)
+        error = asyncio.run(cancelled(rlm.acall(q=""), ready.is_set))
+
+        assert error.run.status == "failed"
+        assert [step["output"] for step in error.run.trajectory] == ["42"]
+
+    def test_during_a_call_of_the_root_lm(self, play, pool, blocked):
+        """The request is given up, and no other is made."""
+        rlm, server = play("q -> a", blocked, pool=pool)
+        error = asyncio.run(cancelled(rlm.acall(q=""), blocked.begun.is_set))
+
+        assert error.run.trajectory == []
+        assert blocked.count == 1
+        assert not server.requests
+
+    def test_during_a_sub_call(self, play, pool, blocked):
+        """What is on its way is abandoned; a batch sends nothing more of itself."""
+        rlm, _ = play(
+            "q -> a", "sub_llm_batched([str(n) for n in range(50)])", sub=blocked, pool=pool
+        )
+        error = asyncio.run(cancelled(rlm.acall(q=""), lambda: blocked.count == 16))
+        wait_until(lambda: not [name for name in our_threads() if name != "rlm-call"])
+
+        assert blocked.count == 16
+        assert {call.error for call in error.run.sub_calls} <= {"RunEndedError: The run has ended."}
+
+    def test_before_a_sub_call_is_tried_again(self, play, pool):
+        """DSPy would try it again in its thread, whoever waits for it."""
+        rlm, server = play("q -> a", "sub_llm('?')", sub=rules([], default="x"), pool=pool)
+        rlm.sub_lm = server.lm("sub", num_retries=8)
+        server.fail("sub", Fault(status=500, times=None, retry_after_seconds=0.5))
+        asyncio.run(cancelled(rlm.acall(q=""), lambda: bool(server.requests_to("sub"))))
+        sent = len(server.requests_to("sub"))
+        wait_until(lambda: "rlm-call" not in our_threads())
+        threading.Event().wait(1.0)
+
+        assert len(server.requests_to("sub")) == sent <= 2
+
+    def test_during_a_sub_run(self, play, pool):
+        """Its cell, its sandbox and its LM end with it."""
+        ready = threading.Semaphore(0)
+
+        def note() -> None:
+            ready.release()
+
+        rlm, server = play(
+            "q -> a",
+            "sub_rlm('q -> a', q='')",
+            sub=scripted(Action("", "note()\nwhile True: pass")),
+            tools=[note],
+            pool=pool,
+        )
+        asyncio.run(cancelled(rlm.acall(q=""), lambda: ready.acquire(blocking=False)))
+        wait_until(lambda: not our_threads())
+
+        assert len(server.requests_to("sub")) == 1
+
+    @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
+    def test_during_a_module_of_dspys_with_code_of_its_own(self, play, pool, deno_children):
+        """Its interpreter ends too."""
+        ready = threading.Event()
+
+        def note() -> None:
+            """Notes it."""
+            ready.set()
+
+        rlm, server = play(
+            "q -> a",
+            "import dspy\ndspy.CodeAct('q -> a', tools=[note])(q='')",
+            sub=fields(lambda _: {"generated_code": "note()\nwhile True: pass", "finished": False}),
+            tools=[note],
+            pool=pool,
+        )
+        asyncio.run(cancelled(rlm.acall(q=""), ready.is_set))
+        wait_until(lambda: not our_threads())
+
+        assert len(server.requests_to("sub")) == 1
+        default_pool().close()
+
+    def test_during_an_async_tool(self, play, pool):
+        """It is cancelled too, on the caller's loop."""
+        seen = []
+
+        async def forever() -> None:
+            seen.append("begun")
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+        rlm, _ = play("q -> a", "forever()", tools=[forever], pool=pool)
+
+        async def main() -> None:
+            await cancelled(rlm.acall(q=""), lambda: bool(seen))
+            await until(lambda: len(seen) == 2)
+
+        asyncio.run(main())
+        assert seen == ["begun", "cancelled"]
+
+    def test_during_a_tool_that_never_returns(self, play, pool, blocked, deno_children):
+        """Python cannot end its thread, but nothing waits for it: its seat and its sandbox are free."""
+        before = deno_children()
+
+        def never() -> None:
+            """Does not return."""
+            blocked()
+
+        rlm, _ = play("q -> a", "never()", tools=[never], pool=pool)
+        asyncio.run(cancelled(rlm.acall(q=""), blocked.begun.is_set))
+
+        wait_until(lambda: pool.seats.taken == 0)
+        pool.close()
+        wait_until(lambda: deno_children() <= before)
+        wait_until(lambda: our_threads() == ["rlm-sandbox"])
+        assert all(t.daemon for t in threading.enumerate() if t.name == "rlm-sandbox")
+        blocked.released.set()
+
+    def test_while_the_inputs_are_assigned(self, play, pool, blocked):
+        """And any time before: what is being opened is closed when it is there."""
+        rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
+        rlm, server = play("slow -> a", types=[rule], pool=pool)
+        error = asyncio.run(cancelled(rlm.acall(slow=Slow()), blocked.begun.is_set))
+
+        assert error.run.trajectory == []
+        assert not server.requests
+        blocked.released.set()
+
+    def test_while_the_sandbox_is_opened(self, play, pool):
+        """A cold start takes some 0.3 s: it is cancelled in the middle."""
+        rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
+
+        async def main() -> None:
+            task = asyncio.ensure_future(rlm.acall(q=""))
+            await until(lambda: pool.seats.taken == 1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+        assert not server.requests
+
+    def test_while_it_stands_in_line(self, play, blocked):
+        """It leaves the line, and those behind it move up."""
+        pool = Pool(1, max_sessions=1)
+        rlm, _ = play(
+            "q -> a",
+            route((lambda r: "first" in r.prompt, blocked), otherwise=submit("x")),
+            pool=pool,
+        )
+
+        async def main() -> str:
+            first = asyncio.ensure_future(rlm.acall(q="first"))
+            await until(blocked.begun.is_set)
+            error = await cancelled(rlm.acall(q="second"), lambda: pool.seats.waiting == 1)
+            assert error.run.trajectory == []
+            assert pool.seats.waiting == 0
+            third = asyncio.ensure_future(rlm.acall(q="third"))
+            await until(lambda: pool.seats.waiting == 1)
+            first.cancel()
+            return (await third).a
+
+        assert asyncio.run(main()) == "x"
+        pool.close()
+
+    def test_by_a_timeout_or_a_task_group(self, play, pool, blocked):
+        """Whatever cancels: `asyncio.timeout`, anyio, another task of a group that fails."""
+        rlm, _ = play("q -> a", "while True: pass", pool=pool)
+
+        async def by_timeout() -> BaseException | None:
+            try:
+                async with asyncio.timeout(1):
+                    await rlm.acall(q="")
+            except TimeoutError as error:
+                return error.__cause__
+            return None
+
+        async def by_anyio() -> bool:
+            with anyio.move_on_after(1) as scope:
+                await rlm.acall(q="")
+            return scope.cancelled_caught
+
+        async def by_group() -> None:
+            async def fail() -> None:
+                await until(lambda: pool.seats.taken == 2)
+                raise LookupError("the other one")
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(rlm.acall(q=""))
+                group.create_task(fail())
+
+        cause: Any = asyncio.run(by_timeout())
+        assert cause.run.status == "failed"
+        assert asyncio.run(by_anyio())
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(by_group())
+        assert [type(error) for error in caught.value.exceptions] == [LookupError]
+
+
+def submit(answer: str) -> Any:
+    """A root LM that submits at once."""
+    return scripted(Action("", f"SUBMIT({answer!r})"))
+
+
+class TestManyRuns:
+    """Hundreds in one process share the pool."""
+
+    @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
+    @pytest.mark.timeout(900)
+    def test_many_at_the_same_time(self, play, deno_children, count):
+        """All right, with no more sandboxes than the pool has seats, and threads in proportion."""
+        before, most = deno_children(), [0, 0]
+        pool = Pool(2, max_sessions=4)
+        rlm, _ = play("n: int -> m: int", "x = n * 10", "SUBMIT(x)", pool=pool)
+
+        async def main() -> list[int]:
+            runs = asyncio.gather(*(rlm.acall(n=n) for n in range(count)))
+            while not runs.done():
+                most[0] = max(most[0], len(deno_children() - before))
+                most[1] = max(most[1], len([n for n in our_threads() if n == "rlm-sandbox"]))
+                await asyncio.sleep(0.05)
+            return [result.m for result in await runs]
+
+        assert asyncio.run(main()) == [n * 10 for n in range(count)]
+        assert most[0] <= pool.max_sessions + pool.size + 1
+        assert most[1] <= pool.max_sessions + 1
+        pool.close()
+
+    def test_batches_parallel_and_asyncify(self, play, deno_children):
+        """DSPy's own ways to run many wait in the same line."""
+        before, most = deno_children(), [0]
+        pool = Pool(1, max_sessions=2)
+        rlm, _ = play("n: int -> m: int", "SUBMIT(n * 10)", pool=pool)
+        examples = [dspy.Example(n=n).with_inputs("n") for n in range(12)]
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(0.05):
+                most[0] = max(most[0], len(deno_children() - before))
+
+        async def asyncified() -> list[int]:
+            run = dspy.asyncify(rlm)
+            return [r.m for r in await asyncio.gather(*(run(n=n) for n in range(12)))]
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        parallel = dspy.Parallel(num_threads=12, disable_progress_bar=True)
+        try:
+            batched = [r.m for r in rlm.batch(examples, num_threads=12, disable_progress_bar=True)]
+            in_parallel = [r.m for r in parallel([(rlm, example) for example in examples])]
+            as_coroutines = asyncio.run(asyncified())
+        finally:
+            over.set()
+            watcher.join()
+
+        assert batched == in_parallel == as_coroutines == [n * 10 for n in range(12)]
+        assert most[0] <= 2 + 1 + 1
+        pool.close()
+
+    def test_runs_below_runs_never_wait_for_themselves(self, play):
+        """However deep, however many, and with a single seat: sub-runs, and RLMs inside of tools."""
+        pool = Pool(1, max_sessions=1)
+        pool.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
+        inner.set_lm(server.lm("root"))
+
+        def ask(n: int) -> int:
+            """Runs another RLM."""
+            return inner(n=n).m
+
+        async def ask_async(n: int) -> int:
+            """The same, on the loop."""
+            return (await inner.acall(n=n)).m
+
+        def ask_in_threads(n: int) -> list[int]:
+            """The same, by way of DSPy's threads."""
+            pairs = [(inner, dspy.Example(n=k).with_inputs("n")) for k in range(n)]
+            return [r.m for r in dspy.Parallel(num_threads=n, disable_progress_bar=True)(pairs)]
+
+        outer, _ = play(
+            "n: int -> m: list",
+            "SUBMIT([ask(n), ask_async(n), *ask_in_threads(2), "
+            "*[sub_rlm('n: int -> m: int', n=k).m for k in range(2)], *ask.batched([5, 6])])",
+            sub=scripted(Action("", "SUBMIT(n * 100)")),
+            tools=[ask, ask_async, ask_in_threads],
+            pool=pool,
+        )
+
+        async def main() -> list[Any]:
+            return [r.m for r in await asyncio.gather(*(outer.acall(n=n) for n in range(2)))]
+
+        assert asyncio.run(main()) == [[n + 1, n + 1, 1, 2, 0, 100, 6, 7] for n in range(2)]
+        assert outer(n=7).m == [8, 8, 1, 2, 0, 100, 6, 7]
+        pool.close()
+
+
+class TestLiveLoops:
+    """A notebook's cell runs inside of a loop that is running already; so do several threads, each with its own."""
+
+    @pytest.fixture
+    def tools(self):
+        """A plain one and a coroutine function, with the threads and loops that they ran on."""
+        ran_on: list[Any] = []
+
+        def plain(n: int) -> int:
+            """Adds one."""
+            ran_on.append(threading.current_thread())
+            return n + 1
+
+        async def slow(n: int) -> int:
+            """Adds ten."""
+            await asyncio.sleep(0.01)
+            ran_on.append(asyncio.get_running_loop())
+            return n + 10
+
+        return plain, slow, ran_on
+
+    def test_both_calls_work_in_a_live_loop(self, play, pool, tools):
+        """`rlm(...)` blocks it as any call does, and `await rlm.acall(...)` leaves it free."""
+        plain, slow, ran_on = tools
+        rlm, _ = play(
+            "n: int -> m: list",
+            "SUBMIT([plain(n), slow(n), *slow.batched([1, 2]), await slow.aio(3), sub_llm('?')])",
+            sub=rules([], default="yes"),
+            tools=[plain, slow],
+            pool=pool,
+        )
+
+        async def cell() -> tuple[Any, Any]:
+            called = rlm(n=1)
+            loops = {where for where in ran_on if not isinstance(where, threading.Thread)}
+            assert asyncio.get_running_loop() not in loops  # it was busy
+            ran_on.clear()
+            awaited = await rlm.acall(n=1)
+            assert {where for where in ran_on if not isinstance(where, threading.Thread)} == {
+                asyncio.get_running_loop()
+            }
+            return called.m, awaited.m
+
+        assert asyncio.run(cell()) == ([2, 11, 11, 12, 13, "yes"], [2, 11, 11, 12, 13, "yes"])
+
+    def test_loops_in_threads_do_not_mix(self, play, pool):
+        """Two loops in two threads with settings of their own, at once; and a call without any loop."""
+        loops: dict[str, set[Any]] = {}
+
+        async def whose() -> str:
+            """Whose settings are seen here."""
+            mark = str(dspy.settings.rlm_test_marker)
+            loops.setdefault(mark, set()).add(asyncio.get_running_loop())
+            return mark
+
+        rlm, server = play(
+            "q -> a: list",
+            "SUBMIT([whose(), sub_llm('?'), await whose.aio()])",
+            sub=rules([], default="yes"),
+            tools=[whose],
+            pool=pool,
+        )
+        results: dict[str, Any] = {}
+        lm = server.lm("root")
+
+        def run(mark: str) -> None:
+            async def main() -> None:
+                with dspy.context(lm=lm, adapter=dspy.ChatAdapter(), rlm_test_marker=mark):
+                    runs = await asyncio.gather(rlm.acall(q=""), rlm.acall(q=""))
+                results[mark] = [result.a for result in runs]
+
+            asyncio.run(main())
+
+        threads = [threading.Thread(target=run, args=(mark,)) for mark in "xy"]
+        for thread in threads:
+            thread.start()
+        with dspy.context(rlm_test_marker="z"):
+            results["z"] = [rlm(q="").a]
+        for thread in threads:
+            thread.join()
+
+        for mark, answers in results.items():
+            assert answers == [[mark, "yes", mark]] * len(answers)
+        assert {mark: len(found) for mark, found in loops.items()} == {"x": 1, "y": 1, "z": 1}
+        assert len(set().union(*loops.values())) == 3

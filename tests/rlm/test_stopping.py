@@ -1,0 +1,103 @@
+"""Stops: of some work, of all below it, and of calls that are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+
+import pytest
+
+from dspy_rlm.errors import RunEndedError
+from dspy_rlm.stopping import Stop, after
+
+ENDED = RunEndedError("over")
+
+
+class TestStop:
+    def test_it_stops_what_is_below_and_not_what_is_above(self):
+        """With one reason, the first."""
+        root = Stop()
+        child, other = Stop(root), Stop(root)
+        grandchild = Stop(child)
+        child.stop(ENDED)
+        child.stop(RunEndedError("again"))
+        assert [s.reason for s in (root, other, child, grandchild)] == [None, None, ENDED, ENDED]
+
+        root.stop(RunEndedError("all"))
+        assert str(other.reason) == "all"
+        assert child.reason is ENDED
+        assert Stop(root).reason is root.reason  # too late to begin
+
+    def test_ends_are_called_while_they_matter(self):
+        """Once; at once where it was stopped before; not after their block."""
+        stop, called = Stop(), []
+        with stop.ending(lambda: called.append("left")):
+            pass
+        with stop.ending(lambda: called.append("in")):
+            stop.stop(ENDED)
+            stop.stop(ENDED)
+        with stop.ending(lambda: called.append("late")):
+            pass
+
+        assert called == ["in", "late"]
+
+    def test_a_call_is_abandoned(self):
+        """Whoever waits for it gets the reason at once; what it does afterwards is nobody's."""
+        stop, begun, released = Stop(), threading.Event(), threading.Event()
+
+        def work() -> str:
+            begun.set()
+            released.wait()
+            return "too late"
+
+        def end() -> None:
+            begun.wait()
+            stop.stop(ENDED)
+
+        threading.Thread(target=end).start()
+        with pytest.raises(RunEndedError):
+            stop.abandoning(work)
+        released.set()
+        with pytest.raises(RunEndedError):
+            stop.abandoning(lambda: pytest.fail("it was made"))
+
+    def test_a_call_gives_what_it_gives(self):
+        """Its result or its exception, in the caller's context."""
+        mark = contextvars.ContextVar("mark", default="")
+        mark.set("mine")
+        stop = Stop()
+
+        assert stop.abandoning(mark.get) == "mine"
+        with pytest.raises(ZeroDivisionError):
+            stop.abandoning(lambda: 1 / 0)
+
+    def test_a_coroutine_is_cancelled(self):
+        """With the reason as the exception, unless it was the caller who was cancelled."""
+
+        async def main(stop: Stop, *, both: bool) -> None:
+            task = asyncio.ensure_future(stop.abandoning_async(asyncio.sleep(1000)))
+            await asyncio.sleep(0)
+            if both:
+                task.cancel()
+            stop.stop(ENDED)
+            await task
+
+        with pytest.raises(RunEndedError):
+            asyncio.run(main(Stop(), both=False))
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(main(Stop(), both=True))
+
+    def test_a_clock_that_runs_out(self):
+        """It looks again, for what is left may change; and it does nothing once it is left."""
+        left, rung = [1000.0], threading.Event()
+        with after(lambda: left[0], rung.set):
+            left[0] = 0
+            assert rung.wait(30)
+        rung.clear()
+        end = time.monotonic() + 0.2
+        with after(lambda: end - time.monotonic(), rung.set):
+            pass
+
+        assert not rung.wait(0.5)

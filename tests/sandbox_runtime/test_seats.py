@@ -1,0 +1,147 @@
+"""The line before a pool: who gets a seat, and when. No sandbox is needed to see it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from sandbox_runtime import Pool
+from sandbox_runtime.seats import FEWEST, Seats, default_bound
+
+
+def granted(*seats):
+    return [seat.granted.done() and not seat.granted.cancelled() for seat in seats]
+
+
+class TestLine:
+    def test_no_more_sit_than_there_are_seats(self):
+        """The others wait, and come in the order in which they asked."""
+        line = Seats(2)
+        a, b, c, d = (line.ask() for _ in range(4))
+        assert granted(a, b, c, d) == [True, True, False, False]
+
+        b.leave()
+        assert granted(c, d) == [True, False]
+        assert (line.taken, line.waiting) == (2, 1)
+
+    def test_leaving_the_line_moves_the_others_up(self):
+        """And leaving twice frees no seat of another's."""
+        line = Seats(1)
+        a, b, c = (line.ask() for _ in range(3))
+        b.leave()
+        b.leave()
+        a.leave()
+        a.leave()
+
+        assert granted(a, b, c) == [True, False, True]
+        assert (line.taken, line.waiting) == (1, 0)
+
+    def test_who_has_a_seat_gets_one_below_it(self):
+        """At once, however deep; a second one at the same time waits in line."""
+        line = Seats(1)
+        root, other = line.ask(), line.ask()
+        child = line.ask(above=root)
+        grandchild, sibling = line.ask(above=child), line.ask(above=root)
+        assert granted(root, other, child, grandchild, sibling) == [True, False, True, True, False]
+
+        grandchild.leave()
+        assert granted(other, sibling) == [False, False]
+        child.leave()
+        assert granted(other, sibling) == [False, True]  # it is waited for, the other is not
+        sibling.leave()
+        root.leave()
+        assert granted(other) == [True]
+
+    def test_a_seat_that_was_left_holds_nothing(self):
+        """What a run left behind waits in line like everybody."""
+        line = Seats(1)
+        gone = line.ask()
+        gone.leave()
+        line.ask()
+
+        assert granted(line.ask(above=gone)) == [False]
+
+    def test_where_nothing_moves_the_first_is_let_in(self):
+        """Those who sit may wait for him by ways that nobody sees, such as threads of their own."""
+        line = Seats(1, patience_seconds=0.05)
+        line.ask()
+        done = threading.Thread(target=line.ask().wait)
+        done.start()
+        done.join(30)
+
+        assert not done.is_alive()
+        assert line.taken == 2
+
+    def test_slow_runs_do_not_undo_the_bound(self):
+        """Each that is let in beyond it has the next one wait for twice as long."""
+        line = Seats(1, patience_seconds=0.05)
+        seats = [line.ask() for _ in range(12)]
+
+        async def main() -> None:
+            waiting = [asyncio.ensure_future(seat.sit()) for seat in seats]
+            await asyncio.sleep(1)
+            for task in waiting:
+                task.cancel()
+
+        asyncio.run(main())
+        assert 1 < line.taken < 7
+
+    def test_waiting_ends_when_the_line_is_left(self):
+        """Also from another thread."""
+        line = Seats(1)
+        line.ask()
+        seat = line.ask()
+        done = threading.Thread(target=seat.wait)
+        done.start()
+        seat.leave()
+        done.join(30)
+
+        assert not done.is_alive()
+
+    def test_many_threads_and_loops(self):
+        """Never more at a time, and everybody comes to sit."""
+        line, most, lock = Seats(3), [0], threading.Lock()
+
+        def note() -> None:
+            with lock:
+                most[0] = max(most[0], line.taken)
+
+        def sitting() -> None:
+            seat = line.ask()
+            seat.wait()
+            note()
+            seat.leave()
+
+        async def coming() -> None:
+            seat = line.ask()
+            await seat.sit()
+            note()
+            await asyncio.sleep(0)
+            seat.leave()
+
+        async def many() -> None:
+            await asyncio.gather(*(coming() for _ in range(100)))
+
+        threads = [threading.Thread(target=sitting) for _ in range(30)]
+        threads += [threading.Thread(target=asyncio.run, args=(many(),)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+
+        assert not any(thread.is_alive() for thread in threads)
+        assert most[0] <= 3
+        assert (line.taken, line.waiting) == (0, 0)
+
+
+class TestPool:
+    def test_the_bound_is_the_machines_by_default(self):
+        """A few on any, and never none."""
+        assert Pool().max_sessions == default_bound() >= FEWEST
+
+    def test_a_bound_is_a_number(self):
+        """Of 1 or more."""
+        with pytest.raises(ValueError, match="max_sessions of 1 or more"):
+            Pool(max_sessions=0)
