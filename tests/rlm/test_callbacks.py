@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 from dspy_rlm import SandboxInterpreter
 from dspy_rlm.reporting import ReportedSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
+from sandbox_runtime import SessionClosedError, default_pool
 
 
 @dataclasses.dataclass
@@ -316,6 +318,21 @@ class TestARun:
         rlm, _ = play("q -> answer: int", "SUBMIT(count())", tools=[count])
         with dspy.context(callbacks=callbacks):
             assert rlm(q="?").answer == len(callbacks)
+
+    def test_a_sandbox_that_another_thread_closes(self, recorder):
+        """As who stops a run does: the shutdown is reported once, as a part of the run."""
+        token = ACTIVE_CALL_ID.set("the run")
+        sandbox = ReportedSandbox(lambda tools: default_pool().lend(tools), {})
+        sandbox.start()
+        ACTIVE_CALL_ID.reset(token)
+        closing = threading.Thread(target=sandbox.close)
+        closing.start()
+        closing.join()
+        sandbox.close()
+
+        assert recorder.one("interpreter_shutdown").parent == "the run"
+        with pytest.raises(SessionClosedError):
+            sandbox.run_cell("1")
 
     @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
     @pytest.mark.parametrize("kind", [SandboxInterpreter, dspy.LocalInterpreter])
