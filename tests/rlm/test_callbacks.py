@@ -312,8 +312,9 @@ class TestARun:
         """Cells then run in the session itself."""
 
         def count() -> int:
-            gc.collect()
-            return sum(isinstance(thing, ReportedSandbox) for thing in gc.get_objects())
+            gc.collect()  # what an earlier run with such a tool has left
+            made = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
+            return sum("count" in sandbox.tools for sandbox in made)
 
         rlm, _ = play("q -> answer: int", "SUBMIT(count())", tools=[count])
         with dspy.context(callbacks=callbacks):
