@@ -6,8 +6,10 @@ as long as a run of ours is watched; without handlers none is made.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -111,14 +113,19 @@ class ToolCalls:
 
 
 class ReportedSandbox(ToolCalls):
-    """A sandbox of a run of ours, which callbacks see as an interpreter."""
+    """A sandbox of a run of ours, which callbacks see as an interpreter. Made where the run is.
+
+    It may be closed from any thread: the shutdown is a part of the run all the same.
+    """
 
     def __init__(self, lend: Lend, tools: Mapping[str, Callable[..., Any]]) -> None:
         """Opens nothing yet; `start` does."""
         self.tools = dict(tools)
         self.callbacks = []
         self._lend = lend
+        self._context = contextvars.copy_context()
         self._sandbox: Sandbox | None = None
+        self._closing = threading.Lock()  # taken by who closes, and never given back
         self._assigned: dict[str, Any] = {}
         self._results: list[CellResult] = []  # that of the cell which has just run
 
@@ -141,9 +148,8 @@ class ReportedSandbox(ToolCalls):
 
     def close(self) -> None:
         """See `Sandbox`."""
-        if self._sandbox is not None:
-            self.shutdown()
-            self._sandbox = None
+        if self._sandbox is not None and self._closing.acquire(blocking=False):
+            self._context.run(self.shutdown)
 
     # ---- An interpreter ----
 

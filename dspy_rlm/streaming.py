@@ -139,8 +139,12 @@ def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
 def _whole(listener: StreamListener, value: Any) -> StreamResponse:
     """An output as one piece, the last. The listener has then heard it."""
     listener.stream_start = listener.stream_end = True
-    text = value if isinstance(value, str) else to_json(value, fallback=str).decode()
+    text = value if isinstance(value, str) else _json(value)
     return StreamResponse(listener.predict_name, listener.signature_field_name, text, True)
+
+
+def _json(value: Any) -> str:
+    return to_json(value, fallback=str, bytes_mode="base64", serialize_unknown=True).decode()
 
 
 def extract_settings(rlm: dspy.Module) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ class Stream:
         if self._is_here():
             self._send_from_loop(message)
         elif not self._loop.is_closed():
-            with contextlib.suppress(CancelledError):  # the loop ends
+            with contextlib.suppress(CancelledError, RuntimeError):  # the loop ends just now
                 self._wait(_sent(self._raw, message))
 
     def reachable(self, function: Callable[P, T]) -> Callable[P, T]:

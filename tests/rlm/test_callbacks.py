@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +17,9 @@ from dspy.primitives.code_interpreter import CodeExecutionError, FinalOutput
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from dspy_rlm import SandboxInterpreter
-from dspy_rlm.preparing import prepare
+from dspy_rlm.reporting import ReportedSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
-from sandbox_runtime import Session
+from sandbox_runtime import SessionClosedError, default_pool
 
 
 @dataclasses.dataclass
@@ -305,11 +307,33 @@ class TestARun:
         assert told == ["a", "b"]
         assert len(recorder.all("interpreter_execute")) == 3
 
-    def test_without_handlers_no_interpreter_is_made(self, play):
+    @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
+    def test_without_handlers_no_interpreter_is_made(self, play, callbacks):
         """Cells then run in the session itself."""
-        rlm, _ = play("q -> answer", "SUBMIT('')")
-        with prepare(rlm, {"q": "?"}, None, None).open_sandbox() as sandbox:
-            assert isinstance(sandbox, Session)
+
+        def count() -> int:
+            gc.collect()  # what an earlier run with such a tool has left
+            made = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
+            return sum("count" in sandbox.tools for sandbox in made)
+
+        rlm, _ = play("q -> answer: int", "SUBMIT(count())", tools=[count])
+        with dspy.context(callbacks=callbacks):
+            assert rlm(q="?").answer == len(callbacks)
+
+    def test_a_sandbox_that_another_thread_closes(self, recorder):
+        """As who stops a run does: the shutdown is reported once, as a part of the run."""
+        token = ACTIVE_CALL_ID.set("the run")
+        sandbox = ReportedSandbox(lambda tools: default_pool().lend(tools), {})
+        sandbox.start()
+        ACTIVE_CALL_ID.reset(token)
+        closing = threading.Thread(target=sandbox.close)
+        closing.start()
+        closing.join()
+        sandbox.close()
+
+        assert recorder.one("interpreter_shutdown").parent == "the run"
+        with pytest.raises(SessionClosedError):
+            sandbox.run_cell("1")
 
     @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
     @pytest.mark.parametrize("kind", [SandboxInterpreter, dspy.LocalInterpreter])
@@ -341,14 +365,14 @@ class TestSandboxInterpreter:
     def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder):
         """As with DSPy's own interpreter."""
         with SandboxInterpreter(tools={"add": lambda a, b=1: a + b}) as interpreter:
-            assert interpreter.execute("print(add(1) + add(1, b=2))", {"x": 5}) == "5\n"
+            printed = interpreter.execute("print(add(1) + add(1, b=2))", {"x": 5})
 
         execution = recorder.one("interpreter_execute")
         assert execution.inputs == {
             "code": "print(add(1) + add(1, b=2))",
             "variables": {"x": 5},
         }
-        assert execution.outputs == "5\n"
+        assert execution.outputs == printed
         assert recorder.one("interpreter_startup").parent == execution.id
         calls = recorder.all("interpreter_tool_call")
         assert [call.inputs for call in calls] == [

@@ -278,8 +278,15 @@ class TestListeners:
     @both
     def test_an_output_comes_when_it_is_submitted(self, play, is_async_program):
         """Whole, before the prediction, which may then be left out; a typed one as JSON."""
-        rlm, _ = play("q -> answer: str, lines: list[int]", "SUBMIT('found', [1, 2])")
-        listeners = [OutputListener(rlm, "answer"), StreamListener("lines", predict=rlm)]
+        rlm, _ = play(
+            "q -> answer: str, lines: list[int], raw: bytes",
+            r"SUBMIT('found', [1, 2], b'\xff')",
+        )
+        listeners = [
+            OutputListener(rlm, "answer"),
+            OutputListener(rlm, "raw"),
+            StreamListener("lines", predict=rlm),
+        ]
         items = streamed(
             rlm,
             {"q": "?"},
@@ -289,6 +296,7 @@ class TestListeners:
         )
 
         assert StreamResponse("rlm", "answer", "found", True) in items
+        assert StreamResponse("rlm", "raw", '"_w=="', True) in items
         assert StreamResponse(None, "lines", "[1,2]", True) in items
         assert not any(isinstance(item, dspy.Prediction) for item in items)
 
