@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
-from dspy_rlm.testing import Action, Fault, fields, route, rules, scripted
+from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 
 # Far below a cell's own limit of a minute, far above what a loaded machine needs.
@@ -94,6 +94,7 @@ def blocked() -> Iterator[Blocked]:
 @pytest.fixture
 def pool(deno_children) -> Iterator[Pool]:
     """One of the test's own, after which no process and no thread is left."""
+    default_pool().close()  # what it makes ready for others would look like ours
     before, threads = deno_children(), our_threads()
     pool = Pool(1, max_sessions=4)
     yield pool
@@ -344,6 +345,26 @@ class TestCancelling:
 
         asyncio.run(main())
         assert not server.requests
+
+    def test_at_any_moment(self, play, pool):
+        """From before the first thread to after the last: nothing is left of any."""
+        rlm, _ = play(
+            "q -> a",
+            "sub_llm('?')",
+            "sub_rlm('q -> a', q='')",
+            "SUBMIT('x')",
+            sub=route((asks_for("code"), submit("y")), otherwise=rules([], default="yes")),
+            pool=pool,
+        )
+
+        async def main() -> None:
+            async def one(seconds: float) -> None:
+                with anyio.move_on_after(seconds):
+                    await rlm.acall(q="")
+
+            await asyncio.gather(*(one(n * 0.07) for n in range(30)))
+
+        asyncio.run(main())
 
     def test_while_it_stands_in_line(self, play, blocked):
         """It leaves the line, and those behind it move up."""
