@@ -10,6 +10,7 @@ from typing import Any
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
+from dspy_rlm.reporting import ReportedSandbox
 from dspy_rlm.stopping import Stop, in_background
 from sandbox_runtime import CellResult, Failed, Sandbox, SandboxError, Session
 
@@ -52,7 +53,7 @@ class StoppableSandbox:
 
     def _cut(self, over: threading.Event) -> None:
         """Asks the cell to end, and ends it if it does not."""
-        if isinstance(self._sandbox, Session):
+        if isinstance(self._sandbox, (Session, ReportedSandbox)):
             self._sandbox.interrupt()
             if over.wait(self._grace_seconds):
                 return

@@ -20,6 +20,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from dspy_rlm.budget import Call, Ledger
 from dspy_rlm.stopping import Stop
+from dspy_rlm.streams import reachable
 from sandbox_runtime import without_secrets
 
 # A rule of thumb, for an estimate before the LM itself has counted.
@@ -171,7 +172,7 @@ class _Metered:
             attempt = 0
             while True:
                 try:
-                    return reading.take(stop.abandoning(call))
+                    return reading.take(stop.abandoning(reachable(call)))
                 except LMError as error:
                     stop.sleep(self._delay(error, attempt))
                 attempt += 1

@@ -18,13 +18,13 @@ from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreter
 from dspy.utils.callback import BaseCallback, with_callbacks
 
 from dspy_rlm.tools import by_name, is_async, with_function
-from sandbox_runtime import CellResult, Completed, Failed, Sandbox, Submitted
+from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-Lend = Callable[[Mapping[str, Callable[..., Any]]], Sandbox]
-"""Opens a sandbox with these host tools."""
+Lend = Callable[[Mapping[str, Callable[..., Any]]], Session]
+"""Opens a session with these host tools."""
 
 
 def reported(method: F) -> F:
@@ -124,7 +124,7 @@ class ReportedSandbox(ToolCalls):
         self.callbacks = []
         self._lend = lend
         self._context = contextvars.copy_context()
-        self._sandbox: Sandbox | None = None
+        self._sandbox: Session | None = None
         self._closing = threading.Lock()  # taken by who closes, and never given back
         self._assigned: dict[str, Any] = {}
         self._results: list[CellResult] = []  # that of the cell which has just run
@@ -145,6 +145,10 @@ class ReportedSandbox(ToolCalls):
             if not self._results:
                 raise
         return self._results.pop()
+
+    def interrupt(self) -> None:
+        """See `Session`."""
+        self._open.interrupt()
 
     def close(self) -> None:
         """See `Sandbox`."""
@@ -171,7 +175,7 @@ class ReportedSandbox(ToolCalls):
         self._open.close()
 
     @property
-    def _open(self) -> Sandbox:
+    def _open(self) -> Session:
         if self._sandbox is None:
             raise CodeInterpreterError("This sandbox is not open. Call start().")
         return self._sandbox

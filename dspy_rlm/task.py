@@ -27,6 +27,7 @@ from sandbox_runtime import (
     Pool,
     Sandbox,
     Seat,
+    Session,
     Submitted,
     ValueCrossingError,
 )
@@ -166,7 +167,7 @@ class Task:
             factory.give_back if isinstance(factory, Borrowed) else None,
         )
 
-    def _lend(self, functions: Mapping[str, HostFunction], /) -> Sandbox:
+    def _lend(self, functions: Mapping[str, HostFunction], /) -> Session:
         return self.pool.lend(
             functions,
             self.outputs,

@@ -10,8 +10,9 @@ import uuid
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 
-from dspy_rlm import RLM, Pool, RunFailedError
+from dspy_rlm import RLM, Limits, Pool, RunFailedError
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -152,6 +153,20 @@ class TestTime:
                 in outputs(result)[1]
             )
         assert "(max_seconds=3)" in server.requests[-1].prompt
+
+    def test_a_cell_that_is_watched_is_interrupted(self, play):
+        """It is asked to end before it is made to, as without handlers."""
+        rlm, _ = play(
+            "q -> answer",
+            "try:\n    while True: pass\nfinally:\n    print('tidied up')",
+            extracted={"answer": "x"},
+            max_seconds=2,
+            limits=Limits(grace_seconds=10),
+        )
+        with dspy.context(callbacks=[BaseCallback()]):
+            for result in self.results(rlm):
+                assert outputs(result)[0].startswith("tidied up")
+                assert result.run.stopped_by == "max_seconds"
 
     def test_a_call_of_the_root_lm_is_abandoned(self, play, held):
         """It leaves no step."""

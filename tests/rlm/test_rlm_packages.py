@@ -68,7 +68,7 @@ class TestPackages:
     def test_under_dspys_interpreter_protocol(self):
         """The same packages for DSPy's own modules."""
         with SandboxInterpreter(packages=["networkx"]) as interpreter:
-            assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == "3"
+            assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == 3
 
     def test_without_packages_the_rules_are_as_before(self):
         """The prompt's beginning stays the same, and so stays in caches."""

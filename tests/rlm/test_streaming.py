@@ -244,13 +244,18 @@ class TestStatusMessages:
 
 class TestListeners:
     @both
-    def test_the_predictors_fields_in_every_iteration(self, play, is_async_program):
-        """`reasoning` and `code`, piece by piece, with listeners that may be used again."""
+    @pytest.mark.parametrize("max_seconds", [None, 60])
+    def test_the_predictors_fields_in_every_iteration(self, play, is_async_program, max_seconds):
+        """`reasoning` and `code`, piece by piece, with listeners that may be used again.
+
+        Also where a run has an end, and so its calls of LMs are in threads of their own.
+        """
         rlm, server = play(
             "q -> answer: str",
             Action("Look at it first.", "print(q)"),
             Action("That is it.", "SUBMIT(sub_llm(q))"),
             sub=replies(),
+            max_seconds=max_seconds,
         )
         items = streamed(
             rlm,
