@@ -22,7 +22,7 @@ from dspy.utils.callback import BaseCallback
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, reported
-from dspy_rlm.tools import HostFunction, awaiting
+from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
 from sandbox_runtime import (
@@ -170,10 +170,9 @@ class SandboxInterpreter(ToolCalls):
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            tools: dict[str, HostTool] = {
-                **self.reported_tools(self.tools),
-                NAME: self._last.tool(),
-            }
+            reported = self.reported_tools(self.tools)
+            tools: dict[str, HostTool] = {n: with_function(f, naming) for n, f in reported.items()}
+            tools[NAME] = self._last.tool()
             session.register(tools, _output_types(self.output_fields))
             self._registered = wanted
 

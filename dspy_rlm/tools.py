@@ -133,6 +133,23 @@ def with_function(tool: HostFunction, wrap: Callable[[HostFunction], HostFunctio
     return wrap(tool)
 
 
+def naming(function: HostFunction) -> HostFunction:
+    """The function, called by name wherever its arguments have one: DSPy's own tools take no others."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it says nothing of its arguments
+        return function
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if kinds & {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL}:
+        return function
+
+    @functools.wraps(function)
+    def invoke(*args: Any, **kwargs: Any) -> Any:
+        return function(**by_name(signature, args, kwargs))
+
+    return invoke
+
+
 def awaiting(function: HostFunction) -> HostFunction:
     """The function, with what it returns awaited: for those who can only call."""
 

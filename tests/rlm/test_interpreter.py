@@ -206,7 +206,7 @@ class TestDspyModules:
     def test_dspys_own_rlm(self):
         """With sub-queries, its facade and typed SUBMIT; the input is sent once."""
         root = scripted(
-            Action("", "print(len(text), llm_query('colour?'))"),
+            Action("", "print(len(text), llm_query('colour?'), triple(2), triple(n=3))"),
             Action("", "import dspy\nprint(dspy.Predict('q -> a')(q='7').a)"),
             Action("", "SUBMIT(len(text), {1: 2})"),
         )
@@ -219,11 +219,12 @@ class TestDspyModules:
             program = dspy.RLM(
                 "text -> n: int, table: dict[int, int]",
                 sub_lm=server.lm("sub"),
+                tools=[triple],
                 interpreter_factory=SandboxInterpreter,
             )
             result = program(text="x" * 1_000_000)
         assert (result.n, result.table) == (1_000_000, {1: 2})
-        assert result.trajectory[0]["output"] == "1000000 red\n"
+        assert result.trajectory[0]["output"] == "1000000 red 6 9\n"
         assert result.trajectory[1]["output"] == "<7>\n"
 
 
