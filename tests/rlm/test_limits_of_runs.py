@@ -160,7 +160,7 @@ class TestTime:
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
             extracted={"answer": "x"},
-            max_seconds=2,
+            max_seconds=6,
             limits=Limits(grace_seconds=10),
         )
         with dspy.context(callbacks=[BaseCallback()]):
