@@ -1,24 +1,6 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
-import {
-  concat,
-  encodeFrame,
-  type Frame,
-  FrameReader,
-  type Part,
-  ProtocolError,
-} from "./frames.ts";
-
-const LIMIT = 1_000_000;
-
-const encoder = new TextEncoder();
-
-function text(value: string): Part {
-  return encoder.encode(value);
-}
-
-function bytes(...values: number[]): Part {
-  return new Uint8Array(values);
-}
+import { concat, encodeFrame, type Part, ProtocolError } from "./frames.ts";
+import { bytes, LIMIT, read, text } from "./testing.ts";
 
 /** A frame as the host writes it. */
 function frame(body: unknown, ...attachments: Part[]): Part {
@@ -28,21 +10,6 @@ function frame(body: unknown, ...attachments: Part[]): Part {
     lengths && `Attachments: ${lengths}\r\n`
   }\r\n`;
   return concat([text(header), data, ...attachments]);
-}
-
-/** Gives bytes to a reader, `size` at a time, as reads of a pipe would. */
-function read(data: Part, { size = Infinity, limit = LIMIT } = {}): Frame[] {
-  const reader = new FrameReader(limit);
-  const frames: Frame[] = [];
-  for (let at = 0; at < data.length;) {
-    const space = reader.space();
-    if (space.length === 0) throw new Error("The space is empty.");
-    const piece = data.subarray(at, at + Math.min(size, space.length));
-    space.set(piece);
-    frames.push(...reader.advance(piece.length));
-    at += piece.length;
-  }
-  return frames;
 }
 
 function assertRefused(data: Part, message: RegExp, limit = LIMIT): void {

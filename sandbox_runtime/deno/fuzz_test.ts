@@ -5,14 +5,12 @@
  * @module
  */
 
-import { type Frame, FrameReader, ProtocolError } from "./frames.ts";
+import { ProtocolError } from "./frames.ts";
 import { parseCellEnd, parseHostFrame } from "./protocol.ts";
+import { GOLDEN, read, text } from "./testing.ts";
 
-const GOLDEN = new URL("../../tests/golden/", import.meta.url);
 const ROUNDS = Number(Deno.args[0] ?? 5000);
-const LIMIT = 1_000_000;
 
-const encoder = new TextEncoder();
 const MEANINGFUL = ["\r\n\r\n", "-1", "null", "{", "[", "1e999", "\\u0000", "Content-Length: 9"];
 
 /** Random numbers that are the same in every run. */
@@ -39,26 +37,10 @@ function mutate(data: Uint8Array, dice: (below: number) => number): Uint8Array {
         bytes.splice(at, 0, ...bytes.slice(at, at + dice(50)));
         break;
       default:
-        bytes.splice(at, 0, ...encoder.encode(MEANINGFUL[dice(MEANINGFUL.length)]));
+        bytes.splice(at, 0, ...text(MEANINGFUL[dice(MEANINGFUL.length)]));
     }
   }
   return Uint8Array.from(bytes);
-}
-
-/** All frames in the data, in reads of a random size. */
-function readAll(data: Uint8Array, dice: (below: number) => number): Frame[] {
-  const reader = new FrameReader(LIMIT);
-  const frames: Frame[] = [];
-  const size = 1 + dice(300);
-  for (let at = 0; at < data.length;) {
-    const space = reader.space();
-    if (space.length === 0) throw new Error("The space is empty.");
-    const piece = data.subarray(at, at + Math.min(size, space.length));
-    space.set(piece);
-    frames.push(...reader.advance(piece.length));
-    at += piece.length;
-  }
-  return frames;
 }
 
 function survive(work: () => void): void {
@@ -74,23 +56,25 @@ const known = [...Deno.readDirSync(GOLDEN)].filter(({ name }) => name.endsWith("
 
 Deno.test(`${ROUNDS} mutated frames are read or refused`, () => {
   const dice = makeDice(1);
-  let read = 0;
+  let frames = 0;
   for (let round = 0; round < ROUNDS; round++) {
     const data = mutate(known[dice(known.length)]!, dice);
     survive(() => {
-      for (const frame of readAll(data, dice)) {
-        read += 1;
+      for (const frame of read(data, { size: 1 + dice(300) })) {
+        frames += 1;
         parseHostFrame(frame);
       }
     });
   }
-  if (read < ROUNDS / 100) throw new Error(`Only ${read} frames came through: nothing is tested.`);
+  if (frames < ROUNDS / 100) {
+    throw new Error(`Only ${frames} frames came through: nothing is tested.`);
+  }
 });
 
 Deno.test(`${ROUNDS} mutated ends of cells are read or refused`, () => {
   const dice = makeDice(2);
   const end = { outcome: "failed", output: "o", errorType: "E", message: "m", traceback: "t" };
-  const data = encoder.encode(JSON.stringify(end));
+  const data = text(JSON.stringify(end));
   const decoder = new TextDecoder();
   for (let round = 0; round < ROUNDS; round++) {
     survive(() => void parseCellEnd(decoder.decode(mutate(data, dice))));

@@ -1,12 +1,5 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
-import {
-  concat,
-  encodeFrame,
-  type Frame,
-  FrameReader,
-  type Part,
-  ProtocolError,
-} from "./frames.ts";
+import { concat, encodeFrame, type Frame, type Part, ProtocolError } from "./frames.ts";
 import {
   asCallMode,
   call,
@@ -17,29 +10,12 @@ import {
   parseHostFrame,
   result,
 } from "./protocol.ts";
+import { bytes, GOLDEN, read, text } from "./testing.ts";
 
 const SECRET = "0123456789abcdef0123456789abcdef";
-const GOLDEN = new URL("../../tests/golden/", import.meta.url);
-
-const encoder = new TextEncoder();
-
-function text(value: string): Part {
-  return encoder.encode(value);
-}
-
-function bytes(...values: number[]): Part {
-  return new Uint8Array(values);
-}
 
 function golden(name: string): Part {
   return Deno.readFileSync(new URL(`${name}.frame`, GOLDEN));
-}
-
-/** Reads a frame that is smaller than a reader's space. */
-function read(data: Part): Frame[] {
-  const reader = new FrameReader(data.length);
-  reader.space().set(data);
-  return reader.advance(data.length);
 }
 
 /** What each golden frame of the host means; `golden_messages.py` has the same in Python. */
