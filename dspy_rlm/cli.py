@@ -124,13 +124,13 @@ def _ask(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     if not options.as_module and not Path(options.program).exists():
         raise InputError(f"There is no file {options.program!r} to run.")
-    from dspy_rlm.replacing import run_program
+    from dspy_rlm.replacing import program_frames, run_program
 
     try:
         run_program(options.program, options.arguments, as_module=options.as_module)
-    except Exception:  # noqa: BLE001 - the program's own, told as Python tells it
-        traceback.print_exc()
-        return FAILED
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own
+        traceback.print_exception(error.with_traceback(program_frames(error)))
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     return 0
 
 

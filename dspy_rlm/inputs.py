@@ -71,6 +71,8 @@ def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> d
                 checked[name] = _conversation(_validated(field, values[name]), fields)
             except pydantic.ValidationError as error:
                 problems.append(_problem(name, field, error))
+            except TypeError as error:  # a constraint that is none for such a value
+                problems.append(f"{name}: {error}")
     if problems:
         expected = ", ".join(f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items())
         raise InputError(f"{'; '.join(problems)}. The inputs are: {expected}.")
@@ -106,7 +108,7 @@ def _conversation(value: Any, inputs: Collection[str]) -> Any:
         {name: part for name, part in message.items() if name not in left_out}
         for message in value.messages
     ]
-    return value if messages == value.messages else dspy.History(messages=messages)
+    return value if messages == value.messages else value.model_copy(update={"messages": messages})
 
 
 def _problem(name: str, field: FieldInfo, error: pydantic.ValidationError) -> str:

@@ -286,8 +286,8 @@ class InterpreterSandbox:
         if isinstance(result, FinalOutput):
             outputs = result.output
             return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})
-        lines = result if isinstance(result, list) else [result]
-        return Completed(self._abridged("\n".join(str(line) for line in lines if line is not None)))
+        lines = result if isinstance(result, list) else [] if result is None else [result]
+        return Completed(self._abridged("\n".join(str(line) for line in lines)))
 
     def close(self) -> None:
         """Ends the interpreter, or leaves it to whoever lent it."""

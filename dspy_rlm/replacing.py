@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 
 import dspy.predict.rlm
 
@@ -45,8 +46,23 @@ def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool 
     """
     install()
     sys.argv = [program, *arguments]
-    sys.path[0] = str(Path.cwd() if as_module else Path(program).resolve().parent)
+    if not sys.flags.safe_path:
+        sys.path[0] = str(Path.cwd() if as_module else Path(program).resolve().parent)
     if as_module:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(program, run_name="__main__")
+
+
+def program_frames(error: BaseException) -> TracebackType | None:
+    """The part of a traceback that is the program's: what comes after `runpy` has begun it."""
+    trace = error.__traceback__
+    while trace is not None and not _is_runpy(trace):
+        trace = trace.tb_next
+    while trace is not None and _is_runpy(trace):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_runpy(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_globals.get("__name__") == "runpy"

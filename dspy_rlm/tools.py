@@ -38,6 +38,10 @@ RESERVED_NAMES = frozenset(
 )
 
 
+# On our own functions: whether a call gives something to await. `functools.wraps` carries it along.
+_AWAITS = "_dspy_rlm_awaits"
+
+
 def normalize_tools(
     tools: Collection[ToolSource] | Mapping[str, ToolSource] | None,
 ) -> dict[str, dspy.Tool]:
@@ -123,6 +127,7 @@ def host_function(tool: dspy.Tool, rules: TypeRules = ()) -> HostFunction:
     functools.update_wrapper(invoke, tool.func)
     invoke.__name__, invoke.__doc__ = tool.name, tool.desc
     invoke.__signature__ = signature  # type: ignore[attr-defined]
+    setattr(invoke, _AWAITS, awaits)
     return invoke
 
 
@@ -158,6 +163,7 @@ def awaiting(function: HostFunction) -> HostFunction:
         result = function(*args, **kwargs)
         return run_coroutine(result) if inspect.iscoroutine(result) else result
 
+    setattr(invoke, _AWAITS, False)
     return invoke
 
 
@@ -203,8 +209,10 @@ def _validated(value: Any, annotation: Any) -> Any:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function, or of what it wraps, gives something to await."""
-    function = inspect.unwrap(function)
+    """Whether a call of the function gives something to await."""
+    told: bool | None = getattr(function, _AWAITS, None)
+    if told is not None:
+        return told
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
     )

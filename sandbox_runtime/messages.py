@@ -14,7 +14,7 @@ from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.sandbox import FrontKind
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 Part = bytes | bytearray | memoryview
 Json = Mapping[str, Any]

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ProtocolError } from "./frames.ts";
+import { type Part, ProtocolError } from "./frames.ts";
 import { parseCellEnd, parseHostFrame } from "./protocol.ts";
 import { GOLDEN, read, text } from "./testing.ts";
 
@@ -22,7 +22,7 @@ function makeDice(seed: number): (below: number) => number {
   };
 }
 
-function mutate(data: Uint8Array, dice: (below: number) => number): Uint8Array {
+function mutate(data: Uint8Array, dice: (below: number) => number): Part {
   const bytes = [...data];
   for (let times = 1 + dice(5); times > 0; times--) {
     const at = dice(bytes.length + 1);
@@ -37,7 +37,7 @@ function mutate(data: Uint8Array, dice: (below: number) => number): Uint8Array {
         bytes.splice(at, 0, ...bytes.slice(at, at + dice(50)));
         break;
       default:
-        bytes.splice(at, 0, ...text(MEANINGFUL[dice(MEANINGFUL.length)]));
+        bytes.splice(at, 0, ...text(MEANINGFUL[dice(MEANINGFUL.length)]!));
     }
   }
   return Uint8Array.from(bytes);

@@ -10,7 +10,7 @@
 import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
 
 /** Changes with every change of a message, so that two ends that differ refuse each other. */
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 // ---- What the host asks ---------------------------------------------------------------------------
 

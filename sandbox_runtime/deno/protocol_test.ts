@@ -24,7 +24,7 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 4,
+      version: 5,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,

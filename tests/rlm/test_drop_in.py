@@ -352,8 +352,11 @@ class TestInstall:
         failed = run("fails.py", folder=tmp_path)
         assert failed.returncode == 1
         assert failed.stderr.endswith("KeyError: 'mine'\n")
-        assert "Traceback" in failed.stderr
+        assert failed.stderr.count("File ") == 1
         assert run("exits.py", folder=tmp_path).returncode == 7
+        (tmp_path / "stopped.py").write_text("raise KeyboardInterrupt")
+        stopped = run("stopped.py", folder=tmp_path)
+        assert (stopped.returncode, "KeyboardInterrupt" in stopped.stderr) == (130, True)
         missing = run("nowhere.py", folder=tmp_path)
         assert (missing.returncode, "no file 'nowhere.py'" in missing.stderr) == (2, True)
 

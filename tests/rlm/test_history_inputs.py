@@ -113,6 +113,12 @@ class TestInThePrompt:
         assert "[[ ## code" not in shown.replace("\\[[ ## code", "")
 
 
+class Ours(dspy.History):
+    """A history with a field of its own."""
+
+    user: str = ""
+
+
 class TestAConversation:
     @pytest.mark.parametrize("how", ["sync", "async"])
     def test_it_goes_on(self, play, how):
@@ -130,6 +136,20 @@ class TestAConversation:
         prompt = server.requests[-1].prompt
         assert "messages[1]: {'question': 'two', 'answer': 'one two'}" in prompt
         assert "trajectory" not in prompt
+
+    def test_a_history_of_ones_own_keeps_its_fields(self, play):
+        """What is left out of its messages makes no other history of it."""
+
+        class Signed(dspy.Signature):
+            """Says who."""
+
+            history: Ours = dspy.InputField()
+            answer: str = dspy.OutputField()
+
+        rlm, _ = play(Signed, "SUBMIT(history.user + str(list(history.messages[0])))")
+        history = Ours(messages=[{"question": "?", "run": None}], user="bob")
+
+        assert rlm(history=history).answer == "bob['question']"
 
     def test_a_field_of_such_a_name_stays(self, play):
         """Where the signature itself has an input that is called as a part of every result."""

@@ -260,6 +260,15 @@ class TestOtherInterpreters:
         assert rlm(q="?").answer == [4, 1, "SubCallError", 19]
         assert 'text=t)["date"]' in server.requests[0].messages[0].text
 
+    def test_a_list_is_shown_line_by_line(self, play):
+        """As DSPy shows it: also what is None in it."""
+        rlm, _ = play(
+            "q -> a", "[None, 1]", "None", "SUBMIT('')", interpreter_factory=dspy.LocalInterpreter
+        )
+        result = rlm(q="")
+
+        assert [step["output"] for step in result.trajectory[:2]] == ["None\n1", ""]
+
     def test_a_first_cell_that_does_not_parse(self, play):
         """Costs no input: an interpreter that writes assignments above the code has bound none."""
         rlm, _ = play(

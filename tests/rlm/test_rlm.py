@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import enum
+import functools
 import json
 import re
 from typing import Literal
@@ -208,6 +209,30 @@ class TestTools:
         )
 
         assert rlm(q="").answer == [2, 4, 6, "A", [1, 3], [0, 2, 4]]
+
+    def test_tools_that_wrap_functions_of_the_other_kind(self, play):
+        """What is called decides, not what it wraps."""
+
+        async def later(text: str) -> str:
+            return text * 2
+
+        def now(text: str) -> str:
+            return text * 3
+
+        @functools.wraps(later)
+        def waiting(text: str) -> str:
+            return asyncio.run(later(text))
+
+        @functools.wraps(now)
+        async def deferred(text: str) -> str:
+            return await asyncio.to_thread(now, text)
+
+        rlm, _ = play(
+            "q -> a", "SUBMIT(later(q) + now(q) + await now.aio(q))", tools=[waiting, deferred]
+        )
+
+        assert rlm(q="x").a == "x" * 8
+        assert asyncio.run(rlm.acall(q="x")).a == "x" * 8
 
     def test_what_a_tool_raises_is_raised_in_the_cell(self, play):
         """Under its own name, catchable as the builtin it derives from."""
@@ -425,6 +450,19 @@ class TestBadInput:
         assert rlm(program="x = 1;", count=2).answer.code == "x = 1;x = 1;"
         prompt = server.requests[0].messages[0].text
         assert prompt.count("`Code_python(code: str)`") == 1
+
+    def test_a_constraint_that_is_none_for_the_value(self, play):
+        """A text is not greater than three, and not less."""
+
+        class Odd(dspy.Signature):
+            """Takes either."""
+
+            x: int | str = dspy.InputField(gt=3)
+            a: str = dspy.OutputField()
+
+        rlm, _ = play(Odd, "SUBMIT('')")
+        with pytest.raises(InputError, match="x: "):
+            rlm(x="abc")
 
     def test_a_value_that_cannot_cross_costs_no_lm_call(self, play):
         """The place of the offending element is named."""
