@@ -205,7 +205,7 @@ class Borrower:
 
     def _lost(self, kills: int, what: str) -> Any:
         """Ends the script, which is right only if there were more kills than a session can survive."""
-        if self._faults.kills - kills <= KILLS_TO_SURVIVE:
+        if self._faults.begun - kills <= KILLS_TO_SURVIVE:  # one may come as the step begins
             raise WrongResultError(f"{self.at}: {what}")
         self._tally.add(lost=1)
         raise LostSessionError

@@ -32,7 +32,8 @@ class Faults:
 
     def __init__(self, seed: str, mean_seconds: float) -> None:
         """Begins at once; one fault in `mean_seconds` on average."""
-        self.kills = 0
+        self.begun = 0  # kills, before they happen
+        self.kills = 0  # those that have happened
         self.stops = 0
         self._dice = random.Random(seed)
         self._mean_seconds = mean_seconds
@@ -54,8 +55,9 @@ class Faults:
             # The child was there a moment ago, and its id stays taken until its end was noticed.
             with contextlib.suppress(ProcessLookupError):
                 if self._dice.random() < 0.7:
-                    self.kills += 1
+                    self.begun += 1
                     os.kill(victim, signal.SIGKILL)
+                    self.kills += 1
                 else:
                     self.stops += 1
                     self._stop(victim)
