@@ -332,9 +332,13 @@ class Lifeline:
             end, _ = self._run(entry, entry.replay(self._tools.read_again))
             if end.output != entry.output:
                 changed.append(entry.cell)
-        probe = Ran(self._cell, "")
-        self._run(probe, probe.replay())  # a state in which no cell can run is not worth having
+        self.exercise()  # a state in which no cell can run is not worth having
         return changed
+
+    def exercise(self) -> None:
+        """Runs an empty cell, of which nothing is left. Raises `SandboxDiedError`."""
+        probe = Ran(self._cell, "")
+        self._run(probe, probe.replay())
 
     def _engine_from(self, state: Checkpoint | None) -> Engine:
         if state is None:

@@ -134,7 +134,8 @@ class Pool:
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
-        Never waits for others: that is what a `seat` is for. The arguments are those of `open_session`. Raises what opening a session raises.
+        Never waits for others: that is what a `seat` is for. The arguments are those of `open_session`.
+        Raises what opening a session raises.
         """
         kind = self._kind(limits, packages)
         types = list(types)
@@ -233,6 +234,7 @@ class Pool:
     def _open_one(self, kind: _Kind) -> None:
         try:
             session = open_session(kind.limits, packages=kind.packages)
+            _exercise(session)
         except (SandboxError, OSError):
             # No more are tried for now; who finds none opens one himself, and is told what is wrong.
             with self._changed:
@@ -274,6 +276,14 @@ class Pool:
                 idle += expired
         for session in idle:
             session.close()
+
+
+def _exercise(session: Session) -> None:
+    try:
+        session.exercise()
+    except BaseException:
+        session.close()
+        raise
 
 
 def _registered(

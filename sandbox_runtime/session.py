@@ -232,6 +232,16 @@ class Session:
 
     # ---- Ends ----
 
+    def exercise(self) -> None:
+        """Runs an empty cell, so that the first real one need not wait for what V8 compiles at first use.
+
+        Raises:
+            SessionClosedError: The session is closed.
+            SandboxDiedError: The process has ended.
+        """
+        with self._exclusive():
+            self._line.exercise()
+
     def interrupt(self) -> None:
         """Asks the running cell to stop: its code sees KeyboardInterrupt, the variables stay.
 

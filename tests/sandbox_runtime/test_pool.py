@@ -71,6 +71,19 @@ class TestLend:
         with pool.lend() as session:
             assert session.pid in ready
 
+    def test_a_warm_session_has_run_an_empty_cell(self, pool):
+        """So that V8 has compiled what a first cell uses. Nothing else is left of it."""
+        names = "sorted(n for n in globals() if not n.startswith('__'))"
+        seen = "import linecache\nprint('<cell 0>' in linecache.cache)\n" + names
+        with pool.lend() as cold:
+            (told, before) = cold.run_cell(seen).output.split("\n", 1)
+        wait_until(lambda: pool.warm() == 1)
+        with pool.lend() as warm:
+            (told_warm, after) = warm.run_cell(seen).output.split("\n", 1)
+
+        assert (told, told_warm) == ("False", "True")
+        assert before == after
+
     def test_a_namespace_is_never_lent_twice(self, pool):
         """What one borrower leaves in it is gone with him."""
         seen = set()
