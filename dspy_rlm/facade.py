@@ -87,7 +87,7 @@ def _run_module(
 
     def end() -> None:
         for interpreter in interpreters:
-            interpreter.shutdown()
+            interpreter.terminate()
 
     if "tools" in _OPTIONS[kind]:
         options["tools"] = [_tool(name, tools) for name in options.get("tools") or ()]

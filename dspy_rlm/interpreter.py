@@ -21,7 +21,7 @@ from dspy.utils.callback import BaseCallback
 
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.last_value import NAME, LastValue
-from dspy_rlm.reporting import ToolCalls, as_returned, reported
+from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
 from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
 from dspy_rlm.variables import preview
@@ -148,6 +148,10 @@ class SandboxInterpreter(ToolCalls):
         """Ends the session. Doing so twice is fine."""
         self._end()
 
+    def terminate(self) -> None:
+        """Ends the session, from any thread; who uses the interpreter still shuts it down, as callbacks hear."""
+        self._end()
+
     def _end(self) -> None:
         self._ended = True
         if self._session is not None:
@@ -226,7 +230,7 @@ class InterpreterSandbox:
                 "(start, execute, shutdown, tools)."
             )
         self._interpreter = interpreter
-        self._ending = ending or interpreter.shutdown
+        self._ending = ended_once(ending or interpreter.shutdown)
         self._output_chars = output_chars
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
@@ -290,7 +294,7 @@ class InterpreterSandbox:
         return Completed(self._abridged("\n".join(str(line) for line in lines)))
 
     def close(self) -> None:
-        """Ends the interpreter, or leaves it to whoever lent it."""
+        """Ends the interpreter, or leaves it to whoever lent it. From any thread: the run ends it, once."""
         self._ending()
 
     def _abridged(self, text: str) -> str:

@@ -60,6 +60,21 @@ def as_returned(result: CellResult) -> Any:
     raise CodeExecutionError(f"{result.output}{shown}".rstrip())
 
 
+def ended_once(end: Callable[[], None]) -> Callable[[], None]:
+    """What ends an interpreter, for threads that may each want to: the first call does it, no other waits.
+
+    Whoever is first, it is a part of what goes on where this is made.
+    """
+    context = contextvars.copy_context()
+    first = threading.Lock()  # taken by who ends it, and never given back
+
+    def call() -> None:
+        if first.acquire(blocking=False):
+            context.run(end)
+
+    return call
+
+
 class Arguments(dict[str, Any]):
     """The arguments of a call by name, as callbacks see them, and as they were given."""
 
@@ -123,9 +138,8 @@ class ReportedSandbox(ToolCalls):
         self.tools = dict(tools)
         self.callbacks = []
         self._lend = lend
-        self._context = contextvars.copy_context()
         self._sandbox: Session | None = None
-        self._closing = threading.Lock()  # taken by who closes, and never given back
+        self._end = ended_once(self.shutdown)
         self._assigned: dict[str, Any] = {}
         self._results: list[CellResult] = []  # that of the cell which has just run
 
@@ -152,8 +166,8 @@ class ReportedSandbox(ToolCalls):
 
     def close(self) -> None:
         """See `Sandbox`."""
-        if self._sandbox is not None and self._closing.acquire(blocking=False):
-            self._context.run(self.shutdown)
+        if self._sandbox is not None:
+            self._end()
 
     # ---- An interpreter ----
 

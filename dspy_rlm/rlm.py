@@ -207,7 +207,7 @@ class RLM(PeerNames, dspy.Module):
                     with dspy.context(trace=[]):
                         ask = self.extract.acall(lm=task.last_lm, **run.extract_inputs())
                         run.extract(await ask)
-        return run.prediction()
+            return await thread.do(run.prediction)
 
     # ---- What a run is made of ----
 

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
@@ -21,6 +21,9 @@ import dspy
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# How often it is looked whether somebody still reads. An event loop that ends tells nobody.
+LOOK_SECONDS = 1.0
 
 
 class Stream:
@@ -39,18 +42,20 @@ class Stream:
         """
         if self._is_here():
             self._send_from_loop(message)
-        elif not self._loop.is_closed():
-            with contextlib.suppress(CancelledError, RuntimeError):  # the loop ends just now
-                self._wait(_sent(self._raw, message))
+        elif self._is_read():
+            with contextlib.suppress(CancelledError):  # the loop ends just now
+                self._send_and_wait(message)
 
     def reachable(self, function: Callable[P, T]) -> Callable[P, T]:
-        """The function, called in a thread from which DSPy can send, and in the caller's context."""
+        """The function, called in a thread from which DSPy can send, and in the caller's context.
+
+        When nobody reads any more, it is called where the caller is, without a stream.
+        """
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             work = functools.partial(function, *args, **kwargs)
-            stays = self._is_here() or self._loop.is_closed()
-            result = work() if stays else self._wait(_in_worker(work))
+            result = work() if self._is_here() else self._elsewhere(work)
             # A coroutine runs on the loop, which DSPy would hold until there is room for its message.
             return self._unblocked(result) if inspect.iscoroutine(result) else result
 
@@ -62,7 +67,8 @@ class Stream:
 
     def send_later(self, message: Any) -> None:
         """Sends a message, from any thread, and waits for nothing."""
-        self._loop.call_soon_threadsafe(self._send_from_loop, message)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._send_from_loop, message)
 
     def _is_here(self) -> bool:
         try:
@@ -70,13 +76,40 @@ class Stream:
         except RuntimeError:
             return False
 
-    def _wait(self, coroutine: Any) -> Any:
-        try:
+    def _is_read(self) -> bool:
+        """False once the reader or its loop has ended. None comes back."""
+        return not self._loop.is_closed() and self._raw.statistics().open_receive_streams > 0
+
+    def _send_and_wait(self, message: Any) -> None:
+        with self._handed_over(_sent(self._raw, message)) as sent:
+            while not wait([sent], LOOK_SECONDS).done:
+                if not self._is_read():
+                    return
+            sent.result()
+
+    def _elsewhere(self, work: Callable[[], T]) -> T:
+        """The result of the work, which is done once, here if no other thread takes it."""
+        if not self._is_read():
+            return _unheard(work)
+        job: Future[T] = Future()
+        with self._handed_over(_in_worker(functools.partial(_do, job, work))) as handed_over:
+            while not wait([job], LOOK_SECONDS).done:
+                if (handed_over.done() or not self._is_read()) and job.cancel():
+                    return _unheard(work)
+        return job.result()
+
+    @contextlib.contextmanager
+    def _handed_over(self, coroutine: Coroutine[Any, Any, None]) -> Iterator[Future[None]]:
+        """Has the loop run it. What is handed over in a loop's last round never begins."""
+        future: Future[None] = Future()
+        with contextlib.suppress(RuntimeError):  # the loop was closed just now
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError:  # the loop was closed just now
-            coroutine.close()
-            raise
-        return future.result()
+        try:
+            yield future
+        finally:
+            begun = inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+            if self._loop.is_closed() and not begun:
+                coroutine.close()
 
     def _send_from_loop(self, message: Any) -> None:
         try:
@@ -133,8 +166,23 @@ async def _sent(stream: Any, message: Any) -> None:
         await stream.send(message)
 
 
-async def _in_worker(work: Callable[[], T]) -> T:
-    """The result of the work, done in a thread of AnyIO's in the context of this coroutine."""
+async def _in_worker(work: Callable[[], None]) -> None:
+    """Does the work in a thread of AnyIO's, in the context of this coroutine."""
     # A limit of its own: what waits here may wait for others, which a common one would keep out.
     limiter = anyio.CapacityLimiter(1)
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+    await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+
+
+def _do(job: Future[T], work: Callable[[], T]) -> None:
+    if not job.set_running_or_notify_cancel():
+        return
+    try:
+        job.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - who waits for the job sees it
+        job.set_exception(error)
+
+
+def _unheard(work: Callable[[], T]) -> T:
+    """The result of the work, with nothing sent."""
+    with dspy.context(send_stream=None):
+        return work()

@@ -359,6 +359,48 @@ class TestARun:
         assert len(recorder.all("interpreter_shutdown")) == 1
 
 
+class TestTheEndOfTheTime:
+    """Another thread ends what is under way; the shutdown is reported once, as a part of the run all the same."""
+
+    @pytest.fixture
+    def recorder(self) -> Iterator[Recorder]:
+        """A handler of every thread's, also of those that know nothing of the run."""
+        before, recorder = dspy.settings.callbacks, Recorder()
+        dspy.configure(callbacks=[recorder])
+        yield recorder
+        dspy.configure(callbacks=before)
+
+    def test_of_an_interpreter_of_somebody_elses(self, recorder, play):
+        """Whoever is first ends it."""
+        rlm, _ = play(
+            "q -> answer",
+            "while True: pass",
+            extracted={"answer": "x"},
+            interpreter_factory=lambda: SandboxInterpreter(),
+            max_seconds=5,
+        )
+        assert rlm(q="?").run.stopped_by == "max_seconds"
+
+        shutdown = recorder.one("interpreter_shutdown")
+        assert recorder.path(shutdown) == ["module", "interpreter_shutdown"]
+
+    @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
+    def test_of_a_module_in_a_cell(self, recorder, play):
+        """DSPy's module shuts down the interpreter that it has."""
+        rlm, _ = play(
+            "q -> answer",
+            "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
+            sub=fields(lambda _: {"reasoning": "", "generated_code": "while True: pass"}),
+            extracted={"answer": "x"},
+            max_seconds=5,
+        )
+        assert rlm(q="?").run.stopped_by == "max_seconds"
+
+        told = recorder.all("interpreter_shutdown")
+        (shutdown,) = [seen for seen in told if isinstance(seen.instance, SandboxInterpreter)]
+        assert recorder.path(shutdown) == [*CELL, "module", "interpreter_shutdown"]
+
+
 class TestSandboxInterpreter:
     """Our sandbox under DSPy's modules, reported as `dspy.PythonInterpreter` is."""
 

@@ -7,6 +7,7 @@ import contextvars
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -203,31 +204,40 @@ class TestStatusMessages:
 
     @both
     def test_a_reader_that_is_slow_misses_nothing(self, play, is_async_program):
-        """More messages than the stream holds: they wait, in order, and hold up nobody for ever."""
+        """More messages than the stream holds: they wait, in order, and the prediction overtakes none."""
 
         async def later(n: int) -> int:
             return n
 
-        cells = ["later.batched(list(range(9)))", *["1"] * 12, "SUBMIT('')"]
-        rlm, _ = play("q -> answer", *cells, tools=[later])
-        program = dspy.streamify(rlm, is_async_program=is_async_program)
+        cells = ["later.batched(list(range(9)))", *["1"] * 4, "SUBMIT('found')"]
+        rlm, _ = play("q -> answer: str", *cells, tools=[later])
+        program = dspy.streamify(
+            rlm,
+            is_async_program=is_async_program,
+            stream_listeners=[OutputListener(rlm, "answer")],
+        )
 
         async def read() -> list[Any]:
             items = []
             async for item in program(q="?"):
                 items.append(item)
-                await asyncio.sleep(0.5 if len(items) == 1 else 0)
+                await asyncio.sleep(1 if len(items) == 1 else 0.1)
             return items
 
         items = asyncio.run(asyncio.wait_for(read(), 60))
         ours = [text for text in said(items) if not text.startswith(("Calling", "Tool"))]
 
         assert len([text for text in said(items) if text.startswith("Calling")]) == 9
-        assert ours[::2] == [
-            *(f"Iteration {n}/20: asking the LM what to do" for n in range(1, 15)),
-            "Submitted, 14 iterations, 0 sub-LM calls",
+        assert ours == [
+            *(
+                f"Iteration {n}{text}"
+                for n in range(1, 7)
+                for text in ("/20: asking the LM what to do", ": running 1 line of code")
+            ),
+            "Submitted, 6 iterations, 0 sub-LM calls",
         ]
-        assert ours[1::2] == [f"Iteration {n}: running 1 line of code" for n in range(1, 15)]
+        assert heard(items, "answer") == ["found"]
+        assert items[-1].answer == "found"
 
     @both
     def test_a_run_that_fails(self, play, is_async_program):
@@ -406,6 +416,60 @@ class TestStream:
 
         asyncio.run(leave()).send("when all is over")
 
+    @pytest.mark.parametrize("calls", [True, False])
+    def test_what_the_loop_takes_in_its_last_round(self, calls):
+        """Is dropped, or called where the caller is, and once: no thread waits for a loop that has ended."""
+        over = threading.Event()
+        begun: list[object] = []
+        returned: list[object] = []
+
+        def work(stream: Stream) -> None:
+            while not over.is_set():
+                if calls:
+                    returned.append(stream.reachable(begun.append)(object()))
+                else:
+                    stream.send(object())
+
+        async def listen() -> list[threading.Thread]:
+            loop = asyncio.get_running_loop()
+            sending, reading = anyio.create_memory_object_stream[object](4)
+            stream = Stream(sending, loop)
+            threads = [threading.Thread(target=work, args=[stream], daemon=True) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            end = loop.time() + 0.05
+            with sending, reading:
+                while loop.time() < end:
+                    with suppress(anyio.WouldBlock):
+                        reading.receive_nowait()
+                    await asyncio.sleep(0)
+            return threads
+
+        for _ in range(10):
+            over.clear()
+            threads = asyncio.run(listen())
+            over.set()
+            for thread in threads:
+                thread.join(20)
+                assert not thread.is_alive()
+
+        assert len(returned) == len(begun) == len(set(begun))
+
+    def test_who_has_left(self):
+        """Is waited for by nobody, even where the loop goes on later; functions are called without a stream."""
+        loop = asyncio.new_event_loop()
+        sending, reading = anyio.create_memory_object_stream[str](1)
+        stream = Stream(sending, loop)
+        with ThreadPoolExecutor(1) as threads, dspy.context(send_stream=sending):
+            waiting = threads.submit(stream.send, "the loop stands still")
+            assert not waiting.done()
+            reading.close()
+            waiting.result(20)
+            assert stream.reachable(lambda: dspy.settings.send_stream)() is None
+        sending.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
     def test_a_program_in_a_loop_of_its_own_wakes_the_reader(self):
         """The reader's loop is told, even while it has nothing else to do."""
         received = threading.Event()
@@ -454,10 +518,11 @@ class TestStream:
 
         async def call() -> tuple[str, int]:
             nonlocal reach
-            reach = Stream(None, asyncio.get_running_loop()).reachable
+            sending, reading = anyio.create_memory_object_stream[str](1)
+            reach = Stream(sending, asyncio.get_running_loop()).reachable
             here.set("here")
             context = contextvars.copy_context()
-            with ThreadPoolExecutor(1) as threads:
+            with sending, reading, ThreadPoolExecutor(1) as threads:
                 return await asyncio.wrap_future(threads.submit(context.run, reach(send), 0))
 
         reach: Any = None
