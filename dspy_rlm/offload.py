@@ -89,6 +89,8 @@ async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
             seat.leave()
         raise
     opened = contextlib.ExitStack()
+    if seat is not None:
+        opened.callback(seat.leave)  # also where the thread never comes to open anything
     try:
         with seated(seat):
             sandbox = await thread.do(opened.enter_context, task.opened(seat))

@@ -15,6 +15,9 @@ import pydantic
 import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
+from dspy_rlm.errors import RunEndedError
+from dspy_rlm.offload import offloaded
+from dspy_rlm.preparing import prepare
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 
@@ -344,6 +347,21 @@ class TestCancelling:
                 await task
 
         asyncio.run(main())
+        assert not server.requests
+
+    def test_before_the_sandbox_is_opened(self, play, pool):
+        """The seat is left, also where opening never begins."""
+        rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
+
+        async def main() -> None:
+            task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
+            task.place.stop.stop(RunEndedError("too late"))
+            with pytest.raises(RunEndedError):
+                async with offloaded(task):
+                    pytest.fail("it was opened")
+
+        asyncio.run(main())
+        wait_until(lambda: not pool.seats.taken, 10)
         assert not server.requests
 
     def test_at_any_moment(self, play, pool):
