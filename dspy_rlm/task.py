@@ -120,19 +120,22 @@ class Task:
                 stack.callback(seat.leave)
             if place.depth == 0:
                 place.ledger.begin()  # time in line is nobody's fault
-            sandbox = stack.enter_context(contextlib.closing(self._open()))
-            stack.enter_context(
-                closed_by(place.stop, sandbox.close, seat.leave if seat else lambda: None)
-            )
+            sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
+            lent = isinstance(self.interpreter_factory, Borrowed)
+            if not lent:
+                stack.enter_context(
+                    closed_by(place.stop, sandbox.close, seat.leave if seat else lambda: None)
+                )
             stack.enter_context(self._keeping_time())
             try:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            stoppable = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
+            if not lent:  # what is the caller's is given back between cells, and never ended
+                sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:
-                _set_up(stoppable, place.setup)
-            yield stoppable
+                _set_up(sandbox, place.setup)
+            yield sandbox
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
@@ -150,7 +153,7 @@ class Task:
         ):
             yield
 
-    def _open(self) -> Sandbox:
+    def _open(self) -> Session | ReportedSandbox | InterpreterSandbox:
         factory = self.interpreter_factory
         if factory is None or is_ours(factory):
             if not is_watched():

@@ -8,6 +8,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 
 import dspy_rlm
 from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
-from dspy_rlm.testing import Action, PolicyServer, scripted
+from dspy_rlm.testing import Action, PolicyServer, route, scripted
 
 SUBMIT_LENGTH = "SUBMIT(len(text))"
 
@@ -38,6 +39,34 @@ class Noting(dspy.LocalInterpreter):
     def shutdown(self) -> None:
         type(self).ended += 1
         super().shutdown()
+
+
+class Waiting:
+    """An interpreter whose code `wait` ends when the test says so; all other code submits."""
+
+    execution_instructions = ""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Any] = {}
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.running = self.most = 0
+
+    def start(self) -> None:
+        """Needs nothing."""
+
+    def shutdown(self) -> None:
+        """No run may do that."""
+        raise AssertionError("it was ended")
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """Counts how many are at it."""
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if code == "wait":
+            self.begun.set()
+            self.released.wait(60)
+        self.running -= 1
+        return None if code == "wait" else FinalOutput({"a": "x"})
 
 
 @pytest.fixture
@@ -179,6 +208,33 @@ class TestOlderCode:
         with ThreadPoolExecutor(4) as threads:
             results = threads.map(_in_this_context(lambda n: rlm(text=str(n)).n), range(6))
             assert list(results) == [0, 1, 2, 3, 4, 5]
+
+    def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
+        """It is given back once, by the run itself: no other has it while a cell goes on."""
+        waiting = Waiting()
+        rlm, _ = play(
+            "q -> a",
+            route(
+                (lambda request: "first" in request.prompt, scripted(Action("", "wait"))),
+                otherwise=scripted(Action("", "SUBMIT")),
+            ),
+            interpreter=waiting,
+        )
+
+        async def main() -> list[str]:
+            first = asyncio.ensure_future(rlm.acall(q="first"))
+            await asyncio.to_thread(waiting.begun.wait, 60)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            others = [asyncio.ensure_future(rlm.acall(q="next")) for _ in range(2)]
+            done, _ = await asyncio.wait(others, timeout=0.5)
+            assert not done
+            waiting.released.set()
+            return [result.a for result in await asyncio.gather(*others)]
+
+        assert asyncio.run(main()) == ["x", "x"]
+        assert waiting.most == 1
 
     def test_a_run_inside_the_run_that_has_it(self, play, borrowed):
         """Would wait for ever; it is an error that the code sees."""
