@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.task import Task, seated
+from dspy_rlm.task import Task
 from sandbox_runtime import Sandbox
 
 P = ParamSpec("P")
@@ -92,7 +92,7 @@ async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
     if seat is not None:
         opened.callback(seat.leave)  # also where the thread never comes to open anything
     try:
-        with seated(seat):
+        with task.around(seat):
             sandbox = await thread.do(opened.enter_context, task.opened(seat))
             yield sandbox, thread
         await thread.do(opened.close)

@@ -9,9 +9,10 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.around import around, telling
 from dspy_rlm.cutting import StoppableSandbox, closed_by
 from dspy_rlm.errors import BudgetExceededError, InputError, RunEndedError, SubCallError
-from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
+from dspy_rlm.factories import Borrowed, InterpreterFactory, around_with, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
@@ -31,10 +32,6 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
 )
-
-# Where the seat of the run that goes on stands among DSPy's settings: they follow into the threads of
-# `dspy.Parallel` and `dspy.asyncify` too, as context variables do not.
-_SEAT = "rlm_seat"
 
 # The last call of a run whose time is over may take so much more.
 LATE_SECONDS = 2.0
@@ -101,14 +98,22 @@ class Task:
                 with stop.ending(seat.leave):
                     seat.wait()
                 stop.check()
-            stack.enter_context(seated(seat))
+            stack.enter_context(self.around(seat))
             yield stack.enter_context(self.opened(seat))
 
     def seat(self) -> Seat | None:
         """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
         if not is_ours(self.interpreter_factory):
             return None
-        return self.pool.seat(above=dspy.settings.get(_SEAT))
+        return self.pool.seat(above=around().seat)
+
+    def around(self, seat: Seat | None) -> contextlib.AbstractContextManager[None]:
+        """Tells the runs inside of this one what it has already.
+
+        Raises:
+            InputError: It is inside of one that has the same interpreter.
+        """
+        return telling(around_with(seat, self.interpreter_factory))
 
     @contextlib.contextmanager
     def opened(self, seat: Seat | None) -> Iterator[Sandbox]:
@@ -179,16 +184,6 @@ class Task:
             limits=self.limits,
             packages=self.packages or (),
         )
-
-
-@contextlib.contextmanager
-def seated(seat: Seat | None) -> Iterator[None]:
-    """Tells the runs that this one waits for that it has a seat already."""
-    if seat is None:
-        yield
-        return
-    with dspy.context(**{_SEAT: seat}):
-        yield
 
 
 def _set_up(sandbox: Sandbox, code: str) -> None:

@@ -148,6 +148,10 @@ class TestSettings:
         assert [result.n for result in rlm.batch(examples, num_threads=3)] == [1, 2, 3, 4, 5]
 
 
+# With the RLM, in DSPy's settings, as a call's argument.
+WAYS = ("once", "configured", "called")
+
+
 class TestOlderCode:
     def test_an_interpreter_for_all_calls(self, play, borrowed):
         """Until DSPy 3.2: `interpreter=`. It keeps its state, and stays open."""
@@ -197,17 +201,20 @@ class TestOlderCode:
 
         assert rlm(text="ab").n == 2
 
-    def test_runs_at_once_take_turns(self, play, borrowed):
-        """Where the peer would mix them up."""
+    @pytest.mark.parametrize("given", WAYS)
+    def test_runs_at_once_take_turns(self, play, borrowed, given):
+        """Where the peer would mix them up; however they were given it."""
         rlm, _ = play(
             "text -> n: int",
             "mine = text\nimport time\ntime.sleep(0.05)",
             "SUBMIT(int(mine))",
-            interpreter=borrowed,
+            interpreter=borrowed if given == "once" else None,
         )
-        with ThreadPoolExecutor(4) as threads:
-            results = threads.map(_in_this_context(lambda n: rlm(text=str(n)).n), range(6))
-            assert list(results) == [0, 1, 2, 3, 4, 5]
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
+        with dspy.context(**settings), ThreadPoolExecutor(4) as threads:
+            run = _in_this_context(lambda n: rlm(*args, text=str(n)).n)
+            assert list(threads.map(run, range(6))) == [0, 1, 2, 3, 4, 5]
 
     def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
         """It is given back once, by the run itself: no other has it while a cell goes on."""
@@ -236,30 +243,37 @@ class TestOlderCode:
         assert asyncio.run(main()) == ["x", "x"]
         assert waiting.most == 1
 
-    def test_a_run_inside_the_run_that_has_it(self, play, borrowed):
+    @pytest.mark.parametrize("given", WAYS)
+    def test_a_run_inside_the_run_that_has_it(self, play, borrowed, given):
         """Would wait for ever; it is an error that the code sees."""
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
 
         def ask(question: str) -> str:
             """Asks."""
-            return str(rlm(text=question))
+            return str(rlm(*args, text=question))
 
         rlm, _ = play(
             "text -> n: str",
             "try:\n    ask('x')\nexcept Exception as error:\n    SUBMIT(str(error))",
-            interpreter=borrowed,
+            interpreter=borrowed if given == "once" else None,
             tools=[ask],
         )
+        with dspy.context(**settings):
+            assert "one interpreter cannot do both" in rlm(*args, text="").n
 
-        assert "one interpreter cannot do both" in rlm(text="").n
-
-    def test_sub_runs_do_not_take_it(self, borrowed):
+    @pytest.mark.parametrize("given", WAYS)
+    def test_sub_runs_do_not_take_it(self, borrowed, given):
         """They get a sandbox of their own."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
         with PolicyServer({"root": root, "child": child}) as server:
-            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=borrowed)
-            with dspy.context(lm=server.lm("root")):
-                assert rlm(text="").n == 3
+            once = borrowed if given == "once" else None
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once)
+            with dspy.context(lm=server.lm("root"), **settings):
+                assert rlm(*args, text="").n == 3
 
     def test_copies_share_it_and_pickles_refuse_it(self, borrowed):
         """The reason says what to give instead."""
