@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
+from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import LMError, is_retryable_lm_error
 from dspy.utils.usage_tracker import UsageTracker
 
@@ -171,10 +172,12 @@ class _Metered:
                 return reading.take(call())
             attempt = 0
             while True:
-                try:
-                    return reading.take(stop.abandoning(reachable(call)))
-                except LMError as error:
-                    stop.sleep(self._delay(error, attempt))
+                with adapter_fallback_scope() as streamed:
+                    try:
+                        return reading.take(stop.abandoning(reachable(call)))
+                    except LMError as error:
+                        seconds = self._delay(error, attempt, streamed.emitted)
+                stop.sleep(seconds)
                 attempt += 1
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
@@ -184,15 +187,17 @@ class _Metered:
         with self._meter.metering(self, prompt, options) as reading:
             attempt = 0
             while True:
-                try:
-                    return reading.take(await stop.abandoning_async(call()))
-                except LMError as error:
-                    await stop.abandoning_async(asyncio.sleep(self._delay(error, attempt)))
+                with adapter_fallback_scope() as streamed:
+                    try:
+                        return reading.take(await stop.abandoning_async(call()))
+                    except LMError as error:
+                        seconds = self._delay(error, attempt, streamed.emitted)
+                await stop.abandoning_async(asyncio.sleep(seconds))
                 attempt += 1
 
-    def _delay(self, error: LMError, attempt: int) -> float:
+    def _delay(self, error: LMError, attempt: int, streamed: bool) -> float:
         """The seconds until the next try, as DSPy has them. Raises the error where there is none."""
-        if attempt >= self._tries or not is_retryable_lm_error(error):
+        if streamed or attempt >= self._tries or not is_retryable_lm_error(error):
             raise error
         hint = getattr(error, "retry_after", None)
         return hint if isinstance(hint, (int, float)) else float(2 ** min(attempt, 6))
@@ -211,9 +216,17 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     made.__class__ = _metered_class(kind)
     made.history, made.callbacks = lm.history, lm.callbacks
     made._meter, made._unmetered = meter, lm
-    if meter.stop.expected and isinstance(made, dspy.LM):
+    if meter.stop.expected and _is_tried_again(lm):
         made._tries, made.num_retries = made.num_retries, 0
     return made
+
+
+def _is_tried_again(lm: dspy.BaseLM) -> bool:
+    """Whether DSPy makes calls again: not where an LM has a `forward` of its own."""
+    return isinstance(lm, dspy.LM) and all(
+        name not in vars(lm) and getattr(type(lm), name) is getattr(dspy.LM, name)
+        for name in ("forward", "aforward")
+    )
 
 
 @functools.cache

@@ -8,10 +8,12 @@ import copy
 import dspy
 import pytest
 from dspy.utils import DummyLM
+from dspy.utils.exceptions import LMServerError
 
 from dspy_rlm.budget import Budget, Ledger
-from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.errors import BudgetExceededError, RunEndedError
 from dspy_rlm.metering import Meter, metered
+from dspy_rlm.stopping import Stop
 from dspy_rlm.testing import PolicyServer, fields, rules
 
 
@@ -87,3 +89,39 @@ def test_the_original_can_be_copied_and_dumped(server):
     assert copy.deepcopy(lm)("y") == ["yes"]
     assert "_meter" not in vars(lm)
     assert lm.dump_state()["model"] == "openai/lm"
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
+    """As by DSPy, which makes calls again only for its own; also where a run can be stopped."""
+    asked = []
+
+    class Own(dspy.LM):
+        def forward(self, *_args, **_options):
+            asked.append(self.num_retries)
+            raise LMServerError("down", model="own")
+
+        async def aforward(self, *args, **options):
+            self.forward(*args, **options)
+
+    meter = Meter(Ledger(Budget()), "a", 0, Stop(expected=True))
+    lm = metered(Own("openai/own", api_key="none", cache=False, num_retries=3), meter)
+    with pytest.raises(LMServerError):
+        asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+
+    assert asked == [3]
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_stopped_meter_sends_nothing(server, expected):
+    """Neither from `__call__` nor from `acall`; the reason is raised, and nothing is booked."""
+    ledger, stop = Ledger(Budget()), Stop(expected=expected)
+    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
+    stop.stop(RunEndedError("over"))
+    with pytest.raises(RunEndedError):
+        lm("x")
+    with pytest.raises(RunEndedError):
+        asyncio.run(lm.acall("x"))
+
+    assert (server.requests, ledger.llm_calls, ledger.sub_calls()) == ([], 0, ())
