@@ -56,7 +56,7 @@ class Budget:
     """Tokens of prompts and replies of all LMs together."""
 
     max_seconds: float | None = None
-    """Wall time, from when the run gets its sandbox. Cells and calls that are under way are stopped in time
+    """Wall time, from when the run has its sandbox. Cells and calls that are under way are stopped in time
     for the outputs to be extracted."""
 
     max_errors: int | None = None
@@ -227,7 +227,7 @@ class Ledger:
     # ---- Tokens, money, time ----
 
     def begin(self) -> None:
-        """Begins to count the time anew: until now the run only stood in line."""
+        """Begins to count the time anew: until now the run had no sandbox."""
         self.started_at = datetime.now(UTC)
         self._started = self._clock()
 

@@ -123,9 +123,9 @@ class Task:
         with contextlib.ExitStack() as stack:
             if seat is not None:
                 stack.callback(seat.leave)
-            if place.depth == 0:
-                place.ledger.begin()  # time in line is nobody's fault
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
+            if place.depth == 0:
+                place.ledger.begin()  # time in line, or for a cold start, is nobody's fault
             lent = isinstance(self.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(

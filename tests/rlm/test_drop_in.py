@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 
 import dspy_rlm
 from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
+from dspy_rlm.factories import borrowed as borrowed_factory
 from dspy_rlm.testing import Action, PolicyServer, route, scripted
 
 SUBMIT_LENGTH = "SUBMIT(len(text))"
@@ -215,6 +217,23 @@ class TestOlderCode:
         with dspy.context(**settings), ThreadPoolExecutor(4) as threads:
             run = _in_this_context(lambda n: rlm(*args, text=str(n)).n)
             assert list(threads.map(run, range(6))) == [0, 1, 2, 3, 4, 5]
+
+    def test_waiting_for_it_is_no_time_of_the_run(self, play):
+        """It counts from when the run has it."""
+        waiting = Waiting()
+        taken = borrowed_factory(waiting)
+        rlm, _ = play("q -> a", "SUBMIT", interpreter=waiting, max_seconds=60)
+
+        async def main() -> tuple[datetime, Any]:
+            taken()
+            run = asyncio.ensure_future(rlm.acall(q="?"))
+            await asyncio.wait([run], timeout=0.3)
+            free = datetime.now(UTC)
+            taken.give_back()
+            return free, await run
+
+        free, result = asyncio.run(main())
+        assert result.run.started_at >= free
 
     def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
         """It is given back once, by the run itself: no other has it while a cell goes on."""
