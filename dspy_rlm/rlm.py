@@ -157,7 +157,7 @@ class RLM(PeerNames, dspy.Module):
             LMNotConfiguredError: There is no LM to ask.
             EngineError: The sandbox cannot be had; no LM was asked.
             SandboxStartError: The sandbox did not come up; no LM was asked.
-            RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
+            RunFailedError: An LM or the sandbox failed, or the time was over; its `run` has what there is.
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)

@@ -8,10 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy.primitives.code_interpreter import CodeInterpreterError
 
 from dspy_rlm.around import around, telling
 from dspy_rlm.cutting import StoppableSandbox, closed_by
-from dspy_rlm.errors import BudgetExceededError, InputError, RunEndedError, SubCallError
+from dspy_rlm.errors import (
+    BudgetExceededError,
+    InputError,
+    RunEndedError,
+    RunFailedError,
+    SubCallError,
+)
 from dspy_rlm.factories import Borrowed, InterpreterFactory, around_with, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.reporting import ReportedSandbox, is_watched
@@ -27,6 +34,7 @@ from sandbox_runtime import (
     PackageSet,
     Pool,
     Sandbox,
+    SandboxError,
     Seat,
     Session,
     Submitted,
@@ -89,6 +97,7 @@ class Task:
         Raises:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
+            RunFailedError: The run was stopped while its inputs were assigned.
         """
         stop = self.place.stop
         with contextlib.ExitStack() as stack:
@@ -136,6 +145,13 @@ class Task:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
+            except (SandboxError, CodeInterpreterError):
+                if (reason := place.stop.reason) is None:
+                    raise
+                raise RunFailedError(
+                    f"The run was stopped while its inputs were assigned: {reason}",
+                    run=self.run.fail(reason),
+                ) from reason
             if not lent:  # what is the caller's is given back between cells, and never ended
                 sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:
