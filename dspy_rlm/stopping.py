@@ -107,12 +107,14 @@ class Stop:
         """Like `abandoning`, by cancelling."""
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+        before = _cancellations()
         with self.ending(lambda: _cancel_soon(loop, task)):
             try:
                 return await task
             except asyncio.CancelledError:
-                if task.cancelled() and self.reason is not None and not _being_cancelled():
-                    raise self.reason from None
+                # Where it is the caller that was cancelled, that goes before.
+                if task.cancelled() and _cancellations() == before:
+                    self.check()
                 raise
 
     def sleep(self, seconds: float) -> None:
@@ -128,10 +130,10 @@ def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> No
         loop.call_soon_threadsafe(task.cancel)
 
 
-def _being_cancelled() -> bool:
-    """True where it is the caller that was cancelled, whatever else was."""
+def _cancellations() -> int:
+    """How often this task was cancelled: those that it has caught stay among them."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
 def in_background(work: Callable[[], object]) -> Callable[[], None]:

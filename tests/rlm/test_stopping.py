@@ -89,6 +89,26 @@ class TestStop:
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(main(Stop(), both=True))
 
+    def test_a_cancellation_of_earlier_does_not_count(self):
+        """A task that has caught one goes on as any other."""
+
+        async def main() -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                stop = Stop()
+                asyncio.get_running_loop().call_soon(stop.stop, ENDED)
+                await stop.abandoning_async(asyncio.sleep(1000))
+
+        async def cancelled() -> None:
+            task = asyncio.ensure_future(main())
+            await asyncio.sleep(0)
+            task.cancel()
+            await task
+
+        with pytest.raises(RunEndedError):
+            asyncio.run(cancelled())
+
     def test_a_clock_that_runs_out(self):
         """It looks again, for what is left may change; and it does nothing once it is left."""
         left, rung = [1000.0], threading.Event()
