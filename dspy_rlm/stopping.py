@@ -36,23 +36,27 @@ class Stop:
         self.reason: Exception | None = None
         self._lock = threading.Lock()  # guards the reason, and what is below
         self._ends: dict[object, Callable[[], None]] = {}
+        self._leave_above: Callable[[], None] = lambda: None
         if above is not None:
-            above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
+            key = above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
+            self._leave_above = lambda: above._leave(key)
 
     def stop(self, reason: Exception) -> None:
-        """Stops, unless it was stopped before. Never blocks."""
+        """Stops, unless it was stopped before. Never blocks. All that is to end does, also if one raises."""
         with self._lock:
             if self.reason is not None:
                 return
             self.reason = reason
             ends, self._ends = list(self._ends.values()), {}
-        for end in ends:
-            end()
+        with contextlib.ExitStack() as all_of_them:
+            all_of_them.callback(self._leave_above)
+            for end in reversed(ends):
+                all_of_them.callback(end)
 
     def check(self) -> None:
         """Raises the reason, if it was stopped."""
         if self.reason is not None:
-            raise self.reason
+            raise _another(self.reason) from None
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
@@ -61,8 +65,7 @@ class Stop:
         try:
             yield
         finally:
-            with self._lock:
-                self._ends.pop(key, None)
+            self._leave(key)
 
     def _join(self, end: Callable[[], None]) -> object:
         key = object()
@@ -73,6 +76,10 @@ class Stop:
         if stopped:
             end()
         return key
+
+    def _leave(self, key: object) -> None:
+        with self._lock:
+            self._ends.pop(key, None)
 
     # ---- Calls that can be abandoned ----
 
@@ -97,9 +104,10 @@ class Stop:
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
-                outcome.set_exception(self.reason)
+                outcome.set_exception(_another(self.reason or RuntimeError("stopped")))
 
         with self.ending(abandon):
+            self.check()
             threading.Thread(target=run, name="rlm-call", daemon=True).start()
             return outcome.result()
 
@@ -123,6 +131,13 @@ class Stop:
         with self.ending(woken.set):
             woken.wait(seconds)
         self.check()
+
+
+def _another(reason: Exception) -> Exception:
+    """The same error once more: an object that many threads raise has the traceback of them all."""
+    made = type(reason).__new__(type(reason), *reason.args)
+    vars(made).update(vars(reason))
+    return made
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> None:
