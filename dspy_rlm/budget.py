@@ -93,10 +93,10 @@ class Call:
     chars_out: int = 0
     seconds: float = 0.0
     input_tokens: int | None = None
-    """None: not reported."""
+    """None: not reported, or not waited for."""
     output_tokens: int | None = None
     cost: float | None = None
-    """US dollars; None: the price is unknown."""
+    """US dollars; None: the price is unknown, or the answer was not waited for."""
     cached: bool = False
     """Answered from DSPy's cache, for nothing."""
     error: str = ""
@@ -289,7 +289,7 @@ class Ledger:
                 self._rates.setdefault(call.model, _Rates()).add(call)
                 self._tokens += (call.input_tokens or 0) + (call.output_tokens or 0)
                 self._cost += call.cost or 0.0
-            if call.cost is None:
+            if call.cost is None and not call.error:
                 self._unpriced = call.model
 
     def exhausted(self, depth: int) -> str:

@@ -85,6 +85,8 @@ class Meter:
             with dspy.context(usage_tracker=reading, caller_modules=callers, **self._settings()):
                 yield reading
         except BaseException as failure:
+            if not isinstance(failure, Exception) or type(failure) is type(self.stop.reason):
+                reading.give_up()
             error = without_secrets(
                 f"{type(failure).__name__}: {failure}", [getattr(lm, "kwargs", {}).get("api_key")]
             )
@@ -94,7 +96,7 @@ class Meter:
             call = Call(
                 self.kind, str(lm.model), self.depth, chars, reading.chars, time.monotonic() - began,
                 reading.tokens("prompt_tokens"), reading.tokens("completion_tokens"),
-                reading.cost if reading.billed else 0.0, cached, error[:500],
+                reading.cost, cached, error[:500],
             )  # fmt: skip
             self.ledger.settle(ticket, call)
             if cached:
@@ -127,6 +129,9 @@ class _Reading(UsageTracker):
         """Whether the LM was really asked: DSPy reports no usage of what its cache answered."""
         self.history: list[dict[str, Any]] = []
         self.chars = 0
+        self.under_way = False
+        """Whether an answer is waited for."""
+        self._abandoned = False
         self._outer = outer
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
@@ -136,6 +141,10 @@ class _Reading(UsageTracker):
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
 
+    def give_up(self) -> None:
+        """Nobody will learn what a call took that is under way."""
+        self._abandoned = self.under_way and not self.billed
+
     def take(self, outputs: Any) -> Any:
         """Counts what was answered, and gives it back."""
         self.chars = _chars(outputs)
@@ -144,7 +153,7 @@ class _Reading(UsageTracker):
     def tokens(self, name: str) -> int | None:
         """A count of the usage; None if the LM did not tell."""
         if not self.billed:
-            return 0
+            return None if self._abandoned else 0
         counts = [u.get(name) for usages in self.usage_data.values() for u in usages]
         known = [count for count in counts if isinstance(count, int)]
         return sum(known) if known and len(known) == len(counts) else None
@@ -152,6 +161,8 @@ class _Reading(UsageTracker):
     @property
     def cost(self) -> float | None:
         """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
+        if not self.billed:
+            return None if self._abandoned else 0.0
         costs = [entry.get("cost") for entry in self.history]
         known = [cost for cost in costs if isinstance(cost, (int, float))]
         return float(sum(known)) if known and len(known) == len(costs) else None
@@ -168,6 +179,7 @@ class _Metered:
         call = functools.partial(super().__call__, prompt, **options)  # type: ignore[misc]
         stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
+            reading.under_way = True
             if not stop.expected:
                 return reading.take(call())
             attempt = 0
@@ -177,14 +189,16 @@ class _Metered:
                         return reading.take(stop.abandoning(reachable(call)))
                     except LMError as error:
                         seconds = self._delay(error, attempt, streamed.emitted)
+                reading.under_way = False
                 stop.sleep(seconds)
-                attempt += 1
+                reading.under_way, attempt = True, attempt + 1
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
         call = functools.partial(super().acall, prompt, **options)  # type: ignore[misc]
         stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
+            reading.under_way = True
             attempt = 0
             while True:
                 with adapter_fallback_scope() as streamed:
@@ -192,8 +206,9 @@ class _Metered:
                         return reading.take(await stop.abandoning_async(call()))
                     except LMError as error:
                         seconds = self._delay(error, attempt, streamed.emitted)
+                reading.under_way = False
                 await stop.abandoning_async(asyncio.sleep(seconds))
-                attempt += 1
+                reading.under_way, attempt = True, attempt + 1
 
     def _delay(self, error: LMError, attempt: int, streamed: bool) -> float:
         """The seconds until the next try, as DSPy has them. Raises the error where there is none."""

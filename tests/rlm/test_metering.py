@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 
 import dspy
 import pytest
 from dspy.utils import DummyLM
-from dspy.utils.exceptions import LMServerError
+from dspy.utils.exceptions import LMError, LMServerError
 
 from dspy_rlm.budget import Budget, Ledger
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.stopping import Stop
-from dspy_rlm.testing import PolicyServer, fields, rules
+from dspy_rlm.testing import Fault, PolicyServer, fields, rules
 
 
 @pytest.fixture
@@ -111,6 +112,39 @@ def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
         asyncio.run(lm.acall("x")) if asynchronous else lm("x")
 
     assert asked == [3]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_an_abandoned_call_took_is_not_known(asynchronous):
+    """Its server may still answer and charge for it: None, and never 0."""
+    ledger, stop, released = Ledger(Budget()), Stop(expected=True), threading.Event()
+
+    def ask(_request):
+        stop.stop(RunEndedError("over"))
+        released.wait(60)
+        return "too late"
+
+    with PolicyServer({"lm": ask}) as server:
+        lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
+        with pytest.raises(RunEndedError):
+            asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+        released.set()
+    (call,) = ledger.sub_calls()
+
+    assert (call.input_tokens, call.output_tokens, call.cost) == (None, None, None)
+    assert ledger.cost() is None
+
+
+def test_a_call_that_failed_took_nothing(server):
+    """What was answered with an error is not charged for."""
+    ledger = Ledger(Budget())
+    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, Stop(expected=True)))
+    server.fail("lm", Fault(status=400))
+    with pytest.raises(LMError):
+        lm("x")
+    (call,) = ledger.sub_calls()
+
+    assert (call.input_tokens, call.output_tokens, call.cost) == (0, 0, 0.0)
 
 
 @pytest.mark.parametrize("expected", [False, True])
