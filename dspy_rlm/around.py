@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import dspy
 
+from dspy_rlm.stopping import Stop
 from sandbox_runtime import Seat
 
 _SETTING = "rlm_around"
@@ -23,6 +24,9 @@ class Around:
 
     seat: Seat | None = None
     """The seat that is held already, and for as long as this run goes on."""
+
+    work: Stop | None = None
+    """What ends with the run around."""
 
     lent: tuple[object, ...] = ()
     """The interpreters of the caller's that are at work already, as factories."""

@@ -18,6 +18,7 @@ from dspy.primitives.code_interpreter import CodeInterpreter
 from dspy_rlm.around import Around, around
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.interpreter import SandboxInterpreter
+from dspy_rlm.stopping import Stop
 from sandbox_runtime import Seat
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
@@ -69,8 +70,8 @@ def borrowed(interpreter: CodeInterpreter) -> Borrowed:
         return found
 
 
-def around_with(seat: Seat | None, factory: InterpreterFactory | None) -> Around:
-    """What the runs inside of one with this seat and this factory are told.
+def around_with(seat: Seat | None, work: Stop, factory: InterpreterFactory | None) -> Around:
+    """What the runs inside of one with these are told.
 
     Raises:
         InputError: The run is part of one that has the same interpreter, so it would wait for ever.
@@ -82,7 +83,7 @@ def around_with(seat: Seat | None, factory: InterpreterFactory | None) -> Around
             "This run is part of another that has the same interpreter, and one interpreter cannot "
             "do both. Give the inner one an interpreter_factory, or none for our sandbox."
         )
-    return Around(seat or outer.seat, (*outer.lent, *lent))
+    return Around(seat or outer.seat, work, (*outer.lent, *lent))
 
 
 def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:

@@ -30,9 +30,9 @@ class Stop:
         Args:
             above: What stops this one too.
             expected: Whether it may be used while calls are under way, so that these are made in a way
-                in which they can be abandoned. One below takes it from above.
+                in which they can be abandoned. One below does what those above do.
         """
-        self.expected: bool = above.expected if above else expected
+        self.expected: bool = expected or (above is not None and above.expected)
         self.reason: Exception | None = None
         self._lock = threading.Lock()  # guards the reason, and what is below
         self._ends: dict[object, Callable[[], None]] = {}

@@ -122,7 +122,7 @@ class Task:
         Raises:
             InputError: It is inside of one that has the same interpreter.
         """
-        return telling(around_with(seat, self.interpreter_factory))
+        return telling(around_with(seat, self.place.work, self.interpreter_factory))
 
     @contextlib.contextmanager
     def opened(self, seat: Seat | None) -> Iterator[Sandbox]:

@@ -325,6 +325,26 @@ class TestCancelling:
         assert all(t.daemon for t in threading.enumerate() if t.name == "rlm-sandbox")
         blocked.released.set()
 
+    def test_during_a_run_that_a_plain_tool_has_started(self, play, pool, blocked):
+        """It ends too, and sends nothing more."""
+        inner, server = play("q -> a", blocked, pool=pool)
+        inner.set_lm(server.lm("root"))
+        ended: list[BaseException] = []
+
+        def ask() -> str:
+            try:
+                return str(inner(q="inner").a)
+            except BaseException as error:
+                ended.append(error)
+                raise
+
+        outer, _ = play("q -> a", "ask()", tools=[ask], pool=pool)
+        asyncio.run(cancelled(outer.acall(q=""), blocked.begun.is_set))
+        wait_until(lambda: bool(ended), AT_ONCE_SECONDS)
+
+        assert "The run has ended" in str(ended[0])
+        assert blocked.count == 1
+
     def test_while_the_inputs_are_assigned(self, play, pool, blocked):
         """And any time before: what is being opened is closed when it is there."""
         rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
