@@ -151,11 +151,11 @@ def _cancellations() -> int:
     return task.cancelling() if task is not None else 0
 
 
-def in_background(work: Callable[[], object]) -> Callable[[], None]:
-    """Starts the work in a thread of its own. The host's end waits for it, so it must come to one."""
+def in_background(work: Callable[[], object], *, comes_to_an_end: bool) -> Callable[[], None]:
+    """Starts the work in a thread of its own. The host's end waits for it, if it comes to one for sure."""
 
     def start() -> None:
-        threading.Thread(target=work, name="rlm-stop").start()
+        threading.Thread(target=work, name="rlm-stop", daemon=not comes_to_an_end).start()
 
     return start
 

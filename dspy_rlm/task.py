@@ -138,7 +138,7 @@ class Task:
             lent = isinstance(self.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
-                    closed_by(place.stop, sandbox.close, seat.leave if seat else lambda: None)
+                    closed_by(place.stop, sandbox, seat.leave if seat else lambda: None)
                 )
             stack.enter_context(self._keeping_time())
             try:

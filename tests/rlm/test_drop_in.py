@@ -326,6 +326,33 @@ class TestOlderCode:
 
 
 class TestFactories:
+    def test_the_host_can_end_while_one_is_shut_down(self, play):
+        """Those of others may wait for a cell that never ends."""
+        waiting = Waiting()
+        shut_down = threading.Event()
+
+        def shutdown() -> None:
+            shut_down.set()
+            waiting.released.wait(60)
+
+        waiting.shutdown = shutdown
+        rlm, _ = play("q -> a", "wait", interpreter_factory=lambda: waiting)
+
+        async def main() -> None:
+            run = asyncio.ensure_future(rlm.acall(q="?"))
+            await asyncio.to_thread(waiting.begun.wait, 60)
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+
+        asyncio.run(main())
+        assert shut_down.wait(60)
+        ours = [thread for thread in threading.enumerate() if thread.name.startswith("rlm-")]
+        waiting.released.set()
+
+        assert "rlm-stop" in {thread.name for thread in ours}
+        assert all(thread.daemon for thread in ours if thread.name in ("rlm-stop", "rlm-sandbox"))
+
     def test_for_one_call(self, play, noting):
         """It goes before the module's own, makes one for each run, and the prompt has its rules."""
         rlm, server = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=_nothing)
