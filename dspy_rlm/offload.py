@@ -60,6 +60,15 @@ class OwnThread:
             del entry, job, work  # not kept while it waits for the next
 
 
+async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of the work, from a thread of its own: those of the loop may all wait for this run."""
+    thread = OwnThread()
+    try:
+        return await thread.do(work, *args, **kwargs)
+    finally:
+        thread.end()
+
+
 @contextlib.asynccontextmanager
 async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
     """The sandbox of a task, open, and the thread that it is to be used in.

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,6 +176,22 @@ class TestEventLoop:
 
         assert {name for name, _ in where} == {"described", "tool", "validated 2"}
         assert threading.main_thread().name not in {thread for _, thread in where}
+
+    def test_a_run_needs_none_of_its_threads(self, play, pool, blocked):
+        """They may be full of runs that wait for this one."""
+        rlm, _ = play("q -> a", "SUBMIT('x')", pool=pool)
+
+        async def main() -> str:
+            threads = ThreadPoolExecutor(1)
+            asyncio.get_running_loop().set_default_executor(threads)
+            threads.submit(blocked)
+            try:
+                async with asyncio.timeout(AT_ONCE_SECONDS):
+                    return (await rlm.acall(q="")).a
+            finally:
+                blocked.released.set()
+
+        assert asyncio.run(main()) == "x"
 
     def test_async_tools_run_on_it(self, play, pool):
         """Runs at the same time do not mix: each has its own sandbox and its own counters."""
