@@ -56,7 +56,7 @@ class Budget:
     """Tokens of prompts and replies of all LMs together."""
 
     max_seconds: float | None = None
-    """Wall time, from when the run gets its sandbox. Cells and calls that are under way are stopped in time
+    """Wall time, from when the run has its sandbox. Cells and calls that are under way are stopped in time
     for the outputs to be extracted."""
 
     max_errors: int | None = None
@@ -93,10 +93,10 @@ class Call:
     chars_out: int = 0
     seconds: float = 0.0
     input_tokens: int | None = None
-    """None: not reported."""
+    """None: not reported, or not waited for."""
     output_tokens: int | None = None
     cost: float | None = None
-    """US dollars; None: the price is unknown."""
+    """US dollars; None: the price is unknown, or the answer was not waited for."""
     cached: bool = False
     """Answered from DSPy's cache, for nothing."""
     error: str = ""
@@ -227,7 +227,7 @@ class Ledger:
     # ---- Tokens, money, time ----
 
     def begin(self) -> None:
-        """Begins to count the time anew: until now the run only stood in line."""
+        """Begins to count the time anew: until now the run had no sandbox."""
         self.started_at = datetime.now(UTC)
         self._started = self._clock()
 
@@ -289,7 +289,7 @@ class Ledger:
                 self._rates.setdefault(call.model, _Rates()).add(call)
                 self._tokens += (call.input_tokens or 0) + (call.output_tokens or 0)
                 self._cost += call.cost or 0.0
-            if call.cost is None:
+            if call.cost is None and not call.error:
                 self._unpriced = call.model
 
     def exhausted(self, depth: int) -> str:

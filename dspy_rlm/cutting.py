@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
@@ -38,7 +38,8 @@ class StoppableSandbox:
         """See `Sandbox`. A cell that was stopped has failed, and says why."""
         over = threading.Event()
         try:
-            with self._stop.ending(in_background(lambda: self._cut(over))):
+            cut = in_background(lambda: self._cut(over), comes_to_an_end=is_session(self._sandbox))
+            with self._stop.ending(cut):
                 result = self._sandbox.run_cell(code)
         except (SandboxError, CodeInterpreterError):
             if self._stop.reason is None:
@@ -53,7 +54,7 @@ class StoppableSandbox:
 
     def _cut(self, over: threading.Event) -> None:
         """Asks the cell to end, and ends it if it does not."""
-        if isinstance(self._sandbox, (Session, ReportedSandbox)):
+        if is_session(self._sandbox):
             self._sandbox.interrupt()
             if over.wait(self._grace_seconds):
                 return
@@ -64,13 +65,18 @@ class StoppableSandbox:
         self._sandbox.close()
 
 
+def is_session(sandbox: Sandbox) -> TypeGuard[Session | ReportedSandbox]:
+    """Whether it is a session of ours. Who knows how long others take to close."""
+    return isinstance(sandbox, (Session, ReportedSandbox))
+
+
 @contextlib.contextmanager
-def closed_by(stop: Stop, *ends: Callable[[], object]) -> Iterator[None]:
-    """Does these things, from another thread, if it is stopped in the meantime."""
+def closed_by(stop: Stop, sandbox: Sandbox, then: Callable[[], object]) -> Iterator[None]:
+    """Closes the sandbox from another thread, if it is stopped in the meantime; and then does that."""
 
     def end() -> None:
-        for work in ends:
-            work()
+        sandbox.close()
+        then()
 
-    with stop.ending(in_background(end)):
+    with stop.ending(in_background(end, comes_to_an_end=is_session(sandbox))):
         yield

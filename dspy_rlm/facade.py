@@ -104,7 +104,7 @@ def _run_module(
         options["max_iters"] = options.pop("max_iterations")
     settings = {"trace": [], "lm": lm, "allow_tool_async_sync_conversion": True}
     try:
-        with scope.stop.ending(in_background(end)), dspy.context(**settings):
+        with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
             prediction = getattr(dspy, kind)(signature, **options)(**inputs)
     except LMError as error:
         told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])

@@ -8,39 +8,40 @@ function, for all calls or for one (since 3.3).
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
+from dspy_rlm.around import Around, around
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.interpreter import SandboxInterpreter
+from dspy_rlm.stopping import Stop
+from sandbox_runtime import Seat
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
 
 class Borrowed:
-    """An interpreter of the caller's, where a factory is expected. Runs take turns on it; none ends it."""
+    """An interpreter of the caller's, where a factory is expected. Runs take turns on it; none ends it.
+
+    To be made by `borrowed` only: there is one for each interpreter.
+    """
 
     def __init__(self, interpreter: CodeInterpreter) -> None:
-        self.execution_instructions: str = getattr(interpreter, "execution_instructions", "")
         self._interpreter = interpreter
         self._turn = threading.Lock()
         self._tools: dict[str, Callable[..., Any]] = {}
 
-    def __call__(self) -> CodeInterpreter:
-        """Waits until no other run has it.
+    @property
+    def execution_instructions(self) -> str:
+        """What the interpreter says of itself to LMs."""
+        return getattr(self._interpreter, "execution_instructions", "")
 
-        Raises:
-            InputError: The run is part of one that has it, so the wait would never end.
-        """
-        *outer, _own = dspy.settings.caller_modules or [None]
-        if any(getattr(module, "_interpreter_factory", None) is self for module in outer):
-            raise InputError(
-                "This run is part of another that has the same interpreter, and one interpreter cannot "
-                "do both. Give the inner one an interpreter_factory, or none for our sandbox."
-            )
+    def __call__(self) -> CodeInterpreter:
+        """Waits until no other run has it."""
         self._turn.acquire()
         self._tools = dict(self._interpreter.tools)
         return self._interpreter
@@ -55,6 +56,36 @@ class Borrowed:
         raise TypeError("it has a living interpreter. Give an interpreter_factory instead")
 
 
+# By the identity of the interpreter, which lives as long as what is here for it.
+_borrowed: weakref.WeakValueDictionary[int, Borrowed] = weakref.WeakValueDictionary()
+_lock = threading.Lock()  # guards it
+
+
+def borrowed(interpreter: CodeInterpreter) -> Borrowed:
+    """The factory for an interpreter of the caller's: the same one, however often it is given."""
+    with _lock:
+        found = _borrowed.get(id(interpreter))
+        if found is None:
+            found = _borrowed[id(interpreter)] = Borrowed(interpreter)
+        return found
+
+
+def around_with(seat: Seat | None, work: Stop, factory: InterpreterFactory | None) -> Around:
+    """What the runs inside of one with these are told.
+
+    Raises:
+        InputError: The run is part of one that has the same interpreter, so it would wait for ever.
+    """
+    outer = around()
+    lent = (factory,) if isinstance(factory, Borrowed) else ()
+    if lent and factory in outer.lent:
+        raise InputError(
+            "This run is part of another that has the same interpreter, and one interpreter cannot "
+            "do both. Give the inner one an interpreter_factory, or none for our sandbox."
+        )
+    return Around(seat or outer.seat, work, (*outer.lent, *lent))
+
+
 def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:
     """What was given as `interpreter_factory`, or as the `interpreter` of older code, as a factory.
 
@@ -65,7 +96,7 @@ def checked_factory(given: object, older: object = None) -> InterpreterFactory |
         raise SignatureError("Give interpreter_factory or interpreter, not both.")
     chosen = older if given is None else given
     if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
-        return Borrowed(chosen)
+        return borrowed(chosen)
     if older is not None:
         raise SignatureError(
             f"interpreter must be a CodeInterpreter (start, execute, shutdown, tools), not {older!r}."
@@ -90,3 +121,8 @@ def configured_factory() -> InterpreterFactory | None:
 def is_ours(factory: InterpreterFactory | None) -> bool:
     """Whether cells run in our sandbox itself, with all that it has."""
     return factory is None or factory is SandboxInterpreter
+
+
+def ours_if_lent(factory: InterpreterFactory | None) -> InterpreterFactory | None:
+    """What a run below uses: one that the caller lent is at work on the cell that asks for the run."""
+    return SandboxInterpreter if isinstance(factory, Borrowed) else factory

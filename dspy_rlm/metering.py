@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
+from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import LMError, is_retryable_lm_error
 from dspy.utils.usage_tracker import UsageTracker
 
@@ -84,6 +85,8 @@ class Meter:
             with dspy.context(usage_tracker=reading, caller_modules=callers, **self._settings()):
                 yield reading
         except BaseException as failure:
+            if not isinstance(failure, Exception) or type(failure) is type(self.stop.reason):
+                reading.give_up()
             error = without_secrets(
                 f"{type(failure).__name__}: {failure}", [getattr(lm, "kwargs", {}).get("api_key")]
             )
@@ -93,7 +96,7 @@ class Meter:
             call = Call(
                 self.kind, str(lm.model), self.depth, chars, reading.chars, time.monotonic() - began,
                 reading.tokens("prompt_tokens"), reading.tokens("completion_tokens"),
-                reading.cost if reading.billed else 0.0, cached, error[:500],
+                reading.cost, cached, error[:500],
             )  # fmt: skip
             self.ledger.settle(ticket, call)
             if cached:
@@ -126,6 +129,9 @@ class _Reading(UsageTracker):
         """Whether the LM was really asked: DSPy reports no usage of what its cache answered."""
         self.history: list[dict[str, Any]] = []
         self.chars = 0
+        self.under_way = False
+        """Whether an answer is waited for."""
+        self._abandoned = False
         self._outer = outer
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
@@ -135,6 +141,10 @@ class _Reading(UsageTracker):
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
 
+    def give_up(self) -> None:
+        """Nobody will learn what a call took that is under way."""
+        self._abandoned = self.under_way and not self.billed
+
     def take(self, outputs: Any) -> Any:
         """Counts what was answered, and gives it back."""
         self.chars = _chars(outputs)
@@ -143,7 +153,7 @@ class _Reading(UsageTracker):
     def tokens(self, name: str) -> int | None:
         """A count of the usage; None if the LM did not tell."""
         if not self.billed:
-            return 0
+            return None if self._abandoned else 0
         counts = [u.get(name) for usages in self.usage_data.values() for u in usages]
         known = [count for count in counts if isinstance(count, int)]
         return sum(known) if known and len(known) == len(counts) else None
@@ -151,6 +161,8 @@ class _Reading(UsageTracker):
     @property
     def cost(self) -> float | None:
         """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
+        if not self.billed:
+            return None if self._abandoned else 0.0
         costs = [entry.get("cost") for entry in self.history]
         known = [cost for cost in costs if isinstance(cost, (int, float))]
         return float(sum(known)) if known and len(known) == len(costs) else None
@@ -167,32 +179,40 @@ class _Metered:
         call = functools.partial(super().__call__, prompt, **options)  # type: ignore[misc]
         stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
+            reading.under_way = True
             if not stop.expected:
                 return reading.take(call())
             attempt = 0
             while True:
-                try:
-                    return reading.take(stop.abandoning(reachable(call)))
-                except LMError as error:
-                    stop.sleep(self._delay(error, attempt))
-                attempt += 1
+                with adapter_fallback_scope() as streamed:
+                    try:
+                        return reading.take(stop.abandoning(reachable(call)))
+                    except LMError as error:
+                        seconds = self._delay(error, attempt, streamed.emitted)
+                reading.under_way = False
+                stop.sleep(seconds)
+                reading.under_way, attempt = True, attempt + 1
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
         call = functools.partial(super().acall, prompt, **options)  # type: ignore[misc]
         stop = self._meter.stop
         with self._meter.metering(self, prompt, options) as reading:
+            reading.under_way = True
             attempt = 0
             while True:
-                try:
-                    return reading.take(await stop.abandoning_async(call()))
-                except LMError as error:
-                    await stop.abandoning_async(asyncio.sleep(self._delay(error, attempt)))
-                attempt += 1
+                with adapter_fallback_scope() as streamed:
+                    try:
+                        return reading.take(await stop.abandoning_async(call()))
+                    except LMError as error:
+                        seconds = self._delay(error, attempt, streamed.emitted)
+                reading.under_way = False
+                await stop.abandoning_async(asyncio.sleep(seconds))
+                reading.under_way, attempt = True, attempt + 1
 
-    def _delay(self, error: LMError, attempt: int) -> float:
+    def _delay(self, error: LMError, attempt: int, streamed: bool) -> float:
         """The seconds until the next try, as DSPy has them. Raises the error where there is none."""
-        if attempt >= self._tries or not is_retryable_lm_error(error):
+        if streamed or attempt >= self._tries or not is_retryable_lm_error(error):
             raise error
         hint = getattr(error, "retry_after", None)
         return hint if isinstance(hint, (int, float)) else float(2 ** min(attempt, 6))
@@ -211,9 +231,17 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     made.__class__ = _metered_class(kind)
     made.history, made.callbacks = lm.history, lm.callbacks
     made._meter, made._unmetered = meter, lm
-    if meter.stop.expected and isinstance(made, dspy.LM):
+    if meter.stop.expected and _is_tried_again(lm):
         made._tries, made.num_retries = made.num_retries, 0
     return made
+
+
+def _is_tried_again(lm: dspy.BaseLM) -> bool:
+    """Whether DSPy makes calls again: not where an LM has a `forward` of its own."""
+    return isinstance(lm, dspy.LM) and all(
+        name not in vars(lm) and getattr(type(lm), name) is getattr(dspy.LM, name)
+        for name in ("forward", "aforward")
+    )
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.task import Task, seated
+from dspy_rlm.task import Task
 from sandbox_runtime import Sandbox
 
 P = ParamSpec("P")
@@ -60,6 +60,15 @@ class OwnThread:
             del entry, job, work  # not kept while it waits for the next
 
 
+async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of the work, from a thread of its own: those of the loop may all wait for this run."""
+    thread = OwnThread()
+    try:
+        return await thread.do(work, *args, **kwargs)
+    finally:
+        thread.end()
+
+
 @contextlib.asynccontextmanager
 async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
     """The sandbox of a task, open, and the thread that it is to be used in.
@@ -89,8 +98,10 @@ async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
             seat.leave()
         raise
     opened = contextlib.ExitStack()
+    if seat is not None:
+        opened.callback(seat.leave)  # also where the thread never comes to open anything
     try:
-        with seated(seat):
+        with task.around(seat):
             sandbox = await thread.do(opened.enter_context, task.opened(seat))
             yield sandbox, thread
         await thread.do(opened.close)

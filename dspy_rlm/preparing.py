@@ -18,7 +18,7 @@ from dspy_rlm import instructions
 from dspy_rlm.budget import Ledger
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
-from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
+from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models, named_models
@@ -125,7 +125,6 @@ def _start_below(
     rlm: RLM, factory: InterpreterFactory | None, place: Place, sub_run: SubRun
 ) -> dspy.Prediction:
     """Runs what a cell of a run of this RLM has asked for, one level below."""
-    borrowed = isinstance(factory, Borrowed)  # and at work on the cell that asks
     child = rlm.another(
         sub_run.signature,
         max_output_chars=rlm.limits.output_chars,
@@ -133,7 +132,7 @@ def _start_below(
         sub_lm=rlm.sub_lm or sub_run.lm,
         limits=rlm.limits,
         packages=rlm.packages,
-        interpreter_factory=None if borrowed else factory,
+        interpreter_factory=ours_if_lent(factory),
         types=rlm._types,
         pool=rlm._pool,
     )

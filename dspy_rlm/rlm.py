@@ -23,7 +23,7 @@ from dspy_rlm.factories import (
 )
 from dspy_rlm.inputs import check_signature
 from dspy_rlm.models import SubLM, named_models
-from dspy_rlm.offload import offloaded
+from dspy_rlm.offload import apart, offloaded
 from dspy_rlm.peer_names import PeerNames
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
@@ -157,7 +157,7 @@ class RLM(PeerNames, dspy.Module):
             LMNotConfiguredError: There is no LM to ask.
             EngineError: The sandbox cannot be had; no LM was asked.
             SandboxStartError: The sandbox did not come up; no LM was asked.
-            RunFailedError: An LM or the sandbox failed; its `run` has all that there is.
+            RunFailedError: An LM or the sandbox failed, or the time was over; its `run` has what there is.
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)
@@ -189,7 +189,7 @@ class RLM(PeerNames, dspy.Module):
         """Like `forward`, with the event loop free while LMs and cells work."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        task = await asyncio.to_thread(prepare, self, inputs, factory, loop)
+        task = await apart(prepare, self, inputs, factory, loop)
         run, prompt = task.run, task.prompt
         async with offloaded(task) as (sandbox, thread):
             with _reporting(run, self.generate_action):

@@ -30,29 +30,33 @@ class Stop:
         Args:
             above: What stops this one too.
             expected: Whether it may be used while calls are under way, so that these are made in a way
-                in which they can be abandoned. One below takes it from above.
+                in which they can be abandoned. One below does what those above do.
         """
-        self.expected: bool = above.expected if above else expected
+        self.expected: bool = expected or (above is not None and above.expected)
         self.reason: Exception | None = None
         self._lock = threading.Lock()  # guards the reason, and what is below
         self._ends: dict[object, Callable[[], None]] = {}
+        self._leave_above: Callable[[], None] = lambda: None
         if above is not None:
-            above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
+            key = above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
+            self._leave_above = lambda: above._leave(key)
 
     def stop(self, reason: Exception) -> None:
-        """Stops, unless it was stopped before. Never blocks."""
+        """Stops, unless it was stopped before. Never blocks. All that is to end does, also if one raises."""
         with self._lock:
             if self.reason is not None:
                 return
             self.reason = reason
             ends, self._ends = list(self._ends.values()), {}
-        for end in ends:
-            end()
+        with contextlib.ExitStack() as all_of_them:
+            all_of_them.callback(self._leave_above)
+            for end in reversed(ends):
+                all_of_them.callback(end)
 
     def check(self) -> None:
         """Raises the reason, if it was stopped."""
         if self.reason is not None:
-            raise self.reason
+            raise _another(self.reason) from None
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
@@ -61,8 +65,7 @@ class Stop:
         try:
             yield
         finally:
-            with self._lock:
-                self._ends.pop(key, None)
+            self._leave(key)
 
     def _join(self, end: Callable[[], None]) -> object:
         key = object()
@@ -73,6 +76,10 @@ class Stop:
         if stopped:
             end()
         return key
+
+    def _leave(self, key: object) -> None:
+        with self._lock:
+            self._ends.pop(key, None)
 
     # ---- Calls that can be abandoned ----
 
@@ -97,9 +104,10 @@ class Stop:
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
-                outcome.set_exception(self.reason)
+                outcome.set_exception(_another(self.reason or RuntimeError("stopped")))
 
         with self.ending(abandon):
+            self.check()
             threading.Thread(target=run, name="rlm-call", daemon=True).start()
             return outcome.result()
 
@@ -107,12 +115,14 @@ class Stop:
         """Like `abandoning`, by cancelling."""
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+        before = _cancellations()
         with self.ending(lambda: _cancel_soon(loop, task)):
             try:
                 return await task
             except asyncio.CancelledError:
-                if task.cancelled() and self.reason is not None and not _being_cancelled():
-                    raise self.reason from None
+                # Where it is the caller that was cancelled, that goes before.
+                if task.cancelled() and _cancellations() == before:
+                    self.check()
                 raise
 
     def sleep(self, seconds: float) -> None:
@@ -123,22 +133,29 @@ class Stop:
         self.check()
 
 
+def _another(reason: Exception) -> Exception:
+    """The same error once more: an object that many threads raise has the traceback of them all."""
+    made = type(reason).__new__(type(reason), *reason.args)
+    vars(made).update(vars(reason))
+    return made
+
+
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> None:
     with contextlib.suppress(RuntimeError):  # the loop is closed, and the task with it
         loop.call_soon_threadsafe(task.cancel)
 
 
-def _being_cancelled() -> bool:
-    """True where it is the caller that was cancelled, whatever else was."""
+def _cancellations() -> int:
+    """How often this task was cancelled: those that it has caught stay among them."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task is not None else 0
 
 
-def in_background(work: Callable[[], object]) -> Callable[[], None]:
-    """Starts the work in a thread of its own. The host's end waits for it, so it must come to one."""
+def in_background(work: Callable[[], object], *, comes_to_an_end: bool) -> Callable[[], None]:
+    """Starts the work in a thread of its own. The host's end waits for it, if it comes to one for sure."""
 
     def start() -> None:
-        threading.Thread(target=work, name="rlm-stop").start()
+        threading.Thread(target=work, name="rlm-stop", daemon=not comes_to_an_end).start()
 
     return start
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.around import around
 from dspy_rlm.budget import Ledger
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.predictions import as_record, read_call
@@ -42,8 +43,9 @@ class Place:
 
     @classmethod
     def root(cls, ledger: Ledger, loop: asyncio.AbstractEventLoop | None) -> Place:
-        """The place of a run that is below no other."""
-        stop = Stop(expected=loop is not None or ledger.budget.max_seconds is not None)
+        """The place of a run that no `sub_rlm` has asked for. If a tool of a run has, it ends with that."""
+        expected = loop is not None or ledger.budget.max_seconds is not None
+        stop = Stop(around().work, expected=expected)
         return cls(ledger, loop=loop, stop=stop, work=Stop(stop))
 
     def below(self, setup: str) -> Place:

@@ -8,10 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy.primitives.code_interpreter import CodeInterpreterError
 
+from dspy_rlm.around import around, telling
 from dspy_rlm.cutting import StoppableSandbox, closed_by
-from dspy_rlm.errors import BudgetExceededError, InputError, RunEndedError, SubCallError
-from dspy_rlm.factories import Borrowed, InterpreterFactory, is_ours
+from dspy_rlm.errors import (
+    BudgetExceededError,
+    InputError,
+    RunEndedError,
+    RunFailedError,
+    SubCallError,
+)
+from dspy_rlm.factories import Borrowed, InterpreterFactory, around_with, is_ours
 from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
@@ -26,15 +34,12 @@ from sandbox_runtime import (
     PackageSet,
     Pool,
     Sandbox,
+    SandboxError,
     Seat,
     Session,
     Submitted,
     ValueCrossingError,
 )
-
-# Where the seat of the run that goes on stands among DSPy's settings: they follow into the threads of
-# `dspy.Parallel` and `dspy.asyncify` too, as context variables do not.
-_SEAT = "rlm_seat"
 
 # The last call of a run whose time is over may take so much more.
 LATE_SECONDS = 2.0
@@ -92,6 +97,7 @@ class Task:
         Raises:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
+            RunFailedError: The run was stopped while its inputs were assigned.
         """
         stop = self.place.stop
         with contextlib.ExitStack() as stack:
@@ -101,14 +107,22 @@ class Task:
                 with stop.ending(seat.leave):
                     seat.wait()
                 stop.check()
-            stack.enter_context(seated(seat))
+            stack.enter_context(self.around(seat))
             yield stack.enter_context(self.opened(seat))
 
     def seat(self) -> Seat | None:
         """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
         if not is_ours(self.interpreter_factory):
             return None
-        return self.pool.seat(above=dspy.settings.get(_SEAT))
+        return self.pool.seat(above=around().seat)
+
+    def around(self, seat: Seat | None) -> contextlib.AbstractContextManager[None]:
+        """Tells the runs inside of this one what it has already.
+
+        Raises:
+            InputError: It is inside of one that has the same interpreter.
+        """
+        return telling(around_with(seat, self.place.work, self.interpreter_factory))
 
     @contextlib.contextmanager
     def opened(self, seat: Seat | None) -> Iterator[Sandbox]:
@@ -118,21 +132,31 @@ class Task:
         with contextlib.ExitStack() as stack:
             if seat is not None:
                 stack.callback(seat.leave)
+            sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
             if place.depth == 0:
-                place.ledger.begin()  # time in line is nobody's fault
-            sandbox = stack.enter_context(contextlib.closing(self._open()))
-            stack.enter_context(
-                closed_by(place.stop, sandbox.close, seat.leave if seat else lambda: None)
-            )
+                place.ledger.begin()  # time in line, or for a cold start, is nobody's fault
+            lent = isinstance(self.interpreter_factory, Borrowed)
+            if not lent:
+                stack.enter_context(
+                    closed_by(place.stop, sandbox, seat.leave if seat else lambda: None)
+                )
             stack.enter_context(self._keeping_time())
             try:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            stoppable = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
+            except (SandboxError, CodeInterpreterError):
+                if (reason := place.stop.reason) is None:
+                    raise
+                raise RunFailedError(
+                    f"The run was stopped while its inputs were assigned: {reason}",
+                    run=self.run.fail(reason),
+                ) from reason
+            if not lent:  # what is the caller's is given back between cells, and never ended
+                sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:
-                _set_up(stoppable, place.setup)
-            yield stoppable
+                _set_up(sandbox, place.setup)
+            yield sandbox
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
@@ -150,7 +174,7 @@ class Task:
         ):
             yield
 
-    def _open(self) -> Sandbox:
+    def _open(self) -> Session | ReportedSandbox | InterpreterSandbox:
         factory = self.interpreter_factory
         if factory is None or is_ours(factory):
             if not is_watched():
@@ -176,16 +200,6 @@ class Task:
             limits=self.limits,
             packages=self.packages or (),
         )
-
-
-@contextlib.contextmanager
-def seated(seat: Seat | None) -> Iterator[None]:
-    """Tells the runs that this one waits for that it has a seat already."""
-    if seat is None:
-        yield
-        return
-    with dspy.context(**{_SEAT: seat}):
-        yield
 
 
 def _set_up(sandbox: Sandbox, code: str) -> None:

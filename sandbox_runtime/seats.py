@@ -53,6 +53,11 @@ class Seat:
         self.left = False
         self._seats = seats
 
+    @property
+    def is_below(self) -> bool:
+        """Whether somebody who has a seat waits for this one."""
+        return self.above is not None and not self.above.left
+
     def wait(self) -> None:
         """Blocks until the seat is granted, or is left by another thread."""
         with contextlib.suppress(CancelledError):
@@ -83,6 +88,7 @@ class Seats:
         self._lock = threading.Lock()  # guards everything below
         self._line: list[Seat] = []
         self._taken: set[Seat] = set()
+        self._beyond: set[Seat] = set()  # those of them that were let in because nothing moved
         self._moved_at = time.monotonic()
 
     @property
@@ -97,7 +103,7 @@ class Seats:
 
     def ask(self, above: Seat | None = None) -> Seat:
         """A seat, or a place in line for one. `above` is the seat of the one who waits for this one."""
-        seat = Seat(self, above if above is not None and not above.left else None)
+        seat = Seat(self, above)
         with self._lock:
             if not self._line:
                 self._moved_at = time.monotonic()
@@ -111,6 +117,7 @@ class Seats:
             seat.left = True
             if seat in self._taken:
                 self._taken.discard(seat)
+                self._beyond.discard(seat)
                 self._moved_at = time.monotonic()
             elif seat in self._line:
                 self._line.remove(seat)
@@ -120,12 +127,11 @@ class Seats:
     def let_in_the_first(self) -> None:
         """Lets in one more than there are seats, if nothing has moved for long."""
         with self._lock:
-            beyond = max(len(self._taken) - self.most, 0)
-            if (
-                self._line
-                and time.monotonic() - self._moved_at >= self.patience_seconds * 2**beyond
-            ):
-                self._grant(self._in_order()[0])
+            patience = self.patience_seconds * 2 ** len(self._beyond)
+            if self._line and time.monotonic() - self._moved_at >= patience:
+                first = self._in_order()[0]
+                self._grant(first)
+                self._beyond.add(first)
 
     def _let_in(self) -> None:
         for seat in self._in_order():
@@ -134,11 +140,10 @@ class Seats:
 
     def _in_order(self) -> list[Seat]:
         """Those below a seat go first: others wait for them."""
-        return sorted(self._line, key=lambda seat: seat.above is None)
+        return sorted(self._line, key=lambda seat: not seat.is_below)
 
     def _is_first_below(self, seat: Seat) -> bool:
-        above = seat.above
-        return above is not None and not any(other.above is above for other in self._taken)
+        return seat.is_below and not any(other.above is seat.above for other in self._taken)
 
     def _grant(self, seat: Seat) -> None:
         self._line.remove(seat)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ import pydantic
 import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
+from dspy_rlm.errors import RunEndedError
+from dspy_rlm.offload import offloaded
+from dspy_rlm.preparing import prepare
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 
@@ -173,6 +177,25 @@ class TestEventLoop:
         assert {name for name, _ in where} == {"described", "tool", "validated 2"}
         assert threading.main_thread().name not in {thread for _, thread in where}
 
+    def test_inputs_are_checked_in_none_of_its_threads(self, play, pool, blocked):
+        """They may be full of runs that wait for this one."""
+        rlm, _ = play("q -> a", "SUBMIT('x')", pool=pool)
+
+        async def main() -> str:
+            threads = ThreadPoolExecutor(1)
+            asyncio.get_running_loop().set_default_executor(threads)
+            threads.submit(blocked)
+            run = asyncio.ensure_future(rlm.acall(q=""))
+            try:
+                async with asyncio.timeout(AT_ONCE_SECONDS):
+                    while not pool.seats.taken:
+                        await asyncio.sleep(0.01)
+            finally:
+                blocked.released.set()  # DSPy itself needs one for a call of an LM
+            return (await run).a
+
+        assert asyncio.run(main()) == "x"
+
     def test_async_tools_run_on_it(self, play, pool):
         """Runs at the same time do not mix: each has its own sandbox and its own counters."""
         loops = set()
@@ -322,6 +345,26 @@ class TestCancelling:
         assert all(t.daemon for t in threading.enumerate() if t.name == "rlm-sandbox")
         blocked.released.set()
 
+    def test_during_a_run_that_a_plain_tool_has_started(self, play, pool, blocked):
+        """It ends too, and sends nothing more."""
+        inner, server = play("q -> a", blocked, pool=pool)
+        inner.set_lm(server.lm("root"))
+        ended: list[BaseException] = []
+
+        def ask() -> str:
+            try:
+                return str(inner(q="inner").a)
+            except BaseException as error:
+                ended.append(error)
+                raise
+
+        outer, _ = play("q -> a", "ask()", tools=[ask], pool=pool)
+        asyncio.run(cancelled(outer.acall(q=""), blocked.begun.is_set))
+        wait_until(lambda: bool(ended), AT_ONCE_SECONDS)
+
+        assert "The run has ended" in str(ended[0])
+        assert blocked.count == 1
+
     def test_while_the_inputs_are_assigned(self, play, pool, blocked):
         """And any time before: what is being opened is closed when it is there."""
         rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
@@ -344,6 +387,21 @@ class TestCancelling:
                 await task
 
         asyncio.run(main())
+        assert not server.requests
+
+    def test_before_the_sandbox_is_opened(self, play, pool):
+        """The seat is left, also where opening never begins."""
+        rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
+
+        async def main() -> None:
+            task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
+            task.place.stop.stop(RunEndedError("too late"))
+            with pytest.raises(RunEndedError):
+                async with offloaded(task):
+                    pytest.fail("it was opened")
+
+        asyncio.run(main())
+        wait_until(lambda: not pool.seats.taken, 10)
         assert not server.requests
 
     def test_at_any_moment(self, play, pool):

@@ -8,18 +8,21 @@ import itertools
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 
 import dspy_rlm
 from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
-from dspy_rlm.testing import Action, PolicyServer, scripted
+from dspy_rlm.factories import borrowed as borrowed_factory
+from dspy_rlm.testing import Action, PolicyServer, route, scripted
 
 SUBMIT_LENGTH = "SUBMIT(len(text))"
 
@@ -38,6 +41,34 @@ class Noting(dspy.LocalInterpreter):
     def shutdown(self) -> None:
         type(self).ended += 1
         super().shutdown()
+
+
+class Waiting:
+    """An interpreter whose code `wait` ends when the test says so; all other code submits."""
+
+    execution_instructions = ""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Any] = {}
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.running = self.most = 0
+
+    def start(self) -> None:
+        """Needs nothing."""
+
+    def shutdown(self) -> None:
+        """No run may do that."""
+        raise AssertionError("it was ended")
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        """Counts how many are at it."""
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if code == "wait":
+            self.begun.set()
+            self.released.wait(60)
+        self.running -= 1
+        return None if code == "wait" else FinalOutput({"a": "x"})
 
 
 @pytest.fixture
@@ -119,6 +150,10 @@ class TestSettings:
         assert [result.n for result in rlm.batch(examples, num_threads=3)] == [1, 2, 3, 4, 5]
 
 
+# With the RLM, in DSPy's settings, as a call's argument.
+WAYS = ("once", "configured", "called")
+
+
 class TestOlderCode:
     def test_an_interpreter_for_all_calls(self, play, borrowed):
         """Until DSPy 3.2: `interpreter=`. It keeps its state, and stays open."""
@@ -168,42 +203,96 @@ class TestOlderCode:
 
         assert rlm(text="ab").n == 2
 
-    def test_runs_at_once_take_turns(self, play, borrowed):
-        """Where the peer would mix them up."""
+    @pytest.mark.parametrize("given", WAYS)
+    def test_runs_at_once_take_turns(self, play, borrowed, given):
+        """Where the peer would mix them up; however they were given it."""
         rlm, _ = play(
             "text -> n: int",
             "mine = text\nimport time\ntime.sleep(0.05)",
             "SUBMIT(int(mine))",
-            interpreter=borrowed,
+            interpreter=borrowed if given == "once" else None,
         )
-        with ThreadPoolExecutor(4) as threads:
-            results = threads.map(_in_this_context(lambda n: rlm(text=str(n)).n), range(6))
-            assert list(results) == [0, 1, 2, 3, 4, 5]
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
+        with dspy.context(**settings), ThreadPoolExecutor(4) as threads:
+            run = _in_this_context(lambda n: rlm(*args, text=str(n)).n)
+            assert list(threads.map(run, range(6))) == [0, 1, 2, 3, 4, 5]
 
-    def test_a_run_inside_the_run_that_has_it(self, play, borrowed):
+    def test_waiting_for_it_is_no_time_of_the_run(self, play):
+        """It counts from when the run has it."""
+        waiting = Waiting()
+        taken = borrowed_factory(waiting)
+        rlm, _ = play("q -> a", "SUBMIT", interpreter=waiting, max_seconds=60)
+
+        async def main() -> tuple[datetime, Any]:
+            taken()
+            run = asyncio.ensure_future(rlm.acall(q="?"))
+            await asyncio.wait([run], timeout=0.3)
+            free = datetime.now(UTC)
+            taken.give_back()
+            return free, await run
+
+        free, result = asyncio.run(main())
+        assert result.run.started_at >= free
+
+    def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
+        """It is given back once, by the run itself: no other has it while a cell goes on."""
+        waiting = Waiting()
+        rlm, _ = play(
+            "q -> a",
+            route(
+                (lambda request: "first" in request.prompt, scripted(Action("", "wait"))),
+                otherwise=scripted(Action("", "SUBMIT")),
+            ),
+            interpreter=waiting,
+        )
+
+        async def main() -> list[str]:
+            first = asyncio.ensure_future(rlm.acall(q="first"))
+            await asyncio.to_thread(waiting.begun.wait, 60)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            others = [asyncio.ensure_future(rlm.acall(q="next")) for _ in range(2)]
+            done, _ = await asyncio.wait(others, timeout=0.5)
+            assert not done
+            waiting.released.set()
+            return [result.a for result in await asyncio.gather(*others)]
+
+        assert asyncio.run(main()) == ["x", "x"]
+        assert waiting.most == 1
+
+    @pytest.mark.parametrize("given", WAYS)
+    def test_a_run_inside_the_run_that_has_it(self, play, borrowed, given):
         """Would wait for ever; it is an error that the code sees."""
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
 
         def ask(question: str) -> str:
             """Asks."""
-            return str(rlm(text=question))
+            return str(rlm(*args, text=question))
 
         rlm, _ = play(
             "text -> n: str",
             "try:\n    ask('x')\nexcept Exception as error:\n    SUBMIT(str(error))",
-            interpreter=borrowed,
+            interpreter=borrowed if given == "once" else None,
             tools=[ask],
         )
+        with dspy.context(**settings):
+            assert "one interpreter cannot do both" in rlm(*args, text="").n
 
-        assert "one interpreter cannot do both" in rlm(text="").n
-
-    def test_sub_runs_do_not_take_it(self, borrowed):
+    @pytest.mark.parametrize("given", WAYS)
+    def test_sub_runs_do_not_take_it(self, borrowed, given):
         """They get a sandbox of their own."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
+        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
+        args = [borrowed] if given == "called" else []
         with PolicyServer({"root": root, "child": child}) as server:
-            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=borrowed)
-            with dspy.context(lm=server.lm("root")):
-                assert rlm(text="").n == 3
+            once = borrowed if given == "once" else None
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once)
+            with dspy.context(lm=server.lm("root"), **settings):
+                assert rlm(*args, text="").n == 3
 
     def test_copies_share_it_and_pickles_refuse_it(self, borrowed):
         """The reason says what to give instead."""
@@ -237,6 +326,33 @@ class TestOlderCode:
 
 
 class TestFactories:
+    def test_the_host_can_end_while_one_is_shut_down(self, play):
+        """Those of others may wait for a cell that never ends."""
+        waiting = Waiting()
+        shut_down = threading.Event()
+
+        def shutdown() -> None:
+            shut_down.set()
+            waiting.released.wait(60)
+
+        waiting.shutdown = shutdown
+        rlm, _ = play("q -> a", "wait", interpreter_factory=lambda: waiting)
+
+        async def main() -> None:
+            run = asyncio.ensure_future(rlm.acall(q="?"))
+            await asyncio.to_thread(waiting.begun.wait, 60)
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+
+        asyncio.run(main())
+        assert shut_down.wait(60)
+        ours = [thread for thread in threading.enumerate() if thread.name.startswith("rlm-")]
+        waiting.released.set()
+
+        assert "rlm-stop" in {thread.name for thread in ours}
+        assert all(thread.daemon for thread in ours if thread.name in ("rlm-stop", "rlm-sandbox"))
+
     def test_for_one_call(self, play, noting):
         """It goes before the module's own, makes one for each run, and the prompt has its rules."""
         rlm, server = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=_nothing)

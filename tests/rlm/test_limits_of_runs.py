@@ -12,7 +12,8 @@ import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 
-from dspy_rlm import RLM, Limits, Pool, RunFailedError
+from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, Pool, RunFailedError
+from dspy_rlm.preparing import prepare
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -107,6 +108,10 @@ class TestEnds:
             rlm(q="?")
         assert caught.value.run.cost is None
         assert len(server.requests) == 1
+
+
+class Slow:
+    """An input that takes its time."""
 
 
 class TestTime:
@@ -224,6 +229,27 @@ class TestTime:
                     call()
                 assert [step.output for step in caught.value.run.steps] == ["a clue"]
             held.set()
+
+    def test_it_may_be_over_while_inputs_are_assigned(self, play):
+        """That is an end like others: with the cause, and with the run."""
+        pool = Pool(1, max_sessions=1)
+
+        def payload(_value):
+            task.place.stop.stop(BudgetExceededError("It is over.", limit="max_seconds"))
+            while pool.seats.taken:  # until the sandbox is closed
+                threading.Event().wait(0.01)
+            return "1"
+
+        rule = CodeType(Slow, payload=payload, code=lambda value, name, raw: f"{name} = {raw}")
+        rlm, server = play("slow -> a", types=[rule], pool=pool, max_seconds=60)
+        task = prepare(rlm, {"slow": Slow()}, None, None)
+        with pytest.raises(RunFailedError, match="It is over") as caught, task.open_sandbox():
+            pytest.fail("it was opened")
+        pool.close()
+
+        assert isinstance(caught.value.__cause__, BudgetExceededError)
+        assert caught.value.run.status == "failed"
+        assert not server.requests
 
     def test_time_in_line_does_not_count(self, play):
         """A run that waits for its sandbox has not begun."""

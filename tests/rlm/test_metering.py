@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 
 import dspy
 import pytest
 from dspy.utils import DummyLM
+from dspy.utils.exceptions import LMError, LMServerError
 
 from dspy_rlm.budget import Budget, Ledger
-from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.errors import BudgetExceededError, RunEndedError
 from dspy_rlm.metering import Meter, metered
-from dspy_rlm.testing import PolicyServer, fields, rules
+from dspy_rlm.stopping import Stop
+from dspy_rlm.testing import Fault, PolicyServer, fields, rules
 
 
 @pytest.fixture
@@ -87,3 +90,72 @@ def test_the_original_can_be_copied_and_dumped(server):
     assert copy.deepcopy(lm)("y") == ["yes"]
     assert "_meter" not in vars(lm)
     assert lm.dump_state()["model"] == "openai/lm"
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
+    """As by DSPy, which makes calls again only for its own; also where a run can be stopped."""
+    asked = []
+
+    class Own(dspy.LM):
+        def forward(self, *_args, **_options):
+            asked.append(self.num_retries)
+            raise LMServerError("down", model="own")
+
+        async def aforward(self, *args, **options):
+            self.forward(*args, **options)
+
+    meter = Meter(Ledger(Budget()), "a", 0, Stop(expected=True))
+    lm = metered(Own("openai/own", api_key="none", cache=False, num_retries=3), meter)
+    with pytest.raises(LMServerError):
+        asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+
+    assert asked == [3]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_an_abandoned_call_took_is_not_known(asynchronous):
+    """Its server may still answer and charge for it: None, and never 0."""
+    ledger, stop, released = Ledger(Budget()), Stop(expected=True), threading.Event()
+
+    def ask(_request):
+        stop.stop(RunEndedError("over"))
+        released.wait(60)
+        return "too late"
+
+    with PolicyServer({"lm": ask}) as server:
+        lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
+        with pytest.raises(RunEndedError):
+            asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+        released.set()
+    (call,) = ledger.sub_calls()
+
+    assert (call.input_tokens, call.output_tokens, call.cost) == (None, None, None)
+    assert ledger.cost() is None
+
+
+def test_a_call_that_failed_took_nothing(server):
+    """What was answered with an error is not charged for."""
+    ledger = Ledger(Budget())
+    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, Stop(expected=True)))
+    server.fail("lm", Fault(status=400))
+    with pytest.raises(LMError):
+        lm("x")
+    (call,) = ledger.sub_calls()
+
+    assert (call.input_tokens, call.output_tokens, call.cost) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("expected", [False, True])
+def test_a_stopped_meter_sends_nothing(server, expected):
+    """Neither from `__call__` nor from `acall`; the reason is raised, and nothing is booked."""
+    ledger, stop = Ledger(Budget()), Stop(expected=expected)
+    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
+    stop.stop(RunEndedError("over"))
+    with pytest.raises(RunEndedError):
+        lm("x")
+    with pytest.raises(RunEndedError):
+        asyncio.run(lm.acall("x"))
+
+    assert (server.requests, ledger.llm_calls, ledger.sub_calls()) == ([], 0, ())

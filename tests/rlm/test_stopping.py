@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
-from dspy_rlm.errors import RunEndedError
+from dspy_rlm.errors import BudgetExceededError, RunEndedError
 from dspy_rlm.stopping import Stop, after
 
 ENDED = RunEndedError("over")
@@ -42,6 +44,58 @@ class TestStop:
             pass
 
         assert called == ["in", "late"]
+
+    def test_all_ends_are_called(self):
+        """Also if one of them raises."""
+        stop, called = Stop(), []
+
+        def bad() -> None:
+            raise RuntimeError("can't start new thread")
+
+        with stop.ending(bad), stop.ending(lambda: called.append("other")):
+            with pytest.raises(RuntimeError, match="new thread"):
+                stop.stop(ENDED)
+            assert called == ["other"]
+
+    def test_what_has_ended_is_not_kept(self):
+        """A run may have any number of runs below it."""
+        root = Stop()
+        below = [Stop(root) for _ in range(3)]
+        gone = [weakref.ref(stop) for stop in below]
+        for stop in below:
+            stop.stop(ENDED)
+        del below, stop
+        gc.collect()
+
+        assert [found() for found in gone] == [None, None, None]
+        assert root.reason is None
+
+    def test_each_check_raises_an_error_of_its_own(self):
+        """Many threads may raise it at once, and each adds to the traceback of what it raises."""
+        stop = Stop()
+        stop.stop(BudgetExceededError("over", limit="max_seconds"))
+        caught = []
+        for _ in range(2):
+            with pytest.raises(BudgetExceededError, match="over") as raised:
+                stop.check()
+            caught.append(raised.value)
+
+        assert [error.limit for error in caught] == ["max_seconds", "max_seconds"]
+        assert len({id(error) for error in (stop.reason, *caught)}) == 3
+        assert stop.reason.__traceback__ is None
+
+    def test_nothing_is_begun_once_it_is_stopped(self):
+        """Also if that happens while it is being begun."""
+
+        class StoppedSoon(Stop):
+            def ending(self, end):
+                self.stop(ENDED)
+                return super().ending(end)
+
+        begun = threading.Event()
+        with pytest.raises(RunEndedError):
+            StoppedSoon().abandoning(begun.set)
+        assert not begun.wait(0.2)
 
     def test_a_call_is_abandoned(self):
         """Whoever waits for it gets the reason at once; what it does afterwards is nobody's."""
@@ -88,6 +142,26 @@ class TestStop:
             asyncio.run(main(Stop(), both=False))
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(main(Stop(), both=True))
+
+    def test_a_cancellation_of_earlier_does_not_count(self):
+        """A task that has caught one goes on as any other."""
+
+        async def main() -> None:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                stop = Stop()
+                asyncio.get_running_loop().call_soon(stop.stop, ENDED)
+                await stop.abandoning_async(asyncio.sleep(1000))
+
+        async def cancelled() -> None:
+            task = asyncio.ensure_future(main())
+            await asyncio.sleep(0)
+            task.cancel()
+            await task
+
+        with pytest.raises(RunEndedError):
+            asyncio.run(cancelled())
 
     def test_a_clock_that_runs_out(self):
         """It looks again, for what is left may change; and it does nothing once it is left."""

@@ -20,7 +20,7 @@ from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener,
 from dspy_rlm import RunFailedError
 from dspy_rlm.streaming import OutputListener, StatusMessages
 from dspy_rlm.streams import Stream, current
-from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
+from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 
 # With this the program is called by `forward` in a thread, or by `aforward` on the loop.
 both = pytest.mark.parametrize("is_async_program", [False, True])
@@ -527,3 +527,22 @@ class TestStream:
 
         reach: Any = None
         assert asyncio.run(call()) == ("here", 50)
+
+
+@both
+def test_no_text_is_streamed_twice(play, is_async_program):
+    """A call that breaks off after some of it was sent is not made again, as DSPy does not."""
+    text = "word " * 60
+    rlm, server = play("q -> answer: str", "print(1)", extracted={"answer": text}, max_iterations=1)
+    rlm.set_lm(server.lm("root", num_retries=3))
+    server.fail("root", Fault(cut_off=True, after=1, times=1))
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - AnyIO wraps it or not
+        streamed(
+            rlm,
+            {"q": "?"},
+            stream_listeners=[OutputListener(rlm, "answer")],
+            is_async_program=is_async_program,
+        )
+
+    assert "closed mid-chunk" in str(getattr(caught.value, "exceptions", [caught.value])[0])
+    assert len(server.requests) == 2

@@ -63,6 +63,30 @@ class TestLine:
 
         assert granted(line.ask(above=gone)) == [False]
 
+    def test_nobody_waits_for_those_below_a_seat_that_was_left(self):
+        """They stand in line as all others do, though they asked while it was held."""
+        line = Seats(1)
+        root, other = line.ask(), line.ask()
+        child, sibling = line.ask(above=root), line.ask(above=root)
+        root.leave()
+        assert granted(other, sibling) == [False, False]
+
+        child.leave()
+        assert granted(other, sibling) == [True, False]
+
+    def test_a_nest_of_runs_costs_strangers_no_patience(self):
+        """Those below a seat are no exceptions."""
+        line = Seats(1, patience_seconds=0.05)
+        seat = line.ask()
+        for _ in range(12):
+            seat = line.ask(above=seat)
+        stranger = line.ask()
+        waiter = threading.Thread(target=stranger.wait, daemon=True)
+        waiter.start()
+        waiter.join(30)
+
+        assert granted(stranger) == [True]
+
     def test_where_nothing_moves_the_first_is_let_in(self):
         """Those who sit may wait for him by ways that nobody sees, such as threads of their own."""
         line = Seats(1, patience_seconds=0.05)
