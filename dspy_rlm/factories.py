@@ -17,7 +17,7 @@ from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.around import Around, around
 from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.interpreter import SandboxInterpreter
+from dspy_rlm.interpreter import SandboxInterpreter, declare
 from dspy_rlm.stopping import Stop
 from sandbox_runtime import Seat
 
@@ -34,6 +34,7 @@ class Borrowed:
         self._interpreter = interpreter
         self._turn = threading.Lock()
         self._tools: dict[str, Callable[..., Any]] = {}
+        self._fields: Any = None
 
     @property
     def execution_instructions(self) -> str:
@@ -43,14 +44,22 @@ class Borrowed:
     def __call__(self) -> CodeInterpreter:
         """Waits until no other run has it."""
         self._turn.acquire()
-        self._tools = dict(self._interpreter.tools)
+        try:
+            self._tools = dict(self._interpreter.tools)
+            self._fields = getattr(self._interpreter, "output_fields", None)
+        except BaseException:
+            self._turn.release()
+            raise
         return self._interpreter
 
     def give_back(self) -> None:
-        """Leaves it with the tools that it had, to the next run."""
-        self._interpreter.tools.clear()
-        self._interpreter.tools.update(self._tools)
-        self._turn.release()
+        """Leaves it with the tools and the fields of SUBMIT that it had, to the next run."""
+        try:
+            self._interpreter.tools.clear()
+            self._interpreter.tools.update(self._tools)
+            declare(self._interpreter, self._fields)
+        finally:
+            self._turn.release()
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("it has a living interpreter. Give an interpreter_factory instead")

@@ -199,6 +199,14 @@ def _output_types(fields: list[dict[str, Any]] | None) -> dict[str, str] | None:
     return {field["name"]: str(field.get("type", "Any")) for field in fields} if fields else None
 
 
+def declare(interpreter: Any, output_fields: list[dict[str, Any]] | None) -> None:
+    """Gives an interpreter the fields of SUBMIT, if it takes any, after its tools were changed."""
+    if hasattr(interpreter, "output_fields"):
+        interpreter.output_fields = output_fields
+    if hasattr(interpreter, "_tools_registered"):
+        interpreter._tools_registered = False  # dspy.PythonInterpreter declares them once otherwise
+
+
 class InterpreterSandbox:
     """A DSPy `CodeInterpreter` as the sandbox of our RLM."""
 
@@ -235,12 +243,7 @@ class InterpreterSandbox:
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
         interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
-        if hasattr(interpreter, "output_fields"):
-            interpreter.output_fields = [{"name": name} for name in outputs]
-        if hasattr(interpreter, "_tools_registered"):
-            interpreter._tools_registered = (
-                False  # dspy.PythonInterpreter declares them once otherwise
-            )
+        declare(interpreter, [{"name": name} for name in outputs])
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """Keeps the variables for the next cell: the protocol binds them with an execution.

@@ -83,6 +83,7 @@ def prepare(
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
+    first = Meter(ledger, "action", depth, place.work, charged=depth > 0)
     last = Meter(
         ledger,
         "extract",
@@ -94,13 +95,9 @@ def prepare(
     )
     return Task(
         run=run,
-        prompt={
-            "signature": composed_signature(rlm, factory),
-            "demos": shown_demos(getattr(rlm.generate_action, "demos", ())),
-        },
+        prompt=_prompt(rlm, factory, lm and metered(lm, first)),
+        last_prompt=_own(rlm.extract, lm=lm and metered(lm, last)),
         place=place,
-        lm=lm and metered(lm, Meter(ledger, "action", depth, place.work, charged=depth > 0)),
-        last_lm=lm and metered(lm, last),
         values=values,
         functions=functions,
         outputs=outputs,
@@ -111,6 +108,18 @@ def prepare(
         pool=rlm._pool or default_pool(),
         interpreter_factory=factory,
     )
+
+
+def _prompt(rlm: RLM, factory: InterpreterFactory | None, lm: dspy.BaseLM | None) -> dict[str, Any]:
+    """What the predictor is called with besides the inputs."""
+    predictor = rlm.generate_action
+    demos = shown_demos(getattr(predictor, "demos", ()))
+    return {"signature": composed_signature(rlm, factory), **_own(predictor, demos=demos, lm=lm)}
+
+
+def _own(predictor: object, **arguments: Any) -> dict[str, Any]:
+    """The arguments, if the predictor is one of DSPy's. One of the user's own gets what DSPy gives it."""
+    return arguments if isinstance(predictor, dspy.Predict) else {}
 
 
 def _limits(rlm: RLM) -> Limits:
@@ -140,7 +149,8 @@ def _start_below(
     child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
     child._place = place.below(sub_run.setup)
     child.set_lm(sub_run.lm)
-    if _is_same_task(sub_run.signature, rlm.signature):
+    compiled = getattr(rlm.generate_action, "signature", None) is not None
+    if compiled and _is_same_task(sub_run.signature, rlm.signature):
         _share_what_was_compiled(rlm, child)
     with dspy.context(trace=[]):
         return child(**sub_run.inputs)

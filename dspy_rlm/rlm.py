@@ -161,12 +161,12 @@ class RLM(PeerNames, dspy.Module):
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)
-        run, prompt = task.run, task.prompt
+        run = task.run
         with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
             while not run.over:
                 inputs = run.action_inputs()
                 try:
-                    action = self.generate_action(**prompt, lm=task.lm, **inputs)
+                    action = self.generate_action(**task.prompt, **inputs)
                     code = run.read(action)
                 except (AdapterParseError, BudgetExceededError) as slip:
                     code = run.misread(slip)
@@ -175,7 +175,7 @@ class RLM(PeerNames, dspy.Module):
                     run.observe(sandbox.run_cell(code))
             if run.outputs is None:
                 with dspy.context(trace=[]):
-                    run.extract(self.extract(lm=task.last_lm, **run.extract_inputs()))
+                    run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
         return run.prediction()
 
     async def aforward(
@@ -190,13 +190,13 @@ class RLM(PeerNames, dspy.Module):
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
         task = await apart(prepare, self, inputs, factory, loop)
-        run, prompt = task.run, task.prompt
+        run = task.run
         async with offloaded(task) as (sandbox, thread):
             with _reporting(run, self.generate_action):
                 while not run.over:
                     inputs = await thread.do(run.action_inputs)
                     try:
-                        ask = self.generate_action.acall(**prompt, lm=task.lm, **inputs)
+                        ask = self.generate_action.acall(**task.prompt, **inputs)
                         code = run.read(await ask)
                     except (AdapterParseError, BudgetExceededError) as slip:
                         code = run.misread(slip)
@@ -205,7 +205,7 @@ class RLM(PeerNames, dspy.Module):
                         await thread.do(run.observe, await thread.do(sandbox.run_cell, code))
                 if run.outputs is None:
                     with dspy.context(trace=[]):
-                        ask = self.extract.acall(lm=task.last_lm, **run.extract_inputs())
+                        ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
                         run.extract(await ask)
             return await thread.do(run.prediction)
 

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import dspy
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
 from dspy_rlm.around import around, telling
@@ -52,16 +51,13 @@ class Task:
     run: Run
 
     prompt: Mapping[str, Any]
-    """What the predictor is called with besides the inputs, for all steps: signature and demos."""
+    """What the predictor is called with besides the inputs, for all steps: signature, demos, LM."""
 
     place: Place
     """Where in a tree of runs it stands, and what stops it."""
 
-    lm: dspy.BaseLM | None
-    """What writes the code, on the run's ledger. None: a predictor of the user's own asks none of DSPy's."""
-
-    last_lm: dspy.BaseLM | None
-    """The same for the last call, which the budget has something held back for."""
+    last_prompt: Mapping[str, Any]
+    """The same for the last call: its LM, which the budget has something held back for."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
@@ -182,14 +178,22 @@ class Task:
             sandbox = ReportedSandbox(self._lend, self.functions)
             sandbox.start()
             return sandbox
-        return InterpreterSandbox(
-            factory(),
-            self.functions,
-            self.outputs,
-            self.limits.output_chars,
-            self.rules,
-            factory.give_back if isinstance(factory, Borrowed) else None,
-        )
+        interpreter = factory()
+        ending = factory.give_back if isinstance(factory, Borrowed) else None
+        try:
+            return InterpreterSandbox(
+                interpreter,
+                self.functions,
+                self.outputs,
+                self.limits.output_chars,
+                self.rules,
+                ending,
+            )
+        except BaseException:
+            end = ending or getattr(interpreter, "shutdown", None)
+            if end is not None:
+                end()
+            raise
 
     def _lend(self, functions: Mapping[str, HostFunction], /) -> Session:
         return self.pool.lend(

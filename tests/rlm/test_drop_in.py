@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dspy
@@ -192,6 +193,29 @@ class TestOlderCode:
 
         assert rlm(borrowed, text="a").n == 2
         assert dict(borrowed.tools) == {"own": abs_of}
+
+    def test_it_is_left_with_the_fields_that_it_had(self, play):
+        """Of SUBMIT; for who goes on with it himself."""
+        rlm, _ = play("text -> n: int", SUBMIT_LENGTH)
+        with SandboxInterpreter(output_fields=[{"name": "mine"}]) as interpreter:
+            assert rlm(interpreter, text="ab").n == 2
+            assert interpreter.execute("SUBMIT(mine=2)") == FinalOutput({"mine": 2})
+
+    def test_one_that_cannot_be_taken_over_is_given_back(self, play):
+        """And ended, if it was made for the run."""
+
+        class Fixed(Noting):
+            made, ended = 0, 0
+            tools = property(lambda self: MappingProxyType({}), lambda self, value: None)
+
+        rlm, _ = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=Fixed)
+        with pytest.raises(AttributeError):
+            rlm(text="a")
+        assert (Fixed.made, Fixed.ended) == (1, 1)
+        fixed = Fixed()
+        for _ in range(2):  # the second does not wait for ever
+            with pytest.raises(AttributeError):
+                rlm(fixed, text="a")
 
     def test_it_is_left_open_when_a_run_fails(self, play, borrowed):
         """And to the next run, which does not wait for ever."""
@@ -511,12 +535,14 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Answering:
-    """A predictor with answers of its own, in turn and over again."""
+    """A predictor with answers of its own, in turn and over again. Takes what DSPy gives, and no more."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:
         self._answers = itertools.cycle(answers)
 
-    def __call__(self, **_inputs: Any) -> dspy.Prediction:
+    def __call__(
+        self, *, variables_info: str, repl_history: str, iteration: str = "", signature: Any = None
+    ) -> dspy.Prediction:
         return dspy.Prediction(**next(self._answers))
 
     async def acall(self, **inputs: Any) -> dspy.Prediction:
