@@ -27,11 +27,11 @@ T = TypeVar("T")
 class OwnThread:
     """A thread that does one thing after another. A daemon: a tool that never returns holds up nobody."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "rlm-sandbox") -> None:
         """Starts the thread."""
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._jobs = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="rlm-sandbox", daemon=True).start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of the work, which runs in a copy of the caller's context."""
@@ -62,7 +62,7 @@ class OwnThread:
 
 async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of the work, from a thread of its own: those of the loop may all wait for this run."""
-    thread = OwnThread()
+    thread = OwnThread("rlm-inputs")
     try:
         return await thread.do(work, *args, **kwargs)
     finally:

@@ -74,6 +74,7 @@ class Run:
         self._variables = variables
         self._failures = 0  # turns in a row that failed
         self._out_of_time = False
+        self._ended = False
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -226,6 +227,7 @@ class Run:
         )
         outputs = None if self._status == "failed" else self.outputs
         self.tell(RunEnded(report, outputs))
+        self._ended = True
         return report
 
     def _take_step(self, output: str, *, failed: bool = False) -> None:
@@ -238,7 +240,9 @@ class Run:
         self._begin_iteration()
 
     def tell(self, event: Event) -> None:
-        """Tells whoever watches."""
+        """Tells whoever watches; nothing once the end was told, whatever a cancelled run still does."""
+        if self._ended:
+            return
         for sink in self._sinks:
             sink(event)
 

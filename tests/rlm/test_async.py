@@ -251,7 +251,8 @@ class TestCancelling:
         wait_until(lambda: not [name for name in our_threads() if name != "rlm-call"])
 
         assert blocked.count == 16
-        assert {call.error for call in error.run.sub_calls} <= {"RunEndedError: The run has ended."}
+        assert error.run.llm_calls == 50  # charged for as a whole
+        assert error.run.sub_calls == ()  # what they took is not known yet
 
     def test_before_a_sub_call_is_tried_again(self, play, pool):
         """DSPy would try it again in its thread, whoever waits for it."""

@@ -203,15 +203,20 @@ class TestTime:
     )
     def test_sub_calls_are_abandoned(self, play, held, code):
         """Runs below the run among them; nothing more is sent."""
+        asked = []
 
         def late(request):
+            asked.append(request)
             held.wait()
             return ""
 
-        rlm, _ = play("q -> answer", code, sub=late, extracted={"answer": "x"}, max_seconds=2)
+        seconds = 8 if "sub_rlm" in code else 2  # its sandbox is to be there in time
+        rlm, _ = play("q -> answer", code, sub=late, extracted={"answer": "x"}, max_seconds=seconds)
         for result in self.results(rlm):
             assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
+            assert result.run.sub_calls
             assert all("max_seconds" in call.error for call in result.run.sub_calls)
+        assert len(asked) == 2 * (2 if "batched" in code else 1)
         held.set()
 
     def test_an_extraction_that_hangs_ends_the_run(self, play, held):

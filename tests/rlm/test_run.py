@@ -144,3 +144,15 @@ class TestRun:
 
         assert [type(event) for event in seen] == [ActionChosen, StepTaken, IterationStarted]
         assert not seen[0].runs
+
+
+def test_nothing_is_told_after_the_end():
+    """A cancelled run may still be reading outputs in a thread."""
+    seen = []
+    run = Run(SIGNATURE, [], Budget(), [seen.append])
+    run.read(action("print(1)"))
+    run.fail(RuntimeError("cancelled"))
+    run.observe(Completed("1\n"))
+    run.sub_call("sub_llm", 1)
+
+    assert [type(event) for event in seen] == [ActionChosen, RunEnded]
