@@ -130,11 +130,11 @@ class _Unblocking:
     """The stream for those who hold the loop while they send."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+        self.stream = stream
 
     async def send(self, message: Any) -> None:
         """Sends as soon as there is room."""
-        self._stream.send_later(message)
+        self.stream.send_later(message)
 
 
 def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
@@ -147,6 +147,8 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
     stream = dspy.settings.send_stream
     if stream is None:
         return None
+    if isinstance(stream, _Unblocking):
+        return stream.stream
     try:
         loop = anyio.from_thread.run_sync(asyncio.get_running_loop)
     except RuntimeError:  # a thread that AnyIO does not know

@@ -17,6 +17,7 @@ from dspy.primitives.code_interpreter import CodeExecutionError, FinalOutput
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from dspy_rlm import SandboxInterpreter
+from dspy_rlm.interpreter import InterpreterSandbox
 from dspy_rlm.reporting import ReportedSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 from sandbox_runtime import SessionClosedError, default_pool
@@ -383,6 +384,17 @@ class TestTheEndOfTheTime:
 
         shutdown = recorder.one("interpreter_shutdown")
         assert recorder.path(shutdown) == ["module", "interpreter_shutdown"]
+
+    def test_of_an_interpreter_that_is_lent(self):
+        """It is given back once, whoever wants to."""
+        given_back: list[str] = []
+        sandbox = InterpreterSandbox(
+            SandboxInterpreter(), {}, {}, 1000, (), lambda: given_back.append("now")
+        )
+        sandbox.close()
+        sandbox.close()
+
+        assert given_back == ["now"]
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_of_a_module_in_a_cell(self, recorder, play):

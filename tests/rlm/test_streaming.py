@@ -389,6 +389,28 @@ class TestListeners:
         assert heard(items, "verdict") == ["all is well here"]
         assert said(items)[0] == "Iteration 1/20: asking the LM what to do"
 
+    @both
+    def test_an_rlm_in_an_asynchronous_tool(self, play, is_async_program):
+        """Its messages reach the reader of the whole."""
+
+        async def look(q: str) -> str:
+            return (await inner.acall(q=q)).answer
+
+        inner, _ = play("q -> answer", "SUBMIT('found')", max_iterations=3)
+        inner.set_lm(dspy.settings.lm)
+        rlm, _ = play("q -> answer", "SUBMIT(look(q))", tools=[look])
+        items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
+
+        assert items[-1].answer == "found"
+        assert [text for text in said(items) if "tool" not in text.lower()] == [
+            "Iteration 1/20: asking the LM what to do",
+            "Iteration 1: running 1 line of code",
+            "Iteration 1/3: asking the LM what to do",
+            "Iteration 1: running 1 line of code",
+            "Submitted, 1 iteration, 0 sub-LM calls",
+            "Submitted, 1 iteration, 0 sub-LM calls",
+        ]
+
     def test_without_a_stream_nothing_is_watched(self, play, caplog):
         """A run of its own logs nothing and prints nothing."""
         caplog.set_level(logging.INFO)
