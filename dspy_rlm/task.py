@@ -122,12 +122,10 @@ class Task:
 
     @contextlib.contextmanager
     def opened(self, seat: Seat | None) -> Iterator[Sandbox]:
-        """The sandbox with the inputs in it, after the setup. In the end the seat is left."""
+        """The sandbox with the inputs in it, after the setup. Who asks leaves the seat in the end."""
         place = self.place
         place.stop.check()
         with contextlib.ExitStack() as stack:
-            if seat is not None:
-                stack.callback(seat.leave)
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
             if place.depth == 0:
                 place.ledger.begin()  # time in line, or for a cold start, is nobody's fault
