@@ -25,29 +25,6 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Part
 from sandbox_runtime.wall import NO_WALL, Wall
 
-# In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
-# in one, the cache is V8's compiled form of it.
-RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
-CACHE_FILE = "pyodide.cache"
-IMAGE_FILES = ("boot.head", "boot.pages")
-# V8 takes these two for what they were as long as their lengths fit, so their hashes are compared at
-# every start, which takes a millisecond. Of the others `doctor` knows.
-_UNCHECKED_FILES = ("pyodide.js", CACHE_FILE)
-SCRIPT_FILES = (
-    "host.js",
-    "protocol.js",
-    "frames.js",
-    "writer.js",
-    "clock.js",
-    "window.js",
-    "worker.js",
-)
-# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
-LOCK_FILE = "pyodide-lock.json"
-INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
-BUNDLE_ASSET = "packages.bundle"
-MANIFEST_FILE = "manifest.json"
-
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.
 SOURCE_FOLDER = Path(__file__).parent / "deno"
@@ -57,10 +34,19 @@ PROGRAM_FILES = (
     "frames.ts",
     "writer.ts",
     "clock.ts",
+    "signals.ts",
     "window.ts",
     "worker.ts",
 )
-WORKER_PARTS = ("image.ts", "disk.ts", "packages.ts", "rooms.ts", "realm.ts", "window.ts")
+WORKER_PARTS = (
+    "image.ts",
+    "disk.ts",
+    "packages.ts",
+    "rooms.ts",
+    "realm.ts",
+    "signals.ts",
+    "window.ts",
+)
 PYTHON_FILES = (
     "__init__.py",
     "records.py",
@@ -84,6 +70,21 @@ PYTHON_FILES = (
     "bootstrap.py",
     "guest.py",
 )
+
+# In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
+# in one, the cache is V8's compiled form of it.
+RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
+CACHE_FILE = "pyodide.cache"
+IMAGE_FILES = ("boot.head", "boot.pages")
+# V8 takes these two for what they were as long as their lengths fit, so their hashes are compared at
+# every start, which takes a millisecond. Of the others `doctor` knows.
+_UNCHECKED_FILES = ("pyodide.js", CACHE_FILE)
+SCRIPT_FILES = tuple(name.replace(".ts", ".js") for name in PROGRAM_FILES)
+# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
+LOCK_FILE = "pyodide-lock.json"
+INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
+BUNDLE_ASSET = "packages.bundle"
+MANIFEST_FILE = "manifest.json"
 
 PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refresh NAME..."
 

@@ -56,8 +56,8 @@ class DriverHost(CallHost, Protocol):
     def emit(self, text: str) -> None:
         """Tells the host what a running cell has printed."""
 
-    def heard(self) -> None:
-        """Tells that a signal has arrived; until then it is sent again."""
+    def heard(self) -> bool:
+        """Tells that a signal has arrived, which is sent until then. False if it has arrived before."""
 
     def drain_raw(self) -> str:
         """Text written to the process's file descriptors behind Python's streams."""
@@ -217,8 +217,7 @@ class Driver:
         in an `await`, and cancelling what it waits for is what stops it; or it is about to wait, or
         has just done so, and `raise_overdue` stops it then.
         """
-        self._host.heard()
-        if not self._interruptible:
+        if not self._host.heard() or not self._interruptible:
             return
         if number == signal.SIGALRM:
             self._stop = CellTimeoutError("the cell reached its time limit; its variables are kept")

@@ -11,6 +11,7 @@ import { CellWatch } from "./clock.ts";
 import { type Frame, FrameReader, type Part, ProtocolError } from "./frames.ts";
 import type { FromWorker, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
+import { insist, send } from "./signals.ts";
 import { makeShared, passAnswer } from "./window.ts";
 import { Writer } from "./writer.ts";
 import workerSource from "./worker.ts" with { type: "text" };
@@ -301,8 +302,8 @@ class Sandbox {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
     } else if (verdict === "interrupt") {
       this.#signal(SIGALRM);
-    } else if (current.signal !== 0 && Atomics.load(this.#shared.heard, 0) === 0) {
-      this.#signal(current.signal);
+    } else if (current.signal !== 0 && insist(this.#shared, current.signal)) {
+      this.#tell({ op: "cancel" });
     }
   }
 
@@ -318,8 +319,7 @@ class Sandbox {
   #signal(number: number): void {
     if (this.#current?.request.method !== "run") return;
     this.#current.signal = number;
-    Atomics.store(this.#shared.heard, 0, 0);
-    this.#shared.interrupt[0] = number;
+    send(this.#shared, number);
     this.#tell({ op: "cancel" });
   }
 

@@ -12,7 +12,7 @@ import type { CallMode, Room, Width } from "./protocol.ts";
 export interface Shared {
   /** A signal number for Python, or 0. Pyodide reads and clears it. */
   interrupt: Uint8Array;
-  /** One flag: 1 once Python has seen the signal. Pyodide can lose one while it looks for it. */
+  /** How far the signal has come; see `signals.ts`. */
   heard: Int32Array;
   /** One flag: 1 while the cell waits in `await` and no Python runs. */
   idle: Int32Array;

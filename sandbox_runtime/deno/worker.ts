@@ -20,6 +20,7 @@ import {
 } from "./packages.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
 import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm.ts";
+import { hear } from "./signals.ts";
 import { takeAnswer } from "./window.ts";
 import type { Part } from "./frames.ts";
 import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
@@ -239,9 +240,9 @@ function emit(text: string): void {
   post({ op: "output", text }, []);
 }
 
-/** Python has seen a signal, so that it need not be sent again. */
-function heard(): void {
-  Atomics.store(shared.heard, 0, 1);
+/** Python has seen a signal. Tells whether it is to act on it. */
+function heard(): boolean {
+  return hear(shared);
 }
 
 /** Hands over what was written to file descriptors 1 and 2 behind Python's streams. */

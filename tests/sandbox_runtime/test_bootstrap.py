@@ -43,6 +43,7 @@ class FakeHost:
         self.driver = None
         self.raw = ""
         self.signals = 0
+        self.echoes = set()  # which of them are the same again
         self._loop = asyncio.new_event_loop()
 
     def call(self, mode, tool, arguments, extras):
@@ -75,6 +76,7 @@ class FakeHost:
 
     def heard(self):
         self.signals += 1
+        return self.signals not in self.echoes
 
     def drain_raw(self):
         raw, self.raw = self.raw, ""
@@ -919,6 +921,16 @@ class TestSignals:
         )
         assert cells.output("x") == "1\n"
         assert cells.host.signals == 1
+
+    def test_one_that_arrives_twice(self, cells):
+        """It raises once: what the cell does to tidy up goes on."""
+        cells.host.echoes = {2}
+        kill = f"os.kill({os.getpid()}, {int(signal.SIGINT)})"
+        code = f"import os\ntry:\n    {kill}\nfinally:\n    {kill}\n    tidy = True"
+
+        assert cells.error(code).startswith("KeyboardInterrupt: ")
+        assert cells.output("tidy") == "True\n"
+        assert cells.host.signals == 2
 
     def test_the_time_limit(self, cells):
         """It is an interrupt with a name of its own."""

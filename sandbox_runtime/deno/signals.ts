@@ -1,0 +1,40 @@
+/**
+ * Signals for a cell: Pyodide can lose one while it looks for it, so each is sent until Python has seen
+ * it, and counts once.
+ *
+ * Where one that is sent again crosses with Python's seeing it, it arrives a second time. Python must
+ * not act on that: it would raise in the middle of what a cell does to tidy up.
+ *
+ * @module
+ */
+
+import type { Shared } from "./link.ts";
+
+const SENT = 0;
+const SENT_AGAIN = 1;
+const HEARD = 2;
+/** Heard, and perhaps about to arrive once more. */
+const ECHOING = 3;
+
+/** Sends a new signal. Pyodide reads the number, and clears it. */
+export function send(shared: Shared, number: number): void {
+  Atomics.store(shared.heard, 0, SENT);
+  shared.interrupt[0] = number;
+}
+
+/** Sends the last signal again, unless Python has seen it. Returns whether it was sent. */
+export function insist(shared: Shared, number: number): boolean {
+  const before = Atomics.compareExchange(shared.heard, 0, SENT, SENT_AGAIN);
+  if (before !== SENT && before !== SENT_AGAIN) return false;
+  shared.interrupt[0] = number;
+  return true;
+}
+
+/** Python has seen a signal. Returns whether it is to act on it. */
+export function hear(shared: Shared): boolean {
+  const before = Atomics.load(shared.heard, 0);
+  const after = before === SENT_AGAIN ? ECHOING : HEARD;
+  // A signal that is sent at this very moment stays as it is: it is heard next.
+  Atomics.compareExchange(shared.heard, 0, before, after);
+  return before !== ECHOING;
+}
