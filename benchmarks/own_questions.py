@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import Contender, OurRepl
-from benchmarks.questions import TRIVIAL, expect, text_of
+from benchmarks.questions import TOOL_CALLS, TOOL_CELLS, TRIVIAL, expect, text_of
 
 if TYPE_CHECKING:
     from sandbox_runtime import Session
@@ -26,7 +28,28 @@ LINES = 10_000_000
 NEEDLE = "here is the Needle\n"
 SAVED_MEGABYTES = 10
 LOOK = "print(len(text), kept)"
+# Gives back what comes, until nothing does.
+ECHO = "import os\nwhile data := os.read(0, 1): os.write(1, data)"
 SEEN = f"{SAVED_MEGABYTES * 1_000_000} kept"
+
+
+def pipe_trip(_ours: Contender) -> list[float]:
+    """One byte to another process and back: no call of a function of the host can take less."""
+    samples = []
+    command = [sys.executable, "-c", ECHO]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as echo:
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        for _ in range(TOOL_CELLS):
+            started = time.perf_counter()
+            for _ in range(TOOL_CALLS):
+                echo.stdin.write(b"x")
+                expect("x", echo.stdout.read(1).decode())
+            samples.append((time.perf_counter() - started) / TOOL_CALLS)
+        echo.stdin.close()
+    return samples
 
 
 def assign_1gb(_ours: Contender) -> list[float]:

@@ -54,6 +54,12 @@ ROWS: Sequence[Row] = (
     Row("warm_lend", "borrow a warm sandbox, first cell", questions.warm_lend),
     Row("warm_cell", "trivial cell, warm", questions.warm_cell),
     Row("tool_call", "host tool call, each", questions.tool_call),
+    Row(
+        "pipe_trip",
+        "for comparison: a byte to a process and back",
+        own_questions.pipe_trip,
+        ours_alone="it is neither side's",
+    ),
     Row("tool_batch", "host tool call, each of 1000", questions.tool_batch),
     Row("tools_at_once", "20 host tool calls of 0.1 s", questions.tools_at_once),
     Row("text_1mb", "ten cells over 1 MB of text", questions.cells_over_text(1)),

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
 from dspy_rlm.errors import RunEndedError
+from dspy_rlm.jobs import fulfil
 from dspy_rlm.task import Task
 from sandbox_runtime import Sandbox
 
@@ -50,14 +51,8 @@ class OwnThread:
 
     def _work(self) -> None:
         while (entry := self._jobs.get()) is not None:
-            job, work = entry
-            if not job.set_running_or_notify_cancel():
-                continue
-            try:
-                job.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - the future carries it to who waits
-                job.set_exception(error)
-            del entry, job, work  # not kept while it waits for the next
+            fulfil(*entry)
+            del entry  # not kept while it waits for the next
 
 
 async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -19,6 +19,8 @@ import anyio.from_thread
 import anyio.to_thread
 import dspy
 
+from dspy_rlm.jobs import fulfil
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -92,7 +94,7 @@ class Stream:
         if not self._is_read():
             return _unheard(work)
         job: Future[T] = Future()
-        with self._handed_over(_in_worker(functools.partial(_do, job, work))) as handed_over:
+        with self._handed_over(_in_worker(functools.partial(fulfil, job, work))) as handed_over:
             while not wait([job], LOOK_SECONDS).done:
                 if (handed_over.done() or not self._is_read()) and job.cancel():
                     return _unheard(work)
@@ -173,15 +175,6 @@ async def _in_worker(work: Callable[[], None]) -> None:
     # A limit of its own: what waits here may wait for others, which a common one would keep out.
     limiter = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
-
-
-def _do(job: Future[T], work: Callable[[], T]) -> None:
-    if not job.set_running_or_notify_cancel():
-        return
-    try:
-        job.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - who waits for the job sees it
-        job.set_exception(error)
 
 
 def _unheard(work: Callable[[], T]) -> T:

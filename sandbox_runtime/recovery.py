@@ -139,7 +139,8 @@ class Recovery:
 
     def due(self, now: float) -> bool:
         """True when a checkpoint is cheap, and running the cells again would take longer than it."""
-        if not self.possible or not self.cells:
+        # From the end, where a cell is: a session may have run thousands.
+        if not self.possible or not any(isinstance(entry, Ran) for entry in reversed(self.log)):
             return False
         if self._remembered > MAX_REMEMBERED_BYTES:
             return True

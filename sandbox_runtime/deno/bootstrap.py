@@ -22,23 +22,20 @@ import signal
 import sys
 import types
 
-# By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all as every
-from builtins import len as size
-from builtins import map as mapped
+# The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
+# them in their modules does not replace them here.
+from _signal import signal as set_handler  # type: ignore[import-not-found]
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from json import dumps as to_json
 from json import loads as from_json
-from operator import is_
 from pathlib import Path
-from signal import signal as set_handler
 from typing import Any, Protocol
 
 from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
-from sandbox_runtime.deno.footing import CLASSES, MODULES, Footing
+from sandbox_runtime.deno.footing import CLASSES, MODULES, Footing, ensure, has_odd_keys, put_back
 from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.deno.records import bind_classes
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
@@ -96,11 +93,12 @@ class Driver:
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
-        self._footing = Footing(MODULES, (*CLASSES, Stream, ByteStream, Output))
         self.output = Output(output_chars, host.emit)
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), "input": _no_input}
+        classes = (*CLASSES, Stream, ByteStream, Output)
+        self._footing = Footing(MODULES, classes, ((vars(builtins), self._builtins),))
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
@@ -275,14 +273,11 @@ class Driver:
 
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        names, own = builtins.__dict__, self._builtins
-        if size(names) != size(own) or not every(mapped(is_, names.values(), own.values())):
-            names.update(own)
-            for added in [name for name in names if name not in own]:
-                del names[added]
         self._footing.restore()
         linecache.cache = self._sources
-        sys.modules.update(self._modules)
+        ensure(sys.modules, self._modules)
+        if has_odd_keys(self._namespace):
+            put_back(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
 

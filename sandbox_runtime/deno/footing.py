@@ -14,10 +14,13 @@ import json.scanner
 # By name: a cell that replaces them in their modules does not replace them here.
 from builtins import all as every
 from builtins import dict as table
+from builtins import list as row
 from builtins import map as mapped
 from builtins import setattr as put
-from collections.abc import Callable, Mapping
-from functools import partial
+from builtins import str as text
+from builtins import type as kind_of
+from collections.abc import Iterable
+from itertools import chain, repeat
 from operator import is_
 from types import ModuleType
 from typing import Any
@@ -27,21 +30,76 @@ MODULES = (json, json.decoder, json.encoder, json.scanner)
 CLASSES = (json.JSONDecoder, json.JSONEncoder)
 
 
-class Footing:
-    """Modules and classes as they are when this is made."""
+Names = dict[str, Any]
 
-    def __init__(self, modules: tuple[ModuleType, ...], classes: tuple[type, ...]) -> None:
-        self._kept: list[tuple[Mapping[str, Any], Mapping[str, Any], Callable[[str, Any], None]]]
-        self._kept = [(m.__dict__, table(m.__dict__), m.__dict__.__setitem__) for m in modules]
-        for kind in classes:
-            own = {n: v for n, v in kind.__dict__.items() if n not in ("__dict__", "__weakref__")}
-            self._kept.append((kind.__dict__, own, partial(put, kind)))
+
+class Footing:
+    """The names of modules and classes as they are when this is made."""
+
+    def __init__(
+        self,
+        modules: tuple[ModuleType, ...],
+        classes: tuple[type, ...],
+        sealed: tuple[tuple[Names, Names], ...] = (),
+    ) -> None:
+        """Changes nothing yet.
+
+        Args:
+            modules: What a cell adds to them stays.
+            classes: What a cell adds to them stays.
+            sealed: Names, and those that they are to be, in the same order; what a cell adds goes.
+        """
+        self._sealed = sealed
+        self._modules = [(module.__dict__, table(module.__dict__)) for module in modules]
+        self._classes = [(kind, table(kind.__dict__)) for kind in classes]
+        parts: list[tuple[Any, Names]] = [*sealed, *self._modules]
+        parts += [(kind.__dict__, own) for kind, own in self._classes]
+        # One look at all of them, keys and values, shows whether anything has changed.
+        self._now: list[Iterable[Any]] = []
+        self._own: list[Any] = []
+        for now, own in parts:
+            self._now += [now.keys(), now.values()]
+            self._own += [*own.keys(), *own.values()]
 
     def restore(self) -> None:
         """Puts back what is not as it was. Fast if nothing has changed."""
-        for now, own, restore in self._kept:
-            if every(mapped(is_, mapped(now.get, own), own.values())):
-                continue
+        if every(mapped(is_, chain.from_iterable(self._now), self._own)):
+            return
+        for now, own in self._sealed:
+            put_back(now, own, sealed=True)
+        for now, own in self._modules:
+            put_back(now, own)
+        for kind, own in self._classes:
             for name, value in own.items():
-                if now.get(name) is not value:
-                    restore(name, value)
+                if name not in _ONLY_ITS_OWN and kind.__dict__.get(name) is not value:
+                    put(kind, name, value)
+
+
+# Of a class, and of no use to another.
+_ONLY_ITS_OWN = ("__dict__", "__weakref__")
+
+
+def put_back(now: Names, own: Names, *, sealed: bool = False) -> None:
+    """Makes `now` have the items of `own`, and what else it had, unless it is sealed.
+
+    A key that is no plain text goes: it has its own idea of what it is equal to, or raises when asked.
+    Such a key is neither hashed nor compared here.
+    """
+    before = row(now.items())  # kept to the end, so that nothing of it is finalised on the way
+    now.clear()
+    now.update(own)
+    if not sealed:
+        now.update([item for item in before if kind_of(item[0]) is text and item[0] not in own])
+
+
+def has_odd_keys(now: Names) -> bool:
+    """Whether a key is no plain text."""
+    return not every(mapped(is_, mapped(kind_of, now), repeat(text)))
+
+
+def ensure(now: Names, own: Names) -> None:
+    """Makes `now` have the items of `own`, whatever keys a cell has put there."""
+    try:
+        now.update(own)
+    except BaseException:  # noqa: BLE001 - an odd key may raise anything
+        put_back(now, own)

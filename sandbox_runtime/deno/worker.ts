@@ -81,6 +81,8 @@ const files = new Map<string, PromiseWithResolvers<Part>>();
 let script: vm.Script;
 let pyodide: Pyodide;
 let driver: Driver;
+/** `driver.run`, which as a proxy of its own need not be made at every cell. */
+let runCell: Driver["run"];
 let shared: Shared;
 let rooms: Rooms;
 let freshDisk: Baseline;
@@ -130,7 +132,7 @@ async function answer(message: ToWorker): Promise<void> {
       driver.register(message.declared);
       return done(message.id);
     case "run": {
-      const end = await driver.run.callPromising(message.cell, message.code);
+      const end = await runCell.callPromising(message.cell, message.code);
       const [text, ...parts] = typeof end === "string" ? [end] : end;
       return done(message.id, text, parts);
     }
@@ -319,6 +321,7 @@ async function boot(message: Boot): Promise<void> {
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
+  runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   driver.wake(message.outputChars, message.valueBytes, message.seed);
   noteLibraries(pyodide);

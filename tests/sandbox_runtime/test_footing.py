@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import types
 
-from sandbox_runtime.deno.footing import Footing
+import pytest
+
+from sandbox_runtime.deno.footing import Footing, ensure, has_odd_keys, put_back
 
 
 def test_what_was_there_is_as_it_was():
@@ -54,3 +56,65 @@ def test_a_value_that_says_it_is_equal():
 
     assert module.one == 1
     assert type(module.one) is int
+
+
+class Odd(str):
+    """A key that is found as another, and raises when it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        raise ValueError("compared")
+
+
+def test_a_name_that_was_renamed():
+    """The same values in the same order are not enough."""
+    module = types.ModuleType("module")
+    module.one = 1
+    footing = Footing((module,), ())
+
+    module.other = vars(module).pop("one")
+    footing.restore()
+
+    assert (module.one, module.other) == (1, 1)
+
+
+def test_sealed_names():
+    """What was added goes."""
+    now = {"one": 1, "two": 2}
+    footing = Footing((), (), ((now, {"one": "own", "two": 2}),))
+
+    footing.restore()
+    assert now == {"one": "own", "two": 2}
+
+    now["three"] = now.pop("two")
+    footing.restore()
+    assert list(now.items()) == [("one", "own"), ("two", 2)]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_key_of_its_own_mind(sealed):
+    """It goes, and is not asked."""
+    module = types.ModuleType("module")
+    module.one, module.two = 1, 2
+    names = vars(module)
+    footing = Footing((), (), ((names, dict(names)),)) if sealed else Footing((module,), ())
+
+    names[Odd("one")] = names.pop("one")
+    footing.restore()
+
+    assert (module.one, module.two) == (1, 2)
+    assert not has_odd_keys(names)
+
+
+def test_what_else_there_is_stays():
+    """Also where an odd key made the short way impossible."""
+    now = {"kept": 1, Odd("own"): 2}
+
+    assert has_odd_keys(now)
+    ensure(now, {"own": 3})
+
+    assert now == {"own": 3, "kept": 1}
+    put_back(now, {})
+    assert now == {"own": 3, "kept": 1}

@@ -36,6 +36,40 @@ for name in list(vars(builtins)):
         shows="3",
     ),
     program(
+        "builtins are renamed",
+        """
+import builtins
+for name, value in list(vars(builtins).items()):
+    del vars(builtins)[name]
+    vars(builtins)["x" + name] = value
+""",
+        "print(len('abc'), 'xlen' in vars(__builtins__))",
+        shows="3 False",
+    ),
+    *(
+        program(
+            f"keys with a mind of their own in {where}",
+            f"""
+import builtins, json, sys
+class Odd(str):
+    __hash__ = str.__hash__
+    def __eq__(self, other):
+        raise SystemExit("planted")
+names = {names}
+value = names.pop({name!r})
+names[Odd({name!r})] = value
+""",
+            "import json\nprint(json.loads('[1]'), len('abc'), echo('x'), callable(SUBMIT))",
+            shows="[1] 3 echo: x True",
+        )
+        for where, names, name in (
+            ("builtins", "vars(builtins)", "len"),
+            ("json", "vars(json)", "loads"),
+            ("sys.modules", "sys.modules", "json"),
+            ("the namespace", "globals()", "SUBMIT"),
+        )
+    ),
+    program(
         "__import__ is replaced",
         "import builtins\nbuiltins.__import__ = lambda *a, **k: 1 / 0",
         "import json\nprint(json.dumps([1]))",
