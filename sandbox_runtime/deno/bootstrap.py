@@ -10,32 +10,41 @@ driver able to run the next one.
 
 from __future__ import annotations
 
-import ast
-import asyncio
 import builtins
-import contextlib
-import gc
-import inspect
 import linecache
 import random
-import signal
 import sys
 import types
 
 # The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
 # them in their modules does not replace them here.
 from _signal import signal as set_handler  # type: ignore[import-not-found]
+from ast import Expr, Expression, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from gc import collect
+from inspect import CO_COROUTINE
 from json import dumps as to_json
 from json import loads as from_json
 from pathlib import Path
+from signal import SIGALRM, SIGINT
 from typing import Any, Protocol
 
 from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
-from sandbox_runtime.deno.footing import CLASSES, MODULES, Footing, ensure, has_odd_keys, put_back
+from sandbox_runtime.deno.footing import (
+    CLASSES,
+    MODULES,
+    TELLING_CLASSES,
+    TELLING_MODULES,
+    Footing,
+    ensure,
+    has_odd_keys,
+    put_back,
+)
 from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.deno.records import bind_classes
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
@@ -99,6 +108,7 @@ class Driver:
         self._builtins = {**vars(builtins), "input": _no_input}
         classes = (*CLASSES, Stream, ByteStream, Output)
         self._footing = Footing(MODULES, classes, ((vars(builtins), self._builtins),))
+        self._telling = Footing(TELLING_MODULES, TELLING_CLASSES)  # is looked at if it is needed
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
@@ -131,7 +141,7 @@ class Driver:
 
     def rest(self) -> None:
         """Drops what cannot be saved with the interpreter: garbage that refers to JavaScript."""
-        gc.collect()
+        collect()
 
     # ---- What the host asks ----
 
@@ -217,7 +227,7 @@ class Driver:
         """
         if not self._host.heard() or not self._interruptible:
             return
-        if number == signal.SIGALRM:
+        if number == SIGALRM:
             self._stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
         else:
             self._stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
@@ -245,7 +255,7 @@ class Driver:
     def _begin(self, cell: int) -> None:
         """Makes the harness whole again, whatever earlier cells did to it."""
         if self._stop is not None:
-            gc.collect()  # what the stopped cell left half done goes now, not in the middle of this one
+            collect()  # what the stopped cell left half done goes now, not in the middle of this one
         self._cell = cell
         self._stop = None
         self._overdue = False
@@ -254,13 +264,13 @@ class Driver:
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
         if self._reserve is None:
-            with contextlib.suppress(MemoryError):
+            with suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
-        for number in (signal.SIGINT, signal.SIGALRM):
+        for number in (SIGINT, SIGALRM):
             set_handler(number, self.on_signal)
 
     def _tracers_quietened(self) -> Iterator[object]:
@@ -287,11 +297,11 @@ class Driver:
         try:
             for part in compile_cell(code, filename):
                 value = eval(part, self._namespace)
-                if part.co_flags & inspect.CO_COROUTINE:
+                if part.co_flags & CO_COROUTINE:
                     value = self._host.wait_for(value)
             if value is not None and (shown := self._display(value)) is not None:
                 self._show(shown)
-        except asyncio.CancelledError as error:
+        except CancelledError as error:
             if self._stop is None:
                 raise
             raise self._stop.with_traceback(error.__traceback__) from None
@@ -327,6 +337,7 @@ class Driver:
             return [self._report("submitted"), text.encode(), *extras]
         if error is None:
             return [self._report("completed")]
+        self._telling.restore()
         return [
             self._report("failed", **describe(error, max(self._output_chars, LEAST_SHOWN_CHARS)))
         ]
@@ -365,12 +376,12 @@ def as_it_is(value: Any) -> Any:
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:
     """Compiles a cell: its statements, and apart from them a last expression whose value is shown."""
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    tree = compile(code, filename, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
+    tree = compile(code, filename, "exec", flags | PyCF_ONLY_AST, dont_inherit=True)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
     parts = [compile(tree, filename, "exec", flags, dont_inherit=True)] if tree.body else []
     if last is not None:
-        shown = ast.Expression(last.value)
+        shown = Expression(last.value)
         parts.append(compile(shown, filename, "eval", flags, dont_inherit=True))
     return parts
 

@@ -6,10 +6,22 @@ there is as it was.
 
 from __future__ import annotations
 
+import ast
+import codeop
+import contextlib
+import gc
+import io
 import json
 import json.decoder
 import json.encoder
 import json.scanner
+import keyword
+import linecache
+import re
+import textwrap
+import tokenize
+import traceback
+import types
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from builtins import all as every
@@ -22,12 +34,26 @@ from builtins import type as kind_of
 from collections.abc import Iterable
 from itertools import chain, repeat
 from operator import is_
-from types import ModuleType
 from typing import Any
 
-# What every cell needs for its end, and most cells use themselves.
-MODULES = (json, json.decoder, json.encoder, json.scanner)
+# What every cell needs for its end and its calls, and most cells use themselves.
+MODULES = (json, json.decoder, json.encoder, json.scanner, contextlib, gc)
 CLASSES = (json.JSONDecoder, json.JSONEncoder)
+
+# What is needed to tell of an exception.
+TELLING_MODULES = (
+    ast,
+    codeop,
+    io,
+    keyword,
+    linecache,
+    re,
+    textwrap,
+    tokenize,
+    traceback,
+    types,
+)
+TELLING_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
 
 
 Names = dict[str, Any]
@@ -38,7 +64,7 @@ class Footing:
 
     def __init__(
         self,
-        modules: tuple[ModuleType, ...],
+        modules: tuple[types.ModuleType, ...],
         classes: tuple[type, ...],
         sealed: tuple[tuple[Names, Names], ...] = (),
     ) -> None:
@@ -85,11 +111,14 @@ def put_back(now: Names, own: Names, *, sealed: bool = False) -> None:
     A key that is no plain text goes: it has its own idea of what it is equal to, or raises when asked.
     Such a key is neither hashed nor compared here.
     """
-    before = row(now.items())  # kept to the end, so that nothing of it is finalised on the way
-    now.clear()
+    if has_odd_keys(now):
+        before = row(now.items())  # kept to the end, so that nothing of it is finalised on the way
+        now.clear()
+        now.update([item for item in before if kind_of(item[0]) is text])
     now.update(own)
-    if not sealed:
-        now.update([item for item in before if kind_of(item[0]) is text and item[0] not in own])
+    if sealed:
+        for added in [name for name in now if name not in own]:
+            del now[added]
 
 
 def has_odd_keys(now: Names) -> bool:

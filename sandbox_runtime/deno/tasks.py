@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+
+# By name: a cell that replaces them in their modules does not replace them here.
+from asyncio import all_tasks as tasks_of_loop
+from asyncio import current_task as task_of_loop
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutine
 from typing import Any
 
 # Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
@@ -18,7 +24,7 @@ async def settled(
     try:
         before()
     except BaseException as error:  # noqa: BLE001 - as below
-        if inspect.iscoroutine(work):
+        if iscoroutine(work):
             work.close()
         return None, error
     try:
@@ -32,13 +38,13 @@ async def cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     for _ in range(CANCEL_TURNS):
-        await asyncio.sleep(0)
+        await sleep(0)
 
 
 def all_tasks() -> set[asyncio.Task[Any]]:
     """The tasks of the running loop; none if no loop runs."""
     try:
-        return asyncio.all_tasks()
+        return tasks_of_loop()
     except RuntimeError:  # no loop runs
         return set()
 
@@ -46,7 +52,7 @@ def all_tasks() -> set[asyncio.Task[Any]]:
 def current_task() -> asyncio.Task[Any] | None:
     """The task that runs now, if one does."""
     try:
-        return asyncio.current_task()
+        return task_of_loop()
     except RuntimeError:  # no loop runs
         return None
 
@@ -55,7 +61,7 @@ def is_unborn(task: asyncio.Task[Any]) -> bool:
     """True for a wait that has not begun: it looks for itself whether it may."""
     work = task.get_coro()
     return (
-        inspect.iscoroutine(work)
+        iscoroutine(work)
         and work.cr_code is settled.__code__
         and inspect.getcoroutinestate(work) == inspect.CORO_CREATED
     )
