@@ -67,6 +67,7 @@ PYTHON_FILES = (
     "tasks.py",
     "footing.py",
     "fronts.py",
+    "submitting.py",
     "bootstrap.py",
     "guest.py",
 )

@@ -47,6 +47,7 @@ from sandbox_runtime.deno.footing import (
 )
 from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.deno.records import bind_classes
+from sandbox_runtime.deno.submitting import Fields, bind_submit, submit_usage
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
 
 # Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
@@ -94,7 +95,7 @@ class Driver:
         self._display: Callable[[Any], Any] = as_it_is
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
-        self._outputs: list[dict[str, str]] | None = None
+        self._outputs: Fields | None = None
         self._cell: int | None = None
         self._interruptible = False
         self._stop: KeyboardInterrupt | None = None
@@ -384,39 +385,6 @@ def compile_cell(code: str, filename: str) -> list[types.CodeType]:
         shown = Expression(last.value)
         parts.append(compile(shown, filename, "eval", flags, dont_inherit=True))
     return parts
-
-
-def bind_submit(
-    outputs: list[dict[str, str]] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The outputs that a SUBMIT call names: by position, by keyword, or as one dict of all.
-
-    Raises:
-        TypeError: A field is missing, unknown or given twice.
-    """
-    if outputs is None:
-        if args and (kwargs or len(args) > 1):
-            raise TypeError("SUBMIT() takes one value, or the outputs by name")
-        return {"output": args[0]} if args else kwargs
-    names = [field["name"] for field in outputs]
-    if len(args) == 1 and not kwargs and type(args[0]) is dict and set(args[0]) == set(names):
-        return dict(args[0])
-    given = dict(zip(names, args, strict=False))
-    problems = [f"takes {len(names)} values, got {len(args)}"] if len(args) > len(names) else []
-    problems += [f"has no field {name!r}" for name in kwargs if name not in names]
-    problems += [f"got {name!r} twice" for name in kwargs if name in given]
-    given.update(kwargs)
-    problems += [f"is missing {name!r}" for name in names if name not in given]
-    if problems:
-        raise TypeError(f"SUBMIT() {', '.join(problems)}. Call {submit_usage(outputs)}.")
-    return {name: given[name] for name in names}
-
-
-def submit_usage(outputs: list[dict[str, str]] | None) -> str:
-    """How to call SUBMIT, with the type of each field."""
-    if outputs is None:
-        return "SUBMIT(output)"
-    return f"SUBMIT({', '.join(field['name'] + ': ' + field['type'] for field in outputs)})"
 
 
 # In such a frame JavaScript works for the cell: what is raised inside of it arrives as something else.

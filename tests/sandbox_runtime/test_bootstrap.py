@@ -20,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime import values
-from sandbox_runtime.deno.bootstrap import Driver, bind_submit, submit_usage
+from sandbox_runtime.deno.bootstrap import Driver
 from sandbox_runtime.deno.output import Output, abridge
+from sandbox_runtime.deno.submitting import bind_submit, submit_usage
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"
