@@ -32,9 +32,12 @@ export function insist(shared: Shared, number: number): boolean {
 
 /** Python has seen a signal. Returns whether it is to act on it. */
 export function hear(shared: Shared): boolean {
-  const before = Atomics.load(shared.heard, 0);
-  const after = before === SENT_AGAIN ? ECHOING : HEARD;
-  // A signal that is sent at this very moment stays as it is: it is heard next.
-  Atomics.compareExchange(shared.heard, 0, before, after);
-  return before !== ECHOING;
+  // Once more if it is sent again at this very moment, or it would be taken for one not heard yet.
+  for (;;) {
+    const before = Atomics.load(shared.heard, 0);
+    const after = before === SENT_AGAIN ? ECHOING : HEARD;
+    if (Atomics.compareExchange(shared.heard, 0, before, after) === before) {
+      return before !== ECHOING;
+    }
+  }
 }
