@@ -42,7 +42,6 @@ from sandbox_runtime.deno.footing import (
     TELLING_MODULES,
     Footing,
     ensure,
-    has_odd_keys,
     put_back,
 )
 from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
@@ -287,8 +286,7 @@ class Driver:
         self._footing.restore()
         linecache.cache = self._sources
         ensure(sys.modules, self._modules)
-        if has_odd_keys(self._namespace):
-            put_back(self._namespace, {})
+        put_back(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
 

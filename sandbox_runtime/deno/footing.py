@@ -55,6 +55,8 @@ TELLING_MODULES = (
 )
 TELLING_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
 
+# Of a class, and of no use to another.
+_ONLY_ITS_OWN = ("__dict__", "__weakref__")
 
 Names = dict[str, Any]
 
@@ -99,10 +101,6 @@ class Footing:
             for name, value in own.items():
                 if name not in _ONLY_ITS_OWN and kind.__dict__.get(name) is not value:
                     put(kind, name, value)
-
-
-# Of a class, and of no use to another.
-_ONLY_ITS_OWN = ("__dict__", "__weakref__")
 
 
 def put_back(now: Names, own: Names, *, sealed: bool = False) -> None:
