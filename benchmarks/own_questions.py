@@ -34,7 +34,7 @@ SEEN = f"{SAVED_MEGABYTES * 1_000_000} kept"
 
 
 def pipe_trip(_ours: Contender) -> list[float]:
-    """One byte to another process and back: no call of a function of the host can take less."""
+    """One byte to another Python and back, through two pipes: what a call of the host pays for the trip."""
     samples = []
     command = [sys.executable, "-c", ECHO]
     with subprocess.Popen(
