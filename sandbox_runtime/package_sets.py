@@ -18,7 +18,7 @@ from sandbox_runtime import assets
 from sandbox_runtime.errors import PackageError
 
 BUNDLE_FILE = "packages.bundle"
-FORMAT = 1  # of what lies in the cache
+FORMAT = 2  # of what lies in the cache; sets of format 1 were resolved without `pip_guard.py`
 
 # Beside a set lie the images that have it imported; where none can be made, a file says so.
 IMAGE, NO_IMAGE = ".image", ".none"
