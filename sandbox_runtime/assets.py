@@ -44,6 +44,7 @@ WORKER_PARTS = (
     "packages.ts",
     "rooms.ts",
     "realm.ts",
+    "repeatable.ts",
     "signals.ts",
     "window.ts",
 )
