@@ -1,4 +1,4 @@
-"""`python -m sandbox_runtime doctor`, `install` and `packages`: what is there, what to do about the rest."""
+"""`python -m sandbox_runtime COMMAND`: what is there, where it comes from, what to do about the rest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from sandbox_runtime.errors import PackageError, SandboxError
 from sandbox_runtime.install import install
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import resolve_packages
+from sandbox_runtime.provenance import DENO_ADVISORIES
 from sandbox_runtime.sandbox import Completed
+from sandbox_runtime.sbom import sbom_here
 from sandbox_runtime.session import Session
+from sandbox_runtime.verifying import check_deno, verify
 from sandbox_runtime.wall import survey
 
 
@@ -37,6 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--write-lock", type=Path, metavar="FILE", help="write down what it came to, with hashes"
     )
     packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
+    verifying = commands.add_parser(
+        "verify", help="compare every part with the hashes that the source has of it"
+    )
+    verifying.add_argument(
+        "--rebuild", action="store_true", help="build the engine once more, and compare the two"
+    )
+    commands.add_parser("sbom", help="print the bill of materials, as CycloneDX 1.6")
     options = parser.parse_args(arguments)
     if options.command == "install":
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
@@ -49,7 +59,33 @@ def main(arguments: list[str] | None = None) -> int:
                 options.locked or options.names, options.refresh, options.write_lock
             ),
         )
+    if options.command == "verify":
+        return _verify(rebuild=options.rebuild)
+    if options.command == "sbom":
+        return _print_sbom()
     return doctor()
+
+
+def _verify(*, rebuild: bool) -> int:
+    """Prints a line for each part; the exit code is 0 if all are what they should be."""
+    sound = True
+    try:
+        for finding in verify(rebuild=rebuild):
+            sound = sound and finding.sound
+            print(f"{'ok' if finding.sound else 'FAILED':<6}  {finding.part:<18} {finding.words}")
+    except SandboxError as error:
+        print(f"FAILED  {error}")
+        return 1
+    return 0 if sound else 1
+
+
+def _print_sbom() -> int:
+    try:
+        print(sbom_here(executable.v8_version(executable.find_deno())), end="")
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:
@@ -93,7 +129,12 @@ def _report(name: str, work: Callable[[], str]) -> int:
 
 def _check_deno() -> str:
     path = executable.find_deno()
-    return f"Deno {'.'.join(map(str, executable.deno_version(path)))} at {path}"
+    finding = check_deno()
+    if not finding.sound:
+        # A system's own package is built by others: that is no fault, but worth a look.
+        return f"{finding.words}, so it was built by somebody else"
+    version = ".".join(map(str, executable.deno_version(path)))
+    return f"Deno {version} at {path}, within none of {len(DENO_ADVISORIES)} known advisories"
 
 
 def _check_wall() -> str:

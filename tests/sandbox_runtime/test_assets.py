@@ -299,7 +299,7 @@ class TestDeno:
         done = elsewhere("-m", "sandbox_runtime", "doctor")
 
         assert done.returncode == 1
-        assert 'no Deno was found. Install it with: pip install "deno>=2.9,<3"' in done.stdout
+        assert 'no Deno was found. Install it with: pip install "deno>=2.9.8,<3"' in done.stdout
 
     @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "3.0.0", "10.0.0"])
     def test_too_old_or_too_new(self, elsewhere, version):
@@ -307,7 +307,7 @@ class TestDeno:
         done = elsewhere("-m", "sandbox_runtime", "doctor", says=f"echo 'deno {version} (stable)'")
 
         assert done.returncode == 1
-        assert f"is Deno {version}, need 2.9.0 or newer, below 3.0.0. Install" in done.stdout
+        assert f"is Deno {version}, need 2.9.8 or newer, below 3.0.0. Install" in done.stdout
 
     def test_another_program_of_that_name(self, elsewhere):
         """What it says is in the message."""
