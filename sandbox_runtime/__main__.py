@@ -18,7 +18,7 @@ from sandbox_runtime.provenance import DENO_ADVISORIES
 from sandbox_runtime.sandbox import Completed
 from sandbox_runtime.sbom import sbom_here
 from sandbox_runtime.session import Session
-from sandbox_runtime.verifying import check_deno, verify
+from sandbox_runtime.verifying import check_deno, check_files, verify
 from sandbox_runtime.wall import survey
 
 
@@ -147,6 +147,8 @@ def _check_wall() -> str:
 def _check_files() -> str:
     engine = assets.find_engine()
     engine.verify()
+    if strange := [one for one in check_files(engine.folder) if not one.sound]:
+        raise SandboxError(f"{engine.folder / strange[0].part} {strange[0].words}.")
     megabytes = sum(size for _, size, _ in assets.read_manifest(engine.folder)) / 1e6
     return f"Pyodide and boot image, {megabytes:.0f} MB, hashes match, in {engine.folder}"
 
