@@ -40,7 +40,7 @@ from sandbox_runtime.package_sets import (
 )
 from sandbox_runtime.pip_for_sandbox import PLATFORM
 from sandbox_runtime.pip_log import explain, last_words, missing_name
-from sandbox_runtime.pip_report import Found, check_addresses
+from sandbox_runtime.pip_report import Found, as_named, without_credentials
 from sandbox_runtime.pip_runs import PYTHON_VERSION, download, report
 from sandbox_runtime.staging import staging
 
@@ -103,10 +103,12 @@ def _checked(requirements: Wanted) -> _Request:
             requirement = Requirement(text)
         except (InvalidRequirement, TypeError, RecursionError) as error:
             reason = str(error).splitlines()[0]
-            raise PackageError(f"{text!r} is not a requirement that pip takes: {reason}") from error
+            shown = without_credentials(repr(text))
+            raise PackageError(f"{shown} is not a requirement that pip takes: {reason}") from error
         if requirement.url and not is_wheel_address(requirement.url):
             raise PackageError(
-                f"{text!r} names something else than a wheel; to build it could run its code here."
+                f"{without_credentials(text)!r} names something else than a wheel; to build it could "
+                "run its code here."
             )
         checked[str(requirement)] = requirement
     if not checked:
@@ -132,7 +134,7 @@ def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> Packag
         raise PackageError(
             f"{', '.join(wanted.lines)}: the markers say that the sandbox needs none."
         )
-    check_addresses(found, wanted.addresses)
+    found = as_named(found, wanted.addresses)
     made = workshop / "set"
     download(found, made, workshop, sources, place)
     packages = [_package(one, made) for one in found]
@@ -152,7 +154,7 @@ def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> Packag
     except ValueError as error:
         raise PackageError(f"A package cannot be used: {error}") from error
     manifest = {
-        "requirements": wanted.lines,
+        "requirements": [without_credentials(line) for line in wanted.lines],
         "packages": [dataclasses.asdict(package) for package in packages],
         "imports": sorted(imports),
         "bundle": bundle,
@@ -202,10 +204,7 @@ def _ask_sources(
     Returns:
         pip's report on each package, the options that name the sources, and Pyodide's own packages.
     """
-    lock = workshop / "lock.txt" if wanted.locked else None
-    if lock is not None:
-        lock.write_text("\n".join(wanted.lines) + "\n", encoding="utf-8")
-    asked = report(wanted.lines, workshop, [], lock=lock)
+    asked = report(wanted.lines, workshop, [], locked=wanted.locked)
     if not isinstance(asked, str):
         return asked, [], {}
     missing = missing_name(asked)
@@ -219,7 +218,7 @@ def _ask_sources(
     page = workshop / "pyodide.html"
     page.write_text(links_page(locked, place), encoding="utf-8")
     sources = ["--find-links", str(page)]
-    again = report(wanted.lines, workshop, sources, lock=lock)
+    again = report(wanted.lines, workshop, sources, locked=wanted.locked)
     if isinstance(again, str):
         own = f"Pyodide's own distribution has {missing} {listed['version']}"
         match missing_name(again):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -77,14 +77,23 @@ def read_report(data: bytes) -> list[Found]:
     return found
 
 
-def check_addresses(found: Iterable[Found], named: Iterable[str]) -> None:
-    """Sees that only what the user named comes from an address. Raises `PackageError`."""
-    allowed = {_without_fragment(address) for address in named}
-    for one in found:
-        if one.direct and _without_fragment(one.url) not in allowed:
-            raise PackageError(
-                f"{one.name} would come from {one.url}, which is not among the addresses in packages."
-            )
+def as_named(found: Iterable[Found], named: Iterable[str]) -> list[Found]:
+    """The same packages, with the addresses as the user wrote them: pip leaves credentials out.
+
+    Raises:
+        PackageError: One comes from an address that the user did not name.
+    """
+    addresses = {_plain(address): address for address in named}
+    return [_as_named(one, addresses) if one.direct else one for one in found]
+
+
+def _as_named(one: Found, addresses: Mapping[str, str]) -> Found:
+    address = addresses.get(_plain(one.url))
+    if address is None:
+        raise PackageError(
+            f"{one.name} would come from {one.url}, which is not among the addresses in packages."
+        )
+    return dataclasses.replace(one, url=address)
 
 
 def _package(item: object) -> Found:
@@ -155,8 +164,14 @@ def _text(item: dict[str, Any], name: str) -> str:
     return value
 
 
-def _without_fragment(url: str) -> str:
-    return url.partition("#")[0]
+def _plain(url: str) -> str:
+    """An address without credentials and fragment."""
+    return without_credentials(url).partition("#")[0]
+
+
+def without_credentials(text: str) -> str:
+    """A text with the user names and passwords left out of the addresses in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _short(value: object) -> str:

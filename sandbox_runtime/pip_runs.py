@@ -38,6 +38,7 @@ _NO_PIP = (
 # Settings of the user's that make no sense here; where the index is and how to reach it stays.
 _PIP_ENVIRONMENT = {
     "PIP_USER": "0",
+    "PIP_NO_DEPS": "0",
     "PIP_QUIET": "0",
     "PIP_REQUIRE_HASHES": "0",
     "PIP_REQUIRE_VIRTUALENV": "0",
@@ -71,21 +72,25 @@ PASSED_VARIABLE = "SANDBOX_PIP_ENVIRONMENT"
 
 
 def report(
-    wanted: Sequence[str], workshop: Path, sources: Sequence[str], *, lock: Path | None = None
+    wanted: Sequence[str], workshop: Path, sources: Sequence[str], *, locked: bool = False
 ) -> list[Found] | str:
     """pip's report on what to install, or what it said when it could not.
 
     Args:
-        wanted: The requirements.
+        wanted: The requirements, as the lines of a file.
         workshop: A folder for what pip writes.
         sources: Options that name further sources.
-        lock: A requirements file with hashes to install instead.
+        locked: They have hashes, and nothing but them is to be had.
     """
     path = workshop / "report.json"
     options = ["--dry-run", "--ignore-installed", "--target", str(workshop / "nowhere")]
-    if lock is not None:
-        wanted = ["--require-hashes", "--no-deps", "-r", str(lock)]
-    said = _pip("install", [*options, "--report", str(path), *sources, *wanted], workshop)
+    if locked:
+        options += ["--require-hashes", "--no-deps"]
+    # In a file and not on the command line, which others on this machine can read.
+    lines = workshop / "wanted.txt"
+    lines.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    arguments = [*options, "--report", str(path), *sources, "-r", str(lines)]
+    said = _pip("install", arguments, workshop)
     if said is not None:
         return said
     with path.open("rb") as file:

@@ -6,6 +6,7 @@ wheels are made here.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import http.server
@@ -53,7 +54,7 @@ from sandbox_runtime.install import with_packages
 from sandbox_runtime.lockfile import MAX_LOCK_BYTES, read_lock
 from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.pip_log import explain, last_words
-from sandbox_runtime.pip_report import MAX_REPORT_BYTES, check_addresses, read_report
+from sandbox_runtime.pip_report import MAX_REPORT_BYTES, as_named, read_report
 
 
 def names(found: PackageSet) -> list[str]:
@@ -212,6 +213,42 @@ class TestResolve:
         found = packages.resolve([f"mine @ {path.as_uri()}"])
 
         assert names(found) == ["mine"]
+
+    def test_a_wheel_behind_a_password(self, index, wheel, cache, tmp_path):
+        """The address is used as it was written, and the password is kept nowhere."""
+        folder = tmp_path / "private"
+        folder.mkdir()
+        wheel("mine").rename(folder / "mine-1.0-py3-none-any.whl")
+        expected = "Basic " + base64.b64encode(b"me:open-sesame").decode()
+
+        class Private(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def do_GET(self):
+                if self.headers.get("Authorization") == expected:
+                    return super().do_GET()
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="x"')
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Private) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            place = f"127.0.0.1:{server.server_port}/mine-1.0-py3-none-any.whl"
+            found = packages.resolve([f"mine @ http://me:open-sesame@{place}"])
+            said = refusal(f"mine @ http://me:wrong-sesame@{place}")
+            server.shutdown()
+            thread.join()
+
+        assert str(found) == "mine 1.0"
+        assert "sesame" not in said
+        kept = [file for file in cache.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
+        assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
     def test_two_processes_at_once(self, index, thing, cache):
         """Both get the same, and nothing else is left."""
@@ -889,9 +926,10 @@ class TestReport:
         """The second look: pip itself should have refused it."""
         [found] = read_report(as_report(told(is_direct=True)))
 
-        check_addresses([found], [f"{found.url}#sha256=1"])
+        own = found.url.replace("://", "://me:password@") + "#sha256=1"
+        assert [one.url for one in as_named([found], [own])] == [own]
         with pytest.raises(PackageError, match="not among the addresses in packages"):
-            check_addresses([found], ["https://elsewhere.invalid/thing-1.0-py3-none-any.whl"])
+            as_named([found], ["https://elsewhere.invalid/thing-1.0-py3-none-any.whl"])
 
     def test_reading_takes_time_in_proportion(self):
         """Four times the packages take about four times the work, not sixteen times."""

@@ -164,6 +164,15 @@ class TestRebuild:
         }
 
 
+def test_the_release_workflow_trusts_no_name():
+    """Every action is pinned to a commit: a tag can be moved."""
+    text = (PROJECT / ".github" / "workflows" / "release.yml").read_text()
+
+    used = re.findall(r"uses: (\S+)@(\S+) # v", text)
+    assert len(used) == text.count("uses: ") >= 5
+    assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for _, commit in used)
+
+
 class TestSbom:
     """The bill of materials."""
 
