@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.deno import output as outputs
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
@@ -66,6 +67,7 @@ _LIMIT_SENTENCES = {
         "when it was interrupted"
     ),
     "silent": "it did not answer in time",
+    "rest": "it worked between two cells, where nothing of a cell may run",
 }
 
 
@@ -116,7 +118,7 @@ class Exchange:
         # Held by who uses the pipes; after the end the last to do so closes them.
         self._asking = threading.RLock()
         self._closed = False
-        self._heard: list[str] = []
+        self._heard = self._nothing_heard()
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
@@ -224,7 +226,7 @@ class Exchange:
         watch: _Watch,
     ) -> Reply | Refusal:
         request_id, pieces = self._connection.request(request)
-        self._heard.clear()
+        self._heard = self._nothing_heard()
         self._write(pieces)
         for follower in followers:
             self._write(self._connection.notification(follower))
@@ -323,8 +325,9 @@ class Exchange:
         raise self._obituary(reason, sentence)
 
     def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = "".join(self._heard)
-        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
+        return SandboxDiedError(
+            f"The sandbox ended: {sentence}.", reason=reason, output=self._heard.render()
+        )
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
@@ -340,7 +343,7 @@ class Exchange:
             for message in self._connection.received(count):
                 match message:
                     case Output(text=text):
-                        self._hear(text)
+                        self._heard.write(printable(text))
                     case Fatal():
                         fatal = message
                     case _:
@@ -366,6 +369,6 @@ class Exchange:
         reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
         self._death = self._obituary(reason, f"its process ended with code {code}{said}")
 
-    def _hear(self, text: str) -> None:
-        if sum(map(len, self._heard)) < self._limits.output_chars:
-            self._heard.append(printable(text))
+    def _nothing_heard(self) -> outputs.Output:
+        """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
+        return outputs.Output(self._limits.output_chars, lambda _: None)

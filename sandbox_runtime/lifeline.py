@@ -48,6 +48,9 @@ HEALING_TRIES = 3
 # Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
 GO_ON = ""
 
+# Ends of a process that are no fault of the cell which was just sent to it.
+_NOT_THE_CELLS = ("killed", "rest")
+
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
 
@@ -155,7 +158,7 @@ class Lifeline:
                 return self._run_remembered(ran)
             except SandboxDiedError as died:
                 # It had ended before the cell began, and we could not know yet.
-                if last_try or died.reason != "killed" or not _hardly_begun(ran, started):
+                if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
                     return self._heal(died)
                 self.revive()
         raise AssertionError("the second try returns")
