@@ -213,7 +213,8 @@ class Lifeline:
         self._dialogue.assign(name, value, self.border)
 
     def _run(self, ran: Ran, serve: ServeCall) -> Ended:
-        return self._dialogue.run(ran.cell, ran.code, serve, self._tools.is_busy)
+        tools = self._tools
+        return self._dialogue.run(ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room)
 
     def _save(self) -> Checkpoint:
         started = time.monotonic()
