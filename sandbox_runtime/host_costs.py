@@ -69,3 +69,14 @@ BYTES_PER_REMEMBERED_CALL = 512
 # Seconds of cells that are run again between two checkpoints, over all crashes. With more the session
 # begins afresh, and says so.
 MAX_REPLAY_SECONDS = 60.0
+
+# ---- A checkpoint's file ---------------------------------------------------------------------------
+
+# A header is a few hundred bytes.
+CHECKPOINT_HEADER_BYTES = 64 * 1024
+
+# Pyodide's own head of an image: the names of modules and of JavaScript objects, some 100 kB.
+CHECKPOINT_HEAD_BYTES = 64 * MEBIBYTE
+
+# What cells wrote to the disk, which lives in V8's memory; that is bounded by as much.
+CHECKPOINT_DISK_BYTES = 2048 * MEBIBYTE
