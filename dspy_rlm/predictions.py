@@ -22,7 +22,7 @@ from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.scope import Scope, at_once
 from dspy_rlm.signatures import signature_of
 from dspy_rlm.types import as_plain
-from sandbox_runtime import LazyText, annotation_text, without_secrets
+from sandbox_runtime import LazyText, annotation_text, check_keys, without_secrets
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
@@ -212,6 +212,7 @@ def _predict_rows(
     scope.models.choose(model)
     given = [_row_inputs(signature, row, shared) for row in rows]
     keys = [_key(inputs) for inputs in given]
+    check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
 

@@ -124,7 +124,12 @@ class Dialogue:
             )
 
     def run(
-        self, cell: int, code: str, serve: ServeCall, busy: Callable[[], bool]
+        self,
+        cell: int,
+        code: str,
+        serve: ServeCall,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
     ) -> tuple[CellEnd, Reply]:
         """Runs a cell; how it ended, and the reply with the submitted values.
 
@@ -133,6 +138,7 @@ class Dialogue:
             code: Its text.
             serve: Runs a tool call.
             busy: Tells that calls of the cell are still worked on, so that its silence is right.
+            room: Waits so many seconds until another call can be taken.
         """
         limits = self._limits
         most = limits.cell_seconds + limits.grace_seconds
@@ -142,6 +148,7 @@ class Dialogue:
             patience=most + BACKSTOP_SECONDS,
             serve=serve,
             busy=busy,
+            room=room,
             most_seconds=most,
         )
         if isinstance(answer, Refusal):

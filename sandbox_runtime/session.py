@@ -190,7 +190,9 @@ class Session:
                 output=output,
             )
         try:
-            outputs = self._line.border.decode(answer.attachments)
+            outputs = self._line.border.decode(
+                answer.attachments, self._line.limits.value_memory_bytes
+            )
         except ValueCrossingError as error:
             return Failed("ValueCrossingError", str(error), output=output)
         if not isinstance(outputs, dict):
