@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime.abridging import plain
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.limits import Limits
@@ -323,12 +324,12 @@ class Exchange:
         raise self._obituary(reason, sentence)
 
     def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = "".join(self._heard)
+        heard = plain("".join(self._heard), self._limits.output_chars)
         return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
+        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 
