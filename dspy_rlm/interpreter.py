@@ -25,7 +25,6 @@ from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
 from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
-from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
@@ -40,6 +39,7 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
     ValueType,
+    abridged,
     default_pool,
     ready_packages,
 )
@@ -141,7 +141,7 @@ class SandboxInterpreter(ToolCalls):
         value, returned = self._last.take(), as_returned(result)
         if value is None or not isinstance(result, Completed):
             return returned
-        shown = preview(repr(value), self._limits.output_chars)
+        shown = abridged(repr(value), self._limits.output_chars)
         return value if returned is None else f"{returned}{shown}"
 
     @reported
@@ -302,4 +302,4 @@ class InterpreterSandbox:
         self._ending()
 
     def _abridged(self, text: str) -> str:
-        return str(preview(text, self._output_chars))
+        return abridged(text, self._output_chars)

@@ -25,6 +25,7 @@ from dspy_rlm.factories import (
 from dspy_rlm.inputs import check_signature
 from dspy_rlm.models import SubLM, named_models
 from dspy_rlm.offload import apart, offloaded
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.peer_names import PeerNames
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
@@ -254,7 +255,7 @@ class RLM(PeerNames, dspy.Module):
 @contextlib.contextmanager
 def _reporting(run: Run, predictor: dspy.Predict) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
-    with apart_from_outer_runs(predictor):
+    with apart_from_outer_runs(predictor), dspy.context(adapter=careful_adapter()):
         run.start()
         try:
             yield

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime.abridging import plain
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.deno import output as outputs
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
@@ -341,13 +342,12 @@ class Exchange:
         raise self._obituary(reason, sentence)
 
     def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
-        return SandboxDiedError(
-            f"The sandbox ended: {sentence}.", reason=reason, output=self._heard.render()
-        )
+        heard = plain(self._heard.render(), self._limits.output_chars)
+        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
+        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
-from sandbox_runtime import values
+from sandbox_runtime.abridging import bounded
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import (
@@ -165,7 +165,7 @@ class Session:
         with self._exclusive():
             ended = self._line.run(code)
             result = ended if isinstance(ended, Failed) else self._cell_result(*ended)
-            return self._noted(result)
+            return bounded(self._noted(result), self.limits.output_chars)
 
     def _noted(self, result: CellResult) -> CellResult:
         """The result, below what was lost before the cell."""
@@ -179,16 +179,11 @@ class Session:
         )
 
     def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
-        output = values.printable(end.output)
+        output = end.output
         if end.outcome == "completed":
             return Completed(output)
         if end.outcome == "failed":
-            return Failed(
-                error_type=values.printable(end.error_type),
-                message=values.printable(end.message),
-                traceback=values.printable(end.traceback),
-                output=output,
-            )
+            return Failed(end.error_type, end.message, end.traceback, output)
         try:
             outputs = self._line.border.decode(
                 answer.attachments, self._line.limits.value_memory_bytes
