@@ -42,11 +42,12 @@ def marked(program: Program) -> tuple[str, ...]:
 def _printing(number: int, *, sent: bool) -> str:
     """A statement on one line, without names that a cell may have bound, quotes of one kind only.
 
-    The mark stands in it in two parts, so that a traceback that shows the line does not have it.
+    The mark stands in it in two parts, so that a traceback that shows the line does not have it. Its value
+    is None, which is not shown where it is the last of the cell.
     """
     text = mark(number)
-    stream = '__import__("sys").stdout.write'
-    printing = f'{stream}("{text[:4]}" "{text[4:]} ")'
+    write = '__import__("sys").stdout.write'
+    printing = f'{write}("{text[:4]}" "{text[4:]} ") and None'
     if not sent:
         return printing
-    return f'{printing}; __import__("time").sleep({SENT_AFTER_SECONDS}); {stream}(" ")'
+    return f'{printing}; __import__("time").sleep({SENT_AFTER_SECONDS}); {write}(" ") and None'
