@@ -5,8 +5,14 @@ from __future__ import annotations
 from .program import program
 
 PROGRAMS = (
-    program("os.environ", 'import os\nprint(dict(os.environ))\nreached()\nprint(os.environ["@VARIABLE@"])'),
-    program("os.getenv", 'import os\nreached()\nprint(os.getenv("@VARIABLE@"), os.getenvb(b"@VARIABLE@"))'),
+    program(
+        "os.environ",
+        'import os\nprint(dict(os.environ))\nreached()\nprint(os.environ["@VARIABLE@"])',
+    ),
+    program(
+        "os.getenv",
+        'import os\nreached()\nprint(os.getenv("@VARIABLE@"), os.getenvb(b"@VARIABLE@"))',
+    ),
     program("the environment by posix", "import posix\nprint(posix.environ)\nreached()"),
     program("/proc/self/environ", 'reached()\nprint(open("/proc/self/environ", "rb").read())'),
     program(

@@ -7,7 +7,8 @@ from .program import program
 PROGRAMS = (
     program("open the file", 'reached()\nprint(open("@SECRET@").read())'),
     program(
-        "os.open and os.read", 'import os\nreached()\nprint(os.read(os.open("@SECRET@", os.O_RDONLY), 999))'
+        "os.open and os.read",
+        'import os\nreached()\nprint(os.read(os.open("@SECRET@", os.O_RDONLY), 999))',
     ),
     program(
         "list the folder",
@@ -25,7 +26,8 @@ reached()
 """,
     ),
     program(
-        "climb out of the working directory", 'reached()\nprint(open("../" * 40 + "@SECRET@"[1:]).read())'
+        "climb out of the working directory",
+        'reached()\nprint(open("../" * 40 + "@SECRET@"[1:]).read())',
     ),
     program(
         "write into the folder",
@@ -52,7 +54,10 @@ reached()
         "a link to the file",
         'import os\nos.symlink("@SECRET@", "/tmp/link")\nreached()\nprint(open("/tmp/link").read())',
     ),
-    program("the file by pathlib", 'import pathlib\nreached()\nprint(pathlib.Path("@SECRET@").read_text())'),
+    program(
+        "the file by pathlib",
+        'import pathlib\nreached()\nprint(pathlib.Path("@SECRET@").read_text())',
+    ),
     program(
         "the file by a URL",
         'import urllib.request\nreached()\nprint(urllib.request.urlopen("file://@SECRET@").read())',
@@ -68,7 +73,10 @@ reached()
 spec.loader.exec_module(module)
 """,
     ),
-    program("the file by linecache", 'import linecache\nreached()\nprint(linecache.getlines("@SECRET@"))'),
+    program(
+        "the file by linecache",
+        'import linecache\nreached()\nprint(linecache.getlines("@SECRET@"))',
+    ),
     program(
         "the file by sqlite",
         'import sqlite3\nreached()\nprint(sqlite3.connect("@SECRET@").execute("select 1").fetchall())',

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from .program import program
-
-# JavaScript's globals as `js`: by import, or from a text by the constructor of functions.
-_JS = """
-reached()
-try:
-    import js
-except ImportError:
-    from pyodide.ffi import to_js
-    js = to_js([1]).constructor.constructor("return globalThis")()
-"""
+from .program import JAVASCRIPT, program
 
 PROGRAMS = (
     program(
-        "a socket", 'import socket\nreached()\nsocket.create_connection(("127.0.0.1", @PORT@), 3).send(b"x")'
+        "a socket",
+        'import socket\nreached()\nsocket.create_connection(("127.0.0.1", @PORT@), 3).send(b"x")',
     ),
     program(
         "a raw socket call",
@@ -63,11 +54,11 @@ one.send(b"x")
         'from pyodide.http import open_url\nreached()\nprint(open_url("http://127.0.0.1:@PORT@/x").read())',
     ),
     program(
-        "fetch from JavaScript", _JS + 'print(await js.fetch("http://127.0.0.1:@PORT@/x"))'
+        "fetch from JavaScript", JAVASCRIPT + 'print(await js.fetch("http://127.0.0.1:@PORT@/x"))'
     ),
     program(
         "a WebSocket from JavaScript",
-        _JS
+        JAVASCRIPT
         + """
 import asyncio
 socket = js.WebSocket.new("ws://127.0.0.1:@PORT@/")
@@ -77,7 +68,7 @@ print(socket.readyState)
     ),
     program(
         "an XMLHttpRequest from JavaScript",
-        _JS
+        JAVASCRIPT
         + """
 request = js.XMLHttpRequest.new()
 request.open("GET", "http://127.0.0.1:@PORT@/", False)
@@ -87,7 +78,8 @@ print(request.responseText)
     ),
     program(
         "Deno.connect from JavaScript",
-        _JS + 'from pyodide.ffi import to_js\nprint(await js.Deno.connect(to_js({"port": @PORT@}, dict_converter=js.Object.fromEntries)))',
+        JAVASCRIPT
+        + 'from pyodide.ffi import to_js\nprint(await js.Deno.connect(to_js({"port": @PORT@}, dict_converter=js.Object.fromEntries)))',
     ),
     program(
         "micropip from the local port",

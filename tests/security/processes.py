@@ -65,9 +65,17 @@ one.join(3)
         "system() of the C library",
         'import ctypes\nprint(ctypes.CDLL(None).system(b"touch @FOLDER@/made"))\nreached()',
     ),
-    program("a signal to the host", "import os, signal\nreached()\nos.kill(@HOST@, signal.SIGUSR1)"),
-    program("a signal to the process group", "import os, signal\nreached()\nos.killpg(0, signal.SIGUSR1)"),
-    program("kill() of the C library", "import ctypes\nprint(ctypes.CDLL(None).kill(@HOST@, 10))\nreached()"),
+    program(
+        "a signal to the host", "import os, signal\nreached()\nos.kill(@HOST@, signal.SIGUSR1)"
+    ),
+    program(
+        "a signal to the process group",
+        "import os, signal\nreached()\nos.killpg(0, signal.SIGUSR1)",
+    ),
+    program(
+        "kill() of the C library",
+        "import ctypes\nprint(ctypes.CDLL(None).kill(@HOST@, 10))\nreached()",
+    ),
     program(
         "a system call by its number",
         """
