@@ -28,6 +28,7 @@ from sandbox_runtime.errors import (
     SessionClosedError,
     TextChangedError,
     ValueCrossingError,
+    WallMissingError,
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
@@ -88,6 +89,7 @@ __all__ = [
     "TextStream",
     "ValueCrossingError",
     "ValueType",
+    "WallMissingError",
     "annotation_text",
     "classes_in",
     "default_pool",
