@@ -687,8 +687,3 @@ class TestRequired:
         assert deno_children() == before
         assert caught.value.shortcomings
         assert "python -m sandbox_runtime doctor" in str(caught.value)
-
-    def test_no_other_kind_of_value(self):
-        """It is a yes or a no."""
-        with pytest.raises(ValueError, match="require_wall must be True or False"):
-            Limits(require_wall=1)
