@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime
+import decimal
+import fractions
 import functools
 import re
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +22,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.scope import Scope, at_once
 from dspy_rlm.signatures import signature_of
@@ -43,6 +48,12 @@ _REASON = re.compile(
 )
 
 Outputs = dict[str, Any]
+
+# Their hashes are no secret, and their text says all of them.
+_SHOWN_IN_FULL = (
+    *(float, complex, decimal.Decimal, fractions.Fraction, uuid.UUID),
+    *(datetime.date, datetime.time, datetime.timedelta),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +173,7 @@ def _asked(
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
     adapter = copy.copy(dspy.settings.adapter or dspy.ChatAdapter())
+    adapter = metered_adapter(adapter, lm._meter)
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     try:
@@ -214,9 +226,10 @@ def _predict_rows(
     keys = [_key(inputs) for inputs in given]
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=1)
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predicted(scope, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
@@ -226,7 +239,10 @@ def _predict_rows(
         finally:
             lm._meter.give_back()
 
-    results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]
 
 
@@ -253,7 +269,10 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
 
 
 def _key(value: Any) -> Any:
-    """What equal inputs have in common; that of a value that stays on the host is its identity."""
+    """What equal inputs have in common; that of a value that stays on the host is its identity.
+
+    Numbers are in it as text: that has a secret hash, where a cell can choose numbers by theirs.
+    """
     if isinstance(value, dspy.Type):
         return id, id(value)
     value = as_plain(value)
@@ -263,6 +282,10 @@ def _key(value: Any) -> Any:
         return type(value), tuple(map(_key, value))
     if isinstance(value, (set, frozenset)):
         return type(value), frozenset(map(_key, value))
+    if isinstance(value, int):
+        return type(value), hex(value)
+    if isinstance(value, _SHOWN_IN_FULL):
+        return type(value), repr(value)
     try:
         hash(value)
     except TypeError:
