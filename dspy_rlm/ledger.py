@@ -30,6 +30,10 @@ from dspy_rlm.prices import Seen
 # Of the time, at least so much is held back for the extraction.
 HELD_BACK = 0.1
 
+# For the extraction's own instructions (800 tokens at most, for signatures of usual size), for what it sees
+# of the last output if it has to be short, and for a short answer. Of a small budget it is a tenth at most.
+EXTRACTION_TOKENS = 1_600
+
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
@@ -122,6 +126,7 @@ class Ledger:
         self._usage: dict[tuple[int, str], Usage] = {}
         self._calls: list[Call] = []
         self._turns: dict[int, Amount] = {}
+        self._extraction = Amount()
 
     # ---- Calls that code asks for ----
 
@@ -188,10 +193,9 @@ class Ledger:
             return self.budget.max_seconds - self.seconds - self._held().seconds
 
     def _held(self) -> Amount:
-        """What is held back for the extraction of the root run: as much as its last turn took."""
-        held = self._turns.get(0, Amount())
+        """What is held back for the extraction of the root run, which sees what its last turn has seen."""
         least = (self.budget.max_seconds or 0) * HELD_BACK
-        return dataclasses.replace(held, seconds=max(held.seconds, least))
+        return dataclasses.replace(self._extraction, seconds=max(self._extraction.seconds, least))
 
     # ---- Tokens and money ----
 
@@ -264,6 +268,24 @@ class Ledger:
             self._turns[call.depth] = Amount(tokens, cost, call.seconds)
         if spent.answered and self.budget.is_metered:
             self._learn(reservation, spent)
+        if call.kind == "action" and call.depth == 0:
+            self._hold_back(reservation, spent, Amount(tokens, cost, call.seconds))
+
+    def _hold_back(self, reservation: Reservation, spent: Spent, turn: Amount) -> None:
+        """Holds back for the extraction what this turn took, and what will be new to it at most."""
+        call, most = spent.call, self.budget.max_tokens
+        answer = EXTRACTION_TOKENS if most is None else min(EXTRACTION_TOKENS, most // 10)
+        prompt = turn.tokens + spent.reply_bytes - (call.output_tokens or 0)
+        cost = 0.0
+        if self.budget.max_cost is not None:
+            # The part for the answer is charged as the dearer kind, whichever that is.
+            price = reservation.wanted.price(int(prompt))
+            if price is not None:
+                cost = prompt * price.input + answer * max(price.input, price.output)
+            elif call.model in self._seen:
+                cost = self._seen[call.model].bound(int(prompt) + answer, answer)
+            cost = max(min(cost, self.budget.max_cost * HELD_BACK), turn.cost)
+        self._extraction = Amount(prompt + answer, cost, turn.seconds)
 
     def _learn(self, reservation: Reservation, spent: Spent) -> None:
         """Learns from what a call took what the next ones can take."""

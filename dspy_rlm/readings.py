@@ -7,15 +7,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dspy.utils.exceptions import (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
     LMError,
-    LMTimeoutError,
-    LMTransportError,
-    LMUnexpectedError,
+    LMInvalidRequestError,
+    LMLockTimeoutError,
+    LMRateLimitError,
+    LMServerError,
+    LMUnsupportedFeatureError,
 )
 from dspy.utils.usage_tracker import UsageTracker
 
 # What HTTP clients raise before a request has left.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
+
+# Errors by which a provider, or DSPy before it, says that it did not answer.
+_REFUSED = (
+    *(LMAuthError, LMBillingError, LMInvalidRequestError, LMRateLimitError, LMServerError),
+    *(LMConfigurationError, LMLockTimeoutError, LMUnsupportedFeatureError),
+)
+
+# The lowest HTTP status that is an error.
+_BAD = 400
 
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
@@ -93,8 +107,9 @@ def may_be_charged(error: BaseException) -> bool:
     if not isinstance(error, Exception):
         return True  # it was cancelled
     if isinstance(error, LMError):
-        lost = isinstance(error, (LMTransportError, LMTimeoutError, LMUnexpectedError))
-        return lost and not any(_is_never_sent(cause) for cause in _causes(error))
+        status = error.status
+        refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
+        return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
     return not isinstance(error, (TypeError, ValueError))  # these say what is wrong with a request
 
 

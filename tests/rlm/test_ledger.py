@@ -330,12 +330,12 @@ class TestMoney:
 class TestTurns:
     def test_a_turn_is_left_for_the_extraction(self):
         """A run stops while what the end of it takes can still be paid."""
-        ledger = Ledger(Budget(max_tokens=130))
+        ledger = Ledger(Budget(max_tokens=140))
         for used in (40, 80):
             assert ledger.exhausted(0) == ""
-            turn = spent(kind="action", input_tokens=30, output_tokens=10)
+            turn = Spent(call("action", input_tokens=30, output_tokens=10), reply_bytes=10)
             ledger.settle(ledger.reserve(wanted(30, final=True)), turn)
-            assert ledger.left()["tokens"] == 130 - used
+            assert ledger.left()["tokens"] == 140 - used
 
         assert ledger.exhausted(0) == "max_tokens"
         with pytest.raises(BudgetExceededError):
