@@ -28,7 +28,7 @@ from dspy_rlm.prices import Model, described
 from dspy_rlm.readings import Reading, characters, may_be_charged
 from dspy_rlm.stopping import Stop
 from dspy_rlm.streams import reachable
-from sandbox_runtime import without_secrets
+from sandbox_runtime import check_call, without_secrets
 
 # By which of these an LM is told how long its reply may be depends on the LM.
 _REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -88,6 +88,7 @@ class Meter:
             RunEndedError: The run has ended.
         """
         self.stop.check()
+        check_call()
         charge = Charge(given_back=self._charge())
         try:
             yield charge
@@ -148,6 +149,7 @@ class _Tries:
             with self._meter.stop.ending(place.leave_the_line):
                 yield place
             self._meter.stop.check()
+            check_call()
         except BaseException:
             place.leave()
             raise

@@ -22,6 +22,7 @@ from dspy_rlm.inputs import check_inputs
 from dspy_rlm.ledger import Ledger
 from dspy_rlm.metering import Meter, metered, metered_adapter
 from dspy_rlm.models import Models, named_models
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.run import Run
@@ -46,7 +47,7 @@ def prepare(
     loop: asyncio.AbstractEventLoop | None,
 ) -> Task:
     """Everything of a run that can be wrong before it costs anything."""
-    values = check_inputs(rlm.signature, inputs)
+    values = check_inputs(rlm.signature, inputs, rlm._types)
     lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
     if lm is None and isinstance(rlm.generate_action, dspy.Predict):
         raise dspy.LMNotConfiguredError(
@@ -60,7 +61,16 @@ def prepare(
     stream = current(loop)
     sinks: list[Sink] = [print_event] if rlm.verbose else []
     sinks += [streaming_sink(rlm, stream, depth)] if stream else []
-    run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
+    run = Run(
+        rlm.signature,
+        variables,
+        rlm.budget,
+        sinks,
+        rlm._types,
+        ledger,
+        depth,
+        rlm.limits.output_chars,
+    )
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
     scope = Scope(
         named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
@@ -104,7 +114,9 @@ def prepare(
         run=run,
         prompt=prompt,
         last_prompt=_own(extract, lm=lm and metered(lm, last)),
-        adapter=metered_adapter(dspy.settings.adapter, dataclasses.replace(last, kind="adapter")),
+        adapter=careful_adapter(
+            functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
+        ),
         place=place,
         values=values,
         functions=functions,

@@ -83,7 +83,9 @@ class ChatRequest:
 class Counted(str):
     """A reply with the tokens that the server says it took, and why it ended: to script what calls cost."""
 
-    __slots__ = ("finish_reason", "input_tokens", "output_tokens")
+    input_tokens: int
+    output_tokens: int
+    finish_reason: str
 
     def __new__(
         cls, text: str, input_tokens: int, output_tokens: int, finish_reason: str = "stop"
