@@ -311,13 +311,13 @@ async function boot(message: Boot): Promise<void> {
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
   Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
-  narrowCrypto();
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
   if (state === null) repeatEverything(); // an image is being made, the same one by everybody
+  narrowCrypto();
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
