@@ -14,10 +14,10 @@ import sys
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from builtins import list as row
+from builtins import tuple as bundle
 from codecs import lookup_error
 from codecs import register_error as set_error_handler
 from copyreg import dispatch_table
-from gc import disable as stop_collector
 from gc import enable as start_collector
 from gc import set_debug as set_collector_debug
 from gc import set_threshold as set_thresholds
@@ -40,24 +40,35 @@ _ERROR_HANDLERS = (
 class Hooks:
     """The interpreter's hooks as they are when this is made."""
 
-    def __init__(self) -> None:
-        """Changes nothing yet."""
+    def __init__(self, *, whole: bool = False) -> None:
+        """Changes nothing yet.
+
+        Args:
+            whole: Also those of the garbage collector, of codecs and of audits: for an interpreter that
+                runs nothing but cells.
+        """
         functions = {name: value for name, value in vars(sys).items() if callable(value)}
-        self._names: list[tuple[Names, Names]] = [
+        self._names: tuple[tuple[Names, Names], ...] = (
             (vars(sys), functions),
             (sys.path_importer_cache, dict(sys.path_importer_cache)),
             (dispatch_table, dict(dispatch_table)),
-        ]
+        )
         self._lists: dict[str, tuple[list[Any], list[Any]]] = {
             name: (getattr(sys, name), row(getattr(sys, name)))
             for name in ("meta_path", "path_hooks", "path")
         }
-        self._sealed: list[tuple[list[Any], list[Any]]] = [
-            (found, row(found)) for found in (gc.callbacks, *_searches(), *_audit_hooks())
-        ]
-        self._error_handlers = [(name, lookup_error(name)) for name in _ERROR_HANDLERS]
-        self._collects = gc.isenabled()
-        self._thresholds = gc.get_threshold()
+        self._whole = whole
+        if whole:
+            self._sealed = tuple(
+                (found, bundle(found)) for found in (gc.callbacks, *_searches(), *_audit_hooks())
+            )
+            self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
+            self._thresholds = gc.get_threshold()
+
+    @property
+    def own_names(self) -> tuple[Names, ...]:
+        """What names are put back to; nobody else may change it."""
+        return tuple(own for _, own in self._names)
 
     def restore(self) -> None:
         """Puts back what is not as it was. What this calls is of C, and calls nothing of a cell's."""
@@ -67,14 +78,13 @@ class Hooks:
             if sys.__dict__.get(name) is not hooks:
                 hooks = self._taken_over(name, hooks)
             first_in(hooks, own)
+        if not self._whole:
+            return
         for hooks, own in self._sealed:
             hooks[:] = own
         for error, handler in self._error_handlers:
             set_error_handler(error, handler)
-        if self._collects:
-            start_collector()
-        else:
-            stop_collector()
+        start_collector()
         set_collector_debug(0)
         set_thresholds(*self._thresholds)
 
@@ -110,8 +120,6 @@ def _searches() -> list[list[Any]]:
 
 def _audit_hooks() -> list[list[Any]]:
     """The interpreter's list of audit hooks, which is there once there was one. Empty from here on."""
-    if sys.platform != "emscripten":
-        return []  # the process is not ours alone
     sys.addaudithook(_no_hook)
     found = _lists_with(_no_hook)
     for hooks in found:
