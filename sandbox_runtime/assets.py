@@ -46,6 +46,7 @@ WORKER_PARTS = (
     "packages.ts",
     "rooms.ts",
     "realm.ts",
+    "repeatable.ts",
     "signals.ts",
     "timers.ts",
     "window.ts",

@@ -19,6 +19,7 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
+import { repeatEverything } from "./repeatable.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
 import {
   BOOT_GLOBALS,
@@ -344,12 +345,13 @@ async function boot(message: Boot): Promise<void> {
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
   Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
-  narrowCrypto();
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
+  if (state === null) repeatEverything(); // an image is being made, the same one by everybody
+  narrowCrypto();
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
@@ -389,7 +391,7 @@ async function boot(message: Boot): Promise<void> {
   ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
   runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.valueBytes, message.seed);
+  driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
   // Words of a state that was saved later are no longer where those of the fresh one were.
   grounds = [groundOf("harness", message.seed === "")];
   noteLibraries(pyodide);
