@@ -227,6 +227,7 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
+        self._stand_up()
         self._restore_interpreter()
         self._sweep_tasks()
         self._close(monotonic() - started)
@@ -273,6 +274,7 @@ class Driver:
         self._stop = None
         self._overdue = False
         self.output = Output(self._output_chars, self._host.emit)
+        self._footing.restore()
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
         forget_host_exceptions()
@@ -320,9 +322,12 @@ class Driver:
         """
         return iter(())
 
+    def _stand_up(self) -> None:
+        """Makes whole what the end of the cell stands on."""
+        self._footing.restore()
+
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        self._footing.restore()
         self._hooks.restore()
         linecache.cache = self._sources
         ensure(sys.modules, self._modules)

@@ -34,7 +34,7 @@ from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
 from sandbox_runtime.deno.footing import Footing, ensure, put_back
 from sandbox_runtime.deno.foundation import Foundation
 from sandbox_runtime.deno.hooks import Hooks
-from sandbox_runtime.deno.memory import Memory
+from sandbox_runtime.deno.memory import Memory, audit_hooks
 from sandbox_runtime.deno.tasks import settled
 
 # What nothing here imports, and the host sends values of.
@@ -101,7 +101,7 @@ VOLATILE = ("ask", "used")
 # What changes in the driver from cell to cell, or with its tools.
 CHANGING = {
     *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
-    *("_stream", "output", "_reserve", "_modules", "rooms", "_grounds"),
+    *("_stream", "output", "_reserve", "_modules", "rooms", "_grounds", "_fresh"),
     *("_harness", "_outputs", "_display"),
 }
 
@@ -140,6 +140,7 @@ class PyodideHost:
         # Looked up once: crossing over to JavaScript is slow.
         self._call_host = worker.callHost
         self._drain_raw = worker.drainRaw
+        self.intact = worker.intact
         self.heard = worker.heard
         self.set_idle = worker.setIdle
 
@@ -195,6 +196,7 @@ class Ground:
     def words(self, *, renew: bool) -> tuple[bytes, bytes]:
         """The addresses that putting back stands on, and all."""
         if renew:
+            self.put_back()
             self._all = self._foundation.addresses(_memory)
         return self._core, self._all
 
@@ -205,13 +207,14 @@ class PyodideDriver(Driver):
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
         self._grounds: dict[str, Ground] = {}
+        self._fresh = True  # no cell has run
         self.rooms: list[Any] = []
         """Large parts of the next value, which `rooms.ts` makes and fills."""
 
     def settle(self) -> None:
         """Takes the interpreter as it is now for what it is to be at the begin of each cell."""
         self.ownership.watch_collector()
-        self._hooks = Hooks(whole=True)
+        self._hooks = Hooks(whole=True, audits=[_audits])
         policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
         self._loops = [(vars(owner), dict(vars(owner))) for owner in (_loop, policy)]
         self._policy = {"_event_loop_policy": policy}
@@ -239,7 +242,7 @@ class PyodideDriver(Driver):
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
         """See `Driver`."""
         super().wake(output_chars, value_bytes, seed)
-        if seed:
+        if seed and self._fresh:
             freeze()  # a collection looks at what cells make, and not at all of the interpreter
 
     def _restore_interpreter(self) -> None:
@@ -249,6 +252,12 @@ class PyodideDriver(Driver):
             put_back(now, own, sealed=True)
         ensure(vars(asyncio.events), self._policy)
 
+    def _stand_up(self) -> None:
+        """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
+        if not _host.intact():
+            for ground in self._grounds.values():
+                ground.put_back()
+
     def _may_collect(self, seconds: float) -> bool:
         """See `Driver`."""
         return self._collection_seconds <= COLLECTION_SHARE * seconds
@@ -256,6 +265,7 @@ class PyodideDriver(Driver):
     def _open(self) -> None:
         """See `Driver`."""
         super()._open()
+        self._fresh = False
         _take_generators()
 
     def drop_rooms(self) -> None:
@@ -380,6 +390,7 @@ _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _memory = Memory()
+_audits = audit_hooks()
 _quiet: Any = zip(
     map(_set_trace, repeat(None)),
     map(_set_profile, repeat(None)),
@@ -393,5 +404,5 @@ _own_callbacks()
 _own_generators(_loop)
 _note_unawaited()
 _hide_javascript()
-driver.settle()
 del js
+driver.settle()

@@ -196,10 +196,15 @@ async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
 /** Puts the harness back on its feet, if a cell has changed anything of it. */
 function stand(): void {
   quieten().destroy();
-  if (grounds.every(({ integrity }) => integrity.intact)) return;
+  if (intact()) return;
   for (const { integrity } of grounds) integrity.restoreCore();
   for (const { putBack } of grounds) putBack();
   for (const { name, integrity } of grounds) integrity.renew(driver.ground(name, true)[2]);
+}
+
+/** Whether the harness is as it was before the cell. */
+function intact(): boolean {
+  return grounds.every((ground) => ground.integrity.intact);
 }
 
 /** A part of the harness as it is now. */
@@ -329,6 +334,7 @@ function pythonGlobals(): object {
     emit,
     drainRaw,
     heard,
+    intact,
     ...timers.globals,
   };
   const globals = Object.create(null);
