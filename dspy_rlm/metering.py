@@ -20,6 +20,8 @@ from dspy.utils.exceptions import LMError, is_retryable_lm_error
 from dspy.utils.usage_tracker import UsageTracker
 
 from dspy_rlm.budget import Call, Ledger
+from dspy_rlm.clean_errors import cleaning
+from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.stopping import Stop
 from dspy_rlm.streams import reachable
 from sandbox_runtime import without_secrets
@@ -87,9 +89,7 @@ class Meter:
         except BaseException as failure:
             if not isinstance(failure, Exception) or type(failure) is type(self.stop.reason):
                 reading.give_up()
-            error = without_secrets(
-                f"{type(failure).__name__}: {failure}", [getattr(lm, "kwargs", {}).get("api_key")]
-            )
+            error = without_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
         finally:
             cached = not error and not reading.billed
@@ -218,6 +218,20 @@ class _Metered:
         return hint if isinstance(hint, (int, float)) else float(2 ** min(attempt, 6))
 
 
+class _Clean:
+    """What a metered LM raises has none of its secrets: cells, prompts and reports may show it."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return cleaning(super().__call__, self._known)(*args, **options)  # type: ignore[misc]
+
+    async def acall(self, *args: Any, **options: Any) -> Any:
+        """See `BaseLM.acall`."""
+        return await cleaning(super().acall, self._known)(*args, **options)  # type: ignore[misc]
+
+    def _known(self) -> list[str]:
+        return secrets_of_lm(self)
+
+
 def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     """The LM with its calls on a ledger. It shares the history and the callbacks of the original.
 
@@ -246,7 +260,7 @@ def _is_tried_again(lm: dspy.BaseLM) -> bool:
 
 @functools.cache
 def _metered_class(kind: Any) -> type:
-    return type(kind.__name__, (_Metered, kind), {"__module__": kind.__module__})
+    return type(kind.__name__, (_Clean, _Metered, kind), {"__module__": kind.__module__})
 
 
 def _chars(content: Any) -> int:

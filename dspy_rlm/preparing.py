@@ -16,10 +16,12 @@ import dspy
 
 from dspy_rlm import instructions
 from dspy_rlm.budget import Ledger
+from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
 from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models, named_models
 from dspy_rlm.predictor import shown_demos
@@ -79,6 +81,10 @@ def prepare(
         rlm._types,
         place.work,
     )
+
+    def known() -> list[str]:
+        return [*scope.secrets(), *(secrets_of_lm(lm) if lm else ())]
+
     functions = make_vocabulary(
         scope,
         rlm._tools,
@@ -91,6 +97,9 @@ def prepare(
     functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
+    functions = {
+        n: with_function(f, functools.partial(cleaning, known=known)) for n, f in functions.items()
+    }
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     first = Meter(ledger, "action", depth, place.work, charged=depth > 0)
     last = Meter(

@@ -11,6 +11,7 @@ from typing import TypeVar
 import dspy
 
 from dspy_rlm.budget import Ledger
+from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models
 from dspy_rlm.stopping import Stop
@@ -41,6 +42,11 @@ class Scope:
 
     stop: Stop = dataclasses.field(default_factory=Stop)
     """What ends the calls that are under way."""
+
+    def secrets(self) -> list[str]:
+        """What none of the run's errors may show: the secrets of its LMs."""
+        lms = {id(lm): lm for lm in (*self.models.by_name.values(), dspy.settings.lm) if lm}
+        return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
 
     def lm(self, kind: str, model: str | None = None, prepaid: int = 0) -> dspy.BaseLM:
         """An LM whose calls are booked. `prepaid` of them are charged already.

@@ -47,6 +47,7 @@ from sandbox_runtime.sandbox import (
 )
 from sandbox_runtime.seats import Seat
 from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
@@ -96,9 +97,12 @@ __all__ = [
     "default_pool",
     "field_types",
     "in_one_line",
+    "is_secret_name",
     "is_typed_dict",
     "open_session",
     "ready_packages",
     "resolve_packages",
+    "secrets_of",
+    "url_without_secrets",
     "without_secrets",
 ]
