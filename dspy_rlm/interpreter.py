@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -61,7 +62,7 @@ class SandboxInterpreter(ToolCalls):
         tools: Mapping[str, Callable[..., Any]] | None = None,
         output_fields: list[dict[str, Any]] | None = None,
         limits: Limits | None = None,
-        packages: Collection[str] | PackageSet | None = None,
+        packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         callbacks: Sequence[BaseCallback] = (),
     ) -> None:
         """Configures the interpreter; no session starts yet.
@@ -70,7 +71,7 @@ class SandboxInterpreter(ToolCalls):
             tools: Host functions that code can call. The dict may be changed between executions.
             output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
             limits: What the sandbox may use.
-            packages: What code can import beside the standard library.
+            packages: What code can import beside the standard library; or the path of a lock file.
             callbacks: Handlers for this interpreter, beside those of DSPy's settings.
 
         Raises:

@@ -24,7 +24,7 @@ from dspy_rlm.scope import Scope, at_once
 from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
 from dspy_rlm.types import TypeRules, as_plain
-from sandbox_runtime import LazyText, abridged, annotation_text, in_one_line
+from sandbox_runtime import LazyText, abridged, annotation_text, check_keys, in_one_line
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
@@ -230,6 +230,7 @@ def _predict_rows(
     scope.models.choose(model)
     given = [_row_inputs(signature, row, shared) for row in rows]
     keys = [_key(inputs) for inputs in given]
+    check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
 

@@ -183,6 +183,8 @@ def _describe_directory(known: Variable, value: Directory) -> Variable:
             f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
             f"{error.strerror}. Give read access to it, or give another folder."
         ) from error
+    except ValueError as error:
+        raise InputError(f"The input {known.name!r} cannot be listed: {error}") from error
     left = len(paths) - MAX_LISTED_PATHS
     listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
     return dataclasses.replace(

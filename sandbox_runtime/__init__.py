@@ -11,6 +11,7 @@ Knows nothing of language models. What a cell does is data; what raises is in `e
 
 from sandbox_runtime.abridging import MAX_MARK_CHARS, abridged, in_one_line
 from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
+from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.directories import Directory
 from sandbox_runtime.errors import (
@@ -30,6 +31,7 @@ from sandbox_runtime.errors import (
     TextChangedError,
     ValueCrossingError,
 )
+from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
@@ -93,6 +95,8 @@ __all__ = [
     "ValueType",
     "abridged",
     "annotation_text",
+    "check_call",
+    "check_keys",
     "classes_in",
     "default_pool",
     "field_types",

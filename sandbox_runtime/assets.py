@@ -34,6 +34,7 @@ PROGRAM_FILES = (
     "frames.ts",
     "writer.ts",
     "clock.ts",
+    "heard.ts",
     "signals.ts",
     "window.ts",
     "worker.ts",
@@ -45,6 +46,7 @@ WORKER_PARTS = (
     "rooms.ts",
     "realm.ts",
     "signals.ts",
+    "timers.ts",
     "window.ts",
 )
 PYTHON_FILES = (
@@ -66,6 +68,8 @@ PYTHON_FILES = (
     "calls.py",
     "tasks.py",
     "footing.py",
+    "hooks.py",
+    "ownership.py",
     "fronts.py",
     "submitting.py",
     "bootstrap.py",

@@ -125,7 +125,12 @@ class Dialogue:
             )
 
     def run(
-        self, cell: int, code: str, serve: ServeCall, busy: Callable[[], bool]
+        self,
+        cell: int,
+        code: str,
+        serve: ServeCall,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
     ) -> tuple[CellEnd, Reply]:
         """Runs a cell; how it ended, and the reply with the submitted values.
 
@@ -134,6 +139,7 @@ class Dialogue:
             code: Its text.
             serve: Runs a tool call.
             busy: Tells that calls of the cell are still worked on, so that its silence is right.
+            room: Waits so many seconds until another call can be taken.
         """
         limits = self._limits
         most = limits.cell_seconds + limits.grace_seconds
@@ -143,6 +149,7 @@ class Dialogue:
             patience=most + BACKSTOP_SECONDS,
             serve=serve,
             busy=busy,
+            room=room,
             most_seconds=most,
         )
         if isinstance(answer, Refusal):

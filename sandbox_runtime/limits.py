@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-MEBIBYTE = 1024 * 1024
+from sandbox_runtime.host_costs import (
+    CALL_BYTES_PER_FRAME_BYTE,
+    MEBIBYTE,
+    VALUE_BYTES_PER_FRAME_BYTE,
+)
 
 # Below this the interpreter itself does not fit (the boot image takes about 40 MiB).
 SMALLEST_MEMORY = 128 * MEBIBYTE
@@ -51,6 +55,16 @@ class Limits:
 
     start_seconds: float = 60.0
     """How long the process may take to come up. Generous: a loaded machine is not an error."""
+
+    @property
+    def value_memory_bytes(self) -> int:
+        """The host's memory that one decoded value may take."""
+        return VALUE_BYTES_PER_FRAME_BYTE * self.frame_bytes
+
+    @property
+    def call_memory_bytes(self) -> int:
+        """The host's memory that arguments of calls may take that wait or run, as they came."""
+        return CALL_BYTES_PER_FRAME_BYTE * self.frame_bytes
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

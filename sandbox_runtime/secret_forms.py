@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os.path
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -141,7 +141,7 @@ def secrets_of(name: object, value: object, depth: int = 0) -> Iterator[str]:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
-        if named and not (_PATH.match(value) and os.path.exists(value[:1024])):
+        if named and not (_PATH.match(value) and _exists(value)):
             yield value.strip()
             yield from _pieces(value)
         yield from secrets_in(value)
@@ -155,6 +155,13 @@ def secrets_of(name: object, value: object, depth: int = 0) -> Iterator[str]:
             yield from secrets_of(name, part, depth + 1)
     elif callable(reveal := getattr(value, "get_secret_value", None)):
         yield from secrets_of("secret", reveal(), depth + 1)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path[:1024]).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _pieces(value: str) -> Iterator[str]:
@@ -199,8 +206,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
         return
     if parts.netloc.count("@"):
         yield parts.netloc.rpartition("@")[0]
-    for secret in (password, unquote(password)):
-        yield secret
+    yield from (password, unquote(password))
     if not password and is_opaque(user):  # a key in the place of a user, as some services want it
         yield user
     for name, text in parse_qsl(parts.query):

@@ -185,7 +185,9 @@ class Session:
         if end.outcome == "failed":
             return Failed(end.error_type, end.message, end.traceback, output)
         try:
-            outputs = self._line.border.decode(answer.attachments)
+            outputs = self._line.border.decode(
+                answer.attachments, self._line.limits.value_memory_bytes
+            )
         except ValueCrossingError as error:
             return Failed("ValueCrossingError", str(error), output=output)
         if not isinstance(outputs, dict):
