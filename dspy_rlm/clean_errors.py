@@ -127,7 +127,7 @@ def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
     return type(name or kind.__name__, (kind,), body)
 
 
-def _base_of(kind: type[BaseException]) -> type[BaseException]:
+def _base_of(kind: type[BaseException]) -> Any:
     """The nearest class of Python's own that can be made without arguments."""
     for base in kind.__mro__:
         if base.__module__ == "builtins" and issubclass(base, Exception):

@@ -57,7 +57,9 @@ _HOOK = re.compile(
 )
 
 # `scheme://user:password@host`, and the same without a scheme, as clients shorten it.
-_USER_IN_URL = re.compile(r"(?<=://)[^/\s\"'<>?#]{1,1000}@")
+_USER_IN_URL = re.compile(
+    r"(?<=://)(?![^/\s@]{0,200}\[secret\]@)([^/\s:@\"'<>?#]{1,200}:)?[^/\s\"'<>?#]{1,1000}@"
+)
 _USER_WITHOUT_SCHEME = re.compile(
     r"(?<![\w.%+:/@-])(?!(?:mailto|sips?|xmpp|acct):)([\w.%+-]{1,100}:)[^\s:@/\"'<>]{1,200}@(?=[\w\[])"
 )
@@ -111,7 +113,7 @@ def is_secret_name(name: object) -> bool:
 def without_patterns(text: str) -> str:
     """The text without what is a secret by its form, or by the name that stands before it."""
     if "://" in text:
-        text = _USER_IN_URL.sub(f"{HIDDEN}@", text)
+        text = _USER_IN_URL.sub(rf"\1{HIDDEN}@", text)
         text = _HOOK.sub(HIDDEN, text)
     if "@" in text:
         text = _USER_WITHOUT_SCHEME.sub(rf"\1{HIDDEN}@", text)
