@@ -48,7 +48,7 @@ from sandbox_runtime.sandbox import (
     Submitted,
 )
 from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import environment_secrets, without_secrets
 from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
@@ -99,6 +99,7 @@ __all__ = [
     "check_keys",
     "classes_in",
     "default_pool",
+    "environment_secrets",
     "field_types",
     "in_one_line",
     "is_secret_name",

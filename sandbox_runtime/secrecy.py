@@ -40,13 +40,18 @@ def without_secrets(text: str, more: Iterable[object] = ()) -> str:
         half = MAX_CHARS // 2
         left = len(text) - 2 * half
         text = f"{text[:half]}\n... ({left:,} characters omitted) ...\n{text[-half:]}"
-    known = set(_of_environment(tuple(os.environ.items())))
+    known = set(environment_secrets())
     known.update(value for value in more if isinstance(value, str) and is_worth_hiding(value))
     # The longest first: one may contain another.
     forms = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
     for form in forms:
         text = text.replace(form, HIDDEN)
     return without_patterns(_without_wrapped(text, forms))
+
+
+def environment_secrets() -> frozenset[str]:
+    """The values of the environment that are secrets, by name or by form."""
+    return _of_environment(tuple(os.environ.items()))
 
 
 def _without_wrapped(text: str, forms: Iterable[str]) -> str:
