@@ -21,7 +21,6 @@ from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
 from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
 from dspy_rlm.inputs import check_inputs
-from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models, named_models
 from dspy_rlm.predictor import shown_demos
@@ -79,12 +78,9 @@ def prepare(
         depth,
         types,
         rlm._types,
-        place.work,
+        stop=place.work,
+        other_lms=(lm, dspy.settings.lm),
     )
-
-    def known() -> list[str]:
-        return [*scope.secrets(), *(secrets_of_lm(lm) if lm else ())]
-
     functions = make_vocabulary(
         scope,
         rlm._tools,
@@ -98,7 +94,8 @@ def prepare(
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
     functions = {
-        n: with_function(f, functools.partial(cleaning, known=known)) for n, f in functions.items()
+        n: with_function(f, functools.partial(cleaning, known=scope.secrets))
+        for n, f in functions.items()
     }
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     first = Meter(ledger, "action", depth, place.work, charged=depth > 0)

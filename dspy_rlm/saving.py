@@ -108,10 +108,24 @@ def packed_state(module: Any) -> dict[str, Any]:
         pickle.PicklingError: Something cannot be saved; says what.
     """
     state = dict(dspy.Module.__getstate__(module))
+    unsafe = [n for n, value in state.items() if n in module._PACKED or not _is_plain(value)]
     with _being_packed(module):
-        for name, value in state.items():
-            if name in module._PACKED or not _is_plain(value):
-                state[name] = _packed(name, value)
+        written = {name: _packed(name, state[name], ()) for name in unsafe}
+        lms = [lm for _, found in written.values() for lm in found]
+        lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
+        known = [
+            *environment_secrets(),
+            *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
+        ]
+        for name, (packed, _) in written.items():
+            held = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
+            if held:
+                logger.warning(
+                    "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
+                    "from the environment when they need it.",
+                    name.strip("_"),
+                )
+            state[name] = _packed(name, state[name], held)[0] if held else packed
     return state
 
 
@@ -136,32 +150,17 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     )
 
 
-def _packed(name: str, value: Any) -> Any:
-    part = name.strip("_")
-    try:
-        packed, lms = _written(value, [])
-        known = [*environment_secrets(), *(secret for lm in lms for secret in secrets_of_lm(lm))]
-        found = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
-        if found:
-            logger.warning(
-                "The %s of the module hold a secret, which is saved as [secret]. Let them read it from "
-                "the environment when they need it.",
-                part,
-            )
-            packed, _ = _written(value, found)
-    except Exception as error:
-        raise pickle.PicklingError(
-            f"Cannot save {part} of the module: {error}. Save its state alone, with "
-            "save('program.json'), and load that into a module made anew."
-        ) from error
-    return packed
-
-
-def _written(value: Any, hidden: list[str]) -> tuple[Packed, list[Any]]:
+def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
     """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
-    pickler.dump(value)
+    try:
+        pickler.dump(value)
+    except Exception as error:
+        raise pickle.PicklingError(
+            f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
+            "save('program.json'), and load that into a module made anew."
+        ) from error
     return Packed(file.getvalue(), pickler.outside), pickler.lms
 
 

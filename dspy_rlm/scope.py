@@ -41,12 +41,15 @@ class Scope:
     rules: TypeRules = ()
     """How values of some types cross."""
 
+    other_lms: Sequence[dspy.BaseLM | None] = ()
+    """LMs that the run has besides, such as the one that writes the code: their secrets are hidden too."""
+
     stop: Stop = dataclasses.field(default_factory=Stop)
     """What ends the calls that are under way."""
 
     def secrets(self) -> list[str]:
         """What none of the run's errors may show: the secrets of its LMs."""
-        lms = {id(lm): lm for lm in (*self.models.by_name.values(), dspy.settings.lm) if lm}
+        lms = {id(lm): lm for lm in (*self.models.by_name.values(), *self.other_lms) if lm}
         return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
 
     def lm(self, kind: str, model: str | None = None, prepaid: int = 0) -> dspy.BaseLM:

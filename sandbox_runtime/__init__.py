@@ -48,7 +48,7 @@ from sandbox_runtime.sandbox import (
     Submitted,
 )
 from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import environment_secrets, without_secrets
+from sandbox_runtime.secrecy import environment_secrets, shown_signature, without_secrets
 from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
@@ -108,6 +108,7 @@ __all__ = [
     "ready_packages",
     "resolve_packages",
     "secrets_of",
+    "shown_signature",
     "url_without_secrets",
     "without_secrets",
 ]

@@ -33,7 +33,7 @@ from sandbox_runtime.messages import (
     nbytes,
 )
 from sandbox_runtime.sandbox import FrontedTool, HostTool
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import shown_signature, without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
 
@@ -423,7 +423,7 @@ def _error(error: BaseException) -> dict[str, Any]:
 
 def _signature(tool: HostTool) -> inspect.Signature | None:
     try:
-        return inspect.signature(tool)
+        return shown_signature(inspect.signature(tool))
     except (TypeError, ValueError):
         return None
 

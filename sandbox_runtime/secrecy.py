@@ -8,8 +8,10 @@ name or by form, values that the caller knows, in plain or encoded, and what loo
 from __future__ import annotations
 
 import base64
+import enum
 import functools
 import html
+import inspect
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from urllib.parse import quote, quote_plus
 from sandbox_runtime.secret_forms import (
     HIDDEN,
     LEAST_CHARS,
+    is_secret_name,
     is_worth_hiding,
     secrets_of,
     without_patterns,
@@ -86,3 +89,48 @@ def _forms(value: str) -> frozenset[str]:
         whole = encoded[(0, 2, 3)[before] : len(encoded) - bool((before + len(data)) % 3)]
         forms |= {whole, whole.replace("+", "-").replace("/", "_")}
     return frozenset(form for form in forms if len(form) >= LEAST_CHARS)
+
+
+class _Hidden:
+    """Stands in a signature for a default that is not shown."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+_HIDDEN_DEFAULT = _Hidden()
+
+# Defaults of these types are shown as they are; of other classes nobody knows what their `repr` says.
+_SHOWN_DEFAULTS = (bool, int, float, complex, type(None), type(...), type, enum.Enum, bytes)
+
+
+def shown_signature(signature: inspect.Signature) -> inspect.Signature:
+    """The signature of a function as a cell or a prompt may see it: with `...` for defaults that are not theirs."""
+    hidden = {
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+        and not _may_be_shown(name, parameter.default)
+    }
+    if not hidden:
+        return signature
+    shown = [
+        parameter.replace(default=_HIDDEN_DEFAULT) if name in hidden else parameter
+        for name, parameter in signature.parameters.items()
+    ]
+    return signature.replace(parameters=shown)
+
+
+def _may_be_shown(name: object, value: object, depth: int = 0) -> bool:
+    if isinstance(value, str):
+        named = is_secret_name(name) and is_worth_hiding(value)
+        return not named and without_secrets(value) == value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return depth < 5 and all(_may_be_shown(name, part, depth + 1) for part in value)
+    if isinstance(value, dict):
+        return depth < 5 and all(
+            _may_be_shown(name, key, depth + 1) and _may_be_shown(key, part, depth + 1)
+            for key, part in value.items()
+        )
+    module = type(value).__module__
+    return isinstance(value, _SHOWN_DEFAULTS) or module in ("datetime", "decimal", "pathlib")

@@ -29,7 +29,7 @@ _ORDINARY = frozenset(
 
 _SECRET_NAME = re.compile(
     r"KEY(?!BOARD|MAP|WORD)|TOKEN|SECRET|PASSW(?:OR)?D|PASSPHRASE|(?:^|[_-])(?:PG)?PASS(?:$|[_-])|PGPASS|"
-    r"(?:^|[_-])PWD(?:$|[_-])|_PWD|CREDENTIAL|AUTH(?!OR)|COOKIE|BEARER|WEBHOOK|PRIVATE|SIGNATURE|"
+    r"(?:^|[_-])PWD(?:$|[_-])|_PWD|CREDENTIAL|AUTH(?!ORS?(?:[_-]|$))|COOKIE|BEARER|WEBHOOK|PRIVATE|SIGNATURE|"
     r"(?:^|[_-])(?:SAS|DSN|PAT|SIG|CERT|JWT|SALT)(?:$|[_-])|CONN(?:ECTION)?[_-]?STR|SESSION[_-]?ID",
     re.IGNORECASE,
 )
@@ -74,7 +74,7 @@ _VALUE_NAME = (
     r"subscription[_-]?key|(?:client[_-]?|app[_-]?)?secret(?:[_-]?access)?(?:[_-]?key)?|password|passwd|pwd|"
     r"passphrase|(?:access|refresh|id|auth|session|bearer|security)?[_-]?token|credentials?)"
 )
-_NOT_A_VALUE = r"(?!\[secret|None\b|null\b|True\b|False\b|true\b|false\b|\*\*|<|SecretStr)"
+_NOT_A_VALUE = r"(?!\[secret|(?:None|str|int|float|bool|bytes|dict|list|Any|Optional)\b|null\b|True\b|False\b|true\b|false\b|\*\*|<|SecretStr)"
 _ASSIGNED = re.compile(
     rf"({_VALUE_NAME}['\"]?\s?=\s?['\"]?){_NOT_A_VALUE}"
     r"[^\s'\",;&)}\]]{6,4096}",
@@ -85,7 +85,7 @@ _QUOTED = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(
-    r"((?:proxy-)?authorization|(?:x-)?api[-_]?key|x-goog-api-key|ocp-apim-subscription-key|"
+    r"((?:proxy-)?authorization|(?:x-)?api-key|x-goog-api-key|ocp-apim-subscription-key|"
     r"x-auth-token|x-amz-security-token|(?:set-)?cookie)(['\"]?\s{0,3}[:=,]\s{0,3}['\"]?)"
     rf"((?:bearer|basic|token|digest|negotiate|apikey)\s{{1,3}})?{_NOT_A_VALUE}[^\s'\",;&}}\]]{{3,4096}}",
     re.IGNORECASE,
