@@ -45,6 +45,7 @@ WORKER_PARTS = (
     "packages.ts",
     "rooms.ts",
     "realm.ts",
+    "repeatable.ts",
     "signals.ts",
     "timers.ts",
     "window.ts",

@@ -20,6 +20,7 @@ from typing import Any
 
 from sandbox_runtime import values
 from sandbox_runtime.abridging import MAX_NAME_CHARS, in_one_line, plain
+from sandbox_runtime.audit import record
 from sandbox_runtime.calling import Call, current_call
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.host_costs import BYTES_PER_CALL
@@ -186,18 +187,26 @@ class HostTools:
 
     def _work(self, call: ToolCall) -> Work:
         """The call as a function. Raises what is wrong with it."""
-        given = self._border.decode(call.arguments, self._limits.value_memory_bytes)
-        return self._bind(call.tool, *_arguments(call, given))
+        return self._bind(call.tool, *_arguments(call, self._decode(call)))
+
+    def _decode(self, call: ToolCall) -> Any:
+        try:
+            return self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        except ValueCrossingError as error:
+            record("value.refused", where=call.tool, reason=str(error))
+            raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
         tool = self._texts if name == TEXT_CALL else self._tools.get(name)
         if tool is None:
+            record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
+                record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
 
         def work(running: Running | None) -> Any:
@@ -211,7 +220,7 @@ class HostTools:
 
         Few of them wait for a thread at a time: an item of a batch costs the place of its outcome.
         """
-        given = self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        given = self._decode(call)
         if not isinstance(given, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in given:  # all before the first runs

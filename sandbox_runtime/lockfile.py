@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
-from packaging.pylock import Pylock, PylockValidationError
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.pip_for_sandbox import MARKERS
+
+if TYPE_CHECKING:
+    from packaging.pylock import Pylock
 
 # A lock of a thousand packages with a hundred files each has some 10 MB.
 MAX_LOCK_BYTES = 32 * 1024 * 1024
@@ -166,6 +167,9 @@ def is_wheel_address(url: str) -> bool:
 
 
 def _read_pylock(name: str, text: str) -> Iterator[Pin]:
+    # Seldom wanted, and a hundredth of what it takes to import the package.
+    from packaging.pylock import Pylock, PylockValidationError
+
     try:
         lock = Pylock.from_dict(_toml(name, text))
     except (PylockValidationError, ValueError, TypeError, RecursionError) as error:
@@ -193,6 +197,8 @@ def _read_pylock(name: str, text: str) -> Iterator[Pin]:
 
 
 def _toml(name: str, text: str) -> Mapping[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -222,12 +228,12 @@ def roots(required: Mapping[str, Iterable[str]]) -> set[NormalizedName]:
         other
         for name, lines in required.items()
         for line in lines
-        if (other := _required(line)) != canonicalize_name(name)
+        if (other := needed_here(line)) != canonicalize_name(name)
     }
     return names - needed or names
 
 
-def _required(line: str) -> NormalizedName | None:
+def needed_here(line: str) -> NormalizedName | None:
     """The package of a dependency; None if it is for an extra, for elsewhere, or cannot be read."""
     try:
         requirement = Requirement(line)

@@ -18,6 +18,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from sandbox_runtime import wheels
+from sandbox_runtime.audit import record
 from sandbox_runtime.distribution import (
     Entry,
     fetch_libraries,
@@ -26,7 +27,7 @@ from sandbox_runtime.distribution import (
     place_of,
 )
 from sandbox_runtime.errors import PackageError
-from sandbox_runtime.lockfile import MAX_LOCK_BYTES, is_wheel_address, read_lock, roots
+from sandbox_runtime.lockfile import MAX_LOCK_BYTES, is_wheel_address, needed_here, read_lock, roots
 from sandbox_runtime.package_sets import (
     BUNDLE_FILE,
     FORMAT,
@@ -72,7 +73,10 @@ def resolve(
         return known
     try:
         with staging(root) as workshop:
-            return _resolve(wanted, note, workshop, place_of(distribution))
+            found = _resolve(wanted, note, workshop, place_of(distribution))
+            names = ", ".join(f"{item.name} {item.version}" for item in found.packages)
+            record("packages.resolved", packages=names, locked=wanted.locked)
+            return found
     except OSError as error:
         raise PackageError(
             f"Packages cannot be kept below {root}: {error.strerror or error}. Free space or give "
@@ -141,7 +145,7 @@ def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> Packag
     try:
         files = [made / package.file for package in packages]
         for one, path in zip(found, files, strict=True):
-            _check_metadata(one, wheels.metadata_of(path))
+            _check_metadata(one, wheels.metadata_of(path), found)
         bundle = wheels.write_bundle(made / BUNDLE_FILE, files, libraries)
         imports = {
             name
@@ -170,8 +174,8 @@ def _asked_for(found: Sequence[Found], wanted: _Request) -> set[NormalizedName]:
     return {canonicalize_name(one.name) for one in found if one.requested}
 
 
-def _check_metadata(one: Found, own: wheels.Metadata) -> None:
-    """Sees that a wheel is what the index said of it. Raises `ValueError`."""
+def _check_metadata(one: Found, own: wheels.Metadata, found: Sequence[Found]) -> None:
+    """Sees that a wheel is what the index said of it, and has what it needs. Raises `ValueError`."""
     try:
         same = Version(own.version) == Version(one.version)
     except InvalidVersion as error:
@@ -181,6 +185,13 @@ def _check_metadata(one: Found, own: wheels.Metadata) -> None:
         raise ValueError(
             f"the metadata in {one.file} is not what the package index, or the file's name, says of it"
         )
+    there = {canonicalize_name(other.name) for other in found}
+    for line in own.requires:
+        if (needed := needed_here(line)) is not None and needed not in there:
+            raise ValueError(
+                f"{one.name} requires {needed}, which is not among what was resolved: a lock file lacks "
+                f"it, or the metadata that the package index has of {one.name} is not the wheel's own"
+            )
 
 
 def _normal(requires: Iterable[str]) -> set[str]:

@@ -202,7 +202,7 @@ def hold_to_wheels(files: list[str]) -> None:
         parse_name = importlib.import_module("pip._vendor.packaging.utils").parse_wheel_filename
         _change(parts, files, refusal, parse_name)
         _try_out(parts["InstallRequirement"], parts["RequirementPreparer"], refusal)
-    except (ImportError, AttributeError, TypeError, KeyError) as error:
+    except (ImportError, AttributeError, TypeError, KeyError, NameError) as error:
         raise UnknownPipError(str(error)) from error
 
 
@@ -235,8 +235,8 @@ def _change(
                 f"{wanted.name} is no wheel ({link}); to build it could run its code here."
             )
         try:
-            if len(link.filename) > _MAX_FILE_NAME:
-                raise ValueError("it is too long")
+            if len(link.filename) > _MAX_FILE_NAME or set(link.filename) & set("/\\%\0"):
+                raise ValueError("it is too long, or leads elsewhere")
             parse_name(link.filename)
         except Exception as error:
             raise refusal(f"{link.filename!r} is no name of a wheel: {error}") from error
@@ -249,13 +249,16 @@ def _change(
     def refuse(self: Any, *_: Any, **__: Any) -> None:
         raise refusal("Only wheels are taken: nothing is built, checked out or prepared here.")
 
-    def check_redirect(self: Any, response: Any) -> None:
+    find_target = parts["PipSession"].get_redirect_target  # of the library's own class
+
+    def check_redirect(self: Any, response: Any) -> Any:
         target = response.headers.get("location") or ""
         # A relative one has no scheme; everything else leads to what is no web server.
         if ":" in target.partition("/")[0] and not target.lower().startswith(("http:", "https:")):
             raise refusal(
                 f"{response.url} leads to {target[:200]!r}, which is no address of the web."
             )
+        return find_target(self, response)
 
     def keep_to_files(self: Any, _: Any, options: Any, *__: Any, **___: Any) -> None:
         options.requirements = list(files)
@@ -280,13 +283,13 @@ def _change(
     _before(parts["VersionControl"], "unpack", refuse)
     _before(parts["VersionControl"], "run_command", refuse, of_class=True)
     _before(parts["RequirementCommand"], "get_requirements", keep_to_files)
-    _before(parts["PipSession"], "get_redirect_target", check_redirect)
+    parts["PipSession"].get_redirect_target = check_redirect
     _count_bytes(parts["HTTPResponse"], refusal)
 
 
 def _before(kind: Any, name: str, check: Callable[..., None], *, of_class: bool = False) -> None:
-    """Lets a check run before a method, with the same arguments."""
-    method = getattr(kind, name)
+    """Lets a check run before a method of the class itself, with the same arguments."""
+    method = vars(kind)[name]
     if of_class:
         method = method.__func__
 
@@ -299,8 +302,8 @@ def _before(kind: Any, name: str, check: Callable[..., None], *, of_class: bool 
 
 
 def _after(kind: Any, name: str, check: Callable[..., None]) -> None:
-    """Lets a check run after a method, with the same arguments."""
-    method = getattr(kind, name)
+    """Lets a check run after a method of the class itself, with the same arguments."""
+    method = vars(kind)[name]
 
     @functools.wraps(method)
     def checked(self: Any, *arguments: Any, **named: Any) -> Any:

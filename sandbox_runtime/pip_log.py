@@ -108,7 +108,8 @@ def _exception(line: str) -> str | None:
     kind, found, words = line.partition(": ")
     last = kind.rpartition(".")[2]
     named = found and kind.replace(".", "").isidentifier()
-    return words if named and any(end in last for end in _EXCEPTION_ENDS) else None
+    known = "." in kind or any(end in last for end in _EXCEPTION_ENDS)
+    return words if named and known else None
 
 
 def _leading_name(text: str) -> str:

@@ -101,8 +101,8 @@ def _package(item: object) -> Found:
     file = unquote(path).rsplit("/", 1)[-1]
     if scheme not in _SCHEMES or not isinstance(download.get("archive_info"), dict):
         raise PackageError(f"{name} would come from {_short(url)}, which is no file of the web.")
-    if len(file) > MAX_FILE_NAME:
-        raise PackageError(f"{name} would come as a file with a name of {len(file):,} characters.")
+    if len(file) > MAX_FILE_NAME or set(file) & set("\\%\0"):
+        raise PackageError(f"{name} would come as {_short(file)}, which is no name of a file.")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise PackageError(f"{name} would come from {_short(url)}, which is no address.")
     try:

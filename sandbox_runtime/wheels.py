@@ -16,7 +16,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
 
 # Where the files lie in the sandbox; on `sys.path` there.
@@ -120,6 +119,8 @@ def metadata_of(wheel: Path) -> Metadata:
             raise ValueError(f"{wheel.name} has {found[0].file_size:,} bytes of metadata")
         with _unpacking(wheel.name):
             data = archive.read(found[0])
+    from email.parser import BytesParser  # as long to import as all the rest here
+
     message = BytesParser().parsebytes(data, headersonly=True)
     name, version = message.get_all("Name", []), message.get_all("Version", [])
     if len(name) != 1 or len(version) != 1:

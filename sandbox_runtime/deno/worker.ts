@@ -18,6 +18,7 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
+import { repeatEverything } from "./repeatable.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
 import {
   BOOT_GLOBALS,
@@ -316,6 +317,7 @@ async function boot(message: Boot): Promise<void> {
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
+  if (state === null) repeatEverything(); // an image is being made, the same one by everybody
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
@@ -355,7 +357,7 @@ async function boot(message: Boot): Promise<void> {
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.valueBytes, message.seed);
+  driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
   noteLibraries(pyodide);
   timers.close();
 }
