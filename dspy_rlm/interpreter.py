@@ -25,7 +25,6 @@ from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
 from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
-from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
@@ -35,11 +34,13 @@ from sandbox_runtime import (
     HostTool,
     Limits,
     PackageSet,
+    Pool,
     SandboxError,
     Session,
     Submitted,
     ValueCrossingError,
     ValueType,
+    abridged,
     default_pool,
     ready_packages,
 )
@@ -64,6 +65,7 @@ class SandboxInterpreter(ToolCalls):
         limits: Limits | None = None,
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         callbacks: Sequence[BaseCallback] = (),
+        pool: Pool | None = None,
     ) -> None:
         """Configures the interpreter; no session starts yet.
 
@@ -73,6 +75,7 @@ class SandboxInterpreter(ToolCalls):
             limits: What the sandbox may use.
             packages: What code can import beside the standard library; or the path of a lock file.
             callbacks: Handlers for this interpreter, beside those of DSPy's settings.
+            pool: Where its session comes from. None: the pool that all RLMs of the process share.
 
         Raises:
             PackageError: A package cannot be had; says which and why.
@@ -82,6 +85,7 @@ class SandboxInterpreter(ToolCalls):
         self.callbacks = list(callbacks)
         self._limits = limits or Limits()
         self._packages = ready_packages(packages)
+        self._pool = pool
         self._session: Session | None = None
         self._ended = False
         self._registered: tuple[Any, ...] = ()
@@ -99,7 +103,8 @@ class SandboxInterpreter(ToolCalls):
             raise _ended()
         if self._session is None:
             try:
-                self._session = default_pool().lend(
+                pool = self._pool or default_pool()
+                self._session = pool.lend(
                     limits=self._limits, packages=self._packages or (), types=type_rules()
                 )
             except SandboxError as error:
@@ -141,7 +146,7 @@ class SandboxInterpreter(ToolCalls):
         value, returned = self._last.take(), as_returned(result)
         if value is None or not isinstance(result, Completed):
             return returned
-        shown = preview(repr(value), self._limits.output_chars)
+        shown = abridged(repr(value), self._limits.output_chars)
         return value if returned is None else f"{returned}{shown}"
 
     @reported
@@ -302,4 +307,4 @@ class InterpreterSandbox:
         self._ending()
 
     def _abridged(self, text: str) -> str:
-        return str(preview(text, self._output_chars))
+        return abridged(text, self._output_chars)

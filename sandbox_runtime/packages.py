@@ -18,6 +18,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from sandbox_runtime import wheels
+from sandbox_runtime.audit import record
 from sandbox_runtime.distribution import (
     Entry,
     fetch_libraries,
@@ -72,7 +73,10 @@ def resolve(
         return known
     try:
         with staging(root) as workshop:
-            return _resolve(wanted, note, workshop, place_of(distribution))
+            found = _resolve(wanted, note, workshop, place_of(distribution))
+            names = ", ".join(f"{item.name} {item.version}" for item in found.packages)
+            record("packages.resolved", packages=names, locked=wanted.locked)
+            return found
     except OSError as error:
         raise PackageError(
             f"Packages cannot be kept below {root}: {error.strerror or error}. Free space or give "
