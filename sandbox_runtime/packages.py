@@ -40,8 +40,8 @@ from sandbox_runtime.package_sets import (
     verify,
 )
 from sandbox_runtime.pip_for_sandbox import PLATFORM
-from sandbox_runtime.pip_log import explain, last_words, missing_name
-from sandbox_runtime.pip_report import Found, as_named, without_credentials
+from sandbox_runtime.pip_log import explain, last_words, missing_name, without_credentials
+from sandbox_runtime.pip_report import Found, as_named
 from sandbox_runtime.pip_runs import PYTHON_VERSION, download, report
 from sandbox_runtime.staging import staging
 

@@ -6,6 +6,7 @@ and what comes out of it is printable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
@@ -132,6 +133,12 @@ def _without_objects(text: str) -> str:
     return "".join(kept)
 
 
+def without_credentials(text: str) -> str:
+    """A text with the user names and passwords left out of the addresses in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
 def _printable(text: str) -> str:
-    """The text with its control characters spelled out."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    """The text with its control characters spelled out, and without credentials."""
+    shown = without_credentials(text)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)

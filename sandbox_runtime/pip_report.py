@@ -18,6 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.pip_for_sandbox import MARKERS
+from sandbox_runtime.pip_log import without_credentials
 
 # pip copies the metadata of each package into its report, long descriptions included: some 50 kB each.
 MAX_REPORT_BYTES = 64 * 1024 * 1024
@@ -167,11 +168,6 @@ def _text(item: dict[str, Any], name: str) -> str:
 def _plain(url: str) -> str:
     """An address without credentials and fragment."""
     return without_credentials(url).partition("#")[0]
-
-
-def without_credentials(text: str) -> str:
-    """A text with the user names and passwords left out of the addresses in it."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _short(value: object) -> str:
