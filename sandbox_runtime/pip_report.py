@@ -21,7 +21,7 @@ from sandbox_runtime.pip_for_sandbox import MARKERS
 from sandbox_runtime.pip_log import without_credentials
 
 # pip copies the metadata of each package into its report, long descriptions included: some 50 kB each.
-MAX_REPORT_BYTES = 64 * 1024 * 1024
+MAX_REPORT_BYTES = 32 * 1024 * 1024
 # More packages than this are no list of requirements of anybody's.
 MAX_PACKAGES = 2_000
 # Names, versions, addresses and requirements are shorter.
