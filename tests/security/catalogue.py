@@ -11,6 +11,7 @@ from . import (
     forgery,
     host_files,
     javascript,
+    long_texts,
     mistakes,
     network,
     processes,
@@ -30,5 +31,6 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "exhaustion": exhaustion.PROGRAMS,
     "corrupted state": corruption.PROGRAMS,
     "values": serialisation.PROGRAMS,
+    "long texts": long_texts.PROGRAMS,
     "mistakes of models": mistakes.PROGRAMS,
 }
