@@ -30,6 +30,7 @@ from sandbox_runtime.errors import (
     SessionClosedError,
     TextChangedError,
     ValueCrossingError,
+    WallMissingError,
 )
 from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
@@ -93,6 +94,7 @@ __all__ = [
     "TextStream",
     "ValueCrossingError",
     "ValueType",
+    "WallMissingError",
     "abridged",
     "annotation_text",
     "check_call",
