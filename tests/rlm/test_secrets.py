@@ -13,6 +13,7 @@ import pytest
 from dspy_rlm import HandleType
 from dspy_rlm.clean_errors import cleaned
 from dspy_rlm.lm_secrets import secrets_of_lm
+from dspy_rlm.showing import staying
 from dspy_rlm.testing import PolicyServer, asks_for, fields, route, scripted
 from dspy_rlm.testing.history import Action
 
@@ -356,6 +357,15 @@ def test_a_value_that_stays_is_never_shown(play, code, preview):
     assert PASSWORD not in prompts
     assert PASSWORD not in str(result.trajectory)
     assert result.answer == "done"
+
+
+def test_values_with_cycles_are_looked_through():
+    """An input of the host may hold itself, more than once."""
+    loop: list[Any] = []
+    loop += [loop, loop, [loop]]
+
+    assert staying(loop) is None
+    assert staying([loop, dspy.Prediction]) is None
 
 
 def test_an_image_may_go_into_a_prompt(play):
