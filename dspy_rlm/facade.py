@@ -27,9 +27,10 @@ from dspy_rlm.predictions import (
     refuse_what_stays,
 )
 from dspy_rlm.scope import Scope
+from dspy_rlm.showing import NAME_CHARS, short_repr
 from dspy_rlm.stopping import in_background
 from dspy_rlm.tools import document, host_function
-from sandbox_runtime import abridged
+from sandbox_runtime import abridged, in_one_line
 
 # What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
 LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})
@@ -162,20 +163,24 @@ def _run_module(
 
 
 def _checked(kind: Any, options: Any) -> dict[str, Any]:
-    if kind not in _OPTIONS:
-        raise ValueError(f"There is no dspy.{kind} in the REPL. There are: {', '.join(_OPTIONS)}.")
+    if not isinstance(kind, str) or kind not in _OPTIONS:
+        shown = kind if isinstance(kind, str) else "that"
+        shown = in_one_line(shown, NAME_CHARS)
+        raise ValueError(f"There is no dspy.{shown} in the REPL. There are: {', '.join(_OPTIONS)}.")
     if not isinstance(options, Mapping):
         raise TypeError(f"dspy.{kind} takes a signature and options by name")
     allowed = _OPTIONS[kind] | {"model"}
     for name in options:
         if name not in allowed:
             raise TypeError(
-                f"dspy.{kind} cannot take {name!r} in the REPL; it takes {', '.join(sorted(allowed))}"
+                f"dspy.{kind} cannot take {short_repr(name, NAME_CHARS)} in the REPL; it takes {', '.join(sorted(allowed))}"
             )
     given = dict(options)
     for name, value in given.items():
         if (told := _problem(name, value)) and value is not None:
-            raise ValueError(f"dspy.{kind} takes {told} as {name}, not {value!r:.100}")
+            raise ValueError(
+                f"dspy.{kind} takes {told} as {name}, not {short_repr(value, NAME_CHARS)}"
+            )
     if kind == "RLM" and "max_iters" in given:
         given["max_iterations"] = given.pop("max_iters")
     return given
@@ -216,9 +221,9 @@ def _clean(tool: dspy.Tool, scope: Scope) -> dspy.Tool:
 
 
 def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:
-    if name not in tools:
+    if not isinstance(name, str) or name not in tools:
         raise ValueError(
-            f"{name!r} is no tool of this run, and a function of the REPL cannot be called from the host. "
+            f"{short_repr(name, NAME_CHARS)} is no tool of this run, and a function of the REPL cannot be called from the host. "
             f"The tools are: {', '.join(tools) or 'none'}."
         )
     return tools[name]

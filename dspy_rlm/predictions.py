@@ -119,6 +119,9 @@ def read_call(
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
     if text := options.get("instructions"):
+        if (kept := staying(text, scope.rules, texts=True)) is not None:
+            shown = short_repr(kept, VALUE_CHARS, scope.rules)
+            raise ValueError(f"instructions must be text, and {shown} stays on the host")
         signature = signature.with_instructions(str(text))
     return signature, inputs, options
 

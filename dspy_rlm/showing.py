@@ -205,11 +205,14 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
     """
     kinds: Any = (LazyText, Directory) if texts else ()
 
+    seen: set[int] = set()  # values of the host may have cycles, and parts that are shared
+
     def search(value: Any, depth: int) -> Any:
-        if type(value) in _ATOMS or isinstance(value, dspy.Type):
+        if type(value) in _ATOMS or isinstance(value, dspy.Type) or id(value) in seen:
             return None
         if isinstance(value, kinds) or isinstance(rule_of(value, rules), HandleType):
             return value
+        seen.add(id(value))
         parts = _parts(value) if depth < _MAX_DEPTH else None
         if parts is None or set(map(type, parts)) <= _ATOMS:
             return None

@@ -25,6 +25,8 @@ import dspy
 import pydantic
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 
+from dspy_rlm.showing import VALUE_CHARS, short_repr
+
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
 # Inputs of these names would be taken for options by `dspy.Predict`.
@@ -211,7 +213,9 @@ def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _
         if before is not None and after is not None:
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
     problem = "it has no '->'" if not arrows else "its fields cannot be read"
-    raise ValueError(f"{text!r} is no signature: {problem}. Write it like {EXAMPLE}.")
+    raise ValueError(
+        f"{short_repr(text, VALUE_CHARS)} is no signature: {problem}. Write it like {EXAMPLE}."
+    )
 
 
 def _arguments(text: str) -> list[ast.arg] | None:
@@ -232,7 +236,9 @@ def _read_arguments(arguments: Sequence[ast.arg], types: _Types, text: str) -> d
     fields: dict[str, _Field] = {}
     for argument in arguments:
         if argument.arg in fields:
-            raise ValueError(f"{text!r} has the field {argument.arg!r} twice. Rename one.")
+            raise ValueError(
+                f"{short_repr(text, VALUE_CHARS)} has the field {argument.arg!r:.100} twice. Rename one."
+            )
         if argument.annotation is None:
             fields[argument.arg] = _Field(str, "", typed=False)
         else:
@@ -278,7 +284,9 @@ def _constrained(annotation: Any, facts: Mapping[str, Any]) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"The signature cannot be read: {value!r:.200} should be text.")
+        raise ValueError(
+            f"The signature cannot be read: {short_repr(value, VALUE_CHARS)} should be text."
+        )
     return value
 
 

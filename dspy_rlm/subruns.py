@@ -14,6 +14,7 @@ from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.ledger import Ledger
 from dspy_rlm.predictions import as_record, read_call
 from dspy_rlm.scope import Scope
+from dspy_rlm.showing import NAME_CHARS, short_repr
 from dspy_rlm.stopping import Stop
 
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
@@ -120,10 +121,10 @@ def _inherited(wanted: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
     if not isinstance(wanted, (list, tuple)):
         raise TypeError("tools must be True, False or a list of names of tools")
     for name in wanted:
-        if name not in tools:
+        if not isinstance(name, str) or name not in tools:
             known = ", ".join(tools) or "none"
             raise ValueError(
-                f"There is no tool {name!r} to give to a sub-run. The tools are: {known}. A function of "
+                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {known}. A function of "
                 "this REPL can be given by setup=."
             )
     return wanted
@@ -139,5 +140,8 @@ def _iterations(wanted: Any) -> int | None:
     if wanted is None:
         return None
     if type(wanted) is not int or wanted < 1:
-        raise ValueError(f"max_iterations must be a whole number, 1 or more, not {wanted!r}")
+        raise ValueError(
+            "max_iterations must be a whole number, 1 or more, not "
+            f"{short_repr(wanted, NAME_CHARS)}"
+        )
     return wanted

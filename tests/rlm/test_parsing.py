@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import dspy
+import pydantic
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
@@ -84,6 +85,34 @@ def test_what_is_too_long_to_be_repaired_is_told():
         HardTextError, match=r"300,001 characters .*\(at most 200,000 are\)\. Give valid JSON"
     ):
         parsed("[" + "'a'" * 100_000, list[str])
+
+
+class Ids(pydantic.BaseModel):
+    ids: set[int]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "make"),
+    [
+        (set[int], lambda numbers: numbers),
+        (frozenset[int], json.dumps),
+        (set[int], lambda numbers: json.dumps([str(n) for n in numbers])),
+        (dict[int, int], lambda numbers: {str(n): 1 for n in numbers}),
+        (dict[int, int], lambda numbers: json.dumps({str(n): 1 for n in numbers})),
+        (set[tuple[int, int]], lambda numbers: [[n, n] for n in numbers]),
+        (list[set[int]], lambda numbers: [numbers]),
+        (Ids, lambda numbers: {"ids": numbers}),
+    ],
+)
+def test_keys_that_collide_are_refused(annotation, make):
+    """A list or a text that becomes a set is no way round what is checked where sets cross."""
+    collide = make([n * (2**61 - 1) for n in range(1, 20_000)])
+    began = time.thread_time()
+    with pytest.raises(ValueError, match="collide"):
+        parsed(collide, annotation)
+
+    assert time.thread_time() - began < MOST_SECONDS
+    assert parsed(make(list(range(20_000))), annotation)
 
 
 class Task(dspy.Signature):

@@ -13,6 +13,7 @@ import pytest
 from dspy_rlm import HandleType
 from dspy_rlm.clean_errors import cleaned
 from dspy_rlm.lm_secrets import secrets_of_lm
+from dspy_rlm.showing import staying
 from dspy_rlm.testing import PolicyServer, asks_for, fields, route, scripted
 from dspy_rlm.testing.history import Action
 
@@ -301,6 +302,11 @@ def use_many(ns: list[int]) -> int:
     return len(ns)
 
 
+def back(c: Any) -> Any:
+    """Gives back what cannot cross, below what stays."""
+    return {c: [object()]}
+
+
 HANDLES = {
     "str": "print(str(c))",
     "repr in a list": "print([c], {'a': c})",
@@ -328,6 +334,22 @@ HANDLES = {
     "SUBMIT for a text": "SUBMIT(answer=c, n=1)",
     "SUBMIT in a list for a text": "SUBMIT(answer=[c], n=1)",
     "SUBMIT in a list for a number": "SUBMIT(answer='', n=[c])",
+    "a signature": "predict(c, n=1)",
+    "a type in a signature": "predict({'a': c}, n=1)",
+    "instructions": "predict('n -> b', n=1, instructions=c)",
+    "instructions in a list": "predict('n -> b', n=1, instructions=[c])",
+    "a model": "sub_llm('x', model=c)",
+    "a model in a batch": "predict_batched('n -> b', [1], model=[c])",
+    "a kind of module": "import dspy\nget = dspy.Predict\n_ = get('n -> b', temperature=c)(n=1)",
+    "an option": "import dspy\ndspy.Predict('n -> b', stop=[c])(n=1)",
+    "tools of a module": "import dspy\ndspy.ReAct('n -> b', tools=[c])(n=1)",
+    "tools of a sub-run": "sub_rlm('n -> a', n=1, tools=[c])",
+    "setup of a sub-run": "sub_rlm('n -> a', n=1, setup=c)",
+    "turns of a sub-run": "sub_rlm('n -> a', n=1, max_iterations=c)",
+    "a name of an argument": "use(**{'c': c})",
+    "too many arguments": "use(c, c, c)",
+    "a result that cannot cross": "back(c)",
+    "a raised one": "raise ValueError(c)",
     "output of a sub-run": "print(sub_rlm('c -> a', c=c).a)",
 }  # fmt: skip
 
@@ -341,7 +363,7 @@ def test_a_value_that_stays_is_never_shown(play, code, preview):
         "c: Any -> answer: str, n: int",
         code,
         "SUBMIT(answer='done', n=1)",
-        tools=[use, use_many],
+        tools=[use, use_many, back],
         types=[HandleType(Connection, preview)],
         sub=route(
             (asks_for("code"), scripted(Action("", "SUBMIT(a=c)"), Action("", "SUBMIT(a='x')"))),
@@ -356,6 +378,15 @@ def test_a_value_that_stays_is_never_shown(play, code, preview):
     assert PASSWORD not in prompts
     assert PASSWORD not in str(result.trajectory)
     assert result.answer == "done"
+
+
+def test_values_with_cycles_are_looked_through():
+    """An input of the host may hold itself, more than once."""
+    loop: list[Any] = []
+    loop += [loop, loop, [loop]]
+
+    assert staying(loop) is None
+    assert staying([loop, dspy.Prediction]) is None
 
 
 def test_an_image_may_go_into_a_prompt(play):

@@ -12,6 +12,7 @@ from . import (
     harness,
     host_files,
     javascript,
+    long_texts,
     mistakes,
     network,
     outliving,
@@ -34,5 +35,6 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "changed harness": harness.PROGRAMS,
     "what outlives its cell": outliving.PROGRAMS,
     "values": serialisation.PROGRAMS,
+    "long texts": long_texts.PROGRAMS,
     "mistakes of models": mistakes.PROGRAMS,
 }
