@@ -277,6 +277,8 @@ class Driver:
         self._overdue = False
         self.output = Output(self._output_chars, self._host.emit)
         self._footing.restore()
+        self._hooks.restore()
+        ensure(sys.modules, self._modules)
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
         forget_host_exceptions()
@@ -329,10 +331,9 @@ class Driver:
         self._footing.restore()
 
     def _restore_interpreter(self) -> None:
-        """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        self._hooks.restore()
+        """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
+        self._hooks.silence()
         linecache.cache = self._sources
-        ensure(sys.modules, self._modules)
         put_back(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)

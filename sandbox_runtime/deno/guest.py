@@ -14,8 +14,10 @@ import time
 import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
 from gc import freeze
 from itertools import islice, repeat
+from operator import is_
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
@@ -272,8 +274,11 @@ class PyodideDriver(Driver):
 
     def _stand_up(self) -> None:
         """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
-        if not _host.intact():
-            for ground in self._grounds.values():
+        if _host.intact():
+            return
+        for ground in self._grounds.values():
+            # A cell that has changed this function as well is left to `worker.ts`, before the next one.
+            with suppress(BaseException):
                 ground.put_back()
 
     def _may_collect(self, seconds: float) -> bool:
@@ -434,7 +439,8 @@ _quiet: Any = zip(
     *(map(_free_tool, repeat(number)) for number in range(_TOOLS)),
     strict=False,
 )
-quieten = _quiet.__next__  # stops all tracers, without a step of Python that they could see
+quieten = map(is_, _quiet, repeat(None)).__next__
+"""Stops all tracers, without a step of Python that they could see. What it returns means nothing."""
 driver = PyodideDriver(_host)
 _quiet_loop(_loop)
 _own_callbacks(_loop)
