@@ -227,8 +227,10 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
+        paused = self.ownership.pause()  # what is replaced may have a finalizer
         self._stand_up()
         self._restore_interpreter()
+        self.ownership.resume(paused)
         self._sweep_tasks()
         self._close(monotonic() - started)
         return self._end(error)
@@ -275,6 +277,8 @@ class Driver:
         self._overdue = False
         self.output = Output(self._output_chars, self._host.emit)
         self._footing.restore()
+        self._hooks.restore()
+        ensure(sys.modules, self._modules)
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
         forget_host_exceptions()
@@ -327,10 +331,9 @@ class Driver:
         self._footing.restore()
 
     def _restore_interpreter(self) -> None:
-        """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        self._hooks.restore()
+        """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
+        self._hooks.silence()
         linecache.cache = self._sources
-        ensure(sys.modules, self._modules)
         put_back(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
@@ -361,8 +364,18 @@ class Driver:
         if left:
             self._host.wait_for(cancel_all(left))
             self._given_up.update(task for task in left if not task.done())
-            note = f"[{len(left)} background task(s) were still running and are cancelled]"
-            self.output.write(f"\n{note}\n")
+            self._note(f"{len(left)} background task(s) were still running and are cancelled")
+        if dropped := self._drop_callbacks():
+            self._note(
+                f"{dropped} callback(s) of the event loop were still waiting and are dropped"
+            )
+
+    def _note(self, text: str) -> None:
+        self.output.write(f"\n[{text}]\n")
+
+    def _drop_callbacks(self) -> int:
+        """Forgets what the event loop was still to call, and says how much that was."""
+        return 0
 
     def _show(self, value: Any) -> None:
         """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import types
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from sandbox_runtime.deno.memory import Memory
@@ -38,14 +38,14 @@ _KINDS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType,
 class Foundation:
     """Fixed objects, added one by one; each leads to those that it is made of."""
 
-    def __init__(self, ours: Sequence[str], volatile: Iterable[str] = ()) -> None:
+    def __init__(self, belongs: Callable[[str], bool], volatile: Iterable[str] = ()) -> None:
         """Knows nothing yet.
 
         Args:
-            ours: How the names of those modules begin whose functions and classes belong here.
+            belongs: Whether the functions and classes of a module belong here, by its name.
             volatile: Attributes of classes that change as they should.
         """
-        self._prefixes = tuple(ours)
+        self._belongs = belongs
         self._volatile = frozenset(volatile)
         self._seen: dict[int, Any] = {}  # keeps them, so that no other object gets their place
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
@@ -55,7 +55,7 @@ class Foundation:
         self._objects: list[tuple[Any, type]] = []
 
     def _ours(self, module: Any) -> bool:
-        return type(module) is str and module.startswith(self._prefixes)
+        return type(module) is str and self._belongs(module)
 
     # ---- What is fixed ----
 

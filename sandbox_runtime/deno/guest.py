@@ -14,8 +14,10 @@ import time
 import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import suppress
 from gc import freeze
 from itertools import islice, repeat
+from operator import is_
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
@@ -55,44 +57,56 @@ for _name in (
 ):
     importlib.import_module(_name)
 
-# The harness's own modules; with those of the standard library that it stands on. Functions and classes
-# of others, once a cell has changed them, stay as they are.
+# The harness's own modules, and those of the standard library and of Pyodide that it stands on. Functions and
+# classes of others stay as a cell has changed them.
 HARNESS = "sandbox_runtime"
-OURS = (
-    HARNESS,
-    "_collections_abc",
-    "_py_warnings",
-    "_pyodide",
-    "_weakrefset",
-    "abc",
-    "ast",
-    "asyncio",
-    "codeop",
-    "collections",
-    "contextlib",
-    "copyreg",
-    "dataclasses",
-    "enum",
-    "fractions",
-    "functools",
-    "inspect",
-    "io",
-    "json",
-    "keyword",
-    "linecache",
-    "operator",
-    "pathlib",
-    "pickle",
-    "pyodide",
-    "re",
-    "reprlib",
-    "signal",
-    "textwrap",
-    "tokenize",
-    "traceback",
-    "types",
-    "weakref",
-    "zoneinfo",
+STANDS_ON = frozenset(
+    [
+        "_collections_abc",
+        "_py_warnings",
+        "_pyodide._future_helper",
+        "_weakrefset",
+        "abc",
+        "ast",
+        "asyncio",
+        "asyncio.base_futures",
+        "asyncio.base_tasks",
+        "asyncio.coroutines",
+        "asyncio.events",
+        "asyncio.exceptions",
+        "asyncio.futures",
+        "asyncio.locks",
+        "asyncio.queues",
+        "asyncio.tasks",
+        "asyncio.taskgroups",
+        "asyncio.timeouts",
+        "codeop",
+        "collections.abc",
+        "contextlib",
+        "copyreg",
+        "dataclasses",
+        "enum",
+        "functools",
+        "io",
+        "json",
+        "json.decoder",
+        "json.encoder",
+        "json.scanner",
+        "keyword",
+        "linecache",
+        "pyodide.webloop",
+        "re",
+        "re._compiler",
+        "re._parser",
+        "reprlib",
+        "signal",
+        "textwrap",
+        "tokenize",
+        "traceback",
+        "types",
+        "warnings",
+        "weakref",
+    ]
 )
 
 # Attributes of our classes that the driver itself sets: see `asking.py`.
@@ -113,7 +127,7 @@ _set_profile: Any = sys.setprofile
 _set_generator_hooks: Any = sys.set_asyncgen_hooks
 
 # A collection after a cell may take this share of the cell's own time.
-COLLECTION_SHARE = 0.05
+COLLECTION_SHARE = 0.02
 
 # A sleeping cell looks up this often, to see whether it was interrupted.
 SLEEP_SLICE_SECONDS = 0.02
@@ -230,7 +244,7 @@ class PyodideDriver(Driver):
     def register(self, declared: str) -> None:
         """See `Driver`."""
         super().register(declared)
-        foundation = Foundation(OURS)
+        foundation = Foundation(_belongs)
         foundation.add_names(vars(self), ("_harness", "_outputs", "_display"))
         foundation.add_names(self._harness, tuple(self._harness), changing=())
         foundation.add(self._display)
@@ -252,10 +266,19 @@ class PyodideDriver(Driver):
             put_back(now, own, sealed=True)
         ensure(vars(asyncio.events), self._policy)
 
+    def _drop_callbacks(self) -> int:
+        """See `Driver`. `worker.ts` drops the timers themselves."""
+        left = sum(not handle.cancelled() for handle in _waiting)
+        _waiting.clear()
+        return left
+
     def _stand_up(self) -> None:
         """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
-        if not _host.intact():
-            for ground in self._grounds.values():
+        if _host.intact():
+            return
+        for ground in self._grounds.values():
+            # A cell that has changed this function as well is left to `worker.ts`, before the next one.
+            with suppress(BaseException):
                 ground.put_back()
 
     def _may_collect(self, seconds: float) -> bool:
@@ -302,15 +325,24 @@ def _quiet_loop(loop: Any) -> None:
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
 
 
-def _own_callbacks() -> None:
+def _own_callbacks(loop: Any) -> None:
     """Has a callback run in its own cell only, whoever registered it and whatever runs it.
 
     Tells, too, while calls of the host are awaited, when Python works: the cell's clock runs then.
     """
     run = asyncio.events.Handle._run
     owns = driver.ownership.owns
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = call_later(delay, callback, *args, context=context)
+        _waiting.add(handle)
+        return handle
+
+    loop.call_later = noted
 
     def run_own(handle: Any) -> None:
+        _waiting.discard(handle)
         if not owns(handle._context):
             return None
         _take_generators()
@@ -368,19 +400,26 @@ def _hide_javascript() -> None:
         sys.modules.pop(name, None)
 
 
+def _belongs(module: str) -> bool:
+    return module.startswith(HARNESS) or module in STANDS_ON
+
+
 def _foundation(driver: PyodideDriver) -> Foundation:
     """All that the harness consists of and stands on."""
-    foundation = Foundation(OURS, VOLATILE)
+    foundation = Foundation(_belongs, VOLATILE)
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
     for name, module in sorted(sys.modules.items()):
-        if name.startswith(OURS) and isinstance(module, types.ModuleType):
+        if _belongs(name) and isinstance(module, types.ModuleType):
             foundation.add_module(module, whole=name.startswith(HARNESS))
     foundation.add_object(driver, CHANGING)
     foundation.add_object(driver.calls, {"_room"})
     foundation.add_object(_host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
     foundation.add_object(driver._hooks)
-    for names in (driver._builtins, *driver._hooks.own_names):
+    for value in vars(_loop).values():
+        foundation.add(value)
+    own_states = [own for _, own in driver._loops]
+    for names in (driver._builtins, driver._policy, *own_states, *driver._hooks.own_names):
         foundation.add_names(names, tuple(names), changing=())
     return foundation
 
@@ -389,6 +428,9 @@ BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
+_waiting: set[asyncio.Handle] = set()
+"""What the loop is to call in the running cell."""
+
 _memory = Memory()
 _audits = audit_hooks()
 _quiet: Any = zip(
@@ -397,10 +439,11 @@ _quiet: Any = zip(
     *(map(_free_tool, repeat(number)) for number in range(_TOOLS)),
     strict=False,
 )
-quieten = _quiet.__next__  # stops all tracers, without a step of Python that they could see
+quieten = map(is_, _quiet, repeat(None)).__next__
+"""Stops all tracers, without a step of Python that they could see. What it returns means nothing."""
 driver = PyodideDriver(_host)
 _quiet_loop(_loop)
-_own_callbacks()
+_own_callbacks(_loop)
 _own_generators(_loop)
 _note_unawaited()
 _hide_javascript()

@@ -80,6 +80,10 @@ class Hooks:
             if sys.__dict__.get(name) is not hooks:
                 self._take_over(name, hooks)
             first_in(hooks, own)
+        self.silence()
+
+    def silence(self) -> None:
+        """Puts back only those that Python calls at almost any step."""
         if not self._whole:
             return
         for hooks, items in self._sealed:

@@ -37,6 +37,15 @@ class Ownership:
         self._running = None
         _mark.set(None)
 
+    def pause(self) -> object:
+        """Lets nobody call until `resume`, which takes what this returns."""
+        running, self._running = self._running, None
+        return running
+
+    def resume(self, running: object) -> None:
+        """Goes on as before `pause`."""
+        self._running = running
+
     def check(self, name: str) -> None:
         """Raises RuntimeError unless it is the running cell that calls."""
         if self._running is None:

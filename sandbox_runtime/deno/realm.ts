@@ -34,10 +34,9 @@ const WORK_ELSEWHERE: [object, string[]][] = [
   [Atomics, ["waitAsync"]],
 ];
 
-/** Methods that objects commonly have of their own, by assignment: that has to go on. */
-const OFTEN_REPLACED = names(
-  "constructor toString toLocaleString valueOf name message toJSON stack",
-);
+/** What errors and plain objects commonly get of their own, by assignment: that has to go on. */
+const OFTEN_REPLACED = ["name", "message", "stack", "constructor", "toString", "valueOf"];
+const PARENTS: object[] = [Object.prototype, Function.prototype, Error.prototype];
 
 /** The only property of the language's own objects that Pyodide sets. It is a number. */
 const STAYS_WRITABLE = "stackTraceLimit";
@@ -83,9 +82,34 @@ export function lockIntrinsics(): void {
     if (seen.has(thing)) continue;
     seen.add(thing);
     waiting.push(Object.getPrototypeOf(thing));
-    for (const key of Reflect.ownKeys(thing)) waiting.push(...lockProperty(thing, key));
-    Object.preventExtensions(thing);
+    for (const { value, get, set } of Object.values(Object.getOwnPropertyDescriptors(thing))) {
+      waiting.push(value, get, set);
+    }
+    for (const symbol of Object.getOwnPropertySymbols(thing)) {
+      waiting.push(Object.getOwnPropertyDescriptor(thing, symbol)!.value);
+    }
+    lock(thing);
   }
+}
+
+/**
+ * Makes one object unchangeable. By `freeze` as a whole, since V8 goes on to take it for the original:
+ * properties redefined one by one make every promise and array slower.
+ */
+function lock(thing: object): void {
+  if (thing === Error) {
+    for (const key of Reflect.ownKeys(thing).filter((key) => key !== STAYS_WRITABLE)) {
+      const { writable } = Object.getOwnPropertyDescriptor(thing, key)!;
+      const change = writable ? { writable: false, configurable: false } : { configurable: false };
+      Object.defineProperty(thing, key, change);
+    }
+    Object.preventExtensions(thing);
+    return;
+  }
+  if (PARENTS.includes(thing) || thing instanceof Error) {
+    for (const name of OFTEN_REPLACED) letInheritorsReplace(thing, name);
+  }
+  Object.freeze(thing);
 }
 
 /** The objects to begin with: what globals and literals lead to, among them what has no name. */
@@ -112,23 +136,11 @@ const HOLDERS = names(
   "globalThis self undefined Infinity NaN console WorkerGlobalScope dispatchEvent",
 );
 
-/** Makes one property unchangeable. Returns what it leads to. */
-function lockProperty(holder: object, key: string | symbol): unknown[] {
-  const property = Object.getOwnPropertyDescriptor(holder, key)!;
-  const { value, get, set } = property;
-  if (!property.configurable || key === STAYS_WRITABLE) return [value, get, set];
-  if (!("value" in property)) {
-    Object.defineProperty(holder, key, { configurable: false });
-  } else if (typeof key === "string" && OFTEN_REPLACED.has(key) && property.writable) {
-    letInheritorsReplace(holder, key, value);
-  } else {
-    Object.defineProperty(holder, key, { writable: false, configurable: false });
-  }
-  return [value, get, set];
-}
-
 /** A property that cannot be set, but inheritors may set one of their own in its place. */
-function letInheritorsReplace(holder: object, key: string, value: unknown): void {
+function letInheritorsReplace(holder: object, key: string): void {
+  const property = Object.getOwnPropertyDescriptor(holder, key);
+  if (property === undefined || !("value" in property)) return;
+  const { value } = property;
   Object.defineProperty(holder, key, {
     configurable: false,
     get: () => value,

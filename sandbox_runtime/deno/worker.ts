@@ -63,7 +63,7 @@ interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
   _module: Imaged["_module"] & Program & Roomy & Words;
   FS: Disk & { mkdirTree(path: string): void };
-  pyimport(name: string): { driver: Driver; quieten: () => { destroy(): void } };
+  pyimport(name: string): { driver: Driver; quieten: () => boolean };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
   setStdin(options: object): void;
@@ -105,7 +105,7 @@ let driver: Driver;
 /** `driver.run`, which as a proxy of its own need not be made at every cell. */
 let runCell: Driver["run"];
 /** Stops what watches Python's own steps. A function of C, so that this is no step itself. */
-let quieten: () => { destroy(): void };
+let quieten: () => boolean;
 let grounds: Ground[] = [];
 let shared: Shared;
 let rooms: Rooms;
@@ -195,7 +195,7 @@ async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
 
 /** Puts the harness back on its feet, if a cell has changed anything of it. */
 function stand(): void {
-  quieten().destroy();
+  quieten();
   if (intact()) return;
   for (const { integrity } of grounds) integrity.restoreCore();
   for (const { putBack } of grounds) putBack();

@@ -53,7 +53,7 @@ def ours():
 @pytest.fixture
 def put_back(ours):
     """Puts it back."""
-    foundation = Foundation(["sandbox_runtime"])
+    foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_module(ours, whole=True)
     return foundation.putter()
 
@@ -122,7 +122,7 @@ def test_other_modules_keep_their_data():
     """Of those only functions and classes are put back; what a cell adds to them stays."""
     other = types.ModuleType("other")
     other.function, other.data = print, [1]
-    foundation = Foundation(["other"])
+    foundation = Foundation(lambda module: module == "other")
     foundation.add_module(other, whole=False)
     put_back = foundation.putter()
     other.function, other.data, other.added = None, [2], 3
@@ -141,7 +141,7 @@ def test_an_object_and_what_changes_in_it():
 
     Thing.__module__ = "sandbox_runtime.deno.made"
     thing = Thing()
-    foundation = Foundation(["sandbox_runtime"])
+    foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_object(thing, {"changing"})
     put_back = foundation.putter()
     thing.fixed, thing.changing, thing.method = 7, 8, print

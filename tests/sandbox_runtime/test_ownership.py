@@ -36,6 +36,16 @@ class TestCalls:
             ownership.begin()
             ownership.end()
 
+    def test_while_it_is_paused_nobody_may(self, ownership):
+        """What the harness replaces may have a finalizer."""
+        ownership.begin()
+        paused = ownership.pause()
+
+        with pytest.raises(RuntimeError, match="after its cell had ended"):
+            ownership.check("f")
+        ownership.resume(paused)
+        ownership.check("f")
+
     def test_what_an_earlier_cell_left_may_not(self, ownership):
         """It runs in the context in which it was registered."""
         ownership.begin()

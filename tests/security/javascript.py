@@ -60,7 +60,7 @@ def TypeError_of():
     except JsException as error:
         return error.js_error.constructor
 def Promise_of():
-    return Array.fromAsync(to_js([1])).constructor
+    return to_js([[1]]).map(Array.fromAsync)[0].constructor
 """
 
 PROGRAMS = (
