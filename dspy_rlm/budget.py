@@ -67,7 +67,7 @@ class Budget:
     max_errors: int | None = None
     """Turns in a row that may fail."""
 
-    prices: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    prices: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict, hash=False)
     """US dollars for a million tokens of prompts and of replies, by the names of models. They take the
     place of those that DSPy knows."""
 
