@@ -509,9 +509,14 @@ class Ledger:
             return sum((r.amount.cost for r in self._open), self._spent.cost)
 
     def sub_calls(self) -> tuple[Call, ...]:
-        """The calls that code has caused, in the order of their ends; then those that are under way."""
+        """The calls that code has caused, in the order of their ends."""
         with self._lock:
-            return tuple(c for c in (*self._calls, *self._under_way()) if c.is_sub_call)
+            return tuple(call for call in self._calls if call.is_sub_call)
+
+    def under_way(self) -> tuple[Call, ...]:
+        """The calls that are not answered yet, with None for what they take."""
+        with self._lock:
+            return tuple(self._under_way())
 
     def _under_way(self) -> list[Call]:
         return [

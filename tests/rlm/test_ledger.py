@@ -342,8 +342,9 @@ class TestMoney:
 
         assert ledger.cost() is None
         assert ledger.cost_at_most() == pytest.approx(0.001 + bound)
-        assert [c.cost for c in ledger.sub_calls()] == [0.001, None, None, None]
-        assert "Not answered yet" in ledger.sub_calls()[-1].error
+        assert [c.cost for c in ledger.sub_calls()] == [0.001]
+        assert [c.cost for c in ledger.under_way()] == [None, None, None]
+        assert "Not answered yet" in ledger.under_way()[-1].error
         assert (ledger.usage()[0].calls, ledger.usage()[0].input_tokens) == (4, None)
 
     def test_an_lm_without_usage_is_counted_by_its_bytes(self):

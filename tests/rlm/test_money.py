@@ -251,8 +251,10 @@ class TestEnds:
         assert run.cost is None
         assert run.cost_at_most >= 3 * (10 * 10 + 100 * 40) / 1e6
         assert run.cost_at_most <= 10
-        assert len(run.sub_calls) == 3
-        assert {call.cost for call in run.sub_calls} == {None}
+        calls = [*run.sub_calls, *run.under_way]
+        assert len(calls) == 3
+        assert {call.cost for call in calls} == {None}
+        assert next(u.calls for u in run.usage if u.model == "openai/sub") == 3
         assert run.dump()["cost_at_most"] == run.cost_at_most
 
 
