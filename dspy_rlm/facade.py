@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.errors import SubCallError
 from dspy_rlm.interpreter import SandboxInterpreter
 from dspy_rlm.metering import metered_adapter
@@ -121,7 +122,8 @@ def _run_module(
             interpreter.terminate()
 
     if "tools" in _OPTIONS[kind]:
-        options["tools"] = [_tool(name, tools) for name in options.get("tools") or ()]
+        chosen = [_tool(name, tools) for name in options.get("tools") or ()]
+        options["tools"] = [_clean(tool, scope) for tool in chosen]
     if kind in _SANDBOXED:
         # CodeAct would run the source of tools in the sandbox. They are functions of the host.
         given = options.pop("tools", [])
@@ -206,6 +208,11 @@ def _without_clash(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Map
     for name in sorted(inputs.keys() & options.keys()):
         raise ValueError(f"{name!r} is an option and an input of this call. Rename the input.")
     return inputs
+
+
+def _clean(tool: dspy.Tool, scope: Scope) -> dspy.Tool:
+    """The tool without secrets in what it raises: DSPy's modules show it to the sub-LM."""
+    return tool.model_copy(update={"func": cleaning(tool.func, scope.secrets)})
 
 
 def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:

@@ -22,8 +22,10 @@ from dspy.utils.exceptions import LMError, is_retryable_lm_error
 from dspy_rlm.admission import Wanted
 from dspy_rlm.bounds import Prompt, prompt_of
 from dspy_rlm.calls import Call
+from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.ledger import Ledger, Reservation, Spent
+from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.prices import Model, described
 from dspy_rlm.readings import Reading, characters, may_be_charged
 from dspy_rlm.stopping import Stop
@@ -217,9 +219,7 @@ class _Tries:
             abandoned = type(failure) is type(meter.stop.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
-            error = without_secrets(
-                f"{type(failure).__name__}: {failure}", [getattr(lm, "kwargs", {}).get("api_key")]
-            )
+            error = without_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
         finally:
             cached = not error and not reading.billed
@@ -339,6 +339,20 @@ class _Metered:
                 await stop.abandoning_async(asyncio.sleep(seconds))
 
 
+class _Clean:
+    """What a metered LM raises has none of its secrets: cells, prompts and reports may show it."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return cleaning(super().__call__, self._known)(*args, **options)  # type: ignore[misc]
+
+    async def acall(self, *args: Any, **options: Any) -> Any:
+        """See `BaseLM.acall`."""
+        return await cleaning(super().acall, self._known)(*args, **options)  # type: ignore[misc]
+
+    def _known(self) -> list[str]:
+        return secrets_of_lm(self)
+
+
 def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     """The LM with its calls on a ledger. It shares the history and the callbacks of the original.
 
@@ -391,4 +405,4 @@ def _is_tried_again(lm: dspy.BaseLM) -> bool:
 
 @functools.cache
 def _metered_class(kind: Any) -> type:
-    return type(kind.__name__, (_Metered, kind), {"__module__": kind.__module__})
+    return type(kind.__name__, (_Clean, _Metered, kind), {"__module__": kind.__module__})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspy_rlm import instructions
+from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
 from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
@@ -78,8 +79,9 @@ def prepare(
         depth,
         types,
         rlm._types,
-        place.work,
-        Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
+        other_lms=(lm, dspy.settings.lm),
+        stop=place.work,
+        lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
     )
     functions = make_vocabulary(
         scope,
@@ -93,6 +95,10 @@ def prepare(
     functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
+    functions = {
+        n: with_function(f, functools.partial(cleaning, known=scope.secrets))
+        for n, f in functions.items()
+    }
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     # The first turn of a sub-run was charged when it asked for its sandbox.
     first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))

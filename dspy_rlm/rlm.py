@@ -51,6 +51,7 @@ class RLM(PeerNames, dspy.Module):
     _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+    dump_state = saving.module_state
 
     def __init__(
         self,

@@ -33,7 +33,15 @@ from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, abridge_history, render_steps
 from dspy_rlm.types import TypeRules
 from dspy_rlm.variables import Variable, render_variables
-from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted, abridged
+from sandbox_runtime import (
+    CellResult,
+    Completed,
+    Failed,
+    Limits,
+    Submitted,
+    abridged,
+    without_secrets,
+)
 
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000
@@ -229,7 +237,7 @@ class Run:
         self._status, self._stopped_by = "failed", type(error).__name__
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
             told = f"[Error] The run ended here: {type(error).__name__}: {error}"
-            self.action["output"] = abridged(told, self._output_chars)
+            self.action["output"] = abridged(without_secrets(told), self._output_chars)
         return self._end()
 
     def prediction(self) -> dspy.Prediction:

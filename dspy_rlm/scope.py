@@ -14,6 +14,7 @@ import dspy
 
 from dspy_rlm.around import around, telling
 from dspy_rlm.ledger import Ledger
+from dspy_rlm.lm_secrets import secrets_of_lm
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.models import Models
 from dspy_rlm.stopping import Stop
@@ -55,6 +56,9 @@ class Scope:
     rules: TypeRules = ()
     """How values of some types cross."""
 
+    other_lms: Sequence[dspy.BaseLM | None] = ()
+    """LMs that the run has besides, such as the one that writes the code: their secrets are hidden too."""
+
     stop: Stop = dataclasses.field(default_factory=Stop)
     """What ends the calls that are under way."""
 
@@ -70,6 +74,11 @@ class Scope:
     def is_deepest(self) -> bool:
         """Whether no level is left below the run, for a sandbox of its own."""
         return self.depth >= self.ledger.budget.max_depth
+
+    def secrets(self) -> list[str]:
+        """The secrets of the run's LMs, which none of its errors may show."""
+        lms = {id(lm): lm for lm in (*self.models.by_name.values(), *self.other_lms) if lm}
+        return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
 
     def lm(
         self, kind: str, model: str | None = None, *, prepaid: int = 0, included: int = 0

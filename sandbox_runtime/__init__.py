@@ -30,6 +30,7 @@ from sandbox_runtime.errors import (
     SessionClosedError,
     TextChangedError,
     ValueCrossingError,
+    WallMissingError,
 )
 from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
@@ -48,7 +49,8 @@ from sandbox_runtime.sandbox import (
     Submitted,
 )
 from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import environment_secrets, shown_signature, without_secrets
+from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
@@ -92,17 +94,23 @@ __all__ = [
     "TextStream",
     "ValueCrossingError",
     "ValueType",
+    "WallMissingError",
     "abridged",
     "annotation_text",
     "check_call",
     "check_keys",
     "classes_in",
     "default_pool",
+    "environment_secrets",
     "field_types",
     "in_one_line",
+    "is_secret_name",
     "is_typed_dict",
     "open_session",
     "ready_packages",
     "resolve_packages",
+    "secrets_of",
+    "shown_signature",
+    "url_without_secrets",
     "without_secrets",
 ]

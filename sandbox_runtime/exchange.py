@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime import executable
 from sandbox_runtime.abridging import plain
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.deno import output as outputs
@@ -108,8 +109,11 @@ class Exchange:
         """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
 
         Raises:
+            WallMissingError: It would not be behind the wall that the limits require.
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
+        if limits.require_wall:
+            executable.demand_wall(engine.wall)
         self._limits = limits
         self._secret = secrets.token_hex(SECRET_BYTES // 2)
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
@@ -175,6 +179,7 @@ class Exchange:
                 f"The sandbox did not come up: {died} "
                 'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
             ) from died
+        self._process.seal()  # from here on it works with what it has
 
     def ask(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime import assets
+from sandbox_runtime import assets, executable
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
 from sandbox_runtime.install import install, with_packages
@@ -16,6 +17,7 @@ from sandbox_runtime.packages import PackageSet, Wanted, resolve
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
+from sandbox_runtime.wall import survey
 
 
 def open_session(
@@ -27,6 +29,7 @@ def open_session(
     types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
+    require_wall: bool = False,
 ) -> Session:
     """Opens a sandbox of its own; the caller closes it, best with `with`.
 
@@ -42,14 +45,22 @@ def open_session(
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
+        require_wall: Refuse to start where the operating system has no wall to put round the process; the
+            same as in the limits.
 
     Raises:
         EngineError: Deno, Pyodide, the boot image or a package cannot be had; the message says why.
+        WallMissingError: The wall is required, and a part of it is missing. Nothing was started.
         CheckpointError: The state cannot be restored here.
         SandboxStartError: The process did not come up.
         ValueError: A name is not a Python identifier.
     """
-    engine, limits = ready_engine(), limits or Limits()
+    limits = limits or Limits()
+    if require_wall:
+        limits = dataclasses.replace(limits, require_wall=True)
+    if limits.require_wall:
+        executable.demand_wall(survey())
+    engine = ready_engine()
     if (found := ready_packages(packages)) is not None:
         engine = with_packages(engine, found, limits.memory_bytes)
     try:

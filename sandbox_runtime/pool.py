@@ -70,6 +70,7 @@ class Pool:
         packages: Wanted | PackageSet = (),
         idle_seconds: float = IDLE_SECONDS,
         max_sessions: int | None = None,
+        require_wall: bool = False,
     ) -> None:
         """Makes an empty pool; nothing is started yet.
 
@@ -81,6 +82,8 @@ class Pool:
             max_sessions: Sessions that are lent at the same time to those who ask for a `seat`, as every
                 run of an RLM does; the others wait in line. What is warm comes on top. None: what this
                 machine has room for.
+            require_wall: Refuse to lend where the operating system has no wall to put round a process,
+                whatever the limits of a loan say.
 
         Raises:
             ValueError: A number is not positive.
@@ -93,6 +96,8 @@ class Pool:
         self.size = size
         self.max_sessions = default_bound() if max_sessions is None else max_sessions
         self.limits = limits or Limits()
+        if require_wall:
+            self.limits = dataclasses.replace(self.limits, require_wall=True)
         self.packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
         self._reset()
@@ -170,7 +175,10 @@ class Pool:
 
     def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _Kind:
         wanted = self.packages if packages is None else ready_packages(packages)
-        return _Kind(limits or self.limits, wanted)
+        limits = limits or self.limits
+        if self.limits.require_wall:
+            limits = dataclasses.replace(limits, require_wall=True)
+        return _Kind(limits, wanted)
 
     def _take(self, kind: _Kind) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""
