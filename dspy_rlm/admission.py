@@ -20,6 +20,10 @@ LONGEST_REPLY = 65_536
 # With less room for its reply, a call is not worth sending.
 SHORTEST_REPLY = 256
 
+# Where a price is learned from calls with short replies, a long one may be dear: then they are let have a
+# few times what the longest has had, and at least so much.
+USUAL_REPLY = 16
+
 # A call that may be one of many takes so much of what is left for a reply that is longer than most.
 SHARE = 1 / 16
 
@@ -112,42 +116,42 @@ class Wanted:
             return self.reply_tokens
         return LONGEST_REPLY if self.cut_at else ROOM_FOR_A_REPLY
 
-    @property
-    def needs(self) -> int:
-        """Tokens of a reply without which it waits for others."""
-        return min(self.asks_for, max(2 * self.cut_at, ROOM_FOR_A_REPLY))
+    def needs(self, usual: int | None) -> int:
+        """Tokens of a reply without which it waits for others. `usual` is what replies have had so far."""
+        room = ROOM_FOR_A_REPLY if usual is None else max(4 * usual, USUAL_REPLY)
+        return min(self.asks_for, max(2 * self.cut_at, room))
 
-    @property
-    def least(self) -> int:
+    def least(self, usual: int | None) -> int:
         """Tokens of a reply without which it is not sent."""
-        return min(self.asks_for, max(2 * self.cut_at, SHORTEST_REPLY))
+        room = SHORTEST_REPLY if usual is None else max(2 * usual, USUAL_REPLY)
+        return min(self.asks_for, max(2 * self.cut_at, room))
 
 
 Bound = Callable[[int], Amount]
 """The most that a call takes whose reply has at most so many tokens."""
 
 
-def reply_now(wanted: Wanted, bound: Bound, room: Room) -> int | None:
+def reply_now(wanted: Wanted, bound: Bound, room: Room, usual: int | None = None) -> int | None:
     """The tokens of a reply that the call is let have beside others; None if it has to wait for them.
 
     It is what the LM itself would answer with, or, where that is a large part of what is left, less.
     """
     part = room if wanted.is_single or wanted.cut_at else room.share()
-    reply = wanted.asks_for
-    while reply > wanted.needs:
+    reply, needs = wanted.asks_for, wanted.needs(usual)
+    while reply > needs:
         most = bound(reply)
         if room.has(most) and part.has(most.minus(bound(0))):
             return reply
         reply //= 2
-    return wanted.needs if room.has(bound(wanted.needs)) else None
+    return needs if room.has(bound(needs)) else None
 
 
-def reply_ever(wanted: Wanted, bound: Bound, room: Room) -> int | None:
+def reply_ever(wanted: Wanted, bound: Bound, room: Room, usual: int | None = None) -> int | None:
     """The tokens of a reply that it is let have when nothing else is under way; None: it cannot be sent."""
-    reply = wanted.asks_for
+    reply, least = wanted.asks_for, wanted.least(usual)
     while not room.has(bound(reply)):
-        if reply <= wanted.least:
+        if reply <= least:
             return None
         # Halved, not fitted: equal calls are to stay equal, for caches.
-        reply = max(reply // 2, wanted.least)
+        reply = max(reply // 2, least)
     return reply

@@ -31,7 +31,7 @@ TOKENS_AN_IMAGE = 50_000
 CHARS_OF_AUDIO_A_TOKEN = 16
 
 # Longer prompts are bounded by their bytes alone.
-_MOST_COMPARED = 8_000_000
+_MOST_COMPARED = 2_000_000
 
 # Our own text and that of the program's author, in ASCII: English has 4 bytes to a token, code 3.
 _BYTES_A_TRUSTED_TOKEN = 2
@@ -51,6 +51,10 @@ class Prompt:
     texts: tuple[str, ...]
     others: int = 0
     """Of templates, images, sounds."""
+
+    def read(self) -> None:
+        """Counts its bytes and its lines now, which it else does when it is asked for them."""
+        _ = self.bytes, self.lines
 
     @functools.cached_property
     def bytes(self) -> int:

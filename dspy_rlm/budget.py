@@ -67,7 +67,7 @@ class Budget:
     max_errors: int | None = None
     """Turns in a row that may fail."""
 
-    prices: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    prices: Mapping[str, tuple[float, float]] | None = dataclasses.field(default=None, hash=False)
     """US dollars for a million tokens of prompts and of replies, by the names of models. They take the
     place of those that DSPy knows."""
 
@@ -84,7 +84,8 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not (_is_amount(value) and value > 0):
                 raise SignatureError(f"{name} must be a positive number, not {value!r}.")
-        object.__setattr__(self, "prices", _checked_prices(self.prices))
+        if self.prices is not None:
+            object.__setattr__(self, "prices", _checked_prices(self.prices))
 
     @property
     def is_metered(self) -> bool:
@@ -93,7 +94,8 @@ class Budget:
 
     def price(self, model: str) -> Price | None:
         """The price that the user gave for a model, by its full name or without its provider."""
-        given = self.prices.get(model) or self.prices.get(model.partition("/")[2])
+        prices = self.prices or {}
+        given = prices.get(model) or prices.get(model.partition("/")[2])
         return given and Price(given[0] / _PRICED_TOKENS, given[1] / _PRICED_TOKENS)
 
 

@@ -211,9 +211,15 @@ class Ledger:
             BudgetExceededError: It cannot fit, whatever becomes of the calls under way.
         """
         reservation = Reservation(self, wanted)
+        if self.budget.is_metered:
+            wanted.prompt.read()  # which may take a while, and so not where others wait for it
         with self._lock:
             self._line.append(reservation)
-            self._let_in()
+            try:
+                self._let_in()
+            except BaseException:
+                self._drop(reservation)
+                raise
         if reservation.granted.done():
             reservation.wait()
         return reservation
@@ -221,12 +227,15 @@ class Ledger:
     def take_back(self, reservation: Reservation, *, only_in_line: bool = False) -> None:
         """Sets nothing aside for it any more. Doing so twice is fine."""
         with self._lock:
-            if reservation in self._line:
-                self._line.remove(reservation)
-                reservation.granted.cancel()
-            elif not only_in_line:
-                self._open.pop(reservation, None)
+            if reservation in self._line or not only_in_line:
+                self._drop(reservation)
             self._let_in()
+
+    def _drop(self, reservation: Reservation) -> None:
+        if reservation in self._line:
+            self._line.remove(reservation)
+            reservation.granted.cancel()
+        self._open.pop(reservation, None)
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
         """Books what the call took, in place of what was set aside. What is not known counts at its bound."""
@@ -241,15 +250,6 @@ class Ledger:
             if not call.cached:
                 self._book(reservation, spent)
             self._let_in()
-
-    def forfeit(self, reservation: Reservation) -> None:
-        """Books all that was set aside: nobody will know what a try took that is followed by another."""
-        with self._lock:
-            if reservation in self._open:
-                del self._open[reservation]
-                self._spent = self._spent.plus(reservation.amount)
-                self._unbounded = self._unbounded or not reservation.is_priced
-                self._let_in()
 
     def _book(self, reservation: Reservation, spent: Spent) -> None:
         call = spent.call
@@ -302,7 +302,8 @@ class Ledger:
         # Where there were none of one kind, its price is not in the cost.
         if call.input_tokens and call.output_tokens and not spent.discounted:
             seen = self._seen.setdefault(call.model, Seen())
-            seen.add(call.input_tokens, call.output_tokens, call.cost)
+            bound = reservation.counted_bound
+            seen.add(call.input_tokens, call.output_tokens, call.cost, bound)
         price = wanted.price(call.input_tokens)
         expected = price.of(call.input_tokens, call.output_tokens) if price else 0.0
         if expected and call.cost > expected * self._dearer.get(call.model, 1.0):
@@ -312,7 +313,6 @@ class Ledger:
 
     def _let_in(self) -> None:
         """Decides on those in line, the first one first. Nobody overtakes one that waits for room."""
-        room_is_awaited = False
         for reservation in list(self._line):
             try:
                 verdict = self._decided(reservation)
@@ -321,9 +321,9 @@ class Ledger:
                 with contextlib.suppress(InvalidStateError):
                     reservation.granted.set_exception(error)
                 continue
-            if room_is_awaited or verdict is _Verdict.WAITS_FOR_ROOM:
-                room_is_awaited = True
-            elif verdict is _Verdict.SENT:
+            if verdict is _Verdict.WAITS_FOR_ROOM:
+                return
+            if verdict is _Verdict.SENT:
                 self._line.remove(reservation)
                 with contextlib.suppress(InvalidStateError):  # its waiter was cancelled
                     reservation.granted.set_result(None)
@@ -342,19 +342,46 @@ class Ledger:
         self._bound_prompt(reservation)
         if self._unbounded and not reservation.is_priced:
             raise _price_unknown(wanted.model)
+        try:
+            return self._fitted(reservation, held)
+        except BudgetExceededError:
+            if not self._may_be_cheaper(reservation, held):
+                raise
+        # Its bound, from a price that is only learned, does not fit; what such calls took would.
+        reservation.is_priced = False
+        return self._fitted(reservation, held)
+
+    def _fitted(self, reservation: Reservation, held: Amount) -> _Verdict:
+        """Whether the bound of a call fits, now or later. Raises where it does not."""
+        wanted, usual = reservation.wanted, self._usual_reply(reservation)
         bound = functools.partial(self._most, reservation)
-        reply = reply_now(wanted, bound, self._room(held, beside=self._open))
+        reply = reply_now(wanted, bound, self._room(held, beside=self._open), usual)
         if reply is None:
             # What is spent never comes back, so that there will never be more than this.
-            reply = reply_ever(wanted, bound, self._room(held))
+            reply = reply_ever(wanted, bound, self._room(held), usual)
             if reply is None:
-                raise self._refusal(bound(wanted.least), held, beyond_doubt=True)
+                raise self._refusal(bound(wanted.least(usual)), held, beyond_doubt=True)
             if self._open:
                 return _Verdict.WAITS_FOR_ROOM
         if not reservation.is_priced and not all(other.is_priced for other in self._open):
             return _Verdict.WAITS_FOR_A_PRICE
         reservation.reply_tokens, reservation.amount = reply, bound(reply)
         return _Verdict.SENT
+
+    def _usual_reply(self, reservation: Reservation) -> int | None:
+        """The longest reply so far, where the price is learned from replies; else None."""
+        wanted = reservation.wanted
+        if self.budget.max_cost is None or wanted.price(reservation.counted_bound) is not None:
+            return None
+        seen = self._seen.get(wanted.model)
+        return seen.longest_reply if seen else None
+
+    def _may_be_cheaper(self, reservation: Reservation, held: Amount) -> bool:
+        """Whether a call of a model whose price is learned fits if it takes what such calls took."""
+        if self._unbounded or self._usual_reply(reservation) is None:
+            return False
+        seen = self._seen[reservation.wanted.model]
+        return self._room(held).has(Amount(0, seen.usual_cost(reservation.counted_bound)))
 
     def _bound_prompt(self, reservation: Reservation) -> None:
         wanted = reservation.wanted
@@ -373,7 +400,7 @@ class Ledger:
         """The most that a call takes with replies of at most so many tokens; its cost, if there is a price."""
         wanted, prompt = reservation.wanted, reservation.input_tokens
         replies, cost = reply_tokens * wanted.candidates, 0.0
-        if self.budget.max_cost is not None:
+        if self.budget.max_cost is not None and reservation.is_priced:
             price = wanted.price(reservation.counted_bound)
             if price is not None:
                 cost = price.of(prompt, replies) * self._dearer.get(wanted.model, 1.0)
@@ -482,9 +509,14 @@ class Ledger:
             return sum((r.amount.cost for r in self._open), self._spent.cost)
 
     def sub_calls(self) -> tuple[Call, ...]:
-        """The calls that code has caused, in the order of their ends; then those that are under way."""
+        """The calls that code has caused, in the order of their ends."""
         with self._lock:
-            return tuple(c for c in (*self._calls, *self._under_way()) if c.is_sub_call)
+            return tuple(call for call in self._calls if call.is_sub_call)
+
+    def under_way(self) -> tuple[Call, ...]:
+        """The calls that are not answered yet, with None for what they take."""
+        with self._lock:
+            return tuple(self._under_way())
 
     def _under_way(self) -> list[Call]:
         return [

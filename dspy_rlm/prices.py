@@ -110,15 +110,20 @@ class Seen:
 
     def __init__(self) -> None:
         self._calls: deque[tuple[int, int, float]] = deque(maxlen=LEARNED_FROM)
+        self._rates: deque[tuple[int, float]] = deque(maxlen=LEARNED_FROM)
+        self.longest_reply = 0
 
-    @property
-    def known(self) -> bool:
-        """Whether there is any."""
-        return bool(self._calls)
-
-    def add(self, input_tokens: int, output_tokens: int, cost: float) -> None:
-        """Takes in one call that had tokens of both kinds."""
+    def add(
+        self, input_tokens: int, output_tokens: int, cost: float, prompt_bound: int = 0
+    ) -> None:
+        """Takes in one call that had tokens of both kinds, and whose prompt was bounded like that."""
         self._calls.append((input_tokens, output_tokens, cost))
+        self._rates.append((max(prompt_bound, input_tokens), cost))
+        self.longest_reply = max(self.longest_reply, output_tokens)
+
+    def usual_cost(self, prompt_bound: int) -> float:
+        """The cost of a call with such a bound of its prompt, if it is like the dearest of the others."""
+        return max(cost * max(prompt_bound / seen, 1.0) for seen, cost in self._rates)
 
     def bound(self, input_tokens: int, output_tokens: int) -> float:
         """The most that a call with at most so many tokens costs, by each of the calls."""

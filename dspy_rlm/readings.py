@@ -93,10 +93,11 @@ class Reading(UsageTracker):
 
     def is_cut(self, most: int | None) -> bool:
         """Whether the reply ended because it had as many tokens as it was let have."""
-        if any(reason in _CUT for entry in self.history for reason in _reasons(entry)):
-            return True
-        output = self.tokens("completion_tokens")
-        return most is not None and output is not None and output >= most
+        reasons = [told for entry in self.history for told in _reasons(entry) if told]
+        if reasons:
+            return any(reason in _CUT for reason in reasons)
+        # One that is longer was not cut: its LM heeds no limit.
+        return most is not None and self.tokens("completion_tokens") == most
 
     def _entries(self) -> list[dict[str, Any]]:
         return [entry for entries in self.usage_data.values() for entry in entries]
@@ -135,12 +136,12 @@ def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
     """Why the answers of an entry of the history ended."""
     response = entry.get("response")
     for one in response if isinstance(response, (list, tuple)) else [response]:
-        yield str(getattr(one, "finish_reason", ""))
+        yield str(getattr(one, "finish_reason", None) or "")
         choices = one.get("choices") if isinstance(one, Mapping) else getattr(one, "choices", None)
         for choice in choices if isinstance(choices, (list, tuple)) else ():
             mapping = isinstance(choice, Mapping)
             told = choice.get("finish_reason") if mapping else getattr(choice, "finish_reason", "")
-            yield str(told)
+            yield str(told or "")
 
 
 def characters(content: Any) -> int:

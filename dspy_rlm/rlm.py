@@ -118,14 +118,7 @@ class RLM(PeerNames, dspy.Module):
         self.signature = check_signature(signature, self._tools)
         turns = max_iterations if max_iters is None else max_iters
         self.budget = Budget(
-            turns,
-            max_llm_calls,
-            max_depth,
-            max_cost,
-            max_tokens,
-            max_seconds,
-            max_errors,
-            prices or {},
+            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors, prices
         )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)

@@ -261,6 +261,7 @@ class Run:
             usage=self.ledger.usage(),
             cost=self.ledger.cost(),
             cost_at_most=self.ledger.cost_at_most(),
+            under_way=self.ledger.under_way(),
             sub_calls=self.ledger.sub_calls(),
         )
         outputs = None if self._status == "failed" else self.outputs

@@ -101,7 +101,10 @@ class RunReport:
     """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
 
     sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
-    """The calls that code has caused, one by one; those that were still under way when the run ended, too."""
+    """The calls that code has caused, one by one."""
+
+    under_way: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
+    """The calls that were not answered when the run ended: they are in `usage`, and `cost` is None with them."""
 
     cost_at_most: float | None = None
     """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
@@ -131,5 +134,6 @@ class RunReport:
             "cost_at_most": self.cost_at_most,
             "usage": [dataclasses.asdict(usage) for usage in self.usage],
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
+            "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

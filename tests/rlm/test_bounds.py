@@ -124,7 +124,7 @@ class TestCounted:
 
     def test_long_prompts_take_no_time(self):
         """Beyond some megabytes lines are not compared."""
-        assert Prompt(("\n" * 9_000_000,)).lines is None
+        assert Prompt(("\n" * 3_000_000,)).lines is None
 
 
 class TestPrices:
@@ -150,6 +150,16 @@ class TestPrices:
 
         assert model.price(10, {}).input > 0
         assert model.longest_reply
+
+    def test_what_calls_usually_take(self):
+        """As much as the dearest, in proportion to the prompt, and not less."""
+        seen = Seen()
+        seen.add(5, 1, 0.01, prompt_bound=100)
+        seen.add(5, 9, 0.02, prompt_bound=200)
+
+        assert seen.usual_cost(50) == 0.02
+        assert seen.usual_cost(400) == 0.04
+        assert seen.longest_reply == 9
 
     def test_calls_bound_the_price_whatever_it_is(self):
         """For any two prices: no call costs more than those before allow."""

@@ -254,6 +254,33 @@ class TestMoney:
 
         assert place.amount.cost == pytest.approx(0.4)
 
+    def test_a_learned_bound_that_is_too_high_does_not_end_a_run(self):
+        """Calls that would fit as they usually are go on, one at a time: only one can be dearer than that."""
+        ledger = Ledger(Budget(max_cost=0.05))
+        took = spent(input_tokens=5, output_tokens=1, cost=0.01)
+        ledger.settle(ledger.reserve(wanted(20, reply=None)), took)
+        places = [ledger.reserve(wanted(20, reply=None)) for _ in range(5)]
+        sent = 0
+        while now := [p for p in places if p.granted.done() and not p.granted.exception()]:
+            assert len(now) == 1
+            ledger.settle(now[0], took)
+            places.remove(now[0])
+            sent += 1
+
+        assert sent == 4
+        with pytest.raises(BudgetExceededError):
+            places[0].wait()
+
+    def test_a_learned_price_lets_many_go_at_once(self):
+        """Short replies are let have a few times what they had; one that is cut is asked for again."""
+        ledger = Ledger(Budget(max_cost=10))
+        took = spent(input_tokens=5, output_tokens=1, cost=0.01)
+        ledger.settle(ledger.reserve(wanted(20, reply=None)), took)
+        places = [ledger.reserve(wanted(20, reply=None)) for _ in range(16)]
+
+        assert all(place.granted.done() for place in places)
+        assert all(place.cuts and place.is_priced for place in places)
+
     def test_a_price_that_rises_is_believed(self):
         """A table can be old: what a call has cost more than its bound, the next ones can too."""
         ledger = Ledger(Budget(max_cost=10))
@@ -315,8 +342,9 @@ class TestMoney:
 
         assert ledger.cost() is None
         assert ledger.cost_at_most() == pytest.approx(0.001 + bound)
-        assert [c.cost for c in ledger.sub_calls()] == [0.001, None, None, None]
-        assert "Not answered yet" in ledger.sub_calls()[-1].error
+        assert [c.cost for c in ledger.sub_calls()] == [0.001]
+        assert [c.cost for c in ledger.under_way()] == [None, None, None]
+        assert "Not answered yet" in ledger.under_way()[-1].error
         assert (ledger.usage()[0].calls, ledger.usage()[0].input_tokens) == (4, None)
 
     def test_an_lm_without_usage_is_counted_by_its_bytes(self):

@@ -251,8 +251,10 @@ class TestEnds:
         assert run.cost is None
         assert run.cost_at_most >= 3 * (10 * 10 + 100 * 40) / 1e6
         assert run.cost_at_most <= 10
-        assert len(run.sub_calls) == 3
-        assert {call.cost for call in run.sub_calls} == {None}
+        calls = [*run.sub_calls, *run.under_way]
+        assert len(calls) == 3
+        assert {call.cost for call in calls} == {None}
+        assert next(u.calls for u in run.usage if u.model == "openai/sub") == 3
         assert run.dump()["cost_at_most"] == run.cost_at_most
 
 
@@ -343,6 +345,40 @@ class TestTries:
         assert len(ledger.sub_calls()) == sent
         assert ledger.llm_calls == 1
         assert not ledger._open
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_one_that_waits_for_room_ends_with_its_run(self, asynchronous):
+        """It is not sent, and nothing is left in line or charged for it."""
+        ledger, stop, held = (
+            Ledger(Budget(max_tokens=1_000)),
+            Stop(expected=True),
+            threading.Event(),
+        )
+        books = Books("x", tokens=5, released=lambda: held.wait(60))
+        ended = []
+        with PolicyServer({"lm": books}) as server:
+            lm = metered(server.lm("lm", max_tokens=500), Meter(ledger, "a", 0, stop))
+
+            def ask():
+                try:
+                    asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+                except RunEndedError as error:
+                    ended.append(error)
+
+            threads = [threading.Thread(target=ask) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            while not (ledger._line and ledger._open):
+                threading.Event().wait(0.01)
+            stop.stop(RunEndedError("over"))
+            for thread in threads:
+                thread.join()
+            held.set()
+
+        assert len(ended) == 2
+        assert not ledger._line
+        assert not ledger._open
+        assert ledger.llm_calls == len(ledger.sub_calls()) == 1
 
     def test_what_never_left_takes_nothing(self):
         """There was no server to charge for it."""
