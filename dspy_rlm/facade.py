@@ -10,16 +10,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMError
 
 from dspy_rlm.errors import SubCallError
 from dspy_rlm.interpreter import SandboxInterpreter
 from dspy_rlm.outputs import typed_outputs
-from dspy_rlm.predictions import as_record, predicted, read_call
+from dspy_rlm.parsing import careful_adapter
+from dspy_rlm.predictions import (
+    MAX_PROBLEM_CHARS,
+    as_record,
+    predicted,
+    read_call,
+    refuse_what_stays,
+)
 from dspy_rlm.scope import Scope
 from dspy_rlm.stopping import in_background
 from dspy_rlm.tools import document, host_function
-from sandbox_runtime import without_secrets
+from sandbox_runtime import abridged
 
 # What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
 LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})
@@ -102,17 +108,21 @@ def _run_module(
         signature = signature.with_instructions("\n".join(task))
     if "max_iterations" in options:
         options["max_iters"] = options.pop("max_iterations")
-    settings = {"trace": [], "lm": lm, "allow_tool_async_sync_conversion": True}
-    try:
-        with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
-            prediction = getattr(dspy, kind)(signature, **options)(**inputs)
-    except LMError as error:
-        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
-        raise (error if told == str(error) else LMError(told)) from error
+    settings = {
+        "trace": [],
+        "lm": lm,
+        "adapter": careful_adapter(),
+        "allow_tool_async_sync_conversion": True,
+    }
+    refuse_what_stays(inputs, scope.rules)
+    with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
+        prediction = getattr(dspy, kind)(signature, **options)(**inputs)
     given = {name: prediction.get(name) for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
     if problems:
-        raise SubCallError(f"dspy.{kind} gave outputs that do not fit: {'; '.join(problems)}")
+        raise SubCallError(
+            f"dspy.{kind} gave outputs that do not fit: {abridged('; '.join(problems), MAX_PROBLEM_CHARS)}"
+        )
     return outputs
 
 

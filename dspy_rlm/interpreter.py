@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,6 @@ from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
 from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
-from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
@@ -39,6 +39,7 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
     ValueType,
+    abridged,
     default_pool,
     ready_packages,
 )
@@ -61,7 +62,7 @@ class SandboxInterpreter(ToolCalls):
         tools: Mapping[str, Callable[..., Any]] | None = None,
         output_fields: list[dict[str, Any]] | None = None,
         limits: Limits | None = None,
-        packages: Collection[str] | PackageSet | None = None,
+        packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         callbacks: Sequence[BaseCallback] = (),
     ) -> None:
         """Configures the interpreter; no session starts yet.
@@ -70,7 +71,7 @@ class SandboxInterpreter(ToolCalls):
             tools: Host functions that code can call. The dict may be changed between executions.
             output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
             limits: What the sandbox may use.
-            packages: What code can import beside the standard library.
+            packages: What code can import beside the standard library; or the path of a lock file.
             callbacks: Handlers for this interpreter, beside those of DSPy's settings.
 
         Raises:
@@ -140,7 +141,7 @@ class SandboxInterpreter(ToolCalls):
         value, returned = self._last.take(), as_returned(result)
         if value is None or not isinstance(result, Completed):
             return returned
-        shown = preview(repr(value), self._limits.output_chars)
+        shown = abridged(repr(value), self._limits.output_chars)
         return value if returned is None else f"{returned}{shown}"
 
     @reported
@@ -301,4 +302,4 @@ class InterpreterSandbox:
         self._ending()
 
     def _abridged(self, text: str) -> str:
-        return str(preview(text, self._output_chars))
+        return abridged(text, self._output_chars)

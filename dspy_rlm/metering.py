@@ -22,7 +22,7 @@ from dspy.utils.usage_tracker import UsageTracker
 from dspy_rlm.budget import Call, Ledger
 from dspy_rlm.stopping import Stop
 from dspy_rlm.streams import reachable
-from sandbox_runtime import without_secrets
+from sandbox_runtime import check_call, without_secrets
 
 # A rule of thumb, for an estimate before the LM itself has counted.
 CHARS_PER_TOKEN = 4
@@ -69,6 +69,7 @@ class Meter:
             RunEndedError: The run has ended; it is not made.
         """
         self.stop.check()
+        check_call()
         chars = _chars(prompt) + _chars(options.get("messages")) + _chars(options.get("request"))
         self._charge()
         try:
@@ -191,6 +192,7 @@ class _Metered:
                         seconds = self._delay(error, attempt, streamed.emitted)
                 reading.under_way = False
                 stop.sleep(seconds)
+                check_call()
                 reading.under_way, attempt = True, attempt + 1
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:

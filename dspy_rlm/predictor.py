@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import dspy
 
 from dspy_rlm import saving
+from dspy_rlm.showing import preview
 from dspy_rlm.trajectory import abridge_history
-from dspy_rlm.variables import preview
 
 # In a demo the LM looks at how the work went on, not at the data of another run.
 DEMO_OUTPUT_CHARS = 600

@@ -46,7 +46,7 @@ def prepare(
     loop: asyncio.AbstractEventLoop | None,
 ) -> Task:
     """Everything of a run that can be wrong before it costs anything."""
-    values = check_inputs(rlm.signature, inputs)
+    values = check_inputs(rlm.signature, inputs, rlm._types)
     lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
     if lm is None and isinstance(rlm.generate_action, dspy.Predict):
         raise dspy.LMNotConfiguredError(
@@ -60,7 +60,16 @@ def prepare(
     stream = current(loop)
     sinks: list[Sink] = [print_event] if rlm.verbose else []
     sinks += [streaming_sink(rlm, stream, depth)] if stream else []
-    run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
+    run = Run(
+        rlm.signature,
+        variables,
+        rlm.budget,
+        sinks,
+        rlm._types,
+        ledger,
+        depth,
+        rlm.limits.output_chars,
+    )
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
     scope = Scope(
         named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import dspy
@@ -24,6 +25,7 @@ from dspy_rlm.factories import (
 from dspy_rlm.inputs import check_signature
 from dspy_rlm.models import SubLM, named_models
 from dspy_rlm.offload import apart, offloaded
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.peer_names import PeerNames
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
@@ -68,7 +70,7 @@ class RLM(PeerNames, dspy.Module):
         max_seconds: float | None = None,
         max_errors: int | None = None,
         limits: Limits | None = None,
-        packages: Collection[str] | PackageSet | None = None,
+        packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         max_iters: int | None = None,
@@ -94,7 +96,8 @@ class RLM(PeerNames, dspy.Module):
             max_errors: Turns in a row that may fail before the outputs are extracted.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
-                They are fetched now, the first time, and then kept in the user's cache.
+                Or the path of a lock file with hashes. They are fetched now, the first time, and then
+                kept in the user's cache.
             types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
                 or `CodeType`. They go before the rules for DSPy's types.
             pool: Where the sandboxes come from, with its limits and packages where none are given here.
@@ -252,7 +255,7 @@ class RLM(PeerNames, dspy.Module):
 @contextlib.contextmanager
 def _reporting(run: Run, predictor: dspy.Predict) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
-    with apart_from_outer_runs(predictor):
+    with apart_from_outer_runs(predictor), dspy.context(adapter=careful_adapter()):
         run.start()
         try:
             yield

@@ -27,14 +27,18 @@ from dspy_rlm.events import (
 )
 from dspy_rlm.instructions import iteration_line
 from dspy_rlm.outputs import SlipError, extract_code, final_code, is_python, parse_outputs
+from dspy_rlm.showing import DEFAULT_RULES
 from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
 from dspy_rlm.types import TypeRules
 from dspy_rlm.variables import Variable, render_variables
-from sandbox_runtime import CellResult, Completed, Failed, Submitted
+from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted, abridged
 
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000
+
+# However small `max_output_chars` is, so much of what a step came to is told: an error must be readable.
+LEAST_OUTPUT_CHARS = 1000
 
 EXTRACTED = {
     "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
@@ -52,9 +56,10 @@ class Run:
         variables: Sequence[Variable],
         budget: Budget,
         sinks: Sequence[Sink] = (),
-        types: TypeRules = (),
+        types: TypeRules = DEFAULT_RULES,
         ledger: Ledger | None = None,
         depth: int = 0,
+        output_chars: int = Limits.output_chars,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -67,6 +72,7 @@ class Run:
         self._variables_info = render_variables(variables)
         self._sinks = sinks
         self._types = types
+        self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
         self._stopped_by = ""
         self._reasoning = ""
@@ -158,7 +164,7 @@ class Run:
         if self._code:
             self.action = dspy.Prediction(reasoning="", code=self._code)
             return self._code
-        shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
+        shown = abridged(reply, SHOWN_REPLY_CHARS)
         self.action = FailedStep(shown)
         self._take_step(
             "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
@@ -200,7 +206,8 @@ class Run:
         """Ends the run without outputs; the report is what the caller gets."""
         self._status, self._stopped_by = "failed", type(error).__name__
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
-            self.action["output"] = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            told = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            self.action["output"] = abridged(told, self._output_chars)
         return self._end()
 
     def prediction(self) -> dspy.Prediction:
@@ -231,8 +238,10 @@ class Run:
         return report
 
     def _take_step(self, output: str, *, failed: bool = False) -> None:
+        """Takes what came of a turn. All text that goes into the next prompt passes here, and is cut here."""
+        output = abridged(output.rstrip("\n"), self._output_chars)
         self._failures = self._failures + 1 if failed else 0
-        step = Step(self._reasoning, self._code, output.rstrip("\n"))
+        step = Step(self._reasoning, self._code, output)
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output

@@ -16,6 +16,7 @@ from dspy_rlm.models import Models
 from dspy_rlm.stopping import Stop
 from dspy_rlm.streams import reachable
 from dspy_rlm.types import TypeRules
+from sandbox_runtime import check_call
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,11 +56,21 @@ class Scope:
         return metered(lm, Meter(self.ledger, kind, self.depth, self.stop, prepaid=prepaid))
 
 
+def _unless_over(work: Callable[[T], R]) -> Callable[[T], R]:
+    """The work, not begun for items whose turn comes when the cell that asked is over."""
+
+    def begin(item: T) -> R:
+        check_call()
+        return work(item)
+
+    return begin
+
+
 def at_once(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """The results of the work for all items, each done in a copy of the caller's context."""
     if not items:
         return []
-    work = reachable(work)
+    work = reachable(_unless_over(work))
     pool = ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(items)))
     try:
         jobs = [pool.submit(contextvars.copy_context().run, work, item) for item in items]

@@ -10,12 +10,17 @@ from typing import Any, Literal
 
 from dspy_rlm.budget import Call, Usage
 from dspy_rlm.untrusted import as_data
+from sandbox_runtime import abridged
 
 # Changes when a saved trajectory can no longer be read the same way.
 FORMAT_VERSION = 1
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
+
+# The longest reasoning and code of a step that the prompt repeats. An answer is rarely so long, and the
+# trajectory has all of it.
+SHOWN_ACTION_CHARS = 20_000
 
 # Where the output of a step begins in the history, with its exact length.
 _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
@@ -33,10 +38,11 @@ class Step:
 
     def render(self, number: int) -> str:
         """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
-        reasoning = f"Reasoning: {self.reasoning}\n" if self.reasoning else ""
+        said, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (self.reasoning, self.code))
+        reasoning = f"Reasoning: {said}\n" if said else ""
         output = as_data(self.output) or NO_OUTPUT
         return (
-            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{self.code}\n```\n"
+            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
             f"Output ({len(output):,} chars):\n{output}"
         )
 

@@ -6,9 +6,10 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from sandbox_runtime.doctor import doctor
-from sandbox_runtime.errors import SandboxError
+from sandbox_runtime.errors import PackageError, SandboxError
 from sandbox_runtime.install import install
 from sandbox_runtime.opening import resolve_packages
 
@@ -27,18 +28,36 @@ def main(arguments: list[str] | None = None) -> int:
     )
     installing.add_argument("--force", action="store_true", help="replace what is there")
     packaging = commands.add_parser("packages", help="fetch packages that sessions can import")
-    packaging.add_argument("names", nargs="+", metavar="NAME", help="as pip takes it: pydantic>=2")
+    packaging.add_argument("names", nargs="*", metavar="NAME", help="as pip takes it: pydantic>=2")
+    packaging.add_argument(
+        "--locked", type=Path, metavar="FILE", help="a lock file with hashes, in the place of names"
+    )
+    packaging.add_argument(
+        "--write-lock", type=Path, metavar="FILE", help="write down what it came to, with hashes"
+    )
     packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
     options = parser.parse_args(arguments)
     if options.command == "install":
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
     if options.command == "packages":
-        return _report("packages", lambda: _prepare_packages(options.names, options.refresh))
+        if bool(options.names) == bool(options.locked):
+            packaging.error("give names, or a file with --locked")
+        return _report(
+            "packages",
+            lambda: _prepare_packages(
+                options.locked or options.names, options.refresh, options.write_lock
+            ),
+        )
     return doctor(as_json=options.json, require_wall=options.require_wall)
 
 
-def _prepare_packages(names: list[str], refresh: bool) -> str:
-    found = resolve_packages(names, refresh=refresh)
+def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:
+    found = resolve_packages(wanted, refresh=refresh)
+    if lock is not None:
+        try:
+            lock.write_text(found.lock(), encoding="utf-8")
+        except OSError as error:
+            raise PackageError(f"{lock} cannot be written: {error.strerror}.") from error
     lines = [f"{found.bundle_bytes / 1e6:.1f} MB to mount, in {found.folder}"]
     lines += [f"  {item.name} {item.version}  {item.file}" for item in found.packages]
     return "\n".join(lines)

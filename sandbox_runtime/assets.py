@@ -34,6 +34,7 @@ PROGRAM_FILES = (
     "frames.ts",
     "writer.ts",
     "clock.ts",
+    "heard.ts",
     "signals.ts",
     "window.ts",
     "worker.ts",
@@ -44,7 +45,9 @@ WORKER_PARTS = (
     "packages.ts",
     "rooms.ts",
     "realm.ts",
+    "repeatable.ts",
     "signals.ts",
+    "timers.ts",
     "window.ts",
 )
 PYTHON_FILES = (
@@ -66,6 +69,8 @@ PYTHON_FILES = (
     "calls.py",
     "tasks.py",
     "footing.py",
+    "hooks.py",
+    "ownership.py",
     "fronts.py",
     "submitting.py",
     "bootstrap.py",

@@ -22,7 +22,7 @@ from typing import Any
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, ready_packages
-from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.packages import PackageSet, Wanted
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.seats import Seat, Seats, default_bound
@@ -67,7 +67,7 @@ class Pool:
         size: int = DEFAULT_SIZE,
         *,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet = (),
+        packages: Wanted | PackageSet = (),
         idle_seconds: float = IDLE_SECONDS,
         max_sessions: int | None = None,
         require_wall: bool = False,
@@ -135,7 +135,7 @@ class Pool:
         types: Iterable[Rule | Any] = (),
         loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet | None = None,
+        packages: Wanted | PackageSet | None = None,
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
@@ -152,7 +152,7 @@ class Pool:
     def warm(
         self,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet | None = None,
+        packages: Wanted | PackageSet | None = None,
     ) -> int:
         """How many sessions with these limits and packages are ready now."""
         kind = self._kind(limits, packages)
@@ -173,7 +173,7 @@ class Pool:
         if keeper is not None:
             keeper.join(CLOSE_SECONDS)
 
-    def _kind(self, limits: Limits | None, packages: Iterable[str] | PackageSet | None) -> _Kind:
+    def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _Kind:
         wanted = self.packages if packages is None else ready_packages(packages)
         limits = limits or self.limits
         if self.limits.require_wall:

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
+from gc import freeze
 from itertools import chain
 
 # By name: a cell that replaces it in its module does not replace it here.
@@ -27,6 +28,8 @@ from pyodide.ffi import run_sync, to_js, unregister_js_module
 
 from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
+from sandbox_runtime.deno.footing import ensure, put_back
+from sandbox_runtime.deno.hooks import Hooks
 from sandbox_runtime.deno.tasks import settled
 
 # What nothing here imports, and the host sends values of.
@@ -52,6 +55,7 @@ _TOOLS = 6
 _free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
 _set_trace: Any = sys.settrace
 _set_profile: Any = sys.setprofile
+_set_generator_hooks: Any = sys.set_asyncgen_hooks
 
 # A sleeping cell looks up this often, to see whether it was interrupted.
 SLEEP_SLICE_SECONDS = 0.02
@@ -128,6 +132,32 @@ class PyodideDriver(Driver):
         self.rooms: list[Any] = []
         """Large parts of the next value, which `rooms.ts` makes and fills."""
 
+    def settle(self) -> None:
+        """Takes the interpreter as it is now for what it is to be at the begin of each cell."""
+        self.ownership.watch_collector()
+        self._hooks = Hooks()
+        policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+        self._loops = [(vars(owner), dict(vars(owner))) for owner in (_loop, policy)]
+        self._policy = {"_event_loop_policy": policy}
+
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+        """See `Driver`."""
+        super().wake(output_chars, value_bytes, seed)
+        if seed:
+            freeze()  # a collection looks at what cells make, and not at all of the interpreter
+
+    def _restore_interpreter(self) -> None:
+        """See `Driver`."""
+        super()._restore_interpreter()
+        for now, own in self._loops:
+            put_back(now, own, sealed=True)
+        ensure(vars(asyncio.events), self._policy)
+
+    def _open(self) -> None:
+        """See `Driver`."""
+        super()._open()
+        _take_generators()
+
     def drop_rooms(self) -> None:
         """Gives up what came of a value."""
         self.rooms.clear()
@@ -156,19 +186,25 @@ class PyodideDriver(Driver):
         return to_js([text, *parts]) if parts else text
 
 
-def _quiet_loop() -> None:
+def _quiet_loop(loop: Any) -> None:
     """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
-    loop: Any = asyncio.get_event_loop()
     loop.set_exception_handler(lambda _loop, _context: None)
     pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
 
 
-def _show_work() -> None:
-    """Tells, while calls of the host are awaited, when Python works: the cell's clock runs then."""
-    run = asyncio.events.Handle._run
+def _own_callbacks() -> None:
+    """Has a callback run in its own cell only, whoever registered it and whatever runs it.
 
-    def run_awake(handle: asyncio.Handle) -> None:
+    Tells, too, while calls of the host are awaited, when Python works: the cell's clock runs then.
+    """
+    run = asyncio.events.Handle._run
+    owns = driver.ownership.owns
+
+    def run_own(handle: Any) -> None:
+        if not owns(handle._context):
+            return None
+        _take_generators()
         if not driver.calls.in_flight:
             return run(handle)
         _host.set_idle(False)
@@ -177,7 +213,30 @@ def _show_work() -> None:
         finally:
             _host.set_idle(True)
 
-    asyncio.events.Handle._run = run_awake  # type: ignore[assignment, method-assign]
+    asyncio.events.Handle._run = run_own  # type: ignore[assignment, method-assign]
+
+
+def _own_generators(loop: Any) -> None:
+    """Has the loop close an asynchronous generator in the cell that began it, or never."""
+    began, ended = loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook
+    ownership = driver.ownership
+
+    def begin(generator: Any) -> None:
+        ownership.generator_began(generator)
+        began(generator)
+
+    def end(generator: Any) -> None:
+        if ownership.owns_generator(generator):
+            ended(generator)
+
+    loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook = begin, end
+
+
+def _take_generators() -> None:
+    """Sets the hooks of asynchronous generators, which each of the interpreter's threads has its own of."""
+    _set_generator_hooks(
+        firstiter=_loop._asyncgen_firstiter_hook, finalizer=_loop._asyncgen_finalizer_hook
+    )
 
 
 def _note_unawaited() -> None:
@@ -193,11 +252,6 @@ def _note_unawaited() -> None:
     warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]
 
 
-def _no_audit_hook(_hook: object) -> None:
-    """Replaces `sys.addaudithook`: a hook outlives its cell, and nothing can take it away."""
-    raise RuntimeError("sys.addaudithook() is not available in this REPL")
-
-
 def _hide_javascript() -> None:
     """Takes the modules that lead to JavaScript away, after all that import them have done so."""
     for name in ("js", "pyodide_js"):
@@ -208,10 +262,12 @@ def _hide_javascript() -> None:
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
+_loop: Any = asyncio.get_event_loop()
 driver = PyodideDriver(_host)
-sys.addaudithook = _no_audit_hook  # type: ignore[assignment]
-_quiet_loop()
-_show_work()
+_quiet_loop(_loop)
+_own_callbacks()
+_own_generators(_loop)
 _note_unawaited()
 _hide_javascript()
+driver.settle()
 del js

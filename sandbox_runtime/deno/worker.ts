@@ -18,9 +18,19 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
+import { repeatEverything } from "./repeatable.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
-import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm.ts";
+import {
+  BOOT_GLOBALS,
+  capMemory,
+  KEPT_GLOBALS,
+  lockIntrinsics,
+  narrowCrypto,
+  scrubGlobals,
+  stopWorkElsewhere,
+} from "./realm.ts";
 import { hear } from "./signals.ts";
+import { DeferredFinalizers, Timers } from "./timers.ts";
 import { takeAnswer } from "./window.ts";
 import type { Part } from "./frames.ts";
 import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
@@ -86,11 +96,18 @@ let runCell: Driver["run"];
 let shared: Shared;
 let rooms: Rooms;
 let freshDisk: Baseline;
+const timers = new Timers();
+const finalizers = new DeferredFinalizers();
 let rawOutput = "";
+/** How much more of the running cell's output the host will hear. */
+let emitRoom = 0;
+let outputChars = 0;
 let complaint = "";
 
 listen("unhandledrejection", (event) => event.preventDefault());
 listen("message", (event) => {
+  // The listener can be found from the global object: it takes nothing but what the platform made.
+  if (!event.isTrusted) return;
   answer((event as MessageEvent<ToWorker>).data).catch((error) => {
     post({ op: "broken", message: complaint || describe(error) }, []);
   });
@@ -132,8 +149,7 @@ async function answer(message: ToWorker): Promise<void> {
       driver.register(message.declared);
       return done(message.id);
     case "run": {
-      const end = await runCell.callPromising(message.cell, message.code);
-      const [text, ...parts] = typeof end === "string" ? [end] : end;
+      const [text, ...parts] = await run(message.cell, message.code);
       return done(message.id, text, parts);
     }
     case "checkpoint":
@@ -145,6 +161,17 @@ async function answer(message: ToWorker): Promise<void> {
     case "cancel":
       return seeSignal();
   }
+}
+
+/** Runs a cell. It has ended when nothing is left of it that could run. */
+async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
+  emitRoom = outputChars;
+  timers.open();
+  const end = await runCell.callPromising(cell, code);
+  timers.close();
+  finalizers.run();
+  await timers.turn();
+  return typeof end === "string" ? [end] : end;
 }
 
 function done(id: number, text = "{}", parts: Part[] = []): void {
@@ -238,8 +265,12 @@ function pause(milliseconds: number): void {
   Atomics.wait(nothing, 0, 0, milliseconds);
 }
 
+/** No more than is shown of a cell: what waits in the main thread is bounded by it. */
 function emit(text: string): void {
-  post({ op: "output", text }, []);
+  const heard = String(text).slice(0, emitRoom);
+  if (heard === "") return;
+  emitRoom -= heard.length;
+  post({ op: "output", text: heard }, []);
 }
 
 /** Python has seen a signal. Tells whether it is to act on it. */
@@ -264,10 +295,7 @@ function pythonGlobals(): object {
     emit,
     drainRaw,
     heard,
-    setTimeout,
-    clearTimeout,
-    setInterval,
-    clearInterval,
+    ...timers.globals,
   };
   const globals = Object.create(null);
   for (const [name, value] of Object.entries(given)) {
@@ -280,12 +308,16 @@ function pythonGlobals(): object {
 
 async function boot(message: Boot): Promise<void> {
   shared = message.shared;
+  outputChars = message.outputChars;
   globalThis.console = quietConsole();
+  Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
+  narrowCrypto();
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
+  if (state === null) repeatEverything(); // an image is being made, the same one by everybody
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
@@ -313,6 +345,8 @@ async function boot(message: Boot): Promise<void> {
   });
   scrubGlobals(KEPT_GLOBALS);
   letGoOfImage();
+  stopWorkElsewhere();
+  lockIntrinsics();
   for (const name of message.names.filter((name) => name.endsWith(".py"))) {
     writeSource(name, await arrival(name));
   }
@@ -323,8 +357,9 @@ async function boot(message: Boot): Promise<void> {
   driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
   runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.valueBytes, message.seed);
+  driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
   noteLibraries(pyodide);
+  timers.close();
 }
 
 /** A file that the host sends. It may come before it is asked for, or after. */
@@ -366,7 +401,6 @@ function serveFromMemory(stdlib: Part, head: Part | null): void {
 
 /** What Pyodide was started from is not needed again. */
 function letGoOfImage(): void {
-  Reflect.deleteProperty(WebAssembly, "instantiateStreaming");
   pyodide._api.config._loadSnapshot = null;
 }
 

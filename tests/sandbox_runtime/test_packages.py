@@ -17,10 +17,10 @@ import subprocess
 import sys
 import threading
 import zipfile
-from pathlib import Path
 
 import pytest
 from cells import PROJECT
+from package_index import CLOSED, sha256
 
 from sandbox_runtime import (
     CheckpointError,
@@ -45,125 +45,6 @@ from sandbox_runtime import (
 from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE, fetch
 from sandbox_runtime.install import with_packages
 from sandbox_runtime.opening import ready_engine
-
-# Nothing listens there.
-CLOSED = "http://127.0.0.1:9/"
-
-
-class PackageIndex:
-    """A package index over HTTP; `add` puts a file into it, `requests` has the paths asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[str] = []
-        index = self
-
-        class Pages(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, directory=str(folder), **kwargs)
-
-            def do_GET(self):
-                index.requests.append(self.path)
-                super().do_GET()
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def add(self, path: Path, digest: str | None = None) -> Path:
-        """Lists a file under its project, with its hash or another."""
-        project = path.name.split("-")[0].lower().replace("_", "-")
-        folder = self.folder / project
-        folder.mkdir(exist_ok=True)
-        target = folder / path.name
-        path.replace(target)
-        digest = digest or sha256(target)
-        with (folder / "index.html").open("a") as page:
-            page.write(f'<a href="{path.name}#sha256={digest}">{path.name}</a>\n')
-        return target
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A user's cache of its own, with the engine in it."""
-    root = tmp_path / "cache"
-    engine = ready_engine().folder
-    monkeypatch.setenv("XDG_CACHE_HOME", str(root))
-    monkeypatch.setattr(assets, "PACKAGED_FOLDER", tmp_path / "none")
-    own = assets.cache_folder()
-    own.mkdir(parents=True)
-    for file in engine.iterdir():
-        try:
-            (own / file.name).hardlink_to(file)
-        except OSError:  # another disk
-            shutil.copyfile(file, own / file.name)
-    return root / "dspy-rlm"
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch, cache):
-    """A package index that pip knows instead of all others."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    monkeypatch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
-    index = PackageIndex(folder)
-    monkeypatch.setenv("PIP_INDEX_URL", index.url)
-    yield index
-    index.close()
-
-
-@pytest.fixture
-def wheel(tmp_path):
-    """Makes a wheel: modules by path, and what it requires."""
-
-    def make(
-        name: str,
-        version: str = "1.0",
-        *requires: str,
-        tag: str = "py3-none-any",
-        files: dict[str, str] | None = None,
-    ) -> Path:
-        path = tmp_path / f"{name}-{version}-{tag}.whl"
-        info = f"{name}-{version}.dist-info"
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
-        with zipfile.ZipFile(path, "w") as archive:
-            given = files or {f"{name}/__init__.py": f"VERSION = {version!r}\n"}
-            for place, text in given.items():
-                archive.writestr(place, text)
-            archive.writestr(f"{info}/METADATA", metadata)
-            archive.writestr(
-                f"{info}/WHEEL",
-                f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-            )
-            archive.writestr(f"{info}/RECORD", "")
-        return path
-
-    return make
-
-
-@pytest.fixture
-def thing(index, wheel):
-    """A package in the index: its name."""
-    index.add(wheel("thing"))
-    return "thing"
 
 
 def names(found: PackageSet) -> list[str]:
@@ -638,7 +519,9 @@ class TestBundle:
             },
         )
 
-        made = wheels.bundle([path])
+        target = tmp_path / "bundle"
+        assert wheels.write_bundle(target, [path]) == (target.stat().st_size, sha256(target))
+        made = target.read_bytes()
         size = int.from_bytes(made[:4], "little")
         index = dict(json.loads(made[4 : 4 + size]))
 
@@ -654,7 +537,7 @@ class TestBundle:
         path.write_bytes(b"no archive")
 
         with pytest.raises(ValueError, match=r"thing-1\.0-py3-none-any\.whl cannot be unpacked"):
-            wheels.bundle([path])
+            wheels.write_bundle(tmp_path / "bundle", [path])
 
 
 class TestSession:

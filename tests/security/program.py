@@ -23,6 +23,8 @@ class Program:
     the host's process. There are the variable `kept`, `[1, 2, 3]`, the tools `echo(value)` and
     `lookup(key, times=1)`, and `SUBMIT(answer, count)`.
 
+    `reached()` stands on a line of its own where the program makes its attempt; see `marks.py`.
+
     Whatever it is, it must not show a secret, touch a file, reach the port, call a tool with `FORGED`,
     submit `FORGED`, or print `ESCAPED`; and the session must be sound afterwards.
     """
@@ -52,6 +54,9 @@ class Program:
     ours: str = ""
     """Why only our sandbox can run it; empty if any can."""
 
+    silent: str = ""
+    """Why it has no `reached()`, since nothing that it prints can come out; empty if it has one."""
+
 
 def program(
     name: str,
@@ -63,7 +68,8 @@ def program(
     destroys: bool = False,
     wrecks: bool = False,
     ours: str = "",
+    silent: str = "",
 ) -> Program:
     """A program, its cells one after the other."""
     stripped = tuple(cell.strip("\n") for cell in cells)
-    return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours)
+    return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours, silent)
