@@ -34,6 +34,7 @@ from sandbox_runtime import (
     HostTool,
     Limits,
     PackageSet,
+    Pool,
     SandboxError,
     Session,
     Submitted,
@@ -64,6 +65,7 @@ class SandboxInterpreter(ToolCalls):
         limits: Limits | None = None,
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         callbacks: Sequence[BaseCallback] = (),
+        pool: Pool | None = None,
     ) -> None:
         """Configures the interpreter; no session starts yet.
 
@@ -73,6 +75,7 @@ class SandboxInterpreter(ToolCalls):
             limits: What the sandbox may use.
             packages: What code can import beside the standard library; or the path of a lock file.
             callbacks: Handlers for this interpreter, beside those of DSPy's settings.
+            pool: Where its session comes from. None: the pool that all RLMs of the process share.
 
         Raises:
             PackageError: A package cannot be had; says which and why.
@@ -82,6 +85,7 @@ class SandboxInterpreter(ToolCalls):
         self.callbacks = list(callbacks)
         self._limits = limits or Limits()
         self._packages = ready_packages(packages)
+        self._pool = pool
         self._session: Session | None = None
         self._ended = False
         self._registered: tuple[Any, ...] = ()
@@ -99,7 +103,8 @@ class SandboxInterpreter(ToolCalls):
             raise _ended()
         if self._session is None:
             try:
-                self._session = default_pool().lend(
+                pool = self._pool or default_pool()
+                self._session = pool.lend(
                     limits=self._limits, packages=self._packages or (), types=type_rules()
                 )
             except SandboxError as error:

@@ -118,17 +118,20 @@ def _reason(value: Any, error: BaseException) -> str:
 # ---- Replies -----------------------------------------------------------------------------------------
 
 
-def careful_adapter() -> dspy.Adapter:
-    """The adapter of DSPy's settings, with replies looked at before they are parsed."""
-    return careful(dspy.settings.adapter or dspy.ChatAdapter())
+def careful_adapter(
+    changed: Callable[[dspy.Adapter], dspy.Adapter] = lambda adapter: adapter,
+) -> dspy.Adapter:
+    """The adapter of DSPy's settings, changed, with replies looked at before they are parsed."""
+    own = dspy.settings.adapter or dspy.ChatAdapter()
+    return careful(changed(getattr(own, "_careful_of", own)))
 
 
 def careful(adapter: dspy.Adapter) -> dspy.Adapter:
     """A copy of the adapter for which a reply that is too much work is one that cannot be parsed."""
     made: Any = copy.copy(adapter)
-    if hasattr(made, "_is_careful"):
+    if hasattr(made, "_careful_of"):
         return cast("dspy.Adapter", made)
-    made._is_careful = True
+    made._careful_of = adapter
     parse = made.parse
 
     def careful_parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.scope import Scope, at_once
@@ -169,7 +170,8 @@ def _asked(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    adapter = copy.copy(careful_adapter())
+    metering = functools.partial(metered_adapter, meter=lm._meter)
+    adapter = copy.copy(careful_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     try:
@@ -233,9 +235,10 @@ def _predict_rows(
     check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=1)
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predicted(scope, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
@@ -245,7 +248,10 @@ def _predict_rows(
         finally:
             lm._meter.give_back()
 
-    results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]
 
 

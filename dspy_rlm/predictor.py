@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import dspy
 
 from dspy_rlm import saving
+from dspy_rlm.lm_state import lm_state
 from dspy_rlm.showing import preview
 from dspy_rlm.trajectory import abridge_history
 
@@ -36,7 +37,7 @@ class ActionPredictor(dspy.Predict):
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
         """The state for files, without anything secret of the LM."""
         state: dict[str, Any] = super().dump_state(json_mode)
-        return {**state, "lm": saving.lm_state(self.lm) if self.lm else None}
+        return {**state, "lm": lm_state(self.lm) if self.lm else None}
 
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state

@@ -25,12 +25,11 @@ from dspy_rlm.factories import (
 from dspy_rlm.inputs import check_signature
 from dspy_rlm.models import SubLM, named_models
 from dspy_rlm.offload import apart, offloaded
-from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.peer_names import PeerNames
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
-from dspy_rlm.run import Run
 from dspy_rlm.subruns import Place
+from dspy_rlm.task import Task
 from dspy_rlm.tools import ToolSource, normalize_tools
 from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
@@ -52,6 +51,7 @@ class RLM(PeerNames, dspy.Module):
     _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+    dump_state = saving.module_state
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class RLM(PeerNames, dspy.Module):
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         max_errors: int | None = None,
+        prices: Mapping[str, tuple[float, float]] | None = None,
         limits: Limits | None = None,
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         types: Sequence[Rule] = (),
@@ -94,6 +95,8 @@ class RLM(PeerNames, dspy.Module):
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run, from when it has its sandbox; cells and calls are cut off.
             max_errors: Turns in a row that may fail before the outputs are extracted.
+            prices: US dollars for a million tokens of prompts and of replies, by model: for `max_cost` with
+                models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
                 Or the path of a lock file with hashes. They are fetched now, the first time, and then
@@ -115,7 +118,14 @@ class RLM(PeerNames, dspy.Module):
         self.signature = check_signature(signature, self._tools)
         turns = max_iterations if max_iters is None else max_iters
         self.budget = Budget(
-            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
+            turns,
+            max_llm_calls,
+            max_depth,
+            max_cost,
+            max_tokens,
+            max_seconds,
+            max_errors,
+            prices or {},
         )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
@@ -165,7 +175,7 @@ class RLM(PeerNames, dspy.Module):
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)
         run = task.run
-        with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
+        with task.open_sandbox() as sandbox, _reporting(task, self.generate_action):
             while not run.over:
                 inputs = run.action_inputs()
                 try:
@@ -176,9 +186,12 @@ class RLM(PeerNames, dspy.Module):
                     add_step(self.generate_action, inputs, run.action)
                 if code is not None:
                     run.observe(sandbox.run_cell(code))
-            if run.outputs is None:
-                with dspy.context(trace=[]):
-                    run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
+            while run.outputs is None:
+                try:
+                    with dspy.context(trace=[]):
+                        run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
+                except BudgetExceededError as refused:
+                    run.shorten(refused)
         return run.prediction()
 
     async def aforward(
@@ -195,7 +208,7 @@ class RLM(PeerNames, dspy.Module):
         task = await apart(prepare, self, inputs, factory, loop)
         run = task.run
         async with offloaded(task) as (sandbox, thread):
-            with _reporting(run, self.generate_action):
+            with _reporting(task, self.generate_action):
                 while not run.over:
                     inputs = await thread.do(run.action_inputs)
                     try:
@@ -206,10 +219,13 @@ class RLM(PeerNames, dspy.Module):
                         add_step(self.generate_action, inputs, run.action)
                     if code is not None:
                         await thread.do(run.observe, await thread.do(sandbox.run_cell, code))
-                if run.outputs is None:
-                    with dspy.context(trace=[]):
-                        ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
-                        run.extract(await ask)
+                while run.outputs is None:
+                    try:
+                        with dspy.context(trace=[]):
+                            ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
+                            run.extract(await ask)
+                    except BudgetExceededError as refused:
+                        run.shorten(refused)
             return await thread.do(run.prediction)
 
     # ---- What a run is made of ----
@@ -253,9 +269,10 @@ class RLM(PeerNames, dspy.Module):
 
 
 @contextlib.contextmanager
-def _reporting(run: Run, predictor: dspy.Predict) -> Iterator[None]:
+def _reporting(task: Task, predictor: dspy.Predict) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
-    with apart_from_outer_runs(predictor), dspy.context(adapter=careful_adapter()):
+    run = task.run
+    with apart_from_outer_runs(predictor), dspy.context(adapter=task.adapter):
         run.start()
         try:
             yield

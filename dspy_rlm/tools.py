@@ -18,7 +18,7 @@ import pydantic
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.showing import DEFAULT_RULES, problems_of, staying
 from dspy_rlm.types import TypeRules, as_plain, fitting
-from sandbox_runtime import FrontedTool
+from sandbox_runtime import FrontedTool, shown_signature
 
 HostFunction = Callable[..., Any]
 
@@ -103,7 +103,7 @@ def tool_call(tool: dspy.Tool) -> str:
         signature = inspect.signature(tool.func, eval_str=True)
     except (NameError, SyntaxError, TypeError):  # annotations that name what is not there
         signature = inspect.signature(tool.func)
-    return f"{tool.name}{signature}".replace("typing.", "")
+    return f"{tool.name}{shown_signature(signature)}".replace("typing.", "")
 
 
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:

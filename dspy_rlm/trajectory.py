@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from dspy_rlm.budget import Call, Usage
+from dspy_rlm.calls import Call, Usage
 from dspy_rlm.untrusted import as_data
 from sandbox_runtime import abridged
 
@@ -98,10 +98,14 @@ class RunReport:
     """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
 
     cost: float | None = None
-    """US dollars in all; None if the price of a call is unknown."""
+    """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
 
     sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
-    """The calls that code has caused, one by one."""
+    """The calls that code has caused, one by one; those that were still under way when the run ended, too."""
+
+    cost_at_most: float | None = None
+    """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
+    known, as where `max_cost` did not ask for one."""
 
     @property
     def iterations(self) -> int:
@@ -124,6 +128,7 @@ class RunReport:
             "seconds": self.seconds,
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "cost": self.cost,
+            "cost_at_most": self.cost_at_most,
             "usage": [dataclasses.asdict(usage) for usage in self.usage],
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
             "trajectory": self.trajectory,

@@ -49,7 +49,8 @@ from sandbox_runtime.sandbox import (
     Submitted,
 )
 from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import environment_secrets, shown_signature, without_secrets
+from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
@@ -100,11 +101,16 @@ __all__ = [
     "check_keys",
     "classes_in",
     "default_pool",
+    "environment_secrets",
     "field_types",
     "in_one_line",
+    "is_secret_name",
     "is_typed_dict",
     "open_session",
     "ready_packages",
     "resolve_packages",
+    "secrets_of",
+    "shown_signature",
+    "url_without_secrets",
     "without_secrets",
 ]

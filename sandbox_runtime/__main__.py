@@ -1,4 +1,4 @@
-"""`python -m sandbox_runtime doctor`, `install` and `packages`: what is there, what to do about the rest."""
+"""`python -m sandbox_runtime COMMAND`: what is there, where it comes from, what to do about the rest."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sandbox_runtime import executable
 from sandbox_runtime.doctor import doctor
 from sandbox_runtime.errors import PackageError, SandboxError
 from sandbox_runtime.install import install
 from sandbox_runtime.opening import resolve_packages
+from sandbox_runtime.sbom import sbom_here
+from sandbox_runtime.verifying import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,6 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--write-lock", type=Path, metavar="FILE", help="write down what it came to, with hashes"
     )
     packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
+    verifying = commands.add_parser(
+        "verify", help="compare every part with the hashes that the source has of it"
+    )
+    verifying.add_argument(
+        "--rebuild", action="store_true", help="build the engine once more, and compare the two"
+    )
+    commands.add_parser("sbom", help="print the bill of materials, as CycloneDX 1.6")
     options = parser.parse_args(arguments)
     if options.command == "install":
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
@@ -48,7 +58,33 @@ def main(arguments: list[str] | None = None) -> int:
                 options.locked or options.names, options.refresh, options.write_lock
             ),
         )
+    if options.command == "verify":
+        return _verify(rebuild=options.rebuild)
+    if options.command == "sbom":
+        return _print_sbom()
     return doctor(as_json=options.json, require_wall=options.require_wall)
+
+
+def _verify(*, rebuild: bool) -> int:
+    """Prints a line for each part; the exit code is 0 if all are what they should be."""
+    sound = True
+    try:
+        for finding in verify(rebuild=rebuild):
+            sound = sound and finding.sound
+            print(f"{'ok' if finding.sound else 'FAILED':<6}  {finding.part:<18} {finding.words}")
+    except SandboxError as error:
+        print(f"FAILED  {error}")
+        return 1
+    return 0 if sound else 1
+
+
+def _print_sbom() -> int:
+    try:
+        print(sbom_here(executable.v8_version(executable.find_deno())), end="")
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:

@@ -42,6 +42,7 @@ PROGRAM_FILES = (
 WORKER_PARTS = (
     "image.ts",
     "disk.ts",
+    "integrity.ts",
     "packages.ts",
     "rooms.ts",
     "realm.ts",
@@ -69,6 +70,8 @@ PYTHON_FILES = (
     "calls.py",
     "tasks.py",
     "footing.py",
+    "memory.py",
+    "foundation.py",
     "hooks.py",
     "ownership.py",
     "fronts.py",

@@ -17,8 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from sandbox_runtime import assets, executable
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.provenance import DENO_ADVISORIES
 from sandbox_runtime.sandbox import Completed
 from sandbox_runtime.session import Session
+from sandbox_runtime.verifying import check_deno, check_files
 from sandbox_runtime.wall import survey
 
 SCHEMA = 1
@@ -137,7 +139,13 @@ def _try(name: str, work: Callable[[], Finding], fix: str) -> Check:
 def _check_deno() -> Finding:
     path = executable.find_deno()
     dotted = ".".join(map(str, executable.deno_version(path)))
-    return f"Deno {dotted} at {path}", "", {"version": dotted, "path": str(path)}
+    facts = {"version": dotted, "path": str(path), "advisories": len(DENO_ADVISORIES)}
+    finding = check_deno()
+    if not finding.sound:
+        # A system's own package is built by others: that is no fault, but worth a look.
+        return f"{finding.words}, so somebody else built it", "", facts
+    detail = f"Deno {dotted} at {path}, within none of {len(DENO_ADVISORIES)} known advisories"
+    return detail, "", facts
 
 
 def _check_wall(required: bool) -> Finding:
@@ -163,6 +171,8 @@ def _check_wall(required: bool) -> Finding:
 def _check_files() -> Finding:
     engine = assets.find_engine()
     engine.verify()
+    if strange := [one for one in check_files(engine.folder) if not one.sound]:
+        raise SandboxError(f"{engine.folder / strange[0].part} {strange[0].words}.")
     size = sum(size for _, size, _ in assets.read_manifest(engine.folder))
     detail = f"Pyodide and boot image, {size / 1e6:.0f} MB, hashes match, in {engine.folder}"
     return detail, "", {"folder": str(engine.folder), "bytes": size, "key": assets.engine_key()}

@@ -16,11 +16,12 @@ from pathlib import Path
 from sandbox_runtime import wall
 from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError, WallMissingError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.provenance import DENO_TESTED, known_flaws
 from sandbox_runtime.wall import NO_WALL, Wall
 
 # The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
-DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
-DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
+DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
+DENO_FIX = 'Install it with: pip install "deno>=2.9.8,<3"'
 
 _WASM_PAGE = 65536
 
@@ -84,13 +85,18 @@ def find_deno() -> Path:
 
     Raises:
         DenoNotFoundError: There is none.
-        DenoVersionError: It is too old or too new.
+        DenoVersionError: It is too old or too new, or has a known flaw.
     """
     path = _packaged_deno() or _path_deno()
     if path is None:
         raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
     version = deno_version(path)
     oldest, untried = DENO_SUPPORTED
+    if flaws := known_flaws(version):
+        raise DenoVersionError(
+            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, which has a known flaw: "
+            f"{flaws[0].name} ({flaws[0].concerns}). {DENO_FIX}"
+        )
     if not oldest <= version < untried:
         raise DenoVersionError(
             f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, need "
@@ -120,6 +126,14 @@ def _path_deno() -> Path | None:
 def deno_version(path: Path) -> tuple[int, int, int]:
     """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
     return _try_out(path)[0]
+
+
+def v8_version(path: Path) -> str:
+    """The version of V8 in the executable. Raises `DenoNotFoundError` if it does not tell."""
+    match = re.search(r"^v8 ([\w.-]+)", _say(path, ["--version"], NO_WALL), re.MULTILINE)
+    if match is None:
+        raise DenoNotFoundError(f"{path} does not tell its version of V8. {DENO_FIX}")
+    return match[1]
 
 
 def wall_for(path: Path) -> Wall:
@@ -171,11 +185,19 @@ def _ladder(offered: Wall) -> Sequence[Wall]:
 
 def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
     """Lets it run a line that tells it: what starts V8 and its threads is what a sandbox needs."""
-    command = [str(path), "eval", "--no-config", "--no-lock", _TELL_VERSION]
+    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], behind)
+    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
+    if match is None:
+        raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _say(path: Path, arguments: Sequence[str], behind: Wall) -> str:
+    """Runs the executable to its end and returns what it printed."""
     try:
         with wall.behind(behind, path) as launch:
             done = subprocess.run(
-                command,
+                [str(path), *arguments],
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -186,10 +208,7 @@ def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
             )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
-    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", done.stdout)
-    if match is None:
-        raise DenoNotFoundError(f"{path} is no Deno: it says {done.stdout[:80]!r}. {DENO_FIX}")
-    return int(match[1]), int(match[2]), int(match[3])
+    return str(done.stdout)
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

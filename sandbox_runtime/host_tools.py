@@ -19,6 +19,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from sandbox_runtime import values
+from sandbox_runtime.abridging import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.audit import record
 from sandbox_runtime.calling import Call, current_call
 from sandbox_runtime.errors import ValueCrossingError
@@ -33,9 +34,12 @@ from sandbox_runtime.messages import (
     nbytes,
 )
 from sandbox_runtime.sandbox import FrontedTool, HostTool
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import shown_signature, without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
+
+# The longest text of a tool's exception that a cell gets.
+MAX_ERROR_CHARS = 100_000
 
 Outcome = tuple[bool, Any]
 """True and a call's result, or false and the exception that it raised."""
@@ -421,13 +425,14 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    data = {"type": type(error).__name__, "base": next(bases, "Exception")}
-    return {"message": values.printable(without_secrets(text)), "data": data}
+    name = in_one_line(type(error).__name__, MAX_NAME_CHARS)
+    data = {"type": name, "base": next(bases, "Exception")}
+    return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
 
 
 def _signature(tool: HostTool) -> inspect.Signature | None:
     try:
-        return inspect.signature(tool)
+        return shown_signature(inspect.signature(tool))
     except (TypeError, ValueError):
         return None
 

@@ -25,7 +25,7 @@ from typing import Any
 
 # What pip may use. Resolving and fetching takes some seconds of CPU and 100 MB; these leave a wide margin.
 CPU_SECONDS = 300
-MEMORY_BYTES = 2 * 1024**3
+MEMORY_BYTES = 1024**3
 FILE_BYTES = 1024**3
 # Everything fetched by one start of pip, unpacked from the coding it was sent in.
 FETCH_BYTES = 2 * 1024**3

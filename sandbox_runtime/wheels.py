@@ -165,7 +165,7 @@ def _unpacking(name: str) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
         raise ValueError(f"{name.rpartition('/')[2]} cannot be unpacked: {error}") from error
-    except (struct.error, UnicodeDecodeError, IndexError, OverflowError) as error:
+    except (struct.error, UnicodeDecodeError, IndexError, OverflowError, OSError) as error:
         raise ValueError(f"{name.rpartition('/')[2]} is damaged: {error}") from error
 
 

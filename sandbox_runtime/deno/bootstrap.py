@@ -36,7 +36,7 @@ from weakref import WeakSet
 from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
-from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
+from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
 from sandbox_runtime.deno.footing import (
     CLASSES,
     MODULES,
@@ -55,9 +55,6 @@ from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_u
 
 # Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
 RESERVE_BYTES = 2 * 1024 * 1024
-
-# A collection after a cell may take this share of the cell's own time.
-COLLECTION_SHARE = 0.05
 
 # Where `worker.ts` mounts extra packages.
 PACKAGES_FOLDER = "/packages"
@@ -187,7 +184,7 @@ class Driver:
         plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
-        self._outputs = plan["outputs"]
+        self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = as_it_is
         for tool in plan["tools"]:
@@ -230,6 +227,7 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
+        self._stand_up()
         self._restore_interpreter()
         self._sweep_tasks()
         self._close(monotonic() - started)
@@ -276,8 +274,10 @@ class Driver:
         self._stop = None
         self._overdue = False
         self.output = Output(self._output_chars, self._host.emit)
+        self._footing.restore()
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
+        forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)
@@ -301,10 +301,14 @@ class Driver:
         self._take_signals()
         # What a stopped cell left half done goes now, and what is garbage where that costs little: its
         # finalizers run while the cell's clock does, not in the middle of the next one.
-        if self._stop is not None or self._collection_seconds <= COLLECTION_SHARE * seconds:
+        if self._stop is not None or self._may_collect(seconds):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
+
+    def _may_collect(self, _seconds: float) -> bool:
+        """Whether garbage may be collected after a cell of so many seconds."""
+        return False
 
     def _take_signals(self) -> None:
         for number in (SIGINT, SIGALRM):
@@ -318,9 +322,12 @@ class Driver:
         """
         return iter(())
 
+    def _stand_up(self) -> None:
+        """Makes whole what the end of the cell stands on."""
+        self._footing.restore()
+
     def _restore_interpreter(self) -> None:
         """Undoes what a cell did to Python itself, as far as the driver stands on it."""
-        self._footing.restore()
         self._hooks.restore()
         linecache.cache = self._sources
         ensure(sys.modules, self._modules)

@@ -14,14 +14,15 @@ import sys
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from builtins import list as row
+from builtins import tuple as bundle
 from codecs import lookup_error
 from codecs import register_error as set_error_handler
+from collections.abc import Sequence
 from copyreg import dispatch_table
-from gc import disable as stop_collector
 from gc import enable as start_collector
 from gc import set_debug as set_collector_debug
 from gc import set_threshold as set_thresholds
-from typing import Any
+from typing import Any, cast
 
 from sandbox_runtime.deno.footing import Names, ensure
 
@@ -40,41 +41,52 @@ _ERROR_HANDLERS = (
 class Hooks:
     """The interpreter's hooks as they are when this is made."""
 
-    def __init__(self) -> None:
-        """Changes nothing yet."""
+    def __init__(self, *, whole: bool = False, audits: Sequence[list[Any]] = ()) -> None:
+        """Changes nothing yet.
+
+        Args:
+            whole: Also those of the garbage collector and of codecs: for an interpreter that runs
+                nothing but cells.
+            audits: The interpreter's list of audit hooks, to which Python itself gives no way.
+        """
         functions = {name: value for name, value in vars(sys).items() if callable(value)}
-        self._names: list[tuple[Names, Names]] = [
+        self._names: tuple[tuple[Any, Names], ...] = (
             (vars(sys), functions),
             (sys.path_importer_cache, dict(sys.path_importer_cache)),
-            (dispatch_table, dict(dispatch_table)),
-        ]
+            (dispatch_table, cast(Names, dict(dispatch_table))),
+        )
         self._lists: dict[str, tuple[list[Any], list[Any]]] = {
             name: (getattr(sys, name), row(getattr(sys, name)))
             for name in ("meta_path", "path_hooks", "path")
         }
-        self._sealed: list[tuple[list[Any], list[Any]]] = [
-            (found, row(found)) for found in (gc.callbacks, *_searches(), *_audit_hooks())
-        ]
-        self._error_handlers = [(name, lookup_error(name)) for name in _ERROR_HANDLERS]
-        self._collects = gc.isenabled()
-        self._thresholds = gc.get_threshold()
+        self._whole = whole
+        if whole:
+            self._sealed = tuple(
+                (found, bundle(found)) for found in (gc.callbacks, *_searches(), *audits)
+            )
+            self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
+            self._thresholds = gc.get_threshold()
+
+    @property
+    def own_names(self) -> tuple[Names, ...]:
+        """What names are put back to; nobody else may change it."""
+        return tuple(own for _, own in self._names)
 
     def restore(self) -> None:
         """Puts back what is not as it was. What this calls is of C, and calls nothing of a cell's."""
-        for now, own in self._names:
-            ensure(now, own)
+        for now, names in self._names:
+            ensure(now, names)
         for name, (hooks, own) in self._lists.items():
             if sys.__dict__.get(name) is not hooks:
-                hooks = self._taken_over(name, hooks)
+                self._take_over(name, hooks)
             first_in(hooks, own)
-        for hooks, own in self._sealed:
-            hooks[:] = own
+        if not self._whole:
+            return
+        for hooks, items in self._sealed:
+            hooks[:] = items
         for error, handler in self._error_handlers:
             set_error_handler(error, handler)
-        if self._collects:
-            start_collector()
-        else:
-            stop_collector()
+        start_collector()
         set_collector_debug(0)
         set_thresholds(*self._thresholds)
 
@@ -82,13 +94,13 @@ class Hooks:
         """Takes the folders that modules are looked for in as they are now."""
         self._lists["path"] = (sys.path, row(sys.path))
 
-    def _taken_over(self, name: str, hooks: list[Any]) -> list[Any]:
-        """Our own list in the place of another, whose entries it takes if that is a list at all."""
+    @staticmethod
+    def _take_over(name: str, hooks: list[Any]) -> None:
+        """Puts our own list in the place of another, whose entries it takes if that is a list at all."""
         other = sys.__dict__.get(name)
         if type(other) is row:
             hooks[:] = other
         sys.__dict__[name] = hooks
-        return hooks
 
 
 def first_in(hooks: list[Any], own: list[Any]) -> None:
@@ -106,20 +118,6 @@ def first_in(hooks: list[Any], own: list[Any]) -> None:
 def _searches() -> list[list[Any]]:
     """The interpreter's list of functions that find a codec by its name."""
     return _lists_with(encodings.search_function)
-
-
-def _audit_hooks() -> list[list[Any]]:
-    """The interpreter's list of audit hooks, which is there once there was one. Empty from here on."""
-    if sys.platform != "emscripten":
-        return []  # the process is not ours alone
-    sys.addaudithook(_no_hook)
-    found = _lists_with(_no_hook)
-    for hooks in found:
-        hooks.clear()
-    return found
-
-
-_no_hook = {}.get  # takes what an audit hook is given, and is in no other list
 
 
 def _lists_with(item: Any) -> list[list[Any]]:

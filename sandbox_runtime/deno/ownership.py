@@ -28,6 +28,7 @@ class Ownership:
     def begin(self) -> None:
         """A cell begins: what runs in this context from here on is its own."""
         self._generators = set()
+        self._collecting = False
         self._running = object()
         _mark.set(self._running)
 

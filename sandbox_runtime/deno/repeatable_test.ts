@@ -8,6 +8,7 @@ Deno.test("repeatEverything() gives the same times and bytes, and never the same
     return [Date.now(), Date.now(), performance.now(), ...bytes];
   };
   const real = [Date.now, performance.now, crypto.getRandomValues] as const;
+  const register = FinalizationRegistry.prototype.register;
   try {
     const first = draw();
     assertEquals(draw(), first);
@@ -15,5 +16,6 @@ Deno.test("repeatEverything() gives the same times and bytes, and never the same
     assert(first[0]! < first[1]!);
   } finally {
     [Date.now, performance.now, crypto.getRandomValues] = real;
+    FinalizationRegistry.prototype.register = register;
   }
 });

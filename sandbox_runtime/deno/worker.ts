@@ -11,6 +11,7 @@
 import vm from "node:vm";
 import { type Baseline, baselineOf, type Disk, restoreDisk, saveDisk } from "./disk.ts";
 import { growTo, imageBytes, type Imaged, imageState, putPages, saveImage } from "./image.ts";
+import { Integrity, type Words } from "./integrity.ts";
 import {
   loadLibraries,
   mountPackages,
@@ -44,15 +45,25 @@ interface Driver {
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
+  ground(name: GroundName, renew: boolean): [() => void, Part, Part];
   wake(outputChars: number, valueBytes: number, seed: string): void;
   rest(): void;
 }
 
+/** The two parts of the harness: what is always there, and the tools of now. */
+type GroundName = "harness" | "tools";
+
+interface Ground {
+  name: GroundName;
+  putBack: () => void;
+  integrity: Integrity;
+}
+
 interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
-  _module: Imaged["_module"] & Program & Roomy;
+  _module: Imaged["_module"] & Program & Roomy & Words;
   FS: Disk & { mkdirTree(path: string): void };
-  pyimport(name: string): { driver: Driver };
+  pyimport(name: string): { driver: Driver; quieten: () => { destroy(): void } };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
   setStdin(options: object): void;
@@ -93,6 +104,9 @@ let pyodide: Pyodide;
 let driver: Driver;
 /** `driver.run`, which as a proxy of its own need not be made at every cell. */
 let runCell: Driver["run"];
+/** Stops what watches Python's own steps. A function of C, so that this is no step itself. */
+let quieten: () => { destroy(): void };
+let grounds: Ground[] = [];
 let shared: Shared;
 let rooms: Rooms;
 let freshDisk: Baseline;
@@ -144,15 +158,19 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
+      stand();
       return assign(message);
     case "register":
+      stand();
       driver.register(message.declared);
+      grounds = [grounds[0]!, groundOf("tools", false)];
       return done(message.id);
     case "run": {
       const [text, ...parts] = await run(message.cell, message.code);
       return done(message.id, text, parts);
     }
     case "checkpoint":
+      stand();
       return checkpoint(message.id);
     case "compiled":
       return done(message.id, "{}", [Uint8Array.from(script.createCachedData())]);
@@ -166,12 +184,33 @@ async function answer(message: ToWorker): Promise<void> {
 /** Runs a cell. It has ended when nothing is left of it that could run. */
 async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
   emitRoom = outputChars;
+  stand();
   timers.open();
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
   await timers.turn();
   return typeof end === "string" ? [end] : end;
+}
+
+/** Puts the harness back on its feet, if a cell has changed anything of it. */
+function stand(): void {
+  quieten().destroy();
+  if (intact()) return;
+  for (const { integrity } of grounds) integrity.restoreCore();
+  for (const { putBack } of grounds) putBack();
+  for (const { name, integrity } of grounds) integrity.renew(driver.ground(name, true)[2]);
+}
+
+/** Whether the harness is as it was before the cell. */
+function intact(): boolean {
+  return grounds.every((ground) => ground.integrity.intact);
+}
+
+/** A part of the harness as it is now. */
+function groundOf(name: GroundName, renew: boolean): Ground {
+  const [putBack, core, all] = driver.ground(name, renew);
+  return { name, putBack, integrity: new Integrity(pyodide._module, core, all) };
 }
 
 function done(id: number, text = "{}", parts: Part[] = []): void {
@@ -295,6 +334,7 @@ function pythonGlobals(): object {
     emit,
     drainRaw,
     heard,
+    intact,
     ...timers.globals,
   };
   const globals = Object.create(null);
@@ -311,13 +351,13 @@ async function boot(message: Boot): Promise<void> {
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
   Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
-  narrowCrypto();
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
   if (state === null) repeatEverything(); // an image is being made, the same one by everybody
+  narrowCrypto();
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
@@ -354,10 +394,12 @@ async function boot(message: Boot): Promise<void> {
   catchRawOutput();
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
-  driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
+  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
   runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
+  // Words of a state that was saved later are no longer where those of the fresh one were.
+  grounds = [groundOf("harness", message.seed === "")];
   noteLibraries(pyodide);
   timers.close();
 }

@@ -5,14 +5,17 @@ Each hostile package comes over real HTTP, or from real files. What would run le
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import importlib.metadata
 import os
+import resource
 import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -489,6 +492,38 @@ class TestBounds:
         assert 0 < bounds["RLIMIT_DATA"] <= pip_guard.MEMORY_BYTES
         assert 0 < bounds["RLIMIT_FSIZE"] <= pip_guard.FILE_BYTES
         assert bounds["RLIMIT_CORE"] == 0
+
+    def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
+        """4 MB of gzip for 4 GB of page: pip gives up within its memory, and says so."""
+        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        piece = b" " * 16_000_000
+        page = b"".join([*(packer.compress(piece) for _ in range(256)), packer.flush()])
+
+        class Packed(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Encoding", "gzip")
+                self.send_header("Content-Length", str(len(page)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(page)
+
+            def log_message(self, *args):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Packed) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+            said = refusal("thing")
+            server.shutdown()
+            thread.join()
+
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        assert len(page) < 5_000_000
+        assert "bytes of memory" in said or "would have to be fetched" in said
+        assert peak < pip_guard.MEMORY_BYTES + 200_000_000
 
     def test_what_does_not_end_is_ended(self, index, thing, monkeypatch):
         """A server that says nothing for ever: pip is gone when the answer comes."""

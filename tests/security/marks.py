@@ -14,8 +14,10 @@ from .program import Program
 _STATEMENT = re.compile(r"^([^\S\n]*)reached\(\)[^\S\n]*$", re.MULTILINE)
 
 # What is printed is sent to the host when it has waited for 0.2 s (`EMIT_SECONDS` of `output.py`) and more
-# is printed. A mark that is sent is shown even if the process dies at the attempt.
-SENT_AFTER_SECONDS = 0.3
+# is printed. A mark that is sent is shown even if the process dies at the attempt; the process's main thread,
+# which passes it on, needs a moment for that.
+SENT_AFTER_SECONDS = 0.25
+PASSED_ON_SECONDS = 0.1
 
 
 def mark(number: int) -> str:
@@ -42,11 +44,13 @@ def marked(program: Program) -> tuple[str, ...]:
 def _printing(number: int, *, sent: bool) -> str:
     """A statement on one line, without names that a cell may have bound, quotes of one kind only.
 
-    The mark stands in it in two parts, so that a traceback that shows the line does not have it.
+    The mark stands in it in two parts, so that a traceback that shows the line does not have it. Its value
+    is None, which is not shown where it is the last of the cell.
     """
     text = mark(number)
-    stream = '__import__("sys").stdout.write'
-    printing = f'{stream}("{text[:4]}" "{text[4:]} ")'
+    write = '__import__("sys").stdout.write'
+    printing = f'{write}("{text[:4]}" "{text[4:]} ") and None'
     if not sent:
         return printing
-    return f'{printing}; __import__("time").sleep({SENT_AFTER_SECONDS}); {stream}(" ")'
+    sleep = '__import__("time").sleep'
+    return f'{printing}; {sleep}({SENT_AFTER_SECONDS}); {write}(" "); {sleep}({PASSED_ON_SECONDS})'

@@ -29,6 +29,7 @@ class Ours:
                     "failed",
                     "\n".join(texts),
                     error=result.error_type,
+                    said="\n".join(texts[:3]),
                     longest=max(map(len, texts)),
                 )
 

@@ -13,6 +13,17 @@ ESCAPED_SOURCE = '"ESC" + "APED"'
 # What a program puts into everything that it forges.
 FORGED = "FORGED"
 
+# JavaScript's globals as `js`: by import, or by making a function of a text. Where both are refused, that
+# is what has held; what the program does with them is tried in `escapes.py`.
+JAVASCRIPT = """
+reached()
+try:
+    import js
+except ImportError:
+    from pyodide.ffi import to_js
+    js = to_js([1]).constructor.constructor("return globalThis")()
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -33,10 +44,10 @@ class Program:
     cells: tuple[str, ...]
 
     ends: tuple[str, ...] = ("completed", "failed")
-    """How the last cell may end; also `submitted`."""
+    """How the last cell may end, of completed, failed and submitted."""
 
     shows: str = ""
-    """What the last cell has to show, if anything."""
+    """What the last cell has to show, if anything; the lines of a traceback do not count."""
 
     submits: Any = None
     """The answer that must arrive if the last cell submits; None: any."""
@@ -61,7 +72,7 @@ class Program:
 def program(
     name: str,
     *cells: str,
-    ends: tuple[str, ...] = ("completed", "failed"),
+    ends: tuple[str, ...] | None = None,
     shows: str = "",
     submits: Any = None,
     calls: int | None = None,
@@ -70,6 +81,11 @@ def program(
     ours: str = "",
     silent: str = "",
 ) -> Program:
-    """A program, its cells one after the other."""
+    """A program, its cells one after the other.
+
+    If nothing else is said, its last cell may complete or fail; if it has to show something, complete.
+    """
     stripped = tuple(cell.strip("\n") for cell in cells)
+    if ends is None:
+        ends = ("completed",) if shows else ("completed", "failed")
     return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours, silent)
