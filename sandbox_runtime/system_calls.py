@@ -114,8 +114,9 @@ _REGISTERS = (0x1002, 0x1003)
 # MADV_SOFT_OFFLINE, which take memory from the machine, nor MADV_MERGEABLE, which tells of others' pages.
 _ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 
-# linux/membarrier.h: QUERY, PRIVATE_EXPEDITED and its registration, for the threads of this process.
-_BARRIERS = (0, 8, 16)
+# linux/membarrier.h: QUERY, PRIVATE_EXPEDITED and PRIVATE_EXPEDITED_SYNC_CORE with their registrations, for
+# the threads of this process.
+_BARRIERS = (0, 8, 16, 32, 64)
 
 _AF_UNIX, _SOCK_STREAM, _SOCKET_TYPE_BITS = 1, 1, 0xF
 

@@ -71,7 +71,8 @@ _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _GATE_SINCE = (5, 9)
 
 # MFD_CLOEXEC, and MFD_EXEC, which kernels before 6.3 do not know.
-_MEMORY_FILE, _MAY_EXECUTE = 1, 0x10
+_MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
+_CLOSE_ON_EXEC, _MAY_EXECUTE = 1, 0x10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +233,12 @@ class _Passed:
 
 
 def _memory_file() -> int:
-    """A file in memory that may be executed."""
-    try:
-        return os.memfd_create("sandbox-launcher", _MEMORY_FILE | _MAY_EXECUTE)
-    except OSError:
-        return os.memfd_create("sandbox-launcher", _MEMORY_FILE)
+    """A file in memory that may be executed. `os.memfd_create` is not in every Python."""
+    number = _MEMFD_CREATE[platform.machine()]
+    file = _libc().syscall(number, b"sandbox-launcher", _CLOSE_ON_EXEC | _MAY_EXECUTE)
+    if file < 0 and ctypes.get_errno() == errno.EINVAL:
+        file = _libc().syscall(number, b"sandbox-launcher", _CLOSE_ON_EXEC)
+    return _check(file)
 
 
 def _launcher(wall: Wall, program: Path, passed: _Passed) -> bytes:
