@@ -112,6 +112,7 @@ class Exchange:
             WallMissingError: It would not be behind the wall that the limits require.
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
+        executable.report_wall(engine.wall)
         if limits.require_wall:
             executable.demand_wall(engine.wall)
         self._limits = limits

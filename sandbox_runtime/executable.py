@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox_runtime import wall
+from sandbox_runtime.audit import record
 from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError, WallMissingError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.provenance import DENO_TESTED, known_flaws
@@ -151,6 +152,13 @@ def wall_shortcomings(found: Wall) -> Sequence[str]:
             "release was tested with, and report it"
         )
     return lacking
+
+
+@functools.cache
+def report_wall(found: Wall) -> None:
+    """Records once in a process that sandboxes start with a part of the wall missing."""
+    if not found.complete:
+        record("wall.missing", found=str(found), reason="; ".join(wall_shortcomings(found)))
 
 
 def demand_wall(found: Wall) -> None:

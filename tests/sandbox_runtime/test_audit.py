@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Limits, Session, audit, open_session
+from sandbox_runtime import Limits, Session, audit, executable, open_session
 from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.wall import NO_WALL
 
 DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 
@@ -124,6 +125,16 @@ class TestSessions:
             session.run_cell("SUBMIT(answer=(0).__class__(10) ** 100_000)")
 
         assert seen.facts("tool.refused")["tool"] == "echo"
+
+
+def test_a_missing_wall_is_recorded_once(seen):
+    """One record per process, with what is missing; none where the wall is whole."""
+    executable.report_wall.cache_clear()
+    for _ in range(2):
+        executable.report_wall(NO_WALL)
+
+    assert seen.names() == ["wall.missing"]
+    assert seen.facts("wall.missing")["found"] == str(NO_WALL)
 
 
 def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path):
