@@ -142,8 +142,8 @@ class PeerSubject:
         return max(len(self._pids) - 1, 0) + ended
 
     @property
-    def output_chars(self) -> None:
-        """The peer bounds what its user's module shows, not what comes out of a cell."""
+    def bounds(self) -> None:
+        """The peer promises nothing of what a cell prints or costs."""
         return
 
 
