@@ -18,17 +18,26 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.scope import Scope, at_once
+from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
-from dspy_rlm.types import as_plain
-from sandbox_runtime import LazyText, annotation_text, without_secrets
+from dspy_rlm.types import TypeRules, as_plain
+from sandbox_runtime import LazyText, abridged, annotation_text, check_keys, in_one_line
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
 
 # The longest part of an unusable reply that the LM sees again.
 SHOWN_REPLY_CHARS = 1000
+
+# The longest list of what is wrong with a reply's values.
+MAX_PROBLEM_CHARS = 4_000
+
+# The longest message of a row that failed, or that a sub-call's exception has.
+MAX_ERROR_CHARS = 10_000
 
 # The input that a reply's problem goes back in.
 PROBLEM_FIELD = "problem_with_last_reply"
@@ -37,7 +46,7 @@ _NO_REPLY = "your reply had no text"
 
 # The field and the reason in the message of DSPy's adapters, without what they say to programmers.
 _REASON = re.compile(
-    r"Failed to parse field (\w+) .*?Error message: (?:\d+ validation errors? for .*?\n)?"
+    r"Failed to parse (?:field (\w+) |the LM response).*?Error message: (?:\d+ validation errors? for .*?\n)?"
     r"(.*?)(?: \[type=|\n|$)",
     re.DOTALL,
 )
@@ -128,8 +137,8 @@ def predicted(
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
-    values = check_inputs(signature, inputs)
-    _refuse_lazy(values)
+    values = check_inputs(signature, inputs, scope.rules)
+    refuse_what_stays(values, scope.rules)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -161,7 +170,8 @@ def _asked(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    adapter = copy.copy(dspy.settings.adapter or dspy.ChatAdapter())
+    metering = functools.partial(metered_adapter, meter=lm._meter)
+    adapter = copy.copy(careful_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     try:
@@ -169,12 +179,9 @@ def _asked(
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
     except AdapterParseError as error:
         return {}, _told(error)
-    except LMError as error:
-        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
-        raise (error if told == str(error) else LMError(told)) from error
     given = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
-    return outputs, "\n".join(problems)
+    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
 def _told(error: AdapterParseError) -> str:
@@ -182,21 +189,34 @@ def _told(error: AdapterParseError) -> str:
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
-    shown = reply if len(reply) <= SHOWN_REPLY_CHARS else f"{reply[:SHOWN_REPLY_CHARS]} ..."
+    shown = abridged(reply, SHOWN_REPLY_CHARS)
     found = _REASON.search(str(error))
-    reason = f"{found[1]}: {found[2].strip()}" if found else "fields are missing"
+    field = f"{in_one_line(found[1], NAME_CHARS)}: " if found and found[1] else ""
+    reason = (
+        f"{field}{abridged(found[2].strip(), SHOWN_REPLY_CHARS)}" if found else "fields are missing"
+    )
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"
     )
 
 
-def _refuse_lazy(inputs: Mapping[str, Any]) -> None:
+def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
+    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
     for name, value in inputs.items():
-        if isinstance(value, LazyText):
+        kept = staying(value, rules, texts=True)
+        if kept is None:
+            continue
+        shown = in_one_line(name, NAME_CHARS)
+        if kept is value and isinstance(value, LazyText):
             raise TypeError(
-                f"{name} is a lazy text, which is no prompt: pass a piece of it, such as {name}[:5000]"
+                f"{shown} is a lazy text, which is no prompt: pass a piece of it, such as {shown}[:5000]"
             )
+        has = "is" if kept is value else "has in it"
+        raise TypeError(
+            f"{shown} {has} {short_repr(kept, VALUE_CHARS, rules)}, which stays on the host and is no part "
+            "of a prompt. Pass what the sub-LM needs of it as text or plain data; a tool can give you that"
+        )
 
 
 # ---- Batches ---------------------------------------------------------------------------------------
@@ -212,21 +232,26 @@ def _predict_rows(
     scope.models.choose(model)
     given = [_row_inputs(signature, row, shared) for row in rows]
     keys = [_key(inputs) for inputs in given]
+    check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=1)
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predicted(scope, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
             shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, shown)
+            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
         finally:
             lm._meter.give_back()
 
-    results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]
 
 

@@ -213,6 +213,7 @@ PROCESSES = (
     Escape(
         "Deno.Command of itself",
         "reached(); return new Deno.Command(Deno.execPath(), {args: ['eval', 'Deno.writeTextFileSync(\"@FOLDER@/made\", \"x\")']}).outputSync().code",
+        ends=True,  # Deno cannot be asked for its own path once the process is sealed
     ),
     Escape(
         "Deno.dlopen",

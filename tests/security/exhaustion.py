@@ -604,4 +604,35 @@ OUTPUT = (
     ),
 )
 
-PROGRAMS = (*TIME, *MEMORY, *STACK, *OUTPUT)
+_EMIT = 'import sys\nemit = sys.modules["sandbox_runtime.deno.guest"]._host.emit\nreached()\n'
+
+FLOODS = (
+    *(
+        program(
+            f"a flood of output: {what}",
+            _EMIT + f"for _ in range({times}):\n    emit({text})\nprint('done')",
+            shows="done",
+            ours="reaches for our driver",
+        )
+        for what, text, times in (
+            ("empty texts", "''", 20_000),
+            ("single characters", "'x'", 20_000),
+            ("large texts", "'x' * 100_000", 1_000),
+        )
+    ),
+    program(
+        "a flood of output that never ends",
+        _EMIT + "while True:\n    emit('x')\n    emit('')",
+        ends=("failed",),
+        ours="reaches for our driver",
+    ),
+    program(
+        "a flood of output, and then no more of the interpreter",
+        _EMIT + "import os\nfor _ in range(20_000):\n    emit('x')\nos.abort()",
+        ends=("failed",),
+        destroys=True,
+        ours="reaches for our driver",
+    ),
+)
+
+PROGRAMS = (*TIME, *MEMORY, *STACK, *OUTPUT, *FLOODS)

@@ -49,6 +49,20 @@ def planted():
 
 """
 
+# Constructors of JavaScript that anybody can reach.
+_REALM = """
+import asyncio
+from pyodide.ffi import JsException, create_proxy, to_js
+Object, Array = to_js({"a": 1}).constructor, to_js([1]).constructor
+def TypeError_of():
+    try:
+        to_js([1]).map(1)
+    except JsException as error:
+        return error.js_error.constructor
+def Promise_of():
+    return Array.fromAsync(to_js([1])).constructor
+"""
+
 PROGRAMS = (
     program("import js", _LOOK + "reached()\nimport js\nlook(js)\nprint(js.eval('1 + 1'))"),
     program(
@@ -299,6 +313,104 @@ for kind in (Error, RangeError):
         except Exception as refused:
             print(type(refused).__name__, refused)
 """,
+    ),
+    *(
+        program(
+            f"the stack of a JavaScript error, {how}",
+            _LOOK
+            + _REALM
+            + """
+try:
+    Array.new(-1)
+except JsException as error:
+    RangeError = error.js_error.constructor
+Error = Object.getPrototypeOf(RangeError)
+assert Error.name == "Error"
+def prepare(problem, sites):
+    print("ESC" + "APED: the callers are shown")
+    for site in sites:
+        for ask in ("getThis", "getFunction"):
+            look(getattr(site, ask)(), ask)
+    return "x"
+planted = create_proxy(prepare)
+reached()
+for kind in (Error, RangeError, Object.prototype, Error.prototype, Object.getPrototypeOf(Error)):
+    try:
+"""
+            + f"        {statement}\n"
+            + """
+    except Exception as error:
+        print(type(error).__name__, str(error)[:80])
+for kind in (Error, RangeError):
+    print(len(kind.new("x").stack or ""))
+holder = to_js({"a": 1})
+Error.captureStackTrace(holder)
+print(len(str(holder.stack)))
+""",
+        )
+        for how, statement in (
+            ("set", "kind.prepareStackTrace = planted"),
+            (
+                "defined",
+                "Object.defineProperty(kind, 'prepareStackTrace', to_js({'value': planted}))",
+            ),
+            ("assigned", "Object.assign(kind, to_js({'prepareStackTrace': planted}))"),
+            (
+                "inherited",
+                "Object.setPrototypeOf(kind, to_js({'prepareStackTrace': planted}))",
+            ),
+        )
+    ),
+    program(
+        "functions of the language that are ours",
+        _REALM
+        + """
+def planted(*args):
+    SUBMIT(answer="FOR" + "GED", count=1)
+proxy = create_proxy(planted)
+Uint8Array = to_js(b"x").constructor
+Error = Object.getPrototypeOf(TypeError_of())
+kinds = [Object, Array, Array.constructor, Uint8Array, Object.getPrototypeOf(Uint8Array), Error,
+         Promise_of()]
+kinds += [kind.prototype for kind in kinds]
+kinds.append(Object.getPrototypeOf(to_js([1]).values()))
+kinds.append(Object.getPrototypeOf(kinds[-1]))
+reached()
+changed = 0
+for kind in kinds:
+    for name in [*Object.getOwnPropertyNames(kind), "toJSON", "get", "value"]:
+        try:
+            Object.defineProperty(kind, name, to_js({"value": proxy}))
+            changed += 1
+            print(kind.name, name)
+        except Exception:
+            pass
+    try:
+        Object.setPrototypeOf(kind, to_js({"get": proxy}))
+        changed += 1
+    except Exception:
+        pass
+print(changed, "changed")
+""",
+        "import asyncio\nawait asyncio.sleep(0.01)\nprint(echo([1, 'a' * 100_000])[:9], len(kept))",
+        shows="echo: [1,",
+        ends=("completed",),
+    ),
+    program(
+        "what works in other threads",
+        _LOOK
+        + _REALM
+        + """
+reached()
+for name in ("crypto", "SubtleCrypto", "WebAssembly", "Atomics", "SharedArrayBuffer", "structuredClone",
+             "CompressionStream", "ReadableStream", "BroadcastChannel", "MessageChannel"):
+    for start in (Object, Array, Array.constructor, Promise_of()):
+        for holder in (start, start.prototype, start.constructor):
+            if getattr(holder, name, None) is not None:
+                print("ESC" + "APED", name)
+print("looked")
+""",
+        shows="looked",
     ),
     program(
         "emscripten_run_script",

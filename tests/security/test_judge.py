@@ -124,6 +124,8 @@ def test_more_than_is_promised_is_a_breach(pool, around, promise, cell):
 
 def test_what_is_to_be_shown_is_not_shown_by_a_traceback(judged):
     """It quotes the cell's own lines."""
-    report = judged("reached()\nprint('quoted' if missing else '')", ends=("failed",), shows="quoted")
+    report = judged(
+        "reached()\nprint('quoted' if missing else '')", ends=("failed",), shows="quoted"
+    )
 
     assert report.verdict == "lost"

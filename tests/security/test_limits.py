@@ -10,7 +10,7 @@ import pytest
 
 from sandbox_runtime import Limits, Pool
 
-from .exhaustion import MEMORY, OUTPUT, STACK, TIME
+from .exhaustion import FLOODS, MEMORY, OUTPUT, STACK, TIME
 from .judge import Ending, judge
 from .ours import Ours
 from .program import Program
@@ -76,7 +76,7 @@ def watch(program: Program, pool: Pool, around: Surroundings) -> Watched:
     return subject
 
 
-@pytest.mark.parametrize("program", TIME, ids=name_of)
+@pytest.mark.parametrize("program", [*TIME, *FLOODS], ids=name_of)
 def test_time_is_bounded(program, pool, around):
     """A cell does not work beyond its seconds, and the session goes on or heals."""
     watch(program, pool, around)
