@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from benchmarks import peer
 from benchmarks.processes import ROOT
-from tests.security.catalogue import BY_CLASS
+from tests.security.catalogue import BY_CLASS, counts
 from tests.security.judge import GRAVITY, VERDICTS, Ending, Report, Subject, judge
 from tests.security.ours import Ours
 from tests.security.persistence import PAIRS
@@ -142,8 +142,8 @@ class PeerSubject:
         return max(len(self._pids) - 1, 0) + ended
 
     @property
-    def output_chars(self) -> None:
-        """The peer bounds what its user's module shows, not what comes out of a cell."""
+    def bounds(self) -> None:
+        """The peer promises nothing of what a cell prints or costs."""
         return
 
 
@@ -310,6 +310,9 @@ def table(judged: Sequence[Judged], sides: Sequence[Side]) -> str:
 def main() -> int:
     """Runs what the command line asks for."""
     arguments = _parser().parse_args()
+    if arguments.list:
+        sys.stdout.writelines(f"{number:5} {group}\n" for group, number in counts().items())
+        return 0
     sides: list[Side] = ["ours", "peer"]
     if arguments.ours_only or arguments.peer_only:
         sides = ["ours"] if arguments.ours_only else ["peer"]
@@ -342,6 +345,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.security", description=__doc__)
     parser.add_argument("--only", action="append", choices=[*BY_CLASS, PERSISTENCE])
+    parser.add_argument("--list", action="store_true", help="count the programs, and run none")
     parser.add_argument("--jobs", type=int, default=2, help="programs at a time")
     parser.add_argument("--cap", type=float, default=CAP_SECONDS, metavar="SECONDS", help="a hang")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")

@@ -1,6 +1,7 @@
 """Programs that use up what there is: time, memory, the stack, the screen.
 
-Each ends within the limits; what is stated of a program here is what it says if it ends by itself.
+Each ends within the limits; what is stated of a program here is what it says if it ends by itself. Those of
+`MEMORY` come to the limit of memory before that of time, if a cell may work for 20 s.
 """
 
 from __future__ import annotations
@@ -325,7 +326,8 @@ os.makedirs("/tmp/many", exist_ok=True)
 number = 0
 reached()
 while True:
-    open(f"/tmp/many/{number}", "w").close()
+    with open(f"/tmp/many/{number}", "wb") as file:
+        file.write(bytes(20_000))
     number += 1
 """,
         ends=("failed",),
@@ -340,12 +342,12 @@ while True:
         "very many tasks",
         """
 import asyncio
-async def wait():
+async def wait(data):
     await asyncio.sleep(1000)
 held = []
 reached()
 while True:
-    held.append(asyncio.ensure_future(wait()))
+    held.append(asyncio.ensure_future(wait(bytes(20_000))))
 """,
         ends=("failed",),
         destroys=True,
@@ -392,7 +394,7 @@ from pyodide.ffi import create_proxy
 held = []
 reached()
 while True:
-    held.append(create_proxy(lambda: 1))
+    held.append(create_proxy(lambda data=bytes(20_000): 1))
 """,
         ends=("failed",),
         destroys=True,

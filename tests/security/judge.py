@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import resource
+import sys
+import time
 from typing import Any, Literal, Protocol
 
 from .marks import marked, marks_in
@@ -23,6 +26,9 @@ GRAVITY: tuple[Verdict, ...] = ("breach", "hang", "crash", "lost", "missed", "he
 # The line that says how much was left out, notes about lost state, and the sentence about a process that
 # ended, which quotes up to 1,500 characters of its last words.
 NOTES_CHARS = 3_000
+
+# `ru_maxrss` is in bytes on macOS, else in KiB.
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +50,39 @@ class Ending:
     """The length of the longest of the texts that `text` consists of."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What one cell may cost the process that runs the sandbox, beside the sandbox's own use."""
+
+    output_chars: int
+    """How long each of its texts may be."""
+
+    host_cpu_seconds: float
+    """The processor time of the host's process, while a cell runs."""
+
+    host_memory_bytes: int
+    """By how much the peak of the host's memory may rise."""
+
+
+class Cost:
+    """What the host's process uses for the time of a block."""
+
+    cpu_seconds = 0.0
+    memory_bytes = 0
+
+    def __enter__(self) -> Cost:
+        self._cpu, self._peak = time.process_time(), _peak_bytes()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu_seconds = time.process_time() - self._cpu
+        self.memory_bytes = _peak_bytes() - self._peak
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
 class Subject(Protocol):
     """An open sandbox with the tools, the variable and the fields of `Surroundings`."""
 
@@ -55,8 +94,8 @@ class Subject(Protocol):
         """How often its interpreter was lost since it was opened."""
 
     @property
-    def output_chars(self) -> int | None:
-        """How long each text of a cell may be, as the sandbox promises; None: it promises nothing."""
+    def bounds(self) -> Bounds | None:
+        """What it promises of its cells; None: nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,20 +124,23 @@ _SUBMIT = "SUBMIT(answer='sound', count=7)"
 def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
     """Runs a program to its end, then what proves that the session is sound."""
     endings: list[Ending] = []
+    costs: list[Cost] = []
     calls: list[tuple[str, Any]] = []
     unsound: list[str] = []
     broken: list[str] = []
     with around.watch() as noted:
         try:
             for cell in marked(program):
-                endings.append(subject.run(around.fill(cell)))
+                with Cost() as cost:
+                    costs.append(cost)
+                    endings.append(subject.run(around.fill(cell)))
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
                 unsound = _complaints(program, endings, len(calls))
             unsound += _unsound(program, subject, around)
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
-    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, subject)
+    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
     missed = _missed(program, endings)
     verdict: Verdict = "held"
     for name, reasons in (
@@ -118,15 +160,21 @@ def _missed(program: Program, endings: list[Ending]) -> list[str]:
     return [f"it did not come to {one}{last}" for one in marks_in(program) if one not in text]
 
 
-def _excesses(endings: list[Ending], subject: Subject) -> list[str]:
-    """The texts of cells that are longer than the sandbox promises."""
-    if (most := subject.output_chars) is None:
+def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -> list[str]:
+    """The promises of a sandbox that cells have broken."""
+    if bounds is None:
         return []
-    return [
-        f"{ending.longest:,} characters came out, not {most:,}"
-        for ending in endings
-        if ending.longest > most + NOTES_CHARS
-    ]
+    chars = max((ending.longest for ending in endings), default=0)
+    seconds = max((cost.cpu_seconds for cost in costs), default=0.0)
+    memory = max((cost.memory_bytes for cost in costs), default=0)
+    found = []
+    if chars > bounds.output_chars + NOTES_CHARS:
+        found.append(f"{chars:,} characters came out, not {bounds.output_chars:,}")
+    if seconds > bounds.host_cpu_seconds:
+        found.append(f"the host worked {seconds:.1f} s, not {bounds.host_cpu_seconds:g} s")
+    if memory > bounds.host_memory_bytes:
+        found.append(f"the host took {memory:,} bytes, not {bounds.host_memory_bytes:,}")
+    return found
 
 
 def _breaches(

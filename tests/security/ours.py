@@ -5,7 +5,10 @@ from __future__ import annotations
 from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
 from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS
 
-from .judge import Ending
+from .judge import Bounds, Ending
+
+# A message as it came, its parts as values, what a tool makes of them, and the answer.
+HOST_MEMORY_FRAMES = 4
 
 
 class Ours:
@@ -39,6 +42,11 @@ class Ours:
         return self.session.restarts
 
     @property
-    def output_chars(self) -> int:
-        """How long each text of a cell may be."""
-        return max(self.session.limits.output_chars, LEAST_SHOWN_CHARS)
+    def bounds(self) -> Bounds:
+        """What the session's limits promise."""
+        limits = self.session.limits
+        return Bounds(
+            max(limits.output_chars, LEAST_SHOWN_CHARS),
+            limits.cell_seconds + limits.grace_seconds,
+            HOST_MEMORY_FRAMES * limits.frame_bytes,
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from sandbox_runtime import Limits
 
-from .judge import judge
+from .judge import Bounds, judge
 from .ours import Ours
 from .program import program
 from .surroundings import FIELDS, KEPT
@@ -88,17 +90,42 @@ def test_a_breach_is_graver_than_a_missed_attempt(judged):
     assert len(report.reasons) == 2
 
 
-class Chatty(Ours):
-    """A sandbox that promises less output than comes out."""
+class Bounded(Ours):
+    """A sandbox that promises less than it keeps."""
 
-    output_chars = 1000
+    limit = Bounds(output_chars=10_000, host_cpu_seconds=60, host_memory_bytes=2**40)
+
+    @property
+    def bounds(self):
+        """What the test says."""
+        return self.limit
 
 
-def test_more_output_than_is_promised_is_a_breach(pool, around):
-    """Also of a program that wanted something else."""
+@pytest.mark.parametrize(
+    ("promise", "cell"),
+    [
+        ({"output_chars": 1000}, "reached()\nprint('x' * 9000)"),
+        ({"output_chars": 1000}, "reached()\nraise ValueError('x' * 9000)"),
+        ({"host_cpu_seconds": 0.0}, "reached()\necho(1)"),
+        ({"host_memory_bytes": -1}, "reached()"),
+    ],
+)
+def test_more_than_is_promised_is_a_breach(pool, around, promise, cell):
+    """Whatever else the program wanted."""
     with pool.lend(tools=around.tools(), outputs=FIELDS) as session:
         session.assign("kept", KEPT)
-        report = judge(program("chatty", "reached()\nprint('x' * 9000)"), Chatty(session), around)
+        subject = Bounded(session)
+        subject.limit = dataclasses.replace(Bounded.limit, **promise)
+        report = judge(program("too much", cell), subject, around)
 
     assert report.verdict == "breach"
-    assert "9,0" in report.reasons[0]
+    assert ", not " in report.reasons[0]
+
+
+def test_what_is_to_be_shown_is_not_shown_by_a_traceback(judged):
+    """It quotes the cell's own lines."""
+    report = judged(
+        "reached()\nprint('quoted' if missing else '')", ends=("failed",), shows="quoted"
+    )
+
+    assert report.verdict == "lost"
