@@ -13,6 +13,7 @@ import dspy
 from dspy.utils.exceptions import LMError
 
 from dspy_rlm.errors import SubCallError
+from dspy_rlm.guarding import guarded
 from dspy_rlm.interpreter import SandboxInterpreter
 from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.predictions import as_record, predicted, read_call
@@ -102,7 +103,12 @@ def _run_module(
         signature = signature.with_instructions("\n".join(task))
     if "max_iterations" in options:
         options["max_iters"] = options.pop("max_iterations")
-    settings = {"trace": [], "lm": lm, "allow_tool_async_sync_conversion": True}
+    settings = {
+        "trace": [],
+        "lm": lm,
+        "allow_tool_async_sync_conversion": True,
+        "adapter": guarded(),
+    }
     try:
         with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
             prediction = getattr(dspy, kind)(signature, **options)(**inputs)

@@ -5,10 +5,8 @@ A reply that does not parse, or whose values do not fit, goes back to the LM wit
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ import pydantic
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.guarding import guarded
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.outputs import typed_outputs
 from dspy_rlm.scope import Scope, at_once
@@ -35,12 +34,8 @@ PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
 
-# The field and the reason in the message of DSPy's adapters, without what they say to programmers.
-_REASON = re.compile(
-    r"Failed to parse field (\w+) .*?Error message: (?:\d+ validation errors? for .*?\n)?"
-    r"(.*?)(?: \[type=|\n|$)",
-    re.DOTALL,
-)
+# In the message of DSPy's adapters: the field, its value, then the reason.
+_FAILED_FIELD, _REASON = "Failed to parse field ", "Error message: "
 
 Outputs = dict[str, Any]
 
@@ -161,9 +156,8 @@ def _asked(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    adapter = copy.copy(dspy.settings.adapter or dspy.ChatAdapter())
-    if hasattr(adapter, "use_json_adapter_fallback"):
-        adapter.use_json_adapter_fallback = False  # it asks again without a reason
+    # DSPy's own second try asks without a reason.
+    adapter = guarded(use_json_adapter_fallback=False)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
@@ -183,12 +177,23 @@ def _told(error: AdapterParseError) -> str:
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = reply if len(reply) <= SHOWN_REPLY_CHARS else f"{reply[:SHOWN_REPLY_CHARS]} ..."
-    found = _REASON.search(str(error))
-    reason = f"{found[1]}: {found[2].strip()}" if found else "fields are missing"
+    reason = _reason(str(error)) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"
     )
+
+
+def _reason(message: str) -> str:
+    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
+    _, found, rest = message.partition(_FAILED_FIELD)
+    _, told, reason = rest.partition(_REASON)
+    if not (found and told):
+        return ""
+    first, _, more = reason.partition("\n")
+    if "validation error" in first:
+        first = more.partition("\n")[0]
+    return f"{rest.partition(' ')[0]}: {first.partition(' [type=')[0].strip()}"
 
 
 def _refuse_lazy(inputs: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.scope import Scope, at_once
+from dspy_rlm.untrusted import as_prompt
 from sandbox_runtime import without_secrets
 
 # What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
@@ -64,6 +65,7 @@ def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
         TypeError: It answered without text.
     """
     text, *media = prompt
+    text = as_prompt(text)
     try:
         response = _ask_with_media(lm, text, media) if media else lm(text)
     except LMError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 NO_STEPS = "You have not interacted with the REPL environment yet."
 
 _CODE = "Code:\n```python\n"
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 _OMITTED = re.compile(r"\n\n\.\.\. \(([\d,]+) characters omitted\) \.\.\.\n\n")
 
 
