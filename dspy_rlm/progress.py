@@ -115,7 +115,8 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     label = f"[{number}] "
     return "\n".join(
         textwrap.wrap(
-            printable(" ".join(reasoning.split())),
+            # More than the lines can hold; to wrap all of a long one takes long.
+            printable(" ".join(reasoning[: 8 * MAX_WIDTH * MAX_REASONING_LINES].split())),
             width,
             initial_indent=label,
             subsequent_indent=" " * len(label),

@@ -33,6 +33,9 @@ _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm"
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
 
+# An arrow may stand in a Literal, so each is tried; more than these stand in no signature.
+_MOST_ARROWS = 20
+
 _TYPING = (
     *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
     *("Sequence", "Mapping", "Iterable"),
@@ -160,6 +163,8 @@ def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
     arrows = [at for at in range(len(text)) if text.startswith("->", at)]
+    if len(arrows) > _MOST_ARROWS:
+        raise ValueError(f"The signature has more than {_MOST_ARROWS} arrows.")
     for at in arrows:  # an arrow may stand in a Literal as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
