@@ -24,16 +24,10 @@ class _Marked(str):
     __slots__ = ()
 
 
-def guarded(**options: Any) -> Any:
-    """A copy of the adapter in force that marks what is in inputs.
-
-    `options` are attributes that it gets if it has them.
-    """
-    adapter = dspy.settings.adapter or dspy.ChatAdapter()
-    plain = copy.copy(adapter)
-    for name, value in options.items():
-        if hasattr(plain, name):
-            setattr(plain, name, value)
+def guarded(adapter: dspy.Adapter | None = None) -> Any:
+    """A copy of an adapter, else of the one in force, that marks what is in inputs."""
+    plain = adapter or dspy.settings.adapter or dspy.ChatAdapter()
+    plain = getattr(plain, "_plain", plain)
     made: Any = copy.copy(plain)
     made.__class__ = _guarded_class(plain.__class__)
     made._plain = plain

@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import ast
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, NamedTuple, get_origin
 
 import pydantic
-from dspy.adapters.utils import parse_value
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.parsing import parsed
+from dspy_rlm.showing import (
+    DEFAULT_RULES,
+    MAX_PROBLEMS,
+    NAME_CHARS,
+    VALUE_CHARS,
+    problems_of,
+    short_repr,
+    staying,
+)
 from dspy_rlm.types import TypeRules, fitting
-from dspy_rlm.variables import short_repr
-from sandbox_runtime import annotation_text, is_typed_dict
+from sandbox_runtime import abridged, in_one_line, is_typed_dict
 
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
 
 # Fences without a language may have others inside; a reply that goes on like that is none.
 _MAX_NESTING = 3
 
-# The longest part of a wrong value that an error message repeats.
-_SHOWN_CHARS = 200
+# The longest list of what is wrong with outputs.
+MAX_REFUSAL_CHARS = 4_000
 
 
 class SlipError(ValueError):
@@ -174,52 +182,66 @@ def is_python(code: str) -> bool:
 
 
 def parse_outputs(
-    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = ()
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> dict[str, Any]:
     """The submitted values, converted to the declared types; by `rules` where they have one.
 
     Raises:
         SlipError: A field is missing, unknown or of the wrong type; all problems are named.
     """
-    parsed, problems = typed_outputs(fields, values, rules)
+    done, problems = typed_outputs(fields, values, rules)
     if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
+        listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
         raise SlipError(
             f"SUBMIT was refused, the run goes on:\n{listed}\nCorrect this and SUBMIT again."
         )
-    return parsed
+    return done
 
 
 def typed_outputs(
-    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = ()
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> tuple[dict[str, Any], list[str]]:
     """The values that fit their fields, converted to the declared types, and what is wrong with the rest."""
-    problems = [f"{name}: this output is missing" for name in fields if name not in values]
-    problems += [f"{name}: there is no such output" for name in values if name not in fields]
-    parsed = {}
+    problems = [
+        f"{in_one_line(name, NAME_CHARS)}: this output is missing"
+        for name in fields
+        if name not in values
+    ]
+    unknown = [name for name in values if name not in fields]
+    problems += [
+        f"{in_one_line(str(name), NAME_CHARS)}: there is no such output"
+        for name in unknown[:MAX_PROBLEMS]
+    ]
+    if len(unknown) > MAX_PROBLEMS:
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no outputs")
+    done = {}
     for name, field in fields.items():
         if name not in values:
             continue
+        value = values[name]
         try:
-            parsed[name] = fitting(values[name], field.annotation, rules, partial(_parse, field))
-        except (ValueError, TypeError) as error:
-            problems += [f"{name}: {problem}" for problem in _problems(field, values[name], error)]
-    return parsed, problems
+            done[name] = fitting(value, field.annotation, rules, partial(_parse, field, rules))
+        except Exception as error:  # noqa: BLE001 - types have code of their own, and values are hostile
+            shown = in_one_line(name, NAME_CHARS)
+            problems += [
+                f"{shown}: {p}" for p in problems_of(field.annotation, value, error, rules)
+            ]
+    return done, problems
 
 
-def _parse(field: FieldInfo, value: Any, annotation: Any) -> Any:
+def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> Any:
     if _is_of(value, annotation):
-        parsed = (
-            value  # of the declared class already, which DSPy does not expect of an enum member
-        )
+        made = value  # of the declared class already, which DSPy does not expect of an enum member
     elif annotation is str and isinstance(value, enum.Enum):
-        parsed = str(value.value)
+        made = str(value.value)
+    elif annotation is str and (kept := staying(value, rules)) is not None:
+        raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is no text")
     else:
-        parsed = parse_value(value, annotation)
+        made = parsed(value, annotation)
     if field.metadata:
         constrained: Any = Annotated[(annotation, *field.metadata)]
-        return pydantic.TypeAdapter(constrained).validate_python(parsed)
-    return parsed
+        return pydantic.TypeAdapter(constrained).validate_python(made)
+    return made
 
 
 def _is_of(value: Any, annotation: Any) -> bool:
@@ -227,17 +249,3 @@ def _is_of(value: Any, annotation: Any) -> bool:
     if not isinstance(annotation, type) or annotation in (Any, str) or is_typed_dict(annotation):
         return False
     return get_origin(annotation) is None and isinstance(value, annotation)
-
-
-def _problems(field: FieldInfo, value: Any, error: Exception) -> Iterable[str]:
-    expected = f"expected {annotation_text(field.annotation)}"
-    if not isinstance(error, pydantic.ValidationError):
-        return [f"{expected}, got {short_repr(value, _SHOWN_CHARS)}: {str(error)[:_SHOWN_CHARS]}"]
-    details = []
-    for item in error.errors(include_url=False)[:5]:
-        place = "".join(f"[{key!r}]" for key in item["loc"])
-        where = f" at {place}" if place else ""
-        details.append(
-            f"{expected}{where}: {item['msg']}, got {short_repr(item['input'], _SHOWN_CHARS)}"
-        )
-    return details

@@ -5,6 +5,7 @@ A reply that does not parse, or whose values do not fit, goes back to the LM wit
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,11 +18,14 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.guarding import guarded
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.scope import Scope, at_once
+from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
-from dspy_rlm.types import as_plain
-from sandbox_runtime import LazyText, annotation_text, without_secrets
+from dspy_rlm.types import TypeRules, as_plain
+from sandbox_runtime import LazyText, abridged, annotation_text, check_keys, in_one_line
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
@@ -29,13 +33,19 @@ MAX_TRIES = 3
 # The longest part of an unusable reply that the LM sees again.
 SHOWN_REPLY_CHARS = 1000
 
+# The longest list of what is wrong with a reply's values.
+MAX_PROBLEM_CHARS = 4_000
+
+# The longest message of a row that failed, or that a sub-call's exception has.
+MAX_ERROR_CHARS = 10_000
+
 # The input that a reply's problem goes back in.
 PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
 
 # In the message of DSPy's adapters: the field, its value, then the reason.
-_FAILED_FIELD, _REASON = "Failed to parse field ", "Error message: "
+_FAILED, _REASON = "Failed to parse ", "Error message: "
 
 Outputs = dict[str, Any]
 
@@ -123,8 +133,8 @@ def predicted(
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
-    values = check_inputs(signature, inputs)
-    _refuse_lazy(values)
+    values = check_inputs(signature, inputs, scope.rules)
+    refuse_what_stays(values, scope.rules)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -156,19 +166,19 @@ def _asked(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    # DSPy's own second try asks without a reason.
-    adapter = guarded(use_json_adapter_fallback=False)
+    metering = functools.partial(metered_adapter, meter=lm._meter)
+    adapter = copy.copy(careful_adapter(metering))
+    if hasattr(adapter, "use_json_adapter_fallback"):
+        adapter.use_json_adapter_fallback = False  # it asks again without a reason
+    adapter = guarded(adapter)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
     except AdapterParseError as error:
         return {}, _told(error)
-    except LMError as error:
-        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
-        raise (error if told == str(error) else LMError(told)) from error
     given = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
-    return outputs, "\n".join(problems)
+    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
 def _told(error: AdapterParseError) -> str:
@@ -176,7 +186,7 @@ def _told(error: AdapterParseError) -> str:
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
-    shown = reply if len(reply) <= SHOWN_REPLY_CHARS else f"{reply[:SHOWN_REPLY_CHARS]} ..."
+    shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(str(error)) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
@@ -186,22 +196,36 @@ def _told(error: AdapterParseError) -> str:
 
 def _reason(message: str) -> str:
     """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
-    _, found, rest = message.partition(_FAILED_FIELD)
+    _, found, rest = message.partition(_FAILED)
     _, told, reason = rest.partition(_REASON)
     if not (found and told):
         return ""
     first, _, more = reason.partition("\n")
     if "validation error" in first:
         first = more.partition("\n")[0]
-    return f"{rest.partition(' ')[0]}: {first.partition(' [type=')[0].strip()}"
+    shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
+    kind, _, rest = rest.partition(" ")
+    if kind != "field":
+        return shown
+    return f"{in_one_line(rest.partition(' ')[0], NAME_CHARS)}: {shown}"
 
 
-def _refuse_lazy(inputs: Mapping[str, Any]) -> None:
+def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
+    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
     for name, value in inputs.items():
-        if isinstance(value, LazyText):
+        kept = staying(value, rules, texts=True)
+        if kept is None:
+            continue
+        shown = in_one_line(name, NAME_CHARS)
+        if kept is value and isinstance(value, LazyText):
             raise TypeError(
-                f"{name} is a lazy text, which is no prompt: pass a piece of it, such as {name}[:5000]"
+                f"{shown} is a lazy text, which is no prompt: pass a piece of it, such as {shown}[:5000]"
             )
+        has = "is" if kept is value else "has in it"
+        raise TypeError(
+            f"{shown} {has} {short_repr(kept, VALUE_CHARS, rules)}, which stays on the host and is no part "
+            "of a prompt. Pass what the sub-LM needs of it as text or plain data; a tool can give you that"
+        )
 
 
 # ---- Batches ---------------------------------------------------------------------------------------
@@ -217,21 +241,26 @@ def _predict_rows(
     scope.models.choose(model)
     given = [_row_inputs(signature, row, shared) for row in rows]
     keys = [_key(inputs) for inputs in given]
+    check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=1)
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predicted(scope, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
             shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, shown)
+            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
         finally:
             lm._meter.give_back()
 
-    results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]
 
 

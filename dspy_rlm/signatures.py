@@ -14,6 +14,7 @@ import enum
 import fractions
 import keyword
 import pathlib
+import re
 import typing
 import uuid
 import warnings
@@ -29,12 +30,13 @@ EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 # Inputs of these names would be taken for options by `dspy.Predict`.
 _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction"})
 
-# Larger than any signature that makes sense; the parser works on each field.
+# Larger than any signature that makes sense. All of it is made on the host before an LM is asked, and so for
+# nothing: 2,000 parts take some 0.2 s of the processor's time.
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
-
-# An arrow may stand in a Literal, so each is tried; more than these stand in no signature.
-_MOST_ARROWS = 20
+_MOST_PARTS = 2_000  # fields of all classes, members, values of literals, types in types
+_MOST_ARROWS = 100  # the text is read at each of them
+_MOST_INSTRUCTION_CHARS = 1_000_000
 
 _TYPING = (
     *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
@@ -67,6 +69,9 @@ _NAMES: dict[str, Any] = {
     "object": Any,
 }
 
+# Members of an enum that cannot be hashed: Python compares each with all before it.
+_MOST_UNHASHABLE = 100
+
 # What a field of a class may say about its values, as `pydantic.Field` takes it.
 _CONSTRAINTS = frozenset(
     {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"}
@@ -93,6 +98,7 @@ def signature_of(
             f"A signature is a text like {EXAMPLE}, a dict of output fields, or a class, not "
             f"{type(source).__name__}."
         )
+    _check_size(source)
     types = _Types(known, _mapping(source.get("classes", {}), "classes"))
     if "signature" in source:
         inputs, outputs = _read_text(_text(source["signature"]), types)
@@ -106,6 +112,39 @@ def signature_of(
     _check_names(inputs, outputs)
     types.complete()
     return _made(inputs, outputs, _text(source.get("instructions") or ""))
+
+
+def _check_size(source: Mapping[str, Any]) -> None:
+    """Refuses what would take long to make. Nothing of it is made yet."""
+    text = source.get("instructions")
+    if isinstance(text, str) and len(text) > _MOST_INSTRUCTION_CHARS:
+        raise ValueError(
+            f"The instructions have more than {_MOST_INSTRUCTION_CHARS:,} characters. Pass long text as an "
+            "input."
+        )
+    parts = chars = 0
+    left: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            left += value
+        elif isinstance(value, (str, bytes)):
+            chars += len(value)
+        # An entry has a name, and facts with a name and a value each: five for what is one part.
+        parts += 1
+        if parts > 10 * _MOST_PARTS:
+            raise _too_many_parts()
+        if chars > _MOST_CHARS:
+            raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
+
+
+def _too_many_parts() -> ValueError:
+    return ValueError(
+        f"The signature has more than {_MOST_PARTS:,} parts: fields of classes, members of enums, values of "
+        "literals. Ask for a text where there are so many values, and check it in the cell."
+    )
 
 
 class _Field(typing.NamedTuple):
@@ -162,9 +201,11 @@ def _input_type(value: Any) -> Any:
 def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _Field]]:
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
-    arrows = [at for at in range(len(text)) if text.startswith("->", at)]
+    arrows = [found.start() for found in re.finditer("->", text)]
     if len(arrows) > _MOST_ARROWS:
-        raise ValueError(f"The signature has more than {_MOST_ARROWS} arrows.")
+        raise ValueError(
+            f"The signature has more than {_MOST_ARROWS} '->'. Write it like {EXAMPLE}."
+        )
     for at in arrows:  # an arrow may stand in a Literal as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
@@ -258,6 +299,12 @@ class _Types:
         self._schemas = classes
         self._made: dict[str, Any] = {}
         self._open: set[str] = set()
+        self._parts = 0
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > _MOST_PARTS:
+            raise _too_many_parts()
 
     def parse(self, text: str) -> Any:
         """A type that is written as text."""
@@ -268,6 +315,7 @@ class _Types:
 
     def read(self, node: ast.expr) -> Any:
         """A type that was parsed. Nothing is evaluated."""
+        self._count(1)
         match node:
             case ast.Name(id=name):
                 return self.named(name)
@@ -320,6 +368,7 @@ class _Types:
 
     def _generic(self, base: Any, inner: ast.expr, shown: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        self._count(len(parts))
         if base is typing.Literal:
             values = [_literal(part, shown) for part in parts]
             return typing.Literal[tuple(values)]
@@ -342,9 +391,16 @@ class _Types:
             raise ValueError(f"{name!r} cannot be the name of a class.")
         if kind == "enum":
             members = _mapping(facts.get("members"), "members")
+            self._count(len(members))
+            if sum(not _is_hashable(value) for value in members.values()) > _MOST_UNHASHABLE:
+                raise ValueError(
+                    f"The enum {name} has more than {_MOST_UNHASHABLE} members that are lists or dicts. Use "
+                    "texts, numbers or tuples."
+                )
             made: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
             return made
         fields = _mapping(facts.get("fields"), "fields")
+        self._count(len(fields))
         types = {n: self.parse(_text(_facts(f).get("type") or "Any")) for n, f in fields.items()}
         if kind == "named":
             return typing.NamedTuple(name, list(types.items()))
@@ -370,6 +426,14 @@ class _Types:
         for made in self._made.values():
             if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
                 made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _facts(entry: Any) -> Mapping[str, Any]:

@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from dspy_rlm.budget import Call, Usage
+from dspy_rlm.calls import Call, Usage
 from dspy_rlm.untrusted import as_data
+from sandbox_runtime import abridged
 
 # Changes when a saved trajectory can no longer be read the same way.
 FORMAT_VERSION = 1
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
+
+# The longest reasoning and code of a step that the prompt repeats. An answer is rarely so long, and the
+# trajectory has all of it.
+SHOWN_ACTION_CHARS = 20_000
 
 # Where the output of a step begins in the history, with its exact length.
 _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
@@ -36,11 +41,12 @@ class Step:
 
     def render(self, number: int) -> str:
         """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
-        reasoning = f"Reasoning: {as_data(self.reasoning)}\n" if self.reasoning else ""
+        said, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (self.reasoning, self.code))
+        reasoning = f"Reasoning: {as_data(said)}\n" if said else ""
         data = self.output.removesuffix(self.note)
         output = f"{as_data(data)}{self.output[len(data) :]}" or NO_OUTPUT
         return (
-            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{self.code}\n```\n"
+            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
             f"Output ({len(output):,} chars):\n{output}"
         )
 
@@ -96,10 +102,14 @@ class RunReport:
     """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
 
     cost: float | None = None
-    """US dollars in all; None if the price of a call is unknown."""
+    """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
 
     sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
-    """The calls that code has caused, one by one."""
+    """The calls that code has caused, one by one; those that were still under way when the run ended, too."""
+
+    cost_at_most: float | None = None
+    """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
+    known, as where `max_cost` did not ask for one."""
 
     @property
     def iterations(self) -> int:
@@ -125,6 +135,7 @@ class RunReport:
             "seconds": self.seconds,
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "cost": self.cost,
+            "cost_at_most": self.cost_at_most,
             "usage": [dataclasses.asdict(usage) for usage in self.usage],
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
             "trajectory": self.trajectory,

@@ -1,7 +1,8 @@
 """A session's saved state: the interpreter's memory and its disk. In memory, and in a file.
 
 The file starts with a magic number and the format's version, then a JSON header with the sizes and
-hashes of the parts, then the parts, each compressed.
+hashes of the parts, then the parts, each compressed. A file may be damaged, or made to do damage: what it
+says of itself is checked before anything is unpacked, and nothing is unpacked to more than it may be.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
+import stat
 import struct
 import tempfile
 import zlib
@@ -20,7 +21,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sandbox_runtime.errors import CheckpointError, ProtocolError
-from sandbox_runtime.messages import Part, Reply
+from sandbox_runtime.host_costs import (
+    CHECKPOINT_DISK_BYTES,
+    CHECKPOINT_HEAD_BYTES,
+    CHECKPOINT_HEADER_BYTES,
+    MEBIBYTE,
+)
+from sandbox_runtime.limits import LARGEST_MEMORY
+from sandbox_runtime.messages import Part, Reply, nbytes
 
 MAGIC = b"DSPYRLMC"
 FORMAT_VERSION = 1
@@ -33,8 +41,8 @@ _COMPRESSION_LEVEL = 1
 
 _CHUNK_BYTES = 1024 * 1024
 
-# A header is a few hundred bytes. A file that claims more is no checkpoint.
-_MAX_HEADER_BYTES = 64 * 1024
+# Deflate makes at most 1,032 bytes of one.
+_LARGEST_RATIO = 1032
 
 _PREFIX = struct.Struct("<8sII")  # magic, version, bytes of the header
 
@@ -60,12 +68,12 @@ class Checkpoint:
     @property
     def memory_bytes(self) -> int:
         """The interpreter's memory, which `Limits.memory_bytes` must allow."""
-        return int(_MEMORY_BYTES.unpack_from(self.files["boot.head"])[0])
+        return _memory_bytes(self.files["boot.head"])
 
     @property
     def size(self) -> int:
         """Bytes that it takes in the host's memory."""
-        return sum(memoryview(data).nbytes for data in self.files.values())
+        return sum(nbytes(data) for data in self.files.values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a file, which is there whole or not at all.
@@ -91,7 +99,7 @@ class Checkpoint:
         parts = [
             {
                 "name": name,
-                "bytes": memoryview(self.files[name]).nbytes,
+                "bytes": nbytes(self.files[name]),
                 "packed": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
@@ -105,20 +113,49 @@ class Checkpoint:
             file.write(data)
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Checkpoint:
+    def load(path: str | os.PathLike[str], *, memory_bytes: int = LARGEST_MEMORY) -> Checkpoint:
         """Reads a file that `save` wrote.
 
+        Args:
+            path: The file.
+            memory_bytes: The interpreter's memory that it may need; it takes as much here. A small file
+                can hold a large memory.
+
         Raises:
-            CheckpointError: It is no checkpoint, is damaged, or of another version of the format.
+            CheckpointError: It is no checkpoint, is damaged, of another version of the format, or needs
+                more memory.
             OSError: It could not be read.
         """
-        with Path(path).open("rb") as file:
+        with _opened(path) as file:
             try:
-                return _read(file)
-            except (ValueError, KeyError, TypeError, struct.error, zlib.error) as error:
-                raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
+                return _read(file, memory_bytes)
             except CheckpointError as error:
                 raise CheckpointError(f"{path} cannot be used: {error}") from error
+            except (
+                ValueError, KeyError, TypeError, RecursionError, MemoryError, ArithmeticError,
+                struct.error, zlib.error,
+            ) as error:  # fmt: skip
+                raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    # A pipe in the place of the file would keep whoever opens it waiting.
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    file = os.fdopen(number, "rb")
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        file.close()
+        raise CheckpointError(f"{path} cannot be used: it is no file.")
+    return file
+
+
+def _memory_bytes(head: Part) -> int:
+    """The memory that a head says. Raises `ValueError` if it says none."""
+    if nbytes(head) < _MEMORY_BYTES.size:
+        raise ValueError("the head is too short")
+    size = _MEMORY_BYTES.unpack_from(head)[0]
+    if not 0 < size <= LARGEST_MEMORY or size != int(size):  # NaN is no size either
+        raise ValueError("the head does not say how large the memory is")
+    return int(size)
 
 
 def parse_image(reply: Reply) -> Mapping[str, Part]:
@@ -130,9 +167,10 @@ def parse_image(reply: Reply) -> Mapping[str, Part]:
     if len(reply.attachments) != len(FILES):
         raise ProtocolError(f"The sandbox sent a state of {len(reply.attachments)} parts.")
     files = dict(zip(FILES, reply.attachments, strict=True))
-    head = files["boot.head"]
-    if len(head) < _MEMORY_BYTES.size or not math.isfinite(_MEMORY_BYTES.unpack_from(head)[0]):
-        raise ProtocolError("The sandbox sent a state without the size of its memory.")
+    try:
+        _memory_bytes(files["boot.head"])
+    except ValueError as error:
+        raise ProtocolError("The sandbox sent a state without the size of its memory.") from error
     return files
 
 
@@ -156,7 +194,17 @@ def check_restorable(
         )
 
 
-def _read(file: BinaryIO) -> Checkpoint:
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """What the header says of a part."""
+
+    name: str
+    size: int
+    packed: int
+    sha256: str
+
+
+def _read(file: BinaryIO, memory_bytes: int) -> Checkpoint:
     prefix = file.read(_PREFIX.size)
     if not prefix.startswith(MAGIC):
         raise CheckpointError("it is not a checkpoint.")
@@ -165,32 +213,56 @@ def _read(file: BinaryIO) -> Checkpoint:
         raise CheckpointError(
             f"its format is version {version}, this program reads version {FORMAT_VERSION}."
         )
-    if header_bytes > _MAX_HEADER_BYTES:
+    if header_bytes > CHECKPOINT_HEADER_BYTES:
         raise ValueError("the header is too long")
     header = json.loads(file.read(header_bytes))
-    files = {part["name"]: _read_part(file, part) for part in header["parts"]}
-    if tuple(files) != FILES:
-        raise ValueError("parts are missing")
-    return Checkpoint(files, str(header["engine"]), str(header["packages"]))
+    entries = [_entry(part) for part in header["parts"]]
+    if tuple(entry.name for entry in entries) != FILES:
+        raise ValueError("it has other parts than a state has")
+    if sum(entry.packed for entry in entries) > os.fstat(file.fileno()).st_size - file.tell():
+        raise ValueError("it ends too early")
+    head, pages, disk = entries
+    largest = CHECKPOINT_HEAD_BYTES
+    files: dict[str, Part] = {head.name: _read_part(file, head, largest)}
+    memory = _memory_bytes(files[head.name])
+    if memory > memory_bytes:
+        raise CheckpointError(f"it needs {memory:,} bytes of memory, more than {memory_bytes:,}.")
+    # All pages, and eight bytes for each run of them.
+    files[pages.name] = _read_part(file, pages, memory + memory // 256 + MEBIBYTE)
+    files[disk.name] = _read_part(file, disk, CHECKPOINT_DISK_BYTES)
+    engine, packages = header["engine"], header["packages"]
+    if not isinstance(engine, str) or not isinstance(packages, str):
+        raise ValueError("it does not say what made it")
+    return Checkpoint(files, engine, packages)
 
 
-def _read_part(file: BinaryIO, part: Mapping[str, Any]) -> bytes:
+def _entry(part: Any) -> _Entry:
+    entry = _Entry(part["name"], part["bytes"], part["packed"], part["sha256"])
+    for size in (entry.size, entry.packed):
+        if type(size) is not int or size < 0:
+            raise ValueError("a size is wrong")
+    if entry.size > _LARGEST_RATIO * entry.packed:
+        raise ValueError("a part is larger than what it was packed to can hold")
+    return entry
+
+
+def _read_part(file: BinaryIO, entry: _Entry, largest: int) -> bytearray:
     """Unpacks a part, never to more than the size that it should have."""
-    size, left = int(part["bytes"]), int(part["packed"])
-    unpacker, digest = zlib.decompressobj(), hashlib.sha256()
-    pieces, unpacked = [], 0
+    if entry.size > largest:
+        raise ValueError(f"{entry.name} has {entry.size:,} bytes, more than {largest:,}")
+    unpacker, digest, unpacked = zlib.decompressobj(), hashlib.sha256(), bytearray()
+    left = entry.packed
     while left > 0:
         chunk = file.read(min(left, _CHUNK_BYTES))
         if not chunk:
             raise ValueError("it ends too early")
         left -= len(chunk)
         digest.update(chunk)
-        pieces.append(unpacker.decompress(chunk, size - unpacked + 1))
-        unpacked += len(pieces[-1])
-        if unpacked > size:
+        unpacked += unpacker.decompress(chunk, entry.size - len(unpacked) + 1)
+        if len(unpacked) > entry.size:
             raise ValueError("a part is larger than it says")
-    if digest.hexdigest() != part["sha256"]:
+    if digest.hexdigest() != entry.sha256:
         raise ValueError("a hash does not match")
-    if unpacked != size:
+    if len(unpacked) != entry.size or not unpacker.eof or unpacker.unused_data:
         raise ValueError("a part is smaller than it says")
-    return b"".join(pieces)
+    return unpacked

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sandbox_runtime import values
+from sandbox_runtime.abridging import in_one_line, plain
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.checkpoint import parse_image
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
@@ -124,7 +125,12 @@ class Dialogue:
             )
 
     def run(
-        self, cell: int, code: str, serve: ServeCall, busy: Callable[[], bool]
+        self,
+        cell: int,
+        code: str,
+        serve: ServeCall,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
     ) -> tuple[CellEnd, Reply]:
         """Runs a cell; how it ended, and the reply with the submitted values.
 
@@ -133,6 +139,7 @@ class Dialogue:
             code: Its text.
             serve: Runs a tool call.
             busy: Tells that calls of the cell are still worked on, so that its silence is right.
+            room: Waits so many seconds until another call can be taken.
         """
         limits = self._limits
         most = limits.cell_seconds + limits.grace_seconds
@@ -142,12 +149,11 @@ class Dialogue:
             patience=most + BACKSTOP_SECONDS,
             serve=serve,
             busy=busy,
+            room=room,
             most_seconds=most,
         )
         if isinstance(answer, Refusal):
-            raise SandboxDiedError(
-                f"The sandbox refused a cell: {values.printable(answer.message)[:1000]}"
-            )
+            raise SandboxDiedError(f"The sandbox refused a cell: {plain(answer.message, 1000)}")
         return answer
 
     def take_image(self) -> Mapping[str, Part]:
@@ -159,9 +165,7 @@ class Dialogue:
         patience = self._limits.start_seconds
         answer = self._exchange.ask(TakeImage(), parse=parse_image, patience=patience)
         if isinstance(answer, Refusal):
-            raise CheckpointError(
-                f"The session cannot be saved: {values.printable(answer.message)}"
-            )
+            raise CheckpointError(f"The session cannot be saved: {plain(answer.message, 1000)}")
         return answer
 
     def compiled_runtime(self) -> bytes:
@@ -184,7 +188,7 @@ class Dialogue:
         answer = self._exchange.ask(request, parse=parse, patience=self._limits.start_seconds)
         if isinstance(answer, Refusal):
             raise ValueCrossingError(
-                f"{answer.error_type}: {values.printable(answer.message)[:2000]}"
+                f"{in_one_line(answer.error_type, 200)}: {plain(answer.message, 2000)}"
             )
         return answer
 

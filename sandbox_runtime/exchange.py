@@ -16,7 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime import executable
+from sandbox_runtime.abridging import plain
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.deno import output as outputs
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
@@ -66,6 +69,7 @@ _LIMIT_SENTENCES = {
         "when it was interrupted"
     ),
     "silent": "it did not answer in time",
+    "rest": "it worked between two cells, where nothing of a cell may run",
 }
 
 
@@ -105,8 +109,11 @@ class Exchange:
         """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
 
         Raises:
+            WallMissingError: It would not be behind the wall that the limits require.
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
+        if limits.require_wall:
+            executable.demand_wall(engine.wall)
         self._limits = limits
         self._secret = secrets.token_hex(SECRET_BYTES // 2)
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
@@ -116,7 +123,7 @@ class Exchange:
         # Held by who uses the pipes; after the end the last to do so closes them.
         self._asking = threading.RLock()
         self._closed = False
-        self._heard: list[str] = []
+        self._heard = self._nothing_heard()
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
@@ -172,6 +179,7 @@ class Exchange:
                 f"The sandbox did not come up: {died} "
                 'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
             ) from died
+        self._process.seal()  # from here on it works with what it has
 
     def ask(
         self,
@@ -182,6 +190,7 @@ class Exchange:
         followers: Iterable[Asset] = (),
         serve: ServeCall | None = None,
         busy: Callable[[], bool] = lambda: False,
+        room: Callable[[float], bool] = lambda _: True,
         most_seconds: float = math.inf,
     ) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
@@ -195,6 +204,8 @@ class Exchange:
             followers: What is sent after it without waiting.
             serve: Runs a tool call. Without it any call is a breach of protocol.
             busy: Tells that the sandbox waits for an answer, so that its silence is right.
+            room: Waits so many seconds until the host can take another call. While it cannot, nothing
+                is read, for as long as `patience` at the most.
             most_seconds: What the sandbox may work for it; see `_Watch`.
 
         Raises:
@@ -204,7 +215,7 @@ class Exchange:
             with self._asking:
                 try:
                     watch = _Watch(self._process, most_seconds)
-                    reply = self._converse(request, followers, serve, patience, busy, watch)
+                    reply = self._converse(request, followers, serve, patience, busy, room, watch)
                     return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
                 except BaseException:
                     # Whatever interrupted it, the other end is now in an unknown state.
@@ -221,14 +232,15 @@ class Exchange:
         serve: ServeCall | None,
         patience: float,
         busy: Callable[[], bool],
+        room: Callable[[float], bool],
         watch: _Watch,
     ) -> Reply | Refusal:
         request_id, pieces = self._connection.request(request)
-        self._heard.clear()
+        self._heard = self._nothing_heard()
         self._write(pieces)
         for follower in followers:
             self._write(self._connection.notification(follower))
-        return self._await_reply(request_id, serve, patience, busy, watch)
+        return self._await_reply(request_id, serve, patience, busy, room, watch)
 
     def _await_reply(
         self,
@@ -236,10 +248,11 @@ class Exchange:
         serve: ServeCall | None,
         patience: float,
         busy: Callable[[], bool],
+        room: Callable[[float], bool],
         watch: _Watch,
     ) -> Reply | Refusal:
         while True:
-            match self._next(patience, busy, watch):
+            match self._next(patience, busy, room, watch):
                 case ToolCall() as call if serve is not None:
                     if (answer := serve(call)) is not None:
                         self.answer(answer)
@@ -301,14 +314,25 @@ class Exchange:
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(self, patience: float, busy: Callable[[], bool], watch: _Watch) -> FromSandbox:
+    def _next(
+        self,
+        patience: float,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
+        watch: _Watch,
+    ) -> FromSandbox:
         """The next message. Raises `SandboxDiedError` at the end of them all."""
-        silent_at = time.monotonic() + patience
+        silent_at = full_until = time.monotonic() + patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
             if watch.sees_too_much():
                 self._die("cellSeconds", self._sentence("cellSeconds", ""))
+            # What is not read stays in the pipe, and the sandbox waits. Not for ever: calls may wait for
+            # one another, and the end of the cell is in the pipe too.
+            if not room(LOOK_SECONDS) and time.monotonic() < full_until and self._process.running:
+                silent_at = time.monotonic() + patience
+                continue
             if self._process.wait_readable(min(patience, LOOK_SECONDS)):
                 self._read()
             elif time.monotonic() < silent_at:
@@ -323,12 +347,12 @@ class Exchange:
         raise self._obituary(reason, sentence)
 
     def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = "".join(self._heard)
+        heard = plain(self._heard.render(), self._limits.output_chars)
         return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
+        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 
@@ -340,7 +364,7 @@ class Exchange:
             for message in self._connection.received(count):
                 match message:
                     case Output(text=text):
-                        self._hear(text)
+                        self._heard.write(printable(text))
                     case Fatal():
                         fatal = message
                     case _:
@@ -366,6 +390,6 @@ class Exchange:
         reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
         self._death = self._obituary(reason, f"its process ended with code {code}{said}")
 
-    def _hear(self, text: str) -> None:
-        if sum(map(len, self._heard)) < self._limits.output_chars:
-            self._heard.append(printable(text))
+    def _nothing_heard(self) -> outputs.Output:
+        """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
+        return outputs.Output(self._limits.output_chars, lambda _: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 
 from sandbox_runtime.deno.handles import Handle
@@ -9,23 +10,49 @@ from sandbox_runtime.deno.handles import Handle
 # The preview is for a prompt: a few words, not a document.
 MAX_PREVIEW_CHARS = 200
 
+# Numbers are drawn, not counted: one that a cell does not have it cannot guess. 53 bits are exact in
+# every number of JSON.
+NUMBER_BITS = 53
+
 
 class Handles:
     """The values that stayed on the host, by number. Keeps them as long as it exists itself."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both: values and numbers grow together
-        self._values: list[object] = []
+        self._values: dict[int, object] = {}
         self._numbers: dict[int, int] = {}
 
-    def hold(self, value: object) -> int:
-        """The number of a value: the same object always has the same."""
+    def pending(self) -> Pending:
+        """Handles for one value on its way, which stand for nothing until it has all been encoded."""
+        return Pending(self)
+
+    def number_of(self, value: object) -> int | None:
+        """The number that a value has already: the same object always has the same."""
         # By identity: equal values are not the same, and a value need not have a hash.
+        return self._numbers.get(id(value))
+
+    def add(self, values: dict[int, object]) -> None:
+        """Takes the values by number."""
         with self._lock:
-            number = self._numbers.setdefault(id(value), len(self._values))
-            if number == len(self._values):
-                self._values.append(value)
-            return number
+            for number, value in values.items():
+                self._values[number] = value
+                self._numbers.setdefault(id(value), number)
+
+    def get(self, number: object) -> object:
+        """The value that a handle stands for. Raises `ValueError` for a number that was never given."""
+        if type(number) is not int or number not in self._values:
+            raise ValueError("a handle stands for nothing")
+        return self._values[number]
+
+
+class Pending:
+    """The handles in one value. If part of the value cannot cross, none of them was ever given."""
+
+    def __init__(self, handles: Handles) -> None:
+        self._handles = handles
+        self._values: dict[int, object] = {}
+        self._numbers: dict[int, int] = {}
 
     def reduce(
         self, value: object, preview: str, kind: type[Handle] = Handle
@@ -34,10 +61,19 @@ class Handles:
         shown = " ".join(preview.split())
         if len(shown) > MAX_PREVIEW_CHARS:
             shown = shown[: MAX_PREVIEW_CHARS - 3] + "..."
-        return kind, (self.hold(value), type(value).__name__, shown)
+        return kind, (self._number(value), type(value).__name__, shown)
 
-    def get(self, number: object) -> object:
-        """The value that a handle stands for. Raises `ValueError` for a number that was never given."""
-        if type(number) is not int or not 0 <= number < len(self._values):
-            raise ValueError("a handle stands for nothing")
-        return self._values[number]
+    def hand_out(self) -> None:
+        """Lets the handles stand for their values."""
+        if self._values:
+            self._handles.add(self._values)
+
+    def _number(self, value: object) -> int:
+        known = self._handles.number_of(value)
+        if known is None:
+            known = self._numbers.get(id(value))
+        if known is None:
+            known = secrets.randbits(NUMBER_BITS)
+            self._numbers[id(value)] = known
+            self._values[known] = value
+        return known

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -18,13 +19,27 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from sandbox_runtime import values
+from sandbox_runtime.abridging import MAX_NAME_CHARS, in_one_line, plain
+from sandbox_runtime.audit import record
+from sandbox_runtime.calling import Call, current_call
 from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.host_costs import BYTES_PER_CALL
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
+from sandbox_runtime.messages import (
+    Answer,
+    ToolCall,
+    ToolDeclaration,
+    ToolRaised,
+    ToolReturned,
+    nbytes,
+)
 from sandbox_runtime.sandbox import FrontedTool, HostTool
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import shown_signature, without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
+
+# The longest text of a tool's exception that a cell gets.
+MAX_ERROR_CHARS = 100_000
 
 Outcome = tuple[bool, Any]
 """True and a call's result, or false and the exception that it raised."""
@@ -55,8 +70,10 @@ class HostTools:
         self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
-        self._lock = threading.Lock()  # guards what is below
-        self._open: set[Future[Any]] = set()
+        self._changed = threading.Condition()  # guards what is below
+        self._cell = Call()
+        self._open: dict[Future[Any], int] = {}
+        self._open_bytes = 0
         self._awaited: set[Future[Any]] = set()
 
     def replace(
@@ -90,6 +107,14 @@ class HostTools:
         """True while a call that was begun has no answer yet."""
         return bool(self._open)
 
+    def wait_for_room(self, seconds: float) -> bool:
+        """True if another call may come, perhaps after a moment: those that wait or run take memory."""
+        most = self._limits.call_memory_bytes
+        if self._open_bytes <= most:
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: self._open_bytes <= most, seconds)
+
     def declarations(self) -> list[ToolDeclaration]:
         """The tools as the sandbox is told of them."""
         told: set[str] = set()
@@ -118,13 +143,16 @@ class HostTools:
                 raise LookupError("texts answer one call at a time")
             if call.mode == "batch":
                 return self._serve_batch(call)
-            work = self._bind(call.tool, *_arguments(call, self._border.decode(call.arguments)))
             if call.mode == "aio":
-                future = self._start(call.tool, work)
+                # Its arguments wait as they came: decoded, they may be many times as large.
+                size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
+                future = self._start(call.tool, lambda of: self._work(call)(of), size)
                 future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
                 return None
+            work = self._work(call)
             if self._limits.call_seconds is None:
-                return self._returned(call, work(None))
+                with Call(self._part_of()).current():
+                    return self._returned(call, work(None))
             return self._answer(call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
             return _raised(call, error)
@@ -134,36 +162,51 @@ class HostTools:
         return self.serve(call, lambda _: None) if call.tool == TEXT_CALL else None
 
     def give_up(self) -> None:
-        """Ends the wait for every call: the cell has ended, or was interrupted."""
+        """Ends the wait for every call: the cell has ended, or was interrupted. None begins after it."""
         self._texts.cancel()
-        with self._lock:
+        with self._changed:
+            self._cell.end()
+            self._cell = Call()
             left, awaited = list(self._open), list(self._awaited)
             self._open.clear()
+            self._open_bytes = 0
+            self._changed.notify_all()
         for coroutine in awaited:
             coroutine.cancel()
-        for future in left:
-            self._workers.give_up(future, InterruptedError("the call was given up"))
+        self._workers.give_up(left, InterruptedError("the call was given up"))
 
     def close(self) -> None:
         """Gives up what runs. Never waits for a tool."""
         self.give_up()
         self._workers.close()
         self._texts.close()
-        with self._lock:
+        with self._changed:
             loop, self._own_loop = self._own_loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
 
-    def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
+    def _work(self, call: ToolCall) -> Work:
         """The call as a function. Raises what is wrong with it."""
+        return self._bind(call.tool, *_arguments(call, self._decode(call)))
+
+    def _decode(self, call: ToolCall) -> Any:
+        try:
+            return self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        except ValueCrossingError as error:
+            record("value.refused", where=call.tool, reason=str(error))
+            raise
+
+    def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
         tool = self._texts if name == TEXT_CALL else self._tools.get(name)
         if tool is None:
+            record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
+                record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
 
         def work(running: Running | None) -> Any:
@@ -173,37 +216,71 @@ class HostTools:
         return work
 
     def _serve_batch(self, call: ToolCall) -> Answer:
-        """Runs many calls, and answers with the outcome of each, in order."""
-        given = self._border.decode(call.arguments)
+        """Runs many calls, and answers with the outcome of each, in order.
+
+        Few of them wait for a thread at a time: an item of a batch costs the place of its outcome.
+        """
+        given = self._decode(call)
         if not isinstance(given, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
-        futures = [
-            self._start(call.tool, self._bind(call.tool, *_arguments(call, item))) for item in given
-        ]
-        return self._answer_batch(call, [_outcome(future) for future in futures])
+        for item in given:  # all before the first runs
+            self._bind(call.tool, *_arguments(call, item))
+        batch = Call(self._part_of())
+        outcomes: list[Outcome] = [(False, InterruptedError("the call was given up"))] * len(given)
+        most = 2 * self._limits.concurrent_calls
+        places = threading.Semaphore(most)
+
+        def end(at: int, future: Future[Any]) -> None:
+            outcomes[at] = _outcome(future)
+            places.release()
+
+        for at, item in enumerate(given):
+            places.acquire()
+            if batch.over:
+                places.release()
+                break
+            work = self._bind(call.tool, *_arguments(call, item))
+            self._start(call.tool, work).add_done_callback(functools.partial(end, at))
+        for _ in range(most):
+            places.acquire()
+        return self._answer_batch(call, outcomes)
 
     # ---- Threads and loops ----
 
-    def _start(self, name: str, work: Work) -> Future[Any]:
-        """Runs a call in a thread, in the context of this one."""
-        context, running = contextvars.copy_context(), Running()
+    def _part_of(self) -> Call:
+        """What calls of the running cell are part of."""
+        outer = current_call()
+        return self._cell if outer is None else _Both(self._cell, outer)
+
+    def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
+        """Runs a call in a thread, in the context of this one. `size` is what its arguments take."""
+        context, running, own = contextvars.copy_context(), Running(), Call(self._part_of())
 
         def job(future: Future[Any]) -> Any:
-            with self._timed(name, future, running):
-                return context.run(work, running)
+            own.check()
+            with self._timed(name, future, running, own):
+                return context.run(current)
+
+        def current() -> Any:
+            with own.current():
+                return work(running)
 
         future = self._workers.submit(job)
-        with self._lock:
-            self._open.add(future)
+        with self._changed:
+            self._open[future] = size
+            self._open_bytes += size
         future.add_done_callback(self._forget)
         return future
 
     def _forget(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._open.discard(future)
+        with self._changed:
+            self._open_bytes -= self._open.pop(future, 0)
+            self._changed.notify_all()
 
     @contextlib.contextmanager
-    def _timed(self, name: str, future: Future[Any], running: Running) -> Iterator[None]:
+    def _timed(
+        self, name: str, future: Future[Any], running: Running, call: Call
+    ) -> Iterator[None]:
         """Gives the call up when its time is over; what it does from then on is nobody's."""
         seconds = self._limits.call_seconds
         if seconds is None:
@@ -214,7 +291,8 @@ class HostTools:
             error = TimeoutError(
                 f"{name}() gave no answer within {seconds:g} s (Limits.call_seconds)"
             )
-            self._workers.give_up(future, error)
+            call.end()
+            self._workers.give_up([future], error)
             if running.coroutine is not None:
                 running.coroutine.cancel()
 
@@ -235,7 +313,7 @@ class HostTools:
         coroutine = asyncio.run_coroutine_threadsafe(wait(), self.loop or self._started_loop())
         if running is not None:
             running.coroutine = coroutine
-        with self._lock:
+        with self._changed:
             self._awaited.add(coroutine)
         try:
             return coroutine.result()
@@ -245,11 +323,11 @@ class HostTools:
             coroutine.cancel()
             raise
         finally:
-            with self._lock:
+            with self._changed:
                 self._awaited.discard(coroutine)
 
     def _started_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
+        with self._changed:
             if self._own_loop is None:
                 self._own_loop = asyncio.new_event_loop()
                 threading.Thread(
@@ -295,6 +373,19 @@ class HostTools:
         return worked, item
 
 
+class _Both(Call):
+    """What is over when either of two is."""
+
+    def __init__(self, one: Call, other: Call) -> None:
+        super().__init__(one)
+        self._other = other
+
+    @property
+    def over(self) -> bool:
+        """See `Call`."""
+        return super().over or self._other.over
+
+
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
@@ -334,13 +425,14 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    data = {"type": type(error).__name__, "base": next(bases, "Exception")}
-    return {"message": values.printable(without_secrets(text)), "data": data}
+    name = in_one_line(type(error).__name__, MAX_NAME_CHARS)
+    data = {"type": name, "base": next(bases, "Exception")}
+    return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
 
 
 def _signature(tool: HostTool) -> inspect.Signature | None:
     try:
-        return inspect.signature(tool)
+        return shown_signature(inspect.signature(tool))
     except (TypeError, ValueError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from sandbox_runtime import assets, values
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.audit import record
 from sandbox_runtime.checkpoint import Checkpoint, check_restorable
 from sandbox_runtime.dialogue import Dialogue
 from sandbox_runtime.errors import (
@@ -47,6 +48,9 @@ HEALING_TRIES = 3
 
 # Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
 GO_ON = ""
+
+# Ends of a process that are no fault of the cell which was just sent to it.
+_NOT_THE_CELLS = ("killed", "rest")
 
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
@@ -147,6 +151,9 @@ class Lifeline:
     def run(self, code: str) -> Ended | Failed:
         """Runs a cell to its end: how it ended, or that it ended the process."""
         self.revive()
+        if self._recovery.overdue:  # after a SUBMIT, mostly
+            self._save_if_possible()
+            self.revive()
         self._cell += 1
         ran = Ran(self._cell, values.printable(code))
         for last_try in (False, True):
@@ -155,7 +162,7 @@ class Lifeline:
                 return self._run_remembered(ran)
             except SandboxDiedError as died:
                 # It had ended before the cell began, and we could not know yet.
-                if last_try or died.reason != "killed" or not _hardly_begun(ran, started):
+                if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
                     return self._heal(died)
                 self.revive()
         raise AssertionError("the second try returns")
@@ -204,29 +211,33 @@ class Lifeline:
         self._recovery.ran(ran, now - started - serving.seconds)
         # After a SUBMIT there is rarely a next cell; if there is, its end is time enough.
         if end.outcome != "submitted" and self._recovery.due(now):
-            # One that cannot be saved, or ends in the attempt, is brought back by running it again.
-            with contextlib.suppress(CheckpointError, SandboxDiedError):
-                self._save()
+            self._save_if_possible()
         return end, answer
+
+    def _save_if_possible(self) -> None:
+        # One that cannot be saved, or ends in the attempt, is brought back by running it again.
+        with contextlib.suppress(CheckpointError, SandboxDiedError):
+            self._save()
 
     def _send_variable(self, name: str, value: object) -> None:
         self._dialogue.assign(name, value, self.border)
 
     def _run(self, ran: Ran, serve: ServeCall) -> Ended:
-        return self._dialogue.run(ran.cell, ran.code, serve, self._tools.is_busy)
+        tools = self._tools
+        return self._dialogue.run(ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room)
 
     def _save(self) -> Checkpoint:
         started = time.monotonic()
         try:
             files = self._dialogue.take_image()
         except CheckpointError:
-            self._recovery.possible = False
+            self._recovery.cannot_save()
             raise
         except SandboxDiedError as died:
             if died.reason == "killed":  # by somebody else, most likely: later it may succeed
                 self._recovery.begin(time.monotonic())
             else:
-                self._recovery.possible = False
+                self._recovery.cannot_save()
             raise
         state = Checkpoint(files, assets.engine_key(), self.engine.packages_key, self.border)
         self._seed = GO_ON
@@ -240,6 +251,8 @@ class Lifeline:
         """Starts another process if this one has ended since the last cell."""
         if self._dialogue.check_alive():
             return
+        if not self.closed:
+            record("process.ended", pid=self.pid, reason="between cells", detail="")
         try:
             healed = self._start_again()
         except SandboxError as error:
@@ -257,6 +270,7 @@ class Lifeline:
         """Starts another process in the state before the cell that ended the last one."""
         # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
         self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
+        _record_death(self.pid, died)
         try:
             healed = self._start_again(afresh=self._crashes > 1)
         except SandboxError as error:
@@ -281,14 +295,18 @@ class Lifeline:
         """Another process, as much as possible in the state of the lost one."""
         self.restarts += 1
         self._dialogue.close()  # it has ended, but holds its pipes
-        for _ in range(0 if afresh else HEALING_TRIES):
+        lost = self._recovery.why_lost()
+        for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
-                return Healed(_told(self._repeat()))
+                healed = Healed(_told(self._repeat()))
+                record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
+                return healed
             except (SandboxError, LookupError) as error:
                 self._dialogue.close()
                 if self.closed:
                     raise SessionClosedError("The session is closed.") from error
-                if not _was_killed(error):
+                lost = self._recovery.why_lost()
+                if lost or not _was_killed(error):
                     break
         self._crashes = 0
         self._recovery = Recovery()
@@ -297,9 +315,11 @@ class Lifeline:
         for name, value in list(self.variables.items()):
             self._send_variable(name, value)
             self._recovery.assigned(name, value)
+        why = f" Its state could not be brought back: {lost}." if lost else ""
+        record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=True)
         return Healed(
             "The input variables are back as they were given, everything else that cells defined is "
-            "gone.",
+            f"gone.{why}",
             state_lost=True,
         )
 
@@ -329,7 +349,11 @@ class Lifeline:
             if isinstance(entry, Assigned):
                 self._send_variable(entry.name, entry.value)
                 continue
-            end, _ = self._run(entry, entry.replay(self._tools.read_again))
+            started = time.monotonic()
+            try:
+                end, _ = self._run(entry, entry.replay(self._tools.read_again))
+            finally:
+                self._recovery.replayed(time.monotonic() - started)
             if end.output != entry.output:
                 changed.append(entry.cell)
         self.exercise()  # a state in which no cell can run is not worth having
@@ -346,6 +370,11 @@ class Lifeline:
         return dataclasses.replace(self.engine, saved=state.files)
 
 
+def _record_death(pid: int, died: SandboxDiedError) -> None:
+    event = "protocol.violated" if died.reason == "protocol" else "process.ended"
+    record(event, pid=pid, reason=died.reason, detail=str(died))
+
+
 def _told(changed: list[int]) -> str:
     if not changed:
         return ""
@@ -357,7 +386,7 @@ def _told(changed: list[int]) -> str:
 
 def _hardly_begun(ran: Ran, started: float) -> bool:
     """True if the process ended so soon that the cell was not the reason."""
-    return not ran.calls and time.monotonic() - started < HARDLY_BEGUN_SECONDS
+    return not (ran.calls or ran.forgotten) and time.monotonic() - started < HARDLY_BEGUN_SECONDS
 
 
 def _was_killed(error: Exception) -> bool:

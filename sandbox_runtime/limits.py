@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-MEBIBYTE = 1024 * 1024
+from sandbox_runtime.host_costs import (
+    CALL_BYTES_PER_FRAME_BYTE,
+    MEBIBYTE,
+    VALUE_BYTES_PER_FRAME_BYTE,
+)
 
 # Below this the interpreter itself does not fit (the boot image takes about 40 MiB).
 SMALLEST_MEMORY = 128 * MEBIBYTE
@@ -52,10 +56,28 @@ class Limits:
     start_seconds: float = 60.0
     """How long the process may take to come up. Generous: a loaded machine is not an error."""
 
+    require_wall: bool = False
+    """Whether to refuse to start (`WallMissingError`) where the operating system cannot put its own wall
+    round the process: Landlock and seccomp, on Linux. `python -m sandbox_runtime doctor` shows it."""
+
+    @property
+    def value_memory_bytes(self) -> int:
+        """The host's memory that one decoded value may take."""
+        return VALUE_BYTES_PER_FRAME_BYTE * self.frame_bytes
+
+    @property
+    def call_memory_bytes(self) -> int:
+        """The host's memory that arguments of calls may take that wait or run, as they came."""
+        return CALL_BYTES_PER_FRAME_BYTE * self.frame_bytes
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is None and field.type == "float | None":
+                continue
+            if field.type == "bool":
+                if type(value) is not bool:
+                    raise ValueError(f"Limits.{field.name} must be True or False, not {value!r}.")
                 continue
             if field.type == "int" and type(value) is not int:
                 raise ValueError(f"Limits.{field.name} must be a whole number, not {value!r}.")

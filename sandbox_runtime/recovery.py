@@ -2,7 +2,8 @@
 
 Everything since the checkpoint is remembered as it was asked for: the values that were assigned, the
 cells, and what the host answered them. Run again, with the same random numbers and the same answers,
-it makes the same state; tools are not called a second time.
+it makes the same state; tools are not called a second time. What that takes, in memory and in time, is
+bounded: past it the state since the checkpoint is lost with its process, and the session says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.host_costs import (
+    BYTES_PER_REMEMBERED_CALL,
+    MAX_REMEMBERED_BYTES,
+    MAX_REPLAY_SECONDS,
+    MEBIBYTE,
+)
 from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
 
 Answer = ToolReturned | ToolRaised
@@ -23,9 +30,9 @@ LARGEST_SHARE = 0.05
 # How long a checkpoint takes, until one was measured: a fresh interpreter's, on a slow machine.
 FIRST_GUESS_SECONDS = 0.2
 
-# What is remembered for the sake of running cells again, in bytes: answers of the host, code, values
-# that others have replaced. With more, a checkpoint is due whatever it costs.
-MAX_REMEMBERED_BYTES = 64 * 1024 * 1024
+# With more work than this since the checkpoint another is due whatever it costs, so that running the
+# cells again stays within `MAX_REPLAY_SECONDS`.
+MAX_WORK_SECONDS = MAX_REPLAY_SECONDS / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,17 +62,38 @@ class Ran:
 
     output: str = ""
 
+    forgotten: bool = False
+    """True once its answers took more memory than may be kept: it cannot be run again."""
+
+    _answer_bytes: int = 0
+
     @property
     def bytes_kept(self) -> int:
         """About what it takes to remember it."""
-        answers = (asked.answer for some in self.calls.values() for asked in some)
-        return len(self.code) + len(self.output) + sum(_size(a) for a in answers if a is not None)
+        return len(self.code) + len(self.output) + self._answer_bytes
 
     def remember(self, call: ToolCall, answer: Answer | None = None) -> Asked:
-        """Notes a call, with its answer if there is one; one that comes later is set by the caller."""
-        asked = Asked(answer)
-        self.calls.setdefault(_question(call), []).append(asked)
+        """Notes a call, with its answer if there is one; for one that comes later see `answered`."""
+        asked = Asked()
+        if not self.forgotten:
+            self.calls.setdefault(_question(call), []).append(asked)
+            self._keep(BYTES_PER_REMEMBERED_CALL)
+        if answer is not None:
+            self.answered(asked, answer)
         return asked
+
+    def answered(self, asked: Asked, answer: Answer) -> None:
+        """Notes the answer of a call."""
+        if not self.forgotten:
+            asked.answer = answer
+            self._keep(_size(answer))
+
+    def _keep(self, nbytes: int) -> None:
+        self._answer_bytes += nbytes
+        if self._answer_bytes > MAX_REMEMBERED_BYTES:
+            self.forgotten = True
+            self.calls.clear()
+            self._answer_bytes = 0
 
     def replay(
         self, live: Callable[[ToolCall], Answer | None] = lambda _: None
@@ -106,9 +134,11 @@ class Recovery:
         self.log: list[Assigned | Ran] = []
         self.possible = True
         """False once the interpreter could not be saved; then everything is run again."""
+        self._lost = ""
         self._cost_seconds = FIRST_GUESS_SECONDS
         self._since = 0.0
         self._work_seconds = 0.0
+        self._replayed_seconds = 0.0
         self._remembered = 0
         self._newest: dict[str, Any] = {}
 
@@ -131,19 +161,69 @@ class Recovery:
         self.log.append(cell)
         self._work_seconds += seconds
         self._remembered += cell.bytes_kept
+        if cell.forgotten:
+            self._lose(
+                f"cell {cell.cell} was answered more than {MAX_REMEMBERED_BYTES // MEBIBYTE} MiB, "
+                "which are not kept to run it again"
+            )
+        self._bound()
+
+    def cannot_save(self) -> None:
+        """Notes that the interpreter cannot be saved: from now on it is brought back by its cells alone."""
+        self.possible = False
+        self._bound()
+
+    def _bound(self) -> None:
+        """Where no checkpoint can take its place, the log ends at the same size."""
+        if not self.possible and self._remembered > MAX_REMEMBERED_BYTES:
+            self._lose(
+                f"it could not be saved, and more than {MAX_REMEMBERED_BYTES // MEBIBYTE} MiB would "
+                "have to be kept to run its cells again"
+            )
+
+    def _lose(self, reason: str) -> None:
+        self._lost = reason
+        self.log.clear()
+        self._newest.clear()
+        self._remembered = 0
+
+    def why_lost(self) -> str:
+        """Why what was done since the checkpoint cannot be done again; empty if it can."""
+        if not self._lost and self._replayed_seconds + self._work_seconds > MAX_REPLAY_SECONDS:
+            return (
+                "running its cells since the last checkpoint again takes more than "
+                f"{MAX_REPLAY_SECONDS:g} s in all"
+            )
+        return self._lost
+
+    def replayed(self, seconds: float) -> None:
+        """Notes that cells were run again for so long.
+
+        Raises:
+            LookupError: They have taken too long, over all attempts.
+        """
+        self._replayed_seconds += seconds
+        if self._replayed_seconds > MAX_REPLAY_SECONDS:
+            raise LookupError(f"running cells again took more than {MAX_REPLAY_SECONDS:g} s in all")
 
     @property
     def cells(self) -> Sequence[Ran]:
         """The cells since the checkpoint."""
         return [entry for entry in self.log if isinstance(entry, Ran)]
 
+    @property
+    def overdue(self) -> bool:
+        """True when a checkpoint has to be taken whatever it costs, so that nothing can be lost."""
+        much = self._remembered > MAX_REMEMBERED_BYTES or self._work_seconds > MAX_WORK_SECONDS
+        return self.possible and (much or bool(self._lost))
+
     def due(self, now: float) -> bool:
         """True when a checkpoint is cheap, and running the cells again would take longer than it."""
         # From the end, where a cell is: a session may have run thousands.
+        if self.overdue:
+            return True
         if not self.possible or not any(isinstance(entry, Ran) for entry in reversed(self.log)):
             return False
-        if self._remembered > MAX_REMEMBERED_BYTES:
-            return True
         cheap = self._cost_seconds <= LARGEST_SHARE * (now - self._since)
         return cheap and self._work_seconds > self._cost_seconds
 
@@ -155,7 +235,9 @@ class Recovery:
         self._cost_seconds = cost_seconds
         self._since = now
         self._work_seconds = 0.0
+        self._replayed_seconds = 0.0
         self._remembered = 0
+        self._lost = ""
         self._newest.clear()
 
 

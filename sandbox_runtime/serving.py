@@ -36,7 +36,7 @@ class Serving:
 
         def remembered(answer: Answer) -> Answer:
             if not self._ended:
-                asked.answer = answer
+                self._ran.answered(asked, answer)
             return answer
 
         answer = self._tools.serve(call, lambda late: self._send(remembered(late)))

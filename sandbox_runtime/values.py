@@ -25,7 +25,8 @@ from sandbox_runtime.classes import Classes, fields_of, kind_of
 from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_INT_BITS, time_zone
 from sandbox_runtime.deno.records import Record
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
-from sandbox_runtime.handles import Handles
+from sandbox_runtime.handles import Handles, Pending
+from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import Part
 from sandbox_runtime.pieces import SMALL_BYTES, AnyPart, Nowhere, Sink, Stream, Text
 from sandbox_runtime.reading import Rows, read
@@ -129,27 +130,36 @@ class Border:
         self._pickle(self.declared, stream, [])
         return [stream.getvalue()]
 
-    def decode(self, parts: Sequence[bytes | bytearray]) -> Any:
+    def decode(
+        self, parts: Sequence[bytes | bytearray], memory_bytes: int = Limits().value_memory_bytes
+    ) -> Any:
         """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
 
         Raises:
-            ValueCrossingError: The parts are not such a value.
+            ValueCrossingError: The parts are not such a value, or it would take more than `memory_bytes`.
         """
-        return read(parts, self._classes, self._handles)
+        return read(parts, self._classes, self._handles, memory_bytes)
 
     def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
         def keep(item: pickle.PickleBuffer) -> None:
             buffers.append(item.raw())
 
-        pickler = _Pickler(stream, keep, self._rules, self._classes, self._handles)
-        pickler.dump(value)
+        pending = self._handles.pending()
+        _Pickler(stream, keep, self._rules, self._classes, pending).dump(value)
+        pending.hand_out()  # all of the value can cross
+
+    def _try(self, value: object) -> None:
+        """Pickles a value into nothing; no handle in it is handed out."""
+        _Pickler(
+            Nowhere(), lambda _: None, self._rules, self._classes, self._handles.pending()
+        ).dump(value)
 
     def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
         """The path of the innermost element that cannot be pickled, and the element."""
         if depth < _SEARCH_DEPTH:
             for place, child in self._children(value, path):
                 try:
-                    self._pickle(child, Nowhere(), [])
+                    self._try(child)
                 except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
                     return self._find_offender(child, place, depth + 1)
         return path, value
@@ -201,7 +211,7 @@ class _Pickler(pickle.Pickler):
         keep: Callable[[pickle.PickleBuffer], None],
         rules: Rules,
         classes: Classes,
-        handles: Handles,
+        handles: Pending,
     ) -> None:
         super().__init__(stream, protocol=5, buffer_callback=keep)
         self._rules = rules

@@ -1,16 +1,18 @@
 """Threads for host tools: a bounded number, started when needed, and never waited for.
 
 Daemon threads, because a tool that never returns must not keep the host from ending. One that was given
-up makes room for another thread at once.
+up makes room for another thread at once; but only so many may be lost that way.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
+
+from sandbox_runtime.host_costs import MAX_LOST_THREADS
 
 # An idle thread ends after this.
 IDLE_SECONDS = 2.0
@@ -26,39 +28,57 @@ class Workers:
         self._changed = threading.Condition()  # guards everything below
         self._jobs: deque[tuple[Future[Any], Job]] = deque()
         self._threads = 0
+        self._lost = 0
         self._idle = 0
         self._closed = False
         self._running: set[Future[Any]] = set()
 
     def submit(self, job: Job) -> Future[Any]:
-        """Runs `job` in a thread; its result or exception is the future's, which the job is given."""
+        """Runs `job` in a thread; its result or exception is the future's, which the job is given.
+
+        Raises:
+            RuntimeError: Too many jobs that were given up have not ended.
+        """
         future: Future[Any] = Future()
         with self._changed:
+            if self._lost >= MAX_LOST_THREADS:
+                raise RuntimeError(
+                    f"{self._lost} calls that were given up still run on the host; no other is begun "
+                    "until some of them have ended"
+                )
             self._jobs.append((future, job))
             self._hire()
             self._changed.notify()
         return future
 
-    def give_up(self, future: Future[Any], error: Exception) -> None:
-        """Ends the wait for a job with `error`: one in the queue is dropped, one that runs forgotten."""
-        if future.cancel():
-            return
+    def give_up(self, futures: Collection[Future[Any]], error: Exception) -> None:
+        """Ends the wait for jobs with `error`: those in the queue never begin, those that run are lost.
+
+        All at once: the place of one that runs is not for another of them.
+        """
+        given_up = set(futures)
         with self._changed:
-            if future not in self._running:
-                return
-            self._running.discard(future)
-            self._threads -= 1
+            waiting = [future for future, _ in self._jobs if future in given_up]
+            if waiting:
+                self._jobs = deque(job for job in self._jobs if job[0] not in given_up)
+            running = self._running & given_up
+            self._running -= running
+            self._threads -= len(running)
+            self._lost += len(running)
             self._hire()
-        future.set_exception(error)
+        for future in waiting:
+            future.cancel()
+        for future in running:
+            future.set_exception(error)
 
     def close(self) -> None:
         """Drops the jobs that wait, and lets the threads end when theirs are done."""
         with self._changed:
             self._closed = True
-            for future, _ in self._jobs:
-                future.cancel()
-            self._jobs.clear()
+            left, self._jobs = self._jobs, deque()
             self._changed.notify_all()
+        for future, _ in left:
+            future.cancel()
 
     def _hire(self) -> None:
         """Starts a thread if there is work for one more."""
@@ -77,6 +97,7 @@ class Workers:
                 error = caught
             with self._changed:
                 if future not in self._running:
+                    self._lost -= 1
                     return  # given up: another thread has taken this one's place
                 self._running.discard(future)
             if error is not None:

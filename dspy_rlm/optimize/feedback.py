@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.budget import Call
+from dspy_rlm.calls import Call
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.trajectory import RunReport, Step

@@ -299,15 +299,32 @@ class TestDeno:
         done = elsewhere("-m", "sandbox_runtime", "doctor")
 
         assert done.returncode == 1
-        assert 'no Deno was found. Install it with: pip install "deno>=2.9,<3"' in done.stdout
+        assert 'no Deno was found. Install it with: pip install "deno>=2.9.8,<3"' in done.stdout
 
-    @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "3.0.0", "10.0.0"])
+    @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "2.9.7", "3.0.0", "10.0.0"])
     def test_too_old_or_too_new(self, elsewhere, version):
         """Found, needed, and what to do."""
         done = elsewhere("-m", "sandbox_runtime", "doctor", says=f"echo 'deno {version} (stable)'")
 
         assert done.returncode == 1
-        assert f"is Deno {version}, need 2.9.0 or newer, below 3.0.0. Install" in done.stdout
+        assert f"is Deno {version}, need 2.9.8 or newer, below 3.0.0. Install" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("version", "flaw"),
+        [("2.5.0", "CVE-2026-22864"), ("2.7.9", "CVE-2026-49402"), ("2.8.0", "CVE-2026-49440")],
+    )
+    def test_one_with_a_known_flaw(self, elsewhere, version, flaw):
+        """Refused by name, at start and by `doctor`; it says what the flaw concerns."""
+        code = (
+            "from sandbox_runtime import *\n"
+            "try: open_session()\nexcept DenoVersionError as e: print(e)"
+        )
+        opened = elsewhere("-c", code, says=f"echo 'deno {version} (stable)'")
+        checked = elsewhere("-m", "sandbox_runtime", "doctor")
+
+        for said in (opened.stdout, checked.stdout):
+            assert f"Deno {version}, which has a known flaw: {flaw} (" in said
+            assert "Install it with: pip install" in said
 
     def test_another_program_of_that_name(self, elsewhere):
         """What it says is in the message."""

@@ -59,7 +59,7 @@ def test_a_job_that_is_given_up(workers):
         time.sleep(0.001)
 
     for job in stuck:
-        workers.give_up(job, TimeoutError("too long"))
+        workers.give_up([job], TimeoutError("too long"))
 
     assert workers.submit(lambda future: "next").result(10) == "next"
     with pytest.raises(TimeoutError, match="too long"):
@@ -74,7 +74,7 @@ def test_a_job_in_the_queue_is_dropped(workers):
         workers.submit(lambda future: gate.wait(30))
     waiting = workers.submit(lambda future: ran.append(1))
 
-    workers.give_up(waiting, TimeoutError())
+    workers.give_up([waiting], TimeoutError())
     gate.set()
 
     assert waiting.cancelled()
@@ -87,7 +87,7 @@ def test_giving_up_what_has_ended(workers):
     done = workers.submit(lambda future: 1)
     assert done.result(10) == 1
 
-    workers.give_up(done, TimeoutError())
+    workers.give_up([done], TimeoutError())
 
     assert done.result(0) == 1
 

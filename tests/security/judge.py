@@ -1,7 +1,7 @@
 """Runs a program in a sandbox and says how it went. Knows sandboxes by two methods only.
 
 The order of the verdicts is that of their gravity: a program that got what it wanted is a breach,
-whatever else it did.
+whatever else it did. One that did not come to its attempt proves nothing, and is said to have missed it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,19 @@ import dataclasses
 import itertools
 from typing import Any, Literal, Protocol
 
+from .marks import marked, marks_in
 from .program import ESCAPED, FORGED, Program
 from .surroundings import Surroundings
 
-Verdict = Literal["held", "breach", "hang", "crash", "lost"]
-VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost")
+Verdict = Literal["held", "breach", "hang", "crash", "lost", "missed"]
+VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost", "missed")
+
+# The gravest first.
+GRAVITY: tuple[Verdict, ...] = ("breach", "hang", "crash", "lost", "missed", "held")
+
+# The line that says how much was left out, notes about lost state, and the sentence about a process that
+# ended, which quotes up to 1,500 characters of its last words.
+NOTES_CHARS = 3_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +37,12 @@ class Ending:
     error: str = ""
     """The name of the exception of a failed cell."""
 
+    said: str | None = None
+    """`text` without a traceback, which quotes lines of the cell; None: `text` has none."""
+
+    longest: int = 0
+    """The length of the longest of the texts that `text` consists of."""
+
 
 class Subject(Protocol):
     """An open sandbox with the tools, the variable and the fields of `Surroundings`."""
@@ -40,6 +54,10 @@ class Subject(Protocol):
     def losses(self) -> int:
         """How often its interpreter was lost since it was opened."""
 
+    @property
+    def output_chars(self) -> int | None:
+        """How long each text of a cell may be, as the sandbox promises; None: it promises nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -48,6 +66,9 @@ class Report:
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     losses: int = 0
+
+    unreached: int = 0
+    """How many attempts the program did not come to, whatever the verdict is."""
 
 
 # Each proves one thing of a session, whatever names a program has bound in its namespace.
@@ -69,7 +90,7 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
     broken: list[str] = []
     with around.watch() as noted:
         try:
-            for cell in program.cells:
+            for cell in marked(program):
                 endings.append(subject.run(around.fill(cell)))
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
@@ -77,12 +98,35 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
             unsound += _unsound(program, subject, around)
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
-    breaches = noted + _breaches(endings, calls, around)
-    if breaches:
-        return Report("breach", (*breaches, *broken), subject.losses)
-    if broken:
-        return Report("crash", tuple(broken), subject.losses)
-    return Report("lost" if unsound else "held", tuple(unsound), subject.losses)
+    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, subject)
+    missed = _missed(program, endings)
+    verdict: Verdict = "held"
+    for name, reasons in (
+        ("missed", missed),
+        ("lost", unsound),
+        ("crash", broken),
+        ("breach", breaches),
+    ):
+        if reasons:
+            verdict = name
+    return Report(verdict, (*breaches, *broken, *unsound, *missed), subject.losses, len(missed))
+
+
+def _missed(program: Program, endings: list[Ending]) -> list[str]:
+    text = "".join(ending.text for ending in endings)
+    last = f": the last cell {endings[-1].kind} {endings[-1].text[-300:]!r}" if endings else ""
+    return [f"it did not come to {one}{last}" for one in marks_in(program) if one not in text]
+
+
+def _excesses(endings: list[Ending], subject: Subject) -> list[str]:
+    """The texts of cells that are longer than the sandbox promises."""
+    if (most := subject.output_chars) is None:
+        return []
+    return [
+        f"{ending.longest:,} characters came out, not {most:,}"
+        for ending in endings
+        if ending.longest > most + NOTES_CHARS
+    ]
 
 
 def _breaches(
@@ -105,8 +149,9 @@ def _complaints(program: Program, endings: list[Ending], calls: int) -> list[str
     found = []
     if last.kind not in program.ends:
         found.append(f"the last cell {last.kind}: {last.text[:300]}")
-    if program.shows and program.shows not in last.text:
-        found.append(f"it did not show {program.shows!r} but {last.text[:300]!r}")
+    said = last.text if last.said is None else last.said
+    if program.shows and program.shows not in said:
+        found.append(f"it did not show {program.shows!r} but {said[:300]!r}")
     if last.kind == "submitted" and program.submits is not None:
         answer = last.submitted.get("answer") if isinstance(last.submitted, dict) else None
         if _shown(answer) != _shown(program.submits):

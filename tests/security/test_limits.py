@@ -8,7 +8,7 @@ import pytest
 
 from sandbox_runtime import Limits
 
-from .exhaustion import MEMORY, OUTPUT, STACK, TIME
+from .exhaustion import FLOODS, MEMORY, OUTPUT, STACK, TIME
 from .judge import judge
 from .ours import Ours
 from .surroundings import FIELDS, KEPT
@@ -33,6 +33,7 @@ PROGRAMS = [
         ("memory", MEMORY),
         ("stack", STACK),
         ("output", OUTPUT),
+        ("floods", FLOODS),
     )
     for program in programs
 ]
