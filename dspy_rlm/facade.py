@@ -15,6 +15,7 @@ import dspy
 
 from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.errors import SubCallError
+from dspy_rlm.guarding import guarded
 from dspy_rlm.interpreter import SandboxInterpreter
 from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
@@ -147,7 +148,7 @@ def _run_module(
     settings = {
         "trace": [],
         "lm": lm,
-        "adapter": careful_adapter(functools.partial(metered_adapter, meter=lm._meter)),
+        "adapter": guarded(careful_adapter(functools.partial(metered_adapter, meter=lm._meter))),
         "allow_tool_async_sync_conversion": True,
     }
     refuse_what_stays(inputs, scope.rules)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import pydantic
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.guarding import guarded
 from dspy_rlm.inputs import check_inputs
 from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
@@ -44,12 +44,8 @@ PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
 
-# The field and the reason in the message of DSPy's adapters, without what they say to programmers.
-_REASON = re.compile(
-    r"Failed to parse (?:field (\w+) |the LM response).*?Error message: (?:\d+ validation errors? for .*?\n)?"
-    r"(.*?)(?: \[type=|\n|$)",
-    re.DOTALL,
-)
+# In the message of DSPy's adapters: the field, its value, then the reason.
+_FAILED, _REASON = "Failed to parse ", "Error message: "
 
 Outputs = dict[str, Any]
 
@@ -177,6 +173,7 @@ def _asked(
     adapter = copy.copy(careful_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
+    adapter = guarded(adapter)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
@@ -193,15 +190,27 @@ def _told(error: AdapterParseError) -> str:
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
-    found = _REASON.search(str(error))
-    field = f"{in_one_line(found[1], NAME_CHARS)}: " if found and found[1] else ""
-    reason = (
-        f"{field}{abridged(found[2].strip(), SHOWN_REPLY_CHARS)}" if found else "fields are missing"
-    )
+    reason = _reason(str(error)) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"
     )
+
+
+def _reason(message: str) -> str:
+    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
+    _, found, rest = message.partition(_FAILED)
+    _, told, reason = rest.partition(_REASON)
+    if not (found and told):
+        return ""
+    first, _, more = reason.partition("\n")
+    if "validation error" in first:
+        first = more.partition("\n")[0]
+    shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
+    kind, _, rest = rest.partition(" ")
+    if kind != "field":
+        return shown
+    return f"{in_one_line(rest.partition(' ')[0], NAME_CHARS)}: {shown}"
 
 
 def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:

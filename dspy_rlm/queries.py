@@ -10,6 +10,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.scope import Scope, at_once
+from dspy_rlm.untrusted import as_prompt
 from sandbox_runtime import abridged, in_one_line
 
 # What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
@@ -67,6 +68,7 @@ def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
         TypeError: It answered without text.
     """
     text, *media = prompt
+    text = as_prompt(text)
     response = _ask_with_media(lm, text, media) if media else lm(text)
     first = response[0] if isinstance(response, list) and response else response
     answer = first.get("text") if isinstance(first, dict) else getattr(first, "text", first)

@@ -32,6 +32,7 @@ from dspy_rlm.showing import DEFAULT_RULES
 from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, abridge_history, render_steps
 from dspy_rlm.types import TypeRules
+from dspy_rlm.untrusted import as_data, as_value
 from dspy_rlm.variables import Variable, render_variables
 from sandbox_runtime import (
     CellResult,
@@ -165,10 +166,10 @@ class Run:
         except SlipError as slip:
             self._code = text.strip()
             self._choose(runs=False)
-            self._take_step(f"[Error] {slip}", failed=True)
+            self._take_step("", _error_note(str(slip)), failed=True)
             return None
         if not is_python(self._code):
-            self._code = final_code(self._code) or self._code
+            self._code = final_code(text) or self._code
         self._choose()
         return self._code
 
@@ -197,8 +198,11 @@ class Run:
         shown = abridged(reply, SHOWN_REPLY_CHARS)
         self.action = FailedStep(shown)
         self._take_step(
-            "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
-            f"`code`, in the format that was asked for. Your reply was:\n{shown}",
+            "",
+            _error_note(
+                "No code was run: your reply could not be read. Give both fields, `reasoning` and "
+                f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+            ),
             failed=True,
         )
         return None
@@ -210,8 +214,11 @@ class Run:
         match result:
             case Completed(output=output):
                 self._take_step(output)
+            case Failed(traceback=traceback) if traceback:
+                self._take_step(_join(result.output, traceback), failed=True)
             case Failed():
-                self._take_step(_render_failure(result), failed=True)
+                reason = f"{result.error_type}: {result.message}"
+                self._take_step(result.output, _error_note(reason), failed=True)
             case Submitted(outputs=values, output=output):
                 self._submit(values, output)
 
@@ -219,10 +226,10 @@ class Run:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except SlipError as slip:
-            self._take_step(_join(output, f"[Error] {slip}"))
+            self._take_step(output, _error_note(str(slip)))
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
-        self._take_step(_join(output, f"SUBMIT: {', '.join(values)}"))
+        self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
     def extract(self, extracted: dspy.Prediction) -> None:
         """Takes the fallback's outputs."""
@@ -269,11 +276,17 @@ class Run:
         self._ended = True
         return report
 
-    def _take_step(self, output: str, *, failed: bool = False) -> None:
-        """Takes what came of a turn. All text that goes into the next prompt passes here, and is cut here."""
-        output = abridged(output.rstrip("\n"), self._output_chars)
+    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+        """Takes what came of a turn: what a cell showed, and what the harness itself says below it.
+
+        All text that goes into the next prompt passes here, and is cut here.
+        """
         self._failures = self._failures + 1 if failed else 0
-        step = Step(self._reasoning, self._code, output)
+        note = note.rstrip("\n")
+        whole = _join(output, note) if note else output.rstrip("\n")
+        whole = abridged(whole, self._output_chars)
+        # A note that was cut is text like any other.
+        step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
@@ -288,10 +301,10 @@ class Run:
             sink(event)
 
 
-def _render_failure(failed: Failed) -> str:
-    """What the LM sees of a failed cell: its output, then the traceback or the reason."""
-    reason = failed.traceback or f"{failed.error_type}: {failed.message}"
-    return _join(failed.output, f"[Error] {reason}" if not failed.traceback else reason)
+def _error_note(reason: str) -> str:
+    """The harness's word that something failed; what it quotes stays data."""
+    first, *rest = reason.split("\n", 1)
+    return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
 
 
 def _join(output: str, message: str) -> str:

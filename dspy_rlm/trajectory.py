@@ -23,7 +23,7 @@ NO_OUTPUT = "(no output - did you forget to print?)"
 SHOWN_ACTION_CHARS = 20_000
 
 # Where the output of a step begins in the history, with its exact length.
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 
 Status = Literal["running", "submitted", "extracted", "failed"]
 
@@ -36,11 +36,15 @@ class Step:
     code: str
     output: str
 
+    note: str = dataclasses.field(default="", compare=False)
+    """The end of the output that is the harness's own words, which a prompt shows as they are."""
+
     def render(self, number: int) -> str:
         """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
         said, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (self.reasoning, self.code))
-        reasoning = f"Reasoning: {said}\n" if said else ""
-        output = as_data(self.output) or NO_OUTPUT
+        reasoning = f"Reasoning: {as_data(said)}\n" if said else ""
+        data = self.output.removesuffix(self.note)
+        output = f"{as_data(data)}{self.output[len(data) :]}" or NO_OUTPUT
         return (
             f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
             f"Output ({len(output):,} chars):\n{output}"
@@ -118,7 +122,10 @@ class RunReport:
     @property
     def trajectory(self) -> list[dict[str, str]]:
         """The steps as plain dicts with the keys `reasoning`, `code` and `output`."""
-        return [dataclasses.asdict(step) for step in self.steps]
+        return [
+            {"reasoning": step.reasoning, "code": step.code, "output": step.output}
+            for step in self.steps
+        ]
 
     def dump(self) -> dict[str, Any]:
         """The report as plain data, with its format version, for files."""

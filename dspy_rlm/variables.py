@@ -74,11 +74,14 @@ class Variable:
 
     def render(self) -> str:
         """The text for the prompt."""
-        lines = [f"Variable: `{self.name}` (access it in your code)", f"Type: {self.type_name}"]
+        lines = [
+            f"Variable: `{self.name}` (access it in your code)",
+            f"Type: {as_data(self.type_name)}",
+        ]
         lines += [f"Record fields: {as_data(self.fields)}"] if self.fields else []
         lines += [f"Description: {self.description}"] if self.description else []
         lines += [f"Constraints: {self.constraints}"] if self.constraints else []
-        lines += [f"Size: {self.size}"] if self.size else []
+        lines += [f"Size: {as_data(self.size)}"] if self.size else []
         return "\n".join([*lines, "Preview:", "```", as_data(self.preview), "```"])
 
 

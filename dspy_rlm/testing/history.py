@@ -17,7 +17,7 @@ from sandbox_runtime import abridged
 NO_STEPS = "You have not interacted with the REPL environment yet."
 
 _CODE = "Code:\n```python\n"
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 _OMITTED = re.compile(r"\n\n\.\.\. \(([\d,]+) characters omitted\) \.\.\.\n\n")
 
 
