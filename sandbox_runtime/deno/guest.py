@@ -14,7 +14,6 @@ import time
 import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import suppress
 from gc import freeze
 from itertools import islice, repeat
 from operator import is_
@@ -118,6 +117,8 @@ CHANGING = {
     *("_stream", "output", "_reserve", "_modules", "rooms", "_grounds", "_fresh"),
     *("_harness", "_outputs", "_display"),
 }
+
+_ANYTHING = BaseException
 
 # How many tools `sys.monitoring` knows; what stops them and their like.
 _TOOLS = 6
@@ -278,8 +279,10 @@ class PyodideDriver(Driver):
             return
         for ground in self._grounds.values():
             # A cell that has changed this function as well is left to `worker.ts`, before the next one.
-            with suppress(BaseException):
+            try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
                 ground.put_back()
+            except _ANYTHING:
+                pass
 
     def _may_collect(self, seconds: float) -> bool:
         """See `Driver`."""
