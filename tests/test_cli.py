@@ -104,7 +104,7 @@ def server(folder: Path) -> Iterator[Server]:
         yield server
 
 
-HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x00\x08\r\u200bend"
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x08\r\u200bend"
 
 # What a terminal obeys, or what hides other text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
