@@ -14,7 +14,7 @@ from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.fields import has_type
 from dspy_rlm.tools import RESERVED_NAMES
 from dspy_rlm.variables import short_repr
-from sandbox_runtime import LazyText, annotation_text
+from sandbox_runtime import EffortError, LazyText, annotation_text, check_effort
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
@@ -71,8 +71,13 @@ def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> d
                 checked[name] = _conversation(_validated(field, values[name]), fields)
             except pydantic.ValidationError as error:
                 problems.append(_problem(name, field, error))
-            except TypeError as error:  # a constraint that is none for such a value
+            except (
+                EffortError,
+                TypeError,
+            ) as error:  # or a constraint that is none for such a value
                 problems.append(f"{name}: {error}")
+            except (ArithmeticError, RecursionError) as error:
+                problems.append(f"{name}: it cannot be converted: {error}")
     if problems:
         expected = ", ".join(f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items())
         raise InputError(f"{'; '.join(problems)}. The inputs are: {expected}.")
@@ -86,6 +91,7 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     annotation: Any = field.annotation
     if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
         return value  # acts like a text, and is one where it is used
+    check_effort(annotation, value)
     if field.metadata:
         annotation = Annotated[(annotation, *field.metadata)]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)

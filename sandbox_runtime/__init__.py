@@ -13,6 +13,7 @@ from sandbox_runtime.annotations import annotation_text, classes_in, field_types
 from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.directories import Directory
+from sandbox_runtime.effort import EffortError, check_effort, check_text_effort
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -60,6 +61,7 @@ __all__ = [
     "DenoNotFoundError",
     "DenoVersionError",
     "Directory",
+    "EffortError",
     "EngineCorruptError",
     "EngineError",
     "EngineMissingError",
@@ -92,7 +94,9 @@ __all__ = [
     "ValueType",
     "annotation_text",
     "check_call",
+    "check_effort",
     "check_keys",
+    "check_text_effort",
     "classes_in",
     "default_pool",
     "field_types",

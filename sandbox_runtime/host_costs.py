@@ -25,6 +25,11 @@ MAX_DIGITS = 4_200
 # Characters of a number, date or path in a tag. Parsing a number is quadratic in it.
 MAX_TAGGED_CHARS = 4_000
 
+# Tries of types on parts of a value that validating it may take, and for each of its parts. So many that
+# all fail take Pydantic about a second and 400 MB, for the list of what is wrong.
+MAX_TRIES = 400_000
+TRIES_PER_PART = 50
+
 # ---- Keys of dicts and sets ------------------------------------------------------------------------
 
 # Comparisons of equal hashes that building one dict or set may take, in units of about 50 ns. Honest
