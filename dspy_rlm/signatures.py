@@ -14,6 +14,7 @@ import enum
 import fractions
 import keyword
 import pathlib
+import re
 import typing
 import uuid
 import warnings
@@ -22,7 +23,16 @@ from typing import Any, ForwardRef
 
 import dspy
 import pydantic
+import pydantic_core
 from dspy.utils.constants import IS_TYPE_UNDEFINED
+
+from sandbox_runtime.host_costs import (
+    MAX_MATCHED_CHARS,
+    MAX_PATTERN_CHARS,
+    MAX_REPETITIONS,
+    MAX_SIGNATURE_CHARS,
+    MAX_SIGNATURE_PARTS,
+)
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
@@ -32,6 +42,9 @@ _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm"
 # Larger than any signature that makes sense; the parser works on each field.
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
+
+# Before each arrow of a text the parser tries.
+_MOST_ARROWS = 20
 
 _TYPING = (
     *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
@@ -64,6 +77,9 @@ _NAMES: dict[str, Any] = {
     "object": Any,
 }
 
+# How many facts a field has at most, in the form in which it comes.
+_FACTS = 8
+
 # What a field of a class may say about its values, as `pydantic.Field` takes it.
 _CONSTRAINTS = frozenset(
     {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"}
@@ -90,6 +106,7 @@ def signature_of(
             f"A signature is a text like {EXAMPLE}, a dict of output fields, or a class, not "
             f"{type(source).__name__}."
         )
+    _check_size(source)
     types = _Types(known, _mapping(source.get("classes", {}), "classes"))
     if "signature" in source:
         inputs, outputs = _read_text(_text(source["signature"]), types)
@@ -103,6 +120,28 @@ def signature_of(
     _check_names(inputs, outputs)
     types.complete()
     return _made(inputs, outputs, _text(source.get("instructions") or ""))
+
+
+def _check_size(source: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for more than anyone would write: classes are made of each part."""
+    parts = chars = 0
+    waiting: list[Any] = [source]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            chars += len(value)
+        elif isinstance(value, Mapping):
+            parts += len(value)
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            parts += len(value)
+            waiting += value
+        if parts > _FACTS * MAX_SIGNATURE_PARTS or chars > MAX_SIGNATURE_CHARS:
+            raise ValueError(
+                f"The signature is too large: its fields and classes have more than "
+                f"{MAX_SIGNATURE_PARTS:,} parts or {MAX_SIGNATURE_CHARS:,} characters. Ask for less at once."
+            )
 
 
 class _Field(typing.NamedTuple):
@@ -159,13 +198,13 @@ def _input_type(value: Any) -> Any:
 def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _Field]]:
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
-    arrows = [at for at in range(len(text)) if text.startswith("->", at)]
+    arrows = [at for at in range(len(text)) if text.startswith("->", at)][:_MOST_ARROWS]
     for at in arrows:  # an arrow may stand in a Literal as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
     problem = "it has no '->'" if not arrows else "its fields cannot be read"
-    raise ValueError(f"{text!r} is no signature: {problem}. Write it like {EXAMPLE}.")
+    raise ValueError(f"{text!r:.500} is no signature: {problem}. Write it like {EXAMPLE}.")
 
 
 def _arguments(text: str) -> list[ast.arg] | None:
@@ -227,7 +266,47 @@ def _fields_of_class(cls: Any) -> dict[str, _Field]:
 def _constrained(annotation: Any, facts: Mapping[str, Any]) -> Any:
     bounds = _mapping(facts.get("constraints") or {}, "constraints")
     bounds = {n: v for n, v in bounds.items() if n in _CONSTRAINTS and type(v) in (int, float, str)}
+    if "pattern" in bounds:
+        annotation = _matching(annotation, bounds.pop("pattern"))
     return typing.Annotated[annotation, pydantic.Field(**bounds)] if bounds else annotation
+
+
+def _matching(annotation: Any, pattern: Any) -> Any:
+    """The type for texts that match a pattern of the cell: the pattern is small, and so is each text."""
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(f"A pattern is a text of at most {MAX_PATTERN_CHARS} characters.")
+    repetitions = 1
+    for least, most in re.findall(r"\{\s*(\d+)\s*,?\s*(\d*)\s*\}", pattern):
+        repetitions *= max(1, int((most or least)[:9]))
+    if repetitions > MAX_REPETITIONS:
+        raise ValueError(
+            f"The pattern {pattern!r:.200} repeats its parts more than {MAX_REPETITIONS} times; use * or +."
+        )
+    try:
+        match = pydantic.TypeAdapter(
+            typing.Annotated[str, pydantic.Field(pattern=pattern)]
+        ).validate_python
+    except pydantic.errors.PydanticUserError as error:
+        raise ValueError(f"The pattern {pattern!r:.200} cannot be used: {error}") from error
+    except pydantic_core.SchemaError as error:
+        raise ValueError(f"The pattern {pattern!r:.200} cannot be used: {error}"[:500]) from error
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if len(value) > MAX_MATCHED_CHARS:
+            raise ValueError(f"a text for a pattern has at most {MAX_MATCHED_CHARS:,} characters")
+        try:
+            match(value)
+        except pydantic.ValidationError:
+            raise ValueError(f"String should match pattern '{pattern}'") from None
+        return value
+
+    checked: Any = typing.Annotated[annotation, pydantic.AfterValidator(check)]
+    if annotation is not str:
+        return checked
+    shown = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
+    return typing.Annotated[checked, shown]
 
 
 def _text(value: Any) -> str:
@@ -253,6 +332,7 @@ class _Types:
         self._schemas = classes
         self._made: dict[str, Any] = {}
         self._open: set[str] = set()
+        self._parts = 0
 
     def parse(self, text: str) -> Any:
         """A type that is written as text."""
@@ -263,6 +343,7 @@ class _Types:
 
     def read(self, node: ast.expr) -> Any:
         """A type that was parsed. Nothing is evaluated."""
+        self._count(1)
         match node:
             case ast.Name(id=name):
                 return self.named(name)
@@ -272,11 +353,18 @@ class _Types:
                 return self.parse(text)
             case ast.Attribute():
                 return self._attribute(ast.unparse(node))
-            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                return typing.Union[self.read(left), self.read(right)]  # noqa: UP007
+            case ast.BinOp(op=ast.BitOr()):
+                return typing.Union[tuple(map(self.read, _alternatives(node)))]  # noqa: UP007
             case ast.Subscript(value=base, slice=inner):
                 return self._generic(self.read(base), inner, ast.unparse(node))
         raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > MAX_SIGNATURE_PARTS:
+            raise ValueError(
+                f"The types of the signature have more than {MAX_SIGNATURE_PARTS:,} parts. Make them smaller."
+            )
 
     def named(self, name: str) -> Any:
         """The type of a name: the run's own, one of the signature's classes, or a standard one."""
@@ -316,6 +404,7 @@ class _Types:
     def _generic(self, base: Any, inner: ast.expr, shown: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
         if base is typing.Literal:
+            self._count(len(parts))
             values = [_literal(part, shown) for part in parts]
             return typing.Literal[tuple(values)]
         if base is typing.Annotated:
@@ -337,9 +426,11 @@ class _Types:
             raise ValueError(f"{name!r} cannot be the name of a class.")
         if kind == "enum":
             members = _mapping(facts.get("members"), "members")
+            self._count(len(members))
             made: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
             return made
         fields = _mapping(facts.get("fields"), "fields")
+        self._count(len(fields))
         types = {n: self.parse(_text(_facts(f).get("type") or "Any")) for n, f in fields.items()}
         if kind == "named":
             return typing.NamedTuple(name, list(types.items()))
@@ -365,6 +456,15 @@ class _Types:
         for made in self._made.values():
             if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
                 made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """The types between the bars, which Python nests to the left."""
+    found: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
 
 
 def _facts(entry: Any) -> Mapping[str, Any]:
