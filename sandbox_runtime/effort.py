@@ -162,6 +162,8 @@ def _fields(cls: Any) -> Mapping[str, Any]:
     )
     if not is_record:
         return {}
+    if not getattr(cls, "__pydantic_complete__", True):
+        cls.model_rebuild(raise_errors=False)  # it names classes that came after it
     known = field_types(cls)
     for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
         known |= dict.fromkeys(_aliases(field), known[name])

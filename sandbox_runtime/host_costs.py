@@ -100,3 +100,24 @@ CHECKPOINT_HEAD_BYTES = 64 * MEBIBYTE
 
 # What cells wrote to the disk, which lives in V8's memory; that is bounded by as much.
 CHECKPOINT_DISK_BYTES = 2048 * MEBIBYTE
+
+# ---- What follows, as it is promised; nothing enforces these but the bounds above -------------------
+
+# CPU seconds of the host for reading one value that the sandbox sent: a fixed part, and one for each MiB
+# of it. Measured: 0.35 for a MiB at the worst.
+READ_CPU_SECONDS = 1.0
+READ_CPU_SECONDS_PER_MEBIBYTE = 0.75
+
+# The longest time for which no other thread of the host can run meanwhile, in CPU seconds. Measured: 0.03
+# for a MiB, most of it Python's JSON.
+READ_STALL_SECONDS = 0.5
+READ_STALL_SECONDS_PER_MEBIBYTE = 0.075
+
+# Memory that one value takes for each of its bytes; `VALUE_BYTES_PER_FRAME_BYTE` bounds it in all.
+# Measured: 104, for a table of one column, whose rows are dicts.
+READ_BYTES_PER_BYTE = 128
+
+# Threads of one session beside those of its caller: the workers, a timer for each call where
+# `Limits.call_seconds` is set, the event loop of coroutine tools, and the reader of stderr.
+THREADS_PER_CONCURRENT_CALL = 2
+OTHER_THREADS = 2
