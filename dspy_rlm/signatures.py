@@ -77,6 +77,16 @@ _NAMES: dict[str, Any] = {
     "object": Any,
 }
 
+# What Pydantic raises for a type or a constraint of which no check can be made.
+_UNUSABLE = (
+    TypeError,
+    ValueError,
+    NameError,
+    RecursionError,
+    pydantic.errors.PydanticUserError,
+    pydantic_core.SchemaError,
+)
+
 # How many facts a field has at most, in the form in which it comes.
 _FACTS = 8
 
@@ -168,7 +178,7 @@ def _made(
         warnings.simplefilter("ignore", UserWarning)
         try:
             made: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
-        except (TypeError, ValueError, NameError, pydantic.errors.PydanticUserError) as error:
+        except _UNUSABLE as error:
             raise ValueError(f"The signature cannot be used: {error}") from error
     return made
 
@@ -286,9 +296,7 @@ def _matching(annotation: Any, pattern: Any) -> Any:
         match = pydantic.TypeAdapter(
             typing.Annotated[str, pydantic.Field(pattern=pattern)]
         ).validate_python
-    except pydantic.errors.PydanticUserError as error:
-        raise ValueError(f"The pattern {pattern!r:.200} cannot be used: {error}") from error
-    except pydantic_core.SchemaError as error:
+    except _UNUSABLE as error:
         raise ValueError(f"The pattern {pattern!r:.200} cannot be used: {error}"[:500]) from error
 
     def check(value: Any) -> Any:
@@ -448,7 +456,7 @@ class _Types:
             return pydantic.create_model(
                 name, __module__="cell", __doc__=doc or None, **definitions
             )
-        except (TypeError, ValueError, NameError) as error:
+        except _UNUSABLE as error:
             raise ValueError(f"The class {name} cannot be used in a signature: {error}") from error
 
     def complete(self) -> None:
