@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic.fields import FieldInfo
 
+from dspy_rlm import outputs
+from dspy_rlm.signatures import signature_of
 from sandbox_runtime import Directory, Limits, TextFile
 from sandbox_runtime.checkpoint import Checkpoint, parse_image
 from sandbox_runtime.errors import (
@@ -115,8 +117,6 @@ OUTPUTS: tuple[Any, ...] = (
 
 def typed_outputs(data: bytes) -> None:
     """A submitted value for a field of some type, which the first byte tells."""
-    from dspy_rlm.outputs import typed_outputs as check
-
     if not data:
         return
     field = FieldInfo.from_annotation(OUTPUTS[data[0] % len(OUTPUTS)])
@@ -124,13 +124,11 @@ def typed_outputs(data: bytes) -> None:
         value = Border().decode(data[1:].split(PART_MARK))
     except ValueCrossingError:
         return
-    check({"answer": field}, {"answer": value})
+    outputs.typed_outputs({"answer": field}, {"answer": value})
 
 
 def signatures(data: bytes) -> None:
     """What a cell wrote for a signature: text, or a tree of fields and classes."""
-    from dspy_rlm.signatures import signature_of
-
     try:
         source = json.loads(data)
     except (ValueError, RecursionError):
