@@ -6,6 +6,7 @@ machine changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from pathlib import Path
@@ -40,11 +41,8 @@ def test_one_value(name):
     parts = FORMS[name](SIZE)
     size = sum(map(len, parts)) / MEBIBYTE
 
-    with Cost() as cost:
-        try:
-            Border().decode(parts)
-        except ValueCrossingError:
-            pass
+    with Cost() as cost, contextlib.suppress(ValueCrossingError):
+        Border().decode(parts)
 
     assert cost.cpu_seconds < READ_CPU_SECONDS + READ_CPU_SECONDS_PER_MEBIBYTE * size
     assert cost.stall_seconds < READ_STALL_SECONDS + READ_STALL_SECONDS_PER_MEBIBYTE * size
@@ -87,11 +85,9 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_one_cell(name):
     """A real one: the host's own work for it is short, and so is each stall."""
-    with open_session(
-        limits=Limits(cell_seconds=20), tools={"take": lambda value: None}
-    ) as session:
-        with Cost() as cost:
-            result = session.run_cell(CELLS[name])
+    limits = Limits(cell_seconds=20)
+    with open_session(limits=limits, tools={"take": lambda value: None}) as session, Cost() as cost:
+        result = session.run_cell(CELLS[name])
 
     assert isinstance(result, Completed)
     assert cost.cpu_seconds < 20
