@@ -1,6 +1,7 @@
 """The build hook: puts Pyodide and the boot image into the wheel, so that it runs without a network.
 
-An editable install carries nothing: its engine goes into the user's cache at first use.
+Beside them goes the bill of materials, into `.dist-info/sboms`. An editable install carries nothing: its
+engine goes into the user's cache at first use.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ class EngineHook(BuildHookInterface):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
-        from sandbox_runtime import assets, executable, install
+        from sandbox_runtime import assets, executable, install, sbom
 
         self._workshop = tempfile.TemporaryDirectory(prefix="dspy-rlm-engine-")
         folder = Path(self._workshop.name)
-        install.build(executable.find_deno(), folder)
+        deno = executable.find_deno()
+        install.build(deno, folder)
         for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
             build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/{name}"
+        bill = folder / sbom.FILE_NAME
+        core = self.metadata.core
+        text = sbom.make_sbom(
+            self.metadata.version, folder, executable.v8_version(deno), core.dependencies
+        )
+        bill.write_text(text, encoding="utf-8")
+        build_data["sbom_files"].append(str(bill))
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """See hatchling."""

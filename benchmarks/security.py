@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -25,8 +26,8 @@ from typing import Any, Literal
 
 from benchmarks import peer
 from benchmarks.processes import ROOT
-from tests.security.catalogue import BY_CLASS
-from tests.security.judge import VERDICTS, Ending, Report, Subject, judge
+from tests.security.catalogue import BY_CLASS, counts
+from tests.security.judge import GRAVITY, VERDICTS, Ending, Report, Subject, judge
 from tests.security.ours import Ours
 from tests.security.persistence import PAIRS
 from tests.security.program import Program
@@ -42,6 +43,11 @@ MEMORY_BYTES = 256 * 1024 * 1024
 
 # So that the machine survives a program that meets no other limit; more than a 32-bit interpreter needs.
 DATA_BYTES = 8 * 1024 * 1024 * 1024
+
+NOT_SHOWN = """
+"attempt not shown": the program's output does not prove that it came to its attempt. Ours has then "missed"
+it. The peer has held: it refused the program before that, or dropped what was printed.
+"""
 
 PERSISTENCE = "left for the next session"
 
@@ -80,6 +86,8 @@ class Judged:
     name: str
     verdict: str
     reasons: Sequence[str]
+    unreached: int = 0
+    """How many of its attempts its output does not show."""
 
 
 def tasks() -> list[Task]:
@@ -133,6 +141,11 @@ class PeerSubject:
         ended = process is not None and process.poll() is not None
         return max(len(self._pids) - 1, 0) + ended
 
+    @property
+    def bounds(self) -> None:
+        """The peer promises nothing of what a cell prints or costs."""
+        return
+
 
 def opener_of_peer(runner: Path) -> Open:
     """How the peer is opened, with the command that the installed DSPy chooses."""
@@ -161,8 +174,8 @@ def work(task: Task, opened: Open, folder: Path) -> Report:
         for program in task.programs:
             with opened(around) as subject:
                 reports.append(judge(program, subject, around))
-    gravity = ["breach", "hang", "crash", "lost", "held"]
-    return min(reports, key=lambda report: gravity.index(report.verdict))
+    worst = min(reports, key=lambda report: GRAVITY.index(report.verdict))
+    return dataclasses.replace(worst, unreached=sum(report.unreached for report in reports))
 
 
 # ---- The run ---------------------------------------------------------------------------------------
@@ -214,11 +227,11 @@ class Run:
             running.heard += chunk
             return
         try:
-            verdict, reasons = json.loads(running.heard)
+            verdict, reasons, unreached = json.loads(running.heard)
         except ValueError:
             self._end(running, Report("crash", ("the process of the host ended without a word",)))
         else:
-            self._end(running, Report(verdict, tuple(reasons)))
+            self._end(running, Report(verdict, tuple(reasons), unreached=unreached))
 
     def _end(self, running: Running, report: Report) -> None:
         self._selector.unregister(running.pipe)
@@ -226,9 +239,12 @@ class Run:
         del self._running[running.pipe]
         _kill(running.pid)
         task = running.task
-        done = Judged(running.side, task.group, task.name, report.verdict, report.reasons)
+        verdict = verdict_of(running.side, report)
+        done = Judged(
+            running.side, task.group, task.name, verdict, report.reasons, report.unreached
+        )
         self.judged.append(done)
-        why = "" if report.verdict == "held" else f" ({'; '.join(report.reasons)[:160]!r})"
+        why = "" if verdict == "held" else f" ({'; '.join(report.reasons)[:160]!r})"
         sys.stderr.write(f"{done.side} {done.group}: {done.name}: {done.verdict}{why}\n")
 
 
@@ -244,7 +260,8 @@ def _child(task: Task, opened: Open, pipe: int, folder: Path) -> None:
         place = folder / f"task-{os.getpid()}"
         place.mkdir()
         report = work(task, opened, place / "host")
-        told = json.dumps([report.verdict, [reason[:2000] for reason in report.reasons]])
+        reasons = [reason[:2000] for reason in report.reasons]
+        told = json.dumps([report.verdict, reasons, report.unreached])
         view = memoryview(told.encode())
         while view:
             view = view[os.write(pipe, view) :]
@@ -264,25 +281,38 @@ def _kill(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
+def verdict_of(side: Side, report: Report) -> str:
+    """The verdict that counts. The programs are written for our sandbox, where each must make its attempt.
+
+    The peer may refuse a program before it, or drop what was printed, and has held then.
+    """
+    return "held" if side == "peer" and report.verdict == "missed" else report.verdict
+
+
 # ---- What is printed -------------------------------------------------------------------------------
 
 
 def table(judged: Sequence[Judged], sides: Sequence[Side]) -> str:
     """A row for each class and side, in Markdown, and the totals."""
     groups = list(dict.fromkeys(one.group for one in judged))
-    lines = [f"| class | side | programs | {' | '.join(VERDICTS)} |", "|---|---|" + "---|" * 6]
+    head = ("class", "side", "programs", *VERDICTS, "attempt not shown")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for group in [*groups, None]:
         for side in sides:
             rows = [one for one in judged if one.side == side and group in (one.group, None)]
-            counts = [str(sum(one.verdict == verdict for one in rows)) for verdict in VERDICTS]
+            counts = [sum(one.verdict == verdict for one in rows) for verdict in VERDICTS]
+            counts.append(sum(one.unreached > 0 for one in rows))
             label = group or "**all**"
-            lines.append(f"| {label} | {side} | {len(rows)} | {' | '.join(counts)} |")
+            lines.append(f"| {label} | {side} | {len(rows)} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
 
 
 def main() -> int:
     """Runs what the command line asks for."""
     arguments = _parser().parse_args()
+    if arguments.list:
+        sys.stdout.writelines(f"{number:5} {group}\n" for group, number in counts().items())
+        return 0
     sides: list[Side] = ["ours", "peer"]
     if arguments.ours_only or arguments.peer_only:
         sides = ["ours"] if arguments.ours_only else ["peer"]
@@ -305,7 +335,7 @@ def main() -> int:
             run.all([(side, task) for task in chosen for side in sides])
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(one) for one in run.judged], indent=1))
-    sys.stdout.write(table(run.judged, sides) + "\n")
+    sys.stdout.write(f"{table(run.judged, sides)}\n{NOT_SHOWN}")
     if skipped := len(every) - len(chosen):
         why = sorted({one.ours for task in every for one in task.programs if one.ours})
         sys.stdout.write(f"\n{skipped} programs are for ours only: {', '.join(why)}.\n")
@@ -315,6 +345,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.security", description=__doc__)
     parser.add_argument("--only", action="append", choices=[*BY_CLASS, PERSISTENCE])
+    parser.add_argument("--list", action="store_true", help="count the programs, and run none")
     parser.add_argument("--jobs", type=int, default=2, help="programs at a time")
     parser.add_argument("--cap", type=float, default=CAP_SECONDS, metavar="SECONDS", help="a hang")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dspy_rlm.budget import Call, Usage
+from dspy_rlm.calls import Call, Usage
 from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,

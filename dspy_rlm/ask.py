@@ -8,16 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import dspy
 from dspy.utils.exceptions import LMAuthError, LMConfigurationError, LMError
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.progress import printable, spending
+from dspy_rlm.progress import spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.sources import load_texts
+from dspy_rlm.terminal import log_plainly, show, show_exactly
 from dspy_rlm.trajectory import RunReport
 
 MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
@@ -66,6 +67,7 @@ def run_ask(request: Request) -> int:
         SignatureError: The signature, a limit or a model's name cannot be used.
         SandboxError: The sandbox cannot be opened.
     """
+    log_plainly()
     model = request.model or os.environ.get(MODEL_VARIABLE)
     if not model:
         _note(f"No model is configured, so nothing can answer.\n\n{HOW_TO_CONFIGURE}")
@@ -94,8 +96,7 @@ def run_ask(request: Request) -> int:
     else:
         # With the steps, what it took has just been shown.
         _note(f"({spending(prediction.run)})" if request.quiet else "")
-        text = answer_text(outputs)
-        _print(printable(text) if sys.stdout.isatty() else text, sys.stdout)
+        show_exactly(answer_text(outputs), sys.stdout)
     return 0
 
 
@@ -192,12 +193,8 @@ def _value_text(value: Any) -> str:
 
 
 def _print_json(value: object) -> None:
-    _print(json.dumps(value, indent=2), sys.stdout)
+    show_exactly(json.dumps(value, indent=2), sys.stdout)
 
 
 def _note(text: str) -> None:
-    _print(printable(text), sys.stderr)
-
-
-def _print(text: str, stream: TextIO) -> None:
-    print(text, file=stream, flush=True)
+    show(text, sys.stderr)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from dspy_rlm.errors import InputError, RLMError, SignatureError
+from dspy_rlm.terminal import printable, show, show_exception
 from sandbox_runtime import SandboxError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -41,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments, which may be a stranger's: a shell makes them of file names."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(printable(message), file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="dspy-rlm",
         description="Recursive Language Models for DSPy: a model answers questions about inputs of "
         "any size by working on them in a sandboxed Python REPL.",
@@ -129,13 +137,13 @@ def _run(options: argparse.Namespace) -> int:
     try:
         run_program(options.program, options.arguments, as_module=options.as_module)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own
-        traceback.print_exception(error.with_traceback(program_frames(error)))
+        show_exception(error.with_traceback(program_frames(error)), sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     return 0
 
 
 def _complain(error: Exception, code: int) -> int:
-    print(f"dspy-rlm: {error}", file=sys.stderr)
+    show(f"dspy-rlm: {error}", sys.stderr)
     return code
 
 

@@ -28,6 +28,7 @@ from dspy_rlm.errors import RunFailedError
 from dspy_rlm.progress import count, terminal_width
 from dspy_rlm.rlm import RLM
 from dspy_rlm.sources import Texts, load_python
+from dspy_rlm.terminal import printable, show
 from dspy_rlm.testing import ChatRequest, Message, Player, PolicyServer
 from dspy_rlm.trajectory import RunReport
 
@@ -130,8 +131,8 @@ def run_demo(root: Path | None = None) -> int:
         results = [
             _ask(number, question, texts, lms) for number, question in enumerate(QUESTIONS, 1)
         ]
-    print(f"\n{table(results, texts)}\n")
-    print(summary(results, texts, time.perf_counter() - start), flush=True)
+    show(f"\n{table(results, texts)}\n", sys.stdout)
+    show(summary(results, texts, time.perf_counter() - start), sys.stdout)
     return 0 if all(result.right for result in results) else 1
 
 
@@ -209,6 +210,6 @@ def summary(results: list[Result], texts: Texts, seconds: float) -> str:
 def _say(text: str) -> None:
     """Prints lines, long ones wrapped, at once: the steps go to stderr in between."""
     width = terminal_width(sys.stdout)
-    for line in text.split("\n"):
+    for line in printable(text).split("\n"):
         print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
     sys.stdout.flush()

@@ -6,6 +6,7 @@ What the LM does wrong is an observation for the LM, never an exception. The tre
     ├── SignatureError        the constructor was given what cannot work (also a ValueError)
     ├── InputError            a call's inputs do not fit the signature (also a ValueError)
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
+    │   └── PriceUnknownError the price of a model is not known, so that dollars cannot be limited
     ├── SubCallError          a sub-call gave nothing usable; raised inside the REPL (also a ValueError)
     ├── RunEndedError         something was asked for a run that has ended; raised in what it left behind
     └── RunFailedError        a run ended without outputs; carries all that there is of it
@@ -41,6 +42,10 @@ class BudgetExceededError(RLMError, RuntimeError):
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class PriceUnknownError(BudgetExceededError):
+    """A limit in dollars cannot be kept: the LM has answered, and nobody knows for how much."""
 
 
 class SubCallError(RLMError, ValueError):

@@ -12,12 +12,16 @@ from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.fields import has_type
+from dspy_rlm.showing import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from dspy_rlm.tools import RESERVED_NAMES
-from dspy_rlm.variables import short_repr
-from sandbox_runtime import EffortError, LazyText, annotation_text, check_effort
+from dspy_rlm.types import TypeRules
+from sandbox_runtime import LazyText, abridged, annotation_text, check_effort, in_one_line
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
+
+# The longest list of problems, and of inputs, in an error message.
+MAX_LISTED_CHARS = 4_000
 
 # What a call takes beside the inputs.
 CALL_OPTIONS = frozenset({"interpreter_factory"})
@@ -53,7 +57,9 @@ def _refuse(names: Collection[str], kind: str, reason: str) -> None:
         raise SignatureError(f"{kind} cannot be called {name!r}: {reason}. Rename it.")
 
 
-def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> dict[str, Any]:
+def check_inputs(
+    signature: type[dspy.Signature], given: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+) -> dict[str, Any]:
     """The value of every input: given, or the default of its field, and of the declared type.
 
     Raises:
@@ -62,25 +68,27 @@ def check_inputs(signature: type[dspy.Signature], given: Mapping[str, Any]) -> d
     fields = signature.input_fields
     values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
     values.update(given)
-    problems = [f"{name!r} is no input of this signature" for name in values if name not in fields]
+    unknown = [name for name in values if name not in fields]
+    problems = [
+        f"{in_one_line(repr(name), NAME_CHARS)} is no input of this signature"
+        for name in unknown[:MAX_PROBLEMS]
+    ]
+    if len(unknown) > MAX_PROBLEMS:
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no inputs")
     problems += [f"{name!r} is missing" for name in fields if name not in values]
     checked = {}
     for name, field in fields.items():
         if name in values:
             try:
                 checked[name] = _conversation(_validated(field, values[name]), fields)
-            except pydantic.ValidationError as error:
-                problems.append(_problem(name, field, error))
-            except (
-                EffortError,
-                TypeError,
-            ) as error:  # or a constraint that is none for such a value
-                problems.append(f"{name}: {error}")
-            except (ArithmeticError, RecursionError) as error:
-                problems.append(f"{name}: it cannot be converted: {error}")
+            except Exception as error:  # noqa: BLE001 - types have code of their own
+                problems.append(problem_of(name, field.annotation, values[name], error, rules))
     if problems:
-        expected = ", ".join(f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items())
-        raise InputError(f"{'; '.join(problems)}. The inputs are: {expected}.")
+        shown = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
+        expected = abridged(", ".join(shown), MAX_LISTED_CHARS)
+        raise InputError(
+            f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
+        )
     return checked
 
 
@@ -115,10 +123,3 @@ def _conversation(value: Any, inputs: Collection[str]) -> Any:
         for message in value.messages
     ]
     return value if messages == value.messages else value.model_copy(update={"messages": messages})
-
-
-def _problem(name: str, field: FieldInfo, error: pydantic.ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = name + "".join(f"[{key!r}]" for key in first["loc"])
-    shown = short_repr(first["input"], 200)
-    return f"{place}: expected {annotation_text(field.annotation)}: {first['msg']}, got {shown}"

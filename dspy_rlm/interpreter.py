@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,6 @@ from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
 from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
 from dspy_rlm.types import TypeRules, rule_of, type_rules
-from dspy_rlm.variables import preview
 from sandbox_runtime import (
     CellResult,
     CodeType,
@@ -34,11 +34,13 @@ from sandbox_runtime import (
     HostTool,
     Limits,
     PackageSet,
+    Pool,
     SandboxError,
     Session,
     Submitted,
     ValueCrossingError,
     ValueType,
+    abridged,
     default_pool,
     ready_packages,
 )
@@ -61,8 +63,9 @@ class SandboxInterpreter(ToolCalls):
         tools: Mapping[str, Callable[..., Any]] | None = None,
         output_fields: list[dict[str, Any]] | None = None,
         limits: Limits | None = None,
-        packages: Collection[str] | PackageSet | None = None,
+        packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         callbacks: Sequence[BaseCallback] = (),
+        pool: Pool | None = None,
     ) -> None:
         """Configures the interpreter; no session starts yet.
 
@@ -70,8 +73,9 @@ class SandboxInterpreter(ToolCalls):
             tools: Host functions that code can call. The dict may be changed between executions.
             output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
             limits: What the sandbox may use.
-            packages: What code can import beside the standard library.
+            packages: What code can import beside the standard library; or the path of a lock file.
             callbacks: Handlers for this interpreter, beside those of DSPy's settings.
+            pool: Where its session comes from. None: the pool that all RLMs of the process share.
 
         Raises:
             PackageError: A package cannot be had; says which and why.
@@ -81,6 +85,7 @@ class SandboxInterpreter(ToolCalls):
         self.callbacks = list(callbacks)
         self._limits = limits or Limits()
         self._packages = ready_packages(packages)
+        self._pool = pool
         self._session: Session | None = None
         self._ended = False
         self._registered: tuple[Any, ...] = ()
@@ -98,7 +103,8 @@ class SandboxInterpreter(ToolCalls):
             raise _ended()
         if self._session is None:
             try:
-                self._session = default_pool().lend(
+                pool = self._pool or default_pool()
+                self._session = pool.lend(
                     limits=self._limits, packages=self._packages or (), types=type_rules()
                 )
             except SandboxError as error:
@@ -140,7 +146,7 @@ class SandboxInterpreter(ToolCalls):
         value, returned = self._last.take(), as_returned(result)
         if value is None or not isinstance(result, Completed):
             return returned
-        shown = preview(repr(value), self._limits.output_chars)
+        shown = abridged(repr(value), self._limits.output_chars)
         return value if returned is None else f"{returned}{shown}"
 
     @reported
@@ -301,4 +307,4 @@ class InterpreterSandbox:
         self._ending()
 
     def _abridged(self, text: str) -> str:
-        return str(preview(text, self._output_chars))
+        return abridged(text, self._output_chars)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import dspy
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.showing import VALUE_CHARS, short_repr
 
 SubLM: TypeAlias = "dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
 
@@ -44,11 +45,12 @@ class Models:
             return self.default
         if isinstance(name, str) and name in self.names:
             return self.by_name[name]
+        shown = short_repr(name, VALUE_CHARS)
         if not self.names:
             raise ValueError(
-                f"There is no model {name!r}: this run has one sub-LM, without a name. Leave model out."
+                f"There is no model {shown}: this run has one sub-LM, without a name. Leave model out."
             )
-        raise ValueError(f"There is no model {name!r}. The models are: {', '.join(self.names)}.")
+        raise ValueError(f"There is no model {shown}. The models are: {', '.join(self.names)}.")
 
 
 def named_models(sub_lm: SubLM) -> Models | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,18 +16,23 @@ import pydantic
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.guarding import guarded
 from dspy_rlm.inputs import check_inputs
+from dspy_rlm.metering import metered_adapter
 from dspy_rlm.outputs import typed_outputs
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.scope import Scope, at_once
+from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
-from dspy_rlm.types import as_plain
+from dspy_rlm.types import TypeRules, as_plain
 from sandbox_runtime import (
     EffortError,
     LazyText,
+    abridged,
     annotation_text,
     check_keys,
     check_text_effort,
-    without_secrets,
+    in_one_line,
 )
 
 # How often one item is asked before it is given up.
@@ -37,17 +41,19 @@ MAX_TRIES = 3
 # The longest part of an unusable reply that the LM sees again.
 SHOWN_REPLY_CHARS = 1000
 
+# The longest list of what is wrong with a reply's values.
+MAX_PROBLEM_CHARS = 4_000
+
+# The longest message of a row that failed, or that a sub-call's exception has.
+MAX_ERROR_CHARS = 10_000
+
 # The input that a reply's problem goes back in.
 PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
 
-# The field and the reason in the message of DSPy's adapters, without what they say to programmers.
-_REASON = re.compile(
-    r"Failed to parse field (\w+) .*?Error message: (?:\d+ validation errors? for .*?\n)?"
-    r"(.*?)(?: \[type=|\n|$)",
-    re.DOTALL,
-)
+# In the message of DSPy's adapters: the field, its value, then the reason.
+_FAILED, _REASON = "Failed to parse ", "Error message: "
 
 Outputs = dict[str, Any]
 
@@ -117,6 +123,9 @@ def read_call(
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
     if text := options.get("instructions"):
+        if (kept := staying(text, scope.rules, texts=True)) is not None:
+            shown = short_repr(kept, VALUE_CHARS, scope.rules)
+            raise ValueError(f"instructions must be text, and {shown} stays on the host")
         signature = signature.with_instructions(str(text))
     return signature, inputs, options
 
@@ -135,8 +144,8 @@ def predicted(
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
-    values = check_inputs(signature, inputs)
-    _refuse_lazy(values)
+    values = check_inputs(signature, inputs, scope.rules)
+    refuse_what_stays(values, scope.rules)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -168,21 +177,20 @@ def _asked(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    adapter = copy.copy(dspy.settings.adapter or dspy.ChatAdapter())
+    metering = functools.partial(metered_adapter, meter=lm._meter)
+    adapter = copy.copy(careful_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
+    adapter = guarded(adapter)
     adapter.parse = _watched(adapter.parse)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
     except AdapterParseError as error:
         return {}, _told(error)
-    except LMError as error:
-        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
-        raise (error if told == str(error) else LMError(told)) from error
     given = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
-    return outputs, "\n".join(problems)
+    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
 def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,21 +218,46 @@ def _told(error: AdapterParseError) -> str:
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
-    shown = reply if len(reply) <= SHOWN_REPLY_CHARS else f"{reply[:SHOWN_REPLY_CHARS]} ..."
-    found = _REASON.search(str(error))
-    reason = f"{found[1]}: {found[2].strip()}" if found else "fields are missing"
+    shown = abridged(reply, SHOWN_REPLY_CHARS)
+    reason = _reason(str(error)) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"
     )
 
 
-def _refuse_lazy(inputs: Mapping[str, Any]) -> None:
+def _reason(message: str) -> str:
+    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
+    _, found, rest = message.partition(_FAILED)
+    _, told, reason = rest.partition(_REASON)
+    if not (found and told):
+        return ""
+    first, _, more = reason.partition("\n")
+    if "validation error" in first:
+        first = more.partition("\n")[0]
+    shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
+    kind, _, rest = rest.partition(" ")
+    if kind != "field":
+        return shown
+    return f"{in_one_line(rest.partition(' ')[0], NAME_CHARS)}: {shown}"
+
+
+def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
+    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
     for name, value in inputs.items():
-        if isinstance(value, LazyText):
+        kept = staying(value, rules, texts=True)
+        if kept is None:
+            continue
+        shown = in_one_line(name, NAME_CHARS)
+        if kept is value and isinstance(value, LazyText):
             raise TypeError(
-                f"{name} is a lazy text, which is no prompt: pass a piece of it, such as {name}[:5000]"
+                f"{shown} is a lazy text, which is no prompt: pass a piece of it, such as {shown}[:5000]"
             )
+        has = "is" if kept is value else "has in it"
+        raise TypeError(
+            f"{shown} {has} {short_repr(kept, VALUE_CHARS, rules)}, which stays on the host and is no part "
+            "of a prompt. Pass what the sub-LM needs of it as text or plain data; a tool can give you that"
+        )
 
 
 # ---- Batches ---------------------------------------------------------------------------------------
@@ -243,19 +276,23 @@ def _predict_rows(
     check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
     scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=1)
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predicted(scope, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
             shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, shown)
+            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
         finally:
             lm._meter.give_back()
 
-    results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]
 
 

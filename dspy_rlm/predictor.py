@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import dspy
 
 from dspy_rlm import saving
+from dspy_rlm.lm_state import lm_state
+from dspy_rlm.showing import preview
 from dspy_rlm.trajectory import abridge_history
-from dspy_rlm.variables import preview
 
 # In a demo the LM looks at how the work went on, not at the data of another run.
 DEMO_OUTPUT_CHARS = 600
@@ -36,7 +37,7 @@ class ActionPredictor(dspy.Predict):
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
         """The state for files, without anything secret of the LM."""
         state: dict[str, Any] = super().dump_state(json_mode)
-        return {**state, "lm": saving.lm_state(self.lm) if self.lm else None}
+        return {**state, "lm": lm_state(self.lm) if self.lm else None}
 
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspy_rlm import instructions
-from dspy_rlm.budget import Ledger
+from dspy_rlm.clean_errors import cleaning
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
 from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
 from dspy_rlm.inputs import check_inputs
-from dspy_rlm.metering import Meter, metered
+from dspy_rlm.ledger import Ledger
+from dspy_rlm.metering import Meter, metered, metered_adapter
 from dspy_rlm.models import Models, named_models
+from dspy_rlm.parsing import careful_adapter
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.run import Run
-from dspy_rlm.scope import Scope
+from dspy_rlm.scope import Lending, Scope
 from dspy_rlm.streaming import extract_settings, streaming_sink, told_of_sub_calls
 from dspy_rlm.streams import current
 from dspy_rlm.subruns import Place, SubRun
@@ -46,7 +48,7 @@ def prepare(
     loop: asyncio.AbstractEventLoop | None,
 ) -> Task:
     """Everything of a run that can be wrong before it costs anything."""
-    values = check_inputs(rlm.signature, inputs)
+    values = check_inputs(rlm.signature, inputs, rlm._types)
     lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
     if lm is None and isinstance(rlm.generate_action, dspy.Predict):
         raise dspy.LMNotConfiguredError(
@@ -60,7 +62,16 @@ def prepare(
     stream = current(loop)
     sinks: list[Sink] = [print_event] if rlm.verbose else []
     sinks += [streaming_sink(rlm, stream, depth)] if stream else []
-    run = Run(rlm.signature, variables, rlm.budget, sinks, rlm._types, ledger, depth)
+    run = Run(
+        rlm.signature,
+        variables,
+        rlm.budget,
+        sinks,
+        rlm._types,
+        ledger,
+        depth,
+        rlm.limits.output_chars,
+    )
     types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
     scope = Scope(
         named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
@@ -68,7 +79,9 @@ def prepare(
         depth,
         types,
         rlm._types,
-        place.work,
+        other_lms=(lm, dspy.settings.lm),
+        stop=place.work,
+        lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
     )
     functions = make_vocabulary(
         scope,
@@ -82,8 +95,13 @@ def prepare(
     functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
     if stream:
         functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
+    functions = {
+        n: with_function(f, functools.partial(cleaning, known=scope.secrets))
+        for n, f in functions.items()
+    }
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
-    first = Meter(ledger, "action", depth, place.work, charged=depth > 0)
+    # The first turn of a sub-run was charged when it asked for its sandbox.
+    first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))
     last = Meter(
         ledger,
         "extract",
@@ -93,19 +111,27 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(rlm),
     )
+    prompt = _prompt(rlm, factory, lm and metered(lm, first))
+    extract = rlm.extract
+    if depth == 0 and rlm.budget.is_metered:
+        for signature in (prompt.get("signature"), getattr(extract, "signature", None)):
+            ledger.trust(getattr(signature, "instructions", ""))
     return Task(
         run=run,
-        prompt=_prompt(rlm, factory, lm and metered(lm, first)),
-        last_prompt=_own(rlm.extract, lm=lm and metered(lm, last)),
+        prompt=prompt,
+        last_prompt=_own(extract, lm=lm and metered(lm, last)),
+        adapter=careful_adapter(
+            functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
+        ),
         place=place,
         values=values,
         functions=functions,
         outputs=outputs,
         rules=rlm._types,
         annotations=rlm.annotations(),
-        limits=_limits(rlm),
-        packages=rlm.packages,
-        pool=rlm._pool or default_pool(),
+        limits=scope.lending.limits,
+        packages=scope.lending.packages,
+        pool=scope.lending.pool,
         interpreter_factory=factory,
     )
 

@@ -20,6 +20,7 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
+from dspy_rlm.terminal import printable
 from dspy_rlm.trajectory import NO_OUTPUT, RunReport
 
 # What is shown of one piece of code or output; the prediction has all of it.
@@ -60,7 +61,7 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
         case StepTaken(step=step):
             return _indented(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
-            return f"\n{INDENT}{ending(report)}"
+            return f"\n{INDENT}{printable(ending(report))}"
 
 
 def spending(report: RunReport) -> str:
@@ -77,17 +78,6 @@ def spending(report: RunReport) -> str:
 def count(number: int, thing: str) -> str:
     """A number of things: `1 file`, `1,787 files`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """The text with what a terminal would obey, or hide, spelled out: it may come from anywhere."""
-    if text.isprintable():
-        return text
-    shown = (
-        char if char.isprintable() or char == "\n" else repr(char)[1:-1]
-        for char in text.expandtabs(4)
-    )
-    return "".join(shown)
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -125,7 +115,8 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     label = f"[{number}] "
     return "\n".join(
         textwrap.wrap(
-            printable(" ".join(reasoning.split())),
+            # More than the lines can hold; to wrap all of a long one takes long.
+            printable(" ".join(reasoning[: 8 * MAX_WIDTH * MAX_REASONING_LINES].split())),
             width,
             initial_indent=label,
             subsequent_indent=" " * len(label),

@@ -10,10 +10,14 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.scope import Scope, at_once
-from sandbox_runtime import without_secrets
+from dspy_rlm.untrusted import as_prompt
+from sandbox_runtime import abridged, in_one_line
 
 # What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
 ERROR_MARK = "[ERROR]"
+
+# The longest text of such an error.
+MAX_ERROR_CHARS = 10_000
 
 Prompt = tuple[Any, ...]
 """A text, and the images, sounds and files that go with it."""
@@ -60,15 +64,12 @@ def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
     """Sends one prompt to an LM and returns the text of its answer.
 
     Raises:
-        LMError: The LM failed. The text does not have the LM's key in it.
+        LMError: The LM failed.
         TypeError: It answered without text.
     """
     text, *media = prompt
-    try:
-        response = _ask_with_media(lm, text, media) if media else lm(text)
-    except LMError as error:
-        told = without_secrets(str(error), [getattr(lm, "kwargs", {}).get("api_key")])
-        raise (error if told == str(error) else LMError(told)) from error
+    text = as_prompt(text)
+    response = _ask_with_media(lm, text, media) if media else lm(text)
     first = response[0] if isinstance(response, list) and response else response
     answer = first.get("text") if isinstance(first, dict) else getattr(first, "text", first)
     if not isinstance(answer, str):
@@ -109,7 +110,7 @@ def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt]) -> list[str]:
         try:
             answer = ask(lm, prompt)
         except (LMError, TypeError, BudgetExceededError) as error:
-            return f"{ERROR_MARK} {type(error).__name__}: {error}"
+            return abridged(f"{ERROR_MARK} {type(error).__name__}: {error}", MAX_ERROR_CHARS)
         return f" {answer}" if answer.startswith(ERROR_MARK) else answer
 
     return at_once(ask_one, prompts)
@@ -126,5 +127,5 @@ def _check_prompt(prompt: Prompt, label: str) -> None:
         if not isinstance(parts, list):
             raise TypeError(
                 f"{label} can be followed by images, audio and files only, not by a "
-                f"{type(medium).__name__}; put text and values into the prompt itself"
+                f"{in_one_line(type(medium).__name__, 100)}; put text and values into the prompt itself"
             )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from os import PathLike
 from typing import Any
 
 import dspy
@@ -27,8 +28,8 @@ from dspy_rlm.offload import apart, offloaded
 from dspy_rlm.peer_names import PeerNames
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.preparing import prepare
-from dspy_rlm.run import Run
 from dspy_rlm.subruns import Place
+from dspy_rlm.task import Task
 from dspy_rlm.tools import ToolSource, normalize_tools
 from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.types import type_rules
@@ -50,6 +51,7 @@ class RLM(PeerNames, dspy.Module):
     _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+    dump_state = saving.module_state
 
     def __init__(
         self,
@@ -67,8 +69,9 @@ class RLM(PeerNames, dspy.Module):
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         max_errors: int | None = None,
+        prices: Mapping[str, tuple[float, float]] | None = None,
         limits: Limits | None = None,
-        packages: Collection[str] | PackageSet | None = None,
+        packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         max_iters: int | None = None,
@@ -92,9 +95,12 @@ class RLM(PeerNames, dspy.Module):
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run, from when it has its sandbox; cells and calls are cut off.
             max_errors: Turns in a row that may fail before the outputs are extracted.
+            prices: US dollars for a million tokens of prompts and of replies, by model: for `max_cost` with
+                models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
             packages: What the code can import beside the standard library, such as `["networkx"]`.
-                They are fetched now, the first time, and then kept in the user's cache.
+                Or the path of a lock file with hashes. They are fetched now, the first time, and then
+                kept in the user's cache.
             types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
                 or `CodeType`. They go before the rules for DSPy's types.
             pool: Where the sandboxes come from, with its limits and packages where none are given here.
@@ -112,7 +118,7 @@ class RLM(PeerNames, dspy.Module):
         self.signature = check_signature(signature, self._tools)
         turns = max_iterations if max_iters is None else max_iters
         self.budget = Budget(
-            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors
+            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors, prices
         )
         limits = limits or (pool.limits if pool else Limits())
         self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
@@ -162,7 +168,7 @@ class RLM(PeerNames, dspy.Module):
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)
         run = task.run
-        with task.open_sandbox() as sandbox, _reporting(run, self.generate_action):
+        with task.open_sandbox() as sandbox, _reporting(task, self.generate_action):
             while not run.over:
                 inputs = run.action_inputs()
                 try:
@@ -173,9 +179,12 @@ class RLM(PeerNames, dspy.Module):
                     add_step(self.generate_action, inputs, run.action)
                 if code is not None:
                     run.observe(sandbox.run_cell(code))
-            if run.outputs is None:
-                with dspy.context(trace=[]):
-                    run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
+            while run.outputs is None:
+                try:
+                    with dspy.context(trace=[]):
+                        run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
+                except BudgetExceededError as refused:
+                    run.shorten(refused)
         return run.prediction()
 
     async def aforward(
@@ -192,7 +201,7 @@ class RLM(PeerNames, dspy.Module):
         task = await apart(prepare, self, inputs, factory, loop)
         run = task.run
         async with offloaded(task) as (sandbox, thread):
-            with _reporting(run, self.generate_action):
+            with _reporting(task, self.generate_action):
                 while not run.over:
                     inputs = await thread.do(run.action_inputs)
                     try:
@@ -203,10 +212,13 @@ class RLM(PeerNames, dspy.Module):
                         add_step(self.generate_action, inputs, run.action)
                     if code is not None:
                         await thread.do(run.observe, await thread.do(sandbox.run_cell, code))
-                if run.outputs is None:
-                    with dspy.context(trace=[]):
-                        ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
-                        run.extract(await ask)
+                while run.outputs is None:
+                    try:
+                        with dspy.context(trace=[]):
+                            ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
+                            run.extract(await ask)
+                    except BudgetExceededError as refused:
+                        run.shorten(refused)
             return await thread.do(run.prediction)
 
     # ---- What a run is made of ----
@@ -250,9 +262,10 @@ class RLM(PeerNames, dspy.Module):
 
 
 @contextlib.contextmanager
-def _reporting(run: Run, predictor: dspy.Predict) -> Iterator[None]:
+def _reporting(task: Task, predictor: dspy.Predict) -> Iterator[None]:
     """Whatever ends a run, what there is of it reaches the caller."""
-    with apart_from_outer_runs(predictor):
+    run = task.run
+    with apart_from_outer_runs(predictor), dspy.context(adapter=task.adapter):
         run.start()
         try:
             yield

@@ -13,8 +13,8 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm.budget import Budget, Ledger
-from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.budget import Budget
+from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -26,15 +26,34 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.instructions import iteration_line
+from dspy_rlm.ledger import Ledger
 from dspy_rlm.outputs import SlipError, extract_code, final_code, is_python, parse_outputs
+from dspy_rlm.showing import DEFAULT_RULES
 from dspy_rlm.traces import FailedStep, TracedStep
-from dspy_rlm.trajectory import RunReport, Status, Step, render_steps
+from dspy_rlm.trajectory import RunReport, Status, Step, abridge_history, render_steps
 from dspy_rlm.types import TypeRules
+from dspy_rlm.untrusted import as_data, as_value
 from dspy_rlm.variables import Variable, render_variables
-from sandbox_runtime import CellResult, Completed, Failed, Submitted
+from sandbox_runtime import (
+    CellResult,
+    Completed,
+    Failed,
+    Limits,
+    Submitted,
+    abridged,
+    without_secrets,
+)
 
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000
+
+# What the fallback sees of an output, at most, where the whole does not fit into the budget: tried in turn.
+SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
+
+_PAID = ("max_tokens", "max_cost")
+
+# However small `max_output_chars` is, so much of what a step came to is told: an error must be readable.
+LEAST_OUTPUT_CHARS = 1000
 
 EXTRACTED = {
     "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
@@ -52,9 +71,10 @@ class Run:
         variables: Sequence[Variable],
         budget: Budget,
         sinks: Sequence[Sink] = (),
-        types: TypeRules = (),
+        types: TypeRules = DEFAULT_RULES,
         ledger: Ledger | None = None,
         depth: int = 0,
+        output_chars: int = Limits.output_chars,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -67,13 +87,15 @@ class Run:
         self._variables_info = render_variables(variables)
         self._sinks = sinks
         self._types = types
+        self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
         self._stopped_by = ""
         self._reasoning = ""
         self._code = ""
         self._variables = variables
         self._failures = 0  # turns in a row that failed
-        self._out_of_time = False
+        self._out_of = ""  # the limit that the last turn did not fit into
+        self._shortened = 0  # how often the history had to be, for the fallback
         self._ended = False
         self._started = time.monotonic()
 
@@ -97,8 +119,8 @@ class Run:
 
     def _limit_reached(self) -> str:
         """The name of the limit that allows no further turn, or ""."""
-        if self._out_of_time:
-            return "max_seconds"
+        if self._out_of:
+            return self._out_of
         if len(self.steps) >= self.budget.max_iterations:
             return "max_iterations"
         if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
@@ -118,7 +140,20 @@ class Run:
 
     def extract_inputs(self) -> dict[str, str]:
         """The inputs of the fallback."""
-        return {"variables_info": self._variables_info, "repl_history": render_steps(self.steps)}
+        history = render_steps(self.steps)
+        if self._shortened:
+            history = abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
+        return {"variables_info": self._variables_info, "repl_history": history}
+
+    def shorten(self, error: BudgetExceededError) -> None:
+        """Lets the fallback see less of long outputs: with all of them it does not fit into the budget.
+
+        Raises:
+            BudgetExceededError: The one given: there is nothing left to leave out.
+        """
+        if error.limit not in _PAID or self._shortened == len(SHORTENED_OUTPUT_CHARS):
+            raise error
+        self._shortened += 1
 
     # ---- What the root LM said ----
 
@@ -131,10 +166,10 @@ class Run:
         except SlipError as slip:
             self._code = text.strip()
             self._choose(runs=False)
-            self._take_step(f"[Error] {slip}", failed=True)
+            self._take_step("", _error_note(str(slip)), failed=True)
             return None
         if not is_python(self._code):
-            self._code = final_code(self._code) or self._code
+            self._code = final_code(text) or self._code
         self._choose()
         return self._code
 
@@ -144,13 +179,15 @@ class Run:
     def misread(self, error: AdapterParseError | BudgetExceededError) -> str | None:
         """The code of a reply without the expected fields, which may say `FINAL(...)`.
 
-        None when there is none: the reply is then this turn's step. A turn that was cut off because the
-        time is over leaves no step; any other that could not be paid ends the run.
+        None when there is none: the reply is then this turn's step. A turn that does not fit into what is
+        left of the time, the tokens or the dollars leaves no step, and the outputs are extracted from those
+        before it.
         """
         if isinstance(error, BudgetExceededError):
-            if error.limit != "max_seconds":
+            is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
+            if not is_end or isinstance(error, PriceUnknownError):
                 raise error
-            self.action, self._out_of_time = None, True
+            self.action, self._out_of = None, error.limit
             return None
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
@@ -158,11 +195,14 @@ class Run:
         if self._code:
             self.action = dspy.Prediction(reasoning="", code=self._code)
             return self._code
-        shown = reply if len(reply) <= SHOWN_REPLY_CHARS else reply[:SHOWN_REPLY_CHARS] + " ..."
+        shown = abridged(reply, SHOWN_REPLY_CHARS)
         self.action = FailedStep(shown)
         self._take_step(
-            "[Error] No code was run: your reply could not be read. Give both fields, `reasoning` and "
-            f"`code`, in the format that was asked for. Your reply was:\n{shown}",
+            "",
+            _error_note(
+                "No code was run: your reply could not be read. Give both fields, `reasoning` and "
+                f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+            ),
             failed=True,
         )
         return None
@@ -174,8 +214,11 @@ class Run:
         match result:
             case Completed(output=output):
                 self._take_step(output)
+            case Failed(traceback=traceback) if traceback:
+                self._take_step(_join(result.output, traceback), failed=True)
             case Failed():
-                self._take_step(_render_failure(result), failed=True)
+                reason = f"{result.error_type}: {result.message}"
+                self._take_step(result.output, _error_note(reason), failed=True)
             case Submitted(outputs=values, output=output):
                 self._submit(values, output)
 
@@ -183,10 +226,10 @@ class Run:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except SlipError as slip:
-            self._take_step(_join(output, f"[Error] {slip}"))
+            self._take_step(output, _error_note(str(slip)))
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
-        self._take_step(_join(output, f"SUBMIT: {', '.join(values)}"))
+        self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
     def extract(self, extracted: dspy.Prediction) -> None:
         """Takes the fallback's outputs."""
@@ -200,7 +243,8 @@ class Run:
         """Ends the run without outputs; the report is what the caller gets."""
         self._status, self._stopped_by = "failed", type(error).__name__
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
-            self.action["output"] = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            told = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            self.action["output"] = abridged(without_secrets(told), self._output_chars)
         return self._end()
 
     def prediction(self) -> dspy.Prediction:
@@ -223,6 +267,8 @@ class Run:
             started_at=self.ledger.started_at,
             usage=self.ledger.usage(),
             cost=self.ledger.cost(),
+            cost_at_most=self.ledger.cost_at_most(),
+            under_way=self.ledger.under_way(),
             sub_calls=self.ledger.sub_calls(),
         )
         outputs = None if self._status == "failed" else self.outputs
@@ -230,9 +276,17 @@ class Run:
         self._ended = True
         return report
 
-    def _take_step(self, output: str, *, failed: bool = False) -> None:
+    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+        """Takes what came of a turn: what a cell showed, and what the harness itself says below it.
+
+        All text that goes into the next prompt passes here, and is cut here.
+        """
         self._failures = self._failures + 1 if failed else 0
-        step = Step(self._reasoning, self._code, output.rstrip("\n"))
+        note = note.rstrip("\n")
+        whole = _join(output, note) if note else output.rstrip("\n")
+        whole = abridged(whole, self._output_chars)
+        # A note that was cut is text like any other.
+        step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
@@ -247,10 +301,10 @@ class Run:
             sink(event)
 
 
-def _render_failure(failed: Failed) -> str:
-    """What the LM sees of a failed cell: its output, then the traceback or the reason."""
-    reason = failed.traceback or f"{failed.error_type}: {failed.message}"
-    return _join(failed.output, f"[Error] {reason}" if not failed.traceback else reason)
+def _error_note(reason: str) -> str:
+    """The harness's word that something failed; what it quotes stays data."""
+    first, *rest = reason.split("\n", 1)
+    return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
 
 
 def _join(output: str, message: str) -> str:

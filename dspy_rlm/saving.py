@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import logging
 import pickle
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MethodType
@@ -20,35 +20,28 @@ from typing import Any
 import cloudpickle
 import dspy
 
-from sandbox_runtime import Pool
+from dspy_rlm.budget import Budget
+from dspy_rlm.lm_secrets import secrets_of_lm
+from dspy_rlm.lm_state import lm_state
+from sandbox_runtime import Limits, PackageSet, Pool, environment_secrets, without_secrets
 
-# Names of an LM's settings whose values open something. `max_tokens` is none of them.
-_SECRET = re.compile(r"key|secret|password|credential|auth|header|cookie|(?:^|_)token$", re.I)
-_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")
+logger = logging.getLogger(__name__)
+
+# Values that hold no LM, no tool and no secret of one.
+_PLAIN = (str, bytes, int, float, bool, type(None), Limits, PackageSet)
 
 # The modules that are being packed. A tool may lead back to its own.
 _packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
 
 
-def lm_state(lm: dspy.BaseLM) -> dict[str, Any]:
-    """What is needed to make the LM again, with nothing in it that opens anything."""
-    state: dict[str, Any] = _without_secrets(lm.dump_state())
+def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
+    """The state of a module for files, with the LMs of all its predictors saved without secrets."""
+    state: dict[str, Any] = dspy.Module.dump_state(module, json_mode=json_mode)
+    for name, predictor in module.named_parameters():
+        lm = getattr(predictor, "lm", None)
+        if lm is not None and "lm" in state[name]:
+            state[name] = {**state[name], "lm": lm_state(lm)}
     return state
-
-
-def _without_secrets(value: Any) -> Any:
-    match value:
-        case dict():
-            return {
-                name: _without_secrets(part)
-                for name, part in value.items()
-                if not (isinstance(name, str) and _SECRET.search(name))
-            }
-        case list() | tuple():
-            return [_without_secrets(part) for part in value]
-        case str():
-            return _USER_IN_URL.sub("", value)
-    return value
 
 
 # ---- Copies ----
@@ -109,15 +102,30 @@ class Packed:
 
 
 def packed_state(module: Any) -> dict[str, Any]:
-    """The module's state for any pickler: what the class names in `_PACKED` goes in as bytes.
+    """The module's state for any pickler: what is not plain goes in as bytes that we write.
 
     Raises:
         pickle.PicklingError: Something cannot be saved; says what.
     """
     state = dict(dspy.Module.__getstate__(module))
+    unsafe = [n for n, value in state.items() if n in module._PACKED or not _is_plain(value)]
     with _being_packed(module):
-        for name in module._PACKED & state.keys():
-            state[name] = _packed(name, state[name])
+        written = {name: _packed(name, state[name], ()) for name in unsafe}
+        lms = [lm for _, found in written.values() for lm in found]
+        lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
+        known = [
+            *environment_secrets(),
+            *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
+        ]
+        for name, (packed, _) in written.items():
+            held = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
+            if held:
+                logger.warning(
+                    "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
+                    "from the environment when they need it.",
+                    name.strip("_"),
+                )
+            state[name] = _packed(name, state[name], held)[0] if held else packed
     return state
 
 
@@ -127,9 +135,25 @@ def unpack_state(module: Any, state: dict[str, Any]) -> None:
     dspy.Module.__setstate__(module, values)
 
 
-def _packed(name: str, value: Any) -> Any:
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether any pickler can write the value, without a secret of an LM; our own modules see to theirs."""
+    if isinstance(value, (*_PLAIN, Budget)):
+        return True
+    if isinstance(value, dspy.Module):
+        return getattr(type(value), "__getstate__", None) == packed_state
+    if isinstance(value, (Mapping, dspy.Example)):
+        value = [*value.keys(), *value.values()]
+    return (
+        depth < 10
+        and isinstance(value, (list, tuple, set))
+        and all(_is_plain(part, depth + 1) for part in value)
+    )
+
+
+def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
+    """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
     file = io.BytesIO()
-    pickler = _Pickler(file)
+    pickler = _Pickler(file, hidden)
     try:
         pickler.dump(value)
     except Exception as error:
@@ -137,7 +161,7 @@ def _packed(name: str, value: Any) -> Any:
             f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
             "save('program.json'), and load that into a module made anew."
         ) from error
-    return Packed(file.getvalue(), pickler.outside)
+    return Packed(file.getvalue(), pickler.outside), pickler.lms
 
 
 @contextmanager
@@ -158,20 +182,34 @@ def _leads_back(value: dspy.Module) -> bool:
 class _Pickler(cloudpickle.Pickler):
     """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, hidden: Sequence[str] = ()) -> None:
         super().__init__(file)
         self.outside: list[Any] = []
+        self.lms: list[Any] = []
+        self._hidden = hidden
 
     def persistent_id(self, value: Any) -> int | None:
         """The place of an object among those outside; the name is pickle's."""
+        if self._hidden and isinstance(value, (str, bytes)):
+            return self._cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
             return None
         self.outside.append(value)
         return len(self.outside) - 1
 
+    def _cleaned(self, value: str | bytes) -> int | None:
+        """The place of the text without secrets; None for one that has none."""
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        if not any(secret in text for secret in self._hidden):
+            return None
+        clean = without_secrets(text, self._hidden)
+        self.outside.append(clean if isinstance(value, str) else clean.encode())
+        return len(self.outside) - 1
+
     def reducer_override(self, value: Any) -> Any:
         """How an object is written; the name is pickle's."""
         if isinstance(value, dspy.BaseLM):
+            self.lms.append(value)
             return _lm_again, (lm_state(value),)
         if isinstance(value, Pool):
             return _no_pool, ()

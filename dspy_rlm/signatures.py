@@ -26,12 +26,11 @@ import pydantic
 import pydantic_core
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 
+from dspy_rlm.showing import VALUE_CHARS, short_repr
 from sandbox_runtime.host_costs import (
     MAX_MATCHED_CHARS,
     MAX_PATTERN_CHARS,
     MAX_REPETITIONS,
-    MAX_SIGNATURE_CHARS,
-    MAX_SIGNATURE_PARTS,
 )
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
@@ -39,12 +38,13 @@ EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 # Inputs of these names would be taken for options by `dspy.Predict`.
 _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction"})
 
-# Larger than any signature that makes sense; the parser works on each field.
+# Larger than any signature that makes sense. All of it is made on the host before an LM is asked, and so for
+# nothing: 2,000 parts take some 0.2 s of the processor's time.
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
-
-# Before each arrow of a text the parser tries.
-_MOST_ARROWS = 20
+_MOST_PARTS = 2_000  # fields of all classes, members, values of literals, types in types
+_MOST_ARROWS = 100  # the text is read at each of them
+_MOST_INSTRUCTION_CHARS = 1_000_000
 
 _TYPING = (
     *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
@@ -87,8 +87,8 @@ _UNUSABLE = (
     pydantic_core.SchemaError,
 )
 
-# How many facts a field has at most, in the form in which it comes.
-_FACTS = 8
+# Members of an enum that cannot be hashed: Python compares each with all before it.
+_MOST_UNHASHABLE = 100
 
 # What a field of a class may say about its values, as `pydantic.Field` takes it.
 _CONSTRAINTS = frozenset(
@@ -133,25 +133,36 @@ def signature_of(
 
 
 def _check_size(source: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for more than anyone would write: classes are made of each part."""
+    """Refuses what would take long to make. Nothing of it is made yet."""
+    text = source.get("instructions")
+    if isinstance(text, str) and len(text) > _MOST_INSTRUCTION_CHARS:
+        raise ValueError(
+            f"The instructions have more than {_MOST_INSTRUCTION_CHARS:,} characters. Pass long text as an "
+            "input."
+        )
     parts = chars = 0
-    waiting: list[Any] = [source]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            chars += len(value)
-        elif isinstance(value, Mapping):
-            parts += len(value)
-            waiting += value.keys()
-            waiting += value.values()
+    left: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple, set, frozenset)):
-            parts += len(value)
-            waiting += value
-        if parts > _FACTS * MAX_SIGNATURE_PARTS or chars > MAX_SIGNATURE_CHARS:
-            raise ValueError(
-                f"The signature is too large: its fields and classes have more than "
-                f"{MAX_SIGNATURE_PARTS:,} parts or {MAX_SIGNATURE_CHARS:,} characters. Ask for less at once."
-            )
+            left += value
+        elif isinstance(value, (str, bytes)):
+            chars += len(value)
+        # An entry has a name, and facts with a name and a value each: five for what is one part.
+        parts += 1
+        if parts > 10 * _MOST_PARTS:
+            raise _too_many_parts()
+        if chars > _MOST_CHARS:
+            raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
+
+
+def _too_many_parts() -> ValueError:
+    return ValueError(
+        f"The signature has more than {_MOST_PARTS:,} parts: fields of classes, members of enums, values of "
+        "literals. Ask for a text where there are so many values, and check it in the cell."
+    )
 
 
 class _Field(typing.NamedTuple):
@@ -208,13 +219,19 @@ def _input_type(value: Any) -> Any:
 def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _Field]]:
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
-    arrows = [at for at in range(len(text)) if text.startswith("->", at)][:_MOST_ARROWS]
+    arrows = [found.start() for found in re.finditer("->", text)]
+    if len(arrows) > _MOST_ARROWS:
+        raise ValueError(
+            f"The signature has more than {_MOST_ARROWS} '->'. Write it like {EXAMPLE}."
+        )
     for at in arrows:  # an arrow may stand in a Literal as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
     problem = "it has no '->'" if not arrows else "its fields cannot be read"
-    raise ValueError(f"{text!r:.500} is no signature: {problem}. Write it like {EXAMPLE}.")
+    raise ValueError(
+        f"{short_repr(text, VALUE_CHARS)} is no signature: {problem}. Write it like {EXAMPLE}."
+    )
 
 
 def _arguments(text: str) -> list[ast.arg] | None:
@@ -235,7 +252,9 @@ def _read_arguments(arguments: Sequence[ast.arg], types: _Types, text: str) -> d
     fields: dict[str, _Field] = {}
     for argument in arguments:
         if argument.arg in fields:
-            raise ValueError(f"{text!r} has the field {argument.arg!r} twice. Rename one.")
+            raise ValueError(
+                f"{short_repr(text, VALUE_CHARS)} has the field {argument.arg!r:.100} twice. Rename one."
+            )
         if argument.annotation is None:
             fields[argument.arg] = _Field(str, "", typed=False)
         else:
@@ -319,7 +338,9 @@ def _matching(annotation: Any, pattern: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"The signature cannot be read: {value!r:.200} should be text.")
+        raise ValueError(
+            f"The signature cannot be read: {short_repr(value, VALUE_CHARS)} should be text."
+        )
     return value
 
 
@@ -341,6 +362,11 @@ class _Types:
         self._made: dict[str, Any] = {}
         self._open: set[str] = set()
         self._parts = 0
+
+    def _count(self, parts: int) -> None:
+        self._parts += parts
+        if self._parts > _MOST_PARTS:
+            raise _too_many_parts()
 
     def parse(self, text: str) -> Any:
         """A type that is written as text."""
@@ -366,13 +392,6 @@ class _Types:
             case ast.Subscript(value=base, slice=inner):
                 return self._generic(self.read(base), inner, ast.unparse(node))
         raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
-
-    def _count(self, parts: int) -> None:
-        self._parts += parts
-        if self._parts > MAX_SIGNATURE_PARTS:
-            raise ValueError(
-                f"The types of the signature have more than {MAX_SIGNATURE_PARTS:,} parts. Make them smaller."
-            )
 
     def named(self, name: str) -> Any:
         """The type of a name: the run's own, one of the signature's classes, or a standard one."""
@@ -411,8 +430,8 @@ class _Types:
 
     def _generic(self, base: Any, inner: ast.expr, shown: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        self._count(len(parts))
         if base is typing.Literal:
-            self._count(len(parts))
             values = [_literal(part, shown) for part in parts]
             return typing.Literal[tuple(values)]
         if base is typing.Annotated:
@@ -435,6 +454,11 @@ class _Types:
         if kind == "enum":
             members = _mapping(facts.get("members"), "members")
             self._count(len(members))
+            if sum(not _is_hashable(value) for value in members.values()) > _MOST_UNHASHABLE:
+                raise ValueError(
+                    f"The enum {name} has more than {_MOST_UNHASHABLE} members that are lists or dicts. Use "
+                    "texts, numbers or tuples."
+                )
             made: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
             return made
         fields = _mapping(facts.get("fields"), "fields")
@@ -473,6 +497,14 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
         found.append(node.right)
         node = node.left
     return [node, *reversed(found)]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _facts(entry: Any) -> Mapping[str, Any]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import dspy
 
 from dspy_rlm.around import around
-from dspy_rlm.budget import Ledger
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
+from dspy_rlm.ledger import Ledger
 from dspy_rlm.predictions import as_record, read_call
 from dspy_rlm.scope import Scope
+from dspy_rlm.showing import NAME_CHARS, short_repr
 from dspy_rlm.stopping import Stop
-
-# Sub-runs of one run that go on at the same time. Each has a sandbox, which takes about 200 MB.
-MAX_CONCURRENT_RUNS = 4
 
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
 
@@ -76,9 +73,8 @@ def make_sub_runs(
     start: Callable[[SubRun], dspy.Prediction],
 ) -> dict[str, Callable[..., Any]]:
     """The REPL's function that starts a run; none where no level is left below."""
-    if scope.depth >= scope.ledger.budget.max_depth:
+    if scope.is_deepest:
         return {}
-    slots = threading.Semaphore(MAX_CONCURRENT_RUNS)
 
     def sub_rlm(signature: Any, /, **inputs: Any) -> Any:
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
@@ -100,7 +96,7 @@ def make_sub_runs(
             _code(options.get("setup")),
             _iterations(options.get("max_iterations")),
         )
-        with slots:
+        with scope.charged_slot():
             return as_record(asked, _outputs(start, sub_run))
 
     return {"sub_rlm": sub_rlm}
@@ -125,10 +121,10 @@ def _inherited(wanted: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
     if not isinstance(wanted, (list, tuple)):
         raise TypeError("tools must be True, False or a list of names of tools")
     for name in wanted:
-        if name not in tools:
+        if not isinstance(name, str) or name not in tools:
             known = ", ".join(tools) or "none"
             raise ValueError(
-                f"There is no tool {name!r} to give to a sub-run. The tools are: {known}. A function of "
+                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {known}. A function of "
                 "this REPL can be given by setup=."
             )
     return wanted
@@ -144,5 +140,8 @@ def _iterations(wanted: Any) -> int | None:
     if wanted is None:
         return None
     if type(wanted) is not int or wanted < 1:
-        raise ValueError(f"max_iterations must be a whole number, 1 or more, not {wanted!r}")
+        raise ValueError(
+            "max_iterations must be a whole number, 1 or more, not "
+            f"{short_repr(wanted, NAME_CHARS)}"
+        )
     return wanted

@@ -59,6 +59,9 @@ class Task:
     last_prompt: Mapping[str, Any]
     """The same for the last call: its LM, which the budget has something held back for."""
 
+    adapter: Any
+    """DSPy's adapter for both, with what it asks an LM itself on the ledger."""
+
     values: Mapping[str, Any]
     """The inputs by name, checked."""
 

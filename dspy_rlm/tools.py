@@ -17,8 +17,9 @@ import dspy
 import pydantic
 
 from dspy_rlm.errors import SignatureError
-from dspy_rlm.types import TypeRules, fitting
-from sandbox_runtime import FrontedTool, check_effort
+from dspy_rlm.showing import DEFAULT_RULES, problems_of, staying
+from dspy_rlm.types import TypeRules, as_plain, fitting
+from sandbox_runtime import FrontedTool, check_effort, shown_signature
 
 HostFunction = Callable[..., Any]
 
@@ -103,10 +104,10 @@ def tool_call(tool: dspy.Tool) -> str:
         signature = inspect.signature(tool.func, eval_str=True)
     except (NameError, SyntaxError, TypeError):  # annotations that name what is not there
         signature = inspect.signature(tool.func)
-    return f"{tool.name}{signature}".replace("typing.", "")
+    return f"{tool.name}{shown_signature(signature)}".replace("typing.", "")
 
 
-def host_function(tool: dspy.Tool, rules: TypeRules = ()) -> HostFunction:
+def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
     """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
 
     For a coroutine function it returns a coroutine. `rules` say how values of some types are made of
@@ -121,9 +122,11 @@ def host_function(tool: dspy.Tool, rules: TypeRules = ()) -> HostFunction:
     def invoke(*args: Any, **kwargs: Any) -> Any:
         named = by_name(signature, args, kwargs)
         checked = tool
-        if has_pattern or not _is_cheap(named.values()):
+        cheap = not has_pattern and _is_cheap(named.values())
+        if not cheap or any(not _is_plain(value, rules) for value in named.values()):
             # DSPy's first check is against a JSON schema, which no object passes, and which takes Python
-            # some 20 microseconds for each part and much longer for a pattern; its second is not.
+            # some 20 microseconds for each part and much longer for a pattern; its second is not. And
+            # its errors quote the value, which must not happen to one that stays on the host.
             checked = trusting
             named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
         for name, value in named.items():
@@ -222,6 +225,14 @@ def _is_cheap(values: Iterable[Any]) -> bool:
     return True
 
 
+def _is_plain(value: Any, rules: TypeRules) -> bool:
+    return _is_json(value) and as_plain(value) is value and staying(value, rules) is None
+
+
+def _is_json(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, dict))
+
+
 def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
     """An argument as its declared type. Raises `ValueError` with what is wrong."""
     annotation = (tool.arg_types or {}).get(name, Any)
@@ -230,7 +241,8 @@ def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
     try:
         return fitting(value, annotation, rules, _validated)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"Arg {name} is invalid: {error}") from error
+        problem = problems_of(annotation, value, error, rules)[0]
+        raise ValueError(f"Arg {name} is invalid: {problem}") from error
 
 
 def _validated(value: Any, annotation: Any) -> Any:

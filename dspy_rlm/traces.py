@@ -16,6 +16,11 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.trajectory import RunReport
+from sandbox_runtime import abridged, without_secrets
+
+# The longest part of an exception that the message of a failed run repeats, and that optimizers show to
+# their LM. The exception itself is its `__cause__`.
+SHOWN_ERROR_CHARS = 10_000
 
 
 class FailedStep(FailedPrediction):
@@ -83,7 +88,8 @@ def failure(
     An LM that cannot be reached is no fault of a prompt, so no optimizer is to learn from it.
     """
     message = (
-        f"The run failed after {run.iterations} step(s): {type(error).__name__}: {error}\n"
+        f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
+        f"{abridged(without_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
         "What it found so far is in the `run` of this error."
     )
     if isinstance(error, LMError):

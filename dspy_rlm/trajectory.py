@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from dspy_rlm.budget import Call, Usage
+from dspy_rlm.calls import Call, Usage
 from dspy_rlm.untrusted import as_data
+from sandbox_runtime import abridged
 
 # Changes when a saved trajectory can no longer be read the same way.
 FORMAT_VERSION = 1
@@ -17,8 +18,12 @@ FORMAT_VERSION = 1
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
 
+# The longest reasoning and code of a step that the prompt repeats. An answer is rarely so long, and the
+# trajectory has all of it.
+SHOWN_ACTION_CHARS = 20_000
+
 # Where the output of a step begins in the history, with its exact length.
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 
 Status = Literal["running", "submitted", "extracted", "failed"]
 
@@ -31,12 +36,17 @@ class Step:
     code: str
     output: str
 
+    note: str = dataclasses.field(default="", compare=False)
+    """The end of the output that is the harness's own words, which a prompt shows as they are."""
+
     def render(self, number: int) -> str:
         """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
-        reasoning = f"Reasoning: {self.reasoning}\n" if self.reasoning else ""
-        output = as_data(self.output) or NO_OUTPUT
+        said, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (self.reasoning, self.code))
+        reasoning = f"Reasoning: {as_data(said)}\n" if said else ""
+        data = self.output.removesuffix(self.note)
+        output = f"{as_data(data)}{self.output[len(data) :]}" or NO_OUTPUT
         return (
-            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{self.code}\n```\n"
+            f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
             f"Output ({len(output):,} chars):\n{output}"
         )
 
@@ -92,10 +102,17 @@ class RunReport:
     """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
 
     cost: float | None = None
-    """US dollars in all; None if the price of a call is unknown."""
+    """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
 
     sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
     """The calls that code has caused, one by one."""
+
+    under_way: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
+    """The calls that were not answered when the run ended: they are in `usage`, and `cost` is None with them."""
+
+    cost_at_most: float | None = None
+    """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
+    known, as where `max_cost` did not ask for one."""
 
     @property
     def iterations(self) -> int:
@@ -105,7 +122,10 @@ class RunReport:
     @property
     def trajectory(self) -> list[dict[str, str]]:
         """The steps as plain dicts with the keys `reasoning`, `code` and `output`."""
-        return [dataclasses.asdict(step) for step in self.steps]
+        return [
+            {"reasoning": step.reasoning, "code": step.code, "output": step.output}
+            for step in self.steps
+        ]
 
     def dump(self) -> dict[str, Any]:
         """The report as plain data, with its format version, for files."""
@@ -118,7 +138,9 @@ class RunReport:
             "seconds": self.seconds,
             "started_at": self.started_at.isoformat() if self.started_at else None,
             "cost": self.cost,
+            "cost_at_most": self.cost_at_most,
             "usage": [dataclasses.asdict(usage) for usage in self.usage],
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
+            "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

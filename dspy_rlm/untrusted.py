@@ -1,28 +1,151 @@
 """Text from outside, kept from looking like the harness's own in a prompt.
 
 What cells print, what tools and sub-LMs return, and what inputs contain may be written by anybody. It
-stays readable, and never begins a step, a fence or a field of the prompt.
+stays readable, and never begins a step, a note, a fence or a field of the prompt. Whatever the harness
+itself begins a line with is in `LINE_FORMS`. All of this takes time in proportion to the text.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
 
-# Whatever an LM may take for the beginning of a line.
-_LINE_START = r"(?:^|(?<=[\r\v\f\x1c-\x1e\x85\u2028\u2029]))"
+# Whatever an LM may take for the end of a line.
+_BREAK = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 
-# What `Step.render` and `Variable.render` begin lines with, and fences.
-_HARNESS = re.compile(
-    rf"{_LINE_START}(?=[^\S\n]*(?:=== Step \d|Output \([\d,]+ chars\)|Code:|Reasoning:|Variable: `|`{{3}}|~{{3}}))",
-    re.MULTILINE,
+# What the harness begins lines with, by name, as `_folded` shows a line. Of this list only; renderers and
+# instructions are held to it by a test.
+LINE_FORMS = {
+    "step": r"={3,} ?(?i:step) ?\d",
+    "reasoning": "Reasoning:",
+    "code": "Code:",
+    "output": r"Output ?\([\d,]+ char",
+    "fence": "`{3}|~{3}",
+    "variable": "Variable: ?`",
+    "facts of a variable": "(?:Type|Record fields|Description|Constraints|Size|Preview):",
+    "no steps": "You have not interacted with the REPL",
+    "no output": r"\(no output - did you",
+    "error": r"\[Error\]",
+    "refusal": "SUBMIT was refused",
+    "slip": "No code was run:|Your reply was:",
+    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",
+    "rebound names": r"\[this cell rebound",
+    "background tasks": r"\[\d+ background task",
+    "coroutine": r"\[coroutine .{1,100}was never awaited",
+    "lost sandbox": r"\[The sandbox ended",
+    "abridged": r"\.\.\. ?\([\d,]+ characters (?:omitted|left out)",
+    "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
+    "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
+    "|Variables, given and ready",
+    "extraction": "The run below was to produce|The task was:$",
+}
+_LINE = re.compile("|".join(f"(?:{form})" for form in LINE_FORMS.values()))
+
+# What is not seen, or only changes what is: controls, formats, fillers, combining marks. What ends a line
+# is not among them.
+_INVISIBLE = (
+    "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u0300-\u036f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891"
+    "\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u20d0-\u20ff\u2800\u3164\ud800-\udfff\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
+    "\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_UNSEEN = re.compile(f"[{_INVISIBLE}]+")
+
+# Sequences by which a terminal is told something: colours, titles.
+_ESCAPE = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[@-~]"
 )
 
-# The fields of our prompts as DSPy's adapters mark them: `[[ ## code ## ]]`, `<code>`.
-_FIELD = re.compile(
-    r"\[(?=\[\s*##)|<(?=/?(?:variables_info|repl_history|iteration|reasoning|code)>)"
+# What quotations, lists and headings put before a line, and spaces of every width.
+_LEADING = (
+    " \t>-*+#|:\u00b7\u2022\u2023\u25e6\u2013\u2014\x1c\x1d\x1e\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
+    "\u2009\u200a\u202f\u205f\u3000"
 )
+
+# Letters and signs of other scripts that look like those of the forms.
+_LOOKALIKES = str.maketrans(
+    "\u0430\u03b1\u0432\u0441\u03f2\u0435\u03b5\u04bb\u043d\u0456\u03b9\u0457"
+    "\u0458\u043a\u03ba\u04cf\u043c\u0578\u043e\u03bf\u0440\u03c1\u0455\u0442"
+    "\u03c4\u03c5\u03bd\u0445\u0501\u051b\u0461\u0443\ua78f\u0410\u0391\u0412"
+    "\u0392\u0421\u0415\u0395\u041d\u0397\u0406\u0399\u0408\u041a\u039a\u041c"
+    "\u039c\u039d\u041e\u039f\u0420\u03a1\u0405\u0422\u03a4\u0425\u03a7\u0423"
+    "\u03a5\u2550\ua78a\u2e40\u1400\u207c\u208c\u01c0\u2223\u3163",
+    "aabcceehhiiijkklmnooppsttuvxdqwy.AABBCEEHHIIJKKMMNOOPPSTTXXYY======|||",
+)
+
+# A form is within the first of so many characters of a line.
+_LOOKED_AT = 240
+
+# Between the parts of a field's mark.
+_GAP = f"[\\s{_INVISIBLE}]*+"
+_HIDDEN = f"[{_INVISIBLE}]*+"
+
+_OPEN, _CLOSE, _SLASH, _BAR = "[<\uff1c\ufe64]", "[>\uff1e\ufe65]", "[/\uff0f]", "[|\uff5c]"
+
+# The fields of our prompts as DSPy's adapters mark them: `[[ ## code ## ]]`, and as tags.
+_BRACKETS = f"[\\[\uff3b](?={_HIDDEN}[\\[\uff3b]{_GAP}[#\uff03]{_HIDDEN}[#\uff03])"
+_OWN_TAGS = ("variables_info", "repl_history", "iteration", "reasoning", "code")
+
+# Where chat templates begin and end what somebody says: `<|im_start|>`, `[INST]`, `<<SYS>>`.
+_CHAT = (
+    f"{_OPEN}(?={_GAP}{_BAR}(?:{_HIDDEN}[\\w\u2581]){{1,60}}+{_HIDDEN}{_BAR}{_GAP}{_CLOSE})"
+    f"|{_OPEN}(?={_HIDDEN}{_OPEN}?{_HIDDEN}{_SLASH}?(?:SYS{_CLOSE}|start_of_turn|end_of_turn))"
+    f"|[\\[\uff3b](?={_HIDDEN}{_SLASH}?INST{_HIDDEN}[\\]\uff3d])"
+)
+
+# What DSPy takes out of a message and sends as an image, a sound or a file of that address.
+_PART = re.compile("(?<=<<)(?=CUSTOM-TYPE-)")
 
 
 def as_data(text: str) -> str:
     """The text with a backslash before whatever would look like the harness's own."""
-    return _FIELD.sub(r"\\\g<0>", _HARNESS.sub(r"\\", text))
+    parts = _BREAK.split(text)
+    parts[::2] = [f"\\{line}" if line and _is_ours(line) else line for line in parts[::2]]
+    return as_value("".join(parts), _OWN_TAGS)
+
+
+def as_value(text: str, tags: Iterable[str] = ()) -> str:
+    """The text with a backslash in whatever would look like a field of a prompt, or end a message.
+
+    `tags` are fields that stand in it as `<name>`.
+    """
+    return _PART.sub(r"\\", _marks(tuple(tags)).sub(r"\\\g<0>", text))
+
+
+def as_prompt(text: str) -> str:
+    """A whole prompt, with a backslash in what would end its message or be no text."""
+    return _PART.sub(r"\\", _chat_marks().sub(r"\\\g<0>", text))
+
+
+@lru_cache(maxsize=256)
+def _marks(tags: tuple[str, ...]) -> re.Pattern[str]:
+    named = "|".join(_HIDDEN.join(map(re.escape, tag)) for tag in tags)
+    tagged = f"|{_OPEN}(?={_GAP}{_SLASH}?{_GAP}(?:{named}){_GAP}{_CLOSE})" if named else ""
+    return re.compile(f"{_BRACKETS}|{_CHAT}{tagged}")
+
+
+@lru_cache(maxsize=1)
+def _chat_marks() -> re.Pattern[str]:
+    return re.compile(_CHAT)
+
+
+def _is_ours(line: str) -> bool:
+    """Whether a line would be taken for one of the harness's."""
+    # An escape may begin a sequence, or stand before a bracket of ours.
+    ways = {line, line.replace("\x1b", "").replace("\x9b", "[")}
+    return any(_LINE.match(_folded(way)) for way in ways)
+
+
+def _folded(line: str) -> str:
+    """The beginning of a line as it looks: without what is not seen, in plain letters."""
+    if not line.isprintable():
+        line = _UNSEEN.sub("", _ESCAPE.sub("", line))
+    line = line.lstrip(_LEADING)[:_LOOKED_AT]
+    if not line.isascii():
+        # Bounded: putting a long run of marks in order takes the square of its length.
+        line = unicodedata.normalize("NFKC", _UNSEEN.sub("", line))
+        line = _UNSEEN.sub("", line).translate(_LOOKALIKES).lstrip(_LEADING)
+    return " ".join(line.split())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import reprlib
 from collections.abc import Iterable, Mapping, Sized
+from itertools import islice
 from typing import Any
 
 import dspy
@@ -17,6 +17,16 @@ from pydantic.fields import FieldInfo
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.fields import constraints_of, description_of
+from dspy_rlm.showing import (
+    NAME_CHARS,
+    PREVIEW_CHARS,
+    TYPE_CHARS,
+    handle_text,
+    name_of,
+    preview,
+    short_repr,
+    staying,
+)
 from dspy_rlm.types import TypeRules, rule_of
 from dspy_rlm.untrusted import as_data
 from sandbox_runtime import (
@@ -25,13 +35,12 @@ from sandbox_runtime import (
     HandleType,
     LazyText,
     ValueType,
+    abridged,
     annotation_text,
     classes_in,
     field_types,
+    in_one_line,
 )
-
-# Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
-PREVIEW_CHARS = 1000
 
 # Paths of a directory that are listed before the LM asks for them.
 MAX_LISTED_PATHS = 30
@@ -39,8 +48,15 @@ MAX_LISTED_PATHS = 30
 # Messages of a conversation that are shown, the last ones.
 MAX_SHOWN_MESSAGES = 4
 
+# Items of an array of objects that are shown.
+SHOWN_ITEMS = 6
+
 # Fields of records that are spelled out: more would be a document, not a description.
 MAX_RECORD_FIELDS = 40
+
+# The longest type, size, preview and list of fields that a prompt has of one variable. What we make
+# ourselves is much shorter; a type may say of itself what it likes.
+MAX_TYPE_CHARS, MAX_SIZE_CHARS, MAX_PREVIEW_CHARS, MAX_FIELDS_CHARS = 1_000, 200, 5_000, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +74,33 @@ class Variable:
 
     def render(self) -> str:
         """The text for the prompt."""
-        lines = [f"Variable: `{self.name}` (access it in your code)", f"Type: {self.type_name}"]
+        lines = [
+            f"Variable: `{self.name}` (access it in your code)",
+            f"Type: {as_data(self.type_name)}",
+        ]
         lines += [f"Record fields: {as_data(self.fields)}"] if self.fields else []
         lines += [f"Description: {self.description}"] if self.description else []
         lines += [f"Constraints: {self.constraints}"] if self.constraints else []
-        lines += [f"Size: {self.size}"] if self.size else []
+        lines += [f"Size: {as_data(self.size)}"] if self.size else []
         return "\n".join([*lines, "Preview:", "```", as_data(self.preview), "```"])
 
 
 def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
     """The description of an input value, from itself and from its field in the signature.
 
-    `rules` are those by which values cross.
+    However long the names in the value are, it fits into a prompt. `rules` are those by which values cross.
     """
+    found = _described(name, value, field, rules)
+    return dataclasses.replace(
+        found,
+        type_name=in_one_line(found.type_name, MAX_TYPE_CHARS),
+        size=in_one_line(found.size, MAX_SIZE_CHARS),
+        preview=abridged(found.preview, MAX_PREVIEW_CHARS),
+        fields=in_one_line(found.fields, MAX_FIELDS_CHARS),
+    )
+
+
+def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
     known = Variable(
         name=name,
         type_name="",
@@ -80,8 +110,8 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
         constraints=constraints_of(field),
     )
     match rule_of(value, rules):
-        case HandleType(preview=shown):
-            return _describe_handle(known, value, shown(value) if shown else "")
+        case HandleType() as rule:
+            return _describe_handle(known, value, handle_text(value, rule))
         case CodeType():
             return _describe_code(known, value)
         case ValueType(to_plain=to_plain):
@@ -91,37 +121,36 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
     if isinstance(value, Directory):
         return _describe_directory(known, value)
     if isinstance(value, dspy.History):
-        return _describe_history(known, value)
-    if (table := _describe_table(known, value)) is not None:
+        return _describe_history(known, value, rules)
+    if (table := _describe_table(known, value, rules)) is not None:
         return table
     return dataclasses.replace(
         known,
         type_name=type_name(value),
         size=_size(value),
-        preview=preview(value),
+        preview=preview(value, rules=rules),
         fields=_record_fields(value, field.annotation, rules),
     )
 
 
 def _describe_handle(known: Variable, value: object, shown: str) -> Variable:
-    name = type(value).__name__
     return dataclasses.replace(
         known,
-        type_name=f"{name} (a handle: the value stays outside; pass it to a tool, a sub-call or "
+        type_name=f"{name_of(type(value))} (a handle: the value stays outside; pass it to a tool, a sub-call or "
         "SUBMIT, which get the value itself)",
-        preview=f"<{name} handle: {shown}>" if shown else f"<{name} handle>",
+        preview=shown,
     )
 
 
 def _describe_code(known: Variable, value: object) -> Variable:
     """A value that says itself what it is in the sandbox, if it is one of DSPy's such types."""
     if not isinstance(value, dspy.SandboxSerializable):
-        return dataclasses.replace(known, type_name=type(value).__name__, preview=preview(value))
+        return dataclasses.replace(known, type_name=name_of(type(value)), preview=preview(value))
     setup = value.sandbox_setup().strip()
     notes = [known.description, f"Already run in the REPL:\n{setup}" if setup else ""]
     return dataclasses.replace(
         known,
-        type_name=type(value).__name__,
+        type_name=name_of(type(value)),
         preview=value.rlm_preview(),
         description="\n".join(note for note in notes if note),
     )
@@ -157,23 +186,25 @@ def _describe_directory(known: Variable, value: Directory) -> Variable:
             f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
             f"{error.strerror}. Give read access to it, or give another folder."
         ) from error
+    except ValueError as error:
+        raise InputError(f"The input {known.name!r} cannot be listed: {error}") from error
     left = len(paths) - MAX_LISTED_PATHS
     listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
     return dataclasses.replace(
         known,
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
-        preview=str(_ends("\n".join(listed), PREVIEW_CHARS, "...")),
+        preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
     )
 
 
-def _describe_history(known: Variable, value: dspy.History) -> Variable:
+def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) -> Variable:
     """A conversation: what was said last matters most."""
     messages = value.messages
     earlier = max(len(messages) - MAX_SHOWN_MESSAGES, 0)
     shown = [f"[{earlier:,} earlier]"] if earlier else []
     shown += [
-        f"messages[{at}]: {short_repr(message, PREVIEW_CHARS // MAX_SHOWN_MESSAGES)}"
+        f"messages[{at}]: {short_repr(message, PREVIEW_CHARS // MAX_SHOWN_MESSAGES, rules)}"
         for at, message in enumerate(messages[earlier:], earlier)
     ]
     texts = (text for message in messages for text in message.values() if isinstance(text, str))
@@ -192,7 +223,7 @@ _TABLE_USE = (
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 
 
-def _describe_table(known: Variable, value: Any) -> Variable | None:
+def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable | None:
     """A table or array of another package; None for any other value."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
@@ -202,13 +233,16 @@ def _describe_table(known: Variable, value: Any) -> Variable | None:
         return None
     if kind.__name__ in ("DataFrame", "Table"):
         types = _column_types(value)
-        shown = [f"{name}: {text}" for name, text in types.items()][:MAX_RECORD_FIELDS]
+        shown = [
+            f"{in_one_line(str(name), NAME_CHARS)}: {in_one_line(str(text), NAME_CHARS)}"
+            for name, text in islice(types.items(), MAX_RECORD_FIELDS)
+        ]
         head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
         return dataclasses.replace(
             known,
             type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
             size=f"{len(value):,} rows x {len(types):,} columns",
-            preview=str(_ends(str(head), PREVIEW_CHARS, "...")),
+            preview=_head_preview(head, rules),
             fields=f"columns {', '.join(shown)}",
         )
     dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
@@ -216,8 +250,29 @@ def _describe_table(known: Variable, value: Any) -> Variable | None:
         known,
         type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
         size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
-        preview=preview(value),
+        preview=_array_preview(value, dtype, rules),
     )
+
+
+def _head_preview(head: Any, rules: TypeRules) -> str:
+    """The first rows as their package shows them, unless a cell has a value that stays on the host."""
+    rows = head
+    if hasattr(head, "to_dicts"):
+        rows = head.to_dicts()
+    elif hasattr(head, "to_dict"):
+        rows = head.astype(object).to_numpy().tolist()
+    if staying(rows, rules) is not None:
+        return short_repr(rows, PREVIEW_CHARS, rules)
+    return in_one_line(str(head), PREVIEW_CHARS)
+
+
+def _array_preview(value: Any, dtype: Any, rules: TypeRules) -> str:
+    """The same for an array. One of objects is shown item by item."""
+    if str(dtype).lower() == "object":
+        items = list(islice(value.ravel() if hasattr(value, "ravel") else value, SHOWN_ITEMS))
+        if staying(items, rules) is not None:
+            return short_repr(items, PREVIEW_CHARS, rules)
+    return preview(value, rules=rules)
 
 
 def _column_types(value: Any) -> dict[Any, Any]:
@@ -232,61 +287,14 @@ def render_variables(variables: Iterable[Variable]) -> str:
     return "\n\n".join(variable.render() for variable in variables)
 
 
-def preview(value: object, limit: int = PREVIEW_CHARS) -> str:
-    """The beginning and the end of a value as text."""
-    if isinstance(value, str):
-        return str(_ends(value, limit, "..."))
-    if isinstance(value, (bytes, bytearray)):
-        return repr(_ends(bytes(value), limit // 4, b"..."))
-    return short_repr(value, limit)
-
-
-def short_repr(value: object, limit: int) -> str:
-    """A value as Python writes it, for an error message."""
-    return str(_ends(_abridging_repr.repr(value), limit, "..."))
-
-
-def _ends(text: Any, limit: int, gap: Any) -> Any:
-    half = limit // 2
-    return text if len(text) <= limit else text[:half] + gap + text[-half:]
-
-
-class _AbridgingRepr(reprlib.Repr):
-    """Shows a few elements of each container, so that a large one costs no more than a small one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 4
-        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 6
-        self.maxdeque = self.maxarray = 6
-        self.maxstring = 160
-        self.maxlong = 80
-        self.maxother = 300
-
-    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
-        """Like the inherited method, but in the dict's own order: sorting a large one takes long."""
-        if level <= 0:
-            return "{...}"
-        shown: list[str] = []
-        for key, item in value.items():
-            if len(shown) == self.maxdict:
-                shown.append("...")
-                break
-            shown.append(f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}")
-        return "{" + ", ".join(shown) + "}"
-
-
-_abridging_repr = _AbridgingRepr()
-
-
 def type_name(value: object) -> str:
     """The type of a value with that of its first element: `dict[str, list]`."""
-    name = type(value).__name__
+    name = name_of(type(value))
     if isinstance(value, Mapping) and value:
         key, item = next(iter(value.items()))
-        return f"{name}[{type(key).__name__}, {type(item).__name__}]"
+        return f"{name}[{name_of(type(key))}, {name_of(type(item))}]"
     if isinstance(value, (list, tuple, set, frozenset)) and value and not hasattr(value, "_fields"):
-        return f"{name}[{type(next(iter(value))).__name__}]"
+        return f"{name}[{name_of(type(next(iter(value))))}]"
     return name
 
 
@@ -323,7 +331,13 @@ def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
 
 def _class_line(cls: Any) -> str:
     if issubclass(cls, enum.Enum):
-        parts = [f"{member.name}={member.value!r:.80}" for member in cls]
-        return f"enum {cls.__name__}({', '.join(parts[:MAX_RECORD_FIELDS])})"
-    parts = [f"{name}: {annotation_text(note)}" for name, note in field_types(cls).items()]
-    return f"{cls.__name__}({', '.join(parts[:MAX_RECORD_FIELDS])})" if parts else ""
+        parts = [
+            f"{in_one_line(member.name, NAME_CHARS)}={short_repr(member.value, 80)}"
+            for member in islice(cls, MAX_RECORD_FIELDS)
+        ]
+        return f"enum {name_of(cls)}({', '.join(parts)})"
+    parts = [
+        f"{in_one_line(name, NAME_CHARS)}: {in_one_line(annotation_text(note), TYPE_CHARS)}"
+        for name, note in islice(field_types(cls).items(), MAX_RECORD_FIELDS)
+    ]
+    return f"{name_of(cls)}({', '.join(parts)})" if parts else ""

@@ -9,6 +9,7 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
+from sandbox_runtime.abridging import MAX_MARK_CHARS, abridged, in_one_line
 from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
 from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
@@ -30,6 +31,7 @@ from sandbox_runtime.errors import (
     SessionClosedError,
     TextChangedError,
     ValueCrossingError,
+    WallMissingError,
 )
 from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
@@ -48,11 +50,13 @@ from sandbox_runtime.sandbox import (
     Submitted,
 )
 from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import environment_secrets, shown_signature, without_secrets
+from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
 from sandbox_runtime.session import Session
 from sandbox_runtime.texts import LazyText, TextFile, TextStream
 
 __all__ = [
+    "MAX_MARK_CHARS",
     "CellResult",
     "Checkpoint",
     "CheckpointError",
@@ -92,6 +96,8 @@ __all__ = [
     "TextStream",
     "ValueCrossingError",
     "ValueType",
+    "WallMissingError",
+    "abridged",
     "annotation_text",
     "check_call",
     "check_effort",
@@ -99,10 +105,16 @@ __all__ = [
     "check_text_effort",
     "classes_in",
     "default_pool",
+    "environment_secrets",
     "field_types",
+    "in_one_line",
+    "is_secret_name",
     "is_typed_dict",
     "open_session",
     "ready_packages",
     "resolve_packages",
+    "secrets_of",
+    "shown_signature",
+    "url_without_secrets",
     "without_secrets",
 ]

@@ -1,4 +1,4 @@
-"""`python -m sandbox_runtime doctor`, `install` and `packages`: what is there, what to do about the rest."""
+"""`python -m sandbox_runtime COMMAND`: what is there, where it comes from, what to do about the rest."""
 
 from __future__ import annotations
 
@@ -6,59 +6,97 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from sandbox_runtime import assets, executable
-from sandbox_runtime.errors import SandboxError
+from sandbox_runtime import executable
+from sandbox_runtime.doctor import doctor
+from sandbox_runtime.errors import PackageError, SandboxError
 from sandbox_runtime.install import install
-from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import resolve_packages
-from sandbox_runtime.sandbox import Completed
-from sandbox_runtime.session import Session
-from sandbox_runtime.wall import survey
+from sandbox_runtime.sbom import sbom_here
+from sandbox_runtime.verifying import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; the exit code is 0 if all is well."""
     parser = argparse.ArgumentParser(prog="python -m sandbox_runtime", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="check every part, and start a sandbox")
+    checking = commands.add_parser("doctor", help="check every part, and start a sandbox")
+    checking.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    checking.add_argument(
+        "--require-wall", action="store_true", help="fail if a part of the system's wall is missing"
+    )
     installing = commands.add_parser(
         "install", help="install the sandbox's files in the user's cache"
     )
     installing.add_argument("--force", action="store_true", help="replace what is there")
     packaging = commands.add_parser("packages", help="fetch packages that sessions can import")
-    packaging.add_argument("names", nargs="+", metavar="NAME", help="as pip takes it: pydantic>=2")
+    packaging.add_argument("names", nargs="*", metavar="NAME", help="as pip takes it: pydantic>=2")
+    packaging.add_argument(
+        "--locked", type=Path, metavar="FILE", help="a lock file with hashes, in the place of names"
+    )
+    packaging.add_argument(
+        "--write-lock", type=Path, metavar="FILE", help="write down what it came to, with hashes"
+    )
     packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
+    verifying = commands.add_parser(
+        "verify", help="compare every part with the hashes that the source has of it"
+    )
+    verifying.add_argument(
+        "--rebuild", action="store_true", help="build the engine once more, and compare the two"
+    )
+    commands.add_parser("sbom", help="print the bill of materials, as CycloneDX 1.6")
     options = parser.parse_args(arguments)
     if options.command == "install":
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
     if options.command == "packages":
-        return _report("packages", lambda: _prepare_packages(options.names, options.refresh))
-    return doctor()
+        if bool(options.names) == bool(options.locked):
+            packaging.error("give names, or a file with --locked")
+        return _report(
+            "packages",
+            lambda: _prepare_packages(
+                options.locked or options.names, options.refresh, options.write_lock
+            ),
+        )
+    if options.command == "verify":
+        return _verify(rebuild=options.rebuild)
+    if options.command == "sbom":
+        return _print_sbom()
+    return doctor(as_json=options.json, require_wall=options.require_wall)
 
 
-def _prepare_packages(names: list[str], refresh: bool) -> str:
-    found = resolve_packages(names, refresh=refresh)
+def _verify(*, rebuild: bool) -> int:
+    """Prints a line for each part; the exit code is 0 if all are what they should be."""
+    sound = True
+    try:
+        for finding in verify(rebuild=rebuild):
+            sound = sound and finding.sound
+            print(f"{'ok' if finding.sound else 'FAILED':<6}  {finding.part:<18} {finding.words}")
+    except SandboxError as error:
+        print(f"FAILED  {error}")
+        return 1
+    return 0 if sound else 1
+
+
+def _print_sbom() -> int:
+    try:
+        print(sbom_here(executable.v8_version(executable.find_deno())), end="")
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:
+    found = resolve_packages(wanted, refresh=refresh)
+    if lock is not None:
+        try:
+            lock.write_text(found.lock(), encoding="utf-8")
+        except OSError as error:
+            raise PackageError(f"{lock} cannot be written: {error.strerror}.") from error
     lines = [f"{found.bundle_bytes / 1e6:.1f} MB to mount, in {found.folder}"]
     lines += [f"  {item.name} {item.version}  {item.file}" for item in found.packages]
     return "\n".join(lines)
-
-
-def doctor() -> int:
-    """Prints each part's state and time; the exit code is 0 if all of them work."""
-    print(f"dspy-rlm {_own_version()}, Python {sys.version.split()[0]} on {sys.platform}")
-    checks = [
-        ("deno", _check_deno),
-        ("wall", _check_wall),
-        ("files", _check_files),
-        ("sandbox", _check_sandbox),
-    ]
-    for name, check in checks:
-        if _report(name, check) != 0:
-            return 1  # what follows stands on what has failed
-    print("all parts work")
-    return 0
 
 
 def _report(name: str, work: Callable[[], str]) -> int:
@@ -70,40 +108,6 @@ def _report(name: str, work: Callable[[], str]) -> int:
     milliseconds = (time.perf_counter() - start) * 1000
     print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {said}")
     return 0 if state == "ok" else 1
-
-
-def _check_deno() -> str:
-    path = executable.find_deno()
-    return f"Deno {'.'.join(map(str, executable.deno_version(path)))} at {path}"
-
-
-def _check_wall() -> str:
-    found = executable.wall_for(executable.find_deno())
-    if found == survey():
-        return f"{found} of the operating system, round every sandbox"
-    return f"{found} of the operating system; Deno does not start behind {survey()}"
-
-
-def _check_files() -> str:
-    engine = assets.find_engine()
-    engine.verify()
-    megabytes = sum(size for _, size, _ in assets.read_manifest(engine.folder)) / 1e6
-    return f"Pyodide and boot image, {megabytes:.0f} MB, hashes match, in {engine.folder}"
-
-
-def _check_sandbox() -> str:
-    with Session(assets.find_engine(), Limits()) as session:
-        result = session.run_cell("import sys; sys.version.split()[0]")
-    if not isinstance(result, Completed):
-        raise SandboxError(f"A cell failed: {result}")
-    return f"started, ran a cell on Python {result.output.strip().strip(chr(39))}, closed"
-
-
-def _own_version() -> str:
-    try:
-        return version("dspy-rlm")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

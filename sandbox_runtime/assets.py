@@ -34,6 +34,7 @@ PROGRAM_FILES = (
     "frames.ts",
     "writer.ts",
     "clock.ts",
+    "heard.ts",
     "signals.ts",
     "window.ts",
     "worker.ts",
@@ -41,10 +42,13 @@ PROGRAM_FILES = (
 WORKER_PARTS = (
     "image.ts",
     "disk.ts",
+    "integrity.ts",
     "packages.ts",
     "rooms.ts",
     "realm.ts",
+    "repeatable.ts",
     "signals.ts",
+    "timers.ts",
     "window.ts",
 )
 PYTHON_FILES = (
@@ -66,6 +70,10 @@ PYTHON_FILES = (
     "calls.py",
     "tasks.py",
     "footing.py",
+    "memory.py",
+    "foundation.py",
+    "hooks.py",
+    "ownership.py",
     "fronts.py",
     "submitting.py",
     "bootstrap.py",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sandbox_runtime import values
+from sandbox_runtime.abridging import in_one_line, plain
 from sandbox_runtime.assets import Engine
 from sandbox_runtime.checkpoint import parse_image
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
@@ -152,9 +153,7 @@ class Dialogue:
             most_seconds=most,
         )
         if isinstance(answer, Refusal):
-            raise SandboxDiedError(
-                f"The sandbox refused a cell: {values.printable(answer.message)[:1000]}"
-            )
+            raise SandboxDiedError(f"The sandbox refused a cell: {plain(answer.message, 1000)}")
         return answer
 
     def take_image(self) -> Mapping[str, Part]:
@@ -166,9 +165,7 @@ class Dialogue:
         patience = self._limits.start_seconds
         answer = self._exchange.ask(TakeImage(), parse=parse_image, patience=patience)
         if isinstance(answer, Refusal):
-            raise CheckpointError(
-                f"The session cannot be saved: {values.printable(answer.message)}"
-            )
+            raise CheckpointError(f"The session cannot be saved: {plain(answer.message, 1000)}")
         return answer
 
     def compiled_runtime(self) -> bytes:
@@ -191,7 +188,7 @@ class Dialogue:
         answer = self._exchange.ask(request, parse=parse, patience=self._limits.start_seconds)
         if isinstance(answer, Refusal):
             raise ValueCrossingError(
-                f"{answer.error_type}: {values.printable(answer.message)[:2000]}"
+                f"{in_one_line(answer.error_type, 200)}: {plain(answer.message, 2000)}"
             )
         return answer
 

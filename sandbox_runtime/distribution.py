@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from packaging.utils import canonicalize_name
 
 from sandbox_runtime import assets
 from sandbox_runtime.errors import PackageError
+from sandbox_runtime.pip_report import Found
 
 # Another place with the same files, such as a mirror, in this variable.
 DISTRIBUTION = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
 DISTRIBUTION_VARIABLE = "SANDBOX_PYODIDE_DISTRIBUTION"
 
-# A download that takes longer than this has failed.
+# A server that is silent for so long has failed, and so has a download that takes ten times as long.
 FETCH_SECONDS = 60
+# The largest library there is has some 30 MB.
+MAX_LIBRARY_BYTES = 256 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 Entry = Mapping[str, Any]
 """What the lock file says of one package."""
@@ -55,14 +60,14 @@ def links_page(locked: Mapping[str, Entry], place: str) -> str:
 
 
 def fetch_libraries(
-    found: list[Entry], locked: Mapping[str, Entry], place: str, folder: Path
+    found: Iterable[Found], locked: Mapping[str, Entry], place: str, folder: Path
 ) -> list[Path]:
     """The shared libraries that packages of Pyodide's distribution need; pip knows nothing of those."""
     taken = [
         name
         for item in found
-        if (name := canonicalize_name(item["metadata"]["name"])) in locked
-        and item["download_info"]["url"] == urljoin(place, locked[name]["file_name"])
+        if (name := canonicalize_name(item.name)) in locked
+        and item.url == urljoin(place, locked[name]["file_name"])
     ]
     return [
         fetch(urljoin(place, item["file_name"]), item["sha256"], folder)
@@ -88,9 +93,16 @@ def fetch(url: str, digest: str, folder: Path) -> Path:
     import http.client
     import urllib.request
 
+    data = bytearray()
+    latest = time.monotonic() + 10 * FETCH_SECONDS
     try:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310 - hashed
-            data = answer.read()
+            while chunk := answer.read1(_CHUNK_BYTES):
+                data += chunk
+                if len(data) > MAX_LIBRARY_BYTES or time.monotonic() > latest:
+                    raise PackageError(f"{url} is too long, or comes too slowly.")
+            if answer.length:  # what was promised and did not come
+                raise http.client.IncompleteRead(bytes(data), answer.length)
     except (OSError, http.client.HTTPException) as error:
         raise PackageError(f"{url} cannot be fetched: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:

@@ -8,7 +8,8 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     │   ├── DenoVersionError
     │   ├── EngineMissingError
     │   ├── EngineCorruptError
-    │   └── PackageError       a package for the sandbox cannot be had
+    │   ├── PackageError       a package for the sandbox cannot be had
+    │   └── WallMissingError   the operating system's wall was required, and a part of it is missing
     ├── SandboxStartError      the process did not come up
     ├── SandboxDiedError       the process ended and could not be replaced
     ├── CheckpointError        a saved state cannot be made, read or gone on from
@@ -20,6 +21,8 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SandboxError(Exception):
@@ -52,6 +55,18 @@ class EngineCorruptError(EngineError):
 
 class PackageError(EngineError):
     """A package for the sandbox cannot be had; the message says which and why."""
+
+
+class WallMissingError(EngineError):
+    """`require_wall` was asked for, and a part of the wall is missing.
+
+    Attributes:
+        shortcomings: Each part that is missing, with the reason and what to do.
+    """
+
+    def __init__(self, message: str, shortcomings: Sequence[str]) -> None:
+        super().__init__(message)
+        self.shortcomings = tuple(shortcomings)
 
 
 class SandboxStartError(SandboxError):

@@ -16,7 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime import executable
+from sandbox_runtime.abridging import plain
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.deno import output as outputs
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.messages import (
@@ -66,6 +69,7 @@ _LIMIT_SENTENCES = {
         "when it was interrupted"
     ),
     "silent": "it did not answer in time",
+    "rest": "it worked between two cells, where nothing of a cell may run",
 }
 
 
@@ -105,8 +109,12 @@ class Exchange:
         """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
 
         Raises:
+            WallMissingError: It would not be behind the wall that the limits require.
             SandboxStartError: It did not come up within `limits.start_seconds`.
         """
+        executable.report_wall(engine.wall)
+        if limits.require_wall:
+            executable.demand_wall(engine.wall)
         self._limits = limits
         self._secret = secrets.token_hex(SECRET_BYTES // 2)
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
@@ -116,7 +124,7 @@ class Exchange:
         # Held by who uses the pipes; after the end the last to do so closes them.
         self._asking = threading.RLock()
         self._closed = False
-        self._heard: list[str] = []
+        self._heard = self._nothing_heard()
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
@@ -172,6 +180,7 @@ class Exchange:
                 f"The sandbox did not come up: {died} "
                 'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
             ) from died
+        self._process.seal()  # from here on it works with what it has
 
     def ask(
         self,
@@ -228,7 +237,7 @@ class Exchange:
         watch: _Watch,
     ) -> Reply | Refusal:
         request_id, pieces = self._connection.request(request)
-        self._heard.clear()
+        self._heard = self._nothing_heard()
         self._write(pieces)
         for follower in followers:
             self._write(self._connection.notification(follower))
@@ -339,12 +348,12 @@ class Exchange:
         raise self._obituary(reason, sentence)
 
     def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = "".join(self._heard)
+        heard = plain(self._heard.render(), self._limits.output_chars)
         return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self._limits) if known else printable(message)[:1000].rstrip(".")
+        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 
@@ -356,7 +365,7 @@ class Exchange:
             for message in self._connection.received(count):
                 match message:
                     case Output(text=text):
-                        self._hear(text)
+                        self._heard.write(printable(text))
                     case Fatal():
                         fatal = message
                     case _:
@@ -382,6 +391,6 @@ class Exchange:
         reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
         self._death = self._obituary(reason, f"its process ended with code {code}{said}")
 
-    def _hear(self, text: str) -> None:
-        if sum(map(len, self._heard)) < self._limits.output_chars:
-            self._heard.append(printable(text))
+    def _nothing_heard(self) -> outputs.Output:
+        """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
+        return outputs.Output(self._limits.output_chars, lambda _: None)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox_runtime import wall
-from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError
+from sandbox_runtime.audit import record
+from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError, WallMissingError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.provenance import DENO_TESTED, known_flaws
 from sandbox_runtime.wall import NO_WALL, Wall
 
 # The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
-DENO_SUPPORTED = ((2, 9, 0), (3, 0, 0))
-DENO_FIX = 'Install it with: pip install "deno>=2.9,<3"'
+DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
+DENO_FIX = 'Install it with: pip install "deno>=2.9.8,<3"'
 
 _WASM_PAGE = 65536
 
@@ -64,6 +68,9 @@ ENVIRONMENT = {
     "NO_COLOR": "1",
 }
 
+# As `deno --version` begins. It ends at once, whatever still runs.
+_TELL_VERSION = "console.log(`deno ${Deno.version.deno}`); Deno.exit(0)"
+
 _finding = threading.Lock()  # guards the search for Deno
 
 
@@ -79,13 +86,18 @@ def find_deno() -> Path:
 
     Raises:
         DenoNotFoundError: There is none.
-        DenoVersionError: It is too old or too new.
+        DenoVersionError: It is too old or too new, or has a known flaw.
     """
     path = _packaged_deno() or _path_deno()
     if path is None:
         raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
     version = deno_version(path)
     oldest, untried = DENO_SUPPORTED
+    if flaws := known_flaws(version):
+        raise DenoVersionError(
+            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, which has a known flaw: "
+            f"{flaws[0].name} ({flaws[0].concerns}). {DENO_FIX}"
+        )
     if not oldest <= version < untried:
         raise DenoVersionError(
             f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, need "
@@ -117,35 +129,94 @@ def deno_version(path: Path) -> tuple[int, int, int]:
     return _try_out(path)[0]
 
 
+def v8_version(path: Path) -> str:
+    """The version of V8 in the executable. Raises `DenoNotFoundError` if it does not tell."""
+    match = re.search(r"^v8 ([\w.-]+)", _say(path, ["--version"], NO_WALL), re.MULTILINE)
+    if match is None:
+        raise DenoNotFoundError(f"{path} does not tell its version of V8. {DENO_FIX}")
+    return match[1]
+
+
 def wall_for(path: Path) -> Wall:
     """As much of what this machine offers as the executable works behind."""
     return _try_out(path)[1]
 
 
+def wall_shortcomings(found: Wall) -> Sequence[str]:
+    """The parts of the wall that are not in the one that was found, with the reasons and what to do."""
+    lacking = list(wall.shortcomings())
+    offered = wall.survey()
+    if found != offered:
+        lacking.append(
+            f"Deno does not start behind {offered}, only behind {found}: use the version of Deno that this "
+            "release was tested with, and report it"
+        )
+    return lacking
+
+
+@functools.cache
+def report_wall(found: Wall) -> None:
+    """Records once in a process that sandboxes start with a part of the wall missing."""
+    if not found.complete:
+        record("wall.missing", found=str(found), reason="; ".join(wall_shortcomings(found)))
+
+
+def demand_wall(found: Wall) -> None:
+    """Refuses a wall with a part missing. Raises `WallMissingError`."""
+    if not found.complete:
+        lacking = wall_shortcomings(found)
+        raise WallMissingError(
+            "Cannot start the sandbox: require_wall asks for the whole wall of the operating system, and "
+            f"{'; '.join(lacking)}. To see what there is: python -m sandbox_runtime doctor",
+            lacking,
+        )
+
+
 @functools.cache
 def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
-    offered = wall.survey()
-    for tried in (offered, Wall(offered.landlock), Wall(seccomp=offered.seccomp)):
-        if tried:
-            with contextlib.suppress(DenoNotFoundError):
-                return _ask_version(path, tried), tried
+    for tried in _ladder(wall.survey()):
+        with contextlib.suppress(DenoNotFoundError):
+            return _ask_version(path, tried), tried
     return _ask_version(path, NO_WALL), NO_WALL
 
 
-def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
-    def ask() -> str:
-        command = [str(path), "--version"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        return str(done.stdout)
+def _ladder(offered: Wall) -> Sequence[Wall]:
+    """What is tried, the strongest first."""
+    weaker = (
+        offered,
+        dataclasses.replace(offered, gate=False),
+        Wall(offered.landlock),
+        Wall(seccomp=offered.seccomp),
+    )
+    return [tried for tried in dict.fromkeys(weaker) if tried]
 
-    try:
-        said = wall.behind(ask, behind, path)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
+
+def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
+    """Lets it run a line that tells it: what starts V8 and its threads is what a sandbox needs."""
+    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], behind)
     match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
     if match is None:
         raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def _say(path: Path, arguments: Sequence[str], behind: Wall) -> str:
+    """Runs the executable to its end and returns what it printed."""
+    try:
+        with wall.behind(behind, path) as launch:
+            done = subprocess.run(
+                [str(path), *arguments],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+                **launch.options,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
+    return str(done.stdout)
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

@@ -32,13 +32,6 @@ TRIES_PER_PART = 50
 
 # ---- One signature that a cell wrote ---------------------------------------------------------------
 
-# Fields of it and of all its classes, members of its enums, values of its literals, parts of its types.
-# Making a class of it takes about 0.1 ms and 10 kB for a field.
-MAX_SIGNATURE_PARTS = 2_000
-
-# Characters of all its texts: names, types, descriptions. They go into prompts.
-MAX_SIGNATURE_CHARS = 200_000
-
 # A pattern of a cell is matched against so many characters of one text at most, and may say as much in
 # numbers of repetitions: matching is linear in their product, and takes 0.1 s at the worst.
 MAX_MATCHED_CHARS = 100_000

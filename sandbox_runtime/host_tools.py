@@ -19,6 +19,8 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from sandbox_runtime import values
+from sandbox_runtime.abridging import MAX_NAME_CHARS, in_one_line, plain
+from sandbox_runtime.audit import record
 from sandbox_runtime.calling import Call, current_call
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.host_costs import BYTES_PER_CALL
@@ -32,9 +34,12 @@ from sandbox_runtime.messages import (
     nbytes,
 )
 from sandbox_runtime.sandbox import FrontedTool, HostTool
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.secrecy import shown_signature, without_secrets
 from sandbox_runtime.text_calls import TEXT_CALL, TextCalls
 from sandbox_runtime.workers import Workers
+
+# The longest text of a tool's exception that a cell gets.
+MAX_ERROR_CHARS = 100_000
 
 Outcome = tuple[bool, Any]
 """True and a call's result, or false and the exception that it raised."""
@@ -182,18 +187,26 @@ class HostTools:
 
     def _work(self, call: ToolCall) -> Work:
         """The call as a function. Raises what is wrong with it."""
-        given = self._border.decode(call.arguments, self._limits.value_memory_bytes)
-        return self._bind(call.tool, *_arguments(call, given))
+        return self._bind(call.tool, *_arguments(call, self._decode(call)))
+
+    def _decode(self, call: ToolCall) -> Any:
+        try:
+            return self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        except ValueCrossingError as error:
+            record("value.refused", where=call.tool, reason=str(error))
+            raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
         tool = self._texts if name == TEXT_CALL else self._tools.get(name)
         if tool is None:
+            record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
+                record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
 
         def work(running: Running | None) -> Any:
@@ -207,7 +220,7 @@ class HostTools:
 
         Few of them wait for a thread at a time: an item of a batch costs the place of its outcome.
         """
-        given = self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        given = self._decode(call)
         if not isinstance(given, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in given:  # all before the first runs
@@ -412,13 +425,14 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    data = {"type": type(error).__name__, "base": next(bases, "Exception")}
-    return {"message": values.printable(without_secrets(text)), "data": data}
+    name = in_one_line(type(error).__name__, MAX_NAME_CHARS)
+    data = {"type": name, "base": next(bases, "Exception")}
+    return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
 
 
 def _signature(tool: HostTool) -> inspect.Signature | None:
     try:
-        return inspect.signature(tool)
+        return shown_signature(inspect.signature(tool))
     except (TypeError, ValueError):
         return None
 

@@ -33,6 +33,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.package_sets import IMAGE, NO_IMAGE, PackageSet
+from sandbox_runtime.provenance import PYODIDE_FILES, PYODIDE_VERSION, sha256_of
 from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.session import Session
 from sandbox_runtime.staging import staging
@@ -113,11 +114,22 @@ def _fetch_pyodide(
             raise EngineMissingError(f"No space is left below {folder}. Free some and try again.")
         raise EngineMissingError(f"Pyodide could not be fetched: {said}\n{_FETCH_FIX}")
     fetched = workshop / "node_modules" / "pyodide"
+    _check_pyodide(fetched)
     for name in ("pyodide.asm.wasm", "python_stdlib.zip", assets.LOCK_FILE):
         # Not a move: Deno links these files into its cache, and they are read-only there.
         shutil.copyfile(fetched / name, folder / name)
     modules = [fetched / name for name in ("pyodide.mjs", "pyodide.asm.mjs")]
     (folder / "pyodide.js").write_text(join_runtime(*modules), encoding="utf-8")
+
+
+def _check_pyodide(folder: Path) -> None:
+    """Sees that what was fetched is what this version of ours was made for."""
+    for name, digest in PYODIDE_FILES.items():
+        if sha256_of(folder / name) != digest:
+            raise EngineMissingError(
+                f"{name} of Pyodide {PYODIDE_VERSION} is not the file that dspy-rlm was made for: its "
+                f"hash differs. {_FETCH_FIX}"
+            )
 
 
 def join_runtime(loader: Path, runtime: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from sandbox_runtime import assets, values
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.audit import record
 from sandbox_runtime.checkpoint import Checkpoint, check_restorable
 from sandbox_runtime.dialogue import Dialogue
 from sandbox_runtime.errors import (
@@ -47,6 +48,9 @@ HEALING_TRIES = 3
 
 # Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
 GO_ON = ""
+
+# Ends of a process that are no fault of the cell which was just sent to it.
+_NOT_THE_CELLS = ("killed", "rest")
 
 # Ends of a process that its own state may be the reason for.
 _CRASHES = ("crash", "exit")
@@ -158,7 +162,7 @@ class Lifeline:
                 return self._run_remembered(ran)
             except SandboxDiedError as died:
                 # It had ended before the cell began, and we could not know yet.
-                if last_try or died.reason != "killed" or not _hardly_begun(ran, started):
+                if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
                     return self._heal(died)
                 self.revive()
         raise AssertionError("the second try returns")
@@ -247,6 +251,8 @@ class Lifeline:
         """Starts another process if this one has ended since the last cell."""
         if self._dialogue.check_alive():
             return
+        if not self.closed:
+            record("process.ended", pid=self.pid, reason="between cells", detail="")
         try:
             healed = self._start_again()
         except SandboxError as error:
@@ -264,6 +270,7 @@ class Lifeline:
         """Starts another process in the state before the cell that ended the last one."""
         # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
         self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
+        _record_death(self.pid, died)
         try:
             healed = self._start_again(afresh=self._crashes > 1)
         except SandboxError as error:
@@ -291,7 +298,9 @@ class Lifeline:
         lost = self._recovery.why_lost()
         for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
-                return Healed(_told(self._repeat()))
+                healed = Healed(_told(self._repeat()))
+                record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
+                return healed
             except (SandboxError, LookupError) as error:
                 self._dialogue.close()
                 if self.closed:
@@ -307,6 +316,7 @@ class Lifeline:
             self._send_variable(name, value)
             self._recovery.assigned(name, value)
         why = f" Its state could not be brought back: {lost}." if lost else ""
+        record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=True)
         return Healed(
             "The input variables are back as they were given, everything else that cells defined is "
             f"gone.{why}",
@@ -358,6 +368,11 @@ class Lifeline:
         if state is None:
             return self.engine
         return dataclasses.replace(self.engine, saved=state.files)
+
+
+def _record_death(pid: int, died: SandboxDiedError) -> None:
+    event = "protocol.violated" if died.reason == "protocol" else "process.ended"
+    record(event, pid=pid, reason=died.reason, detail=str(died))
 
 
 def _told(changed: list[int]) -> str:

@@ -56,6 +56,10 @@ class Limits:
     start_seconds: float = 60.0
     """How long the process may take to come up. Generous: a loaded machine is not an error."""
 
+    require_wall: bool = False
+    """Whether to refuse to start (`WallMissingError`) where the operating system cannot put its own wall
+    round the process: Landlock and seccomp, on Linux. `python -m sandbox_runtime doctor` shows it."""
+
     @property
     def value_memory_bytes(self) -> int:
         """The host's memory that one decoded value may take."""
@@ -70,6 +74,10 @@ class Limits:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is None and field.type == "float | None":
+                continue
+            if field.type == "bool":
+                if type(value) is not bool:
+                    raise ValueError(f"Limits.{field.name} must be True or False, not {value!r}.")
                 continue
             if field.type == "int" and type(value) is not int:
                 raise ValueError(f"Limits.{field.name} must be a whole number, not {value!r}.")

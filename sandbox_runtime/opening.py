@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime import assets
+from sandbox_runtime import assets, executable
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
 from sandbox_runtime.install import install, with_packages
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.packages import PackageSet, resolve
+from sandbox_runtime.packages import PackageSet, Wanted, resolve
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.session import Session
+from sandbox_runtime.wall import survey
 
 
 def open_session(
     limits: Limits | None = None,
     tools: Mapping[str, HostTool] | None = None,
     outputs: Mapping[str, str] | None = None,
-    packages: Iterable[str] | PackageSet | None = (),
+    packages: Wanted | PackageSet | None = (),
     *,
     types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
+    require_wall: bool = False,
 ) -> Session:
     """Opens a sandbox of its own; the caller closes it, best with `with`.
 
@@ -33,22 +37,30 @@ def open_session(
         limits: What it may use; the defaults suit a laptop.
         tools: Host functions and coroutine functions that cells can call, by name.
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
-        packages: What cells can import beside the standard library, as pip's requirements or as
-            `resolve_packages` returned them.
+        packages: What cells can import beside the standard library, as pip's requirements, as the path
+            of a lock file with hashes, or as `resolve_packages` returned them.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
             types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
             None: those of the state, if there is one.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop of the session's own.
         restore: The state to go on from, instead of an empty namespace.
+        require_wall: Refuse to start where the operating system has no wall to put round the process; the
+            same as in the limits.
 
     Raises:
         EngineError: Deno, Pyodide, the boot image or a package cannot be had; the message says why.
+        WallMissingError: The wall is required, and a part of it is missing. Nothing was started.
         CheckpointError: The state cannot be restored here.
         SandboxStartError: The process did not come up.
         ValueError: A name is not a Python identifier.
     """
-    engine, limits = ready_engine(), limits or Limits()
+    limits = limits or Limits()
+    if require_wall:
+        limits = dataclasses.replace(limits, require_wall=True)
+    if limits.require_wall:
+        executable.demand_wall(survey())
+    engine = ready_engine()
     if (found := ready_packages(packages)) is not None:
         engine = with_packages(engine, found, limits.memory_bytes)
     try:
@@ -58,14 +70,15 @@ def open_session(
         raise
 
 
-def resolve_packages(requirements: Iterable[str], *, refresh: bool = False) -> PackageSet:
+def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageSet:
     """Makes packages ready to be mounted: resolved, fetched and imported once into an image.
 
     The result is remembered in the user's cache: the same requirements mean the same files, without a
     network, until a refresh is asked for.
 
     Args:
-        requirements: As pip takes them.
+        requirements: As pip takes them; or the path of a lock file, which is a requirements file with
+            hashes or a `pylock.toml`.
         refresh: Ask the package index again.
 
     Raises:
@@ -78,8 +91,11 @@ def resolve_packages(requirements: Iterable[str], *, refresh: bool = False) -> P
     return found
 
 
-def ready_packages(packages: Iterable[str] | PackageSet | None) -> PackageSet | None:
-    """What `packages=` means wherever it is taken: resolved if it is a list, None if it names nothing.
+def ready_packages(packages: Wanted | PackageSet | None) -> PackageSet | None:
+    """What `packages=` means wherever it is taken: resolved if it is a list or a lock file.
+
+    Returns:
+        None if it names nothing.
 
     Raises:
         PackageError: A package cannot be had; says which and why.
@@ -87,7 +103,9 @@ def ready_packages(packages: Iterable[str] | PackageSet | None) -> PackageSet | 
     """
     if packages is None or isinstance(packages, PackageSet):
         return packages
-    wanted = packages if isinstance(packages, str) else list(packages)  # a text is refused by name
+    if isinstance(packages, str | os.PathLike):  # a text is refused by name
+        return resolve_packages(packages)
+    wanted = list(packages)
     return resolve_packages(wanted) if wanted else None
 
 

@@ -14,11 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from sandbox_runtime import assets
 from sandbox_runtime.errors import PackageError
+from sandbox_runtime.lockfile import lock_text
 
 BUNDLE_FILE = "packages.bundle"
-FORMAT = 1  # of what lies in the cache
+FORMAT = 2  # of what lies in the cache; sets of format 1 were resolved without `pip_guard.py`
 
 # Beside a set lie the images that have it imported; where none can be made, a file says so.
 IMAGE, NO_IMAGE = ".image", ".none"
@@ -61,6 +65,19 @@ class PackageSet:
     def bundle(self) -> Path:
         """The file that is mounted."""
         return self.folder / BUNDLE_FILE
+
+    def lock(self) -> str:
+        """A lock file for exactly these packages: a requirements file with hashes, as pip takes it."""
+        named = [Requirement(line.partition(" --hash=")[0]) for line in self.requirements]
+        addresses = {canonicalize_name(one.name): one.url for one in named if one.url}
+        return lock_text(
+            (
+                f"{package.name} @ {url}" if url else f"{package.name}=={package.version}",
+                package.sha256,
+            )
+            for package in self.packages
+            for url in [addresses.get(canonicalize_name(package.name))]
+        )
 
     def __str__(self) -> str:
         return ", ".join(f"{package.name} {package.version}" for package in self.packages)

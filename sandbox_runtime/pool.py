@@ -22,7 +22,7 @@ from typing import Any
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.opening import open_session, ready_packages
-from sandbox_runtime.packages import PackageSet
+from sandbox_runtime.packages import PackageSet, Wanted
 from sandbox_runtime.rules import Rule
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.seats import Seat, Seats, default_bound
@@ -67,9 +67,10 @@ class Pool:
         size: int = DEFAULT_SIZE,
         *,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet = (),
+        packages: Wanted | PackageSet = (),
         idle_seconds: float = IDLE_SECONDS,
         max_sessions: int | None = None,
+        require_wall: bool = False,
     ) -> None:
         """Makes an empty pool; nothing is started yet.
 
@@ -81,6 +82,8 @@ class Pool:
             max_sessions: Sessions that are lent at the same time to those who ask for a `seat`, as every
                 run of an RLM does; the others wait in line. What is warm comes on top. None: what this
                 machine has room for.
+            require_wall: Refuse to lend where the operating system has no wall to put round a process,
+                whatever the limits of a loan say.
 
         Raises:
             ValueError: A number is not positive.
@@ -93,6 +96,8 @@ class Pool:
         self.size = size
         self.max_sessions = default_bound() if max_sessions is None else max_sessions
         self.limits = limits or Limits()
+        if require_wall:
+            self.limits = dataclasses.replace(self.limits, require_wall=True)
         self.packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
         self._reset()
@@ -130,7 +135,7 @@ class Pool:
         types: Iterable[Rule | Any] = (),
         loop: asyncio.AbstractEventLoop | None = None,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet | None = None,
+        packages: Wanted | PackageSet | None = None,
     ) -> Session:
         """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
 
@@ -147,7 +152,7 @@ class Pool:
     def warm(
         self,
         limits: Limits | None = None,
-        packages: Iterable[str] | PackageSet | None = None,
+        packages: Wanted | PackageSet | None = None,
     ) -> int:
         """How many sessions with these limits and packages are ready now."""
         kind = self._kind(limits, packages)
@@ -168,9 +173,12 @@ class Pool:
         if keeper is not None:
             keeper.join(CLOSE_SECONDS)
 
-    def _kind(self, limits: Limits | None, packages: Iterable[str] | PackageSet | None) -> _Kind:
+    def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _Kind:
         wanted = self.packages if packages is None else ready_packages(packages)
-        return _Kind(limits or self.limits, wanted)
+        limits = limits or self.limits
+        if self.limits.require_wall:
+            limits = dataclasses.replace(limits, require_wall=True)
+        return _Kind(limits, wanted)
 
     def _take(self, kind: _Kind) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""

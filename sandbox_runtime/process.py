@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +33,19 @@ WRITE_BYTES = 1024 * 1024
 # More than Deno ever has open.
 OPEN_FILES = 128
 
+# Of these a sandbox needs nothing: dumps of its memory, files it writes, memory that is not swapped,
+# message queues, priorities, signals that wait. RLIMIT_NPROC is not among them: it counts all processes of
+# the user, so that others could stop the sandbox's threads, and root is exempt; seccomp refuses processes.
+NEVER_USED = (
+    "RLIMIT_CORE",
+    "RLIMIT_FSIZE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_SIGPENDING",
+)
+
 # Pieces up to this size are copied together before they are written.
 SMALL_BYTES = 16 * 1024
 
@@ -39,6 +54,9 @@ STDERR_BYTES = 16 * 1024
 
 # A killed process that is not gone after this is stuck in the kernel; nobody waits longer for it.
 KILL_SECONDS = 5.0
+
+# While a process ends it is looked at so often, at first and later.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.05
 
 # The longest time that `poll` can be told, some 24 days.
 LONGEST_POLL_MILLISECONDS = 2**31 - 1
@@ -84,9 +102,8 @@ class Process:
         Raises:
             OSError: It could not be started.
         """
-
-        def start() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(
+        with behind(wall, Path(command[0]), readable) as self._launch:
+            self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -95,9 +112,9 @@ class Process:
                 env=dict(environment),
                 cwd=Path(sys.executable).anchor or "/",
                 start_new_session=True,
+                **self._launch.options,
             )
-
-        self._child = behind(start, wall, Path(command[0]), readable)
+        self._ending = threading.Lock()  # guards the id: it is the child's until it is waited for
         self._stdin = cast(io.FileIO, self._child.stdin)
         self._stdout = cast(io.FileIO, self._child.stdout)
         self._stderr = cast(io.FileIO, self._child.stderr)
@@ -116,7 +133,7 @@ class Process:
     @property
     def running(self) -> bool:
         """False once the child has ended."""
-        return self._child.poll() is None
+        return not self._has_ended()
 
     def _limit(self, data_bytes: int) -> None:
         if fcntl is not None and sys.platform == "linux":
@@ -126,13 +143,14 @@ class Process:
         if resource is not None and hasattr(resource, "prlimit"):
             # Gone already: reading its pipe will tell.
             with contextlib.suppress(OSError, ValueError):
-                for kind, most in (
-                    (resource.RLIMIT_CORE, 0),
-                    (resource.RLIMIT_FSIZE, 0),
-                    (resource.RLIMIT_NOFILE, OPEN_FILES),
-                    (resource.RLIMIT_DATA, data_bytes),
-                ):
-                    resource.prlimit(self.pid, kind, (most, most))
+                limits = dict.fromkeys(NEVER_USED, 0)
+                limits |= {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_DATA": data_bytes}
+                for name, most in limits.items():
+                    resource.prlimit(self.pid, getattr(resource, name), (most, most))
+
+    def seal(self) -> None:
+        """Takes back what only a start needs; the child opens no file any more. See `gate.py`."""
+        self._launch.seal()
 
     def thread_seconds(self) -> Mapping[str, float]:
         """How long each thread of the child has worked so far; empty where the system does not tell."""
@@ -206,16 +224,43 @@ class Process:
         return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
 
     def kill(self) -> None:
-        """Ends the child now. Does nothing if it has ended."""
+        """Ends the child now, and whatever it started in its group. Does nothing if it has ended."""
+        with self._ending:
+            if self._child.returncode is None:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._child.kill()
 
+    def _has_ended(self) -> bool:
+        """Looks whether the child has ended; if so, nothing of its group is left behind."""
+        with self._ending:
+            if self._child.returncode is not None:
+                return True
+            if hasattr(os, "waitid"):
+                # Without waiting for it yet: until then no other process can have its id, or its group's.
+                kinds = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitid(os.P_PID, self.pid, kinds) is None:
+                        return False
+                self._kill_group()
+            return self._child.poll() is not None
+
     def wait(self, seconds: float = KILL_SECONDS) -> int | None:
         """Waits for the child's end; its exit code, or None if it still lives."""
-        try:
-            return self._child.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        end = time.monotonic() + seconds
+        pause = SHORTEST_PAUSE_SECONDS
+        while not self._has_ended():
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        return self._child.returncode
 
     def release(self) -> None:
         """Closes the pipes. The child must have ended, or it would see only the end of its input."""

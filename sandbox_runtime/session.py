@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, overload
 
-from sandbox_runtime import values
+from sandbox_runtime.abridging import bounded
 from sandbox_runtime.assets import Engine
+from sandbox_runtime.audit import record
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.errors import (
     SandboxDiedError,
@@ -73,6 +74,9 @@ class Session:
             _check_names(*(tools or ()), *(outputs or ()))
             self._line.replace(tools or {}, outputs, types, loop)
             self._line.declare()
+        record(
+            "session.opened", pid=self.pid, memory_bytes=limits.memory_bytes, tools=len(tools or ())
+        )
 
     @property
     def limits(self) -> Limits:
@@ -165,7 +169,9 @@ class Session:
         with self._exclusive():
             ended = self._line.run(code)
             result = ended if isinstance(ended, Failed) else self._cell_result(*ended)
-            return self._noted(result)
+            if isinstance(result, Failed) and result.error_type == "CellTimeoutError":
+                record("cell.timed_out", pid=self.pid, seconds=self.limits.cell_seconds)
+            return bounded(self._noted(result), self.limits.output_chars)
 
     def _noted(self, result: CellResult) -> CellResult:
         """The result, below what was lost before the cell."""
@@ -179,21 +185,17 @@ class Session:
         )
 
     def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
-        output = values.printable(end.output)
+        output = end.output
         if end.outcome == "completed":
             return Completed(output)
         if end.outcome == "failed":
-            return Failed(
-                error_type=values.printable(end.error_type),
-                message=values.printable(end.message),
-                traceback=values.printable(end.traceback),
-                output=output,
-            )
+            return Failed(end.error_type, end.message, end.traceback, output)
         try:
             outputs = self._line.border.decode(
                 answer.attachments, self._line.limits.value_memory_bytes
             )
         except ValueCrossingError as error:
+            record("value.refused", pid=self.pid, where="SUBMIT", reason=str(error))
             return Failed("ValueCrossingError", str(error), output=output)
         if not isinstance(outputs, dict):
             return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
@@ -255,6 +257,8 @@ class Session:
 
     def close(self) -> None:
         """Ends the session and its process. Closing twice is fine; closing never hangs."""
+        if not self._line.closed:
+            record("session.closed", pid=self.pid, restarts=self.restarts)
         self._line.close()
         self._tools.close()
 

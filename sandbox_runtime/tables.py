@@ -50,7 +50,7 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
         names = value.schema.names if package == "pyarrow" else value.columns
         column = value.column if package == "pyarrow" else value.__getitem__
         unique = len(set(names)) == len(names)
-        return [(f"{path}[{n!r}]", column(n)) for n in names] if unique else []
+        return [(f"{path}[{str(n)[:60]!r}]", column(n)) for n in names] if unique else []
     listed = next(n for n in ("to_pylist", "to_list", "tolist") if hasattr(value, n))
     return [(f"{path}[{at}]", item) for at, item in enumerate(getattr(value, listed)())]
 
@@ -101,7 +101,7 @@ def _zone(name: Any) -> datetime.tzinfo | None:
 def _unique(names: list[Any]) -> list[Any]:
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
-        raise pickle.PicklingError(f"It has two columns called {twice!r}; rename one")
+        raise pickle.PicklingError(f"It has two columns called {str(twice)[:60]!r}; rename one")
     return names
 
 

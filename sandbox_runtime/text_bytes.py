@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from sandbox_runtime.errors import TextChangedError
@@ -31,6 +30,10 @@ _MARKS = (
 )
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+# How long a wait for another thread may hide that the time is over.
+_PATIENCE_SECONDS = 0.05
 
 
 class Deadline:
@@ -72,11 +75,23 @@ class Deadline:
             timer.daemon = True
             timer.start()
         try:
+            if self.cancelled:  # just before it was known what to do then
+                action()
             yield
         finally:
             self._on_cancel = None
             if timer is not None:
                 timer.cancel()
+
+    @contextlib.contextmanager
+    def holding(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:
+        """Holds a lock while the block is running. Raises what `check` raises while it waits for it."""
+        while not lock.acquire(timeout=_PATIENCE_SECONDS):
+            self.check()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 class Reader(Protocol):
@@ -107,14 +122,21 @@ class FileBytes:
 
     complete = True
 
-    def __init__(self, path: str | os.PathLike[str], name: str) -> None:
-        """Looks at the file. Raises OSError if it cannot be looked at."""
-        # Absolute: the process may go to another folder.
-        self._path = Path(path).absolute()
+    def __init__(self, opened: Callable[[], int], name: str) -> None:
+        """Looks at the file.
+
+        Args:
+            opened: Gives a descriptor of the file, which is closed here; see `regular_files.py`.
+            name: For messages.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        self._opened = opened
         self._name = name
-        with self._path.open("rb") as file:
+        with open(opened(), "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
             found = os.fstat(file.fileno())
-            start = file.read(4)
+            start = file.read(4) or b""
         self._identity = _identity(found)
         self.start = start
         self._skip = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
@@ -127,7 +149,7 @@ class FileBytes:
     def reading(self) -> Iterator[Reader]:
         """See `TextBytes`."""
         try:
-            file = self._path.open("rb", buffering=0)
+            file = open(self._opened(), "rb", buffering=0)  # noqa: PTH123, SIM115 - of a descriptor
         except FileNotFoundError:
             raise TextChangedError(
                 f"{self._name} is gone: the file was removed or renamed since it was given."
@@ -181,8 +203,8 @@ class SpooledBytes:
         self._pieces = iter(pieces)
         self._name = name
         self._most = most_bytes
-        self._file = tempfile.TemporaryFile(prefix="dspy-rlm-text-")  # noqa: SIM115 - as long as this
-        self._lock = threading.Lock()  # guards the file, its position and the iterator
+        self._file = tempfile.TemporaryFile(prefix="dspy-rlm-text-", buffering=0)  # noqa: SIM115 - as long as this
+        self._lock = threading.Lock()  # guards the file's position, its end and the iterator
         self._failed: BaseException | None = None
         self.size = 0
         self.complete = False
@@ -191,7 +213,7 @@ class SpooledBytes:
         """See `TextBytes`. Raises what the pieces raise, and again whenever more is wanted."""
         while self.size < size and not self.complete:
             deadline.check()
-            with self._lock:
+            with deadline.holding(self._lock):
                 if self._failed is not None:
                     raise RuntimeError(
                         f"{self._name} broke off after {self.size:,} bytes: {self._failed}"
@@ -215,8 +237,10 @@ class SpooledBytes:
             data = _SURROGATES.sub("\ufffd", piece).encode()
         if self.size + len(data) > self._most:
             raise ValueError(f"{self._name} has more than {self._most:,} bytes (most_bytes)")
-        self._file.seek(0, os.SEEK_END)
-        self._file.write(data)
+        self._file.seek(self.size)
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
         self.size += len(data)
 
     @contextlib.contextmanager
@@ -224,9 +248,12 @@ class SpooledBytes:
         """See `TextBytes`."""
 
         def read(offset: int, size: int) -> bytes:
+            size = max(0, min(size, self.size - offset))
+            if hasattr(os, "pread"):  # does not wait for a piece that another thread waits for
+                return os.pread(self._file.fileno(), size, offset)
             with self._lock:
                 self._file.seek(offset)
-                return self._file.read(max(0, min(size, self.size - offset)))
+                return self._file.read(size)
 
         yield _At(read)
 

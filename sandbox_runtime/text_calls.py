@@ -1,5 +1,7 @@
 """What cells ask of lazy texts and directories, checked and answered.
 
+Every call has one deadline, by which all of its work ends, and which `cancel` ends.
+
 Everything that a cell sends is hostile until it is checked: which operation, the types of its arguments,
 their sizes. What it is asked of is a value of the session's own table (`handles.py`), never a path.
 """
@@ -15,21 +17,20 @@ from sandbox_runtime.deno.asking import TEXT_CALL
 from sandbox_runtime.deno.directories import LazyDirectory
 from sandbox_runtime.deno.texts import MAX_READ_CHARS
 from sandbox_runtime.deno.texts import LazyText as CellText
-from sandbox_runtime.directories import Directory, glob_matcher
+from sandbox_runtime.directories import Directory
 from sandbox_runtime.errors import TextChangedError
+from sandbox_runtime.globs import glob_matcher
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.text_bytes import Deadline
-from sandbox_runtime.text_search import Hit, Searcher, check_pattern
+from sandbox_runtime.text_context import lines_around
+from sandbox_runtime.text_search import MAX_FOUND_CHARS, Hit, Searcher, check_pattern
+from sandbox_runtime.text_worker import cost_of
 from sandbox_runtime.texts import LazyText
 
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
 
 MAX_HITS = 10_000
 MAX_CONTEXT_LINES = 100
-
-# Of one line of context, and of all that a search gives.
-_SHOWN_LINE_CHARS = 1000
-_MAX_FOUND_CHARS = 10_000_000
 
 _NEEDLE_CHARS = 1_000_000
 
@@ -53,6 +54,7 @@ class TextCalls:
         self._searcher = Searcher()
         self._lock = threading.Lock()  # guards what is below
         self._running: set[Deadline] = set()
+        self._closed = False
 
     def __call__(self, value: object, operation: object, *arguments: Any) -> Any:
         """Answers one call. Raises what is wrong with it, which is the cell's to see."""
@@ -76,7 +78,9 @@ class TextCalls:
             deadline.cancel()
 
     def close(self) -> None:
-        """Ends what is running, and the process that searches."""
+        """Ends what is running, and the process that searches. What is asked afterwards ends at once."""
+        with self._lock:
+            self._closed = True
         self.cancel()
         self._searcher.close()
 
@@ -85,7 +89,9 @@ class TextCalls:
         deadline = Deadline(self._seconds, self._bound)
         with self._lock:
             self._running.add(deadline)
+            deadline.cancelled = self._closed
         try:
+            deadline.check()
             yield deadline
         finally:
             with self._lock:
@@ -140,17 +146,17 @@ class TextCalls:
         found = _Found(_limit(limit))
         with found.until_time_is_over():
             pattern, flags = check_pattern(pattern, flags)
-            with found.noting() as hits:
-                self._searcher.search(
-                    text.index,
-                    pattern,
-                    flags,
-                    deadline,
-                    hits,
-                    start=first,
-                    stop=last,
-                    limit=found.wanted,
-                )
+            self._searcher.search(
+                text.index,
+                pattern,
+                flags,
+                deadline,
+                found.take,
+                start=first,
+                stop=last,
+                limit=found.wanted,
+                chars=found.chars_left,
+            )
         return found.told()
 
     def _grep(
@@ -172,16 +178,22 @@ class TextCalls:
         around: tuple[int, int],
         start: int = 0,
     ) -> None:
-        def complete(hit: Hit) -> None:
+        def take(hit: Hit) -> bool:
             hit["path"] = text.name
             if any(around):
-                # What is around a match is worth a moment more than the search had.
-                hit["around"] = _around(text, hit["line"], *around, Deadline())
+                hit["around"] = lines_around(text.index, hit["line"], *around, deadline)
+            return found.take(hit)
 
-        with found.noting(complete) as hits:
-            self._searcher.search(
-                text.index, *pattern, deadline, hits, start=start, lines=True, limit=found.wanted
-            )
+        self._searcher.search(
+            text.index,
+            *pattern,
+            deadline,
+            take,
+            start=start,
+            lines=True,
+            limit=found.wanted,
+            chars=found.chars_left,
+        )
 
     # ---- Directories ----
 
@@ -191,7 +203,9 @@ class TextCalls:
     def _file(self, deadline: Deadline, folder: Directory, path: Any) -> LazyText:
         _listed(folder, deadline)
         try:
-            return folder.file(_text(path))
+            return folder.file(_text(path), deadline)
+        except (TimeoutError, InterruptedError):  # are OSErrors
+            raise
         except OSError as error:
             raise _gone(path) from error
 
@@ -206,8 +220,10 @@ class TextCalls:
             for path, _ in _matching(folder, glob, deadline):
                 found.place = path
                 try:
-                    text = folder.file(path)
-                    searched = folder.is_text(path)
+                    text = folder.file(path, deadline)
+                    searched = folder.is_text(path, deadline)
+                except (TimeoutError, InterruptedError):  # are OSErrors
+                    raise
                 except OSError as error:
                     raise _gone(path) from error
                 if searched:
@@ -231,23 +247,20 @@ class _Found:
     def wanted(self) -> int:
         return self._limit - len(self.hits)
 
-    @contextlib.contextmanager
-    def noting(self, complete: Callable[[Hit], None] = lambda _: None) -> Iterator[list[Hit]]:
-        """Takes what was put into the list, each completed before, also when the search breaks off."""
-        hits: list[Hit] = []
-        try:
-            yield hits
-        finally:
-            for hit in hits:
-                if self.full:
-                    break
-                complete(hit)
-                self.hits.append(hit)
-                self._chars += _chars(hit)
+    @property
+    def chars_left(self) -> int:
+        return MAX_FOUND_CHARS - self._chars
+
+    def take(self, hit: Hit) -> bool:
+        """Adds a match. True when these are enough."""
+        self.hits.append(hit)
+        around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
+        self._chars += cost_of(hit) + around
+        return self.full
 
     @property
     def full(self) -> bool:
-        return len(self.hits) >= self._limit or self._chars > _MAX_FOUND_CHARS
+        return len(self.hits) >= self._limit or self._chars > MAX_FOUND_CHARS
 
     @contextlib.contextmanager
     def until_time_is_over(self) -> Iterator[None]:
@@ -257,39 +270,7 @@ class _Found:
             self._stopped = str(error) + (f", in {self.place}" if self.place else "")
 
     def told(self) -> dict[str, Any]:
-        kept: list[Hit] = []
-        chars = 0
-        for hit in self.hits[: self._limit]:
-            chars += _chars(hit)
-            if kept and chars > _MAX_FOUND_CHARS:
-                break
-            kept.append(hit)
-        return {"hits": kept, "more": self.full, "stopped": self._stopped}
-
-
-def _chars(hit: Hit) -> int:
-    around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
-    return len(hit["text"]) + sum(len(group or "") for group in hit["groups"]) + around
-
-
-def _around(
-    text: LazyText, line: int, before: int, after: int, deadline: Deadline
-) -> list[list[str]]:
-    """The lines before and after a line, each cut if it is long."""
-    wanted = [range(max(1, line - before), line), range(line + 1, line + after + 1)]
-    return [[shown for n in ns if (shown := _line(text, n, deadline)) is not None] for ns in wanted]
-
-
-def _line(text: LazyText, line: int, deadline: Deadline) -> str | None:
-    start = text.index.char_of_line(line, deadline)
-    if start is None:
-        return None
-    found = text.read(start, start + _SHOWN_LINE_CHARS + 1, deadline)
-    shown, ended, _ = found.partition("\n")
-    if not found:  # behind the last line end
-        return None
-    shown = shown.removesuffix("\r")
-    return shown if ended or len(found) <= _SHOWN_LINE_CHARS else shown + "[...]"
+        return {"hits": self.hits, "more": self.full, "stopped": self._stopped}
 
 
 def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:
@@ -303,7 +284,7 @@ def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tupl
 def _listed(folder: Directory, deadline: Deadline) -> Mapping[str, int]:
     try:
         return folder.sizes(deadline)
-    except TimeoutError:  # is an OSError
+    except (TimeoutError, InterruptedError):  # are OSErrors
         raise
     except OSError as error:
         raise TextChangedError(f"{folder.name} cannot be listed: {error.strerror}.") from error

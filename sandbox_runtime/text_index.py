@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Generator
+from itertools import accumulate
 
 from sandbox_runtime.text_bytes import Deadline, Reader, TextBytes
 
@@ -22,6 +23,38 @@ _KEPT_BLOCKS = 4
 
 # A character has at most this many bytes.
 _LONGEST = 4
+
+
+class _Block:
+    """A decoded block."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.text = data.decode("utf-8", "replace")
+        self._begins: array[int] | None = None
+
+    @property
+    def begins(self) -> array[int]:
+        """Where lines begin in the text, and at last where its end is, made when it is first asked for."""
+        if self._begins is None:
+            lengths = map(len, self.text.split("\n"))
+            self._begins = array("Q", accumulate((n + 1 for n in lengths), initial=0))
+        return self._begins
+
+    def byte_of(self, char: int) -> int:
+        """Where a character begins."""
+        if len(self.data) == len(self.text):
+            return char
+        if "\ufffd" not in self.text:
+            return len(self.text[:char].encode())
+        # A character counts from its first byte on, whatever follows.
+        return bisect_right(
+            range(len(self.data)), char, key=lambda n: count_chars(self.data[: n + 1])
+        )
+
+    def char_of(self, offset: int) -> int:
+        """The number of the character that begins at a byte."""
+        return offset if len(self.data) == len(self.text) else count_chars(self.data[:offset])
 
 
 class TextIndex:
@@ -39,7 +72,7 @@ class TextIndex:
         self._bytes = array("Q", [0])
         self._chars = array("Q", [0])
         self._ends = array("Q", [0])
-        self._kept: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[int, _Block] = OrderedDict()
         self.complete = False
 
     @property
@@ -49,67 +82,54 @@ class TextIndex:
 
     def count_all(self, deadline: Deadline) -> tuple[int, int]:
         """How many characters and line ends there are."""
-        with self._lock:
+        with deadline.holding(self._lock):
             self._count_while(lambda: True, deadline)
             return self._chars[-1], self._ends[-1]
 
     def count_to_char(self, char: int, deadline: Deadline) -> bool:
         """Counts until this character is known; false if there are not so many."""
-        with self._lock:
+        with deadline.holding(self._lock):
             self._count_while(lambda: self._chars[-1] <= char, deadline)
             return char < self._chars[-1]
 
-    def byte_near_char(self, char: int, deadline: Deadline) -> int:
-        """Where a character begins, or a little before it where bytes are invalid.
-
-        The end of the text for one beyond.
-        """
-        with self._lock:
+    def byte_of_char(self, char: int, deadline: Deadline) -> int:
+        """Where a character begins; the end of the text for one beyond."""
+        with deadline.holding(self._lock):
             if not self.count_to_char(char, deadline):
                 return self._bytes[-1]
             at = bisect_right(self._chars, char) - 1
-            data, text = self._block(at)
-            within = char - self._chars[at]
-            if len(data) == len(text):
-                return self._bytes[at] + within
-            if "\ufffd" in text:
-                return self._bytes[at]
-            return self._bytes[at] + len(text[:within].encode())
+            return self._bytes[at] + self._block(at).byte_of(char - self._chars[at])
 
     def block_of_char(self, char: int, deadline: Deadline) -> tuple[int, int, int]:
         """A place well before a character: its byte, its character, and its line, from 1."""
-        with self._lock:
+        with deadline.holding(self._lock):
             self.count_to_char(char, deadline)
             at = max(0, min(bisect_right(self._chars, char) - 1, len(self._chars) - 2) - 1)
             return self._bytes[at], self._chars[at], self._ends[at] + 1
 
     def char_of_byte(self, offset: int, deadline: Deadline) -> int:
         """The number of the character that begins at a byte."""
-        with self._lock:
+        with deadline.holding(self._lock):
             self._count_while(lambda: self._bytes[-1] <= offset, deadline)
             if offset >= self._bytes[-1]:
                 return self._chars[-1]
             at = bisect_right(self._bytes, offset) - 1
-            data, text = self._block(at)
-            within = offset - self._bytes[at]
-            if len(data) != len(text):
-                within = len(data[:within].decode("utf-8", "replace"))
-            return self._chars[at] + within
+            return self._chars[at] + self._block(at).char_of(offset - self._bytes[at])
 
     def line_of_char(self, char: int, deadline: Deadline) -> int:
         """The number, from 1, of the line that a character is in."""
-        with self._lock:
+        with deadline.holding(self._lock):
             if not self.count_to_char(char, deadline):
                 return self._ends[-1] + 1
             at = bisect_right(self._chars, char) - 1
-            _, text = self._block(at)
+            text = self._block(at).text
             return self._ends[at] + text.count("\n", 0, char - self._chars[at]) + 1
 
     def char_of_line(self, line: int, deadline: Deadline) -> int | None:
         """Where a line begins, by its number from 1; None if there is no such line end before it."""
         if line <= 1:
             return 0
-        with self._lock:
+        with deadline.holding(self._lock):
             ends = line - 1  # the line begins after so many of them
             self._count_while(lambda: self._ends[-1] < ends, deadline)
             if self._ends[-1] < ends:
@@ -119,20 +139,16 @@ class TextIndex:
             while low < high:
                 middle = (low + high + 1) // 2
                 low, high = (middle, high) if self._ends[middle] < ends else (low, middle - 1)
-            _, text = self._block(low)
-            place = -1
-            for _ in range(ends - self._ends[low]):
-                place = text.index("\n", place + 1)
-            return self._chars[low] + place + 1
+            return self._chars[low] + self._block(low).begins[ends - self._ends[low]]
 
     def slice(self, start: int, stop: int, deadline: Deadline) -> str:
         """The characters from one number to before another; fewer where the text ends."""
         parts: list[str] = []
-        with self._lock:
+        with deadline.holding(self._lock):
             while start < stop and self.count_to_char(start, deadline):
                 deadline.check()
                 at = bisect_right(self._chars, start) - 1
-                _, text = self._block(at)
+                text = self._block(at).text
                 first = self._chars[at]
                 parts.append(text[start - first : stop - first])
                 start = first + len(text)
@@ -162,15 +178,14 @@ class TextIndex:
             return data
         return data[: char_boundary(data, self._block_bytes)]
 
-    def _block(self, at: int) -> tuple[bytes, str]:
+    def _block(self, at: int) -> _Block:
         if at in self._kept:
             self._kept.move_to_end(at)
             with self.source.reading():  # what is kept must not hide that the file has changed
                 return self._kept[at]
         first, end = self._bytes[at], self._bytes[at + 1]
         with self.source.reading() as reader:
-            data = reader.at(first, end - first)
-        self._kept[at] = data, data.decode("utf-8", "replace")
+            self._kept[at] = _Block(reader.at(first, end - first))
         while len(self._kept) > _KEPT_BLOCKS:
             self._kept.popitem(last=False)
         return self._kept[at]

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ MAX_PATTERN_CHARS = 20_000
 
 BLOCK_BYTES = 1024 * 1024
 
-# An answer holds matches of one block, at most so many as were asked for, each with its groups.
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
+# An answer holds matches of one block, of no more characters than were asked for and one match; JSON has
+# six bytes for a character at most.
+MAX_FOUND_CHARS = 10_000_000
+MAX_ANSWER_BYTES = 96 * 1024 * 1024
 
 # What a process without a deadline gets for one block.
 _PATIENCE_SECONDS = 60.0
@@ -59,12 +62,13 @@ class Searcher:
         pattern: str,
         flags: int,
         deadline: Deadline,
-        found: list[Hit],
+        found: Callable[[Hit], bool | None],
         *,
         start: int = 0,
         stop: int | None = None,
         lines: bool = False,
         limit: int = 1,
+        chars: int = MAX_FOUND_CHARS,
     ) -> None:
         """Finds the first matches between two characters. `lines`: the first one of each line.
 
@@ -73,11 +77,13 @@ class Searcher:
             pattern: As `re` has it. `^` and `$` match at every line.
             flags: Those of `re`.
             deadline: When it is stopped.
-            found: Where the matches are put as they are found; they are good also when it is stopped.
+            found: Takes each match as soon as it is found, and says true when these are enough. They are
+                good also when the search is stopped.
             start: No match begins before this character.
             stop: No match ends after this one. None: the text's end.
             lines: Whether matches lie within lines.
             limit: How many.
+            chars: What they may cost together, by `cost_of`, but for the last.
 
         Raises:
             ValueError: The pattern is none, or the process that searched has ended.
@@ -91,6 +97,7 @@ class Searcher:
                 "flags": flags,
                 "lines": lines,
                 "limit": limit,
+                "chars": chars,
                 "first": start,
                 "last": stop,
                 "char": char,
@@ -98,7 +105,7 @@ class Searcher:
             }
         }
         with (
-            self._lock,
+            deadline.holding(self._lock),
             contextlib.closing(blocks(index.source, offset, BLOCK_BYTES, deadline)) as given,
         ):
             for _, data, final in given:
@@ -106,8 +113,7 @@ class Searcher:
                 order = {}
                 if "wrong" in answer:
                     raise ValueError(f"the pattern cannot be searched for: {answer['wrong']}")
-                found += answer["hits"]
-                if answer["done"]:
+                if any(found(hit) for hit in answer["hits"]) or answer["done"]:
                     break
 
     def close(self) -> None:

@@ -29,9 +29,13 @@ LINE_CHARS = 1024 * 1024
 # What of the text before a window stays in sight, for look-behind and word boundaries.
 CONTEXT_CHARS = 1024
 
-# What of a match and of its line is told; the rest is a slice away.
+# What of a group, of all groups of a match, and of its line is told; the rest is a slice away.
 SHOWN_CHARS = 10_000
+SHOWN_MATCH_CHARS = 1_000_000
 SHOWN_LINE_CHARS = 1000
+
+# What a place of a group costs, in characters: two numbers, as JSON and as objects of Python.
+SPAN_COST = 64
 
 
 class Scan:
@@ -42,6 +46,7 @@ class Scan:
         self._pattern = re.compile(plan["pattern"], plan["flags"] | re.MULTILINE)
         self._lines = plan["lines"]
         self._limit = plan["limit"]
+        self._left = plan["chars"]  # what the matches may cost together, but for the last
         self._first = plan["first"]  # matches begin here or later...
         self._last = plan["last"]  # ...and end here or before; None for the end of the text
         self._literal = _literal(plan["pattern"], plan["flags"])
@@ -162,17 +167,17 @@ class Scan:
         before = window.rfind("\n", 0, at) + 1
         after = window.find("\n", at, at + 2 * SHOWN_LINE_CHARS)
         line = window[before : after if after >= 0 else at + 2 * SHOWN_LINE_CHARS]
-        self.hits.append(
-            {
-                "spans": spans,
-                "groups": [_shown(match[n]) for n in range(len(spans))],
-                "names": dict(match.re.groupindex),
-                "line": self._line_of(at),
-                "text": _around(line.removesuffix("\r"), at - before),
-            }
-        )
+        hit = {
+            "spans": spans,
+            "groups": _shown_groups(match),
+            "names": dict(match.re.groupindex),
+            "line": self._line_of(at),
+            "text": _around(line.removesuffix("\r"), at - before),
+        }
+        self.hits.append(hit)
         self._limit -= 1
-        self.done = self._limit <= 0
+        self._left -= cost_of(hit)
+        self.done = self._limit <= 0 or self._left < 0
 
     def _line_of(self, at: int) -> int:
         """The line of a place at or after the last one that was asked for."""
@@ -186,8 +191,27 @@ class Scan:
         return hits
 
 
-def _shown(text: str | None) -> str | None:
-    return text if text is None or len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "[...]"
+def cost_of(hit: dict[str, Any]) -> int:
+    """What a match takes, in characters."""
+    texts = sum(len(group) for group in hit["groups"] if group is not None)
+    places = SPAN_COST * (len(hit["spans"]) + len(hit["names"])) + sum(map(len, hit["names"]))
+    return len(hit["text"]) + texts + places
+
+
+def _shown_groups(match: re.Match[str]) -> list[str | None]:
+    """The texts of the groups, the whole match first; cut where they are long."""
+    shown: list[str | None] = []
+    left = SHOWN_MATCH_CHARS
+    for begin, end in match.regs:
+        most = min(SHOWN_CHARS, left)
+        if begin < 0:
+            shown.append(None)
+        elif end - begin <= most:
+            shown.append(match.string[begin:end])
+        else:
+            shown.append(match.string[begin : begin + most] + "[...]")
+        left -= min(most, max(0, end - begin))
+    return shown
 
 
 def _around(line: str, column: int) -> str:
@@ -294,7 +318,7 @@ def main() -> None:
         except (RecursionError, MemoryError) as error:
             answer = {"wrong": f"it needs more than a search may use ({type(error).__name__})"}
         faulthandler.cancel_dump_traceback_later()
-        text = json.dumps(answer).encode()
+        text = json.dumps(answer, ensure_ascii=False).encode()
         outgoing.write(HEADER.pack(len(text), 0) + text)
         outgoing.flush()
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 
+from sandbox_runtime.regular_files import open_regular
 from sandbox_runtime.text_bytes import (
     Deadline,
     FileBytes,
@@ -26,6 +29,9 @@ MOST_SPOOLED_BYTES = 64 * 1024**3
 # What is looked at in one go: as bytes, and as text.
 _SCAN_BYTES = 4 * 1024 * 1024
 _PIECE_CHARS = 1_000_000
+
+# `str.rfind` compares at every place what may be all of a needle; `str.find` does not.
+_SHORT_NEEDLE_CHARS = 32
 
 
 class LazyText:
@@ -83,12 +89,8 @@ class LazyText:
         if not needle:
             within = stop is None or start <= stop
             return start if within and start <= self._to_char(start, deadline) else -1
-        for char in self._places(needle, start, deadline):
-            if stop is not None and char + len(needle) > stop:
-                return -1
-            if char >= start:
-                return char
-        return -1
+        char = self._first_place(needle, start, deadline)
+        return char if stop is None or char + len(needle) <= stop else -1
 
     def rfind(self, needle: str, start: int, stop: int | None, deadline: Deadline) -> int:
         """Where a text is last found, as `str.rfind` has it; -1 if nowhere."""
@@ -103,7 +105,7 @@ class LazyText:
         while end > start:
             deadline.check()
             begin = max(start, end - step)
-            found = self.read(begin, min(stop, end + len(needle) - 1), deadline).rfind(needle)
+            found = last_place(self.read(begin, min(stop, end + len(needle) - 1), deadline), needle)
             if found >= 0:
                 return begin + found
             end = begin
@@ -134,42 +136,40 @@ class LazyText:
         """The number of characters, as far as it is needed to know whether there is this one."""
         return char if self.index.count_to_char(char, deadline) else self.length(deadline)
 
-    def _places(self, needle: str, start: int, deadline: Deadline) -> Iterator[int]:
-        """The characters where a text is found, from about one on, at machine speed."""
+    def _first_place(self, needle: str, start: int, deadline: Deadline) -> int:
+        """The first character from one on where a text is found, at machine speed; -1 if nowhere."""
         if "\ufffd" in needle:  # stands for any invalid bytes as well
-            yield from self._places_in_text(needle, start, deadline)
-            return
+            return self._first_place_in_text(needle, start, deadline)
         try:
             sought = needle.encode()
         except UnicodeEncodeError:  # half of a pair is in no text
-            return
-        offset, carry = self.index.byte_near_char(start, deadline), b""
+            return -1
+        offset, carry = self.index.byte_of_char(start, deadline), b""
         with self.source.reading() as reader:
             while True:
                 deadline.check()
                 self.source.extend(offset + _SCAN_BYTES, deadline)
                 data = reader.at(offset, _SCAN_BYTES)
                 if not data:
-                    return
+                    return -1
                 data, base = carry + data, offset - len(carry)
                 at = data.find(sought)
-                while at >= 0:
-                    yield self.index.char_of_byte(base + at, deadline)
-                    at = data.find(sought, at + 1)
+                if at >= 0:
+                    return self.index.char_of_byte(base + at, deadline)
                 offset = base + len(data)
                 carry = data[-len(sought) + 1 :] if len(sought) > 1 else b""
 
-    def _places_in_text(self, needle: str, char: int, deadline: Deadline) -> Iterator[int]:
-        """Like `_places`, for what has to be looked for in the decoded text."""
+    def _first_place_in_text(self, needle: str, char: int, deadline: Deadline) -> int:
+        """Like `_first_place`, for what has to be looked for in the decoded text."""
         carry = ""
         while piece := self.read(char, char + _PIECE_CHARS, deadline):
-            text, base = carry + piece, char - len(carry)
+            text = carry + piece
             at = text.find(needle)
-            while at >= 0:
-                yield base + at
-                at = text.find(needle, at + 1)
+            if at >= 0:
+                return char - len(carry) + at
             char += len(piece)
             carry = text[-len(needle) + 1 :] if len(needle) > 1 else ""
+        return -1
 
 
 class TextFile(LazyText):
@@ -188,13 +188,16 @@ class TextFile(LazyText):
             encoding: None: by the mark at its beginning, else UTF-8.
 
         Raises:
-            OSError: It is not there, or cannot be read.
+            OSError: It is not there, cannot be read, or is no regular file. (What comes out of a pipe
+                can be a `TextStream`.)
             LookupError: There is no such encoding.
         """
-        self._open(path, os.path.basename(os.fspath(path)), encoding)  # noqa: PTH119 - any path
+        # Absolute: the process may go to another folder.
+        full = Path(path).absolute()
+        self._open(partial(open_regular, full), full.name, encoding)
 
-    def _open(self, path: str | os.PathLike[str], name: str, encoding: str | None) -> None:
-        file = FileBytes(path, name)
+    def _open(self, opened: Callable[[], int], name: str, encoding: str | None) -> None:
+        file = FileBytes(opened, name)
         known = codecs.lookup(encoding or encoding_by_mark(file.start)).name
         source: TextBytes = file
         if known not in ("utf-8", "utf-8-sig", "ascii"):
@@ -227,8 +230,16 @@ class TextStream(LazyText):
         super().__init__(name, SpooledBytes(pieces, name, most_bytes))
 
 
-def looks_binary(text: LazyText) -> bool:
+def last_place(text: str, needle: str) -> int:
+    """What `str.rfind` gives, in a time that does not grow with the product of the lengths."""
+    if len(needle) <= _SHORT_NEEDLE_CHARS:
+        return text.rfind(needle)
+    at = text[::-1].find(needle[::-1])
+    return at if at < 0 else len(text) - at - len(needle)
+
+
+def looks_binary(text: LazyText, deadline: Deadline) -> bool:
     """True for bytes that are no text, judged as Git does: by a zero among the first."""
-    for _, data, _ in blocks(text.source, 0, 8000, Deadline()):
+    for _, data, _ in blocks(text.source, 0, 8000, deadline):
         return b"\0" in data
     return False

@@ -285,10 +285,15 @@ def _reason(error: Exception) -> str:
     return f"{text}." if text else f"{type(error).__name__}."
 
 
+def _key_text(key: object) -> str:
+    """A key for an error message. One of a foreign class may hold what nobody is to see."""
+    return f"{key!r:.60}" if type(key) in (str, int, float, bool, bytes) else f"<{_type_name(key)}>"
+
+
 def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
-        keys = [(f"{path} key {str(key)[:40]}", key) for key in value]
-        return keys + [(f"{path}[{key!r:.60}]", item) for key, item in value.items()]
+        keys = [(f"{path} key {_key_text(key)}", key) for key in value]
+        return keys + [(f"{path}[{_key_text(key)}]", item) for key, item in value.items()]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return [(f"{path}.{n}", item) for n, item in zip(value._fields, value, strict=True)]
     kind: Any = type(value)

@@ -1,29 +1,37 @@
 """One more wall round a process, from the operating system: Landlock and seccomp, where Linux has them.
 
 Needs no rights. Behind it a process reads the files that it was given and no others, writes none, starts
-only itself, opens no socket, and cannot ask the kernel for what a sandbox never needs. It is put up in a
-thread that ends afterwards, since both bind the thread that asks for them and what this starts, and
-nothing else of the process: https://docs.kernel.org/userspace-api/landlock.html and
+no process, signals and changes no other one, opens no socket, and asks the kernel for nothing but what
+`system_calls.py` lists. It is put up by the process itself in its first instructions, which `launcher.py`
+makes: https://docs.kernel.org/userspace-api/landlock.html and
 https://docs.kernel.org/userspace-api/seccomp_filter.html.
 
-What knows Deno is `assets.py`; here are only paths and numbers of system calls.
+Of Deno it knows nothing; here are only paths and what is done to the process that is to be started.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
+import errno
 import functools
 import os
 import platform
+import re
+import secrets
+import socket
 import struct
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict
 
-Started = TypeVar("Started")
+from sandbox_runtime import launcher
+from sandbox_runtime.call_filter import filter_for
+from sandbox_runtime.gate import Gate
+from sandbox_runtime.launcher import Become, Data, Step
+from sandbox_runtime.system_calls import ARCHITECTURES, Known, number_of
 
 # ---- Landlock (include/uapi/linux/landlock.h) -------------------------------------------------------
 
@@ -51,153 +59,234 @@ _LIBRARIES = (
     "/etc/ld.so.cache",
 )
 
-# ---- seccomp (include/uapi/linux/seccomp.h, bpf_common.h) -------------------------------------------
+# ---- Processes (linux/prctl.h, linux/memfd.h) ------------------------------------------------------
 
 _SET_SECCOMP, _FILTER_MODE = 22, 2
 _NO_NEW_PRIVILEGES = 38
 
-_LOAD_WORD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW = 0x7FFF0000
-_FAIL = 0x00050000  # with the number of an error in the low bits
-_EPERM, _ENOSYS = 1, 38
+# linux/seccomp.h, and the numbers of seccomp(), which is not among the calls of a sandbox.
+_SET_FILTER, _NEW_LISTENER = 1, 8
+_SECCOMP = {"x86_64": 317, "aarch64": 277}
+# SECCOMP_USER_NOTIF_FLAG_CONTINUE came with 5.5, EPOLLHUP at the process's end with 5.9.
+_GATE_SINCE = (5, 9)
 
-# Places in `struct seccomp_data`.
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
-
-# The flags of clone() that make namespaces.
-_NAMESPACES = 0x7E020080
-
-
-@dataclasses.dataclass(frozen=True)
-class _Calls:
-    """The numbers of system calls on one kind of machine."""
-
-    architecture: int
-    refused: Sequence[int]
-    clone: int
-    clone3: int
-    beyond: int = 2**32 - 1
-    """From this number on nothing is a call of this machine's own."""
-
-
-# Sockets; other processes' memory, signals and descriptors; keys; namespaces and mounts; io_uring, which
-# does by itself what is refused here; files by handle; kernel modules, tracing, clocks and the like.
-_COMMON = (*range(424, 428), *range(428, 434), 438, 442)
-_MACHINES = {
-    "x86_64": _Calls(
-        architecture=0xC000003E,
-        refused=(
-            *_COMMON,
-            *(41, 42, 43, 49, 50, 288),
-            *(62, 101, 129, 200, 297, 310, 311, 312),
-            *(248, 249, 250, 29, 30, 31, 64, 68, 240),
-            *(155, 161, 165, 166, 272, 308),
-            *(103, 135, 159, 163, 164, 167, 168, 169, 170, 171, 172, 173, 175, 176, 179, 212, 227),
-            *(246, 298, 300, 303, 304, 305, 313, 320, 321, 322, 323),
-        ),
-        clone=56,
-        clone3=435,
-        beyond=0x40000000,
-    ),
-    "aarch64": _Calls(
-        architecture=0xC00000B7,
-        refused=(
-            *_COMMON,
-            *(198, 200, 201, 202, 203, 242),
-            *(117, 129, 130, 138, 240, 270, 271, 272),
-            *(217, 218, 219, 180, 186, 190, 194, 195, 196),
-            *(39, 40, 41, 51, 97, 268),
-            *(18, 60, 89, 92, 104, 105, 106, 112, 116, 142, 161, 162, 170, 171, 224, 225),
-            *(241, 262, 264, 265, 266, 273, 280, 281, 282, 294),
-        ),
-        clone=220,
-        clone3=435,
-    ),
-}
+# MFD_CLOEXEC, and MFD_EXEC, which kernels before 6.3 do not know.
+_MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
+_CLOSE_ON_EXEC, _MAY_EXECUTE = 1, 0x10
 
 
 @dataclasses.dataclass(frozen=True)
 class Wall:
-    """What this machine offers."""
+    """The parts that are put up."""
 
     landlock: int = 0
     """The version of Landlock, 0 if there is none."""
 
     seccomp: bool = False
 
+    gate: bool = False
+    """Whether seccomp also takes back what only a start needs."""
+
     def __bool__(self) -> bool:
         return self.landlock > 0 or self.seccomp
 
     def __str__(self) -> str:
         parts = [f"Landlock {self.landlock}"] if self.landlock else []
-        parts += ["seccomp"] if self.seccomp else []
+        parts += ["seccomp with a gate" if self.gate else "seccomp"] if self.seccomp else []
         return " and ".join(parts) or "none"
+
+    @property
+    def complete(self) -> bool:
+        """Whether no part is missing."""
+        return self.landlock > 0 and self.seccomp and self.gate
 
 
 NO_WALL = Wall()
 
 
-@functools.cache
 def survey() -> Wall:
-    """What this machine offers; asks the kernel once."""
+    """The parts that this machine offers; asks the kernel once."""
+    return _survey()[0]
+
+
+def shortcomings() -> Sequence[str]:
+    """The parts that this machine does not offer, each with the reason and what to do; empty if it has all."""
+    return _survey()[1]
+
+
+@functools.cache
+def _survey() -> tuple[Wall, Sequence[str]]:
     if sys.platform != "linux":
-        return NO_WALL
-    try:
-        version = _libc().syscall(_CREATE_RULESET, None, 0, _WHICH_VERSION)
-        # Without a program the kernel complains of that, and where it knows no filters, of the request.
-        knows_filters = _libc().prctl(_SET_SECCOMP, _FILTER_MODE, None, 0, 0) == -1
-        knows_filters = knows_filters and ctypes.get_errno() == 14  # EFAULT
-    except (OSError, AttributeError):
-        return NO_WALL
-    return Wall(max(0, version), knows_filters and platform.machine() in _MACHINES)
+        return NO_WALL, (
+            f"Landlock and seccomp are parts of Linux, and this is {sys.platform}: "
+            "run the host in a Linux container or virtual machine",
+        )
+    version = _libc().syscall(_CREATE_RULESET, None, 0, _WHICH_VERSION)
+    missing = [] if version > 0 else [_landlock_shortcoming(ctypes.get_errno())]
+    # Without a program the kernel complains of that, and where it knows no filters, of the request.
+    filters = _libc().prctl(_SET_SECCOMP, _FILTER_MODE, None, 0, 0) == -1
+    filters = filters and ctypes.get_errno() == errno.EFAULT
+    if not filters:
+        missing.append(
+            "seccomp filters are not there: use a kernel built with CONFIG_SECCOMP_FILTER "
+            f"(this is Linux {platform.release()})"
+        )
+    elif not _can_ask():
+        missing.append(
+            "seccomp cannot take back what only a start needs: use Linux "
+            f"{'.'.join(map(str, _GATE_SINCE))} or newer (this is {platform.release()})"
+        )
+    if platform.machine() not in ARCHITECTURES:
+        # Landlock as well is put up by a program in the machine's own instructions.
+        return NO_WALL, (
+            f"there is no list of system calls for {platform.machine()} processors, so nothing can be put "
+            f"round a process: use one of {', '.join(ARCHITECTURES)}",
+        )
+    return Wall(max(0, version), filters, filters and _can_ask()), tuple(missing)
 
 
-def behind(
-    start: Callable[[], Started], wall: Wall, program: Path, readable: Sequence[Path] = ()
-) -> Started:
-    """Calls `start`, which starts a process, where the wall stands. Its result, or what it raises.
+def _landlock_shortcoming(number: int) -> str:
+    if number == errno.EOPNOTSUPP:
+        return "Landlock is built into this kernel but switched off: add landlock to lsm= at boot"
+    return (
+        "Landlock is not there: use Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK (this is "
+        f"{platform.release()}), and in a container a profile that allows landlock_create_ruleset"
+    )
+
+
+def _can_ask() -> bool:
+    """Whether a filter can ask another process, and tells that one when it is over."""
+    version = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+    return version >= _GATE_SINCE
+
+
+class Options(TypedDict, total=False):
+    """What `subprocess` has to be called with."""
+
+    executable: str
+    pass_fds: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """A start behind the wall."""
+
+    options: Options
+    """What `subprocess` has to be called with, once."""
+
+    gate: Gate | None = None
+    """What the process may ask of the kernel until it is sealed; None if that cannot be taken back."""
+
+    def seal(self) -> None:
+        """Takes back what only the start needs: from now on no file is opened or found."""
+        if self.gate is not None:
+            self.gate.seal()
+
+
+@contextlib.contextmanager
+def behind(wall: Wall, program: Path, readable: Sequence[Path] = ()) -> Iterator[Launch]:
+    """Prepares the start of a program with the wall round it; it is started once, in the block.
+
+    If the wall cannot be put up, the process ends with an exit code from `launcher.FAILED` on, before the
+    program has run.
 
     Args:
-        start: Starts the process.
         wall: What to put up; what is not in it is left out.
-        program: The file that may be executed.
+        program: The file that may be executed, by its absolute path.
         readable: Files and folders that may be read.
 
     Raises:
-        OSError: The wall cannot be put up, or the process not be started.
+        OSError: The program is not there or cannot be executed, or the wall not be prepared.
     """
     if not wall:
-        return start()
-    outcome: list[Started] = []
-    failure: list[BaseException] = []
+        yield Launch({})
+        return
+    program.stat()
+    if not os.access(program, os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(program))
+    with contextlib.ExitStack() as opened:
+        rules = None
+        if wall.landlock:
+            rules = _ruleset(wall.landlock, program, readable)
+            opened.callback(os.close, rules)
+        file = _memory_file()
+        opened.callback(os.close, file)
+        gate = Gate() if wall.gate else None
+        if gate is not None:
+            opened.callback(gate.theirs.close)
+        passed = _Passed(file, rules, None if gate is None else gate.theirs.fileno())
+        os.write(file, _launcher(wall, program, passed))
+        yield Launch({"executable": f"/proc/self/fd/{file}", "pass_fds": passed.all}, gate)
 
-    def work() -> None:
-        try:
-            _put_up(wall, program, readable)
-            outcome.append(start())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-            failure.append(error)
 
-    thread = threading.Thread(target=work, name="sandbox-start")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+@dataclasses.dataclass(frozen=True)
+class _Passed:
+    """The descriptors that the launcher has."""
+
+    file: int
+    rules: int | None
+    gate: int | None
+
+    @property
+    def all(self) -> Sequence[int]:
+        return [number for number in (self.file, self.rules, self.gate) if number is not None]
 
 
-def _put_up(wall: Wall, program: Path, readable: Sequence[Path]) -> None:
-    _check(_libc().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    if wall.landlock:
-        _restrict_files(wall.landlock, program, readable)
+def _memory_file() -> int:
+    """A file in memory that may be executed. `os.memfd_create` is not in every Python."""
+    number = _MEMFD_CREATE[platform.machine()]
+    file = _libc().syscall(number, b"sandbox-launcher", _CLOSE_ON_EXEC | _MAY_EXECUTE)
+    if file < 0 and ctypes.get_errno() == errno.EINVAL:
+        file = _libc().syscall(number, b"sandbox-launcher", _CLOSE_ON_EXEC)
+    return _check(file)
+
+
+def _launcher(wall: Wall, program: Path, passed: _Passed) -> bytes:
+    """The program that puts up the wall round itself and becomes the other one."""
+    machine = platform.machine()
+    number = functools.partial(number_of, machine)
+    data, secret = Data(), secrets.randbits(64)
+    steps = [Step(number("prctl"), (_NO_NEW_PRIVILEGES, 1, 0, 0, 0))]
+    if passed.rules is not None:
+        steps.append(Step(_RESTRICT_SELF, (passed.rules, 0)))
+        steps.append(Step(number("close"), (passed.rules,)))
+    steps.append(Step(number("close"), (passed.file,)))
     if wall.seccomp:
-        _filter_calls(_MACHINES[platform.machine()])
+        steps += _filtering(machine, data, secret, passed.gate)
+    path = data.add(os.fsencode(program) + b"\0")
+    become = Become(number("execve"), path, secret, number("exit_group"))
+    return launcher.elf(machine, [*steps, become], data)
+
+
+def _filtering(machine: str, data: Data, secret: int, gate: int | None) -> Iterator[Step]:
+    """The steps that filter the system calls from then on, and hand the gate to the host."""
+    number = functools.partial(number_of, machine)
+    calls = filter_for(machine, gated=gate is not None)
+    halves = {Known.PASS_LOW: secret & 0xFFFFFFFF, Known.PASS_HIGH: secret >> 32}
+    code = data.add(calls.filled(halves))
+    # struct sock_fprog
+    head = data.add(struct.pack("<HxxxxxxQ", len(calls.code) // 8, code))
+    own_id = [code + place for place in calls.places[Known.OWN_PID]]
+    yield Step(number("getpid"), result=own_id)
+    if gate is None:
+        yield Step(number("prctl"), (_SET_SECCOMP, _FILTER_MODE, head, 0, 0))
+        return
+    # struct cmsghdr with one descriptor, struct iovec of one byte, struct msghdr
+    attached = data.add(struct.pack("<QiiI4x", 20, socket.SOL_SOCKET, socket.SCM_RIGHTS, 0))
+    byte = data.add(b"\0")
+    vector = data.add(struct.pack("<QQ", byte, 1))
+    message = data.add(struct.pack("<QQQQQQQ", 0, 0, vector, 1, attached, 24, 0))
+    # The listener is closed by the start of the program.
+    yield Step(_SECCOMP[machine], (_SET_FILTER, _NEW_LISTENER, head), result=[attached + 16])
+    yield Step(number("sendmsg"), (gate, message, 0, 0, 0, secret))
+    yield Step(number("close"), (gate,))
 
 
 # ---- Files -----------------------------------------------------------------------------------------
 
 
-def _restrict_files(version: int, program: Path, readable: Sequence[Path]) -> None:
+def _ruleset(version: int, program: Path, readable: Sequence[Path]) -> int:
+    """A descriptor of Landlock's rules for the program."""
     rights = next(_FILE_RIGHTS[since] for since in sorted(_FILE_RIGHTS)[::-1] if version >= since)
     fields = [
         rights,
@@ -211,9 +300,10 @@ def _restrict_files(version: int, program: Path, readable: Sequence[Path]) -> No
             _allow(rules, path, _EXECUTE | _READ_FILE)
         for path in (*map(Path, _LIBRARIES), *readable):
             _allow(rules, path, _READ_FILE | _READ_DIR)
-        _check(_libc().syscall(_RESTRICT_SELF, rules, 0))
-    finally:
+    except BaseException:
         os.close(rules)
+        raise
+    return rules
 
 
 def _allow(rules: int, path: Path, rights: int) -> None:
@@ -248,47 +338,6 @@ def _loader_of(program: Path) -> Sequence[Path]:
                 file.seek(entry[2])
                 return (Path(os.fsdecode(file.read(entry[5]).rstrip(b"\0"))),)
     return ()
-
-
-# ---- System calls ----------------------------------------------------------------------------------
-
-
-class _Program(ctypes.Structure):
-    """`struct sock_fprog`."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
-
-
-def _filter_calls(calls: _Calls) -> None:
-    code = b"".join(_instructions(calls))
-    program = _Program(len(code) // 8, code)
-    _check(_libc().prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program), 0, 0))
-
-
-def _instructions(calls: _Calls) -> Iterator[bytes]:
-    """The filter, an instruction of 8 bytes each: operation, jumps if true and if false, operand."""
-
-    def instruction(operation: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
-        return struct.pack("=HBBI", operation, if_true, if_false, operand)
-
-    refuse = instruction(_RETURN, _FAIL | _EPERM)
-    yield instruction(_LOAD_WORD, _ARCHITECTURE)
-    yield instruction(_JUMP_EQUAL, calls.architecture, if_true=1)
-    yield refuse
-    yield instruction(_LOAD_WORD, _NUMBER)
-    yield instruction(_JUMP_AT_LEAST, calls.beyond, if_false=1)
-    yield refuse
-    for number in calls.refused:
-        yield instruction(_JUMP_EQUAL, number, if_false=1)
-        yield refuse
-    # Its flags are in memory, where a filter cannot look; without it the C library uses clone().
-    yield instruction(_JUMP_EQUAL, calls.clone3, if_false=1)
-    yield instruction(_RETURN, _FAIL | _ENOSYS)
-    yield instruction(_JUMP_EQUAL, calls.clone, if_false=3)
-    yield instruction(_LOAD_WORD, _FIRST_ARGUMENT)
-    yield instruction(_JUMP_BITS, _NAMESPACES, if_false=1)
-    yield refuse
-    yield instruction(_RETURN, _ALLOW)
 
 
 # ---- The C library ---------------------------------------------------------------------------------

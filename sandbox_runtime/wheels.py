@@ -1,17 +1,21 @@
 """Wheels into one bundle: every file of a set of packages, as `worker.ts` mounts it.
 
 A bundle is a length, a JSON index of paths and sizes, and the files' bytes one after the other: nothing
-to unpack in the sandbox, where each file is a view of the bundle. Knows no network and no cache.
+to unpack in the sandbox, where each file is a view of the bundle. Knows no network and no cache, and
+holds no more than a piece of a file at once, whatever a wheel unpacks to.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 import json
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 # Where the files lie in the sandbox; on `sys.path` there.
@@ -19,54 +23,179 @@ MOUNT_FOLDER = "/packages"
 # Where Pyodide's own distribution expects libraries that several packages share.
 LIBRARY_FOLDER = "/usr/lib"
 
-# More than this would leave no room in the sandbox's address space. A wheel can expand a thousandfold.
+# More than this would leave no room in the sandbox's address space.
 MAX_BUNDLE_BYTES = 1024 * 1024 * 1024
+# Code and data in wheels come to 3 to 20 times the size of the archive; empty tables to more. An archive
+# beyond this is a bomb, unless it is small enough not to matter.
+MAX_EXPANSION = 200
+SMALL_BYTES = 64 * 1024 * 1024
+# As many as an archive without ZIP64 can list. Wheels have some thousands at most.
+MAX_FILES = 65_535
+# The list of the files, which is read as a whole: 250 bytes for each of 65,535.
+MAX_DIRECTORY_BYTES = 16 * 1024 * 1024
+# Long descriptions come to a megabyte.
+MAX_METADATA_BYTES = 8 * 1024 * 1024
+# Modules at the top are imported one by one and named in the prompt; most packages have one.
+MAX_MODULES = 1_000
 
+_CHUNK_BYTES = 1024 * 1024
 _MODULE = re.compile(r"([A-Za-z]\w*)(?:/__init__\.py|\.py|(?:\.[\w-]+)*\.so)")
 
+_END = struct.Struct("<4s4H2LH")  # the record at the end of an archive
+_END_SIGNATURE, _ZIP64_SIGNATURE, _ZIP64_BYTES = b"PK\5\6", b"PK\6\7", 20
+_MOST_COMMENT = 65_535
 
-def bundle(wheels: Iterable[Path], libraries: Iterable[Path] = ()) -> bytes:
-    """One bundle of all files in wheels, and in archives of shared libraries.
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """A wheel's own words on itself."""
+
+    name: str
+    version: str
+    requires: tuple[str, ...]
+
+
+def write_bundle(
+    target: Path, wheels: Iterable[Path], libraries: Iterable[Path] = ()
+) -> tuple[int, str]:
+    """Writes one bundle of all files in wheels, and in archives of shared libraries.
+
+    Returns:
+        Its size in bytes and its SHA-256.
 
     Raises:
         ValueError: An archive is damaged, too large, or names a place outside of its own.
-        OSError: One cannot be read.
+        OSError: One cannot be read, or the bundle not be written.
     """
-    files: dict[str, bytes] = {}
-    total = 0
-    for archive, folder in [
-        *((path, MOUNT_FOLDER) for path in wheels),
-        *((path, LIBRARY_FOLDER) for path in libraries),
-    ]:
-        for name, data in _files(archive, MAX_BUNDLE_BYTES - total):
-            total += len(data)
-            files[f"{folder}/{name}"] = data
-    paths = sorted(files)
-    index = json.dumps([[path, len(files[path])] for path in paths]).encode()
-    return b"".join([struct.pack("<I", len(index)), index, *(files[path] for path in paths)])
+    with contextlib.ExitStack() as stack:
+        files: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
+        total = 0
+        for path, folder in [
+            *((path, MOUNT_FOLDER) for path in wheels),
+            *((path, LIBRARY_FOLDER) for path in libraries),
+        ]:
+            archive = stack.enter_context(_open(path))
+            for info, name in _listed(archive):
+                total += info.file_size
+                files[f"{folder}/{name}"] = archive, info
+            if total > MAX_BUNDLE_BYTES:
+                raise ValueError(f"it takes more than {MAX_BUNDLE_BYTES:,} bytes unpacked")
+            if len(files) > MAX_FILES:
+                raise ValueError(f"it has more than {MAX_FILES:,} files")
+        paths = sorted(files)
+        index = json.dumps([[path, files[path][1].file_size] for path in paths]).encode()
+        digest = hashlib.sha256()
+        with target.open("wb") as bundle:
+            for piece in _pieces(index, [files[path] for path in paths]):
+                digest.update(piece)
+                bundle.write(piece)
+            return bundle.tell(), digest.hexdigest()
 
 
 def top_level_modules(wheel: Path) -> list[str]:
-    """The public modules that a wheel puts at the top."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = [place for name in archive.namelist() if (place := _place(name))]
+    """The public modules that a wheel puts at the top. Raises `ValueError` for too many."""
+    with _open(wheel) as archive:
+        names = [name for _, name in _listed(archive)]
     found = (_MODULE.fullmatch(name) for name in names)
-    return sorted({match[1] for match in found if match})
+    modules = sorted({match[1] for match in found if match})
+    if len(modules) > MAX_MODULES:
+        raise ValueError(
+            f"{wheel.name} puts {len(modules):,} modules at the top, beside all others"
+        )
+    return modules
 
 
-def _files(path: Path, room: int) -> Iterable[tuple[str, bytes]]:
+def metadata_of(wheel: Path) -> Metadata:
+    """What a wheel says of itself. Raises `ValueError` if it does not, or not once."""
+    with _open(wheel) as archive:
+        found = [
+            info
+            for info in archive.infolist()
+            if re.fullmatch(r"[^/]+\.dist-info/METADATA", info.filename)
+        ]
+        if len(found) != 1:
+            raise ValueError(f"{wheel.name} has {len(found)} files named METADATA")
+        if found[0].file_size > MAX_METADATA_BYTES:
+            raise ValueError(f"{wheel.name} has {found[0].file_size:,} bytes of metadata")
+        with _unpacking(wheel.name):
+            data = archive.read(found[0])
+    from email.parser import BytesParser  # as long to import as all the rest here
+
+    message = BytesParser().parsebytes(data, headersonly=True)
+    name, version = message.get_all("Name", []), message.get_all("Version", [])
+    if len(name) != 1 or len(version) != 1:
+        raise ValueError(f"{wheel.name} does not say what it is, or says it twice")
+    requires = (" ".join(str(line).split()) for line in message.get_all("Requires-Dist", []))
+    return Metadata(str(name[0]).strip(), str(version[0]).strip(), tuple(requires))
+
+
+def _pieces(
+    index: bytes, files: Iterable[tuple[zipfile.ZipFile, zipfile.ZipInfo]]
+) -> Iterator[bytes]:
+    yield struct.pack("<I", len(index))
+    yield index
+    for archive, info in files:
+        left = info.file_size
+        with _unpacking(str(archive.filename)), archive.open(info) as file:
+            while piece := file.read(_CHUNK_BYTES):
+                left -= len(piece)
+                yield piece
+        if left != 0:
+            raise ValueError(f"{info.filename} is not as long as its archive says")
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive whose list of files is not beyond measure, and which does not expand beyond it."""
+    _check_directory(path)
+    with _unpacking(path.name):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        expanded = sum(info.file_size for info in archive.infolist())
+        if expanded > max(SMALL_BYTES, MAX_EXPANSION * path.stat().st_size):
+            raise ValueError(
+                f"{path.name} takes {expanded:,} bytes unpacked, more than {MAX_EXPANSION} times its own"
+            )
+        yield archive
+
+
+@contextlib.contextmanager
+def _unpacking(name: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                name = _place(info.filename)
-                if info.is_dir() or not name:
-                    continue
-                room -= info.file_size
-                if room < 0:
-                    raise ValueError(f"it takes more than {MAX_BUNDLE_BYTES:,} bytes unpacked")
-                yield name, archive.read(info)
+        yield
     except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
-        raise ValueError(f"{path.name} cannot be unpacked: {error}") from error
+        raise ValueError(f"{name.rpartition('/')[2]} cannot be unpacked: {error}") from error
+    except (struct.error, UnicodeDecodeError, IndexError, OverflowError, OSError) as error:
+        raise ValueError(f"{name.rpartition('/')[2]} is damaged: {error}") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Looks at the end of an archive: its list of files is read as a whole, so it must not be long."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        file.seek(max(0, size - _END.size - _MOST_COMMENT - _ZIP64_BYTES))
+        end = file.read()
+    # As the module `zipfile` finds it: at the very end, else the last one before a comment.
+    at = len(end) - _END.size
+    if at < 0 or end[at : at + 4] != _END_SIGNATURE or end[-2:] != b"\0\0":
+        at = end.rfind(_END_SIGNATURE)
+    if at < 0 or len(end) - at < _END.size:
+        raise ValueError(f"{path.name} cannot be unpacked: it is no archive")
+    count, length = _END.unpack_from(end, at)[4:6]
+    zip64 = end[max(0, at - _ZIP64_BYTES) : at].startswith(_ZIP64_SIGNATURE)
+    if zip64 or count > MAX_FILES or length > MAX_DIRECTORY_BYTES:
+        raise ValueError(
+            f"{path.name} lists more than {MAX_FILES:,} files, or in more than "
+            f"{MAX_DIRECTORY_BYTES:,} bytes"
+        )
+
+
+def _listed(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
+    """The files of an archive that are of use, and where each goes below its folder."""
+    for info in archive.infolist():
+        name = _place(info.filename)
+        if name and not info.is_dir():
+            yield info, name
 
 
 def _place(name: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,100 @@ def server(folder: Path) -> Iterator[Server]:
     server = Server(folder)
     with server.policies:
         yield server
+
+
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x00\x08\r\u200bend"
+
+# What a terminal obeys, or what hides other text.
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@policy
+def tell_all(task: Task):
+    """Prints the text, fails with it, and submits it."""
+    yield Action(f"It says {HOSTILE}", "print(text)")
+    yield Action("", "raise ValueError(text)")
+    yield Action("", "SUBMIT(text)")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+class TestTerminal:
+    """Whatever is shown there is spelled out; a file or a pipe gets the answer as it is."""
+
+    @pytest.fixture
+    def hostile(self, folder):
+        (folder / "hostile.txt").write_text(HOSTILE, newline="")
+        server = Server(folder)
+        server.policies = PolicyServer({"root": tell_all, "sub": rules([])})
+        server.arguments[1] = server.policies.base_url
+        with server.policies:
+            yield server
+
+    @staticmethod
+    def on_terminal(*arguments, folder):
+        """What a command writes on a terminal that is its stdout and its stderr."""
+        ours, theirs = os.openpty()
+        command = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=folder,
+            env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+        command.wait(60)
+        return shown.decode().replace("\r\n", "\n")
+
+    @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
+    def test_an_answer_on_a_terminal(self, hostile, more):
+        """And all that is shown of the steps on the way to it."""
+        shown = self.on_terminal(
+            "ask", *hostile.arguments, "hostile.txt", "-q", "Why?", *more, folder=hostile.folder
+        )
+
+        assert "end" in shown
+        assert "x1b]0;pwned" in shown or "u001b]0;pwned" in shown
+        assert OBEYED.findall(shown) == []
+
+    def test_an_answer_in_a_pipe(self, hostile):
+        """Byte for byte; what goes to stderr is for reading."""
+        done = subprocess.run(
+            [*COMMAND, "ask", *hostile.arguments, "hostile.txt", "-q", "Why?"],
+            cwd=hostile.folder,
+            env={**environment(hostile.folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+        )
+
+        assert done.stdout.decode() == f"{HOSTILE.replace(chr(13), chr(10))}\n"
+        assert OBEYED.findall(done.stderr.decode()) == []
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["ask", "evil\x1b[2J.txt", "-q", "Why?", "--model", "openai/x"],
+            ["ask", "log.txt", "-q", "Why?", "--model", "openai/x", "--sig", "\x1b[2J -> \u202e"],
+            ["ask", "log.txt", "-q", "Why?", "--\x1b]0;pwned\x07"],
+            ["run", "evil\x1b[2J.py"],
+            ["run", "fails.py"],
+            ["\x1b[2J"],
+        ],
+    )
+    def test_errors(self, folder, arguments):
+        """Of names, of arguments that a shell made of names, of programs that were run."""
+        (folder / "fails.py").write_text("raise ValueError('\\x1b[2J\\u202e')")
+        shown = self.on_terminal(*arguments, folder=folder)
+
+        assert "x1b" in shown
+        assert OBEYED.findall(shown) == []
 
 
 class TestAsk:

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from dspy_rlm.showing import preview
 from dspy_rlm.trajectory import Step
-from dspy_rlm.untrusted import as_data
-from dspy_rlm.variables import preview
+from dspy_rlm.untrusted import as_value
 
 CODE_CHARS = 160
 OUTCOME_CHARS = 160
@@ -107,4 +107,4 @@ def _listed(numbers: Sequence[int]) -> str:
 
 def _short(text: str, limit: int) -> str:
     """A text from outside in one line, which forges none of the prompt that it goes into."""
-    return as_data(preview(" ".join(text.split()), limit))
+    return as_value(preview(" ".join(text.split()), limit))

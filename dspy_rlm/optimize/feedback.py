@@ -8,11 +8,11 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.budget import Call
+from dspy_rlm.calls import Call
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.trajectory import RunReport, Step
-from dspy_rlm.untrusted import as_data
+from dspy_rlm.untrusted import as_value
 
 # Kinds of errors of sub-calls that are shown, and how much of each.
 SHOWN_ERRORS = 3
@@ -90,7 +90,7 @@ def sub_calls_text(calls: Sequence[Call]) -> str:
 
 
 def _first_line(text: str) -> str:
-    line = as_data(text.strip().partition("\n")[0])
+    line = as_value(text.strip().partition("\n")[0])
     return line if len(line) <= SHOWN_ERROR_CHARS else f"{line[:SHOWN_ERROR_CHARS]} ..."
 
 

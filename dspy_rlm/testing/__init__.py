@@ -15,7 +15,7 @@ shows and answers with real code; the program reaches it through `dspy.LM` and H
 This is a scripted policy, not a language model: what it shows is the engine, never accuracy.
 """
 
-from dspy_rlm.testing.chat import ChatRequest, Message
+from dspy_rlm.testing.chat import ChatRequest, Counted, Message
 from dspy_rlm.testing.faults import Fault
 from dspy_rlm.testing.history import Action, HistoryError, Observation
 from dspy_rlm.testing.players import NoPlayerError, Player, Predicate, asks_for, fields, route
@@ -27,6 +27,7 @@ from dspy_rlm.testing.server import Exchange, PolicyServer
 __all__ = [
     "Action",
     "ChatRequest",
+    "Counted",
     "Exchange",
     "Fault",
     "HistoryError",

@@ -69,9 +69,32 @@ class ChatRequest:
         return self.raw.get("stream") is True
 
     @property
+    def most_tokens(self) -> int | None:
+        """How long the reply may be, if the request says so."""
+        limit = self.raw.get("max_tokens") or self.raw.get("max_completion_tokens")
+        return limit if isinstance(limit, int) else None
+
+    @property
     def candidates(self) -> int:
         """How many alternatives are wanted (`n`)."""
         return int(self.raw.get("n") or 1)
+
+
+class Counted(str):
+    """A reply with the tokens that the server says it took, and why it ended: to script what calls cost."""
+
+    input_tokens: int
+    output_tokens: int
+    finish_reason: str
+
+    def __new__(
+        cls, text: str, input_tokens: int, output_tokens: int, finish_reason: str = "stop"
+    ) -> Counted:
+        """A reply with this text; the counts are for all candidates together."""
+        reply = super().__new__(cls, text)
+        reply.input_tokens, reply.output_tokens = input_tokens, output_tokens
+        reply.finish_reason = finish_reason
+        return reply
 
 
 def read_request(body: bytes) -> ChatRequest:
@@ -146,9 +169,12 @@ def estimate_tokens(text: str) -> int:
 
 
 def estimate_usage(request: ChatRequest, reply: str) -> dict[str, int]:
-    """OpenAI's `usage` object, filled from `estimate_tokens`."""
-    prompt_tokens = sum(estimate_tokens(message.text) for message in request.messages)
-    completion_tokens = estimate_tokens(reply) * request.candidates
+    """OpenAI's `usage` object: what the reply itself says, else filled from `estimate_tokens`."""
+    if isinstance(reply, Counted):
+        prompt_tokens, completion_tokens = reply.input_tokens, reply.output_tokens
+    else:
+        prompt_tokens = sum(estimate_tokens(message.text) for message in request.messages)
+        completion_tokens = estimate_tokens(reply) * request.candidates
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
@@ -160,7 +186,7 @@ def write_completion(request: ChatRequest, reply: str, *, number: int, created: 
     """The body of a whole reply."""
     message = {"role": "assistant", "content": reply}
     choices = [
-        {"index": index, "message": message, "finish_reason": "stop", "logprobs": None}
+        {"index": index, "message": message, "finish_reason": _reason(reply), "logprobs": None}
         for index in range(request.candidates)
     ]
     head = _head(request, "chat.completion", number=number, created=created)
@@ -186,7 +212,11 @@ def _stream_choices(request: ChatRequest, reply: str) -> Iterator[dict[str, Any]
         first = {"role": "assistant", "content": ""}
         for delta in (first, *({"content": word} for word in words)):
             yield {"index": index, "delta": delta, "finish_reason": None}
-        yield {"index": index, "delta": {}, "finish_reason": "stop"}
+        yield {"index": index, "delta": {}, "finish_reason": _reason(reply)}
+
+
+def _reason(reply: str) -> str:
+    return reply.finish_reason if isinstance(reply, Counted) else "stop"
 
 
 def write_models(names: Iterable[str]) -> bytes:

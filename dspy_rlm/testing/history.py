@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dspy_rlm.trajectory import SHOWN_ACTION_CHARS
+from sandbox_runtime import abridged
+
 NO_STEPS = "You have not interacted with the REPL environment yet."
 
 _CODE = "Code:\n```python\n"
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]+) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 _OMITTED = re.compile(r"\n\n\.\.\. \(([\d,]+) characters omitted\) \.\.\.\n\n")
 
 
@@ -149,9 +152,10 @@ class History:
 
 
 def _as_recorded(text: str) -> list[str]:
-    """The forms in which a run may record `text`: as it is, or as ChatAdapter hands it on."""
+    """The forms in which a run may record `text`: as it is, or as ChatAdapter hands it on; abridged."""
     lines = "\n".join(text.splitlines())
-    return list(dict.fromkeys([text, lines, text.strip(), lines.strip()]))
+    forms = [text, lines, text.strip(), lines.strip()]
+    return list(dict.fromkeys([*forms, *(abridged(form, SHOWN_ACTION_CHARS) for form in forms)]))
 
 
 def _number(found: re.Match[str]) -> int:

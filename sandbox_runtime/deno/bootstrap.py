@@ -29,12 +29,14 @@ from json import dumps as to_json
 from json import loads as from_json
 from pathlib import Path
 from signal import SIGALRM, SIGINT
+from time import monotonic
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
 from sandbox_runtime.deno.crossing import Part, receive, send
-from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe
+from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
 from sandbox_runtime.deno.footing import (
     CLASSES,
     MODULES,
@@ -44,7 +46,9 @@ from sandbox_runtime.deno.footing import (
     ensure,
     put_back,
 )
+from sandbox_runtime.deno.hooks import Hooks
 from sandbox_runtime.deno.output import ByteStream, Output, Stream, clean
+from sandbox_runtime.deno.ownership import Ownership
 from sandbox_runtime.deno.records import bind_classes
 from sandbox_runtime.deno.submitting import Fields, bind_submit, submit_usage
 from sandbox_runtime.deno.tasks import all_tasks, cancel_all, current_task, is_unborn
@@ -95,7 +99,8 @@ class Driver:
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
         self._outputs: Fields | None = None
-        self._cell: int | None = None
+        self.ownership = Ownership()
+        self._running = False
         self._interruptible = False
         self._stop: KeyboardInterrupt | None = None
         self._overdue = False  # the stop is decided, and not yet raised
@@ -108,15 +113,18 @@ class Driver:
         self._builtins = {**vars(builtins), "input": _no_input}
         classes = (*CLASSES, Stream, ByteStream, Output)
         self._footing = Footing(MODULES, classes, ((vars(builtins), self._builtins),))
+        self._hooks = Hooks()
+        self._given_up: WeakSet[Any] = WeakSet()
         self._telling = Footing(TELLING_MODULES, TELLING_CLASSES)  # is looked at if it is needed
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
+        self._collection_seconds = 0.0
 
     @property
     def running(self) -> bool:
         """True while a cell runs."""
-        return self._cell is not None
+        return self._running
 
     @property
     def stopped(self) -> bool:
@@ -132,6 +140,7 @@ class Driver:
         self.calls.value_bytes = value_bytes
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
+            self._hooks.note_path()
         self._modules = self._modules or dict(sys.modules)
         if not seed:
             return
@@ -175,7 +184,7 @@ class Driver:
         plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
-        self._outputs = plan["outputs"]
+        self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = as_it_is
         for tool in plan["tools"]:
@@ -199,10 +208,14 @@ class Driver:
         """Runs a cell. Returns the JSON text of its end, then the parts of a submitted value."""
         if self.running:
             raise RuntimeError("a cell cannot run another")
-        self._begin(cell)
+        self._prepare()
+        for _ in self._tracers_quietened():
+            pass
+        self._open()
         quietened = self._tracers_quietened()
         filename = f"<cell {cell}>"
         error: BaseException | None = None
+        started = monotonic()
         try:
             self._interruptible = True
             self._sources[filename] = (len(code), None, code.splitlines(True), filename)
@@ -214,8 +227,12 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
+        paused = self.ownership.pause()  # what is replaced may have a finalizer
+        self._stand_up()
         self._restore_interpreter()
+        self.ownership.resume(paused)
         self._sweep_tasks()
+        self._close(monotonic() - started)
         return self._end(error)
 
     def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
@@ -246,23 +263,25 @@ class Driver:
 
     def _check_call(self, name: str) -> None:
         """Before a call goes out, and when its answer has come."""
-        if self._cell is None:
-            raise RuntimeError(f"{name}() was called after its cell had ended")
+        self.ownership.check(name)
         self.raise_overdue()
 
     # ---- A cell, from start to end ----
 
-    def _begin(self, cell: int) -> None:
-        """Makes the harness whole again, whatever earlier cells did to it."""
-        if self._stop is not None:
-            collect()  # what the stopped cell left half done goes now, not in the middle of this one
-        self._cell = cell
+    def _prepare(self) -> None:
+        """Makes the harness whole again, whatever earlier cells did to it.
+
+        No cell runs meanwhile: what is replaced may have a finalizer, which calls nothing then.
+        """
         self._stop = None
         self._overdue = False
-        self._submitted = None
         self.output = Output(self._output_chars, self._host.emit)
+        self._footing.restore()
+        self._hooks.restore()
+        ensure(sys.modules, self._modules)
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
+        forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)
@@ -270,6 +289,32 @@ class Driver:
         self._namespace.update(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
+        self._take_signals()
+
+    def _open(self) -> None:
+        """The cell's code comes next."""
+        self._submitted = None
+        self._running = True
+        self.ownership.begin()
+
+    def _close(self, seconds: float) -> None:
+        """The cell's code has ended, after so many seconds: from here on nothing of it may act."""
+        self._running = False
+        self.ownership.end()
+        self.calls.forget()
+        self._take_signals()
+        # What a stopped cell left half done goes now, and what is garbage where that costs little: its
+        # finalizers run while the cell's clock does, not in the middle of the next one.
+        if self._stop is not None or self._may_collect(seconds):
+            before = monotonic()
+            collect()
+            self._collection_seconds = monotonic() - before
+
+    def _may_collect(self, _seconds: float) -> bool:
+        """Whether garbage may be collected after a cell of so many seconds."""
+        return False
+
+    def _take_signals(self) -> None:
         for number in (SIGINT, SIGALRM):
             set_handler(number, self.on_signal)
 
@@ -281,11 +326,14 @@ class Driver:
         """
         return iter(())
 
-    def _restore_interpreter(self) -> None:
-        """Undoes what a cell did to Python itself, as far as the driver stands on it."""
+    def _stand_up(self) -> None:
+        """Makes whole what the end of the cell stands on."""
         self._footing.restore()
+
+    def _restore_interpreter(self) -> None:
+        """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
+        self._hooks.silence()
         linecache.cache = self._sources
-        ensure(sys.modules, self._modules)
         put_back(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
@@ -306,11 +354,28 @@ class Driver:
             raise self._stop.with_traceback(error.__traceback__) from None
 
     def _sweep_tasks(self) -> None:
-        """Cancels what a cell left running; nothing of it may act in a later cell."""
-        if left := all_tasks():
+        """Cancels what a cell left running; nothing of it may act in a later cell.
+
+        A task that does not take it is never run again, and not mentioned again.
+        """
+        left = all_tasks()
+        if left:
+            left = left.difference(self._given_up)
+        if left:
             self._host.wait_for(cancel_all(left))
-            note = f"[{len(left)} background task(s) were still running and are cancelled]"
-            self.output.write(f"\n{note}\n")
+            self._given_up.update(task for task in left if not task.done())
+            self._note(f"{len(left)} background task(s) were still running and are cancelled")
+        if dropped := self._drop_callbacks():
+            self._note(
+                f"{dropped} callback(s) of the event loop were still waiting and are dropped"
+            )
+
+    def _note(self, text: str) -> None:
+        self.output.write(f"\n[{text}]\n")
+
+    def _drop_callbacks(self) -> int:
+        """Forgets what the event loop was still to call, and says how much that was."""
+        return 0
 
     def _show(self, value: Any) -> None:
         """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""
@@ -324,8 +389,6 @@ class Driver:
             self._stream.write(repr(value) + "\n")
 
     def _end(self, error: BaseException | None) -> list[Any]:
-        self._cell = None
-        self.calls.forget()
         self._note_rebound()
         raw = self._host.drain_raw()
         if raw:
@@ -359,8 +422,7 @@ class Driver:
     def _make_submit(self) -> Callable[..., Any]:
         def SUBMIT(*args: Any, **kwargs: Any) -> None:  # noqa: N802 - the name of the REPL's vocabulary
             outputs = bind_submit(self._outputs, args, kwargs)
-            if self._cell is None:
-                raise RuntimeError("SUBMIT() was called outside of a cell")
+            self.ownership.check("SUBMIT")
             self._submitted = self.calls.checked(send(outputs, "SUBMIT"), "SUBMIT() values")
             raise self._signal
 

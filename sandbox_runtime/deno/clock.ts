@@ -1,6 +1,6 @@
 /**
- * Measures the sandbox's own work in a cell, and says when it was enough. Reads no clock itself: all
- * times are given to it, in milliseconds.
+ * Measures the sandbox's own work, in a cell and between requests, and says when it was enough. Reads no
+ * clock itself: all times are given to it, in milliseconds.
  *
  * @module
  */
@@ -53,5 +53,32 @@ export class CellWatch {
     if (this.#spent - this.#lastSignal <= INSIST_MILLISECONDS) return "go on";
     this.#lastSignal = this.#spent;
     return "interrupt";
+  }
+}
+
+/**
+ * What all threads of the process may work between two requests. Nothing of a cell runs then, but V8 goes
+ * on compiling what the last one used often: up to a second after a fresh start.
+ */
+export const REST_MILLISECONDS = 5000;
+
+/** Sees work between requests, of whatever thread: nobody asked for it. */
+export class RestWatch {
+  /** The process's work when the last request ended; null while there is one. */
+  #since: number | null = null;
+
+  /** A request has ended; the process has worked so much so far. */
+  start(worked: number): void {
+    this.#since = worked;
+  }
+
+  /** A request has come. */
+  stop(): void {
+    this.#since = null;
+  }
+
+  /** True when the process has worked too much since the last request. */
+  seesTooMuch(worked: number): boolean {
+    return this.#since !== null && worked - this.#since > REST_MILLISECONDS;
   }
 }

@@ -1,5 +1,5 @@
 import { strictEqual as assertEquals } from "node:assert/strict";
-import { CellWatch } from "./clock.ts";
+import { CellWatch, REST_MILLISECONDS, RestWatch } from "./clock.ts";
 
 function watch(): CellWatch {
   const made = new CellWatch({ cellSeconds: 1, graceSeconds: 0.5 });
@@ -56,4 +56,19 @@ Deno.test("CellWatch does not take the time of a pause off once more", () => {
     cell.start(at + 200);
     cell.look(at + 210, true);
   }
+});
+
+Deno.test("RestWatch sees what is worked after a request, and not before", () => {
+  const rest = new RestWatch();
+  assertEquals(rest.seesTooMuch(1_000_000), false);
+  rest.start(1_000_000);
+  assertEquals(rest.seesTooMuch(1_000_000 + REST_MILLISECONDS), false);
+  assertEquals(rest.seesTooMuch(1_000_001 + REST_MILLISECONDS), true);
+});
+
+Deno.test("RestWatch stands while there is a request", () => {
+  const rest = new RestWatch();
+  rest.start(0);
+  rest.stop();
+  assertEquals(rest.seesTooMuch(1_000_000), false);
 });

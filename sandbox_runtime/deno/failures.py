@@ -117,6 +117,11 @@ def _is_harness(frame: traceback.FrameSummary) -> bool:
 _host_exceptions: dict[tuple[str, str], type[Exception]] = {}
 
 
+def forget_host_exceptions() -> None:
+    """Makes the classes of host exceptions anew: a cell can change those that it caught."""
+    _host_exceptions.clear()
+
+
 def host_exception(error: dict[str, Any]) -> Exception:
     """The exception of a host tool, under its own name, catchable as the builtin it derives from."""
     name, base_name = error["data"]["type"], error["data"]["base"]

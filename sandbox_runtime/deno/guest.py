@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import builtins
 import importlib
 import sys
 import time
+import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
-from itertools import chain
+from contextlib import suppress
+from gc import freeze
+from itertools import islice, repeat
+from operator import is_
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
@@ -25,8 +30,13 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import run_sync, to_js, unregister_js_module
 
+from sandbox_runtime.deno import fronts
 from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
+from sandbox_runtime.deno.footing import Footing, ensure, put_back
+from sandbox_runtime.deno.foundation import Foundation
+from sandbox_runtime.deno.hooks import Hooks
+from sandbox_runtime.deno.memory import Memory, audit_hooks
 from sandbox_runtime.deno.tasks import settled
 
 # What nothing here imports, and the host sends values of.
@@ -47,11 +57,77 @@ for _name in (
 ):
     importlib.import_module(_name)
 
+# The harness's own modules, and those of the standard library and of Pyodide that it stands on. Functions and
+# classes of others stay as a cell has changed them.
+HARNESS = "sandbox_runtime"
+STANDS_ON = frozenset(
+    [
+        "_collections_abc",
+        "_py_warnings",
+        "_pyodide._future_helper",
+        "_weakrefset",
+        "abc",
+        "ast",
+        "asyncio",
+        "asyncio.base_futures",
+        "asyncio.base_tasks",
+        "asyncio.coroutines",
+        "asyncio.events",
+        "asyncio.exceptions",
+        "asyncio.futures",
+        "asyncio.locks",
+        "asyncio.queues",
+        "asyncio.tasks",
+        "asyncio.taskgroups",
+        "asyncio.timeouts",
+        "codeop",
+        "collections.abc",
+        "contextlib",
+        "copyreg",
+        "dataclasses",
+        "enum",
+        "functools",
+        "io",
+        "json",
+        "json.decoder",
+        "json.encoder",
+        "json.scanner",
+        "keyword",
+        "linecache",
+        "pyodide.webloop",
+        "re",
+        "re._compiler",
+        "re._parser",
+        "reprlib",
+        "signal",
+        "textwrap",
+        "tokenize",
+        "traceback",
+        "types",
+        "warnings",
+        "weakref",
+    ]
+)
+
+# Attributes of our classes that the driver itself sets: see `asking.py`.
+VOLATILE = ("ask", "used")
+
+# What changes in the driver from cell to cell, or with its tools.
+CHANGING = {
+    *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
+    *("_stream", "output", "_reserve", "_modules", "rooms", "_grounds", "_fresh"),
+    *("_harness", "_outputs", "_display"),
+}
+
 # How many tools `sys.monitoring` knows; what stops them and their like.
 _TOOLS = 6
 _free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
 _set_trace: Any = sys.settrace
 _set_profile: Any = sys.setprofile
+_set_generator_hooks: Any = sys.set_asyncgen_hooks
+
+# A collection after a cell may take this share of the cell's own time.
+COLLECTION_SHARE = 0.02
 
 # A sleeping cell looks up this often, to see whether it was interrupted.
 SLEEP_SLICE_SECONDS = 0.02
@@ -78,6 +154,7 @@ class PyodideHost:
         # Looked up once: crossing over to JavaScript is slow.
         self._call_host = worker.callHost
         self._drain_raw = worker.drainRaw
+        self.intact = worker.intact
         self.heard = worker.heard
         self.set_idle = worker.setIdle
 
@@ -120,13 +197,99 @@ class PyodideHost:
             self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
 
 
+class Ground:
+    """A part of the foundation, as `integrity.ts` takes it."""
+
+    def __init__(self, foundation: Foundation) -> None:
+        """Of all that is in the foundation so far."""
+        self._foundation = foundation
+        self.put_back = foundation.putter()
+        self._core = foundation.core(self.put_back, _memory)
+        self._all = foundation.addresses(_memory)
+
+    def words(self, *, renew: bool) -> tuple[bytes, bytes]:
+        """The addresses that putting back stands on, and all."""
+        if renew:
+            self.put_back()
+            self._all = self._foundation.addresses(_memory)
+        return self._core, self._all
+
+
 class PyodideDriver(Driver):
     """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
+        self._grounds: dict[str, Ground] = {}
+        self._fresh = True  # no cell has run
         self.rooms: list[Any] = []
         """Large parts of the next value, which `rooms.ts` makes and fills."""
+
+    def settle(self) -> None:
+        """Takes the interpreter as it is now for what it is to be at the begin of each cell."""
+        self.ownership.watch_collector()
+        self._hooks = Hooks(whole=True, audits=[_audits])
+        policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+        self._loops = [(vars(owner), dict(vars(owner))) for owner in (_loop, policy)]
+        self._policy = {"_event_loop_policy": policy}
+        put_back(vars(builtins), self._builtins, sealed=True)
+        self._footing = self._telling = Footing((), ())  # the foundation has all of it, and more
+        self._grounds["harness"] = Ground(_foundation(self))
+
+    def ground(self, name: str, renew: bool) -> Any:
+        """What `integrity.ts` keeps sound: how, and where it lies. Anew, if it may have moved."""
+        ground = self._grounds[name]
+        return to_js([ground.put_back, *ground.words(renew=renew)])
+
+    def register(self, declared: str) -> None:
+        """See `Driver`."""
+        super().register(declared)
+        foundation = Foundation(_belongs)
+        foundation.add_names(vars(self), ("_harness", "_outputs", "_display"))
+        foundation.add_names(self._harness, tuple(self._harness), changing=())
+        foundation.add(self._display)
+        for field in self._outputs or ():
+            foundation.add_names(field, tuple(field), changing=())
+        foundation.add_names(fronts._SOURCES, tuple(fronts._SOURCES), changing=())
+        self._grounds["tools"] = Ground(foundation)
+
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+        """See `Driver`."""
+        super().wake(output_chars, value_bytes, seed)
+        if seed and self._fresh:
+            freeze()  # a collection looks at what cells make, and not at all of the interpreter
+
+    def _restore_interpreter(self) -> None:
+        """See `Driver`."""
+        super()._restore_interpreter()
+        for now, own in self._loops:
+            put_back(now, own, sealed=True)
+        ensure(vars(asyncio.events), self._policy)
+
+    def _drop_callbacks(self) -> int:
+        """See `Driver`. `worker.ts` drops the timers themselves."""
+        left = sum(not handle.cancelled() for handle in _waiting)
+        _waiting.clear()
+        return left
+
+    def _stand_up(self) -> None:
+        """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
+        if _host.intact():
+            return
+        for ground in self._grounds.values():
+            # A cell that has changed this function as well is left to `worker.ts`, before the next one.
+            with suppress(BaseException):
+                ground.put_back()
+
+    def _may_collect(self, seconds: float) -> bool:
+        """See `Driver`."""
+        return self._collection_seconds <= COLLECTION_SHARE * seconds
+
+    def _open(self) -> None:
+        """See `Driver`."""
+        super()._open()
+        self._fresh = False
+        _take_generators()
 
     def drop_rooms(self) -> None:
         """Gives up what came of a value."""
@@ -147,8 +310,7 @@ class PyodideDriver(Driver):
 
     def _tracers_quietened(self) -> Iterator[object]:
         """See `Driver`."""
-        tools = map(_free_tool, range(_TOOLS))
-        return chain(map(_set_trace, (None,)), map(_set_profile, (None,)), tools)
+        return islice(_quiet, 1)
 
     def run(self, cell: int, code: str) -> Any:
         """See `Driver`."""
@@ -156,19 +318,34 @@ class PyodideDriver(Driver):
         return to_js([text, *parts]) if parts else text
 
 
-def _quiet_loop() -> None:
+def _quiet_loop(loop: Any) -> None:
     """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
-    loop: Any = asyncio.get_event_loop()
     loop.set_exception_handler(lambda _loop, _context: None)
     pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
 
 
-def _show_work() -> None:
-    """Tells, while calls of the host are awaited, when Python works: the cell's clock runs then."""
-    run = asyncio.events.Handle._run
+def _own_callbacks(loop: Any) -> None:
+    """Has a callback run in its own cell only, whoever registered it and whatever runs it.
 
-    def run_awake(handle: asyncio.Handle) -> None:
+    Tells, too, while calls of the host are awaited, when Python works: the cell's clock runs then.
+    """
+    run = asyncio.events.Handle._run
+    owns = driver.ownership.owns
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = call_later(delay, callback, *args, context=context)
+        _waiting.add(handle)
+        return handle
+
+    loop.call_later = noted
+
+    def run_own(handle: Any) -> None:
+        _waiting.discard(handle)
+        if not owns(handle._context):
+            return None
+        _take_generators()
         if not driver.calls.in_flight:
             return run(handle)
         _host.set_idle(False)
@@ -177,7 +354,30 @@ def _show_work() -> None:
         finally:
             _host.set_idle(True)
 
-    asyncio.events.Handle._run = run_awake  # type: ignore[assignment, method-assign]
+    asyncio.events.Handle._run = run_own  # type: ignore[assignment, method-assign]
+
+
+def _own_generators(loop: Any) -> None:
+    """Has the loop close an asynchronous generator in the cell that began it, or never."""
+    began, ended = loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook
+    ownership = driver.ownership
+
+    def begin(generator: Any) -> None:
+        ownership.generator_began(generator)
+        began(generator)
+
+    def end(generator: Any) -> None:
+        if ownership.owns_generator(generator):
+            ended(generator)
+
+    loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook = begin, end
+
+
+def _take_generators() -> None:
+    """Sets the hooks of asynchronous generators, which each of the interpreter's threads has its own of."""
+    _set_generator_hooks(
+        firstiter=_loop._asyncgen_firstiter_hook, finalizer=_loop._asyncgen_finalizer_hook
+    )
 
 
 def _note_unawaited() -> None:
@@ -193,11 +393,6 @@ def _note_unawaited() -> None:
     warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]
 
 
-def _no_audit_hook(_hook: object) -> None:
-    """Replaces `sys.addaudithook`: a hook outlives its cell, and nothing can take it away."""
-    raise RuntimeError("sys.addaudithook() is not available in this REPL")
-
-
 def _hide_javascript() -> None:
     """Takes the modules that lead to JavaScript away, after all that import them have done so."""
     for name in ("js", "pyodide_js"):
@@ -205,13 +400,52 @@ def _hide_javascript() -> None:
         sys.modules.pop(name, None)
 
 
+def _belongs(module: str) -> bool:
+    return module.startswith(HARNESS) or module in STANDS_ON
+
+
+def _foundation(driver: PyodideDriver) -> Foundation:
+    """All that the harness consists of and stands on."""
+    foundation = Foundation(_belongs, VOLATILE)
+    foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
+    for name, module in sorted(sys.modules.items()):
+        if _belongs(name) and isinstance(module, types.ModuleType):
+            foundation.add_module(module, whole=name.startswith(HARNESS))
+    foundation.add_object(driver, CHANGING)
+    foundation.add_object(driver.calls, {"_room"})
+    foundation.add_object(_host)
+    foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
+    foundation.add_object(driver._hooks)
+    for value in vars(_loop).values():
+        foundation.add(value)
+    own_states = [own for _, own in driver._loops]
+    for names in (driver._builtins, driver._policy, *own_states, *driver._hooks.own_names):
+        foundation.add_names(names, tuple(names), changing=())
+    return foundation
+
+
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
+_loop: Any = asyncio.get_event_loop()
+_waiting: set[asyncio.Handle] = set()
+"""What the loop is to call in the running cell."""
+
+_memory = Memory()
+_audits = audit_hooks()
+_quiet: Any = zip(
+    map(_set_trace, repeat(None)),
+    map(_set_profile, repeat(None)),
+    *(map(_free_tool, repeat(number)) for number in range(_TOOLS)),
+    strict=False,
+)
+quieten = map(is_, _quiet, repeat(None)).__next__
+"""Stops all tracers, without a step of Python that they could see. What it returns means nothing."""
 driver = PyodideDriver(_host)
-sys.addaudithook = _no_audit_hook  # type: ignore[assignment]
-_quiet_loop()
-_show_work()
+_quiet_loop(_loop)
+_own_callbacks(_loop)
+_own_generators(_loop)
 _note_unawaited()
 _hide_javascript()
 del js
+driver.settle()

@@ -7,7 +7,8 @@
  * @module
  */
 
-import { CellWatch } from "./clock.ts";
+import { CellWatch, RestWatch } from "./clock.ts";
+import { Heard } from "./heard.ts";
 import { type Frame, FrameReader, type Part, ProtocolError } from "./frames.ts";
 import type { FromWorker, Shared, ToWorker } from "./link.ts";
 import * as wire from "./protocol.ts";
@@ -28,8 +29,13 @@ const PIECE_BYTES = 1024 * 1024;
 const MAX_PIECES = 8;
 /** A worker that takes no piece for so long does something else, which nobody asked for. */
 const PIECE_SECONDS = 30;
-/** How often it is checked that the parent process lives; its pipe may outlive it in a forked child. */
-const PARENT_MILLISECONDS = 500;
+/**
+ * How often it is checked that the parent process lives (its pipe may outlive it in a forked child), and
+ * that nothing works between requests.
+ */
+const CHECK_MILLISECONDS = 500;
+/** A host that reads nothing for so long is not told why the process ends. */
+const END_MILLISECONDS = 1000;
 
 const SIGINT = 2;
 const SIGALRM = 14;
@@ -46,6 +52,8 @@ interface Current {
   timer: ReturnType<typeof setInterval> | undefined;
   /** The signal that Python has to see, or 0. */
   signal: number;
+  /** What the cell has printed and the host has not heard. */
+  heard: Heard | null;
 }
 
 class Sandbox {
@@ -64,6 +72,7 @@ class Sandbox {
   #pieces = 0;
   #taken: PromiseWithResolvers<void> | null = null;
   readonly #writer = new Writer();
+  readonly #rest = new RestWatch();
 
   async receive(frame: Frame): Promise<void> {
     const message = wire.parseHostFrame(frame);
@@ -82,7 +91,8 @@ class Sandbox {
     if (this.#current !== null) {
       throw new ProtocolError("A request came before the last one ended.");
     }
-    this.#current = { request: message, watch: null, timer: undefined, signal: 0 };
+    this.#rest.stop();
+    this.#current = { request: message, watch: null, timer: undefined, signal: 0, heard: null };
     switch (message.method) {
       case "initialize":
         return await this.#initialize(message.id, message.params);
@@ -135,12 +145,13 @@ class Sandbox {
   /**
    * Says why, then ends the process. The host takes the end of the pipe for the end of the session.
    *
-   * Where nobody reads the pipe any more, saying it fails, and that failure must not begin another end.
+   * Where nobody reads the pipe any more, saying it fails or takes for ever: neither keeps the process.
    */
   async end(reason: string, message: string): Promise<never> {
+    setTimeout(() => Deno.exit(1), END_MILLISECONDS);
     try {
-      this.#writer.send(wire.fatal(reason, message));
-      await this.#writer.written;
+      this.#passHeard();
+      await this.#writer.sendLast(wire.fatal(reason, message));
     } finally {
       Deno.exit(1);
     }
@@ -169,6 +180,7 @@ class Sandbox {
   #run(current: Current, id: number, params: wire.Run): void {
     this.#shared.interrupt[0] = 0;
     this.#tell({ op: "run", id, ...params });
+    current.heard = new Heard(this.#limits!.outputChars);
     current.watch = new CellWatch(this.#limits!);
     current.watch.start(performance.now());
     current.timer = setInterval(() => this.#look(), TICK_MILLISECONDS);
@@ -209,7 +221,8 @@ class Sandbox {
       case "taken":
         return this.#regain(message.bytes);
       case "output":
-        return this.#writer.send(wire.output(this.#cell().params.cell, String(message.text)));
+        this.#cell();
+        return this.#current!.heard!.add(String(message.text));
       case "broken":
         return await this.end("crash", String(message.message));
       default:
@@ -238,6 +251,7 @@ class Sandbox {
     clearInterval(current.timer);
     this.#current = null;
     this.#open.clear();
+    this.#rest.start(workedSoFar());
     return current;
   }
 
@@ -291,10 +305,24 @@ class Sandbox {
     });
   }
 
+  /** Tells the host what the cell has printed since the last look, however many pieces it came in. */
+  #passHeard(): void {
+    const text = this.#current?.heard?.take();
+    if (text) this.#writer.send(wire.output(this.#cell().params.cell, text));
+  }
+
   // ---- The clock ----
+
+  /** Ends a process that works while nobody has asked it to: something outlived its cell. */
+  checkRest(): void {
+    if (this.#rest.seesTooMuch(workedSoFar())) {
+      this.end("rest", "The sandbox worked between two cells, where nothing of a cell may run.");
+    }
+  }
 
   #look(): void {
     const current = this.#current;
+    this.#passHeard();
     if (!current?.watch?.running) return;
     const idle = this.#open.size > 0 && Atomics.load(this.#shared.idle, 0) === 1;
     const verdict = current.watch.look(performance.now(), idle);
@@ -341,10 +369,21 @@ function answerText(reply: Record<string, unknown>): string {
   return result?.kind === "json" ? `=${result.inline}` : `:${JSON.stringify(reply)}`;
 }
 
+/** How long all threads of the process have worked, in milliseconds. */
+function workedSoFar(): number {
+  // Deno's own types do not have it.
+  const { cpuUsage } = Deno as unknown as { cpuUsage(): { user: number; system: number } };
+  const { user, system } = cpuUsage();
+  return (user + system) / 1000;
+}
+
 async function main(): Promise<void> {
   const parent = Deno.ppid;
-  setInterval(() => Deno.ppid !== parent && Deno.exit(1), PARENT_MILLISECONDS);
   const sandbox = new Sandbox();
+  setInterval(() => {
+    if (Deno.ppid !== parent) Deno.exit(1);
+    sandbox.checkRest();
+  }, CHECK_MILLISECONDS);
   globalThis.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
     sandbox.break(event.reason);

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-Fields = list[dict[str, str]]
+Fields = Sequence[dict[str, str]]
 """The fields of SUBMIT in order, each with its `name` and its `type` as text."""
 
 

@@ -11,6 +11,7 @@
 import vm from "node:vm";
 import { type Baseline, baselineOf, type Disk, restoreDisk, saveDisk } from "./disk.ts";
 import { growTo, imageBytes, type Imaged, imageState, putPages, saveImage } from "./image.ts";
+import { Integrity, type Words } from "./integrity.ts";
 import {
   loadLibraries,
   mountPackages,
@@ -18,9 +19,19 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
+import { repeatEverything } from "./repeatable.ts";
 import { Rooms, type Roomy } from "./rooms.ts";
-import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm.ts";
+import {
+  BOOT_GLOBALS,
+  capMemory,
+  KEPT_GLOBALS,
+  lockIntrinsics,
+  narrowCrypto,
+  scrubGlobals,
+  stopWorkElsewhere,
+} from "./realm.ts";
 import { hear } from "./signals.ts";
+import { DeferredFinalizers, Timers } from "./timers.ts";
 import { takeAnswer } from "./window.ts";
 import type { Part } from "./frames.ts";
 import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
@@ -34,15 +45,25 @@ interface Driver {
   register(declared: string): void;
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
+  ground(name: GroundName, renew: boolean): [() => void, Part, Part];
   wake(outputChars: number, valueBytes: number, seed: string): void;
   rest(): void;
 }
 
+/** The two parts of the harness: what is always there, and the tools of now. */
+type GroundName = "harness" | "tools";
+
+interface Ground {
+  name: GroundName;
+  putBack: () => void;
+  integrity: Integrity;
+}
+
 interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
-  _module: Imaged["_module"] & Program & Roomy;
+  _module: Imaged["_module"] & Program & Roomy & Words;
   FS: Disk & { mkdirTree(path: string): void };
-  pyimport(name: string): { driver: Driver };
+  pyimport(name: string): { driver: Driver; quieten: () => boolean };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
   setStdin(options: object): void;
@@ -83,14 +104,24 @@ let pyodide: Pyodide;
 let driver: Driver;
 /** `driver.run`, which as a proxy of its own need not be made at every cell. */
 let runCell: Driver["run"];
+/** Stops what watches Python's own steps. A function of C, so that this is no step itself. */
+let quieten: () => boolean;
+let grounds: Ground[] = [];
 let shared: Shared;
 let rooms: Rooms;
 let freshDisk: Baseline;
+const timers = new Timers();
+const finalizers = new DeferredFinalizers();
 let rawOutput = "";
+/** How much more of the running cell's output the host will hear. */
+let emitRoom = 0;
+let outputChars = 0;
 let complaint = "";
 
 listen("unhandledrejection", (event) => event.preventDefault());
 listen("message", (event) => {
+  // The listener can be found from the global object: it takes nothing but what the platform made.
+  if (!event.isTrusted) return;
   answer((event as MessageEvent<ToWorker>).data).catch((error) => {
     post({ op: "broken", message: complaint || describe(error) }, []);
   });
@@ -127,16 +158,19 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
+      stand();
       return assign(message);
     case "register":
+      stand();
       driver.register(message.declared);
+      grounds = [grounds[0]!, groundOf("tools", false)];
       return done(message.id);
     case "run": {
-      const end = await runCell.callPromising(message.cell, message.code);
-      const [text, ...parts] = typeof end === "string" ? [end] : end;
+      const [text, ...parts] = await run(message.cell, message.code);
       return done(message.id, text, parts);
     }
     case "checkpoint":
+      stand();
       return checkpoint(message.id);
     case "compiled":
       return done(message.id, "{}", [Uint8Array.from(script.createCachedData())]);
@@ -145,6 +179,38 @@ async function answer(message: ToWorker): Promise<void> {
     case "cancel":
       return seeSignal();
   }
+}
+
+/** Runs a cell. It has ended when nothing is left of it that could run. */
+async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
+  emitRoom = outputChars;
+  stand();
+  timers.open();
+  const end = await runCell.callPromising(cell, code);
+  timers.close();
+  finalizers.run();
+  await timers.turn();
+  return typeof end === "string" ? [end] : end;
+}
+
+/** Puts the harness back on its feet, if a cell has changed anything of it. */
+function stand(): void {
+  quieten();
+  if (intact()) return;
+  for (const { integrity } of grounds) integrity.restoreCore();
+  for (const { putBack } of grounds) putBack();
+  for (const { name, integrity } of grounds) integrity.renew(driver.ground(name, true)[2]);
+}
+
+/** Whether the harness is as it was before the cell. */
+function intact(): boolean {
+  return grounds.every((ground) => ground.integrity.intact);
+}
+
+/** A part of the harness as it is now. */
+function groundOf(name: GroundName, renew: boolean): Ground {
+  const [putBack, core, all] = driver.ground(name, renew);
+  return { name, putBack, integrity: new Integrity(pyodide._module, core, all) };
 }
 
 function done(id: number, text = "{}", parts: Part[] = []): void {
@@ -238,8 +304,12 @@ function pause(milliseconds: number): void {
   Atomics.wait(nothing, 0, 0, milliseconds);
 }
 
+/** No more than is shown of a cell: what waits in the main thread is bounded by it. */
 function emit(text: string): void {
-  post({ op: "output", text }, []);
+  const heard = String(text).slice(0, emitRoom);
+  if (heard === "") return;
+  emitRoom -= heard.length;
+  post({ op: "output", text: heard }, []);
 }
 
 /** Python has seen a signal. Tells whether it is to act on it. */
@@ -264,10 +334,8 @@ function pythonGlobals(): object {
     emit,
     drainRaw,
     heard,
-    setTimeout,
-    clearTimeout,
-    setInterval,
-    clearInterval,
+    intact,
+    ...timers.globals,
   };
   const globals = Object.create(null);
   for (const [name, value] of Object.entries(given)) {
@@ -280,12 +348,16 @@ function pythonGlobals(): object {
 
 async function boot(message: Boot): Promise<void> {
   shared = message.shared;
+  outputChars = message.outputChars;
   globalThis.console = quietConsole();
+  Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
   scrubGlobals(KEPT_GLOBALS.union(BOOT_GLOBALS));
   capMemory(message.memoryBytes);
   const runtime = await compileRuntime(message.names);
   const head = message.names.includes("boot.head") ? await arrival("boot.head") : null;
   const state = head && imageState(head);
+  if (state === null) repeatEverything(); // an image is being made, the same one by everybody
+  narrowCrypto();
   watchLibraries();
   serveFromMemory(await arrival("python_stdlib.zip"), head);
   pyodide = await runtime.loadPyodide({
@@ -313,6 +385,8 @@ async function boot(message: Boot): Promise<void> {
   });
   scrubGlobals(KEPT_GLOBALS);
   letGoOfImage();
+  stopWorkElsewhere();
+  lockIntrinsics();
   for (const name of message.names.filter((name) => name.endsWith(".py"))) {
     writeSource(name, await arrival(name));
   }
@@ -320,11 +394,14 @@ async function boot(message: Boot): Promise<void> {
   catchRawOutput();
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
-  driver = pyodide.pyimport("sandbox_runtime.deno.guest").driver;
+  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
   runCell = driver.run;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.valueBytes, message.seed);
+  driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
+  // Words of a state that was saved later are no longer where those of the fresh one were.
+  grounds = [groundOf("harness", message.seed === "")];
   noteLibraries(pyodide);
+  timers.close();
 }
 
 /** A file that the host sends. It may come before it is asked for, or after. */
@@ -366,7 +443,6 @@ function serveFromMemory(stdlib: Part, head: Part | null): void {
 
 /** What Pyodide was started from is not needed again. */
 function letGoOfImage(): void {
-  Reflect.deleteProperty(WebAssembly, "instantiateStreaming");
   pyodide._api.config._loadSnapshot = null;
 }
 

@@ -15,14 +15,18 @@ export class Writer {
   secret = "";
   #writing: Promise<void> = Promise.resolve();
   #unwritten = 0;
+  #last = false;
 
-  /** Done when all that was sent so far is written. */
-  get written(): Promise<void> {
-    return this.#writing;
+  /** Sends a last frame in place of all that waits; what is half written is written to its end. */
+  async sendLast(frame: Frame): Promise<void> {
+    this.#last = true;
+    await this.#writing;
+    for (const piece of encodeFrame(frame, this.secret)) await writeAll(piece);
   }
 
   /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
   send(frame: Frame): void {
+    if (this.#last) return;
     const pieces = encodeFrame(frame, this.secret);
     const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
     this.#unwritten += 1;
@@ -32,6 +36,7 @@ export class Writer {
       return;
     }
     this.#writing = this.#writing.then(async () => {
+      if (this.#last) return;
       for (const piece of pieces) await writeAll(piece);
       this.#unwritten -= 1;
     });

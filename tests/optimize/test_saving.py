@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import pickle
 import threading
@@ -219,3 +220,157 @@ class Program(dspy.Module):
     def look_up(self, key: str) -> int:
         """Looks the key up."""
         return self.table[key]
+
+
+PLACES = {
+    "api_base with a key": {"api_base": f"https://example.org/v1?api-key={KEY}"},
+    "api_base with a user": {"api_base": f"https://user:{KEY}@example.org/v1"},
+    "base_url": {"base_url": f"https://{KEY}@example.org/v1?x=1&sig={KEY}"},
+    "headers": {"headers": {"X-Any": KEY}},
+    "extra_headers": {"extra_headers": {"Authorization": f"Bearer {KEY}"}},
+    "default_headers": {"default_headers": {"a": KEY}},
+    "extra_body": {"extra_body": {"auth": KEY, "deep": {"list": [{"x": KEY}]}}},
+    "extra_query": {"extra_query": {"k": KEY}},
+    "bearer": {"bearer": KEY},
+    "pwd": {"pwd": KEY},
+    "sas": {"sas": KEY},
+    "cert": {"cert": KEY},
+    "connection_string": {"connection_string": f"Endpoint=x;AccountKey={KEY}"},
+    "access_tokens": {"access_tokens": [KEY]},
+    "azure_ad_token": {"azure_ad_token": KEY},
+    "aws": {"aws_access_key_id": KEY, "aws_secret_access_key": KEY, "aws_session_token": KEY},
+    "vertex": {"vertex_credentials": {"private_key": KEY, "client_email": KEY}},
+    "user": {"user": KEY},
+    "metadata": {"metadata": {"a": KEY, "b": (KEY,)}},
+    "an unknown setting": {"something": KEY},
+    "bytes": {"something": KEY.encode()},
+    "an object": {"client": type("Client", (), {"key": KEY})},
+    "fallbacks": {"fallbacks": [{"model": "x", "api_key": KEY}]},
+    "model_list": {"model_list": [{"litellm_params": {"api_key": KEY}}]},
+    "stop": {"stop": [KEY], "api_key": KEY},
+    "launch": {"launch_kwargs": {"env": {"A": KEY}}, "train_kwargs": {"a": KEY}},
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+@pytest.mark.parametrize("role", ["root", "sub", "extract", "named"])
+def test_no_place_in_an_lm_keeps_a_secret(tmp_path, place, role):
+    """What is no setting that we know is left out, and addresses lose what is secret in them."""
+    lm = dspy.LM("openai/none", max_tokens=77, **place)
+    rlm = RLM("text -> n: int", sub_lm={"a": lm, "b": (lm, "B")} if role == "named" else lm)
+    if role == "root":
+        rlm.set_lm(lm)
+    if role == "extract":
+        rlm.extract = dspy.Predict("text -> n: int")
+        rlm.extract.lm = lm
+    rlm.save(tmp_path / "state.json")
+    data = pickle.dumps(rlm)
+    loaded = pickle.loads(data)
+    sub = loaded.sub_lm["a"] if role == "named" else loaded.sub_lm
+
+    assert KEY not in (tmp_path / "state.json").read_text()
+    assert KEY.encode() not in data
+    assert KEY.encode() not in cloudpickle.dumps(rlm)
+    assert (sub.model, sub.kwargs["max_tokens"]) == ("openai/none", 77)
+
+
+def test_settings_that_shape_answers_are_kept():
+    """A loaded program asks as the saved one did."""
+    settings = {
+        "temperature": 0.3, "max_tokens": 100, "top_p": 0.9, "reasoning_effort": "high", "seed": 3,
+        "stop": ["END"], "api_base": "https://example.org:8000/v1?version=2", "api_version": "2024-10-01",
+        "extra_body": {"chat_template_kwargs": {"enable_thinking": False}, "top_k": 20},
+        "thinking": {"type": "enabled", "budget_tokens": 1000},
+    }  # fmt: skip
+    loaded = pickle.loads(pickle.dumps(RLM("a -> b", sub_lm=dspy.LM("openai/none", **settings))))
+
+    assert {name: loaded.sub_lm.kwargs[name] for name in settings} == settings
+
+
+def test_what_is_left_out_is_logged_by_name(caplog):
+    """So that it can be set again; its value is not in the log."""
+    lm = dspy.LM("openai/none", extra_body={"provider": {"order": [KEY]}})
+    pickle.dumps(RLM("a -> b", sub_lm=lm))
+
+    assert "extra_body.provider.order" in caplog.text
+    assert KEY not in caplog.text
+
+
+def with_default(x: int, key: str = KEY) -> str:
+    """A tool with a key in its arguments."""
+    return key
+
+
+def holding(key: str):
+    def call(x: int) -> str:
+        """A tool with a key in its closure."""
+        return key + "."
+
+    return call
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.key = f"Bearer {KEY}"
+
+    def call(self, x: int) -> str:
+        """A tool of an object with a key."""
+        return self.key
+
+
+def local(function):
+    """The function as one of a module that is pickled by value, as those of scripts are."""
+    function.__module__ = "__main__"
+    return function
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: holding(KEY),
+        lambda: local(with_default),
+        lambda: dspy.Tool(functools.partial(with_default, key=KEY), name="f", args={"x": {}}),
+        lambda: Holder().call,
+    ],
+    ids=["closure", "default", "partial", "object"],
+)
+def test_a_tool_that_holds_the_key_of_an_lm_is_saved_without(caplog, make):
+    """The text of the key is replaced, and a warning says where it stood."""
+    rlm = RLM("a -> b", tools={"f": make()}, sub_lm=secret_lm())
+    rlm.holder = [make(), secret_lm()]
+    data = pickle.dumps(rlm)
+
+    assert KEY.encode() not in data
+    assert "tools of the module hold a secret" in caplog.text
+    assert pickle.loads(data).tools["f"]
+
+
+class OwnLM(dspy.LM):
+    def __init__(self, model: str, persona: str = "none", **kwargs) -> None:
+        super().__init__(model, **kwargs)
+        self.persona, self.token = persona, KEY
+
+    def dump_state(self):
+        return {**super().dump_state(), "persona": self.persona, "token": self.token, "x": KEY}
+
+
+def test_an_lm_of_a_users_own_class_keeps_no_secret():
+    """Neither in its attributes, nor in what it says of itself."""
+    data = pickle.dumps(RLM("a -> b", sub_lm=OwnLM("openai/none", api_key=KEY)))
+
+    assert KEY.encode() not in data
+    assert type(pickle.loads(data).sub_lm) is OwnLM
+
+
+def test_other_attributes_of_the_module_keep_no_key():
+    """Whatever a user has hung on it: an LM, a predictor, a list of them, callbacks, a history."""
+    rlm = RLM("a -> b", interpreter_factory=lambda lm=secret_lm(): None)  # noqa: B008
+    predict = dspy.Predict("a -> b")
+    predict.lm = secret_lm()
+    rlm.own, rlm.others, rlm.generate_action = secret_lm(), [predict, {"a": secret_lm()}], predict
+    rlm.callbacks = [secret_lm()]
+    rlm.history = [{"kwargs": {"extra_headers": {"Authorization": KEY}}}]
+    data = pickle.dumps(rlm)
+
+    assert KEY.encode() not in data
+    assert pickle.loads(data).own.model == "openai/none"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from dspy_rlm import Limits, Pool
 from dspy_rlm.testing import Action, asks_for, fields, route, scripted
 
 
@@ -223,3 +226,140 @@ class TestModules:
 
         assert told in outputs(rlm(q="?"))[0]
         assert not server.requests_to("sub")
+
+
+def codes(code, answer=42):
+    """A sub-LM that has this code run, and then answers with what stands here."""
+    return values(
+        reasoning="r", generated_code=f"```python\n{code}\n```", finished=True, answer=answer
+    )
+
+
+@pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
+class TestSandboxes:
+    """Modules that run code have a sandbox of their own, which is the run's in all that is limited."""
+
+    @pytest.fixture
+    def pool(self):
+        with_room_for_one = Pool(1, max_sessions=1)
+        with_room_for_one.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        yield with_room_for_one
+        assert with_room_for_one.seats.taken == with_room_for_one.seats.waiting == 0
+        with_room_for_one.close()
+
+    @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
+    def test_they_have_the_limits_of_the_run(self, play, kind):
+        """What a cell may not take, the code of a sub-LM may not take either."""
+        options = ", tools=[]" if kind == "CodeAct" else ""
+        code = "import sys\nSUBMIT({'answer': len(bytearray(900 * 2**20))})"
+        rlm, server = play(
+            "q -> answer",
+            f"import dspy\ndspy.{kind}('q -> answer: int', max_iters=2{options})(q=q)",
+            "SUBMIT('')",
+            sub=codes(code),
+            limits=Limits(memory_bytes=256 * 2**20),
+        )
+        rlm(q="?")
+        told = "".join(exchange.prompt for exchange in server.requests_to("sub"))
+
+        assert "MemoryError" in told
+        assert "943718400" not in told
+
+    def test_they_come_from_the_pool_of_the_run(self, play, pool, deno_children):
+        """Six at once, with room for one: no more sandboxes than that of the run and one below it."""
+        before, most, over = deno_children(), [0], threading.Event()
+        rlm, _ = play(
+            "q -> answer: list[int]",
+            "import asyncio, dspy\n"
+            "made = [dspy.ProgramOfThought('q -> answer: int') for _ in range(6)]\n"
+            "rs = await asyncio.gather(*(each.acall(q=q) for each in made))\n"
+            "SUBMIT([r.answer for r in rs])",
+            sub=codes("SUBMIT({'answer': 6 * 7})"),
+            pool=pool,
+        )
+
+        def watch():
+            while not over.wait(0.02):
+                most[0] = max(most[0], len(deno_children() - before), pool.seats.taken)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            result = rlm(q="?")
+        finally:
+            over.set()
+            watcher.join()
+
+        assert result.answer == [42] * 6
+        assert result.run.llm_calls == 12
+        assert (
+            most[0] <= 2 + pool.size + 1
+        )  # the run, one below it; one that is warm, one that ends
+
+    def test_a_run_that_a_tool_of_theirs_starts_does_not_wait_for_them(self, play, pool):
+        """It has a seat below that of the module, which waits for it."""
+        inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
+        inner.set_lm(server.lm("root"))
+
+        def ask(n: int) -> int:
+            """Runs another RLM."""
+            return inner(n=n).m
+
+        outer, _ = play(
+            "q -> answer: int",
+            "import dspy\nSUBMIT(dspy.CodeAct('q -> answer: int', tools=[ask])(q=q).answer)",
+            sub=codes("print(ask(6))"),
+            tools=[ask],
+            pool=pool,
+        )
+
+        assert outer(q="?").answer == 42
+
+    @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
+    def test_they_are_a_level(self, play, kind):
+        """Where none is left below, no sandbox is opened, and the cell is told."""
+        rlm, server = play(
+            "q -> answer",
+            f"import dspy\ndspy.{kind}('q -> answer')(q=q)",
+            "SUBMIT('')",
+            max_depth=0,
+        )
+
+        assert f"dspy.{kind} cannot open a sandbox here" in outputs(rlm(q=""))[0]
+        assert not server.requests_to("sub")
+
+    def test_each_is_charged(self, play, deno_children):
+        """Without a call left none is opened, and nothing is asked."""
+        rlm, server = play(
+            "q -> answer: list",
+            "import dspy\n"
+            "told = []\n"
+            "for _ in range(3):\n"
+            "    try: dspy.ProgramOfThought('q -> answer: int')(q=q)\n"
+            "    except Exception as error: told.append(type(error).__name__)\n"
+            "SUBMIT(told)",
+            sub=codes("SUBMIT({'answer': 1})"),
+            max_llm_calls=2,
+        )
+        result = rlm(q="?")
+
+        assert result.answer == ["BudgetExceededError"] * 2
+        assert result.run.llm_calls == len(server.requests_to("sub")) == 2
+
+    @pytest.mark.parametrize(
+        "code", ["1/0", "import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"]
+    )
+    def test_they_are_closed_on_every_path(self, play, pool, code):
+        """Whatever the code does to its sandbox: its seat and its slot are free again."""
+        rlm, _ = play(
+            "q -> answer: str",
+            "import dspy\n"
+            "for _ in range(6):\n"
+            "    try: dspy.ProgramOfThought('q -> answer: int', max_iters=1)(q=q)\n"
+            "    except Exception as error: pass\n"
+            "SUBMIT('on')",
+            sub=codes(code),
+            pool=pool,
+        )
+
+        assert rlm(q="?").answer == "on"

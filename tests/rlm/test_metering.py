@@ -11,8 +11,9 @@ import pytest
 from dspy.utils import DummyLM
 from dspy.utils.exceptions import LMError, LMServerError
 
-from dspy_rlm.budget import Budget, Ledger
+from dspy_rlm.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
+from dspy_rlm.ledger import Ledger
 from dspy_rlm.metering import Meter, metered
 from dspy_rlm.stopping import Stop
 from dspy_rlm.testing import Fault, PolicyServer, fields, rules

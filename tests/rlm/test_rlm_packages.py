@@ -9,6 +9,7 @@ import pytest
 from dspy_rlm import RLM, Limits, PackageError, Pool, SandboxInterpreter
 from dspy_rlm.instructions import SANDBOX_RULES, sandbox_rules
 from dspy_rlm.testing import fields
+from sandbox_runtime import resolve_packages
 
 SHORTEST = "import networkx as nx\nSUBMIT(nx.shortest_path(nx.path_graph(n), 0, n - 1))"
 
@@ -17,6 +18,16 @@ class TestPackages:
     def test_the_code_of_a_run_imports_them(self, play):
         """They are in the REPL, and the prompt says so."""
         rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
+
+        assert rlm(n=3).path == [0, 1, 2]
+        assert "Also installed: `networkx`." in str(server.requests[0])
+
+    def test_those_of_a_lock_file(self, play, tmp_path):
+        """A path in the place of names."""
+        lock = tmp_path / "sandbox.txt"
+        lock.write_text(resolve_packages(["networkx"]).lock())
+
+        rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=lock)
 
         assert rlm(n=3).path == [0, 1, 2]
         assert "Also installed: `networkx`." in str(server.requests[0])

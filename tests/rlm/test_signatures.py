@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import decimal
+import time
 import typing
 from typing import Literal
 
@@ -144,3 +145,83 @@ class TestClasses:
 
         assert list(signature.input_fields) == ["text"]
         assert list(signature.output_fields) == ["n"]
+
+
+class TestSize:
+    """A signature is made on the host before an LM is asked, and so for nothing: its parts are bounded."""
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            {
+                "signature": "t -> b: C0",
+                "classes": {
+                    f"C{n}": {
+                        "kind": "record",
+                        "fields": {
+                            f"f{k}": f"C{n + 1}" if not k and n < 98 else "int" for k in range(300)
+                        },
+                    }
+                    for n in range(99)
+                },
+            },
+            {
+                "signature": "t -> b: E",
+                "classes": {
+                    "E": {"kind": "enum", "members": {f"m{n}": n for n in range(8_000)}},
+                },
+            },
+            f"t -> b: Literal[{', '.join(map(str, range(10_000)))}]",
+            f"t -> b: {' | '.join(['int'] * 2_500)}",
+            {"fields": {"b": {"type": "str", "desc": "x" * 5_000_000}}},
+            {"signature": "t -> b", "instructions": "x" * 5_000_000},
+            {
+                "signature": "t -> b",
+                "classes": {"C": {"kind": "record", "fields": {"x" * 200_000: "int"}}},
+            },
+            {"signature": "t -> b", "classes": {"C": {"default": [0] * 100_000}}},
+            "t " + "-> " * 10_000 + "b",
+        ],
+        ids=[
+            "classes",
+            "enum",
+            "literal",
+            "union",
+            "text",
+            "instructions",
+            "name",
+            "default",
+            "arrows",
+        ],
+    )
+    def test_one_that_is_too_large_is_refused(self, source):
+        """With what to do instead, and before it takes long."""
+        began = time.process_time()
+        with pytest.raises((ValueError, RecursionError)) as caught:
+            signature_of(source, {"t": ""}, {})
+
+        assert len(str(caught.value)) < 1_000
+        assert time.process_time() - began < 2
+
+    @pytest.mark.parametrize("count", [100, 101])
+    def test_an_enum_has_few_members_without_a_hash(self, count):
+        """Python compares each of them with all before."""
+        members = {f"m{n}": [n] for n in range(count)}
+        source = {"signature": "t -> b: E", "classes": {"E": {"kind": "enum", "members": members}}}
+        if count <= 100:
+            assert len(types(source)["b"]) == count
+        else:
+            with pytest.raises(ValueError, match="more than 100 members"):
+                types(source)
+
+    def test_one_of_usual_size_is_made(self):
+        """A thousand labels, members that are tuples, long instructions."""
+        labels = ", ".join(repr(f"label {n}") for n in range(1_000))
+        assert len(typing.get_args(types(f"t -> b: Literal[{labels}]")["b"])) == 1_000
+        members = {f"m{n}": (n, n) for n in range(500)}
+        source = {
+            "signature": "t -> b: E",
+            "instructions": "x" * 200_000,
+            "classes": {"E": {"kind": "enum", "members": members}},
+        }
+        assert len(types(source)["b"]) == 500

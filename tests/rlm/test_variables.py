@@ -10,8 +10,9 @@ import dspy
 import pydantic
 import pytest
 
+from dspy_rlm.showing import preview
 from dspy_rlm.types import type_rules
-from dspy_rlm.variables import describe, preview
+from dspy_rlm.variables import describe
 from sandbox_runtime import annotation_text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.session import Session
-from sandbox_runtime.wall import NO_WALL
+from sandbox_runtime.wall import NO_WALL, survey
 
 # What a session reads; Deno itself reads the scripts.
 READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
@@ -299,15 +300,32 @@ class TestDeno:
         done = elsewhere("-m", "sandbox_runtime", "doctor")
 
         assert done.returncode == 1
-        assert 'no Deno was found. Install it with: pip install "deno>=2.9,<3"' in done.stdout
+        assert 'no Deno was found. Install it with: pip install "deno>=2.9.8,<3"' in done.stdout
 
-    @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "3.0.0", "10.0.0"])
+    @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "2.9.7", "3.0.0", "10.0.0"])
     def test_too_old_or_too_new(self, elsewhere, version):
         """Found, needed, and what to do."""
         done = elsewhere("-m", "sandbox_runtime", "doctor", says=f"echo 'deno {version} (stable)'")
 
         assert done.returncode == 1
-        assert f"is Deno {version}, need 2.9.0 or newer, below 3.0.0. Install" in done.stdout
+        assert f"is Deno {version}, need 2.9.8 or newer, below 3.0.0. Install" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("version", "flaw"),
+        [("2.5.0", "CVE-2026-22864"), ("2.7.9", "CVE-2026-49402"), ("2.8.0", "CVE-2026-49440")],
+    )
+    def test_one_with_a_known_flaw(self, elsewhere, version, flaw):
+        """Refused by name, at start and by `doctor`; it says what the flaw concerns."""
+        code = (
+            "from sandbox_runtime import *\n"
+            "try: open_session()\nexcept DenoVersionError as e: print(e)"
+        )
+        opened = elsewhere("-c", code, says=f"echo 'deno {version} (stable)'")
+        checked = elsewhere("-m", "sandbox_runtime", "doctor")
+
+        for said in (opened.stdout, checked.stdout):
+            assert f"Deno {version}, which has a known flaw: {flaw} (" in said
+            assert "Install it with: pip install" in said
 
     def test_another_program_of_that_name(self, elsewhere):
         """What it says is in the message."""
@@ -373,6 +391,58 @@ class TestDoctor:
         ]
         assert "ran a cell on Python 3.14" in sandbox
         assert verdict == "all parts work"
+
+    def test_as_json(self):
+        """One object with a version; its parts are those of the text."""
+        ready_engine()
+        done = run_python("-m", "sandbox_runtime", "doctor", "--json")
+        said = json.loads(done.stdout)
+
+        assert (done.returncode, done.stderr, said["schema"], said["ok"]) == (0, "", 1, True)
+        assert [check["name"] for check in said["checks"]] == ["deno", "wall", "files", "sandbox"]
+        assert all(check["ok"] and check["detail"] for check in said["checks"])
+        offered = survey()
+        assert said["wall"]["offered"] == dataclasses.asdict(offered)
+        assert said["wall"]["complete"] == offered.complete == (not said["wall"]["missing"])
+        assert said["deno"]["version"].startswith("2.")
+        assert said["engine"]["folder"] == str(assets.find_engine().folder)
+        assert said["default_limits"] == dataclasses.asdict(Limits())
+
+    def test_a_failure_as_json(self, elsewhere, tmp_path):
+        """The part that is at fault is the last one, with what to do; what was not reached is null."""
+        done = elsewhere(
+            "-m",
+            "sandbox_runtime",
+            "doctor",
+            "--json",
+            says="echo 'deno 2.9.8 (stable)'",
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )
+        said = json.loads(done.stdout)
+
+        assert (done.returncode, said["ok"], said["engine"], said["sandbox"]) == (
+            1,
+            False,
+            None,
+            None,
+        )
+        assert said["checks"][-1]["name"] == "files"
+        assert not said["checks"][-1]["ok"]
+        assert "python -m sandbox_runtime install" in said["checks"][-1]["fix"]
+
+    def test_a_wall_that_is_required(self, elsewhere):
+        """A Deno that does not start behind it is a failure only then, and the reason is named."""
+        arguments = ("-m", "sandbox_runtime", "doctor")
+        says = (
+            "echo 'deno 2.9.8 (stable)'"  # a script: its shell may not be executed behind the wall
+        )
+        free = elsewhere(*arguments, says=says)
+        required = elsewhere(*arguments, "--require-wall", says=says)
+
+        assert "wall     ok" in free.stdout
+        assert required.returncode == 1
+        assert "wall     FAILED" in required.stdout
+        assert "require_wall asks for the whole wall" in required.stdout
 
     def test_missing_files(self, elsewhere, tmp_path):
         """The first part that is at fault is named with the fix, and nothing after it is tried."""

@@ -725,7 +725,7 @@ class TestSubmit:
         """It belongs to a running cell."""
         cells.run("kept = SUBMIT")
 
-        with pytest.raises(RuntimeError, match=r"SUBMIT\(\) was called outside of a cell"):
+        with pytest.raises(RuntimeError, match=r"SUBMIT\(\) was called after its cell had ended"):
             cells.driver._namespace["kept"](1)
 
     def test_large_values_go_beside_the_json(self, cells):

@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ while True:
     if "id" not in request:
         continue
     secret = request["params"].get("secret", secret)
+    for number in range(answers.get("outputs", 0) if request["method"] == "run" else 0):
+        params = {"cell": 1, "text": answers["texts"][number % len(answers["texts"])]}
+        body = json.dumps({"jsonrpc": "2.0", "method": "output", "params": params}).encode()
+        head = f"Secret: {secret}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+        sys.stdout.buffer.write(b"".join((head.encode(), body, f"{secret}\\n".encode())))
+    if "outputs" in answers and request["method"] == "run":
+        break
     result, parts = answers.get(request["method"], [{}, []])
     body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
     head = f"Secret: {secret}\\r\\nContent-Length: {len(body)}\\r\\n"
@@ -79,7 +87,7 @@ def talk():
 
 
 def run(dialogue):
-    return dialogue.run(1, "1", lambda call: None, lambda: False)
+    return dialogue.run(1, "1", lambda call: None, lambda: False, lambda seconds: True)
 
 
 def head(memory):
@@ -152,3 +160,34 @@ def test_answers_of_the_wrong_content(talk, ask, method, answer):
 
     assert caught.value.reason == "protocol"
     assert not dialogue.alive
+
+
+class TestLastOutput:
+    """What a cell had printed when its process ended is kept, within the limit of a cell's output."""
+
+    def last_output(self, talk, outputs, texts):
+        dialogue = talk(outputs=outputs, texts=texts)
+        with pytest.raises(SandboxDiedError) as caught:
+            run(dialogue)
+        return caught.value.output
+
+    def test_little(self, talk):
+        """All of it."""
+        assert self.last_output(talk, 3, ["a", "b", "c"]) == "abc"
+
+    def test_more_than_a_cell_may_show(self, talk):
+        """Abridged as the sandbox itself does it, in however many pieces it came."""
+        limit = Limits().output_chars
+
+        shown = self.last_output(talk, 30_000, ["0123456789"])
+
+        half = "0123456789" * (limit // 20)
+        assert shown == f"{half}\n... ({300_000 - limit:,} characters omitted) ...\n{half}"
+
+    def test_nothing_very_often(self, talk):
+        """Empty pieces are not kept; a hundred thousand of them are no work."""
+        before = time.process_time()
+
+        assert self.last_output(talk, 100_000, [""]) == ""
+        # Summing up what is there at each of them took more than a minute.
+        assert time.process_time() - before < 30

@@ -9,7 +9,7 @@ import pytest
 
 from sandbox_runtime import Limits
 
-FIELDS = [field.name for field in dataclasses.fields(Limits)]
+FIELDS = [field.name for field in dataclasses.fields(Limits) if field.type != "bool"]
 COUNTS = ["concurrent_calls", "memory_bytes", "output_chars", "frame_bytes"]
 
 
@@ -38,6 +38,12 @@ class TestLimits:
         """There is no way to say "no limit" by accident; the message names the field."""
         with pytest.raises(ValueError, match=rf"Limits\.{field} must be a .* number, not"):
             Limits(**{field: value})
+
+    @pytest.mark.parametrize("value", [0, 1, None, "yes"])
+    def test_a_requirement_is_a_yes_or_a_no(self, value):
+        """Nothing that only looks like one."""
+        with pytest.raises(ValueError, match=r"Limits\.require_wall must be True or False, not"):
+            Limits(require_wall=value)
 
     @pytest.mark.parametrize("field", COUNTS)
     def test_counts_are_whole(self, field):

@@ -6,21 +6,28 @@ wheels are made here.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 from cells import PROJECT
+from hypothesis import given
+from hypothesis import strategies as st
+from package_index import CLOSED, sha256
 
 from sandbox_runtime import (
     CheckpointError,
@@ -44,126 +51,10 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE, fetch
 from sandbox_runtime.install import with_packages
+from sandbox_runtime.lockfile import MAX_LOCK_BYTES, read_lock
 from sandbox_runtime.opening import ready_engine
-
-# Nothing listens there.
-CLOSED = "http://127.0.0.1:9/"
-
-
-class PackageIndex:
-    """A package index over HTTP; `add` puts a file into it, `requests` has the paths asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[str] = []
-        index = self
-
-        class Pages(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, directory=str(folder), **kwargs)
-
-            def do_GET(self):
-                index.requests.append(self.path)
-                super().do_GET()
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def add(self, path: Path, digest: str | None = None) -> Path:
-        """Lists a file under its project, with its hash or another."""
-        project = path.name.split("-")[0].lower().replace("_", "-")
-        folder = self.folder / project
-        folder.mkdir(exist_ok=True)
-        target = folder / path.name
-        path.replace(target)
-        digest = digest or sha256(target)
-        with (folder / "index.html").open("a") as page:
-            page.write(f'<a href="{path.name}#sha256={digest}">{path.name}</a>\n')
-        return target
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A user's cache of its own, with the engine in it."""
-    root = tmp_path / "cache"
-    engine = ready_engine().folder
-    monkeypatch.setenv("XDG_CACHE_HOME", str(root))
-    monkeypatch.setattr(assets, "PACKAGED_FOLDER", tmp_path / "none")
-    own = assets.cache_folder()
-    own.mkdir(parents=True)
-    for file in engine.iterdir():
-        try:
-            (own / file.name).hardlink_to(file)
-        except OSError:  # another disk
-            shutil.copyfile(file, own / file.name)
-    return root / "dspy-rlm"
-
-
-@pytest.fixture
-def index(tmp_path, monkeypatch, cache):
-    """A package index that pip knows instead of all others."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    monkeypatch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
-    index = PackageIndex(folder)
-    monkeypatch.setenv("PIP_INDEX_URL", index.url)
-    yield index
-    index.close()
-
-
-@pytest.fixture
-def wheel(tmp_path):
-    """Makes a wheel: modules by path, and what it requires."""
-
-    def make(
-        name: str,
-        version: str = "1.0",
-        *requires: str,
-        tag: str = "py3-none-any",
-        files: dict[str, str] | None = None,
-    ) -> Path:
-        path = tmp_path / f"{name}-{version}-{tag}.whl"
-        info = f"{name}-{version}.dist-info"
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
-        with zipfile.ZipFile(path, "w") as archive:
-            given = files or {f"{name}/__init__.py": f"VERSION = {version!r}\n"}
-            for place, text in given.items():
-                archive.writestr(place, text)
-            archive.writestr(f"{info}/METADATA", metadata)
-            archive.writestr(
-                f"{info}/WHEEL",
-                f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-            )
-            archive.writestr(f"{info}/RECORD", "")
-        return path
-
-    return make
-
-
-@pytest.fixture
-def thing(index, wheel):
-    """A package in the index: its name."""
-    index.add(wheel("thing"))
-    return "thing"
+from sandbox_runtime.pip_log import explain, last_words
+from sandbox_runtime.pip_report import MAX_REPORT_BYTES, as_named, read_report
 
 
 def names(found: PackageSet) -> list[str]:
@@ -322,6 +213,42 @@ class TestResolve:
         found = packages.resolve([f"mine @ {path.as_uri()}"])
 
         assert names(found) == ["mine"]
+
+    def test_a_wheel_behind_a_password(self, index, wheel, cache, tmp_path):
+        """The address is used as it was written, and the password is kept nowhere."""
+        folder = tmp_path / "private"
+        folder.mkdir()
+        wheel("mine").rename(folder / "mine-1.0-py3-none-any.whl")
+        expected = "Basic " + base64.b64encode(b"me:open-sesame").decode()
+
+        class Private(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def do_GET(self):
+                if self.headers.get("Authorization") == expected:
+                    return super().do_GET()
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="x"')
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Private) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            place = f"127.0.0.1:{server.server_port}/mine-1.0-py3-none-any.whl"
+            found = packages.resolve([f"mine @ http://me:open-sesame@{place}"])
+            said = refusal(f"mine @ http://me:wrong-sesame@{place}")
+            server.shutdown()
+            thread.join()
+
+        assert str(found) == "mine 1.0"
+        assert "sesame" not in said
+        kept = [file for file in cache.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
+        assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
     def test_two_processes_at_once(self, index, thing, cache):
         """Both get the same, and nothing else is left."""
@@ -638,7 +565,9 @@ class TestBundle:
             },
         )
 
-        made = wheels.bundle([path])
+        target = tmp_path / "bundle"
+        assert wheels.write_bundle(target, [path]) == (target.stat().st_size, sha256(target))
+        made = target.read_bytes()
         size = int.from_bytes(made[:4], "little")
         index = dict(json.loads(made[4 : 4 + size]))
 
@@ -654,7 +583,7 @@ class TestBundle:
         path.write_bytes(b"no archive")
 
         with pytest.raises(ValueError, match=r"thing-1\.0-py3-none-any\.whl cannot be unpacked"):
-            wheels.bundle([path])
+            wheels.write_bundle(tmp_path / "bundle", [path])
 
 
 class TestSession:
@@ -852,3 +781,480 @@ class TestCommand:
         assert __main__.main(["packages", "missing-one"]) == 1
 
         assert "FAILED" in capsys.readouterr().out
+
+
+def told(**changes) -> dict:
+    """One package as pip reports it; `changes` by the path of a field, with `__` between its parts."""
+    item = {
+        "metadata": {"name": "thing", "version": "1.0", "requires_dist": ["other>=1"]},
+        "download_info": {
+            "url": "https://index.invalid/thing-1.0-py3-none-any.whl",
+            "archive_info": {"hashes": {"sha256": "0" * 64}},
+        },
+        "requested": True,
+        "is_direct": False,
+    }
+    for path, value in changes.items():
+        *folders, last = path.split("__")
+        place = item
+        for folder in folders:
+            place = place[folder]
+        place[last] = value
+    return item
+
+
+def as_report(*items: object, **more: object) -> bytes:
+    body = {"environment": {"sys_platform": "emscripten"}, "install": list(items), **more}
+    return json.dumps(body).encode()
+
+
+class TestReport:
+    """pip's report is the words of strangers: what has not its form ends the request."""
+
+    def test_an_honest_one(self):
+        """Every field that is used later."""
+        [found] = read_report(as_report(told()))
+
+        assert (found.name, found.version, found.sha256) == ("thing", "1.0", "0" * 64)
+        assert found.file == "thing-1.0-py3-none-any.whl"
+        assert (found.requested, found.direct, found.requires) == (True, False, ("other>=1",))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"metadata": []},
+            {"metadata__name": 7},
+            {"metadata__name": ""},
+            {"metadata__name": "thing\n--index-url=http://evil.invalid"},
+            {"metadata__name": "thing @ https://evil.invalid/x.whl #"},
+            {"metadata__name": "../thing"},
+            {"metadata__name": "t" * 5_000},
+            {"metadata__version": "1.0\n-e ."},
+            {"metadata__version": "1.0 --hash=sha256:1"},
+            {"metadata__version": "2.0"},
+            {"metadata__version": None},
+            {"metadata__requires_dist": "other"},
+            {"metadata__requires_dist": [7]},
+            {"metadata__requires_dist": ["x" * 5_000]},
+            {"download_info": None},
+            {"download_info__url": "https://index.invalid/thing-1.0.tar.gz"},
+            {"download_info__url": "https://index.invalid/other-1.0-py3-none-any.whl"},
+            {"download_info__url": "git+https://index.invalid/thing-1.0-py3-none-any.whl"},
+            {"download_info__url": "ftp://index.invalid/thing-1.0-py3-none-any.whl"},
+            {"download_info__url": "https://index.invalid/ -e/thing-1.0-py3-none-any.whl"},
+            {"download_info__url": "https://index.invalid/x\nthing-1.0-py3-none-any.whl"},
+            {"download_info__url": "https://index.invalid/a/..%2fthing-1.0-py3-none-any.whl"},
+            {"download_info__url": "https://index.invalid/..%252fthing-1.0-py3-none-any.whl"},
+            {"download_info__url": "https://[index/thing-1.0-py3-none-any.whl"},
+            {"download_info__url": f"https://i.invalid/thing-1.0-{'py3.' * 900}py3-none-any.whl"},
+            {"download_info__archive_info": None},
+            {"download_info__archive_info__hashes": {"md5": "0"}},
+            {"download_info__archive_info__hashes": {"sha256": "0" * 63}},
+            {"download_info__archive_info__hashes": {"sha256": ["0" * 64]}},
+            {"download_info__archive_info__hashes": {"sha256": "0" * 63 + "\n"}},
+            {"requested": "yes"},
+            {"is_direct": 1},
+        ],
+    )
+    def test_a_field_that_has_not_its_form(self, changes):
+        """Nothing of it reaches a file of requirements, a path, or the next command of pip."""
+        if changes == {
+            "download_info__url": "https://index.invalid/a/..%2fthing-1.0-py3-none-any.whl"
+        }:
+            [found] = read_report(as_report(told(**changes)))
+            assert found.file == "thing-1.0-py3-none-any.whl"  # the last part, and no other
+            return
+        with pytest.raises(PackageError) as caught:
+            read_report(as_report(told(**changes)))
+
+        assert len(str(caught.value)) < 1_000
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b"\xff\xfe\x00",
+            b"null",
+            b"[]",
+            b'"' * 3,
+            b"[" * 100_000,
+            b'{"a":' * 100_000,
+            b"1" * 10_000,
+            b'{"environment": {"sys_platform": "emscripten"}}',
+            b'{"environment": {"sys_platform": "emscripten"}, "install": {}}',
+            b'{"environment": {"sys_platform": "emscripten"}, "install": [[]]}',
+            b'{"environment": {"sys_platform": "linux"}, "install": []}',
+            b'{"environment": 3, "install": []}',
+            as_report(told(), told()),
+            as_report(told(), told(metadata__name="Thing")),
+            as_report(*[{}] * 2_001),
+            b" " * (MAX_REPORT_BYTES + 1),
+        ],
+        ids=range(17),
+    )
+    def test_what_is_no_report(self, data):
+        """Always the one error, whatever the bytes, and never another."""
+        with pytest.raises(PackageError):
+            read_report(data)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["metadata", "name", "version", "download_info", "url", "archive_info"]
+                    )
+                    | st.text(),
+                    inner,
+                )
+            ),
+            max_leaves=20,
+        )
+    )
+    def test_any_json_at_all(self, value):
+        """It is read, or refused in words."""
+        for data in (json.dumps(value).encode(), as_report(value)):
+            try:
+                found = read_report(data)
+            except PackageError:
+                continue
+            assert found == []
+
+    def test_only_what_was_named_comes_from_an_address(self):
+        """The second look: pip itself should have refused it."""
+        [found] = read_report(as_report(told(is_direct=True)))
+
+        own = found.url.replace("://", "://me:password@") + "#sha256=1"
+        assert [one.url for one in as_named([found], [own])] == [own]
+        with pytest.raises(PackageError, match="not among the addresses in packages"):
+            as_named([found], ["https://elsewhere.invalid/thing-1.0-py3-none-any.whl"])
+
+    def test_reading_takes_time_in_proportion(self):
+        """Four times the packages take about four times the work, not sixteen times."""
+
+        def work(count: int) -> float:
+            names = [f"thing{number}" for number in range(count)]
+            data = as_report(
+                *(
+                    told(
+                        metadata__name=name,
+                        download_info__url=f"https://i.invalid/{name}-1.0-py3-none-any.whl",
+                        metadata__requires_dist=["x" * 1_000] * 20,
+                    )
+                    for name in names
+                )
+            )
+            start = time.process_time()
+            read_report(data)
+            return time.process_time() - start
+
+        few, many = min(work(400) for _ in range(3)), min(work(1_600) for _ in range(3))
+        assert many < 10 * few + 0.1
+
+
+class TestLog:
+    """pip's log repeats what pages and packages say; it is read in one pass."""
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "Skipping link: " + ": " * 500_000,
+            "Skipping link: x: " + "/" * 1_000_000,
+            "requirement thing" * 100_000,
+            "ERROR: " + "<a object at 0x" * 100_000,
+            "Error" * 200_000,
+            "connection broken by " * 50_000,
+        ],
+        ids=range(6),
+    )
+    def test_a_long_line_costs_little(self, line):
+        """Once for each character, at most."""
+        start = time.process_time()
+        explain(f"{line}\n" * 4, "thing")
+        last_words(f"{line}\n" * 4)
+
+        assert time.process_time() - start < 5
+
+    def test_what_comes_out_is_printable(self):
+        """No sequence for the terminal, and no new line."""
+        said = last_words("ERROR: \x1b]0;pwned\x07\u202e\u2028end")
+
+        assert said.isprintable()
+        assert "\\x1b]0;pwned" in said
+
+
+class TestLockFile:
+    """A file with hashes in the place of names: what has another hash is not used."""
+
+    @pytest.fixture
+    def locked(self, index, wheel, tmp_path):
+        """Two packages in the index, one of which needs the other, and a lock file for them."""
+        digests = {
+            "thing": sha256(index.add(wheel("thing", "1.0", "inner>=1"))),
+            "inner": sha256(index.add(wheel("inner"))),
+        }
+        index.add(wheel("thing", "2.0"))
+
+        def write(name: str = "requirements.txt", **hashes: str) -> Path:
+            path = tmp_path / name
+            known = {**digests, **hashes}
+            if name.endswith(".toml"):
+                path.write_text(
+                    'lock-version = "1.0"\ncreated-by = "test"\n'
+                    + "".join(
+                        f'[[packages]]\nname = "{one}"\nversion = "1.0"\n'
+                        f'wheels = [{{name = "{one}-1.0-py3-none-any.whl", '
+                        f'url = "https://i.invalid/{one}-1.0-py3-none-any.whl", '
+                        f'hashes = {{sha256 = "{digest}"}}}}]\n'
+                        for one, digest in known.items()
+                    )
+                    + '[[packages]]\nname = "windows"\nversion = "1.0"\n'
+                    'marker = "sys_platform == \'win32\'"\nvcs = {type = "git", '
+                    'url = "https://i.invalid/w", commit-id = "1"}\n'
+                )
+            else:
+                path.write_text(
+                    "# made by hand\n"
+                    + "".join(
+                        f"{one}==1.0 \\\n    --hash=sha256:{'1' * 64} \\\n"
+                        f"    --hash=sha256:{digest}\n    # via nothing\n"
+                        for one, digest in known.items()
+                    )
+                    + "windows==1.0 ; sys_platform == 'win32'\n"
+                )
+            return path
+
+        return write
+
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml", "pylock.sandbox.toml"])
+    def test_its_versions_are_taken(self, locked, name):
+        """Not the newest; and what others need is mounted, not imported."""
+        found = packages.resolve(locked(name))
+
+        assert str(found) in ("inner 1.0, thing 1.0", "thing 1.0, inner 1.0")
+        assert found.imports == ("thing",)
+
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    @pytest.mark.parametrize("changed", ["thing", "inner"])
+    def test_a_file_with_another_hash_is_refused(self, locked, name, changed):
+        """Whatever the index says of it."""
+        said = refusal_of(locked(name, **{changed: "2" * 64}))
+
+        assert "HASH" in said.upper()
+        assert not [*package_sets.cache_folder().glob("set-*")]
+
+    def test_it_is_remembered_by_what_it_says(self, locked, index):
+        """Another hash is another request; the same ones need no network."""
+        path = locked()
+        found = packages.resolve(path)
+        asked = len(index.requests)
+
+        assert packages.resolve(path) == found
+        assert len(index.requests) == asked
+        assert "HASH" in refusal_of(locked(thing="2" * 64)).upper()
+
+    def test_a_dependency_that_is_not_in_it(self, locked, tmp_path):
+        """All or nothing: pip must not choose what nobody has locked."""
+        lines = locked().read_text().split("inner==1.0")[0]
+        path = tmp_path / "short.txt"
+        path.write_text(lines)
+
+        assert "inner" in refusal_of(path)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("thing==1.0\n", "has no hash for thing"),
+            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            ("thing==1.0 --hash=md5:0\n", "need one of sha256"),
+            (f"thing==1.0 --hash=sha256:{'0' * 63}\n", "need one of sha256"),
+            ("thing==1.0 --hash\n", "need one of sha256"),
+            (f"thing==1.0 --config-settings=a --hash=sha256:{'0' * 64}\n", "beside hashes"),
+            ("--index-url https://evil.invalid/\n", "has the option '--index-url'"),
+            ("-r other.txt\n", "has the option '-r'"),
+            ("-e .\n", "has the option '-e'"),
+            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            (f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            ("two words\n", "not a requirement"),
+            ("x; " + "(" * 10_000 + "\n", "not a requirement"),
+            ("# nothing\n", "has no package for the sandbox"),
+            ("\xff", "not a requirement"),
+        ],
+    )
+    def test_one_that_does_not_fix_everything(self, text, reason):
+        """The line is named, and why."""
+        with pytest.raises(PackageError, match=re.escape(reason)):
+            read_lock("requirements.txt", text.encode())
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("[", "is no TOML"),
+            ("a = 1", "is no lock file of PEP 751"),
+            ("a = " + "[" * 20_000, "is no TOML"),
+            ('lock-version = "9.0"\ncreated-by = "x"\npackages = []', "is no lock file of PEP 751"),
+            (
+                'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\nversion = "1"\n'
+                'sdist = {name = "x-1.tar.gz", url = "https://i.invalid/x-1.tar.gz", '
+                'hashes = {sha256 = "0"}}',
+                "has no wheel",
+            ),
+            (
+                'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\n'
+                'directory = {path = "."}',
+                "has no wheel",
+            ),
+        ],
+        ids=range(6),
+    )
+    def test_a_pylock_that_cannot_be_used(self, text, reason):
+        """Likewise."""
+        with pytest.raises(PackageError, match=re.escape(reason)):
+            read_lock("pylock.toml", text.encode())
+
+    @pytest.mark.parametrize("data", [b"\xff\xfe", b" " * (MAX_LOCK_BYTES + 1)], ids=["0", "1"])
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    def test_what_is_no_text(self, name, data):
+        """Or too long."""
+        with pytest.raises(PackageError):
+            read_lock(name, data)
+
+    def test_one_that_is_not_there(self, tmp_path):
+        """The path is in the message."""
+        assert "gone.txt" in refusal_of(tmp_path / "gone.txt")
+
+    def test_the_command_writes_one_that_it_takes(self, thing, index, wheel, tmp_path, capsys):
+        """From names to a lock file and back is the same set of files."""
+        mine = wheel("mine").as_uri()
+        lock = tmp_path / "lock.txt"
+
+        assert __main__.main(["packages", thing, f"mine @ {mine}", "--write-lock", str(lock)]) == 0
+        index.add(wheel("thing", "2.0"))
+        assert __main__.main(["packages", "--locked", str(lock)]) == 0
+
+        said = capsys.readouterr().out
+        assert said.count("thing 1.0  thing-1.0-py3-none-any.whl") == 2
+        assert f"mine @ {mine}" in lock.read_text()
+
+    def test_names_or_a_file(self, capsys):
+        """Not both, and not neither."""
+        for arguments in (["packages"], ["packages", "x", "--locked", "y"]):
+            with pytest.raises(SystemExit):
+                __main__.main(arguments)
+
+    def test_everywhere_that_packages_are_taken(self, locked, opened):
+        """By sessions and by pools; a text is a name and no path."""
+        path = locked()
+
+        assert opened(packages=path).run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
+        pool = Pool(packages=path)
+        try:
+            assert pool.packages == packages.resolve(path)
+        finally:
+            pool.close()
+        with pytest.raises(PackageError, match="packages is a list of names"):
+            open_session(packages=str(path))
+
+
+class TestBombs:
+    """A wheel is no larger inside than its bounds, and nothing of it is held that need not be."""
+
+    def test_one_that_expands_beyond_measure_is_not_unpacked(self, wheel, tmp_path, monkeypatch):
+        """More than two hundred times its size, unless it is small."""
+        path = wheel("thing", files={"thing.py": "#" * 5_000_000})
+
+        assert wheels.write_bundle(tmp_path / "bundle", [path])[0] > 5_000_000
+        monkeypatch.setattr(wheels, "SMALL_BYTES", 1_000_000)
+        with pytest.raises(ValueError, match="more than 200 times its own"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+    def test_one_that_says_less_than_it_holds(self, wheel, tmp_path):
+        """The length that an archive tells is held to."""
+        path = wheel("thing", files={"thing.py": "#" * 1_000})
+        data = path.read_bytes()
+        told_length, other = (1_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+        assert told_length in data
+        path.write_bytes(data.replace(told_length, other))
+
+        with pytest.raises(ValueError, match=r"cannot be unpacked|not as long"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+    @pytest.mark.parametrize("comment", [b"", b"x" * 1_000])
+    def test_too_many_files(self, tmp_path, comment):
+        """Told by the archive's end, before its list is read."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(wheels.MAX_FILES + 2):
+                archive.writestr(f"{number}", "")
+            archive.comment = comment
+
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="lists more than 65,535 files"):
+                wheels.top_level_modules(path)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+
+    def test_a_long_list_of_files(self, tmp_path):
+        """Its bytes count, not what it says of their number."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(300):
+                archive.writestr(f"{number}{'x' * 60_000}", "")
+
+        with pytest.raises(ValueError, match="in more than 16,777,216 bytes"):
+            wheels.metadata_of(path)
+
+    def test_a_bundle_is_never_in_memory(self, tmp_path):
+        """Whatever it takes on disk: a piece at a time."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for number in range(10):
+                archive.writestr(f"{number}", os.urandom(10_000_000))
+
+        tracemalloc.start()
+        try:
+            assert wheels.write_bundle(tmp_path / "bundle", [path])[0] > 100_000_000
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        ("says", "reason"),
+        [
+            ("Name: other\n", "says it twice"),
+            ("x" * 9_000_000, "bytes of metadata"),
+        ],
+        ids=["twice", "long"],
+    )
+    def test_metadata_that_is_not_sound(self, wheel, says, reason):
+        """A wheel says what it is, once and shortly."""
+        with pytest.raises(ValueError, match=reason):
+            wheels.metadata_of(wheel("thing", says=says))
+
+    def test_too_many_modules_at_the_top(self, wheel):
+        """Each would be imported and named to the LM."""
+        path = wheel("thing", files={f"m{number}.py": "" for number in range(1_001)})
+
+        with pytest.raises(ValueError, match="puts 1,001 modules at the top"):
+            wheels.top_level_modules(path)
+
+    @pytest.mark.parametrize("cut", [0, 1, 30, 500])
+    def test_a_damaged_archive(self, wheel, cut, tmp_path):
+        """One error, in words."""
+        path = wheel("thing")
+        data = path.read_bytes()
+        path.write_bytes(data[:cut] + data[cut + 3 :] if cut else b"")
+
+        with pytest.raises(ValueError, match=re.escape(path.name)):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(PackageError) as caught:
+        packages.resolve(path)
+    return str(caught.value)

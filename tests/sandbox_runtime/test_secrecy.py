@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import time
+import urllib.parse
+
 import pytest
 
 from sandbox_runtime import open_session, without_secrets
@@ -45,3 +50,129 @@ def test_an_error_of_a_tool(call):
 
     assert KEY not in str(result)
     assert call == "tool.batched([])" or "no entry with [secret]" in result.output
+
+
+class Opaque:
+    def __repr__(self) -> str:
+        return f"Opaque({KEY})"
+
+
+@pytest.mark.parametrize("call", ["help(tool)", "tool(1, 2, 3, 4, 5)", "print(tool.__doc__)"])
+def test_defaults_of_a_tool_are_not_told(call):
+    """What stands for a key, or has a `repr` of its own, is shown as dots; the rest as it is."""
+
+    def tool(n: int = 5, api_key: str = "not-in-the-environment", text: str = KEY, client=Opaque()):  # noqa: B008
+        """Does something."""
+
+    with open_session(tools={"tool": tool}) as session:
+        result = session.run_cell(call)
+
+    shown = str(result).replace("'", "").replace("\\", "")
+    assert "n: int = 5, api_key: str = ..., text: str = ..., client=..." in shown
+    assert KEY not in shown
+    assert "not-in-the-environment" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pw@h/x", "http://me:[secret]@h/x"),
+        ("cannot connect to me:pw-1@127.0.0.1:9", "cannot connect to me:[secret]@127.0.0.1:9"),
+        ("GET https://h/v1?a=1&api-key=abc&b=2", "GET https://h/v1?a=1&api-key=[secret]&b=2"),
+        ("{'Authorization': 'Bearer abcdef'}", "{'Authorization': 'Bearer [secret]'}"),
+        ("x-api-key: abcdef", "x-api-key: [secret]"),
+        ("password=hunter2 user=bob", "password=[secret] user=bob"),
+        ("{'password': 'hunter2'}", "{'password': '[secret]'}"),
+        ("sk-proj-0123456789abcdefghij", "[secret]"),
+        ("AKIAABCDEFGHIJKLMNOP", "[secret]"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----!", "[secret]!"),
+        ("https://hooks.slack.com/services/T0/B0/x1y2", "https://hooks.slack.com/[secret]"),
+        ("token: expected str, got 5", None),
+        ("password: this output is missing", None),
+        ("the key=value pairs", None),
+        ("mailto:bob@example.com", None),
+        ("basic arithmetic and bearer bonds", None),
+        ("KeyError: 'api_key'", None),
+        ("f(api_key: 'str' = '', authorization: str) missing 1 argument", None),
+        ("Client(api_key=None, timeout=5)", None),
+        ("no such file: /usr/lib/x86_64-linux-gnu/libfoo1234567890abc.so", None),
+        ("expected 3 columns, got 5 in row 123456789012345678", None),
+        ("commit 0123456789abcdef0123456789abcdef01234567 not found", None),
+    ],
+)
+def test_what_looks_like_a_secret(text, shown):
+    """By its form, or by the name that stands before it; honest texts are left."""
+    assert without_secrets(text) == (text if shown is None else shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text", "hidden"),
+    [
+        ("DATABASE_URL", "postgres://bob:geheim-471@db/x", "auth of bob failed: geheim-471", True),
+        (
+            "SLACK",
+            "https://hooks.slack.com/services/T0/B0/abcdefgh12345678x",
+            "abcdefgh12345678x",
+            True,
+        ),
+        ("PGPASS", "h:5432:db:bob:geheim-471", "bad geheim-471", True),
+        ("MYSTERY", "f3a9c0d17b2e4f6a8899aabbccdd0011", "f3a9c0d17b2e4f6a8899aabbccdd0011", True),
+        (
+            "RUN",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+            True,
+        ),
+        ("DSN_", "Server=x;Password=abcdefgh;", "abcdefgh", True),
+        ("CREDS", '{"private_key": "abcdefghij"}', "abcdefghij", True),
+        ("MY_AUTH", "disabled", "it is disabled", False),
+        ("GIT_AUTHOR_NAME", "Jane Smith", "by Jane Smith", False),
+        ("HOST", "ip-10-0-12-34.ec2.internal", "ip-10-0-12-34.ec2.internal", False),
+        ("PWD", "/home/somebody", "/home/somebody", False),
+        ("KEYBOARD", "qwertzuiop", "qwertzuiop", False),
+    ],
+)
+def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hidden):
+    """By the variable's name, and by the form of its value."""
+    monkeypatch.setenv(name, value)
+
+    assert (without_secrets(text) != text) == hidden
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda s: base64.b64encode(s.encode()).decode(),
+        lambda s: base64.b64encode(b"user:" + s.encode() + b"!").decode(),
+        lambda s: base64.urlsafe_b64encode(b"?" + s.encode()).decode(),
+        lambda s: base64.encodebytes(b"x" * 70 + s.encode() + b"x" * 70).decode(),
+        lambda s: s.encode().hex(),
+        lambda s: s.encode().hex().upper(),
+        lambda s: urllib.parse.quote(s, safe=""),
+        lambda s: json.dumps({"a": s}),
+        lambda s: repr(s),
+        lambda s: f"{s[:10]}\n{s[10:]}",
+        lambda s: f"'{s[:10]}'\n    '{s[10:]}'",
+    ],
+)  # fmt: skip
+def test_encoded_secrets(encode):
+    """Also where it is a part of what is encoded, or broken by the end of a line."""
+    secret = 'a "hidden"/word+\\1234567890'
+    shown = without_secrets(f"before {encode(secret)} after", [secret])
+
+    assert "[secret]" in shown
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+@pytest.mark.parametrize("piece", ["a", "a:", "://", "password=", "'", "Bearer ", "x@", "eyJ", "?key=", "sk-", "_", "a.b-c", "\n", "-----BEGIN PRIVATE KEY-----", "authorization:", "hooks.slack.com/"])  # fmt: skip
+def test_long_texts_take_little(piece):
+    """The patterns are linear in the length: an exception's text may be hostile."""
+
+    def seconds(chars: int) -> float:
+        text = (piece * chars)[:chars]
+        began = time.thread_time()
+        without_secrets(text, ["some-secret-value"])
+        return time.thread_time() - began
+
+    assert seconds(160_000) < 40 * max(seconds(20_000), 0.005)

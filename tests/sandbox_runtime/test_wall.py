@@ -1,7 +1,12 @@
-"""The operating system's wall, by itself: behind it, even a Deno with all rights can do nothing."""
+"""The operating system's wall, by itself: behind it, native code and a Deno with all rights can do nothing.
+
+Native code is `native.py`; what it attempts is judged by its effects: other processes, files and their
+metadata are looked at before and after.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,18 +14,32 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import executable
+from sandbox_runtime import (
+    Completed,
+    Limits,
+    Pool,
+    Session,
+    WallMissingError,
+    executable,
+    launcher,
+    open_session,
+)
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.process import Process
 from sandbox_runtime.wall import NO_WALL, Wall, behind, survey
+from tests.sandbox_runtime import native
 
 OFFERED = survey()
 pytestmark = pytest.mark.skipif(not OFFERED, reason="this system offers no such wall")
 
 LANDLOCK = Wall(landlock=OFFERED.landlock)
-SECCOMP = Wall(seccomp=OFFERED.seccomp)
+SECCOMP = Wall(seccomp=OFFERED.seccomp, gate=OFFERED.gate)
+PYTHON = Path(sys.executable).resolve()
 
 # What each attempt is, in JavaScript; each is a function that must not come to its end.
 FILES = {
@@ -87,17 +106,16 @@ def attempted(tmp_path, monkeypatch):
                 str(program),
             ]
 
-            def start():
-                return subprocess.run(
+            with behind(wall, Path(command[0]), [program]) as launch:
+                done = subprocess.run(
                     command,
                     env={"DENO_DIR": "/dev/null/none", "NO_COLOR": "1"},
                     capture_output=True,
                     text=True,
                     timeout=60,
                     check=False,
+                    **launch.options,
                 )
-
-            done = behind(start, wall, Path(command[0]), [program])
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout)
 
@@ -145,67 +163,527 @@ def test_both(attempted):
     assert "done" not in said.values(), said
 
 
-# Calls by their number, which no program needs that only computes.
-CALLS = """
-import ctypes, json, sys
-libc = ctypes.CDLL(None, use_errno=True)
-said = {}
-for name, *call in json.loads(sys.argv[1]):
-    ctypes.set_errno(0)
-    said[name] = ctypes.get_errno() if libc.syscall(*call) == -1 else 0
-print(json.dumps(said))
-"""
+# ---- Native code -----------------------------------------------------------------------------------
+
+on_x86_64 = pytest.mark.skipif(
+    os.uname().machine != "x86_64", reason="the numbers of `native.py` are those of this machine"
+)
+needs_seccomp = pytest.mark.skipif(not OFFERED.seccomp, reason="this system has no seccomp")
+needs_gate = pytest.mark.skipif(not OFFERED.gate, reason="this system's seccomp has no gate")
+
+FULL_AND_SECCOMP = pytest.mark.parametrize(
+    "wall", [OFFERED, SECCOMP], ids=["both", "seccomp alone"]
+)
 
 
-@pytest.mark.skipif(not OFFERED.seccomp, reason="this system has no seccomp")
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are of this machine")
-def test_calls_that_are_refused():
-    """Each gives EPERM, also by the numbers of the other kind of program that the machine runs."""
-    calls = [
-        ("ptrace", 101, 0, 0, 0, 0),
-        ("io_uring_setup", 425, 1, 0),
-        ("bpf", 321, 0, 0, 0),
-        ("userfaultfd", 323, 0),
-        ("process_vm_readv", 310, 1, 0, 0, 0, 0, 0),
-        ("keyctl", 250, 0, 0, 0, 0, 0),
-        ("unshare", 272, 0x10000000),
-        ("clone into a new user namespace", 56, 0x10000000 | 17, 0, 0, 0, 0),
-        ("mount", 165, 0, 0, 0, 0, 0),
-        ("memfd by the numbers of x32", 319 | 0x40000000, 0, 0),
-    ]
-    python = Path(sys.executable).resolve()
+class Surroundings:
+    """A process and a folder with a file, outside of the wall, and what they are like."""
 
-    def start():
-        command = [python, "-I", "-S", "-c", CALLS, json.dumps(calls)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def __init__(self, folder):
+        self.folder = folder / "outside"
+        (self.folder / "empty").mkdir(parents=True)
+        self.file = self.folder / "file"
+        self.file.write_text("kept")
+        self.file.chmod(0o640)
+        self.attributes = True
+        try:
+            os.setxattr(self.file, "user.kept", b"1")
+        except OSError:  # not every file system has them
+            self.attributes = False
+        self.victim = subprocess.Popen(
+            [PYTHON, "-I", "-S", "-c", "import time; print(flush=True); time.sleep(600)"],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.victim.stdout.readline()
 
-    done = behind(start, SECCOMP, python)
+    def facts(self):
+        return {
+            "victim": self.victim.pid,
+            "host": os.getpid(),
+            "user": os.getuid(),
+            "file": str(self.file),
+            "folder": str(self.folder),
+            "missing": str(self.folder / "missing"),
+            "program": str(PYTHON),
+            "library": json.__file__,
+        }
 
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {name: 1 for name, *_ in calls}
+    def processes(self):
+        """All about the other process that could be changed."""
+        pid = self.victim.pid
+        status = Path(f"/proc/{pid}/status").read_text()
+        return {
+            "ended": self.victim.poll(),
+            "limits": Path(f"/proc/{pid}/limits").read_text(),
+            "nice": os.getpriority(os.PRIO_PROCESS, pid),
+            "own nice": os.getpriority(os.PRIO_PROCESS, 0),
+            "processors": os.sched_getaffinity(pid),
+            "policy": os.sched_getscheduler(pid),
+            "group": os.getpgid(pid),
+            "i/o priority": native.call("ioprio_get", 1, pid),
+            "traced by": status.split("TracerPid:")[1].split()[0],
+            "stopped": status.split("State:")[1].split()[0] in "Tt",
+        }
+
+    def files(self):
+        """All about the files that could be changed, but for the dates of looking at them."""
+
+        def about(path):
+            found = path.lstat()
+            kept = os.listxattr(path, follow_symlinks=False) if self.attributes else []
+            return (found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_nlink,
+                    found.st_mtime_ns, found.st_ctime_ns, kept)  # fmt: skip
+
+        return {str(path): about(path) for path in (self.folder, *self.folder.rglob("*"))}
 
 
-def test_nothing_else_of_this_process_is_bound():
-    """Only the thread that started the other process was, and it is gone."""
-    behind(lambda: None, OFFERED, Path(sys.executable))
+@pytest.fixture
+def outside(tmp_path):
+    """What stands outside of the wall."""
+    surroundings = Surroundings(tmp_path)
+    yield surroundings
+    surroundings.victim.kill()
+    surroundings.victim.communicate()
+
+
+@pytest.fixture
+def attack(outside):
+    """Lets native code make a group of attempts; what each came to, and how the process stood then."""
+
+    def attack(wall, group, *, sealed=True):
+        facts = {**outside.facts(), "group": group, "walled": bool(wall.seccomp)}
+        program = Path(native.__file__)
+        command = [PYTHON, "-I", "-S", "-B", program, json.dumps(facts)]
+        readable = [Path(os.__file__).parent, program]
+        with behind(wall, PYTHON, readable) as launch:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                **launch.options,
+            )
+        try:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+            if sealed:
+                launch.seal()
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            said = process.stdout.readline()
+            assert said, process.stderr.read()
+            children = [
+                child
+                for path in Path(f"/proc/{process.pid}/task").glob("*/children")
+                for child in path.read_text().split()
+            ]
+            session = os.getsid(process.pid)
+        finally:
+            launch.seal()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert session == process.pid
+        return json.loads(said), children
+
+    return attack
+
+
+@on_x86_64
+class TestWithoutTheWall:
+    """The same attempts come through, so it is the wall that holds."""
+
+    def test_other_processes(self, attack, outside):
+        """One is changed, and killed."""
+        before = outside.processes()
+        attack(NO_WALL, "processes")
+        outside.victim.wait(60)
+
+        assert before["ended"] is None
+        assert outside.victim.returncode == -9
+
+    def test_files(self, attack, outside):
+        """They are changed."""
+        before = outside.files()
+        attack(NO_WALL, "files")
+
+        assert outside.files() != before
+
+    def test_starts(self, attack):
+        """Processes are started."""
+        said, children = attack(NO_WALL, "starts")
+
+        assert len(children) >= 2
+        assert said["fork"] > 0
+
+    def test_what_is_told(self, attack):
+        """Of each file whether it is there."""
+        said, _ = attack(NO_WALL, "told")
+
+        assert {name for name in native.ASKED if differs(said, name)} == {*native.ASKED}
+
+
+def differs(said, name):
+    """Whether the answer about a file is another than that about no file."""
+    there, missing = said[f"{name} of a file"], said[f"{name} of nothing"]
+    return there >= 0 or there != missing
+
+
+@on_x86_64
+@needs_seccomp
+@FULL_AND_SECCOMP
+class TestNativeCode:
+    """Behind the whole wall, and behind the filter alone."""
+
+    def test_other_processes(self, attack, outside, wall):
+        """Another process is not signalled, changed, looked into or hindered."""
+        before = outside.processes()
+        said, _ = attack(wall, "processes")
+
+        assert {name for name, result in said.items() if result >= 0} == set()
+        assert outside.processes() == before
+
+    def test_files(self, attack, outside, wall):
+        """No file is made, changed or taken away, and nothing about it."""
+        before = outside.files()
+        said, _ = attack(wall, "files")
+
+        assert {name for name, result in said.items() if result >= 0} == set()
+        assert outside.files() == before
+        assert outside.file.read_text() == "kept"
+
+    def test_starts(self, attack, wall):
+        """No process is started, not even the same program again, and the process stays in its group."""
+        said, children = attack(wall, "starts")
+
+        assert {name for name, result in said.items() if result >= 0} == set()
+        assert children == []
+
+    @needs_gate
+    def test_what_is_told(self, attack, wall):
+        """Once it is sealed, it cannot be asked whether a file is there."""
+        said, _ = attack(wall, "told")
+
+        assert {name for name in native.ASKED if differs(said, name)} == set()
+
+    @needs_gate
+    def test_what_is_opened(self, attack, wall):
+        """Once it is sealed, nothing is opened: no folder, no library, nothing of /proc."""
+        said, _ = attack(wall, "listed")
+
+        assert {name for name, result in said.items() if result >= 0} == set()
+
+    def test_the_machine(self, attack, wall):
+        """Nothing about the machine is asked or changed, and no way round is found."""
+        said, _ = attack(wall, "machine")
+
+        assert {name: result for name, result in said.items() if result not in (-1, -38)} == {}
+
+
+@on_x86_64
+@needs_seccomp
+def test_before_it_is_sealed(attack, outside):
+    """Libraries can be read; all that holds from the first instruction holds."""
+    before = outside.files()
+    said, _ = attack(OFFERED, "listed", sealed=False)
+    changed, _ = attack(OFFERED, "files", sealed=False)
+
+    assert {name for name, result in said.items() if result >= 0} == {"a library"}
+    assert not [name for name, result in changed.items() if result >= 0]
+    assert outside.files() == before
+
+
+# What Landlock keeps by itself, of the above.
+CONTENT = {"truncate", "write", "append", "make a file", "make a file without a name", "creat", "mknod",
+           "mknodat", "mkdir", "mkdirat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat",
+           "renameat2", "unlink", "unlinkat", "rmdir"}  # fmt: skip
+SIGNALS = {"kill", "kill the group", "tkill", "tgkill", "rt_sigqueueinfo", "pidfd"}
+
+
+@on_x86_64
+@pytest.mark.skipif(OFFERED.landlock < 3, reason="this Landlock does not know of truncation")
+def test_files_behind_landlock_alone(attack, outside):
+    """Their content and names are kept; only their metadata needs the filter."""
+    said, _ = attack(LANDLOCK, "files")
+
+    assert {name for name in CONTENT if said[name] >= 0} == set()
+    assert outside.file.read_text() == "kept"
+    assert {path.name for path in outside.folder.iterdir()} == {"file", "empty"}
+
+
+@on_x86_64
+@pytest.mark.skipif(OFFERED.landlock < 6, reason="this Landlock does not know of signals")
+def test_signals_behind_landlock_alone(attack, outside):
+    """They do not arrive, nor is the memory opened."""
+    said, _ = attack(LANDLOCK, "processes")
+
+    assert {name for name in SIGNALS | {"memory"} if said[name] >= 0} == set()
+
+
+@needs_seccomp
+def test_a_call_of_32_bits_ends_the_process():
+    """Its numbers are others; no filter of ours is about them."""
+    code = (
+        "import ctypes, mmap\n"
+        "page = mmap.mmap(-1, 4096, prot=7)\n"
+        # mov eax, 20 (getpid); int 0x80; ret
+        "page.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "print('before', flush=True)\n"
+        "address = ctypes.addressof(ctypes.c_char.from_buffer(page))\n"
+        "print('after', ctypes.CFUNCTYPE(ctypes.c_int)(address)(), flush=True)\n"
+    )
+    if os.uname().machine != "x86_64":
+        pytest.skip("the instructions are of this machine")
+    done = run_python(SECCOMP, code)
+
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, "before\n")
+
+
+def run_python(wall, code):
+    """Runs Python with some code behind a wall."""
+    with behind(wall, PYTHON, [Path(os.__file__).parent]) as launch:
+        return subprocess.run(
+            [PYTHON, "-I", "-S", "-B", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **launch.options,
+        )
+
+
+@needs_seccomp
+def test_its_own_signals_and_threads():
+    """It may abort itself, and have threads."""
+    done = run_python(
+        OFFERED, "import threading as t; t.Thread(target=print, args=('in',)).start()"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")
+
+    assert run_python(OFFERED, "import os; os.abort()").returncode == -signal.SIGABRT
+
+
+# ---- Deno with all rights --------------------------------------------------------------------------
+
+
+@needs_seccomp
+def test_no_other_deno_outlives_it(attempted):
+    """A Deno with all rights cannot start another one, in or out of its group."""
+    deno = json.dumps(str(executable.find_deno()))
+    said = attempted(
+        OFFERED,
+        {
+            "another": f"() => new Deno.Command({deno}, {{args: ['--version']}}).outputSync()",
+            "detached": f"() => new Deno.Command({deno}, {{args: ['--version'], detached: true}}).spawn()",
+            "chmod": "() => Deno.chmodSync(secret, 0o777)",
+            "chown": "() => Deno.chownSync(secret, 12345, 12345)",
+            "utime": "() => Deno.utimeSync(secret, 1000, 1000)",
+        },
+    )
+
+    assert {name for name, outcome in said.items() if outcome == "done"} == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system cannot look at a child's end")
+@pytest.mark.parametrize("ends", ["is killed", "ends by itself"])
+def test_what_is_left_of_a_group(ends):
+    """Where there is no wall: what the process has started ends with it."""
+    code = (
+        "import os, sys, time\n"
+        "child = os.fork()\n"
+        "if child == 0: time.sleep(600)\n"
+        "print(child, flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    process = Process([str(PYTHON), "-I", "-S", "-c", code], {}, 2**32)
+    space = bytearray(100)
+    child = int(space[: process.read_into(memoryview(space))])
+    if ends == "is killed":
+        process.kill()
+    else:
+        process.write([b"\n"])
+    process.wait(60)
+
+    deadline = time.monotonic() + 60
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(child)
+    process.release()
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended may still wait for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+# ---- The start -------------------------------------------------------------------------------------
+
+
+def test_nothing_of_this_process_is_bound():
+    """Only the process that is started, in its first instructions."""
+    with behind(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
+        subprocess.run([PYTHON, "-I", "-S", "-c", ""], check=True, timeout=60, **launch.options)
+    launch.seal()
 
     assert Path(__file__).read_text()
     socket.create_server(("127.0.0.1", 0)).close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "sandbox-start"]
+    subprocess.run([PYTHON, "-I", "-S", "-c", ""], check=True, timeout=60)
+    assert not [thread for thread in threading.enumerate() if thread.name == "sandbox-gate"]
+
+
+def descriptors():
+    """Those of this process that are open."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_no_descriptor_is_left():
+    """Neither here nor in the process."""
+    before = descriptors()
+    for _ in range(3):
+        with behind(OFFERED, PYTHON, [Path(os.__file__).parent, Path("/proc")]) as launch:
+            done = subprocess.run(
+                [PYTHON, "-I", "-S", "-c", "import os; print(sorted(os.listdir('/proc/self/fd')))"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+                **launch.options,
+            )
+        launch.seal()
+
+    assert descriptors() == before
+    assert done.stdout == "['0', '1', '2', '3']\n"  # 3 is the listing itself
+
+
+def test_a_start_that_does_not_happen():
+    """Leaves neither a descriptor nor a thread."""
+    before = descriptors()
+    with behind(OFFERED, PYTHON) as launch:
+        pass
+    launch.seal()
+
+    assert descriptors() == before
+    assert not [thread for thread in threading.enumerate() if thread.name == "sandbox-gate"]
+
+
+@needs_gate
+def test_a_fork_of_the_host_keeps_no_gate_open():
+    """A forked child holds no second end, on which the sealed process would wait forever."""
+    code = (
+        "import sys\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "try: open('/')\n"
+        "except OSError as error: print(error.errno, flush=True)\n"
+    )
+    with behind(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
+        process = subprocess.Popen(
+            [PYTHON, "-I", "-S", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **launch.options,
+        )
+    assert process.stdout.readline() == "ready\n"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    os.close(reading)
+    launch.seal()
+    try:
+        said, _ = process.communicate("go\n", timeout=60)
+    finally:
+        os.close(writing)
+        os.waitpid(child, 0)
+        process.kill()
+
+    assert said == "38\n"
 
 
 def test_what_goes_wrong_reaches_the_caller(tmp_path):
     """As it would without a wall."""
-    with pytest.raises(FileNotFoundError):
-        behind(lambda: subprocess.Popen([tmp_path / "none"]), OFFERED, tmp_path / "none")
+    with pytest.raises(FileNotFoundError), behind(OFFERED, tmp_path / "none"):
+        pass
+    (tmp_path / "data").write_text("no program")
+    with pytest.raises(PermissionError), behind(OFFERED, tmp_path / "data"):
+        pass
+
+
+def test_a_launcher_that_fails(tmp_path):
+    """Ends before the program runs, with a code of its own."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran"))
+    program.chmod(0o755)
+    with behind(OFFERED, program) as launch:
+        done = subprocess.run([program], check=False, timeout=60, **launch.options)
+
+    assert done.returncode >= launcher.FAILED
+    assert not (tmp_path / "ran").exists()
+
+
+# ---- Sessions --------------------------------------------------------------------------------------
 
 
 def test_a_session_is_behind_it():
     """As the kernel tells of its process."""
-    from sandbox_runtime import open_session
-
-    with open_session() as session:
+    with open_session(require_wall=OFFERED.complete) as session:
         status = Path(f"/proc/{session.pid}/status").read_text()
 
     assert "NoNewPrivs:\t1" in status
     assert f"Seccomp:\t{2 if OFFERED.seccomp else 0}" in status
+
+
+@pytest.mark.parametrize("wall", [OFFERED, SECCOMP, LANDLOCK, NO_WALL], ids=str)
+def test_sessions_behind_each_part(wall):
+    """Cells, time zones, checkpoints and threads of V8 work behind any part of it."""
+    if wall != OFFERED and str(wall) == "none" and wall:
+        pytest.skip("this system does not offer it")
+    engine = dataclasses.replace(ready_engine(), wall=wall)
+    with Session(engine, Limits()) as session:
+        result = session.run_cell(
+            "import datetime, os, random\n"
+            "print(len(os.urandom(8)), random.random() < 1, datetime.datetime.now().year > 2000)\n"
+            "sum(bytearray(50_000_000))"
+        )
+        state = session.checkpoint()
+    with Session(engine, Limits(), restore=state) as session:
+        again = session.run_cell("os.getcwd()")
+
+    assert result == Completed("8 True True\n0\n")
+    assert isinstance(again, Completed)
+
+
+class TestRequired:
+    """`require_wall`: nothing is started without it."""
+
+    def test_there_is_one(self):
+        """Then it makes no difference."""
+        if not OFFERED.complete:
+            pytest.skip("this system does not offer it")
+        pool = Pool(1, require_wall=True)
+        with pool.lend(limits=Limits()) as session:
+            assert session.limits.require_wall
+            assert session.run_cell("1") == Completed("1\n")
+        pool.close()
+
+    @pytest.mark.parametrize("wall", [NO_WALL, LANDLOCK, Wall(seccomp=True)], ids=str)
+    def test_there_is_less(self, wall, deno_children):
+        """The error says so, and no process was started."""
+        engine = dataclasses.replace(ready_engine(), wall=wall)
+        before = deno_children()
+
+        with pytest.raises(
+            WallMissingError, match="require_wall asks for the whole wall"
+        ) as caught:
+            Session(engine, Limits(require_wall=True))
+
+        assert deno_children() == before
+        assert caught.value.shortcomings
+        assert "python -m sandbox_runtime doctor" in str(caught.value)

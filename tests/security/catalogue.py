@@ -9,14 +9,20 @@ from . import (
     environment,
     exhaustion,
     forgery,
+    harness,
     host_files,
     javascript,
+    long_texts,
     mistakes,
     network,
+    outliving,
     processes,
     serialisation,
     tool_abuse,
 )
+from .escapes import PAIRS as ESCAPED_PAIRS
+from .escapes import SINGLE
+from .persistence import PAIRS
 from .program import Program
 
 BY_CLASS: Mapping[str, Sequence[Program]] = {
@@ -29,6 +35,19 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "abuse of tools": tool_abuse.PROGRAMS,
     "exhaustion": exhaustion.PROGRAMS,
     "corrupted state": corruption.PROGRAMS,
+    "changed harness": harness.PROGRAMS,
+    "what outlives its cell": outliving.PROGRAMS,
     "values": serialisation.PROGRAMS,
+    "long texts": long_texts.PROGRAMS,
     "mistakes of models": mistakes.PROGRAMS,
 }
+
+
+def counts() -> dict[str, int]:
+    """How many programs there are by class, a pair as one, and how many escapes."""
+    numbers = {group: len(programs) for group, programs in BY_CLASS.items()}
+    numbers["left for the next session"] = len(PAIRS)
+    return numbers | {
+        "all programs": sum(numbers.values()),
+        "escapes": sum(map(len, SINGLE.values())) + len(ESCAPED_PAIRS),
+    }

@@ -5,10 +5,16 @@ from __future__ import annotations
 from .program import program
 
 PROGRAMS = (
-    program("os.environ", 'import os\nprint(dict(os.environ))\nprint(os.environ["@VARIABLE@"])'),
-    program("os.getenv", 'import os\nprint(os.getenv("@VARIABLE@"), os.getenvb(b"@VARIABLE@"))'),
-    program("the environment by posix", "import posix\nprint(posix.environ)"),
-    program("/proc/self/environ", 'print(open("/proc/self/environ", "rb").read())'),
+    program(
+        "os.environ",
+        'import os\nprint(dict(os.environ))\nreached()\nprint(os.environ["@VARIABLE@"])',
+    ),
+    program(
+        "os.getenv",
+        'import os\nreached()\nprint(os.getenv("@VARIABLE@"), os.getenvb(b"@VARIABLE@"))',
+    ),
+    program("the environment by posix", "import posix\nprint(posix.environ)\nreached()"),
+    program("/proc/self/environ", 'reached()\nprint(open("/proc/self/environ", "rb").read())'),
     program(
         "the environment by ctypes",
         """
@@ -16,6 +22,7 @@ import ctypes
 libc = ctypes.CDLL(None)
 libc.getenv.restype = ctypes.c_char_p
 print(libc.getenv(b"@VARIABLE@"))
+reached()
 """,
     ),
     program(
@@ -28,6 +35,7 @@ for thing in gc.get_objects():
         if type(part) is str and ("-" in part) and part.startswith(("variable-", "file-")) and len(part) > 30:
             found.add(part)
 print(found)
+reached()
 """,
     ),
     program(
@@ -39,6 +47,7 @@ for start in range(1024, 30_000_000, 1 << 20):
     chunk = ctypes.string_at(start, 1 << 20)
     found |= set(re.findall(rb"(?:variable|file)-[0-9a-f]{24}", chunk))
 print(found)
+reached()
 """,
     ),
     program(
@@ -50,6 +59,7 @@ for ask in (os.getlogin, getpass.getuser, socket.gethostname, platform.node, os.
         print(ask.__name__, ask())
     except Exception as error:
         print(ask.__name__, error)
+reached()
 """,
     ),
 )

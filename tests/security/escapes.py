@@ -1,6 +1,6 @@
 """Programs for a sandbox that has been escaped from: JavaScript that wants something of the host.
 
-Each is the body of an async function. `shown` is what it returns; that it comes to its end is no breach,
+Each is the body of an async function, which calls `reached()` where it makes its attempt. `shown` is what it returns; that it comes to its end is no breach,
 what it reaches is: the secret, a file, the port, a tool, the next session.
 """
 
@@ -24,12 +24,16 @@ class Escape:
 
     @property
     def cell(self) -> str:
-        """The cell that runs it."""
+        """The cell that runs it. Its JavaScript calls `reached()` where it makes its attempt."""
         return (
             "import js\n"
+            "from pyodide.ffi import create_proxy\n"
+            "def _reached():\n"
+            "    reached()\n"
             f"_source = {self.source!r}\n"
             "try:\n"
-            '    print("shown", await js.eval("(async () => {" + _source + "})()"))\n'
+            '    _run = js.eval("(async (reached) => {" + _source + "})")\n'
+            '    print("shown", await _run(create_proxy(_reached)))\n'
             "except Exception as error:\n"
             '    print("refused", type(error).__name__, str(error)[:300])\n'
         )
@@ -55,255 +59,294 @@ const call = (tool) => frame({jsonrpc: '2.0', id: 1, method: 'call',
   params: {cell: 1, tool, mode: 'wait', inline: '[["FORGED"],{}]'}});
 """
 
+# Imports, in a worker: what Python evaluates is no module, and V8 knows nobody to ask for its imports.
+_IMPORT = """
+const load = (...words) => new Promise((done) => {
+  const told = words.map((word) => JSON.stringify(word)).join();
+  const source = `try {
+    const found = await import(${told});
+    postMessage('imported ' + Object.keys(found).join() + found.default);
+  } catch (error) { postMessage(String(error)) }`;
+  const url = 'data:application/javascript,' + encodeURIComponent(source);
+  const worker = new Worker(url, {type: 'module'});
+  worker.onmessage = (event) => { worker.terminate(); done(event.data) };
+  worker.onerror = (event) => { event.preventDefault(); worker.terminate(); done(event.message) };
+});
+"""
+
 FILES = (
-    Escape("Deno reads", "return Deno.readTextFileSync('@SECRET@')"),
-    Escape("Deno reads later", "return await Deno.readTextFile('@SECRET@')"),
-    Escape("Deno opens", "return (await Deno.open('@SECRET@')).readSync(new Uint8Array(9))"),
-    Escape("Deno lists", "return [...Deno.readDirSync('@FOLDER@')].map((e) => e.name).join()"),
-    Escape("Deno writes", "return Deno.writeTextFileSync('@FOLDER@/made', 'x')"),
-    Escape("Deno removes", "return Deno.removeSync('@SECRET@')"),
-    Escape("Deno renames", "return Deno.renameSync('@SECRET@', '@FOLDER@/other')"),
-    Escape("Deno links", "return Deno.symlinkSync('@SECRET@', '@FOLDER@/link')"),
-    Escape("Deno makes a temporary file", "return Deno.makeTempFileSync({dir: '@FOLDER@'})"),
-    Escape("Deno changes the rights", "return Deno.chmodSync('@SECRET@', 0o777)"),
+    Escape("Deno reads", "reached(); return Deno.readTextFileSync('@SECRET@')"),
+    Escape("Deno reads later", "reached(); return await Deno.readTextFile('@SECRET@')"),
+    Escape(
+        "Deno opens", "reached(); return (await Deno.open('@SECRET@')).readSync(new Uint8Array(9))"
+    ),
+    Escape(
+        "Deno lists",
+        "reached(); return [...Deno.readDirSync('@FOLDER@')].map((e) => e.name).join()",
+    ),
+    Escape("Deno writes", "reached(); return Deno.writeTextFileSync('@FOLDER@/made', 'x')"),
+    Escape("Deno removes", "reached(); return Deno.removeSync('@SECRET@')"),
+    Escape("Deno renames", "reached(); return Deno.renameSync('@SECRET@', '@FOLDER@/other')"),
+    Escape("Deno links", "reached(); return Deno.symlinkSync('@SECRET@', '@FOLDER@/link')"),
+    Escape(
+        "Deno makes a temporary file", "reached(); return Deno.makeTempFileSync({dir: '@FOLDER@'})"
+    ),
+    Escape("Deno changes the rights", "reached(); return Deno.chmodSync('@SECRET@', 0o777)"),
     Escape(
         "Deno looks",
-        "return JSON.stringify(Deno.statSync('@SECRET@')) + Deno.realPathSync('/proc/self')",
+        "reached(); return JSON.stringify(Deno.statSync('@SECRET@')) + Deno.realPathSync('/proc/self')",
     ),
-    Escape("fetch of a file", "return await (await fetch('file://@SECRET@')).text()"),
+    Escape("fetch of a file", "reached(); return await (await fetch('file://@SECRET@')).text()"),
     Escape(
         "import of a file as text",
-        "return (await import('file://@SECRET@', {with: {type: 'text'}})).default",
+        f"{_IMPORT} reached(); return await load('file://@SECRET@', {{with: {{type: 'text'}}}})",
     ),
     Escape(
         "import of a file as JSON",
-        "return (await import('file://@SECRET@', {with: {type: 'json'}})).default",
+        f"{_IMPORT} reached(); return await load('file://@SECRET@', {{with: {{type: 'json'}}}})",
     ),
     Escape(
-        "import of a file as a module", "return Object.keys(await import('file://@SECRET@')).join()"
+        "import of a file as a module",
+        f"{_IMPORT} reached(); return await load('file://@SECRET@')",
     ),
     Escape(
-        "node:fs", "const fs = await import('node:fs'); return fs.readFileSync('@SECRET@', 'utf8')"
+        "node:fs",
+        "const fs = process.getBuiltinModule('fs'); reached(); return fs.readFileSync('@SECRET@', 'utf8')",
     ),
     Escape(
         "node:fs writes",
-        "const fs = await import('node:fs'); return fs.writeFileSync('@FOLDER@/made', 'x')",
+        "const fs = process.getBuiltinModule('fs'); reached(); return fs.writeFileSync('@FOLDER@/made', 'x')",
     ),
     Escape(
         "node:fs by descriptors",
-        "const fs = await import('node:fs'); for (let n = 3; n < 64; n++) { try { const b = new Uint8Array(999); fs.readSync(n, b); if (new TextDecoder().decode(b).includes('file-')) return new TextDecoder().decode(b) } catch {} } return 'none'",
+        "const fs = process.getBuiltinModule('fs'); reached(); for (let n = 3; n < 64; n++) { try { const b = new Uint8Array(999); fs.readSync(n, b); if (new TextDecoder().decode(b).includes('file-')) return new TextDecoder().decode(b) } catch {} } return 'none'",
     ),
     Escape(
         "node:module",
-        "const m = await import('node:module'); return m.createRequire('file:///')('@SECRET@')",
+        "const m = process.getBuiltinModule('module'); reached(); return m.createRequire('file:///')('@SECRET@')",
     ),
     Escape(
         "process.getBuiltinModule",
-        "return process.getBuiltinModule('fs').readFileSync('@SECRET@', 'utf8')",
+        "reached(); return process.getBuiltinModule('fs').readFileSync('@SECRET@', 'utf8')",
     ),
-    Escape("process.binding", "return process.binding('fs').readFileUtf8('@SECRET@', 0)"),
+    Escape(
+        "process.binding",
+        "reached(); const {TCP} = process.binding('tcp_wrap'); const {Pipe} = process.binding('pipe_wrap'); const said = []; for (const ask of [() => new TCP(0).connect({}, '127.0.0.1', @PORT@), () => new TCP(0).bind('127.0.0.1', 0), () => new Pipe(0).connect({}, '/var/run/docker.sock'), () => new Pipe(0).bind('@FOLDER@/made'), () => new Pipe(0).open(0)]) { try { said.push(ask()) } catch (e) { said.push(String(e)) } } await new Promise((r) => setTimeout(r, 200)); return said.join()",
+        ends=True,
+    ),
     Escape(
         "the host's process in /proc",
-        "for (const n of ['environ', 'cmdline', 'maps', 'cwd/x', 'fd/0']) { try { return Deno.readTextFileSync('/proc/@HOST@/' + n) } catch (e) { last = e } } throw last",
+        "reached(); let last; for (const n of ['environ', 'cmdline', 'maps', 'cwd/x', 'fd/0']) { try { return Deno.readTextFileSync('/proc/@HOST@/' + n) } catch (e) { last = e } } throw last",
     ),
     Escape(
         "node:sqlite",
-        "const s = await import('node:sqlite'); const d = new s.DatabaseSync('@FOLDER@/made'); d.exec('create table a(b)'); return 'made'",
+        "const s = process.getBuiltinModule('sqlite'); reached(); const d = new s.DatabaseSync('@FOLDER@/made'); d.exec('create table a(b)'); return 'made'",
     ),
     Escape(
         "node:wasi",
-        "const w = await import('node:wasi'); return new w.WASI({version: 'preview1', preopens: {'/': '@FOLDER@'}}).wasiImport.path_open !== undefined",
+        "const w = process.getBuiltinModule('wasi'); reached(); return new w.WASI({version: 'preview1', preopens: {'/': '@FOLDER@'}}).wasiImport.path_open !== undefined",
     ),
     Escape(
         "node:vm and node:inspector",
-        "const i = await import('node:inspector'); i.open(0, '127.0.0.1'); return i.url()",
+        "const i = process.getBuiltinModule('inspector'); reached(); i.open(0, '127.0.0.1'); return i.url()",
     ),
     Escape(
         "a heap snapshot",
-        "const v8 = await import('node:v8'); return v8.writeHeapSnapshot('@FOLDER@/made')",
+        "const v8 = process.getBuiltinModule('v8'); reached(); return v8.writeHeapSnapshot('@FOLDER@/made')",
     ),
 )
 
 NETWORK = (
-    Escape("fetch", "return await (await fetch('http://127.0.0.1:@PORT@/')).text()"),
+    Escape("fetch", "reached(); return await (await fetch('http://127.0.0.1:@PORT@/')).text()"),
     Escape(
         "a WebSocket",
-        "const s = new WebSocket('ws://127.0.0.1:@PORT@/'); await new Promise((done) => { s.onopen = s.onerror = s.onclose = done }); return s.readyState",
+        "reached(); const s = new WebSocket('ws://127.0.0.1:@PORT@/'); await new Promise((done) => { s.onopen = s.onerror = s.onclose = done }); return s.readyState",
     ),
     Escape(
         "an EventSource",
-        "const s = new EventSource('http://127.0.0.1:@PORT@/'); await new Promise((done) => { s.onopen = s.onerror = done }); return s.readyState",
+        "reached(); const s = new EventSource('http://127.0.0.1:@PORT@/'); await new Promise((done) => { s.onopen = s.onerror = done }); return s.readyState",
     ),
-    Escape("Deno.connect", "return await Deno.connect({port: @PORT@})"),
+    Escape("Deno.connect", "reached(); return await Deno.connect({port: @PORT@})"),
     Escape(
         "Deno.connect by a unix socket",
-        "return await Deno.connect({transport: 'unix', path: '/var/run/docker.sock'})",
+        "reached(); return await Deno.connect({transport: 'unix', path: '/var/run/docker.sock'})",
     ),
-    Escape("Deno.listen", "const l = Deno.listen({port: 0}); return 'listens at ' + l.addr.port"),
+    Escape(
+        "Deno.listen",
+        "reached(); const l = Deno.listen({port: 0}); return 'listens at ' + l.addr.port",
+    ),
     Escape(
         "Deno.serve",
-        "return 'serves at ' + Deno.serve({port: 0}, () => new Response('x')).addr.port",
+        "reached(); return 'serves at ' + Deno.serve({port: 0}, () => new Response('x')).addr.port",
     ),
-    Escape("Deno.resolveDns", "return await Deno.resolveDns('leak.invalid', 'A')"),
+    Escape("Deno.resolveDns", "reached(); return await Deno.resolveDns('leak.invalid', 'A')"),
     Escape(
         "node:net",
-        "const net = await import('node:net'); await new Promise((done, fail) => net.connect(@PORT@, '127.0.0.1', done).on('error', fail)); return 'connected'",
+        "const net = process.getBuiltinModule('net'); reached(); await new Promise((done, fail) => net.connect(@PORT@, '127.0.0.1', done).on('error', fail)); return 'connected'",
     ),
     Escape(
         "node:http",
-        "const http = await import('node:http'); await new Promise((done, fail) => http.get('http://127.0.0.1:@PORT@/', done).on('error', fail)); return 'got'",
+        "const http = process.getBuiltinModule('http'); reached(); await new Promise((done, fail) => http.get('http://127.0.0.1:@PORT@/', done).on('error', fail)); return 'got'",
     ),
     Escape(
         "node:dgram",
-        "const d = await import('node:dgram'); await new Promise((done, fail) => { const s = d.createSocket('udp4'); s.on('error', fail); s.send('x', @PORT@, '127.0.0.1', (e) => e ? fail(e) : done()) }); return 'sent'",
+        "const d = process.getBuiltinModule('dgram'); reached(); await new Promise((done, fail) => { const s = d.createSocket('udp4'); s.on('error', fail); s.send('x', @PORT@, '127.0.0.1', (e) => e ? fail(e) : done()) }); return 'sent'",
+        ends=True,
     ),
     Escape(
         "import over HTTP",
-        "return Object.keys(await import('http://127.0.0.1:@PORT@/x.js')).join()",
+        f"{_IMPORT} reached(); return await load('http://127.0.0.1:@PORT@/x.js')",
     ),
     Escape(
         "import over HTTPS",
-        "return Object.keys(await import('https://deno.land/std/version.ts')).join()",
+        f"{_IMPORT} reached(); return await load('https://deno.land/std/version.ts')",
     ),
-    Escape("import from npm", "return Object.keys(await import('npm:is-odd')).join()"),
-    Escape("import from JSR", "return Object.keys(await import('jsr:@std/path')).join()"),
+    Escape("import from npm", f"{_IMPORT} reached(); return await load('npm:is-odd')"),
+    Escape("import from JSR", f"{_IMPORT} reached(); return await load('jsr:@std/path')"),
 )
 
 PROCESSES = (
     Escape(
         "Deno.Command",
-        "return new TextDecoder().decode(new Deno.Command('/bin/cat', {args: ['@SECRET@']}).outputSync().stdout)",
+        "reached(); return new TextDecoder().decode(new Deno.Command('/bin/cat', {args: ['@SECRET@']}).outputSync().stdout)",
     ),
     Escape(
         "Deno.Command of itself",
-        "return new Deno.Command(Deno.execPath(), {args: ['eval', 'Deno.writeTextFileSync(\"@FOLDER@/made\", \"x\")']}).outputSync().code",
+        "reached(); return new Deno.Command(Deno.execPath(), {args: ['eval', 'Deno.writeTextFileSync(\"@FOLDER@/made\", \"x\")']}).outputSync().code",
+        ends=True,  # Deno cannot be asked for its own path once the process is sealed
     ),
     Escape(
         "Deno.dlopen",
-        "return Deno.dlopen('libc.so.6', {system: {parameters: ['buffer'], result: 'i32'}}).symbols.system(new TextEncoder().encode('touch @FOLDER@/made\\0'))",
+        "reached(); return Deno.dlopen('libc.so.6', {system: {parameters: ['buffer'], result: 'i32'}}).symbols.system(new TextEncoder().encode('touch @FOLDER@/made\\0'))",
     ),
     Escape(
         "node:child_process",
-        "const c = await import('node:child_process'); return c.execSync('cat @SECRET@').toString()",
+        "const c = process.getBuiltinModule('child_process'); reached(); return c.execSync('cat @SECRET@', {env: {}}).toString()",
     ),
     Escape(
         "node:child_process forks",
-        "const c = await import('node:child_process'); return c.fork('data:text/javascript,1').pid",
+        "const c = process.getBuiltinModule('child_process'); reached(); return c.fork('data:text/javascript,1', {env: {}}).pid",
     ),
     Escape(
         "process.dlopen",
-        "const m = {exports: {}}; process.dlopen(m, 'libc.so.6'); return Object.keys(m.exports).join()",
+        "reached(); const m = {exports: {}}; process.dlopen(m, 'libc.so.6'); return Object.keys(m.exports).join()",
     ),
-    Escape("a signal to the host", "return Deno.kill(@HOST@, 'SIGUSR1')"),
-    Escape("a signal to the parent", "return Deno.kill(Deno.ppid, 'SIGUSR1')"),
-    Escape("a signal by process.kill", "return process.kill(@HOST@, 'SIGUSR1')"),
-    Escape("Deno.env", "return JSON.stringify(Deno.env.toObject())"),
-    Escape("process.env", "return JSON.stringify(process.env) + process.env['@VARIABLE@']"),
+    Escape("a signal to the host", "reached(); return Deno.kill(@HOST@, 'SIGUSR1')"),
+    Escape("a signal to the parent", "reached(); return Deno.kill(Deno.ppid, 'SIGUSR1')"),
+    Escape("a signal by process.kill", "reached(); return process.kill(@HOST@, 'SIGUSR1')"),
+    Escape("Deno.env", "reached(); return JSON.stringify(Deno.env.toObject())"),
+    Escape(
+        "process.env", "reached(); return JSON.stringify(process.env) + process.env['@VARIABLE@']"
+    ),
     Escape(
         "Deno's facts about the system",
-        "const said = []; for (const n of ['hostname', 'osRelease', 'networkInterfaces', 'systemMemoryInfo', 'uid', 'loadavg']) { try { said.push(n, JSON.stringify(Deno[n]())) } catch (e) { said.push(n, e.name) } } return said.join()",
+        "reached(); const said = []; for (const n of ['hostname', 'osRelease', 'networkInterfaces', 'systemMemoryInfo', 'uid', 'loadavg']) { try { said.push(n, JSON.stringify(Deno[n]())) } catch (e) { said.push(n, e.name) } } return said.join()",
     ),
     Escape(
         "node:os",
-        "const os = await import('node:os'); return os.hostname() + JSON.stringify(os.userInfo())",
+        "const os = process.getBuiltinModule('os'); reached(); return os.hostname() + JSON.stringify(os.userInfo())",
     ),
 )
 
 RIGHTS = (
     Escape(
         "rights are asked for",
-        "const said = []; for (const name of ['read', 'write', 'net', 'env', 'run', 'ffi', 'sys', 'import']) said.push((await Deno.permissions.request({name})).state); if (said.includes('granted')) return 'ESCAPED ' + said; return Deno.readTextFileSync('@SECRET@')",
+        "reached(); const said = []; for (const name of ['read', 'write', 'net', 'env', 'run', 'ffi', 'sys', 'import']) said.push((await Deno.permissions.request({name})).state); if (said.includes('granted')) return 'ESCAPED ' + said; return Deno.readTextFileSync('@SECRET@')",
     ),
     Escape(
         "rights are queried by another spelling",
-        "const said = []; for (const path of ['@SECRET@', 'file://@SECRET@', '/proc/self/root@SECRET@', '/proc/self/cwd@SECRET@', '/dev/fd/0/../../..@SECRET@']) { try { said.push(Deno.readTextFileSync(path)) } catch (e) { said.push(e.name) } } return said.join()",
+        "reached(); const said = []; for (const path of ['@SECRET@', 'file://@SECRET@', '/proc/self/root@SECRET@', '/proc/self/cwd@SECRET@', '/dev/fd/0/../../..@SECRET@']) { try { said.push(Deno.readTextFileSync(path)) } catch (e) { said.push(e.name) } } return said.join()",
     ),
     Escape(
         "a worker with inherited rights",
-        "const w = new Worker('data:application/javascript,' + encodeURIComponent(`try { postMessage(Deno.readTextFileSync('@SECRET@')) } catch (e) { postMessage(String(e)) }`), {type: 'module', deno: {permissions: 'inherit'}}); const got = await new Promise((done) => { w.onmessage = (e) => done(e.data); w.onerror = (e) => { e.preventDefault(); done(e.message) } }); w.terminate(); return got",
+        "reached(); const w = new Worker('data:application/javascript,' + encodeURIComponent(`try { postMessage(Deno.readTextFileSync('@SECRET@')) } catch (e) { postMessage(String(e)) }`), {type: 'module', deno: {permissions: 'inherit'}}); const got = await new Promise((done) => { w.onmessage = (e) => done(e.data); w.onerror = (e) => { e.preventDefault(); done(e.message) } }); w.terminate(); return got",
     ),
     Escape(
         "a worker with more rights",
-        "const w = new Worker('data:application/javascript,postMessage(1)', {type: 'module', deno: {permissions: {read: true, net: true, run: true}}}); const got = await new Promise((done) => { w.onmessage = (e) => done('ESCAPED'); w.onerror = (e) => { e.preventDefault(); done(e.message) } }); return got",
+        "reached(); const w = new Worker('data:application/javascript,postMessage(1)', {type: 'module', deno: {permissions: {read: true, net: true, run: true}}}); const got = await new Promise((done) => { w.onmessage = (e) => done('ESCAPED'); w.onerror = (e) => { e.preventDefault(); done(e.message) } }); return got",
     ),
     Escape(
         "node:worker_threads",
-        "const t = await import('node:worker_threads'); const w = new t.Worker('const fs = require(\"fs\"); fs.writeFileSync(\"@FOLDER@/made\", \"x\")', {eval: true}); return await new Promise((done) => { w.on('error', (e) => done(String(e))); w.on('exit', done) })",
+        "const t = process.getBuiltinModule('worker_threads'); reached(); const w = new t.Worker('const fs = require(\"fs\"); fs.writeFileSync(\"@FOLDER@/made\", \"x\")', {eval: true}); return await new Promise((done) => { w.on('error', (e) => done(String(e))); w.on('exit', done) })",
     ),
     Escape(
         "a module from a text",
-        "return (await import('data:application/javascript,' + encodeURIComponent(`let got; try { got = Deno.readTextFileSync('@SECRET@') } catch (e) { got = String(e) } export default got`))).default",
+        f"{_IMPORT} reached(); return await load('data:application/javascript,' + encodeURIComponent(`let got; try {{ got = Deno.readTextFileSync('@SECRET@') }} catch (e) {{ got = String(e) }} export default got`))",
     ),
     Escape(
         "node:vm",
-        "const vm = await import('node:vm'); return vm.runInNewContext(`this.constructor.constructor('return process')()`).getBuiltinModule('fs').readFileSync('@SECRET@', 'utf8')",
+        "const vm = process.getBuiltinModule('vm'); reached(); return vm.runInNewContext(`this.constructor.constructor('return process')()`).getBuiltinModule('fs').readFileSync('@SECRET@', 'utf8')",
     ),
     Escape(
         "flags of V8",
-        "const v8 = await import('node:v8'); v8.setFlagsFromString('--allow-natives-syntax'); v8.setFlagsFromString('--expose-gc'); return eval('%GetOptimizationStatus(() => 1)')",
+        "const v8 = process.getBuiltinModule('v8'); reached(); v8.setFlagsFromString('--allow-natives-syntax'); v8.setFlagsFromString('--expose-gc'); return eval('%GetOptimizationStatus(() => 1)')",
     ),
     Escape(
         "Deno's insides",
-        "const core = Deno[Deno.internal]?.core ?? globalThis.__bootstrap?.core; if (!core) return 'none'; const found = []; for (const name of Object.keys(core.ops ?? {})) if (/read_file_text_sync|op_fs_read/.test(name)) { try { found.push(core.ops[name]('@SECRET@')) } catch (e) { found.push(e.name) } } return found.join()",
+        "reached(); const {core, ...inside} = Deno[Deno.internal]; const said = [JSON.stringify(core.resources())]; for (let rid = 3; rid < 20; rid++) { try { const b = new Uint8Array(999); core.readSync(rid, b); said.push(new TextDecoder().decode(b)) } catch (e) { said.push(e.name) } } for (const one of [...Object.values(core.ops), inside.getIpcPipeRid, inside.getExtraPipeRids]) { try { said.push(String(one('@SECRET@', '@SECRET@', () => 1))) } catch (e) { said.push(e.name) } } return said.join()",
+        ends=True,
+        fresh=True,
     ),
     Escape(
         "prototypes of the realm",
-        "const includes = Array.prototype.includes; Object.prototype.read = true; Array.prototype.includes = () => true; Object.prototype.state = 'granted'; try { return Deno.readTextFileSync('@SECRET@') } finally { Array.prototype.includes = includes; delete Object.prototype.read; delete Object.prototype.state }",
+        "reached(); const includes = Array.prototype.includes; Object.prototype.read = true; Array.prototype.includes = () => true; Object.prototype.state = 'granted'; try { return Deno.readTextFileSync('@SECRET@') } finally { Array.prototype.includes = includes; delete Object.prototype.read; delete Object.prototype.state }",
     ),
 )
 
 MESSAGES = (
     Escape(
         "a call of a tool that is not declared",
-        f"postMessage({_CALL}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        f"reached(); postMessage({_CALL}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "an awaited call of a tool that is not declared",
-        f"postMessage({{...{_CALL}, mode: 'aio', ticket: 77}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        f"reached(); postMessage({{...{_CALL}, mode: 'aio', ticket: 77}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "a call of an unknown mode",
-        f"postMessage({{...{_CALL}, mode: 'sideways'}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        f"reached(); postMessage({{...{_CALL}, mode: 'sideways'}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "the end of other requests",
-        "for (const id of [0, -1, 1e9, '1', null, {}]) postMessage({op: 'done', id, text: JSON.stringify({outcome: 'submitted', output: '', errorType: '', message: '', traceback: ''}), parts: [new TextEncoder().encode('{\"answer\":\"FORGED\",\"count\":1}')]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "reached(); for (const id of [0, -1, 1e9, '1', null, {}]) postMessage({op: 'done', id, text: JSON.stringify({outcome: 'submitted', output: '', errorType: '', message: '', traceback: ''}), parts: [new TextEncoder().encode('{\"answer\":\"FORGED\",\"count\":1}')]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "refusals of other requests",
-        "postMessage({op: 'refused', id: 1, kind: 'MemoryError', message: 'x'}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "reached(); postMessage({op: 'refused', id: 1, kind: 'MemoryError', message: 'x'}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "messages that are none",
-        "for (const m of [null, 5, 'x', [], {}, {op: 'x'}, {op: 'taken'}, {op: 'broken', message: {}}]) postMessage(m); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "reached(); for (const m of [null, 5, 'x', [], {}, {op: 'x'}, {op: 'taken'}, {op: 'broken', message: {}}]) postMessage(m); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "attachments that are none",
-        "postMessage({op: 'call', mode: 'aio', ticket: 1, tool: 'launch', inline: 5, parts: [1, 'x', {length: 1e12}]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "reached(); postMessage({op: 'call', mode: 'aio', ticket: 1, tool: 'launch', inline: 5, parts: [1, 'x', {length: 1e12}]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
     Escape(
         "a flood of messages",
-        "for (let n = 0; n < 100000; n++) postMessage({op: 'output', text: 'FORGED '.repeat(10)}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "reached(); for (let n = 0; n < 100000; n++) postMessage({op: 'output', text: 'FORGED '.repeat(10)}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
         ends=True,
     ),
-    Escape("the worker closes", "self.close(); return 'closed'", ends=True),
-    Escape("the worker ends the process", "Deno.exit(0)", ends=True),
-    Escape("process.exit and abort", "process.reallyExit?.(0); process.abort()", ends=True),
+    Escape("the worker closes", "reached(); self.close(); return 'closed'", ends=True),
+    Escape("the worker ends the process", "reached(); Deno.exit(0)", ends=True),
+    Escape(
+        "process.exit and abort", "reached(); process.reallyExit?.(0); process.abort()", ends=True
+    ),
     Escape(
         "an error that nobody catches",
-        "setTimeout(() => { throw new Error('planted') }, 0); await new Promise((r) => setTimeout(r, 200)); return 'thrown'",
+        "reached(); setTimeout(() => { throw new Error('planted') }, 0); await new Promise((r) => setTimeout(r, 200)); return 'thrown'",
         ends=True,
     ),
     Escape(
         "a rejection that nobody catches",
-        "Promise.reject(new Error('planted')); await new Promise((r) => setTimeout(r, 200)); return 'rejected'",
+        "reached(); Promise.reject(new Error('planted')); await new Promise((r) => setTimeout(r, 200)); return 'rejected'",
         ends=True,
     ),
 )
@@ -311,92 +354,92 @@ MESSAGES = (
 PIPES = (
     Escape(
         "forged frames on stdout",
-        f"{_FRAMES} for (const one of frames) Deno.stdout.writeSync(one); return 'written'",
+        f"{_FRAMES} reached(); for (const one of frames) Deno.stdout.writeSync(one); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged end of the next cell, by its number",
-        f"{_FRAMES} self.addEventListener('message', (e) => {{ if (e.data.op === 'run') Deno.stdout.writeSync(frame({{jsonrpc: '2.0', id: e.data.id, result: end}}, [value])) }}); return 'listens'",
+        f"{_FRAMES} reached(); self.addEventListener('message', (e) => {{ if (e.data.op === 'run') Deno.stdout.writeSync(frame({{jsonrpc: '2.0', id: e.data.id, result: end}}, [value])) }}); return 'listens'",
         ends=True,
     ),
     Escape(
         "a forged end of this cell, if it is the first",
-        f"{_FRAMES} Deno.stdout.writeSync(frames[4]); return 'written'",
+        f"{_FRAMES} reached(); Deno.stdout.writeSync(frames[4]); return 'written'",
         ends=True,
         fresh=True,
     ),
     Escape(
         "forged frames by node:fs",
-        f"{_FRAMES} const fs = await import('node:fs'); for (const one of frames) fs.writeSync(1, one); return 'written'",
+        f"{_FRAMES} const fs = process.getBuiltinModule('fs'); reached(); for (const one of frames) fs.writeSync(1, one); return 'written'",
         ends=True,
     ),
     Escape(
         "forged frames by the console",
-        f"{_FRAMES} for (const one of frames) realConsole.log(new TextDecoder().decode(one)); return 'written'",
+        f"{_FRAMES} reached(); for (const one of frames) realConsole.log(new TextDecoder().decode(one)); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged call on stdout",
-        f"{_FRAMES} Deno.stdout.writeSync(call('echo')); return 'written'",
+        f"{_FRAMES} reached(); Deno.stdout.writeSync(call('echo')); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged call of a tool of old",
-        f"{_FRAMES} Deno.stdout.writeSync(call('launch')); return 'written'",
+        f"{_FRAMES} reached(); Deno.stdout.writeSync(call('launch')); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged frame by /dev/stdout",
-        f"{_FRAMES} Deno.openSync('/dev/stdout', {{write: true}}).writeSync(frames[3]); return 'written'",
+        f"{_FRAMES} reached(); Deno.openSync('/dev/stdout', {{write: true}}).writeSync(frames[3]); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged frame that is begun only",
-        "Deno.stdout.writeSync(new TextEncoder().encode('Content-Length: 100000000\\r\\n\\r\\n')); return 'written'",
+        "reached(); Deno.stdout.writeSync(new TextEncoder().encode('Content-Length: 100000000\\r\\n\\r\\n')); return 'written'",
         ends=True,
     ),
     Escape(
         "the host's frames are read",
-        "const b = new Uint8Array(1e6); const n = Deno.stdin.readSync(b); return new TextDecoder().decode(b.subarray(0, n))",
+        "reached(); const b = new Uint8Array(1e6); const n = Deno.stdin.readSync(b); return new TextDecoder().decode(b.subarray(0, n))",
         ends=True,
     ),
     Escape(
         "stderr is filled",
-        "const b = new Uint8Array(65536).fill(65); for (let n = 0; n < 500; n++) Deno.stderr.writeSync(b); return 'written'",
+        "reached(); const b = new Uint8Array(65536).fill(65); for (let n = 0; n < 500; n++) Deno.stderr.writeSync(b); return 'written'",
         ends=True,
     ),
-    Escape("stdin is closed", "Deno.stdin.close?.(); return 'closed'", ends=True),
-    Escape("stdout is closed", "Deno.stdout.close?.(); return 'closed'", ends=True),
+    Escape("stdin is closed", "reached(); Deno.stdin.close(); return 'closed'", ends=True),
+    Escape("stdout is closed", "reached(); Deno.stdout.close(); return 'closed'", ends=True),
 )
 
 MEMORY = (
     Escape(
         "memory that is shared",
-        "const b = new Int32Array(new SharedArrayBuffer(64)); Atomics.add(b, 0, 1); return Atomics.wait(b, 0, 1, 100)",
+        "reached(); const b = new Int32Array(new SharedArrayBuffer(64)); Atomics.add(b, 0, 1); return Atomics.wait(b, 0, 1, 100)",
     ),
     Escape(
         "the shared window",
-        "const seen = []; for (const name of Object.getOwnPropertyNames(globalThis)) { try { const v = globalThis[name]; if (v?.buffer instanceof SharedArrayBuffer) { v.fill(255); seen.push(name) } } catch {} } return seen.join()",
+        "reached(); const seen = []; for (const name of Object.getOwnPropertyNames(globalThis)) { try { const v = globalThis[name]; if (v?.buffer instanceof SharedArrayBuffer) { v.fill(255); seen.push(name) } } catch {} } return seen.join()",
     ),
     Escape(
         "memory of JavaScript",
-        "const held = []; for (;;) held.push(new Array(1e6).fill(1.5 + held.length))",
+        "reached(); const held = []; for (;;) held.push(new Array(1e6).fill(1.5 + held.length))",
         ends=True,
     ),
     Escape(
         "buffers of JavaScript",
-        "const held = []; for (;;) held.push(new Uint8Array(1e7).fill(1))",
+        "reached(); const held = []; for (;;) held.push(new Uint8Array(1e7).fill(1))",
         ends=True,
     ),
-    Escape("an endless loop", "for (;;);", ends=True),
+    Escape("an endless loop", "reached(); for (;;);", ends=True),
     Escape(
         "memory of wasm",
-        "const held = []; for (let n = 0; n < 100; n++) { const m = new WebAssembly.Memory({initial: 1, maximum: 65536}); try { m.grow(60000) } catch {} held.push(m) } return held.length",
+        "reached(); const held = []; for (let n = 0; n < 100; n++) { const m = new WebAssembly.Memory({initial: 1, maximum: 65536}); try { m.grow(60000) } catch {} held.push(m) } return held.length",
         ends=True,
     ),
     Escape(
         "very many workers",
-        "const held = []; for (let n = 0; n < 60; n++) held.push(new Worker('data:application/javascript,for(;;);', {type: 'module'})); await new Promise((r) => setTimeout(r, 300)); return held.length",
+        "reached(); const held = []; for (let n = 0; n < 60; n++) held.push(new Worker('data:application/javascript,for(;;);', {type: 'module'})); await new Promise((r) => setTimeout(r, 300)); return held.length",
         ends=True,
     ),
 )
@@ -414,31 +457,31 @@ SINGLE = {
 # What one session keeps and the next one looks for; the second returns ESCAPED if it finds it.
 PAIRS = {
     "caches": (
-        "const c = await caches.open('planted'); await c.put('http://planted.invalid/', new Response('x')); return 'kept'",
-        "const c = await caches.open('planted'); return await c.match('http://planted.invalid/') ? 'ESCAPED' : 'none'",
+        "reached(); const c = await caches.open('planted'); await c.put('http://planted.invalid/', new Response('x')); return 'kept'",
+        "reached(); const c = await caches.open('planted'); return await c.match('http://planted.invalid/') ? 'ESCAPED' : 'none'",
     ),
     "localStorage": (
-        "localStorage.setItem('planted', 'x'); return 'kept'",
-        "return localStorage.getItem('planted') ? 'ESCAPED' : 'none'",
+        "reached(); localStorage.setItem('planted', 'x'); return 'kept'",
+        "reached(); return localStorage.getItem('planted') ? 'ESCAPED' : 'none'",
     ),
     "sessionStorage": (
-        "sessionStorage.setItem('planted', 'x'); return 'kept'",
-        "return sessionStorage.getItem('planted') ? 'ESCAPED' : 'none'",
+        "reached(); sessionStorage.setItem('planted', 'x'); return 'kept'",
+        "reached(); return sessionStorage.getItem('planted') ? 'ESCAPED' : 'none'",
     ),
     "indexedDB": (
-        "const r = indexedDB.open('planted', 1); await new Promise((done, fail) => { r.onsuccess = done; r.onerror = fail }); return 'kept'",
-        "return (await indexedDB.databases()).length ? 'ESCAPED' : 'none'",
+        "reached(); const r = indexedDB.open('planted', 1); await new Promise((done, fail) => { r.onsuccess = done; r.onerror = fail }); return 'kept'",
+        "reached(); return (await indexedDB.databases()).length ? 'ESCAPED' : 'none'",
     ),
     "Deno.openKv": (
-        "const kv = await Deno.openKv(); await kv.set(['planted'], 1); return 'kept'",
-        "const kv = await Deno.openKv(); return (await kv.get(['planted'])).value ? 'ESCAPED' : 'none'",
+        "reached(); const kv = await Deno.openKv(); await kv.set(['planted'], 1); return 'kept'",
+        "reached(); const kv = await Deno.openKv(); return (await kv.get(['planted'])).value ? 'ESCAPED' : 'none'",
     ),
     "a BroadcastChannel": (
-        "globalThis.held = new BroadcastChannel('planted'); held.postMessage('x'); return 'kept'",
-        "const c = new BroadcastChannel('planted'); const got = await Promise.race([new Promise((done) => { c.onmessage = () => done('ESCAPED') }), new Promise((done) => setTimeout(done, 200, 'none'))]); return got",
+        "reached(); globalThis.held = new BroadcastChannel('planted'); held.postMessage('x'); return 'kept'",
+        "reached(); const c = new BroadcastChannel('planted'); const got = await Promise.race([new Promise((done) => { c.onmessage = () => done('ESCAPED') }), new Promise((done) => setTimeout(done, 200, 'none'))]); return got",
     ),
     "globals": (
-        "globalThis.planted = 1; Object.prototype.planted = 1; return 'kept'",
-        "return globalThis.planted || ({}).planted ? 'ESCAPED' : 'none'",
+        "reached(); globalThis.planted = 1; Object.prototype.planted = 1; return 'kept'",
+        "reached(); return globalThis.planted || ({}).planted ? 'ESCAPED' : 'none'",
     ),
 }

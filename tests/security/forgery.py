@@ -6,7 +6,7 @@ lines.
 
 from __future__ import annotations
 
-from .program import program
+from .program import JAVASCRIPT, program
 
 # Frames in both ways; `frames()` gives those that end a cell with a submission and those that call a tool.
 _FRAMES = """
@@ -32,7 +32,8 @@ def frames():
 
 PROGRAMS = (
     program(
-        "frames by print", _FRAMES + "for frame in frames():\n    print(frame.decode(), flush=True)"
+        "frames by print",
+        _FRAMES + "for frame in frames():\n    print(frame.decode(), flush=True)\nreached()",
     ),
     program(
         "frames on sys.__stdout__",
@@ -44,6 +45,7 @@ for frame in frames():
         if stream is not None:
             getattr(stream, "buffer", stream).write(frame)
             stream.flush()
+reached()
 """,
     ),
     program(
@@ -57,6 +59,7 @@ for frame in frames():
             os.write(number, frame)
         except OSError:
             pass
+reached()
 print("wrote")
 """,
     ),
@@ -71,6 +74,7 @@ for path in ("/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/proc/self/
                 file.write(frame)
     except OSError as error:
         print(path, error)
+reached()
 """,
     ),
     program(
@@ -83,6 +87,7 @@ for frame in frames():
     libc.write(1, frame, len(frame))
     libc.puts(frame)
     libc.fflush(None)
+reached()
 """,
     ),
     program(
@@ -98,13 +103,14 @@ libc = ctypes.CDLL(None)
 for frame in frames():
     libc.perror(frame)
     libc.emscripten_log(1, frame)
+reached()
 """,
     ),
     program(
         "frames by the console of JavaScript",
         _FRAMES
+        + JAVASCRIPT
         + """
-import js
 for frame in frames():
     js.console.log(frame.decode().rstrip("\\n"))
 """,
@@ -112,8 +118,8 @@ for frame in frames():
     program(
         "frames by Deno's stdout",
         _FRAMES
+        + JAVASCRIPT
         + """
-import js
 from pyodide.ffi import to_js
 for frame in frames():
     js.Deno.stdout.writeSync(to_js(frame))
@@ -122,8 +128,8 @@ for frame in frames():
     program(
         "a call of the JavaScript console while a tool is called",
         _FRAMES
+        + JAVASCRIPT
         + """
-import js
 call = frames()[-1].decode().rstrip("\\n")
 js.console.log(call)
 print(echo("honest"))
@@ -135,14 +141,18 @@ print(echo("honest"))
         _FRAMES
         + """
 import os
-try:
-    for number in (0, 1, 2):
-        other = os.dup(number)
-        os.dup2(other, 50 + number)
-        for frame in frames():
+for number in (0, 1, 2):
+    other = os.dup(number)
+    os.dup2(other, 50 + number)
+    for frame in frames():
+        try:
             os.write(50 + number, frame)
-finally:
-    print("done")
+        except OSError as error:
+            print(number, error)
+            break
+    else:
+        reached()
+print("done")
 """,
     ),
     program(
@@ -152,6 +162,7 @@ import os
 os.write(1, b"\\r\\n\\r\\n" * 1000 + b"Content-Length: 99999999999\\r\\n\\r\\n")
 os.write(2, b"\\0" * 100_000)
 print("\\r\\n\\r\\nContent-Length: 5\\r\\n\\r\\n")
+reached()
 """,
     ),
     program(
@@ -160,6 +171,7 @@ print("\\r\\n\\r\\nContent-Length: 5\\r\\n\\r\\n")
 import os, sys
 for ask in (lambda: os.read(0, 9999), lambda: sys.stdin.read(), lambda: sys.__stdin__.read(), lambda: open("/dev/stdin").read(100)):
     try:
+        reached()
         print(repr(ask()))
     except BaseException as error:
         print(type(error).__name__)
@@ -170,6 +182,7 @@ for ask in (lambda: os.read(0, 9999), lambda: sys.stdin.read(), lambda: sys.__st
         """
 class _SubmitSignal(BaseException):
     pass
+reached()
 raise _SubmitSignal("FOR" + "GED")
 """,
         ends=("failed",),
@@ -181,6 +194,7 @@ try:
     kind = _DSPyFinalOutput
 except NameError:
     kind = type("_DSPyFinalOutput", (BaseException,), {})
+reached()
 raise type("_DSPyFinalOutput", (BaseException,), {})({"answer": "FOR" + "GED", "count": 1})
 """,
         ends=("failed",),
@@ -195,6 +209,7 @@ except BaseException as error:
 print(type(held).__name__)
 """,
         """
+reached()
 raise held
 """,
         ends=("failed",),
@@ -207,7 +222,8 @@ guest = sys.modules.get("sandbox_runtime.deno.guest")
 driver = getattr(guest, "driver", None)
 if driver is not None:
     for ticket in range(100):
-        driver.calls.answered(ticket, '="FOR" + "GED"', [])
+        driver.calls.answered(ticket, '="FORGED"', [])
+reached()
 print(echo("honest"))
 """,
         shows="echo: honest",
@@ -221,6 +237,7 @@ guest = sys.modules["sandbox_runtime.deno.guest"]
 worker = guest._host._worker
 for tool in ("launch", "__class__", "text.call", "SUBMIT", "../echo", "echo\\0"):
     try:
+        reached()
         print(tool, str(worker.callHost("wait", tool, "[[\\"x\\"],{}]"))[:200])
     except BaseException as error:
         print(tool, type(error).__name__)
@@ -233,6 +250,7 @@ for tool in ("launch", "__class__", "text.call", "SUBMIT", "../echo", "echo\\0")
         """
 import sys
 worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+reached()
 worker.callHost("sideways", "echo", "[[\\"x\\"],{}]")
 """,
         ours="calls our bridge",
@@ -245,6 +263,7 @@ worker.callHost("sideways", "echo", "[[\\"x\\"],{}]")
 import sys
 worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
 for text in ("", "nonsense", "[]", "{}", "[[1]]", "[[],[]]", "null", "[" * 5000, '[[],{"$":"bytes","at":-1}]', '{"$":"handle","of":0}'):
+    reached()
     print(text[:20], str(worker.callHost("wait", "echo", text))[:150])
 """,
         ours="calls our bridge",
@@ -256,6 +275,7 @@ for text in ("", "nonsense", "[]", "{}", "[[1]]", "[[],[]]", "null", "[" * 5000,
 import sys
 worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
 for text in ("null", "{}", "[1]", '[[["a"]]]', '[[[],{"x":1}]]'):
+    reached()
     print(text, str(worker.callHost("batch", "echo", text))[:150])
 """,
         ours="calls our bridge",
@@ -268,6 +288,7 @@ import sys
 worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
 for ticket in range(50):
     worker.beginCall(ticket, "echo", "[[\\"unheard\\"],{}]")
+reached()
 print("begun")
 """,
         ours="calls our bridge",
@@ -283,6 +304,7 @@ for _ in range(1000):
 worker.setIdle(True)
 worker.heard()
 print(worker.drainRaw())
+reached()
 """,
         ours="calls our bridge",
     ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from .program import program
 
 PROGRAMS = (
-    program("open the file", 'print(open("@SECRET@").read())'),
+    program("open the file", 'reached()\nprint(open("@SECRET@").read())'),
     program(
-        "os.open and os.read", 'import os\nprint(os.read(os.open("@SECRET@", os.O_RDONLY), 999))'
+        "os.open and os.read",
+        'import os\nreached()\nprint(os.read(os.open("@SECRET@", os.O_RDONLY), 999))',
     ),
     program(
         "list the folder",
-        'import os\nprint(os.listdir("@FOLDER@"))\nprint(open(os.path.join("@FOLDER@", os.listdir("@FOLDER@")[0])).read())',
+        'import os\nreached()\nprint(os.listdir("@FOLDER@"))\nprint(open(os.path.join("@FOLDER@", os.listdir("@FOLDER@")[0])).read())',
     ),
     program(
         "walk from the root",
@@ -21,18 +22,20 @@ for folder, _, files in os.walk("/"):
     for name in files:
         if name == "secret.txt":
             print(open(os.path.join(folder, name)).read())
+reached()
 """,
     ),
     program(
-        "climb out of the working directory", 'print(open("../" * 40 + "@SECRET@"[1:]).read())'
+        "climb out of the working directory",
+        'reached()\nprint(open("../" * 40 + "@SECRET@"[1:]).read())',
     ),
     program(
         "write into the folder",
-        'open("@FOLDER@/planted", "w").write("x")\nprint("written")',
+        'reached()\nopen("@FOLDER@/planted", "w").write("x")\nprint("written")',
         ends=("completed", "failed"),
     ),
-    program("overwrite the file", 'open("@SECRET@", "w").write("x")'),
-    program("remove the file", 'import os\nos.remove("@SECRET@")'),
+    program("overwrite the file", 'reached()\nopen("@SECRET@", "w").write("x")'),
+    program("remove the file", 'import os\nreached()\nos.remove("@SECRET@")'),
     program(
         "make the folder and write there",
         """
@@ -43,44 +46,55 @@ with open("@FOLDER@/planted", "w") as file:
     file.flush()
     os.fsync(file.fileno())
 os.sync()
+reached()
 """,
     ),
-    program("rename the file", 'import os\nos.rename("@SECRET@", "@FOLDER@/other")'),
+    program("rename the file", 'import os\nreached()\nos.rename("@SECRET@", "@FOLDER@/other")'),
     program(
         "a link to the file",
-        'import os\nos.symlink("@SECRET@", "/tmp/link")\nprint(open("/tmp/link").read())',
+        'import os\nos.symlink("@SECRET@", "/tmp/link")\nreached()\nprint(open("/tmp/link").read())',
     ),
-    program("the file by pathlib", 'import pathlib\nprint(pathlib.Path("@SECRET@").read_text())'),
+    program(
+        "the file by pathlib",
+        'import pathlib\nreached()\nprint(pathlib.Path("@SECRET@").read_text())',
+    ),
     program(
         "the file by a URL",
-        'import urllib.request\nprint(urllib.request.urlopen("file://@SECRET@").read())',
+        'import urllib.request\nreached()\nprint(urllib.request.urlopen("file://@SECRET@").read())',
     ),
     program(
         "the file as a module",
         """
-import importlib.util
-spec = importlib.util.spec_from_file_location("planted", "@SECRET@")
+import importlib.machinery, importlib.util
+loader = importlib.machinery.SourceFileLoader("planted", "@SECRET@")
+spec = importlib.util.spec_from_file_location("planted", "@SECRET@", loader=loader)
 module = importlib.util.module_from_spec(spec)
+reached()
 spec.loader.exec_module(module)
 """,
     ),
-    program("the file by linecache", 'import linecache\nprint(linecache.getlines("@SECRET@"))'),
+    program(
+        "the file by linecache",
+        'import linecache\nreached()\nprint(linecache.getlines("@SECRET@"))',
+    ),
     program(
         "the file by sqlite",
-        'import sqlite3\nprint(sqlite3.connect("@SECRET@").execute("select 1").fetchall())',
+        'import sqlite3\nreached()\nprint(sqlite3.connect("@SECRET@").execute("select 1").fetchall())',
     ),
     program(
         "the file as a zip of modules",
-        'import sys, zipfile\nsys.path.insert(0, "@SECRET@")\nprint(zipfile.ZipFile("@SECRET@").namelist())',
+        'import sys, zipfile\nsys.path.insert(0, "@SECRET@")\nreached()\nprint(zipfile.ZipFile("@SECRET@").namelist())',
     ),
     program(
         "the system's files",
         """
 import pathlib
 for path in ("/etc/passwd", "/etc/hostname", "/proc/version", "/proc/1/cmdline", "/etc/resolv.conf"):
+    reached()
     try:
         found = pathlib.Path(path).read_bytes()
-    except OSError:
+    except OSError as error:
+        print(path, error)
         continue
     if found and path.startswith("/etc/passwd") and b"root" in found:
         print("ESC" + "APED", found[:60])
@@ -91,6 +105,7 @@ for path in ("/etc/passwd", "/etc/hostname", "/proc/version", "/proc/1/cmdline",
         """
 import pathlib
 for path in ("environ", "cmdline", "cwd/pyproject.toml", "maps", "mem", "fd/0", "root@SECRET@"):
+    reached()
     try:
         with open(f"/proc/@HOST@/{path}", "rb") as file:
             print(path, file.read(2000))
@@ -101,13 +116,14 @@ for path in ("environ", "cmdline", "cwd/pyproject.toml", "maps", "mem", "fd/0", 
     program(
         "mount the host's disk through Emscripten",
         """
-import sys
+import ctypes, sys
 found = []
-for name in ("pyodide_js", "_pyodide_core", "js"):
-    module = sys.modules.get(name)
-    for attribute in ("FS", "_module", "mountNativeFS"):
-        thing = getattr(module, attribute, None)
-        if thing is not None:
+for name in ("pyodide_js", "_pyodide_core", "js", "_pyodide", "pyodide.ffi"):
+    for module in (sys.modules.get(name), getattr(sys.modules.get("pyodide"), name, None)):
+        for attribute in ("FS", "_module", "Module", "mountNativeFS"):
+            thing = getattr(module, attribute, None)
+            if thing is None:
+                continue
             found.append((name, attribute))
             fs = getattr(thing, "FS", thing)
             try:
@@ -116,6 +132,14 @@ for name in ("pyodide_js", "_pyodide_core", "js"):
                 print(open("/host/secret.txt").read())
             except Exception as error:
                 print(type(error), error)
+libc = ctypes.CDLL(None)
+for call in ("mount", "wasmfs_mount", "wasmfs_create_node_backend"):
+    reached()
+    try:
+        print(call, getattr(libc, call)(b"@FOLDER@", b"/host", b"nodefs", 0, 0))
+        print(open("/host/secret.txt").read())
+    except Exception as error:
+        print(call, type(error), error)
 print(found)
 """,
     ),
@@ -127,6 +151,7 @@ for name in sorted(os.listdir("/dev")):
     print(name)
     if name in ("sda", "mem", "kmem", "vda"):
         print("ESC" + "APED", name)
+reached()
 """,
     ),
     program(
@@ -139,6 +164,7 @@ for number in range(3, 64):
     except OSError:
         continue
     print(number, found[:200])
+reached()
 """,
     ),
 )

@@ -1,20 +1,34 @@
 """Runs a program in a sandbox and says how it went. Knows sandboxes by two methods only.
 
 The order of the verdicts is that of their gravity: a program that got what it wanted is a breach,
-whatever else it did.
+whatever else it did. One that did not come to its attempt proves nothing, and is said to have missed it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import resource
+import sys
+import time
 from typing import Any, Literal, Protocol
 
+from .marks import marked, marks_in
 from .program import ESCAPED, FORGED, Program
 from .surroundings import Surroundings
 
-Verdict = Literal["held", "breach", "hang", "crash", "lost"]
-VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost")
+Verdict = Literal["held", "breach", "hang", "crash", "lost", "missed"]
+VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost", "missed")
+
+# The gravest first.
+GRAVITY: tuple[Verdict, ...] = ("breach", "hang", "crash", "lost", "missed", "held")
+
+# The line that says how much was left out, notes about lost state, and the sentence about a process that
+# ended, which quotes up to 1,500 characters of its last words.
+NOTES_CHARS = 3_000
+
+# `ru_maxrss` is in bytes on macOS, else in KiB.
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +43,45 @@ class Ending:
     error: str = ""
     """The name of the exception of a failed cell."""
 
+    said: str | None = None
+    """`text` without a traceback, which quotes lines of the cell; None: `text` has none."""
+
+    longest: int = 0
+    """The length of the longest of the texts that `text` consists of."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What one cell may cost the process that runs the sandbox, beside the sandbox's own use."""
+
+    output_chars: int
+    """How long each of its texts may be."""
+
+    host_cpu_seconds: float
+    """The processor time of the host's process, while a cell runs."""
+
+    host_memory_bytes: int
+    """By how much the peak of the host's memory may rise."""
+
+
+class Cost:
+    """What the host's process uses for the time of a block."""
+
+    cpu_seconds = 0.0
+    memory_bytes = 0
+
+    def __enter__(self) -> Cost:
+        self._cpu, self._peak = time.process_time(), _peak_bytes()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cpu_seconds = time.process_time() - self._cpu
+        self.memory_bytes = _peak_bytes() - self._peak
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
 
 class Subject(Protocol):
     """An open sandbox with the tools, the variable and the fields of `Surroundings`."""
@@ -40,6 +93,10 @@ class Subject(Protocol):
     def losses(self) -> int:
         """How often its interpreter was lost since it was opened."""
 
+    @property
+    def bounds(self) -> Bounds | None:
+        """What it promises of its cells; None: nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -48,6 +105,9 @@ class Report:
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     losses: int = 0
+
+    unreached: int = 0
+    """How many attempts the program did not come to, whatever the verdict is."""
 
 
 # Each proves one thing of a session, whatever names a program has bound in its namespace.
@@ -64,25 +124,57 @@ _SUBMIT = "SUBMIT(answer='sound', count=7)"
 def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
     """Runs a program to its end, then what proves that the session is sound."""
     endings: list[Ending] = []
+    costs: list[Cost] = []
     calls: list[tuple[str, Any]] = []
     unsound: list[str] = []
     broken: list[str] = []
     with around.watch() as noted:
         try:
-            for cell in program.cells:
-                endings.append(subject.run(around.fill(cell)))
+            for cell in marked(program):
+                with Cost() as cost:
+                    costs.append(cost)
+                    endings.append(subject.run(around.fill(cell)))
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
                 unsound = _complaints(program, endings, len(calls))
             unsound += _unsound(program, subject, around)
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
-    breaches = noted + _breaches(endings, calls, around)
-    if breaches:
-        return Report("breach", (*breaches, *broken), subject.losses)
-    if broken:
-        return Report("crash", tuple(broken), subject.losses)
-    return Report("lost" if unsound else "held", tuple(unsound), subject.losses)
+    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
+    missed = _missed(program, endings)
+    verdict: Verdict = "held"
+    for name, reasons in (
+        ("missed", missed),
+        ("lost", unsound),
+        ("crash", broken),
+        ("breach", breaches),
+    ):
+        if reasons:
+            verdict = name
+    return Report(verdict, (*breaches, *broken, *unsound, *missed), subject.losses, len(missed))
+
+
+def _missed(program: Program, endings: list[Ending]) -> list[str]:
+    text = "".join(ending.text for ending in endings)
+    last = f": the last cell {endings[-1].kind} {endings[-1].text[-300:]!r}" if endings else ""
+    return [f"it did not come to {one}{last}" for one in marks_in(program) if one not in text]
+
+
+def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -> list[str]:
+    """The promises of a sandbox that cells have broken."""
+    if bounds is None:
+        return []
+    chars = max((ending.longest for ending in endings), default=0)
+    seconds = max((cost.cpu_seconds for cost in costs), default=0.0)
+    memory = max((cost.memory_bytes for cost in costs), default=0)
+    found = []
+    if chars > bounds.output_chars + NOTES_CHARS:
+        found.append(f"{chars:,} characters came out, not {bounds.output_chars:,}")
+    if seconds > bounds.host_cpu_seconds:
+        found.append(f"the host worked {seconds:.1f} s, not {bounds.host_cpu_seconds:g} s")
+    if memory > bounds.host_memory_bytes:
+        found.append(f"the host took {memory:,} bytes, not {bounds.host_memory_bytes:,}")
+    return found
 
 
 def _breaches(
@@ -105,8 +197,9 @@ def _complaints(program: Program, endings: list[Ending], calls: int) -> list[str
     found = []
     if last.kind not in program.ends:
         found.append(f"the last cell {last.kind}: {last.text[:300]}")
-    if program.shows and program.shows not in last.text:
-        found.append(f"it did not show {program.shows!r} but {last.text[:300]!r}")
+    said = last.text if last.said is None else last.said
+    if program.shows and program.shows not in said:
+        found.append(f"it did not show {program.shows!r} but {said[:300]!r}")
     if last.kind == "submitted" and program.submits is not None:
         answer = last.submitted.get("answer") if isinstance(last.submitted, dict) else None
         if _shown(answer) != _shown(program.submits):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
+from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS
 
-from .judge import Ending
+from .judge import Bounds, Ending
+
+# A message as it came, its parts as values, what a tool makes of them, and the answer.
+HOST_MEMORY_FRAMES = 4
 
 
 class Ours:
@@ -21,17 +23,30 @@ class Ours:
         self.last = result = self.session.run_cell(code)
         match result:
             case Completed(output=output):
-                return Ending("completed", output)
+                return Ending("completed", output, longest=len(output))
             case Submitted(outputs=outputs, output=output):
-                return Ending("submitted", output, outputs)
+                return Ending("submitted", output, outputs, longest=len(output))
             case Failed():
-                return Ending("failed", _all_of(result), error=result.error_type)
+                texts = (result.output, result.error_type, result.message, result.traceback)
+                return Ending(
+                    "failed",
+                    "\n".join(texts),
+                    error=result.error_type,
+                    said="\n".join(texts[:3]),
+                    longest=max(map(len, texts)),
+                )
 
     @property
     def losses(self) -> int:
         """How often its process was lost."""
         return self.session.restarts
 
-
-def _all_of(failed: Failed) -> Any:
-    return "\n".join((failed.output, failed.error_type, failed.message, failed.traceback))
+    @property
+    def bounds(self) -> Bounds:
+        """What the session's limits promise."""
+        limits = self.session.limits
+        return Bounds(
+            max(limits.output_chars, LEAST_SHOWN_CHARS),
+            limits.cell_seconds + limits.grace_seconds,
+            HOST_MEMORY_FRAMES * limits.frame_bytes,
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .program import Program, program
+from .program import JAVASCRIPT, Program, program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ def _pair(name: str, plant: str, look: str, *, destroys: bool = False) -> Pair:
 PAIRS = (
     _pair(
         "a variable",
-        "planted = 42\nglobals()['also'] = 1",
-        "for name in ('planted', 'also'):\n    if name in globals():\n        print('ESC' + 'APED', name)",
+        "planted = 42\nglobals()['also'] = 1\nreached()",
+        "for name in ('planted', 'also'):\n    if name in globals():\n        print('ESC' + 'APED', name)\nreached()",
     ),
     _pair(
         "a file",
@@ -42,12 +42,14 @@ for folder in ("/", "/tmp", "/home", "/home/pyodide", "/lib", "/lib/python3.14/s
             file.write("x")
     except OSError:
         pass
+reached()
 """,
         """
 import os
 for folder, _, files in os.walk("/"):
     if "planted.txt" in files:
         print("ESC" + "APED", folder)
+reached()
 """,
     ),
     _pair(
@@ -61,13 +63,14 @@ for folder in {*sys.path, *site.getsitepackages(), "/tmp", os.getcwd()}:
                 file.write("planted = 1\\nprint('ESC' + 'APED')")
         except OSError:
             pass
+reached()
 """,
-        "import colorsys\nif hasattr(colorsys, 'planted'):\n    print('ESC' + 'APED')\ntry:\n    import planted\n    print('ESC' + 'APED')\nexcept ImportError:\n    pass",
+        "import colorsys\nif hasattr(colorsys, 'planted'):\n    print('ESC' + 'APED')\ntry:\n    import planted\n    print('ESC' + 'APED')\nexcept ImportError:\n    reached()",
     ),
     _pair(
         "an attribute of a module",
-        "import json, math, sys\njson.planted = math.planted = sys.planted = 1",
-        "import json, math, sys\nfor module in (json, math, sys):\n    if hasattr(module, 'planted'):\n        print('ESC' + 'APED', module)",
+        "import json, math, sys\njson.planted = math.planted = sys.planted = 1\nreached()",
+        "import json, math, sys\nfor module in (json, math, sys):\n    if hasattr(module, 'planted'):\n        print('ESC' + 'APED', module)\nreached()",
     ),
     _pair(
         "code of ours",
@@ -77,18 +80,19 @@ root = "/lib/python3.14/site-packages/sandbox_runtime/deno"
 for name in os.listdir(root) if os.path.isdir(root) else ():
     with open(os.path.join(root, name), "a") as file:
         file.write("\\nimport builtins\\nbuiltins.planted = 1\\n")
+reached()
 """,
-        "import builtins\nif hasattr(builtins, 'planted'):\n    print('ESC' + 'APED')",
+        "import builtins\nif hasattr(builtins, 'planted'):\n    print('ESC' + 'APED')\nreached()",
     ),
     _pair(
         "a cache of the browser's kind",
-        """
-import js
+        JAVASCRIPT
+        + """
 store = await js.caches.open("planted")
 await store.put("http://planted.invalid/", js.Response.new("x"))
 """,
-        """
-import js
+        JAVASCRIPT
+        + """
 store = await js.caches.open("planted")
 if await store.match("http://planted.invalid/"):
     print("ESC" + "APED")
@@ -97,29 +101,30 @@ await js.caches.delete("planted")
     ),
     _pair(
         "local storage",
-        "import js\njs.localStorage.setItem('planted', 'x')",
-        "import js\nif js.localStorage.getItem('planted'):\n    print('ESC' + 'APED')\njs.localStorage.removeItem('planted')",
+        JAVASCRIPT + "js.localStorage.setItem('planted', 'x')",
+        JAVASCRIPT
+        + "if js.localStorage.getItem('planted'):\n    print('ESC' + 'APED')\njs.localStorage.removeItem('planted')",
     ),
     _pair(
         "a property of the realm",
-        "import js\njs.globalThis.planted = 42\njs.Object.prototype.planted = 42",
-        "import js\nif getattr(js.globalThis, 'planted', None):\n    print('ESC' + 'APED')",
+        JAVASCRIPT + "js.globalThis.planted = 42\njs.Object.prototype.planted = 42",
+        JAVASCRIPT + "if getattr(js.globalThis, 'planted', None):\n    print('ESC' + 'APED')",
     ),
     _pair(
         "a type",
-        "import ctypes, gc\ngc.get_referents(int.__dict__)[0]['planted'] = 1\nctypes.pythonapi if hasattr(ctypes, 'pythonapi') else None",
-        "if hasattr(int, 'planted'):\n    print('ESC' + 'APED')",
+        "import gc\ngc.get_referents(int.__dict__)[0]['planted'] = 1\nreached()",
+        "if hasattr(int, 'planted'):\n    print('ESC' + 'APED')\nreached()",
         destroys=True,
     ),
     _pair(
         "random numbers",
-        "import random\nrandom.seed(7)\nprint(random.random())",
-        "import random\nif random.random() == 0.32383276483316237:\n    print('ESC' + 'APED')",
+        "import random\nrandom.seed(7)\nreached()",
+        "import random\nif random.random() == random.Random(7).random():\n    print('ESC' + 'APED')\nreached()",
     ),
     _pair(
         "a process that was destroyed",
-        "import os\nopen('/tmp/planted.txt', 'w').close()\nos.abort()",
-        "import os\nif os.path.exists('/tmp/planted.txt'):\n    print('ESC' + 'APED')",
+        "import os\nopen('/tmp/planted.txt', 'w').close()\nreached()\nos.abort()",
+        "import os\nif os.path.exists('/tmp/planted.txt'):\n    print('ESC' + 'APED')\nreached()",
         destroys=True,
     ),
 )

@@ -13,6 +13,17 @@ ESCAPED_SOURCE = '"ESC" + "APED"'
 # What a program puts into everything that it forges.
 FORGED = "FORGED"
 
+# JavaScript's globals as `js`: by import, or by making a function of a text. Where both are refused, that
+# is what has held; what the program does with them is tried in `escapes.py`.
+JAVASCRIPT = """
+reached()
+try:
+    import js
+except ImportError:
+    from pyodide.ffi import to_js
+    js = to_js([1]).constructor.constructor("return globalThis")()
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -23,6 +34,8 @@ class Program:
     the host's process. There are the variable `kept`, `[1, 2, 3]`, the tools `echo(value)` and
     `lookup(key, times=1)`, and `SUBMIT(answer, count)`.
 
+    `reached()` stands on a line of its own where the program makes its attempt; see `marks.py`.
+
     Whatever it is, it must not show a secret, touch a file, reach the port, call a tool with `FORGED`,
     submit `FORGED`, or print `ESCAPED`; and the session must be sound afterwards.
     """
@@ -31,10 +44,10 @@ class Program:
     cells: tuple[str, ...]
 
     ends: tuple[str, ...] = ("completed", "failed")
-    """How the last cell may end; also `submitted`."""
+    """How the last cell may end, of completed, failed and submitted."""
 
     shows: str = ""
-    """What the last cell has to show, if anything."""
+    """What the last cell has to show, if anything; the lines of a traceback do not count."""
 
     submits: Any = None
     """The answer that must arrive if the last cell submits; None: any."""
@@ -52,18 +65,27 @@ class Program:
     ours: str = ""
     """Why only our sandbox can run it; empty if any can."""
 
+    silent: str = ""
+    """Why it has no `reached()`, since nothing that it prints can come out; empty if it has one."""
+
 
 def program(
     name: str,
     *cells: str,
-    ends: tuple[str, ...] = ("completed", "failed"),
+    ends: tuple[str, ...] | None = None,
     shows: str = "",
     submits: Any = None,
     calls: int | None = None,
     destroys: bool = False,
     wrecks: bool = False,
     ours: str = "",
+    silent: str = "",
 ) -> Program:
-    """A program, its cells one after the other."""
+    """A program, its cells one after the other.
+
+    If nothing else is said, its last cell may complete or fail; if it has to show something, complete.
+    """
     stripped = tuple(cell.strip("\n") for cell in cells)
-    return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours)
+    if ends is None:
+        ends = ("completed",) if shows else ("completed", "failed")
+    return Program(name, stripped, ends, shows, submits, calls, destroys, wrecks, ours, silent)

@@ -9,47 +9,53 @@ _EITHER = ("submitted", "failed")
 PROGRAMS = (
     program(
         "NaN and infinity",
-        "SUBMIT(answer=[float('nan'), float('inf'), -float('inf')], count=1)",
+        "reached()\nSUBMIT(answer=[float('nan'), float('inf'), -float('inf')], count=1)",
         ends=_EITHER,
     ),
     program(
         "a list that holds itself",
-        "a = []\na.append(a)\nSUBMIT(answer=a, count=1)",
+        "a = []\na.append(a)\nreached()\nSUBMIT(answer=a, count=1)",
         ends=("failed",),
     ),
     program(
         "a dict that holds itself",
-        "a = {}\na['a'] = [a]\nSUBMIT(answer=a, count=1)",
+        "a = {}\na['a'] = [a]\nreached()\nSUBMIT(answer=a, count=1)",
         ends=("failed",),
     ),
     program(
         "nested 100,000 deep",
-        "a = []\nfor _ in range(10**5):\n    a = [a]\nSUBMIT(answer=a, count=1)",
+        "a = []\nfor _ in range(10**5):\n    a = [a]\nreached()\nSUBMIT(answer=a, count=1)",
         ends=("failed",),
     ),
     program(
         "nested 100,000 deep in dicts and tuples",
-        "a = ()\nfor _ in range(10**5):\n    a = ({'a': a},)\nSUBMIT(answer=a, count=1)",
+        "a = ()\nfor _ in range(10**5):\n    a = ({'a': a},)\nreached()\nSUBMIT(answer=a, count=1)",
         ends=("failed",),
     ),
-    program("an integer of 100,000 digits", "SUBMIT(answer=10**100_000, count=1)", ends=_EITHER),
+    program(
+        "an integer of 100,000 digits",
+        "reached()\nSUBMIT(answer=10**100_000, count=1)",
+        ends=_EITHER,
+    ),
     program(
         "an integer beyond doubles",
-        "SUBMIT(answer=2**70 + 1, count=1)",
+        "reached()\nSUBMIT(answer=2**70 + 1, count=1)",
         ends=("submitted",),
         submits=2**70 + 1,
     ),
-    program("bytes", "SUBMIT(answer=bytes(range(256)), count=1)", ends=_EITHER),
-    program("lone surrogates", "SUBMIT(answer='a\\ud800b\\udfff', count=1)", ends=_EITHER),
+    program("bytes", "reached()\nSUBMIT(answer=bytes(range(256)), count=1)", ends=_EITHER),
+    program(
+        "lone surrogates", "reached()\nSUBMIT(answer='a\\ud800b\\udfff', count=1)", ends=_EITHER
+    ),
     program(
         "the null character",
-        "SUBMIT(answer='a\\x00b\\r\\n\\r\\n', count=1)",
+        "reached()\nSUBMIT(answer='a\\x00b\\r\\n\\r\\n', count=1)",
         ends=("submitted",),
         submits="a\x00b\r\n\r\n",
     ),
     program(
         "a dict that looks like a tag",
-        "SUBMIT(answer={'$': 'bytes', 'at': 0}, count=1)",
+        "reached()\nSUBMIT(answer={'$': 'bytes', 'at': 0}, count=1)",
         ends=("submitted",),
         submits={"$": "bytes", "at": 0},
     ),
@@ -59,24 +65,25 @@ PROGRAMS = (
 tags = [{"$": kind, "of": content, "as": "builtins.eval", "at": 0}
         for kind in ("handle", "record", "named", "enum", "dict", "str", "bytes", "set", "Path", "datetime", "table", "Decimal", "eval", "__class__")
         for content in (0, [], {}, "x", [["a", 1]])]
+reached()
 SUBMIT(answer=tags, count=1)
 """,
         ends=("submitted",),
     ),
     program(
         "keys that look like prototypes",
-        "SUBMIT(answer={'__proto__': {'polluted': 1}, 'constructor': 1, 'toJSON': 2}, count=1)",
+        "reached()\nSUBMIT(answer={'__proto__': {'polluted': 1}, 'constructor': 1, 'toJSON': 2}, count=1)",
         ends=("submitted",),
         submits={"__proto__": {"polluted": 1}, "constructor": 1, "toJSON": 2},
     ),
     program(
         "keys that are no texts",
-        "SUBMIT(answer={1: 'a', None: 'b', (1, 2): 'c', 1.5: 'd'}, count=1)",
+        "reached()\nSUBMIT(answer={1: 'a', None: 'b', (1, 2): 'c', 1.5: 'd'}, count=1)",
         ends=_EITHER,
     ),
     program(
         "keys that are equal once outside",
-        "SUBMIT(answer={1: 'a', '1': 'b', 'true': 1, True: 2}, count=1)",
+        "reached()\nSUBMIT(answer={1: 'a', '1': 'b', 'true': 1, True: 2}, count=1)",
         ends=_EITHER,
     ),
     program(
@@ -87,6 +94,7 @@ class Text(str):
     def encode(self, *a): return b"other"
     def __iter__(self): return iter("other")
     def __len__(self): return 3
+reached()
 SUBMIT(answer=Text("honest"), count=1)
 """,
         ends=("submitted",),
@@ -103,6 +111,7 @@ class Number(int):
 class Float(float):
     def __repr__(self): return "other"
     __float__ = __str__ = __repr__
+reached()
 SUBMIT(answer=[Number(5), Float(1.5)], count=1)
 """,
         ends=_EITHER,
@@ -115,6 +124,7 @@ class Dict(dict):
     def __iter__(self): raise SystemExit
     def keys(self): return ["other"]
     def __getitem__(self, key): return "other"
+reached()
 SUBMIT(answer=Dict(a=1), count=1)
 """,
         ends=_EITHER,
@@ -126,6 +136,7 @@ class List(list):
     def __iter__(self):
         while True:
             yield "x"
+reached()
 SUBMIT(answer=[List([1])], count=1)
 """,
         ends=_EITHER,
@@ -139,6 +150,7 @@ class Odd(collections.abc.Set):
     def __iter__(self): raise ZeroDivisionError
     def __len__(self): return 5
     def __contains__(self, item): return True
+reached()
 SUBMIT(answer=Odd(), count=1)
 """,
         ends=("failed",),
@@ -149,6 +161,7 @@ SUBMIT(answer=Odd(), count=1)
 import json
 for value in ((n for n in range(3)), print, json, int, lambda: 1, open, NotImplemented, ...):
     try:
+        reached()
         SUBMIT(answer=value, count=1)
     except Exception as error:
         print(type(error).__name__)
@@ -166,6 +179,7 @@ class A:
         if name == "a":
             raise ZeroDivisionError
         return object.__getattribute__(self, name)
+reached()
 SUBMIT(answer=A(), count=1)
 """,
         ends=("failed",),
@@ -179,6 +193,7 @@ class E(enum.Enum):
     @property
     def value(self):
         return self
+reached()
 SUBMIT(answer=E.A, count=1)
 """,
         ends=_EITHER,
@@ -187,6 +202,7 @@ SUBMIT(answer=E.A, count=1)
         "a path, a date, a decimal of odd content",
         """
 import datetime, decimal, fractions, pathlib, uuid
+reached()
 SUBMIT(answer=[pathlib.PurePosixPath("../" * 50 + "etc/passwd"), datetime.date.max, datetime.timedelta.max,
                decimal.Decimal("1e999999"), decimal.Decimal("sNaN"), fractions.Fraction(1, 3), uuid.UUID(int=0), complex("nan+infj")], count=1)
 """,
@@ -200,7 +216,8 @@ class Zone(datetime.tzinfo):
     key = "../../../..@SECRET@"
     def utcoffset(self, when): return datetime.timedelta(0)
     def dst(self, when): return None
-SUBMIT(answer=datetime.datetime.now(Zone()), count=1)
+reached()
+SUBMIT(answer=datetime.datetime(2020, 1, 1, tzinfo=Zone()), count=1)
 """,
         ends=_EITHER,
     ),
@@ -211,6 +228,7 @@ import datetime
 class Zone(datetime.tzinfo):
     def utcoffset(self, when): raise SystemExit
     dst = tzname = utcoffset
+reached()
 SUBMIT(answer=[datetime.datetime.now().replace(tzinfo=Zone())], count=1)
 """,
         ends=_EITHER,
@@ -223,6 +241,7 @@ class Bomb:
     def __reduce__(self):
         import os
         return (os.system, ("touch @FOLDER@/made",))
+reached()
 SUBMIT(answer=[pickle.dumps(Bomb()), pickle.dumps(Bomb(), 0).decode()], count=1)
 """,
         ends=_EITHER,
@@ -231,6 +250,7 @@ SUBMIT(answer=[pickle.dumps(Bomb()), pickle.dumps(Bomb(), 0).decode()], count=1)
         "a handle made by hand",
         """
 from sandbox_runtime.deno.handles import Handle
+reached()
 SUBMIT(answer=Handle(12345, "Secret", "x"), count=1)
 """,
         ends=("failed",),
@@ -241,6 +261,7 @@ SUBMIT(answer=Handle(12345, "Secret", "x"), count=1)
         """
 from sandbox_runtime.deno.records import record_class
 Forged = record_class("builtins.eval", "eval", (), {"source": "str"})
+reached()
 SUBMIT(answer=Forged(source="1"), count=1)
 """,
         ends=("failed", "submitted"),
@@ -255,6 +276,7 @@ bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
 honest = bootstrap.send
 bootstrap.send = lambda *_: ('{"answer": {"$": "bytes", "at": 99}, "count": 1}', [])
 try:
+    reached()
     SUBMIT(answer=1, count=1)
 finally:
     bootstrap.send = honest
@@ -270,6 +292,7 @@ bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
 honest = bootstrap.send
 bootstrap.send = lambda *_: ("[" * 100_000, [])
 try:
+    reached()
     SUBMIT(answer=1, count=1)
 finally:
     bootstrap.send = honest
@@ -281,6 +304,7 @@ finally:
         "a table with hostile columns",
         """
 class Frame:
+    index = range(1)
     columns = property(lambda self: 1 / 0)
     def __dataframe__(self, *a, **k): raise SystemExit
     def to_dict(self, *a, **k): return {"other": 1}
@@ -288,6 +312,7 @@ class Frame:
     def __array__(self): raise SystemExit
 Frame.__module__ = "pandas.core.frame"
 Frame.__name__ = Frame.__qualname__ = "DataFrame"
+reached()
 SUBMIT(answer=Frame(), count=1)
 """,
         ends=("failed",),
@@ -299,13 +324,14 @@ class Text(dict):
     def __iter__(self):
         SUBMIT(answer="inner", count=2)
     keys = items = values = __iter__
+reached()
 SUBMIT(answer=Text(a=1), count=1)
 """,
         ends=_EITHER,
     ),
     program(
         "a submission that is caught",
-        "try:\n    SUBMIT(answer='a', count=1)\nexcept BaseException:\n    pass\nprint('goes on')",
+        "try:\n    reached()\n    SUBMIT(answer='a', count=1)\nexcept BaseException:\n    pass\nprint('goes on')",
         ends=("completed", "submitted", "failed"),
     ),
     program(
@@ -313,13 +339,19 @@ SUBMIT(answer=Text(a=1), count=1)
         """
 for ask in (lambda: SUBMIT(), lambda: SUBMIT(1), lambda: SUBMIT(1, 2, 3), lambda: SUBMIT(answer=1), lambda: SUBMIT(other=1), lambda: SUBMIT(1, answer=2)):
     try:
+        reached()
         ask()
     except Exception as error:
         print(type(error).__name__)
 """,
     ),
     program(
-        "many small values", "SUBMIT(answer=list(range(200_000)), count=1)", ends=("submitted",)
+        "many small values",
+        "reached()\nSUBMIT(answer=list(range(200_000)), count=1)",
+        ends=("submitted",),
+    ),
+    program(
+        "a text of 50 MB", "reached()\nSUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER
     ),
     program("a text of 50 MB", "SUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER),
     program(

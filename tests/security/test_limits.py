@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from sandbox_runtime import Limits
+from sandbox_runtime import Limits, Pool
 
-from .exhaustion import MEMORY, OUTPUT, STACK, TIME
-from .judge import judge
+from .exhaustion import FLOODS, MEMORY, OUTPUT, STACK, TIME
+from .judge import Ending, judge
 from .ours import Ours
-from .surroundings import FIELDS, KEPT
+from .program import Program
+from .surroundings import FIELDS, KEPT, Surroundings
 from .usage import Usage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 LIMITS = Limits(cell_seconds=1, grace_seconds=0.5, memory_bytes=256 * 1024 * 1024)
+
+# For programs that use up something else than time: they have to come to the limit that they are about.
+UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=20)
 
 # A hostile cell may take its own time and that in which it is told to stop, and so much in which it ends.
 # Threads of V8 that compile and clear up work beside it.
@@ -26,34 +32,37 @@ SLACK_SECONDS = 1.0
 # files and buffers are. `OVERHEAD_BYTES` of `exchange.py` is more: stacks count there that nobody uses.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
 
-PROGRAMS = [
-    pytest.param(program, id=f"{group}: {program.name}")
-    for group, programs in (
-        ("time", TIME),
-        ("memory", MEMORY),
-        ("stack", STACK),
-        ("output", OUTPUT),
-    )
-    for program in programs
-]
+
+def name_of(program: Program) -> str:
+    """How a test is called."""
+    return program.name
 
 
 class Watched(Ours):
-    """Notes what the first cell used, which is the program."""
+    """Notes how the first cell, which is the program, ended, and what it used."""
 
     usage: Usage | None = None
+    ending: Ending | None = None
 
     def run(self, code):
         """Runs a cell."""
         if self.usage is not None:
             return super().run(code)
         with Usage(self.session.pid) as self.usage:
-            return super().run(code)
+            self.ending = super().run(code)
+        return self.ending
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_it_is_bounded(program, pool, around):
-    """Neither time nor memory beyond the limits, and the session goes on or heals."""
+@pytest.fixture(scope="module")
+def unhurried() -> Iterator[Pool]:
+    """Sessions within `UNHURRIED`."""
+    pool = Pool(2, limits=UNHURRIED)
+    yield pool
+    pool.close()
+
+
+def watch(program: Program, pool: Pool, around: Surroundings) -> Watched:
+    """Runs a program; what it used must be within its session's limits."""
     with pool.lend(tools=around.tools(), outputs=FIELDS) as session:
         session.assign("kept", KEPT)
         subject = Watched(session)
@@ -61,6 +70,27 @@ def test_it_is_bounded(program, pool, around):
 
     assert report.verdict == "held", report.reasons
     assert program.destroys or report.losses == 0, "the session was lost"
-    used = subject.usage
-    assert used.cpu_seconds <= LIMITS.cell_seconds + LIMITS.grace_seconds + SLACK_SECONDS
-    assert used.peak_bytes <= LIMITS.memory_bytes + OVERHEAD_BYTES
+    limits, used = session.limits, subject.usage
+    assert used.cpu_seconds <= limits.cell_seconds + limits.grace_seconds + SLACK_SECONDS
+    assert used.peak_bytes <= limits.memory_bytes + OVERHEAD_BYTES
+    return subject
+
+
+@pytest.mark.parametrize("program", [*TIME, *FLOODS], ids=name_of)
+def test_time_is_bounded(program, pool, around):
+    """A cell does not work beyond its seconds, and the session goes on or heals."""
+    watch(program, pool, around)
+
+
+@pytest.mark.parametrize("program", MEMORY, ids=name_of)
+def test_memory_is_bounded(program, unhurried, around):
+    """A cell gets no more memory than the limit; it is that limit by which it ends."""
+    subject = watch(program, unhurried, around)
+
+    assert subject.ending.error != "CellTimeoutError"
+
+
+@pytest.mark.parametrize("program", [*STACK, *OUTPUT], ids=name_of)
+def test_the_stack_and_the_output_are_bounded(program, unhurried, around):
+    """Deep values and floods of text harm nobody but their own interpreter."""
+    watch(program, unhurried, around)

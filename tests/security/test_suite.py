@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sandbox_runtime import Directory, Limits, Pool
 
-from .catalogue import BY_CLASS
+from .catalogue import BY_CLASS, counts
+from .escapes import PAIRS as ESCAPED_PAIRS
+from .escapes import SINGLE
 from .judge import judge
+from .marks import marks_in
 from .ours import Ours
 from .persistence import PAIRS
 from .program import Program
@@ -57,3 +63,39 @@ def test_there_are_programs_enough():
     """Each has a name of its own within its class, and they are many."""
     names = [(group, program.name) for group, programs in BY_CLASS.items() for program in programs]
     assert len(set(names)) == len(names) >= 150
+
+
+def every_program() -> list[Program]:
+    """Those of the catalogue, and those of pairs."""
+    return [program for programs in BY_CLASS.values() for program in programs] + [
+        program for pair in PAIRS for program in (pair.plant, pair.look)
+    ]
+
+
+@pytest.mark.parametrize("program", every_program(), ids=lambda program: program.name)
+def test_every_program_proves_that_it_makes_its_attempt(program):
+    """With `reached()`, or it says why it cannot, and then exactly one end is right."""
+    assert bool(marks_in(program)) != bool(program.silent)
+    assert not program.silent or len(program.ends) == 1
+    assert not program.silent or program.shows or program.ends == ("completed",)
+
+
+def test_every_escape_proves_that_it_makes_its_attempt():
+    """Its JavaScript calls `reached()`."""
+    sources = [escape.source for escapes in SINGLE.values() for escape in escapes]
+    sources += [source for pair in ESCAPED_PAIRS.values() for source in pair]
+
+    assert [source for source in sources if "reached()" not in source] == []
+
+
+def test_the_documents_count_right():
+    """Where they state a number of programs or escapes of the suite, it is that of the catalogue."""
+    security = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    stated = re.search(
+        r"has ([\w ]+) hostile programs .*?, and (\d+) for a build", security, re.DOTALL
+    )
+    numbers = counts()
+
+    assert stated, "SECURITY.md states no numbers"
+    assert stated[1] == str(numbers["all programs"])
+    assert stated[2] == str(numbers["escapes"])

@@ -7,12 +7,13 @@ from .program import program
 _DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.deno.guest"].driver\n'
 
 PROGRAMS = (
-    program("a tool that is not there", "print(launch('x'))", ends=("failed",), calls=0),
+    program("a tool that is not there", "reached()\nprint(launch('x'))", ends=("failed",), calls=0),
     program(
         "arguments that do not fit",
         """
 for ask in (lambda: lookup(), lambda: lookup("a", 1, 2, 3), lambda: lookup(nothing=1), lambda: lookup("a", times="b")):
     try:
+        reached()
         print(ask())
     except Exception as error:
         print(type(error).__name__)
@@ -27,6 +28,7 @@ class Odd:
         return (print, ("FOR" + "GED",))
 for value in (Odd(), Odd, print, lambda: 1, (n for n in range(3)), open, type, object(), ...):
     try:
+        reached()
         echo(value)
         print("sent", type(value))
     except Exception as error:
@@ -42,6 +44,7 @@ loop = {}
 loop["me"] = loop
 for value in (cycle, loop):
     try:
+        reached()
         print(echo(value))
     except Exception as error:
         print(type(error).__name__)
@@ -55,6 +58,7 @@ for depth in (50, 500, 5_000, 100_000):
     for _ in range(depth):
         deep = [deep]
     try:
+        reached()
         echo(deep)
         print(depth, "sent")
     except Exception as error:
@@ -63,14 +67,22 @@ for depth in (50, 500, 5_000, 100_000):
     ),
     program(
         "an argument that is huge",
-        "try:\n    print(len(echo('x' * 100_000_000)))\nexcept Exception as error:\n    print(type(error).__name__)",
-        calls=1,
+        """
+for size in (30_000_000, 100_000_000):
+    reached()
+    try:
+        print(size, len(echo("x" * size)))
+    except Exception as error:
+        print(size, type(error).__name__)
+""",
+        calls=2,
     ),
     program(
         "a number that is huge",
         """
 for value in (10**5000, -(10**20_000), 1 << 1_000_000):
     try:
+        reached()
         echo(value)
         print("sent")
     except Exception as error:
@@ -79,13 +91,14 @@ for value in (10**5000, -(10**20_000), 1 << 1_000_000):
     ),
     program(
         "numbers that are none",
-        "for value in (float('nan'), float('inf'), -0.0, 1e400, 5e-324):\n    print(echo(value))",
+        "reached()\nfor value in (float('nan'), float('inf'), -0.0, 1e400, 5e-324):\n    print(echo(value))",
     ),
     program(
         "texts that no encoding has",
         """
 for value in ("\\ud800", "a\\udfffb", "\\x00", "\\u2028", "\\U0010ffff", "\\r\\n\\r\\nContent-Length: 3"):
     try:
+        reached()
         echo(value)
         print("sent", ascii(value))
     except Exception as error:
@@ -94,7 +107,7 @@ for value in ("\\ud800", "a\\udfffb", "\\x00", "\\u2028", "\\U0010ffff", "\\r\\n
     ),
     program(
         "a flood of calls",
-        "for number in range(3000):\n    echo(number)\nprint('done')",
+        "for number in range(3000):\n    echo(number)\nreached()\nprint('done')",
         shows="done",
         calls=3000,
     ),
@@ -103,6 +116,7 @@ for value in ("\\ud800", "a\\udfffb", "\\x00", "\\u2028", "\\U0010ffff", "\\r\\n
         """
 for _ in range(50):
     try:
+        reached()
         lookup("x", times="many")
     except BaseException:
         pass
@@ -118,6 +132,7 @@ for name in dir(echo):
         continue
     print(name, str(getattr(echo, name, None))[:60])
 echo.__code__ = (lambda *a, **k: "mine").__code__ if not echo.__closure__ else echo.__code__
+reached()
 """,
         calls=0,
     ),
@@ -129,6 +144,7 @@ for index, cell in enumerate(echo.__closure__ or ()):
     if cell.cell_contents in ("echo", "echo() arguments"):
         cell.cell_contents = "launch"
 try:
+    reached()
     print(echo("x"))
 except Exception as error:
     print(type(error).__name__, error)
@@ -142,20 +158,23 @@ finally:
     ),
     program(
         "a tool is rebound",
-        "def echo(value):\n    return 'mine'\nprint(echo(1))",
+        "def echo(value):\n    return 'mine'\nreached()\nprint(echo(1))",
         "print(echo('back'))",
         shows="echo: back",
         calls=1,
     ),
     program(
         "SUBMIT is rebound",
-        "def SUBMIT(**_):\n    print('swallowed')\nSUBMIT(answer='a', count=1)",
+        "def SUBMIT(**_):\n    print('swallowed')\nreached()\nSUBMIT(answer='a', count=1)",
         "SUBMIT(answer='b', count=2)",
         ends=("submitted",),
         submits="b",
     ),
     program(
-        "tools are deleted", "del echo, lookup, SUBMIT", "print(echo('back'))", shows="echo: back"
+        "tools are deleted",
+        "del echo, lookup, SUBMIT\nreached()",
+        "print(echo('back'))",
+        shows="echo: back",
     ),
     program(
         "a call when the cell is over, by a task",
@@ -165,6 +184,7 @@ async def late():
     await asyncio.sleep(0.01)
     return echo("late")
 task = asyncio.ensure_future(late())
+reached()
 """,
         "import asyncio\nawait asyncio.sleep(0.1)\nprint('quiet')",
         shows="quiet",
@@ -179,7 +199,7 @@ class Late:
 held = Late()
 held.me = held
 """,
-        "del held\nimport gc\ngc.collect()\nprint('collected')",
+        "del held\nimport gc\ngc.collect()\nreached()\nprint('collected')",
         shows="collected",
         calls=1,
     ),
@@ -188,9 +208,13 @@ held.me = held
         """
 import weakref
 class Thing: pass
-held = Thing()
-keep = weakref.ref(held, lambda _: echo("late"))
-raise ValueError("the traceback holds it")
+keep = []
+def fail():
+    held = Thing()
+    keep.append(weakref.ref(held, lambda _: echo("late")))
+    reached()
+    raise ValueError("the traceback holds it")
+fail()
 """,
         ends=("failed",),
         calls=1,
@@ -210,13 +234,16 @@ async def late():
         except Exception:
             pass
 task = asyncio.ensure_future(late())
+reached()
 """,
         "print('mine')",
+        shows="mine",
     ),
     program(
         "many awaited at once",
         """
 import asyncio
+reached()
 print(len(await asyncio.gather(*[echo.aio(n) for n in range(1000)])))
 """,
         shows="1000",
@@ -229,6 +256,7 @@ print(len(await asyncio.gather(*[echo.aio(n) for n in range(1000)])))
 import asyncio
 tasks = [asyncio.ensure_future(echo.aio(n)) for n in range(100)]
 await asyncio.sleep(0)
+reached()
 for task in tasks:
     task.cancel()
 print(len(await asyncio.gather(*tasks, return_exceptions=True)))
@@ -240,7 +268,7 @@ print(len(await asyncio.gather(*tasks, return_exceptions=True)))
     program(
         "awaited by nobody",
         "coroutines = [echo.aio(n) for n in range(10)]",
-        "del coroutines\nprint('gone')",
+        "del coroutines\nreached()\nprint('gone')",
         shows="gone",
         calls=0,
         ours=".aio",
@@ -248,7 +276,7 @@ print(len(await asyncio.gather(*tasks, return_exceptions=True)))
     program(
         "a coroutine of the last cell",
         "held = echo.aio('late')",
-        "print(await held)",
+        "reached()\nprint(await held)",
         shows="echo: late",
         calls=1,
         ours=".aio",
@@ -262,6 +290,7 @@ class Endless:
         raise ZeroDivisionError
 for items in ([], [1], "ab", {1: 2}, range(3), Endless(), None, 5):
     try:
+        reached()
         print(echo.batched(items))
     except Exception as error:
         print(type(error).__name__)
@@ -273,6 +302,7 @@ for items in ([], [1], "ab", {1: 2}, range(3), Endless(), None, 5):
         """
 import itertools
 try:
+    reached()
     echo.batched(itertools.repeat("x"))
 except BaseException as error:
     print(type(error).__name__)
@@ -283,7 +313,7 @@ except BaseException as error:
     ),
     program(
         "a batch whose items fail",
-        "print([str(item)[:20] for item in lookup.batched(['a', 'b'], ['x', 2])])",
+        "reached()\nprint([str(item)[:20] for item in lookup.batched(['a', 'b'], ['x', 2])])",
         ours=".batched",
         calls=2,
     ),
@@ -291,8 +321,9 @@ except BaseException as error:
         "a text is asked for a path",
         """
 for path in ("@SECRET@", "../secret.txt", "../../secret.txt", "/etc/passwd", "./../secret.txt", "a\\0b", ".", "..", "~", "file://@SECRET@"):
-    for ask in (lambda: files[path], lambda: files.grep("-", glob=path), lambda: files.file(path)):
+    for ask in (lambda: files[path], lambda: files.grep("-", glob=path), lambda: files.paths(path), lambda: files.tree(path)):
         try:
+            reached()
             print(path, str(ask())[:200])
         except Exception as error:
             print(path, type(error).__name__)
@@ -303,11 +334,12 @@ for path in ("@SECRET@", "../secret.txt", "../../secret.txt", "/etc/passwd", "./
         "a text is asked for what it is not",
         """
 import sys
-texts = sys.modules["sandbox_runtime.deno.texts"]
+asking = sys.modules["sandbox_runtime.deno.asking"]
 for operation in ("__class__", "path", "root", "open", "_path", "index", "__init__", None, 5):
     for arguments in ((), ("@SECRET@",), (0, 10**30), (-1, -1), ([], {})):
         try:
-            print(operation, str(texts._ask(files, operation, *arguments))[:200])
+            reached()
+            print(operation, str(asking.ask(files, operation, *arguments))[:200])
         except Exception as error:
             print(operation, type(error).__name__)
 """,
@@ -319,6 +351,7 @@ for operation in ("__class__", "path", "root", "open", "_path", "index", "__init
 from sandbox_runtime.deno.handles import Handle
 for number in (*range(-3, 12), 10**9, True, 2**64):
     try:
+        reached()
         print(number, echo(Handle(number, "Directory", "")))
     except Exception as error:
         print(number, type(error).__name__)
@@ -331,6 +364,7 @@ for number in (*range(-3, 12), 10**9, True, 2**64):
         """
 for pattern in ("(a+)+$", "(.*)*x", "(?:a|a)*b", "(" * 500, "a{1,99999999}"):
     try:
+        reached()
         print(len(files.grep(pattern)))
     except Exception as error:
         print(type(error).__name__)
@@ -342,7 +376,19 @@ for pattern in ("(a+)+$", "(.*)*x", "(?:a|a)*b", "(" * 500, "a{1,99999999}"):
         _DRIVER
         + """
 import json
-driver.register(json.dumps({"outputs": None, "tools": [{"name": "launch", "doc": ""}]}))
+tools = [{"name": name, "doc": ""} for name in ("echo", "lookup", "launch")]
+fields = [{"name": name, "type": "str"} for name in ("answer", "count")]
+told = json.dumps({"outputs": fields, "tools": tools})
+try:
+    driver.register(told)
+except RuntimeError as error:
+    print(error)
+cell, driver._cell = driver._cell, None
+try:
+    driver.register(told)
+finally:
+    driver._cell = cell
+reached()
 try:
     print(driver._namespace["launch"]("x"))
 except Exception as error:

@@ -1,0 +1,166 @@
+"""Where CPython keeps the pointers that an object consists of, in the memory of a 32-bit interpreter.
+
+For the version in the image, and for no other: each place is looked for and found, or this raises while
+the image is made. Only addresses are worked out here; nothing is written.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator, Sequence
+
+# By name: a cell that replaces them in their modules does not replace them here.
+from ctypes import CDLL, c_char, c_uint8, c_uint32, cast, py_object
+from gc import get_referents
+from typing import Any
+
+WORD = 4
+
+# Of an object: its reference count, then its type.
+_TYPE = WORD
+
+# Of a dictionary: how many items it has; see `dictobject.h` of CPython for its table of keys.
+_USED = 2 * WORD
+_TABLE_INDEX_BITS = 5
+_TABLE_KIND = 6
+_TABLE_ENTRIES = 4 * WORD
+_TABLE_INDICES = 5 * WORD
+_GENERAL, _TEXT_KEYS = 0, 1
+
+# Before it are constants of Emscripten's.
+_FIRST = 1024
+
+# How many words of an object are searched for a pointer that must be there.
+_WORDS_OF_CLASS = 64
+
+
+def read(address: int) -> int:
+    """A word of memory."""
+    return c_uint32.from_address(address).value
+
+
+class Memory:
+    """Finds the places once, in samples, then says them of any object."""
+
+    def __init__(self) -> None:
+        """Raises RuntimeError if the interpreter is laid out in another way."""
+
+        def outer(thing: object) -> Any:
+            def sample(a: Any = thing, *, b: Any = thing) -> Any:
+                return thing, a, b
+
+            return sample
+
+        function: types.FunctionType = outer(object())
+        self._in_function = [
+            _place(function, part, 24)
+            for part in (function.__code__, function.__defaults__, function.__kwdefaults__)
+        ]
+        [cell] = function.__closure__ or ()
+        self._in_cell = _place(cell, cell.cell_contents, 4)
+        names = {"a": object(), "b": object()}
+        self._table = next(
+            place
+            for place in range(3 * WORD, 8 * WORD, WORD)
+            if _is_table(read(id(names) + place), names)
+        )
+
+    def of_names(
+        self, names: dict[str, Any], fixed: Sequence[str], *, sealed: bool
+    ) -> Iterator[int]:
+        """The words of a dictionary that say what some of its names mean."""
+        yield id(names) + self._table
+        if sealed:
+            yield id(names) + _USED
+        wanted = set(fixed)
+        entries = _entries(read(id(names) + self._table))
+        known = {id(key): key for key in names}
+        for key, place in entries:
+            if known.get(key) in wanted:
+                wanted.discard(known[key])
+                yield place
+        if wanted:
+            raise RuntimeError(f"{sorted(wanted)[:3]} have no place in a dictionary")
+
+    def of_function(self, function: types.FunctionType) -> Iterator[int]:
+        """The words of a function that say what it does."""
+        for place in self._in_function:
+            yield id(function) + place
+
+    def of_cell(self, cell: types.CellType) -> Iterator[int]:
+        """The word of a closure's variable that says its value."""
+        yield id(cell) + self._in_cell
+
+    def of_class(self, kind: type, fixed: Sequence[str], *, sealed: bool) -> Iterator[int]:
+        """The words of a class that say its attributes and its bases."""
+        yield from self.of_object(kind)
+        [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
+        for part in (names, kind.__bases__, kind.__mro__):
+            yield id(kind) + _place(kind, part, _WORDS_OF_CLASS)
+        yield from self.of_names(names, fixed, sealed=sealed)
+
+    def of_object(self, thing: Any) -> Iterator[int]:
+        """The words of an object that say its class, and which dictionary it has."""
+        yield id(thing) + _TYPE
+        if not isinstance(thing, type):
+            yield id(thing) + _place(thing, vars(thing), 8, before=4)
+
+
+def audit_hooks() -> list[Any]:
+    """The interpreter's own list of audit hooks, empty. Looks through all the memory for it, once."""
+    nothing: dict[str, Any] = {}
+    hook = nothing.get  # takes what a hook is given, and is in no other list
+    sys.addaudithook(hook)
+    end = CDLL(None).sbrk(0) & 0xFFFFFFFF
+    heap = bytes((c_char * (end - _FIRST)).from_address(_FIRST))
+    for items in _found(heap, id(hook)):
+        for place in _found(heap, items):
+            head = place - 3 * WORD
+            if read(head + _TYPE) == id(list) and read(head + _USED) == 1:
+                found: list[Any] = cast(head, py_object).value
+                found.clear()
+                return found
+    raise RuntimeError("the audit hooks are not found")
+
+
+def _found(heap: bytes, value: int) -> Iterator[int]:
+    """The address of each word that has such a value."""
+    wanted = value.to_bytes(WORD, "little")
+    at = heap.find(wanted)
+    while at != -1:
+        if at % WORD == 0:
+            yield _FIRST + at
+        at = heap.find(wanted, at + 1)
+
+
+def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:
+    """Where an object has the pointer to a part of it."""
+    for place in range(-before * WORD, words * WORD, WORD):
+        if read(id(holder) + place) == id(part):
+            return place
+    raise RuntimeError(f"a {type(part).__name__} is nowhere in a {type(holder).__name__}")
+
+
+def _entries(table: int) -> list[tuple[int, int]]:
+    """Each key's address, and the address of the word with its value."""
+    kind = c_uint8.from_address(table + _TABLE_KIND).value
+    if kind not in (_GENERAL, _TEXT_KEYS):
+        raise RuntimeError("the values of a dictionary are elsewhere")
+    bits = c_uint8.from_address(table + _TABLE_INDEX_BITS).value
+    first = table + _TABLE_INDICES + (1 << bits)
+    size, key = (3 * WORD, WORD) if kind == _GENERAL else (2 * WORD, 0)
+    count = read(table + _TABLE_ENTRIES)
+    starts = range(first, first + count * size, size)
+    return [(read(at + key), at + key + WORD) for at in starts if read(at + key + WORD) != 0]
+
+
+def _is_table(address: int, names: dict[str, Any]) -> bool:
+    """Whether a dictionary's table of keys is there."""
+    if address < 4096 or address % WORD:
+        return False
+    try:
+        found = [(key, read(value)) for key, value in _entries(address)]
+    except (RuntimeError, ValueError):
+        return False
+    return found == [(id(key), id(value)) for key, value in names.items()]

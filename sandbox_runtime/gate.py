@@ -1,0 +1,118 @@
+"""What a process may ask of the kernel only until it is sealed: to open and to find files.
+
+Deno and the libraries read files while they start, and the code of a cell runs after that. A filter of
+system calls cannot be changed later, but it can ask this process (SECCOMP_RET_USER_NOTIF): a thread here
+answers "go on" until the gate is sealed, and then there is nobody to ask, which the kernel answers by ENOSYS.
+Nothing is decided by a call's arguments, which the process could change after they were looked at.
+https://docs.kernel.org/userspace-api/seccomp_filter.html#userspace-notification
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+import weakref
+
+if sys.platform != "win32":
+    import fcntl
+
+# linux/seccomp.h: SECCOMP_IOCTL_NOTIF_RECV and _SEND, `struct seccomp_notif` and `_resp`, FLAG_CONTINUE.
+_RECEIVE, _SEND = 0xC0502100, 0xC0182101
+_QUESTION_BYTES = 80
+_ANSWER = struct.Struct("<QqiI")
+_CONTINUE = 1
+
+# Kernels before 6.11 wait on if the process ends in the middle of a question; then nothing is left to seal.
+_JOIN_SECONDS = 5.0
+
+
+class Gate:
+    """Open until it is sealed, or the process has ended."""
+
+    def __init__(self) -> None:
+        """Waits, in a thread, for the descriptor that the launcher sends."""
+        self._ours, self.theirs = socket.socketpair()
+        self._wake, self._sealing = os.pipe()
+        self._lock = threading.Lock()  # guards the descriptors' ends
+        self._listener: int | None = None
+        self._thread = threading.Thread(target=self._serve, name="sandbox-gate", daemon=True)
+        self._thread.start()
+        _gates.add(self)
+
+    def seal(self) -> None:
+        """From now on the process can neither open nor find a file. Doing it twice is fine."""
+        with self._lock:
+            if self._sealing >= 0:
+                os.close(self._sealing)
+                self._sealing = -1
+        self._thread.join(_JOIN_SECONDS)
+
+    def _serve(self) -> None:
+        try:
+            if (listener := self._receive_listener()) is not None:
+                self._answer(listener)
+        finally:
+            with self._lock:
+                self._close_all()
+
+    def _receive_listener(self) -> int | None:
+        with contextlib.suppress(OSError):
+            if self._wait_for(self._ours.fileno()):
+                _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                with self._lock:
+                    self._listener = descriptors[0] if descriptors else None
+        return self._listener
+
+    def _answer(self, listener: int) -> None:
+        while self._wait_for(listener):
+            question = bytearray(_QUESTION_BYTES)
+            try:
+                fcntl.ioctl(listener, _RECEIVE, question)
+                number = int.from_bytes(question[:8], "little")
+                fcntl.ioctl(listener, _SEND, _ANSWER.pack(number, 0, 0, _CONTINUE))
+            except OSError as error:
+                if error.errno not in (
+                    errno.ENOENT,
+                    errno.EINTR,
+                ):  # who asked has ended, or asks again
+                    return
+
+    def _wait_for(self, descriptor: int) -> bool:
+        """True when there is something to read; false if it was sealed, or the process has ended."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        events = dict(poll.poll())
+        return self._wake not in events and bool(events.get(descriptor, 0) & select.POLLIN)
+
+    def _close_all(self) -> None:
+        for descriptor in (self._listener, self._wake, self._sealing):
+            if descriptor is not None and descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._listener, self._wake, self._sealing = None, -1, -1
+        self._ours.close()
+
+    def _forget(self) -> None:
+        """In a forked child: with a second listener the process would wait for an answer forever."""
+        self._lock = threading.Lock()
+        self._close_all()
+        self.theirs.close()
+
+
+_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for gate in list(_gates):
+        gate._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,322 @@
+"""Patterns of names and paths, as globs and `.gitignore` files have them, matched in bounded time.
+
+A pattern may be a stranger's, and so may the names. Regular expressions try again and again what they
+have tried before; here a pattern is an automaton whose states are the bits of one number, all moved by
+each character at once. So a text of n characters and a pattern of m cost n steps on numbers of m bits,
+whatever they are. Knows no files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# Longer than any pattern that somebody wrote by hand; a name has 255 bytes at most.
+MAX_PATTERN_CHARS = 1000
+
+# Masks of characters that one pattern keeps: names are written with fewer.
+_KEPT_MASKS = 64
+
+_SPECIAL = frozenset("*?[\\")
+
+# The classes of characters that Git knows, in its own reading of ASCII.
+_LOWER, _UPPER, _DIGIT = ("az",), ("AZ",), ("09",)
+_PUNCTUATION = ("!/", ":@", "[`", "{~")
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "alnum": (*_LOWER, *_UPPER, *_DIGIT),
+    "alpha": (*_LOWER, *_UPPER),
+    "blank": ("  ", "\t\t"),
+    "cntrl": ("\0\x1f", "\x7f\x7f"),
+    "digit": _DIGIT,
+    "graph": ("!~",),
+    "lower": _LOWER,
+    "print": (" ~",),
+    "punct": _PUNCTUATION,
+    "space": ("  ", "\t\n", "\r\r"),
+    "upper": _UPPER,
+    "xdigit": (*_DIGIT, "af", "AF"),
+}
+
+
+class _Set(NamedTuple):
+    """A place of a pattern that one of several characters fits, never a slash."""
+
+    ranges: tuple[str, ...]
+    """The first and the last character of each."""
+    negated: bool
+
+    def has(self, char: str) -> bool:
+        inside = any(both[0] <= char <= both[1] for both in self.ranges)
+        return inside is not self.negated and char != "/"
+
+
+_ANY = _Set((), negated=True)
+
+
+class Glob:
+    """A pattern as Git's `wildmatch` reads it: `*` and `?` within a name, `**` for any folders.
+
+    Fits nothing if it is no pattern: a bracket or a backslash that does not end.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """Reads the pattern. Raises `ValueError` if it is longer than `MAX_PATTERN_CHARS`."""
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise ValueError(
+                f"the pattern {pattern[:50]!r}... has {len(pattern):,} characters; it may have "
+                f"{MAX_PATTERN_CHARS:,}"
+            )
+        plain = next((at for at, char in enumerate(pattern) if char in _SPECIAL), len(pattern))
+        # Git compares what is before the first special character first, and reads `**` after it as if
+        # it stood at the beginning.
+        self.prefix = pattern[:plain]
+        self.is_literal = plain == len(pattern)
+        self._tokens: list[str | _Set] = []
+        self._stars = self._any = self._skips = 0
+        self._masks: dict[str, int] = {}
+        self._fits_nothing = not self._read(pattern[plain:])
+        self._end = 1 << len(self._tokens)
+
+    @property
+    def suffix(self) -> str | None:
+        """For `*` and what follows it literally, that; None for other patterns."""
+        simple = not self.prefix and self._stars == 1 and not self._any and not self._fits_nothing
+        literal = [token for token in self._tokens if isinstance(token, str)]
+        return "".join(literal) if simple and len(literal) == len(self._tokens) else None
+
+    def fits(self, text: str) -> bool:
+        """Whether the whole text fits."""
+        if not text.startswith(self.prefix) or self._fits_nothing:
+            return False
+        states = 1 | (self._skips & 1) << 1
+        stars, wide = self._stars, self._any
+        for char in text[len(self.prefix) :]:
+            mask = self._masks.get(char)
+            if mask is None:
+                mask = self._mask(char)
+            kept = wide if char == "/" else stars | wide
+            moved = (states & mask) << 1
+            # `**/` may stand for nothing, where it is reached.
+            states = moved | (moved & self._skips) << 1 | states & kept
+            if not states:
+                return False
+        return bool(states & self._end)
+
+    def _mask(self, char: str) -> int:
+        """The places that a character fits."""
+        mask = 0
+        for at, token in enumerate(self._tokens):
+            if token == char if isinstance(token, str) else token.has(char):
+                mask |= 1 << at
+        if len(self._masks) >= _KEPT_MASKS:
+            self._masks.clear()
+        self._masks[char] = mask
+        return mask
+
+    def _read(self, pattern: str) -> bool:
+        """Makes the automaton; false if the pattern fits nothing."""
+        at = 0
+        while at < len(pattern):
+            char = pattern[at]
+            if char == "*":
+                at = self._read_stars(pattern, at)
+            elif char == "[":
+                found = _bracket(pattern, at)
+                if found is None:
+                    return False
+                token, at = found
+                self._tokens.append(token)
+            elif char == "\\":
+                if at + 1 == len(pattern):
+                    return False
+                self._tokens.append(pattern[at + 1])
+                at += 2
+            else:
+                self._tokens.append(_ANY if char == "?" else char)
+                at += 1
+        return True
+
+    def _read_stars(self, pattern: str, at: int) -> int:
+        end = at
+        while pattern.startswith("*", end):
+            end += 1
+        rest, state = pattern[end:], 1 << len(self._tokens)
+        alone = (at == 0 or pattern[at - 1] == "/") and (not rest or rest.startswith(("/", "\\/")))
+        if end - at == 1 or not alone:
+            self._stars |= state
+            return end
+        self._any |= state
+        if rest.startswith("/"):
+            self._skips |= state
+            self._tokens.append("/")
+            end += 1
+            while pattern.startswith("**/", end):  # says the same once more
+                end += 3
+        return end
+
+
+def _bracket(pattern: str, at: int) -> tuple[_Set, int] | None:
+    """The set that begins at a bracket, and where it ends; None if it is none, as Git reads it."""
+    at += 1
+    negated = pattern.startswith(("!", "^"), at)
+    at += negated
+    ranges: list[str] = []
+    before = ""  # the character that a range could begin with
+    first = True
+    while first or not pattern.startswith("]", at):
+        first = False
+        if at >= len(pattern):
+            return None
+        char = pattern[at]
+        if char == "\\":
+            at += 1
+            if at >= len(pattern):
+                return None
+            char = pattern[at]
+            ranges.append(char * 2)
+        elif char == "-" and before and pattern[at + 1 : at + 2] not in ("", "]"):
+            at += 2 if pattern[at + 1] == "\\" else 1
+            if at >= len(pattern):
+                return None
+            ranges.append(before + pattern[at])
+            char = ""
+        elif pattern.startswith("[:", at):
+            end = pattern.find("]", at + 2)
+            if end < 0:
+                return None
+            if end > at + 2 and pattern[end - 1] == ":":
+                known = _CLASSES.get(pattern[at + 2 : end - 1])
+                if known is None:
+                    return None
+                ranges += known
+                at, char = end, ""
+            else:
+                ranges.append("[[")
+        else:
+            ranges.append(char * 2)
+        before = char
+        at += 1
+    return _Set(tuple(ranges), negated), at + 1
+
+
+def glob_matcher(pattern: str) -> Callable[[str], bool]:
+    """Tells whether a path fits: `**` for any folders, `*` and `?` within a name.
+
+    A pattern without a slash is for the name alone, in any folder.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    glob = Glob(pattern.removeprefix("./"))
+    if "/" in pattern.removeprefix("./"):
+        return glob.fits
+    return lambda path: glob.fits(path.rpartition("/")[2])
+
+
+class _Rule(NamedTuple):
+    """A line of a `.gitignore`."""
+
+    glob: Glob
+    negative: bool
+    only_folders: bool
+    anchored: bool
+    """Whether it is for the path below its file, and not for a name in any folder."""
+
+
+class IgnoreRules:
+    """The rules of one `.gitignore`; as Git reads them, byte by byte."""
+
+    def __init__(self, data: bytes) -> None:
+        """Reads the file's content. `skipped` counts the lines that are too long."""
+        self.skipped = 0
+        rules: list[_Rule] = []
+        for line in _lines(data):
+            try:
+                rules.append(_rule(line))
+            except ValueError:
+                self.skipped += 1
+        self._negative = [rule.negative for rule in rules]
+        # By the number of the rule: the last one that fits decides.
+        self._names: dict[tuple[bool, str], int] = {}
+        self._paths: dict[tuple[bool, str], int] = {}
+        self._suffixes: dict[tuple[bool, str], int] = {}
+        self._others: list[tuple[int, _Rule]] = []
+        for number, rule in enumerate(rules):
+            if rule.glob.is_literal:
+                known = self._paths if rule.anchored else self._names
+                known[rule.only_folders, rule.glob.prefix] = number
+            elif rule.glob.suffix is not None and not rule.anchored:
+                self._suffixes[rule.only_folders, rule.glob.suffix] = number
+            else:
+                self._others.append((number, rule))
+        self._others.reverse()
+        self._suffix_lengths = sorted({len(suffix) for _, suffix in self._suffixes})
+
+    def __len__(self) -> int:
+        return len(self._negative)
+
+    def verdict(self, path: str, *, is_folder: bool, check: Callable[[], None]) -> bool | None:
+        """Whether a path below the file is ignored; None if no rule is about it.
+
+        Args:
+            path: As `path_bytes` makes it.
+            is_folder: Whether it is one. Of what is in an ignored one nothing is asked.
+            check: Called every now and then; what it raises ends the search.
+        """
+        name = path[path.rfind("/") + 1 :]
+        best = -1
+        for only_folders in (False, True) if is_folder else (False,):
+            best = max(
+                best,
+                self._names.get((only_folders, name), -1),
+                self._paths.get((only_folders, path), -1),
+            )
+            if self._suffixes:
+                for length in self._suffix_lengths:
+                    if length > len(name):
+                        break
+                    ending = name[len(name) - length :]
+                    best = max(best, self._suffixes.get((only_folders, ending), -1))
+        for number, rule in self._others:
+            if number < best:
+                break
+            if not number % 64:
+                check()
+            if (is_folder or not rule.only_folders) and rule.glob.fits(
+                path if rule.anchored else name
+            ):
+                best = number
+                break
+        return None if best < 0 else not self._negative[best]
+
+
+def path_bytes(path: str) -> str:
+    """A path with a character for each of its bytes, which is how Git compares."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
+
+
+def _lines(data: bytes) -> Iterator[str]:
+    for line in data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").split("\n"):
+        # Git's texts end at a zero.
+        text = _without_trailing_spaces(line.removesuffix("\r").partition("\0")[0])
+        if text and not text.startswith("#"):
+            yield text
+
+
+def _without_trailing_spaces(line: str) -> str:
+    """Spaces at the end do not count, but for one behind a backslash."""
+    stripped = line.rstrip(" ")
+    if len(stripped) == len(line):
+        return line
+    backslashes = len(stripped) - len(stripped.rstrip("\\"))
+    return f"{stripped} " if backslashes % 2 else stripped
+
+
+def _rule(line: str) -> _Rule:
+    negative = line.startswith("!")
+    pattern = line.removeprefix("!")
+    only_folders = pattern.endswith("/")
+    pattern = pattern.removesuffix("/")
+    anchored = "/" in pattern
+    return _Rule(Glob(pattern.removeprefix("/")), negative, only_folders, anchored)

@@ -1,0 +1,204 @@
+"""A text that stands for a value is read within bounds; whatever is wrong with it is an answer, not an end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+
+import dspy
+import pydantic
+import pytest
+from dspy.utils.exceptions import AdapterParseError
+
+from dspy_rlm.outputs import typed_outputs
+from dspy_rlm.parsing import MAX_REPAIRED_CHARS, HardTextError, careful, parsed
+from dspy_rlm.testing import Raw
+
+# Texts whose repair takes the square of their length, or more stack or memory than there is.
+HARD = {
+    "open strings": lambda n: '["' * (n // 2),
+    "open lists": lambda n: "[" * n,
+    "open dicts": lambda n: "{" * n,
+    "tuples": lambda n: '("' * (n // 2),
+    "quotes in strings": lambda n: '["' + 'a"b' * (n // 3),
+    "objects in objects": lambda n: '{"a":["b' * (n // 8),
+    "minus signs": lambda n: "-" * n + "1",
+    "tildes": lambda n: "~" * n + "1",
+    "parentheses": lambda n: "(" * n + ")" * n,
+    "powers": lambda n: "1" + "**1" * (n // 3),
+    "a long number": lambda n: "9" * n,
+    "sets": lambda n: "{" + "1," * (n // 2) + "}",
+}
+
+# CPU seconds of 500 kB, when quadratic: minutes. A bounded repair takes under one.
+MOST_SECONDS = 8.0
+
+
+@pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
+@pytest.mark.parametrize("chars", [6_000, 60_000, 500_000])
+@pytest.mark.parametrize("annotation", [int, list[str], dict[str, Any]])
+def test_a_hard_text_is_refused_soon(make, chars, annotation):
+    """Its length does not decide how long the host works on it, and only a `ValueError` comes of it."""
+    text = make(chars)
+    began = time.thread_time()
+    with contextlib.suppress(ValueError):
+        parsed(text, annotation)
+    assert time.thread_time() - began < MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation", "value"),
+    [
+        (json.dumps([f"text {i}" for i in range(100_000)]), list[str], None),
+        (json.dumps({f"key {i}": i for i in range(100_000)}), dict[str, int], None),
+        (json.dumps(["x" * 10_000_000]), list[str], None),
+        ("['it is', 'b', ]", list[str], ["it is", "b"]),
+        ("[1, 2, 3", list[int], [1, 2, 3]),
+        ('Here it is:\n```json\n{"a": 1}\n```\nDone.', dict[str, int], {"a": 1}),
+        ("{'a': True, 'b': None}", dict[str, Any], {"a": True, "b": None}),
+        ("5", int, 5),
+        ("yes", bool, True),
+    ],
+    ids=["long list", "long dict", "long text", "quotes", "cut off", "fence", "python", "int", "bool"],
+)  # fmt: skip
+def test_honest_texts_are_read_as_before(text, annotation, value):
+    """JSON of any length, and what DSPy repairs."""
+    result = parsed(text, annotation)
+
+    assert result == (json.loads(text) if value is None else value)
+
+
+def test_a_long_text_of_python_is_repaired():
+    """A table that an LM wrote as Python has it, with 2,500 rows, is within the bound."""
+    rows = [{"name": f"item {i}", "price": i / 7, "left": None} for i in range(2_500)]
+    text = str(rows)
+
+    assert 100_000 < len(text) <= MAX_REPAIRED_CHARS
+    assert parsed(text, list[dict[str, Any]]) == rows
+
+
+def test_what_is_too_long_to_be_repaired_is_told():
+    """With the length, the bound, and what to do."""
+    with pytest.raises(
+        HardTextError, match=r"300,001 characters .*\(at most 200,000 are\)\. Give valid JSON"
+    ):
+        parsed("[" + "'a'" * 100_000, list[str])
+
+
+class Ids(pydantic.BaseModel):
+    ids: set[int]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "make"),
+    [
+        (set[int], lambda numbers: numbers),
+        (frozenset[int], json.dumps),
+        (set[int], lambda numbers: json.dumps([str(n) for n in numbers])),
+        (dict[int, int], lambda numbers: {str(n): 1 for n in numbers}),
+        (dict[int, int], lambda numbers: json.dumps({str(n): 1 for n in numbers})),
+        (set[tuple[int, int]], lambda numbers: [[n, n] for n in numbers]),
+        (list[set[int]], lambda numbers: [numbers]),
+        (Ids, lambda numbers: {"ids": numbers}),
+    ],
+)
+def test_keys_that_collide_are_refused(annotation, make):
+    """A list or a text that becomes a set is no way round what is checked where sets cross."""
+    collide = make([n * (2**61 - 1) for n in range(1, 20_000)])
+    began = time.thread_time()
+    with pytest.raises(ValueError, match="collide"):
+        parsed(collide, annotation)
+
+    assert time.thread_time() - began < MOST_SECONDS
+    assert parsed(make(list(range(20_000))), annotation)
+
+
+class Task(dspy.Signature):
+    """A task."""
+
+    text: str = dspy.InputField()
+    items: list[str] = dspy.OutputField()
+
+
+@pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
+def test_a_hard_submission_is_refused(make):
+    """The LM is told so, and the run goes on."""
+    _, problems = typed_outputs(Task.output_fields, {"items": make(9_000)})
+
+    assert all(problem.startswith("items: expected list[str]") for problem in problems)
+    assert len("".join(problems)) < 4_000
+
+
+@pytest.mark.parametrize("text", ["'['*3000", "'-'*9000+'1'", "'[\"'*6000", "'{'*100_000"])
+@pytest.mark.parametrize("output", ["answer: int", "answer: list[str]", "answer: dict[str, int]"])
+def test_a_hard_submission_ends_no_run(play, text, output):
+    """Neither with an exception, nor by its time."""
+    good = {"answer: int": "1", "answer: list[str]": "['a']"}.get(output, "{'a': 1}")
+    rlm, _ = play(
+        f"q -> {output}", f"SUBMIT(answer={text})", f"SUBMIT(answer={good})", max_seconds=60
+    )
+    began = time.process_time()
+    result = rlm(q="?")
+
+    assert result.run.iterations in (1, 2)
+    assert result.run.status == "submitted"
+    assert time.process_time() - began < 30
+
+
+class TestReplies:
+    @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+    def test_a_hard_reply_cannot_be_parsed_and_says_so(self, make, adapter):
+        """What every adapter raises for it is what DSPy expects of a reply that it cannot read."""
+        text = make(60_000)
+        replies = [
+            text,
+            f"[[ ## items ## ]]\n{text}",
+            json.dumps({"items": text}),
+            f"<items>{text.replace('<', '')}</items>",
+            f"It is: {text}",
+            f"[1] {{ {text} }}",
+        ]
+        began = time.thread_time()
+        for reply in replies:
+            try:
+                careful(adapter()).parse(Task, reply)
+            except AdapterParseError:
+                continue
+        assert time.thread_time() - began < len(replies) * MOST_SECONDS
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+    def test_an_honest_reply_is_parsed_as_before(self, adapter):
+        """Also where DSPy has to repair it."""
+        replies = {
+            dspy.ChatAdapter: "[[ ## items ## ]]\n['a', 'b',]\n\n[[ ## completed ## ]]",
+            dspy.JSONAdapter: "Sure!\n```json\n{\"items\": ['a', 'b']}\n```",
+            dspy.XMLAdapter: "<items><item>a</item><item>b</item></items>",
+        }
+        reply = replies[adapter]
+
+        assert careful(adapter()).parse(Task, reply) == adapter().parse(Task, reply)
+
+    def test_a_sub_lm_with_a_hard_reply_is_asked_again(self, play):
+        """The cell gets its outputs, and the sub-LM the reason."""
+        replies = iter(["[[ ## items ## ]]\n{}".format('["' * 30_000), "[[ ## items ## ]]\n['a']"])
+        rlm, server = play(
+            "q -> answer: list[str]",
+            "SUBMIT(predict('q -> items: list[str]', q=q).items)",
+            sub=lambda _: next(replies),
+        )
+        began = time.process_time()
+
+        assert rlm(q="?").answer == ["a"]
+        assert "too long to repair" in server.requests_to("sub")[1].prompt
+        assert time.process_time() - began < 20
+
+    def test_a_root_lm_with_a_hard_reply_loses_a_turn(self, play):
+        """Neither the reply in chat format nor the one in JSON ends the run."""
+        rlm, _ = play("q -> answer", Raw('{"reasoning": ["' * 20_000), "SUBMIT('done')")
+        began = time.process_time()
+
+        assert rlm(q="?").answer == "done"
+        assert time.process_time() - began < 30

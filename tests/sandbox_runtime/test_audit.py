@@ -1,0 +1,158 @@
+"""Audit events: one record per thing that an operator should see, which no text can forge."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import Limits, Session, audit, executable, open_session
+from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.wall import NO_WALL
+
+DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
+
+LIMITS = Limits(cell_seconds=0.5, grace_seconds=0.3)
+
+
+class Seen(logging.Handler):
+    """Keeps what the audit logger is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record):
+        """Keeps a record."""
+        self.records.append(record)
+
+    def names(self):
+        """The names of the events so far."""
+        return [record.event for record in self.records]
+
+    def facts(self, event):
+        """The facts of the first such event."""
+        return next(record.facts for record in self.records if record.event == event)
+
+
+@pytest.fixture
+def seen():
+    """A handler of the audit logger for the time of a test."""
+    logger, handler = logging.getLogger(audit.LOGGER_NAME), Seen()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
+
+
+class TestRecords:
+    def test_a_record_is_one_line_of_ascii_json(self, seen):
+        """Text of an attacker can neither begin a second line nor hide behind escape sequences."""
+        audit.record(
+            "tool.refused", tool="x\nERROR protocol.violated\x1b[2J\u202e\ud800", reason=""
+        )
+
+        (record,) = seen.records
+        message = record.getMessage()
+        assert message.isascii()
+        assert message.isprintable()
+        assert json.loads(message.removeprefix("tool.refused "))["tool"].startswith("x\nERROR")
+
+    def test_text_is_cut(self, seen):
+        """A flood of large texts cannot fill a disk."""
+        audit.record("tool.refused", tool="x" * 10_000_000, reason="")
+
+        assert len(seen.records[0].getMessage()) < 2 * audit.MAX_FACT_CHARS
+        assert "(10,000,000 characters)" in seen.facts("tool.refused")["tool"]
+
+    def test_an_unknown_event_is_refused(self):
+        """The list of events is complete, so that the documentation can be."""
+        with pytest.raises(KeyError):
+            audit.record("something.else")
+
+    def test_nothing_is_printed_by_itself(self, capfd):
+        """A library does not write to a program's stderr."""
+        audit.record("protocol.violated", pid=1, reason="protocol", detail="x")
+
+        assert capfd.readouterr() == ("", "")
+
+
+class TestSessions:
+    def test_open_and_close(self, seen):
+        """Both ends of a session, with the process it had."""
+        with open_session(tools={"echo": str}) as session:
+            pid = session.pid
+
+        assert seen.names() == ["session.opened", "session.closed"]
+        assert seen.facts("session.opened")["pid"] == pid
+        assert seen.facts("session.closed") == {"pid": pid, "restarts": 0}
+
+    def test_a_process_that_is_killed(self, seen):
+        """Its end, why, and the process that took its place."""
+        with open_session() as session:
+            os.kill(session.pid, signal.SIGKILL)
+            session.run_cell("1")
+
+        assert seen.names()[1:3] == ["process.ended", "session.replaced"]
+        assert seen.facts("session.replaced")["state_lost"] is False
+
+    def test_a_cell_that_runs_too_long(self, seen):
+        """Interrupted, so the process stays."""
+        with open_session(LIMITS) as session:
+            session.run_cell("while True: pass")
+
+        assert seen.names() == ["session.opened", "cell.timed_out", "session.closed"]
+
+    def test_a_cell_that_cannot_be_interrupted(self, seen):
+        """The process is ended and replaced, and the reason is said."""
+        with open_session(LIMITS) as session:
+            session.run_cell("sum(range(10**12))")
+
+        assert seen.facts("process.ended")["reason"] == "cellSeconds"
+        assert "session.replaced" in seen.names()
+
+    def test_calls_and_values_that_are_refused(self, seen):
+        """Which tool, and why."""
+        with open_session(tools={"echo": lambda value: value}) as session:
+            session.run_cell("try:\n    echo()\nexcept TypeError: pass")
+            session.run_cell("SUBMIT(answer=(0).__class__(10) ** 100_000)")
+
+        assert seen.facts("tool.refused")["tool"] == "echo"
+
+
+def test_a_missing_wall_is_recorded_once(seen):
+    """One record per process, with what is missing; none where the wall is whole."""
+    executable.report_wall.cache_clear()
+    for _ in range(2):
+        executable.report_wall(NO_WALL)
+
+    assert seen.names() == ["wall.missing"]
+    assert seen.facts("wall.missing")["found"] == str(NO_WALL)
+
+
+def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path):
+    """A sandbox that speaks out of turn is ended, and an honest cell never causes such a record."""
+    from tests.security.builds import escaped
+
+    engine = escaped(ready_engine(), tmp_path)
+    with Session(engine, LIMITS, {}, None) as session:
+        session.run_cell("import js\njs.Deno.stdout.writeSync(js.Uint8Array.new([1, 2, 3]))")
+
+    (record,) = [record for record in seen.records if record.levelno == logging.ERROR]
+    assert record.event == "protocol.violated"
+
+
+def test_every_event_is_documented():
+    """The deployment page lists all events with their levels, and no other."""
+    rows = re.findall(r"^\| `([\w.]+)` \| (\w+) \|", DEPLOYMENT.read_text("utf-8"), re.M)
+
+    assert {name: logging.getLevelNamesMapping()[level] for name, level in rows} == dict(
+        audit.EVENTS
+    )

@@ -1,0 +1,108 @@
+"""The interpreter's hooks, put back after a cell has changed them."""
+
+from __future__ import annotations
+
+import codecs
+import copyreg
+import sys
+
+import pytest
+
+from sandbox_runtime.deno.hooks import Hooks, first_in
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+    """Hooks as they are now. What a test changes is put back by it, or after it."""
+    for name in ("meta_path", "path_hooks", "path"):
+        monkeypatch.setattr(sys, name, list(getattr(sys, name)))
+    return Hooks()
+
+
+class Finder:
+    """Whatever is asked of it, it has nothing."""
+
+    @staticmethod
+    def find_spec(*_):
+        """Finds nothing."""
+
+
+class TestFinders:
+    """What finds modules: ours come first, what a library adds stays behind them."""
+
+    @pytest.mark.parametrize("name", ["meta_path", "path_hooks", "path"])
+    def test_what_is_put_before_ours(self, hooks, name):
+        """It comes after them."""
+        own = list(getattr(sys, name))
+        added = Finder()
+
+        getattr(sys, name).insert(0, added)
+        hooks.restore()
+
+        assert getattr(sys, name) == [*own, added]
+
+    @pytest.mark.parametrize("name", ["meta_path", "path_hooks", "path"])
+    @pytest.mark.parametrize("other", [[], None, ["other"]], ids=["empty", "none", "another"])
+    def test_another_list(self, hooks, name, other):
+        """Ours is back, with what the other had."""
+        list_, own = getattr(sys, name), list(getattr(sys, name))
+
+        setattr(sys, name, other)
+        hooks.restore()
+
+        assert getattr(sys, name) is list_
+        assert getattr(sys, name) == [*own, *(other or ())]
+
+    def test_entries_with_a_mind_of_their_own(self):
+        """Only identities count."""
+
+        class Equal:
+            def __eq__(self, other):
+                raise ValueError("compared")
+
+            __hash__ = None
+
+        odd, own = Equal(), [Equal(), Equal()]
+        now = [odd, own[1]]
+
+        first_in(now, own)
+
+        assert [id(one) for one in now] == [id(one) for one in (*own, odd)]
+
+
+class TestFunctions:
+    """Functions that Python calls by itself."""
+
+    @pytest.mark.parametrize("name", ["excepthook", "displayhook", "unraisablehook", "settrace"])
+    def test_those_of_sys(self, hooks, monkeypatch, name):
+        """They are what they were."""
+        own = getattr(sys, name)
+        monkeypatch.setattr(sys, name, print)
+
+        hooks.restore()
+
+        assert getattr(sys, name) is own
+
+    def test_what_pickles_a_class(self, hooks, monkeypatch):
+        """What a cell adds for classes of its own stays."""
+
+        class Own:
+            pass
+
+        monkeypatch.setitem(copyreg.dispatch_table, complex, print)
+        monkeypatch.setitem(copyreg.dispatch_table, Own, print)
+
+        hooks.restore()
+
+        assert copyreg.dispatch_table[complex] is copyreg.pickle_complex
+        assert copyreg.dispatch_table[Own] is print
+
+    def test_what_is_only_the_interpreters_own(self):
+        """Where nothing but cells runs, handlers of encoding errors are put back as well."""
+        own = codecs.lookup_error("strict")
+        codecs_of_tests = Hooks(whole=True)
+        codecs.register_error("strict", print)
+
+        codecs_of_tests.restore()
+
+        assert codecs.lookup_error("strict") is own

@@ -1,0 +1,196 @@
+"""Programs that change our own modules, so that a later, honest SUBMIT or tool call delivers something else.
+
+Each is aimed: nothing breaks, so that nothing is replaced. The later cell has to get the real thing.
+"""
+
+from __future__ import annotations
+
+from .program import Program, program
+
+_OURS = "reaches for our driver"
+
+_IMPORTS = """
+import sandbox_runtime.deno.bootstrap as bootstrap
+from sandbox_runtime.deno import (
+    asking, calls, crossing, failures, footing, foundation, fronts, guest, hooks, memory, output, ownership,
+    records, submitting, tasks,
+)
+driver = guest.driver
+forged = "FOR" + "GED"
+as_json = '{"answer": "' + forged + '", "count": 1}'
+reached()
+"""
+
+_HONEST = "SUBMIT(answer=echo('real'), count=1)"
+
+
+def _aimed(name: str, change: str, **more: object) -> Program:
+    return program(
+        name,
+        _IMPORTS + change,
+        _HONEST,
+        ends=("submitted",),
+        submits="echo: real",
+        ours=_OURS,
+        calls=1,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+_PUT_BACK = "put_back = driver._grounds['harness'].put_back\n"
+
+PROGRAMS = (
+    _aimed("bind_submit", "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
+    _aimed("send", "bootstrap.send = calls.send = lambda *_: (as_json, [])"),
+    _aimed(
+        "the code of send",
+        'def other(value, label):\n    return \'{"answer": "FORGE\' + \'D", "count": 1}\', []\n'
+        "crossing.send.__code__ = other.__code__",
+    ),
+    _aimed(
+        "the defaults of a function",
+        "def is_plain(value, *, depth=0, chars=0, bits=None):\n    return False\n"
+        "crossing.is_plain.__code__ = is_plain.__code__\n"
+        "crossing.is_plain.__kwdefaults__ = {'depth': 0, 'chars': 0, 'bits': None}",
+    ),
+    _aimed(
+        "the tree of a value",
+        "crossing._tree = lambda *_: {'answer': forged, 'count': 1}\n"
+        "crossing.is_plain = lambda *_, **__: False",
+    ),
+    _aimed(
+        "the table of what cells are given",
+        "real = SUBMIT\ndriver._harness['SUBMIT'] = lambda **_: real(answer=forged, count=1)\n"
+        "driver._harness['echo'] = lambda _: forged",
+    ),
+    _aimed(
+        "another table", "driver._harness = {'echo': lambda _: forged, 'SUBMIT': lambda **_: 1}"
+    ),
+    _aimed("what is checked", "calls.HostCalls.checked = lambda *_: (as_json, [])"),
+    _aimed("what is checked, of one object", "driver.calls.checked = lambda *_: (as_json, [])"),
+    _aimed(
+        "the end of a cell",
+        """
+end = bootstrap.Driver._end
+def other(self, error):
+    return [end(self, error)[0], as_json.encode()]
+bootstrap.Driver._end = other
+""",
+        destroys=True,  # it ends its own cell with more than it may
+    ),
+    _aimed("the result of a call", "calls.HostCalls._result = lambda *_: forged"),
+    _aimed("the scanner of answers", "calls.scan = lambda *_: (forged, 0)"),
+    _aimed("what receives", "calls.receive = crossing.receive = lambda *_: forged"),
+    _aimed(
+        "a tool's closure",
+        "for cell in echo.__closure__:\n    if cell.cell_contents == 'echo':\n"
+        "        cell.cell_contents = 'lookup'",
+    ),
+    _aimed("a tool's defaults", "echo.__defaults__, echo.__kwdefaults__ = (1,), {'value': forged}"),
+    _aimed("SUBMIT's closure", "for cell in SUBMIT.__closure__:\n    cell.cell_contents = None"),
+    program(
+        "a tool's other ways",
+        _IMPORTS + "async def other(*_):\n    return forged\necho.aio = other\n"
+        "echo.batched = lambda items: [forged for _ in items]",
+        "SUBMIT(answer=await echo.aio(echo.batched(['real'])[0]), count=1)",
+        ends=("submitted",),
+        submits="echo: echo: real",
+        ours=_OURS,
+    ),
+    program(
+        "the fields of SUBMIT",
+        _IMPORTS + "for field in driver._outputs:\n    field['name'] = 'other'",
+        _HONEST,
+        ends=("submitted",),
+        submits="echo: real",
+        ours=_OURS,
+    ),
+    _aimed(
+        "attributes of a class that were not there",
+        "guest.PyodideDriver._running = property(lambda _: False, lambda *_: None)\n"
+        "bootstrap.Driver.__getattribute__ = lambda self, name: object.__getattribute__(self, name)",
+        destroys=True,
+    ),
+    _aimed(
+        "bases of a class",
+        "class Other(bootstrap.Driver):\n    def _open(self):\n        self._submitted = (as_json, [])\n"
+        "guest.PyodideDriver.__bases__ = (Other,)",
+    ),
+    _aimed(
+        "the class of the driver",
+        "class Other(guest.PyodideDriver):\n    def _end(self, error):\n"
+        "        return [super()._end(error)[0], as_json.encode()]\ndriver.__class__ = Other",
+        destroys=True,
+    ),
+    _aimed(
+        "the class of a module",
+        "import types\nclass Other(types.ModuleType):\n    send = property(lambda _: 1 / 0)\n"
+        "crossing.__class__ = bootstrap.__class__ = Other",
+    ),
+    _aimed(
+        "the attributes of the driver",
+        "driver.__dict__ = {**vars(driver), '_host': None, '_namespace': {}}",
+        destroys=True,
+    ),
+    _aimed("who may call", "ownership.Ownership.check = lambda *_: None\nownership._mark = None"),
+    _aimed("the rule of the border", "driver.calls._check = driver.calls._received = print"),
+    _aimed(
+        "what puts back",
+        "footing.Footing.restore = lambda _: None\n"
+        "hooks.Hooks.restore = lambda _: None\nfooting.ensure = footing.put_back = lambda *_, **__: None\n"
+        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+    ),
+    _aimed(
+        "the function that puts back, its variables",
+        _PUT_BACK + "for cell in put_back.__closure__:\n    cell.cell_contents = ()\n"
+        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+    ),
+    _aimed(
+        "the function that puts back, its code",
+        _PUT_BACK
+        + """
+names = ",".join(put_back.__code__.co_freevars)
+made = {}
+exec(f"def outer({names}):\\n def inner():\\n  return ({names})\\n return inner", made)
+put_back.__code__ = made["outer"](*put_back.__code__.co_freevars).__code__
+bootstrap.bind_submit = lambda *_: {"answer": forged, "count": 1}
+""",
+    ),
+    _aimed(
+        "what is looked at",
+        "guest.Ground.words = lambda *_, **__: (b'', b'')\n"
+        "for ground in driver._grounds.values():\n    ground._all = ground._core = b''\n"
+        "memory.Memory.of_names = lambda *_, **__: iter(())\n"
+        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+    ),
+    _aimed(
+        "again after it was put back",
+        "bootstrap.bind_submit = None\nimport json\n"
+        "for number in range(1000):\n    setattr(json, f'added_{number}', number)",
+    ),
+    program(
+        "three cells in a row",
+        *(
+            _IMPORTS + "bootstrap.send = bootstrap.bind_submit = lambda *_: forged"
+            for _ in range(3)
+        ),
+        _HONEST,
+        ends=("submitted",),
+        submits="echo: real",
+        ours=_OURS,
+    ),
+    _aimed(
+        "json that lies",
+        "import json\ndef dumps(obj, *, skipkeys=False, ensure_ascii=True, check_circular=True,"
+        " allow_nan=True, cls=None, indent=None, separators=None, default=None, sort_keys=False, **kw):\n"
+        "    return '{}'\njson.dumps.__code__ = dumps.__code__",
+        destroys=True,
+    ),
+    _aimed(
+        "a class of collections that asks back",
+        "import collections.abc\n"
+        "def asks(kind, other):\n    SUBMIT(answer=forged, count=1)\n"
+        "collections.abc.Set.__subclasshook__ = classmethod(asks)",
+    ),
+    _aimed("the limit of output", "driver._output_chars = 10**9\ndriver.output._half = 10**9"),
+)

@@ -1,0 +1,368 @@
+"""Programs whose first cell leaves something behind that acts in a later one, or between two.
+
+Each plants a callback where Python, asyncio or JavaScript calls it by itself. The later cell is honest: it
+waits, collects garbage, imports, fails. It has to end as it would have without the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .program import Program, program
+
+_FORGED = 'forged = "FOR" + "GED"\n'
+
+# What a callback does that an earlier cell has left: each kind of harm, and none of it may be done.
+_ACTS = """
+def act(*args, **kwargs):
+    global kept
+    for attempt in (lambda: echo(forged), lambda: SUBMIT(answer=forged, count=1)):
+        try:
+            attempt()
+        except Exception:
+            pass
+"""
+
+# Acts at an event of the later cell only: an audit hook of its own cell is that cell's business.
+_HEARS = """
+def hear(event, args):
+    if event == "compile" and args[1] == "later":
+        act()
+"""
+
+_WAITS = "import asyncio\nawait asyncio.sleep(0.4)\nprint('fine')"
+
+_LOOP = "import asyncio\nloop = asyncio.get_event_loop()\n"
+
+
+def _planted(name: str, plant: str, later: str = _WAITS) -> Program:
+    """A cell that plants `act`, and a later one that shows `fine`."""
+    return program(name, _FORGED + _ACTS + plant, later, shows="fine", ends=("completed",), calls=0)
+
+
+def _handles() -> Iterator[Program]:
+    """Every way to give the event loop something to call."""
+    for name, plant in (
+        ("call_later", "loop.call_later(0.1, act)"),
+        ("call_at", "loop.call_at(loop.time() + 0.1, act)"),
+        ("call_soon", "loop.call_soon(loop.call_soon, act)"),
+        ("call_soon_threadsafe", "loop.call_soon_threadsafe(loop.call_later, 0.1, act)"),
+        (
+            "a chain of call_later",
+            "def again():\n    act()\n    loop.call_later(0.01, again)\nloop.call_later(0.05, again)",
+        ),
+        (
+            "a context of its own",
+            "import contextvars\nloop.call_later(0.1, act, context=contextvars.Context())",
+        ),
+        ("a handle that is run by hand", "handle = loop.call_later(9, act)"),
+        (
+            "a task that hides from the loop",
+            "async def work():\n    await asyncio.sleep(0.1)\n    act()\n"
+            "task = asyncio.Task(work(), loop=loop)\nasyncio.tasks._unregister_task(task)",
+        ),
+        (
+            "a timer of JavaScript",
+            "from pyodide.ffi.wrappers import set_timeout\nset_timeout(act, 100)",
+        ),
+        (
+            "an interval of JavaScript",
+            "from pyodide.ffi.wrappers import set_interval\nset_interval(act, 50)",
+        ),
+        (
+            "a timer of the driver's worker",
+            "import sys\nfrom pyodide.ffi import create_proxy\n"
+            'worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker\n'
+            "worker.setTimeout(create_proxy(act), 100)",
+        ),
+        (
+            "a timer of Emscripten",
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(act)\n"
+            "libc.emscripten_set_timeout(callback, ctypes.c_double(100), None)",
+        ),
+    ):
+        later = "handle._run()\nprint('fine')" if "by hand" in name else _WAITS
+        yield _planted(name, f"{_LOOP}reached()\n{plant}\n", later)
+
+
+CALLBACKS = (
+    *_handles(),
+    _planted(
+        "a future's callback",
+        _LOOP + "future = loop.create_future()\nreached()\nfuture.add_done_callback(act)",
+        "import asyncio\nfuture.set_result(1)\nawait asyncio.sleep(0.1)\nprint('fine')",
+    ),
+    _planted(
+        "then of a future",
+        _LOOP + "future = loop.create_future()\nreached()\nfuture.then(act)",
+        "import asyncio\nfuture.set_result(1)\nawait asyncio.sleep(0.1)\nprint('fine')",
+    ),
+    _planted(
+        "a call that a callback begins",
+        _LOOP + "reached()\nloop.call_later(0.1, lambda: asyncio.ensure_future(echo.aio(forged)))",
+    ),
+    _planted(
+        "tasks that begin tasks as they are cancelled",
+        """
+import asyncio
+async def again():
+    try:
+        await asyncio.sleep(100)
+    finally:
+        asyncio.ensure_future(again())
+        asyncio.get_event_loop().call_later(0.1, act)
+held = asyncio.ensure_future(again())
+await asyncio.sleep(0)
+reached()
+""",
+    ),
+    _planted(
+        "the loop's exception handler",
+        _LOOP + "reached()\nloop.set_exception_handler(act)",
+        "import asyncio\nasync def fail():\n    1 / 0\nheld = asyncio.ensure_future(fail())\n"
+        "await asyncio.sleep(0.05)\ndel held\nimport gc\ngc.collect()\nprint('fine')",
+    ),
+    _planted(
+        "the loop's task factory",
+        _LOOP + "reached()\nloop.set_task_factory(lambda loop, work: act())",
+        "import asyncio\nawait asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))\nprint('fine')",
+    ),
+    _planted(
+        "methods of the loop",
+        _LOOP + "reached()\nloop.call_soon = loop.call_later = loop.create_task = act\n"
+        "type(loop).call_later = act",
+        "import asyncio\nawait asyncio.gather(asyncio.sleep(0.01), asyncio.sleep(0))\nprint('fine')",
+    ),
+    _planted(
+        "how a handle runs",
+        "import asyncio\nreached()\nasyncio.events.Handle._run = act",
+        "import asyncio\nawait asyncio.sleep(0.05)\nprint('fine')",
+    ),
+    _planted(
+        "an asynchronous generator that is closed later",
+        """
+async def numbers():
+    try:
+        yield 1
+    finally:
+        act()
+held = numbers()
+await anext(held)
+reached()
+""",
+        "import asyncio, gc\ndel held\ngc.collect()\nawait asyncio.sleep(0.1)\nprint('fine')",
+    ),
+    _planted(
+        "hooks of asynchronous generators",
+        "import sys\nreached()\nsys.set_asyncgen_hooks(firstiter=act, finalizer=act)",
+        "async def numbers():\n    yield 1\n    yield 2\n"
+        "async for number in numbers():\n    break\nprint('fine')",
+    ),
+    _planted(
+        "a failed cell's callback",
+        _LOOP + "loop.call_later(0.1, act)\nreached()\n1 / 0",
+    ),
+    program(
+        "a submitted cell's callback",
+        _FORGED
+        + _ACTS
+        + _LOOP
+        + "loop.call_later(0.1, act)\nreached()\nSUBMIT(answer='a', count=1)",
+        _WAITS,
+        shows="fine",
+        ends=("completed",),
+        calls=0,
+    ),
+    program(
+        "a stopped cell's callback",
+        _FORGED + _ACTS + _LOOP + "loop.call_later(60, act)\nloop.call_later(0.1, act)\n"
+        "import signal\nreached()\nsignal.raise_signal(signal.SIGINT)",
+        _WAITS,
+        shows="fine",
+        ends=("completed",),
+        calls=0,
+    ),
+    program(
+        "a callback that changes names",
+        _LOOP + "value = 'own'\ndef change():\n    global value\n    value = 'other'\nreached()\n"
+        "loop.call_later(0.1, change)",
+        "import asyncio\nawait asyncio.sleep(0.3)\nprint(value)",
+        shows="own",
+        ends=("completed",),
+    ),
+    program(
+        "a callback that never ends",
+        _LOOP + "def spin():\n    while True:\n        pass\nreached()\nloop.call_later(0.1, spin)",
+        "import time\ntime.sleep(0.3)\nprint('fine')",
+        "import asyncio\nawait asyncio.sleep(0.2)\nprint('fine')",
+        shows="fine",
+        ends=("completed",),
+    ),
+    program(
+        "a chain of promises that never ends",
+        """
+from pyodide.ffi import create_proxy, to_js
+Promise = to_js([[1]]).map(to_js([1]).constructor.fromAsync)[0].constructor
+def again(value=None):
+    Promise.resolve(1).then(proxy)
+proxy = create_proxy(again)
+reached()
+again()
+""",
+        "print('fine')",
+        shows="fine",
+        destroys=True,
+    ),
+)
+
+FINALIZERS = (
+    _planted(
+        "garbage that is collected later",
+        "class A:\n    def __del__(self):\n        act()\nimport gc\ngc.disable()\n"
+        "held = [[] for _ in range(200_000)]\na = A()\na.me = a\nreached()\ndel a",
+        "import gc\ngc.collect()\nprint('fine')",
+    ),
+    _planted(
+        "weak references to garbage",
+        "import gc, weakref\nclass A:\n    pass\ngc.disable()\n"
+        "held = [[] for _ in range(200_000)]\na = A()\na.me = a\n"
+        "finalizer = weakref.finalize(a, act)\nreference = weakref.ref(a, act)\nreached()\ndel a",
+        "import gc\ngc.collect()\nprint('fine')",
+    ),
+    _planted(
+        "a generator in garbage",
+        "import gc\ngc.disable()\ndef numbers():\n    try:\n        me = yield 1\n        yield me\n"
+        "    finally:\n        act()\nheld = [[] for _ in range(200_000)]\n"
+        "a = numbers()\nnext(a)\na.send(a)\nreached()\ndel a",
+        "import gc\ngc.collect()\nprint('fine')",
+    ),
+    *(
+        _planted(
+            f"a finalizer of what is put back in {where}",
+            "class A:\n    def __del__(self):\n        act()\n"
+            "    def __call__(self, *args):\n        return 1\n"
+            f"    write = flush = __call__\nimport builtins, gc, json, sys\nreached()\n{place} = A()",
+            "print('fine')",
+        )
+        for where, place in (
+            ("the namespace", "SUBMIT"),
+            ("builtins", "builtins.planted"),
+            ("json", "json.loads"),
+            ("sys", "sys.stderr"),
+            ("__main__", "sys.modules['__main__']"),
+        )
+    ),
+    _planted(
+        "a finalizer of the frames of a failed cell",
+        "class A:\n    def __del__(self):\n        import sys\n        sys.settrace(act)\n"
+        "        act()\ndef f():\n    a = A()\n    1 / 0\nreached()\nf()",
+        "def g():\n    return 'fine'\nprint(g())",
+    ),
+    _planted(
+        "callbacks of the collector",
+        "import gc\nreached()\ngc.callbacks.append(act)\ngc.callbacks.insert(0, act)",
+        "import gc\ngc.collect()\nprint('fine')",
+    ),
+)
+
+HOOKS = (
+    _planted(
+        "sys.unraisablehook",
+        "import sys\nreached()\nsys.unraisablehook = sys.excepthook = sys.displayhook = act",
+        "class A:\n    def __del__(self):\n        1 / 0\nA()\nprint('fine')",
+    ),
+    _planted(
+        "the first finder of modules",
+        "import sys\nclass Finder:\n    find_spec = act\nreached()\n"
+        "sys.meta_path.insert(0, Finder())\nsys.path_hooks.insert(0, act)\n"
+        "sys.path_importer_cache.clear()",
+        "import colorsys\nprint('fine')",
+    ),
+    _planted(
+        "other lists of finders",
+        "import sys\nclass Finder:\n    find_spec = act\nreached()\n"
+        "sys.meta_path = [Finder(), *sys.meta_path]\nsys.path_hooks = [act]",
+        "import colorsys\nprint('fine')",
+    ),
+    _planted(
+        "a folder before all others",
+        "import pathlib, sys\npathlib.Path('/tmp/first').mkdir()\n"
+        "pathlib.Path('/tmp/first/colorsys.py').write_text("
+        "'import __main__\\n__main__.act()\\n')\nreached()\nsys.path.insert(0, '/tmp/first')",
+        "import colorsys\nprint('fine', colorsys.rgb_to_hsv(0, 0, 0))",
+    ),
+    _planted(
+        "handlers of encoding errors",
+        "import codecs\nreached()\nfor name in ('strict', 'ignore', 'replace', 'backslashreplace'):\n"
+        "    codecs.register_error(name, act)",
+        "try:\n    '\\xe9'.encode('ascii')\nexcept UnicodeEncodeError:\n    print('fine')",
+    ),
+    _planted(
+        "a search for codecs",
+        "import codecs\nreached()\ncodecs.register(act)",
+        "try:\n    'a'.encode('no-such-codec')\nexcept LookupError:\n    print('fine')",
+    ),
+    _planted(
+        "a table of copyreg",
+        "import copyreg, re\nreached()\ncopyreg.dispatch_table[re.Pattern] = act",
+        "import copy, pickle, re\npickle.dumps(re.compile('a'))\nprint('fine')",
+    ),
+    _planted(
+        "__build_class__ and __import__",
+        "import builtins\nreached()\nbuiltins.__build_class__ = builtins.__import__ = act",
+        "class A:\n    pass\nimport json\nprint('fine')",
+    ),
+    _planted(
+        "handlers of signals",
+        "import signal\nreached()\nfor number in (signal.SIGINT, signal.SIGALRM):\n"
+        "    signal.signal(number, act)",
+        "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n"
+        "    print('fine')",
+    ),
+    _planted(
+        "a trace that is set between cells",
+        "import sys\nclass A:\n    def __del__(self):\n        sys.settrace(act)\n"
+        "        sys.setprofile(act)\nsys.stdout.held = A()\nreached()",
+        "def f():\n    return 'fine'\nprint(f())",
+    ),
+    _planted(
+        "sys.monitoring that is never freed",
+        "import sys\nfrom sandbox_runtime.deno import bootstrap, guest\nmonitoring = sys.monitoring\n"
+        "monitoring.use_tool_id(3, 'planted')\nreached()\n"
+        "monitoring.register_callback(3, monitoring.events.PY_START, act)\n"
+        "monitoring.set_events(3, monitoring.events.PY_START)\n"
+        "guest.PyodideDriver._tracers_quietened = lambda self: iter(())",
+        "def f():\n    return 'fine'\nprint(f())",
+    ),
+    _planted(
+        "an audit hook",
+        _HEARS + "import sys\nreached()\ntry:\n    sys.addaudithook(hear)\n"
+        "except RuntimeError as error:\n    print(error)",
+        "compile('1', 'later', 'eval')\nprint('fine')",
+    ),
+    program(
+        "sys, made anew",
+        _FORGED
+        + _ACTS
+        + _HEARS
+        + """
+import _imp, importlib.machinery, importlib.util, sys
+spec = importlib.util.spec_from_loader("sys", importlib.machinery.BuiltinImporter)
+reached()
+again = _imp.create_builtin(spec)
+again.addaudithook(hear)
+""",
+        "compile('1', 'later', 'eval')\nprint('fine')",
+        shows="fine",
+        calls=0,
+        destroys=True,
+    ),
+    _planted(
+        "atexit and threads",
+        "import atexit, threading\natexit.register(act)\nthreading.excepthook = act\nreached()\n"
+        "try:\n    threading.Thread(target=act).start()\nexcept RuntimeError:\n    pass",
+    ),
+)
+
+PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS)

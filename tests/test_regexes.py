@@ -1,0 +1,305 @@
+"""Every regular expression of ours that reads a stranger's text takes time in proportion to the text.
+
+`re` cannot be stopped, and holds the lock of the interpreter. A new expression must be put into one of
+the tables of this file.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+import dspy_rlm
+from dspy_rlm import outputs, predictions, signatures, trajectory, untrusted
+from dspy_rlm.events import ActionChosen
+from dspy_rlm.predictor import shown_demos
+from dspy_rlm.progress import render_event
+from dspy_rlm.terminal import printable
+from sandbox_runtime import abridged, protocol
+
+ROOT = Path(dspy_rlm.__file__).parent.parent
+CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
+
+# By file: the expressions that read what strangers, models or tools wrote, and what is repeated in it to
+# make a bad case: each alone, and after what the expression begins with.
+PUMPED = {
+    ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
+    ("dspy_rlm/trajectory.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
+        *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
+    ],
+    ("dspy_rlm/untrusted.py", r"'([\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])'"): [
+        "\n",
+        "\x0b",
+        "\u2028",
+    ],
+    ("dspy_rlm/untrusted.py", "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))"): [
+        *("=", "`", "1/1, ", "[coroutine ", "This is the last", "... (1", "Output (1"),
+    ],
+    ("dspy_rlm/untrusted.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
+    (
+        "dspy_rlm/untrusted.py",
+        r"'\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[@-~]'",
+    ): ["\x1b", "\x1b[", "\x1b[0 ", "\x1b]", "\x9b0", "0", " "],
+    ("dspy_rlm/untrusted.py", "'(?<=<<)(?=CUSTOM-TYPE-)'"): ["<", "<<CUSTOM-TYPE", "C"],
+    ("dspy_rlm/untrusted.py", "f'{_BRACKETS}|{_CHAT}{tagged}'"): [
+        *(
+            "[",
+            "[ ",
+            "[\u200b",
+            "[[\n",
+            "[[ ",
+            "<",
+            "< ",
+            "<|",
+            "<|a",
+            "<|\u200b",
+            "<\u200b",
+            "</",
+            " ",
+        ),
+        *("\u200b", "a", "<|a\u200b", "[INS", "<<", "[[ #"),
+    ],
+    ("dspy_rlm/untrusted.py", "_CHAT"): [
+        "<",
+        "<|",
+        "<|a",
+        "<|\u200b",
+        "<\u200b",
+        "[",
+        "[\u200b",
+        "[/",
+    ],
+    ("sandbox_runtime/protocol.py", None): [b"1", b",1", b"Content-Length: 1\r\n", b"Secret: "],
+    ("sandbox_runtime/reading.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"): [
+        *("a", "a/", "/", "a/a"),
+    ],
+    ("sandbox_runtime/text_bytes.py", r"'[\ud800-\udfff]'"): ["\ud800", "a", "\ud800a"],
+    (
+        "sandbox_runtime/wheels.py",
+        r"'([A-Za-z]\\w*)(?:/__init__\\.py|\\.py|(?:\\.[\\w-]+)*\\.so)'",
+    ): ["a", ".a", ".", ".s", "/__init__"],
+    ("sandbox_runtime/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"): ["a", ".dist-info", "/"],
+}
+
+# Those of them that are compared at the beginning of a text only, or with all of it.
+ANCHORED = {
+    ("dspy_rlm/untrusted.py", "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))"),
+    ("sandbox_runtime/protocol.py", None),
+    ("sandbox_runtime/reading.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
+    (
+        "sandbox_runtime/wheels.py",
+        r"'([A-Za-z]\\w*)(?:/__init__\\.py|\\.py|(?:\\.[\\w-]+)*\\.so)'",
+    ),
+    ("sandbox_runtime/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"),
+}
+
+# Those that read only what we wrote ourselves, or what a person at the keyboard did: by file, and why.
+NOT_OF_STRANGERS = {
+    "dspy_rlm/demo_policies.py": "the demo's own prompts, about Python's own library",
+    "dspy_rlm/testing/chat.py": "replies of a scripted LM",
+    "dspy_rlm/testing/history.py": "prompts, in a scripted LM",
+    "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
+    "dspy_rlm/testing/rules.py": "conditions that a test wrote",
+    "sandbox_runtime/executable.py": "what Deno says of its version",
+    "sandbox_runtime/install.py": "our scripts and Pyodide's, whose hashes are known",
+    "dspy_rlm/prices.py": "names in a table of prices that a package brings",
+    "dspy_rlm/signatures.py": "two characters, without repetition",
+    "sandbox_runtime/lockfile.py": "a lock file of the user's",
+    "sandbox_runtime/pip_report.py": "names of packages, short or refused",
+    "sandbox_runtime/wall.py": "numbers that the kernel writes",
+    "sandbox_runtime/text_worker.py": "a cell's own pattern, in the process that is killed for it",
+}
+
+
+def expressions():
+    """Each use of `re` with an expression: its file, the expression's source, the method."""
+    for root in ("dspy_rlm", "sandbox_runtime"):
+        for file in sorted((ROOT / root).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                of = node.func.value
+                if isinstance(of, ast.Name) and of.id == "re" and node.func.attr in CALLS:
+                    yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
+
+
+# By file: those that `without_secrets` puts together, each repetition with an end.
+BOUNDED = {
+    "sandbox_runtime/abridging.py": "a mark of fixed length; see the reader `abridged`",
+    "sandbox_runtime/secrecy.py": "see `test_secrecy.py`",
+    "sandbox_runtime/secret_forms.py": "see `test_secrecy.py`",
+}
+
+
+def known(path, source):
+    return (
+        path in BOUNDED
+        or path in NOT_OF_STRANGERS
+        or (path, source) in PUMPED
+        or (path, None) in PUMPED
+    )
+
+
+def test_every_expression_is_in_a_table():
+    """So that none is added unseen; and none is left in a table when it is gone."""
+    found = list(expressions())
+
+    assert len(found) > 30
+    assert [one for one in found if not known(*one)] == []
+    paths = {path for path, _ in found}
+    assert [path for path in NOT_OF_STRANGERS if path not in paths] == []
+    assert [
+        one for one in PUMPED if one not in found and (one[1] is not None or one[0] not in paths)
+    ] == []
+
+
+def growth(work, make, size=20_000):
+    """How much longer four times the text takes: about 4 if in proportion, 16 if with its square."""
+
+    def seconds(n):
+        text = make(n)
+        best = float("inf")
+        for _ in range(3):
+            started = time.thread_time()
+            work(text)
+            best = min(best, time.thread_time() - started)
+        return best
+
+    # What takes no time at any size says nothing.
+    longer = seconds(4 * size)
+    return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
+
+
+def pumped(units):
+    """Texts of a length: each unit repeated, and each after each."""
+    for unit in units:
+        yield lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n]
+    for first in units:
+        for unit in units:
+            yield lambda n, first=first, unit=unit: (first + unit * (n // len(unit) + 1))[:n]
+
+
+def compiled(path, source):
+    """The expressions themselves, made as their module makes them."""
+    if path == "dspy_rlm/untrusted.py":
+        marks = [untrusted._marks(("code", "answer"))]
+        made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
+        constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART)
+        made |= {repr(expression.pattern): [expression] for expression in constants}
+        made["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
+        return made.get(source, [untrusted._LINE])
+    if path == "sandbox_runtime/protocol.py":
+        return [protocol._HEADER, protocol._SECRET]
+    if path == "dspy_rlm/optimize/digest.py":
+        return [re.compile(r"\bname\b")]
+    return [re.compile(ast.literal_eval(source))]
+
+
+def used(expression, *, anchored):
+    """The ways in which it is used."""
+    yield expression.match
+    yield expression.fullmatch
+    if not anchored:
+        yield lambda text: expression.sub(text[:0], text)
+
+
+@pytest.mark.parametrize(("path", "source"), PUMPED, ids=str)
+def test_it_grows_with_the_text(path, source):
+    """In the ways in which it is used."""
+    for expression in compiled(path, source):
+        for make in pumped(PUMPED[path, source]):
+            for work in used(expression, anchored=(path, source) in ANCHORED):
+                assert growth(work, make) < 9, (expression, make(40))
+
+
+def read_signature(text):
+    """Reads a signature that is none."""
+    with pytest.raises(ValueError, match=r"signature|field"):
+        signatures._read_text(text, signatures._Types({}, {}))
+
+
+# What reads such texts without expressions, or with several.
+READERS = {
+    "abridged": lambda text: abridged(text, 1000),
+    "as_data": untrusted.as_data,
+    "as_value": untrusted.as_value,
+    "as_prompt": untrusted.as_prompt,
+    "extract_code": lambda text: outputs._fenced_blocks(text),
+    "final_code": outputs.final_code,
+    "reason of a reply": predictions._reason,
+    "signature": read_signature,
+    "history": lambda text: trajectory.abridge_history(text, 600),
+    "demos": lambda text: shown_demos([{"code": "x", "repl_history": text, "iteration": ""}]),
+    "printable": printable,
+    "progress": lambda text: render_event(ActionChosen(1, text, text, True)),
+}
+UNITS = [
+    *(
+        "```",
+        "```\n",
+        "~~~ a\n",
+        "``` a`\n",
+        "`",
+        "```python\n",
+        '"""\n```\n',
+        "FINAL(",
+        "FINAL(\n",
+        ")",
+    ),
+    *(
+        "Failed to parse field a ",
+        "Error message: ",
+        "1 validation error for ",
+        "->",
+        "-> ",
+        "a: int, ",
+    ),
+    *(
+        "\x0b",
+        "\r",
+        "\u2028",
+        "\u200b",
+        "\u0301",
+        "a\u0315\u0300",
+        "\ufdfa",
+        " ",
+        "[[ ",
+        "<|",
+        "\x1b[",
+    ),
+    *(
+        "=== Step ",
+        "\n```\nOutput (9 chars):\n",
+        "\n```\nOutput (",
+        "a",
+        "a-",
+        "- ",
+        "(",
+        "[",
+        "\\",
+    ),
+]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_grow_with_the_text(reader):
+    """Also a fence and 20,000 letters and a backtick, which took the square of that."""
+    for make in [
+        *(lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n] for unit in UNITS),
+        lambda n: "```" + "a" * n + "`",
+        lambda n: "```\n" + "a\n" * (n // 2),
+        lambda n: "FINAL(" + "(" * n,
+        lambda n: "Failed to parse field a with " * (n // 30),
+    ]:
+        assert growth(READERS[reader], make) < 9, make(40)
+
+
+def test_a_length_that_is_no_number_is_no_length():
+    """Of thousands of digits, which `int` refuses."""
+    history = f"x\n```\nOutput ({'9' * 5000} chars):\ny"
+
+    assert trajectory.abridge_history(history, 10) == history
