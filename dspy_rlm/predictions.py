@@ -25,7 +25,15 @@ from dspy_rlm.scope import Scope, at_once
 from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
 from dspy_rlm.types import TypeRules, as_plain
-from sandbox_runtime import LazyText, abridged, annotation_text, check_keys, in_one_line
+from sandbox_runtime import (
+    EffortError,
+    LazyText,
+    abridged,
+    annotation_text,
+    check_keys,
+    check_text_effort,
+    in_one_line,
+)
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
@@ -174,6 +182,7 @@ def _asked(
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     adapter = guarded(adapter)
+    adapter.parse = _watched(adapter.parse)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
@@ -182,6 +191,26 @@ def _asked(
     given = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
+
+
+def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """An adapter's `parse` that refuses a reply which its types make too much work of."""
+
+    @functools.wraps(parse)
+    def watched(signature: type[dspy.Signature], completion: str) -> Any:
+        for name, field in signature.output_fields.items():
+            try:
+                check_text_effort(field.annotation, completion)
+            except EffortError as error:
+                raise AdapterParseError(
+                    adapter_name="",
+                    signature=signature,
+                    lm_response=completion,
+                    message=f"Failed to parse field {name} . Error message: {error}",
+                ) from error
+        return parse(signature, completion)
+
+    return watched
 
 
 def _told(error: AdapterParseError) -> str:

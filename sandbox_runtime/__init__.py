@@ -14,6 +14,7 @@ from sandbox_runtime.annotations import annotation_text, classes_in, field_types
 from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.directories import Directory
+from sandbox_runtime.effort import EffortError, check_effort, check_text_effort
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -64,6 +65,7 @@ __all__ = [
     "DenoNotFoundError",
     "DenoVersionError",
     "Directory",
+    "EffortError",
     "EngineCorruptError",
     "EngineError",
     "EngineMissingError",
@@ -98,7 +100,9 @@ __all__ = [
     "abridged",
     "annotation_text",
     "check_call",
+    "check_effort",
     "check_keys",
+    "check_text_effort",
     "classes_in",
     "default_pool",
     "environment_secrets",
