@@ -73,8 +73,8 @@ def parsed(value: Any, annotation: Any) -> Any:
         ValueError: It does not fit, or is too much work.
         TypeError: It does not fit.
     """
-    if isinstance(value, str) and annotation is not str:
-        check_made_keys(annotation, check_repairable(value))
+    is_read = isinstance(value, str) and annotation is not str
+    check_made_keys(annotation, check_repairable(value) if is_read else value)
     try:
         return parse_value(value, annotation)
     except _FAILURES as error:

@@ -220,7 +220,7 @@ def _told(error: AdapterParseError) -> str:
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
-    reason = without_secrets(_reason(str(error))) or "fields are missing"
+    reason = _reason(without_secrets(str(error))) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"

@@ -19,18 +19,18 @@ _BREAK = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 # instructions are held to it by a test.
 LINE_FORMS = {
     "step": r"={3,} ?(?i:step) ?\d",
-    "reasoning": "(?:Reasoning|REASONING) ?:",
-    "code": "(?:Code|CODE) ?:",
+    "reasoning": "Reasoning:",
+    "code": "Code:",
     "output": r"Output ?\([\d,]+ char",
     "fence": "`{3}|~{3}",
     "variable": "Variable: ?`",
     "facts of a variable": "(?:Type|Record fields|Description|Constraints|Size|Preview):",
     "no steps": "You have not interacted with the REPL",
     "no output": r"\(no output - did you",
-    "error": r"\[ ?(?i:error) ?\]",
+    "error": r"\[Error\]",
     "refusal": "SUBMIT was refused",
     "slip": "No code was run:|Your reply was:",
-    "submission": r"SUBMIT ?: ?\w|Correct this and SUBMIT",
+    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",
     "rebound names": r"\[this cell rebound",
     "background tasks": r"\[\d+ background task",
     "coroutine": r"\[coroutine .{1,100}was never awaited",
@@ -86,8 +86,7 @@ _HIDDEN = f"[{_INVISIBLE}]*+"
 _OPEN, _CLOSE, _SLASH, _BAR = "[<\uff1c\ufe64]", "[>\uff1e\ufe65]", "[/\uff0f]", "[|\uff5c]"
 
 # The fields of our prompts as DSPy's adapters mark them: `[[ ## code ## ]]`, and as tags.
-_HASHES = f"{_GAP}[#\uff03]{_HIDDEN}[#\uff03]"
-_BRACKETS = f"[\\[\uff3b](?={_GAP}[\\[\uff3b]{_HASHES})|[\u27e6\u301a](?={_HASHES})"
+_BRACKETS = f"[\\[\uff3b](?={_HIDDEN}[\\[\uff3b]{_GAP}[#\uff03]{_HIDDEN}[#\uff03])"
 _OWN_TAGS = ("variables_info", "repl_history", "iteration", "reasoning", "code")
 
 # Where chat templates begin and end what somebody says: `<|im_start|>`, `[INST]`, `<<SYS>>`.

@@ -81,5 +81,6 @@ class Thinned:
 def _plain(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
-    shown = without_secrets(value[: 4 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
+    # A few times as much is looked through, so that no secret is cut in two and one half of it shown.
+    shown = without_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
     return shown if len(value) <= MAX_FACT_CHARS else f"{shown}... ({len(value):,} characters)"

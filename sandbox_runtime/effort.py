@@ -15,7 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
 
 import pydantic
 
@@ -194,7 +194,7 @@ def _fields(cls: Any) -> Mapping[_Place, Any]:
         return {}
     if not getattr(cls, "__pydantic_complete__", True):
         cls.model_rebuild(raise_errors=False)  # it names classes that came after it
-    known: dict[_Place, Any] = dict(field_types(cls))
+    known = cast("dict[_Place, Any]", field_types(cls))
     for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
         known |= dict.fromkeys(_aliases(field), known[name])
     if extra := _extra(cls):

@@ -427,7 +427,7 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    name = in_one_line(type(error).__name__, MAX_NAME_CHARS)
+    name = in_one_line(without_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
     return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
 
