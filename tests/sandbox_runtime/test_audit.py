@@ -78,9 +78,10 @@ class TestRecords:
         for _ in range(1_000_000):
             refusals.record("tool.refused", tool="x", reason="")
 
-        assert len(seen.records) < 2 * audit.ALL_RECORDED
-        assert seen.records[0].facts["count"] == 1
-        assert seen.records[-1].facts["count"] == 2**19
+        counts = [r.facts["count"] for r in seen.records if r.event == "tool.refused"]
+        assert len(counts) < 2 * audit.ALL_RECORDED
+        assert counts[0] == 1
+        assert counts[-1] == 2**19
 
     def test_a_secret_is_taken_out(self, seen, monkeypatch):
         """A log is kept for longer, and read by more people, than the environment."""
