@@ -33,6 +33,7 @@ from sandbox_runtime import (
     check_keys,
     check_text_effort,
     in_one_line,
+    without_secrets,
 )
 
 # How often one item is asked before it is given up.
@@ -219,7 +220,7 @@ def _told(error: AdapterParseError) -> str:
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
-    reason = _reason(str(error)) or "fields are missing"
+    reason = _reason(without_secrets(str(error))) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"

@@ -19,7 +19,7 @@ import pydantic
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.showing import DEFAULT_RULES, problems_of, staying
 from dspy_rlm.types import TypeRules, as_plain, fitting
-from sandbox_runtime import FrontedTool, check_effort, shown_signature
+from sandbox_runtime import FrontedTool, check_making, shown_signature
 
 HostFunction = Callable[..., Any]
 
@@ -130,7 +130,7 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
             checked = trusting
             named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
         for name, value in named.items():
-            check_effort((tool.arg_types or {}).get(name, Any), value)
+            check_making((tool.arg_types or {}).get(name, Any), value)
         return checked.acall(**named) if awaits else checked(**named)
 
     functools.update_wrapper(invoke, tool.func)

@@ -20,7 +20,7 @@ from sandbox_runtime import (
     Rows,
     Rule,
     ValueType,
-    check_effort,
+    check_making,
     check_text_effort,
 )
 
@@ -119,7 +119,7 @@ def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         if isinstance(value, str):
             check_text_effort(annotation, value)
         else:
-            check_effort(annotation, value)
+            check_making(annotation, value)
         try:
             return parse(value, made)
         except (ArithmeticError, RecursionError, MemoryError) as error:

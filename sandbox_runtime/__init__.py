@@ -14,7 +14,7 @@ from sandbox_runtime.annotations import annotation_text, classes_in, field_types
 from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.directories import Directory
-from sandbox_runtime.effort import EffortError, check_effort, check_text_effort
+from sandbox_runtime.effort import EffortError, check_text_effort
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -35,6 +35,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.made_keys import check_made_keys, check_making
 from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.pool import Pool, default_pool
@@ -100,8 +101,9 @@ __all__ = [
     "abridged",
     "annotation_text",
     "check_call",
-    "check_effort",
     "check_keys",
+    "check_made_keys",
+    "check_making",
     "check_text_effort",
     "classes_in",
     "default_pool",

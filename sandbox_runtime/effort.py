@@ -15,7 +15,9 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
+
+import pydantic
 
 from sandbox_runtime.annotations import field_types
 from sandbox_runtime.host_costs import MAX_TRIES, TRIES_PER_PART
@@ -119,6 +121,8 @@ def _plain(annotation: Any) -> Any:
             annotation = _meaning(annotation)
         elif type(get_origin(annotation)).__name__ == "TypeAliasType":
             annotation = _meaning(get_origin(annotation))
+        elif type(annotation).__name__ == "PydanticRecursiveRef":
+            annotation = _referred(annotation.type_ref)
         elif get_origin(annotation) in (typing.Required, typing.NotRequired, typing.ClassVar):
             annotation = get_args(annotation)[0]
         else:
@@ -140,6 +144,26 @@ def _meaning(alias: Any) -> Any:
         return Any
 
 
+@functools.lru_cache(maxsize=1024)
+def _referred(reference: str) -> Any:
+    """The generic class that names itself, as `module.Name:id[argument:id]`."""
+    found: Any = Any
+    waiting: list[Any] = [pydantic.BaseModel]
+    while waiting:
+        cls = waiting.pop()
+        waiting += type.__subclasses__(cls)
+        facts = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+        origin = facts.get("origin")
+        if origin is None or not reference.startswith(
+            f"{origin.__module__}.{origin.__qualname__}:{id(origin)}"
+        ):
+            continue
+        found = cls
+        if all(f":{id(argument)}" in reference for argument in facts["args"]):
+            break
+    return found
+
+
 def _parts(annotation: Any) -> Iterator[Any]:
     """The types of the parts of a value of the type."""
     annotation = _plain(annotation)
@@ -151,9 +175,15 @@ def _parts(annotation: Any) -> Iterator[Any]:
     yield from (_plain(part) for part in inner if part is not ... and not isinstance(part, list))
 
 
+_Place: TypeAlias = "str | tuple[Any, ...]"
+
+# In place of a name: whatever has none.
+_OTHERS = ("*",)
+
+
 @functools.lru_cache(maxsize=1024)
-def _fields(cls: Any) -> Mapping[str, Any]:
-    """The types of the fields of a record, by each name that a value may have them under."""
+def _fields(cls: Any) -> Mapping[_Place, Any]:
+    """The types of the fields of a record, by each name, or path, that a value may have them under."""
     is_record = (
         hasattr(cls, "model_fields")
         or dataclasses.is_dataclass(cls)
@@ -164,17 +194,47 @@ def _fields(cls: Any) -> Mapping[str, Any]:
         return {}
     if not getattr(cls, "__pydantic_complete__", True):
         cls.model_rebuild(raise_errors=False)  # it names classes that came after it
-    known = field_types(cls)
+    known = cast("dict[_Place, Any]", field_types(cls))
     for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
         known |= dict.fromkeys(_aliases(field), known[name])
+    if extra := _extra(cls):
+        known[_OTHERS] = extra[1]
     return known
 
 
-def _aliases(field: Any) -> Iterator[str]:
+def _extra(cls: Any) -> tuple[Any, ...]:
+    """The types of names and values of what a model takes besides its fields."""
+    config = getattr(cls, "model_config", None) or {}
+    if config.get("extra") != "allow":
+        return ()
+    try:
+        return get_args(typing.get_type_hints(cls).get("__pydantic_extra__"))[:2]
+    except (NameError, TypeError, SyntaxError):
+        return ()
+
+
+def _aliases(field: Any) -> Iterator[_Place]:
     for alias in (field.alias, field.validation_alias):
         for choice in getattr(alias, "choices", None) or [alias]:
             if isinstance(choice, str):
                 yield choice
+            elif path := getattr(choice, "path", None):
+                yield tuple(path)
+
+
+def _found(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
+    """What a value has for a field."""
+    if place == _OTHERS:
+        return [item for name, item in value.items() if name not in fields]
+    if isinstance(place, str):
+        return [value[place]] if place in value else []
+    part: Any = value
+    try:
+        for step in place:
+            part = part[step]
+    except (LookupError, TypeError):
+        return []
+    return [part]
 
 
 class _Counter:
@@ -218,7 +278,11 @@ class _Counter:
             return sum(map(self.tries, inner, value))
         return sum(self.tries(inner[0], item) for item in value) if inner else 0
 
-    def _tries_of_fields(self, fields: Mapping[str, Any], value: Any) -> int:
+    def _tries_of_fields(self, fields: Mapping[_Place, Any], value: Any) -> int:
         if isinstance(value, Mapping):
-            return sum(self.tries(fields[name], value[name]) for name in fields if name in value)
+            return sum(
+                self.tries(kind, part)
+                for place, kind in fields.items()
+                for part in _found(place, fields, value)
+            )
         return sum(map(self.tries, fields.values(), value))  # a named tuple from a list

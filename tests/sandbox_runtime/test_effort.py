@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
 import pydantic
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AliasPath, BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from sandbox_runtime.effort import EffortError, check_effort, check_text_effort
@@ -81,6 +81,53 @@ class Facts(TypedDict):
     a: list[int]
 
 
+T = TypeVar("T")
+
+
+class First(BaseModel, Generic[T]):
+    """Generic classes name themselves in a way of Pydantic's own."""
+
+    x: First[T] | Second[T] | T | None = None
+
+
+class Second(BaseModel, Generic[T]):
+    """Like `First`."""
+
+    x: First[T] | Second[T] | T | None = None
+
+
+class Upper(BaseModel):
+    """Takes its field from a place within the value."""
+
+    x: Upper | Lower | None = Field(None, validation_alias=AliasPath("x", 0))
+
+
+class Lower(BaseModel):
+    """Like `Upper`."""
+
+    x: Upper | Lower | None = Field(None, validation_alias=AliasPath("x", 0))
+
+
+class Open(BaseModel, extra="allow"):
+    """Takes fields that it does not name."""
+
+    __pydantic_extra__: dict[str, Open | Wide]
+
+
+class Wide(BaseModel, extra="allow"):
+    """Like `Open`."""
+
+    __pydantic_extra__: dict[str, Open | Wide]
+
+
+def paths(depth, leaf):
+    """Where `Upper` has its field."""
+    value = leaf
+    for _ in range(depth):
+        value = {"x": [value]}
+    return value
+
+
 def nested(depth, leaf=None):
     """A dict in a dict in a dict."""
     value = leaf
@@ -127,6 +174,9 @@ HOSTILE = [
     (Lists, lists(40, "x")),
     (Plus | Times, expression(12)),
     (Left | Right, nested(395)),
+    (First[int] | Second[int], nested(40, "wrong")),
+    (Upper | Lower, paths(40, "wrong")),
+    (Open | Wide, nested(40, "wrong")),
 ]
 
 
