@@ -8,6 +8,7 @@ import urllib.parse
 from typing import Any
 
 import dspy
+import pydantic
 import pytest
 
 from dspy_rlm import HandleType
@@ -413,3 +414,35 @@ def test_a_real_provider_that_quotes_the_key(play):
 
     shown = server.requests_to("root")[1].prompt
     assert "Incorrect API key provided: [secret], [secret]" in shown
+
+
+class Checked(pydantic.BaseModel):
+    """A class of the user's whose own check says too much."""
+
+    n: int
+
+    @pydantic.field_validator("n")
+    @classmethod
+    def _connects(cls, _value: int) -> int:
+        raise ValueError(f"cannot reach postgres://bob:{ENVIRONMENT}@db.example/x")
+
+
+def test_no_check_of_a_class_shows_a_secret(play):
+    """Neither the root LM, of a submission, nor a sub-LM that is asked again."""
+    rlm, server = play(
+        dspy.Signature(
+            {"q": (str, dspy.InputField()), "answer": (Checked | None, dspy.OutputField())}
+        ),
+        "SUBMIT(answer={'n': 1})",
+        "predict('q -> a: Checked', q='x')",
+        "SUBMIT(answer=None)",
+        sub=fields(lambda _: {"a": '{"n": 1}'}),
+    )
+    result = rlm(q="?")
+    prompts = [
+        m.text for kind in ("root", "sub") for e in server.requests_to(kind) for m in e.messages
+    ]
+
+    assert "cannot reach" in result.trajectory[0]["output"]
+    assert any("cannot reach" in prompt for prompt in prompts)
+    assert shown_in("".join(prompts) + str(result.trajectory)) == []
