@@ -78,10 +78,10 @@ def _marked(value: Any, tags: tuple[str, ...]) -> Any:
         return marked if marked != value else value
     if isinstance(value, dspy.Type):
         # Images and the like have a form of their own, which no text in them may end.
-        texts = {name: item for name, item in dict(value).items() if type(item) is str}
+        texts = {name: item for name, item in _fields(value).items() if type(item) is str}
         return _changed(value, texts, tags)
     if isinstance(value, pydantic.BaseModel):
-        return _changed(value, dict(value), tags)
+        return _changed(value, _fields(value), tags)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _changed(value, fields, tags)
@@ -92,6 +92,11 @@ def _marked(value: Any, tags: tuple[str, ...]) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         return type(value)(*(_marked(item, tags) for item in value))
     return value
+
+
+def _fields(model: pydantic.BaseModel) -> dict[str, Any]:
+    """The model's fields by name. Its own iteration may be over something else, as `dspy.Reasoning`'s is."""
+    return {**vars(model), **(model.model_extra or {})}
 
 
 def _changed(value: Any, fields: Mapping[str, Any], tags: tuple[str, ...]) -> Any:

@@ -15,7 +15,7 @@ from dspy_rlm.fields import has_type
 from dspy_rlm.showing import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from dspy_rlm.tools import RESERVED_NAMES
 from dspy_rlm.types import TypeRules
-from sandbox_runtime import LazyText, abridged, annotation_text, in_one_line
+from sandbox_runtime import LazyText, abridged, annotation_text, check_making, in_one_line
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
@@ -99,6 +99,7 @@ def _validated(field: FieldInfo, value: Any) -> Any:
     annotation: Any = field.annotation
     if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
         return value  # acts like a text, and is one where it is used
+    check_making(annotation, value)
     if field.metadata:
         annotation = Annotated[(annotation, *field.metadata)]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)

@@ -36,6 +36,10 @@ _MAX_NESTING = 3
 MAX_REFUSAL_CHARS = 4_000
 
 
+# The last line of a refusal.
+SUBMIT_AGAIN = "Correct this and SUBMIT again."
+
+
 class SlipError(ValueError):
     """The LM's reply cannot be used as it is; the message tells the LM what to do."""
 
@@ -192,9 +196,7 @@ def parse_outputs(
     done, problems = typed_outputs(fields, values, rules)
     if problems:
         listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
-        raise SlipError(
-            f"SUBMIT was refused, the run goes on:\n{listed}\nCorrect this and SUBMIT again."
-        )
+        raise SlipError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
     return done
 
 

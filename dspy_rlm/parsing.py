@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, SupportsIndex, cast
 
 import dspy
@@ -22,7 +21,7 @@ from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 from pydantic.fields import FieldInfo
 
-from sandbox_runtime import annotation_text, check_keys, classes_in, field_types
+from sandbox_runtime import check_made_keys
 
 # The longest text that is repaired, in place of being read. An honest one of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000
@@ -34,11 +33,6 @@ FREE_READS, READS_PER_CHAR = 100_000, 20
 # DSPy looks for an object in a reply that is none, and begins at each brace. So many braces times characters
 # take half a second.
 MAX_SEARCH = 16_000_000
-
-# A number of more digits is none for Python.
-MAX_DIGITS = 4_300
-
-_KEYED = re.compile(r"\b(?:[Ff]rozen)?[Ss]et\b|\b(?:[Dd]ict|Mapping|defaultdict)\[(?!str\b)")
 
 # What can come of an attempt to read a text, besides that it is wrong.
 _FAILURES = (RecursionError, MemoryError, ArithmeticError, LookupError, AttributeError)
@@ -79,46 +73,12 @@ def parsed(value: Any, annotation: Any) -> Any:
         ValueError: It does not fit, or is too much work.
         TypeError: It does not fit.
     """
-    tree = value
-    if isinstance(value, str) and annotation is not str:
-        tree = check_repairable(value)
-    if type(tree) in (list, tuple, dict) and _makes_keys(annotation):
-        _check_keys(tree)
+    is_read = isinstance(value, str) and annotation is not str
+    check_made_keys(annotation, check_repairable(value) if is_read else value)
     try:
         return parse_value(value, annotation)
     except _FAILURES as error:
         raise HardTextError(_reason(value, error)) from error
-
-
-def _makes_keys(annotation: Any) -> bool:
-    """Whether lists or the names of objects may become keys: of sets, and of dicts by other things than text."""
-    parts = [
-        annotation,
-        *(part for cls in classes_in(annotation) for part in field_types(cls).values()),
-    ]
-    return any(_KEYED.search(annotation_text(part)) for part in parts)
-
-
-def _check_keys(tree: Any) -> None:
-    """Raises `ValueError` for numbers of which no set should be built: DSPy and pydantic would build it."""
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
-        items = part.values() if isinstance(part, dict) else part
-        keys = [key for key in map(_as_key, part) if key is not None]
-        if len(keys) > 1:
-            check_keys(keys)
-        waiting += [item for item in items if type(item) in (list, tuple, dict)]
-
-
-def _as_key(item: Any) -> Any:
-    """What an item may become as a key; None if it is none."""
-    if isinstance(item, str):
-        return int(item) if len(item) < MAX_DIGITS and item.lstrip("-").isdecimal() else item
-    if isinstance(item, (list, tuple)):
-        parts = tuple(map(_as_key, item))
-        return None if None in parts else parts
-    return item if isinstance(item, Hashable) else None
 
 
 def check_repairable(text: str) -> Any:
@@ -178,8 +138,12 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
 
     def careful_parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         try:
-            for text in _texts_to_repair(made, signature.output_fields, completion):
+            trees = [
                 check_repairable(text)
+                for text in _texts_to_repair(made, signature.output_fields, completion)
+            ]
+            for field in signature.output_fields.values():
+                check_made_keys(field.annotation, trees)
             return cast("dict[str, Any]", parse(signature, completion))
         except AdapterParseError:
             raise

@@ -25,7 +25,16 @@ from dspy_rlm.scope import Scope, at_once
 from dspy_rlm.showing import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from dspy_rlm.signatures import signature_of
 from dspy_rlm.types import TypeRules, as_plain
-from sandbox_runtime import LazyText, abridged, annotation_text, check_keys, in_one_line
+from sandbox_runtime import (
+    EffortError,
+    LazyText,
+    abridged,
+    annotation_text,
+    check_keys,
+    check_text_effort,
+    in_one_line,
+    without_secrets,
+)
 
 # How often one item is asked before it is given up.
 MAX_TRIES = 3
@@ -174,6 +183,7 @@ def _asked(
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     adapter = guarded(adapter)
+    adapter.parse = _watched(adapter.parse)
     try:
         with dspy.context(trace=[], adapter=adapter):
             prediction = dspy.Predict(asked, **config)(lm=lm, **values)
@@ -184,13 +194,33 @@ def _asked(
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
+def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """An adapter's `parse` that refuses a reply which its types make too much work of."""
+
+    @functools.wraps(parse)
+    def watched(signature: type[dspy.Signature], completion: str) -> Any:
+        for name, field in signature.output_fields.items():
+            try:
+                check_text_effort(field.annotation, completion)
+            except EffortError as error:
+                raise AdapterParseError(
+                    adapter_name="",
+                    signature=signature,
+                    lm_response=completion,
+                    message=f"Failed to parse field {name} . Error message: {error}",
+                ) from error
+        return parse(signature, completion)
+
+    return watched
+
+
 def _told(error: AdapterParseError) -> str:
     """What the LM is told of a reply that could not be read."""
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
-    reason = _reason(str(error)) or "fields are missing"
+    reason = _reason(without_secrets(str(error))) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"

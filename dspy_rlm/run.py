@@ -27,7 +27,14 @@ from dspy_rlm.events import (
 )
 from dspy_rlm.instructions import iteration_line
 from dspy_rlm.ledger import Ledger
-from dspy_rlm.outputs import SlipError, extract_code, final_code, is_python, parse_outputs
+from dspy_rlm.outputs import (
+    SUBMIT_AGAIN,
+    SlipError,
+    extract_code,
+    final_code,
+    is_python,
+    parse_outputs,
+)
 from dspy_rlm.showing import DEFAULT_RULES
 from dspy_rlm.traces import FailedStep, TracedStep
 from dspy_rlm.trajectory import RunReport, Status, Step, abridge_history, render_steps
@@ -226,7 +233,8 @@ class Run:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except SlipError as slip:
-            self._take_step(output, _error_note(str(slip)))
+            quoted = str(slip).removesuffix(SUBMIT_AGAIN)
+            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")

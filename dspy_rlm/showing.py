@@ -18,7 +18,15 @@ import dspy
 import pydantic
 
 from dspy_rlm.types import TypeRules, rule_of, type_rules
-from sandbox_runtime import Directory, HandleType, LazyText, ValueType, annotation_text, in_one_line
+from sandbox_runtime import (
+    Directory,
+    HandleType,
+    LazyText,
+    ValueType,
+    annotation_text,
+    in_one_line,
+    without_secrets,
+)
 
 # Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
 PREVIEW_CHARS = 1000
@@ -276,7 +284,10 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
         by_code = item["type"] in ("value_error", "assertion_error")
         quotes = by_code and staying(item["input"], rules) is not None
-        said = "it does not fit" if quotes else in_one_line(item["msg"], VALUE_CHARS)
+        # A class's own check may say what it was connected to, as any exception may.
+        said = (
+            "it does not fit" if quotes else in_one_line(without_secrets(item["msg"]), VALUE_CHARS)
+        )
         got = short_repr(item["input"], VALUE_CHARS, rules)
         found.append((in_one_line(keys, VALUE_CHARS), f": {said}, got {got}"))
     return found
@@ -284,6 +295,6 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
 
 def _said(error: Exception) -> str:
     try:
-        return in_one_line(str(error), VALUE_CHARS) or type(error).__name__
+        return in_one_line(without_secrets(str(error)), VALUE_CHARS) or type(error).__name__
     except Exception:  # noqa: BLE001 - its own method may raise anything
         return type(error).__name__

@@ -23,9 +23,15 @@ from typing import Any, ForwardRef
 
 import dspy
 import pydantic
+import pydantic_core
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 
 from dspy_rlm.showing import VALUE_CHARS, short_repr
+from sandbox_runtime.host_costs import (
+    MAX_MATCHED_CHARS,
+    MAX_PATTERN_CHARS,
+    MAX_REPETITIONS,
+)
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
@@ -70,6 +76,16 @@ _NAMES: dict[str, Any] = {
     "NoneType": None,
     "object": Any,
 }
+
+# What Pydantic raises for a type or a constraint of which no check can be made.
+_UNUSABLE = (
+    TypeError,
+    ValueError,
+    NameError,
+    RecursionError,
+    pydantic.errors.PydanticUserError,
+    pydantic_core.SchemaError,
+)
 
 # Members of an enum that cannot be hashed: Python compares each with all before it.
 _MOST_UNHASHABLE = 100
@@ -173,7 +189,7 @@ def _made(
         warnings.simplefilter("ignore", UserWarning)
         try:
             made: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
-        except (TypeError, ValueError, NameError, pydantic.errors.PydanticUserError) as error:
+        except _UNUSABLE as error:
             raise ValueError(f"The signature cannot be used: {error}") from error
     return made
 
@@ -279,7 +295,45 @@ def _fields_of_class(cls: Any) -> dict[str, _Field]:
 def _constrained(annotation: Any, facts: Mapping[str, Any]) -> Any:
     bounds = _mapping(facts.get("constraints") or {}, "constraints")
     bounds = {n: v for n, v in bounds.items() if n in _CONSTRAINTS and type(v) in (int, float, str)}
+    if "pattern" in bounds:
+        annotation = _matching(annotation, bounds.pop("pattern"))
     return typing.Annotated[annotation, pydantic.Field(**bounds)] if bounds else annotation
+
+
+def _matching(annotation: Any, pattern: Any) -> Any:
+    """The type for texts that match a pattern of the cell: the pattern is small, and so is each text."""
+    if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARS:
+        raise ValueError(f"A pattern is a text of at most {MAX_PATTERN_CHARS} characters.")
+    repetitions = 1
+    for least, most in re.findall(r"\{\s*(\d+)\s*,?\s*(\d*)\s*\}", pattern):
+        repetitions *= max(1, int((most or least)[:9]))
+    if repetitions > MAX_REPETITIONS:
+        raise ValueError(
+            f"The pattern {pattern!r:.200} repeats its parts more than {MAX_REPETITIONS} times; use * or +."
+        )
+    try:
+        match = pydantic.TypeAdapter(
+            typing.Annotated[str, pydantic.Field(pattern=pattern)]
+        ).validate_python
+    except _UNUSABLE as error:
+        raise ValueError(f"The pattern {pattern!r:.200} cannot be used: {error}"[:500]) from error
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if len(value) > MAX_MATCHED_CHARS:
+            raise ValueError(f"a text for a pattern has at most {MAX_MATCHED_CHARS:,} characters")
+        try:
+            match(value)
+        except pydantic.ValidationError:
+            raise ValueError(f"String should match pattern '{pattern}'") from None
+        return value
+
+    checked: Any = typing.Annotated[annotation, pydantic.AfterValidator(check)]
+    if annotation is not str:
+        return checked
+    shown = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
+    return typing.Annotated[checked, shown]
 
 
 def _text(value: Any) -> str:
@@ -333,8 +387,8 @@ class _Types:
                 return self.parse(text)
             case ast.Attribute():
                 return self._attribute(ast.unparse(node))
-            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                return typing.Union[self.read(left), self.read(right)]  # noqa: UP007
+            case ast.BinOp(op=ast.BitOr()):
+                return typing.Union[tuple(map(self.read, _alternatives(node)))]  # noqa: UP007
             case ast.Subscript(value=base, slice=inner):
                 return self._generic(self.read(base), inner, ast.unparse(node))
         raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
@@ -426,7 +480,7 @@ class _Types:
             return pydantic.create_model(
                 name, __module__="cell", __doc__=doc or None, **definitions
             )
-        except (TypeError, ValueError, NameError) as error:
+        except _UNUSABLE as error:
             raise ValueError(f"The class {name} cannot be used in a signature: {error}") from error
 
     def complete(self) -> None:
@@ -434,6 +488,15 @@ class _Types:
         for made in self._made.values():
             if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
                 made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """The types between the bars, which Python nests to the left."""
+    found: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
 
 
 def _is_hashable(value: Any) -> bool:

@@ -7,8 +7,9 @@ import contextvars
 import dataclasses
 import functools
 import inspect
+import itertools
 import keyword
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ import pydantic
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.showing import DEFAULT_RULES, problems_of, staying
 from dspy_rlm.types import TypeRules, as_plain, fitting
-from sandbox_runtime import FrontedTool, shown_signature
+from sandbox_runtime import FrontedTool, check_making, shown_signature
 
 HostFunction = Callable[..., Any]
 
@@ -115,15 +116,21 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     signature = inspect.signature(tool.func)
     awaits = is_async(tool.func)
     trusting = tool.model_copy(update={"args": {name: {} for name in tool.args or {}}})
+    # Python's `re` may take for ever for a pattern that is linear for Pydantic's.
+    has_pattern = "'pattern" in str(tool.args)
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
         named = by_name(signature, args, kwargs)
         checked = tool
-        if any(not _is_plain(value, rules) for value in named.values()):
-            # DSPy's first check is against a JSON schema, which no object passes; its second is not. And
+        cheap = not has_pattern and _is_cheap(named.values())
+        if not cheap or any(not _is_plain(value, rules) for value in named.values()):
+            # DSPy's first check is against a JSON schema, which no object passes, and which takes Python
+            # some 20 microseconds for each part and much longer for a pattern; its second is not. And
             # its errors quote the value, which must not happen to one that stays on the host.
             checked = trusting
             named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
+        for name, value in named.items():
+            check_making((tool.arg_types or {}).get(name, Any), value)
         return checked.acall(**named) if awaits else checked(**named)
 
     functools.update_wrapper(invoke, tool.func)
@@ -189,6 +196,33 @@ def by_name(
         if parameter.kind is parameter.VAR_KEYWORD:
             named.update(named.pop(parameter.name, {}))
     return named
+
+
+# So many parts of arguments are checked by DSPy's own way, which is slow. More are the work of Pydantic
+# alone, which makes a little more of what does not quite fit ("5" for an int).
+CHECKED_PARTS = 1000
+CHECKED_CHARS = 10_000
+
+
+def _is_cheap(values: Iterable[Any]) -> bool:
+    """Whether values are few plain JSON values, in which nothing nested costs more than its size."""
+    parts = chars = 0
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        kind = type(value)
+        if kind is str:
+            chars += len(value)
+        elif kind is list:
+            waiting += value[:CHECKED_PARTS]
+        elif kind is dict:
+            waiting += itertools.islice(value.values(), CHECKED_PARTS)
+        elif not (value is None or kind in (bool, int, float)):
+            return False
+        parts += len(value) if kind in (list, dict) else 1
+        if parts > CHECKED_PARTS or chars > CHECKED_CHARS:
+            return False
+    return True
 
 
 def _is_plain(value: Any, rules: TypeRules) -> bool:

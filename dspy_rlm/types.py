@@ -14,7 +14,15 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 import dspy
 import pydantic
 
-from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
+from sandbox_runtime import (
+    CodeType,
+    HandleType,
+    Rows,
+    Rule,
+    ValueType,
+    check_making,
+    check_text_effort,
+)
 
 T = TypeVar("T")
 
@@ -106,14 +114,25 @@ def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         parse: Makes a value of a type, or raises `ValueError` or `TypeError`.
     """
     made = _made_by_rules(annotation, rules)
+
+    def parsed(value: Any) -> T:
+        if isinstance(value, str):
+            check_text_effort(annotation, value)
+        else:
+            check_making(annotation, value)
+        try:
+            return parse(value, made)
+        except (ArithmeticError, RecursionError, MemoryError) as error:
+            raise ValueError(f"it cannot be converted: {error or type(error).__name__}") from error
+
     try:
-        return parse(value, made)
+        return parsed(value)
     except (ValueError, TypeError):
         plain = as_plain(value)
         if plain is value:
             raise
         try:
-            return parse(plain, made)
+            return parsed(plain)
         except (ValueError, TypeError):
             pass
         raise

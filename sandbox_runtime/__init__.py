@@ -14,6 +14,7 @@ from sandbox_runtime.annotations import annotation_text, classes_in, field_types
 from sandbox_runtime.calling import check_call
 from sandbox_runtime.checkpoint import Checkpoint
 from sandbox_runtime.directories import Directory
+from sandbox_runtime.effort import EffortError, check_text_effort
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -34,6 +35,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.made_keys import check_made_keys, check_making
 from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
 from sandbox_runtime.packages import Package, PackageSet
 from sandbox_runtime.pool import Pool, default_pool
@@ -64,6 +66,7 @@ __all__ = [
     "DenoNotFoundError",
     "DenoVersionError",
     "Directory",
+    "EffortError",
     "EngineCorruptError",
     "EngineError",
     "EngineMissingError",
@@ -99,6 +102,9 @@ __all__ = [
     "annotation_text",
     "check_call",
     "check_keys",
+    "check_made_keys",
+    "check_making",
+    "check_text_effort",
     "classes_in",
     "default_pool",
     "environment_secrets",

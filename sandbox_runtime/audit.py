@@ -3,16 +3,20 @@
 The logger is `sandbox_runtime.audit`. Each record has two attributes: `event`, one of `EVENTS`, and
 `facts`, a dictionary of plain values. Nothing is printed unless the program configures logging.
 The message is the event and its facts as one line of ASCII JSON: text that comes out of a sandbox
-cannot forge a second line, and is shortened.
-Knows no session and no process: those call `record`.
+cannot forge a second line, and is shortened; secrets of the environment are taken out.
+Knows no session and no process: those call `record`, and `Thinned` for what a cell can cause at will.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from sandbox_runtime.secrecy import without_secrets
 
 LOGGER_NAME = "sandbox_runtime.audit"
 
@@ -32,8 +36,12 @@ EVENTS: Mapping[str, int] = MappingProxyType(
 )
 """Every event with its level. An honest cell never causes an ERROR. An INFO may be a model's mistake."""
 
-# Long enough for an error message, short enough that a flood of events cannot fill a disk quickly.
+# Long enough for an error message.
 MAX_FACT_CHARS = 300
+
+# A cell can be refused two thousand times a second. So many records of one event a session writes; from
+# then on one each time that their number has doubled.
+ALL_RECORDED = 100
 
 Fact = str | int | float | bool | None
 
@@ -55,9 +63,24 @@ def record(event: str, **facts: Fact) -> None:
     _logger.log(level, "%s %s", event, json.dumps(plain), extra={"event": event, "facts": plain})
 
 
+class Thinned:
+    """The events of one session that a cell can cause as often as it likes. From any thread."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
+            lambda: itertools.count(1)
+        )
+
+    def record(self, event: str, **facts: Fact) -> None:
+        """Writes an event with its number in the session as the fact `count`; few of very many."""
+        count = next(self._counts[event])
+        if count <= ALL_RECORDED or count.bit_count() == 1:
+            record(event, **facts, count=count)
+
+
 def _plain(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
-    if len(value) <= MAX_FACT_CHARS:
-        return value
-    return f"{value[:MAX_FACT_CHARS]}... ({len(value):,} characters)"
+    # A few times as much is looked through, so that no secret is cut in two and one half of it shown.
+    shown = without_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
+    return shown if len(value) <= MAX_FACT_CHARS else f"{shown}... ({len(value):,} characters)"

@@ -16,7 +16,7 @@ import stat
 import struct
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,7 @@ FILES = ("boot.head", "boot.pages", "disk")
 _COMPRESSION_LEVEL = 1
 
 _CHUNK_BYTES = 1024 * 1024
+_PACKED_CHUNK_BYTES = 64 * 1024
 
 # Deflate makes at most 1,032 bytes of one.
 _LARGEST_RATIO = 1032
@@ -253,16 +254,26 @@ def _read_part(file: BinaryIO, entry: _Entry, largest: int) -> bytearray:
     unpacker, digest, unpacked = zlib.decompressobj(), hashlib.sha256(), bytearray()
     left = entry.packed
     while left > 0:
-        chunk = file.read(min(left, _CHUNK_BYTES))
+        chunk = file.read(min(left, _PACKED_CHUNK_BYTES))
         if not chunk:
             raise ValueError("it ends too early")
         left -= len(chunk)
         digest.update(chunk)
-        unpacked += unpacker.decompress(chunk, entry.size - len(unpacked) + 1)
-        if len(unpacked) > entry.size:
-            raise ValueError("a part is larger than it says")
+        for piece in _unpacked(unpacker, chunk):
+            unpacked += piece
+            if len(unpacked) > entry.size:
+                raise ValueError("a part is larger than it says")
     if digest.hexdigest() != entry.sha256:
         raise ValueError("a hash does not match")
     if len(unpacked) != entry.size or not unpacker.eof or unpacker.unused_data:
         raise ValueError("a part is smaller than it says")
     return unpacked
+
+
+def _unpacked(unpacker: Any, chunk: bytes) -> Iterator[bytes]:
+    """What a chunk unpacks to, in pieces: it may be a thousand times as much."""
+    piece = b"more"
+    while chunk or piece:
+        piece = unpacker.decompress(chunk, _CHUNK_BYTES)
+        chunk = unpacker.unconsumed_tail
+        yield piece

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 
 from sandbox_runtime.annotations import annotation_text, is_standard, is_typed_dict
 from sandbox_runtime.deno import records
+from sandbox_runtime.made_keys import check_making
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
@@ -98,6 +99,7 @@ class Classes:
             self._validators[cls] = _validator(cls)
         validate = self._validators[cls]
         try:
+            check_making(cls, content)
             return content if validate is None else validate(content)
         except Exception:  # noqa: BLE001 - a class's own validation may raise anything
             return content

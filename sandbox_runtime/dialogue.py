@@ -130,7 +130,7 @@ class Dialogue:
         code: str,
         serve: ServeCall,
         busy: Callable[[], bool],
-        room: Callable[[float], bool],
+        room: Callable[[float], bool] = lambda _: True,
     ) -> tuple[CellEnd, Reply]:
         """Runs a cell; how it ended, and the reply with the submitted values.
 

@@ -25,6 +25,19 @@ MAX_DIGITS = 4_200
 # Characters of a number, date or path in a tag. Parsing a number is quadratic in it.
 MAX_TAGGED_CHARS = 4_000
 
+# Tries of types on parts of a value that validating it may take, and for each of its parts. So many that
+# all fail take Pydantic about a second and 400 MB, for the list of what is wrong.
+MAX_TRIES = 400_000
+TRIES_PER_PART = 50
+
+# ---- One signature that a cell wrote ---------------------------------------------------------------
+
+# A pattern of a cell is matched against so many characters of one text at most, and may say as much in
+# numbers of repetitions: matching is linear in their product, and takes 0.1 s at the worst.
+MAX_MATCHED_CHARS = 100_000
+MAX_PATTERN_CHARS = 500
+MAX_REPETITIONS = 100
+
 # ---- Keys of dicts and sets ------------------------------------------------------------------------
 
 # Comparisons of equal hashes that building one dict or set may take, in units of about 50 ns. Honest
@@ -80,3 +93,24 @@ CHECKPOINT_HEAD_BYTES = 64 * MEBIBYTE
 
 # What cells wrote to the disk, which lives in V8's memory; that is bounded by as much.
 CHECKPOINT_DISK_BYTES = 2048 * MEBIBYTE
+
+# ---- What follows, as it is promised; nothing enforces these but the bounds above -------------------
+
+# CPU seconds of the host for reading one value that the sandbox sent: a fixed part, and one for each MiB
+# of it. Measured: 0.35 for a MiB at the worst.
+READ_CPU_SECONDS = 1.0
+READ_CPU_SECONDS_PER_MEBIBYTE = 0.75
+
+# The longest time for which no other thread of the host can run meanwhile, in CPU seconds. Measured: 0.03
+# for a MiB, most of it Python's JSON.
+READ_STALL_SECONDS = 0.5
+READ_STALL_SECONDS_PER_MEBIBYTE = 0.075
+
+# Memory that one value takes for each of its bytes; `VALUE_BYTES_PER_FRAME_BYTE` bounds it in all.
+# Measured: 104, for a table of one column, whose rows are dicts.
+READ_BYTES_PER_BYTE = 128
+
+# Threads of one session beside those of its caller: the workers, a timer for each call where
+# `Limits.call_seconds` is set, the event loop of coroutine tools, and the reader of stderr.
+THREADS_PER_CONCURRENT_CALL = 2
+OTHER_THREADS = 2

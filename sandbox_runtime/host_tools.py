@@ -20,7 +20,7 @@ from typing import Any
 
 from sandbox_runtime import values
 from sandbox_runtime.abridging import MAX_NAME_CHARS, in_one_line, plain
-from sandbox_runtime.audit import record
+from sandbox_runtime.audit import Thinned
 from sandbox_runtime.calling import Call, current_call
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.host_costs import BYTES_PER_CALL
@@ -63,6 +63,8 @@ class HostTools:
         """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
         self._limits = limits
         self._border = values.Border()
+        self.refusals = Thinned()
+        """What of this session's refusals is told to the audit log."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = Workers(limits.concurrent_calls)
@@ -193,20 +195,20 @@ class HostTools:
         try:
             return self._border.decode(call.arguments, self._limits.value_memory_bytes)
         except ValueCrossingError as error:
-            record("value.refused", where=call.tool, reason=str(error))
+            self.refusals.record("value.refused", where=call.tool, reason=str(error))
             raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
         tool = self._texts if name == TEXT_CALL else self._tools.get(name)
         if tool is None:
-            record("tool.refused", tool=name, reason="it is not registered")
+            self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
         if signature is not None:
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
-                record("tool.refused", tool=name, reason=str(error))
+                self.refusals.record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
 
         def work(running: Running | None) -> Any:
@@ -425,7 +427,7 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    name = in_one_line(type(error).__name__, MAX_NAME_CHARS)
+    name = in_one_line(without_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
     return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
 

@@ -98,6 +98,8 @@ def _estimated_bytes(text: bytes | bytearray) -> int:
         return len(text)
     containers = 64 * text.count(b"[") + 192 * text.count(b"{")
     items = 44 * text.count(b",") + 60 * text.count(b":") + 28 * text.count(b'"')
+    # The keys of tags are two objects in all. (Inside of a text they would be spelled with backslashes.)
+    items -= 116 * (text.count(b'{"$":') + text.count(b',"of":'))
     wide = 4 if b"\\u" in text or not text.isascii() else 1
     return containers + items + wide * len(text)
 

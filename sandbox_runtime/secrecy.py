@@ -33,16 +33,26 @@ _LEAST_WRAPPED = 16
 # Of a text that is longer, only the two ends are looked through, and only they are shown.
 MAX_CHARS = 200_000
 
+# Characters next to the part that is left out which are looked through and not shown: whoever chooses the
+# length of a text could else have a secret cut in two, and neither half is one. Longer than any key.
+_MARGIN = 16_384
+
 _BETWEEN = r"(?:\\[nrt]|[\s\\\"'])*"
 _WRAPPING = re.compile(r"\\[nrt]|[\s\\\"']")
 
 
 def without_secrets(text: str, more: Iterable[object] = ()) -> str:
     """The text with each secret replaced by `[secret]`; `more` are values that the caller knows to be some."""
+    more = list(more)
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
-        left = len(text) - 2 * half
-        text = f"{text[:half]}\n... ({left:,} characters omitted) ...\n{text[-half:]}"
+        head, tail = (_clean(part, more) for part in (text[:half], text[-half:]))
+        left = len(text) - 2 * (half - _MARGIN)
+        return f"{head[:-_MARGIN]}\n... ({left:,} characters omitted) ...\n{tail[_MARGIN:]}"
+    return _clean(text, more)
+
+
+def _clean(text: str, more: Iterable[object]) -> str:
     known = set(environment_secrets())
     known.update(value for value in more if isinstance(value, str) and is_worth_hiding(value))
     # The longest first: one may contain another.

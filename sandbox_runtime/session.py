@@ -195,7 +195,9 @@ class Session:
                 answer.attachments, self._line.limits.value_memory_bytes
             )
         except ValueCrossingError as error:
-            record("value.refused", pid=self.pid, where="SUBMIT", reason=str(error))
+            self._tools.refusals.record(
+                "value.refused", pid=self.pid, where="SUBMIT", reason=str(error)
+            )
             return Failed("ValueCrossingError", str(error), output=output)
         if not isinstance(outputs, dict):
             return Failed("TypeError", "SUBMIT() gave no fields.", output=output)

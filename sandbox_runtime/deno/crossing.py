@@ -46,6 +46,9 @@ MAX_DEPTH = 100
 # About 4,200 digits: Python refuses to read or write longer numbers as decimal text.
 MAX_INT_BITS = 14_000
 
+# The digits of a whole number that the host may make of a `Decimal`; see `host_costs.py`.
+MAX_EXPONENT = 4_200
+
 
 def receive(kind: str, parts: Sequence[Any]) -> Any:
     """The value that the host sent. Raises what pickle raises for a value that has no place here.
@@ -226,6 +229,11 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
             return {"$": _calendar_kind(value), "of": value.isoformat()}
         case datetime.timedelta():
             return {"$": "timedelta", "of": [value.days, value.seconds, value.microseconds]}
+        case Decimal() if Decimal.is_finite(value) and abs(Decimal.adjusted(value)) > MAX_EXPONENT:
+            raise CannotSend(
+                f"{path} is a Decimal with an exponent beyond {MAX_EXPONENT:,}, which cannot leave the "
+                "sandbox; send it as text"
+            )
         case Decimal() | Fraction() | uuid.UUID() | PurePath():
             return {"$": _named_kind(value), "of": str(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -6,6 +6,7 @@ the image is made. Only addresses are worked out here; nothing is written.
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -124,7 +125,8 @@ def audit_hooks() -> list[Any]:
     hook = nothing.get  # takes what a hook is given, and is in no other list
     sys.addaudithook(hook)
     end = CDLL(None).sbrk(0) & 0xFFFFFFFF
-    heap = bytes((c_char * (end - _FIRST)).from_address(_FIRST))
+    # Searched where it lies: a copy would double what the boot image has to hold.
+    heap = (c_char * (end - _FIRST)).from_address(_FIRST)
     for items in _found(heap, id(hook)):
         for place in _found(heap, items):
             head = place - 3 * WORD
@@ -135,14 +137,14 @@ def audit_hooks() -> list[Any]:
     raise RuntimeError("the audit hooks are not found")
 
 
-def _found(heap: bytes, value: int) -> Iterator[int]:
-    """The address of each word that has such a value."""
-    wanted = value.to_bytes(WORD, "little")
-    at = heap.find(wanted)
-    while at != -1:
-        if at % WORD == 0:
-            yield _FIRST + at
-        at = heap.find(wanted, at + 1)
+def _found(heap: Any, value: int) -> Iterator[int]:
+    """The address of each word that has such a value. `heap` is a buffer that begins at `_FIRST`."""
+    pattern = re.compile(re.escape(value.to_bytes(WORD, "little")))
+    match = pattern.search(heap)
+    while match is not None:
+        if match.start() % WORD == 0:
+            yield _FIRST + match.start()
+        match = pattern.search(heap, match.start() + 1)
 
 
 def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:

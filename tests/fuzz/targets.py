@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import datetime
+import importlib
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from sandbox_runtime.checkpoint import parse_image
-from sandbox_runtime.errors import ProtocolError, ValueCrossingError
+import pydantic
+from pydantic.fields import FieldInfo
+
+from dspy_rlm import outputs
+from dspy_rlm.signatures import signature_of
+from sandbox_runtime import Directory, Limits, TextFile
+from sandbox_runtime.checkpoint import Checkpoint, parse_image
+from sandbox_runtime.errors import (
+    CheckpointError,
+    PackageError,
+    ProtocolError,
+    TextChangedError,
+    ValueCrossingError,
+)
 from sandbox_runtime.messages import (
     Reply,
     ToolCall,
@@ -16,14 +36,20 @@ from sandbox_runtime.messages import (
     parse_done,
 )
 from sandbox_runtime.protocol import Connection
+from sandbox_runtime.text_calls import TextCalls
 from sandbox_runtime.values import Border
+
+from .forms import FORMS
 
 CORPUS = Path(__file__).with_name("corpus")
 SECRET = "0123456789abcdef0123456789abcdef"
 LIMIT = 1_000_000
 
-# Between the parts of an input for `values`.
+# Between the parts of an input for `values`, and of others that have some.
 PART_MARK = b"\x00\xff\x00"
+
+# The size of the forms that are seeds: mutation makes them longer.
+FORM_BYTES = 2_000
 
 
 def frames(data: bytes) -> None:
@@ -65,9 +91,132 @@ def _decode(parts: object) -> None:
         border.decode(parts)
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {"frames": frames, "values": values}
+# ---- Typed outputs and signatures ------------------------------------------------------------------
 
 
-def seeds(target: str) -> list[Path]:
-    """The files that a target begins with: the corpus, and for frames what the sandbox writes."""
-    return sorted((CORPUS / target).iterdir())
+class Left(pydantic.BaseModel):
+    """One of two that hold each other."""
+
+    x: Left | Right | None = None
+    n: int = 0
+
+
+class Right(pydantic.BaseModel):
+    """The other."""
+
+    x: Left | Right | None = None
+    n: Decimal = Decimal(0)
+
+
+OUTPUTS: tuple[Any, ...] = (
+    int, float, bool, str, bytes, complex, Decimal, Fraction, datetime.datetime, datetime.timedelta, uuid.UUID,
+    list[int], set[int], dict[str, int], tuple[int, str], int | float | None, Literal["a", 1], Left | Right,
+    list[Left | Right], Annotated[str, pydantic.Field(pattern="^(a+)+$")], pydantic.Base64Bytes, pydantic.Json,
+)  # fmt: skip
+
+
+def typed_outputs(data: bytes) -> None:
+    """A submitted value for a field of some type, which the first byte tells."""
+    if not data:
+        return
+    field = FieldInfo.from_annotation(OUTPUTS[data[0] % len(OUTPUTS)])
+    try:
+        value = Border().decode(data[1:].split(PART_MARK))
+    except ValueCrossingError:
+        return
+    outputs.typed_outputs({"answer": field}, {"answer": value})
+
+
+def signatures(data: bytes) -> None:
+    """What a cell wrote for a signature: text, or a tree of fields and classes."""
+    try:
+        source = json.loads(data)
+    except (ValueError, RecursionError):
+        source = data.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError, RecursionError):
+        signature_of(source, {"text": "x"}, {"Left": Left})
+
+
+# ---- Texts, checkpoints, reports -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _texts() -> Iterator[tuple[TextCalls, list[Any]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.txt")
+        path.write_bytes("one\ntwo é\r\nthree\n\n".encode() * 500 + b"\xff\xfe x\n")
+        Path(folder, "b.md").write_text("# b\n")
+        calls = TextCalls(Limits(search_seconds=0.5))
+        try:
+            yield calls, [TextFile(path), Directory(folder)]
+        finally:
+            calls.close()
+
+
+def text_calls(data: bytes) -> None:
+    """Calls that a cell makes of a lazy text or a directory: the operation and its arguments."""
+    try:
+        arguments = Border().decode(data.split(PART_MARK))
+    except ValueCrossingError:
+        return
+    if not isinstance(arguments, list):
+        return
+    wrong = (ValueError, TypeError, LookupError, ArithmeticError, OSError, TextChangedError)
+    with _texts() as (calls, of):
+        for value in of:
+            with contextlib.suppress(*wrong, RecursionError):
+                calls(value, *arguments) if arguments else calls(value, "")
+
+
+def checkpoints(data: bytes) -> None:
+    """A file that says that it is a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "state")
+        path.write_bytes(data)
+        with contextlib.suppress(CheckpointError):
+            Checkpoint.load(path)
+
+
+def _reader(module: str, name: str) -> Callable[[bytes], None] | None:
+    """A target that is a function of one module; None where that is not there."""
+    try:
+        read = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+
+    def target(data: bytes) -> None:
+        with contextlib.suppress(PackageError):
+            read(data)
+
+    target.__doc__ = f"What pip wrote, as `{name}` reads it."
+    return target
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "values": values,
+    "typed_outputs": typed_outputs,
+    "signatures": signatures,
+    "text_calls": text_calls,
+    "checkpoints": checkpoints,
+}
+if pip_report := _reader("sandbox_runtime.pip_report", "read_report"):
+    TARGETS["pip_report"] = pip_report
+
+
+def _of_forms(before: bytes = b"") -> Mapping[str, bytes]:
+    return {name: before + PART_MARK.join(form(FORM_BYTES)) for name, form in FORMS.items()}
+
+
+def seeds(target: str) -> dict[str, bytes]:
+    """The inputs that a target begins with, by name: its corpus, and forms that cost much."""
+    files = {path.name: path.read_bytes() for path in sorted((CORPUS / target).iterdir())}
+    if target == "values":
+        files |= _of_forms()
+    if target == "typed_outputs":
+        for at in range(len(OUTPUTS)):
+            before = bytes([at])
+            files |= {
+                f"{at}: {name}": data for name, data in list(_of_forms(before).items())[at % 3 :: 3]
+            }
+    return files

@@ -1,66 +1,95 @@
-"""The corpus, and a few thousand mutations of it: nothing but the errors that are meant to come."""
+"""The corpus, and some mutations of it: nothing but the errors that are meant to come, at a bounded cost."""
 
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .targets import CORPUS, TARGETS, seeds
+from .forms import FORMS
+from .mutations import next_input
+from .oracle import TooCostlyError, run
+from .targets import CORPUS, TARGETS, seeds, values
 
-ROUNDS = 3000
-PIECES = [b"{", b"[", b'"$"', b'"of":', b"\r\n\r\n", b"Secret: ", b"-1", b"1e999", b"\xff", b"null"]
+# How many mutations of each target, and how many of them measure memory too. A call of a text or a
+# checkpoint opens files, a signature makes classes.
+ROUNDS = {"frames": 3000, "values": 2000, "typed_outputs": 400, "text_calls": 60}
+OTHER_ROUNDS = 200
+MEMORY_EVERY = 20
 
-CASES = [(target, path) for target in TARGETS for path in seeds(target)]
-
-
-def mutated(data, dice):
-    """Some bytes changed, cut, doubled, or replaced by what means something."""
-    data = bytearray(data)
-    for _ in range(dice.randint(1, 5)):
-        at = dice.randrange(len(data) + 1)
-        match dice.randrange(5):
-            case 0 if at < len(data):
-                data[at] ^= 1 << dice.randrange(8)
-            case 1:
-                del data[at : at + dice.randint(1, 20)]
-            case 2:
-                data[at:at] = data[at : at + dice.randint(1, 50)]
-            case 3:
-                data[at:at] = dice.choice(PIECES)
-            case _:
-                data[at : at + dice.randint(1, 8)] = dice.randbytes(dice.randint(1, 8))
-    return bytes(data)
+CASES = [(target, name) for target in TARGETS for name in seeds(target)]
 
 
-@pytest.mark.parametrize(("target", "path"), CASES, ids=[f"{t}-{p.name}" for t, p in CASES])
-def test_the_corpus(target, path):
-    """Every file of it by itself."""
-    TARGETS[target](path.read_bytes())
+@pytest.mark.parametrize(("target", "name"), CASES, ids=[f"{t}-{n}" for t, n in CASES])
+def test_the_corpus(target, name):
+    """Every input of it by itself, within what its size may cost."""
+    run(TARGETS[target], seeds(target)[name])
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutations(target):
-    """Of every file, and of two of them joined."""
+    """Of every input, and of two of them joined."""
     dice = random.Random(target)
-    known = [path.read_bytes() for path in seeds(target)]
-    for _ in range(ROUNDS):
-        data = dice.choice(known)
-        if dice.random() < 0.2:
-            data += dice.choice(known)
-        TARGETS[target](mutated(data, dice))
+    known = list(seeds(target).values())
+    for number in range(ROUNDS.get(target, OTHER_ROUNDS)):
+        data = next_input(known, dice)
+        run(TARGETS[target], data, memory=number % MEMORY_EVERY == 0)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["frames", "values", "typed_outputs", "signatures"])
 @given(data=st.binary(max_size=500))
 def test_noise(target, data):
     """Bytes of no meaning."""
     TARGETS[target](data)
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_in_a_larger_size(name):
+    """Costs grow with the size, not with its square: each form, a hundred times as large."""
+    run(values, b"\x00\xff\x00".join(FORMS[name](200_000)))
+
+
+class TestTheOracle:
+    """It sees what it is for."""
+
+    def test_time(self):
+        """A target that works for longer than its input allows."""
+
+        def squared(data):
+            sum(a == b for a in data for b in data)
+
+        run(squared, b"x" * 10)
+        with pytest.raises(TooCostlyError, match="CPU seconds"):
+            run(squared, b"x" * 12_000)
+
+    def test_memory(self):
+        """A target that makes much of little."""
+        with pytest.raises(TooCostlyError, match="bytes of memory"):
+            run(lambda data: bytes(100_000_000), b"x")
+
+
 def test_the_corpus_reaches_what_it_is_for():
     """Some of its frames are messages, some of its values are read: else nothing is tested."""
     assert len(list((CORPUS / "frames").iterdir())) >= 15
     assert len(list((CORPUS / "values").iterdir())) >= 20
+    for target in TARGETS:
+        assert len(seeds(target)) >= 5
+
+
+def test_the_long_running_command(tmp_path):
+    """Runs for as long as it is told, and says what it did."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--seconds", "2", "--target", "values", "--own"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "values" in done.stdout

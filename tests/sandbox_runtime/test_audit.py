@@ -72,6 +72,23 @@ class TestRecords:
         assert len(seen.records[0].getMessage()) < 2 * audit.MAX_FACT_CHARS
         assert "(10,000,000 characters)" in seen.facts("tool.refused")["tool"]
 
+    def test_what_a_cell_causes_at_will_is_thinned(self, seen):
+        """Some hundred records of a million refusals, and the last of them says how many there were."""
+        refusals = audit.Thinned()
+        for _ in range(1_000_000):
+            refusals.record("tool.refused", tool="x", reason="")
+
+        assert len(seen.records) < 2 * audit.ALL_RECORDED
+        assert seen.records[0].facts["count"] == 1
+        assert seen.records[-1].facts["count"] == 2**19
+
+    def test_a_secret_is_taken_out(self, seen, monkeypatch):
+        """A log is kept for longer, and read by more people, than the environment."""
+        monkeypatch.setenv("SERVICE_TOKEN", "hidden-key-0123456789")
+        audit.record("value.refused", where="SUBMIT", reason="x" * 290 + "hidden-key-0123456789")
+
+        assert "hidden-key" not in seen.records[0].getMessage()
+
     def test_an_unknown_event_is_refused(self):
         """The list of events is complete, so that the documentation can be."""
         with pytest.raises(KeyError):

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from sandbox_runtime import Completed, Failed, Limits, open_session
+from sandbox_runtime import Completed, Failed, Limits, check_call, open_session
+from tests.measuring import Cost
 
 WHO = contextvars.ContextVar("who", default="nobody")
 
@@ -369,3 +370,144 @@ def test_calls_that_hang_do_not_keep_a_session_open(opened):
 
     thread.join()
     release.set()
+
+
+class Slow:
+    """A tool whose calls end when told, and which notes when each began."""
+
+    def __init__(self):
+        self.began = []
+        self.release = threading.Event()
+
+    def __call__(self, item):
+        self.began.append(item)
+        self.release.wait(30)
+        return item
+
+
+END_OF_CELL = [
+    "1 / 0",
+    "SUBMIT(1)",
+    "raise KeyboardInterrupt",
+    "pass",
+]
+
+
+class TestAfterTheCell:
+    """Nothing begins when the cell is over."""
+
+    @pytest.mark.parametrize("end", END_OF_CELL)
+    def test_calls_that_waited(self, opened, end):
+        """Never begin; those that had begun go on, and nobody waits for them."""
+        slow = Slow()
+        session = opened(limits=Limits(concurrent_calls=4), tools={"slow": slow})
+
+        session.run_cell(
+            "import asyncio\n"
+            "tasks = [asyncio.ensure_future(slow.aio(i)) for i in range(40)]\n"
+            f"await asyncio.sleep(1)\n{end}"
+        )
+        begun = len(slow.began)
+        slow.release.set()
+
+        assert run(session, "1") == "1\n"
+        assert begun == len(slow.began) == 4
+
+    def test_a_batch_that_was_interrupted(self, opened):
+        """Its other items never begin."""
+        slow = Slow()
+        session = opened(limits=Limits(concurrent_calls=2), tools={"slow": slow})
+        thread = threading.Timer(1, session.interrupt)
+        thread.start()
+
+        result = session.run_cell("slow.batched(range(1000))")
+        slow.release.set()
+
+        assert result.error_type == "KeyboardInterrupt"
+        assert run(session, "1") == "1\n"
+        assert len(slow.began) == 2
+
+    def test_work_that_asks_before_it_begins_something(self, opened):
+        """Code of a tool that goes on after its cell can know that it is over."""
+        seen, release = [], threading.Event()
+
+        def work():
+            check_call()
+            release.wait(30)
+            try:
+                check_call()
+            except InterruptedError as error:
+                seen.append(str(error))
+
+        session = opened(tools={"work": work})
+        run(
+            session,
+            "import asyncio\nt = asyncio.ensure_future(work.aio())\nawait asyncio.sleep(0.3)",
+        )
+        release.set()
+        for _ in range(1000):
+            if seen:
+                break
+            time.sleep(0.01)
+
+        assert "its cell has ended" in seen[0]
+        check_call()  # nobody's call
+
+    def test_coroutines_that_waited(self, opened):
+        """Never begin either."""
+        began, release = [], threading.Event()
+
+        async def slow(item):
+            began.append(item)
+            while not release.is_set():
+                await asyncio.sleep(0.01)
+
+        session = opened(limits=Limits(concurrent_calls=3), tools={"slow": slow})
+        run(
+            session,
+            "import asyncio\n"
+            "tasks = [asyncio.ensure_future(slow.aio(i)) for i in range(20)]\n"
+            "await asyncio.sleep(0.5)",
+        )
+        release.set()
+
+        assert run(session, "1") == "1\n"
+        assert len(began) == 3
+
+
+class TestMemory:
+    """What waits takes no more than it may."""
+
+    def test_calls_that_wait_hold_back_the_next(self, opened):
+        """Their arguments stay as they came, and past the bound nothing more is read."""
+        slow = Slow()
+        session = opened(
+            limits=Limits(concurrent_calls=1, frame_bytes=4 * 1024 * 1024), tools={"slow": slow}
+        )
+        waiting = []
+
+        def look():
+            waiting.append(session._tools._open_bytes)
+            slow.release.set()
+
+        threading.Timer(2, look).start()
+
+        shown = run(
+            session,
+            "import asyncio\n"
+            "text = 'x' * 1_000_000\n"
+            "got = await asyncio.gather(*[slow.aio(text) for _ in range(60)])\n"
+            "len(got)",
+        )
+
+        assert shown == "60\n"
+        assert 4_000_000 < waiting[0] < 6_000_000  # of 60
+
+    def test_a_batch_of_very_many(self, opened):
+        """An item costs its place in the list of results, not a thread's worth of things."""
+        session = opened(tools={"one": lambda item: None})
+
+        with Cost() as cost:
+            assert run(session, "len(one.batched(range(60_000)))") == "60000\n"
+
+        assert cost.peak_bytes < 60 * 1024 * 1024

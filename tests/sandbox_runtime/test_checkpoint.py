@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import random
 import signal
+import struct
 import threading
+import zlib
 
 import pytest
 
@@ -20,6 +24,7 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.limits import MEBIBYTE
 from sandbox_runtime.recovery import Recovery
+from tests.measuring import Cost
 
 
 class Photo:
@@ -412,6 +417,185 @@ class TestFile:
                 path.write_bytes(bad)
                 with pytest.raises(CheckpointError):
                     Checkpoint.load(path)
+
+
+def written(path, header, *parts):
+    """A file that says `header` of its parts; they are packed as they are given."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(b"DSPYRLMC" + struct.pack("<II", 1, len(text)) + text + b"".join(parts))
+    return path
+
+
+def described(**parts):
+    """A header for parts of bytes, and these packed."""
+    named = {name.replace("_", "."): data for name, data in parts.items()}
+    packed = {name: zlib.compress(data) for name, data in named.items()}
+    entries = [
+        {
+            "name": name,
+            "bytes": len(data),
+            "packed": len(packed[name]),
+            "sha256": hashlib.sha256(packed[name]).hexdigest(),
+        }
+        for name, data in named.items()
+    ]
+    return {"engine": "e", "packages": "", "parts": entries}, list(packed.values())
+
+
+MEMORY = 10 * MEBIBYTE
+
+
+def sound(memory=float(MEMORY), pages=b"pages", disk=b"disk"):
+    """The header and the parts of a file that can be read."""
+    return described(boot_head=struct.pack("<d", memory) + b"rest", boot_pages=pages, disk=disk)
+
+
+def changed(name, value):
+    """A header in which something is said wrongly of the pages."""
+    header, parts = sound()
+    header["parts"][1][name] = value
+    return header, parts
+
+
+class TestHostileFile:
+    """Whatever a file says, it is a state or a CheckpointError, and costs no more than it may."""
+
+    def test_one_that_is_sound(self, tmp_path):
+        """So that the tests below show what they say."""
+        header, parts = sound()
+
+        state = Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+        assert state.memory_bytes == MEMORY
+        assert bytes(state.files["disk"]) == b"disk"
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            b"",
+            b"[" * 60_000,
+            b'{"a":' * 10_000,
+            b"null",
+            b"[]",
+            b"\xff",
+            b"9" * 50_000,
+            b'{"parts":[]}',
+            b'{"parts":{}}',
+            b'{"parts":[1,2,3]}',
+            b'{"parts":null}',
+            b'{"parts":"abc"}',
+        ],
+        ids=lambda header: header[:20].decode("latin-1"),
+    )
+    def test_a_header_that_is_none(self, tmp_path, header):
+        """Deep, empty, of other types."""
+        with pytest.raises(CheckpointError, match="damaged"):
+            Checkpoint.load(written(tmp_path / "x", header))
+
+    @pytest.mark.parametrize("name", ["bytes", "packed"])
+    @pytest.mark.parametrize(
+        "value", [-1, 1.5, float("nan"), float("inf"), "1", None, [], True, 10**30, 5_000_000_000]
+    )
+    def test_a_size_that_is_none(self, tmp_path, name, value):
+        """Or one that no file of this length can have."""
+        header, parts = changed(name, value)
+
+        with pytest.raises(CheckpointError, match="damaged"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+    @pytest.mark.parametrize(
+        "memory", [float("nan"), float("inf"), -1.0, 0.0, 1.5, 2.0**40, -0.0], ids=str
+    )
+    def test_a_head_without_a_size(self, tmp_path, memory):
+        """The head is looked at before anything else is unpacked."""
+        header, parts = sound(memory)
+
+        with pytest.raises(CheckpointError, match="the head does not say"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+    def test_no_head(self, tmp_path):
+        """Too short for a size."""
+        header, parts = described(boot_head=b"abc", boot_pages=b"", disk=b"")
+
+        with pytest.raises(CheckpointError, match="the head is too short"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+    def test_other_parts(self, tmp_path):
+        """In another order, twice, or more of them."""
+        header, parts = sound()
+        for entries in (
+            header["parts"][::-1],
+            [*header["parts"], header["parts"][0]],
+            [header["parts"][0]] * 3,
+        ):
+            path = written(tmp_path / "x", {**header, "parts": entries}, *parts, *parts)
+            with pytest.raises(CheckpointError, match="other parts"):
+                Checkpoint.load(path)
+
+    @pytest.mark.parametrize("field", ["engine", "packages"])
+    @pytest.mark.parametrize("value", [None, 1, ["x"], {}])
+    def test_what_made_it(self, tmp_path, field, value):
+        """Is text."""
+        header, parts = sound()
+
+        with pytest.raises(CheckpointError, match="does not say what made it"):
+            Checkpoint.load(written(tmp_path / "x", {**header, field: value}, *parts))
+
+    def test_pages_of_more_memory_than_there_is(self, tmp_path):
+        """A small file of zeros is not unpacked to more than its head says."""
+        header, parts = sound(pages=bytes(40 * MEBIBYTE))
+
+        with Cost() as cost, pytest.raises(CheckpointError, match=r"boot\.pages has 41,943,040"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+        assert cost.peak_bytes < 10 * MEBIBYTE
+
+    def test_more_memory_than_the_caller_allows(self, tmp_path):
+        """Known from the head, before the pages are unpacked."""
+        header, parts = sound()
+
+        with pytest.raises(CheckpointError, match="needs 10,485,760 bytes of memory, more than 1,"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts), memory_bytes=1_000_000)
+
+    def test_a_part_that_says_less_than_it_holds(self, tmp_path):
+        """Is not unpacked to its end."""
+        header, parts = sound(pages=bytes(8 * MEBIBYTE))
+        header["parts"][1]["bytes"] = 1000
+
+        with Cost() as cost, pytest.raises(CheckpointError, match="larger than it says"):
+            Checkpoint.load(written(tmp_path / "x", header, *parts))
+
+        assert cost.peak_bytes < 4 * MEBIBYTE
+
+    def test_a_state_takes_what_it_is(self, tmp_path):
+        """Unpacking needs no second copy of it."""
+        header, parts = described(
+            boot_head=struct.pack("<d", 60.0 * MEBIBYTE),
+            boot_pages=bytes(60 * MEBIBYTE),
+            disk=b"",
+        )
+        path = written(tmp_path / "x", header, *parts)
+
+        with Cost() as cost:
+            state = Checkpoint.load(path)
+
+        assert cost.peak_bytes < 1.5 * state.size
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+    def test_a_pipe(self, tmp_path):
+        """Nobody waits for what is written into it."""
+        os.mkfifo(tmp_path / "x")
+
+        with pytest.raises(CheckpointError, match="it is no file"):
+            Checkpoint.load(tmp_path / "x")
+
+    def test_a_device(self):
+        """It has no end."""
+        if not os.path.exists("/dev/zero"):  # noqa: PTH110
+            pytest.skip("there are no such files")
+
+        with pytest.raises(CheckpointError, match="it is no file"):
+            Checkpoint.load("/dev/zero")
 
 
 class TestRefusal:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from sandbox_runtime.checkpoint import Checkpoint
+from sandbox_runtime.host_costs import MAX_REMEMBERED_BYTES, MAX_REPLAY_SECONDS
 from sandbox_runtime.messages import ToolCall, ToolRaised, ToolReturned
 from sandbox_runtime.recovery import (
     FIRST_GUESS_SECONDS,
     LARGEST_SHARE,
-    MAX_REMEMBERED_BYTES,
+    MAX_WORK_SECONDS,
     Assigned,
     Ran,
     Recovery,
@@ -32,6 +33,11 @@ def recovery():
 def call(number, arguments="[[],{}]", tool="f", mode="wait"):
     """A tool call of cell 1."""
     return ToolCall(number, 1, tool, mode, arguments, [])
+
+
+def answered(number, nbytes):
+    """An answer of so many bytes."""
+    return ToolReturned(number, "bytes", attachments=[bytes(nbytes)])
 
 
 class TestDue:
@@ -103,9 +109,105 @@ class TestDue:
     def test_not_where_it_is_impossible(self, recovery):
         """After one failed attempt everything is run again instead."""
         recovery.ran(Ran(1, "x"), 100.0)
-        recovery.possible = False
+        recovery.cannot_save()
 
         assert not recovery.due(1e6)
+
+    def test_when_running_them_again_would_take_long(self, recovery):
+        """Whatever it costs: a session comes back in a bounded time."""
+        recovery.saved(STATE, now=0.0, cost_seconds=1000.0)
+        recovery.ran(Ran(1, "x"), MAX_WORK_SECONDS * 0.9)
+        assert not recovery.due(0.0)
+
+        recovery.ran(Ran(2, "x"), MAX_WORK_SECONDS * 0.2)
+
+        assert recovery.due(0.0)
+
+
+class TestBounds:
+    """What is kept to run cells again, and how long that may take."""
+
+    def test_answers_of_one_cell(self):
+        """Past the bound none of them is kept, also none that comes later."""
+        ran = Ran(1, "x")
+        for number in range(80):
+            ran.remember(call(number, str(number)), answered(number, 1024 * 1024))
+
+        assert ran.forgotten
+        assert not ran.calls
+        assert ran.bytes_kept < 100
+
+    def test_calls_without_answers_count_too(self):
+        """A million of them are remembered no more than their bytes allow."""
+        ran = Ran(1, "x")
+        for number in range(MAX_REMEMBERED_BYTES // 512 + 1):
+            ran.remember(call(number))
+
+        assert ran.forgotten
+
+    def test_a_cell_that_is_forgotten(self, recovery):
+        """A checkpoint is due at once, and until there is one the state is as good as lost."""
+        ran = Ran(7, "x")
+        ran.remember(call(1), answered(1, MAX_REMEMBERED_BYTES))
+        recovery.ran(ran, 0.1)
+
+        assert recovery.due(0.0)
+        assert "cell 7 was answered more than 64 MiB" in recovery.why_lost()
+        assert recovery.log == []
+
+        recovery.saved(STATE, 1.0, 0.1)
+
+        assert recovery.why_lost() == ""
+
+    def test_where_no_checkpoint_is_possible(self, recovery):
+        """Answers of all cells together are bounded as well."""
+        recovery.cannot_save()
+        for number in range(3):
+            ran = Ran(number, "x")
+            ran.remember(call(1), answered(1, MAX_REMEMBERED_BYTES // 3))
+            recovery.ran(ran, 0.1)
+
+        assert "could not be saved" in recovery.why_lost()
+        assert recovery.log == []
+        assert not recovery.due(1e6)
+
+    def test_work_that_would_take_long_again(self, recovery):
+        """The state is given up, and it is said why."""
+        recovery.cannot_save()
+        recovery.ran(Ran(1, "x"), MAX_REPLAY_SECONDS - 1)
+        assert recovery.why_lost() == ""
+
+        recovery.ran(Ran(2, "x"), 2.0)
+
+        assert "takes more than 60 s in all" in recovery.why_lost()
+
+    def test_crash_after_crash(self, recovery):
+        """What was run again counts for each of them."""
+        recovery.cannot_save()
+        recovery.ran(Ran(1, "x"), 20.0)
+        for _ in range(2):
+            assert recovery.why_lost() == ""
+            recovery.replayed(20.0)
+        recovery.replayed(1.0)
+
+        assert "takes more than 60 s in all" in recovery.why_lost()
+
+    def test_cells_that_take_longer_the_second_time(self, recovery):
+        """End the attempt."""
+        recovery.replayed(MAX_REPLAY_SECONDS)
+
+        with pytest.raises(LookupError, match="more than 60 s"):
+            recovery.replayed(0.1)
+
+    def test_a_checkpoint_begins_anew(self, recovery):
+        """With all of it."""
+        recovery.ran(Ran(1, "x"), 50.0)
+        recovery.replayed(50.0)
+
+        recovery.saved(STATE, 1.0, 0.1)
+        recovery.ran(Ran(2, "x"), 50.0)
+
+        assert recovery.why_lost() == ""
 
 
 class TestLog:
@@ -174,7 +276,7 @@ class TestReplay:
         """Is not answered again; it was the cell's own, and no other gets what came too late."""
         ran = Ran(1, "x")
         ran.remember(call(1, mode="aio"))
-        ran.remember(call(2, mode="aio")).answer = ToolReturned(2, "json", "2")
+        ran.answered(ran.remember(call(2, mode="aio")), ToolReturned(2, "json", "2"))
         answer = ran.replay()
 
         assert answer(call(7, mode="aio")) is None

@@ -10,6 +10,7 @@ import urllib.parse
 import pytest
 
 from sandbox_runtime import open_session, without_secrets
+from sandbox_runtime.secrecy import MAX_CHARS
 
 KEY = "sk-0123456789abcdef"
 
@@ -176,3 +177,22 @@ def test_long_texts_take_little(piece):
         return time.thread_time() - began
 
     assert seconds(160_000) < 40 * max(seconds(20_000), 0.005)
+
+
+@pytest.mark.parametrize("at", range(-30, 30, 3))
+def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
+    """A cell that chooses the length of what an error repeats chooses where the text is cut."""
+    secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
+    monkeypatch.setenv("SERVICE_TOKEN", secret)
+    pads = (MAX_CHARS // 2 + at, 3 * MAX_CHARS)
+    for before, after in (pads, pads[::-1]):
+        shown = without_secrets("a" * before + secret + "b" * after)
+        assert not any(part in shown for part in secret.split("-"))
+
+
+def test_many_secrets_do_not_move_the_cut(monkeypatch):
+    """What is taken out makes a text shorter; what comes nearer then is clean as well."""
+    secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
+    monkeypatch.setenv("SERVICE_TOKEN", secret)
+    shown = without_secrets(f"{secret} " * 20_000)
+    assert not any(part in shown for part in secret.split("-"))

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_runtime import (
+    CheckpointError,
     Completed,
     Failed,
     FrontedTool,
@@ -1362,6 +1363,45 @@ class TestDeath:
 
         thread.join()
         assert session.closed
+
+
+class TestBoundsOfHealing:
+    """What is kept and done to bring a session back is bounded, and past it the session says so."""
+
+    @pytest.fixture
+    def unsavable(self, opened):
+        """A session with something in it that no checkpoint can have."""
+        session = opened(tools={"give": lambda size: "x" * size})
+        session.run_cell("from pyodide.ffi import create_proxy\nheld = create_proxy(lambda: 1)")
+        with pytest.raises(CheckpointError):
+            session.checkpoint()
+        return session
+
+    def test_answers_that_are_too_large(self, unsavable):
+        """Are not kept: the next crash costs the state, and the reason is told."""
+        unsavable.assign("given", 7)
+        for number in range(3):
+            result = unsavable.run_cell(f"x{number} = len([give(10_000_000) for _ in range(3)])")
+            assert isinstance(result, Completed)
+        os.kill(unsavable.pid, signal.SIGKILL)
+
+        result = unsavable.run_cell("print(given, 'x0' in globals())")
+
+        assert result.state_lost
+        assert "7 False" in result.output
+        assert "more than 64 MiB would have to be kept to run its cells again" in result.output
+
+    def test_one_cell_with_too_large_answers(self, opened):
+        """A checkpoint takes the place of what is not kept: nothing is lost."""
+        session = opened(tools={"give": lambda size: "x" * size})
+        assert isinstance(
+            session.run_cell("x = len([give(10_000_000) for _ in range(8)])"), Completed
+        )
+        os.kill(session.pid, signal.SIGKILL)
+
+        result = session.run_cell("x")
+
+        assert (result.output, result.state_lost) == ("8\n", False)
 
 
 class TestClose:

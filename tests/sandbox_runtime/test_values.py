@@ -883,3 +883,120 @@ class TestPrintable:
 
         shown.encode()
         assert shown == text or "\\ud" in shown
+
+
+class TestCost:
+    """What reading a value may cost the host is known before it is read."""
+
+    def test_a_part_that_is_named_often(self):
+        """Is one object, however often."""
+        text, data = decode(
+            [
+                json.dumps(
+                    [[{"$": "str", "at": 0}] * 1000, [{"$": "bytes", "at": 0}] * 1000]
+                ).encode(),
+                b"abc",
+            ]
+        )
+
+        assert text == ["abc"] * 1000
+        assert data == [b"abc"] * 1000
+        assert len(set(map(id, text))) == len(set(map(id, data))) == 1
+
+    @pytest.mark.parametrize(
+        "item", ["[]", "{}", '{"a":0}', "[0]", '"ab"', "300", '{"$":"tuple","of":[]}']
+    )
+    def test_small_things_in_great_number(self, item):
+        """Are counted before they are made, and refused with what to do."""
+        data = f"[{','.join([item] * 400_000)}]".encode()
+
+        with pytest.raises(ValueCrossingError, match=r"more than 1,000,000 bytes.*frame_bytes"):
+            Border().decode([data], memory_bytes=1_000_000)
+        assert len(Border().decode([data], memory_bytes=200_000_000)) == 400_000
+
+    def test_rows_of_a_table(self):
+        """A dict for each row is more than its cell."""
+        data = b'{"$":"table","of":[["a"],[[' + b"1," * 400_000 + b"1]]]}"
+
+        with pytest.raises(ValueCrossingError, match="more than 40,000,000 bytes"):
+            Border().decode([data], memory_bytes=40_000_000)
+        assert len(Border().decode([data])) == 400_001
+
+    def test_text_with_a_wide_character(self):
+        """Takes four bytes for each of its characters."""
+        data = [b'{"$":"str","at":0}', b"x" * 1000 + "\N{SLIGHTLY SMILING FACE}".encode()]
+
+        with pytest.raises(ValueCrossingError, match="more than 4,000 bytes"):
+            Border().decode(data, memory_bytes=4_000)
+        assert len(Border().decode(data, memory_bytes=5_000)) == 1001
+
+    @pytest.mark.parametrize("exponent", [4201, -4201, 999_999_999, -999_999_999])
+    def test_a_decimal_that_would_explode(self, exponent):
+        """As a whole number or as a ratio; both sides refuse it, and say what to do."""
+        with pytest.raises(ValueCrossingError, match="exponent beyond 4,200"):
+            decode([json.dumps({"$": "Decimal", "of": f"1e{exponent}"}).encode()])
+        with pytest.raises(crossing.CannotSend, match=r"v\[0\] is a Decimal with an exponent"):
+            crossing.send([Decimal(f"1e{exponent}")], "v")
+
+    @pytest.mark.parametrize(
+        "number",
+        [
+            Decimal(text)
+            for text in ("1e4200", "-1e-4200", "0", "0E-20", "NaN", "-Infinity", "9.99")
+        ],
+        ids=str,
+    )
+    def test_other_decimals(self, number):
+        """Cross as they are, and what is made of them is a number that Python can write."""
+        came = to_host(number)
+
+        assert str(came) == str(number)
+        if came.is_finite():
+            str(int(came))
+
+    @pytest.mark.parametrize(
+        "content", [[1, 2], [1, 2, 3, 4], [1.5, 0, 0], ["1", 0, 0], [True, 0, 0], {}, "123"]
+    )
+    def test_a_duration(self, content):
+        """Has three whole numbers."""
+        with pytest.raises(ValueCrossingError):
+            decode([json.dumps({"$": "timedelta", "of": content}).encode()])
+
+    def test_zones_that_are_not_there(self):
+        """Are not looked for: the offset stays as it came."""
+        moment = {"$": "datetime", "of": "2024-01-01T00:00:00+02:00", "zone": "Area/Nowhere"}
+
+        (read,) = decode([json.dumps([moment]).encode()])
+
+        assert read.utcoffset() == datetime.timedelta(hours=2)
+
+
+class TestHandedOut:
+    """A handle stands for something only if it reached the sandbox."""
+
+    def test_a_value_that_did_not_cross(self):
+        """Leaves no handle behind, of none of its parts."""
+        border = Border([HandleType(Plain)])
+        with pytest.raises(ValueCrossingError):
+            border.encode([Plain(), threading.Lock()], "v")
+
+        assert not border._handles._values
+
+    def test_numbers_cannot_be_guessed(self):
+        """They are drawn, not counted, and exact as a number of JSON."""
+        border = Border([HandleType(Plain)])
+        border.encode([Plain() for _ in range(100)], "v")
+
+        numbers = sorted(border._handles._values)
+
+        assert len(numbers) == 100
+        assert numbers[0] > 2**40
+        assert numbers[-1] < 2**53
+
+    def test_one_object_has_one_number(self):
+        """Also in values that cross at different times."""
+        border, plain = Border([HandleType(Plain)]), Plain()
+        for _ in range(3):
+            border.encode([plain, plain], "v")
+
+        assert len(border._handles._values) == 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
 import pytest
 
+from sandbox_runtime.host_costs import MAX_LOST_THREADS
 from sandbox_runtime.workers import Workers
 
 
@@ -90,6 +92,47 @@ def test_giving_up_what_has_ended(workers):
     workers.give_up([done], TimeoutError())
 
     assert done.result(0) == 1
+
+
+def test_all_at_once(workers):
+    """What waits does not take the place of what is given up with it."""
+    gate, begun = threading.Event(), []
+
+    def job(_future):
+        begun.append(1)
+        gate.wait(30)
+
+    jobs = [workers.submit(job) for _ in range(50)]
+    while len(begun) < 2:
+        time.sleep(0.001)
+
+    workers.give_up(jobs, InterruptedError("over"))
+
+    assert workers.submit(lambda future: "next").result(10) == "next"
+    assert len(begun) == 2
+    assert sum(job.cancelled() for job in jobs) == 48
+    gate.set()
+
+
+def test_jobs_that_never_end(workers):
+    """So many threads may be lost; then no other is begun, until one of them ends."""
+    gate = threading.Event()
+    for _ in range(MAX_LOST_THREADS // 2):
+        jobs = [workers.submit(lambda future: gate.wait(60)) for _ in range(2)]
+        while not all(job.running() for job in jobs):
+            time.sleep(0.001)
+        workers.give_up(jobs, InterruptedError("over"))
+
+    with pytest.raises(RuntimeError, match="64 calls that were given up still run"):
+        workers.submit(lambda future: 1)
+
+    gate.set()
+    for _ in range(1000):
+        with contextlib.suppress(RuntimeError):
+            assert workers.submit(lambda future: "again").result(10) == "again"
+            return
+        time.sleep(0.005)
+    raise AssertionError("no thread came back")
 
 
 def test_many_jobs_from_many_threads():

@@ -186,7 +186,7 @@ NETWORK = (
     ),
     Escape(
         "node:http",
-        "const http = process.getBuiltinModule('http'); reached(); await new Promise((done, fail) => http.get('http://127.0.0.1:@PORT@/', done).on('error', fail)); return 'got'",
+        "reached(); const http = process.getBuiltinModule('http'); await new Promise((done, fail) => http.get('http://127.0.0.1:@PORT@/', done).on('error', fail)); return 'got'",
     ),
     Escape(
         "node:dgram",
@@ -226,6 +226,7 @@ PROCESSES = (
     Escape(
         "node:child_process forks",
         "const c = process.getBuiltinModule('child_process'); reached(); return c.fork('data:text/javascript,1', {env: {}}).pid",
+        ends=True,  # Deno cannot be asked for its own path once the process is sealed
     ),
     Escape(
         "process.dlopen",

@@ -353,4 +353,63 @@ for ask in (lambda: SUBMIT(), lambda: SUBMIT(1), lambda: SUBMIT(1, 2, 3), lambda
     program(
         "a text of 50 MB", "reached()\nSUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER
     ),
+    program("a text of 50 MB", "SUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER),
+    program(
+        "numbers that collide, in a set of our own",
+        """
+from collections.abc import Set
+class S(Set):
+    def __contains__(self, item): return True
+    def __len__(self): return 30_000
+    def __iter__(self): return (k * (2**61 - 1) for k in range(30_000))
+reached()
+try:
+    echo(S())
+    print("ESC" + "APED")
+except Exception as error:
+    print(type(error).__name__)
+""",
+        calls=0,
+    ),
+    program(
+        "keys that collide, as a dict that was not one",
+        """
+class D(dict):
+    def items(self): return [(k * (2**61 - 1), 0) for k in range(30_000)]
+reached()
+try:
+    SUBMIT(answer=[{(0, k * (2**61 - 1)): 0 for k in range(3)}, D({1: 2})], count=1)
+except Exception as error:
+    print(type(error).__name__)
+""",
+        ends=("completed", "failed", "submitted"),
+    ),
+    program(
+        "a decimal whose exponent is huge",
+        """
+from decimal import Decimal
+for text in ("1e999999999", "1e-999999999", "-9.9e6000000"):
+    reached()
+    try:
+        echo(Decimal(text))
+        print("ESC" + "APED")
+    except Exception as error:
+        print(type(error).__name__)
+""",
+        calls=0,
+    ),
+    program(
+        "a handle of a number that was never given",
+        """
+from sandbox_runtime.deno.handles import Handle
+reached()
+for number in [*range(200), 2**52, 2**53 - 1, -1]:
+    try:
+        echo(Handle(number, "x", ""))
+        print("ESC" + "APED")
+    except Exception:
+        pass
+""",
+        calls=0,
+    ),
 )

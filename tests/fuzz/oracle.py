@@ -1,0 +1,42 @@
+"""How much an input may cost for its size: more is a finding, as an exception is."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+
+# CPU seconds: a fixed part, within which the bounds of `host_costs.py` end hostile inputs, and one for each
+# byte. What is worse than linear passes both with the inputs that mutation makes longer.
+SECONDS = 2.0
+SECONDS_PER_BYTE = 1e-5
+
+# Bytes of memory at the peak: what targets hold themselves, and 128 for each byte.
+PEAK_BYTES = 16 * 1024 * 1024
+PEAK_BYTES_PER_BYTE = 256
+
+
+class TooCostlyError(AssertionError):
+    """An input took more than it may."""
+
+
+def run(target: Callable[[bytes], None], data: bytes, *, memory: bool = True) -> float:
+    """Gives the input to the target. Returns the CPU seconds that it took.
+
+    Raises what the target raises, and `TooCostlyError`. `memory` measures that too, which makes Python slow.
+    """
+    if memory:
+        tracemalloc.start()
+    began = time.process_time()
+    try:
+        target(data)
+        seconds = time.process_time() - began
+        peak = tracemalloc.get_traced_memory()[1] if memory else 0
+    finally:
+        if memory:
+            tracemalloc.stop()
+    if seconds > SECONDS + SECONDS_PER_BYTE * len(data):
+        raise TooCostlyError(f"{seconds:.2f} CPU seconds for {len(data):,} bytes")
+    if peak > PEAK_BYTES + PEAK_BYTES_PER_BYTE * len(data):
+        raise TooCostlyError(f"{peak:,} bytes of memory for {len(data):,}")
+    return seconds

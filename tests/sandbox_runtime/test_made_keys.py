@@ -1,0 +1,141 @@
+"""Keys that a type makes of lists and texts are looked at before a dict or a set is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import fractions
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Set as AbstractSet
+from typing import Annotated, Any, NamedTuple
+
+import dspy
+import pydantic
+import pytest
+
+from dspy_rlm.inputs import check_inputs
+from dspy_rlm.outputs import typed_outputs
+from dspy_rlm.tools import host_function
+from sandbox_runtime.made_keys import check_making
+
+# Python's modulus for hashes: all multiples of it have the hash 0.
+P = 2**61 - 1
+
+MANY = [k * P for k in range(1, 4_000)]
+
+
+class Point(pydantic.BaseModel, frozen=True):
+    """A record that may be a key."""
+
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A dataclass that may be a key."""
+
+    n: int
+
+
+class Pair(NamedTuple):
+    """A named tuple that may be a key."""
+
+    n: int
+    s: str = ""
+
+
+class Holder(pydantic.BaseModel):
+    """Has its set inside."""
+
+    items: dict[str, set[int]]
+
+
+HOSTILE: dict[str, tuple[Any, Any]] = {
+    "numbers": (set[int], MANY),
+    "texts with a sign": (set[int], [f"+{n}" for n in MANY]),
+    "texts with a line": (set[int], [f"{n // 10}_{n % 10}" for n in MANY]),
+    "texts with spaces": (frozenset[int], [f" {n} " for n in MANY]),
+    "texts with a fraction": (set[int], [f"{n}.0" for n in MANY]),
+    "a set of texts": (set[int], {f"+{n}" for n in MANY}),
+    "decimals": (set[decimal.Decimal], [f"{n}.00" for n in MANY]),
+    "fractions": (set[fractions.Fraction], [f"{n}/1" for n in MANY]),
+    "identifiers": (set[uuid.UUID], [str(uuid.UUID(int=n)) for n in MANY]),
+    "names that become identifiers": (
+        dict[uuid.UUID, int],
+        {str(uuid.UUID(int=n)): 1 for n in MANY},
+    ),
+    "names that become numbers": (dict[int, int], {f"+{n}": 1 for n in MANY}),
+    "records": (set[Point], [{"n": n} for n in MANY]),
+    "dataclasses": (set[Place], [{"n": n} for n in MANY]),
+    "named tuples": (set[Pair], [[n, "x"] for n in MANY]),
+    "tuples": (set[tuple[int, int]], [[f"+{n}", 1] for n in MANY]),
+    "sets in a set": (set[frozenset[int]], [[f"+{n}" for n in MANY]]),
+    "sets as keys": (dict[frozenset[int], int], {tuple(f"+{n}" for n in MANY): 1}),
+    "any kind of set": (AbstractSet[int], MANY),
+    "counters": (Counter[int], {str(n): 1 for n in MANY}),
+    "one of two types": (set[int | str], MANY),
+    "noted types": (list[Annotated[set[int], "noted"]], [MANY]),
+    "in a record": (Holder, {"items": {"a": [f"+{n}" for n in MANY]}}),
+}
+
+HONEST: dict[str, tuple[Any, Any]] = {
+    "numbers": (set[int], list(range(50_000))),
+    "a set of numbers": (set[int], set(range(50_000))),
+    "texts of numbers": (set[int], [str(n) for n in range(5_000)]),
+    "names": (dict[str, int], {f"k{n}": n for n in range(50_000)}),
+    "years": (dict[int, str], {str(n): "" for n in range(3_000)}),
+    "dates": (set[datetime.date], ["2020-01-01"] * 5_000),
+    "equal values": (set[decimal.Decimal], ["1.50"] * 5_000),
+    "records": (set[Point], [{"n": n} for n in range(1_000)]),
+    "numbers that collide, in a list": (list[int], MANY),
+}
+
+
+@pytest.mark.parametrize(("annotation", "value"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_keys_that_would_collide_are_refused(annotation, value):
+    """Whatever they are before the type makes keys of them."""
+    with pytest.raises(ValueError, match="collide"):
+        check_making(annotation, value)
+
+
+@pytest.mark.parametrize(("annotation", "value"), HONEST.values(), ids=HONEST.keys())
+def test_honest_values_pass(annotation, value):
+    """No value is refused for its size."""
+    check_making(annotation, value)
+
+
+@pytest.mark.parametrize("written", [lambda value: value, json.dumps], ids=["value", "text"])
+def test_a_submission(written):
+    """Also where the submitted value is a text that stands for it."""
+    fields = dspy.Signature({"q": (str, dspy.InputField()), "a": (set[int], dspy.OutputField())})
+    outputs = {"a": written([f"+{n}" for n in MANY * 3])}
+    began = time.thread_time()
+    done, problems = typed_outputs(fields.output_fields, outputs)
+
+    assert done == {}
+    assert "collide" in problems[0]
+    assert time.thread_time() - began < 3
+
+
+def test_an_input_of_a_sub_call():
+    """What a cell passes to `predict` is made on the host, before an LM is asked."""
+    signature = dspy.Signature({"n": (set[int], dspy.InputField()), "a": (str, dspy.OutputField())})
+    with pytest.raises(ValueError, match="collide"):
+        check_inputs(signature, {"n": [f"+{n}" for n in MANY]})
+
+
+@pytest.mark.parametrize("count", [900, 4_000])
+def test_an_argument_of_a_tool(count):
+    """Also of a call so small that DSPy checks it in its own way."""
+
+    def tool(n: set[uuid.UUID]) -> int:
+        """Counts."""
+        return len(n)
+
+    call = host_function(dspy.Tool(tool))
+    with pytest.raises(ValueError, match="collide"):
+        call(n=[str(uuid.UUID(int=k * P)) for k in range(1, count)])

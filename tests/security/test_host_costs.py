@@ -1,0 +1,160 @@
+"""What the sandbox may cost the host's process, in numbers: CPU, stalls, memory, threads, disk.
+
+The numbers stand in `host_costs.py` and in SECURITY.md. Work is counted in CPU seconds, so that a loaded
+machine changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import Completed, Limits, Submitted, ValueCrossingError, open_session
+from sandbox_runtime.host_costs import (
+    MAX_LOST_THREADS,
+    MEBIBYTE,
+    OTHER_THREADS,
+    READ_BYTES_PER_BYTE,
+    READ_CPU_SECONDS,
+    READ_CPU_SECONDS_PER_MEBIBYTE,
+    READ_STALL_SECONDS,
+    READ_STALL_SECONDS_PER_MEBIBYTE,
+    THREADS_PER_CONCURRENT_CALL,
+    UNESTIMATED_BYTES,
+)
+from sandbox_runtime.values import Border
+from tests.fuzz.forms import FORMS
+from tests.measuring import Cost
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+SIZE = 2 * MEBIBYTE
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_one_value(name):
+    """Whatever it is made of: read or refused within what its size may cost."""
+    parts = FORMS[name](SIZE)
+    size = sum(map(len, parts)) / MEBIBYTE
+
+    with Cost() as cost, contextlib.suppress(ValueCrossingError):
+        Border().decode(parts)
+
+    assert cost.cpu_seconds < READ_CPU_SECONDS + READ_CPU_SECONDS_PER_MEBIBYTE * size
+    assert cost.stall_seconds < READ_STALL_SECONDS + READ_STALL_SECONDS_PER_MEBIBYTE * size
+    assert cost.peak_bytes < READ_BYTES_PER_BYTE * (size * MEBIBYTE + UNESTIMATED_BYTES)
+
+
+@pytest.mark.parametrize("name", ["empty lists", "small dicts", "a table of one column"])
+def test_memory_is_bounded_by_the_frame(name):
+    """A value takes no more than the multiple of `Limits.frame_bytes`, however small its parts are."""
+    limits = Limits(frame_bytes=4 * MEBIBYTE)
+    parts = FORMS[name](limits.frame_bytes)
+
+    with Cost() as cost, pytest.raises(ValueCrossingError, match="host's memory"):
+        Border().decode(parts, limits.value_memory_bytes)
+
+    # What is read before it is known to be too large is not more than is allowed.
+    assert cost.peak_bytes < limits.value_memory_bytes + 2 * limits.frame_bytes
+
+
+CELLS = {
+    "a hostile set for a tool": (
+        "from collections.abc import Set\n"
+        "class S(Set):\n"
+        "    def __contains__(self, x): return True\n"
+        "    def __len__(self): return 30_000\n"
+        "    def __iter__(self): return (k * (2**61 - 1) for k in range(30_000))\n"
+        "try:\n    take(S())\nexcept Exception as error:\n    print(error)\n"
+    ),
+    "a decimal for a tool": (
+        "from sandbox_runtime.deno import crossing\n"
+        "from decimal import Decimal\n"
+        "crossing.MAX_EXPONENT = 10**12\n"
+        "try:\n    take(Decimal('1e999999999'))\nexcept Exception as error:\n    print(error)\n"
+    ),
+    "many small calls": "for k in range(2000):\n    take(k)\n",
+    "a batch": "take.batched(range(20_000))\n",
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_one_cell(name):
+    """A real one: the host's own work for it is short, and so is each stall."""
+    limits = Limits(cell_seconds=20)
+    with open_session(limits=limits, tools={"take": lambda value: None}) as session, Cost() as cost:
+        result = session.run_cell(CELLS[name])
+
+    assert isinstance(result, Completed)
+    assert cost.cpu_seconds < 20
+    assert cost.stall_seconds < READ_STALL_SECONDS
+    assert cost.peak_bytes < 128 * MEBIBYTE
+
+
+def test_a_submission_that_collides():
+    """Is refused, and the next one is believed."""
+    code = (
+        "import collections.abc\n"
+        "class S(collections.abc.Set):\n"
+        "    def __contains__(self, x): return True\n"
+        "    def __len__(self): return 30_000\n"
+        "    def __iter__(self): return (k * (2**61 - 1) for k in range(30_000))\n"
+        "SUBMIT(answer=S())"
+    )
+    with open_session(outputs={"answer": "set"}) as session:
+        with Cost() as cost:
+            result = session.run_cell(code)
+        good = session.run_cell("SUBMIT(answer={1})")
+
+    assert "collide" in result.message
+    assert cost.stall_seconds < READ_STALL_SECONDS
+    assert isinstance(good, Submitted)
+
+
+def test_threads():
+    """No more than so many for a call that runs, and none for one that waits."""
+    release = threading.Event()
+    limits = Limits(concurrent_calls=4, call_seconds=60)
+    with open_session(limits=limits, tools={"hang": lambda: release.wait(30)}) as session:
+        with Cost() as cost:
+            session.run_cell(
+                "import asyncio\n"
+                "tasks = [asyncio.ensure_future(hang.aio()) for _ in range(50)]\n"
+                "await asyncio.sleep(1)"
+            )
+        release.set()
+
+    assert 0 < cost.threads <= THREADS_PER_CONCURRENT_CALL * 4 + OTHER_THREADS
+
+
+def test_threads_of_calls_that_were_given_up():
+    """Cell after cell that leaves calls behind: their number is bounded, and the cell is told."""
+    release, limits = threading.Event(), Limits(concurrent_calls=16)
+    with open_session(limits=limits, tools={"hang": lambda: release.wait(60)}) as session:
+        with Cost() as cost:
+            for _ in range(8):
+                result = session.run_cell(
+                    "import asyncio\n"
+                    "tasks = [asyncio.ensure_future(hang.aio()) for _ in range(16)]\n"
+                    "await asyncio.sleep(0.3)\n"
+                    "print([str(t.exception()) for t in tasks if t.done()])"
+                )
+        release.set()
+
+    assert "calls that were given up still run on the host" in result.output
+    assert cost.threads <= MAX_LOST_THREADS + 2 * 16 + OTHER_THREADS
+
+
+def test_disk(tmp_path, monkeypatch):
+    """A session writes nothing: neither where it was started nor among temporary files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with open_session(tools={"echo": lambda value: value}) as session:
+        session.run_cell("open('/tmp/x', 'w').write('x' * 1_000_000); echo('y' * 1_000_000)")
+        session.checkpoint()
+
+        assert list(Path(tmp_path).iterdir()) == []
