@@ -25,13 +25,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
+from itertools import repeat
 from json import dumps as to_json
 from json import loads as from_json
+from operator import is_
 from pathlib import Path
 from signal import SIGALRM, SIGINT
 from time import monotonic
 from typing import Any, Protocol
-from weakref import WeakSet
 
 from sandbox_runtime.deno import asking, fronts, texts
 from sandbox_runtime.deno.calls import CallHost, HostCalls
@@ -114,7 +115,7 @@ class Driver:
         classes = (*CLASSES, Stream, ByteStream, Output)
         self._footing = Footing(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
-        self._given_up: WeakSet[Any] = WeakSet()
+        self._given_up: list[Any] = []
         self._telling = Footing(TELLING_MODULES, TELLING_CLASSES)  # is looked at if it is needed
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
@@ -204,22 +205,28 @@ class Driver:
         make = fronts.importable if tool["kind"] == "module" else fronts.function
         return make(tool["front"], tool["name"], call)
 
-    def run(self, cell: int, code: str) -> list[Any]:
-        """Runs a cell. Returns the JSON text of its end, then the parts of a submitted value."""
-        if self.running:
-            raise RuntimeError("a cell cannot run another")
+    def prepare(self, cell: int, code: str) -> None:
+        """Makes all ready for a cell. What this replaces may have a finalizer, which nobody trusts.
+
+        Therefore the harness is looked at again afterwards, and `run` replaces nothing more.
+        """
         self._prepare()
+        filename = f"<cell {cell}>"
+        self._sources[filename] = (len(code), None, code.splitlines(True), filename)
         for _ in self._tracers_quietened():
             pass
+
+    def run(self, cell: int, code: str) -> list[Any]:
+        """Runs a cell that is prepared. Returns the JSON text of its end, then parts of a submitted value."""
+        if self._running:
+            raise RuntimeError("a cell cannot run another")
         self._open()
         quietened = self._tracers_quietened()
-        filename = f"<cell {cell}>"
         error: BaseException | None = None
         started = monotonic()
         try:
             self._interruptible = True
-            self._sources[filename] = (len(code), None, code.splitlines(True), filename)
-            self._execute(code, filename)
+            self._execute(code, f"<cell {cell}>")
             self._interruptible = False
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             self._interruptible = False
@@ -273,8 +280,11 @@ class Driver:
 
         No cell runs meanwhile: what is replaced may have a finalizer, which calls nothing then.
         """
-        self._stop = None
-        self._overdue = False
+        if self._running is True:
+            raise RuntimeError("a cell cannot run another")
+        self._running = self._interruptible = self._overdue = False
+        self._stop = self._submitted = None
+        self.ownership.end()
         self.output = Output(self._output_chars, self._host.emit)
         self._footing.restore()
         self._hooks.restore()
@@ -293,7 +303,6 @@ class Driver:
 
     def _open(self) -> None:
         """The cell's code comes next."""
-        self._submitted = None
         self._running = True
         self.ownership.begin()
 
@@ -360,10 +369,10 @@ class Driver:
         """
         left = all_tasks()
         if left:
-            left = left.difference(self._given_up)
+            left = {task for task in left if not any(map(is_, repeat(task), self._given_up))}
         if left:
             self._host.wait_for(cancel_all(left))
-            self._given_up.update(task for task in left if not task.done())
+            self._given_up += [task for task in left if not task.done()]
             self._note(f"{len(left)} background task(s) were still running and are cancelled")
         if dropped := self._drop_callbacks():
             self._note(

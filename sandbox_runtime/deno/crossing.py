@@ -12,7 +12,7 @@ import datetime
 import enum
 import uuid
 import zoneinfo
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
@@ -115,6 +115,16 @@ _encode_plain = make_encoder(
     None, None, encode_basestring_ascii, None, ":", ",", False, False, True
 )
 
+_TABLE: dict[Any, Any] = {}
+_SETS: frozenset[type] = frozenset(
+    [Set, set, frozenset]
+    + [
+        type(view)
+        for table in (_TABLE, OrderedDict(_TABLE))
+        for view in (table.keys(), table.items())
+    ]
+)
+
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -199,7 +209,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
             return _known(value, "named", items, {"$": "tuple", "of": items})
         case frozenset():
             return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
-        case Set():
+        case _ if _is_set(value):
             return {"$": "set", "of": _tree(list(value), path, depth, extras)}
         case bytes() | bytearray() | memoryview():
             return _extra("bytes", bytes(value), extras)
@@ -243,6 +253,11 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         f"{path} is of type {type(value).__name__}, which cannot leave the sandbox; "
         "turn it into text, numbers, lists or dicts first"
     )
+
+
+def _is_set(value: Any) -> bool:
+    """Whether it is a set by its own classes: anybody can declare any class to be a `Set`."""
+    return not _SETS.isdisjoint(type(value).__mro__)
 
 
 def _checked(value: int, path: str) -> int:

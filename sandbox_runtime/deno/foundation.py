@@ -31,8 +31,12 @@ _NOT_FIXED = (
 
 # What a module's names are put back to, of modules that are not ours: functions and the like. Their
 # other values are theirs to change.
-_HARNESS = __name__.rpartition(".")[0]
 _KINDS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+
+
+def give_dictionary(thing: Any) -> None:
+    """Gives an object a dictionary with a place of its own in memory, apart from the class's layout."""
+    thing.__dict__ = dict(vars(thing))
 
 
 class Foundation:
@@ -51,8 +55,8 @@ class Foundation:
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
         self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
-        self._classes: list[tuple[type, Items, tuple[type, ...], bool]] = []
-        self._objects: list[tuple[Any, type]] = []
+        self._classes: list[tuple[type, Items, tuple[type, ...]]] = []
+        self._objects: list[tuple[Any, type, Names]] = []
 
     def _ours(self, module: Any) -> bool:
         return type(module) is str and self._belongs(module)
@@ -63,7 +67,7 @@ class Foundation:
         """A module: all its names, or only those of functions and classes."""
         if self._is_known(module):
             return
-        self._objects.append((module, type(module)))
+        self._objects.append((module, type(module), vars(module)))
         values = vars(module)
         self.add_names(values, (k for k, v in values.items() if whole or isinstance(v, _KINDS)))
 
@@ -82,12 +86,15 @@ class Foundation:
         """An object with a dictionary, of which all attributes but some stay what they are."""
         if self._is_known(thing):
             return
-        # One that is made here has a place of its own in memory, and the class's layout has no part in it.
-        thing.__dict__ = dict(vars(thing))
-        self._objects.append((thing, type(thing)))
+        give_dictionary(thing)
+        self.add_kind(thing)
         changing = frozenset(changing)
         self.add_names(vars(thing), sorted(set(vars(thing)) - changing), changing=changing)
         self.add(type(thing))
+
+    def add_kind(self, thing: Any) -> None:
+        """An object with a dictionary: its class, and which dictionary it has, not what is in that."""
+        self._objects.append((thing, type(thing), vars(thing)))
 
     def add(self, thing: Any) -> None:
         """A function or a class, and what it is made of, as far as it is ours. Of others, nothing."""
@@ -102,7 +109,7 @@ class Foundation:
         elif isinstance(thing, type):
             fixed = thing.__flags__ & (1 << 8)  # of C, and unchangeable
             if self._ours(thing.__module__) and not fixed and not self._is_known(thing):
-                self._add_class(thing)
+                self.add_class(thing)
 
     def _add_function(self, function: types.FunctionType) -> None:
         defaults = function.__defaults__
@@ -122,14 +129,14 @@ class Foundation:
         self._cells.append((cell, contents))
         self.add(contents)
 
-    def _add_class(self, kind: type) -> None:
+    def add_class(self, kind: type) -> None:
+        """A class, whosever it is. It can have no attribute that it has not now."""
         items = tuple(
             (name, value)
             for name, value in vars(kind).items()
             if name not in _NOT_FIXED and name not in self._volatile
         )
-        sealed = kind.__module__.startswith(_HARNESS)
-        self._classes.append((kind, items, kind.__bases__, sealed))
+        self._classes.append((kind, items, kind.__bases__))
         for base in kind.__bases__:
             self.add(base)
         for _, value in items:
@@ -142,30 +149,52 @@ class Foundation:
 
     # ---- Where it lies ----
 
-    def addresses(self, memory: Memory) -> bytes:
-        """The address of each word of memory that has to stay what it is, as numbers of four bytes."""
-        return array("I", sorted(set(self._words(memory)))).tobytes()
+    def locator(self, memory: Memory) -> types.FunctionType:
+        """The function that says the address of each word that has to stay what it is, in four bytes each.
+
+        What it goes through is in its closure, where `core` sees to it.
+        """
+        dictionaries = tuple(self._names)
+        functions = tuple(self._functions)
+        cells = tuple(self._cells)
+        classes = tuple(self._classes)
+        objects = tuple(self._objects)
+
+        def words() -> Iterator[int]:
+            for names, own, others in dictionaries:
+                fixed = [name for name, _ in own]
+                yield from memory.of_names(names, fixed, sealed=others is not None)
+            for function, *_ in functions:
+                yield from memory.of_function(function)
+            for cell, _ in cells:
+                yield from memory.of_cell(cell)
+            for kind, items, _ in classes:
+                yield from memory.of_class(kind, [name for name, _ in items])
+            for thing, *_ in objects:
+                yield from memory.of_object(thing)
+
+        def locate() -> bytes:
+            return array("I", sorted(set(words()))).tobytes()
+
+        return cast(types.FunctionType, locate)
 
     @staticmethod
-    def core(function: types.FunctionType, memory: Memory) -> bytes:
-        """The addresses of the words that a function consists of which looks up no name."""
-        words = [*memory.of_function(function)]
-        for cell in function.__closure__ or ():
-            words += memory.of_cell(cell)
+    def core(functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
+        """The addresses of the words that functions consist of, those in their closures among them."""
+        words: list[int] = []
+        waiting = [*functions]
+        seen: set[int] = set()
+        while waiting:
+            function = waiting.pop()
+            if id(function) in seen:
+                continue
+            seen.add(id(function))
+            words += memory.of_function(function)
+            for cell in function.__closure__ or ():
+                words += memory.of_cell(cell)
+                if isinstance(cell.cell_contents, types.FunctionType):
+                    waiting.append(cell.cell_contents)
         return array("I", words).tobytes()
-
-    def _words(self, memory: Memory) -> Iterator[int]:
-        for names, own, others in self._names:
-            fixed = [name for name, _ in own]
-            yield from memory.of_names(names, fixed, sealed=others is not None)
-        for function, *_ in self._functions:
-            yield from memory.of_function(function)
-        for cell, _ in self._cells:
-            yield from memory.of_cell(cell)
-        for kind, items, _, sealed in self._classes:
-            yield from memory.of_class(kind, [name for name, _ in items], sealed=sealed)
-        for thing, _ in self._objects:
-            yield from memory.of_object(thing)
 
     # ---- How it is put back ----
 
@@ -180,7 +209,7 @@ class Foundation:
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
         set_on_object = object.__setattr__
-        extend, empty = dict.update, dict.clear
+        extend, empty, names_of = dict.update, dict.clear, vars
         raised = BaseException
         unfixed = frozenset(_NOT_FIXED) | frozenset(self._volatile)
 
@@ -209,7 +238,7 @@ class Foundation:
                     function.__kwdefaults__ = keywords
             for cell, contents in cells:
                 cell.cell_contents = contents
-            for kind, items, bases, sealed in classes:
+            for kind, items, bases in classes:
                 if kind.__bases__ is not bases:
                     try:  # noqa: SIM105 - suppress() is Python that a cell can change
                         kind.__bases__ = bases
@@ -220,12 +249,13 @@ class Foundation:
                 for name, value in items:
                     if name not in there or there[name] is not value:
                         set_on_class(kind, name, value)
-                if sealed:
-                    for name in row(there):
-                        if name not in own_names and name not in unfixed:
-                            drop_from_class(kind, name)
-            for thing, own_kind in objects:
+                for name in row(there):
+                    if name not in own_names and name not in unfixed:
+                        drop_from_class(kind, name)
+            for thing, own_kind, names in objects:
                 if kind_of(thing) is not own_kind:
                     set_on_object(thing, "__class__", own_kind)
+                if names_of(thing) is not names:
+                    set_on_object(thing, "__dict__", names)
 
         return cast(types.FunctionType, put_all_back)

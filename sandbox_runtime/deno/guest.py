@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import builtins
+import encodings.aliases
 import importlib
+import json
 import sys
 import time
 import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
 from gc import freeze
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import is_
 
 # By name: a cell that replaces it in its module does not replace it here.
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import js  # what `worker.ts` gives; see pythonGlobals() there
 import pyodide.code
@@ -33,7 +35,7 @@ from sandbox_runtime.deno import fronts
 from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
 from sandbox_runtime.deno.footing import Footing, ensure, put_back
-from sandbox_runtime.deno.foundation import Foundation
+from sandbox_runtime.deno.foundation import Foundation, give_dictionary
 from sandbox_runtime.deno.hooks import Hooks
 from sandbox_runtime.deno.memory import Memory, audit_hooks
 from sandbox_runtime.deno.tasks import settled
@@ -62,8 +64,11 @@ HARNESS = "sandbox_runtime"
 STANDS_ON = frozenset(
     [
         "_collections_abc",
+        "_frozen_importlib",
+        "_frozen_importlib_external",
         "_py_warnings",
         "_pyodide._future_helper",
+        "_pyodide._importhook",
         "_weakrefset",
         "abc",
         "ast",
@@ -75,17 +80,30 @@ STANDS_ON = frozenset(
         "asyncio.exceptions",
         "asyncio.futures",
         "asyncio.locks",
+        "asyncio.mixins",
         "asyncio.queues",
         "asyncio.tasks",
         "asyncio.taskgroups",
         "asyncio.timeouts",
+        "codecs",
         "codeop",
+        "collections",
         "collections.abc",
         "contextlib",
         "copyreg",
         "dataclasses",
+        "datetime",
+        "decimal",
+        "encodings",
+        "encodings.aliases",
         "enum",
+        "fractions",
         "functools",
+        "importlib",
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "importlib.machinery",
+        "importlib.util",
         "io",
         "json",
         "json.decoder",
@@ -93,6 +111,9 @@ STANDS_ON = frozenset(
         "json.scanner",
         "keyword",
         "linecache",
+        "pathlib",
+        "pathlib._os",
+        "pickle",
         "pyodide.webloop",
         "re",
         "re._compiler",
@@ -103,9 +124,27 @@ STANDS_ON = frozenset(
         "tokenize",
         "traceback",
         "types",
+        "uuid",
         "warnings",
         "weakref",
+        "zipimport",
+        "zoneinfo",
     ]
+)
+
+# Of these every name is fixed, not only those of functions and classes.
+WHOLE = (
+    HARNESS,
+    "_frozen_importlib",
+    "_pyodide._importhook",
+    "asyncio",
+    "codecs",
+    "contextlib",
+    "encodings",
+    "importlib",
+    "json",
+    "pyodide.webloop",
+    "zipimport",
 )
 
 # Attributes of our classes that the driver itself sets: see `asking.py`.
@@ -114,7 +153,7 @@ VOLATILE = ("ask", "used")
 # What changes in the driver from cell to cell, or with its tools.
 CHANGING = {
     *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
-    *("_stream", "output", "_reserve", "_modules", "rooms", "_grounds", "_fresh"),
+    *("_stream", "output", "_reserve", "rooms", "_fresh"),
     *("_harness", "_outputs", "_display"),
 }
 
@@ -198,22 +237,33 @@ class PyodideHost:
             self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
 
 
-class Ground:
-    """A part of the foundation, as `integrity.ts` takes it."""
+class Ground(NamedTuple):
+    """A part of the foundation, as `integrity.ts` takes it. Nothing in it can be replaced."""
 
-    def __init__(self, foundation: Foundation) -> None:
-        """Of all that is in the foundation so far."""
-        self._foundation = foundation
-        self.put_back = foundation.putter()
-        self._core = foundation.core(self.put_back, _memory)
-        self._all = foundation.addresses(_memory)
+    put_back: Any
+    locate: Any
+    """Says the addresses of all words."""
+    core: bytes
+    """The addresses of what these two functions and the place of the ground consist of."""
 
-    def words(self, *, renew: bool) -> tuple[bytes, bytes]:
-        """The addresses that putting back stands on, and all."""
-        if renew:
-            self.put_back()
-            self._all = self._foundation.addresses(_memory)
-        return self._core, self._all
+
+def _keeper() -> tuple[Any, Any]:
+    """A place for a ground: the variable of a closure, whose place in memory never moves."""
+    kept: Ground
+
+    def lay(foundation: Foundation) -> Ground:
+        nonlocal kept
+        kept = Ground(
+            foundation.putter(), foundation.locator(_memory), b""
+        )  # the place has to be filled
+        functions: tuple[Any, ...] = (kept.put_back, kept.locate, ground)
+        kept = kept._replace(core=foundation.core(functions, _memory))
+        return kept
+
+    def ground() -> Ground:
+        return kept
+
+    return lay, ground
 
 
 class PyodideDriver(Driver):
@@ -221,7 +271,6 @@ class PyodideDriver(Driver):
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
-        self._grounds: dict[str, Ground] = {}
         self._fresh = True  # no cell has run
         self.rooms: list[Any] = []
         """Large parts of the next value, which `rooms.ts` makes and fills."""
@@ -231,19 +280,21 @@ class PyodideDriver(Driver):
         self.ownership.watch_collector()
         self._hooks = Hooks(whole=True, audits=[_audits])
         policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
-        self._loops = [(vars(owner), dict(vars(owner))) for owner in (_loop, policy)]
+        for owner in (_loop, policy):
+            give_dictionary(owner)
+        self._loops = tuple((vars(owner), dict(vars(owner))) for owner in (_loop, policy))
         self._policy = {"_event_loop_policy": policy}
+        self._modules = dict(sys.modules)
         put_back(vars(builtins), self._builtins, sealed=True)
         self._footing = self._telling = Footing((), ())  # the foundation has all of it, and more
-        self._grounds["harness"] = Ground(_foundation(self))
+        lay_harness(_foundation(self))
 
-    def ground(self, name: str, renew: bool) -> Any:
-        """What `integrity.ts` keeps sound: how, and where it lies. Anew, if it may have moved."""
-        ground = self._grounds[name]
-        return to_js([ground.put_back, *ground.words(renew=renew)])
+    def ground(self) -> Any:
+        """What `integrity.ts` keeps sound: how, and where it lies."""
+        return to_js(harness())
 
-    def register(self, declared: str) -> None:
-        """See `Driver`."""
+    def register(self, declared: str) -> Any:
+        """See `Driver`. Returns the ground of the tools."""
         super().register(declared)
         foundation = Foundation(_belongs)
         foundation.add_names(vars(self), ("_harness", "_outputs", "_display"))
@@ -252,7 +303,7 @@ class PyodideDriver(Driver):
         for field in self._outputs or ():
             foundation.add_names(field, tuple(field), changing=())
         foundation.add_names(fronts._SOURCES, tuple(fronts._SOURCES), changing=())
-        self._grounds["tools"] = Ground(foundation)
+        return to_js(lay_tools(foundation))
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
         """See `Driver`."""
@@ -277,10 +328,10 @@ class PyodideDriver(Driver):
         """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
         if _host.intact():
             return
-        for ground in self._grounds.values():
+        for ground in (harness, tools):
             # A cell that has changed this function as well is left to `worker.ts`, before the next one.
             try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
-                ground.put_back()
+                ground().put_back()
             except _ANYTHING:
                 pass
 
@@ -288,9 +339,9 @@ class PyodideDriver(Driver):
         """See `Driver`."""
         return self._collection_seconds <= COLLECTION_SHARE * seconds
 
-    def _open(self) -> None:
+    def _prepare(self) -> None:
         """See `Driver`."""
-        super()._open()
+        super()._prepare()
         self._fresh = False
         _take_generators()
 
@@ -407,18 +458,38 @@ def _belongs(module: str) -> bool:
     return module.startswith(HARNESS) or module in STANDS_ON
 
 
+def _proxy_classes() -> list[type]:
+    """The classes of what Python has of JavaScript: there is one for each kind of object."""
+    samples = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
+    kinds = dict.fromkeys(chain.from_iterable(type(sample).__mro__ for sample in samples))
+    return [kind for kind in kinds if not kind.__flags__ & (1 << 8)]
+
+
 def _foundation(driver: PyodideDriver) -> Foundation:
     """All that the harness consists of and stands on."""
     foundation = Foundation(_belongs, VOLATILE)
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
     for name, module in sorted(sys.modules.items()):
         if _belongs(name) and isinstance(module, types.ModuleType):
-            foundation.add_module(module, whole=name.startswith(HARNESS))
+            foundation.add_module(module, whole=name.startswith(WHOLE))
     foundation.add_object(driver, CHANGING)
     foundation.add_object(driver.calls, {"_room"})
     foundation.add_object(_host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
     foundation.add_object(driver._hooks)
+    foundation.add_object(driver._footing)
+    foundation.add_names(driver._modules, tuple(driver._modules), changing=())
+    foundation.add_object(_memory)
+    for finder in sys.meta_path:
+        if type(finder).__module__ in STANDS_ON:  # an object, where others are classes
+            foundation.add_object(finder)
+    for kind in _proxy_classes():
+        foundation.add_class(kind)
+    for thing in (json._default_decoder, json._default_encoder):  # type: ignore[attr-defined]
+        foundation.add_object(thing)
+    for thing in (_loop, asyncio.events._event_loop_policy):  # type: ignore[attr-defined]
+        foundation.add_kind(thing)
+    foundation.add_names(encodings.aliases.aliases, tuple(encodings.aliases.aliases), changing=())
     for value in vars(_loop).values():
         foundation.add(value)
     own_states = [own for _, own in driver._loops]
@@ -436,6 +507,8 @@ _waiting: set[asyncio.Handle] = set()
 
 _memory = Memory()
 _audits = audit_hooks()
+lay_harness, harness = _keeper()
+lay_tools, tools = _keeper()
 _quiet: Any = zip(
     map(_set_trace, repeat(None)),
     map(_set_profile, repeat(None)),

@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Sequence
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from ctypes import CDLL, c_char, c_uint8, c_uint32, cast, py_object
+from ctypes import CDLL, c_char, c_uint32, cast, py_object
 from gc import get_referents
 from typing import Any
 
@@ -36,9 +36,20 @@ _FIRST = 1024
 _WORDS_OF_CLASS = 64
 
 
+# By the functions of C themselves: a cell can give the classes of ctypes other attributes.
+_at: Any = type(c_uint32).from_address
+_value: Any = vars(c_uint32.__base__)["value"]
+
+
 def read(address: int) -> int:
     """A word of memory."""
-    return c_uint32.from_address(address).value
+    number: int = _value.__get__(_at(c_uint32, address))
+    return number
+
+
+def _byte(address: int) -> int:
+    """A byte of memory."""
+    return read(address & ~3) >> 8 * (address & 3) & 0xFF
 
 
 class Memory:
@@ -54,10 +65,10 @@ class Memory:
             return sample
 
         function: types.FunctionType = outer(object())
-        self._in_function = [
+        self._in_function = tuple(
             _place(function, part, 24)
             for part in (function.__code__, function.__defaults__, function.__kwdefaults__)
-        ]
+        )
         [cell] = function.__closure__ or ()
         self._in_cell = _place(cell, cell.cell_contents, 4)
         names = {"a": object(), "b": object()}
@@ -93,13 +104,13 @@ class Memory:
         """The word of a closure's variable that says its value."""
         yield id(cell) + self._in_cell
 
-    def of_class(self, kind: type, fixed: Sequence[str], *, sealed: bool) -> Iterator[int]:
+    def of_class(self, kind: type, fixed: Sequence[str]) -> Iterator[int]:
         """The words of a class that say its attributes and its bases."""
         yield from self.of_object(kind)
         [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
         for part in (names, kind.__bases__, kind.__mro__):
             yield id(kind) + _place(kind, part, _WORDS_OF_CLASS)
-        yield from self.of_names(names, fixed, sealed=sealed)
+        yield from self.of_names(names, fixed, sealed=True)
 
     def of_object(self, thing: Any) -> Iterator[int]:
         """The words of an object that say its class, and which dictionary it has."""
@@ -146,10 +157,10 @@ def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:
 
 def _entries(table: int) -> list[tuple[int, int]]:
     """Each key's address, and the address of the word with its value."""
-    kind = c_uint8.from_address(table + _TABLE_KIND).value
+    kind = _byte(table + _TABLE_KIND)
     if kind not in (_GENERAL, _TEXT_KEYS):
         raise RuntimeError("the values of a dictionary are elsewhere")
-    bits = c_uint8.from_address(table + _TABLE_INDEX_BITS).value
+    bits = _byte(table + _TABLE_INDEX_BITS)
     first = table + _TABLE_INDICES + (1 << bits)
     size, key = (3 * WORD, WORD) if kind == _GENERAL else (2 * WORD, 0)
     count = read(table + _TABLE_ENTRIES)

@@ -28,13 +28,14 @@ class Ownership:
     def begin(self) -> None:
         """A cell begins: what runs in this context from here on is its own."""
         self._generators = set()
-        self._collecting = False
         self._running = object()
         _mark.set(self._running)
 
     def end(self) -> None:
         """The cell has ended, and nothing belongs to it any more."""
         self._running = None
+        self._generators = set()
+        self._collecting = False
         _mark.set(None)
 
     def pause(self) -> object:

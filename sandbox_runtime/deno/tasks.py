@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import all_tasks as tasks_of_loop
 from asyncio import current_task as task_of_loop
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
-from inspect import iscoroutine
+from types import CoroutineType
 from typing import Any
 
 # Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
@@ -24,7 +23,7 @@ async def settled(
     try:
         before()
     except BaseException as error:  # noqa: BLE001 - as below
-        if iscoroutine(work):
+        if type(work) is CoroutineType:
             work.close()
         return None, error
     try:
@@ -61,7 +60,8 @@ def is_unborn(task: asyncio.Task[Any]) -> bool:
     """True for a wait that has not begun: it looks for itself whether it may."""
     work = task.get_coro()
     return (
-        iscoroutine(work)
+        type(work) is CoroutineType
         and work.cr_code is settled.__code__
-        and inspect.getcoroutinestate(work) == inspect.CORO_CREATED
+        and work.cr_frame is not None
+        and not (work.cr_suspended or work.cr_running)
     )

@@ -42,20 +42,28 @@ interface Driver {
   readonly rooms: { destroy(): void };
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   drop_rooms(): void;
-  register(declared: string): void;
+  register(declared: string): Ground;
+  prepare: { (cell: number, code: string): void };
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
-  ground(name: GroundName, renew: boolean): [() => void, Part, Part];
+  ground(): Ground;
   wake(outputChars: number, valueBytes: number, seed: string): void;
   rest(): void;
 }
 
-/** The two parts of the harness: what is always there, and the tools of now. */
-type GroundName = "harness" | "tools";
+/** A part of the harness: how it is put back, where its words are now, and those that this stands on. */
+type Ground = [putBack: () => void, locate: () => Located, core: Part];
 
-interface Ground {
-  name: GroundName;
+/** Bytes of Python's, as Pyodide shows them. */
+interface Located {
+  toJs(): Part;
+  destroy(): void;
+}
+
+/** The same as it is kept here, where no cell can replace it. */
+interface Kept {
   putBack: () => void;
+  locate: () => Part;
   integrity: Integrity;
 }
 
@@ -76,6 +84,9 @@ interface Runtime {
   loadPyodide(options: object): Promise<Pyodide>;
   createPyodideModule(settings: object): Promise<Pyodide["_module"]>;
 }
+
+/** Each time something is left that a finalizer has made: more than a few are no accident. */
+const READY_ATTEMPTS = 10;
 
 /** Where the interpreter thinks its files are. Nothing is ever read from there. */
 const HOME = "https://sandbox.invalid/";
@@ -104,9 +115,10 @@ let pyodide: Pyodide;
 let driver: Driver;
 /** `driver.run`, which as a proxy of its own need not be made at every cell. */
 let runCell: Driver["run"];
+let prepareCell: Driver["prepare"];
 /** Stops what watches Python's own steps. A function of C, so that this is no step itself. */
 let quieten: () => boolean;
-let grounds: Ground[] = [];
+let grounds: Kept[] = [];
 let shared: Shared;
 let rooms: Rooms;
 let freshDisk: Baseline;
@@ -162,8 +174,7 @@ async function answer(message: ToWorker): Promise<void> {
       return assign(message);
     case "register":
       stand();
-      driver.register(message.declared);
-      grounds = [grounds[0]!, groundOf("tools", false)];
+      grounds = [grounds[0]!, kept(driver.register(message.declared))];
       return done(message.id);
     case "run": {
       const [text, ...parts] = await run(message.cell, message.code);
@@ -184,7 +195,7 @@ async function answer(message: ToWorker): Promise<void> {
 /** Runs a cell. It has ended when nothing is left of it that could run. */
 async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
   emitRoom = outputChars;
-  stand();
+  ready(cell, code);
   timers.open();
   const end = await runCell.callPromising(cell, code);
   timers.close();
@@ -193,13 +204,26 @@ async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
   return typeof end === "string" ? [end] : end;
 }
 
+/**
+ * Makes all ready for a cell. What an earlier one has left behind may run meanwhile, as finalizers of what is
+ * replaced, and change the harness once more: then all is done again, as nothing may once the cell begins.
+ */
+function ready(cell: number, code: string): void {
+  for (let attempt = 0; attempt < READY_ATTEMPTS; attempt++) {
+    stand();
+    prepareCell(cell, code);
+    if (intact()) return;
+  }
+  throw new Error("what earlier cells have left behind changes the harness again and again");
+}
+
 /** Puts the harness back on its feet, if a cell has changed anything of it. */
 function stand(): void {
   quieten();
   if (intact()) return;
   for (const { integrity } of grounds) integrity.restoreCore();
   for (const { putBack } of grounds) putBack();
-  for (const { name, integrity } of grounds) integrity.renew(driver.ground(name, true)[2]);
+  for (const { locate, integrity } of grounds) integrity.renew(locate());
 }
 
 /** Whether the harness is as it was before the cell. */
@@ -207,10 +231,15 @@ function intact(): boolean {
   return grounds.every((ground) => ground.integrity.intact);
 }
 
-/** A part of the harness as it is now. */
-function groundOf(name: GroundName, renew: boolean): Ground {
-  const [putBack, core, all] = driver.ground(name, renew);
-  return { name, putBack, integrity: new Integrity(pyodide._module, core, all) };
+/** Takes a part of the harness as it is now for what it is to be. */
+function kept([putBack, locateWords, core]: Ground): Kept {
+  const locate = (): Part => {
+    const words = locateWords();
+    const all = words.toJs();
+    words.destroy();
+    return all;
+  };
+  return { putBack, locate, integrity: new Integrity(pyodide._module, core, locate()) };
 }
 
 function done(id: number, text = "{}", parts: Part[] = []): void {
@@ -396,10 +425,13 @@ async function boot(message: Boot): Promise<void> {
   pyodide.setInterruptBuffer(message.shared.interrupt);
   ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
   runCell = driver.run;
+  prepareCell = driver.prepare;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
-  // Words of a state that was saved later are no longer where those of the fresh one were.
-  grounds = [groundOf("harness", message.seed === "")];
+  const ground = driver.ground();
+  // A state that was saved later may have moved what belongs there.
+  if (message.seed === "") ground[0]();
+  grounds = [kept(ground)];
   noteLibraries(pyodide);
   timers.close();
 }

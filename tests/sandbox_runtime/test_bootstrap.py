@@ -107,6 +107,7 @@ class Cells:
 
     def run(self, code):
         self.count += 1
+        self.driver.prepare(self.count, code)
         text, *parts = self.driver.run(self.count, code)
         end = json.loads(text)
         if end["outcome"] == "submitted":
@@ -730,7 +731,9 @@ class TestSubmit:
 
     def test_large_values_go_beside_the_json(self, cells):
         """Bytes and long texts are parts of their own."""
-        text, tree, *extras = cells.driver.run(1, "SUBMIT([b'raw', 'x' * 100_000])")
+        code = "SUBMIT([b'raw', 'x' * 100_000])"
+        cells.driver.prepare(1, code)
+        text, tree, *extras = cells.driver.run(1, code)
 
         assert json.loads(text)["outcome"] == "submitted"
         assert [bytes(part) for part in extras] == [b"raw", b"x" * 100_000]

@@ -152,6 +152,46 @@ def test_an_object_and_what_changes_in_it():
     assert (type(thing), vars(thing)) == (Thing, {"fixed": 1, "changing": 8})
 
 
+def test_another_dictionary_of_an_object():
+    """The object has its own again, with what it is to have."""
+
+    class Thing:
+        def __init__(self):
+            self.fixed = 1
+
+    thing = Thing()
+    foundation = Foundation(lambda module: False)
+    foundation.add_object(thing)
+    put_back = foundation.putter()
+    own = vars(thing)
+    thing.__dict__ = {"fixed": 2, "added": 3}
+
+    put_back()
+
+    assert vars(thing) is own
+    assert own == {"fixed": 1}
+
+
+def test_a_class_of_others_has_no_additions():
+    """What it inherits would be hidden by them."""
+
+    class Base:
+        def method(self):
+            return "own"
+
+    class Kind(Base):
+        pass
+
+    foundation = Foundation(lambda module: False)
+    foundation.add_class(Kind)
+    put_back = foundation.putter()
+    Kind.method = lambda self: "other"
+
+    put_back()
+
+    assert Kind().method() == "own"
+
+
 def test_it_stands_on_no_name(put_back):
     """It looks up neither a global nor a builtin: a cell could have put something else there."""
     codes = [put_back.__code__]

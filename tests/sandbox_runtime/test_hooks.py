@@ -30,11 +30,12 @@ class Finder:
 class TestFinders:
     """What finds modules: ours come first, what a library adds stays behind them."""
 
-    @pytest.mark.parametrize("name", ["meta_path", "path_hooks", "path"])
-    def test_what_is_put_before_ours(self, hooks, name):
+    @pytest.mark.parametrize(
+        ("name", "added"), [("meta_path", Finder()), ("path_hooks", Finder()), ("path", "/other")]
+    )
+    def test_what_is_put_before_ours(self, hooks, name, added):
         """It comes after them."""
         own = list(getattr(sys, name))
-        added = Finder()
 
         getattr(sys, name).insert(0, added)
         hooks.restore()
@@ -52,6 +53,30 @@ class TestFinders:
 
         assert getattr(sys, name) is list_
         assert getattr(sys, name) == [*own, *(other or ())]
+
+    def test_folders_that_are_no_plain_text(self, hooks):
+        """They go: importing would ask them."""
+
+        class Folder(str):
+            __slots__ = ()
+
+        own = list(sys.path)
+        sys.path += [Folder("/other"), None, "/another"]
+
+        hooks.restore()
+
+        assert sys.path == [*own, "/another"]
+
+    def test_finders_of_folders(self, hooks, monkeypatch):
+        """They are made anew when they are needed, in the table that importing had."""
+        table = sys.path_importer_cache
+        monkeypatch.setattr(sys, "path_importer_cache", {"/other": Finder()})
+        table["/other"] = Finder()
+
+        hooks.restore()
+
+        assert sys.path_importer_cache is table
+        assert "/other" not in table
 
     def test_entries_with_a_mind_of_their_own(self):
         """Only identities count."""

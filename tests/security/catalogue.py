@@ -19,6 +19,7 @@ from . import (
     processes,
     serialisation,
     tool_abuse,
+    underneath,
 )
 from .escapes import PAIRS as ESCAPED_PAIRS
 from .escapes import SINGLE
@@ -37,6 +38,7 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "corrupted state": corruption.PROGRAMS,
     "changed harness": harness.PROGRAMS,
     "what outlives its cell": outliving.PROGRAMS,
+    "changed foundations": underneath.PROGRAMS,
     "values": serialisation.PROGRAMS,
     "long texts": long_texts.PROGRAMS,
     "mistakes of models": mistakes.PROGRAMS,
