@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,17 @@ LIMITS = Limits(cell_seconds=0.5, grace_seconds=0.3)
 
 
 class Seen(logging.Handler):
-    """Keeps what the audit logger is given."""
+    """Keeps what this thread gives to the audit logger; a pool of other tests may be at work in its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.records: list[logging.LogRecord] = []
+        self._thread = threading.get_ident()
 
     def emit(self, record):
         """Keeps a record."""
-        self.records.append(record)
+        if record.thread == self._thread:
+            self.records.append(record)
 
     def names(self):
         """The names of the events so far."""

@@ -362,11 +362,13 @@ while True:
         """
 def nest(inner):
     yield from inner
-held = iter(())
+def fill():
+    held = iter(())
+    for _ in range(3_000_000):
+        held = nest(held)
+    print(list(held))
 reached()
-for _ in range(3_000_000):
-    held = nest(held)
-print(list(held))
+fill()
 """,
         destroys=True,
     ),

@@ -383,11 +383,11 @@ try:
     driver.register(told)
 except RuntimeError as error:
     print(error)
-cell, driver._cell = driver._cell, None
+driver._running = False
 try:
     driver.register(told)
 finally:
-    driver._cell = cell
+    driver._running = True
 reached()
 try:
     print(driver._namespace["launch"]("x"))
