@@ -488,7 +488,7 @@ class TestRefusedByHost:
             ([0, 1, 2, {"when": Plain()}], "rows[3]['when'] is of type"),
             ({"a": (1, {2: Plain()})}, "rows['a'][1][2] is of type"),
             (Point(1, [Plain()]), "rows.y[0] is of type"),
-            ({frozenset([len, to_host]): 1}, "rows key frozenset("),
+            ({frozenset([len, to_host]): 1}, "rows key <frozenset>"),
             (threading.Lock(), "rows is of type _thread.lock,"),
             ([io.BytesIO(), Plain()], "rows[1] is of type"),
             (lambda: 1, "rows is of type function,"),
