@@ -103,7 +103,7 @@ READ_CPU_SECONDS_PER_MEBIBYTE = 0.75
 
 # The longest time for which no other thread of the host can run meanwhile, in CPU seconds. Measured: 0.03
 # for a MiB, most of it Python's JSON.
-READ_STALL_SECONDS = 0.5
+READ_STALL_SECONDS = 1.0
 READ_STALL_SECONDS_PER_MEBIBYTE = 0.075
 
 # Memory that one value takes for each of its bytes; `VALUE_BYTES_PER_FRAME_BYTE` bounds it in all.

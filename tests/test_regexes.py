@@ -27,6 +27,8 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # By file: the expressions that read what strangers, models or tools wrote, and what is repeated in it to
 # make a bad case: each alone, and after what the expression begins with.
 PUMPED = {
+    ("sandbox_runtime/effort.py", r"'[\\[\\](){}]'"): ["[", "a"],
+    ("sandbox_runtime/pip_log.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
     ("dspy_rlm/trajectory.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
         *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
@@ -108,6 +110,7 @@ NOT_OF_STRANGERS = {
     "sandbox_runtime/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures.py": "two characters, without repetition",
+    "sandbox_runtime/deno/memory.py": "the interpreter's own memory, while the boot image is made",
     "sandbox_runtime/lockfile.py": "a lock file of the user's",
     "sandbox_runtime/pip_report.py": "names of packages, short or refused",
     "sandbox_runtime/wall.py": "numbers that the kernel writes",

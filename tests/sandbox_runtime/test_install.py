@@ -21,7 +21,7 @@ from sandbox_runtime.opening import ready_engine
 from sandbox_runtime.session import Session
 
 # What a stand-in for Deno answers to `--version`.
-VERSION = '[ "$1" = --version ] && echo "deno 2.9.8 (stable)" && exit 0'
+VERSION = 'case "$1" in eval|--version) echo "deno 2.9.8 (stable)"; exit 0;; esac'
 
 
 @pytest.fixture

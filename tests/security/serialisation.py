@@ -353,7 +353,6 @@ for ask in (lambda: SUBMIT(), lambda: SUBMIT(1), lambda: SUBMIT(1, 2, 3), lambda
     program(
         "a text of 50 MB", "reached()\nSUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER
     ),
-    program("a text of 50 MB", "SUBMIT(answer='\\u00e9' * 25_000_000, count=1)", ends=_EITHER),
     program(
         "numbers that collide, in a set of our own",
         """
