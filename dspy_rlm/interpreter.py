@@ -23,8 +23,9 @@ from dspy.utils.callback import BaseCallback
 from dspy_rlm.instructions import SANDBOX_RULES
 from dspy_rlm.last_value import NAME, LastValue
 from dspy_rlm.reporting import ToolCalls, as_returned, ended_once, reported
-from dspy_rlm.tools import HostFunction, awaiting, naming, with_function
+from dspy_rlm.tools import awaiting, naming
 from dspy_rlm.types import TypeRules, rule_of, type_rules
+from dspy_rlm.wrapping import HostFunction, wrap_all
 from sandbox_runtime import (
     CellResult,
     CodeType,
@@ -180,8 +181,7 @@ class SandboxInterpreter(ToolCalls):
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            reported = self.reported_tools(self.tools)
-            tools: dict[str, HostTool] = {n: with_function(f, naming) for n, f in reported.items()}
+            tools: dict[str, HostTool] = wrap_all(self.tools, [self.report_to_callbacks, naming])
             tools[NAME] = self._last.tool()
             session.register(tools, _output_types(self.output_fields))
             self._registered = wanted
@@ -248,7 +248,7 @@ class InterpreterSandbox:
         self._output_chars = output_chars
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
-        interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
+        interpreter.tools.update(wrap_all(tools, [awaiting]))
         declare(interpreter, [{"name": name} for name in outputs])
 
     def assign(self, variables: Mapping[str, Any], /) -> None:

@@ -64,42 +64,48 @@ async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         thread.end()
 
 
-@contextlib.asynccontextmanager
-async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    """The sandbox of a task, open, and the thread that it is to be used in.
+class Offloaded:
+    """A task's sandbox and the thread that it is used in. Neither is there before it is opened."""
 
-    What cancels the run while this goes on gets its report as `run`.
-    """
+    def __init__(self, task: Task) -> None:
+        """Opens nothing yet."""
+        self._task = task
+        self._thread: OwnThread | None = None
+        self._opened = contextlib.ExitStack()  # entered and left in the thread
+        self._around = contextlib.ExitStack()  # entered and left on the event loop
+
+    async def open(self) -> tuple[Sandbox, OwnThread]:
+        """Waits until it is this run's turn, without a thread, and opens the sandbox in one."""
+        seat = self._task.seat()
+        if seat is not None:
+            self._opened.callback(seat.leave)
+            await seat.sit()
+        self._thread = OwnThread()
+        self._around.enter_context(self._task.around(seat))
+        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(seat))
+        return sandbox, self._thread
+
+    async def close(self) -> None:
+        """Closes the sandbox, and waits for that."""
+        self._around.close()
+        if self._thread is not None:
+            await self._thread.do(self._opened.close)
+
+    def leave(self) -> None:
+        """Has closed what is still open, also where opening it ends only now; waits for nothing."""
+        self._around.close()
+        if self._thread is None:
+            self._opened.close()  # no more than a seat
+            return
+        self._thread.submit(self._opened.close)
+        self._thread.end()
+
+
+@contextlib.asynccontextmanager
+async def offloaded(task: Task) -> AsyncIterator[Offloaded]:
+    """The sandbox of a task, to be opened. Leaving stops what the run has started."""
     with contextlib.ExitStack() as ways_out:
         ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
-        try:
-            async with _opened(task) as (sandbox, thread):
-                yield sandbox, thread
-        except asyncio.CancelledError as error:
-            if not hasattr(error, "run"):
-                error.run = task.run.fail(error)  # type: ignore[attr-defined]
-            raise
-
-
-@contextlib.asynccontextmanager
-async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    seat = task.seat()
-    try:
-        if seat is not None:
-            await seat.sit()
-        thread = OwnThread()
-    except BaseException:
-        if seat is not None:
-            seat.leave()
-        raise
-    opened = contextlib.ExitStack()
-    if seat is not None:
-        opened.callback(seat.leave)  # also where the thread never comes to open anything
-    try:
-        with task.around(seat):
-            sandbox = await thread.do(opened.enter_context, task.opened(seat))
-            yield sandbox, thread
-        await thread.do(opened.close)
-    finally:
-        thread.submit(opened.close)  # also where opening it ends only now
-        thread.end()
+        work = Offloaded(task)
+        ways_out.callback(work.leave)
+        yield work

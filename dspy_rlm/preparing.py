@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from dspy_rlm import instructions
-from dspy_rlm.clean_errors import cleaning
+from dspy_rlm.clean_errors import clean_errors
 from dspy_rlm.composing import composed_signature
 from dspy_rlm.events import Sink
 from dspy_rlm.factories import InterpreterFactory, is_ours, ours_if_lent
@@ -28,13 +28,14 @@ from dspy_rlm.predictor import shown_demos
 from dspy_rlm.progress import print_event
 from dspy_rlm.run import Run
 from dspy_rlm.scope import Lending, Scope
-from dspy_rlm.streaming import extract_settings, streaming_sink, told_of_sub_calls
+from dspy_rlm.streaming import announce_sub_calls, extract_settings, on_stream, streaming_sink
 from dspy_rlm.streams import current
 from dspy_rlm.subruns import Place, SubRun
 from dspy_rlm.task import Task
-from dspy_rlm.tools import host_function, with_function
+from dspy_rlm.tools import host_function
 from dspy_rlm.variables import describe
 from dspy_rlm.vocabulary import make_vocabulary
+from dspy_rlm.wrapping import wrap_all
 from sandbox_runtime import Limits, annotation_text, classes_in, default_pool
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def prepare(
         stop=place.work,
         lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
     )
-    functions = make_vocabulary(
+    vocabulary = make_vocabulary(
         scope,
         rlm._tools,
         functools.partial(_start_below, rlm, factory, place),
@@ -91,14 +92,14 @@ def prepare(
         {*rlm.signature.input_fields, *rlm._tools},
         records=is_ours(factory),
     )
-    functions = told_of_sub_calls(functions, run.sub_call) if sinks else functions
-    functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
-    if stream:
-        functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
-    functions = {
-        n: with_function(f, functools.partial(cleaning, known=scope.secrets))
-        for n, f in functions.items()
-    }
+    tools = {name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()}
+    # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    wrappers = [
+        *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
+        *([on_stream(stream)] if stream else []),
+        clean_errors(scope.secrets),
+    ]
+    functions = wrap_all({**vocabulary, **tools}, wrappers)
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     # The first turn of a sub-run was charged when it asked for its sandbox.
     first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))

@@ -15,7 +15,6 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RunEndedError,
-    RunFailedError,
     SubCallError,
 )
 from dspy_rlm.factories import Borrowed, InterpreterFactory, around_with, is_ours
@@ -24,8 +23,8 @@ from dspy_rlm.reporting import ReportedSandbox, is_watched
 from dspy_rlm.run import Run
 from dspy_rlm.stopping import after
 from dspy_rlm.subruns import Place
-from dspy_rlm.tools import HostFunction
 from dspy_rlm.types import TypeRules
+from dspy_rlm.wrapping import HostFunction
 from sandbox_runtime import (
     Completed,
     Failed,
@@ -90,24 +89,32 @@ class Task:
     """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
 
     @contextlib.contextmanager
-    def open_sandbox(self) -> Iterator[Sandbox]:
-        """Waits until it is this run's turn, and opens its sandbox. What it started is stopped in the end.
+    def closing(self) -> Iterator[contextlib.ExitStack]:
+        """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.place.stop.stop, RunEndedError("The run has ended."))
+            yield opened
+
+    def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
+        """Waits until it is this run's turn, and opens its sandbox on the stack, with the inputs in it.
 
         Raises:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
-            RunFailedError: The run was stopped while its inputs were assigned.
         """
         stop = self.place.stop
-        with contextlib.ExitStack() as stack:
-            stack.callback(stop.stop, RunEndedError("The run has ended."))
-            if (seat := self.seat()) is not None:
-                stack.callback(seat.leave)
-                with stop.ending(seat.leave):
-                    seat.wait()
-                stop.check()
-            stack.enter_context(self.around(seat))
-            yield stack.enter_context(self.opened(seat))
+        if (seat := self.seat()) is not None:
+            opened.callback(seat.leave)
+            with stop.ending(seat.leave):
+                seat.wait()
+            stop.check()
+        opened.enter_context(self.around(seat))
+        return opened.enter_context(self.opened(seat))
+
+    def stopped_by(self, error: Exception) -> Exception | None:
+        """The reason for which the run was stopped, if that is why its sandbox failed."""
+        is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
+        return self.place.stop.reason if is_of_sandbox else None
 
     def seat(self) -> Seat | None:
         """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
@@ -142,13 +149,6 @@ class Task:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            except (SandboxError, CodeInterpreterError):
-                if (reason := place.stop.reason) is None:
-                    raise
-                raise RunFailedError(
-                    f"The run was stopped while its inputs were assigned: {reason}",
-                    run=self.run.fail(reason),
-                ) from reason
             if not lent:  # what is the caller's is given back between cells, and never ended
                 sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
 import functools
 import inspect
 import itertools
@@ -19,9 +18,8 @@ import pydantic
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.showing import DEFAULT_RULES, problems_of, staying
 from dspy_rlm.types import TypeRules, as_plain, fitting
-from sandbox_runtime import FrontedTool, check_making, shown_signature
-
-HostFunction = Callable[..., Any]
+from dspy_rlm.wrapping import HostFunction
+from sandbox_runtime import check_making, shown_signature
 
 ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
 
@@ -140,14 +138,7 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     return invoke
 
 
-def with_function(tool: HostFunction, wrap: Callable[[HostFunction], HostFunction]) -> HostFunction:
-    """The tool with its function wrapped; its side in the sandbox stays."""
-    if isinstance(tool, FrontedTool):
-        return dataclasses.replace(tool, function=wrap(tool.function))
-    return wrap(tool)
-
-
-def naming(function: HostFunction) -> HostFunction:
+def naming(_name: str, function: HostFunction) -> HostFunction:
     """The function, called by name wherever its arguments have one: DSPy's own tools take no others."""
     try:
         signature = inspect.signature(function)
@@ -164,7 +155,7 @@ def naming(function: HostFunction) -> HostFunction:
     return invoke
 
 
-def awaiting(function: HostFunction) -> HostFunction:
+def awaiting(_name: str, function: HostFunction) -> HostFunction:
     """The function, with what it returns awaited: for those who can only call."""
 
     @functools.wraps(function)
