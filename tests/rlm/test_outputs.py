@@ -9,7 +9,7 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.outputs import SlipError, extract_code, final_code, parse_outputs
+from dspy_rlm.signatures.outputs import SlipError, extract_code, final_code, parse_outputs
 
 
 @pytest.mark.parametrize(

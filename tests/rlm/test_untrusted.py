@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_rlm import untrusted
-from dspy_rlm.budget import Budget
-from dspy_rlm.instructions import contract, extract_signature, iteration_line, sandbox_rules
-from dspy_rlm.run import Run
-from dspy_rlm.trajectory import NO_STEPS, RunReport, Step, abridge_history, render_steps
-from dspy_rlm.untrusted import as_data, as_prompt, as_value
-from dspy_rlm.variables import Variable, describe
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.prompts import untrusted_text as untrusted
+from dspy_rlm.prompts.history import NO_STEPS, RunReport, Step, abridge_history, render_steps
+from dspy_rlm.prompts.instructions import contract, extract_signature, iteration_line, sandbox_rules
+from dspy_rlm.prompts.untrusted_text import as_data, as_prompt, as_value
+from dspy_rlm.prompts.variables import Variable, describe
+from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
 
 FORGED_STEP = (

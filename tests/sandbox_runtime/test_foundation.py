@@ -11,8 +11,8 @@ import types
 
 import pytest
 
-from sandbox_runtime.deno import foundation as module
-from sandbox_runtime.deno.foundation import Foundation
+from sandbox_runtime.guest.integrity import foundation as module
+from sandbox_runtime.guest.integrity.foundation import Foundation
 
 SOURCE = """
 limit = 10

@@ -22,9 +22,11 @@ from pathlib import Path
 import pytest
 from package_index import PackageIndex, make_wheel, sha256
 
-from sandbox_runtime import PackageError, pip_for_sandbox, pip_guard
-from sandbox_runtime.packages import resolve
-from sandbox_runtime.pip_runs import environment_for_pip
+from sandbox_runtime import PackageError
+from sandbox_runtime.packages import pip_guard
+from sandbox_runtime.packages import pip_shim as pip_for_sandbox
+from sandbox_runtime.packages.pip import environment_for_pip
+from sandbox_runtime.packages.resolve import resolve
 
 BACKEND = """
 import pathlib
@@ -527,7 +529,7 @@ class TestBounds:
 
     def test_what_does_not_end_is_ended(self, index, thing, monkeypatch):
         """A server that says nothing for ever: pip is gone when the answer comes."""
-        from sandbox_runtime import pip_runs
+        from sandbox_runtime.packages import pip as pip_runs
 
         monkeypatch.setattr(pip_runs, "PIP_SECONDS", 5)
         release = threading.Event()

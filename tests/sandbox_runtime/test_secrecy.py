@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from sandbox_runtime import open_session, without_secrets
-from sandbox_runtime.secrecy import MAX_CHARS
+from sandbox_runtime.redaction.redact import MAX_CHARS
 
 KEY = "sk-0123456789abcdef"
 

@@ -35,13 +35,13 @@ from sandbox_runtime import (
     SessionClosedError,
     Submitted,
     ValueCrossingError,
-    assets,
     open_session,
 )
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.open import ready_engine
 
-PROJECT = Path(assets.__file__).parent.parent
+PROJECT = Path(assets.__file__).parents[2]
 
 MEBIBYTE = 2**20
 

@@ -72,7 +72,7 @@ def _handles() -> Iterator[Program]:
         (
             "a timer of the driver's worker",
             "import sys\nfrom pyodide.ffi import create_proxy\n"
-            'worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker\n'
+            'worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker\n'
             "worker.setTimeout(create_proxy(act), 100)",
         ),
         (

@@ -26,7 +26,7 @@ from sandbox_runtime.host_costs import (
     THREADS_PER_CONCURRENT_CALL,
     UNESTIMATED_BYTES,
 )
-from sandbox_runtime.values import Border
+from sandbox_runtime.values.encoder import Border
 from tests.fuzz.forms import FORMS
 from tests.measuring import Cost
 

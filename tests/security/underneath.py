@@ -258,7 +258,7 @@ VALUES = (
         + _ACTS
         + """
 from pyodide.ffi import to_js
-from sandbox_runtime.deno import guest
+from sandbox_runtime.guest import entry as guest
 reached()
 for sample in (to_js(b"abc"), to_js([1]), guest._host._worker, guest._host._call_host):
     for kind in type(sample).__mro__:
