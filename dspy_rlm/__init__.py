@@ -23,8 +23,7 @@ from dspy_rlm.errors import (
     SignatureError,
     SubCallError,
 )
-from dspy_rlm.prompts.history import RunReport, Step
-from dspy_rlm.report import Call, Usage
+from dspy_rlm.report import Call, RunReport, Step, Usage
 from sandbox_runtime import (
     CodeType,
     Directory,

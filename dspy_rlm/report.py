@@ -1,9 +1,10 @@
-"""The records of what calls of LMs took, one by one and together. Data; knows no limit."""
+"""Records of a run: its steps, its calls of LMs, and the report at its end. Data; decides nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 # What the report says of a call that was still under way when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
@@ -71,3 +72,123 @@ class Usage:
 def added(one: Any, other: Any) -> Any:
     """The sum; None where a part of it is not known."""
     return None if one is None or other is None else one + other
+
+
+# Changes when a saved trajectory can no longer be read the same way.
+FORMAT_VERSION = 1
+
+
+Status = Literal["running", "submitted", "extracted", "failed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One turn: what the root LM thought and wrote, and what came of it, as it came."""
+
+    reasoning: str
+    code: str
+    output: str
+
+    note: str = dataclasses.field(default="", compare=False)
+    """The end of the output that is the harness's own words, which a prompt shows as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """How a run went; `prediction.run`, and the `run` of an error that ended one."""
+
+    status: Status
+    """`submitted` by the LM, `extracted` after the last iteration, or `failed`."""
+
+    stopped_by: str
+    """What ended the run: `SUBMIT`, the name of a limit, or the name of an exception."""
+
+    steps: tuple[Step, ...] = dataclasses.field(repr=False)
+    llm_calls: int
+    """Calls of LMs that the run's code has caused, those of sub-runs among them."""
+
+    seconds: float
+    """Wall time from the inputs to here."""
+
+    started_at: datetime | None = None
+    """When the run began."""
+
+    usage: tuple[Usage, ...] = ()
+    """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
+
+    cost: float | None = None
+    """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
+
+    sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
+    """The calls that code has caused, one by one."""
+
+    under_way: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
+    """The calls that were not answered when the run ended: they are in `usage`, and `cost` is None with them."""
+
+    cost_at_most: float | None = None
+    """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
+    known, as where `max_cost` did not ask for one."""
+
+    @property
+    def iterations(self) -> int:
+        """Turns of the root LM."""
+        return len(self.steps)
+
+    @property
+    def trajectory(self) -> list[dict[str, str]]:
+        """The steps as plain dicts with the keys `reasoning`, `code` and `output`."""
+        return [
+            {"reasoning": step.reasoning, "code": step.code, "output": step.output}
+            for step in self.steps
+        ]
+
+    def dump(self) -> dict[str, Any]:
+        """The report as plain data, with its format version, for files."""
+        return {
+            "format": FORMAT_VERSION,
+            "status": self.status,
+            "stopped_by": self.stopped_by,
+            "iterations": self.iterations,
+            "llm_calls": self.llm_calls,
+            "seconds": self.seconds,
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "cost": self.cost,
+            "cost_at_most": self.cost_at_most,
+            "usage": [dataclasses.asdict(usage) for usage in self.usage],
+            "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
+            "under_way": [dataclasses.asdict(call) for call in self.under_way],
+            "trajectory": self.trajectory,
+        }
+
+
+def spending(report: RunReport) -> str:
+    """What a run took: `4 iterations, 12 sub-LM calls, 3.1 s`."""
+    return ", ".join(
+        [
+            count(report.iterations, "iteration"),
+            count(report.llm_calls, "sub-LM call"),
+            f"{report.seconds:.1f} s",
+        ]
+    )
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things: `1 file`, `1,787 files`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def ending(report: RunReport) -> str:
+    """How a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
+    return f"{_outcome(report)}, {spending(report)}"
+
+
+def _outcome(report: RunReport) -> str:
+    match report.status:
+        case "submitted":
+            return "Submitted"
+        case "extracted":
+            return "Turns used up, outputs extracted"
+        case _ if report.stopped_by == "KeyboardInterrupt":
+            return "Interrupted"
+        case _:
+            return f"Failed ({report.stopped_by})"

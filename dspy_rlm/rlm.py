@@ -14,7 +14,7 @@ from dspy.primitives.code_interpreter import CodeInterpreter
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import apart, offloaded
+from dspy_rlm.concurrency.threads import apart
 from dspy_rlm.config import PeerNames
 from dspy_rlm.dspy_bridge import pickling as saving
 from dspy_rlm.dspy_bridge.interpreter_factory import (
@@ -28,9 +28,8 @@ from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
 from dspy_rlm.repl.sub_rlm import Place
-from dspy_rlm.runs.composing import composed_signature
-from dspy_rlm.runs.prepare import prepare
-from dspy_rlm.runs.sandbox import Task
+from dspy_rlm.runs.prepare import composed_signature, prepare
+from dspy_rlm.runs.sandbox import Task, offloaded
 from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules

@@ -11,7 +11,6 @@ import re
 
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS
 from sandbox_runtime.sandbox import CellResult, Failed
-from sandbox_runtime.values.encoder import printable
 
 # The line that says how much was left out is at most this long, so that a text which the sandbox has
 # shortened already is not shortened again.
@@ -66,3 +65,8 @@ def bounded(result: CellResult, output_chars: int) -> CellResult:
         traceback=plain(result.traceback, most),
         output=output,
     )
+
+
+def printable(text: str) -> str:
+    """Text of the sandbox without lone surrogates, which no encoding can carry to an LM."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

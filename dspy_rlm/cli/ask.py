@@ -16,10 +16,9 @@ from pydantic_core import to_jsonable_python
 
 from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.prompts.history import RunReport
+from dspy_rlm.report import RunReport, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
-from dspy_rlm.terminal.progress import spending
 
 MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
 

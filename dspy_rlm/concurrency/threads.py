@@ -1,25 +1,15 @@
-"""A run's sandbox in a thread of its own, so that an event loop stays free while it works.
-
-Waiting in line for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: what the
-run has started is stopped from another thread, and its own ends when it can.
-"""
+"""Work in threads of its own, so that an event loop stays free while it goes on."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
-
-from dspy_rlm.concurrency.jobs import fulfil
-from dspy_rlm.errors import RunEndedError
-from dspy_rlm.runs.sandbox import Task
-from sandbox_runtime import Sandbox
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,42 +54,11 @@ async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         thread.end()
 
 
-@contextlib.asynccontextmanager
-async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    """The sandbox of a task, open, and the thread that it is to be used in.
-
-    What cancels the run while this goes on gets its report as `run`.
-    """
-    with contextlib.ExitStack() as ways_out:
-        ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
-        try:
-            async with _opened(task) as (sandbox, thread):
-                yield sandbox, thread
-        except asyncio.CancelledError as error:
-            if not hasattr(error, "run"):
-                error.run = task.run.fail(error)  # type: ignore[attr-defined]
-            raise
-
-
-@contextlib.asynccontextmanager
-async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    seat = task.seat()
+def fulfil(job: Future[T], work: Callable[[], T]) -> None:
+    """Does the work in this thread, unless the job was cancelled before. Raises nothing."""
+    if not job.set_running_or_notify_cancel():
+        return
     try:
-        if seat is not None:
-            await seat.sit()
-        thread = OwnThread()
-    except BaseException:
-        if seat is not None:
-            seat.leave()
-        raise
-    opened = contextlib.ExitStack()
-    if seat is not None:
-        opened.callback(seat.leave)  # also where the thread never comes to open anything
-    try:
-        with task.around(seat):
-            sandbox = await thread.do(opened.enter_context, task.opened(seat))
-            yield sandbox, thread
-        await thread.do(opened.close)
-    finally:
-        thread.submit(opened.close)  # also where opening it ends only now
-        thread.end()
+        job.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - who waits for the job sees it
+        job.set_exception(error)

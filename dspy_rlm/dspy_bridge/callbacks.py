@@ -17,7 +17,7 @@ import dspy
 from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput
 from dspy.utils.callback import BaseCallback, with_callbacks
 
-from dspy_rlm.tools.user_tools import by_name, is_async, with_function
+from dspy_rlm.tools.wrapping import by_name, is_async, with_function
 from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
 
 F = TypeVar("F", bound=Callable[..., Any])

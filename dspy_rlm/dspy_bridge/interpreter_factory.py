@@ -16,7 +16,8 @@ import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.concurrency.cancellation import Stop
-from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter, declare
+from dspy_rlm.dspy_bridge.foreign_interpreter import declare
+from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.run_tree import Around, around
 from sandbox_runtime import Seat

@@ -26,9 +26,8 @@ from dspy_rlm.events import (
     Sink,
     SubCallStarted,
 )
-from dspy_rlm.prompts.history import RunReport
-from dspy_rlm.terminal.progress import count, ending
-from dspy_rlm.tools.user_tools import with_function
+from dspy_rlm.report import RunReport, count, ending
+from dspy_rlm.tools.wrapping import with_function
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dspy.teleprompt.bootstrap_trace import FailedPrediction
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.prompts.history import RunReport
+from dspy_rlm.report import RunReport
 from sandbox_runtime import abridged, without_secrets
 
 # The longest part of an exception that the message of a failed run repeats, and that optimizers show to

@@ -17,10 +17,13 @@ from pydantic.fields import FieldInfo
 
 from dspy_rlm.budget.budget import Budget, left_text
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.repl.sub_llm import ERROR_MARK
+from dspy_rlm.prompts.tool_docs import document, tool_call
 from dspy_rlm.signatures.fields import notes_of
-from dspy_rlm.tools.user_tools import document, tool_call
 from sandbox_runtime import annotation_text
+
+# What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
+ERROR_MARK = "[ERROR]"
+
 
 STRATEGY = """\
 You answer by working in a Python REPL. The inputs are variables there. They may be far larger than \

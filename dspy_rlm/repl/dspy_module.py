@@ -18,6 +18,7 @@ from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
+from dspy_rlm.prompts.tool_docs import document
 from dspy_rlm.redaction import cleaning
 from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.predict import (
@@ -28,7 +29,7 @@ from dspy_rlm.repl.predict import (
     refuse_what_stays,
 )
 from dspy_rlm.signatures.outputs import typed_outputs
-from dspy_rlm.tools.user_tools import document, host_function
+from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import careful_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 from sandbox_runtime import abridged, in_one_line

@@ -9,12 +9,10 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.prompts.instructions import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.context import Scope, at_once
 from sandbox_runtime import abridged, in_one_line
-
-# What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
-ERROR_MARK = "[ERROR]"
 
 # The longest text of such an error.
 MAX_ERROR_CHARS = 10_000

@@ -23,17 +23,17 @@ from dspy_rlm.lms.metering import Meter, metered, metered_adapter
 from dspy_rlm.lms.sub_lms import Models, named_models
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import instructions
-from dspy_rlm.prompts.variables import describe
+from dspy_rlm.prompts.variables import class_lines, describe
 from dspy_rlm.redaction import cleaning
 from dspy_rlm.repl.context import Lending, Scope
 from dspy_rlm.repl.namespace import make_vocabulary
 from dspy_rlm.repl.sub_rlm import Place, SubRun
-from dspy_rlm.runs.composing import composed_signature
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import Task
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
-from dspy_rlm.tools.user_tools import host_function, with_function
+from dspy_rlm.tools.user_tools import host_function
+from dspy_rlm.tools.wrapping import with_function
 from dspy_rlm.values.bounded_parsing import careful_adapter
 from sandbox_runtime import Limits, annotation_text, classes_in, default_pool
 
@@ -204,3 +204,24 @@ def _share_what_was_compiled(rlm: RLM, child: RLM) -> None:
         return  # a baked one, whose contract is that of the run above
     own.signature = own.signature.with_instructions(block)
     own.demos = compiled.demos
+
+
+def composed_signature(rlm: RLM, factory: InterpreterFactory | None) -> type[dspy.Signature]:
+    """The predictor's signature as a run with this factory needs it."""
+    ours = is_ours(factory)
+    rules = (
+        instructions.sandbox_rules(
+            rlm.packages.imports if rlm.packages else (),
+            class_lines(rlm.annotations(), rlm._types),
+        )
+        if ours
+        else getattr(factory, "execution_instructions", "")
+    )
+    depth = rlm._place.depth if rlm._place else 0
+    text = instructions.contract(
+        rlm.signature, rlm._tools, rlm.budget, rules, named_models(rlm.sub_lm), depth, records=ours
+    )
+    own = getattr(rlm.generate_action, "signature", None) or rlm.first_signature()
+    whole = instructions.compose(own.instructions, rlm._tools.values(), text)
+    composed: type[dspy.Signature] = own.with_instructions(whole)
+    return composed

@@ -27,18 +27,13 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.prompts.history import RunReport, Status, Step, abridge_history, render_steps
+from dspy_rlm.prompts.history import abridge_history, render_steps
 from dspy_rlm.prompts.instructions import iteration_line
+from dspy_rlm.prompts.replies import extract_code, final_code, is_python
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
-from dspy_rlm.signatures.outputs import (
-    SUBMIT_AGAIN,
-    SlipError,
-    extract_code,
-    final_code,
-    is_python,
-    parse_outputs,
-)
+from dspy_rlm.report import RunReport, Status, Step
+from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, SlipError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import (

@@ -1,17 +1,24 @@
-"""A task: one run and what its sandbox is opened with. Opens it, with the inputs in it."""
+"""A task: one run and what its sandbox is opened with. Opens it, with the inputs in it.
+
+An asynchronous run has its sandbox in a thread of its own, so that the event loop stays free while it works.
+Waiting in line for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: what the
+run has started is stopped from another thread, and its own ends when it can.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import after
+from dspy_rlm.concurrency.threads import OwnThread
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
-from dspy_rlm.dspy_bridge.interpreter import InterpreterSandbox
+from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     Borrowed,
     InterpreterFactory,
@@ -29,7 +36,7 @@ from dspy_rlm.repl.sub_rlm import Place
 from dspy_rlm.run_tree import around, telling
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import StoppableSandbox, closed_by
-from dspy_rlm.tools.user_tools import HostFunction
+from dspy_rlm.tools.wrapping import HostFunction
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import (
     Completed,
@@ -221,3 +228,44 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
         case Submitted():
             told = "It called SUBMIT, which is for the sub-run itself."
     raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{told}")
+
+
+@contextlib.asynccontextmanager
+async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
+    """The sandbox of a task, open, and the thread that it is to be used in.
+
+    What cancels the run while this goes on gets its report as `run`.
+    """
+    with contextlib.ExitStack() as ways_out:
+        ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
+        try:
+            async with _opened(task) as (sandbox, thread):
+                yield sandbox, thread
+        except asyncio.CancelledError as error:
+            if not hasattr(error, "run"):
+                error.run = task.run.fail(error)  # type: ignore[attr-defined]
+            raise
+
+
+@contextlib.asynccontextmanager
+async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
+    seat = task.seat()
+    try:
+        if seat is not None:
+            await seat.sit()
+        thread = OwnThread()
+    except BaseException:
+        if seat is not None:
+            seat.leave()
+        raise
+    opened = contextlib.ExitStack()
+    if seat is not None:
+        opened.callback(seat.leave)  # also where the thread never comes to open anything
+    try:
+        with task.around(seat):
+            sandbox = await thread.do(opened.enter_context, task.opened(seat))
+            yield sandbox, thread
+        await thread.do(opened.close)
+    finally:
+        thread.submit(opened.close)  # also where opening it ends only now
+        thread.end()

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.signatures.fields import has_type
-from dspy_rlm.tools.user_tools import RESERVED_NAMES
+from dspy_rlm.signatures.names import RESERVED_NAMES
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from sandbox_runtime import LazyText, abridged, annotation_text, check_making, in_one_line

@@ -20,7 +20,8 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.prompts.history import NO_OUTPUT, RunReport
+from dspy_rlm.prompts.history import NO_OUTPUT
+from dspy_rlm.report import ending
 from dspy_rlm.terminal.escaping import printable
 
 # What is shown of one piece of code or output; the prediction has all of it.
@@ -64,22 +65,6 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
             return f"\n{INDENT}{printable(ending(report))}"
 
 
-def spending(report: RunReport) -> str:
-    """What a run took: `4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return ", ".join(
-        [
-            count(report.iterations, "iteration"),
-            count(report.llm_calls, "sub-LM call"),
-            f"{report.seconds:.1f} s",
-        ]
-    )
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things: `1 file`, `1,787 files`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def wants_colour(stream: TextIO) -> bool:
     """True for a terminal, unless its user wants no colours (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -92,23 +77,6 @@ def terminal_width(stream: TextIO) -> int:
         return WIDTH
     columns = shutil.get_terminal_size((WIDTH, 24)).columns
     return max(MIN_WIDTH, min(columns, MAX_WIDTH))
-
-
-def ending(report: RunReport) -> str:
-    """How a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return f"{_outcome(report)}, {spending(report)}"
-
-
-def _outcome(report: RunReport) -> str:
-    match report.status:
-        case "submitted":
-            return "Submitted"
-        case "extracted":
-            return "Turns used up, outputs extracted"
-        case _ if report.stopped_by == "KeyboardInterrupt":
-            return "Interrupted"
-        case _:
-            return f"Failed ({report.stopped_by})"
 
 
 def _heading(number: int, reasoning: str, width: int) -> str:

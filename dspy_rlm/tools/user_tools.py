@@ -1,47 +1,25 @@
-"""The user's tools: their names, their documentation, and the host functions that cells call."""
+"""The user's tools: their names, and the host functions that cells call."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import dataclasses
 import functools
 import inspect
 import itertools
 import keyword
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import dspy
 import pydantic
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.signatures.names import RESERVED_NAMES
+from dspy_rlm.tools.wrapping import AWAITS, HostFunction, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, as_plain, fitting
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
-from sandbox_runtime import FrontedTool, check_making, shown_signature
-
-HostFunction = Callable[..., Any]
+from sandbox_runtime import check_making
 
 ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
-
-# Names of the REPL itself. Others may not take them.
-RESERVED_NAMES = frozenset(
-    {
-        "SUBMIT",
-        "sub_llm",
-        "sub_llm_batched",
-        "predict",
-        "predict_batched",
-        "sub_rlm",
-        "BUDGET",
-        "print",
-    }
-)
-
-
-# On our own functions: whether a call gives something to await. `functools.wraps` carries it along.
-_AWAITS = "_dspy_rlm_awaits"
 
 
 def normalize_tools(
@@ -89,24 +67,6 @@ def _check_name(name: str) -> None:
         raise SignatureError(f"A tool cannot be called {name!r}: the REPL has that name itself.")
 
 
-def document(tool: dspy.Tool) -> str:
-    """A tool as the LM reads it: the call with its types, the docstring, what is known of arguments."""
-    lines = [f"- `{tool_call(tool)}`"]
-    lines += [f"    {line}".rstrip() for line in inspect.cleandoc(tool.desc or "").splitlines()]
-    for name, text in (tool.arg_desc or {}).items():
-        lines.append(f"    {name}: {text}")
-    return "\n".join(lines)
-
-
-def tool_call(tool: dspy.Tool) -> str:
-    """How to call a tool, with the types of its arguments and result."""
-    try:
-        signature = inspect.signature(tool.func, eval_str=True)
-    except (NameError, SyntaxError, TypeError):  # annotations that name what is not there
-        signature = inspect.signature(tool.func)
-    return f"{tool.name}{shown_signature(signature)}".replace("typing.", "")
-
-
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
     """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
 
@@ -136,66 +96,8 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     functools.update_wrapper(invoke, tool.func)
     invoke.__name__, invoke.__doc__ = tool.name, tool.desc
     invoke.__signature__ = signature  # type: ignore[attr-defined]
-    setattr(invoke, _AWAITS, awaits)
+    setattr(invoke, AWAITS, awaits)
     return invoke
-
-
-def with_function(tool: HostFunction, wrap: Callable[[HostFunction], HostFunction]) -> HostFunction:
-    """The tool with its function wrapped; its side in the sandbox stays."""
-    if isinstance(tool, FrontedTool):
-        return dataclasses.replace(tool, function=wrap(tool.function))
-    return wrap(tool)
-
-
-def naming(function: HostFunction) -> HostFunction:
-    """The function, called by name wherever its arguments have one: DSPy's own tools take no others."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # it says nothing of its arguments
-        return function
-    kinds = {parameter.kind for parameter in signature.parameters.values()}
-    if kinds & {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL}:
-        return function
-
-    @functools.wraps(function)
-    def invoke(*args: Any, **kwargs: Any) -> Any:
-        return function(**by_name(signature, args, kwargs))
-
-    return invoke
-
-
-def awaiting(function: HostFunction) -> HostFunction:
-    """The function, with what it returns awaited: for those who can only call."""
-
-    @functools.wraps(function)
-    def invoke(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
-        return run_coroutine(result) if inspect.iscoroutine(result) else result
-
-    setattr(invoke, _AWAITS, False)
-    return invoke
-
-
-def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to its end from synchronous code, also below a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
-
-
-def by_name(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The arguments as keywords, which is all that `dspy.Tool` takes. Raises `TypeError` for a misfit."""
-    bound = signature.bind(*args, **kwargs)
-    named = dict(bound.arguments)
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            named.update(named.pop(parameter.name, {}))
-    return named
 
 
 # So many parts of arguments are checked by DSPy's own way, which is slow. More are the work of Pydantic
@@ -247,13 +149,3 @@ def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
 
 def _validated(value: Any, annotation: Any) -> Any:
     return pydantic.TypeAdapter(annotation).validate_python(value)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function gives something to await."""
-    told: bool | None = getattr(function, _AWAITS, None)
-    if told is not None:
-        return told
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
-    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.errors import (
     EngineCorruptError,
@@ -23,7 +24,6 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import Part
 
 # Part of the package: the program of the sandbox, and the Python that the boot image contains. What
 # runs is a copy of the program with its types taken out, which saves Deno the work at every start.

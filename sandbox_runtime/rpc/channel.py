@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn, TypeVar
 
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
@@ -29,7 +30,6 @@ from sandbox_runtime.rpc.messages import (
     Interrupt,
     Notification,
     Output,
-    Part,
     Refusal,
     Reply,
     Request,
@@ -40,8 +40,7 @@ from sandbox_runtime.rpc.messages import (
 )
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
-from sandbox_runtime.truncation import plain
-from sandbox_runtime.values.encoder import printable
+from sandbox_runtime.truncation import plain, printable
 
 # Runs a tool call. None: its answer comes later, by `Exchange.answer`.
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]

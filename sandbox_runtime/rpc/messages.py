@@ -10,19 +10,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.sandbox import FrontKind
 
 # Changes with every change of a message, so that two ends that differ refuse each other.
 PROTOCOL_VERSION = 5
 
-Part = bytes | bytearray | memoryview
 Json = Mapping[str, Any]
-
-
-def nbytes(part: Part) -> int:
-    """The bytes of a part, also of a view of something larger than bytes."""
-    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 # ---- Requests of the host; each is answered by a `Reply` or a `Refusal` ----------------------------

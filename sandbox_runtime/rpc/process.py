@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
+from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, behind
-from sandbox_runtime.rpc.messages import Part, nbytes
 
 # Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
 PIPE_BYTES = 1024 * 1024

@@ -27,17 +27,16 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
+from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.rpc.messages import (
     Answer,
     FromSandbox,
     Json,
     Notification,
-    Part,
     Request,
     TakeImage,
     ToolReturned,
-    nbytes,
     parse_from_sandbox,
 )
 

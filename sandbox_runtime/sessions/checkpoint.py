@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.errors import CheckpointError, ProtocolError
 from sandbox_runtime.host_costs import (
     CHECKPOINT_DISK_BYTES,
@@ -28,7 +29,7 @@ from sandbox_runtime.host_costs import (
     MEBIBYTE,
 )
 from sandbox_runtime.limits import LARGEST_MEMORY
-from sandbox_runtime.rpc.messages import Part, Reply, nbytes
+from sandbox_runtime.rpc.messages import Reply
 
 MAGIC = b"DSPYRLMC"
 FORMAT_VERSION = 1

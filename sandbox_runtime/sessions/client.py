@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
 from sandbox_runtime.limits import Limits
@@ -18,7 +19,6 @@ from sandbox_runtime.rpc.messages import (
     Assign,
     CellEnd,
     Discard,
-    Part,
     Refusal,
     Register,
     Reply,

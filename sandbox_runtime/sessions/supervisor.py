@@ -33,6 +33,7 @@ from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
 from sandbox_runtime.sessions.client import Dialogue
 from sandbox_runtime.sessions.replay import Assigned, Ran, Recovery
 from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.truncation import printable
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.values.type_rules import Rule
 
@@ -156,7 +157,7 @@ class Lifeline:
             self._save_if_possible()
             self.revive()
         self._cell += 1
-        ran = Ran(self._cell, values.printable(code))
+        ran = Ran(self._cell, printable(code))
         for last_try in (False, True):
             started = time.monotonic()
             try:

@@ -19,18 +19,12 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from sandbox_runtime.audit import Thinned
+from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.host_costs import BYTES_PER_CALL
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.redaction.redact import shown_signature, without_secrets
-from sandbox_runtime.rpc.messages import (
-    Answer,
-    ToolCall,
-    ToolDeclaration,
-    ToolRaised,
-    ToolReturned,
-    nbytes,
-)
+from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.sandbox import FrontedTool, HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.tools.call_scope import Call, current_call

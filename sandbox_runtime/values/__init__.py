@@ -1,4 +1,4 @@
 """Python values as they cross between host and sandbox, in both directions, and what that may cost.
 
-Knows no process and no message.
+Knows no process.
 """

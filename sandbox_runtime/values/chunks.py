@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from sandbox_runtime.rpc.messages import Part, Piece, Room, nbytes
+from sandbox_runtime.buffers import Part, nbytes
+from sandbox_runtime.rpc.messages import Piece, Room
 
 # What is in flight of a value: a few of these on either side of the pipe.
 PIECE_BYTES = 1024 * 1024

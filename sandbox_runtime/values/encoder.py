@@ -19,11 +19,11 @@ from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, time_zone
 from sandbox_runtime.guest.values.records import Record
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import Part
 from sandbox_runtime.texts.calls import in_cell
 from sandbox_runtime.values import tables
 from sandbox_runtime.values.annotations import classes_in, is_standard
@@ -304,8 +304,3 @@ def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
     if tables.package_of(kind) is not None:
         return tables.parts_of(value, path)
     return []
-
-
-def printable(text: str) -> str:
-    """Text of the sandbox without lone surrogates, which no encoding can carry to an LM."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -18,7 +18,7 @@ from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from dspy_rlm import SandboxInterpreter
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
-from dspy_rlm.dspy_bridge.interpreter import InterpreterSandbox
+from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 from sandbox_runtime import SessionClosedError, default_pool
 

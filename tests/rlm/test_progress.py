@@ -14,8 +14,8 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.prompts.history import RunReport, Step
 from dspy_rlm.prompts.variables import Variable
+from dspy_rlm.report import RunReport, Step
 from dspy_rlm.terminal.progress import (
     MAX_OUTPUT_LINES,
     print_event,

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.guest.values.chunks import Pieces
 from sandbox_runtime.guest.values.codec import receive
 from sandbox_runtime.guest.values.gc_pause import LARGE_BYTES, paused
-from sandbox_runtime.rpc.messages import Room, nbytes
+from sandbox_runtime.rpc.messages import Room
 from sandbox_runtime.values.chunks import (
     PIECE_BYTES,
     SMALL_BYTES,

@@ -36,7 +36,8 @@ from sandbox_runtime.errors import SandboxError, ValueCrossingError
 from sandbox_runtime.guest.values import codec as crossing
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_DEPTH, receive
 from sandbox_runtime.guest.values.records import Record
-from sandbox_runtime.values.encoder import Border, decode, encode, encode_inline, printable
+from sandbox_runtime.truncation import printable
+from sandbox_runtime.values.encoder import Border, decode, encode, encode_inline
 from sandbox_runtime.values.type_rules import HandleType
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox_runtime import Limits
+from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import assets
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.isolation.os_isolation import Wall
-from sandbox_runtime.rpc.messages import Part
 from sandbox_runtime.sessions.session import Session
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
