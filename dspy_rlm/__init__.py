@@ -39,6 +39,7 @@ from sandbox_runtime import (
 if TYPE_CHECKING:
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
+    from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "HandleType",
     "InputError",
     "Limits",
+    "OutputListener",
     "PackageError",
     "Pool",
     "RLMError",
@@ -57,6 +59,7 @@ __all__ = [
     "RunReport",
     "SandboxInterpreter",
     "SignatureError",
+    "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
@@ -69,8 +72,10 @@ __all__ = [
 
 # These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.
 _LAZY = {
+    "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",
 }

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sandbox_runtime import without_secrets
+from sandbox_runtime.helpers import without_secrets
 
 Known = Callable[[], Iterable[str]]
 """Gives the secrets that are known besides those of the environment. Asked only when something was raised."""

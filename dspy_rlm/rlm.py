@@ -33,13 +33,8 @@ from dspy_rlm.runs.sandbox import Task, offloaded
 from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
-from sandbox_runtime import (
-    Limits,
-    PackageSet,
-    Pool,
-    Rule,
-    ready_packages,
-)
+from sandbox_runtime import Limits, PackageSet, Pool, Rule
+from sandbox_runtime.helpers import ready_packages
 
 
 class RLM(PeerNames, dspy.Module):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import dspy
 
 from dspy_rlm.concurrency.cancellation import Stop
-from sandbox_runtime import Seat
+from sandbox_runtime.helpers import Seat
 
 _SETTING = "rlm_around"
 

@@ -23,7 +23,7 @@ from dspy_rlm.signatures import outputs
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
-from sandbox_runtime import abridged
+from sandbox_runtime.helpers import abridged
 from sandbox_runtime.rpc import protocol
 
 ROOT = Path(dspy_rlm.__file__).parent.parent

@@ -24,8 +24,8 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
     ValueType,
-    abridged,
 )
+from sandbox_runtime.helpers import abridged
 
 
 def declare(interpreter: Any, output_fields: list[dict[str, Any]] | None) -> None:

@@ -25,10 +25,9 @@ from sandbox_runtime import (
     Pool,
     SandboxError,
     Session,
-    abridged,
     default_pool,
-    ready_packages,
 )
+from sandbox_runtime.helpers import abridged, ready_packages
 
 # A value of these types is what it was: sent once, it need not be sent again.
 _UNCHANGING = (str, bytes, int, float, bool, type(None))

@@ -20,7 +20,7 @@ from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.run_tree import Around, around
-from sandbox_runtime import Seat
+from sandbox_runtime.helpers import Seat
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 

@@ -23,7 +23,8 @@ import dspy
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
-from sandbox_runtime import Limits, PackageSet, Pool, environment_secrets, without_secrets
+from sandbox_runtime import Limits, PackageSet, Pool
+from sandbox_runtime.helpers import environment_secrets, without_secrets
 
 logger = logging.getLogger(__name__)
 

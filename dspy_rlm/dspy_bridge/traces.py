@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.report import RunReport
-from sandbox_runtime import abridged, without_secrets
+from sandbox_runtime.helpers import abridged, without_secrets
 
 # The longest part of an exception that the message of a failed run repeats, and that optimizers show to
 # their LM. The exception itself is its `__cause__`.

@@ -30,7 +30,8 @@ from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaning
 from dspy_rlm.report import Call
-from sandbox_runtime import check_call, without_secrets
+from sandbox_runtime import check_call
+from sandbox_runtime.helpers import without_secrets
 
 # By which of these an LM is told how long its reply may be depends on the LM.
 _REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")

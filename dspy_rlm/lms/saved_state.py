@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.lms.secrets import secrets_of_lm
-from sandbox_runtime import is_secret_name, url_without_secrets, without_secrets
+from sandbox_runtime.helpers import is_secret_name, url_without_secrets, without_secrets
 
 logger = logging.getLogger(__name__)
 

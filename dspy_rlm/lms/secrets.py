@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 
-from sandbox_runtime import is_secret_name, secrets_of
+from sandbox_runtime.helpers import is_secret_name, secrets_of
 
 # Attributes of an LM that hold no settings, and may be large.
 _NO_SETTINGS = frozenset({"history", "callbacks", "_meter", "_unmetered"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.report import Step
-from sandbox_runtime import abridged
+from sandbox_runtime.helpers import abridged
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"

@@ -19,7 +19,7 @@ from dspy_rlm.budget.budget import Budget, left_text
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.prompts.tool_docs import document, tool_call
 from dspy_rlm.signatures.fields import notes_of
-from sandbox_runtime import annotation_text
+from sandbox_runtime.helpers import annotation_text
 
 # What a failed prompt of a batch gives in place of an answer. The contract tells the LM so.
 ERROR_MARK = "[ERROR]"

@@ -6,7 +6,7 @@ import inspect
 
 import dspy
 
-from sandbox_runtime import shown_signature
+from sandbox_runtime.helpers import shown_signature
 
 
 def document(tool: dspy.Tool) -> str:

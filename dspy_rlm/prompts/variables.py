@@ -29,18 +29,8 @@ from dspy_rlm.values.previews import (
     short_repr,
     staying,
 )
-from sandbox_runtime import (
-    CodeType,
-    Directory,
-    HandleType,
-    LazyText,
-    ValueType,
-    abridged,
-    annotation_text,
-    classes_in,
-    field_types,
-    in_one_line,
-)
+from sandbox_runtime import CodeType, Directory, HandleType, LazyText, ValueType
+from sandbox_runtime.helpers import abridged, annotation_text, classes_in, field_types, in_one_line
 
 # Paths of a directory that are listed before the LM asks for them.
 MAX_LISTED_PATHS = 30

@@ -32,7 +32,7 @@ from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import careful_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
-from sandbox_runtime import abridged, in_one_line
+from sandbox_runtime.helpers import abridged, in_one_line
 
 # What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
 LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})

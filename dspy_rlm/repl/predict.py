@@ -25,9 +25,9 @@ from dspy_rlm.signatures.parser import signature_of
 from dspy_rlm.values.bounded_parsing import careful_adapter
 from dspy_rlm.values.conversion import TypeRules, as_plain
 from dspy_rlm.values.previews import NAME_CHARS, VALUE_CHARS, short_repr, staying
-from sandbox_runtime import (
+from sandbox_runtime import LazyText
+from sandbox_runtime.helpers import (
     EffortError,
-    LazyText,
     abridged,
     annotation_text,
     check_keys,

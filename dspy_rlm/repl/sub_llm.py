@@ -12,7 +12,7 @@ from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.prompts.instructions import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.context import Scope, at_once
-from sandbox_runtime import abridged, in_one_line
+from sandbox_runtime.helpers import abridged, in_one_line
 
 # The longest text of such an error.
 MAX_ERROR_CHARS = 10_000

@@ -35,7 +35,8 @@ from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.tools.wrapping import with_function
 from dspy_rlm.values.bounded_parsing import careful_adapter
-from sandbox_runtime import Limits, annotation_text, classes_in, default_pool
+from sandbox_runtime import Limits, default_pool
+from sandbox_runtime.helpers import annotation_text, classes_in
 
 if TYPE_CHECKING:
     from dspy_rlm.rlm import RLM

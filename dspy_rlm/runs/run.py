@@ -36,15 +36,8 @@ from dspy_rlm.report import RunReport, Status, Step
 from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, SlipError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
-from sandbox_runtime import (
-    CellResult,
-    Completed,
-    Failed,
-    Limits,
-    Submitted,
-    abridged,
-    without_secrets,
-)
+from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
+from sandbox_runtime.helpers import abridged, without_secrets
 
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000

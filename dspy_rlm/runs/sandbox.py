@@ -46,11 +46,11 @@ from sandbox_runtime import (
     Pool,
     Sandbox,
     SandboxError,
-    Seat,
     Session,
     Submitted,
     ValueCrossingError,
 )
+from sandbox_runtime.helpers import Seat
 
 # The last call of a run whose time is over may take so much more.
 LATE_SECONDS = 2.0

@@ -15,7 +15,8 @@ from dspy_rlm.signatures.fields import has_type
 from dspy_rlm.signatures.names import RESERVED_NAMES
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
-from sandbox_runtime import LazyText, abridged, annotation_text, check_making, in_one_line
+from sandbox_runtime import LazyText
+from sandbox_runtime.helpers import abridged, annotation_text, check_making, in_one_line
 
 # What every prediction of ours carries besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})

@@ -21,7 +21,7 @@ from dspy_rlm.values.previews import (
     short_repr,
     staying,
 )
-from sandbox_runtime import abridged, in_one_line, is_typed_dict
+from sandbox_runtime.helpers import abridged, in_one_line, is_typed_dict
 
 # The longest list of what is wrong with outputs.
 MAX_REFUSAL_CHARS = 4_000

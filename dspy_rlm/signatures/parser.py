@@ -27,7 +27,7 @@ import pydantic_core
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
-from sandbox_runtime.host_costs import (
+from sandbox_runtime.helpers import (
     MAX_MATCHED_CHARS,
     MAX_PATTERN_CHARS,
     MAX_REPETITIONS,

@@ -21,7 +21,7 @@ from dspy.adapters.utils import parse_value
 from dspy.utils.exceptions import AdapterParseError
 from pydantic.fields import FieldInfo
 
-from sandbox_runtime import check_made_keys
+from sandbox_runtime.helpers import check_made_keys
 
 # The longest text that is repaired, in place of being read. An honest one of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000

@@ -14,15 +14,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 import dspy
 import pydantic
 
-from sandbox_runtime import (
-    CodeType,
-    HandleType,
-    Rows,
-    Rule,
-    ValueType,
-    check_making,
-    check_text_effort,
-)
+from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
+from sandbox_runtime.helpers import check_making, check_text_effort
 
 T = TypeVar("T")
 

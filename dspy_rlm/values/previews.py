@@ -18,15 +18,8 @@ import dspy
 import pydantic
 
 from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
-from sandbox_runtime import (
-    Directory,
-    HandleType,
-    LazyText,
-    ValueType,
-    annotation_text,
-    in_one_line,
-    without_secrets,
-)
+from sandbox_runtime import Directory, HandleType, LazyText, ValueType
+from sandbox_runtime.helpers import annotation_text, in_one_line, without_secrets
 
 # Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
 PREVIEW_CHARS = 1000

@@ -16,8 +16,9 @@ import pytest
 from dspy_rlm import RLM
 from dspy_rlm.prompts.history import SHOWN_ACTION_CHARS
 from dspy_rlm.testing import Action, Raw
-from sandbox_runtime import MAX_MARK_CHARS, Failed, Limits, abridged, open_session
+from sandbox_runtime import Failed, Limits, open_session
 from sandbox_runtime.guest.output import abridge
+from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged
 
 CHARS = 3_000_000
 LIMIT = 3_000

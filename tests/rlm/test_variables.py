@@ -13,7 +13,7 @@ import pytest
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.values.conversion import type_rules
 from dspy_rlm.values.previews import preview
-from sandbox_runtime import annotation_text
+from sandbox_runtime.helpers import annotation_text
 
 
 class Row(pydantic.BaseModel):
