@@ -102,7 +102,7 @@ def signature_of(
     """The signature that a cell wrote.
 
     Args:
-        source: Text; or a dict, as `cell/schemas.py` makes one of whatever else a cell may write.
+        source: Text; or a dict, as `repl/guest/signatures.py` makes one of whatever else a cell may write.
         given: The inputs of the call; where only outputs are written down, these are the inputs.
         known: The run's own classes by name.
 

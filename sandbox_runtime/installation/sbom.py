@@ -166,7 +166,9 @@ def _emscripten() -> Entry:
 def _files(engine: Path) -> Iterable[Entry]:
     """The engine's files as they lie in the wheel; the boot image has no packages in it but our own."""
     for name in assets.INSTALLED_FILES:
-        yield _file(f"sandbox_runtime/engine/{name}", sha256_of(engine / name), f"file:{name}")
+        yield _file(
+            f"sandbox_runtime/engine/files/{name}", sha256_of(engine / name), f"file:{name}"
+        )
 
 
 def _file(name: str, digest: str, ref: str) -> Entry:

@@ -202,7 +202,7 @@ class TestSbom:
         assert by_name["v8"]["version"] == "15.0.1"
         assert {"anyio", "dspy"} <= by_name.keys()
         for name in assets.INSTALLED_FILES:
-            digest = by_name[f"sandbox_runtime/engine/{name}"]["hashes"][0]["content"]
+            digest = by_name[f"sandbox_runtime/engine/files/{name}"]["hashes"][0]["content"]
             assert digest == sha256_of(ready_engine().folder / name)
         assert {one["name"] for one in by_name["pyodide"]["components"]} == set(PYODIDE_FILES)
 
@@ -246,7 +246,7 @@ class TestSbom:
             [place] = [name for name in archive.namelist() if "/sboms/" in name]
             text = archive.read(place).decode()
             carried = {
-                name: archive.read(name) for name in archive.namelist() if "/engine/" in name
+                name: archive.read(name) for name in archive.namelist() if "/engine/files/" in name
             }
 
         assert re.fullmatch(r"dspy_rlm-[\d.]+\.dist-info/sboms/dspy-rlm\.cdx\.json", place)

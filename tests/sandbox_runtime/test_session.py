@@ -272,7 +272,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 """
         result = failure(session, code)
 
-        assert "bootstrap.py" not in result.traceback
+        assert "driver.py" not in result.traceback
         assert "ValueError: no" in result.traceback
 
     def test_a_deep_structure(self, rough):
@@ -610,7 +610,7 @@ class TestSubmit:
 
         assert result.error_type == "CannotSend"
         assert result.message.startswith(message)
-        assert "crossing.py" not in result.traceback
+        assert "codec.py" not in result.traceback
 
     def test_a_swallowed_submit(self, session):
         """It counts."""

@@ -85,7 +85,7 @@ class EscapedEngine(Engine):
         for name, data in super().files():
             yield (
                 name,
-                _changed(bytes(data).decode(), _GUEST).encode() if name == "guest.py" else data,
+                _changed(bytes(data).decode(), _GUEST).encode() if name == "entry.py" else data,
             )
 
 
