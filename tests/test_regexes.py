@@ -17,9 +17,9 @@ import dspy_rlm
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
+from dspy_rlm.prompts import replies
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
-from dspy_rlm.signatures import outputs
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -253,8 +253,8 @@ READERS = {
     "as_data": untrusted.as_data,
     "as_value": untrusted.as_value,
     "as_prompt": untrusted.as_prompt,
-    "extract_code": lambda text: outputs._fenced_blocks(text),
-    "final_code": outputs.final_code,
+    "extract_code": lambda text: replies._fenced_blocks(text),
+    "final_code": replies.final_code,
     "reason of a reply": predictions._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),

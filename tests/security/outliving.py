@@ -328,7 +328,7 @@ HOOKS = (
     ),
     _planted(
         "sys.monitoring that is never freed",
-        "import sys\nfrom sandbox_runtime.deno import bootstrap, guest\nmonitoring = sys.monitoring\n"
+        "import sys\nfrom sandbox_runtime.guest import driver as bootstrap, entry as guest\nmonitoring = sys.monitoring\n"
         "monitoring.use_tool_id(3, 'planted')\nreached()\n"
         "monitoring.register_callback(3, monitoring.events.PY_START, act)\n"
         "monitoring.set_events(3, monitoring.events.PY_START)\n"
