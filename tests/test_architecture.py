@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import dspy_rlm
 
@@ -52,3 +55,41 @@ def test_imports_of_private_modules_are_seen():
     assert _private("def f():\n    from sandbox_runtime.errors import SandboxError") != []
     assert _private("import_module('sandbox_runtime.values')") != []
     assert _private("from sandbox_runtime import Pool\nfrom os import path") == []
+
+
+PROJECT = Path(dspy_rlm.__file__).parents[1]
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_hold():
+    """Beside its `__init__.py` and its tests, a folder has at most fifteen modules; `deno/` is one program."""
+    counts = {
+        folder: sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for folder in (PROJECT / package).rglob("*")
+        if folder.is_dir() and "node_modules" not in folder.parts
+    }
+
+    assert len(counts) > 20
+    assert {folder: count for folder, count in counts.items() if count > 15} == {}
+
+
+def test_every_folder_says_what_it_owns():
+    """Its `__init__.py` begins with a sentence about it."""
+    silent = [
+        str(init.relative_to(PROJECT))
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for init in (PROJECT / package).rglob("__init__.py")
+        if "node_modules" not in init.parts and not ast.get_docstring(ast.parse(init.read_text()))
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_pages_for_contributors_name_files_that_exist(page):
+    """A path in back-ticks is there, from the root, from a package, or from the folder of the architecture page."""
+    roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
+    paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
+
+    assert len(paths) > 4
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
