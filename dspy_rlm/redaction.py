@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from dspy_rlm.middleware import Wrapper
 from sandbox_runtime.helpers import without_secrets
 
 Known = Callable[[], Iterable[str]]
@@ -133,6 +134,11 @@ def _base_of(kind: type[BaseException]) -> Any:
         if base.__module__ == "builtins" and issubclass(base, Exception):
             return base
     return Exception
+
+
+def clean_errors(known: Known) -> Wrapper:
+    """Cleans what functions raise."""
+    return lambda _name, function: cleaning(function, known)
 
 
 def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:

@@ -17,7 +17,8 @@ import dspy
 from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput
 from dspy.utils.callback import BaseCallback, with_callbacks
 
-from dspy_rlm.tools.wrapping import by_name, is_async, with_function
+from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.tools.wrapping import by_name, is_async
 from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -106,16 +107,8 @@ class ToolCalls:
         args, named = kwargs.given if isinstance(kwargs, Arguments) else ((), kwargs)
         return self.tools[tool_name](*args, **named)
 
-    def reported_tools(
-        self, tools: Mapping[str, Callable[..., Any]]
-    ) -> dict[str, Callable[..., Any]]:
-        """The tools, each call of which goes through `invoke_tool` while somebody watches."""
-        return {
-            name: with_function(tool, functools.partial(self._reported_tool, name))
-            for name, tool in tools.items()
-        }
-
-    def _reported_tool(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def report_to_callbacks(self, name: str, function: HostFunction) -> HostFunction:
+        """The function, each call of which goes through `invoke_tool` while somebody watches."""
         invoke = self._ainvoke_tool if is_async(function) else self.invoke_tool
 
         @functools.wraps(function)
@@ -174,7 +167,7 @@ class ReportedSandbox(ToolCalls):
     @reported
     def start(self) -> None:
         """Opens the sandbox. Raises what opening one raises."""
-        self._sandbox = self._lend(self.reported_tools(self.tools))
+        self._sandbox = self._lend(wrap_all(self.tools, [self.report_to_callbacks]))
 
     @reported
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:

@@ -13,7 +13,8 @@ from dspy.primitives.code_interpreter import (
 )
 
 from dspy_rlm.dspy_bridge.callbacks import ended_once
-from dspy_rlm.tools.wrapping import HostFunction, awaiting
+from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.tools.wrapping import awaiting
 from dspy_rlm.values.conversion import TypeRules, rule_of
 from sandbox_runtime import (
     CellResult,
@@ -71,7 +72,7 @@ class InterpreterSandbox:
         self._output_chars = output_chars
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
-        interpreter.tools.update({name: awaiting(tool) for name, tool in tools.items()})
+        interpreter.tools.update(wrap_all(tools, [awaiting]))
         declare(interpreter, [{"name": name} for name in outputs])
 
     def assign(self, variables: Mapping[str, Any], /) -> None:

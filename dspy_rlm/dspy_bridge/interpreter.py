@@ -14,8 +14,9 @@ from dspy.utils.callback import BaseCallback
 
 from dspy_rlm.dspy_bridge.callbacks import ToolCalls, as_returned, reported
 from dspy_rlm.dspy_bridge.last_value import NAME, LastValue
+from dspy_rlm.middleware import wrap_all
 from dspy_rlm.prompts.instructions import SANDBOX_RULES
-from dspy_rlm.tools.wrapping import naming, with_function
+from dspy_rlm.tools.wrapping import naming
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import (
     Completed,
@@ -164,8 +165,7 @@ class SandboxInterpreter(ToolCalls):
         """Declares tools and outputs when they have changed since the last time."""
         wanted = (dict(self.tools), self.output_fields)
         if wanted != self._registered:
-            reported = self.reported_tools(self.tools)
-            tools: dict[str, HostTool] = {n: with_function(f, naming) for n, f in reported.items()}
+            tools: dict[str, HostTool] = wrap_all(self.tools, [self.report_to_callbacks, naming])
             tools[NAME] = self._last.tool()
             session.register(tools, _output_types(self.output_fields))
             self._registered = wanted

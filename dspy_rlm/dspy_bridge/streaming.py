@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -26,8 +26,8 @@ from dspy_rlm.events import (
     Sink,
     SubCallStarted,
 )
+from dspy_rlm.middleware import HostFunction, Wrapper
 from dspy_rlm.report import RunReport, count, ending
-from dspy_rlm.tools.wrapping import with_function
 
 logger = logging.getLogger(__name__)
 
@@ -181,26 +181,31 @@ def _text(provider: Any, event: Event, depth: int) -> str | None:
 _DEFAULT = StatusMessages()
 
 
-def told_of_sub_calls(
-    functions: Mapping[str, Callable[..., Any]], tell: Callable[[str, int], None]
-) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions; those that ask other LMs tell so first, with their name and how many."""
+def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str]) -> Wrapper:
+    """Has the REPL's functions that ask other LMs tell so first, with their name and how many.
 
-    def telling(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(function)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                tell(_full_name(name, args), _how_many(name, args, kwargs))
-                return function(*args, **kwargs)
+    Args:
+        tell: Whom they tell.
+        names: The names that are the REPL's own: a tool of the user's may have such a name too.
+    """
 
-            return call
+    def wrap(name: str, function: HostFunction) -> HostFunction:
+        if name not in _SUB_CALLS or name not in names:
+            return function
 
-        return wrap
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tell(_full_name(name, args), _how_many(name, args, kwargs))
+            return function(*args, **kwargs)
 
-    return {
-        name: with_function(function, telling(name)) if name in _SUB_CALLS else function
-        for name, function in functions.items()
-    }
+        return call
+
+    return wrap
+
+
+def on_stream(stream: Stream) -> Wrapper:
+    """Has functions called where DSPy can send to the stream."""
+    return lambda _name, function: stream.reachable(function)
 
 
 def _full_name(name: str, args: Sequence[Any]) -> str:

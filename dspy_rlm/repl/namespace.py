@@ -9,6 +9,7 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.dspy_module import make_facade
 from dspy_rlm.repl.predict import make_predictions
@@ -52,12 +53,10 @@ def make_vocabulary(
     typed.update(sub_runs)
     if sub_runs:
         typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
-    names: dict[str, Callable[..., Any]] = {
-        name: _fronted(f) if records else _plain(f) for name, f in typed.items()
-    }
+    names = wrap_all(typed, [_fronted if records else _plain])
     if records:
         facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
-        names |= {name: _fronted(_only_in_cells) for name in ("FINAL", "FINAL_VAR")}
+        names |= {name: _fronted(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
         names["dspy"] = FrontedTool(facade, _cell_modules(), kind="module")
     names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
     own = {**queries, **names, "BUDGET": BUDGET}
@@ -79,7 +78,7 @@ def _only_in_cells(*args: Any, **kwargs: Any) -> Any:
     raise RuntimeError("This name works in a cell only. Call SUBMIT(...).")
 
 
-def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+def _plain(_name: str, function: HostFunction) -> HostFunction:
     """The function with dicts in place of records."""
 
     @functools.wraps(function)
@@ -89,7 +88,7 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _fronted(function: Callable[..., Any]) -> FrontedTool:
+def _fronted(_name: str, function: HostFunction) -> FrontedTool:
     return FrontedTool(function, _cell_modules())
 
 

@@ -17,14 +17,20 @@ import dspy
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours, ours_if_lent
-from dspy_rlm.dspy_bridge.streaming import extract_settings, streaming_sink, told_of_sub_calls
+from dspy_rlm.dspy_bridge.streaming import (
+    announce_sub_calls,
+    extract_settings,
+    on_stream,
+    streaming_sink,
+)
 from dspy_rlm.events import Sink
 from dspy_rlm.lms.metering import Meter, metered, metered_adapter
 from dspy_rlm.lms.sub_lms import Models, named_models
+from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.variables import class_lines, describe
-from dspy_rlm.redaction import cleaning
+from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.context import Lending, Scope
 from dspy_rlm.repl.namespace import make_vocabulary
 from dspy_rlm.repl.sub_rlm import Place, SubRun
@@ -33,7 +39,6 @@ from dspy_rlm.runs.sandbox import Task
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
-from dspy_rlm.tools.wrapping import with_function
 from dspy_rlm.values.bounded_parsing import careful_adapter
 from sandbox_runtime import Limits, default_pool
 from sandbox_runtime.helpers import annotation_text, classes_in
@@ -84,7 +89,7 @@ def prepare(
         stop=place.work,
         lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
     )
-    functions = make_vocabulary(
+    vocabulary = make_vocabulary(
         scope,
         rlm._tools,
         functools.partial(_start_below, rlm, factory, place),
@@ -92,14 +97,14 @@ def prepare(
         {*rlm.signature.input_fields, *rlm._tools},
         records=is_ours(factory),
     )
-    functions = told_of_sub_calls(functions, run.sub_call) if sinks else functions
-    functions.update({name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()})
-    if stream:
-        functions = {name: with_function(f, stream.reachable) for name, f in functions.items()}
-    functions = {
-        n: with_function(f, functools.partial(cleaning, known=scope.secrets))
-        for n, f in functions.items()
-    }
+    tools = {name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()}
+    # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    wrappers = [
+        *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
+        *([on_stream(stream)] if stream else []),
+        clean_errors(scope.secrets),
+    ]
+    functions = wrap_all({**vocabulary, **tools}, wrappers)
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     # The first turn of a sub-run was charged when it asked for its sandbox.
     first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))

@@ -91,6 +91,7 @@ class Run:
         self._failures = 0  # turns in a row that failed
         self._out_of = ""  # the limit that the last turn did not fit into
         self._shortened = 0  # how often the history had to be, for the fallback
+        self._has_started = False
         self._ended = False
         self._started = time.monotonic()
 
@@ -98,6 +99,12 @@ class Run:
         """Tells whoever watches; the sandbox is open."""
         self.tell(RunStarted(self._variables, self.budget.max_iterations))
         self._begin_iteration()
+        self._has_started = True
+
+    @property
+    def running(self) -> bool:
+        """True from the start to the end."""
+        return self._has_started and not self._ended
 
     def _begin_iteration(self) -> None:
         if not self.over:
@@ -171,19 +178,25 @@ class Run:
     def _choose(self, *, runs: bool = True) -> None:
         self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
 
-    def misread(self, error: AdapterParseError | BudgetExceededError) -> str | None:
+    def stop_asking(self, error: BudgetExceededError) -> None:
+        """Ends the turns: the next one does not fit into what is left of the time, the tokens or the dollars.
+
+        That turn leaves no step, and the outputs are extracted from those before it.
+
+        Raises:
+            BudgetExceededError: The one given, where there is nothing to extract from, or nothing to pay it
+                with.
+        """
+        is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
+        if not is_end or isinstance(error, PriceUnknownError):
+            raise error
+        self.action, self._out_of = None, error.limit
+
+    def read_unparsed(self, error: AdapterParseError) -> str | None:
         """The code of a reply without the expected fields, which may say `FINAL(...)`.
 
-        None when there is none: the reply is then this turn's step. A turn that does not fit into what is
-        left of the time, the tokens or the dollars leaves no step, and the outputs are extracted from those
-        before it.
+        None when there is none: the reply is then this turn's step.
         """
-        if isinstance(error, BudgetExceededError):
-            is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
-            if not is_end or isinstance(error, PriceUnknownError):
-                raise error
-            self.action, self._out_of = None, error.limit
-            return None
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
         self._choose(runs=bool(self._code))
@@ -268,8 +281,10 @@ class Run:
             sub_calls=self.ledger.sub_calls(),
         )
         outputs = None if self._status == "failed" else self.outputs
-        self.tell(RunEnded(report, outputs))
-        self._ended = True
+        try:
+            self.tell(RunEnded(report, outputs))
+        finally:
+            self._ended = True
         return report
 
     def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:

@@ -7,7 +7,6 @@ run has started is stopped from another thread, and its own ends when it can.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -29,14 +28,13 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RunEndedError,
-    RunFailedError,
     SubCallError,
 )
+from dspy_rlm.middleware import HostFunction
 from dspy_rlm.repl.sub_rlm import Place
 from dspy_rlm.run_tree import around, telling
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import StoppableSandbox, closed_by
-from dspy_rlm.tools.wrapping import HostFunction
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import (
     Completed,
@@ -102,24 +100,32 @@ class Task:
     """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
 
     @contextlib.contextmanager
-    def open_sandbox(self) -> Iterator[Sandbox]:
-        """Waits until it is this run's turn, and opens its sandbox. What it started is stopped in the end.
+    def closing(self) -> Iterator[contextlib.ExitStack]:
+        """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.place.stop.stop, RunEndedError("The run has ended."))
+            yield opened
+
+    def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
+        """Waits until it is this run's turn, and opens its sandbox on the stack, with the inputs in it.
 
         Raises:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
-            RunFailedError: The run was stopped while its inputs were assigned.
         """
         stop = self.place.stop
-        with contextlib.ExitStack() as stack:
-            stack.callback(stop.stop, RunEndedError("The run has ended."))
-            if (seat := self.seat()) is not None:
-                stack.callback(seat.leave)
-                with stop.ending(seat.leave):
-                    seat.wait()
-                stop.check()
-            stack.enter_context(self.around(seat))
-            yield stack.enter_context(self.opened(seat))
+        if (seat := self.seat()) is not None:
+            opened.callback(seat.leave)
+            with stop.ending(seat.leave):
+                seat.wait()
+            stop.check()
+        opened.enter_context(self.around(seat))
+        return opened.enter_context(self.opened(seat))
+
+    def stopped_by(self, error: Exception) -> Exception | None:
+        """The reason for which the run was stopped, if that is why its sandbox failed."""
+        is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
+        return self.place.stop.reason if is_of_sandbox else None
 
     def seat(self) -> Seat | None:
         """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
@@ -154,13 +160,6 @@ class Task:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            except (SandboxError, CodeInterpreterError):
-                if (reason := place.stop.reason) is None:
-                    raise
-                raise RunFailedError(
-                    f"The run was stopped while its inputs were assigned: {reason}",
-                    run=self.run.fail(reason),
-                ) from reason
             if not lent:  # what is the caller's is given back between cells, and never ended
                 sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:
@@ -230,42 +229,48 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
     raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{told}")
 
 
-@contextlib.asynccontextmanager
-async def offloaded(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    """The sandbox of a task, open, and the thread that it is to be used in.
+class Offloaded:
+    """A task's sandbox and the thread that it is used in. Neither is there before it is opened."""
 
-    What cancels the run while this goes on gets its report as `run`.
-    """
+    def __init__(self, task: Task) -> None:
+        """Opens nothing yet."""
+        self._task = task
+        self._thread: OwnThread | None = None
+        self._opened = contextlib.ExitStack()  # entered and left in the thread
+        self._around = contextlib.ExitStack()  # entered and left on the event loop
+
+    async def open(self) -> tuple[Sandbox, OwnThread]:
+        """Waits until it is this run's turn, without a thread, and opens the sandbox in one."""
+        seat = self._task.seat()
+        if seat is not None:
+            self._opened.callback(seat.leave)
+            await seat.sit()
+        self._thread = OwnThread()
+        self._around.enter_context(self._task.around(seat))
+        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(seat))
+        return sandbox, self._thread
+
+    async def close(self) -> None:
+        """Closes the sandbox, and waits for that."""
+        self._around.close()
+        if self._thread is not None:
+            await self._thread.do(self._opened.close)
+
+    def leave(self) -> None:
+        """Has closed what is still open, also where opening it ends only now; waits for nothing."""
+        self._around.close()
+        if self._thread is None:
+            self._opened.close()  # no more than a seat
+            return
+        self._thread.submit(self._opened.close)
+        self._thread.end()
+
+
+@contextlib.asynccontextmanager
+async def offloaded(task: Task) -> AsyncIterator[Offloaded]:
+    """The sandbox of a task, to be opened. Leaving stops what the run has started."""
     with contextlib.ExitStack() as ways_out:
         ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
-        try:
-            async with _opened(task) as (sandbox, thread):
-                yield sandbox, thread
-        except asyncio.CancelledError as error:
-            if not hasattr(error, "run"):
-                error.run = task.run.fail(error)  # type: ignore[attr-defined]
-            raise
-
-
-@contextlib.asynccontextmanager
-async def _opened(task: Task) -> AsyncIterator[tuple[Sandbox, OwnThread]]:
-    seat = task.seat()
-    try:
-        if seat is not None:
-            await seat.sit()
-        thread = OwnThread()
-    except BaseException:
-        if seat is not None:
-            seat.leave()
-        raise
-    opened = contextlib.ExitStack()
-    if seat is not None:
-        opened.callback(seat.leave)  # also where the thread never comes to open anything
-    try:
-        with task.around(seat):
-            sandbox = await thread.do(opened.enter_context, task.opened(seat))
-            yield sandbox, thread
-        await thread.do(opened.close)
-    finally:
-        thread.submit(opened.close)  # also where opening it ends only now
-        thread.end()
+        work = Offloaded(task)
+        ways_out.callback(work.leave)
+        yield work

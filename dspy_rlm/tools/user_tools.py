@@ -13,8 +13,9 @@ import dspy
 import pydantic
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.middleware import HostFunction
 from dspy_rlm.signatures.names import RESERVED_NAMES
-from dspy_rlm.tools.wrapping import AWAITS, HostFunction, by_name, is_async
+from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, as_plain, fitting
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
 from sandbox_runtime.helpers import check_making

@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sandbox_runtime import FrontedTool
-
-HostFunction = Callable[..., Any]
-
+from dspy_rlm.middleware import HostFunction
 
 # On our own functions: whether a call gives something to await. `functools.wraps` carries it along.
 AWAITS = "_dspy_rlm_awaits"
 
 
-def with_function(tool: HostFunction, wrap: Callable[[HostFunction], HostFunction]) -> HostFunction:
-    """The tool with its function wrapped; its side in the sandbox stays."""
-    if isinstance(tool, FrontedTool):
-        return dataclasses.replace(tool, function=wrap(tool.function))
-    return wrap(tool)
-
-
-def naming(function: HostFunction) -> HostFunction:
+def naming(_name: str, function: HostFunction) -> HostFunction:
     """The function, called by name wherever its arguments have one: DSPy's own tools take no others."""
     try:
         signature = inspect.signature(function)
@@ -44,7 +33,7 @@ def naming(function: HostFunction) -> HostFunction:
     return invoke
 
 
-def awaiting(function: HostFunction) -> HostFunction:
+def awaiting(_name: str, function: HostFunction) -> HostFunction:
     """The function, with what it returns awaited: for those who can only call."""
 
     @functools.wraps(function)

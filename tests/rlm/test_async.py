@@ -397,9 +397,9 @@ class TestCancelling:
         async def main() -> None:
             task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
             task.place.stop.stop(RunEndedError("too late"))
-            with pytest.raises(RunEndedError):
-                async with offloaded(task):
-                    pytest.fail("it was opened")
+            async with offloaded(task) as work:
+                with pytest.raises(RunEndedError):
+                    await work.open()
 
         asyncio.run(main())
         wait_until(lambda: not pool.seats.taken, 10)

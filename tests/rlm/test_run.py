@@ -94,7 +94,7 @@ class TestRun:
 
     def test_an_unreadable_reply_is_shown_back_abridged(self, run):
         """The LM sees what it wrote, not all of it."""
-        run.misread(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
+        run.read_unparsed(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
 
         assert "your reply could not be read" in run.steps[0].output
         assert len(run.steps[0].output) < 2500

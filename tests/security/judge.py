@@ -11,6 +11,7 @@ import itertools
 import resource
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
 from .marks import marked, marks_in
@@ -143,12 +144,13 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
     breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
     missed = _missed(program, endings)
     verdict: Verdict = "held"
-    for name, reasons in (
+    worse: list[tuple[Verdict, Collection[str]]] = [
         ("missed", missed),
         ("lost", unsound),
         ("crash", broken),
         ("breach", breaches),
-    ):
+    ]
+    for name, reasons in worse:
         if reasons:
             verdict = name
     return Report(verdict, (*breaches, *broken, *unsound, *missed), subject.losses, len(missed))
