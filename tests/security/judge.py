@@ -138,7 +138,12 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
                 unsound = _complaints(program, endings, len(calls))
-            unsound += _unsound(program, subject, around)
+            losses = subject.losses
+            after = _unsound(program, subject, around)
+            if program.destroys and subject.losses > losses:
+                # What it holds may have been too much only for a later cell: the new process is sound.
+                after = _unsound(program, subject, around)
+            unsound += after
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
     breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
