@@ -322,10 +322,13 @@ class PyodideDriver(Driver):
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
         foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
-        ground = to_js(lay_settings(foundation))
-        if seed and self._fresh:
+        return to_js(lay_settings(foundation))
+
+    def rest(self) -> None:
+        """See `Driver`."""
+        super().rest()
+        if self._fresh:
             freeze()  # a collection looks at what cells make, and not at all of the interpreter
-        return ground
 
     def _restore_interpreter(self) -> None:
         """See `Driver`."""
