@@ -24,6 +24,7 @@ from operator import is_
 from time import monotonic
 from typing import Any, NamedTuple
 
+import _pyodide._importhook as import_hook
 import js  # what `worker.ts` gives; see pythonGlobals() there
 import pyodide.code
 import pyodide.ffi.wrappers
@@ -150,8 +151,15 @@ WHOLE = (
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
 VOLATILE = ("ask", "used")
 
+# Of the import hook: what Pyodide itself replaces whenever it is loaded, each time by an empty dictionary.
+_PACKAGES = "REPODATA_PACKAGES_IMPORT_TO_PACKAGE_NAME"
+
+# Settings of the session: see `PyodideDriver.wake`.
+SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}
+
 # What changes in the driver from cell to cell, or with its tools.
 CHANGING = {
+    *SETTINGS["driver"],
     *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_fresh"),
     *("_harness", "_outputs", "_display"),
@@ -284,6 +292,7 @@ class PyodideDriver(Driver):
             give_dictionary(owner)
         self._loops = tuple((vars(owner), dict(vars(owner))) for owner in (_loop, policy))
         self._policy = {"_event_loop_policy": policy}
+        self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
         self._modules = dict(sys.modules)
         put_back(vars(builtins), self._builtins, sealed=True)
         self._footing = self._telling = Footing((), ())  # the foundation has all of it, and more
@@ -305,10 +314,20 @@ class PyodideDriver(Driver):
         foundation.add_names(fronts._SOURCES, tuple(fronts._SOURCES), changing=())
         return to_js(lay_tools(foundation))
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
-        """See `Driver`."""
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
+        """See `Driver`. Returns the ground of what this sets: that of all else is older than the session."""
         super().wake(output_chars, value_bytes, seed)
-        if seed and self._fresh:
+        ensure(vars(import_hook), self._no_packages)
+        foundation = Foundation(_belongs)
+        foundation.add_names(vars(self), SETTINGS["driver"])
+        foundation.add_names(vars(self.calls), SETTINGS["calls"])
+        foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
+        return to_js(lay_settings(foundation))
+
+    def rest(self) -> None:
+        """See `Driver`."""
+        super().rest()
+        if self._fresh:
             freeze()  # a collection looks at what cells make, and not at all of the interpreter
 
     def _restore_interpreter(self) -> None:
@@ -328,7 +347,7 @@ class PyodideDriver(Driver):
         """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
         if _host.intact():
             return
-        for ground in (harness, tools):
+        for ground in (harness, settings, tools):
             # A cell that has changed this function as well is left to `worker.ts`, before the next one.
             try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
                 ground().put_back()
@@ -473,10 +492,10 @@ def _foundation(driver: PyodideDriver) -> Foundation:
         if _belongs(name) and isinstance(module, types.ModuleType):
             foundation.add_module(module, whole=name.startswith(WHOLE))
     foundation.add_object(driver, CHANGING)
-    foundation.add_object(driver.calls, {"_room"})
+    foundation.add_object(driver.calls, {"_room", *SETTINGS["calls"]})
     foundation.add_object(_host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
-    foundation.add_object(driver._hooks)
+    foundation.add_object(driver._hooks, SETTINGS["hooks"])
     foundation.add_object(driver._footing)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())
     foundation.add_object(_memory)
@@ -493,7 +512,8 @@ def _foundation(driver: PyodideDriver) -> Foundation:
     for value in vars(_loop).values():
         foundation.add(value)
     own_states = [own for _, own in driver._loops]
-    for names in (driver._builtins, driver._policy, *own_states, *driver._hooks.own_names):
+    own_names = (driver._builtins, driver._policy, driver._no_packages, *driver._hooks.own_names)
+    for names in (*own_names, *own_states):
         foundation.add_names(names, tuple(names), changing=())
     return foundation
 
@@ -508,6 +528,7 @@ _waiting: set[asyncio.Handle] = set()
 _memory = Memory()
 _audits = audit_hooks()
 lay_harness, harness = _keeper()
+lay_settings, settings = _keeper()
 lay_tools, tools = _keeper()
 _quiet: Any = zip(
     map(_set_trace, repeat(None)),

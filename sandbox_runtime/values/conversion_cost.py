@@ -17,8 +17,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
 
-import pydantic
-
 from sandbox_runtime.host_costs import MAX_TRIES, TRIES_PER_PART
 from sandbox_runtime.values.annotations import field_types
 
@@ -147,6 +145,8 @@ def _meaning(alias: Any) -> Any:
 @functools.lru_cache(maxsize=1024)
 def _referred(reference: str) -> Any:
     """The generic class that names itself, as `module.Name:id[argument:id]`."""
+    import pydantic  # where it is not needed, a session starts without it
+
     found: Any = Any
     waiting: list[Any] = [pydantic.BaseModel]
     while waiting:

@@ -14,8 +14,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
-import pydantic
-
 from sandbox_runtime.host_costs import FEW_KEYS
 from sandbox_runtime.values.annotations import field_types
 from sandbox_runtime.values.conversion_cost import check_effort
@@ -138,6 +136,7 @@ def _made(items: list[Any], kind: Any) -> list[Any]:
 
 def _new_validator(kind: Any) -> Any:
     """Makes keys of items, in a list; what does not fit, or has no hash, is none."""
+    import pydantic  # where it is not needed, a session starts without it
 
     def key(item: Any, make: Any) -> Any:
         try:
