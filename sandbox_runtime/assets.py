@@ -71,6 +71,7 @@ PYTHON_FILES = (
     "tasks.py",
     "footing.py",
     "memory.py",
+    "c_hooks.py",
     "foundation.py",
     "hooks.py",
     "ownership.py",

@@ -57,6 +57,7 @@ class Foundation:
         self._cells: list[tuple[types.CellType, Any]] = []
         self._classes: list[tuple[type, Items, tuple[type, ...]]] = []
         self._objects: list[tuple[Any, type, Names]] = []
+        self._plain: list[int] = []
 
     def _ours(self, module: Any) -> bool:
         return type(module) is str and self._belongs(module)
@@ -147,6 +148,10 @@ class Foundation:
         self._seen[id(thing)] = thing
         return known
 
+    def add_words(self, addresses: Iterable[int]) -> None:
+        """Words of the interpreter's own, which lead to no object."""
+        self._plain.extend(addresses)
+
     # ---- Where it lies ----
 
     def locator(self, memory: Memory) -> types.FunctionType:
@@ -159,8 +164,10 @@ class Foundation:
         cells = tuple(self._cells)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
+        plain = tuple(self._plain)
 
         def words() -> Iterator[int]:
+            yield from plain
             for names, own, others in dictionaries:
                 fixed = [name for name, _ in own]
                 yield from memory.of_names(names, fixed, sealed=others is not None)
@@ -178,10 +185,12 @@ class Foundation:
 
         return cast(types.FunctionType, locate)
 
-    @staticmethod
-    def core(functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
-        """The addresses of the words that functions consist of, those in their closures among them."""
-        words: list[int] = []
+    def core(self, functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
+        """The addresses of the words that functions consist of, those in their closures among them.
+
+        And of the words that lead to no object, each plus one: they count no reference.
+        """
+        words = [address + 1 for address in self._plain]
         waiting = [*functions]
         seen: set[int] = set()
         while waiting:

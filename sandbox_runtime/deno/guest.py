@@ -33,6 +33,7 @@ from pyodide.ffi import run_sync, to_js, unregister_js_module
 
 from sandbox_runtime.deno import fronts
 from sandbox_runtime.deno.bootstrap import BORDER_CODES, Driver
+from sandbox_runtime.deno.c_hooks import c_hooks
 from sandbox_runtime.deno.crossing import INLINE_CHARS, Part
 from sandbox_runtime.deno.footing import Footing, ensure, put_back
 from sandbox_runtime.deno.foundation import Foundation, give_dictionary
@@ -492,6 +493,7 @@ def _foundation(driver: PyodideDriver) -> Foundation:
     foundation.add_names(encodings.aliases.aliases, tuple(encodings.aliases.aliases), changing=())
     for value in vars(_loop).values():
         foundation.add(value)
+    foundation.add_words(_c_hooks)
     own_states = [own for _, own in driver._loops]
     for names in (driver._builtins, driver._policy, *own_states, *driver._hooks.own_names):
         foundation.add_names(names, tuple(names), changing=())
@@ -507,6 +509,7 @@ _waiting: set[asyncio.Handle] = set()
 
 _memory = Memory()
 _audits = audit_hooks()
+_c_hooks = c_hooks()
 lay_harness, harness = _keeper()
 lay_tools, tools = _keeper()
 _quiet: Any = zip(

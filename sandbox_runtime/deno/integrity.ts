@@ -28,14 +28,17 @@ class Expected {
 export class Integrity {
   readonly #module: Words;
   readonly #core: Expected;
+  /** Which words of the core are references: the address of another one is odd. */
+  readonly #counted: boolean[];
   #all: Expected;
 
   /** Takes the memory as it is now for what it is to be: `core` is what putting back stands on. */
   constructor(module: Words, core: Part, all: Part) {
     this.#module = module;
     this.#core = new Expected(module.HEAPU32, core);
+    this.#counted = Array.from(new Uint32Array(core.slice().buffer), (at) => (at & 1) === 0);
     // A cell that takes one away may take the last reference to it: one more keeps it.
-    for (const value of this.#core.values) if (value !== 0) module._Py_IncRef(value);
+    this.#core.values.forEach((value, index) => this.#keep(value, index));
     this.#all = new Expected(module.HEAPU32, all);
   }
 
@@ -53,7 +56,11 @@ export class Integrity {
     return true;
   }
 
-  /** Puts the words back that putting back in Python stands on. All of them are references. */
+  #keep(value: number, index: number): void {
+    if (value !== 0 && this.#counted[index]) this.#module._Py_IncRef(value);
+  }
+
+  /** Puts the words back that putting back in Python stands on, and those of functions of C. */
   restoreCore(): void {
     const heap = this.#module.HEAPU32;
     const { addresses, values } = this.#core;
@@ -61,7 +68,7 @@ export class Integrity {
       const [at, value] = [addresses[index]!, values[index]!];
       if (heap[at] === value) continue;
       // What stands there loses its reference without being freed: freeing it could run its finalizer.
-      if (value !== 0) this.#module._Py_IncRef(value);
+      this.#keep(value, index);
       heap[at] = value;
     }
   }

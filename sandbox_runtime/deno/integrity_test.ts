@@ -68,3 +68,15 @@ Deno.test("Integrity looks into the memory as it is, also after it has grown", (
   module.HEAPU32[3] = 7;
   assertEquals(integrity.intact, false);
 });
+
+Deno.test("Integrity puts words back that are no references, and counts none for them", () => {
+  const { module, counted } = memory();
+  const core = at(3, 4);
+  core[4]! += 1; // the address of the second word, made odd
+  const integrity = new Integrity(module, core, at(3, 4));
+  module.HEAPU32[4] = 7;
+  integrity.restoreCore();
+
+  assertEquals(module.HEAPU32[4], 1004);
+  assertEquals(counted, [1003]);
+});
