@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import builtins
+import contextvars
 import encodings.aliases
 import importlib
 import json
@@ -146,6 +147,42 @@ WHOLE = (
     "json",
     "pyodide.webloop",
     "zipimport",
+)
+
+# Classes of C that the harness is written in.
+FIXED_CLASSES: tuple[type, ...] = (
+    *(
+        object,
+        type,
+        str,
+        bytes,
+        bytearray,
+        memoryview,
+        int,
+        float,
+        complex,
+        bool,
+        list,
+        dict,
+        tuple,
+    ),
+    *(
+        set,
+        frozenset,
+        range,
+        slice,
+        property,
+        staticmethod,
+        classmethod,
+        super,
+        zip,
+        map,
+        enumerate,
+    ),
+    *(BaseException, Exception, types.FunctionType, types.BuiltinFunctionType, types.MethodType),
+    *(types.CodeType, types.CellType, types.ModuleType, types.GeneratorType, types.CoroutineType),
+    *(types.AsyncGeneratorType, types.MappingProxyType, types.FrameType, types.TracebackType),
+    *(contextvars.Context, contextvars.ContextVar),
 )
 
 # Attributes of our classes that the driver itself sets: see `asking.py`.
@@ -494,6 +531,8 @@ def _foundation(driver: PyodideDriver) -> Foundation:
     for value in vars(_loop).values():
         foundation.add(value)
     foundation.add_words(_c_hooks)
+    for kind in FIXED_CLASSES:
+        foundation.add_fixed_class(kind)
     own_states = [own for _, own in driver._loops]
     for names in (driver._builtins, driver._policy, *own_states, *driver._hooks.own_names):
         foundation.add_names(names, tuple(names), changing=())

@@ -175,4 +175,38 @@ HOOKS = (
     ),
 )
 
-PROGRAMS = (*WATCHERS, *PENDING, *HOOKS)
+
+def _class_of_c(name: str, kind: str, changes: str, *, destroys: bool = False) -> Program:
+    """The dictionary of a class that cannot be changed, changed; and a later cell that has to get the real thing."""
+    return program(
+        f"the attributes of {name}",
+        f"{_FORGED}import contextvars, ctypes, gc, types\n"
+        f"kind = {kind}\nnames = gc.get_referents(kind.__dict__)[0]\nreached()\n{changes}\n"
+        "ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))",
+        "SUBMIT(answer=[echo('real'), 'a'.encode(), 'a b'.split(), 'a\\nb'.splitlines()], count=len({'a': 1}.items()))",
+        ends=("submitted", "failed") if destroys else ("submitted",),
+        submits=["echo: real", b"a", ["a", "b"], ["a", "b"]],
+        calls=1,
+        destroys=destroys,
+    )
+
+
+CLASSES = (
+    _class_of_c("text", "str", "names['encode'] = lambda *_, **__: b'[[\"FORGED\"], {}]'"),
+    _class_of_c(
+        "text, for lines", "str", "names['splitlines'] = lambda *_: echo(forged) and ['x']"
+    ),
+    _class_of_c(
+        "dicts",
+        "dict",
+        "names['update'] = lambda *_, **__: None\nnames['values'] = lambda _: [forged]",
+        destroys=True,
+    ),
+    _class_of_c("lists", "list", "names['append'] = names['clear'] = lambda *_: None"),
+    _class_of_c("contexts", "contextvars.Context", "names['get'] = lambda *_: None"),
+    _class_of_c(
+        "functions", "types.FunctionType", "names['__code__'] = property(lambda self: forged)"
+    ),
+)
+
+PROGRAMS = (*WATCHERS, *PENDING, *HOOKS, *CLASSES)
