@@ -23,9 +23,11 @@ import pytest
 from cells import PROJECT
 from package_index import PackageIndex, make_wheel, sha256
 
-from sandbox_runtime import PackageError, pip_for_sandbox, pip_guard
-from sandbox_runtime.packages import resolve
-from sandbox_runtime.pip_runs import environment_for_pip
+from sandbox_runtime import PackageError
+from sandbox_runtime.packages import pip_guard
+from sandbox_runtime.packages import pip_shim as pip_for_sandbox
+from sandbox_runtime.packages.pip import environment_for_pip
+from sandbox_runtime.packages.resolve import resolve
 
 BACKEND = """
 import pathlib
@@ -118,7 +120,7 @@ def refusal_and_peak(*requirements: str) -> tuple[str, int]:
     code = (
         "import json, resource, sys\n"
         "from sandbox_runtime import PackageError\n"
-        "from sandbox_runtime.packages import resolve\n"
+        "from sandbox_runtime.packages.resolve import resolve\n"
         "try:\n    resolve(sys.argv[1:])\n    said = ''\n"
         "except PackageError as error:\n    said = str(error)\n"
         "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
@@ -544,7 +546,7 @@ class TestBounds:
 
     def test_what_does_not_end_is_ended(self, index, thing, monkeypatch):
         """A server that says nothing for ever: pip is gone when the answer comes."""
-        from sandbox_runtime import pip_runs
+        from sandbox_runtime.packages import pip as pip_runs
 
         monkeypatch.setattr(pip_runs, "PIP_SECONDS", 5)
         release = threading.Event()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox_runtime import Limits, Session
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.open import ready_engine
 
 from .builds import EscapedEngine, escaped
 from .escapes import PAIRS, SINGLE, Escape

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox_runtime import Completed, Limits, Session
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.wall import NO_WALL
+from sandbox_runtime.isolation.os_isolation import NO_WALL
+from sandbox_runtime.open import ready_engine
 
 from .builds import EscapedEngine, escaped, uncapped
 from .escapes import SINGLE, Escape
@@ -129,7 +129,7 @@ def test_the_realm_has_nothing_to_work_with(tmp_path):
     """Scrubbed, but with Python's way to JavaScript open and code from texts: what can be named."""
     with Session(ready_engine(), LIMITS) as session:
         result = session.run_cell(
-            "import sandbox_runtime.deno.guest as guest\n"
+            "import sandbox_runtime.guest.entry as guest\n"
             "worker = guest._host._worker\n"
             "names = ['Deno', 'process', 'fetch', 'postMessage', 'Worker', 'caches', 'localStorage', "
             "'eval', 'importScripts', 'navigator', 'close', 'onmessage', 'Buffer', 'require']\n"
