@@ -13,33 +13,28 @@ import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm import instructions, saving
-from dspy_rlm.budget import Budget
-from dspy_rlm.composing import composed_signature
-from dspy_rlm.errors import BudgetExceededError
-from dspy_rlm.factories import (
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.concurrency.threads import apart
+from dspy_rlm.config import PeerNames
+from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
 )
-from dspy_rlm.inputs import check_signature
-from dspy_rlm.models import SubLM, named_models
-from dspy_rlm.offload import apart, offloaded
-from dspy_rlm.peer_names import PeerNames
+from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
+from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.preparing import prepare
-from dspy_rlm.subruns import Place
-from dspy_rlm.task import Task
-from dspy_rlm.tools import ToolSource, normalize_tools
-from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
-from dspy_rlm.types import type_rules
-from sandbox_runtime import (
-    Limits,
-    PackageSet,
-    Pool,
-    Rule,
-    ready_packages,
-)
+from dspy_rlm.prompts import instructions
+from dspy_rlm.repl.sub_rlm import Place
+from dspy_rlm.runs.prepare import composed_signature, prepare
+from dspy_rlm.runs.sandbox import Task, offloaded
+from dspy_rlm.signatures.inputs import check_signature
+from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
+from dspy_rlm.values.conversion import type_rules
+from sandbox_runtime import Limits, PackageSet, Pool, Rule
+from sandbox_runtime.helpers import ready_packages
 
 
 class RLM(PeerNames, dspy.Module):

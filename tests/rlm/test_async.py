@@ -17,8 +17,8 @@ import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.offload import offloaded
-from dspy_rlm.preparing import prepare
+from dspy_rlm.runs.prepare import prepare
+from dspy_rlm.runs.sandbox import offloaded
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 

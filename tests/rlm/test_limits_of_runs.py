@@ -13,7 +13,7 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, Pool, RunFailedError
-from dspy_rlm.preparing import prepare
+from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 

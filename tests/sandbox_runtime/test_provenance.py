@@ -18,9 +18,9 @@ from cells import PROJECT
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from sandbox_runtime import assets, executable, sbom
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.provenance import (
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.engine.provenance import (
     CPYTHON_VERSION,
     DENO_ADVISORIES,
     DENO_TESTED,
@@ -32,7 +32,9 @@ from sandbox_runtime.provenance import (
     known_flaws,
     sha256_of,
 )
-from sandbox_runtime.verifying import check_deno, check_files, check_rebuilt
+from sandbox_runtime.installation import sbom
+from sandbox_runtime.installation.verify import check_deno, check_files, check_rebuilt
+from sandbox_runtime.open import ready_engine
 
 REQUIREMENTS = ["anyio>=4.1", "deno>=2.9.8,<3", "dspy<4,>=3.4.1"]
 
@@ -200,7 +202,7 @@ class TestSbom:
         assert by_name["v8"]["version"] == "15.0.1"
         assert {"anyio", "dspy"} <= by_name.keys()
         for name in assets.INSTALLED_FILES:
-            digest = by_name[f"sandbox_runtime/engine/{name}"]["hashes"][0]["content"]
+            digest = by_name[f"sandbox_runtime/engine/files/{name}"]["hashes"][0]["content"]
             assert digest == sha256_of(ready_engine().folder / name)
         assert {one["name"] for one in by_name["pyodide"]["components"]} == set(PYODIDE_FILES)
 
@@ -244,7 +246,7 @@ class TestSbom:
             [place] = [name for name in archive.namelist() if "/sboms/" in name]
             text = archive.read(place).decode()
             carried = {
-                name: archive.read(name) for name in archive.namelist() if "/engine/" in name
+                name: archive.read(name) for name in archive.namelist() if "/engine/files/" in name
             }
 
         assert re.fullmatch(r"dspy_rlm-[\d.]+\.dist-info/sboms/dspy-rlm\.cdx\.json", place)
