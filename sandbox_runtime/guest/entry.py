@@ -152,38 +152,12 @@ WHOLE = (
 
 # Classes of C that the harness is written in.
 FIXED_CLASSES: tuple[type, ...] = (
-    *(
-        object,
-        type,
-        str,
-        bytes,
-        bytearray,
-        memoryview,
-        int,
-        float,
-        complex,
-        bool,
-        list,
-        dict,
-        tuple,
-    ),
-    *(
-        set,
-        frozenset,
-        range,
-        slice,
-        property,
-        staticmethod,
-        classmethod,
-        super,
-        zip,
-        map,
-        enumerate,
-    ),
-    *(BaseException, Exception, types.FunctionType, types.BuiltinFunctionType, types.MethodType),
-    *(types.CodeType, types.CellType, types.ModuleType, types.GeneratorType, types.CoroutineType),
-    *(types.AsyncGeneratorType, types.MappingProxyType, types.FrameType, types.TracebackType),
-    *(contextvars.Context, contextvars.ContextVar),
+    *(object, type, str, bytes, bytearray, memoryview, int, float, complex, bool, list, dict),
+    *(tuple, set, frozenset, range, slice, property, staticmethod, classmethod, super, zip, map),
+    *(enumerate, BaseException, Exception, types.FunctionType, types.BuiltinFunctionType),
+    *(types.MethodType, types.CodeType, types.CellType, types.ModuleType, types.GeneratorType),
+    *(types.CoroutineType, types.AsyncGeneratorType, types.MappingProxyType, types.FrameType),
+    *(types.TracebackType, contextvars.Context, contextvars.ContextVar),
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
