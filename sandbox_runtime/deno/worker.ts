@@ -2,7 +2,7 @@
  * Runs Pyodide in a worker without permissions, and decides nothing.
  *
  * Scrubs its own globals first, boots the interpreter from memory, and passes each request to the
- * Python driver (`guest.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
+ * Python driver (`entry.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
  * out into, it breaks out into this realm, which has no rights.
  *
  * @module
@@ -27,8 +27,8 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
-import { repeatEverything } from "./repeatable.ts";
-import { Rooms, type Roomy } from "./rooms.ts";
+import { repeatEverything } from "./reproducible.ts";
+import { Rooms, type Roomy } from "./value_buffers.ts";
 import {
   BOOT_GLOBALS,
   capMemory,
@@ -37,15 +37,15 @@ import {
   narrowCrypto,
   scrubGlobals,
   stopWorkElsewhere,
-} from "./realm.ts";
+} from "./realm_scrub.ts";
 import { hear } from "./signals.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
-import { takeAnswer } from "./window.ts";
+import { takeAnswer } from "./shared_answer.ts";
 import type { Part } from "./frames.ts";
-import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
+import type { Boot, FromWorker, Shared, ToWorker } from "./worker_messages.ts";
 import type { CallMode } from "./protocol.ts";
 
-/** The functions of `guest.py`'s driver, as Pyodide shows them. */
+/** The functions of `entry.py`'s driver, as Pyodide shows them. */
 interface Driver {
   readonly rooms: { destroy(): void };
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
@@ -436,7 +436,7 @@ async function boot(message: Boot): Promise<void> {
   catchRawOutput();
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
-  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
+  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.guest.entry"));
   runCell = driver.run;
   prepareCell = driver.prepare;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
@@ -492,9 +492,9 @@ function letGoOfImage(): void {
 }
 
 function writeSource(name: string, bytes: Part): void {
-  const root = "/lib/python3.14/site-packages/sandbox_runtime/deno";
-  pyodide.FS.mkdirTree(root);
-  pyodide.FS.writeFile(`${root}/${name}`, bytes);
+  const path = `/lib/python3.14/site-packages/sandbox_runtime/guest/${name}`;
+  pyodide.FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+  pyodide.FS.writeFile(path, bytes);
 }
 
 function catchRawOutput(): void {

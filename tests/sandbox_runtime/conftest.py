@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from package_index import CLOSED, PackageIndex, make_wheel
 
-from sandbox_runtime import Session, assets, open_session
-from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime import Session, open_session
+from sandbox_runtime.engine import assets
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages.pyodide_index import DISTRIBUTION_VARIABLE
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime import values
-from sandbox_runtime.deno.bootstrap import Driver
-from sandbox_runtime.deno.output import Output, abridge
-from sandbox_runtime.deno.submitting import bind_submit, submit_usage
+from sandbox_runtime.guest.driver import Driver
+from sandbox_runtime.guest.output import Output, abridge
+from sandbox_runtime.guest.submit import bind_submit, submit_usage
+from sandbox_runtime.values import encoder as values
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"
@@ -484,7 +484,7 @@ except ZeroDivisionError as error:
 
         shown = cells.traceback(code)
 
-        assert "bootstrap.py" not in shown
+        assert "driver.py" not in shown
         assert "ExceptionGroup: several (1 sub-exception)" in shown
 
     def test_a_cycle_of_causes(self, cells):

@@ -35,13 +35,13 @@ from sandbox_runtime import (
     SessionClosedError,
     Submitted,
     ValueCrossingError,
-    assets,
     open_session,
 )
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.open import ready_engine
 
-PROJECT = Path(assets.__file__).parent.parent
+PROJECT = Path(assets.__file__).parents[2]
 
 MEBIBYTE = 2**20
 
@@ -272,7 +272,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 """
         result = failure(session, code)
 
-        assert "bootstrap.py" not in result.traceback
+        assert "driver.py" not in result.traceback
         assert "ValueError: no" in result.traceback
 
     def test_a_deep_structure(self, rough):
@@ -610,7 +610,7 @@ class TestSubmit:
 
         assert result.error_type == "CannotSend"
         assert result.message.startswith(message)
-        assert "crossing.py" not in result.traceback
+        assert "codec.py" not in result.traceback
 
     def test_a_swallowed_submit(self, session):
         """It counts."""
