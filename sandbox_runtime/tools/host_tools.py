@@ -204,6 +204,10 @@ class HostTools:
             except TypeError as error:
                 self.refusals.record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
+        return self._call_of(tool, args, kwargs)
+
+    def _call_of(self, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Work:
+        """A call with arguments that fit."""
 
         def work(running: Running | None) -> Any:
             result = tool(*args, **kwargs)
@@ -221,6 +225,7 @@ class HostTools:
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in given:  # all before the first runs
             self._bind(call.tool, *_arguments(call, item))
+        tool: Any = self._tools.get(call.tool)
         batch = Call(self._part_of())
         outcomes: list[Outcome] = [(False, InterruptedError("the call was given up"))] * len(given)
         most = 2 * self._limits.concurrent_calls
@@ -235,7 +240,7 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._bind(call.tool, *_arguments(call, item))
+            work = self._call_of(tool, *item)
             self._start(call.tool, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
