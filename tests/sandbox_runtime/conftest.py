@@ -29,6 +29,42 @@ def opened() -> Iterator[Callable[..., Session]]:
         session.close()
 
 
+# Deletes what the cells of earlier tests have bound.
+_CLEAR = (
+    "for name in [name for name in globals() if name[:2] != '__']:\n    globals().pop(name, None)"
+)
+
+
+@pytest.fixture(scope="session")
+def _lending() -> Iterator[list[Session]]:
+    """The session that `lent` lends, once there is one."""
+    sessions: list[Session] = []
+    yield sessions
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def lent(_lending) -> Iterator[Callable[..., Session]]:
+    """Lends a session to tests that leave it sound, with tools and outputs of their own: to open one takes longer.
+
+    Its limits are the usual ones, its namespace is empty. After a test that cost it its process it is
+    not lent again.
+    """
+
+    def lend(tools=None, outputs=None) -> Session:
+        if not _lending:
+            _lending.append(open_session())
+        session = _lending[0]
+        session.register(tools or {}, outputs)
+        session.run_cell(_CLEAR)
+        return session
+
+    yield lend
+    if _lending and (_lending[0].closed or _lending[0].restarts):
+        _lending.pop().close()
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A user's cache of its own, with the engine in it."""

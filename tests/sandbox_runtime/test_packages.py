@@ -113,6 +113,7 @@ class TestFromTheRegistry:
         assert isinstance(failed, Failed)
         assert failed.error_type == "ValidationError"
 
+    @pytest.mark.nightly
     def test_an_image_taken_after_a_compiled_import_can_be_continued(self, found, tmp_path):
         """In the session's middle, and again from there: the modules lie where they were."""
         engine = with_packages(ready_engine(), found)
@@ -135,6 +136,7 @@ class TestFromTheRegistry:
             with continued(second) as third:
                 assert third.run_cell("P(x='3'), next(counted)") == Completed("(P(x=3), 2)\n")
 
+    @pytest.mark.nightly
     def test_one_that_only_other_platforms_have(self):
         """It names both sources and what each of them lacks."""
         said = refusal("uvloop")
@@ -143,6 +145,7 @@ class TestFromTheRegistry:
         assert "manylinux" in said
         assert "Pyodide's own distribution does not have it either." in said
 
+    @pytest.mark.nightly
     def test_one_that_nobody_has(self):
         """It is told apart from one without a fitting wheel."""
         assert "has no package no-such-package-0123456789" in refusal("no-such-package-0123456789")
@@ -165,9 +168,9 @@ class TestResolve:
 
         assert names(packages.resolve(["thing"])) == ["inside", "thing"]
 
-    def test_the_markers_are_what_the_sandbox_says_of_itself(self, opened):
+    def test_the_markers_are_what_the_sandbox_says_of_itself(self, lent):
         """What pip is told comes from there."""
-        result = opened().run_cell(
+        result = lent().run_cell(
             "import os, platform, sys\n"
             "print(dict(implementation_name=sys.implementation.name,\n"
             "implementation_version=platform.python_version(), os_name=os.name,\n"

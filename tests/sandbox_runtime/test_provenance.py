@@ -230,7 +230,7 @@ class TestSbom:
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout) is None
         assert json.loads(done.stdout)["components"]
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_a_wheel_carries_it(self, tmp_path):
         """Built from a clean copy of the source; the hashes in it are those of the files beside it."""
