@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from sandbox_runtime import Session
@@ -18,58 +19,74 @@ _CLEAR = (
 )
 
 
-class Shared:
-    """A session that is opened anew after a program that may have harmed it.
+@dataclasses.dataclass
+class _Lane:
+    """A session, and the names of the programs that it has held."""
 
-    A program that is not held after others have run is run again in a session of its own, so that the
-    report is about that program. Only a breach counts as it is, whoever came before.
+    session: Session
+    held: list[str] = dataclasses.field(default_factory=list)
+
+
+class Shared:
+    """Sessions that are opened anew after a program that may have harmed them.
+
+    Programs that may destroy their interpreter have a session apart, so that the others keep theirs. A
+    program that is not held after others have run is run again in a session of its own, so that the report
+    is about that program. Only a breach counts as it is, whoever came before.
     """
 
     def __init__(self, open_session: Callable[[], Session], assign: Callable[[Session], None]):
         """Opens nothing yet. `assign` sets the variables that programs find, before each of them."""
         self._open = open_session
         self._assign = assign
-        self._session: Session | None = None
-        self._before: list[str] = []
+        self._lanes: dict[bool, _Lane] = {}
 
-    def judge(self, program: Program, around: Surroundings) -> Report:
-        """Runs a program in the shared session, and where that proves nothing, by itself."""
-        before = tuple(self._before)
-        report = self._judge(program, around)
-        if report.verdict == "held" and (program.destroys or not report.losses):
+    def judge(
+        self, program: Program, around: Surroundings, subject: Callable[[Session], Ours] = Ours
+    ) -> Report:
+        """Runs a program in a shared session, and where that proves nothing, by itself."""
+        destroys = program.destroys or program.wrecks
+        before = tuple(self._lanes[destroys].held) if destroys in self._lanes else ()
+        report = self._judge(destroys, program, around, subject)
+        if report.verdict == "held" and (destroys or not report.losses):
             return report
-        self.close()
         if not before:
             return report
         after = f"after {len(before)} others, the last of them {', '.join(before[-3:])}"
         if report.verdict == "breach":
             return Report("breach", (*report.reasons, after), report.losses)
-        alone = self._judge(program, around)
+        alone = self._judge(destroys, program, around, subject)
         if alone.verdict == "held":
             return alone
-        self.close()
         return Report(alone.verdict, (*alone.reasons, f"{after}: {report}"), alone.losses)
 
     def close(self) -> None:
-        """Gives the session up."""
-        if self._session is not None:
-            self._session.close()
-        self._session = None
-        self._before.clear()
+        """Gives the sessions up."""
+        for lane in self._lanes.values():
+            lane.session.close()
+        self._lanes.clear()
 
-    def _judge(self, program: Program, around: Surroundings) -> Report:
-        if self._session is None:
-            self._session = self._open()
+    def _judge(
+        self,
+        destroys: bool,
+        program: Program,
+        around: Surroundings,
+        subject: Callable[[Session], Ours],
+    ) -> Report:
+        lane = self._lanes.pop(destroys, None)
+        if lane is None:
+            lane = _Lane(self._open())
         else:
-            self._session.run_cell(_CLEAR)
-        session = self._session
+            lane.session.run_cell(_CLEAR)
+        session, sound = lane.session, False
         try:
             self._assign(session)
-            report = judge(program, Ours(session), around)
-        except BaseException:
-            self.close()
-            raise
-        self._before.append(program.name)
-        if program.destroys or program.wrecks or session.restarts:
-            self.close()
+            report = judge(program, subject(session), around)
+            sound = report.verdict == "held" and not program.wrecks and not session.restarts
+        finally:
+            if not sound:
+                session.close()
+        if sound:
+            lane.held.append(program.name)
+            self._lanes[destroys] = lane
         return report

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Directory, Limits, Pool, Session, open_session
+from sandbox_runtime import Directory, Limits, Session, open_session
 
 from .catalogue import BY_CLASS, counts
 from .escapes import PAIRS as ESCAPED_PAIRS
@@ -22,7 +22,7 @@ from .ours import Ours
 from .persistence import PAIRS
 from .program import Program
 from .sharing import Shared
-from .surroundings import FIELDS, KEPT, Surroundings
+from .surroundings import FIELDS, KEPT
 
 LIMITS = Limits(cell_seconds=6, grace_seconds=1, memory_bytes=256 * 1024 * 1024, search_seconds=2)
 
