@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from package_index import CLOSED, PackageIndex, make_wheel
+from session_cells import HASTY, MEBIBYTE, TOOLS
 
-from sandbox_runtime import Session, assets, open_session
+from sandbox_runtime import Limits, Session, assets, open_session
 from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE
 from sandbox_runtime.opening import ready_engine
 
@@ -113,3 +116,56 @@ def thing(index, wheel):
     """A package in the index: its name."""
     index.add(wheel("thing"))
     return "thing"
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One session for all tests that leave it as usable as it was; checked by what they do next."""
+    with open_session(tools=TOOLS) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def rough():
+    """A session for cells that may cost it its process: it is as good as new afterwards."""
+    with open_session(limits=Limits(memory_bytes=256 * MEBIBYTE), tools=TOOLS) as shared:
+        yield shared
+
+
+@pytest.fixture
+def wrecked(rough):
+    """The same for cells that break what later cells use: its process is replaced after the test."""
+    yield rough
+    os.kill(rough.pid, signal.SIGKILL)
+    rough.run_cell("")
+
+
+@pytest.fixture
+def given(session):
+    """Gives the shared session other tools and outputs for the time of a test."""
+
+    def register(tools=None, outputs=None):
+        session.register(tools or {}, outputs)
+        return session
+
+    yield register
+    session.register(TOOLS)
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """A session whose cells are interrupted soon."""
+    with open_session(limits=HASTY) as shared:
+        yield shared
+
+
+@pytest.fixture
+def started():
+    """A tool that says that the cell has begun, and the event that tells it to the test."""
+    event = threading.Event()
+
+    def begin():
+        event.set()
+
+    begin.event = event
+    return begin
