@@ -503,9 +503,9 @@ class TestMemory:
         assert shown == "60\n"
         assert 4_000_000 < waiting[0] < 6_000_000  # of 60
 
-    def test_a_batch_of_very_many(self, lent):
+    def test_a_batch_of_very_many(self, opened):
         """An item costs its place in the list of results, not a thread's worth of things."""
-        session = lent(tools={"one": lambda item: None})
+        session = opened(tools={"one": lambda item: None})
 
         with Cost() as cost:
             assert run(session, "len(one.batched(range(60_000)))") == "60000\n"

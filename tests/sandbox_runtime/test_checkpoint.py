@@ -357,25 +357,27 @@ class TestFork:
             assert run(other, "x") == "2\n"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A saved state, and its file, which nobody changes."""
+    with open_session() as session:
+        session.assign("text", "x" * 1000)
+        run(session, "open('/tmp/f', 'w').write('file')")
+        state = session.checkpoint()
+    path = tmp_path_factory.mktemp("made") / "state.checkpoint"
+    state.save(path)
+    return state, path
+
+
+@pytest.fixture
+def saved(made, tmp_path):
+    """The state, and a copy of its file."""
+    state, path = made
+    return state, shutil.copy(path, tmp_path / path.name)
+
+
 class TestFile:
     """A state on disk: versioned, hashed, whole or not at all."""
-
-    @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory):
-        """A saved state, and its file, which nobody changes."""
-        with open_session() as session:
-            session.assign("text", "x" * 1000)
-            run(session, "open('/tmp/f', 'w').write('file')")
-            state = session.checkpoint()
-        path = tmp_path_factory.mktemp("made") / "state.checkpoint"
-        state.save(path)
-        return state, path
-
-    @pytest.fixture
-    def saved(self, made, tmp_path):
-        """The state, and a copy of its file."""
-        state, path = made
-        return state, shutil.copy(path, tmp_path / path.name)
 
     def test_round_trip(self, saved, opened):
         """What was saved opens a session."""

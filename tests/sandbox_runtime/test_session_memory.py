@@ -19,20 +19,22 @@ from sandbox_runtime import (
 )
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """One session with little memory."""
+    with open_session(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS) as session:
+        yield session
+
+
+@pytest.fixture
+def small(shared):
+    """The same, when what filled it was let go."""
+    shared.run_cell("x = None")
+    return shared
+
+
 class TestMemory:
     """Past `memory_bytes` Python raises MemoryError, and the session goes on."""
-
-    @pytest.fixture(scope="class")
-    def shared(self):
-        """One session for all of them."""
-        with open_session(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS) as session:
-            yield session
-
-    @pytest.fixture
-    def small(self, shared):
-        """A session with little memory, which is free."""
-        shared.run_cell("x = None")
-        return shared
 
     @pytest.mark.parametrize(
         "code",

@@ -131,6 +131,7 @@ def escaped(
     with Session(made, Limits()) as session:
         session.run_cell("import asyncio\nawait asyncio.sleep(0)")
         (folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
+    assets.write_manifest(folder)
     return made
 
 

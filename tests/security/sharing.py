@@ -32,7 +32,8 @@ class Shared:
 
     Programs that may destroy their interpreter have a session apart, so that the others keep theirs. A
     program that is not held after others have run is run again in a session of its own, so that the report
-    is about that program. Only a breach counts as it is, whoever came before.
+    is about that program, and not about what others have changed in the interpreter. Only what reached the
+    host counts as it is, whoever came before.
     """
 
     def __init__(self, open_session: Callable[[], Session], assign: Callable[[Session], None]):
@@ -48,17 +49,15 @@ class Shared:
         destroys = program.destroys or program.wrecks
         before = tuple(self._lanes[destroys].held) if destroys in self._lanes else ()
         report = self._judge(destroys, program, around, subject)
-        if report.verdict == "held" and (destroys or not report.losses):
-            return report
-        if not before:
+        if (report.verdict == "held" and (destroys or not report.losses)) or not before:
             return report
         after = f"after {len(before)} others, the last of them {', '.join(before[-3:])}"
-        if report.verdict == "breach":
-            return Report("breach", (*report.reasons, after), report.losses)
+        if report.reached_host:
+            return dataclasses.replace(report, reasons=(*report.reasons, after))
         alone = self._judge(destroys, program, around, subject)
         if alone.verdict == "held":
             return alone
-        return Report(alone.verdict, (*alone.reasons, f"{after}: {report}"), alone.losses)
+        return dataclasses.replace(alone, reasons=(*alone.reasons, f"{after}: {report}"))
 
     def close(self) -> None:
         """Gives the sessions up."""
