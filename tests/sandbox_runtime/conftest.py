@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from driver_cells import Cells
 from package_index import CLOSED, PackageIndex, make_wheel
 from session_cells import HASTY, MEBIBYTE, TOOLS
 
-from sandbox_runtime import Limits, Session, assets, open_session
+from sandbox_runtime import Limits, Session, assets, open_session, package_sets, packages
 from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE
+from sandbox_runtime.install import with_packages
 from sandbox_runtime.opening import ready_engine
 
 
@@ -85,16 +89,21 @@ def cache(tmp_path, monkeypatch):
     return root / "dspy-rlm"
 
 
+def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has pip forget its settings, and keep what it fetches in the folder."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        patch.delenv(name)
+    patch.setenv("PIP_CONFIG_FILE", os.devnull)
+    patch.setenv("PIP_CACHE_DIR", str(folder / "pip"))
+    patch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
+
+
 @pytest.fixture
 def index(tmp_path, monkeypatch, cache):
     """A package index that pip knows instead of all others."""
     folder = tmp_path / "index"
     folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    monkeypatch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
+    _alone(monkeypatch, tmp_path)
     index = PackageIndex(folder)
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
     yield index
@@ -116,6 +125,30 @@ def thing(index, wheel):
     """A package in the index: its name."""
     index.add(wheel("thing"))
     return "thing"
+
+
+@pytest.fixture(scope="session")
+def _thing_resolved(tmp_path_factory) -> Path:
+    """The part of a cache in which `thing` is, with its image."""
+    folder = tmp_path_factory.mktemp("resolved")
+    index = PackageIndex(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        _alone(patch, folder)
+        patch.setenv("PIP_INDEX_URL", index.url)
+        index.add(make_wheel(folder, "thing"))
+        engine = ready_engine()
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with_packages(engine, packages.resolve(["thing"]))
+        resolved = package_sets.cache_folder()
+    index.close()
+    return resolved
+
+
+@pytest.fixture
+def resolved(thing, _thing_resolved):
+    """The same package, which was resolved before: its name. Resolving asks pip, and makes an image."""
+    shutil.copytree(_thing_resolved, package_sets.cache_folder())
+    return thing
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +202,33 @@ def started():
 
     begin.event = event
     return begin
+
+
+@pytest.fixture
+def open_cells():
+    """Makes drivers; puts back what they change in this process."""
+    own = dict(vars(builtins))
+    streams, main = (sys.stdout, sys.stderr), sys.modules["__main__"]
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGALRM)]
+    limit = sys.getrecursionlimit()
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Cells(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    builtins.__dict__.clear()
+    builtins.__dict__.update(own)
+    (sys.stdout, sys.stderr), sys.modules["__main__"] = streams, main
+    for number, handler in handlers:
+        signal.signal(number, handler)
+    sys.setrecursionlimit(limit)
+    for cells in made:
+        cells.host.close()
+
+
+@pytest.fixture
+def cells(open_cells):
+    """A driver without tools, whose SUBMIT takes anything."""
+    return open_cells()

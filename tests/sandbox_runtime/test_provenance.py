@@ -136,6 +136,7 @@ class TestHashes:
 class TestRebuild:
     """The boot image and all else that is made here can be made again, with the same bytes."""
 
+    @pytest.mark.nightly
     @pytest.mark.timeout(600)
     def test_the_engine_is_built_again_byte_for_byte(self):
         """But for one bit in some bytes of V8's compiled form, which is looked at."""
@@ -148,6 +149,7 @@ class TestRebuild:
             if name != assets.CACHE_FILE:
                 assert lines[1].endswith("is the same, byte for byte")
 
+    @pytest.mark.nightly
     @pytest.mark.timeout(600)
     def test_a_changed_image_is_found(self, own_engine):
         """One bit is enough, wherever it is."""
