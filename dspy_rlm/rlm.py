@@ -1,45 +1,41 @@
-"""`RLM`: the module. Holds what was configured, and awaits; what is decided is decided in `run.py`."""
+"""`RLM`: the module. Holds what was configured, and performs what the loop in `loop.py` requests."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
-from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm import instructions, saving
-from dspy_rlm.budget import Budget
-from dspy_rlm.composing import composed_signature
-from dspy_rlm.errors import BudgetExceededError
-from dspy_rlm.factories import (
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.concurrency.threads import apart
+from dspy_rlm.config import PeerNames
+from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
 )
-from dspy_rlm.inputs import check_signature
-from dspy_rlm.models import SubLM, named_models
-from dspy_rlm.offload import apart, offloaded
-from dspy_rlm.peer_names import PeerNames
+from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
+from dspy_rlm.errors import RunFailedError
+from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.preparing import prepare
-from dspy_rlm.subruns import Place
-from dspy_rlm.task import Task
-from dspy_rlm.tools import ToolSource, normalize_tools
-from dspy_rlm.traces import add_step, apart_from_outer_runs, failure
-from dspy_rlm.types import type_rules
-from sandbox_runtime import (
-    Limits,
-    PackageSet,
-    Pool,
-    Rule,
-    ready_packages,
-)
+from dspy_rlm.prompts import instructions
+from dspy_rlm.repl.sub_rlm import Place
+from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
+from dspy_rlm.runs.prepare import composed_signature, prepare
+from dspy_rlm.runs.sandbox import Task, offloaded
+from dspy_rlm.signatures.inputs import check_signature
+from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
+from dspy_rlm.values.conversion import type_rules
+from sandbox_runtime import Limits, PackageSet, Pool, Rule
+from sandbox_runtime.helpers import ready_packages
 
 
 class RLM(PeerNames, dspy.Module):
@@ -138,7 +134,7 @@ class RLM(PeerNames, dspy.Module):
         """The user's tools by name."""
         return dict(self._tools)
 
-    # ---- The loop, twice: `aforward` is `forward` with `await` ----
+    # ---- The loop is `loop.py`; here its requests are performed ----
 
     def forward(
         self,
@@ -167,25 +163,22 @@ class RLM(PeerNames, dspy.Module):
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         task = prepare(self, inputs, factory, loop=None)
-        run = task.run
-        with task.open_sandbox() as sandbox, _reporting(task, self.generate_action):
-            while not run.over:
-                inputs = run.action_inputs()
-                try:
-                    action = self.generate_action(**task.prompt, **inputs)
-                    code = run.read(action)
-                except (AdapterParseError, BudgetExceededError) as slip:
-                    code = run.misread(slip)
-                    add_step(self.generate_action, inputs, run.action)
-                if code is not None:
-                    run.observe(sandbox.run_cell(code))
-            while run.outputs is None:
-                try:
+
+        def perform(request: Request) -> Any:
+            match request:
+                case AskRoot(fields):
+                    return self.generate_action(**task.prompt, **fields)
+                case RunCell(code):
+                    return sandbox.run_cell(code)
+                case Extract(fields):
                     with dspy.context(trace=[]):
-                        run.extract(self.extract(**task.last_prompt, **run.extract_inputs()))
-                except BudgetExceededError as refused:
-                    run.shorten(refused)
-        return run.prediction()
+                        return self.extract(**task.last_prompt, **fields)
+
+        with task.closing() as opened, _ending_with_report(task, self.generate_action):
+            sandbox = task.open_sandbox(opened)
+            with self._in_dspy(task):
+                drive(self._steps(task), perform)
+        return task.run.prediction()
 
     async def aforward(
         self,
@@ -199,27 +192,34 @@ class RLM(PeerNames, dspy.Module):
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
         task = await apart(prepare, self, inputs, factory, loop)
-        run = task.run
-        async with offloaded(task) as (sandbox, thread):
-            with _reporting(task, self.generate_action):
-                while not run.over:
-                    inputs = await thread.do(run.action_inputs)
-                    try:
-                        ask = self.generate_action.acall(**task.prompt, **inputs)
-                        code = run.read(await ask)
-                    except (AdapterParseError, BudgetExceededError) as slip:
-                        code = run.misread(slip)
-                        add_step(self.generate_action, inputs, run.action)
-                    if code is not None:
-                        await thread.do(run.observe, await thread.do(sandbox.run_cell, code))
-                while run.outputs is None:
-                    try:
-                        with dspy.context(trace=[]):
-                            ask = self.extract.acall(**task.last_prompt, **run.extract_inputs())
-                            run.extract(await ask)
-                    except BudgetExceededError as refused:
-                        run.shorten(refused)
-            return await thread.do(run.prediction)
+
+        async def perform(request: Request) -> Any:
+            match request:
+                case AskRoot(fields):
+                    return await self.generate_action.acall(**task.prompt, **fields)
+                case RunCell(code):
+                    return await thread.do(sandbox.run_cell, code)
+                case Extract(fields):
+                    with dspy.context(trace=[]):
+                        return await self.extract.acall(**task.last_prompt, **fields)
+
+        async with offloaded(task) as work:
+            with _ending_with_report(task, self.generate_action):
+                sandbox, thread = await work.open()
+                with self._in_dspy(task):
+                    await adrive(self._steps(task), perform, thread)
+                prediction = await thread.do(task.run.prediction)
+                await work.close()
+        return prediction
+
+    def _steps(self, task: Task) -> Steps:
+        return steps(task.run, functools.partial(add_step, self.generate_action))
+
+    @contextlib.contextmanager
+    def _in_dspy(self, task: Task) -> Iterator[None]:
+        """DSPy's settings for the turns of a run."""
+        with apart_from_outer_runs(self.generate_action), dspy.context(adapter=task.adapter):
+            yield
 
     # ---- What a run is made of ----
 
@@ -262,18 +262,23 @@ class RLM(PeerNames, dspy.Module):
 
 
 @contextlib.contextmanager
-def _reporting(task: Task, predictor: dspy.Predict) -> Iterator[None]:
-    """Whatever ends a run, what there is of it reaches the caller."""
+def _ending_with_report(task: Task, predictor: dspy.Predict) -> Iterator[None]:
+    """Gives the caller of a run that ends without outputs what there is of it, whatever ends it.
+
+    What the sandbox cannot be opened with is the caller's error as it is: no LM was asked.
+    """
     run = task.run
-    with apart_from_outer_runs(predictor), dspy.context(adapter=task.adapter):
-        run.start()
-        try:
-            yield
-        except Exception as error:
-            inputs = run.action_inputs()
-            raise failure(error, run.fail(error), predictor, inputs) from error
-        except (
-            BaseException
-        ) as error:  # Ctrl-C, cancellation: not ours to change, but nothing is lost
-            error.run = run.fail(error)  # type: ignore[attr-defined]
+    try:
+        yield
+    except Exception as error:
+        if run.running:
+            fields = run.action_inputs()
+            with apart_from_outer_runs(predictor):
+                raise failure(error, run.fail(error), predictor, fields) from error
+        if (reason := task.stopped_by(error)) is None:
             raise
+        told = f"The run was stopped before its first turn: {reason}"
+        raise RunFailedError(told, run=run.fail(reason)) from reason
+    except BaseException as error:  # Ctrl-C, cancellation: not ours to change
+        error.run = run.fail(error)  # type: ignore[attr-defined]
+        raise

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.redaction.redact import without_secrets
 
 LOGGER_NAME = "sandbox_runtime.audit"
 

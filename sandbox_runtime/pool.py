@@ -19,14 +19,14 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sandbox_runtime.admission import Seat, Seats, default_bound
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.opening import open_session, ready_packages
-from sandbox_runtime.packages import PackageSet, Wanted
-from sandbox_runtime.rules import Rule
+from sandbox_runtime.open import open_session, ready_packages
+from sandbox_runtime.packages.resolve import PackageSet, Wanted
 from sandbox_runtime.sandbox import HostTool
-from sandbox_runtime.seats import Seat, Seats, default_bound
-from sandbox_runtime.session import Session
+from sandbox_runtime.sessions.session import Session
+from sandbox_runtime.values.type_rules import Rule
 
 # A warm session takes about 200 MB.
 DEFAULT_SIZE = 4

@@ -11,15 +11,15 @@ import dspy
 import pytest
 
 from dspy_rlm import RLM
-from dspy_rlm.demo import SUB_MODEL, Cast, PlayerEngine, cast, run_demo, summary
-from dspy_rlm.demo_policies import play_root, play_sub, speaks_of
-from dspy_rlm.demo_questions import (
+from dspy_rlm.cli.demo.policies import play_root, play_sub, speaks_of
+from dspy_rlm.cli.demo.questions import (
     QUESTIONS,
     class_places,
     modules_about,
     undocumented_functions,
 )
-from dspy_rlm.sources import Texts
+from dspy_rlm.cli.demo.run import SUB_MODEL, Cast, PlayerEngine, cast, run_demo, summary
+from dspy_rlm.cli.files import Texts
 from dspy_rlm.testing import Fault, PolicyServer
 
 WHERE, WHICH_FUNCTIONS, WHICH_MODULES = (question.signature for question in QUESTIONS)
@@ -164,7 +164,7 @@ class TestRunDemo:
 def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the demo as a user does, with warnings as errors."""
     return subprocess.run(
-        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli", "demo"],
+        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo"],
         capture_output=True,
         text=True,
         timeout=100,

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import dspy
 from dspy.teleprompt.bootstrap_trace import TraceData, bootstrap_trace_data
 
+from dspy_rlm.dspy_bridge.traces import FailedStep
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.rlm import RLM
-from dspy_rlm.traces import FailedStep
 
 # Changes when a row can no longer be read the same way.
 FORMAT_VERSION = 1

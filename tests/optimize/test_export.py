@@ -10,9 +10,9 @@ from dspy.teleprompt.bootstrap_finetune import build_call_data_from_trace
 
 from benchmarks.counting import COUNT, DEVSET, metric, score
 from dspy_rlm import RLM
+from dspy_rlm.dspy_bridge.traces import FailedStep
 from dspy_rlm.optimize import bake, collect, export
 from dspy_rlm.testing import Action, PolicyServer, Raw, scripted
-from dspy_rlm.traces import FailedStep
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.offload import offloaded
-from dspy_rlm.preparing import prepare
+from dspy_rlm.runs.prepare import prepare
+from dspy_rlm.runs.sandbox import offloaded
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 
@@ -397,9 +397,9 @@ class TestCancelling:
         async def main() -> None:
             task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
             task.place.stop.stop(RunEndedError("too late"))
-            with pytest.raises(RunEndedError):
-                async with offloaded(task):
-                    pytest.fail("it was opened")
+            async with offloaded(task) as work:
+                with pytest.raises(RunEndedError):
+                    await work.open()
 
         asyncio.run(main())
         wait_until(lambda: not pool.seats.taken, 10)

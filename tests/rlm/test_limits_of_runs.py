@@ -13,7 +13,6 @@ import pytest
 from dspy.utils.callback import BaseCallback
 
 from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, Pool, RunFailedError
-from dspy_rlm.preparing import prepare
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -240,16 +239,16 @@ class TestTime:
         pool = Pool(1, max_sessions=1)
 
         def payload(_value):
-            task.place.stop.stop(BudgetExceededError("It is over.", limit="max_seconds"))
             while pool.seats.taken:  # until the sandbox is closed
                 threading.Event().wait(0.01)
             return "1"
 
         rule = CodeType(Slow, payload=payload, code=lambda value, name, raw: f"{name} = {raw}")
-        rlm, server = play("slow -> a", types=[rule], pool=pool, max_seconds=60)
-        task = prepare(rlm, {"slow": Slow()}, None, None)
-        with pytest.raises(RunFailedError, match="It is over") as caught, task.open_sandbox():
-            pytest.fail("it was opened")
+        rlm, server = play("slow -> a", types=[rule], pool=pool, max_seconds=0.1)
+        with pytest.raises(
+            RunFailedError, match="stopped before its first turn: The time"
+        ) as caught:
+            rlm(slow=Slow())
         pool.close()
 
         assert isinstance(caught.value.__cause__, BudgetExceededError)

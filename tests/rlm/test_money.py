@@ -11,11 +11,11 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from dspy_rlm import RLM, RunFailedError
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.concurrency.cancellation import Stop
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
-from dspy_rlm.ledger import Ledger
-from dspy_rlm.metering import Meter, metered
-from dspy_rlm.stopping import Stop
+from dspy_rlm.lms.metering import Meter, metered
 from dspy_rlm.testing import (
     Action,
     Counted,

@@ -9,7 +9,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.outputs import SlipError, extract_code, final_code, parse_outputs
+from dspy_rlm.prompts.replies import extract_code, final_code
+from dspy_rlm.signatures.outputs import SlipError, parse_outputs
 
 
 @pytest.mark.parametrize(

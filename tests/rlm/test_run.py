@@ -6,7 +6,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget.budget import Budget
 from dspy_rlm.events import (
     ActionChosen,
     IterationStarted,
@@ -15,7 +15,7 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.run import Run
+from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
 
 SIGNATURE = dspy.Signature("q -> n: int")
@@ -94,7 +94,7 @@ class TestRun:
 
     def test_an_unreadable_reply_is_shown_back_abridged(self, run):
         """The LM sees what it wrote, not all of it."""
-        run.misread(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
+        run.read_unparsed(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
 
         assert "your reply could not be read" in run.steps[0].output
         assert len(run.steps[0].output) < 2500

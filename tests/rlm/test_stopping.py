@@ -11,8 +11,8 @@ import weakref
 
 import pytest
 
+from dspy_rlm.concurrency.cancellation import Stop, after
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
-from dspy_rlm.stopping import Stop, after
 
 ENDED = RunEndedError("over")
 

@@ -18,9 +18,9 @@ from dspy.primitives.local_interpreter import LocalInterpreter
 from typing_extensions import TypedDict
 
 from dspy_rlm import InputError
-from dspy_rlm.outputs import SlipError, parse_outputs
-from dspy_rlm.types import as_plain, type_rules
-from dspy_rlm.variables import describe
+from dspy_rlm.prompts.variables import describe
+from dspy_rlm.signatures.outputs import SlipError, parse_outputs
+from dspy_rlm.values.conversion import as_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
 
 PIXEL = base64.b64encode(b"\x89PNG" * 30).decode()

@@ -16,10 +16,13 @@ from driver_cells import Cells
 from package_index import CLOSED, PackageIndex, make_wheel
 from session_cells import HASTY, MEBIBYTE, TOOLS
 
-from sandbox_runtime import Limits, Session, assets, open_session, package_sets, packages
-from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE
-from sandbox_runtime.install import with_packages
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime import Limits, Session, open_session
+from sandbox_runtime.engine import assets
+from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages import resolve as packages
+from sandbox_runtime.packages import store as package_sets
+from sandbox_runtime.packages.pyodide_index import DISTRIBUTION_VARIABLE
 
 
 @pytest.fixture

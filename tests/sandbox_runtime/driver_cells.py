@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 
-from sandbox_runtime import values
-from sandbox_runtime.deno.bootstrap import Driver
+from sandbox_runtime.guest.driver import Driver
+from sandbox_runtime.values import encoder as values
 
 
 def _told(error):

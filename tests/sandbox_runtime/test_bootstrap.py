@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from sandbox_runtime import values
+from sandbox_runtime.values import encoder as values
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"

@@ -110,7 +110,7 @@ except ZeroDivisionError as error:
 
         shown = cells.traceback(code)
 
-        assert "bootstrap.py" not in shown
+        assert "driver.py" not in shown
         assert "ExceptionGroup: several (1 sub-exception)" in shown
 
     def test_a_cycle_of_causes(self, cells):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime.deno.output import Output, abridge
+from sandbox_runtime.guest.output import Output, abridge
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"

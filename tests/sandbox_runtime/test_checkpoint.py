@@ -24,7 +24,7 @@ from sandbox_runtime import (
     open_session,
 )
 from sandbox_runtime.limits import MEBIBYTE
-from sandbox_runtime.recovery import Recovery
+from sandbox_runtime.sessions.replay import Recovery
 from tests.measuring import Cost
 
 

@@ -36,9 +36,9 @@ from sandbox_runtime import (
     ValueType,
     open_session,
 )
-from sandbox_runtime.deno import crossing
-from sandbox_runtime.pieces import Stream
-from sandbox_runtime.values import Border
+from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.values.chunks import Stream
+from sandbox_runtime.values.encoder import Border
 
 
 class Color(enum.Enum):
@@ -344,7 +344,7 @@ class TestHandles:
     def test_a_number_that_was_never_given(self, session):
         """A cell cannot make up a handle."""
         result = session.run_cell(
-            "from sandbox_runtime.deno.handles import Handle; SUBMIT(Handle(10**6, 'x', ''))"
+            "from sandbox_runtime.guest.values.handles import Handle; SUBMIT(Handle(10**6, 'x', ''))"
         )
 
         assert result.error_type == "ValueCrossingError"

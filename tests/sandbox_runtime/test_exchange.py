@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sandbox_runtime import Limits, SandboxDiedError
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.dialogue import Dialogue
-from sandbox_runtime.values import Border
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.sessions.client import Dialogue
+from sandbox_runtime.values.encoder import Border
 
 # Answers each request with the result and the parts that its first argument has for the method.
 SANDBOX = """

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from sandbox_runtime.deno.footing import Footing, ensure, has_odd_keys, put_back
+from sandbox_runtime.guest.integrity.namespace_guard import Footing, ensure, has_odd_keys, put_back
 
 
 def test_what_was_there_is_as_it_was():

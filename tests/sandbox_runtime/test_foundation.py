@@ -11,8 +11,8 @@ import types
 
 import pytest
 
-from sandbox_runtime.deno import foundation as module
-from sandbox_runtime.deno.foundation import Foundation
+from sandbox_runtime.guest.integrity import foundation as module
+from sandbox_runtime.guest.integrity.foundation import Foundation
 
 SOURCE = """
 limit = 10
@@ -45,7 +45,7 @@ class Kind(Base):
 @pytest.fixture
 def ours():
     """A module like our own."""
-    made = types.ModuleType("sandbox_runtime.deno.made")
+    made = types.ModuleType("sandbox_runtime.guest.made")
     exec(SOURCE, made.__dict__)
     return made
 
@@ -139,7 +139,7 @@ def test_an_object_and_what_changes_in_it():
         def __init__(self):
             self.fixed, self.changing = 1, 2
 
-    Thing.__module__ = "sandbox_runtime.deno.made"
+    Thing.__module__ = "sandbox_runtime.guest.made"
     thing = Thing()
     foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_object(thing, {"changing"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sandbox_runtime import Limits
-from sandbox_runtime.exchange import Exchange
-from sandbox_runtime.messages import Fatal, Run
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.process import Process
-from sandbox_runtime.protocol import Connection, encode_frame
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.rpc.channel import Exchange
+from sandbox_runtime.rpc.messages import Fatal, Run
+from sandbox_runtime.rpc.process import Process
+from sandbox_runtime.rpc.protocol import Connection, encode_frame
 
 LIMITS = Limits()
 

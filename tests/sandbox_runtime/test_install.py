@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from cells import PROJECT
 
-from sandbox_runtime import Completed, Limits, assets
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.session import Session
+from sandbox_runtime import Completed, Limits
+from sandbox_runtime.engine import assets
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.sessions.session import Session
 
 # What a stand-in for Deno answers to `--version`.
 VERSION = 'case "$1" in eval|--version) echo "deno 2.9.8 (stable)"; exit 0;; esac'

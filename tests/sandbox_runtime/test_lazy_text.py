@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from sandbox_runtime.deno.asking import Way
-from sandbox_runtime.deno.texts import LazyText
+from sandbox_runtime.guest.texts.host_calls import Way
+from sandbox_runtime.guest.texts.lazy_text import LazyText
 
 
 @pytest.fixture

@@ -40,21 +40,21 @@ from sandbox_runtime import (
     SandboxStartError,
     Session,
     __main__,
-    assets,
-    install,
     open_session,
-    package_sets,
-    packages,
-    pip_for_sandbox,
     resolve_packages,
-    wheels,
 )
-from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE, fetch
-from sandbox_runtime.install import with_packages
-from sandbox_runtime.lockfile import MAX_LOCK_BYTES, read_lock
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.pip_log import explain, last_words
-from sandbox_runtime.pip_report import MAX_REPORT_BYTES, as_named, read_report
+from sandbox_runtime.engine import assets
+from sandbox_runtime.installation import install
+from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages import pip_shim as pip_for_sandbox
+from sandbox_runtime.packages import resolve as packages
+from sandbox_runtime.packages import store as package_sets
+from sandbox_runtime.packages import wheels
+from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, read_lock
+from sandbox_runtime.packages.pip_errors import explain, last_words
+from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, as_named, read_report
+from sandbox_runtime.packages.pyodide_index import DISTRIBUTION_VARIABLE, fetch
 
 
 def names(found: PackageSet) -> list[str]:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime.deno.collector import LARGE_BYTES, paused
-from sandbox_runtime.deno.crossing import receive
-from sandbox_runtime.deno.pieces import Pieces
-from sandbox_runtime.messages import Room, nbytes
-from sandbox_runtime.pieces import (
+from sandbox_runtime.buffers import nbytes
+from sandbox_runtime.guest.values.chunks import Pieces
+from sandbox_runtime.guest.values.codec import receive
+from sandbox_runtime.guest.values.gc_pause import LARGE_BYTES, paused
+from sandbox_runtime.rpc.messages import Room
+from sandbox_runtime.values.chunks import (
     PIECE_BYTES,
     SMALL_BYTES,
     Poured,
@@ -28,7 +29,7 @@ from sandbox_runtime.pieces import (
     size_of,
     split,
 )
-from sandbox_runtime.values import Border
+from sandbox_runtime.values.encoder import Border
 
 DECODERS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 

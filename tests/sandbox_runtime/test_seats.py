@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from sandbox_runtime import Pool
-from sandbox_runtime.seats import FEWEST, Seats, default_bound
+from sandbox_runtime.admission import FEWEST, Seats, default_bound
 
 
 def granted(*seats):

@@ -9,8 +9,9 @@ import urllib.parse
 
 import pytest
 
-from sandbox_runtime import open_session, without_secrets
-from sandbox_runtime.secrecy import MAX_CHARS
+from sandbox_runtime import open_session
+from sandbox_runtime.helpers import without_secrets
+from sandbox_runtime.redaction.redact import MAX_CHARS
 
 KEY = "sk-0123456789abcdef"
 

@@ -153,7 +153,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 """
         result = failure(session, code)
 
-        assert "bootstrap.py" not in result.traceback
+        assert "driver.py" not in result.traceback
         assert "ValueError: no" in result.traceback
 
     def test_a_deep_structure(self, rough):

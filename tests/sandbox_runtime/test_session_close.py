@@ -20,9 +20,9 @@ from session_cells import (
 
 from sandbox_runtime import (
     SessionClosedError,
-    assets,
     open_session,
 )
+from sandbox_runtime.engine import assets
 
 
 class TestClose:
@@ -129,7 +129,7 @@ class TestClose:
         assert deno_children() == before
 
 
-PROJECT = Path(assets.__file__).parent.parent
+PROJECT = Path(assets.__file__).parents[2]
 
 
 # Nothing of the host's is left after this; the promise is for a killed host.

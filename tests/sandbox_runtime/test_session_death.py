@@ -28,8 +28,8 @@ from sandbox_runtime import (
     Submitted,
     open_session,
 )
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.open import ready_engine
 
 
 class TestDeath:

@@ -14,7 +14,7 @@ from session_cells import (
     output,
 )
 
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.open import ready_engine
 
 
 class TestIsolation:

@@ -77,7 +77,7 @@ class TestSubmit:
 
         assert result.error_type == "CannotSend"
         assert result.message.startswith(message)
-        assert "crossing.py" not in result.traceback
+        assert "codec.py" not in result.traceback
 
     def test_a_swallowed_submit(self, session):
         """It counts."""

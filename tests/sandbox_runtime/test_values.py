@@ -32,12 +32,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime.deno import crossing
-from sandbox_runtime.deno.crossing import INLINE_CHARS, MAX_DEPTH, receive
-from sandbox_runtime.deno.records import Record
 from sandbox_runtime.errors import SandboxError, ValueCrossingError
-from sandbox_runtime.rules import HandleType
-from sandbox_runtime.values import Border, decode, encode, encode_inline, printable
+from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_DEPTH, receive
+from sandbox_runtime.guest.values.records import Record
+from sandbox_runtime.truncation import printable
+from sandbox_runtime.values.encoder import Border, decode, encode, encode_inline
+from sandbox_runtime.values.type_rules import HandleType
 
 
 class Color(enum.Enum):

@@ -19,19 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import (
-    Completed,
-    Limits,
-    Pool,
-    Session,
-    WallMissingError,
-    executable,
-    launcher,
-    open_session,
-)
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.process import Process
-from sandbox_runtime.wall import NO_WALL, Wall, behind, survey
+from sandbox_runtime import Completed, Limits, Pool, Session, WallMissingError, open_session
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.isolation import launcher
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, behind, survey
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.rpc.process import Process
 from tests.sandbox_runtime import native
 
 OFFERED = survey()

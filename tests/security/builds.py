@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandbox_runtime import Limits, assets
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.messages import Part
-from sandbox_runtime.session import Session
-from sandbox_runtime.wall import Wall
+from sandbox_runtime import Limits
+from sandbox_runtime.buffers import Part
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.isolation.os_isolation import Wall
+from sandbox_runtime.sessions.session import Session
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
 
@@ -84,7 +85,7 @@ class EscapedEngine(Engine):
         for name, data in super().files():
             yield (
                 name,
-                _changed(bytes(data).decode(), _GUEST).encode() if name == "guest.py" else data,
+                _changed(bytes(data).decode(), _GUEST).encode() if name == "entry.py" else data,
             )
 
 

@@ -10,11 +10,22 @@ from .program import Program, program
 _OURS = "reaches for our driver"
 
 _IMPORTS = """
-import sandbox_runtime.deno.bootstrap as bootstrap
-from sandbox_runtime.deno import (
-    asking, calls, crossing, failures, footing, foundation, fronts, guest, hooks, memory, output, ownership,
-    records, submitting, tasks,
-)
+import sandbox_runtime.guest.driver as bootstrap
+from sandbox_runtime.guest.texts import host_calls as asking
+from sandbox_runtime.guest import calls
+from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest import tracebacks as failures
+from sandbox_runtime.guest.integrity import namespace_guard as footing
+from sandbox_runtime.guest.integrity import foundation
+from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest import entry as guest
+from sandbox_runtime.guest.integrity import hooks
+from sandbox_runtime.guest.integrity import object_memory as memory
+from sandbox_runtime.guest import output
+from sandbox_runtime.guest import callback_ownership as ownership
+from sandbox_runtime.guest.values import records
+from sandbox_runtime.guest import submit as submitting
+from sandbox_runtime.guest import tasks
 driver = guest.driver
 forged = "FOR" + "GED"
 as_json = '{"answer": "' + forged + '", "count": 1}'

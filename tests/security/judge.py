@@ -11,6 +11,7 @@ import itertools
 import resource
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
 from .marks import marked, marks_in
@@ -141,19 +142,25 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
                 unsound = _complaints(program, endings, len(calls))
-            unsound += _unsound(program, subject, around)
+            losses = subject.losses
+            after = _unsound(program, subject, around)
+            if program.destroys and subject.losses > losses:
+                # What it holds may have been too much only for a later cell: the new process is sound.
+                after = _unsound(program, subject, around)
+            unsound += after
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
     reached_host = noted + around.secrets_in(_all_text(endings) + _shown(calls))
     breaches = reached_host + _breaches(endings, calls) + _excesses(endings, costs, subject.bounds)
     missed = _missed(program, endings)
     verdict: Verdict = "held"
-    for name, found in (
+    worse: list[tuple[Verdict, Collection[str]]] = [
         ("missed", missed),
         ("lost", unsound),
         ("crash", broken),
         ("breach", breaches),
-    ):
+    ]
+    for name, found in worse:
         if found:
             verdict = name
     reasons = (*breaches, *broken, *unsound, *missed)

@@ -26,7 +26,7 @@ from sandbox_runtime.host_costs import (
     THREADS_PER_CONCURRENT_CALL,
     UNESTIMATED_BYTES,
 )
-from sandbox_runtime.values import Border
+from sandbox_runtime.values.encoder import Border
 from tests.fuzz.forms import FORMS
 from tests.measuring import Cost
 
@@ -72,7 +72,7 @@ CELLS = {
         "try:\n    take(S())\nexcept Exception as error:\n    print(error)\n"
     ),
     "a decimal for a tool": (
-        "from sandbox_runtime.deno import crossing\n"
+        "from sandbox_runtime.guest.values import codec as crossing\n"
         "from decimal import Decimal\n"
         "crossing.MAX_EXPONENT = 10**12\n"
         "try:\n    take(Decimal('1e999999999'))\nexcept Exception as error:\n    print(error)\n"

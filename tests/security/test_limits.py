@@ -34,7 +34,7 @@ SLACK_SECONDS = 1.0
 MADE_TO_WAIT = frozenset({"very many tasks"})
 
 # What a process takes beside the interpreter's memory: V8, code, the heap of JavaScript in which output,
-# files and buffers are. `OVERHEAD_BYTES` of `exchange.py` is more: stacks count there that nobody uses.
+# files and buffers are. `OVERHEAD_BYTES` of `channel.py` is more: stacks count there that nobody uses.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
 
 
