@@ -219,6 +219,7 @@ class TestCommand:
         for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
             assert noise not in run.stderr
 
+    @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
     def test_it_needs_no_network(self):
         """Without any network, not even a loopback interface, it answers all the same."""

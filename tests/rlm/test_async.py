@@ -491,7 +491,7 @@ def submit(answer: str) -> Any:
 class TestManyRuns:
     """Hundreds in one process share the pool."""
 
-    @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.nightly)])
     @pytest.mark.timeout(900)
     def test_many_at_the_same_time(self, play, deno_children, count):
         """All right, with no more sandboxes than the pool has seats, and threads in proportion."""

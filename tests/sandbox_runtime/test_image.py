@@ -9,11 +9,11 @@ import json
 from array import array
 
 import pytest
-from sandbox_runtime.assets import split_image
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.package_sets import IMAGE
 
 from sandbox_runtime import Limits, resolve_packages
+from sandbox_runtime.engine.assets import split_image
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages.store import IMAGE
 
 # Where the words of the harness are now, and what they are.
 LOOK = """

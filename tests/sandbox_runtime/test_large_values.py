@@ -181,7 +181,7 @@ class TestMemory:
         assert grown < 40
         assert theirs < 200 + 100 + 80
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_a_gigabyte(self):
         """Fits into an interpreter of two."""
         grown, theirs, shown = peaks(1_000_000_000)

@@ -113,6 +113,7 @@ class TestFromTheRegistry:
         assert isinstance(failed, Failed)
         assert failed.error_type == "ValidationError"
 
+    @pytest.mark.nightly
     def test_an_image_taken_after_a_compiled_import_can_be_continued(self, found, tmp_path):
         """In the session's middle, and again from there: the modules lie where they were."""
         engine = with_packages(ready_engine(), found)
@@ -135,6 +136,7 @@ class TestFromTheRegistry:
             with continued(second) as third:
                 assert third.run_cell("P(x='3'), next(counted)") == Completed("(P(x=3), 2)\n")
 
+    @pytest.mark.nightly
     def test_one_that_only_other_platforms_have(self):
         """It names both sources and what each of them lacks."""
         said = refusal("uvloop")
@@ -143,6 +145,7 @@ class TestFromTheRegistry:
         assert "manylinux" in said
         assert "Pyodide's own distribution does not have it either." in said
 
+    @pytest.mark.nightly
     def test_one_that_nobody_has(self):
         """It is told apart from one without a fitting wheel."""
         assert "has no package no-such-package-0123456789" in refusal("no-such-package-0123456789")
@@ -165,9 +168,9 @@ class TestResolve:
 
         assert names(packages.resolve(["thing"])) == ["inside", "thing"]
 
-    def test_the_markers_are_what_the_sandbox_says_of_itself(self, opened):
+    def test_the_markers_are_what_the_sandbox_says_of_itself(self, lent):
         """What pip is told comes from there."""
-        result = opened().run_cell(
+        result = lent().run_cell(
             "import os, platform, sys\n"
             "print(dict(implementation_name=sys.implementation.name,\n"
             "implementation_version=platform.python_version(), os_name=os.name,\n"
@@ -415,54 +418,54 @@ class TestCache:
     """What lies in the cache is what was resolved, or it is not used."""
 
     @pytest.mark.parametrize("pattern", ["*.whl", "packages.bundle"])
-    def test_a_damaged_file_is_found(self, thing, pattern):
+    def test_a_damaged_file_is_found(self, resolved, pattern):
         """By its hash, in the next process; a refresh repairs it."""
-        found = packages.resolve([thing])
+        found = packages.resolve([resolved])
         [file] = found.folder.glob(pattern)
         data = file.read_bytes()
         file.write_bytes(data[:-1] + b"!")
         package_sets.load.cache_clear()
 
-        said = refusal(thing)
+        said = refusal(resolved)
 
         assert f"{file} is damaged: its hash does not match" in said
         assert "python -m sandbox_runtime packages --refresh" in said
-        assert packages.resolve([thing], refresh=True) == found
+        assert packages.resolve([resolved], refresh=True) == found
         assert file.read_bytes() == data
 
     @pytest.mark.parametrize("pattern", ["request-*.json", "set-*/manifest.json"])
-    def test_a_damaged_note_is_found(self, thing, pattern):
+    def test_a_damaged_note_is_found(self, resolved, pattern):
         """And named."""
-        packages.resolve([thing])
+        packages.resolve([resolved])
         [file] = package_sets.cache_folder().glob(pattern)
         file.write_text("[]")
         package_sets.load.cache_clear()
 
-        assert str(file.parent) in refusal(thing)
-        assert names(packages.resolve([thing], refresh=True)) == [thing]
+        assert str(file.parent) in refusal(resolved)
+        assert names(packages.resolve([resolved], refresh=True)) == [resolved]
 
-    def test_a_set_that_was_removed_is_fetched_again(self, thing):
+    def test_a_set_that_was_removed_is_fetched_again(self, resolved):
         """Whoever frees the space need not know which files belong together."""
-        found = packages.resolve([thing])
+        found = packages.resolve([resolved])
         shutil.rmtree(found.folder)
         package_sets.load.cache_clear()
 
         with pytest.raises(PackageError, match="is gone"):
             open_session(packages=found)
-        assert packages.resolve([thing]) == found
+        assert packages.resolve([resolved]) == found
         assert found.bundle.is_file()
 
-    def test_a_file_that_changes_in_a_running_process_is_found(self, thing):
+    def test_a_file_that_changes_in_a_running_process_is_found(self, resolved):
         """Its size is compared at every start."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
         found.bundle.write_bytes(b"short")
 
         with pytest.raises(PackageError, match="its size has changed"):
             open_session(packages=found)
 
-    def test_a_damaged_image_is_made_again(self, thing, opened):
+    def test_a_damaged_image_is_made_again(self, resolved, opened):
         """That needs no network."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
         [image] = found.folder.glob("*.image")
         image.write_bytes(b"damaged")
         forget_images()
@@ -589,9 +592,9 @@ class TestBundle:
 class TestSession:
     """Packages in a session."""
 
-    def test_they_are_there_before_the_first_cell(self, thing, opened):
+    def test_they_are_there_before_the_first_cell(self, resolved, opened):
         """Imported, with what their metadata says, and without a name in the namespace."""
-        session = opened(packages=[thing])
+        session = opened(packages=[resolved])
 
         assert session.run_cell("import sys; 'thing' in sys.modules") == Completed("True\n")
         assert session.run_cell("'thing' in globals()") == Completed("False\n")
@@ -607,9 +610,9 @@ class TestSession:
         assert "/packages" not in result.output
         assert "False" in result.output
 
-    def test_cells_cannot_change_them(self, thing, opened):
+    def test_cells_cannot_change_them(self, resolved, opened):
         """Whatever they try, and whatever they make of a file's mode."""
-        session = opened(packages=[thing])
+        session = opened(packages=[resolved])
         session.run_cell("import mmap, os, shutil\nFILE = '/packages/thing/__init__.py'")
 
         attempts = [
@@ -636,10 +639,10 @@ class TestSession:
             assert result.error_type in ("OSError", "PermissionError"), attempt
         assert session.run_cell("open(FILE).read()") == Completed("\"VERSION = '1.0'\\n\"\n")
 
-    def test_a_healed_session_has_them_again(self, thing, opened):
+    def test_a_healed_session_has_them_again(self, resolved, opened):
         """They belong to the session, not to its process."""
         session = opened(
-            packages=[thing], tools={"die": lambda: os.kill(session.pid, signal.SIGKILL)}
+            packages=[resolved], tools={"die": lambda: os.kill(session.pid, signal.SIGKILL)}
         )
 
         died = session.run_cell("die()")
@@ -648,20 +651,20 @@ class TestSession:
         assert not died.state_lost
         assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
 
-    def test_a_state_belongs_to_its_packages(self, thing, opened):
+    def test_a_state_belongs_to_its_packages(self, resolved, opened):
         """A session with others cannot go on from it."""
-        with opened(packages=[thing]) as session:
+        with opened(packages=[resolved]) as session:
             session.run_cell("import thing")
             state = session.checkpoint()
 
         with pytest.raises(CheckpointError, match="Open the session with the same `packages`"):
             opened(restore=state)
-        restored = opened(packages=[thing], restore=state)
+        restored = opened(packages=[resolved], restore=state)
         assert restored.run_cell("thing.VERSION") == Completed("'1.0'\n")
 
-    def test_the_pool_keeps_them_apart(self, thing):
+    def test_the_pool_keeps_them_apart(self, resolved):
         """A session with packages is not lent in place of one without."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
         pool = Pool()
         try:
             with pool.lend(packages=found) as session:
@@ -671,9 +674,9 @@ class TestSession:
         finally:
             pool.close()
 
-    def test_an_image_larger_than_the_memory_is_not_used(self, thing):
+    def test_an_image_larger_than_the_memory_is_not_used(self, resolved):
         """The packages are imported when they are asked for."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
 
         assert with_packages(ready_engine(), found).packages.image is not None
         assert with_packages(ready_engine(), found, 1024).packages.image is None
@@ -707,18 +710,18 @@ class TestSession:
         )
         assert [*found.folder.glob("*.image")]
 
-    def test_a_refresh_tries_again_to_make_an_image(self, thing):
+    def test_a_refresh_tries_again_to_make_an_image(self, resolved):
         """Also where it is remembered that there can be none."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
         [image] = found.folder.glob("*.image")
         reason = b"it could not be made\n"
         name = f"{assets.engine_key()}-{hashlib.sha256(reason).hexdigest()}.none"
         image.unlink()
         (found.folder / name).write_bytes(reason)
 
-        resolve_packages([thing])
+        resolve_packages([resolved])
         assert [path.name for path in found.folder.glob(f"{assets.engine_key()}-*")] == [name]
-        resolve_packages([thing], refresh=True)
+        resolve_packages([resolved], refresh=True)
         assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
 
     def test_one_that_ends_the_process(self, index, wheel, opened):
@@ -755,9 +758,9 @@ class TestSession:
         assert session.checkpoint().size > 1_000_000
         assert session.run_cell("import thing; thing.x") == Completed("1\n")
 
-    def test_two_sessions_share_nothing(self, thing, opened):
+    def test_two_sessions_share_nothing(self, resolved, opened):
         """What a cell does to an imported package ends with its session."""
-        found = resolve_packages([thing])
+        found = resolve_packages([resolved])
         opened(packages=found).run_cell("import thing; thing.VERSION = 'mine'")
 
         assert opened(packages=found).run_cell("import thing; thing.VERSION") == Completed(
@@ -768,9 +771,9 @@ class TestSession:
 class TestCommand:
     """`python -m sandbox_runtime packages`."""
 
-    def test_it_shows_what_would_be_mounted(self, thing, capsys):
+    def test_it_shows_what_would_be_mounted(self, resolved, capsys):
         """Each package, its version and its file."""
-        assert __main__.main(["packages", thing]) == 0
+        assert __main__.main(["packages", resolved]) == 0
 
         said = capsys.readouterr().out
         assert "to mount, in" in said

@@ -138,6 +138,7 @@ def fetched(index: PackageIndex) -> list[str]:
 class TestAddresses:
     """A package cannot say where another one comes from."""
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
         """Whatever is there: it is not executed, not built, and not even fetched."""
@@ -148,6 +149,7 @@ class TestAddresses:
         assert not mark.exists()
         assert fetched(index) == []
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("kind", ["tar.gz by HTTP", "folder", "git", "wheel by HTTP"])
     def test_one_of_a_wheel_that_the_user_has(self, index, wheel, places, mark, kind):
         """A wheel on disk is no more to be believed than one of an index."""
@@ -227,6 +229,7 @@ class TestOnlyWheels:
         assert str(resolve([thing])) == "thing 1.0"
         assert not mark.exists()
 
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize(
         "link",
         [

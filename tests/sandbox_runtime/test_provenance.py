@@ -138,6 +138,7 @@ class TestHashes:
 class TestRebuild:
     """The boot image and all else that is made here can be made again, with the same bytes."""
 
+    @pytest.mark.nightly
     @pytest.mark.timeout(600)
     def test_the_engine_is_built_again_byte_for_byte(self):
         """But for V8's compiled form, which may vary in one bit and in how functions are numbered."""
@@ -200,6 +201,7 @@ class TestRebuild:
 
         assert not compare(assets.CACHE_FILE, bytes(here), bytes(built)).sound
 
+    @pytest.mark.nightly
     @pytest.mark.timeout(600)
     def test_a_changed_image_is_found(self, own_engine):
         """One bit is enough, wherever it is."""
@@ -282,7 +284,7 @@ class TestSbom:
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout) is None
         assert json.loads(done.stdout)["components"]
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_a_wheel_carries_it(self, tmp_path):
         """Built from a clean copy of the source; the hashes in it are those of the files beside it."""

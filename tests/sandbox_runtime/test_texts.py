@@ -833,7 +833,7 @@ class TestSize:
             session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
         ) == ("300000022")
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
         """Real lines at both ends and a hole between them, so that the disk need not hold it all.

@@ -125,8 +125,15 @@ def escaped(
         state = session.checkpoint()
     for name in assets.IMAGE_FILES:
         (folder / name).write_bytes(state.files[name])
+    (folder / assets.CACHE_FILE).write_bytes(b"")
     assets.write_manifest(folder)
-    return dataclasses.replace(made, from_sources=False)
+    made = dataclasses.replace(made, from_sources=False)
+    # Compiled with the flags of this build, so that its later starts are as fast as the usual ones.
+    with Session(made, Limits()) as session:
+        session.run_cell("import asyncio\nawait asyncio.sleep(0)")
+        (folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
+    assets.write_manifest(folder)
+    return made
 
 
 def uncapped(engine: Engine, folder: Path, *, hook: bool, pages: bool) -> EscapedEngine:

@@ -110,6 +110,10 @@ class Report:
     unreached: int = 0
     """How many attempts the program did not come to, whatever the verdict is."""
 
+    reached_host: bool = False
+    """Whether a secret came out, or the host's files or listeners noticed it: that no state of a session
+    explains."""
+
 
 # Each proves one thing of a session, whatever names a program has bound in its namespace.
 _ARITHMETIC = """
@@ -146,7 +150,8 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
             unsound += after
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
-    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
+    reached_host = noted + around.secrets_in(_all_text(endings) + _shown(calls))
+    breaches = reached_host + _breaches(endings, calls) + _excesses(endings, costs, subject.bounds)
     missed = _missed(program, endings)
     verdict: Verdict = "held"
     worse: list[tuple[Verdict, Collection[str]]] = [
@@ -155,10 +160,11 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
         ("crash", broken),
         ("breach", breaches),
     ]
-    for name, reasons in worse:
-        if reasons:
+    for name, found in worse:
+        if found:
             verdict = name
-    return Report(verdict, (*breaches, *broken, *unsound, *missed), subject.losses, len(missed))
+    reasons = (*breaches, *broken, *unsound, *missed)
+    return Report(verdict, reasons, subject.losses, len(missed), bool(reached_host))
 
 
 def _missed(program: Program, endings: list[Ending]) -> list[str]:
@@ -184,12 +190,13 @@ def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -
     return found
 
 
-def _breaches(
-    endings: list[Ending], calls: list[tuple[str, Any]], around: Surroundings
-) -> list[str]:
-    text = "".join(f"{ending.text}{_shown(ending.submitted)}" for ending in endings)
-    told = _shown(calls)
-    found = around.secrets_in(text + told)
+def _all_text(endings: list[Ending]) -> str:
+    return "".join(f"{ending.text}{_shown(ending.submitted)}" for ending in endings)
+
+
+def _breaches(endings: list[Ending], calls: list[tuple[str, Any]]) -> list[str]:
+    text, told = _all_text(endings), _shown(calls)
+    found = []
     if ESCAPED in text:
         found.append(text[text.index(ESCAPED) :][:200])
     if FORGED in told:

@@ -39,7 +39,7 @@ def test_mypy_sees_the_signatures(tmp_path):
     assert {int(line): rule for line, rule in errors} == REFUSED, ended.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_pyright_sees_the_signatures(tmp_path):
     """So does pyright, which editors use. It fetches its own program from the npm registry."""
     shutil.copy(API, tmp_path)
