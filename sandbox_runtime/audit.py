@@ -34,7 +34,7 @@ EVENTS: Mapping[str, int] = MappingProxyType(
         "packages.resolved": logging.INFO,
     }
 )
-"""Every event with its level. An ERROR is an attack, or a value of a million `bytes`. An INFO may be a model's mistake."""
+"""Every event with its level. An ERROR is an attack: no honest cell causes one. An INFO may be a model's mistake."""
 
 # Long enough for an error message.
 MAX_FACT_CHARS = 300

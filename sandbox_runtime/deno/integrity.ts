@@ -46,14 +46,17 @@ export class Expected {
 export class Integrity {
   readonly #module: Words;
   readonly #core: Expected;
+  /** Which words of the core are references: the address of another one is odd. */
+  readonly #counted: boolean[];
   #all: Expected;
 
   /** `core` is what putting back stands on, which is to be as it is now. */
   constructor(module: Words, core: Part, all: Expected) {
     this.#module = module;
     this.#core = Expected.now(module, core);
+    this.#counted = Array.from(new Uint32Array(core.slice().buffer), (at) => (at & 1) === 0);
     // A cell that takes one away may take the last reference to it: one more keeps it.
-    for (const value of this.#core.values) if (value !== 0) module._Py_IncRef(value);
+    this.#core.values.forEach((value, index) => this.#keep(value, index));
     this.#all = all;
   }
 
@@ -76,7 +79,11 @@ export class Integrity {
     return true;
   }
 
-  /** Puts the words back that putting back in Python stands on. All of them are references. */
+  #keep(value: number, index: number): void {
+    if (value !== 0 && this.#counted[index]) this.#module._Py_IncRef(value);
+  }
+
+  /** Puts the words back that putting back in Python stands on, and those of functions of C. */
   restoreCore(): void {
     const heap = this.#module.HEAPU32;
     const { places, values } = this.#core;
@@ -84,7 +91,7 @@ export class Integrity {
       const [at, value] = [places[index]!, values[index]!];
       if (heap[at] === value) continue;
       // What stands there loses its reference without being freed: freeing it could run its finalizer.
-      if (value !== 0) this.#module._Py_IncRef(value);
+      this.#keep(value, index);
       heap[at] = value;
     }
   }

@@ -84,3 +84,15 @@ Deno.test("Integrity is never intact if words were saved that are not in the mem
   const saved = new Uint8Array(Uint32Array.of(1_000_000, 0).buffer);
   assertEquals(new Integrity(module, at(), Expected.saved(saved)).intact, false);
 });
+
+Deno.test("Integrity puts words back that are no references, and counts none for them", () => {
+  const { module, counted } = memory();
+  const core = at(3, 4);
+  core[4]! += 1; // the address of the second word, made odd
+  const integrity = new Integrity(module, core, Expected.now(module, at(3, 4)));
+  module.HEAPU32[4] = 7;
+  integrity.restoreCore();
+
+  assertEquals(module.HEAPU32[4], 1004);
+  assertEquals(counted, [1003]);
+});

@@ -291,6 +291,7 @@ class Driver:
         self._footing.restore()
         self._hooks.restore()
         ensure(sys.modules, self._modules)
+        fronts.restore()
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
         forget_host_exceptions()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 import builtins
+import contextvars
 import encodings.aliases
 import importlib
 import json
@@ -34,6 +35,7 @@ from pyodide.ffi import run_sync, to_js, unregister_js_module
 
 from sandbox_runtime.guest import tool_wrappers as fronts
 from sandbox_runtime.guest.driver import BORDER_CODES, Driver
+from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import Footing, ensure, put_back
@@ -146,6 +148,42 @@ WHOLE = (
     "json",
     "pyodide.webloop",
     "zipimport",
+)
+
+# Classes of C that the harness is written in.
+FIXED_CLASSES: tuple[type, ...] = (
+    *(
+        object,
+        type,
+        str,
+        bytes,
+        bytearray,
+        memoryview,
+        int,
+        float,
+        complex,
+        bool,
+        list,
+        dict,
+        tuple,
+    ),
+    *(
+        set,
+        frozenset,
+        range,
+        slice,
+        property,
+        staticmethod,
+        classmethod,
+        super,
+        zip,
+        map,
+        enumerate,
+    ),
+    *(BaseException, Exception, types.FunctionType, types.BuiltinFunctionType, types.MethodType),
+    *(types.CodeType, types.CellType, types.ModuleType, types.GeneratorType, types.CoroutineType),
+    *(types.AsyncGeneratorType, types.MappingProxyType, types.FrameType, types.TracebackType),
+    *(contextvars.Context, contextvars.ContextVar),
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
@@ -511,6 +549,9 @@ def _foundation(driver: PyodideDriver) -> Foundation:
     foundation.add_names(encodings.aliases.aliases, tuple(encodings.aliases.aliases), changing=())
     for value in vars(_loop).values():
         foundation.add(value)
+    foundation.add_words(_c_hooks)
+    for kind in FIXED_CLASSES:
+        foundation.add_fixed_class(kind)
     own_states = [own for _, own in driver._loops]
     own_names = (driver._builtins, driver._policy, driver._no_packages, *driver._hooks.own_names)
     for names in (*own_names, *own_states):
@@ -527,6 +568,7 @@ _waiting: set[asyncio.Handle] = set()
 
 _memory = Memory()
 _audits = audit_hooks()
+_c_hooks = c_hooks()
 lay_harness, harness = _keeper()
 lay_settings, settings = _keeper()
 lay_tools, tools = _keeper()

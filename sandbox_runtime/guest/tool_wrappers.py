@@ -12,10 +12,13 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox_runtime.guest.integrity.foundation import Foundation
 from sandbox_runtime.guest.tracebacks import HARNESS_FOLDER
 
 _SOURCES: dict[str, str] = {}
 _LOADED: dict[str, tuple[str, types.ModuleType]] = {}
+_IMPORTABLE: dict[str, _Importable] = {}
+_PUT_BACK: list[Callable[[], None]] = []
 
 
 def add(sources: Mapping[str, str]) -> None:
@@ -28,7 +31,9 @@ def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
 
     @functools.cache
     def made() -> Any:
-        return _load(modules).front(name, call)
+        front = _load(modules).front(name, call)
+        _keep(front)
+        return front
 
     def tool(*args: Any, **kwargs: Any) -> Any:
         return made()(*args, **kwargs)
@@ -49,14 +54,49 @@ def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
 def importable(modules: list[str], name: str, call: Any) -> types.ModuleType:
     """A module that cells can import, made by the last of the modules when something of it is used."""
     made = _Importable(name, modules, call)
-    sys.modules[name] = made
+    sys.modules[name] = _IMPORTABLE[name] = made
     return made
+
+
+def restore() -> None:
+    """Gives the modules, and what they made, their own functions and classes back, whatever a cell set there.
+
+    Other values stay, as names do that a cell has added.
+    """
+    sys.modules.update(_IMPORTABLE)
+    for made in _IMPORTABLE.values():
+        made.__class__ = _Importable
+        _Importable._reset(made)
+    for name, (_, module) in _LOADED.items():
+        sys.modules[name] = module
+    for put_back in _PUT_BACK:
+        put_back()
+
+
+def _keep(what: Any) -> None:
+    """Takes a module or a function as it is now for what it is to be in each cell."""
+    foundation = Foundation(_LOADED.__contains__)
+    if isinstance(what, types.ModuleType):
+        foundation.add_module(what, whole=False)
+    else:
+        foundation.add(what)
+    _PUT_BACK.append(foundation.putter())
 
 
 class _Importable(types.ModuleType):
     def __init__(self, name: str, modules: list[str], call: Any) -> None:
         super().__init__(name, call.__doc__)
         self.__front = (modules, call)
+        self.__fixed: dict[str, Any] | None = dict(vars(self))
+
+    def _reset(self) -> None:
+        """Takes away what a cell has set before anything of the module was used; see `restore`."""
+        if self.__fixed is not None:
+            names = vars(self)
+            front, fixed = self.__front, self.__fixed
+            names.clear()
+            names.update(fixed)
+            self.__front, self.__fixed = front, fixed
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):  # what `import` itself asks for
@@ -64,6 +104,9 @@ class _Importable(types.ModuleType):
         modules, call = self.__front
         made = vars(_load(modules).front(self.__name__, call))
         vars(self).update({name: value for name, value in made.items() if name[:2] != "__"})
+        if self.__fixed is not None:
+            self.__fixed = None
+            _keep(self)
         if attribute not in made:
             raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
         return made[attribute]
@@ -81,5 +124,6 @@ def _load(names: list[str]) -> Any:
             sys.modules[name] = module
             exec(code, module.__dict__)  # noqa: S102
             _LOADED[name] = source, module
+            _keep(module)
         sys.modules[name] = module
     return _LOADED[names[-1]][1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import itertools
 import json
 import re
 import sys
@@ -23,7 +24,12 @@ from typing import Any
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.gc_pause import paused
 from sandbox_runtime.guest.values.plain_json import is_plain, nested_within
-from sandbox_runtime.host_costs import MAX_DIGITS, MAX_TAGGED_CHARS, UNESTIMATED_BYTES
+from sandbox_runtime.host_costs import (
+    BYTES_PER_PIECE,
+    MAX_DIGITS,
+    MAX_TAGGED_CHARS,
+    UNESTIMATED_BYTES,
+)
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.values.classes import Classes
 from sandbox_runtime.values.handles import Handles
@@ -99,7 +105,8 @@ def _estimated_bytes(text: bytes | bytearray) -> int:
     containers = 64 * text.count(b"[") + 192 * text.count(b"{")
     items = 44 * text.count(b",") + 60 * text.count(b":") + 28 * text.count(b'"')
     # The keys of tags are two objects in all. (Inside of a text they would be spelled with backslashes.)
-    items -= 116 * (text.count(b'{"$":') + text.count(b',"of":'))
+    keys = text.count(b'{"$":') + text.count(b',"of":') + text.count(b'","at":')
+    items -= 116 * keys
     wide = 4 if b"\\u" in text or not text.isascii() else 1
     return containers + items + wide * len(text)
 
@@ -149,8 +156,11 @@ class _Reader:
             return {key: self.value(item, depth + 1) for key, item in tree.items()}
         kind = tree["$"]
         if kind in ("str", "bytes"):
-            return self._part(kind, _index(tree["at"]))
+            at = tree["at"]
+            return self._piece(kind, at) if type(at) is list else self._part(kind, _index(at))
         content = self.value(tree["of"], depth + 1)
+        if kind == "pieces":
+            return self._pieces(_index(tree["at"]), _list(content))
         if kind == "handle":
             return self._handles.get(content)
         if kind in _OF_CLASSES:
@@ -166,13 +176,33 @@ class _Reader:
     def _part(self, kind: str, at: int) -> str | bytes:
         """Raw bytes, decoded once however often the value refers to them: nothing can change them."""
         known = self._raw.get((kind, at))
-        if known is not None:
-            return known
-        data = self._extras[at]
+        if known is None:
+            known = self._raw[kind, at] = self._decoded(kind, self._extras[at])
+        return known
+
+    def _piece(self, kind: str, at: list[Any]) -> str | bytes:
+        """Bytes out of the part that short ones share. Nothing remembers them: each is referred to once."""
+        begin, end = map(_index, at)
+        shared = self._extras[-1]
+        if not begin <= end <= len(shared):
+            raise ValueError("a reference to raw bytes is wrong")
+        self._memory.take(BYTES_PER_PIECE + end - begin)
+        return self._decoded(kind, shared[begin:end])
+
+    def _pieces(self, begin: int, sizes: list[Any]) -> list[bytes]:
+        """A list of short ones, which lie one behind the other in the shared part."""
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError("a reference to raw bytes is wrong")
+        ends = list(itertools.accumulate(sizes, initial=begin))
+        shared = memoryview(self._extras[-1])
+        if ends[-1] > len(shared):
+            raise ValueError("a reference to raw bytes is wrong")
+        self._memory.take(BYTES_PER_PIECE * len(sizes) + ends[-1] - begin)
+        return [shared[at:end].tobytes() for at, end in itertools.pairwise(ends)]
+
+    def _decoded(self, kind: str, data: bytes | bytearray) -> str | bytes:
         self._memory.take(len(data) if kind == "bytes" or data.isascii() else 4 * len(data))
-        made = bytes(data) if kind == "bytes" else str(data, "utf-8", "surrogatepass")
-        self._raw[kind, at] = made
-        return made
+        return bytes(data) if kind == "bytes" else str(data, "utf-8", "surrogatepass")
 
 
 def _index(value: object) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
-from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, time_zone
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS, time_zone
 from sandbox_runtime.guest.values.records import Record
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.calls import in_cell
@@ -141,8 +141,13 @@ class Border:
         return read(parts, self._classes, self._handles, memory_bytes)
 
     def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
-        def keep(item: pickle.PickleBuffer) -> None:
-            buffers.append(item.raw())
+        def keep(item: pickle.PickleBuffer) -> bool:
+            """Has what is small stand in the pickle itself; the header of a frame has no place for many."""
+            raw = item.raw()
+            if raw.nbytes <= INLINE_CHARS or len(buffers) >= MAX_OWN_PARTS:
+                return True
+            buffers.append(raw)
+            return False
 
         pending = self._handles.pending()
         _Pickler(stream, keep, self._rules, self._classes, pending).dump(value)
@@ -151,7 +156,7 @@ class Border:
     def _try(self, value: object) -> None:
         """Pickles a value into nothing; no handle in it is handed out."""
         _Pickler(
-            Nowhere(), lambda _: None, self._rules, self._classes, self._handles.pending()
+            Nowhere(), lambda _: False, self._rules, self._classes, self._handles.pending()
         ).dump(value)
 
     def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
@@ -208,7 +213,7 @@ class _Pickler(pickle.Pickler):
     def __init__(
         self,
         stream: Sink,
-        keep: Callable[[pickle.PickleBuffer], None],
+        keep: Callable[[pickle.PickleBuffer], bool],
         rules: Rules,
         classes: Classes,
         handles: Pending,

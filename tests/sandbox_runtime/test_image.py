@@ -9,17 +9,17 @@ import json
 from array import array
 
 import pytest
-from sandbox_runtime.assets import split_image
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.package_sets import IMAGE
 
 from sandbox_runtime import Limits, resolve_packages
+from sandbox_runtime.engine.assets import split_image
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages.store import IMAGE
 
 # Where the words of the harness are now, and what they are.
 LOOK = """
 import json
-import sandbox_runtime.deno.guest as guest
-from sandbox_runtime.deno.memory import read
+import sandbox_runtime.guest.entry as guest
+from sandbox_runtime.guest.integrity.object_memory import read
 from array import array
 
 found = array("I", guest.harness().locate())
@@ -66,7 +66,7 @@ def test_so_has_one_that_is_restored(start):
     session.run_cell(
         "\n".join(f"import sandbox_runtime; sandbox_runtime.n{n} = 1" for n in range(9))
     )
-    session.run_cell("import sandbox_runtime.deno.bootstrap as b\nb.compile_cell = None")
+    session.run_cell("import sandbox_runtime.guest.driver as b\nb.compile_cell = None")
     session.run_cell("import json, asyncio, string, secrets, sqlite3")
     checkpoint = session.checkpoint()
 
@@ -85,6 +85,6 @@ def test_so_has_one_with_packages(start, thing):
 def test_the_settings_of_a_session_are_put_back_to_its_own(opened):
     """Not to those of the image, which is older."""
     session = opened(limits=Limits(output_chars=50_000))
-    session.run_cell("import sandbox_runtime.deno.bootstrap as b\nb.compile_cell = None")
+    session.run_cell("import sandbox_runtime.guest.driver as b\nb.compile_cell = None")
 
     assert session.run_cell("print('x' * 40_000)").output == "x" * 40_000 + "\n"

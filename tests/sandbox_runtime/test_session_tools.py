@@ -308,3 +308,41 @@ class TestFronts:
             assert session.run_cell("None; x = 'not the last value'").output == ""
             assert session.run_cell("show").error_type == "NameError"
         assert taken == ["told"]
+
+    @pytest.mark.sampled(6)
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "sums.double = lambda x: 'evil'",
+            "sums.double.__code__ = (lambda x: 'evil').__code__",
+            "sums.Sum.of = lambda self, x: 'evil'",
+            "sums.Sum.__call__ = lambda self, x: 'evil'",
+            "import sys, types\nsys.modules['sums'] = types.ModuleType('sums')",
+            "import sums_entry\nsums_entry.double = lambda x: 'evil'",
+            "import sums_entry, sys\nsums_entry.Base.of = lambda self, x: 'evil'\n"
+            "sys.modules['sums_entry'] = None",
+            "sums.__class__ = type('Other', (type(sums),), {'double': lambda x: 'evil'})",
+        ],
+    )
+    @pytest.mark.parametrize("used", ["", "sums.Sum\n"])
+    def test_a_change_of_a_module_ends_with_its_cell(self, change, used):
+        """Whether it has been used before or not; what a cell derives from its classes stays."""
+        source = (
+            "import types\n"
+            "def double(x):\n    return x + x\n"
+            "class Base:\n    def of(self, x):\n        return double(x)\n"
+            "def front(name, call):\n    made = types.ModuleType(name)\n"
+            "    made.double = lambda x: call(x, x)\n    made.Sum = type('Sum', (Base,), {})\n"
+            "    return made\n"
+        )
+        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
+        with open_session(tools=tools) as session:
+            session.run_cell(f"import sums\n{used}")
+            session.run_cell(f"import sums\n{change}")
+            result = session.run_cell(
+                "import sums\nfour = sums.double(4)\nclass Own(sums.Sum):\n    pass\nown = Own()\n"
+                "four, sums.Sum().of(2), own.of(3)"
+            )
+            assert result.output == "(8, 4, 6)\n"
+            assert session.run_cell("isinstance(own, sums.Sum), own.of(3)").output == "(True, 6)\n"
+            assert session.restarts == 0

@@ -235,6 +235,19 @@ class TestToSandbox:
         assert encode("naïve", "x") == ("text", ["naïve".encode()])
         assert encode(data, "x")[1][0] is data
 
+    def test_small_buffers_travel_in_the_pickle(self):
+        """However many there are: the header of a frame would have no place for their lengths."""
+        _, parts = encode([pickle.PickleBuffer(bytes(9)) for _ in range(30_000)], "x")
+
+        assert len(parts) == 1
+
+    def test_no_more_large_buffers_than_a_header_can_tell(self):
+        """The others stand in the pickle."""
+        buffer = bytes(70_000)
+        _, parts = encode([pickle.PickleBuffer(buffer) for _ in range(1_010)], "x")
+
+        assert len(parts) == 1_001
+
     def test_buffers_travel_beside_the_pickle(self):
         """Large binary parts of a value are not copied into it."""
         buffer = bytearray(100_000)
@@ -735,6 +748,16 @@ hostile = [
     b'{"$":"bytes","at":0.0}',
     b'{"$":"bytes","at":"0"}',
     b'{"$":"bytes","at":999999999999999999999}',
+    b'{"$":"bytes","at":[0,1]}',
+    b'{"$":"bytes","at":[0]}',
+    b'{"$":"bytes","at":[0,true]}',
+    b'{"$":"str","at":[-1,0]}',
+    b'{"$":"pieces","at":0}',
+    b'{"$":"pieces","at":0,"of":{}}',
+    b'{"$":"pieces","at":-1,"of":[]}',
+    b'{"$":"pieces","at":0,"of":[-1]}',
+    b'{"$":"pieces","at":0,"of":[true]}',
+    b'{"$":"pieces","at":0,"of":[1]}',
     b'{"$":"complex","of":["x",1]}',
     b'{"$":"complex","of":[1,2,3]}',
     b'{"$":"complex","of":1}',

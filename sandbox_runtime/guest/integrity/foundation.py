@@ -13,6 +13,8 @@ from __future__ import annotations
 import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from ctypes import py_object, pythonapi
+from gc import get_referents
 from typing import Any, cast
 
 from sandbox_runtime.guest.integrity.object_memory import Memory
@@ -39,6 +41,13 @@ def give_dictionary(thing: Any) -> None:
     thing.__dict__ = dict(vars(thing))
 
 
+def _forget_attributes() -> Callable[[type], None]:
+    """What has the interpreter look the attributes of a class up anew, where it has such a function."""
+    forget = pythonapi["PyType_Modified"]  # an object of its own
+    forget.argtypes, forget.restype = [py_object], None
+    return cast(Callable[[type], None], forget)
+
+
 class Foundation:
     """Fixed objects, added one by one; each leads to those that it is made of."""
 
@@ -57,6 +66,8 @@ class Foundation:
         self._cells: list[tuple[types.CellType, Any]] = []
         self._classes: list[tuple[type, Items, tuple[type, ...]]] = []
         self._objects: list[tuple[Any, type, Names]] = []
+        self._plain: list[int] = []
+        self._fixed_classes: list[tuple[type, Names, Items]] = []
 
     def _ours(self, module: Any) -> bool:
         return type(module) is str and self._belongs(module)
@@ -147,6 +158,15 @@ class Foundation:
         self._seen[id(thing)] = thing
         return known
 
+    def add_words(self, addresses: Iterable[int]) -> None:
+        """Words of the interpreter's own, which lead to no object."""
+        self._plain.extend(addresses)
+
+    def add_fixed_class(self, kind: type) -> None:
+        """A class of C that Python says cannot be changed: its dictionary can, by who asks the collector for it."""
+        [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
+        self._fixed_classes.append((kind, names, tuple(names.items())))
+
     # ---- Where it lies ----
 
     def locator(self, memory: Memory) -> types.FunctionType:
@@ -159,8 +179,13 @@ class Foundation:
         cells = tuple(self._cells)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
+        plain = tuple(self._plain)
+        fixed_classes = tuple(self._fixed_classes)
 
         def words() -> Iterator[int]:
+            yield from plain
+            for _, names, own in fixed_classes:
+                yield from memory.of_names(names, [name for name, _ in own], sealed=True)
             for names, own, others in dictionaries:
                 fixed = [name for name, _ in own]
                 yield from memory.of_names(names, fixed, sealed=others is not None)
@@ -178,10 +203,12 @@ class Foundation:
 
         return cast(types.FunctionType, locate)
 
-    @staticmethod
-    def core(functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
-        """The addresses of the words that functions consist of, those in their closures among them."""
-        words: list[int] = []
+    def core(self, functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
+        """The addresses of the words that functions consist of, those in their closures among them.
+
+        And of the words that lead to no object, each plus one: they count no reference.
+        """
+        words = [address + 1 for address in self._plain]
         waiting = [*functions]
         seen: set[int] = set()
         while waiting:
@@ -211,10 +238,20 @@ class Foundation:
         set_on_object = object.__setattr__
         extend, empty, names_of = dict.update, dict.clear, vars
         raised = BaseException
+        fixed_classes = tuple(self._fixed_classes)
+        drop, forget = dict.__delitem__, _forget_attributes()
         unfixed = frozenset(_NOT_FIXED) | frozenset(self._volatile)
 
         def put_all_back() -> None:
             dropped: tuple[Any, ...] = ()  # finalised after all is in its place
+            for kind, names, own in fixed_classes:  # first: all else is said in terms of them
+                known = bundle(own)
+                for key in row(names):
+                    if kind_of(key) is not text or key not in known:
+                        dropped += (names[key],)
+                        drop(names, key)
+                extend(names, own)
+                forget(kind)
             for names, own, others in dictionaries:
                 for key in row(names):
                     if kind_of(key) is not text:

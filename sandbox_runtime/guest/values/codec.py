@@ -40,6 +40,10 @@ Part = bytes | bytearray | memoryview
 # Text and bytes longer than this travel as raw bytes beside the JSON.
 INLINE_CHARS = 64 * 1024
 
+# With more parts of their own than these, long texts and bytes share one as well: a frame says the length
+# of each part in its header, which is bounded.
+MAX_OWN_PARTS = 1_000
+
 # Deeper values are cycles or accidents, and would exhaust a recursive reader.
 MAX_DEPTH = 100
 
@@ -105,9 +109,9 @@ def send(value: Any, label: str) -> tuple[str, list[Part]]:
         # is found below.
         with contextlib.suppress(ValueError):
             return "".join(_encode_plain(value, 0)), []
-    extras: list[Part] = []
+    extras = _Extras()
     tree = _tree(value, label, 0, extras)
-    return to_json(tree, separators=(",", ":")), extras
+    return to_json(tree, separators=(",", ":")), extras.parts
 
 
 # The standard encoder without what it makes anew for each value; for values free of cycles.
@@ -139,23 +143,64 @@ def send_call(args: tuple[Any, ...], kwargs: dict[str, Any], label: str) -> tupl
     return send([list(args), kwargs], label)
 
 
-def _tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
+class _Extras:
+    """The raw bytes beside a tree: long ones in parts of their own, short ones in one that they share."""
+
+    def __init__(self) -> None:
+        self._own: list[Part] = []
+        self._shared = bytearray()
+        self._shares = False
+
+    def put(self, kind: str, data: bytes) -> dict[str, Any]:
+        """Takes bytes in. Returns the tag that refers to them: a part by its number, or the begin and the end
+        of a piece of the last part.
+        """
+        if len(data) > INLINE_CHARS and len(self._own) < MAX_OWN_PARTS:
+            self._own.append(data)
+            return {"$": kind, "at": len(self._own) - 1}
+        self._shares = True
+        begin = len(self._shared)
+        self._shared += data
+        return {"$": kind, "at": [begin, begin + len(data)]}
+
+    def put_all(self, items: Sequence[bytes]) -> dict[str, Any]:
+        """Takes many short ones in. The tag says where they begin, and how long each is."""
+        self._shares = True
+        begin = len(self._shared)
+        self._shared += b"".join(items)
+        return {"$": "pieces", "at": begin, "of": list(map(len, items))}
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts, the shared one last, if there is one."""
+        return [*self._own, self._shared] if self._shares else self._own
+
+
+def _tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
     kind = type(value)
     if value is None or kind is bool or kind is float:
         return value
     if kind is int:
         return _checked(value, path)
     if kind is str:
-        return value if len(value) <= INLINE_CHARS else _extra("str", _utf8(value), extras)
+        return value if len(value) <= INLINE_CHARS else extras.put("str", _utf8(value))
+    if kind is bytes:
+        return extras.put("bytes", value)
     if depth > MAX_DEPTH:
         raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
     if _is_plain_part(value, kind, depth):
         return value
     if kind is list:
+        if _are_short_bytes(value):
+            return extras.put_all(value)
         return [_tree(item, f"{path}[{at}]", depth + 1, extras) for at, item in enumerate(value)]
     if kind is dict:
         return _dict_tree(value, path, depth, extras)
     return _other_tree(value, path, depth, extras)
+
+
+def _are_short_bytes(items: list[Any]) -> bool:
+    return set(map(type, items)) == {bytes} and max(map(len, items)) <= INLINE_CHARS
 
 
 def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
@@ -167,7 +212,7 @@ def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
     )
 
 
-def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:
+def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: _Extras) -> Any:
     if "$" not in value and all(type(key) is str for key in value):
         return {k: _tree(item, f"{path}[{k!r}]", depth + 1, extras) for k, item in value.items()}
     pairs = [
@@ -177,7 +222,7 @@ def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: list[Part])
     return {"$": "dict", "of": pairs}
 
 
-def _fields_tree(fields: dict[Any, Any], path: str, depth: int, extras: list[Part]) -> Any:
+def _fields_tree(fields: dict[Any, Any], path: str, depth: int, extras: _Extras) -> Any:
     """Like `_dict_tree`, with paths as one writes them for attributes."""
     if "$" in fields or not all(type(key) is str for key in fields):
         return _dict_tree(fields, path, depth, extras)
@@ -191,7 +236,7 @@ def _known(value: Any, kind: str, content: Any, otherwise: Any = None) -> Any:
     return content if otherwise is None else otherwise
 
 
-def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
+def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
     """Everything but the plain JSON types; a subclass counts as the type it extends."""
     match value:
         case enum.Enum():
@@ -212,7 +257,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: list[Part]) -> Any:
         case _ if _is_set(value):
             return {"$": "set", "of": _tree(list(value), path, depth, extras)}
         case bytes() | bytearray() | memoryview():
-            return _extra("bytes", bytes(value), extras)
+            return extras.put("bytes", bytes(value))
         case dict():
             return _dict_tree(dict(value), path, depth, extras)
         case list() | deque() | range() | ValuesView():
@@ -285,8 +330,3 @@ def _named_kind(value: Decimal | Fraction | uuid.UUID | PurePath) -> str:
 
 def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _extra(kind: str, data: bytes, extras: list[Part]) -> dict[str, Any]:
-    extras.append(data)
-    return {"$": kind, "at": len(extras) - 1}
