@@ -22,14 +22,16 @@ class EngineHook(BuildHookInterface):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
-        from sandbox_runtime import assets, executable, install, sbom
+        from sandbox_runtime.engine import assets
+        from sandbox_runtime.engine import deno as executable
+        from sandbox_runtime.installation import install, sbom
 
         self._workshop = tempfile.TemporaryDirectory(prefix="dspy-rlm-engine-")
         folder = Path(self._workshop.name)
         deno = executable.find_deno()
         install.build(deno, folder)
         for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
-            build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/{name}"
+            build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/files/{name}"
         bill = folder / sbom.FILE_NAME
         core = self.metadata.core
         text = sbom.make_sbom(

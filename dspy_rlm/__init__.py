@@ -15,7 +15,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dspy_rlm.calls import Call, Usage
 from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
@@ -24,7 +23,7 @@ from dspy_rlm.errors import (
     SignatureError,
     SubCallError,
 )
-from dspy_rlm.trajectory import RunReport, Step
+from dspy_rlm.report import Call, RunReport, Step, Usage
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -38,8 +37,9 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
-    from dspy_rlm.interpreter import SandboxInterpreter
-    from dspy_rlm.replacing import install, uninstall
+    from dspy_rlm.drop_in import install, uninstall
+    from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
+    from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "HandleType",
     "InputError",
     "Limits",
+    "OutputListener",
     "PackageError",
     "Pool",
     "RLMError",
@@ -58,6 +59,7 @@ __all__ = [
     "RunReport",
     "SandboxInterpreter",
     "SignatureError",
+    "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
@@ -70,10 +72,12 @@ __all__ = [
 
 # These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.
 _LAZY = {
+    "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",
-    "SandboxInterpreter": "dspy_rlm.interpreter",
-    "install": "dspy_rlm.replacing",
-    "uninstall": "dspy_rlm.replacing",
+    "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
+    "install": "dspy_rlm.drop_in",
+    "uninstall": "dspy_rlm.drop_in",
 }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dspy_rlm.trajectory import RunReport
+    from dspy_rlm.report import RunReport
 
 
 class RLMError(Exception):

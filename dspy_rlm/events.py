@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dspy_rlm.trajectory import RunReport, Step
-from dspy_rlm.variables import Variable
+from dspy_rlm.prompts.variables import Variable
+from dspy_rlm.report import RunReport, Step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import dspy
 
-from dspy_rlm import saving
-from dspy_rlm.lm_state import lm_state
-from dspy_rlm.showing import preview
-from dspy_rlm.trajectory import abridge_history
+from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.lms.saved_state import lm_state
+from dspy_rlm.prompts.history import abridge_history
+from dspy_rlm.values.previews import preview
 
 # In a demo the LM looks at how the work went on, not at the data of another run.
 DEMO_OUTPUT_CHARS = 600

@@ -9,12 +9,6 @@
 Knows nothing of language models. What a cell does is data; what raises is in `errors.py`.
 """
 
-from sandbox_runtime.abridging import MAX_MARK_CHARS, abridged, in_one_line
-from sandbox_runtime.annotations import annotation_text, classes_in, field_types, is_typed_dict
-from sandbox_runtime.calling import check_call
-from sandbox_runtime.checkpoint import Checkpoint
-from sandbox_runtime.directories import Directory
-from sandbox_runtime.effort import EffortError, check_text_effort
 from sandbox_runtime.errors import (
     CheckpointError,
     DenoNotFoundError,
@@ -33,31 +27,28 @@ from sandbox_runtime.errors import (
     ValueCrossingError,
     WallMissingError,
 )
-from sandbox_runtime.keys import check_keys
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.made_keys import check_made_keys, check_making
-from sandbox_runtime.opening import open_session, ready_packages, resolve_packages
-from sandbox_runtime.packages import Package, PackageSet
+from sandbox_runtime.open import open_session, resolve_packages
+from sandbox_runtime.packages.resolve import Package, PackageSet
 from sandbox_runtime.pool import Pool, default_pool
-from sandbox_runtime.reading import Rows
-from sandbox_runtime.rules import CodeType, HandleType, Rule, ValueType
 from sandbox_runtime.sandbox import (
     CellResult,
     Completed,
     Failed,
-    FrontedTool,
     HostTool,
     Sandbox,
     Submitted,
+    WrappedTool,
 )
-from sandbox_runtime.seats import Seat
-from sandbox_runtime.secrecy import environment_secrets, shown_signature, without_secrets
-from sandbox_runtime.secret_forms import is_secret_name, secrets_of, url_without_secrets
-from sandbox_runtime.session import Session
-from sandbox_runtime.texts import LazyText, TextFile, TextStream
+from sandbox_runtime.sessions.checkpoint import Checkpoint
+from sandbox_runtime.sessions.session import Session
+from sandbox_runtime.texts.directory import Directory
+from sandbox_runtime.texts.lazy_text import LazyText, TextFile, TextStream
+from sandbox_runtime.tools.call_scope import check_call
+from sandbox_runtime.values.decoder import Rows
+from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, ValueType
 
 __all__ = [
-    "MAX_MARK_CHARS",
     "CellResult",
     "Checkpoint",
     "CheckpointError",
@@ -66,12 +57,10 @@ __all__ = [
     "DenoNotFoundError",
     "DenoVersionError",
     "Directory",
-    "EffortError",
     "EngineCorruptError",
     "EngineError",
     "EngineMissingError",
     "Failed",
-    "FrontedTool",
     "HandleType",
     "HostTool",
     "LazyText",
@@ -87,7 +76,6 @@ __all__ = [
     "SandboxDiedError",
     "SandboxError",
     "SandboxStartError",
-    "Seat",
     "Session",
     "SessionBusyError",
     "SessionClosedError",
@@ -98,25 +86,9 @@ __all__ = [
     "ValueCrossingError",
     "ValueType",
     "WallMissingError",
-    "abridged",
-    "annotation_text",
+    "WrappedTool",
     "check_call",
-    "check_keys",
-    "check_made_keys",
-    "check_making",
-    "check_text_effort",
-    "classes_in",
     "default_pool",
-    "environment_secrets",
-    "field_types",
-    "in_one_line",
-    "is_secret_name",
-    "is_typed_dict",
     "open_session",
-    "ready_packages",
     "resolve_packages",
-    "secrets_of",
-    "shown_signature",
-    "url_without_secrets",
-    "without_secrets",
 ]

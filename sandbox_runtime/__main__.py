@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox_runtime import executable
-from sandbox_runtime.doctor import doctor
+from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.errors import PackageError, SandboxError
-from sandbox_runtime.install import install
-from sandbox_runtime.opening import resolve_packages
-from sandbox_runtime.sbom import sbom_here
-from sandbox_runtime.verifying import verify
+from sandbox_runtime.installation.doctor import doctor
+from sandbox_runtime.installation.install import install
+from sandbox_runtime.installation.sbom import sbom_here
+from sandbox_runtime.installation.verify import verify
+from sandbox_runtime.open import resolve_packages
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sandbox_runtime.secrecy import without_secrets
+from sandbox_runtime.redaction.redact import redact_secrets
 
 LOGGER_NAME = "sandbox_runtime.audit"
 
@@ -34,7 +34,7 @@ EVENTS: Mapping[str, int] = MappingProxyType(
         "packages.resolved": logging.INFO,
     }
 )
-"""Every event with its level. An ERROR is an attack, or a value of a million `bytes`. An INFO may be a model's mistake."""
+"""Every event with its level. An ERROR is an attack: no honest cell causes one. An INFO may be a model's mistake."""
 
 # Long enough for an error message.
 MAX_FACT_CHARS = 300
@@ -82,5 +82,5 @@ def _plain(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
     # A few times as much is looked through, so that no secret is cut in two and one half of it shown.
-    shown = without_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
+    shown = redact_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
     return shown if len(value) <= MAX_FACT_CHARS else f"{shown}... ({len(value):,} characters)"

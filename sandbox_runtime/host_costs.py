@@ -18,6 +18,9 @@ VALUE_BYTES_PER_FRAME_BYTE = 8
 # Smaller values are not estimated: whatever they are, they take less than 128 times as much.
 UNESTIMATED_BYTES = 1 * MEBIBYTE
 
+# What an object of bytes or text takes beside its content.
+BYTES_PER_PIECE = 56
+
 # Digits of a whole number that a `Decimal` or a `Fraction` can become: Python turns no longer one into
 # text (4,300), and the sandbox sends no longer `int` (14,000 bits).
 MAX_DIGITS = 4_200

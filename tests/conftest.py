@@ -20,8 +20,36 @@ from soak import faults
 from sandbox_runtime import default_pool
 
 # An example that takes long on a loaded machine is no failure; one that hangs meets pytest's timeout.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+settings.register_profile("push", deadline=None, max_examples=30)
+settings.register_profile("nightly", deadline=None, max_examples=300)
+settings.load_profile("push")
+
+# What `addopts` selects if the command line says nothing else.
+WITHOUT_NIGHTLY = "not nightly"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tries many examples where the nightly tests are selected."""
+    if config.getoption("markexpr") != WITHOUT_NIGHTLY:
+        settings.load_profile("nightly")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves so many cases of a test marked `sampled` as they are, and marks the others `nightly`.
+
+    Those that stay are spread over all of them: one of each kind, where cases of a kind stand together.
+    """
+    families: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for family in families.values():
+        count = min(len(family), family[0].get_closest_marker("sampled").args[0])
+        kept = {number * len(family) // count for number in range(count)}
+        for number, item in enumerate(family):
+            if number not in kept:
+                item.add_marker("nightly")
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from dspy_rlm.ask import answer_text, checked_signature, load_variable
-from dspy_rlm.cli import main
+from dspy_rlm.cli.ask import answer_text, checked_signature, load_variable
+from dspy_rlm.cli.main import main
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.testing import Action, Fault, PolicyServer, Task, policy, rules
 
-COMMAND = [sys.executable, "-m", "dspy_rlm.cli"]
+COMMAND = [sys.executable, "-m", "dspy_rlm.cli.main"]
 
 LOG = "one\ntwo ERROR\nthree\nfour ERROR\n"
 

@@ -11,15 +11,15 @@ import dspy
 import pytest
 
 from dspy_rlm import RLM
-from dspy_rlm.demo import SUB_MODEL, Cast, PlayerEngine, cast, run_demo, summary
-from dspy_rlm.demo_policies import play_root, play_sub, speaks_of
-from dspy_rlm.demo_questions import (
+from dspy_rlm.cli.demo.policies import play_root, play_sub, speaks_of
+from dspy_rlm.cli.demo.questions import (
     QUESTIONS,
     class_places,
     modules_about,
     undocumented_functions,
 )
-from dspy_rlm.sources import Texts
+from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
+from dspy_rlm.cli.files import Texts
 from dspy_rlm.testing import Fault, PolicyServer
 
 WHERE, WHICH_FUNCTIONS, WHICH_MODULES = (question.signature for question in QUESTIONS)
@@ -48,7 +48,7 @@ def lms():
         yield lms
 
 
-def answer(lms: Cast, signature: str, **inputs: object) -> dspy.Prediction:
+def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
     with dspy.context(lm=lms.root):
         return RLM(signature, sub_lm=lms.sub)(sources=SOURCES, **inputs)
 
@@ -110,7 +110,7 @@ class TestPolicies:
         """A sub-LM that fails once costs a call, not the answer."""
         failing = {SUB_MODEL: Fault(status=500)}
         with PolicyServer({"root": play_root, SUB_MODEL: play_sub}, faults=failing) as server:
-            lms = Cast(server.lm("root"), server.lm(SUB_MODEL), over_http=True)
+            lms = DemoLMs(server.lm("root"), server.lm(SUB_MODEL), over_http=True)
             found = answer(lms, WHICH_MODULES, subject="archives")
 
         assert found.modules == ["zipfile"]
@@ -122,7 +122,7 @@ class TestPolicies:
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
             for player in (play_root, play_sub)
         )
-        found = answer(Cast(root, sub, over_http=False), WHICH_MODULES, subject="archives")
+        found = answer(DemoLMs(root, sub, over_http=False), WHICH_MODULES, subject="archives")
 
         assert found.modules == ["zipfile"]
 
@@ -164,7 +164,7 @@ class TestRunDemo:
 def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the demo as a user does, with warnings as errors."""
     return subprocess.run(
-        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli", "demo"],
+        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo"],
         capture_output=True,
         text=True,
         timeout=100,
@@ -219,6 +219,7 @@ class TestCommand:
         for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
             assert noise not in run.stderr
 
+    @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
     def test_it_needs_no_network(self):
         """Without any network, not even a loopback interface, it answers all the same."""

@@ -14,12 +14,17 @@ from pathlib import Path
 import pytest
 
 import dspy_rlm
-from dspy_rlm import outputs, predictions, signatures, trajectory, untrusted
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.predictor import shown_demos
-from dspy_rlm.progress import render_event
-from dspy_rlm.terminal import printable
-from sandbox_runtime import abridged, protocol
+from dspy_rlm.prompts import history as trajectory
+from dspy_rlm.prompts import replies
+from dspy_rlm.prompts import untrusted_text as untrusted
+from dspy_rlm.repl import predict as predictions
+from dspy_rlm.signatures import parser as signatures
+from dspy_rlm.terminal.escaping import printable
+from dspy_rlm.terminal.progress import render_event
+from sandbox_runtime.helpers import abridged
+from sandbox_runtime.rpc import protocol
 
 ROOT = Path(dspy_rlm.__file__).parent.parent
 CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
@@ -27,27 +32,34 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # By file: the expressions that read what strangers, models or tools wrote, and what is repeated in it to
 # make a bad case: each alone, and after what the expression begins with.
 PUMPED = {
-    ("sandbox_runtime/effort.py", r"'[\\[\\](){}]'"): ["[", "a"],
-    ("sandbox_runtime/pip_log.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
+    ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
+    ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
-    ("dspy_rlm/trajectory.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
+    ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
         *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
     ],
-    ("dspy_rlm/untrusted.py", r"'([\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])'"): [
+    ("dspy_rlm/prompts/untrusted_text.py", r"'([\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])'"): [
         "\n",
         "\x0b",
         "\u2028",
     ],
-    ("dspy_rlm/untrusted.py", "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))"): [
+    (
+        "dspy_rlm/prompts/untrusted_text.py",
+        "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
+    ): [
         *("=", "`", "1/1, ", "[coroutine ", "This is the last", "... (1", "Output (1"),
     ],
-    ("dspy_rlm/untrusted.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
+    ("dspy_rlm/prompts/untrusted_text.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
     (
-        "dspy_rlm/untrusted.py",
+        "dspy_rlm/prompts/untrusted_text.py",
         r"'\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[@-~]'",
     ): ["\x1b", "\x1b[", "\x1b[0 ", "\x1b]", "\x9b0", "0", " "],
-    ("dspy_rlm/untrusted.py", "'(?<=<<)(?=CUSTOM-TYPE-)'"): ["<", "<<CUSTOM-TYPE", "C"],
-    ("dspy_rlm/untrusted.py", "f'{_BRACKETS}|{_CHAT}{tagged}'"): [
+    ("dspy_rlm/prompts/untrusted_text.py", "'(?<=<<)(?=CUSTOM-TYPE-)'"): [
+        "<",
+        "<<CUSTOM-TYPE",
+        "C",
+    ],
+    ("dspy_rlm/prompts/untrusted_text.py", "f'{_BRACKETS}|{_CHAT}{tagged}'"): [
         *(
             "[",
             "[ ",
@@ -65,7 +77,7 @@ PUMPED = {
         ),
         *("\u200b", "a", "<|a\u200b", "[INS", "<<", "[[ #"),
     ],
-    ("dspy_rlm/untrusted.py", "_CHAT"): [
+    ("dspy_rlm/prompts/untrusted_text.py", "_CHAT"): [
         "<",
         "<|",
         "<|a",
@@ -75,46 +87,56 @@ PUMPED = {
         "[\u200b",
         "[/",
     ],
-    ("sandbox_runtime/protocol.py", None): [b"1", b",1", b"Content-Length: 1\r\n", b"Secret: "],
-    ("sandbox_runtime/reading.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"): [
+    ("sandbox_runtime/rpc/protocol.py", None): [b"1", b",1", b"Content-Length: 1\r\n", b"Secret: "],
+    (
+        "sandbox_runtime/values/decoder.py",
+        r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'",
+    ): [
         *("a", "a/", "/", "a/a"),
     ],
-    ("sandbox_runtime/text_bytes.py", r"'[\ud800-\udfff]'"): ["\ud800", "a", "\ud800a"],
+    ("sandbox_runtime/texts/bytes.py", r"'[\ud800-\udfff]'"): ["\ud800", "a", "\ud800a"],
     (
-        "sandbox_runtime/wheels.py",
+        "sandbox_runtime/packages/wheels.py",
         r"'([A-Za-z]\\w*)(?:/__init__\\.py|\\.py|(?:\\.[\\w-]+)*\\.so)'",
     ): ["a", ".a", ".", ".s", "/__init__"],
-    ("sandbox_runtime/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"): ["a", ".dist-info", "/"],
+    ("sandbox_runtime/packages/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"): [
+        "a",
+        ".dist-info",
+        "/",
+    ],
 }
 
 # Those of them that are compared at the beginning of a text only, or with all of it.
 ANCHORED = {
-    ("dspy_rlm/untrusted.py", "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))"),
-    ("sandbox_runtime/protocol.py", None),
-    ("sandbox_runtime/reading.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
     (
-        "sandbox_runtime/wheels.py",
+        "dspy_rlm/prompts/untrusted_text.py",
+        "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
+    ),
+    ("sandbox_runtime/rpc/protocol.py", None),
+    ("sandbox_runtime/values/decoder.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
+    (
+        "sandbox_runtime/packages/wheels.py",
         r"'([A-Za-z]\\w*)(?:/__init__\\.py|\\.py|(?:\\.[\\w-]+)*\\.so)'",
     ),
-    ("sandbox_runtime/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"),
+    ("sandbox_runtime/packages/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"),
 }
 
 # Those that read only what we wrote ourselves, or what a person at the keyboard did: by file, and why.
 NOT_OF_STRANGERS = {
-    "dspy_rlm/demo_policies.py": "the demo's own prompts, about Python's own library",
+    "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
     "dspy_rlm/testing/history.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/rules.py": "conditions that a test wrote",
-    "sandbox_runtime/executable.py": "what Deno says of its version",
-    "sandbox_runtime/install.py": "our scripts and Pyodide's, whose hashes are known",
-    "dspy_rlm/prices.py": "names in a table of prices that a package brings",
-    "dspy_rlm/signatures.py": "two characters, without repetition",
-    "sandbox_runtime/deno/memory.py": "the interpreter's own memory, while the boot image is made",
-    "sandbox_runtime/lockfile.py": "a lock file of the user's",
-    "sandbox_runtime/pip_report.py": "names of packages, short or refused",
-    "sandbox_runtime/wall.py": "numbers that the kernel writes",
-    "sandbox_runtime/text_worker.py": "a cell's own pattern, in the process that is killed for it",
+    "sandbox_runtime/engine/deno.py": "what Deno says of its version",
+    "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
+    "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
+    "dspy_rlm/signatures/parser.py": "two characters, without repetition",
+    "sandbox_runtime/guest/integrity/object_memory.py": "the interpreter's own memory, while the boot image is made",
+    "sandbox_runtime/packages/lockfile.py": "a lock file of the user's",
+    "sandbox_runtime/packages/pip_report.py": "names of packages, short or refused",
+    "sandbox_runtime/isolation/os_isolation.py": "numbers that the kernel writes",
+    "sandbox_runtime/texts/search_worker.py": "a cell's own pattern, in the process that is killed for it",
 }
 
 
@@ -130,11 +152,11 @@ def expressions():
                     yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
 
 
-# By file: those that `without_secrets` puts together, each repetition with an end.
+# By file: those that `redact_secrets` puts together, each repetition with an end.
 BOUNDED = {
-    "sandbox_runtime/abridging.py": "a mark of fixed length; see the reader `abridged`",
-    "sandbox_runtime/secrecy.py": "see `test_secrecy.py`",
-    "sandbox_runtime/secret_forms.py": "see `test_secrecy.py`",
+    "sandbox_runtime/truncation.py": "a mark of fixed length; see the reader `abridged`",
+    "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",
+    "sandbox_runtime/redaction/secret_patterns.py": "see `test_secrecy.py`",
 }
 
 
@@ -188,14 +210,14 @@ def pumped(units):
 
 def compiled(path, source):
     """The expressions themselves, made as their module makes them."""
-    if path == "dspy_rlm/untrusted.py":
+    if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
         made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
         constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART)
         made |= {repr(expression.pattern): [expression] for expression in constants}
         made["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
         return made.get(source, [untrusted._LINE])
-    if path == "sandbox_runtime/protocol.py":
+    if path == "sandbox_runtime/rpc/protocol.py":
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/optimize/digest.py":
         return [re.compile(r"\bname\b")]
@@ -231,8 +253,8 @@ READERS = {
     "as_data": untrusted.as_data,
     "as_value": untrusted.as_value,
     "as_prompt": untrusted.as_prompt,
-    "extract_code": lambda text: outputs._fenced_blocks(text),
-    "final_code": outputs.final_code,
+    "extract_code": lambda text: replies._fenced_blocks(text),
+    "final_code": replies.final_code,
     "reason of a reply": predictions._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),

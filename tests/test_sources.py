@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dspy_rlm.cli.files import decode, load_python, load_texts, size_text
 from dspy_rlm.errors import InputError
-from dspy_rlm.sources import decode, load_python, load_texts, size_text
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from sandbox_runtime import (
     Submitted,
     open_session,
 )
-from sandbox_runtime.opening import ready_packages
+from sandbox_runtime.helpers import ready_packages
 
 # What a session remembers in order to be brought back grows with what it has run.
 MOST_LOANS = 50

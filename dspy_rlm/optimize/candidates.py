@@ -14,9 +14,9 @@ from typing import Any
 import dspy
 
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.instructions import without_tools
 from dspy_rlm.optimize.digest import digest
 from dspy_rlm.optimize.feedback import Feedback, feedback
+from dspy_rlm.prompts.instructions import without_tools
 from dspy_rlm.rlm import RLM
 
 POLICY = "policy"

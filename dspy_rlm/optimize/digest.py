@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from dspy_rlm.showing import preview
-from dspy_rlm.trajectory import Step
-from dspy_rlm.untrusted import as_value
+from dspy_rlm.prompts.untrusted_text import as_value
+from dspy_rlm.report import Step
+from dspy_rlm.values.previews import preview
 
 CODE_CHARS = 160
 OUTCOME_CHARS = 160

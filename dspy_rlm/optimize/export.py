@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import dspy
 from dspy.teleprompt.bootstrap_trace import TraceData, bootstrap_trace_data
 
+from dspy_rlm.dspy_bridge.traces import FailedStep
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.rlm import RLM
-from dspy_rlm.traces import FailedStep
 
 # Changes when a row can no longer be read the same way.
 FORMAT_VERSION = 1
@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 Program = TypeVar("Program", bound=dspy.Module)
 
 
-def bake(program: Program) -> Program:
+def inline_contract(program: Program) -> Program:
     """A copy of the program whose RLMs have their contract inside the instruction.
 
     For tools that read a predictor's signature and know nothing of the call, such as DSPy's

@@ -8,11 +8,10 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.calls import Call
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.trajectory import RunReport, Step
-from dspy_rlm.untrusted import as_value
+from dspy_rlm.prompts.untrusted_text import as_value
+from dspy_rlm.report import Call, RunReport, Step
 
 # Kinds of errors of sub-calls that are shown, and how much of each.
 SHOWN_ERRORS = 3

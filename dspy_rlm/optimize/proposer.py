@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.teleprompt.gepa import InstructionProposer
 
-from dspy_rlm.instructions import CONTRACT_HEADING
-from dspy_rlm.showing import preview
-from dspy_rlm.trajectory import abridge_history
-from dspy_rlm.untrusted import as_data
+from dspy_rlm.prompts.history import abridge_history
+from dspy_rlm.prompts.instructions import CONTRACT_HEADING
+from dspy_rlm.prompts.untrusted_text import as_data
+from dspy_rlm.values.previews import preview
 
 # A proposer reads many runs at once, so of each it gets enough to see how the work went.
 OUTPUT_CHARS = 600

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dspy_rlm.trajectory import SHOWN_ACTION_CHARS
-from sandbox_runtime import abridged
+from dspy_rlm.prompts.history import SHOWN_ACTION_CHARS
+from sandbox_runtime.helpers import abridged
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 

@@ -1,5 +1,5 @@
 /**
- * Frames, without I/O: bytes in, JSON and attachments out, and back. The mirror of `../protocol.py`, which
+ * Frames, without I/O: bytes in, JSON and attachments out, and back. The mirror of `../rpc/protocol.py`, which
  * says why the frames of this end carry a secret, and those of the host do not.
  *
  * @module

@@ -1,6 +1,6 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
 import { concat, encodeFrame, type Part, ProtocolError } from "./frames.ts";
-import { bytes, LIMIT, read, text } from "./testing.ts";
+import { bytes, LIMIT, read, text } from "./test_support.ts";
 
 /** A frame as the host writes it. */
 function frame(body: unknown, ...attachments: Part[]): Part {

@@ -7,7 +7,7 @@
 
 import { type Part, ProtocolError } from "./frames.ts";
 import { parseCellEnd, parseHostFrame } from "./protocol.ts";
-import { GOLDEN, read, text } from "./testing.ts";
+import { GOLDEN, read, text } from "./test_support.ts";
 
 const ROUNDS = Number(Deno.args[0] ?? 5000);
 

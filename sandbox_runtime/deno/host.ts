@@ -7,13 +7,13 @@
  * @module
  */
 
-import { CellWatch, RestWatch } from "./clock.ts";
-import { Heard } from "./heard.ts";
+import { CellWatch, RestWatch } from "./cell_watch.ts";
+import { Heard } from "./output_buffer.ts";
 import { type Frame, FrameReader, type Part, ProtocolError } from "./frames.ts";
-import type { FromWorker, Shared, ToWorker } from "./link.ts";
+import type { FromWorker, Shared, ToWorker } from "./worker_messages.ts";
 import * as wire from "./protocol.ts";
 import { insist, send } from "./signals.ts";
-import { makeShared, passAnswer } from "./window.ts";
+import { makeShared, passAnswer } from "./shared_answer.ts";
 import { Writer } from "./writer.ts";
 import workerSource from "./worker.ts" with { type: "text" };
 
@@ -23,7 +23,7 @@ const LARGEST_REQUEST = 2 ** 40;
 const MAX_OPEN_CALLS = 10_000;
 /** How often the watch is looked at while a cell runs. */
 const TICK_MILLISECONDS = 20;
-/** What most pieces of a value are long; see `PIECE_BYTES` in `pieces.py`. */
+/** What most pieces of a value are long; see `PIECE_BYTES` in `chunks.py`. */
 const PIECE_BYTES = 1024 * 1024;
 /** Pieces of a value that the worker has not taken yet; with more, the host has to wait. */
 const MAX_PIECES = 8;

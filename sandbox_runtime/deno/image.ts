@@ -2,6 +2,9 @@
  * The interpreter's memory as a saved image: the head that Pyodide makes, and the pages that hold
  * anything. Half of a fresh interpreter's memory is empty.
  *
+ * Before Pyodide's head there are the size of the memory, in bytes, the length of what is known of the
+ * harness in it (see `integrity.ts`), and that.
+ *
  * The pages are one block: the number of runs, for each run its first page and how many, then the
  * bytes of all of them.
  *
@@ -19,11 +22,11 @@ export interface Imaged {
 
 const PAGE_BYTES = 4096;
 const WORDS_PER_PAGE = PAGE_BYTES / 4;
-/** Before Pyodide's own head: the size of the memory. */
-const SIZE_BYTES = 16;
+/** The two numbers at the beginning of a head. */
+const SIZES_BYTES = 16;
 
 /** Saves the memory as head and pages. The memory is read in place, not copied as a whole. */
-export function saveImage(pyodide: Imaged): [Part, Part] {
+export function saveImage(pyodide: Imaged, harness: Part): [Part, Part] {
   const { _module: module } = pyodide;
   const heap = module.HEAPU8;
   const whole = module.HEAP8;
@@ -35,20 +38,30 @@ export function saveImage(pyodide: Imaged): [Part, Part] {
   } finally {
     module.HEAP8 = whole;
   }
-  const head = new Uint8Array(SIZE_BYTES + state.length);
-  new Float64Array(head.buffer, 0, 1)[0] = heap.length;
-  head.set(state, SIZE_BYTES);
+  const head = new Uint8Array(SIZES_BYTES + harness.length + state.length);
+  new Float64Array(head.buffer, 0, 2).set([heap.length, harness.length]);
+  head.set(harness, SIZES_BYTES);
+  head.set(state, SIZES_BYTES + harness.length);
   return [head, packPages(heap)];
 }
 
 /** The size of the memory that an image needs, in bytes. */
 export function imageBytes(head: Part): number {
-  return new Float64Array(head.buffer, head.byteOffset, 1)[0]!;
+  return sizesOf(head)[0]!;
+}
+
+/** What is known of the harness in the memory. */
+export function imageHarness(head: Part): Part {
+  return head.slice(SIZES_BYTES, SIZES_BYTES + sizesOf(head)[1]!);
 }
 
 /** What Pyodide is to load: its own head, and no memory. */
 export function imageState(head: Part): Part {
-  return head.slice(SIZE_BYTES);
+  return head.slice(SIZES_BYTES + sizesOf(head)[1]!);
+}
+
+function sizesOf(head: Part): Float64Array {
+  return new Float64Array(head.buffer, head.byteOffset, 2);
 }
 
 /** An image may be larger than the memory that a fresh interpreter starts with. */

@@ -1,7 +1,7 @@
 /**
  * The wire protocol, without I/O: bytes in, messages out, and back.
  *
- * The mirror of `../messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes.
+ * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes.
  * Knows the shape of every message. Knows no worker and no clock; `frames.ts` makes bytes of it.
  *
  * @module
@@ -176,7 +176,7 @@ function onlyOne([bytes, ...more]: Part[]): Part {
 
 // ---- What the sandbox says ------------------------------------------------------------------------
 
-/** How a cell ended, as `bootstrap.py` tells it. */
+/** How a cell ended, as `driver.py` tells it. */
 export interface CellEnd {
   outcome: "completed" | "submitted" | "failed";
   output: string;

@@ -10,7 +10,7 @@ import {
   parseHostFrame,
   result,
 } from "./protocol.ts";
-import { bytes, GOLDEN, read, text } from "./testing.ts";
+import { bytes, GOLDEN, read, text } from "./test_support.ts";
 
 const SECRET = "0123456789abcdef0123456789abcdef";
 

@@ -8,7 +8,7 @@
  * @module
  */
 
-import type { Shared } from "./link.ts";
+import type { Shared } from "./worker_messages.ts";
 
 const SENT = 0;
 const SENT_AGAIN = 1;

@@ -1,6 +1,6 @@
 import { strictEqual as assertEquals } from "node:assert/strict";
 import { hear, insist, send } from "./signals.ts";
-import { makeShared } from "./window.ts";
+import { makeShared } from "./shared_answer.ts";
 
 const SIGINT = 2;
 

@@ -2,7 +2,7 @@
  * Runs Pyodide in a worker without permissions, and decides nothing.
  *
  * Scrubs its own globals first, boots the interpreter from memory, and passes each request to the
- * Python driver (`guest.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
+ * Python driver (`entry.py`). Everything it posts is checked by `host.ts`: whatever a cell breaks
  * out into, it breaks out into this realm, which has no rights.
  *
  * @module
@@ -10,8 +10,16 @@
 
 import vm from "node:vm";
 import { type Baseline, baselineOf, type Disk, restoreDisk, saveDisk } from "./disk.ts";
-import { growTo, imageBytes, type Imaged, imageState, putPages, saveImage } from "./image.ts";
-import { Integrity, type Words } from "./integrity.ts";
+import {
+  growTo,
+  imageBytes,
+  type Imaged,
+  imageHarness,
+  imageState,
+  putPages,
+  saveImage,
+} from "./image.ts";
+import { Expected, Integrity, type Words } from "./integrity.ts";
 import {
   loadLibraries,
   mountPackages,
@@ -19,8 +27,8 @@ import {
   type Program,
   watchLibraries,
 } from "./packages.ts";
-import { repeatEverything } from "./repeatable.ts";
-import { Rooms, type Roomy } from "./rooms.ts";
+import { repeatEverything } from "./reproducible.ts";
+import { Rooms, type Roomy } from "./value_buffers.ts";
 import {
   BOOT_GLOBALS,
   capMemory,
@@ -29,15 +37,15 @@ import {
   narrowCrypto,
   scrubGlobals,
   stopWorkElsewhere,
-} from "./realm.ts";
+} from "./realm_scrub.ts";
 import { hear } from "./signals.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
-import { takeAnswer } from "./window.ts";
+import { takeAnswer } from "./shared_answer.ts";
 import type { Part } from "./frames.ts";
-import type { Boot, FromWorker, Shared, ToWorker } from "./link.ts";
+import type { Boot, FromWorker, Shared, ToWorker } from "./worker_messages.ts";
 import type { CallMode } from "./protocol.ts";
 
-/** The functions of `guest.py`'s driver, as Pyodide shows them. */
+/** The functions of `entry.py`'s driver, as Pyodide shows them. */
 interface Driver {
   readonly rooms: { destroy(): void };
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
@@ -47,7 +55,7 @@ interface Driver {
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   ground(): Ground;
-  wake(outputChars: number, valueBytes: number, seed: string): void;
+  wake(outputChars: number, valueBytes: number, seed: string): Ground;
   rest(): void;
 }
 
@@ -118,6 +126,7 @@ let runCell: Driver["run"];
 let prepareCell: Driver["prepare"];
 /** Stops what watches Python's own steps. A function of C, so that this is no step itself. */
 let quieten: () => boolean;
+/** The harness itself, the session's settings in it, and its tools. */
 let grounds: Kept[] = [];
 let shared: Shared;
 let rooms: Rooms;
@@ -174,7 +183,7 @@ async function answer(message: ToWorker): Promise<void> {
       return assign(message);
     case "register":
       stand();
-      grounds = [grounds[0]!, kept(driver.register(message.declared))];
+      grounds = [...grounds.slice(0, 2), kept(driver.register(message.declared))];
       return done(message.id);
     case "run": {
       const [text, ...parts] = await run(message.cell, message.code);
@@ -231,15 +240,18 @@ function intact(): boolean {
   return grounds.every((ground) => ground.integrity.intact);
 }
 
-/** Takes a part of the harness as it is now for what it is to be. */
-function kept([putBack, locateWords, core]: Ground): Kept {
+/** Takes a part of the harness for what it is to be: as it was saved, or as it is now. */
+function kept([putBack, locateWords, core]: Ground, saved: Part | null = null): Kept {
   const locate = (): Part => {
     const words = locateWords();
     const all = words.toJs();
     words.destroy();
     return all;
   };
-  return { putBack, locate, integrity: new Integrity(pyodide._module, core, locate()) };
+  const { _module: module } = pyodide;
+  // To work out where all the words are takes longer than the whole start.
+  const all = saved === null ? Expected.now(module, locate()) : Expected.saved(saved);
+  return { putBack, locate, integrity: new Integrity(module, core, all) };
 }
 
 function done(id: number, text = "{}", parts: Part[] = []): void {
@@ -278,7 +290,8 @@ function dropRooms(): void {
 function checkpoint(id: number): void {
   try {
     driver.rest();
-    const parts = [...saveImage(pyodide), saveDisk(pyodide.FS, freshDisk)];
+    const { bytes } = grounds[0]!.integrity.expected;
+    const parts = [...saveImage(pyodide, bytes), saveDisk(pyodide.FS, freshDisk)];
     done(id, "{}", parts);
   } catch (error) {
     refuse(id, "CheckpointError", describe(error));
@@ -423,15 +436,15 @@ async function boot(message: Boot): Promise<void> {
   catchRawOutput();
   if (message.names.includes("disk")) restoreDisk(pyodide.FS, await arrival("disk"));
   pyodide.setInterruptBuffer(message.shared.interrupt);
-  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.deno.guest"));
+  ({ driver, quieten } = pyodide.pyimport("sandbox_runtime.guest.entry"));
   runCell = driver.run;
   prepareCell = driver.prepare;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
-  driver.wake(message.outputChars, message.valueBytes, state === null ? "" : message.seed);
-  const ground = driver.ground();
-  // A state that was saved later may have moved what belongs there.
-  if (message.seed === "") ground[0]();
-  grounds = [kept(ground)];
+  const seed = state === null ? "" : message.seed;
+  const settings = driver.wake(message.outputChars, message.valueBytes, seed);
+  // What the loading itself, or what a saved cell left behind, has changed since the image was made is put back.
+  grounds = [kept(driver.ground(), head && imageHarness(head)), kept(settings)];
+  stand();
   noteLibraries(pyodide);
   timers.close();
 }
@@ -479,9 +492,9 @@ function letGoOfImage(): void {
 }
 
 function writeSource(name: string, bytes: Part): void {
-  const root = "/lib/python3.14/site-packages/sandbox_runtime/deno";
-  pyodide.FS.mkdirTree(root);
-  pyodide.FS.writeFile(`${root}/${name}`, bytes);
+  const path = `/lib/python3.14/site-packages/sandbox_runtime/guest/${name}`;
+  pyodide.FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+  pyodide.FS.writeFile(path, bytes);
 }
 
 function catchRawOutput(): void {

@@ -15,7 +15,7 @@ from .on_ours import OUTCOMES
 from .sources import TAG, UnreachableError, fetch_tests
 
 # Whichever asks first for the outcomes waits for all of DSPy's tests.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

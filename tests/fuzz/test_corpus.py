@@ -16,11 +16,17 @@ from .mutations import next_input
 from .oracle import TooCostlyError, run
 from .targets import CORPUS, TARGETS, seeds, values
 
-# How many mutations of each target, and how many of them measure memory too. A call of a text or a
+# How many mutations of each target at night, and how many of them measure memory too. A call of a text or a
 # checkpoint opens files, a signature makes classes.
 ROUNDS = {"frames": 3000, "values": 2000, "typed_outputs": 400, "text_calls": 60}
 OTHER_ROUNDS = 200
 MEMORY_EVERY = 20
+
+# Of these, one in so many is tried on each push.
+PUSHED = 4
+
+# The bytes of a form in `values`, and at night.
+FORM_BYTES, LARGE_FORM_BYTES = 50_000, 200_000
 
 CASES = [(target, name) for target in TARGETS for name in seeds(target)]
 
@@ -31,14 +37,26 @@ def test_the_corpus(target, name):
     run(TARGETS[target], seeds(target)[name])
 
 
+def mutate(target: str, rounds: int) -> None:
+    """Runs mutations of every input, and of two of them joined."""
+    dice = random.Random(target)
+    known = list(seeds(target).values())
+    for number in range(rounds):
+        data = next_input(known, dice)
+        run(TARGETS[target], data, memory=number % MEMORY_EVERY == 0)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutations(target):
     """Of every input, and of two of them joined."""
-    dice = random.Random(target)
-    known = list(seeds(target).values())
-    for number in range(ROUNDS.get(target, OTHER_ROUNDS)):
-        data = next_input(known, dice)
-        run(TARGETS[target], data, memory=number % MEMORY_EVERY == 0)
+    mutate(target, ROUNDS.get(target, OTHER_ROUNDS) // PUSHED)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("target", TARGETS)
+def test_many_mutations(target):
+    """The same ones, and more."""
+    mutate(target, ROUNDS.get(target, OTHER_ROUNDS))
 
 
 @pytest.mark.parametrize("target", ["frames", "values", "typed_outputs", "signatures"])
@@ -50,8 +68,15 @@ def test_noise(target, data):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_in_a_larger_size(name):
-    """Costs grow with the size, not with its square: each form, a hundred times as large."""
-    run(values, b"\x00\xff\x00".join(FORMS[name](200_000)))
+    """Costs grow with the size, not with its square: each form, many times as large."""
+    run(values, b"\x00\xff\x00".join(FORMS[name](FORM_BYTES)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_in_a_very_large_size(name):
+    """Each form, a hundred times as large as in the corpus."""
+    run(values, b"\x00\xff\x00".join(FORMS[name](LARGE_FORM_BYTES)))
 
 
 class TestTheOracle:

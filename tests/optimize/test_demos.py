@@ -7,8 +7,8 @@ import dspy
 from benchmarks.counting import COUNT, COUNTING, LOOKING, TRAINSET
 from dspy_rlm import RLM, Step
 from dspy_rlm.predictor import DEMO_OUTPUT_CHARS, shown_demos
+from dspy_rlm.prompts.history import abridge_history, render_steps
 from dspy_rlm.testing.history import History
-from dspy_rlm.trajectory import abridge_history, render_steps
 
 LONG = "z" * 50_000
 STEPS = [

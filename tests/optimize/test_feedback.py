@@ -7,10 +7,10 @@ import dataclasses
 import dspy
 
 from dspy_rlm import RLM, Call, RunReport, Step
+from dspy_rlm.dspy_bridge.traces import FailedStep
 from dspy_rlm.optimize import feedback, objective_scores
 from dspy_rlm.optimize.digest import digest, waste
 from dspy_rlm.optimize.feedback import sub_calls_text
-from dspy_rlm.traces import FailedStep
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nNameError: name 'x' is not defined"
 STEPS = (

@@ -10,8 +10,8 @@ from benchmarks.counting import DEVSET, KEYWORD, TRAINSET, proposer, score
 from dspy_rlm import RLM, Step
 from dspy_rlm.optimize import feedback, instruction_proposer
 from dspy_rlm.optimize.proposer import policy_in, render_turn
+from dspy_rlm.prompts.history import render_steps
 from dspy_rlm.testing import Action, PolicyServer, Raw, scripted
-from dspy_rlm.trajectory import render_steps
 
 
 def metric(gold, pred, trace=None, pred_name=None, pred_trace=None):

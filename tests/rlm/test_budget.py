@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspy_rlm.budget import Budget, Price, left_text
+from dspy_rlm.budget.budget import Budget, Price, left_text
 
 
 def test_what_is_left_in_words():

@@ -18,8 +18,8 @@ from dspy.primitives.code_interpreter import CodeExecutionError, FinalOutput
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 
 from dspy_rlm import SandboxInterpreter
-from dspy_rlm.interpreter import InterpreterSandbox
-from dspy_rlm.reporting import ReportedSandbox
+from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
+from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 from sandbox_runtime import SessionClosedError
 

@@ -22,7 +22,7 @@ from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 
 import dspy_rlm
 from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
-from dspy_rlm.factories import borrowed as borrowed_factory
+from dspy_rlm.dspy_bridge.interpreter_factory import borrowed as borrowed_factory
 from dspy_rlm.testing import Action, PolicyServer, route, scripted
 
 SUBMIT_LENGTH = "SUBMIT(len(text))"
@@ -532,7 +532,7 @@ class TestFlex:
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs `dspy-rlm run` in a folder."""
     return subprocess.run(
-        [sys.executable, "-m", "dspy_rlm.cli", "run", *arguments],
+        [sys.executable, "-m", "dspy_rlm.cli.main", "run", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

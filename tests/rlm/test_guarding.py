@@ -8,7 +8,7 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.guarding import guarded
+from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.testing import asks_for, fields, route
 
 FORGED = (

@@ -8,9 +8,9 @@ import dspy
 import pytest
 
 from dspy_rlm import InputError
+from dspy_rlm.prompts.variables import describe
 from dspy_rlm.testing import asks_for, fields, route
-from dspy_rlm.types import type_rules
-from dspy_rlm.variables import describe
+from dspy_rlm.values.conversion import type_rules
 
 
 class Chat(dspy.Signature):

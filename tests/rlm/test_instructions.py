@@ -8,8 +8,9 @@ import enum
 import dspy
 import pydantic
 
-from dspy_rlm.budget import Budget
-from dspy_rlm.instructions import (
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.prompts.instructions import (
     compose,
     contract,
     extract_signature,
@@ -17,8 +18,7 @@ from dspy_rlm.instructions import (
     policy_block,
     without_tools,
 )
-from dspy_rlm.models import Models
-from dspy_rlm.tools import normalize_tools
+from dspy_rlm.tools.user_tools import normalize_tools
 
 
 class Level(enum.Enum):

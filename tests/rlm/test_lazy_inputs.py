@@ -7,8 +7,8 @@ import pydantic
 import pytest
 
 from dspy_rlm import Directory, InputError, TextFile, TextStream
-from dspy_rlm.types import type_rules
-from dspy_rlm.variables import describe
+from dspy_rlm.prompts.variables import describe
+from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import TextChangedError
 
 

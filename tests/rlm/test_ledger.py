@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_rlm.admission import ROOM_FOR_A_REPLY, Wanted
-from dspy_rlm.bounds import Prompt
-from dspy_rlm.budget import Budget, Price
-from dspy_rlm.calls import Call
+from dspy_rlm.budget.admission import ROOM_FOR_A_REPLY, Wanted
+from dspy_rlm.budget.budget import Budget, Price
+from dspy_rlm.budget.ledger import Ledger, Spent
+from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
-from dspy_rlm.ledger import Ledger, Spent
+from dspy_rlm.report import Call
 
 CHEAP = Price(1e-6, 4e-6)
 

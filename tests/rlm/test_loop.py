@@ -8,12 +8,12 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import ActionChosen
-from dspy_rlm.loop import AskRoot, Done, Extract, RunCell, adrive, drive, steps
-from dspy_rlm.offload import OwnThread
-from dspy_rlm.run import Run
+from dspy_rlm.runs.loop import AskRoot, Done, Extract, RunCell, adrive, drive, steps
+from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
 
 SIGNATURE = dspy.Signature("question -> answer: int")
@@ -232,7 +232,7 @@ def test_both_drivers_do_the_same():
         return next_result(request)
 
     async def main():
-        thread = OwnThread()
+        thread = WorkerThread()
         try:
             await adrive(steps(other, lambda *_: None), perform, thread)
         finally:

@@ -14,10 +14,11 @@ import pydantic
 import pytest
 
 from dspy_rlm import RLM
+from dspy_rlm.prompts.history import SHOWN_ACTION_CHARS
 from dspy_rlm.testing import Action, Raw
-from dspy_rlm.trajectory import SHOWN_ACTION_CHARS
-from sandbox_runtime import MAX_MARK_CHARS, Failed, Limits, abridged
-from sandbox_runtime.deno.output import abridge
+from sandbox_runtime import Failed, Limits
+from sandbox_runtime.guest.output import abridge
+from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged
 
 CHARS = 3_000_000
 LIMIT = 3_000
@@ -42,7 +43,7 @@ CELLS = {
         f"import ctypes\nprint('x' * {CHARS})\nctypes.string_at(1 << 31)"
     ),
     "the driver's own limit is raised": (
-        "import gc\nfrom sandbox_runtime.deno.output import Output\n"
+        "import gc\nfrom sandbox_runtime.guest.output import Output\n"
         "for thing in gc.get_objects():\n"
         "    if type(thing) is Output:\n"
         "        thing._half = thing._head_room = 10**9\n"

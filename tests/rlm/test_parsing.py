@@ -13,9 +13,9 @@ import pydantic
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm.outputs import typed_outputs
-from dspy_rlm.parsing import MAX_REPAIRED_CHARS, HardTextError, careful, parsed
+from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.testing import Raw
+from dspy_rlm.values.bounded_parsing import MAX_REPAIRED_CHARS, HardTextError, careful, parsed
 
 # Texts whose repair takes the square of their length, or more stack or memory than there is.
 HARD = {

@@ -14,15 +14,15 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.progress import (
+from dspy_rlm.prompts.variables import Variable
+from dspy_rlm.report import RunReport, Step
+from dspy_rlm.terminal.progress import (
     MAX_OUTPUT_LINES,
     print_event,
     printable,
     render_event,
     wants_colour,
 )
-from dspy_rlm.trajectory import RunReport, Step
-from dspy_rlm.variables import Variable
 
 
 class Terminal(io.StringIO):

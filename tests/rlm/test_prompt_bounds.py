@@ -8,7 +8,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.bounds import (
+from dspy_rlm.budget.prices import Model, Seen, described
+from dspy_rlm.budget.token_bounds import (
     TOKENS_A_REQUEST,
     TOKENS_AN_IMAGE,
     TOKENS_OF_TOOLS,
@@ -16,7 +17,6 @@ from dspy_rlm.bounds import (
     Prompt,
     prompt_of,
 )
-from dspy_rlm.prices import Model, Seen, described
 
 GPT = {
     "input_cost_per_token": 1.0,

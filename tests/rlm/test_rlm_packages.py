@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from dspy_rlm import RLM, Limits, PackageError, Pool, SandboxInterpreter
-from dspy_rlm.instructions import SANDBOX_RULES, sandbox_rules
+from dspy_rlm.prompts.instructions import SANDBOX_RULES, sandbox_rules
 from dspy_rlm.testing import fields
 from sandbox_runtime import resolve_packages
 

@@ -6,7 +6,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
-from dspy_rlm.budget import Budget
+from dspy_rlm.budget.budget import Budget
 from dspy_rlm.events import (
     ActionChosen,
     IterationStarted,
@@ -15,7 +15,7 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.run import Run
+from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
 
 SIGNATURE = dspy.Signature("q -> n: int")

@@ -12,11 +12,11 @@ import pydantic
 import pytest
 
 from dspy_rlm import HandleType
-from dspy_rlm.clean_errors import cleaned
-from dspy_rlm.lm_secrets import secrets_of_lm
-from dspy_rlm.showing import staying
+from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.redaction import cleaned
 from dspy_rlm.testing import PolicyServer, asks_for, fields, route, scripted
 from dspy_rlm.testing.history import Action
+from dspy_rlm.values.previews import staying
 
 KEY = "hidden-key-0123456789"
 PASSWORD = "PASSWORD-12345"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspy_rlm.signatures import signature_of
+from dspy_rlm.signatures.parser import signature_of
 
 
 class Person(pydantic.BaseModel):

@@ -18,8 +18,8 @@ import pytest
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
 
 from dspy_rlm import RunFailedError
-from dspy_rlm.streaming import OutputListener, StatusMessages
-from dspy_rlm.streams import Stream, current
+from dspy_rlm.concurrency.anyio_threads import Stream, current
+from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 
 # With this the program is called by `forward` in a thread, or by `aforward` on the loop.

@@ -10,10 +10,10 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.showing import preview
-from dspy_rlm.types import type_rules
-from dspy_rlm.variables import describe
-from sandbox_runtime import annotation_text
+from dspy_rlm.prompts.variables import describe
+from dspy_rlm.values.conversion import type_rules
+from dspy_rlm.values.previews import preview
+from sandbox_runtime.helpers import annotation_text
 
 
 class Row(pydantic.BaseModel):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox_runtime import Completed, Session, assets
+from sandbox_runtime import Completed, Session
+from sandbox_runtime.engine import assets
 
-PROJECT = Path(assets.__file__).parent.parent
+PROJECT = Path(assets.__file__).parents[2]
 
 
 def output(session: Session, code: str) -> str:

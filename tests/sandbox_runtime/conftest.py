@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from driver_cells import Cells
 from package_index import CLOSED, PackageIndex, make_wheel
+from session_cells import HASTY, MEBIBYTE, TOOLS
 
-from sandbox_runtime import Session, assets, open_session
-from sandbox_runtime.distribution import DISTRIBUTION_VARIABLE
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime import Limits, Session, open_session
+from sandbox_runtime.engine import assets
+from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.packages import resolve as packages
+from sandbox_runtime.packages import store as package_sets
+from sandbox_runtime.packages.pyodide_index import DISTRIBUTION_VARIABLE
 
 
 @pytest.fixture
@@ -27,6 +37,42 @@ def opened() -> Iterator[Callable[..., Session]]:
     yield start
     for session in sessions:
         session.close()
+
+
+# Deletes what the cells of earlier tests have bound.
+_CLEAR = (
+    "for name in [name for name in globals() if name[:2] != '__']:\n    globals().pop(name, None)"
+)
+
+
+@pytest.fixture(scope="session")
+def _lending() -> Iterator[list[Session]]:
+    """The session that `lent` lends, once there is one."""
+    sessions: list[Session] = []
+    yield sessions
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def lent(_lending) -> Iterator[Callable[..., Session]]:
+    """Lends a session to tests that leave it sound, with tools and outputs of their own: to open one takes longer.
+
+    Its limits are the usual ones, its namespace is empty. After a test that cost it its process it is
+    not lent again.
+    """
+
+    def lend(tools=None, outputs=None) -> Session:
+        if not _lending:
+            _lending.append(open_session())
+        session = _lending[0]
+        session.register(tools or {}, outputs)
+        session.run_cell(_CLEAR)
+        return session
+
+    yield lend
+    if _lending and (_lending[0].closed or _lending[0].restarts):
+        _lending.pop().close()
 
 
 @pytest.fixture
@@ -46,16 +92,21 @@ def cache(tmp_path, monkeypatch):
     return root / "dspy-rlm"
 
 
+def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has pip forget its settings, and keep what it fetches in the folder."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        patch.delenv(name)
+    patch.setenv("PIP_CONFIG_FILE", os.devnull)
+    patch.setenv("PIP_CACHE_DIR", str(folder / "pip"))
+    patch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
+
+
 @pytest.fixture
 def index(tmp_path, monkeypatch, cache):
     """A package index that pip knows instead of all others."""
     folder = tmp_path / "index"
     folder.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
-    monkeypatch.setenv(DISTRIBUTION_VARIABLE, CLOSED)
+    _alone(monkeypatch, tmp_path)
     index = PackageIndex(folder)
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
     yield index
@@ -77,3 +128,110 @@ def thing(index, wheel):
     """A package in the index: its name."""
     index.add(wheel("thing"))
     return "thing"
+
+
+@pytest.fixture(scope="session")
+def _thing_resolved(tmp_path_factory) -> Path:
+    """The part of a cache in which `thing` is, with its image."""
+    folder = tmp_path_factory.mktemp("resolved")
+    index = PackageIndex(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        _alone(patch, folder)
+        patch.setenv("PIP_INDEX_URL", index.url)
+        index.add(make_wheel(folder, "thing"))
+        engine = ready_engine()
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with_packages(engine, packages.resolve(["thing"]))
+        resolved = package_sets.cache_folder()
+    index.close()
+    return resolved
+
+
+@pytest.fixture
+def resolved(thing, _thing_resolved):
+    """The same package, which was resolved before: its name. Resolving asks pip, and makes an image."""
+    shutil.copytree(_thing_resolved, package_sets.cache_folder())
+    return thing
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One session for all tests that leave it as usable as it was; checked by what they do next."""
+    with open_session(tools=TOOLS) as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def rough():
+    """A session for cells that may cost it its process: it is as good as new afterwards."""
+    with open_session(limits=Limits(memory_bytes=256 * MEBIBYTE), tools=TOOLS) as shared:
+        yield shared
+
+
+@pytest.fixture
+def wrecked(rough):
+    """The same for cells that break what later cells use: its process is replaced after the test."""
+    yield rough
+    os.kill(rough.pid, signal.SIGKILL)
+    rough.run_cell("")
+
+
+@pytest.fixture
+def given(session):
+    """Gives the shared session other tools and outputs for the time of a test."""
+
+    def register(tools=None, outputs=None):
+        session.register(tools or {}, outputs)
+        return session
+
+    yield register
+    session.register(TOOLS)
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """A session whose cells are interrupted soon."""
+    with open_session(limits=HASTY) as shared:
+        yield shared
+
+
+@pytest.fixture
+def started():
+    """A tool that says that the cell has begun, and the event that tells it to the test."""
+    event = threading.Event()
+
+    def begin():
+        event.set()
+
+    begin.event = event
+    return begin
+
+
+@pytest.fixture
+def open_cells():
+    """Makes drivers; puts back what they change in this process."""
+    own = dict(vars(builtins))
+    streams, main = (sys.stdout, sys.stderr), sys.modules["__main__"]
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGALRM)]
+    limit = sys.getrecursionlimit()
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Cells(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    builtins.__dict__.clear()
+    builtins.__dict__.update(own)
+    (sys.stdout, sys.stderr), sys.modules["__main__"] = streams, main
+    for number, handler in handlers:
+        signal.signal(number, handler)
+    sys.setrecursionlimit(limit)
+    for cells in made:
+        cells.host.close()
+
+
+@pytest.fixture
+def cells(open_cells):
+    """A driver without tools, whose SUBMIT takes anything."""
+    return open_cells()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox_runtime.messages import (
+from sandbox_runtime.rpc.messages import (
     Asset,
     Assign,
     Discard,

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Limits, assets
+from sandbox_runtime import Limits
+from sandbox_runtime.engine import assets
 from sandbox_runtime.errors import (
     EngineCorruptError,
     EngineError,
     EngineMissingError,
     SandboxStartError,
 )
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.session import Session
-from sandbox_runtime.wall import NO_WALL, survey
+from sandbox_runtime.isolation.os_isolation import NO_WALL, detect
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.sessions.session import Session
 
 # What a session reads; Deno itself reads the scripts.
 READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
@@ -268,7 +269,7 @@ def elsewhere(tmp_path):
     (packages / "deno.py").write_text("def find_deno_bin():\n    raise FileNotFoundError\n")
     programs = tmp_path / "bin"
     programs.mkdir()
-    project = Path(assets.__file__).parent.parent
+    project = Path(assets.__file__).parents[2]
 
     def run(*arguments, says=None, **environment):
         if says is not None:
@@ -363,7 +364,7 @@ def run_python(*arguments, **environment):
     """A Python of its own, with this project on its path."""
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=Path(assets.__file__).parent.parent,
+        cwd=Path(assets.__file__).parents[2],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -401,7 +402,7 @@ class TestDoctor:
         assert (done.returncode, done.stderr, said["schema"], said["ok"]) == (0, "", 1, True)
         assert [check["name"] for check in said["checks"]] == ["deno", "wall", "files", "sandbox"]
         assert all(check["ok"] and check["detail"] for check in said["checks"])
-        offered = survey()
+        offered = detect()
         assert said["wall"]["offered"] == dataclasses.asdict(offered)
         assert said["wall"]["complete"] == offered.complete == (not said["wall"]["missing"])
         assert said["deno"]["version"].startswith("2.")

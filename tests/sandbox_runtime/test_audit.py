@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Limits, Session, audit, executable, open_session
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.wall import NO_WALL
+from sandbox_runtime import Limits, Session, audit, open_session
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.isolation.os_isolation import NO_WALL
+from sandbox_runtime.open import ready_engine
 
 DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 

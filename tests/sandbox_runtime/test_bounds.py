@@ -62,7 +62,7 @@ def test_a_cell_that_pretends_to_wait():
         session.assign("kept", 1)
         result = session.run_cell(
             "import asyncio\n"
-            "import sandbox_runtime.deno.guest as guest\n"
+            "import sandbox_runtime.guest.entry as guest\n"
             "call = asyncio.ensure_future(slow.aio())\n"
             "await asyncio.sleep(0.05)\n"
             "while True:\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import call_filter
-from sandbox_runtime.call_filter import ALLOW, ASK, ENOSYS, EPERM, KILL, filter_for
-from sandbox_runtime.system_calls import (
+from sandbox_runtime.isolation import seccomp_filter as call_filter
+from sandbox_runtime.isolation.seccomp_filter import ALLOW, ASK, ENOSYS, EPERM, KILL, filter_for
+from sandbox_runtime.isolation.system_calls import (
     ARCHITECTURES,
     CALLS,
     MISSING,

@@ -62,9 +62,9 @@ def half(number):
 class TestBatched:
     """`f.batched(items)` is `[f(item) for item in items]`, at once."""
 
-    def test_the_calls_run_at_once(self, opened):
+    def test_the_calls_run_at_once(self, lent):
         """Each waits for the others."""
-        session = opened(tools={"meet": Meeting(4)})
+        session = lent(tools={"meet": Meeting(4)})
 
         assert run(session, "meet.batched([1, 2, 3, 4])") == "[1, 2, 3, 4]\n"
 
@@ -76,16 +76,16 @@ class TestBatched:
         assert run(session, "gauge.batched(range(50)) == list(range(50))") == "True\n"
         assert gauge.most == 3
 
-    def test_a_failed_item_is_an_exception_in_its_place(self, opened):
+    def test_a_failed_item_is_an_exception_in_its_place(self, lent):
         """The others are not lost."""
-        session = opened(tools={"half": half})
+        session = lent(tools={"half": half})
 
         code = "r = half.batched([2, 3, 4])\nprint(r[0], type(r[1]).__name__, r[1], r[2])"
         assert run(session, code) == "1 ValueError 3 is odd 2\n"
 
-    def test_a_result_that_cannot_cross(self, opened):
+    def test_a_result_that_cannot_cross(self, lent):
         """Is its own item's failure."""
-        session = opened(tools={"give": lambda at: threading.Lock() if at else "fine"})
+        session = lent(tools={"give": lambda at: threading.Lock() if at else "fine"})
 
         code = "r = give.batched([0, 1])\nprint(r[0], type(r[1]).__name__)\nprint(r[1])"
         shown = run(session, code)
@@ -93,22 +93,22 @@ class TestBatched:
         assert shown.startswith("fine ValueCrossingError\n")
         assert "The results of give.batched()[1]" in shown
 
-    def test_several_lists_and_keywords(self, opened):
+    def test_several_lists_and_keywords(self, lent):
         """Like `map`: one argument of each list, the keywords for all."""
-        session = opened(tools={"join": lambda a, b, sep: f"{a}{sep}{b}"})
+        session = lent(tools={"join": lambda a, b, sep: f"{a}{sep}{b}"})
 
         assert run(session, "join.batched('ab', 'xy', sep='-')") == "['a-x', 'b-y']\n"
 
-    def test_nothing(self, opened):
+    def test_nothing(self, lent):
         """Asks nobody."""
-        session = opened(tools={"half": half})
+        session = lent(tools={"half": half})
 
         assert run(session, "half.batched([])") == "[]\n"
 
-    def test_wrong_arguments(self, opened):
+    def test_wrong_arguments(self, lent):
         """Are told before anything runs."""
         ran = []
-        session = opened(tools={"one": lambda a: ran.append(a)})
+        session = lent(tools={"one": lambda a: ran.append(a)})
 
         result = session.run_cell("one.batched([1, 2], [3, 4])")
 
@@ -120,16 +120,16 @@ class TestBatched:
 class TestAio:
     """`await f.aio(...)` lets a cell go on while the host works."""
 
-    def test_gather_runs_them_at_once(self, opened):
+    def test_gather_runs_them_at_once(self, lent):
         """Each waits for the others."""
-        session = opened(tools={"meet": Meeting(4)})
+        session = lent(tools={"meet": Meeting(4)})
 
         code = "import asyncio\nawait asyncio.gather(*[meet.aio(i) for i in range(4)])"
         assert run(session, code) == "[0, 1, 2, 3]\n"
 
-    def test_errors_arrive_where_they_are_awaited(self, opened):
+    def test_errors_arrive_where_they_are_awaited(self, lent):
         """As if the function had been called."""
-        session = opened(tools={"half": half})
+        session = lent(tools={"half": half})
 
         code = (
             "try:\n    await half.aio(3)\nexcept ValueError as error:\n    print('caught', error)"
@@ -149,9 +149,9 @@ class TestAio:
         assert session.restarts == 1
         release.set()
 
-    def test_large_arguments_and_results(self, opened):
+    def test_large_arguments_and_results(self, lent):
         """Megabytes in both directions, several at once."""
-        session = opened(tools={"double": lambda text: text * 2})
+        session = lent(tools={"double": lambda text: text * 2})
 
         code = """
 import asyncio
@@ -162,11 +162,11 @@ texts = await asyncio.gather(*[double.aio(str(i) * 3_000_000) for i in range(4)]
             "[('0', 6000000), ('1', 6000000), ('2', 6000000), ('3', 6000000)]\n"
         )
 
-    def test_blocking_calls_in_between(self, opened):
+    def test_blocking_calls_in_between(self, lent):
         """Do not disturb those in flight."""
         release = threading.Event()
         tools = {"wait": lambda: release.wait(20), "go": release.set}
-        session = opened(tools=tools)
+        session = lent(tools=tools)
 
         code = """
 import asyncio
@@ -177,17 +177,17 @@ await task
 """
         assert run(session, code) == "True\n"
 
-    def test_more_than_may_be_open(self, opened):
+    def test_more_than_may_be_open(self, lent):
         """The rest waits in the sandbox."""
-        session = opened(tools={"echo": lambda item: item})
+        session = lent(tools={"echo": lambda item: item})
 
         code = "import asyncio\nsum(await asyncio.gather(*[echo.aio(i) for i in range(1000)]))"
         assert run(session, code) == "499500\n"
 
-    def test_left_behind(self, opened):
+    def test_left_behind(self, lent):
         """A call that nobody awaits is given up with its cell, and its answer goes nowhere."""
         release = threading.Event()
-        session = opened(tools={"wait": lambda: release.wait(20), "echo": lambda item: item})
+        session = lent(tools={"wait": lambda: release.wait(20), "echo": lambda item: item})
 
         run(
             session,
@@ -245,7 +245,7 @@ for _ in range(20):
 class TestCoroutines:
     """Coroutine functions as host tools."""
 
-    def test_on_a_loop_of_the_sessions_own(self, opened):
+    def test_on_a_loop_of_the_sessions_own(self, lent):
         """One loop for all, so that they can share connections."""
         loops = set()
 
@@ -254,7 +254,7 @@ class TestCoroutines:
             await asyncio.sleep(0)
             return item
 
-        session = opened(tools={"tool": tool})
+        session = lent(tools={"tool": tool})
 
         assert (
             run(session, "tool(1), tool.batched([2, 3]), await tool.aio(4)") == "(1, [2, 3], 4)\n"
@@ -278,7 +278,7 @@ class TestCoroutines:
 
         assert asyncio.run(main()) == "(1, [2], 3)\n"
 
-    def test_they_are_cancelled_when_given_up(self, opened):
+    def test_they_are_cancelled_when_given_up(self, lent):
         """By an interrupt, for one."""
         cancelled = threading.Event()
 
@@ -290,7 +290,7 @@ class TestCoroutines:
                 cancelled.set()
                 raise
 
-        session = opened(tools={"tool": tool})
+        session = lent(tools={"tool": tool})
 
         result = session.run_cell("tool()")
 
@@ -303,13 +303,13 @@ class TestContext:
     """Every call runs in the context of who runs the cell."""
 
     @pytest.mark.parametrize("call", ["who()", "who.batched([])", "await who.aio()", "many()"])
-    def test_variables_of_the_context(self, opened, call):
+    def test_variables_of_the_context(self, lent, call):
         """Also in other threads."""
 
         async def many():
             return WHO.get()
 
-        session = opened(tools={"who": WHO.get, "many": many})
+        session = lent(tools={"who": WHO.get, "many": many})
         token = WHO.set("the caller")
         try:
             shown = run(session, call)
@@ -318,9 +318,9 @@ class TestContext:
 
         assert shown == ("[]\n" if "batched" in call else "'the caller'\n")
 
-    def test_a_call_in_turn_runs_in_the_callers_thread(self, opened):
+    def test_a_call_in_turn_runs_in_the_callers_thread(self, lent):
         """The fastest way, and what tools with thread-local state want."""
-        session = opened(tools={"thread": threading.get_ident})
+        session = lent(tools={"thread": threading.get_ident})
 
         assert run(session, "thread()") == f"{threading.get_ident()}\n"
 
@@ -427,7 +427,7 @@ class TestAfterTheCell:
         assert run(session, "1") == "1\n"
         assert len(slow.began) == 2
 
-    def test_work_that_asks_before_it_begins_something(self, opened):
+    def test_work_that_asks_before_it_begins_something(self, lent):
         """Code of a tool that goes on after its cell can know that it is over."""
         seen, release = [], threading.Event()
 
@@ -439,7 +439,7 @@ class TestAfterTheCell:
             except InterruptedError as error:
                 seen.append(str(error))
 
-        session = opened(tools={"work": work})
+        session = lent(tools={"work": work})
         run(
             session,
             "import asyncio\nt = asyncio.ensure_future(work.aio())\nawait asyncio.sleep(0.3)",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import threading
@@ -23,7 +24,7 @@ from sandbox_runtime import (
     open_session,
 )
 from sandbox_runtime.limits import MEBIBYTE
-from sandbox_runtime.recovery import Recovery
+from sandbox_runtime.sessions.replay import ReplayLog
 from tests.measuring import Cost
 
 
@@ -49,54 +50,127 @@ def run(session, code):
     return result.output
 
 
-@pytest.fixture
-def continued(opened):
-    """Runs a cell in a session, then another in a session restored from the first."""
+# What a cell does, what a later one shows of it, and what that has to be. The names differ, since one
+# session does all of it.
+KEPT_IN_MEMORY = {
+    "values": ("x = {'a': [1, 2]}; y = x['a']", "y.append(3); x", "{'a': [1, 2, 3]}\n"),
+    "generators": (
+        "def count():\n    yield from range(9)\nc = count(); next(c)",
+        "next(c), next(c)",
+        "(1, 2)\n",
+    ),
+    "closures": ("def add(n): return lambda x: x + n\nadd_three = add(3)", "add_three(4)", "7\n"),
+    "classes": (
+        "class A:\n    v = 1\na = A(); a.v = 2",
+        "a.v, A.v, isinstance(a, A)",
+        "(2, 1, True)\n",
+    ),
+    "modules": (
+        "import collections, math",
+        "math.pi > 3, collections.deque([1])",
+        "(True, deque([1]))\n",
+    ),
+    "the event loop": (
+        "import asyncio; await asyncio.sleep(0.001)",
+        "await asyncio.sleep(0, 5)",
+        "5\n",
+    ),
+    "text": ("text = 'é🙂' * 10**6", "len(text), text[-1]", "(2000000, '🙂')\n"),
+    "exceptions": (
+        "try:\n    1 / 0\nexcept Exception as e: kept = e",
+        "type(kept).__name__",
+        "'ZeroDivisionError'\n",
+    ),
+}
 
-    def go(first, second, **settings):
-        with open_session(**settings) as session:
-            run(session, first)
-            state = session.checkpoint()
-        return run(opened(restore=state, **settings), second)
+KEPT_ON_DISK = {
+    "text": (
+        "open('/tmp/a.txt', 'w').write('é\\n' * 3)",
+        "open('/tmp/a.txt').read()",
+        "'é\\né\\né\\n'\n",
+    ),
+    "bytes": (
+        "open('/tmp/b', 'wb').write(bytes(300_000))",
+        "len(open('/tmp/b', 'rb').read())",
+        "300000\n",
+    ),
+    "links": (
+        "import os; open('/tmp/t', 'w').write('t'); os.symlink('/tmp/t', '/tmp/l')",
+        "open('/tmp/l').read(), os.readlink('/tmp/l')",
+        "('t', '/tmp/t')\n",
+    ),
+    "rights": (
+        "import os; open('/tmp/p', 'w').close(); os.chmod('/tmp/p', 0o400)",
+        "oct(os.stat('/tmp/p').st_mode)",
+        "'0o100400'\n",
+    ),
+    "dates": (
+        "import os; open('/tmp/d', 'w').close(); os.utime('/tmp/d', (5, 5))",
+        "os.stat('/tmp/d').st_mtime",
+        "5.0\n",
+    ),
+    "deletions": (
+        "import os, shutil; os.chdir('/'); shutil.rmtree('/home')",
+        "import os; os.path.exists('/home')",
+        "False\n",
+    ),
+    "the working directory": (
+        "import os; os.makedirs('/data/x/y'); os.chdir('/data/x')",
+        "os.getcwd(), os.listdir()",
+        "('/data/x', ['y'])\n",
+    ),
+}
 
-    return go
+KEPT_OPEN = {
+    "flushed": (
+        "flushed = open('/tmp/w', 'w'); flushed.write('one '); flushed.flush()",
+        "flushed.write('two'); flushed.close(); open('/tmp/w').read()",
+        "'one two'\n",
+    ),
+    "not yet written": (
+        "written = open('/tmp/v', 'w'); written.write('one ')",
+        "written.close(); open('/tmp/v').read()",
+        "'one '\n",
+    ),
+    "read": (
+        "open('/tmp/r', 'w').write('abc'); halfway = open('/tmp/r'); halfway.read(1)",
+        "halfway.read()",
+        "'bc'\n",
+    ),
+    "without a name": (
+        "import tempfile; nameless = tempfile.TemporaryFile(); nameless.write(b'abc'); nameless.seek(1)",
+        "nameless.read()",
+        "b'bc'\n",
+    ),
+    "several": (
+        "fs = [open(f'/tmp/{i}', 'w+') for i in range(9)]; fs[4].write('four'); del fs[1]",
+        "fs[3].seek(0); fs[3].read()",
+        "'four'\n",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def continued():
+    """A session restored from one that did all that is kept."""
+    with open_session() as session:
+        for kept in (KEPT_IN_MEMORY, KEPT_ON_DISK, KEPT_OPEN):
+            for first, _, _ in kept.values():
+                run(session, first)
+        state = session.checkpoint()
+    with open_session(restore=state) as session:
+        yield session
 
 
 class TestMemory:
     """Whatever Python holds is there again."""
 
-    @pytest.mark.parametrize(
-        ("first", "second", "shown"),
-        [
-            ("x = {'a': [1, 2]}; y = x['a']", "y.append(3); x", "{'a': [1, 2, 3]}\n"),
-            (
-                "def count():\n    yield from range(9)\nc = count(); next(c)",
-                "next(c), next(c)",
-                "(1, 2)\n",
-            ),
-            ("def add(n): return lambda x: x + n\nf = add(3)", "f(4)", "7\n"),
-            (
-                "class A:\n    v = 1\na = A(); a.v = 2",
-                "a.v, A.v, isinstance(a, A)",
-                "(2, 1, True)\n",
-            ),
-            (
-                "import collections, math",
-                "math.pi > 3, collections.deque([1])",
-                "(True, deque([1]))\n",
-            ),
-            ("import asyncio; await asyncio.sleep(0.001)", "await asyncio.sleep(0, 5)", "5\n"),
-            ("text = 'é🙂' * 10**6", "len(text), text[-1]", "(2000000, '🙂')\n"),
-            (
-                "try:\n    1 / 0\nexcept Exception as e: kept = e",
-                "type(kept).__name__",
-                "'ZeroDivisionError'\n",
-            ),
-        ],
-    )
-    def test_survives(self, continued, first, second, shown):
+    @pytest.mark.parametrize("name", KEPT_IN_MEMORY)
+    def test_survives(self, continued, name):
         """Values, generators, closures, classes, modules, the event loop, exceptions."""
-        assert continued(first, second) == shown
+        _, second, shown = KEPT_IN_MEMORY[name]
+
+        assert run(continued, second) == shown
 
     def test_tools_and_outputs_are_those_of_the_new_session(self, opened):
         """A tool is the host's; the state only knows its name."""
@@ -131,9 +205,9 @@ class TestMemory:
 
         assert run(session, "again + [random.random()]") == drawn
 
-    def test_the_session_goes_on(self, opened):
+    def test_the_session_goes_on(self, lent):
         """Saving changes nothing in it."""
-        session = opened(tools={"echo": lambda x: x})
+        session = lent(tools={"echo": lambda x: x})
         run(session, "g = (i for i in range(9)); next(g)")
 
         for expected in (1, 2, 3):
@@ -170,7 +244,7 @@ class TestByItself:
     def test_a_kill_meanwhile_is_not_the_end_of_it(self, opened):
         """Whoever killed the process that was to be saved: the next one is saved."""
 
-        class Due(Recovery):
+        class Due(ReplayLog):
             def due(self, now):
                 if not session.restarts:
                     os.kill(session.pid, signal.SIGKILL)
@@ -226,79 +300,19 @@ class TestHandles:
 class TestDisk:
     """What cells wrote is part of it; the interpreter's own files are not."""
 
-    @pytest.mark.parametrize(
-        ("first", "second", "shown"),
-        [
-            (
-                "open('/tmp/a.txt', 'w').write('é\\n' * 3)",
-                "open('/tmp/a.txt').read()",
-                "'é\\né\\né\\n'\n",
-            ),
-            ("open('b', 'wb').write(bytes(300_000))", "len(open('b', 'rb').read())", "300000\n"),
-            (
-                "import os; os.makedirs('/data/x/y'); os.chdir('/data/x')",
-                "os.getcwd(), os.listdir()",
-                "('/data/x', ['y'])\n",
-            ),
-            (
-                "import os; open('/tmp/t', 'w').write('t'); os.symlink('/tmp/t', '/tmp/l')",
-                "open('/tmp/l').read(), os.readlink('/tmp/l')",
-                "('t', '/tmp/t')\n",
-            ),
-            (
-                "import os; open('/tmp/p', 'w').close(); os.chmod('/tmp/p', 0o400)",
-                "oct(os.stat('/tmp/p').st_mode)",
-                "'0o100400'\n",
-            ),
-            (
-                "import os; open('/tmp/d', 'w').close(); os.utime('/tmp/d', (5, 5))",
-                "os.stat('/tmp/d').st_mtime",
-                "5.0\n",
-            ),
-            (
-                "import os, shutil; os.chdir('/'); shutil.rmtree('/home')",
-                "import os; os.path.exists('/home')",
-                "False\n",
-            ),
-        ],
-    )
-    def test_survives(self, continued, first, second, shown):
+    @pytest.mark.parametrize("name", KEPT_ON_DISK)
+    def test_survives(self, continued, name):
         """Text, bytes, folders, links, rights, dates, deletions, the working directory."""
-        assert continued(first, second) == shown
+        _, second, shown = KEPT_ON_DISK[name]
 
-    @pytest.mark.parametrize(
-        ("first", "second", "shown"),
-        [
-            (
-                "f = open('/tmp/w', 'w'); f.write('one '); f.flush()",
-                "f.write('two'); f.close(); open('/tmp/w').read()",
-                "'one two'\n",
-            ),
-            (
-                "f = open('/tmp/w', 'w'); f.write('one ')",
-                "f.close(); open('/tmp/w').read()",
-                "'one '\n",
-            ),
-            (
-                "open('/tmp/r', 'w').write('abc'); f = open('/tmp/r'); f.read(1)",
-                "f.read()",
-                "'bc'\n",
-            ),
-            (
-                "import tempfile; f = tempfile.TemporaryFile(); f.write(b'abc'); f.seek(1)",
-                "f.read()",
-                "b'bc'\n",
-            ),
-            (
-                "fs = [open(f'/tmp/{i}', 'w+') for i in range(9)]; fs[4].write('four'); del fs[1]",
-                "fs[3].seek(0); fs[3].read()",
-                "'four'\n",
-            ),
-        ],
-    )
-    def test_open_files_are_open_again(self, continued, first, second, shown):
+        assert run(continued, second) == shown
+
+    @pytest.mark.parametrize("name", KEPT_OPEN)
+    def test_open_files_are_open_again(self, continued, name):
         """At their place, with what was not written yet, also without a name."""
-        assert continued(first, second).splitlines()[-1] + "\n" == shown
+        _, second, shown = KEPT_OPEN[name]
+
+        assert run(continued, second).splitlines()[-1] + "\n" == shown
 
     def test_a_state_of_a_restored_session(self, opened):
         """Holds the files of both."""
@@ -343,19 +357,27 @@ class TestFork:
             assert run(other, "x") == "2\n"
 
 
-class TestFile:
-    """A state on disk: versioned, hashed, whole or not at all."""
-
-    @pytest.fixture
-    def saved(self, tmp_path, opened):
-        """A saved state, and its file."""
-        session = opened()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A saved state, and its file, which nobody changes."""
+    with open_session() as session:
         session.assign("text", "x" * 1000)
         run(session, "open('/tmp/f', 'w').write('file')")
         state = session.checkpoint()
-        path = tmp_path / "state.checkpoint"
-        state.save(path)
-        return state, path
+    path = tmp_path_factory.mktemp("made") / "state.checkpoint"
+    state.save(path)
+    return state, path
+
+
+@pytest.fixture
+def saved(made, tmp_path):
+    """The state, and a copy of its file."""
+    state, path = made
+    return state, shutil.copy(path, tmp_path / path.name)
+
+
+class TestFile:
+    """A state on disk: versioned, hashed, whole or not at all."""
 
     def test_round_trip(self, saved, opened):
         """What was saved opens a session."""
@@ -411,7 +433,7 @@ class TestFile:
         _, path = saved
         good = path.read_bytes()
         places = random.Random(1)
-        for _ in range(30):
+        for _ in range(10):
             at = places.randrange(8, len(good))
             for bad in (good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :], good[:at]):
                 path.write_bytes(bad)

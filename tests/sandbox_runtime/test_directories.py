@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from sandbox_runtime import Directory, Limits, TextChangedError, TextFile, directories
-from sandbox_runtime.text_bytes import Deadline
-from sandbox_runtime.text_calls import TextCalls
+from sandbox_runtime import Directory, Limits, TextChangedError, TextFile
+from sandbox_runtime.texts import directory as directories
+from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.calls import TextCalls
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs the files of POSIX")
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import AliasPath, BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from sandbox_runtime.effort import EffortError, check_effort, check_text_effort
+from sandbox_runtime.values.conversion_cost import EffortError, check_effort, check_text_effort
 
 
 class Left(BaseModel):

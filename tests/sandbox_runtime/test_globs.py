@@ -12,8 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox_runtime.directories import Directory
-from sandbox_runtime.globs import MAX_PATTERN_CHARS, Glob, IgnoreRules, glob_matcher, path_bytes
+from sandbox_runtime.texts.directory import Directory
+from sandbox_runtime.texts.globs import (
+    MAX_PATTERN_CHARS,
+    Glob,
+    IgnoreRules,
+    glob_matcher,
+    path_bytes,
+)
 
 # One letter, one step: a matcher that goes back over what it has tried needs 30 times as much for each
 # further star, and none of these would end.

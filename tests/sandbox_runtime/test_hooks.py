@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sandbox_runtime.deno.hooks import Hooks, first_in
+from sandbox_runtime.guest.integrity.hooks import Hooks, first_in
 
 
 @pytest.fixture

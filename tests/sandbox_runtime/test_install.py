@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from cells import PROJECT
 
-from sandbox_runtime import Completed, Limits, assets
-from sandbox_runtime.opening import ready_engine
-from sandbox_runtime.session import Session
+from sandbox_runtime import Completed, Limits
+from sandbox_runtime.engine import assets
+from sandbox_runtime.open import ready_engine
+from sandbox_runtime.sessions.session import Session
 
 # What a stand-in for Deno answers to `--version`.
 VERSION = 'case "$1" in eval|--version) echo "deno 2.9.8 (stable)"; exit 0;; esac'
@@ -109,6 +110,7 @@ class TestInstall:
 
         assert code == 0
 
+    @pytest.mark.nightly
     def test_force_replaces_a_damaged_engine(self, cache):
         """It is the repair that the error messages name."""
         shutil.copytree(ready_engine().folder, engine_folder(cache))
@@ -176,6 +178,7 @@ class TestFailures:
         assert f"cannot be written below {cache / 'dspy-rlm'}" in said
         assert (cache / "dspy-rlm").read_text() == "mine"
 
+    @pytest.mark.nightly
     def test_a_file_where_the_engine_should_be(self, cache):
         """Also when told to replace what is there: it is no engine."""
         cache.joinpath("dspy-rlm").mkdir(parents=True)
@@ -188,7 +191,7 @@ class TestFailures:
         assert engine_folder(cache).read_text() == "mine"
 
     @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
-    @pytest.mark.parametrize("megabytes", [1, 20])
+    @pytest.mark.parametrize("megabytes", [1, pytest.param(20, marks=pytest.mark.nightly)])
     def test_a_full_disk(self, cache, megabytes):
         """While Pyodide is fetched, or while the files are written."""
         cache.mkdir()
@@ -247,8 +250,14 @@ class TestKilled:
         assert left.startswith(f"partial-{installer.pid}-")
         assert not engine_folder(cache).exists()
 
-        # Something that is no engine in its place is replaced, too.
-        engine_folder(cache).mkdir()
+        install(cache, deno=stand_in("exit 1"))
+
+        assert left_in(cache) == []
+
+    @pytest.mark.nightly
+    def test_half_an_engine(self, cache):
+        """In the place of one it is replaced, too."""
+        engine_folder(cache).mkdir(parents=True)
         (engine_folder(cache) / "boot.pages").write_bytes(b"half")
 
         code, _ = install(cache)

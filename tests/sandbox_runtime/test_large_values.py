@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy
 import pytest
 from cells import output
 
@@ -180,7 +181,7 @@ class TestMemory:
         assert grown < 40
         assert theirs < 200 + 100 + 80
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_a_gigabyte(self):
         """Fits into an interpreter of two."""
         grown, theirs, shown = peaks(1_000_000_000)
@@ -188,3 +189,60 @@ class TestMemory:
         assert shown == r"(1000000000, 'x y\n')"
         assert grown < 40
         assert theirs < 200 + 1000 + 100
+
+
+class TestManyBytes:
+    """Many small binary parts travel as one: no header of a frame is too long for its bound."""
+
+    def test_a_million_each_way(self):
+        """As a variable, as arguments of a tool, as its result, and as a submission."""
+        count = 1_000_000
+        value = [b"%d" % at for at in range(count)]
+        seen = []
+
+        def twice(items):
+            seen.append(items)
+            return items
+
+        outputs = {"answer": "list"}
+        with open_session(tools={"twice": twice}, outputs=outputs) as session:
+            session.assign("value", value)
+            assert output(session, "back = twice(value); (len(back), back == value)") == str(
+                (count, True)
+            )
+            submitted = session.run_cell("SUBMIT(answer=value)")
+            assert session.restarts == 0
+
+        assert seen == [value]
+        assert submitted.outputs["answer"] == value
+
+    @pytest.mark.parametrize(
+        "made",
+        [
+            "{str(i): b'%d' % i for i in range(20_000)}",
+            "[bytearray(b'%d' % i) for i in range(20_000)]",
+            "[memoryview(b'%d' % i) for i in range(20_000)]",
+            "[(i, {'data': b'%d' % i}) for i in range(20_000)]",
+            "[b'', *(b'%d' % i for i in range(20_000)), b'x' * 100_000, 'y' * 100_000, 3]",
+            "[b'x' * 70_000] * 20 + [b''] * 20_000",
+        ],
+    )
+    def test_in_other_places(self, made):
+        """Each arrives as bytes, in its place."""
+        with open_session(outputs={"answer": "object"}) as session:
+            submitted = session.run_cell(f"SUBMIT(answer={made})")
+            assert session.restarts == 0
+
+        expected = eval(made)
+        if isinstance(expected, list):
+            kinds = (bytearray, memoryview)
+            expected = [bytes(item) if isinstance(item, kinds) else item for item in expected]
+        assert submitted.outputs["answer"] == expected
+
+    def test_columns_and_lists_of_arrays(self, session):
+        """Tens of thousands of arrays, each with a buffer of its own."""
+        session.assign("arrays", [numpy.arange(3) + at for at in range(20_000)])
+
+        assert output(session, "len(arrays), arrays[-1].tolist()") == str(
+            (20_000, [19_999, 20_000, 20_001])
+        )

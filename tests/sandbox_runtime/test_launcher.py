@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from sandbox_runtime.launcher import FAILED, Become, Data, Step, elf
-from sandbox_runtime.system_calls import number_of
+from sandbox_runtime.isolation.launcher import FAILED, Become, Data, Step, elf
+from sandbox_runtime.isolation.system_calls import number_of
 
 MACHINES = ["x86_64", "aarch64"]
 SECRET = 0x1122334455667788

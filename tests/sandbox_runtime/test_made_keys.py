@@ -17,10 +17,10 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.inputs import check_inputs
-from dspy_rlm.outputs import typed_outputs
-from dspy_rlm.tools import host_function
-from sandbox_runtime.made_keys import check_making
+from dspy_rlm.signatures.inputs import check_inputs
+from dspy_rlm.signatures.outputs import typed_outputs
+from dspy_rlm.tools.user_tools import host_function
+from sandbox_runtime.values.converted_keys import check_making
 
 # Python's modulus for hashes: all multiples of it have the hash 0.
 P = 2**61 - 1

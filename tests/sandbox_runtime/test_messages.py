@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.messages import (
+from sandbox_runtime.rpc.messages import (
     PROTOCOL_VERSION,
     CellEnd,
     Output,

@@ -7,7 +7,7 @@ import contextvars
 
 import pytest
 
-from sandbox_runtime.deno.ownership import Ownership
+from sandbox_runtime.guest.callback_ownership import Ownership
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime.process import STDERR_BYTES, Process
+from sandbox_runtime.rpc.process import STDERR_BYTES, Process
 
 MEMORY = 4 * 2**30
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.messages import Asset, Interrupt
-from sandbox_runtime.protocol import (
+from sandbox_runtime.rpc.messages import Asset, Interrupt
+from sandbox_runtime.rpc.protocol import (
     MAX_HEADER_BYTES,
     Connection,
     FrameReader,

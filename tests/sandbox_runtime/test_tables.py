@@ -21,11 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime import Submitted, ValueCrossingError, open_session
-from sandbox_runtime.deno import arrays, crossing
-from sandbox_runtime.deno.arrays import Array
-from sandbox_runtime.deno.tables import Table, receive_array
-from sandbox_runtime.reading import Rows
-from sandbox_runtime.values import decode, encode
+from sandbox_runtime.guest.values import arrays
+from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest.values.arrays import Array
+from sandbox_runtime.guest.values.tables import Table, receive_array
+from sandbox_runtime.values.decoder import Rows
+from sandbox_runtime.values.encoder import decode, encode
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 MOMENT = datetime.datetime(2024, 7, 1, 12, 30, 0, 250)

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from sandbox_runtime import Directory, Limits, TextFile, TextStream, text_calls
-from sandbox_runtime.text_calls import MAX_CONTEXT_LINES, MAX_HITS, TextCalls
-from sandbox_runtime.text_search import MAX_FOUND_CHARS
-from sandbox_runtime.text_worker import cost_of
-from sandbox_runtime.texts import last_place
+from sandbox_runtime import Directory, Limits, TextFile, TextStream
+from sandbox_runtime.texts import calls as text_calls
+from sandbox_runtime.texts.calls import MAX_CONTEXT_LINES, MAX_HITS, TextCalls
+from sandbox_runtime.texts.lazy_text import last_place
+from sandbox_runtime.texts.search import MAX_FOUND_CHARS
+from sandbox_runtime.texts.search_worker import cost_of
 
 # What each operation is asked for on a text that has no end, or on a folder.
 FAR = 2**60

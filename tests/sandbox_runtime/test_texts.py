@@ -26,10 +26,10 @@ from sandbox_runtime import (
     TextStream,
     open_session,
 )
-from sandbox_runtime.text_bytes import Deadline
-from sandbox_runtime.text_calls import TextCalls
-from sandbox_runtime.text_search import Searcher
-from sandbox_runtime.texts import LazyText
+from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.calls import TextCalls
+from sandbox_runtime.texts.lazy_text import LazyText
+from sandbox_runtime.texts.search import Searcher
 
 # Few letters, so that things are found; of every width, and line ends.
 LETTERS = st.text(alphabet="aab\n\r é€😀\ufffd", max_size=60)
@@ -297,8 +297,8 @@ class TestSearch:
         program = (
             "import sys, threading, time\n"
             "from sandbox_runtime import TextFile\n"
-            "from sandbox_runtime.text_bytes import Deadline\n"
-            "from sandbox_runtime.text_search import Searcher\n"
+            "from sandbox_runtime.texts.bytes import Deadline\n"
+            "from sandbox_runtime.texts.search import Searcher\n"
             "s = Searcher()\n"
             f"t = TextFile({str(file)!r})\n"
             "s.search(t.index, 'b', 0, Deadline(), [].append)\n"
@@ -739,12 +739,13 @@ class TestCells:
         """A cell can make up a handle, but not one of anything that it was not given."""
         told = failure(
             session,
-            "from sandbox_runtime.deno.texts import LazyText\nLazyText(10**6, 'x', 'x')[0:5]",
+            "from sandbox_runtime.guest.texts.lazy_text import LazyText\nLazyText(10**6, 'x', 'x')[0:5]",
         )
         assert "a handle stands for nothing" in told
         for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
             told = failure(
-                session, f"from sandbox_runtime.deno.asking import Way\nawait Way.ask.{mode}"
+                session,
+                f"from sandbox_runtime.guest.texts.host_calls import Way\nawait Way.ask.{mode}",
             )
             assert told == "LookupError: texts answer one call at a time"
 
@@ -832,7 +833,7 @@ class TestSize:
             session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
         ) == ("300000022")
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
         """Real lines at both ends and a hole between them, so that the disk need not hold it all.

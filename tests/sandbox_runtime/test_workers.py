@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sandbox_runtime.host_costs import MAX_LOST_THREADS
-from sandbox_runtime.workers import Workers
+from sandbox_runtime.tools.thread_pool import Workers
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandbox_runtime import Limits, assets
-from sandbox_runtime.assets import Engine
-from sandbox_runtime.messages import Part
-from sandbox_runtime.session import Session
-from sandbox_runtime.wall import Wall
+from sandbox_runtime import Limits
+from sandbox_runtime.buffers import Part
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.isolation.os_isolation import Wall
+from sandbox_runtime.sessions.session import Session
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
 
@@ -84,7 +85,7 @@ class EscapedEngine(Engine):
         for name, data in super().files():
             yield (
                 name,
-                _changed(bytes(data).decode(), _GUEST).encode() if name == "guest.py" else data,
+                _changed(bytes(data).decode(), _GUEST).encode() if name == "entry.py" else data,
             )
 
 
@@ -124,8 +125,15 @@ def escaped(
         state = session.checkpoint()
     for name in assets.IMAGE_FILES:
         (folder / name).write_bytes(state.files[name])
+    (folder / assets.CACHE_FILE).write_bytes(b"")
     assets.write_manifest(folder)
-    return dataclasses.replace(made, from_sources=False)
+    made = dataclasses.replace(made, from_sources=False)
+    # Compiled with the flags of this build, so that its later starts are as fast as the usual ones.
+    with Session(made, Limits()) as session:
+        session.run_cell("import asyncio\nawait asyncio.sleep(0)")
+        (folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
+    assets.write_manifest(folder)
+    return made
 
 
 def uncapped(engine: Engine, folder: Path, *, hook: bool, pages: bool) -> EscapedEngine:

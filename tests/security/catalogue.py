@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import (
+    c_functions,
     corruption,
     environment,
     exhaustion,
@@ -39,6 +40,7 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "changed harness": harness.PROGRAMS,
     "what outlives its cell": outliving.PROGRAMS,
     "changed foundations": underneath.PROGRAMS,
+    "functions of C": c_functions.PROGRAMS,
     "values": serialisation.PROGRAMS,
     "long texts": long_texts.PROGRAMS,
     "mistakes of models": mistakes.PROGRAMS,

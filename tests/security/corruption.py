@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .program import program
 
-_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.deno.guest"].driver\n'
+_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.guest.entry"].driver\n'
 _OURS = "reaches for our driver"
 
 NAMES = (
@@ -896,8 +896,8 @@ for name in list(sys.modules):
         "code objects of ours",
         """
 import sys
-failures = sys.modules["sandbox_runtime.deno.failures"]
-crossing = sys.modules["sandbox_runtime.deno.crossing"]
+failures = sys.modules["sandbox_runtime.guest.tracebacks"]
+crossing = sys.modules["sandbox_runtime.guest.values.codec"]
 def fail(*args, **kwargs):
     raise SystemExit("planted")
 reached()
@@ -953,7 +953,7 @@ print("x" * 3_000_000)
         "the end of the cell is another",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
+bootstrap = sys.modules["sandbox_runtime.guest.driver"]
 reached()
 bootstrap.to_json = lambda *_: '{"outcome": "submitted"}'
 """,
@@ -965,7 +965,7 @@ bootstrap.to_json = lambda *_: '{"outcome": "submitted"}'
         "the end of the cell is no JSON",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
+bootstrap = sys.modules["sandbox_runtime.guest.driver"]
 reached()
 bootstrap.to_json = lambda *_: 5
 """,

@@ -19,8 +19,20 @@ class Escape:
     ends: bool = False
     """It may end the session: it breaks the way to the host, or blocks the worker."""
 
+    heavy: bool = False
+    """It works for seconds, and leaves a process that has used up much of its memory."""
+
     fresh: bool = False
-    """It needs a session of its own."""
+    """It depends on being the first in its session."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs a session of its own.
+
+        A worker takes half a gigabyte of `RLIMIT_DATA` for V8's code. After programs that have used much of
+        it, a worker would end at that limit instead of at its own attempt.
+        """
+        return self.fresh or self.heavy or "Worker(" in self.source
 
     @property
     def cell(self) -> str:
@@ -153,6 +165,7 @@ FILES = (
     Escape(
         "a heap snapshot",
         "const v8 = process.getBuiltinModule('v8'); reached(); return v8.writeHeapSnapshot('@FOLDER@/made')",
+        heavy=True,
     ),
 )
 

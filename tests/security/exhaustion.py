@@ -606,7 +606,7 @@ OUTPUT = (
     ),
 )
 
-_EMIT = 'import sys\nemit = sys.modules["sandbox_runtime.deno.guest"]._host.emit\nreached()\n'
+_EMIT = 'import sys\nemit = sys.modules["sandbox_runtime.guest.entry"]._host.emit\nreached()\n'
 
 FLOODS = (
     *(

@@ -218,7 +218,7 @@ raise held
         "a forged answer to a call",
         """
 import sys
-guest = sys.modules.get("sandbox_runtime.deno.guest")
+guest = sys.modules.get("sandbox_runtime.guest.entry")
 driver = getattr(guest, "driver", None)
 if driver is not None:
     for ticket in range(100):
@@ -233,7 +233,7 @@ print(echo("honest"))
         "the host's side of the border is called",
         """
 import sys
-guest = sys.modules["sandbox_runtime.deno.guest"]
+guest = sys.modules["sandbox_runtime.guest.entry"]
 worker = guest._host._worker
 for tool in ("launch", "__class__", "text.call", "SUBMIT", "../echo", "echo\\0"):
     try:
@@ -249,7 +249,7 @@ for tool in ("launch", "__class__", "text.call", "SUBMIT", "../echo", "echo\\0")
         "a call of an unknown mode",
         """
 import sys
-worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker
 reached()
 worker.callHost("sideways", "echo", "[[\\"x\\"],{}]")
 """,
@@ -261,7 +261,7 @@ worker.callHost("sideways", "echo", "[[\\"x\\"],{}]")
         "arguments that are not JSON",
         """
 import sys
-worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker
 for text in ("", "nonsense", "[]", "{}", "[[1]]", "[[],[]]", "null", "[" * 5000, '[[],{"$":"bytes","at":-1}]', '{"$":"handle","of":0}'):
     reached()
     print(text[:20], str(worker.callHost("wait", "echo", text))[:150])
@@ -273,7 +273,7 @@ for text in ("", "nonsense", "[]", "{}", "[[1]]", "[[],[]]", "null", "[" * 5000,
         "a batch that is none",
         """
 import sys
-worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker
 for text in ("null", "{}", "[1]", '[[["a"]]]', '[[[],{"x":1}]]'):
     reached()
     print(text, str(worker.callHost("batch", "echo", text))[:150])
@@ -285,7 +285,7 @@ for text in ("null", "{}", "[1]", '[[["a"]]]', '[[[],{"x":1}]]'):
         "answers that are not awaited",
         """
 import sys
-worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker
 for ticket in range(50):
     worker.beginCall(ticket, "echo", "[[\\"unheard\\"],{}]")
 reached()
@@ -298,7 +298,7 @@ print("begun")
         "output in the name of the host",
         """
 import sys
-worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker
+worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker
 for _ in range(1000):
     worker.emit("Submitted: FOR" + "GED")
 worker.setIdle(True)

@@ -10,11 +10,22 @@ from .program import Program, program
 _OURS = "reaches for our driver"
 
 _IMPORTS = """
-import sandbox_runtime.deno.bootstrap as bootstrap
-from sandbox_runtime.deno import (
-    asking, calls, crossing, failures, footing, foundation, fronts, guest, hooks, memory, output, ownership,
-    records, submitting, tasks,
-)
+import sandbox_runtime.guest.driver as bootstrap
+from sandbox_runtime.guest.texts import host_calls as asking
+from sandbox_runtime.guest import calls
+from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest import tracebacks as failures
+from sandbox_runtime.guest.integrity import namespace_guard as footing
+from sandbox_runtime.guest.integrity import foundation
+from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest import entry as guest
+from sandbox_runtime.guest.integrity import hooks
+from sandbox_runtime.guest.integrity import object_memory as memory
+from sandbox_runtime.guest import output
+from sandbox_runtime.guest import callback_ownership as ownership
+from sandbox_runtime.guest.values import records
+from sandbox_runtime.guest import submit as submitting
+from sandbox_runtime.guest import tasks
 driver = guest.driver
 forged = "FOR" + "GED"
 as_json = '{"answer": "' + forged + '", "count": 1}'
@@ -37,7 +48,7 @@ def _aimed(name: str, change: str, **more: object) -> Program:
     )
 
 
-_PUT_BACK = "put_back = driver._grounds['harness'].put_back\n"
+_PUT_BACK = "put_back = driver._grounds['harness'].restore\n"
 
 PROGRAMS = (
     _aimed("bind_submit", "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
@@ -136,8 +147,8 @@ bootstrap.Driver._end = other
     _aimed("the rule of the border", "driver.calls._check = driver.calls._received = print"),
     _aimed(
         "what puts back",
-        "footing.Footing.restore = lambda _: None\n"
-        "hooks.Hooks.restore = lambda _: None\nfooting.ensure = footing.put_back = lambda *_, **__: None\n"
+        "footing.NamespaceGuard.restore = lambda _: None\n"
+        "hooks.Hooks.restore = lambda _: None\nfooting.merge_into = footing.restore = lambda *_, **__: None\n"
         "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
     _aimed(

@@ -216,7 +216,7 @@ run(lambda text: function.new(text), "new Function")
         + _REACH
         + """
 import sys
-worker = getattr(getattr(sys.modules.get("sandbox_runtime.deno.guest"), "_host", None), "_worker", None)
+worker = getattr(getattr(sys.modules.get("sandbox_runtime.guest.entry"), "_host", None), "_worker", None)
 functions = [Array.fromAsync, Array.prototype.concat, Object.getOwnPropertyNames]
 functions += [getattr(worker, name) for name in ("callHost", "pause", "emit") if worker is not None]
 for function in functions:
@@ -519,7 +519,7 @@ print("done")
         + _REACH
         + """
 import sys
-guest = sys.modules.get("sandbox_runtime.deno.guest")
+guest = sys.modules.get("sandbox_runtime.guest.entry")
 host = getattr(guest, "_host", None)
 worker = getattr(host, "_worker", None)
 print(worker)

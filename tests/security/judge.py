@@ -11,6 +11,7 @@ import itertools
 import resource
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, Literal, Protocol
 
 from .marks import marked, marks_in
@@ -109,6 +110,10 @@ class Report:
     unreached: int = 0
     """How many attempts the program did not come to, whatever the verdict is."""
 
+    reached_host: bool = False
+    """Whether a secret came out, or the host's files or listeners noticed it: that no state of a session
+    explains."""
+
 
 # Each proves one thing of a session, whatever names a program has bound in its namespace.
 _ARITHMETIC = """
@@ -137,21 +142,29 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
                 calls = list(around.calls)
             if not (program.destroys and subject.losses):
                 unsound = _complaints(program, endings, len(calls))
-            unsound += _unsound(program, subject, around)
+            losses = subject.losses
+            after = _unsound(program, subject, around)
+            if program.destroys and subject.losses > losses:
+                # What it holds may have been too much only for a later cell: the new process is sound.
+                after = _unsound(program, subject, around)
+            unsound += after
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding
             broken.append(f"{type(error).__name__}: {error}"[:500])
-    breaches = noted + _breaches(endings, calls, around) + _excesses(endings, costs, subject.bounds)
+    reached_host = noted + around.secrets_in(_all_text(endings) + _shown(calls))
+    breaches = reached_host + _breaches(endings, calls) + _excesses(endings, costs, subject.bounds)
     missed = _missed(program, endings)
     verdict: Verdict = "held"
-    for name, reasons in (
+    worse: list[tuple[Verdict, Collection[str]]] = [
         ("missed", missed),
         ("lost", unsound),
         ("crash", broken),
         ("breach", breaches),
-    ):
-        if reasons:
+    ]
+    for name, found in worse:
+        if found:
             verdict = name
-    return Report(verdict, (*breaches, *broken, *unsound, *missed), subject.losses, len(missed))
+    reasons = (*breaches, *broken, *unsound, *missed)
+    return Report(verdict, reasons, subject.losses, len(missed), bool(reached_host))
 
 
 def _missed(program: Program, endings: list[Ending]) -> list[str]:
@@ -177,12 +190,13 @@ def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -
     return found
 
 
-def _breaches(
-    endings: list[Ending], calls: list[tuple[str, Any]], around: Surroundings
-) -> list[str]:
-    text = "".join(f"{ending.text}{_shown(ending.submitted)}" for ending in endings)
-    told = _shown(calls)
-    found = around.secrets_in(text + told)
+def _all_text(endings: list[Ending]) -> str:
+    return "".join(f"{ending.text}{_shown(ending.submitted)}" for ending in endings)
+
+
+def _breaches(endings: list[Ending], calls: list[tuple[str, Any]]) -> list[str]:
+    text, told = _all_text(endings), _shown(calls)
+    found = []
     if ESCAPED in text:
         found.append(text[text.index(ESCAPED) :][:200])
     if FORGED in told:

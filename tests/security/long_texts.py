@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .program import program
 
-_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.deno.guest"].driver\n'
+_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.guest.entry"].driver\n'
 _OURS = "reaches for our driver"
 
 PROGRAMS = (
@@ -90,7 +90,7 @@ print("x" * 3_000_000)
     program(
         "an error that describes itself",
         """
-import sandbox_runtime.deno.bootstrap as bootstrap
+import sandbox_runtime.guest.driver as bootstrap
 bootstrap.describe = lambda error, limit: dict.fromkeys(("errorType", "message", "traceback"), "x" * 3_000_000)
 reached()
 1 / 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
-from sandbox_runtime.deno.failures import LEAST_SHOWN_CHARS
+from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS
 
 from .judge import Bounds, Ending
 

@@ -72,7 +72,7 @@ def _handles() -> Iterator[Program]:
         (
             "a timer of the driver's worker",
             "import sys\nfrom pyodide.ffi import create_proxy\n"
-            'worker = sys.modules["sandbox_runtime.deno.guest"]._host._worker\n'
+            'worker = sys.modules["sandbox_runtime.guest.entry"]._host._worker\n'
             "worker.setTimeout(create_proxy(act), 100)",
         ),
         (
@@ -328,7 +328,7 @@ HOOKS = (
     ),
     _planted(
         "sys.monitoring that is never freed",
-        "import sys\nfrom sandbox_runtime.deno import bootstrap, guest\nmonitoring = sys.monitoring\n"
+        "import sys\nfrom sandbox_runtime.guest import driver as bootstrap, entry as guest\nmonitoring = sys.monitoring\n"
         "monitoring.use_tool_id(3, 'planted')\nreached()\n"
         "monitoring.register_callback(3, monitoring.events.PY_START, act)\n"
         "monitoring.set_events(3, monitoring.events.PY_START)\n"

@@ -76,7 +76,7 @@ reached()
         "code of ours",
         """
 import os
-root = "/lib/python3.14/site-packages/sandbox_runtime/deno"
+root = "/lib/python3.14/site-packages/sandbox_runtime/guest"
 for name in os.listdir(root) if os.path.isdir(root) else ():
     with open(os.path.join(root, name), "a") as file:
         file.write("\\nimport builtins\\nbuiltins.planted = 1\\n")

@@ -249,7 +249,7 @@ SUBMIT(answer=[pickle.dumps(Bomb()), pickle.dumps(Bomb(), 0).decode()], count=1)
     program(
         "a handle made by hand",
         """
-from sandbox_runtime.deno.handles import Handle
+from sandbox_runtime.guest.values.handles import Handle
 reached()
 SUBMIT(answer=Handle(12345, "Secret", "x"), count=1)
 """,
@@ -259,7 +259,7 @@ SUBMIT(answer=Handle(12345, "Secret", "x"), count=1)
     program(
         "a record of a class of the host",
         """
-from sandbox_runtime.deno.records import record_class
+from sandbox_runtime.guest.values.records import record_class
 Forged = record_class("builtins.eval", "eval", (), {"source": "str"})
 reached()
 SUBMIT(answer=Forged(source="1"), count=1)
@@ -271,8 +271,8 @@ SUBMIT(answer=Forged(source="1"), count=1)
         "references to raw bytes that are not there",
         """
 import sys
-crossing = sys.modules["sandbox_runtime.deno.crossing"]
-bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
+crossing = sys.modules["sandbox_runtime.guest.values.codec"]
+bootstrap = sys.modules["sandbox_runtime.guest.driver"]
 honest = bootstrap.send
 bootstrap.send = lambda *_: ('{"answer": {"$": "bytes", "at": 99}, "count": 1}', [])
 try:
@@ -288,7 +288,7 @@ finally:
         "a submitted value that is no dict",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.deno.bootstrap"]
+bootstrap = sys.modules["sandbox_runtime.guest.driver"]
 honest = bootstrap.send
 bootstrap.send = lambda *_: ("[" * 100_000, [])
 try:
@@ -400,7 +400,7 @@ for text in ("1e999999999", "1e-999999999", "-9.9e6000000"):
     program(
         "a handle of a number that was never given",
         """
-from sandbox_runtime.deno.handles import Handle
+from sandbox_runtime.guest.values.handles import Handle
 reached()
 for number in [*range(200), 2**52, 2**53 - 1, -1]:
     try:

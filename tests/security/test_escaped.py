@@ -6,12 +6,13 @@ believes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox_runtime import Limits, Session
-from sandbox_runtime.opening import ready_engine
+from sandbox_runtime.open import ready_engine
 
 from .builds import EscapedEngine, escaped
 from .escapes import PAIRS, SINGLE, Escape
@@ -21,6 +22,9 @@ from .program import program
 from .surroundings import FIELDS, KEPT, Surroundings
 
 LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
+
+# For escapes that work long before they come to what they attempt.
+UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=60)
 
 ESCAPES = [
     pytest.param(escape, id=f"{group}: {escape.name}")
@@ -43,13 +47,13 @@ class Shared:
         self._around = around
         self._session: Session | None = None
 
-    def open(self) -> Session:
+    def open(self, limits: Limits) -> Session:
         """A session with the tools and the variable; a tool of old was taken away again."""
         tools = self._around.tools()
         calls = self._around.calls
         session = Session(
             self._engine,
-            LIMITS,
+            limits,
             {**tools, "launch": lambda *args: calls.append(("launch", args))},
             FIELDS,
         )
@@ -57,10 +61,10 @@ class Shared:
         session.assign("kept", KEPT)
         return session
 
-    def get(self) -> Session:
-        """The session, opened anew after one was given up."""
+    def get(self, limits: Limits = LIMITS) -> Session:
+        """The session, opened anew with these limits after one was given up."""
         if self._session is None:
-            self._session = self.open()
+            self._session = self.open(limits)
         return self._session
 
     def close(self) -> None:
@@ -88,10 +92,10 @@ def test_it_is_escaped(shared):
 
 
 def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
-    """Runs an escape. A session that it may have harmed is not used again."""
-    if escape.fresh:
+    """Runs an escape. A session that it may have harmed or filled is not used again."""
+    if escape.alone:
         shared.close()
-    session = shared.get()
+    session = shared.get(UNHURRIED if escape.heavy else LIMITS)
     before = session.restarts
     cells = program(escape.name, escape.cell, "print(1)", destroys=escape.ends)
     try:
@@ -99,7 +103,7 @@ def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
     except BaseException:
         shared.close()
         raise
-    if escape.ends or report.verdict != "held" or session.restarts > before:
+    if escape.ends or escape.alone or report.verdict != "held" or session.restarts > before:
         shared.close()
     assert report.verdict == "held", report.reasons
     assert escape.ends or session.restarts == before, "the session was lost"

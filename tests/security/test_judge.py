@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from sandbox_runtime import Limits
+from sandbox_runtime import Limits, open_session
 
 from .judge import Bounds, judge
 from .ours import Ours
@@ -17,11 +17,11 @@ LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
 
 
 @pytest.fixture
-def judged(pool, around):
+def judged(around):
     """Judges a program in a session of its own."""
 
     def run(*cells, **said):
-        with pool.lend(tools=around.tools(), outputs=FIELDS) as session:
+        with open_session(LIMITS, around.tools(), FIELDS) as session:
             session.assign("kept", KEPT)
             return judge(program("a program", *cells, **said), Ours(session), around)
 
@@ -110,9 +110,9 @@ class Bounded(Ours):
         ({"host_memory_bytes": -1}, "reached()"),
     ],
 )
-def test_more_than_is_promised_is_a_breach(pool, around, promise, cell):
+def test_more_than_is_promised_is_a_breach(around, promise, cell):
     """Whatever else the program wanted."""
-    with pool.lend(tools=around.tools(), outputs=FIELDS) as session:
+    with open_session(LIMITS, around.tools(), FIELDS) as session:
         session.assign("kept", KEPT)
         subject = Bounded(session)
         subject.limit = dataclasses.replace(Bounded.limit, **promise)

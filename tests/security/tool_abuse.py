@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .program import program
 
-_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.deno.guest"].driver\n'
+_DRIVER = 'import sys\ndriver = sys.modules["sandbox_runtime.guest.entry"].driver\n'
 
 PROGRAMS = (
     program("a tool that is not there", "reached()\nprint(launch('x'))", ends=("failed",), calls=0),
@@ -334,7 +334,7 @@ for path in ("@SECRET@", "../secret.txt", "../../secret.txt", "/etc/passwd", "./
         "a text is asked for what it is not",
         """
 import sys
-asking = sys.modules["sandbox_runtime.deno.asking"]
+asking = sys.modules["sandbox_runtime.guest.texts.host_calls"]
 for operation in ("__class__", "path", "root", "open", "_path", "index", "__init__", None, 5):
     for arguments in ((), ("@SECRET@",), (0, 10**30), (-1, -1), ([], {})):
         try:
@@ -348,7 +348,7 @@ for operation in ("__class__", "path", "root", "open", "_path", "index", "__init
     program(
         "handles by number",
         """
-from sandbox_runtime.deno.handles import Handle
+from sandbox_runtime.guest.values.handles import Handle
 for number in (*range(-3, 12), 10**9, True, 2**64):
     try:
         reached()

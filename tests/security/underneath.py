@@ -87,7 +87,7 @@ IMPORTS = (
     ),
     _planted(
         "the harness's own list of finders",
-        "from sandbox_runtime.deno import guest\nimport sys\nclass Finder:\n    find_spec = act\n"
+        "from sandbox_runtime.guest import entry as guest\nimport sys\nclass Finder:\n    find_spec = act\n"
         "lists = guest.driver._hooks._lists\nreached()\n"
         "try:\n    lists['meta_path'] = (sys.meta_path, [Finder()])\n"
         "except TypeError:\n    guest.driver._hooks._lists = (('meta_path', sys.meta_path, (Finder(),)),)",
@@ -129,7 +129,7 @@ LOOP = (
     ),
     _planted(
         "what the harness remembers of the loop",
-        _LOOP + "from sandbox_runtime.deno import guest\nreached()\n"
+        _LOOP + "from sandbox_runtime.guest import entry as guest\nreached()\n"
         "try:\n    guest.driver._loops.clear()\nexcept AttributeError:\n    guest.driver._loops = ()\n"
         "loop.call_soon = loop.create_task = act",
         _WAITS_A_MOMENT,
@@ -148,7 +148,7 @@ LOOP = (
     ),
     _planted(
         "what is remembered of tasks",
-        "from sandbox_runtime.deno import guest\nclass Odd:\n    def __eq__(self, other):\n        act()\n"
+        "from sandbox_runtime.guest import entry as guest\nclass Odd:\n    def __eq__(self, other):\n        act()\n"
         "    __hash__ = None\nreached()\nguest.driver._given_up.append(Odd())",
         "import asyncio\nheld = asyncio.ensure_future(asyncio.sleep(9))\nprint('fine')",
     ),
@@ -258,7 +258,7 @@ VALUES = (
         + _ACTS
         + """
 from pyodide.ffi import to_js
-from sandbox_runtime.deno import guest
+from sandbox_runtime.guest import entry as guest
 reached()
 for sample in (to_js(b"abc"), to_js([1]), guest._host._worker, guest._host._call_host):
     for kind in type(sample).__mro__:

@@ -31,7 +31,7 @@ def test_a_few_sessions():
     assert soak("--sessions", "4", "--seed", "1", "--patience", "60").endswith("ok\n")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3600)
 def test_many_sessions():
     """No leak, no wrong result and no hang, whatever is killed and when."""

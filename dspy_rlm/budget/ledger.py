@@ -1,0 +1,549 @@
+"""What a run has spent: one ledger for a run and all the runs below it. The limits are never passed.
+
+Before a call is sent, the most that it can take is set aside; after it, what it took is booked instead. A
+call that does not fit beside those under way waits for their end; one that cannot fit at all is refused.
+Knows no LM: `metering.py` says what a call can take, and what it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import functools
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from datetime import UTC, datetime
+from typing import Any
+
+from dspy_rlm.budget.admission import Amount, Room, Wanted, reply_ever, reply_now
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.prices import Seen
+from dspy_rlm.budget.token_bounds import Counted
+from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.report import UNDER_WAY, Call, Usage, added
+
+# Of the time, at least so much is held back for the extraction.
+HELD_BACK = 0.1
+
+# For the extraction's own instructions (800 tokens at most, for signatures of usual size), for what it sees
+# of the last output if it has to be short, and for a short answer. Of a small budget it is a tenth at most.
+EXTRACTION_TOKENS = 1_600
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """What a call took, as far as it is known."""
+
+    call: Call
+    answered: bool = True
+    """Whether it ended with an answer. One that did not tells nothing of what others take."""
+
+    reply_bytes: int = 0
+    """Of its answer, which bound its tokens where the LM reports none."""
+
+    discounted: bool = False
+    """Whether a part of its prompt was charged at a lower price, as a provider's cache does."""
+
+
+class Reservation:
+    """A place in line, and then what is set aside for a call. Settled or left from any thread, once."""
+
+    def __init__(self, ledger: Ledger, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.granted: Future[None] = Future()
+        # Set when it is granted, by the ledger.
+        self.amount = Amount()
+        self.input_tokens = 0
+        self.counted_bound = 0
+        self.is_priced = True
+        self.reply_tokens: int | None = None
+        """The most tokens that the LM may be let answer with; None: nothing limits it."""
+        self._ledger = ledger
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the reply has less room than the LM itself would give it."""
+        own = self.wanted.reply_tokens
+        return self.reply_tokens is not None and (own is None or self.reply_tokens < own)
+
+    def wait(self) -> None:
+        """Blocks until the call may be sent, or its place is left.
+
+        Raises:
+            BudgetExceededError: It does not fit. Nothing is set aside.
+        """
+        with contextlib.suppress(CancelledError):
+            self.granted.result()
+
+    async def soon(self) -> None:
+        """Like `wait`, for an event loop. Cancelling it does not leave the line."""
+        if not self.granted.done():
+            waiter = asyncio.wrap_future(self.granted)
+            await asyncio.wait({waiter})
+            if not waiter.cancelled():
+                waiter.exception()  # which is raised below, from the future itself
+        self.wait()
+
+    def leave(self) -> None:
+        """Gives back what was set aside, or the place in line: nothing was sent. Never blocks."""
+        self._ledger.take_back(self)
+
+    def leave_the_line(self) -> None:
+        """Gives up a place in line; what was granted already stays. Never blocks."""
+        self._ledger.take_back(self, only_in_line=True)
+
+
+class _Verdict(enum.Enum):
+    SENT = enum.auto()
+    WAITS_FOR_ROOM = enum.auto()
+    WAITS_FOR_A_PRICE = enum.auto()
+
+
+class Ledger:
+    """Counts the spending of a tree of runs on the host. Safe to share between threads and event loops."""
+
+    def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begins to count, and the time with it. `clock` tells seconds."""
+        self.budget = budget
+        self.started_at = datetime.now(UTC)
+        self._clock = clock
+        self._started = clock()
+        self._lock = threading.Lock()  # guards everything below
+        self._llm_calls = 0
+        self._spent = Amount()
+        self._line: list[Reservation] = []
+        self._open: dict[Reservation, None] = {}  # in the order in which they were granted
+        self._unbounded = False  # whether a call may have cost anything
+        self._counted = Counted()
+        self._seen: dict[str, Seen] = {}
+        self._dearer: dict[str, float] = {}  # by model: how often its bound a call has cost
+        self._unpriced = ""
+        self._usage: dict[tuple[int, str], Usage] = {}
+        self._calls: list[Call] = []
+        self._turns: dict[int, Amount] = {}
+        self._extraction = Amount()
+
+    # ---- Calls that code asks for ----
+
+    @property
+    def llm_calls(self) -> int:
+        """Calls of LMs that code has caused so far."""
+        return self._llm_calls
+
+    @property
+    def llm_calls_left(self) -> int:
+        """Calls of LMs that code may still cause."""
+        return self.budget.max_llm_calls - self._llm_calls
+
+    def charge_llm_calls(self, count: int) -> None:
+        """Books calls before they are made; a batch that does not fit is refused whole.
+
+        Raises:
+            BudgetExceededError: Fewer calls are left. Nothing is booked.
+        """
+        with self._lock:
+            left = self.llm_calls_left
+            if count > left:
+                raise BudgetExceededError(
+                    f"{count} sub-LM call(s) asked for, {left} of {self.budget.max_llm_calls} left "
+                    "(max_llm_calls). Ask fewer, put more into one prompt, or work with code.",
+                    limit="max_llm_calls",
+                )
+            self._llm_calls += count
+
+    def give_back_llm_calls(self, count: int) -> None:
+        """Takes back calls that were booked and not sent."""
+        with self._lock:
+            self._llm_calls -= count
+
+    def charge_sandbox(self) -> None:
+        """Books a sandbox that code asks for: one call, with which the first call of an LM for it is paid.
+
+        It is never given back once the sandbox was asked for, so that `max_llm_calls` bounds these too.
+
+        Raises:
+            BudgetExceededError: No call is left, or nothing of another limit. Nothing is booked.
+        """
+        with self._lock:
+            self._refuse_beyond(Amount(1), self._held())
+        self.charge_llm_calls(1)
+
+    # ---- Time ----
+
+    def begin(self) -> None:
+        """Begins to count the time anew: until now the run had no sandbox."""
+        self.started_at = datetime.now(UTC)
+        self._started = self._clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since the root run began."""
+        return self._clock() - self._started
+
+    def work_seconds_left(self) -> float:
+        """What is left of the time for all but the last call of the root run; infinite without a limit."""
+        if self.budget.max_seconds is None:
+            return math.inf
+        with self._lock:
+            return self.budget.max_seconds - self.seconds - self._held().seconds
+
+    def _held(self) -> Amount:
+        """What is held back for the extraction of the root run, which sees what its last turn has seen."""
+        least = (self.budget.max_seconds or 0) * HELD_BACK
+        return dataclasses.replace(self._extraction, seconds=max(self._extraction.seconds, least))
+
+    # ---- Tokens and money ----
+
+    def trust(self, text: str) -> None:
+        """Takes text that stands in prompts and is not a stranger's; see `Counted.trust`."""
+        with self._lock:
+            self._counted.trust(text)
+
+    def reserve(self, wanted: Wanted) -> Reservation:
+        """A place in line for a call, to be waited for; then it is to be settled or left.
+
+        Raises:
+            BudgetExceededError: It cannot fit, whatever becomes of the calls under way.
+        """
+        reservation = Reservation(self, wanted)
+        if self.budget.is_metered:
+            wanted.prompt.read()  # which may take a while, and so not where others wait for it
+        with self._lock:
+            self._line.append(reservation)
+            try:
+                self._let_in()
+            except BaseException:
+                self._drop(reservation)
+                raise
+        if reservation.granted.done():
+            reservation.wait()
+        return reservation
+
+    def take_back(self, reservation: Reservation, *, only_in_line: bool = False) -> None:
+        """Sets nothing aside for it any more. Doing so twice is fine."""
+        with self._lock:
+            if reservation in self._line or not only_in_line:
+                self._drop(reservation)
+            self._let_in()
+
+    def _drop(self, reservation: Reservation) -> None:
+        if reservation in self._line:
+            self._line.remove(reservation)
+            reservation.granted.cancel()
+        self._open.pop(reservation, None)
+
+    def settle(self, reservation: Reservation, spent: Spent) -> None:
+        """Books what the call took, in place of what was set aside. What is not known counts at its bound."""
+        with self._lock:
+            if reservation not in self._open:
+                return
+            del self._open[reservation]
+            call = spent.call
+            self._calls.append(call)
+            key = call.depth, call.model
+            self._usage[key] = self._usage.get(key, Usage(call.model, call.depth)).plus(call)
+            if not call.cached:
+                self._book(reservation, spent)
+            self._let_in()
+
+    def _book(self, reservation: Reservation, spent: Spent) -> None:
+        call = spent.call
+        tokens, cost = reservation.amount.tokens, reservation.amount.cost
+        if spent.answered or call.input_tokens is not None:
+            tokens = reservation.input_tokens if call.input_tokens is None else call.input_tokens
+            tokens += spent.reply_bytes if call.output_tokens is None else call.output_tokens
+        if call.cost is not None:
+            cost = call.cost
+        elif spent.answered:
+            self._unpriced = call.model
+        else:
+            self._unbounded = self._unbounded or not reservation.is_priced
+        self._spent = self._spent.plus(Amount(tokens, cost))
+        if call.kind == "action":
+            self._turns[call.depth] = Amount(tokens, cost, call.seconds)
+        if spent.answered and self.budget.is_metered:
+            self._learn(reservation, spent)
+        if call.kind == "action" and call.depth == 0:
+            self._hold_back(reservation, spent, Amount(tokens, cost, call.seconds))
+
+    def _hold_back(self, reservation: Reservation, spent: Spent, turn: Amount) -> None:
+        """Holds back for the extraction what this turn took, and what will be new to it at most."""
+        call, most = spent.call, self.budget.max_tokens
+        answer = EXTRACTION_TOKENS if most is None else min(EXTRACTION_TOKENS, most // 10)
+        prompt = turn.tokens + spent.reply_bytes - (call.output_tokens or 0)
+        cost = 0.0
+        if self.budget.max_cost is not None:
+            # The part for the answer is charged as the dearer kind, whichever that is.
+            price = reservation.wanted.price(int(prompt))
+            if price is not None:
+                cost = prompt * price.input + answer * max(price.input, price.output)
+            elif call.model in self._seen:
+                cost = self._seen[call.model].bound(int(prompt) + answer, answer)
+            cost = max(min(cost, self.budget.max_cost * HELD_BACK), turn.cost)
+        self._extraction = Amount(prompt + answer, cost, turn.seconds)
+
+    def _learn(self, reservation: Reservation, spent: Spent) -> None:
+        """Learns from what a call took what the next ones can take."""
+        call, wanted = spent.call, reservation.wanted
+        if call.input_tokens is None:
+            return
+        if wanted.candidates == 1:
+            bound = reservation.counted_bound
+            self._counted.learn(
+                wanted.model, wanted.counted_as, wanted.prompt, bound, call.input_tokens
+            )
+        if call.cost is None or call.output_tokens is None:
+            return
+        # Where there were none of one kind, its price is not in the cost.
+        if call.input_tokens and call.output_tokens and not spent.discounted:
+            seen = self._seen.setdefault(call.model, Seen())
+            bound = reservation.counted_bound
+            seen.add(call.input_tokens, call.output_tokens, call.cost, bound)
+        price = wanted.price(call.input_tokens)
+        expected = price.of(call.input_tokens, call.output_tokens) if price else 0.0
+        if expected and call.cost > expected * self._dearer.get(call.model, 1.0):
+            self._dearer[call.model] = call.cost / expected
+
+    # ---- Who may send ----
+
+    def _let_in(self) -> None:
+        """Decides on those in line, the first one first. Nobody overtakes one that waits for room."""
+        for reservation in list(self._line):
+            try:
+                verdict = self._decided(reservation)
+            except BudgetExceededError as error:
+                self._line.remove(reservation)
+                with contextlib.suppress(InvalidStateError):
+                    reservation.granted.set_exception(error)
+                continue
+            if verdict is _Verdict.WAITS_FOR_ROOM:
+                return
+            if verdict is _Verdict.SENT:
+                self._line.remove(reservation)
+                with contextlib.suppress(InvalidStateError):  # its waiter was cancelled
+                    reservation.granted.set_result(None)
+                    self._open[reservation] = None
+
+    def _decided(self, reservation: Reservation) -> _Verdict:
+        """Whether a call is sent now, with what is set aside for it then. Raises where it cannot be sent."""
+        wanted, budget = reservation.wanted, self.budget
+        is_last = wanted.final and wanted.depth == 0
+        held = Amount() if is_last else self._held()
+        if not is_last and budget.max_seconds is not None:
+            self._refuse_late(held)
+        if not budget.is_metered:
+            return _Verdict.SENT
+        self._refuse_unpriced()
+        self._bound_prompt(reservation)
+        if self._unbounded and not reservation.is_priced:
+            raise _price_unknown(wanted.model)
+        try:
+            return self._fitted(reservation, held)
+        except BudgetExceededError:
+            if not self._may_be_cheaper(reservation, held):
+                raise
+        # Its bound, from a price that is only learned, does not fit; what such calls took would.
+        reservation.is_priced = False
+        return self._fitted(reservation, held)
+
+    def _fitted(self, reservation: Reservation, held: Amount) -> _Verdict:
+        """Whether the bound of a call fits, now or later. Raises where it does not."""
+        wanted, usual = reservation.wanted, self._usual_reply(reservation)
+        bound = functools.partial(self._most, reservation)
+        reply = reply_now(wanted, bound, self._room(held, beside=self._open), usual)
+        if reply is None:
+            # What is spent never comes back, so that there will never be more than this.
+            reply = reply_ever(wanted, bound, self._room(held), usual)
+            if reply is None:
+                raise self._refusal(bound(wanted.least(usual)), held, beyond_doubt=True)
+            if self._open:
+                return _Verdict.WAITS_FOR_ROOM
+        if not reservation.is_priced and not all(other.is_priced for other in self._open):
+            return _Verdict.WAITS_FOR_A_PRICE
+        reservation.reply_tokens, reservation.amount = reply, bound(reply)
+        return _Verdict.SENT
+
+    def _usual_reply(self, reservation: Reservation) -> int | None:
+        """The longest reply so far, where the price is learned from replies; else None."""
+        wanted = reservation.wanted
+        if self.budget.max_cost is None or wanted.price(reservation.counted_bound) is not None:
+            return None
+        seen = self._seen.get(wanted.model)
+        return seen.longest_reply if seen else None
+
+    def _may_be_cheaper(self, reservation: Reservation, held: Amount) -> bool:
+        """Whether a call of a model whose price is learned fits if it takes what such calls took."""
+        if self._unbounded or self._usual_reply(reservation) is None:
+            return False
+        seen = self._seen[reservation.wanted.model]
+        return self._room(held).has(Amount(0, seen.usual_cost(reservation.counted_bound)))
+
+    def _bound_prompt(self, reservation: Reservation) -> None:
+        wanted = reservation.wanted
+        bound = self._counted.bound(wanted.model, wanted.counted_as, wanted.prompt)
+        if wanted.longest_prompt is not None:
+            bound = min(bound, wanted.longest_prompt)  # a longer one is refused, for nothing
+        reservation.counted_bound = bound
+        reservation.input_tokens = bound * wanted.candidates
+        reservation.is_priced = (
+            self.budget.max_cost is None
+            or wanted.price(bound) is not None
+            or wanted.model in self._seen
+        )
+
+    def _most(self, reservation: Reservation, reply_tokens: int) -> Amount:
+        """The most that a call takes with replies of at most so many tokens; its cost, if there is a price."""
+        wanted, prompt = reservation.wanted, reservation.input_tokens
+        replies, cost = reply_tokens * wanted.candidates, 0.0
+        if self.budget.max_cost is not None and reservation.is_priced:
+            price = wanted.price(reservation.counted_bound)
+            if price is not None:
+                cost = price.of(prompt, replies) * self._dearer.get(wanted.model, 1.0)
+            elif wanted.model in self._seen:
+                cost = self._seen[wanted.model].bound(prompt, replies)
+        return Amount(prompt + replies, cost)
+
+    def _room(self, held: Amount, beside: Any = ()) -> Room:
+        """What may be spent beside some reservations, and what is held back."""
+        taken = self._spent.plus(held)
+        for reservation in beside:
+            taken = taken.plus(reservation.amount)
+        tokens, cost = self.budget.max_tokens, self.budget.max_cost
+        return Room(
+            math.inf if tokens is None else tokens - taken.tokens,
+            math.inf if cost is None else cost - taken.cost,
+        )
+
+    def exhausted(self, depth: int) -> str:
+        """The name of the limit that allows no further turn of a run, or "".
+
+        A turn needs what the last one took, and so does the extraction that may have to follow.
+        """
+        with self._lock:
+            try:
+                self._refuse_beyond(self._turns.get(depth, Amount()), self._held())
+            except PriceUnknownError:
+                return ""  # that is no end: the next call fails, and says why
+            except BudgetExceededError as error:
+                return error.limit
+            return ""
+
+    def _refuse_beyond(self, wanted: Amount, held: Amount) -> None:
+        """Raises if what is wanted does not fit beside what is spent and held back."""
+        self._refuse_late(held.plus(Amount(seconds=wanted.seconds)))
+        self._refuse_unpriced()
+        if not self._room(held).has(wanted):
+            raise self._refusal(wanted, held)
+
+    def _refuse_late(self, held: Amount) -> None:
+        most = self.budget.max_seconds
+        if most is not None and self.seconds + held.seconds > most:
+            raise _refusal("max_seconds", "seconds", most - self.seconds, most, held.seconds)
+
+    def _refuse_unpriced(self) -> None:
+        if self.budget.max_cost is not None and self._unpriced:
+            raise _price_unknown(self._unpriced)
+
+    def _refusal(
+        self, wanted: Amount, held: Amount, *, beyond_doubt: bool = False
+    ) -> BudgetExceededError:
+        """The error for what does not fit."""
+        need = wanted.plus(held)
+        budget, spent = self.budget, self._spent
+        tokens = budget.max_tokens
+        if tokens is not None and (
+            spent.tokens >= tokens or spent.tokens + need.tokens > tokens or budget.max_cost is None
+        ):
+            return _refusal(
+                "max_tokens", "tokens", tokens - spent.tokens, tokens, need.tokens, beyond_doubt
+            )
+        cost = budget.max_cost or 0.0
+        return _refusal("max_cost", "US dollars", cost - spent.cost, cost, need.cost, beyond_doubt)
+
+    def left(self) -> dict[str, Any]:
+        """What is left of the limits that are set, by what they count."""
+        budget = self.budget
+        with self._lock:
+            left: dict[str, Any] = {"llm_calls": self.llm_calls_left}
+            if budget.max_tokens is not None:
+                left["tokens"] = max(budget.max_tokens - int(self._spent.tokens), 0)
+            if budget.max_cost is not None:
+                left["cost"] = round(max(budget.max_cost - self._spent.cost, 0.0), 6)
+            if budget.max_seconds is not None:
+                left["seconds"] = round(max(budget.max_seconds - self.seconds, 0.0), 1)
+        return left
+
+    # ---- The report ----
+
+    def usage(self) -> tuple[Usage, ...]:
+        """What was spent, by depth and model. Calls under way are among it, with what is not known of them."""
+        with self._lock:
+            usage = dict(self._usage)
+            for call in self._under_way():
+                key = call.depth, call.model
+                usage[key] = usage.get(key, Usage(call.model, call.depth)).plus(call)
+            return tuple(usage[key] for key in sorted(usage))
+
+    def cost(self) -> float | None:
+        """US dollars in all; None if the cost of a call is unknown, or it is still under way."""
+        total: float | None = 0.0
+        for usage in self.usage():
+            total = added(total, usage.cost)
+        return total
+
+    def cost_at_most(self) -> float | None:
+        """US dollars in all, with what calls can cost whose end nobody knows; None if that has no bound."""
+        with self._lock:
+            if self._unpriced or self._unbounded:
+                return None
+            if self.budget.max_cost is None:
+                under_way = [*self._open, *(call for call in self._calls if call.cost is None)]
+                return None if under_way else self._spent.cost
+            if not all(reservation.is_priced for reservation in self._open):
+                return None
+            return sum((r.amount.cost for r in self._open), self._spent.cost)
+
+    def sub_calls(self) -> tuple[Call, ...]:
+        """The calls that code has caused, in the order of their ends."""
+        with self._lock:
+            return tuple(call for call in self._calls if call.is_sub_call)
+
+    def under_way(self) -> tuple[Call, ...]:
+        """The calls that are not answered yet, with None for what they take."""
+        with self._lock:
+            return tuple(self._under_way())
+
+    def _under_way(self) -> list[Call]:
+        return [
+            Call(r.wanted.kind, r.wanted.model, r.wanted.depth, r.wanted.chars, error=UNDER_WAY)
+            for r in self._open
+        ]
+
+
+def _price_unknown(model: str) -> PriceUnknownError:
+    return PriceUnknownError(
+        f"The price of {model!r} is not known, so max_cost cannot be kept. Limit the run by max_tokens or "
+        f"max_llm_calls instead, or give its price: prices={{{model!r}: (dollars for a million tokens of "
+        "prompts, of replies)}.",
+        limit="max_cost",
+    )
+
+
+def _refusal(
+    limit: str, unit: str, left: float, most: float, need: float, beyond_doubt: bool = False
+) -> BudgetExceededError:
+    about = "up to" if beyond_doubt else "about"
+    return BudgetExceededError(
+        f"{_shown(max(left, 0))} of {_shown(most)} {unit} left ({limit}), and {about} {_shown(need)} "
+        "needed, the end of the run included. Ask less, or SUBMIT what there is.",
+        limit=limit,
+    )
+
+
+def _shown(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:.4g}"

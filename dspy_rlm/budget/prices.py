@@ -1,0 +1,133 @@
+"""The price of a model, before it is asked: from DSPy's table, or from what its calls have cost so far.
+
+The table is the one that DSPy computes the cost of a call from. Of each kind of token the dearest rate
+counts that a call can meet, so that a cost computed from these prices is an upper bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from dspy_rlm.budget.budget import Price
+
+# Calls of a model that its price is learned from: the latest ones.
+LEARNED_FROM = 32
+
+_INPUT_RATES = re.compile(
+    r"(?:input_cost_per_token|cache_read_input_token_cost|cache_creation_input_token_cost"
+    r"|input_cost_per_audio_token)(?P<rest>.*)"
+)
+_OUTPUT_RATES = re.compile(r"(?:output_cost_per_token|output_cost_per_reasoning_token)(?P<rest>.*)")
+_THRESHOLD = re.compile(r"_above_(\d+)k_tokens")
+_TIERS = ("priority", "flex")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What DSPy's table says of a model."""
+
+    rates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def longest_reply(self) -> int | None:
+        """The most tokens that the model answers with."""
+        return _count(self.rates.get("max_output_tokens"))
+
+    @property
+    def longest_prompt(self) -> int | None:
+        """The most tokens that the model reads."""
+        return _count(self.rates.get("max_input_tokens"))
+
+    def price(self, input_tokens: int, options: Mapping[str, Any]) -> Price | None:
+        """The highest price of a call with at most so many tokens of a prompt; None if it is not known."""
+        tier = str(options.get("service_tier") or "")
+        long_cache = options.get("prompt_cache") is not None
+        rates = self._highest(_INPUT_RATES, input_tokens, tier, long_cache=long_cache)
+        replies = self._highest(_OUTPUT_RATES, input_tokens, tier, long_cache=long_cache)
+        known = "input_cost_per_token" in self.rates and "output_cost_per_token" in self.rates
+        return Price(rates, replies) if known else None
+
+    def _highest(
+        self, kind: re.Pattern[str], input_tokens: int, tier: str, *, long_cache: bool
+    ) -> float:
+        found = [0.0]
+        for name, rate in self.rates.items():
+            match = kind.fullmatch(name)
+            if match is None or not _is_rate(rate):
+                continue
+            rest = match["rest"]
+            threshold = _THRESHOLD.search(rest)
+            if threshold and input_tokens <= int(threshold[1]) * 1000:
+                continue
+            if any(rest.endswith(f"_{name}") and tier != name for name in _TIERS):
+                continue
+            if rest.endswith("_batches") or ("above_1hr" in rest and not long_cache):
+                continue
+            found.append(float(rate))
+        return max(found)
+
+
+def described(lm: dspy.BaseLM) -> Model:
+    """What DSPy's table says of the model of an LM. The first time it may be fetched, which takes seconds.
+
+    Empty for an LM with an engine of its own: DSPy computes no cost for its calls either.
+    """
+    if not isinstance(lm, dspy.LM) or not isinstance(lm.engine, str):
+        return Model()
+    from dspy.clients.capabilities import resolve
+    from dspy.clients.model_metadata import model_info
+
+    try:
+        route = resolve(lm)
+        provider, name = route.provider, route.model
+    except Exception:  # noqa: BLE001 - no route of DSPy's own: LiteLLM reads the name itself
+        provider, _, name = lm.model.rpartition("/")
+    return Model(model_info(provider, name) or model_info(lm.model.partition("/")[0], name))
+
+
+def _is_rate(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+class Seen:
+    """The calls of a model with their cost, which bounds that of the next one. Guarded by its owner.
+
+    One call with a cost c, of i tokens in and o out, bounds both prices: at most c/i and c/o, and not both
+    at once. So a call with I and O costs at most c * max(I/i, O/o), whatever the two prices are.
+    """
+
+    def __init__(self) -> None:
+        self._calls: deque[tuple[int, int, float]] = deque(maxlen=LEARNED_FROM)
+        self._rates: deque[tuple[int, float]] = deque(maxlen=LEARNED_FROM)
+        self.longest_reply = 0
+
+    def add(
+        self, input_tokens: int, output_tokens: int, cost: float, prompt_bound: int = 0
+    ) -> None:
+        """Takes in one call that had tokens of both kinds, and whose prompt was bounded like that."""
+        self._calls.append((input_tokens, output_tokens, cost))
+        self._rates.append((max(prompt_bound, input_tokens), cost))
+        self.longest_reply = max(self.longest_reply, output_tokens)
+
+    def usual_cost(self, prompt_bound: int) -> float:
+        """The cost of a call with such a bound of its prompt, if it is like the dearest of the others."""
+        return max(cost * max(prompt_bound / seen, 1.0) for seen, cost in self._rates)
+
+    def bound(self, input_tokens: int, output_tokens: int) -> float:
+        """The most that a call with at most so many tokens costs, by each of the calls."""
+        return min(
+            cost * max(input_tokens / seen_in, output_tokens / seen_out)
+            for seen_in, seen_out, cost in self._calls
+        )

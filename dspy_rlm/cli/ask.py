@@ -1,0 +1,199 @@
+"""`dspy-rlm ask`: a question about files, answered by any model that DSPy can reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import LMAuthError, LMConfigurationError, LMError
+from pydantic_core import to_jsonable_python
+
+from dspy_rlm.cli.files import load_texts
+from dspy_rlm.errors import RunFailedError, SignatureError
+from dspy_rlm.report import RunReport, spending
+from dspy_rlm.rlm import RLM
+from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
+
+MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
+
+HOW_TO_CONFIGURE = f"""\
+Name a model, and give its key the way its provider wants it:
+
+    export OPENAI_API_KEY=...
+    dspy-rlm ask FILE -q QUESTION --model openai/gpt-5-mini
+
+Any name that dspy.LM takes will do. The variables {MODEL_VARIABLE} and {SUB_MODEL_VARIABLE} stand
+for --model and --sub-model. For a server that speaks OpenAI's API (vLLM, llama.cpp, LM Studio, Ollama):
+
+    dspy-rlm ask FILE -q QUESTION --model openai/NAME --api-base http://localhost:8000/v1
+
+No model at hand? "dspy-rlm demo" shows the engine at work without one."""
+
+# A server of one's own usually wants no key, but its client wants one to send.
+NO_KEY = "none"
+
+# A JSON value up to this long stays on the line of its name.
+SHORT_JSON_CHARS = 80
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    paths: Sequence[Path]
+    question: str
+    signature: str | None = None
+    model: str | None = None
+    sub_model: str | None = None
+    api_base: str | None = None
+    max_iterations: int = 20
+    max_llm_calls: int = 50
+    as_json: bool = False
+    quiet: bool = False
+
+
+def run_ask(request: Request) -> int:
+    """Asks and prints the outputs to stdout, all else to stderr; gives the exit code.
+
+    Raises:
+        InputError: A file cannot be read, or does not fit the signature.
+        SignatureError: The signature, a limit or a model's name cannot be used.
+        SandboxError: The sandbox cannot be opened.
+    """
+    log_plainly()
+    model = request.model or os.environ.get(MODEL_VARIABLE)
+    if not model:
+        _note(f"No model is configured, so nothing can answer.\n\n{HOW_TO_CONFIGURE}")
+        return 2
+    sub_model = request.sub_model or os.environ.get(SUB_MODEL_VARIABLE)
+    lm = _lm(model, request.api_base)
+    sub_lm = _lm(sub_model, request.api_base) if sub_model else None
+    name, value, loaded = load_variable(request.paths)
+    rlm = RLM(
+        checked_signature(request.signature, name),
+        max_iterations=request.max_iterations,
+        max_llm_calls=request.max_llm_calls,
+        sub_lm=sub_lm,
+        verbose=not request.quiet,
+    )
+    if not request.quiet:
+        _note(f"{loaded}. Asking {model}{f' and {sub_model}' if sub_model else ''}.")
+    try:
+        with dspy.context(lm=lm):
+            prediction = rlm(question=request.question, **{name: value})
+    except RunFailedError as error:
+        return _report_failure(error, as_json=request.as_json)
+    outputs = {name: prediction[name] for name in rlm.signature.output_fields}
+    if request.as_json:
+        _print_json({"outputs": plain(outputs), **_facts(prediction.run)})
+    else:
+        # With the steps, what it took has just been shown.
+        _note(f"({spending(prediction.run)})" if request.quiet else "")
+        show_exactly(answer_text(outputs), sys.stdout)
+    return 0
+
+
+def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
+    """The source variable's name and value, and what was loaded in words.
+
+    Raises:
+        InputError: A file cannot be read, or there is none.
+    """
+    texts = load_texts(paths)
+    loaded = f"Loaded {texts.summary}"
+    if texts.skipped:
+        loaded = f"{loaded}; skipped {texts.skipped_summary}"
+    if len(paths) == 1 and not paths[0].is_dir():
+        return "text", next(iter(texts.by_path.values())), loaded
+    return "files", dict(texts.by_path), loaded
+
+
+def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
+    """The signature with the source variable and the question as its inputs.
+
+    Raises:
+        SignatureError: It has other inputs, or is none.
+    """
+    kind = "str" if name == "text" else "dict[str, str]"
+    signature = signature or f"{name}: {kind}, question: str -> answer: str"
+    example = f'--sig "{name}, question -> answer: str, lines: list[int]"'
+    try:
+        checked: type[dspy.Signature] = dspy.Signature(signature)
+    except Exception as error:  # DSPy raises whatever its parser meets
+        raise SignatureError(
+            f"{signature!r} is no signature: {str(error).rstrip('.')}. Write {example}."
+        ) from error
+    given = list(checked.input_fields)
+    if sorted(given) != sorted([name, "question"]):
+        source = "one file was given, so it is" if name == "text" else "the files are"
+        raise SignatureError(
+            f"The signature needs the inputs {name!r} and 'question', and no others ({source} in "
+            f"{name!r}). It has {', '.join(map(repr, given)) or 'none'}. Write {example}."
+        )
+    return checked
+
+
+def _lm(model: str, api_base: str | None) -> dspy.LM:
+    settings: dict[str, Any] = {}
+    if api_base:
+        settings["api_base"] = api_base
+        if model.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
+            settings["api_key"] = NO_KEY
+    try:
+        return dspy.LM(model, **settings)
+    except (LMError, ValueError) as error:
+        raise SignatureError(f"Cannot use the model {model!r}: {error}") from error
+
+
+def _report_failure(error: RunFailedError, *, as_json: bool) -> int:
+    cause = error.__cause__
+    if as_json:
+        _print_json({"error": f"{type(cause).__name__}: {cause}", **_facts(error.run)})
+    _note(f"dspy-rlm: no answer. {type(cause).__name__}: {cause}\nSpent: {spending(error.run)}.")
+    if isinstance(cause, LMAuthError | LMConfigurationError):
+        _note(f"\n{HOW_TO_CONFIGURE}")
+    return 1
+
+
+def _facts(run: RunReport) -> dict[str, Any]:
+    facts = run.dump()
+    del facts["trajectory"]
+    return facts
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON does not know becomes text."""
+    return to_jsonable_python(value, fallback=str)
+
+
+def answer_text(outputs: Mapping[str, Any]) -> str:
+    """The outputs to read: one as it is, several after their names; what is no text as JSON."""
+    shown = {name: _value_text(value) for name, value in outputs.items()}
+    if len(shown) == 1:
+        return next(iter(shown.values()))
+    return "\n".join(
+        f"{name}:\n{text}" if "\n" in text else f"{name}: {text}" for name, text in shown.items()
+    )
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    short = json.dumps(plain(value), ensure_ascii=False)
+    if len(short) <= SHORT_JSON_CHARS:
+        return short
+    return json.dumps(plain(value), ensure_ascii=False, indent=2)
+
+
+def _print_json(value: object) -> None:
+    show_exactly(json.dumps(value, indent=2), sys.stdout)
+
+
+def _note(text: str) -> None:
+    show(text, sys.stderr)

@@ -1,0 +1,1 @@
+"""The bundled demonstration, in which scripted policies play the LMs."""

@@ -1,0 +1,226 @@
+"""Files as inputs of a run: which ones to read, and how to decode them.
+
+Knows what is worth reading and counts what it leaves out. Knows nothing of runs and prints nothing.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import tokenize
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dspy_rlm.errors import InputError
+from dspy_rlm.report import count
+
+# Folders of version control whose names do not begin with a dot.
+VERSION_CONTROL = frozenset({"CVS", "_darcs"})
+
+# Installed packages lie inside the standard library's folder, but do not belong to it.
+NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
+
+# The marks at the beginning of a text; those of UTF-16 are the beginnings of those of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+# Control characters that texts do contain: tab, line feed, form feed, carriage return, escape.
+_TEXT_CONTROLS = b"\t\n\f\r\x1b"
+_CONTROLS = bytes(code for code in range(32) if code not in _TEXT_CONTROLS)
+
+# An old text in a one-byte encoding has no other control characters, or very few; a binary has many.
+MAX_CONTROL_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+    """One word: `hidden`, `binary`, `unreadable` or `undecodable`."""
+
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What was read."""
+
+    by_path: Mapping[str, str]
+    """The texts in the order of their paths, which are relative and written with slashes."""
+
+    size_bytes: int
+    """What the files read take on disk."""
+
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """How much was read: `1,787 files, 31.5 MB`."""
+        return f"{count(len(self.by_path), 'file')}, {size_text(self.size_bytes)}"
+
+    @property
+    def skipped_summary(self) -> str:
+        """What was left out, in words: `3 hidden (1.2 MB), 1 binary (17 kB)`; empty if nothing was."""
+        counts = Counter(item.reason for item in self.skipped)
+        sizes: Counter[str] = Counter()
+        for item in self.skipped:
+            sizes[item.reason] += item.size_bytes
+        return ", ".join(f"{n:,} {why} ({size_text(sizes[why])})" for why, n in counts.items())
+
+
+def load_texts(paths: Sequence[Path]) -> Texts:
+    """The texts of files, and of all files in folders that are neither hidden nor binary.
+
+    Paths are relative to the deepest folder that has all of them.
+
+    Raises:
+        InputError: Something is not there, or a file that was named is not a text, or nothing is.
+    """
+    base = _common_folder(paths)
+    read: dict[str, str] = {}
+    skipped: dict[str, Skipped] = {}
+    size = 0
+    # Files first: one that is named is read, even if it would be left out of its folder.
+    for path in sorted(paths, key=lambda path: path.is_dir()):
+        for file, hidden in _files(path):
+            name = _name(file, base)
+            if name in read or name in skipped:
+                continue
+            data = None if hidden else _bytes(file)
+            text = None if data is None else decode(data)
+            if data is not None and text is not None:
+                read[name] = text
+                size += len(data)
+                continue
+            reason = "hidden" if hidden else "unreadable" if data is None else "binary"
+            if file == path:
+                raise InputError(f"Cannot read {path}: it is {reason}, not a text.")
+            skipped[name] = Skipped(name, reason, file.stat().st_size)
+    texts = Texts(dict(sorted(read.items())), size, tuple(skipped.values()))
+    if not read:
+        left_out = f" Skipped: {texts.skipped_summary}." if skipped else ""
+        raise InputError(f"There is no text in {', '.join(map(str, paths))}.{left_out}")
+    return texts
+
+
+def load_python(root: Path) -> Texts:
+    """The Python files below a folder, each decoded as it declares; installed packages left out.
+
+    Raises:
+        InputError: There is none.
+    """
+    read: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    size = 0
+    for file, _ in _files(root):
+        path = file.relative_to(root)
+        if file.suffix != ".py" or NOT_STANDARD.intersection(path.parts):
+            continue
+        data = _bytes(file)
+        text = None if data is None else decode_python(data)
+        if data is not None and text is not None:
+            read[path.as_posix()] = text
+            size += len(data)
+        else:
+            reason = "unreadable" if data is None else "undecodable"
+            skipped.append(Skipped(path.as_posix(), reason, file.stat().st_size))
+    if not read:
+        raise InputError(f"There is no Python source in {root}.")
+    return Texts(dict(sorted(read.items())), size, tuple(skipped))
+
+
+def decode_python(data: bytes) -> str | None:
+    """Python source as its encoding declaration says; None if it cannot be decoded so."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return _newlines(data.decode(encoding))
+    except (SyntaxError, UnicodeDecodeError):
+        return None
+
+
+def decode(data: bytes) -> str | None:
+    """Text as UTF-8, as its byte-order mark says, or as Latin-1; None if it is binary."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _strict(data, encoding)
+    if b"\0" in data:
+        return None
+    text = _strict(data, "utf-8")
+    if text is not None:
+        return text
+    controls = len(data) - len(data.translate(None, _CONTROLS))
+    return None if controls > MAX_CONTROL_SHARE * len(data) else _strict(data, "latin-1")
+
+
+def _strict(data: bytes, encoding: str) -> str | None:
+    try:
+        return _newlines(data.decode(encoding))
+    except UnicodeDecodeError:
+        return None
+
+
+def _newlines(text: str) -> str:
+    """Line ends as `open` gives them, so that code need not think of them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def size_text(size_bytes: float) -> str:
+    """A number of bytes as one says it: `31.5 MB`."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        size_bytes /= 1000
+        if size_bytes < 999.95 or unit == "GB":
+            break
+    return f"{size_bytes:,.1f} {unit}"
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def _files(path: Path) -> Iterator[tuple[Path, bool]]:
+    """The file, or the files below the folder in a stable order, and whether each is hidden."""
+    if not path.exists():
+        raise InputError(f"Cannot read {path}: there is no such file or folder.")
+    if not path.is_dir():
+        yield path, False
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        inside = Path(folder).relative_to(path).parts
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.is_file():  # a pipe or a socket would be waited for
+                yield file, _is_hidden((*inside, name))
+
+
+def _is_hidden(parts: Iterable[str]) -> bool:
+    return any(part.startswith(".") or part in VERSION_CONTROL for part in parts)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path | None:
+    """What the paths in the result are relative to; None if the arguments have nothing in common."""
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # on two drives
+        return None
+
+
+def _name(file: Path, base: Path | None) -> str:
+    whole = file.absolute()
+    return (whole.relative_to(base) if base else whole).as_posix()

@@ -1,0 +1,1 @@
+"""Threads, cancellation, and DSPy's stream from any thread. Knows no run and no LM."""

@@ -1,0 +1,1 @@
+"""What touches DSPy's insides: callbacks, streams, traces, pickles, interpreters. Knows no run."""

@@ -1,0 +1,134 @@
+"""A DSPy `CodeInterpreter` of somebody else's as the sandbox of our RLM."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dspy.primitives.code_interpreter import (
+    CodeExecutionError,
+    CodeInterpreter,
+    FinalOutput,
+)
+
+from dspy_rlm.dspy_bridge.callbacks import ended_once
+from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.tools.wrapping import awaiting
+from dspy_rlm.values.conversion import TypeRules, rule_of
+from sandbox_runtime import (
+    CellResult,
+    CodeType,
+    Completed,
+    Failed,
+    HandleType,
+    Submitted,
+    ValueCrossingError,
+    ValueType,
+)
+from sandbox_runtime.helpers import abridged
+
+
+def declare(interpreter: Any, output_fields: list[dict[str, Any]] | None) -> None:
+    """Gives an interpreter the fields of SUBMIT, if it takes any, after its tools were changed."""
+    if hasattr(interpreter, "output_fields"):
+        interpreter.output_fields = output_fields
+    if hasattr(interpreter, "_tools_registered"):
+        interpreter._tools_registered = False  # dspy.PythonInterpreter declares them once otherwise
+
+
+class InterpreterSandbox:
+    """A DSPy `CodeInterpreter` as the sandbox of our RLM."""
+
+    def __init__(
+        self,
+        interpreter: CodeInterpreter,
+        tools: Mapping[str, HostFunction],
+        outputs: Mapping[str, str],
+        output_chars: int,
+        rules: TypeRules,
+        ending: Callable[[], None] | None = None,
+    ) -> None:
+        """Takes the interpreter over.
+
+        Args:
+            interpreter: What runs the cells; it need not be started.
+            tools: Host functions that cells can call, by name.
+            outputs: The fields that SUBMIT takes, with their types as text.
+            output_chars: Characters of a cell's output that are kept.
+            rules: How values of some types cross.
+            ending: What to do at the end. None: shut the interpreter down.
+
+        Raises:
+            TypeError: It is no `CodeInterpreter`.
+        """
+        if not isinstance(interpreter, CodeInterpreter):
+            raise TypeError(
+                f"interpreter_factory returned a {type(interpreter).__name__}, which is no CodeInterpreter "
+                "(start, execute, shutdown, tools)."
+            )
+        self._interpreter = interpreter
+        self._ending = ended_once(ending or interpreter.shutdown)
+        self._output_chars = output_chars
+        self._rules = rules
+        self._unassigned: dict[str, Any] = {}
+        interpreter.tools.update(wrap_all(tools, [awaiting]))
+        declare(interpreter, [{"name": name} for name in outputs])
+
+    def assign(self, variables: Mapping[str, Any], /) -> None:
+        """Keeps the variables for the next cell: the protocol binds them with an execution.
+
+        Those that bring code of their own are made at once.
+
+        Raises:
+            ValueCrossingError: The interpreter has no form for a value.
+        """
+        for name, value in variables.items():
+            match rule_of(value, self._rules):
+                case CodeType(payload=payload, code=code):
+                    self._make(name, payload(value), code(value, name, f"_raw_{name}"))
+                case ValueType(to_plain=to_plain):
+                    self._unassigned[name] = to_plain(value)
+                case HandleType():
+                    raise ValueCrossingError(
+                        f"{name} is of type {type(value).__name__}, which crosses as a handle, and only "
+                        "our own sandbox has handles. Leave out the interpreter_factory, or pass what "
+                        "the code needs of it."
+                    )
+                case _:
+                    self._unassigned[name] = value
+
+    def _make(self, name: str, data: str | bytes, code: str) -> None:
+        """Runs the code that makes a variable. Bytes travel as text, as DSPy sends them."""
+        data_name = f"_raw_{name}"
+        if isinstance(data, bytes):
+            code = f"import base64\n{data_name} = base64.b64decode({data_name})\n{code}"
+            data = base64.b64encode(data).decode()
+        try:
+            self._interpreter.execute(code, {data_name: data})
+        except (CodeExecutionError, SyntaxError) as error:
+            raise ValueCrossingError(f"The interpreter could not take {name}: {error}") from error
+
+    def run_cell(self, code: str, /) -> CellResult:
+        """Runs a cell. What ends the interpreter itself is an exception of DSPy's."""
+        variables, self._unassigned = self._unassigned, {}
+        try:
+            result = self._interpreter.execute(code, variables)
+        except SyntaxError as error:
+            # Nothing is bound yet: DSPy's own interpreter writes assignments above the code.
+            self._unassigned = {**variables, **self._unassigned}
+            return Failed("SyntaxError", self._abridged(str(error)))
+        except CodeExecutionError as error:
+            return Failed("CodeExecutionError", self._abridged(str(error)))
+        if isinstance(result, FinalOutput):
+            outputs = result.output
+            return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})
+        lines = result if isinstance(result, list) else [] if result is None else [result]
+        return Completed(self._abridged("\n".join(str(line) for line in lines)))
+
+    def close(self) -> None:
+        """Ends the interpreter, or leaves it to whoever lent it. From any thread: the run ends it, once."""
+        self._ending()
+
+    def _abridged(self, text: str) -> str:
+        return abridged(text, self._output_chars)

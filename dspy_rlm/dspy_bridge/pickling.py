@@ -1,0 +1,238 @@
+"""Copies and pickles of modules that hold live things: LMs, pools, tools.
+
+A copy shares what is live. A pickle leaves pools out, saves LMs without their keys, and takes closures
+and classes that were made at run time along with it, so that any pickler can write it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import logging
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MethodType
+from typing import Any
+
+import cloudpickle
+import dspy
+
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.lms.saved_state import lm_state
+from dspy_rlm.lms.secrets import secrets_of_lm
+from sandbox_runtime import Limits, PackageSet, Pool
+from sandbox_runtime.helpers import environment_secrets, redact_secrets
+
+logger = logging.getLogger(__name__)
+
+# Values that hold no LM, no tool and no secret of one.
+_PLAIN = (str, bytes, int, float, bool, type(None), Limits, PackageSet)
+
+# The modules that are being packed. A tool may lead back to its own.
+_packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
+
+
+def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
+    """The state of a module for files, with the LMs of all its predictors saved without secrets."""
+    state: dict[str, Any] = dspy.Module.dump_state(module, json_mode=json_mode)
+    for name, predictor in module.named_parameters():
+        lm = getattr(predictor, "lm", None)
+        if lm is not None and "lm" in state[name]:
+            state[name] = {**state[name], "lm": lm_state(lm)}
+    return state
+
+
+# ---- Copies ----
+
+
+def copied(module: Any) -> Any:
+    """A copy that shares everything but the list of what happened to it."""
+    return _made(module, dict(dspy.Module.__getstate__(module)))
+
+
+def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy that shares what the class names in `_LIVE`."""
+    state = dspy.Module.__getstate__(module)
+    new = memo[id(module)] = _made(module, {})
+    for name, value in state.items():
+        live = name in module._LIVE
+        new.__dict__[name] = _live(value, memo) if live else copy.deepcopy(value, memo)
+    return new
+
+
+def _live(value: Any, memo: Mapping[int, Any]) -> Any:
+    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    if isinstance(value, dict):
+        return {name: _live(part, memo) for name, part in value.items()}
+    if not isinstance(value, dspy.Tool):
+        return value
+    owner = getattr(value.func, "__self__", value.func)
+    if id(owner) not in memo:
+        return value
+    new = memo[id(owner)]
+    func = MethodType(value.func.__func__, new) if inspect.ismethod(value.func) else new
+    return value.model_copy(update={"func": func})
+
+
+def _made(module: Any, state: dict[str, Any]) -> Any:
+    new = object.__new__(type(module))
+    dspy.Module.__setstate__(new, state)
+    return new
+
+
+# ---- Pickles ----
+
+
+class Packed:
+    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools.
+
+    The module that it belongs to, and programs that this one is part of, stay outside: whoever pickles them
+    knows them already, and writes them once.
+    """
+
+    def __init__(self, data: bytes, outside: list[Any]) -> None:
+        self.data = data
+        self.outside = outside
+
+    def unpack(self) -> Any:
+        """The value."""
+        return _Unpickler(io.BytesIO(self.data), self.outside).load()
+
+
+def packed_state(module: Any) -> dict[str, Any]:
+    """The module's state for any pickler: what is not plain goes in as bytes that we write.
+
+    Raises:
+        pickle.PicklingError: Something cannot be saved; says what.
+    """
+    state = dict(dspy.Module.__getstate__(module))
+    unsafe = [n for n, value in state.items() if n in module._PACKED or not _is_plain(value)]
+    with _being_packed(module):
+        written = {name: _packed(name, state[name], ()) for name in unsafe}
+        lms = [lm for _, found in written.values() for lm in found]
+        lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
+        known = [
+            *environment_secrets(),
+            *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
+        ]
+        for name, (packed, _) in written.items():
+            held = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
+            if held:
+                logger.warning(
+                    "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
+                    "from the environment when they need it.",
+                    name.strip("_"),
+                )
+            state[name] = _packed(name, state[name], held)[0] if held else packed
+    return state
+
+
+def unpack_state(module: Any, state: dict[str, Any]) -> None:
+    """Sets the state that `packed_state` gave."""
+    values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
+    dspy.Module.__setstate__(module, values)
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether any pickler can write the value, without a secret of an LM; our own modules see to theirs."""
+    if isinstance(value, (*_PLAIN, Budget)):
+        return True
+    if isinstance(value, dspy.Module):
+        return getattr(type(value), "__getstate__", None) == packed_state
+    if isinstance(value, (Mapping, dspy.Example)):
+        value = [*value.keys(), *value.values()]
+    return (
+        depth < 10
+        and isinstance(value, (list, tuple, set))
+        and all(_is_plain(part, depth + 1) for part in value)
+    )
+
+
+def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
+    """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
+    file = io.BytesIO()
+    pickler = _Pickler(file, hidden)
+    try:
+        pickler.dump(value)
+    except Exception as error:
+        raise pickle.PicklingError(
+            f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
+            "save('program.json'), and load that into a module made anew."
+        ) from error
+    return Packed(file.getvalue(), pickler.outside), pickler.lms
+
+
+@contextmanager
+def _being_packed(module: Any) -> Iterator[None]:
+    token = _packing.set(_packing.get() | {id(module)})
+    try:
+        yield
+    finally:
+        _packing.reset(token)
+
+
+def _leads_back(value: dspy.Module) -> bool:
+    """Whether it is what is being packed, or contains it."""
+    packing = _packing.get()
+    return id(value) in packing or any(id(part) in packing for _, part in value.named_sub_modules())
+
+
+class _Pickler(cloudpickle.Pickler):
+    """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
+
+    def __init__(self, file: io.BytesIO, hidden: Sequence[str] = ()) -> None:
+        super().__init__(file)
+        self.outside: list[Any] = []
+        self.lms: list[Any] = []
+        self._hidden = hidden
+
+    def persistent_id(self, value: Any) -> int | None:
+        """The place of an object among those outside; the name is pickle's."""
+        if self._hidden and isinstance(value, (str, bytes)):
+            return self._cleaned(value)
+        if not isinstance(value, dspy.Module) or not _leads_back(value):
+            return None
+        self.outside.append(value)
+        return len(self.outside) - 1
+
+    def _cleaned(self, value: str | bytes) -> int | None:
+        """The place of the text without secrets; None for one that has none."""
+        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        if not any(secret in text for secret in self._hidden):
+            return None
+        clean = redact_secrets(text, self._hidden)
+        self.outside.append(clean if isinstance(value, str) else clean.encode())
+        return len(self.outside) - 1
+
+    def reducer_override(self, value: Any) -> Any:
+        """How an object is written; the name is pickle's."""
+        if isinstance(value, dspy.BaseLM):
+            self.lms.append(value)
+            return _lm_again, (lm_state(value),)
+        if isinstance(value, Pool):
+            return _no_pool, ()
+        return super().reducer_override(value)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what `_Pickler` wrote, as a part of a pickle that is being loaded."""
+
+    def __init__(self, file: io.BytesIO, outside: list[Any]) -> None:
+        super().__init__(file)
+        self._outside = outside
+
+    def persistent_load(self, at: Any) -> Any:
+        """The object that stayed outside; the name is pickle's."""
+        return self._outside[at]
+
+
+def _lm_again(state: dict[str, Any]) -> Any:
+    # The class of an LM is no more dangerous than the pickle that it stands in.
+    return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+
+
+def _no_pool() -> None:
+    """The pool of the process that loads takes the place of one that was saved."""

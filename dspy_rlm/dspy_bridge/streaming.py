@@ -1,0 +1,220 @@
+"""What `dspy.streamify` shows of an RLM: status messages for iterations, cells and sub-calls, and outputs.
+
+    program = dspy.streamify(rlm, stream_listeners=[OutputListener(rlm, "answer")])
+
+Status messages come with any provider of DSPy's; `StatusMessages` is one whose texts can be changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import dspy
+from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
+from dspy.streaming.messages import StatusStreamingCallback
+from pydantic_core import to_json
+
+from dspy_rlm.concurrency.anyio_threads import Stream
+from dspy_rlm.events import (
+    ActionChosen,
+    Event,
+    IterationStarted,
+    RunEnded,
+    Sink,
+    SubCallStarted,
+)
+from dspy_rlm.middleware import HostFunction, Wrapper
+from dspy_rlm.report import RunReport, count, ending
+
+logger = logging.getLogger(__name__)
+
+# The REPL's functions that ask other LMs, with what they are given many of.
+_SUB_CALLS = {
+    "sub_llm": "",
+    "sub_llm_batched": "prompt",
+    "llm_query": "",
+    "llm_query_batched": "prompt",
+    "predict": "",
+    "predict_batched": "row",
+    "sub_rlm": "",
+    "rlm_query": "",
+    "dspy": "",
+}
+
+
+class StatusMessages(StatusMessageProvider):
+    """The status messages of an RLM. Subclass it to change some; None sends nothing.
+
+    A provider that is no such subclass may have methods of these names too. What it has not is taken from
+    here. `depth` is 0 for the run itself, 1 for runs that its code starts.
+    """
+
+    def iteration_status_message(
+        self, iteration: int, max_iterations: int, depth: int
+    ) -> str | None:
+        """Before the root LM is asked for its next step."""
+        return f"{_level(depth)}Iteration {iteration}/{max_iterations}: asking the LM what to do"
+
+    def cell_status_message(self, iteration: int, code: str, depth: int) -> str | None:
+        """Before a cell runs."""
+        lines = count(len(code.splitlines()), "line")
+        return f"{_level(depth)}Iteration {iteration}: running {lines} of code"
+
+    def sub_call_status_message(
+        self, iteration: int, name: str, calls: int, depth: int
+    ) -> str | None:
+        """Before a cell's call of other LMs. `name` is the function's, `calls` how many it asks for."""
+        many = _SUB_CALLS.get(name)
+        how_many = f", {count(calls, many)}" if many else ""
+        return f"{_level(depth)}Iteration {iteration}: {name}{how_many}"
+
+    def run_end_status_message(self, report: RunReport, depth: int) -> str | None:
+        """After the run."""
+        return f"{_level(depth)}{ending(report)}"
+
+    def tool_end_status_message(self, outputs: Any) -> str | None:
+        """After a tool. DSPy's own text is about other modules than ours: here the cell goes on."""
+        return None
+
+
+def _level(depth: int) -> str:
+    return f"Sub-run at depth {depth}. " if depth else ""
+
+
+class OutputListener(StreamListener):
+    """Listens to an output of an RLM, which comes whole when it is submitted.
+
+    If the turns are used up instead, the LM is asked for it, and it comes piece by piece.
+    """
+
+    def __init__(self, rlm: dspy.Module, name: str, *, allow_reuse: bool = False) -> None:
+        """Listens to the output `name` of `rlm`, which may be a part of the streamed program.
+
+        Raises:
+            ValueError: It has no such output.
+        """
+        outputs = rlm.signature.output_fields
+        if name not in outputs:
+            raise ValueError(
+                f"The RLM has no output {name!r} to listen to. It has: {', '.join(outputs)}."
+            )
+        super().__init__(name, predict=rlm, predict_name="rlm", allow_reuse=allow_reuse)
+
+
+def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
+    """Sends what happens in a run to the stream."""
+    provider = next(
+        (
+            callback.status_message_provider
+            for callback in dspy.settings.callbacks
+            if isinstance(callback, StatusStreamingCallback)
+        ),
+        None,
+    )
+    listeners = output_listeners(rlm)
+
+    def sink(event: Event) -> None:
+        if isinstance(event, RunEnded) and event.report.status == "submitted":
+            for listener in listeners:
+                stream.send(_whole(listener, (event.outputs or {})[listener.signature_field_name]))
+        if text := _text(provider, event, depth):
+            stream.send(StatusMessage(text))
+
+    return sink
+
+
+def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
+    """The listeners of the running program to outputs of this RLM."""
+    return [
+        listener
+        for listener in dspy.settings.stream_listeners or ()
+        if listener.predict is rlm and listener.signature_field_name in rlm.signature.output_fields
+    ]
+
+
+def _whole(listener: StreamListener, value: Any) -> StreamResponse:
+    """An output as one piece, the last. The listener has then heard it."""
+    listener.stream_start = listener.stream_end = True
+    text = value if isinstance(value, str) else _json(value)
+    return StreamResponse(listener.predict_name, listener.signature_field_name, text, True)
+
+
+def _json(value: Any) -> str:
+    return to_json(value, fallback=str, bytes_mode="base64", serialize_unknown=True).decode()
+
+
+def extract_settings(rlm: dspy.Module) -> Mapping[str, Any]:
+    """DSPy's settings for the call that extracts outputs, so that listeners to these hear it."""
+    if not output_listeners(rlm):
+        return {}
+    return {"send_stream": dspy.settings.send_stream, "caller_predict": rlm}
+
+
+def _text(provider: Any, event: Event, depth: int) -> str | None:
+    """What the provider says of an event. As DSPy has it, one that fails is logged, and says nothing."""
+    name: str
+    arguments: tuple[Any, ...]
+    match event:
+        case IterationStarted(number, most):
+            name, arguments = "iteration", (number, most)
+        case ActionChosen(number, _, code, True):
+            name, arguments = "cell", (number, code)
+        case SubCallStarted(number, called, calls):
+            name, arguments = "sub_call", (number, called, calls)
+        case RunEnded(report):
+            name, arguments = "run_end", (report,)
+        case _:
+            return None
+    method = f"{name}_status_message"
+    say = getattr(provider, method, None) or getattr(_DEFAULT, method)
+    try:
+        text: str | None = say(*arguments, depth)
+    except Exception as error:  # noqa: BLE001 - a provider may raise anything, and is only told of things
+        logger.warning("The status message provider failed in %s: %s", method, error)
+        return None
+    return text
+
+
+_DEFAULT = StatusMessages()
+
+
+def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str]) -> Wrapper:
+    """Has the REPL's functions that ask other LMs tell so first, with their name and how many.
+
+    Args:
+        tell: Whom they tell.
+        names: The names that are the REPL's own: a tool of the user's may have such a name too.
+    """
+
+    def wrap(name: str, function: HostFunction) -> HostFunction:
+        if name not in _SUB_CALLS or name not in names:
+            return function
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            tell(_full_name(name, args), _how_many(name, args, kwargs))
+            return function(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def on_stream(stream: Stream) -> Wrapper:
+    """Has functions called where DSPy can send to the stream."""
+    return lambda _name, function: stream.reachable(function)
+
+
+def _full_name(name: str, args: Sequence[Any]) -> str:
+    """The name; for `import dspy` with the module's, which the cell has said."""
+    kind = args[0] if name == "dspy" and args else None
+    return f"dspy.{kind[:30]}" if isinstance(kind, str) and kind.isidentifier() else name
+
+
+def _how_many(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    given = [*args[name == "predict_batched" :], *kwargs.values()]
+    many = given[0] if _SUB_CALLS[name] and given else None
+    return len(many) if isinstance(many, (list, tuple)) else 1

@@ -1,0 +1,119 @@
+"""A run's steps in DSPy's trace, which is all that optimizers see of it.
+
+DSPy writes an entry for each reply that could be read. What is missing there is added here: what came of
+the step, replies that could not be read, and a run that died. A run inside another keeps to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import dspy
+from dspy.teleprompt.bootstrap_trace import FailedPrediction
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from dspy_rlm.errors import RunFailedError
+from dspy_rlm.report import RunReport
+from sandbox_runtime.helpers import abridged, redact_secrets
+
+# The longest part of an exception that the message of a failed run repeats, and that optimizers show to
+# their LM. The exception itself is its `__cause__`.
+SHOWN_ERROR_CHARS = 10_000
+
+
+class FailedStep(FailedPrediction):
+    """A step without an action, as GEPA's failed prediction.
+
+    Optimizers that read steps as mappings find `output`, what the LM was told, and no code; so it
+    never becomes a demo.
+    """
+
+    def __init__(self, completion_text: str, output: str = "", *, replied: bool = True) -> None:
+        super().__init__(completion_text=completion_text)
+        self.output = output
+        self.replied = replied  # False where the text is not the LM's, but says how the run ended
+
+    def keys(self) -> tuple[str, ...]:
+        """The one field."""
+        return ("output",)
+
+    def __getitem__(self, name: str) -> str:
+        return {"output": self.output}[name]
+
+    def __setitem__(self, name: str, value: str) -> None:
+        setattr(self, name, value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The field, or the default for any other."""
+        return self.output if name == "output" else default
+
+
+TracedStep: TypeAlias = "dspy.Prediction | FailedStep"
+
+
+class RunDiedError(RunFailedError, AdapterParseError):
+    """A run that ended without outputs, though the LM answered.
+
+    DSPy's optimizers keep the trace of a program only where it fails as an unreadable reply does.
+    """
+
+    def __init__(
+        self, message: str, *, run: RunReport, signature: type[dspy.Signature] | None
+    ) -> None:
+        Exception.__init__(self, message)
+        self.run = run
+        self.adapter_name = "RLM"
+        self.signature = signature
+        self.lm_response = self.message = message
+        self.parsed_result = None
+
+
+def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedStep | None) -> None:
+    """Adds a step that DSPy itself did not to the caller's trace, if there is one."""
+    trace = dspy.settings.trace
+    if step is None or trace is None or dspy.settings.max_trace_size <= 0:
+        return
+    if len(trace) >= dspy.settings.max_trace_size:
+        trace.pop(0)
+    trace.append((predictor, dict(inputs), step))
+
+
+def failure(
+    error: Exception, run: RunReport, predictor: dspy.Predict, inputs: Mapping[str, str]
+) -> RunFailedError:
+    """The exception for a run that ended without outputs, its end kept in the trace.
+
+    An LM that cannot be reached is no fault of a prompt, so no optimizer is to learn from it.
+    """
+    message = (
+        f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
+        f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
+        "What it found so far is in the `run` of this error."
+    )
+    if isinstance(error, LMError):
+        return RunFailedError(message, run=run)
+    add_step(predictor, inputs, FailedStep(message, message, replied=False))
+    return RunDiedError(message, run=run, signature=getattr(predictor, "signature", None))
+
+
+@contextlib.contextmanager
+def apart_from_outer_runs(predictor: dspy.Predict) -> Iterator[None]:
+    """Keeps the steps of a run inside a run out of the outer trace, where they could be confused.
+
+    GEPA takes an entry for a predictor's own if the signatures are equal.
+    """
+    *outer, _own = dspy.settings.caller_modules or [None]
+    own = getattr(predictor, "signature", None)
+    if own is not None and any(
+        _signature(module) and own.equals(_signature(module)) for module in outer
+    ):
+        with dspy.context(trace=[]):
+            yield
+    else:
+        yield
+
+
+def _signature(module: object) -> Any:
+    return getattr(getattr(module, "generate_action", None), "signature", None)

@@ -1,0 +1,79 @@
+"""The sub-LMs of an RLM: one, or several that code picks by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import dspy
+
+from dspy_rlm.errors import SignatureError
+from dspy_rlm.values.previews import VALUE_CHARS, short_repr
+
+SubLM: TypeAlias = "dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """LMs by name; the first is the default. A single one has no name."""
+
+    by_name: Mapping[str, dspy.BaseLM]
+    descriptions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def default(self) -> dspy.BaseLM:
+        """The LM that is asked where none is named.
+
+        Raises:
+            LMNotConfiguredError: There is none.
+        """
+        for lm in self.by_name.values():
+            return lm
+        raise dspy.LMNotConfiguredError(
+            "There is no LM to ask. Configure one with dspy.configure(lm=...), or give the RLM a sub_lm."
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """What `model=` may be."""
+        return [name for name in self.by_name if name]
+
+    def choose(self, name: str | None) -> dspy.BaseLM:
+        """The LM of a name; None is the default. Raises `ValueError` for a name that is none."""
+        if name is None:
+            return self.default
+        if isinstance(name, str) and name in self.names:
+            return self.by_name[name]
+        shown = short_repr(name, VALUE_CHARS)
+        if not self.names:
+            raise ValueError(
+                f"There is no model {shown}: this run has one sub-LM, without a name. Leave model out."
+            )
+        raise ValueError(f"There is no model {shown}. The models are: {', '.join(self.names)}.")
+
+
+def named_models(sub_lm: SubLM) -> Models | None:
+    """The sub-LMs as the constructor of an RLM was given them; None for none.
+
+    Raises:
+        SignatureError: Something is no LM, or has no name.
+    """
+    if sub_lm is None:
+        return None
+    if not isinstance(sub_lm, Mapping):
+        return Models({"": sub_lm})
+    by_name, descriptions = {}, {}
+    for name, entry in sub_lm.items():
+        lm, text = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, "")
+        if not isinstance(name, str) or not name.strip():
+            raise SignatureError(f"A sub-LM needs a name, not {name!r}.")
+        if not isinstance(lm, dspy.BaseLM) or not isinstance(text, str):
+            raise SignatureError(
+                f"sub_lm[{name!r}] must be a dspy.LM, or a dspy.LM and a line that describes it, not "
+                f"{entry!r}."
+            )
+        by_name[name], descriptions[name] = lm, text
+    if not by_name:
+        raise SignatureError("sub_lm is empty. Give at least one LM, or None for the RLM's own.")
+    return Models(by_name, descriptions)

@@ -1,0 +1,333 @@
+"""Typed inputs as variables of the REPL: what the LM is told of each before it looks.
+
+Only names, types, sizes and previews ever enter a prompt. Made without copying or walking the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping, Sized
+from itertools import islice
+from typing import Any
+
+import dspy
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dspy_rlm.errors import InputError
+from dspy_rlm.prompts.untrusted_text import as_data
+from dspy_rlm.signatures.fields import constraints_of, description_of
+from dspy_rlm.values.conversion import TypeRules, rule_of
+from dspy_rlm.values.previews import (
+    NAME_CHARS,
+    PREVIEW_CHARS,
+    TYPE_CHARS,
+    handle_text,
+    name_of,
+    preview,
+    short_repr,
+    staying,
+)
+from sandbox_runtime import CodeType, Directory, HandleType, LazyText, ValueType
+from sandbox_runtime.helpers import abridged, annotation_text, classes_in, field_types, in_one_line
+
+# Paths of a directory that are listed before the LM asks for them.
+MAX_LISTED_PATHS = 30
+
+# Messages of a conversation that are shown, the last ones.
+MAX_SHOWN_MESSAGES = 4
+
+# Items of an array of objects that are shown.
+SHOWN_ITEMS = 6
+
+# Fields of records that are spelled out: more would be a document, not a description.
+MAX_RECORD_FIELDS = 40
+
+# The longest type, size, preview and list of fields that a prompt has of one variable. What we make
+# ourselves is much shorter; a type may say of itself what it likes.
+MAX_TYPE_CHARS, MAX_SIZE_CHARS, MAX_PREVIEW_CHARS, MAX_FIELDS_CHARS = 1_000, 200, 5_000, 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """What the LM is told of one input."""
+
+    name: str
+    type_name: str
+    size: str
+    preview: str
+    description: str = ""
+    constraints: str = ""
+    fields: str = ""
+    """The attributes of a record with their types; empty for other values."""
+
+    def render(self) -> str:
+        """The text for the prompt."""
+        lines = [
+            f"Variable: `{self.name}` (access it in your code)",
+            f"Type: {as_data(self.type_name)}",
+        ]
+        lines += [f"Record fields: {as_data(self.fields)}"] if self.fields else []
+        lines += [f"Description: {self.description}"] if self.description else []
+        lines += [f"Constraints: {self.constraints}"] if self.constraints else []
+        lines += [f"Size: {as_data(self.size)}"] if self.size else []
+        return "\n".join([*lines, "Preview:", "```", as_data(self.preview), "```"])
+
+
+def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
+    """The description of an input value, from itself and from its field in the signature.
+
+    However long the names in the value are, it fits into a prompt. `rules` are those by which values cross.
+    """
+    found = _described(name, value, field, rules)
+    return dataclasses.replace(
+        found,
+        type_name=in_one_line(found.type_name, MAX_TYPE_CHARS),
+        size=in_one_line(found.size, MAX_SIZE_CHARS),
+        preview=abridged(found.preview, MAX_PREVIEW_CHARS),
+        fields=in_one_line(found.fields, MAX_FIELDS_CHARS),
+    )
+
+
+def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
+    known = Variable(
+        name=name,
+        type_name="",
+        size="",
+        preview="",
+        description=description_of(field),
+        constraints=constraints_of(field),
+    )
+    match rule_of(value, rules):
+        case HandleType() as rule:
+            return _describe_handle(known, value, handle_text(value, rule))
+        case CodeType():
+            return _describe_code(known, value)
+        case ValueType(to_plain=to_plain):
+            value = to_plain(value)
+    if isinstance(value, LazyText):
+        return _describe_text(known, value)
+    if isinstance(value, Directory):
+        return _describe_directory(known, value)
+    if isinstance(value, dspy.History):
+        return _describe_history(known, value, rules)
+    if (table := _describe_table(known, value, rules)) is not None:
+        return table
+    return dataclasses.replace(
+        known,
+        type_name=type_name(value),
+        size=_size(value),
+        preview=preview(value, rules=rules),
+        fields=_record_fields(value, field.annotation, rules),
+    )
+
+
+def _describe_handle(known: Variable, value: object, shown: str) -> Variable:
+    return dataclasses.replace(
+        known,
+        type_name=f"{name_of(type(value))} (a handle: the value stays outside; pass it to a tool, a sub-call or "
+        "SUBMIT, which get the value itself)",
+        preview=shown,
+    )
+
+
+def _describe_code(known: Variable, value: object) -> Variable:
+    """A value that says itself what it is in the sandbox, if it is one of DSPy's such types."""
+    if not isinstance(value, dspy.SandboxSerializable):
+        return dataclasses.replace(known, type_name=name_of(type(value)), preview=preview(value))
+    setup = value.sandbox_setup().strip()
+    notes = [known.description, f"Already run in the REPL:\n{setup}" if setup else ""]
+    return dataclasses.replace(
+        known,
+        type_name=name_of(type(value)),
+        preview=value.rlm_preview(),
+        description="\n".join(note for note in notes if note),
+    )
+
+
+# What can be done with what stays on the host: enough to begin with, `help` has the rest.
+_TEXT_USE = (
+    "text[a:b], len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
+    "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
+    "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more"
+)
+_DIRECTORY_USE = (
+    "len(d), `for path in d`, d[path] for a text that is read piece by piece in the same way (slices, "
+    "lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
+    "after=0, limit=100, ignore_case=False); `help` tells more"
+)
+
+
+def _describe_text(known: Variable, value: LazyText) -> Variable:
+    return dataclasses.replace(
+        known,
+        type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
+        size=value.size,
+        preview=value.preview(PREVIEW_CHARS),
+    )
+
+
+def _describe_directory(known: Variable, value: Directory) -> Variable:
+    try:
+        paths = list(value.sizes())
+    except OSError as error:
+        raise InputError(
+            f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
+            f"{error.strerror}. Give read access to it, or give another folder."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"The input {known.name!r} cannot be listed: {error}") from error
+    left = len(paths) - MAX_LISTED_PATHS
+    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
+    return dataclasses.replace(
+        known,
+        type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
+        size=value.size,
+        preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
+    )
+
+
+def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) -> Variable:
+    """A conversation: what was said last matters most."""
+    messages = value.messages
+    earlier = max(len(messages) - MAX_SHOWN_MESSAGES, 0)
+    shown = [f"[{earlier:,} earlier]"] if earlier else []
+    shown += [
+        f"messages[{at}]: {short_repr(message, PREVIEW_CHARS // MAX_SHOWN_MESSAGES, rules)}"
+        for at, message in enumerate(messages[earlier:], earlier)
+    ]
+    texts = (text for message in messages for text in message.values() if isinstance(text, str))
+    return dataclasses.replace(
+        known,
+        type_name=f"History (the conversation so far: {known.name}.messages is a list of dicts, the oldest first)",
+        size=f"{len(messages):,} messages, {sum(map(len, texts)):,} characters of text",
+        preview="\n".join(shown) or "(nothing was said yet)",
+    )
+
+
+# What can be done with a table or an array where the sandbox lacks its package.
+_TABLE_USE = (
+    "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column']"
+)
+_ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
+
+
+def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable | None:
+    """A table or array of another package; None for any other value."""
+    kind: Any = type(value)
+    package = kind.__module__.partition(".")[0]
+    if isinstance(value, (str, bytes)):  # also those that NumPy has a class of its own for
+        return None
+    if package not in ("numpy", "pandas", "polars", "pyarrow") or not hasattr(kind, "__len__"):
+        return None
+    if kind.__name__ in ("DataFrame", "Table"):
+        types = _column_types(value)
+        shown = [
+            f"{in_one_line(str(name), NAME_CHARS)}: {in_one_line(str(text), NAME_CHARS)}"
+            for name, text in islice(types.items(), MAX_RECORD_FIELDS)
+        ]
+        head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
+        return dataclasses.replace(
+            known,
+            type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
+            size=f"{len(value):,} rows x {len(types):,} columns",
+            preview=_head_preview(head, rules),
+            fields=f"columns {', '.join(shown)}",
+        )
+    dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
+    return dataclasses.replace(
+        known,
+        type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
+        size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
+        preview=_array_preview(value, dtype, rules),
+    )
+
+
+def _head_preview(head: Any, rules: TypeRules) -> str:
+    """The first rows as their package shows them, unless a cell has a value that stays on the host."""
+    rows = head
+    if hasattr(head, "to_dicts"):
+        rows = head.to_dicts()
+    elif hasattr(head, "to_dict"):
+        rows = head.astype(object).to_numpy().tolist()
+    if staying(rows, rules) is not None:
+        return short_repr(rows, PREVIEW_CHARS, rules)
+    return in_one_line(str(head), PREVIEW_CHARS)
+
+
+def _array_preview(value: Any, dtype: Any, rules: TypeRules) -> str:
+    """The same for an array. One of objects is shown item by item."""
+    if str(dtype).lower() == "object":
+        items = list(islice(value.ravel() if hasattr(value, "ravel") else value, SHOWN_ITEMS))
+        if staying(items, rules) is not None:
+            return short_repr(items, PREVIEW_CHARS, rules)
+    return preview(value, rules=rules)
+
+
+def _column_types(value: Any) -> dict[Any, Any]:
+    if hasattr(value, "dtypes") and hasattr(value.dtypes, "items"):
+        return dict(value.dtypes.items())
+    names = value.schema.names() if callable(value.schema.names) else value.schema.names
+    return dict(zip(names, getattr(value.schema, "types", None) or value.dtypes, strict=True))
+
+
+def render_variables(variables: Iterable[Variable]) -> str:
+    """All descriptions, one after the other."""
+    return "\n\n".join(variable.render() for variable in variables)
+
+
+def type_name(value: object) -> str:
+    """The type of a value with that of its first element: `dict[str, list]`."""
+    name = name_of(type(value))
+    if isinstance(value, Mapping) and value:
+        key, item = next(iter(value.items()))
+        return f"{name}[{name_of(type(key))}, {name_of(type(item))}]"
+    if isinstance(value, (list, tuple, set, frozenset)) and value and not hasattr(value, "_fields"):
+        return f"{name}[{name_of(type(next(iter(value))))}]"
+    return name
+
+
+def _size(value: object) -> str:
+    if isinstance(value, str):
+        return f"{len(value):,} characters"
+    if isinstance(value, (bytes, bytearray)):
+        return f"{len(value):,} bytes"
+    if not isinstance(value, Sized) or isinstance(value, BaseModel):
+        return ""
+    # A sum of lengths is cheap, and says more of a table of texts than the number of its rows.
+    items = value.values() if isinstance(value, Mapping) else value
+    if isinstance(items, Iterable) and len(value) and all(isinstance(item, str) for item in items):
+        return f"{len(value):,} items, {sum(map(len, items)):,} characters of text"
+    return f"{len(value):,} items"
+
+
+def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
+    """The attributes of the records in a value, as far as its first element and its type tell."""
+    kind: Any = type(value)
+    if isinstance(value, Mapping) and value:
+        kind = type(next(iter(value.values())))
+    elif isinstance(value, (list, tuple)) and value and not hasattr(value, "_fields"):
+        kind = type(value[0])
+    return "; ".join(class_lines([kind, annotation], rules))
+
+
+def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
+    """The classes of records and enums in some types, with their fields or members."""
+    others = tuple(rule.cls for rule in rules)
+    known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
+    return list(dict.fromkeys(line for line in map(_class_line, known) if line))
+
+
+def _class_line(cls: Any) -> str:
+    if issubclass(cls, enum.Enum):
+        parts = [
+            f"{in_one_line(member.name, NAME_CHARS)}={short_repr(member.value, 80)}"
+            for member in islice(cls, MAX_RECORD_FIELDS)
+        ]
+        return f"enum {name_of(cls)}({', '.join(parts)})"
+    parts = [
+        f"{in_one_line(name, NAME_CHARS)}: {in_one_line(annotation_text(note), TYPE_CHARS)}"
+        for name, note in islice(field_types(cls).items(), MAX_RECORD_FIELDS)
+    ]
+    return f"{name_of(cls)}({', '.join(parts)})" if parts else ""

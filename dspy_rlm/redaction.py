@@ -1,0 +1,187 @@
+"""Exceptions without secrets: one filter for all that LMs and tools raise in a run.
+
+What a cell, a prompt or a report can see of an exception is its text, those of the exceptions behind it, and
+their notes. Where a secret is in any of these, the exception is made again without it. Otherwise it stays
+the object that it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dspy_rlm.middleware import Wrapper
+from sandbox_runtime.helpers import redact_secrets
+
+Known = Callable[[], Iterable[str]]
+"""Gives the secrets that are known besides those of the environment. Asked only when something was raised."""
+
+# Values of an exception's own attributes that are kept where it is made again.
+_PLAIN = (int, float, bool, type(None))
+
+# Exceptions behind each other that are looked at. What is behind these is dropped with them.
+_MAX_CHAIN = 100
+
+
+def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
+    """The exception itself, or one of its kind without the secrets that its texts have."""
+    known = list(secrets)
+    chain = _chain(error)
+    if len(chain) < _MAX_CHAIN and all(_is_clean(one, known) for one in chain):
+        return error
+    made = {id(one): _made_again(one, known) for one in chain}
+    for one in chain:
+        new = made[id(one)]
+        new.__cause__ = made.get(id(one.__cause__))
+        new.__context__ = made.get(id(one.__context__))
+        new.__suppress_context__ = one.__suppress_context__
+    for one in reversed(chain):  # groups last, of exceptions that are made again already
+        if isinstance(one, BaseExceptionGroup):
+            made[id(one)] = _group(one, made, known)
+    return made[id(error)]
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, all behind it, and those of groups."""
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting and len(found) < _MAX_CHAIN:
+        one = waiting.pop(0)
+        if one is None or id(one) in found:
+            continue
+        found[id(one)] = one
+        waiting += [one.__cause__, one.__context__]
+        waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return list(found.values())
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception, whatever its own methods do."""
+    said: Any = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        return str(said)
+    except Exception:  # noqa: BLE001 - its own method may raise anything
+        return "(its text could not be made)"
+
+
+def _texts(error: BaseException) -> list[str]:
+    return [text_of(error), *map(str, getattr(error, "__notes__", ()))]
+
+
+def _is_clean(error: BaseException, known: list[str]) -> bool:
+    return all(redact_secrets(text, known) == text for text in _texts(error))
+
+
+def _made_again(error: BaseException, known: list[str]) -> BaseException:
+    """An exception of the same kind, with the same text but for secrets."""
+    kind: Any = RuntimeError if isinstance(error, BaseExceptionGroup) else type(error)
+    text, *notes = (redact_secrets(part, known) for part in _texts(error))
+    try:
+        cls: Any = _clean_class(kind)
+        new: BaseException = cls.__new__(cls)
+        attributes = dict(vars(error))
+    except TypeError:  # a class that cannot be derived from, or made without arguments
+        cls, attributes = _clean_class(_base_of(kind), kind.__name__), {}
+        new = cls.__new__(cls)
+    attributes.pop("__notes__", None)
+    ours = kind.__module__.partition(".")[0] in ("dspy", "dspy_rlm", "sandbox_runtime")
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            new.__dict__[name] = redact_secrets(value, known)
+        elif ours or isinstance(value, _PLAIN):
+            new.__dict__[name] = value
+    new.__dict__["_clean_text"] = text
+    new.args = (text,)
+    for note in notes:
+        new.add_note(note)
+    return new.with_traceback(error.__traceback__)
+
+
+def _group(
+    group: BaseExceptionGroup[Any], made: dict[int, BaseException], known: list[str]
+) -> BaseException:
+    parts = [made.get(id(part), RuntimeError("(left out)")) for part in group.exceptions]
+    new = BaseExceptionGroup(redact_secrets(group.message, known), parts)
+    old = made[id(group)]
+    new.__cause__, new.__context__ = old.__cause__, old.__context__
+    for note in getattr(old, "__notes__", ()):
+        new.add_note(note)
+    return new.with_traceback(group.__traceback__)
+
+
+@functools.lru_cache(maxsize=256)
+def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
+    """A class that is caught as the given one is, and says a text that it was given."""
+
+    def text(self: Any) -> str:
+        return str(self.__dict__.get("_clean_text", ""))
+
+    body = {
+        "__str__": text,
+        "__module__": kind.__module__,
+        "__qualname__": name or kind.__qualname__,
+        "__init__": lambda self, *args, **kwargs: None,
+    }
+    return type(name or kind.__name__, (kind,), body)
+
+
+def _base_of(kind: type[BaseException]) -> Any:
+    """The nearest class of Python's own that can be made without arguments."""
+    for base in kind.__mro__:
+        if base.__module__ == "builtins" and issubclass(base, Exception):
+            return base
+    return Exception
+
+
+def clean_errors(known: Known) -> Wrapper:
+    """Cleans what functions raise."""
+    return lambda _name, function: cleaning(function, known)
+
+
+def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:
+    """The function, sync or async, with what it raises cleaned."""
+
+    def clean(error: Exception) -> Exception:
+        new = cleaned(error, known())
+        return new if isinstance(new, Exception) else error
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except Exception as error:
+                new = clean(error)
+                if new is error:
+                    raise
+            raise new
+
+        return awaited
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            result = function(*args, **kwargs)
+            return _cleaning_await(result, clean) if asyncio.iscoroutine(result) else result
+        except Exception as error:
+            new = clean(error)
+            if new is error:
+                raise
+        # Outside of the handler: else Python would put the original behind it.
+        raise new
+
+    return call
+
+
+async def _cleaning_await(coroutine: Any, clean: Callable[[Exception], Exception]) -> Any:
+    try:
+        return await coroutine
+    except Exception as error:
+        new = clean(error)
+        if new is error:
+            raise
+    raise new

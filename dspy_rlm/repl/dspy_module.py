@@ -1,0 +1,231 @@
+"""The host's side of `import dspy` in the REPL: DSPy's modules, built and run for a cell's code.
+
+What a cell may choose is a list: the kind, the signature, options that shape an answer. Addresses, keys
+and interpreters are not among them. Every call is on the run's own ledger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dspy
+
+from dspy_rlm.concurrency.cancellation import in_background
+from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
+from dspy_rlm.errors import SubCallError
+from dspy_rlm.lms.metering import metered_adapter
+from dspy_rlm.prompts.guarded_adapter import guarded
+from dspy_rlm.prompts.tool_docs import document
+from dspy_rlm.redaction import cleaning
+from dspy_rlm.repl.context import Scope
+from dspy_rlm.repl.predict import (
+    MAX_PROBLEM_CHARS,
+    as_record,
+    predicted,
+    read_call,
+    refuse_what_stays,
+)
+from dspy_rlm.signatures.outputs import typed_outputs
+from dspy_rlm.tools.user_tools import host_function
+from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.values.previews import NAME_CHARS, short_repr
+from sandbox_runtime.helpers import abridged, in_one_line
+
+# What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
+LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})
+
+_STEPS = ("max_iters", "max_iterations")
+
+# The kinds that run code in a sandbox of their own, which is opened and counted like that of a sub-run.
+_SANDBOXED = frozenset({"CodeAct", "ProgramOfThought"})
+
+# More and longer texts to stop at than any provider takes.
+_MOST_STOPS = 16
+_MOST_STOP_CHARS = 1_000
+
+# Longer than the name of any level of effort.
+_MOST_EFFORT_CHARS = 40
+
+# More turns than any module needs.
+_MOST_STEPS = 1_000
+
+# The options of the kinds beside `model`, which all have.
+_OPTIONS: dict[str, frozenset[str]] = {
+    "Predict": LM_OPTIONS,
+    "ChainOfThought": LM_OPTIONS,
+    "ReAct": frozenset({"tools", *_STEPS}),
+    "ReActV2": frozenset({"tools", *_STEPS}),
+    "CodeAct": frozenset({"tools", *_STEPS}),
+    "ProgramOfThought": frozenset(_STEPS),
+    "RLM": frozenset({"tools", "setup", *_STEPS}),
+}
+
+
+def make_facade(
+    scope: Scope, tools: Mapping[str, dspy.Tool], sub_rlm: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    """The function behind the REPL's `dspy`. `sub_rlm` is None where no run may start."""
+
+    def call(kind: str, signature: Any, options: Any, inputs: Any) -> Any:
+        """Runs one of DSPy's modules: `import dspy`, then dspy.Predict("a -> b")(a=...).b."""
+        options = _checked(kind, options)
+        if kind == "RLM":
+            if sub_rlm is None:
+                raise SubCallError(
+                    "dspy.RLM cannot start a run here: no level is left below this one (max_depth). Use "
+                    "dspy.Predict or predict() on parts that fit into a prompt."
+                )
+            return sub_rlm(signature, **_without_clash(inputs, options), **options)
+        if kind in _SANDBOXED and scope.is_deepest:
+            raise SubCallError(
+                f"dspy.{kind} cannot open a sandbox here: no level is left below this one (max_depth). Run "
+                "the code here, or use dspy.Predict or predict()."
+            )
+        asked, values, chosen = read_call(
+            scope, signature, {**inputs, "model": options.pop("model", None)}
+        )
+        lm = scope.lm(f"dspy.{kind}", chosen.get("model"), included=int(kind in _SANDBOXED))
+        if kind in ("Predict", "ChainOfThought"):
+            if kind == "ChainOfThought" and "reasoning" not in asked.output_fields:
+                asked = asked.prepend("reasoning", dspy.OutputField(), type_=str)
+            return as_record(asked, predicted(scope, asked, values, lm, options))
+        with contextlib.ExitStack() as stack:
+            if kind in _SANDBOXED:
+                stack.enter_context(scope.charged_slot())
+                stack.enter_context(scope.slot())
+            return as_record(asked, _run_module(scope, kind, asked, values, lm, options, tools))
+
+    return call
+
+
+# Stands before what a sub-LM is told of the tools that its code can call.
+_TOOLS = "Your code can also call these functions:"
+
+
+def _run_module(
+    scope: Scope,
+    kind: str,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    options: dict[str, Any],
+    tools: Mapping[str, dspy.Tool],
+) -> dict[str, Any]:
+    interpreters: list[SandboxInterpreter] = []
+
+    def opened(interpreter: SandboxInterpreter) -> SandboxInterpreter:
+        interpreters.append(interpreter)
+        return interpreter
+
+    def end() -> None:
+        for interpreter in interpreters:
+            interpreter.terminate()
+
+    if "tools" in _OPTIONS[kind]:
+        chosen = [_tool(name, tools) for name in options.get("tools") or ()]
+        options["tools"] = [_clean(tool, scope) for tool in chosen]
+    if kind in _SANDBOXED:
+        # CodeAct would run the source of tools in the sandbox. They are functions of the host.
+        given = options.pop("tools", [])
+        functions = {tool.name: host_function(tool, scope.rules) for tool in given}
+        lending = scope.lending
+        options["interpreter_factory"] = lambda: opened(
+            SandboxInterpreter(
+                functions,
+                limits=lending.limits,
+                packages=lending.packages,
+                pool=lending.pool,
+            )
+        )
+    if kind == "CodeAct":
+        options["tools"] = []
+        task = [signature.instructions, *([_TOOLS] if given else []), *map(document, given)]
+        signature = signature.with_instructions("\n".join(task))
+    if "max_iterations" in options:
+        options["max_iters"] = options.pop("max_iterations")
+    settings = {
+        "trace": [],
+        "lm": lm,
+        "adapter": guarded(bounded_adapter(functools.partial(metered_adapter, meter=lm._meter))),
+        "allow_tool_async_sync_conversion": True,
+    }
+    refuse_what_stays(inputs, scope.rules)
+    with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
+        prediction = getattr(dspy, kind)(signature, **options)(**inputs)
+    given = {name: prediction.get(name) for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+    if problems:
+        raise SubCallError(
+            f"dspy.{kind} gave outputs that do not fit: {abridged('; '.join(problems), MAX_PROBLEM_CHARS)}"
+        )
+    return outputs
+
+
+def _checked(kind: Any, options: Any) -> dict[str, Any]:
+    if not isinstance(kind, str) or kind not in _OPTIONS:
+        shown = kind if isinstance(kind, str) else "that"
+        shown = in_one_line(shown, NAME_CHARS)
+        raise ValueError(f"There is no dspy.{shown} in the REPL. There are: {', '.join(_OPTIONS)}.")
+    if not isinstance(options, Mapping):
+        raise TypeError(f"dspy.{kind} takes a signature and options by name")
+    allowed = _OPTIONS[kind] | {"model"}
+    for name in options:
+        if name not in allowed:
+            raise TypeError(
+                f"dspy.{kind} cannot take {short_repr(name, NAME_CHARS)} in the REPL; it takes {', '.join(sorted(allowed))}"
+            )
+    given = dict(options)
+    for name, value in given.items():
+        if (told := _problem(name, value)) and value is not None:
+            raise ValueError(
+                f"dspy.{kind} takes {told} as {name}, not {short_repr(value, NAME_CHARS)}"
+            )
+    if kind == "RLM" and "max_iters" in given:
+        given["max_iterations"] = given.pop("max_iters")
+    return given
+
+
+def _problem(name: str, value: Any) -> str:
+    """What the value of an option should have been; "" for one that is right."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if name == "max_tokens":
+        return "" if whole and value > 0 else "a whole number, 1 or more,"
+    if name in _STEPS:
+        right = whole and 0 < value <= _MOST_STEPS
+        return "" if right else f"a whole number from 1 to {_MOST_STEPS:,}"
+    if name == "seed":
+        return "" if whole and abs(value) < 2**63 else "a whole number"
+    if name in ("temperature", "top_p"):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if number and 0 <= value <= _MOST_STEPS else "a number, 0 or more,"
+    if name == "reasoning_effort":
+        return "" if isinstance(value, str) and len(value) <= _MOST_EFFORT_CHARS else "a short text"
+    if name == "stop":
+        texts = [value] if isinstance(value, str) else value
+        right = isinstance(texts, (list, tuple)) and len(texts) <= _MOST_STOPS
+        right = right and all(isinstance(t, str) and len(t) <= _MOST_STOP_CHARS for t in texts)
+        return "" if right else f"a text, or up to {_MOST_STOPS} of them,"
+    return ""
+
+
+def _without_clash(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in sorted(inputs.keys() & options.keys()):
+        raise ValueError(f"{name!r} is an option and an input of this call. Rename the input.")
+    return inputs
+
+
+def _clean(tool: dspy.Tool, scope: Scope) -> dspy.Tool:
+    """The tool without secrets in what it raises: DSPy's modules show it to the sub-LM."""
+    return tool.model_copy(update={"func": cleaning(tool.func, scope.secrets)})
+
+
+def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:
+    if not isinstance(name, str) or name not in tools:
+        raise ValueError(
+            f"{short_repr(name, NAME_CHARS)} is no tool of this run, and a function of the REPL cannot be called from the host. "
+            f"The tools are: {', '.join(tools) or 'none'}."
+        )
+    return tools[name]

@@ -1,0 +1,145 @@
+"""`import dspy` inside the sandbox: modules whose calls the host makes, on the run's own budget.
+
+Runs inside the sandbox. Nothing but signatures, plain options and inputs goes out; what an option may
+be is for the host to say.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+from dspy_rlm.repl.guest.signatures import Classes, described, taken
+
+KINDS = ("Predict", "ChainOfThought", "ReAct", "ReActV2", "CodeAct", "ProgramOfThought", "RLM")
+
+
+class Field:
+    """A field of a signature that is written as a class."""
+
+    def __init__(self, desc: str = "", given: bool = False, **constraints: Any) -> None:
+        self.desc, self.given, self.constraints = desc, given, constraints
+
+
+def InputField(desc: str = "", **constraints: Any) -> Any:  # noqa: N802 - DSPy's name
+    """An input of a signature that is written as a class."""
+    return Field(desc, True, **constraints)
+
+
+def OutputField(desc: str = "", **constraints: Any) -> Any:  # noqa: N802 - DSPy's name
+    """An output of a signature that is written as a class."""
+    return Field(desc, False, **constraints)
+
+
+class _SignatureType(type):
+    def __call__(cls, signature: Any = None, instructions: str = "", **_: Any) -> Any:
+        if cls is not Signature:
+            raise TypeError(
+                f"{cls.__name__} is a signature: give it to dspy.Predict({cls.__name__})."
+            )
+        return _Written(signature, instructions)
+
+    def __dspy_spec__(cls, classes: Classes) -> dict[str, Any]:
+        notes, fields = (
+            cls.__annotations__,
+            {},
+        )  # which Python makes, in the class, when it is asked
+        for name, field in vars(cls).items():
+            if isinstance(field, Field):
+                note = notes.get(name, str)
+                entry = classes._field({"type": note, "constraints": field.constraints})
+                fields[name] = {**entry, "desc": field.desc, "input": field.given}
+        return {"fields": fields, "instructions": (cls.__doc__ or "").strip()}
+
+
+class Signature(metaclass=_SignatureType):
+    """A signature: `dspy.Signature("a -> b", "instructions")`, or a class with fields."""
+
+
+Signature.__doc__ = None
+
+
+class _Written:
+    """A signature that is written as text or fields, with instructions."""
+
+    def __init__(self, signature: Any, instructions: str) -> None:
+        self._signature, self._instructions = signature, instructions
+
+    def __dspy_spec__(self, classes: Classes) -> dict[str, Any]:
+        if isinstance(self._signature, str):
+            classes.note_names(self._signature)
+            return {"signature": self._signature, "instructions": self._instructions}
+        spec, inner, _ = described(self._signature)
+        classes.found.update(inner.found)
+        classes.schemas.update(inner.schemas)
+        return {**spec, "instructions": self._instructions}
+
+
+class Prediction:
+    """Outputs by name, for modules that are written in a cell."""
+
+    def __init__(self, **outputs: Any) -> None:
+        self.__dict__.update(outputs)
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+    def __repr__(self) -> str:
+        return f"Prediction({', '.join(f'{n}={v!r}' for n, v in vars(self).items())})"
+
+
+class Module:
+    """Base class of modules that are written in a cell: calling one calls its `forward`."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Takes nothing."""
+
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
+        """Calls `forward`."""
+        return self.forward(*args, **inputs)  # type: ignore[attr-defined]
+
+
+class Predictor(Module):
+    """One of DSPy's modules, by the name of its class."""
+
+    _call: Any
+
+    def __init__(self, signature: Any, **options: Any) -> None:
+        """Asks for nothing yet."""
+        self.signature = signature
+        self.options = {name: _plain(value) for name, value in options.items()}
+
+    def forward(self, **inputs: Any) -> Any:
+        """Runs on the host."""
+        spec, classes, _ = described(self.signature)
+        return taken(self._call(type(self).__name__, spec, self.options, inputs), classes)
+
+    async def acall(self, **inputs: Any) -> Any:
+        """Like a call, for asyncio.gather."""
+        spec, classes, _ = described(self.signature)
+        kind = type(self).__name__
+        return taken(await self._call.aio(kind, spec, self.options, inputs), classes)
+
+
+def module(call: Callable[..., Any]) -> types.ModuleType:
+    """What `import dspy` gives. `call` asks the host."""
+    made: Any = types.ModuleType(
+        "dspy", "DSPy, as far as the REPL has it: its calls run on the host."
+    )
+    for own in (Module, Prediction, Signature, InputField, OutputField):
+        setattr(made, own.__name__, own)
+    made.Tool = lambda func, **_: func
+    for kind in KINDS:
+        doc = f"dspy.{kind}, which runs on the host."
+        setattr(made, kind, type(kind, (Predictor,), {"_call": staticmethod(call), "__doc__": doc}))
+    return made  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """An option as data: tools by their names."""
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,150 @@
+"""The names of the REPL that need Python of their own in the sandbox, before the host is asked.
+
+Runs inside the sandbox. `front` makes what a cell gets under a name of the function that calls the host:
+signatures and functions of the cell become plain data, and failures in a batch become exceptions.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dspy_rlm.repl.guest.signatures import Classes, described, taken
+
+Call = Callable[..., Any]
+
+
+class SubCallError(ValueError):
+    """A row of a batch gave nothing that fits."""
+
+    __module__ = "builtins"  # tracebacks show the bare name
+
+
+class Batch(list[Any]):
+    """The results of many rows, in order; a row that failed has its exception in place of a result."""
+
+    @property
+    def failed(self) -> dict[int, Exception]:
+        """The exceptions by row."""
+        return {at: item for at, item in enumerate(self) if isinstance(item, Exception)}
+
+    @property
+    def ok(self) -> list[Any]:
+        """The results without those."""
+        return [item for item in self if not isinstance(item, Exception)]
+
+
+def front(name: str, call: Call) -> Any:
+    """What a cell gets under a name."""
+    match name:
+        case "predict":
+            return _typed(call, taken)
+        case "predict_batched":
+            return _typed(call, _batch)
+        case "sub_rlm":
+            return _typed(call, taken, _with_sources)
+        case "rlm_query":
+            return _typed(call, lambda value, _classes, _cls: value, _with_sources)
+        case "FINAL" | "FINAL_VAR":
+            return _final
+        case "dspy":
+            from dspy_rlm.repl.guest.dspy_module import module
+
+            return module(call)
+    raise LookupError(name)
+
+
+def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = dict) -> Any:
+    """A function whose first argument is a signature, with its twins."""
+
+    def tool(signature: Any, /, *args: Any, **given: Any) -> Any:
+        spec, classes, cls = described(signature)
+        return take(call(spec, *args, **options(given)), classes, cls)
+
+    async def aio(signature: Any, /, *args: Any, **given: Any) -> Any:
+        spec, classes, cls = described(signature)
+        return take(await call.aio(spec, *args, **options(given)), classes, cls)
+
+    def batched(signatures: Iterable[Any], *more: Iterable[Any], **given: Any) -> Batch:
+        known = [described(signature) for signature in signatures]
+        results = call.batched([spec for spec, _, _ in known], *more, **options(given))
+        return Batch(
+            item if isinstance(item, Exception) else take(item, classes, cls)
+            for item, (_, classes, cls) in zip(results, known, strict=True)
+        )
+
+    functions: tuple[Any, ...] = (tool, aio, batched)
+    for function, original in zip(functions, (call, call.aio, call.batched), strict=True):
+        functools.update_wrapper(function, original)
+        del function.__wrapped__  # help() shows the host's documentation, not this one's
+    tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
+    return tool
+
+
+def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
+    return Batch(
+        SubCallError(value.message)
+        if type(value).__name__ == "FailedRow"
+        else taken(value, classes, cls)
+        for value in values
+    )
+
+
+def _with_sources(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a sub-run with functions as names or as their source."""
+    options = dict(given)
+    if isinstance(options.get("tools"), (list, tuple)):
+        options["tools"] = [getattr(tool, "__name__", tool) for tool in options["tools"]]
+    setup = options.get("setup")
+    if setup is not None and not isinstance(setup, str):
+        parts = setup if isinstance(setup, (list, tuple)) else [setup]
+        options["setup"] = "\n\n".join(map(_source, parts))
+    return options
+
+
+def _source(part: Any) -> str:
+    """The source of a function or class that a cell defined; text as it is."""
+    if isinstance(part, str):
+        return part
+    try:
+        found = _class_source(part) if isinstance(part, type) else inspect.getsource(part)
+        source = textwrap.dedent(found)
+    except (OSError, TypeError) as error:
+        raise TypeError(
+            f"The source of {part!r} cannot be had, so it cannot be given to a sub-run. Give its "
+            "source as text."
+        ) from error
+    if not source.startswith(("def ", "async def ", "class ", "@")):
+        raise TypeError(f"{part!r} is no function with a name. Write it with def.")
+    return source
+
+
+def _class_source(cls: type) -> str:
+    """The source of a class in the latest cell that defines it, which `inspect` does not find."""
+    for filename in reversed([name for name in linecache.cache if name.startswith("<cell ")]):
+        lines = linecache.getlines(filename)
+        try:
+            statements = ast.parse("".join(lines)).body
+        except SyntaxError:
+            continue
+        for node in statements:
+            if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
+                first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+                return "".join(lines[first - 1 : node.end_lineno])
+    raise OSError(f"no cell defines {cls.__name__}")
+
+
+def _final(*args: Any, **outputs: Any) -> None:
+    """Ends the run, as SUBMIT does; the name of a variable stands for its value."""
+    namespace = vars(sys.modules["__main__"])
+    values = [
+        namespace[arg] if isinstance(arg, str) and arg.isidentifier() and arg in namespace else arg
+        for arg in args
+    ]
+    namespace["SUBMIT"](*values, **outputs)

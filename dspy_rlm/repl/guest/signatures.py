@@ -1,0 +1,255 @@
+"""What a cell writes for a signature, as plain data; and results as the cell's own classes.
+
+Runs inside the sandbox. A class crosses as its fields with their types as text, never as code;
+`dspy_rlm/signatures/parser.py` reads it on the host.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import sys
+import types
+import typing
+from typing import Any
+
+# The classes of this module came from the host, which knows them by name.
+_HOST_MODULE = "host_types"
+
+_PLAIN = (type(None), bool, int, float, str)
+_CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+
+
+class Classes:
+    """The classes that a signature names, by name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.schemas: dict[str, dict[str, Any]] = {}
+
+    def text(self, annotation: Any) -> str:
+        """A type as one writes it. The classes in it are noted."""
+        if annotation is None or annotation is type(None):
+            return "None"
+        if isinstance(annotation, str):
+            self.note_names(annotation)
+            return annotation
+        if isinstance(annotation, typing.ForwardRef):
+            return self.text(annotation.__forward_arg__)
+        origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is typing.Literal:
+            return f"Literal[{', '.join(map(repr, inner))}]"
+        if origin is typing.Annotated:
+            return self.text(inner[0])
+        if origin in (typing.Union, types.UnionType):
+            return " | ".join(map(self.text, inner))
+        if origin is not None:
+            parts = ", ".join("..." if part is ... else self.text(part) for part in inner)
+            return f"{self.text(origin)}[{parts}]"
+        if isinstance(annotation, type):
+            return self._class_text(annotation)
+        return str(annotation).replace("typing.", "")
+
+    def _class_text(self, cls: type) -> str:
+        if _has_schema(cls):
+            self.note(cls)
+            return cls.__name__
+        if cls.__module__ in ("builtins", "pathlib"):
+            return cls.__name__
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    def note_names(self, text: str) -> None:
+        """Notes the classes of the REPL that a text names."""
+        namespace = vars(sys.modules["__main__"])
+        try:
+            tree = ast.parse(f"def f({' '.join(text.replace('->', ',').split())}): pass")
+        except (SyntaxError, ValueError):
+            return  # the host says what is wrong with it
+        for node in ast.walk(tree):
+            found = namespace.get(node.id) if isinstance(node, ast.Name) else None
+            if isinstance(found, type) and not _is_standard(found) and _has_schema(found):
+                self.note(found)
+
+    def note(self, cls: Any) -> None:
+        """Notes a class and those of its fields."""
+        name = cls.__name__
+        if self.found.setdefault(name, cls) is not cls:
+            raise ValueError(f"Two classes of this signature are called {name!r}. Rename one.")
+        if name not in self.schemas:
+            self.schemas[name] = {}
+            self.schemas[name] = self._schema(cls)
+
+    def _schema(self, cls: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = {"doc": (cls.__doc__ or "").strip()[:1000]}
+        if _is_host(cls):
+            schema["host"] = True
+        if issubclass(cls, enum.Enum):
+            members = {name: member.value for name, member in cls.__members__.items()}
+            return {**schema, "kind": "enum", "members": members}
+        kind = "named" if issubclass(cls, tuple) else "typed" if _is_typed(cls) else "record"
+        return {**schema, "kind": kind, "fields": self.fields(cls)}
+
+    def fields(self, cls: Any) -> dict[str, dict[str, Any]]:
+        """The fields of a class with all that is known of them."""
+        return {n: self._field(f) for n, f in (fields_of(cls) or {}).items()}
+
+    def _field(self, facts: dict[str, Any]) -> dict[str, Any]:
+        annotation = facts["type"]
+        bounds = dict(facts.get("constraints", {}))
+        if typing.get_origin(annotation) is typing.Annotated:
+            for note in typing.get_args(annotation)[1:]:
+                bounds |= _bounds(note)
+        told = {**facts, "type": self.text(annotation)}
+        return {**told, "constraints": bounds} if bounds else told
+
+
+def fields_of(cls: Any) -> dict[str, dict[str, Any]] | None:
+    """The fields of a model, dataclass, named tuple or typed dict; None for another class."""
+    if isinstance(models := getattr(cls, "model_fields", None), dict):
+        return {name: _model_field(field) for name, field in models.items()}
+    if dataclasses.is_dataclass(cls):
+        return {field.name: _dataclass_field(field, cls) for field in dataclasses.fields(cls)}
+    if _is_host(cls) and isinstance(names := getattr(cls, "__record_fields__", None), dict):
+        return {name: {"type": "Any", "optional": True} for name in names}
+    if hasattr(cls, "_fields") and issubclass(cls, tuple):
+        return {name: {"type": note} for name, note in _hints(cls).items()}
+    if _is_typed(cls):
+        optional = cls.__optional_keys__
+        return {n: {"type": t, "optional": n in optional} for n, t in _hints(cls).items()}
+    return None
+
+
+def _model_field(field: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"type": field.annotation, "optional": not field.is_required()}
+    bounds: dict[str, Any] = {}
+    for note in field.metadata:
+        bounds |= _bounds(note)
+    if field.description:
+        facts["desc"] = field.description
+    if bounds:
+        facts["constraints"] = bounds
+    return _with_default(facts, field.default, field.default_factory)
+
+
+def _dataclass_field(field: Any, cls: Any) -> dict[str, Any]:
+    missing = dataclasses.MISSING
+    required = field.default is missing and field.default_factory is missing
+    facts = {"type": _hints(cls).get(field.name, field.type), "optional": not required}
+    if text := field.metadata.get("desc") or field.metadata.get("description"):
+        facts["desc"] = str(text)
+    return _with_default(facts, field.default, field.default_factory)
+
+
+def _with_default(facts: dict[str, Any], default: Any, factory: Any) -> dict[str, Any]:
+    if facts["optional"]:
+        if factory in (list, dict):
+            facts["default"] = factory()
+        elif type(default) in _PLAIN:
+            facts["default"] = default
+        else:
+            facts["optional"] = False  # the host cannot know it, so the LM has to say
+    return facts
+
+
+def _bounds(note: Any) -> dict[str, Any]:
+    return {
+        name: getattr(note, name)
+        for name in _CONSTRAINTS
+        if type(getattr(note, name, None)) in _PLAIN[1:]
+    }
+
+
+def _hints(cls: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls, vars(sys.modules["__main__"]), include_extras=True)
+    except (NameError, TypeError, SyntaxError):
+        return dict(getattr(cls, "__annotations__", {}))
+
+
+def _has_schema(cls: type) -> bool:
+    return fields_of(cls) is not None or issubclass(cls, enum.Enum)
+
+
+def _is_typed(cls: Any) -> bool:
+    return hasattr(cls, "__required_keys__") and hasattr(cls, "__total__")
+
+
+def _is_host(cls: Any) -> bool:
+    return getattr(cls, "__module__", "") == _HOST_MODULE
+
+
+def _is_standard(cls: type) -> bool:
+    return (
+        cls.__module__.partition(".")[0] in sys.stdlib_module_names and cls.__module__ != "__main__"
+    )
+
+
+# ---- A signature, and back -------------------------------------------------------------------------
+
+
+def described(signature: Any) -> tuple[Any, Classes, Any]:
+    """A signature as plain data, the classes that it names, and the class that a result is of, if any."""
+    classes = Classes()
+    if hasattr(signature, "__dspy_spec__"):
+        spec = signature.__dspy_spec__(classes)
+        return {**spec, "classes": classes.schemas}, classes, None
+    if isinstance(signature, str):
+        classes.note_names(signature)
+        if not classes.schemas:
+            return signature, classes, None
+        return {"signature": signature, "classes": classes.schemas}, classes, None
+    if isinstance(signature, type) and fields_of(signature) is not None:
+        classes.note(signature)
+        spec = {"class": signature.__name__, "classes": classes.schemas}
+        if signature.__doc__ and not signature.__doc__.startswith(f"{signature.__name__}("):
+            spec["instructions"] = signature.__doc__.strip()
+        return spec, classes, signature
+    if isinstance(signature, dict):
+        fields = {name: _entry(entry, classes) for name, entry in signature.items()}
+        return {"fields": fields, "classes": classes.schemas}, classes, None
+    if isinstance(signature, type):
+        raise TypeError(
+            f"{signature.__name__} has no fields to ask for. Write 'text -> answer: {signature.__name__}'."
+        )
+    return signature, classes, None
+
+
+def _entry(entry: Any, classes: Classes) -> dict[str, Any]:
+    if isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], str):
+        return {**classes._field({"type": entry[0]}), "desc": entry[1]}
+    if isinstance(entry, dict):
+        return {**entry, "type": classes.text(entry.get("type", str))}
+    return classes._field({"type": entry})
+
+
+def own(value: Any, classes: Classes) -> Any:
+    """A result with the values of the cell's own classes as instances of these."""
+    kind = type(value)
+    if kind is list:
+        return [own(item, classes) for item in value]
+    if kind is dict:
+        return {key: own(item, classes) for key, item in value.items()}
+    if kind in (tuple, set, frozenset):
+        return kind(own(item, classes) for item in value)
+    if not _is_host(kind):
+        return value
+    cls = classes.found.get(kind.__name__)
+    if cls is None or cls is kind:
+        return value
+    if isinstance(value, enum.Enum):
+        return cls(value.value)
+    if isinstance(value, tuple):
+        return cls(*(own(item, classes) for item in value))
+    return cls(**{name: own(item, classes) for name, item in vars(value).items()})
+
+
+def taken(value: Any, classes: Classes, cls: Any = None) -> Any:
+    """A record of outputs with the cell's own classes in it; as an instance of `cls` if there is one."""
+    if not hasattr(type(value), "__record_fields__"):
+        return value
+    outputs = {name: own(item, classes) for name, item in vars(value).items()}
+    if cls is not None:
+        return cls(**outputs)
+    vars(value).update(outputs)
+    return value

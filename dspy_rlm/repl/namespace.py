@@ -1,0 +1,100 @@
+"""All functions that cells can call besides the user's tools, by name, with their sandbox side."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping
+from importlib.resources import files
+from typing import Any
+
+import dspy
+
+from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.repl.context import Scope
+from dspy_rlm.repl.dspy_module import make_facade
+from dspy_rlm.repl.predict import make_predictions
+from dspy_rlm.repl.sub_llm import make_queries
+from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
+from dspy_rlm.values.conversion import to_plain
+from sandbox_runtime import WrappedTool
+
+# In the order in which they import each other; the last one has the fronts.
+_CELL_MODULES = ("signatures", "dspy_module", "names")
+
+
+def make_namespace(
+    scope: Scope,
+    tools: Mapping[str, dspy.Tool],
+    start: Callable[[SubRun], dspy.Prediction],
+    budget_left: Callable[[], dict[str, Any]],
+    taken: Collection[str] = (),
+    *,
+    records: bool = True,
+) -> dict[str, Callable[..., Any]]:
+    """The REPL's functions.
+
+    Args:
+        scope: Whom they ask, and on whose account.
+        tools: The user's tools, for what can be given some.
+        start: Starts a sub-run.
+        budget_left: Tells what is left.
+        taken: Names that the user has given to something else; aliases give way.
+        records: Whether the REPL is our own, which takes records and Python of ours. Else results are
+            dicts, and what needs such Python is left out.
+    """
+
+    def BUDGET() -> dict[str, Any]:  # noqa: N802 - the name of the REPL's vocabulary
+        """What is left of the budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
+        return budget_left()
+
+    queries = make_queries(scope)
+    typed = make_predictions(scope)
+    sub_runs = make_sub_runs(scope, tools, start)
+    typed.update(sub_runs)
+    if sub_runs:
+        typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
+    names = wrap_all(typed, [_fronted if records else _plain])
+    if records:
+        facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
+        names |= {name: _fronted(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
+        names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
+    names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
+    own = {**queries, **names, "BUDGET": BUDGET}
+    return {name: function for name, function in own.items() if name not in taken}
+
+
+def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
+    def rlm_query(prompt: Any, /, **given: Any) -> Any:
+        """Like sub_rlm(signature, ...), or with a prompt alone: its answer, found in a REPL of its own."""
+        if given.keys() - {"model", "tools", "setup", "max_iterations"}:
+            return sub_rlm(prompt, **given)
+        return sub_rlm("prompt -> answer: str", prompt=prompt, **given).answer
+
+    return rlm_query
+
+
+def _only_in_cells(*args: Any, **kwargs: Any) -> Any:
+    """Ends the run with the outputs, like SUBMIT."""
+    raise RuntimeError("This name works in a cell only. Call SUBMIT(...).")
+
+
+def _plain(_name: str, function: HostFunction) -> HostFunction:
+    """The function with dicts in place of records."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return to_plain(function(*args, **kwargs))
+
+    return call
+
+
+def _fronted(_name: str, function: HostFunction) -> WrappedTool:
+    return WrappedTool(function, _cell_modules())
+
+
+@functools.cache
+def _cell_modules() -> Mapping[str, str]:
+    folder = files("dspy_rlm.repl.guest")
+    return {
+        f"dspy_rlm.repl.guest.{n}": (folder / f"{n}.py").read_text("utf-8") for n in _CELL_MODULES
+    }

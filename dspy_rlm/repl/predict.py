@@ -1,0 +1,357 @@
+"""Typed sub-calls from the REPL: `predict` and `predict_batched`, validated and asked again.
+
+A reply that does not parse, or whose values do not fit, goes back to the LM with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import dspy
+import pydantic
+from dspy.utils.exceptions import AdapterParseError, LMError
+
+from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.lms.metering import metered_adapter
+from dspy_rlm.prompts.guarded_adapter import guarded
+from dspy_rlm.repl.context import Scope, at_once
+from dspy_rlm.signatures.inputs import check_inputs
+from dspy_rlm.signatures.outputs import typed_outputs
+from dspy_rlm.signatures.parser import signature_of
+from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.values.conversion import TypeRules, to_plain
+from dspy_rlm.values.previews import NAME_CHARS, VALUE_CHARS, short_repr, staying
+from sandbox_runtime import LazyText
+from sandbox_runtime.helpers import (
+    EffortError,
+    abridged,
+    annotation_text,
+    check_keys,
+    check_text_effort,
+    in_one_line,
+    redact_secrets,
+)
+
+# How often one item is asked before it is given up.
+MAX_TRIES = 3
+
+# The longest part of an unusable reply that the LM sees again.
+SHOWN_REPLY_CHARS = 1000
+
+# The longest list of what is wrong with a reply's values.
+MAX_PROBLEM_CHARS = 4_000
+
+# The longest message of a row that failed, or that a sub-call's exception has.
+MAX_ERROR_CHARS = 10_000
+
+# The input that a reply's problem goes back in.
+PROBLEM_FIELD = "problem_with_last_reply"
+
+_NO_REPLY = "your reply had no text"
+
+# In the message of DSPy's adapters: the field, its value, then the reason.
+_FAILED, _REASON = "Failed to parse ", "Error message: "
+
+Outputs = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class FailedRow:
+    """What a batch has in place of the result of a row that failed; an exception in the REPL."""
+
+    error: str
+    """The name of the exception."""
+    message: str
+
+
+def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
+    """The REPL's functions that ask an LM for typed outputs."""
+
+    def predict(signature: Any, /, **inputs: Any) -> Any:
+        """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
+
+            r = predict("text -> date: datetime.date, total: float", text=page)
+            r.date, r.total
+
+        The signature may also be a dict of outputs ({"date": datetime.date}), or a class (a Pydantic
+        model, a dataclass), whose instance is then the result. Values have the declared types: a reply
+        that does not fit is asked again, with the reason. `model=` names another sub-LM, and
+        `instructions=` says what to do.
+        """
+        asked, inputs, options = read_call(scope, signature, inputs)
+        lm = scope.lm("predict", options.get("model"))
+        return as_record(asked, predicted(scope, asked, inputs, lm))
+
+    def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
+        """Like predict() for many rows at once: a list of results in order.
+
+        A row is a dict of inputs, or the value of the only input: predict_batched("text -> date:
+        datetime.date", pages). Other keywords are inputs of all rows. Equal rows are asked once. A row
+        that failed has its exception in place of a result; `results.failed` has these by row, and
+        `results.ok` the results without them.
+        """
+        if isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__"):
+            raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
+        rows = list(rows)
+        example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
+        asked, known, options = read_call(scope, signature, {**example, **shared})
+        shared = {name: value for name, value in known.items() if name in shared}
+        return _predict_rows(scope, asked, rows, shared, options.get("model"))
+
+    return {"predict": predict, "predict_batched": predict_batched}
+
+
+def read_call(
+    scope: Scope,
+    source: Any,
+    given: Mapping[str, Any],
+    names: Collection[str] = ("model", "instructions"),
+) -> tuple[type[dspy.Signature], Outputs, Outputs]:
+    """The signature of a call, its inputs, and its options.
+
+    The names of options are options, unless the signature has inputs of these names.
+
+    Raises:
+        ValueError: There is no such signature.
+    """
+    inputs = {name: value for name, value in given.items() if name not in names}
+    options = {name: value for name, value in given.items() if name in names}
+    signature = signature_of(source, inputs, scope.types)
+    for name in [name for name in options if name in signature.input_fields]:
+        inputs[name] = options.pop(name)
+    if text := options.get("instructions"):
+        if (kept := staying(text, scope.rules, texts=True)) is not None:
+            shown = short_repr(kept, VALUE_CHARS, scope.rules)
+            raise ValueError(f"instructions must be text, and {shown} stays on the host")
+        signature = signature.with_instructions(str(text))
+    return signature, inputs, options
+
+
+def predicted(
+    scope: Scope,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any] | None = None,
+) -> Outputs:
+    """The outputs, typed and validated; asked again, with the reason, while the reply does not fit.
+
+    Raises:
+        InputError: The inputs do not fit the signature; nothing was asked.
+        SubCallError: No reply fitted.
+        LMError: The LM failed.
+    """
+    values = check_inputs(signature, inputs, scope.rules)
+    refuse_what_stays(values, scope.rules)
+    problem = ""
+    for _ in range(MAX_TRIES):
+        try:
+            outputs, problem = _asked(scope, signature, values, lm, config or {}, problem)
+        except BudgetExceededError as error:
+            if not problem:
+                raise
+            raise SubCallError(f"{problem}\nThere was no budget to ask again: {error}") from error
+        if not problem:
+            return outputs
+    raise SubCallError(
+        f"No reply fitted the signature in {MAX_TRIES} tries; make it simpler, or say more in "
+        f"instructions=. Of the last one the sub-LM was told: {problem}"
+    )
+
+
+def _asked(
+    scope: Scope,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any],
+    problem: str,
+) -> tuple[Outputs, str]:
+    """The outputs of one try, or what is wrong with them."""
+    values = dict(inputs)
+    asked = signature
+    if problem:
+        field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
+        asked = signature.append(PROBLEM_FIELD, field, type_=str)
+        values[PROBLEM_FIELD] = problem
+    metering = functools.partial(metered_adapter, meter=lm._meter)
+    adapter = copy.copy(bounded_adapter(metering))
+    if hasattr(adapter, "use_json_adapter_fallback"):
+        adapter.use_json_adapter_fallback = False  # it asks again without a reason
+    adapter = guarded(adapter)
+    adapter.parse = _watched(adapter.parse)
+    try:
+        with dspy.context(trace=[], adapter=adapter):
+            prediction = dspy.Predict(asked, **config)(lm=lm, **values)
+    except AdapterParseError as error:
+        return {}, _told(error)
+    given = {name: prediction[name] for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
+
+
+def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """An adapter's `parse` that refuses a reply which its types make too much work of."""
+
+    @functools.wraps(parse)
+    def watched(signature: type[dspy.Signature], completion: str) -> Any:
+        for name, field in signature.output_fields.items():
+            try:
+                check_text_effort(field.annotation, completion)
+            except EffortError as error:
+                raise AdapterParseError(
+                    adapter_name="",
+                    signature=signature,
+                    lm_response=completion,
+                    message=f"Failed to parse field {name} . Error message: {error}",
+                ) from error
+        return parse(signature, completion)
+
+    return watched
+
+
+def _told(error: AdapterParseError) -> str:
+    """What the LM is told of a reply that could not be read."""
+    reply = str(error.lm_response or "")
+    if not reply.strip():
+        return f"{_NO_REPLY}. Give every field, in the format that is asked for."
+    shown = abridged(reply, SHOWN_REPLY_CHARS)
+    reason = _reason(redact_secrets(str(error))) or "fields are missing"
+    return (
+        f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
+        f"reply was:\n{shown.strip()}"
+    )
+
+
+def _reason(message: str) -> str:
+    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
+    _, found, rest = message.partition(_FAILED)
+    _, told, reason = rest.partition(_REASON)
+    if not (found and told):
+        return ""
+    first, _, more = reason.partition("\n")
+    if "validation error" in first:
+        first = more.partition("\n")[0]
+    shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
+    kind, _, rest = rest.partition(" ")
+    if kind != "field":
+        return shown
+    return f"{in_one_line(rest.partition(' ')[0], NAME_CHARS)}: {shown}"
+
+
+def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
+    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
+    for name, value in inputs.items():
+        kept = staying(value, rules, texts=True)
+        if kept is None:
+            continue
+        shown = in_one_line(name, NAME_CHARS)
+        if kept is value and isinstance(value, LazyText):
+            raise TypeError(
+                f"{shown} is a lazy text, which is no prompt: pass a piece of it, such as {shown}[:5000]"
+            )
+        has = "is" if kept is value else "has in it"
+        raise TypeError(
+            f"{shown} {has} {short_repr(kept, VALUE_CHARS, rules)}, which stays on the host and is no part "
+            "of a prompt. Pass what the sub-LM needs of it as text or plain data; a tool can give you that"
+        )
+
+
+# ---- Batches ---------------------------------------------------------------------------------------
+
+
+def _predict_rows(
+    scope: Scope,
+    signature: type[dspy.Signature],
+    rows: Sequence[Any],
+    shared: Mapping[str, Any],
+    model: str | None,
+) -> list[Any]:
+    scope.models.choose(model)
+    given = [_row_inputs(signature, row, shared) for row in rows]
+    keys = [_key(inputs) for inputs in given]
+    check_keys(keys)
+    distinct = dict(zip(keys, given, strict=True))
+    scope.ledger.charge_llm_calls(len(distinct))
+    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
+
+    def work(inputs: Mapping[str, Any]) -> Any:
+        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
+        try:
+            return as_record(signature, predicted(scope, signature, inputs, lm))
+        except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
+            name = type(error).__name__
+            shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
+            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
+        finally:
+            lm._meter.give_back()
+
+    try:
+        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+    finally:
+        charged.give_back()  # of rows that were never begun
+    return [results[key] for key in keys]
+
+
+def _row_inputs(
+    signature: type[dspy.Signature], row: Any, shared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The inputs of a row: its own by name, or the value of the only input that is left."""
+    left = [name for name in signature.input_fields if name not in shared]
+    fields = row if isinstance(row, Mapping) else _fields(row)
+    if fields is not None and (len(left) != 1 or left[0] in fields):
+        return {**shared, **fields}
+    if isinstance(row, Mapping) and signature.input_fields[left[0]].annotation is str:
+        return {**shared, **row}  # a dict is no text; what is wrong with its names is told
+    return {**shared, left[0]: row} if len(left) == 1 else {**shared, "row": row}
+
+
+def _fields(row: Any) -> Mapping[str, Any] | None:
+    """The fields of a record; None for other values."""
+    if isinstance(row, pydantic.BaseModel) and not isinstance(row, dspy.Type):
+        return dict(row)
+    if dataclasses.is_dataclass(row) and not isinstance(row, type):
+        return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    return None
+
+
+def _key(value: Any) -> Any:
+    """What equal inputs have in common; that of a value that stays on the host is its identity."""
+    if isinstance(value, dspy.Type):
+        return id, id(value)
+    value = to_plain(value)
+    if isinstance(value, Mapping):
+        return dict, tuple((_key(name), _key(item)) for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return type(value), tuple(map(_key, value))
+    if isinstance(value, (set, frozenset)):
+        return type(value), frozenset(map(_key, value))
+    try:
+        hash(value)
+    except TypeError:
+        return object()  # equal to nothing
+    return type(value), value
+
+
+# ---- Results ---------------------------------------------------------------------------------------
+
+
+def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
+    """The outputs as attributes of one value, which crosses as a record."""
+    fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
+    try:
+        cls = _record_class(fields)
+    except TypeError:  # a type that cannot be hashed
+        cls = _record_class(tuple((name, annotation_text(note)) for name, note in fields))
+    return cls(**outputs)
+
+
+@functools.lru_cache(maxsize=256)
+def _record_class(fields: tuple[tuple[str, Any], ...]) -> Any:
+    made = dataclasses.make_dataclass("Prediction", list(fields))
+    made.__module__ = __name__
+    return made

@@ -1,0 +1,147 @@
+"""Runs below a run: `sub_rlm`, on the same ledger, with a REPL of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import dspy
+
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
+from dspy_rlm.repl.context import Scope
+from dspy_rlm.repl.predict import as_record, read_call
+from dspy_rlm.run_tree import current_outer_run
+from dspy_rlm.values.previews import NAME_CHARS, short_repr
+
+_OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where in the tree of runs a run stands, and what it shares with the others."""
+
+    ledger: Ledger
+    depth: int = 0
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop that the caller's coroutine functions run on."""
+
+    setup: str = ""
+    """Code of the run above that the REPL begins with."""
+
+    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Stops all of the run."""
+
+    work: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Stops what must not go on when the time is over: cells, turns, sub-calls, the runs below."""
+
+    @classmethod
+    def root(cls, ledger: Ledger, loop: asyncio.AbstractEventLoop | None) -> Place:
+        """The place of a run that no `sub_rlm` has asked for. If a tool of a run has, it ends with that."""
+        expected = loop is not None or ledger.budget.max_seconds is not None
+        stop = CancelScope(current_outer_run().work, expected=expected)
+        return cls(ledger, loop=loop, stop=stop, work=CancelScope(stop))
+
+    def below(self, setup: str) -> Place:
+        """The place of a sub-run. Its time is over when that for the work of the run above is."""
+        stop = CancelScope(self.work)
+        return dataclasses.replace(self, depth=self.depth + 1, setup=setup, stop=stop, work=stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class SubRun:
+    """What a cell asks a sub-run for."""
+
+    signature: type[dspy.Signature]
+    inputs: Mapping[str, Any]
+    lm: dspy.BaseLM
+    """What writes the code."""
+
+    tools: Collection[str]
+    """The names of the tools that it inherits."""
+
+    setup: str = ""
+    max_iterations: int | None = None
+
+
+def make_sub_runs(
+    scope: Scope,
+    tools: Mapping[str, dspy.Tool],
+    start: Callable[[SubRun], dspy.Prediction],
+) -> dict[str, Callable[..., Any]]:
+    """The REPL's function that starts a run; none where no level is left below."""
+    if scope.is_deepest:
+        return {}
+
+    def sub_rlm(signature: Any, /, **inputs: Any) -> Any:
+        """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
+
+            r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
+            r.answer
+
+        For parts that are too large to be read in one prompt. The inputs are variables there, not text
+        in a prompt. `tools=` says which of the tools it has: True (all), False, or a list of names.
+        `setup=` is code that runs there first: a text, or functions of this REPL that it shall have.
+        `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget.
+        """
+        asked, values, options = read_call(scope, signature, inputs, _OPTIONS)
+        sub_run = SubRun(
+            asked,
+            values,
+            scope.models.choose(options.get("model")),
+            _inherited(options.get("tools", True), tools),
+            _code(options.get("setup")),
+            _iterations(options.get("max_iterations")),
+        )
+        with scope.charged_slot():
+            return as_record(asked, _outputs(start, sub_run))
+
+    return {"sub_rlm": sub_rlm}
+
+
+def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dict[str, Any]:
+    try:
+        prediction = start(sub_run)
+    except RunFailedError as error:
+        cause = error.__cause__
+        if isinstance(cause, BudgetExceededError):
+            raise BudgetExceededError(str(cause), limit=cause.limit) from error
+        raise SubCallError(
+            f"The sub-run failed after {error.run.iterations} step(s): {type(cause).__name__}: {cause}"
+        ) from error
+    return {name: prediction[name] for name in sub_run.signature.output_fields}
+
+
+def _inherited(wanted: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
+    if isinstance(wanted, bool):
+        return list(tools) if wanted else []
+    if not isinstance(wanted, (list, tuple)):
+        raise TypeError("tools must be True, False or a list of names of tools")
+    for name in wanted:
+        if not isinstance(name, str) or name not in tools:
+            known = ", ".join(tools) or "none"
+            raise ValueError(
+                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {known}. A function of "
+                "this REPL can be given by setup=."
+            )
+    return wanted
+
+
+def _code(setup: Any) -> str:
+    if setup is None or isinstance(setup, str):
+        return setup or ""
+    raise TypeError("setup must be code as text, or functions that a cell has defined")
+
+
+def _iterations(wanted: Any) -> int | None:
+    if wanted is None:
+        return None
+    if type(wanted) is not int or wanted < 1:
+        raise ValueError(
+            "max_iterations must be a whole number, 1 or more, not "
+            f"{short_repr(wanted, NAME_CHARS)}"
+        )
+    return wanted

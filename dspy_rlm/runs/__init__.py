@@ -1,0 +1,1 @@
+"""One run, from checked inputs to a prediction. Only `RLM` imports it."""

@@ -1,0 +1,123 @@
+"""The loop of a run, without I/O: a generator that yields requests and is sent their results.
+
+`steps` decides; `drive` and `adrive` have the requests performed, so that the loop stands here once for both
+`forward` and `aforward`. The shape is that of httpx's `Auth.auth_flow`. A test drives the generator with a
+list of results, without an LM and without a sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from dspy.utils.exceptions import AdapterParseError
+
+from dspy_rlm.dspy_bridge.traces import TracedStep
+from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.runs.run import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AskRoot:
+    """Ask the root LM for its next action. The result is DSPy's prediction."""
+
+    fields: Mapping[str, str]
+    """The inputs of the predictor by name."""
+
+
+@dataclass(frozen=True)
+class RunCell:
+    """Run code in the sandbox. The result is a `CellResult`."""
+
+    code: str
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Ask for the outputs, since no turn is left. The result is DSPy's prediction."""
+
+    fields: Mapping[str, str]
+    """The inputs of the extractor by name."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to do: the run has its outputs. A generator that ended instead would raise."""
+
+
+Request: TypeAlias = AskRoot | RunCell | Extract | Done
+Steps: TypeAlias = Generator[Request, Any, None]
+OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
+
+# The errors of requests that the loop decides about. All others end the run where they are raised.
+_DECIDED_HERE = (AdapterParseError, BudgetExceededError)
+
+
+def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
+    """Yields all that a run does, in order, and ends with `Done`.
+
+    Args:
+        run: The state that the results go to.
+        on_unreadable: Called with the predictor's inputs and the step when a reply could not be parsed:
+            DSPy adds no entry to its trace then.
+    """
+    run.start()
+    while not run.over:
+        fields = run.action_inputs()
+        try:
+            action = yield AskRoot(fields)
+        except AdapterParseError as error:
+            code = run.read_unparsed(error)
+            on_unreadable(fields, run.action)
+        except BudgetExceededError as error:
+            run.stop_asking(error)
+            continue
+        else:
+            code = run.read(action)
+        if code is not None:
+            run.observe((yield RunCell(code)))
+    while run.outputs is None:
+        try:
+            extracted = yield Extract(run.extract_inputs())
+        except BudgetExceededError as error:
+            run.shorten(error)
+        else:
+            run.extract(extracted)
+    yield Done()
+
+
+def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
+    """Performs the requests one after the other in this thread."""
+    request = next(todo)
+    while not isinstance(request, Done):
+        try:
+            result = perform(request)
+        except _DECIDED_HERE as error:
+            request = todo.throw(error)
+        else:
+            request = todo.send(result)
+
+
+class Worker(Protocol):
+    """A thread that runs one piece of work after another."""
+
+    def do(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Runs the work and returns its result."""
+
+
+async def adrive(todo: Steps, perform: Callable[[Request], Awaitable[Any]], thread: Worker) -> None:
+    """Performs the requests one after the other; the generator advances in `thread`.
+
+    Rendering a long history or validating a large output so holds up no event loop.
+    """
+    request = await thread.do(next, todo)
+    while not isinstance(request, Done):
+        try:
+            result = await perform(request)
+        except _DECIDED_HERE as error:
+            request = await thread.do(todo.throw, error)
+        else:
+            request = await thread.do(todo.send, result)

@@ -1,0 +1,322 @@
+"""A run: every decision of the loop, no I/O.
+
+Turns what the root LM answers into code or an observation, what a cell did into a step or outputs, and
+the end of it all into a prediction. Cannot block, so a test needs no LM and no sandbox.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
+from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.events import (
+    ActionChosen,
+    Event,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    Sink,
+    StepTaken,
+    SubCallStarted,
+)
+from dspy_rlm.prompts.history import abridge_history, render_steps
+from dspy_rlm.prompts.instructions import iteration_line
+from dspy_rlm.prompts.replies import extract_code, final_code, is_python
+from dspy_rlm.prompts.untrusted_text import as_data, as_value
+from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.report import RunReport, Status, Step
+from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.values.conversion import TypeRules
+from dspy_rlm.values.previews import DEFAULT_RULES
+from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
+from sandbox_runtime.helpers import abridged, redact_secrets
+
+# The longest part of an unreadable reply that goes back to the LM.
+SHOWN_REPLY_CHARS = 2000
+
+# What the fallback sees of an output, at most, where the whole does not fit into the budget: tried in turn.
+SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
+
+_PAID = ("max_tokens", "max_cost")
+
+# However small `max_output_chars` is, so much of what a step came to is told: an error must be readable.
+LEAST_OUTPUT_CHARS = 1000
+
+EXTRACTED = {
+    "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
+    "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+}
+OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
+
+
+class Run:
+    """The state of one run, from checked inputs to a prediction."""
+
+    def __init__(
+        self,
+        signature: type[dspy.Signature],
+        variables: Sequence[Variable],
+        budget: Budget,
+        sinks: Sequence[Sink] = (),
+        types: TypeRules = DEFAULT_RULES,
+        ledger: Ledger | None = None,
+        depth: int = 0,
+        output_chars: int = Limits.output_chars,
+    ) -> None:
+        self.signature = signature
+        self.budget = budget
+        self.ledger = ledger or Ledger(budget)
+        self.depth = depth
+        self.steps: list[Step] = []
+        self.outputs: dict[str, Any] | None = None
+        # What stands in DSPy's trace for this turn. What comes of the turn is added to it, as `output`.
+        self.action: TracedStep | None = None
+        self._variables_info = render_variables(variables)
+        self._sinks = sinks
+        self._types = types
+        self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
+        self._status: Status = "running"
+        self._stopped_by = ""
+        self._reasoning = ""
+        self._code = ""
+        self._variables = variables
+        self._failures = 0  # turns in a row that failed
+        self._out_of = ""  # the limit that the last turn did not fit into
+        self._shortened = 0  # how often the history had to be, for the fallback
+        self._has_started = False
+        self._ended = False
+        self._started = time.monotonic()
+
+    def start(self) -> None:
+        """Tells whoever watches; the sandbox is open."""
+        self.tell(RunStarted(self._variables, self.budget.max_iterations))
+        self._begin_iteration()
+        self._has_started = True
+
+    @property
+    def running(self) -> bool:
+        """True from the start to the end."""
+        return self._has_started and not self._ended
+
+    def _begin_iteration(self) -> None:
+        if not self.over:
+            self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
+
+    def sub_call(self, name: str, count: int) -> None:
+        """Tells whoever watches that the running cell asks other LMs. From any thread."""
+        self.tell(SubCallStarted(len(self.steps) + 1, name, count))
+
+    @property
+    def over(self) -> bool:
+        """True when outputs were submitted, or a limit allows no further turn."""
+        return self.outputs is not None or bool(self._limit_reached())
+
+    def _limit_reached(self) -> str:
+        """The name of the limit that allows no further turn, or ""."""
+        if self._out_of:
+            return self._out_of
+        if len(self.steps) >= self.budget.max_iterations:
+            return "max_iterations"
+        if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
+            return "max_errors"
+        return self.ledger.exhausted(self.depth)
+
+    def action_inputs(self) -> dict[str, str]:
+        """The inputs of the next call of the root LM."""
+        number = len(self.steps) + 1
+        line = iteration_line(number, self.budget, self.ledger.left(), self._failures)
+        return {**self.extract_inputs(), "iteration": line}
+
+    def budget_left(self) -> dict[str, Any]:
+        """What `BUDGET()` tells: this turn counts as used."""
+        turns = self.budget.max_iterations - len(self.steps) - 1
+        return {"turns": max(turns, 0), **self.ledger.left()}
+
+    def extract_inputs(self) -> dict[str, str]:
+        """The inputs of the fallback."""
+        history = render_steps(self.steps)
+        if self._shortened:
+            history = abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
+        return {"variables_info": self._variables_info, "repl_history": history}
+
+    def shorten(self, error: BudgetExceededError) -> None:
+        """Lets the fallback see less of long outputs: with all of them it does not fit into the budget.
+
+        Raises:
+            BudgetExceededError: The one given: there is nothing left to leave out.
+        """
+        if error.limit not in _PAID or self._shortened == len(SHORTENED_OUTPUT_CHARS):
+            raise error
+        self._shortened += 1
+
+    # ---- What the root LM said ----
+
+    def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
+        """The code to run, or None when there is none: the LM's slip is then this turn's step."""
+        self.action = action if isinstance(action, dspy.Prediction) else None
+        self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
+        try:
+            self._code = extract_code(text)
+        except ReplyError as slip:
+            self._code = text.strip()
+            self._choose(runs=False)
+            self._take_step("", _error_note(str(slip)), failed=True)
+            return None
+        if not is_python(self._code):
+            self._code = final_code(text) or self._code
+        self._choose()
+        return self._code
+
+    def _choose(self, *, runs: bool = True) -> None:
+        self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
+
+    def stop_asking(self, error: BudgetExceededError) -> None:
+        """Ends the turns: the next one does not fit into what is left of the time, the tokens or the dollars.
+
+        That turn leaves no step, and the outputs are extracted from those before it.
+
+        Raises:
+            BudgetExceededError: The one given, where there is nothing to extract from, or nothing to pay it
+                with.
+        """
+        is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
+        if not is_end or isinstance(error, PriceUnknownError):
+            raise error
+        self.action, self._out_of = None, error.limit
+
+    def read_unparsed(self, error: AdapterParseError) -> str | None:
+        """The code of a reply without the expected fields, which may say `FINAL(...)`.
+
+        None when there is none: the reply is then this turn's step.
+        """
+        reply = str(error.lm_response or "")
+        self._reasoning, self._code = "", final_code(reply) or ""
+        self._choose(runs=bool(self._code))
+        if self._code:
+            self.action = dspy.Prediction(reasoning="", code=self._code)
+            return self._code
+        shown = abridged(reply, SHOWN_REPLY_CHARS)
+        self.action = FailedStep(shown)
+        self._take_step(
+            "",
+            _error_note(
+                "No code was run: your reply could not be read. Give both fields, `reasoning` and "
+                f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+            ),
+            failed=True,
+        )
+        return None
+
+    # ---- What the cell did ----
+
+    def observe(self, result: CellResult) -> None:
+        """Takes the end of a cell: outputs that are right end the run, all else is an observation."""
+        match result:
+            case Completed(output=output):
+                self._take_step(output)
+            case Failed(traceback=traceback) if traceback:
+                self._take_step(_join(result.output, traceback), failed=True)
+            case Failed():
+                reason = f"{result.error_type}: {result.message}"
+                self._take_step(result.output, _error_note(reason), failed=True)
+            case Submitted(outputs=values, output=output):
+                self._submit(values, output)
+
+    def _submit(self, values: Mapping[str, Any], output: str) -> None:
+        try:
+            self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
+        except ReplyError as slip:
+            quoted = str(slip).removesuffix(SUBMIT_AGAIN)
+            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
+            return
+        self._status, self._stopped_by = "submitted", "SUBMIT"
+        self._take_step(output, f"SUBMIT: {', '.join(values)}")
+
+    def extract(self, extracted: dspy.Prediction) -> None:
+        """Takes the fallback's outputs."""
+        self.outputs = {name: extracted[name] for name in self.signature.output_fields}
+        self._status, self._stopped_by = "extracted", self._limit_reached()
+        self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
+
+    # ---- The end ----
+
+    def fail(self, error: BaseException) -> RunReport:
+        """Ends the run without outputs; the report is what the caller gets."""
+        self._status, self._stopped_by = "failed", type(error).__name__
+        if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
+            told = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            self.action["output"] = abridged(redact_secrets(told), self._output_chars)
+        return self._end()
+
+    def prediction(self) -> dspy.Prediction:
+        """The outputs, the trajectory and the report."""
+        report = self._end()
+        return dspy.Prediction(
+            **(self.outputs or {}),
+            trajectory=report.trajectory,
+            final_reasoning=self._reasoning,
+            run=report,
+        )
+
+    def _end(self) -> RunReport:
+        report = RunReport(
+            status=self._status,
+            stopped_by=self._stopped_by,
+            steps=tuple(self.steps),
+            llm_calls=self.ledger.llm_calls,
+            seconds=time.monotonic() - self._started,
+            started_at=self.ledger.started_at,
+            usage=self.ledger.usage(),
+            cost=self.ledger.cost(),
+            cost_at_most=self.ledger.cost_at_most(),
+            under_way=self.ledger.under_way(),
+            sub_calls=self.ledger.sub_calls(),
+        )
+        outputs = None if self._status == "failed" else self.outputs
+        try:
+            self.tell(RunEnded(report, outputs))
+        finally:
+            self._ended = True
+        return report
+
+    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+        """Takes what came of a turn: what a cell showed, and what the harness itself says below it.
+
+        All text that goes into the next prompt passes here, and is cut here.
+        """
+        self._failures = self._failures + 1 if failed else 0
+        note = note.rstrip("\n")
+        whole = _join(output, note) if note else output.rstrip("\n")
+        whole = abridged(whole, self._output_chars)
+        # A note that was cut is text like any other.
+        step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
+        self.steps.append(step)
+        if self.action is not None:
+            self.action["output"] = step.output
+        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+        self._begin_iteration()
+
+    def tell(self, event: Event) -> None:
+        """Tells whoever watches; nothing once the end was told, whatever a cancelled run still does."""
+        if self._ended:
+            return
+        for sink in self._sinks:
+            sink(event)
+
+
+def _error_note(reason: str) -> str:
+    """The harness's word that something failed; what it quotes stays data."""
+    first, *rest = reason.split("\n", 1)
+    return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
+
+
+def _join(output: str, message: str) -> str:
+    return f"{output.rstrip()}\n{message}" if output.strip() else message

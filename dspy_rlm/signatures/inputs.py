@@ -1,0 +1,126 @@
+"""A call's inputs, checked before anything starts: names, defaults, types."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, get_args
+
+import dspy
+import pydantic
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from dspy_rlm.errors import InputError, SignatureError
+from dspy_rlm.signatures.fields import has_type
+from dspy_rlm.signatures.names import RESERVED_NAMES
+from dspy_rlm.values.conversion import TypeRules
+from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
+from sandbox_runtime import LazyText
+from sandbox_runtime.helpers import abridged, annotation_text, check_making, in_one_line
+
+# What every prediction of ours carries besides the outputs.
+RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
+
+# The longest list of problems, and of inputs, in an error message.
+MAX_LISTED_CHARS = 4_000
+
+# What a call takes beside the inputs.
+CALL_OPTIONS = frozenset({"interpreter_factory"})
+
+
+def check_signature(
+    signature: str | type[dspy.Signature], tool_names: Collection[str]
+) -> type[dspy.Signature]:
+    """The signature as a class, with names that can live together in one REPL.
+
+    Raises:
+        SignatureError: It cannot be parsed, lacks outputs, or a name is taken.
+    """
+    try:
+        checked: type[dspy.Signature] | None = dspy.signatures.signature.ensure_signature(signature)
+    except Exception as error:
+        raise SignatureError(f"{signature!r} is no signature: {error}") from error
+    if checked is None or not checked.output_fields:
+        raise SignatureError(
+            f"{signature!r} has no output. Write it like 'logs, question -> answer'."
+        )
+    _refuse(RESERVED_NAMES & set(checked.input_fields), "An input", "the REPL has that name itself")
+    _refuse(
+        CALL_OPTIONS & set(checked.input_fields), "An input", "a call's own option has that name"
+    )
+    _refuse(set(tool_names) & set(checked.input_fields), "An input", "a tool has the same name")
+    _refuse(RESULT_NAMES & set(checked.output_fields), "An output", "every result has that field")
+    return checked
+
+
+def _refuse(names: Collection[str], kind: str, reason: str) -> None:
+    for name in sorted(names):
+        raise SignatureError(f"{kind} cannot be called {name!r}: {reason}. Rename it.")
+
+
+def check_inputs(
+    signature: type[dspy.Signature], given: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+) -> dict[str, Any]:
+    """The value of every input: given, or the default of its field, and of the declared type.
+
+    Raises:
+        InputError: Inputs are missing, unknown, or not of their types; all are named.
+    """
+    fields = signature.input_fields
+    values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
+    values.update(given)
+    unknown = [name for name in values if name not in fields]
+    problems = [
+        f"{in_one_line(repr(name), NAME_CHARS)} is no input of this signature"
+        for name in unknown[:MAX_PROBLEMS]
+    ]
+    if len(unknown) > MAX_PROBLEMS:
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no inputs")
+    problems += [f"{name!r} is missing" for name in fields if name not in values]
+    checked = {}
+    for name, field in fields.items():
+        if name in values:
+            try:
+                checked[name] = _conversation(_validated(field, values[name]), fields)
+            except Exception as error:  # noqa: BLE001 - types have code of their own
+                problems.append(problem_of(name, field.annotation, values[name], error, rules))
+    if problems:
+        shown = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
+        expected = abridged(", ".join(shown), MAX_LISTED_CHARS)
+        raise InputError(
+            f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
+        )
+    return checked
+
+
+def _validated(field: FieldInfo, value: Any) -> Any:
+    """The value as the declared type has it; as it is where the signature says no type."""
+    if not has_type(field) or value is field.default:
+        return value
+    annotation: Any = field.annotation
+    if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
+        return value  # acts like a text, and is one where it is used
+    check_making(annotation, value)
+    if field.metadata:
+        annotation = Annotated[(annotation, *field.metadata)]
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    try:
+        adapter = pydantic.TypeAdapter(annotation, config=config)
+    except pydantic.errors.PydanticUserError:  # a type that brings its own configuration
+        adapter = pydantic.TypeAdapter(annotation)
+    return adapter.validate_python(value)
+
+
+def _conversation(value: Any, inputs: Collection[str]) -> Any:
+    """A history without what predictions carry besides their outputs; any other value as it is.
+
+    DSPy's way to go on is a message of the inputs and `**prediction`, which has all of it.
+    """
+    if not isinstance(value, dspy.History):
+        return value
+    left_out = RESULT_NAMES - set(inputs)
+    messages = [
+        {name: part for name, part in message.items() if name not in left_out}
+        for message in value.messages
+    ]
+    return value if messages == value.messages else value.model_copy(update={"messages": messages})

@@ -1,0 +1,103 @@
+"""Typed outputs from what the LM submitted. What does not fit is a message that the LM can act on."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, get_origin
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from dspy_rlm.values.bounded_parsing import parsed
+from dspy_rlm.values.conversion import TypeRules, convert
+from dspy_rlm.values.previews import (
+    DEFAULT_RULES,
+    MAX_PROBLEMS,
+    NAME_CHARS,
+    VALUE_CHARS,
+    problems_of,
+    short_repr,
+    staying,
+)
+from sandbox_runtime.helpers import abridged, in_one_line, is_typed_dict
+
+# The longest list of what is wrong with outputs.
+MAX_REFUSAL_CHARS = 4_000
+
+
+# The last line of a refusal.
+SUBMIT_AGAIN = "Correct this and SUBMIT again."
+
+
+class ReplyError(ValueError):
+    """The LM's reply cannot be used as it is; the message tells the LM what to do."""
+
+
+def parse_outputs(
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+) -> dict[str, Any]:
+    """The submitted values, converted to the declared types; by `rules` where they have one.
+
+    Raises:
+        SlipError: A field is missing, unknown or of the wrong type; all problems are named.
+    """
+    done, problems = typed_outputs(fields, values, rules)
+    if problems:
+        listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
+        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
+    return done
+
+
+def typed_outputs(
+    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+) -> tuple[dict[str, Any], list[str]]:
+    """The values that fit their fields, converted to the declared types, and what is wrong with the rest."""
+    problems = [
+        f"{in_one_line(name, NAME_CHARS)}: this output is missing"
+        for name in fields
+        if name not in values
+    ]
+    unknown = [name for name in values if name not in fields]
+    problems += [
+        f"{in_one_line(str(name), NAME_CHARS)}: there is no such output"
+        for name in unknown[:MAX_PROBLEMS]
+    ]
+    if len(unknown) > MAX_PROBLEMS:
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no outputs")
+    done = {}
+    for name, field in fields.items():
+        if name not in values:
+            continue
+        value = values[name]
+        try:
+            done[name] = convert(value, field.annotation, rules, partial(_parse, field, rules))
+        except Exception as error:  # noqa: BLE001 - types have code of their own, and values are hostile
+            shown = in_one_line(name, NAME_CHARS)
+            problems += [
+                f"{shown}: {p}" for p in problems_of(field.annotation, value, error, rules)
+            ]
+    return done, problems
+
+
+def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> Any:
+    if _is_of(value, annotation):
+        made = value  # of the declared class already, which DSPy does not expect of an enum member
+    elif annotation is str and isinstance(value, enum.Enum):
+        made = str(value.value)
+    elif annotation is str and (kept := staying(value, rules)) is not None:
+        raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is no text")
+    else:
+        made = parsed(value, annotation)
+    if field.metadata:
+        constrained: Any = Annotated[(annotation, *field.metadata)]
+        return pydantic.TypeAdapter(constrained).validate_python(made)
+    return made
+
+
+def _is_of(value: Any, annotation: Any) -> bool:
+    # `typing.Any` is a class in some versions of Python.
+    if not isinstance(annotation, type) or annotation in (Any, str) or is_typed_dict(annotation):
+        return False
+    return get_origin(annotation) is None and isinstance(value, annotation)

@@ -1,0 +1,1 @@
+"""What is shown on a terminal: a run's progress, and text that a terminal must not obey. Runs nothing."""

@@ -1,0 +1,120 @@
+"""Shows a run on the terminal while it goes on.
+
+Code looks as at Python's own prompt, and what it printed stands below. Colours only on a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+from dspy_rlm.events import (
+    ActionChosen,
+    Event,
+    IterationStarted,
+    RunEnded,
+    RunStarted,
+    StepTaken,
+    SubCallStarted,
+)
+from dspy_rlm.prompts.history import NO_OUTPUT
+from dspy_rlm.report import ending
+from dspy_rlm.terminal.escaping import printable
+
+# What is shown of one piece of code or output; the prediction has all of it.
+MAX_CODE_LINES, MAX_OUTPUT_LINES, MAX_REASONING_LINES = 30, 16, 4
+
+# Columns when nobody says how wide the terminal is, and what is still, and no longer, pleasant to read.
+WIDTH = 100
+MIN_WIDTH, MAX_WIDTH = 40, 120
+
+INDENT = "    "
+BOLD, DIM, RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+
+
+def print_event(event: Event) -> None:
+    """Prints an event to stderr."""
+    stream = sys.stderr
+    text = render_event(event, width=terminal_width(stream), colour=wants_colour(stream))
+    if text:
+        print(text, file=stream, flush=True)
+
+
+def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> str:
+    """The lines that stand for an event; none for one that another shows better."""
+    match event:
+        case IterationStarted() | SubCallStarted():
+            return ""
+        case RunStarted(variables=variables):
+            names = max((len(v.name) for v in variables), default=0)
+            lines = [
+                f"{v.name:<{names}}  {v.type_name}{f', {v.size}' if v.size else ''}"
+                for v in variables
+            ]
+            return _indented("\n".join(lines), width)
+        case ActionChosen(number=number, reasoning=reasoning, code=code):
+            heading = _heading(number, reasoning or "(no reasoning)", width)
+            shown = _prompted(code, width) if code else _indented("(no code)", width)
+            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, shown, colour)}"
+        case StepTaken(step=step):
+            return _indented(step.output or NO_OUTPUT, width)
+        case RunEnded(report=report):
+            return f"\n{INDENT}{printable(ending(report))}"
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """True for a terminal, unless its user wants no colours (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
+def terminal_width(stream: TextIO) -> int:
+    """The columns to fill."""
+    if not stream.isatty():
+        return WIDTH
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns
+    return max(MIN_WIDTH, min(columns, MAX_WIDTH))
+
+
+def _heading(number: int, reasoning: str, width: int) -> str:
+    label = f"[{number}] "
+    return "\n".join(
+        textwrap.wrap(
+            # More than the lines can hold; to wrap all of a long one takes long.
+            printable(" ".join(reasoning[: 8 * MAX_WIDTH * MAX_REASONING_LINES].split())),
+            width,
+            initial_indent=label,
+            subsequent_indent=" " * len(label),
+            max_lines=MAX_REASONING_LINES,
+            placeholder=" ...",
+        )
+    )
+
+
+def _prompted(code: str, width: int) -> str:
+    """Code as it would stand at Python's prompt."""
+    lines = _shortened(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
+    marks = [">>>", *["..."] * (len(lines) - 1)]
+    shown = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
+    return "\n".join(line.rstrip() for line in shown)
+
+
+def _indented(text: str, width: int) -> str:
+    return textwrap.indent(_shortened(text, MAX_OUTPUT_LINES, width - len(INDENT)), INDENT)
+
+
+def _shortened(text: str, most: int, width: int) -> str:
+    lines = printable(text.strip("\n")).split("\n")
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"({len(lines) - most + 1:,} more lines)"]
+    return "\n".join(line if len(line) <= width else f"{line[: width - 4]} ..." for line in lines)
+
+
+def _in(style: str, text: str, colour: bool) -> str:
+    """The text in a style; line by line, so that a pager or a cut keeps it."""
+    if not colour:
+        return text
+    return "\n".join(f"{style}{line}{RESET}" for line in text.split("\n"))

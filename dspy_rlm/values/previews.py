@@ -1,0 +1,293 @@
+"""A value in a few words, for prompts and error messages.
+
+A value of a foreign class is never asked for its own `repr`: it may hold a password, and it stays on the
+host for a reason. It is shown by its preview, if it has one, or by the name of its class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import reprlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import dspy
+import pydantic
+
+from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
+from sandbox_runtime import Directory, HandleType, LazyText, ValueType
+from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
+
+# Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
+PREVIEW_CHARS = 1000
+
+# The longest name of a class, a field or a file that is shown.
+NAME_CHARS = 100
+
+# The longest type, and the longest part of a wrong value, that an error message repeats.
+TYPE_CHARS = 300
+VALUE_CHARS = 200
+
+# Problems of one value that are named. With more errors than the second number, the list of them is not
+# even made: pydantic takes about half a kilobyte for each.
+MAX_PROBLEMS = 5
+MAX_LISTED_ERRORS = 1000
+
+# Modules whose classes have a `repr` of plain data. Tables and arrays are shown as their packages do.
+_PLAIN_MODULES = frozenset(
+    {
+        "array", "datetime", "decimal", "fractions", "numpy", "pandas", "pathlib", "polars", "pyarrow",
+        "sandbox_runtime", "uuid", "zoneinfo",
+    }
+)  # fmt: skip
+_PLAIN = (complex, range, slice, type(None), type(...))
+
+# Values of these types hold no others.
+_ATOMS = frozenset({str, bytes, bytearray, int, float, bool, complex, type(None)})
+
+# Nothing that crosses is nested so deeply.
+_MAX_DEPTH = 300
+
+# The rules where nobody gives any: DSPy's own types stay on the host.
+DEFAULT_RULES = type_rules()
+
+
+def preview(value: object, limit: int = PREVIEW_CHARS, rules: TypeRules = DEFAULT_RULES) -> str:
+    """The beginning and the end of a value as text."""
+    if isinstance(value, str):
+        return in_one_line(value, limit)
+    if isinstance(value, (bytes, bytearray)):
+        shown, half = bytes(value), limit // 8
+        return repr(shown if len(shown) <= 2 * half else shown[:half] + b"..." + shown[-half:])
+    return short_repr(value, limit, rules)
+
+
+def short_repr(value: object, limit: int, rules: TypeRules = DEFAULT_RULES) -> str:
+    """A value as Python writes it, for an error message."""
+    try:
+        shown = _Abridging(rules).repr(value)
+    except Exception:  # noqa: BLE001 - a subclass may have methods that raise anything
+        shown = f"<{name_of(type(value))}>"
+    return in_one_line(shown, limit)
+
+
+def name_of(kind: Any) -> str:
+    """The name of a class, whatever its length."""
+    return in_one_line(str(kind.__name__), NAME_CHARS)
+
+
+def handle_text(value: object, rule: HandleType) -> str:
+    """A value that stays on the host, as its handle shows it."""
+    shown = in_one_line(" ".join(rule.preview(value).split()), VALUE_CHARS) if rule.preview else ""
+    name = name_of(type(value))
+    return f"<{name} handle: {shown}>" if shown else f"<{name} handle>"
+
+
+class _Abridging(reprlib.Repr):
+    """Shows a few elements of each container, so that a large one costs no more than a small one."""
+
+    def __init__(self, rules: TypeRules) -> None:
+        super().__init__()
+        self._rules = rules
+        self.maxlevel = 4
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 6
+        self.maxdeque = self.maxarray = 6
+        self.maxstring = 160
+        self.maxlong = 80
+        self.maxother = 300
+
+    def repr1(self, x: Any, level: int) -> str:
+        """See `reprlib.Repr`. Decides by what the value is, not by the name of its class."""
+        rule = rule_of(x, self._rules)
+        if isinstance(rule, HandleType):
+            return handle_text(x, rule)
+        if isinstance(x, enum.Enum):
+            return f"<{name_of(type(x))}.{x.name}: {self.repr1(x.value, level - 1)}>"
+        kind = type(x)
+        if isinstance(rule, ValueType):
+            return self.repr1(rule.to_plain(x), level - 1) if level > 0 else f"{name_of(kind)}(...)"
+        for base, show in _SHOWN_AS:
+            if isinstance(x, base):
+                return str(show(self, x, level))
+        if (fields := _fields_of(x)) is not None:
+            return self._record(name_of(kind), fields, level)
+        if isinstance(x, tuple):
+            return self.repr_tuple(x, level)
+        if isinstance(x, type):
+            return f"<class {name_of(x)}>"
+        if kind in _PLAIN or kind.__module__.partition(".")[0] in _PLAIN_MODULES:
+            return self.repr_instance(x, level)
+        return f"<{name_of(kind)}>"
+
+    def _record(self, name: str, fields: Iterable[tuple[str, Any]], level: int) -> str:
+        if level <= 0:
+            return f"{name}(...)"
+        shown = [
+            f"{in_one_line(field, NAME_CHARS)}={self.repr1(part, level - 1)}"
+            for field, part in islice(fields, self.maxdict + 1)
+        ]
+        if len(shown) > self.maxdict:
+            shown[-1] = "..."
+        return f"{name}({', '.join(shown)})"
+
+    def repr_int(self, x: int, level: int) -> str:
+        """See `reprlib.Repr`. Python refuses to write a number of thousands of digits."""
+        if x.bit_length() > 10_000:
+            return f"<an int of {x.bit_length():,} bits>"
+        return super().repr_int(x, level)
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """Like the inherited method, but in the dict's own order: sorting a large one takes long."""
+        if level <= 0:
+            return "{...}"
+        shown: list[str] = []
+        for key, item in x.items():
+            if len(shown) == self.maxdict:
+                shown.append("...")
+                break
+            shown.append(f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}")
+        return "{" + ", ".join(shown) + "}"
+
+    def repr_set(self, x: Any, level: int) -> str:
+        """Like the inherited method, without sorting what is large."""
+        if not x:
+            return f"{name_of(type(x))}()"
+        items = (
+            sorted(x, key=str) if len(x) <= self.maxset and set(map(type, x)) <= {int, str} else x
+        )
+        left, right = ("{", "}") if isinstance(x, set) else ("frozenset({", "})")
+        return self._repr_iterable(items, level, left, right, self.maxset)  # type: ignore[attr-defined, no-any-return]
+
+
+def _show_bytes(shower: _Abridging, value: bytes | bytearray, level: int) -> str:
+    most = shower.maxstring // 4
+    return repr(value if len(value) <= 2 * most else value[:most] + b"..." + value[-most:])
+
+
+# How values of these types, and of classes derived from them, are shown.
+_SHOWN_AS: tuple[tuple[Any, Callable[[_Abridging, Any, int], str]], ...] = (
+    (bool, lambda shower, value, level: repr(value)),
+    (int, _Abridging.repr_int),
+    (float, lambda shower, value, level: float.__repr__(value)),
+    (str, lambda shower, value, level: shower.repr_str(str.__str__(value), level)),
+    ((bytes, bytearray), _show_bytes),
+    (dict, _Abridging.repr_dict),
+    ((list, deque), lambda shower, value, level: shower.repr_list(value, level)),
+    ((set, frozenset), _Abridging.repr_set),
+)
+
+
+def _fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
+    """The fields of a record, one after the other; None for another value."""
+    if isinstance(value, pydantic.BaseModel):
+        return iter(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return iter(zip(value._fields, value, strict=True))
+    return None
+
+
+# ---- Values that stay on the host ------------------------------------------------------------------
+
+
+def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False) -> Any:
+    """The first value in this one that stays on the host and has no text of its own; None if there is none.
+
+    Images, sounds and files of DSPy's stay on the host too, but are made for prompts.
+
+    Args:
+        value: Where to look.
+        rules: Say which values stay.
+        texts: Whether lazy texts and directories count.
+    """
+    kinds: Any = (LazyText, Directory) if texts else ()
+
+    seen: set[int] = set()  # values of the host may have cycles, and parts that are shared
+
+    def search(value: Any, depth: int) -> Any:
+        if type(value) in _ATOMS or isinstance(value, dspy.Type) or id(value) in seen:
+            return None
+        if isinstance(value, kinds) or isinstance(rule_of(value, rules), HandleType):
+            return value
+        seen.add(id(value))
+        parts = _parts(value) if depth < _MAX_DEPTH else None
+        if parts is None or set(map(type, parts)) <= _ATOMS:
+            return None
+        found = (search(part, depth + 1) for part in parts)
+        return next((part for part in found if part is not None), None)
+
+    return search(value, 0)
+
+
+def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple)):
+        return value
+    if isinstance(value, (set, frozenset)):
+        return tuple(value)
+    fields = _fields_of(value)
+    return None if fields is None else [part for _, part in fields]
+
+
+# ---- What is wrong with a value --------------------------------------------------------------------
+
+
+def problems_of(
+    annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
+) -> list[str]:
+    """What is wrong with a value, in sentences that show little of it; at most `MAX_PROBLEMS`.
+
+    Args:
+        annotation: The type that was expected.
+        value: What came.
+        error: What the attempt to make one of the other has raised.
+        rules: Say which values stay on the host.
+    """
+    expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
+    return [
+        f"{expected}{f' at {place}' if place else ''}{said}"
+        for place, said in _places(value, error, rules)
+    ]
+
+
+def problem_of(
+    name: str, annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
+) -> str:
+    """The first problem of a named value: `rows[0]: expected list[int]: ...`."""
+    expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
+    place, said = _places(value, error, rules)[0]
+    return f"{in_one_line(name, NAME_CHARS)}{place}: {expected}{said}"
+
+
+def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, str]]:
+    """Where a value is wrong, and how."""
+    if not isinstance(error, pydantic.ValidationError):
+        # The text of such an error may quote the value.
+        said = "" if staying(value, rules) is not None else f": {_said(error)}"
+        return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{said}")]
+    if error.error_count() > MAX_LISTED_ERRORS:
+        return [("", f": {error.error_count():,} parts of it do not fit; look at one of them")]
+    found = []
+    for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
+        keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
+        by_code = item["type"] in ("value_error", "assertion_error")
+        quotes = by_code and staying(item["input"], rules) is not None
+        # A class's own check may say what it was connected to, as any exception may.
+        said = (
+            "it does not fit" if quotes else in_one_line(redact_secrets(item["msg"]), VALUE_CHARS)
+        )
+        got = short_repr(item["input"], VALUE_CHARS, rules)
+        found.append((in_one_line(keys, VALUE_CHARS), f": {said}, got {got}"))
+    return found
+
+
+def _said(error: Exception) -> str:
+    try:
+        return in_one_line(redact_secrets(str(error)), VALUE_CHARS) or type(error).__name__
+    except Exception:  # noqa: BLE001 - its own method may raise anything
+        return type(error).__name__

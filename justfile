@@ -1,0 +1,53 @@
+# Every command a contributor needs. `just ok` is what CI runs; `pip install -e ".[dev]"` brings `just`.
+
+python := env("PYTHON", "python")
+
+# List the commands.
+default:
+    @just --list
+
+# Everything CI checks: format, lint, types, imports, docstrings, both languages' tests.
+ok: fmt-check lint types imports docstrings deno test
+
+# Format Python and TypeScript.
+fmt:
+    ruff format .
+    cd sandbox_runtime/deno && deno fmt
+
+fmt-check:
+    ruff format --check .
+
+lint:
+    ruff check .
+
+# Type-check with mypy in strict mode.
+types:
+    mypy
+
+# Check that no folder imports from above it.
+imports:
+    lint-imports
+
+# Check that every test says what rule it shows.
+docstrings:
+    interrogate --quiet tests
+
+# Format, lint, type-check and test the TypeScript.
+deno:
+    cd sandbox_runtime/deno && deno task ok
+
+# Run the Python tests; arguments go to pytest, e.g. `just test tests/rlm -k budget`.
+test *arguments:
+    {{python}} -m pytest {{arguments}}
+
+# Run what CI leaves out: tests that need minutes, much memory or a package registry.
+nightly:
+    {{python}} -m pytest -m nightly
+
+# Run the hostile programs against our sandbox and DSPy's.
+security *arguments:
+    {{python}} -m benchmarks.security {{arguments}}
+
+# Compare the engine with that of another checkout, or with DSPy's.
+bench *arguments:
+    {{python}} -m benchmarks.engine {{arguments}}

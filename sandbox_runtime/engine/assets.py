@@ -1,0 +1,287 @@
+"""What a sandbox is made of: Pyodide's files, the boot image, and a Deno. Finds and verifies them.
+
+`install.py` puts the files where this module looks: inside the
+package (a wheel carries them) or in the user's cache. Nothing is looked for at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import platformdirs
+
+from sandbox_runtime.buffers import Part
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.errors import (
+    EngineCorruptError,
+    EngineMissingError,
+    PackageError,
+)
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
+from sandbox_runtime.limits import Limits
+
+# Part of the package: the program of the sandbox, and the Python that the boot image contains. What
+# runs is a copy of the program with its types taken out, which saves Deno the work at every start.
+PACKAGE_FOLDER = Path(__file__).parents[1]
+SOURCE_FOLDER = PACKAGE_FOLDER / "deno"
+GUEST_FOLDER = PACKAGE_FOLDER / "guest"
+PROGRAM_FILES = (
+    "host.ts",
+    "protocol.ts",
+    "frames.ts",
+    "writer.ts",
+    "cell_watch.ts",
+    "output_buffer.ts",
+    "signals.ts",
+    "shared_answer.ts",
+    "worker.ts",
+)
+WORKER_PARTS = (
+    "image.ts",
+    "disk.ts",
+    "integrity.ts",
+    "packages.ts",
+    "value_buffers.ts",
+    "realm_scrub.ts",
+    "reproducible.ts",
+    "signals.ts",
+    "timers.ts",
+    "shared_answer.ts",
+)
+PYTHON_FILES = tuple(
+    sorted(path.relative_to(GUEST_FOLDER).as_posix() for path in GUEST_FOLDER.rglob("*.py"))
+)
+
+# In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
+# in one, the cache is V8's compiled form of it.
+RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
+CACHE_FILE = "pyodide.cache"
+IMAGE_FILES = ("boot.head", "boot.pages")
+# V8 takes these two for what they were as long as their lengths fit, so their hashes are compared at
+# every start, which takes a millisecond. Of the others `doctor` knows.
+_UNCHECKED_FILES = ("pyodide.js", CACHE_FILE)
+SCRIPT_FILES = tuple(name.replace(".ts", ".js") for name in PROGRAM_FILES)
+# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
+LOCK_FILE = "pyodide-lock.json"
+INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
+BUNDLE_ASSET = "packages.bundle"
+MANIFEST_FILE = "manifest.json"
+
+PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refresh NAME..."
+
+PACKAGED_FOLDER = Path(__file__).parent / "files"
+
+# What is changed in Pyodide when it is installed: a pattern, how often it is there, what comes instead.
+# - Before Emscripten chooses the place for a compiled module's data, `worker.ts` may name it, since an
+#   image has to find the data where it was.
+# - C code, which a cell reaches by ctypes, cannot run JavaScript from a text.
+# - Nothing is imported, even if V8 were to allow it.
+RUNTIME_PATCHES = (
+    (
+        r"getMemory=size=>\{",
+        1,
+        "getMemory=size=>{if(Module.libraryPlace!==undefined){return Module.libraryPlace}",
+    ),
+    (r"\beval\(UTF8ToString\(ptr\)\)", 3, "0"),
+    (r"(?<![.\w])import\(", 28, "importNothing("),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mounted:
+    """Packages as an engine mounts them: a file with its size in bytes, and maybe an image's likewise."""
+
+    bundle: tuple[Path, int]
+    image: tuple[Path, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """A Deno, and the folder with the files that a session is started from."""
+
+    deno: Path
+    folder: Path
+    from_sources: bool = False
+    """True while the engine is made: there is no image yet, and no compiled form."""
+
+    packages: Mounted | None = None
+    """What is mounted beside the standard library."""
+
+    wall: Wall = NO_WALL
+    """What the operating system puts round the process."""
+
+    saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
+    """The state to go on from, as files by name; None: that of a fresh interpreter."""
+
+    def command(self, limits: Limits) -> list[str]:
+        """The command line of a sandbox process. It grants no rights at all."""
+        return executable.command(self.deno, self.folder / "host.js", limits)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of a sandbox process."""
+        return executable.ENVIRONMENT
+
+    @property
+    def scripts(self) -> Sequence[Path]:
+        """The files that Deno itself reads."""
+        return [self.folder / name for name in SCRIPT_FILES]
+
+    @property
+    def packages_key(self) -> str:
+        """Names the packages that are mounted; empty if there are none."""
+        return "" if self.packages is None else self.packages.bundle[0].parent.name
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names of everything the sandbox consists of, in the order of their use."""
+        if self.from_sources:
+            return (*RUNTIME_FILES, *PYTHON_FILES)
+        packages = () if self.packages is None else (BUNDLE_ASSET,)
+        state = IMAGE_FILES if self.saved is None else self.saved
+        return (CACHE_FILE, *RUNTIME_FILES, *packages, *state)
+
+    def files(self) -> Iterator[tuple[str, Part]]:
+        """Names and bytes, one after the other, so that no more than one file is held.
+
+        Raises:
+            EngineMissingError: A file is gone.
+            EngineCorruptError: A file is seen not to be what was installed.
+        """
+        if self.from_sources:
+            yield from ((name, _read(self.folder / name)) for name in RUNTIME_FILES)
+            yield from ((name, _read(GUEST_FOLDER / name)) for name in PYTHON_FILES)
+            return
+        known = {name: (size, digest) for name, size, digest in read_manifest(self.folder)}
+        state = self.saved if self.saved is not None else self._packages_image()
+        for name in self.file_names:
+            if name in state:
+                yield name, state[name]
+                continue
+            if name == BUNDLE_ASSET and self.packages is not None:
+                yield name, _read_package(*self.packages.bundle)
+                continue
+            data = _read(self.folder / name)
+            size, digest = known[name]
+            if size != len(data):
+                raise _corrupt(self.folder / name, "its size has changed")
+            if name in _UNCHECKED_FILES and hashlib.sha256(data).hexdigest() != digest:
+                raise _corrupt(self.folder / name, "its hash does not match")
+            yield name, data
+
+    def _packages_image(self) -> Mapping[str, Part]:
+        """The image that has the packages imported, in the place of the plain one."""
+        if self.packages is None or self.packages.image is None:
+            return {}
+        return split_image(_read_package(*self.packages.image))
+
+    def verify(self) -> None:
+        """Reads every installed file and compares its hash. Takes a few hundredths of a second.
+
+        Raises:
+            EngineMissingError: A file is gone.
+            EngineCorruptError: A file is not what was installed.
+        """
+        for name, _, digest in read_manifest(self.folder):
+            if hashlib.sha256(_read(self.folder / name)).hexdigest() != digest:
+                raise _corrupt(self.folder / name, "its hash does not match")
+
+
+def join_image(state: Mapping[str, Part]) -> bytes:
+    """An image in one piece: the length of its head, the head, the pages."""
+    head, pages = (bytes(state[name]) for name in IMAGE_FILES)
+    return len(head).to_bytes(8, "little") + head + pages
+
+
+def split_image(data: bytes) -> Mapping[str, Part]:
+    """Undoes `join_image`."""
+    whole = memoryview(data)
+    end = 8 + int.from_bytes(whole[:8], "little")
+    return dict(zip(IMAGE_FILES, (whole[8:end], whole[end:]), strict=True))
+
+
+def find_engine() -> Engine:
+    """The installed engine. Raises an `EngineError` that says what is missing and how to get it."""
+    deno = executable.find_deno()
+    for folder in (PACKAGED_FOLDER, cache_folder()):
+        if (folder / MANIFEST_FILE).is_file():
+            return Engine(deno, folder, wall=executable.wall_for(deno))
+    raise EngineMissingError(
+        f"The sandbox's files are not installed (looked in {PACKAGED_FOLDER} and {cache_folder()}). "
+        "Install them with: python -m sandbox_runtime install"
+    )
+
+
+def cache_root() -> Path:
+    """The folder in the user's cache for all versions of the engine."""
+    return Path(platformdirs.user_cache_dir("dspy-rlm", appauthor=False))
+
+
+def cache_folder() -> Path:
+    """Where the engine of this very version lies when the package does not carry it."""
+    return cache_root() / f"engine-{engine_key()}"
+
+
+@functools.cache
+def engine_key() -> str:
+    """Changes with everything the boot image is made of, so that an old image is never used."""
+    digest = hashlib.sha256()
+    sources = [SOURCE_FOLDER / name for name in (*PROGRAM_FILES, *WORKER_PARTS, "deno.lock")]
+    for path in (*sources, *(GUEST_FOLDER / name for name in PYTHON_FILES)):
+        digest.update(path.read_bytes())
+    digest.update(repr((RUNTIME_PATCHES, executable.V8_FLAGS)).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_manifest(folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Name, size in bytes and SHA-256 of each installed file. Raises `EngineCorruptError`."""
+    path = folder / MANIFEST_FILE
+    try:
+        entries = json.loads(_read(path))
+        for name in INSTALLED_FILES:
+            yield name, int(entries[name]["bytes"]), str(entries[name]["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _corrupt(path, "it is not a manifest") from error
+
+
+def write_manifest(folder: Path) -> None:
+    """Notes size and hash of each file in the folder."""
+    entries = {}
+    for name in INSTALLED_FILES:
+        data = (folder / name).read_bytes()
+        entries[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / MANIFEST_FILE).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EngineMissingError(
+            f"Cannot read {path}: {error.strerror}. {_repair(path)}"
+        ) from error
+
+
+def _read_package(path: Path, size: int) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"Cannot read {path}: {error.strerror}. {PACKAGES_FIX}") from error
+    if len(data) != size:
+        raise PackageError(f"{path} is damaged: its size has changed. {PACKAGES_FIX}")
+    return data
+
+
+def _corrupt(path: Path, what: str) -> EngineCorruptError:
+    return EngineCorruptError(f"{path} is damaged: {what}. {_repair(path)}", str(path))
+
+
+def _repair(path: Path) -> str:
+    if path.is_relative_to(PACKAGE_FOLDER):
+        return "Repair it with: pip install --force-reinstall --no-deps dspy-rlm"
+    return "Repair it with: python -m sandbox_runtime install --force"

@@ -1,0 +1,267 @@
+"""The Deno that a sandbox runs in: which one, how it is called, and what the system puts round it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from sandbox_runtime.audit import record
+from sandbox_runtime.engine.provenance import DENO_TESTED, known_flaws
+from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError, WallMissingError
+from sandbox_runtime.isolation import os_isolation as wall
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
+from sandbox_runtime.limits import Limits
+
+# The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
+DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
+DENO_FIX = 'Install it with: pip install "deno>=2.9.8,<3"'
+
+_WASM_PAGE = 65536
+
+# JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
+_V8_HEAP_MEGABYTES = 1024
+
+# Four times V8's own default, for recursion in C, whose end is that of the interpreter: JSON may be nested
+# 16,000 deep. The largest that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
+_STACK_KILOBYTES = 3_900
+_THREAD_STACK_BYTES = 16 * 1024 * 1024
+
+# Compiled code is good only for the flags that it was compiled with.
+V8_FLAGS = (
+    "--disallow-code-generation-from-strings",
+    f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
+    f"--stack-size={_STACK_KILOBYTES}",
+    f"--wasm-stack-switching-stack-size={_STACK_KILOBYTES}",
+)
+
+_RIGHTS = ("read", "write", "net", "env", "run", "ffi", "sys", "import")
+
+_FLAGS = (
+    "--no-prompt",
+    "--no-config",
+    "--no-lock",
+    "--no-remote",
+    "--no-npm",
+    "--cached-only",
+    "--no-code-cache",
+    "--node-modules-dir=none",
+    "--unstable-worker-options",
+    *(f"--deny-{right}" for right in _RIGHTS),
+)
+
+# All that the sandbox sees of the environment. DENO_DIR points nowhere, so that nothing can be kept
+# from one session to the next.
+ENVIRONMENT = {
+    "DENO_DIR": "/dev/null/none",
+    "TZ": "UTC",
+    "RUST_MIN_STACK": str(_THREAD_STACK_BYTES),
+    "DENO_NO_UPDATE_CHECK": "1",
+    "DENO_NO_PACKAGE_JSON": "1",
+    "NO_COLOR": "1",
+}
+
+# As `deno --version` begins. It ends at once, whatever still runs.
+_TELL_VERSION = "console.log(`deno ${Deno.version.deno}`); Deno.exit(0)"
+
+_finding = threading.Lock()  # guards the search for Deno
+
+
+def command(deno: Path, program: Path, limits: Limits) -> list[str]:
+    """The command line of a sandbox process. It grants no rights at all."""
+    pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
+    v8_flags = ",".join((*V8_FLAGS, pages))
+    return [str(deno), "run", *_FLAGS, f"--v8-flags={v8_flags}", str(program)]
+
+
+def find_deno() -> Path:
+    """The Deno executable: the one from PyPI, else the one on the PATH.
+
+    Raises:
+        DenoNotFoundError: There is none.
+        DenoVersionError: It is too old or too new, or has a known flaw.
+    """
+    path = _packaged_deno() or _path_deno()
+    if path is None:
+        raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
+    version = deno_version(path)
+    oldest, untried = DENO_SUPPORTED
+    if flaws := known_flaws(version):
+        raise DenoVersionError(
+            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, which has a known flaw: "
+            f"{flaws[0].name} ({flaws[0].concerns}). {DENO_FIX}"
+        )
+    if not oldest <= version < untried:
+        raise DenoVersionError(
+            f"Cannot start the sandbox: {path} is Deno {_dotted(version)}, need "
+            f"{_dotted(oldest)} or newer, below {_dotted(untried)}. {DENO_FIX}"
+        )
+    return path
+
+
+def _packaged_deno() -> Path | None:
+    if importlib.util.find_spec("deno") is None:
+        return None
+    import deno  # an optional way to have it, so not imported at the top
+
+    try:
+        # It asks sysconfig, which CPython 3.11 lets two threads fill in at once.
+        with _finding:
+            return Path(deno.find_deno_bin())
+    except FileNotFoundError:
+        return None
+
+
+def _path_deno() -> Path | None:
+    found = shutil.which("deno")
+    return Path(found) if found else None
+
+
+def deno_version(path: Path) -> tuple[int, int, int]:
+    """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
+    return _try_out(path)[0]
+
+
+def v8_version(path: Path) -> str:
+    """The version of V8 in the executable. Raises `DenoNotFoundError` if it does not tell."""
+    match = re.search(r"^v8 ([\w.-]+)", _say(path, ["--version"], NO_WALL), re.MULTILINE)
+    if match is None:
+        raise DenoNotFoundError(f"{path} does not tell its version of V8. {DENO_FIX}")
+    return match[1]
+
+
+def wall_for(path: Path) -> Wall:
+    """As much of what this machine offers as the executable works behind."""
+    return _try_out(path)[1]
+
+
+def wall_shortcomings(found: Wall) -> Sequence[str]:
+    """The parts of the wall that are not in the one that was found, with the reasons and what to do."""
+    lacking = list(wall.shortcomings())
+    offered = wall.detect()
+    if found != offered:
+        lacking.append(
+            f"Deno does not start behind {offered}, only behind {found}: use the version of Deno that this "
+            "release was tested with, and report it"
+        )
+    return lacking
+
+
+@functools.cache
+def report_wall(found: Wall) -> None:
+    """Records once in a process that sandboxes start with a part of the wall missing."""
+    if not found.complete:
+        record("wall.missing", found=str(found), reason="; ".join(wall_shortcomings(found)))
+
+
+def demand_wall(found: Wall) -> None:
+    """Refuses a wall with a part missing. Raises `WallMissingError`."""
+    if not found.complete:
+        lacking = wall_shortcomings(found)
+        raise WallMissingError(
+            "Cannot start the sandbox: require_wall asks for the whole wall of the operating system, and "
+            f"{'; '.join(lacking)}. To see what there is: python -m sandbox_runtime doctor",
+            lacking,
+        )
+
+
+@functools.cache
+def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
+    offered = wall.detect()
+    if (known := _remembered(path, offered)) is not None:
+        return known, offered
+    for tried in _ladder(offered):
+        with contextlib.suppress(DenoNotFoundError):
+            version = _ask_version(path, tried)
+            if tried == offered:
+                _remember(path, offered, version)
+            return version, tried
+    return _ask_version(path, NO_WALL), NO_WALL
+
+
+def _note(path: Path, offered: Wall) -> Path | None:
+    """Where a trial that succeeded is remembered, which takes 0.2 s less than another; None: it is not.
+
+    Only for the executable of the package `deno`, and only that it works behind all that is offered: a note
+    can never make a wall weaker. Another file, kernel or offer has another name.
+    """
+    if path != _packaged_deno():
+        return None
+    state = path.stat()
+    facts = (str(path), state.st_size, state.st_mtime_ns, platform.release(), repr(offered))
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return platformdirs.user_state_path("dspy-rlm") / f"deno-{digest}"
+
+
+def _remembered(path: Path, offered: Wall) -> tuple[int, int, int] | None:
+    try:
+        note = _note(path, offered)
+        match = note and re.fullmatch(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})", note.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def _remember(path: Path, offered: Wall, version: tuple[int, int, int]) -> None:
+    with contextlib.suppress(OSError):
+        if (note := _note(path, offered)) is None:
+            return
+        note.parent.mkdir(parents=True, exist_ok=True)
+        whole = note.with_name(f"{note.name}-{os.getpid()}")
+        whole.write_text(_dotted(version), "ascii")
+        whole.replace(note)
+
+
+def _ladder(offered: Wall) -> Sequence[Wall]:
+    """What is tried, the strongest first."""
+    weaker = (
+        offered,
+        dataclasses.replace(offered, gate=False),
+        Wall(offered.landlock),
+        Wall(seccomp=offered.seccomp),
+    )
+    return [tried for tried in dict.fromkeys(weaker) if tried]
+
+
+def _ask_version(path: Path, run_confined: Wall) -> tuple[int, int, int]:
+    """Lets it run a line that tells it: what starts V8 and its threads is what a sandbox needs."""
+    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], run_confined)
+    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
+    if match is None:
+        raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _say(path: Path, arguments: Sequence[str], run_confined: Wall) -> str:
+    """Runs the executable to its end and returns what it printed."""
+    try:
+        with wall.run_confined(run_confined, path) as launch:
+            done = subprocess.run(
+                [str(path), *arguments],
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+                **launch.options,
+            )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
+    return str(done.stdout)
+
+
+def _dotted(version: tuple[int, int, int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,169 @@
+"""Host functions as cells call them: `f(...)`, `await f.aio(...)` and `f.batched([...])`.
+
+Knows how a call becomes a message and an answer a value. What the answer travels through is the host's
+(`CallHost`); whether a cell may call at all is the driver's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import sys
+
+# By name: a cell that replaces them in their module does not replace them here.
+from builtins import len as size
+from builtins import memoryview as view
+from collections.abc import Callable, Iterable, Sequence
+from json import JSONDecoder
+from json import loads as from_json
+from typing import Any, Protocol
+
+from sandbox_runtime.guest.tracebacks import host_exception
+from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
+
+# Calls that are on their way at the same time; further ones wait in the sandbox.
+MAX_OPEN_CALLS = 256
+
+# How an answer begins that is a value as JSON text; all others are a reply of the wire behind one
+# other character. `host.ts` writes it.
+PLAIN = "="
+
+scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+_USAGE = """
+Also: `await {name}.aio(...)`, so that asyncio.gather makes calls at once, and
+`{name}.batched(items)`, which calls {name}(item) for all of them at once and returns the results in
+order; an item that failed has its exception in place of a result. With several lists it takes one
+argument from each, as map() does; keyword arguments are the same for all."""
+
+
+class CallHost(Protocol):
+    """The way to the host."""
+
+    def call(
+        self, mode: str, tool: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        """Asks the host to run a tool, or a `batch` of calls; blocks. See `PLAIN` for the text."""
+
+    def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
+        """Asks the host to run a tool and returns; `HostCalls.answered` is told the answer."""
+
+
+class HostCalls:
+    """The calls of one session, those in flight among them."""
+
+    def __init__(
+        self, host: CallHost, check: Callable[[str], None], received: Callable[[], None]
+    ) -> None:
+        """Makes no call yet.
+
+        Args:
+            host: The way to the host.
+            check: Raises, given the name, when a tool may not be called now.
+            received: Told of each result that has come.
+        """
+        self._host = host
+        self._check = check
+        self._received = received
+        self._tickets = itertools.count(1)
+        self._in_flight: dict[int, asyncio.Future[tuple[str, Sequence[Part]]]] = {}
+        self._room: asyncio.Semaphore | None = None
+        self.value_bytes = sys.maxsize
+        """The largest value that may leave the sandbox."""
+
+    def checked(self, sent: tuple[str, list[Part]], label: str) -> tuple[str, list[Part]]:
+        """An encoded value that is not too large to leave. Raises ValueError if it is."""
+        text, extras = sent
+        total = size(text) + sum(view(part).nbytes for part in extras)
+        if total > self.value_bytes:
+            raise ValueError(
+                f"{label} take {total:,} bytes, more than the {self.value_bytes:,} that one value may "
+                "have (Limits.frame_bytes). Pass less, or in several calls."
+            )
+        return sent
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are awaited now."""
+        return len(self._in_flight)
+
+    def function(self, name: str, doc: str) -> Callable[..., Any]:
+        """The function that a cell calls under this name."""
+
+        argument_label = f"{name}() arguments"
+
+        def tool(*args: Any, **kwargs: Any) -> Any:
+            self._check(name)
+            sent = self.checked(send_call(args, kwargs, argument_label), argument_label)
+            text, parts = self._host.call("wait", name, *sent)
+            self._check(name)
+            return self._result(text, parts)
+
+        async def aio(*args: Any, **kwargs: Any) -> Any:
+            if self._room is None:
+                self._room = asyncio.Semaphore(MAX_OPEN_CALLS)
+            async with self._room:
+                self._check(name)
+                label = f"{name}.aio() arguments"
+                sent = self.checked(send_call(args, kwargs, label), label)
+                text, parts = await self._begin(name, *sent)
+            return self._result(text, parts)
+
+        def batched(items: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> list[Any]:
+            self._check(name)
+            calls = [[list(args), kwargs] for args in zip(items, *more, strict=bool(more))]
+            if not calls:
+                return []
+            label = f"{name}.batched() arguments"
+            sent = self.checked(send(calls, label), label)
+            text, parts = self._host.call("batch", name, *sent)
+            self._check(name)
+            return [
+                item if worked else host_exception(item)
+                for worked, item in self._result(text, parts)
+            ]
+
+        for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
+            function.__name__ = function.__qualname__ = shown
+            function.__doc__ = doc + "\n" + _USAGE.format(name=name)
+        tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
+        return tool
+
+    async def _begin(
+        self, name: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        ticket = next(self._tickets)
+        future: asyncio.Future[tuple[str, Sequence[Part]]]
+        future = asyncio.get_running_loop().create_future()
+        self._in_flight[ticket] = future
+        try:
+            self._host.begin(ticket, name, arguments, extras)
+            return await future
+        finally:
+            self._in_flight.pop(ticket, None)
+
+    def answered(self, ticket: int, text: str, parts: Sequence[Part]) -> None:
+        """Gives an answer to whoever awaits it; nobody may any more."""
+        future = self._in_flight.get(ticket)
+        if future is not None and not future.done():
+            future.set_result((text, parts))
+
+    def forget(self) -> None:
+        """Gives up the calls in flight: their cell has ended."""
+        self._in_flight.clear()
+        self._room = None
+
+    def _result(self, text: str, parts: Sequence[Part]) -> Any:
+        if text[0] == PLAIN:
+            return scan(text, 1)[0]
+        reply = from_json(text[1:])
+        if "error" in reply:
+            raise host_exception(reply["error"])
+        if "interrupted" in reply:
+            signal.raise_signal(signal.SIGINT)  # has come already, and would be seen a little later
+            raise KeyboardInterrupt("the call was interrupted")
+        result = reply["result"]
+        value = receive(result["kind"], parts or [result["inline"].encode()])
+        self._received()
+        return value

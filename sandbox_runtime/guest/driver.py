@@ -1,0 +1,481 @@
+"""The cell driver: runs cells in one namespace and tells how each of them ended.
+
+Ordinary Python, which the tests run under CPython with a fake host; `entry.py` is the driver inside
+Pyodide. Knows cells, host tools and SUBMIT. Knows no JSON-RPC: `worker.ts` calls the few public methods
+of `Driver`, and `DriverHost` is all it can call back.
+
+A cell is hostile until shown otherwise: whatever it raises, prints, rebinds or returns must leave the
+driver able to run the next one.
+"""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+import random
+import sys
+import types
+
+# The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
+# them in their modules does not replace them here.
+from _signal import signal as set_handler  # type: ignore[import-not-found]
+from ast import Expr, Expression, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from gc import collect
+from inspect import CO_COROUTINE
+from itertools import repeat
+from json import dumps as to_json
+from json import loads as from_json
+from operator import is_
+from pathlib import Path
+from signal import SIGALRM, SIGINT
+from time import monotonic
+from typing import Any, Protocol
+
+from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest.callback_ownership import Ownership
+from sandbox_runtime.guest.calls import CallHost, HostCalls
+from sandbox_runtime.guest.integrity.hooks import Hooks
+from sandbox_runtime.guest.integrity.namespace_guard import (
+    CLASSES,
+    MODULES,
+    TRACEBACK_CLASSES,
+    TRACEBACK_MODULES,
+    NamespaceGuard,
+    merge_into,
+    restore,
+)
+from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
+from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
+from sandbox_runtime.guest.tasks import all_tasks, cancel_all, current_task, is_unborn
+from sandbox_runtime.guest.texts import host_calls as asking
+from sandbox_runtime.guest.texts import lazy_text as texts
+from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
+from sandbox_runtime.guest.values.codec import Part, receive, send
+from sandbox_runtime.guest.values.records import bind_classes
+
+# Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
+RESERVE_BYTES = 2 * 1024 * 1024
+
+# Where `worker.ts` mounts extra packages.
+PACKAGES_FOLDER = "/packages"
+
+
+class DriverHost(CallHost, Protocol):
+    """What the driver needs from outside."""
+
+    def emit(self, text: str) -> None:
+        """Tells the host what a running cell has printed."""
+
+    def heard(self) -> bool:
+        """Tells that a signal has arrived, which is sent until then. False if it has arrived before."""
+
+    def drain_raw(self) -> str:
+        """Text written to the process's file descriptors behind Python's streams."""
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """Runs the event loop until the awaitable is done."""
+
+
+class CellTimeoutError(KeyboardInterrupt):
+    """The cell worked longer than `Limits.cell_seconds`."""
+
+    __module__ = "builtins"  # tracebacks show the bare name
+
+
+class _SubmitSignal(BaseException):
+    """Unwinds the cell after SUBMIT. Recognised by identity, never by its name."""
+
+
+class Driver:
+    """Runs the cells of one session. Not reentrant: a cell cannot run another."""
+
+    def __init__(self, host: DriverHost, output_chars: int = 10_000) -> None:
+        self._host = host
+        self._output_chars = output_chars
+        self._module = types.ModuleType("__main__")
+        self._namespace = self._module.__dict__
+        self._harness: dict[str, Callable[..., Any]] = {}
+        self._display: Callable[[Any], Any] = as_it_is
+        self.calls = HostCalls(host, self._check_call, self._bind_classes)
+        self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
+        self._outputs: Fields | None = None
+        self.ownership = Ownership()
+        self._running = False
+        self._interruptible = False
+        self._stop: KeyboardInterrupt | None = None
+        self._overdue = False  # the stop is decided, and not yet raised
+        self._signal = _SubmitSignal()
+        self._submitted: tuple[str, list[Part]] | None = None
+        self._stream = Stream(self)
+        self.output = Output(output_chars, host.emit)
+        self._sources = linecache.cache
+        self._modules: dict[str, types.ModuleType] = {}
+        self._builtins = {**vars(builtins), "input": _no_input}
+        classes = (*CLASSES, Stream, ByteStream, Output)
+        self._footing = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
+        self._hooks = Hooks()
+        self._given_up: list[Any] = []
+        self._telling = NamespaceGuard(
+            TRACEBACK_MODULES, TRACEBACK_CLASSES
+        )  # is looked at if it is needed
+        self._recursion_limit = sys.getrecursionlimit()
+        self._digits_limit = sys.get_int_max_str_digits()
+        self._reserve: bytearray | None = None
+        self._collection_seconds = 0.0
+
+    @property
+    def running(self) -> bool:
+        """True while a cell runs."""
+        return self._running
+
+    @property
+    def stopped(self) -> bool:
+        """True from a signal to the next cell."""
+        return self._stop is not None
+
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+        """Makes a saved interpreter fit for a new session: own limits, own random numbers.
+
+        Without a seed these go on where the saved state left them.
+        """
+        self._output_chars = output_chars
+        self.calls.value_bytes = value_bytes
+        if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
+            sys.path.append(PACKAGES_FOLDER)
+            self._hooks.note_path()
+        self._modules = self._modules or dict(sys.modules)
+        if not seed:
+            return
+        random.seed(seed)
+        if (numpy := sys.modules.get("numpy")) is not None:
+            numpy.random.seed(int.from_bytes(seed.encode()[:4], "little"))
+
+    def rest(self) -> None:
+        """Drops what cannot be saved with the interpreter: garbage that refers to JavaScript."""
+        collect()
+
+    # ---- What the host asks ----
+
+    def assign(self, name: str, kind: str, parts: Sequence[Part]) -> None:
+        """Binds a variable to a value of the host's, and the classes in it to their names.
+
+        Of the kind `types` there are only classes. Of the kind `code:…` there are statements, the name
+        of their data, and the data as a value of the kind after the colon.
+        """
+        if kind == "types":
+            receive("pickle", parts)
+        elif kind.startswith("code:"):
+            data_name = str(parts[1], "utf-8")
+            self._namespace[data_name] = receive(kind.removeprefix("code:"), parts[2:])
+            try:
+                exec(compile(str(parts[0], "utf-8"), f"<{name}>", "exec"), self._namespace)  # noqa: S102
+            finally:
+                self._namespace.pop(data_name, None)
+        else:
+            self._namespace[name] = receive(kind, parts)
+        self._bind_classes()
+
+    def _bind_classes(self) -> None:
+        bind_classes(self._namespace, {**self._builtins, **self._harness})
+        texts.bind_len(self._namespace)
+
+    def register(self, declared: str) -> None:
+        """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""
+        if self.running:
+            raise RuntimeError("tools are declared between cells")
+        plan = from_json(declared)
+        for name in self._harness:
+            self._namespace.pop(name, None)
+        self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
+        self._harness = {"SUBMIT": self._make_submit()}
+        self._display = as_it_is
+        for tool in plan["tools"]:
+            declared_tool = self._declared(tool)
+            if tool.get("kind") == "display":
+                self._display = declared_tool
+            else:
+                self._harness[tool["name"]] = declared_tool
+        self._namespace.update(self._harness)
+
+    def _declared(self, tool: dict[str, Any]) -> Any:
+        """What cells get under a tool's name: its function, or what its front makes of that."""
+        call = self.calls.function(tool["name"], tool["doc"])
+        if "front" not in tool:
+            return call
+        fronts.add(tool["modules"])
+        make = fronts.importable if tool["kind"] == "module" else fronts.function
+        return make(tool["front"], tool["name"], call)
+
+    def prepare(self, cell: int, code: str) -> None:
+        """Makes all ready for a cell. What this replaces may have a finalizer, which nobody trusts.
+
+        Therefore the harness is looked at again afterwards, and `run` replaces nothing more.
+        """
+        self._prepare()
+        filename = f"<cell {cell}>"
+        self._sources[filename] = (len(code), None, code.splitlines(True), filename)
+        for _ in self._tracers_quietened():
+            pass
+
+    def run(self, cell: int, code: str) -> list[Any]:
+        """Runs a cell that is prepared. Returns the JSON text of its end, then parts of a submitted value."""
+        if self._running:
+            raise RuntimeError("a cell cannot run another")
+        self._open()
+        quietened = self._tracers_quietened()
+        error: BaseException | None = None
+        started = monotonic()
+        try:
+            self._interruptible = True
+            self._execute(code, f"<cell {cell}>")
+            self._interruptible = False
+        except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
+            self._interruptible = False
+            self._reserve = None
+            error = caught
+        for _ in quietened:
+            pass
+        paused = self.ownership.pause()  # what is replaced may have a finalizer
+        self._stand_up()
+        self._restore_interpreter()
+        self.ownership.resume(paused)
+        self._sweep_tasks()
+        self._close(monotonic() - started)
+        return self._end(error)
+
+    def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
+        """Stops the running cell; outside of a cell a late signal means nothing.
+
+        Raises in the cell's own code. Where the signal finds the event loop instead, the cell waits
+        in an `await`, and cancelling what it waits for is what stops it; or it is about to wait, or
+        has just done so, and `raise_overdue` stops it then.
+        """
+        if not self._host.heard() or not self._interruptible:
+            return
+        if number == SIGALRM:
+            self._stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
+        else:
+            self._stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
+        if _may_raise(frame):
+            raise self._stop
+        self._overdue = True
+        for task in all_tasks():
+            if not is_unborn(task):
+                task.cancel()
+
+    def raise_overdue(self) -> None:
+        """Stops the cell if a signal came where an exception would have been lost."""
+        if self._overdue and self._stop is not None:
+            self._overdue = False
+            raise self._stop
+
+    def _check_call(self, name: str) -> None:
+        """Before a call goes out, and when its answer has come."""
+        self.ownership.check(name)
+        self.raise_overdue()
+
+    # ---- A cell, from start to end ----
+
+    def _prepare(self) -> None:
+        """Makes the harness whole again, whatever earlier cells did to it.
+
+        No cell runs meanwhile: what is replaced may have a finalizer, which calls nothing then.
+        """
+        if self._running is True:
+            raise RuntimeError("a cell cannot run another")
+        self._running = self._interruptible = self._overdue = False
+        self._stop = self._submitted = None
+        self.ownership.end()
+        self.output = Output(self._output_chars, self._host.emit)
+        self._footing.restore()
+        self._hooks.restore()
+        merge_into(sys.modules, self._modules)
+        fronts.restore()
+        self._restore_interpreter()
+        asking.connect(self._ask_of_texts)
+        forget_host_exceptions()
+        if self._reserve is None:
+            with suppress(MemoryError):
+                self._reserve = bytearray(RESERVE_BYTES)
+        self._namespace["__builtins__"] = builtins
+        self._namespace.update(self._harness)
+        sys.modules["__main__"] = self._module
+        self._stream = sys.stdout = sys.stderr = Stream(self)
+        self._take_signals()
+
+    def _open(self) -> None:
+        """The cell's code comes next."""
+        self._running = True
+        self.ownership.begin()
+
+    def _close(self, seconds: float) -> None:
+        """The cell's code has ended, after so many seconds: from here on nothing of it may act."""
+        self._running = False
+        self.ownership.end()
+        self.calls.forget()
+        self._take_signals()
+        # What a stopped cell left half done goes now, and what is garbage where that costs little: its
+        # finalizers run while the cell's clock does, not in the middle of the next one.
+        if self._stop is not None or self._may_collect(seconds):
+            before = monotonic()
+            collect()
+            self._collection_seconds = monotonic() - before
+
+    def _may_collect(self, _seconds: float) -> bool:
+        """Whether garbage may be collected after a cell of so many seconds."""
+        return False
+
+    def _take_signals(self) -> None:
+        for number in (SIGINT, SIGALRM):
+            set_handler(number, self.on_signal)
+
+    def _tracers_quietened(self) -> Iterator[object]:
+        """Stops whatever watches Python's own steps, as it is iterated.
+
+        Not as it is called: a call is a step, and who watches it may raise. Nothing is watched outside
+        of the sandbox, where it may be a debugger's.
+        """
+        return iter(())
+
+    def _stand_up(self) -> None:
+        """Makes whole what the end of the cell stands on."""
+        self._footing.restore()
+
+    def _restore_interpreter(self) -> None:
+        """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
+        self._hooks.silence()
+        linecache.cache = self._sources
+        restore(self._namespace, {})
+        sys.setrecursionlimit(self._recursion_limit)
+        sys.set_int_max_str_digits(self._digits_limit)
+
+    def _execute(self, code: str, filename: str) -> None:
+        """Runs all statements, and shows the value of the last one if it is an expression."""
+        value = None
+        try:
+            for part in compile_cell(code, filename):
+                value = eval(part, self._namespace)
+                if part.co_flags & CO_COROUTINE:
+                    value = self._host.wait_for(value)
+            if value is not None and (shown := self._display(value)) is not None:
+                self._show(shown)
+        except CancelledError as error:
+            if self._stop is None:
+                raise
+            raise self._stop.with_traceback(error.__traceback__) from None
+
+    def _sweep_tasks(self) -> None:
+        """Cancels what a cell left running; nothing of it may act in a later cell.
+
+        A task that does not take it is never run again, and not mentioned again.
+        """
+        left = all_tasks()
+        if left:
+            left = {task for task in left if not any(map(is_, repeat(task), self._given_up))}
+        if left:
+            self._host.wait_for(cancel_all(left))
+            self._given_up += [task for task in left if not task.done()]
+            self._note(f"{len(left)} background task(s) were still running and are cancelled")
+        if dropped := self._drop_callbacks():
+            self._note(
+                f"{dropped} callback(s) of the event loop were still waiting and are dropped"
+            )
+
+    def _note(self, text: str) -> None:
+        self.output.write(f"\n[{text}]\n")
+
+    def _drop_callbacks(self) -> int:
+        """Forgets what the event loop was still to call, and says how much that was."""
+        return 0
+
+    def _show(self, value: Any) -> None:
+        """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""
+        cut = self._output_chars
+        if type(value) in (str, bytes) and len(value) > 2 * cut:
+            opening = len(repr(value[:0])) - 1
+            self._stream.write(repr(value[:cut])[:-1])
+            self.output.omit(len(value) - 2 * cut)
+            self._stream.write(f"{repr(value[-cut:])[opening:]}\n")
+        else:
+            self._stream.write(repr(value) + "\n")
+
+    def _end(self, error: BaseException | None) -> list[Any]:
+        self._note_rebound()
+        raw = self._host.drain_raw()
+        if raw:
+            self.output.write(raw)
+        if self._submitted is not None:
+            text, extras = self._submitted
+            self._submitted = None
+            return [self._report("submitted"), text.encode(), *extras]
+        if error is None:
+            return [self._report("completed")]
+        self._telling.restore()
+        return [
+            self._report("failed", **describe(error, max(self._output_chars, LEAST_SHOWN_CHARS)))
+        ]
+
+    def _note_rebound(self) -> None:
+        rebound = [n for n, own in self._harness.items() if self._namespace.get(n) is not own]
+        if rebound:
+            names = ", ".join(rebound)
+            self.output.write(
+                f"\n[this cell rebound {names}; the next cell has the original again]\n"
+            )
+
+    def _report(self, outcome: str, **error: str) -> str:
+        texts = {"errorType": "", "message": "", "traceback": "", **error}
+        texts["output"] = self.output.render()
+        return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
+
+    # ---- Names that the harness gives to cells ----
+
+    def _make_submit(self) -> Callable[..., Any]:
+        def SUBMIT(*args: Any, **kwargs: Any) -> None:  # noqa: N802 - the name of the REPL's vocabulary
+            outputs = bind_submit(self._outputs, args, kwargs)
+            self.ownership.check("SUBMIT")
+            self._submitted = self.calls.checked(send(outputs, "SUBMIT"), "SUBMIT() values")
+            raise self._signal
+
+        SUBMIT.__doc__ = f"{submit_usage(self._outputs)}\n\nEnds the run with these outputs."
+        return SUBMIT
+
+
+def as_it_is(value: Any) -> Any:
+    """What is shown of a cell's last value."""
+    return value
+
+
+def compile_cell(code: str, filename: str) -> list[types.CodeType]:
+    """Compiles a cell: its statements, and apart from them a last expression whose value is shown."""
+    flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
+    tree = compile(code, filename, "exec", flags | PyCF_ONLY_AST, dont_inherit=True)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
+    parts = [compile(tree, filename, "exec", flags, dont_inherit=True)] if tree.body else []
+    if last is not None:
+        shown = Expression(last.value)
+        parts.append(compile(shown, filename, "eval", flags, dont_inherit=True))
+    return parts
+
+
+# In such a frame JavaScript works for the cell: what is raised inside of it arrives as something else.
+BORDER_CODES: set[types.CodeType] = set()
+
+
+def _may_raise(frame: types.FrameType | None) -> bool:
+    """True in the code of a cell or of a task; false in that of the event loop, which it would break."""
+    task = current_task()
+    running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+    while frame is not None and frame.f_code not in BORDER_CODES:
+        if frame is running or frame.f_code is Driver._execute.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _no_input(prompt: object = "") -> str:
+    """Replaces `input`."""
+    raise RuntimeError("input() is not available: nobody sits at this REPL")

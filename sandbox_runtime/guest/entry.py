@@ -1,0 +1,566 @@
+"""The driver inside Pyodide. Importing this makes `driver`, which `worker.ts` calls.
+
+The one Python module here that CPython cannot import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.events
+import builtins
+import contextvars
+import encodings.aliases
+import importlib
+import json
+import sys
+import time
+import types
+import warnings
+from collections.abc import Awaitable, Iterator, Sequence
+from gc import freeze
+from itertools import chain, islice, repeat
+from operator import is_
+
+# By name: a cell that replaces it in its module does not replace it here.
+from time import monotonic
+from typing import Any, NamedTuple
+
+import _pyodide._importhook as import_hook
+import js  # what `worker.ts` gives; see pythonGlobals() there
+import pyodide.code
+import pyodide.ffi.wrappers
+import pyodide.http
+import pyodide.webloop
+from pyodide.ffi import run_sync, to_js, unregister_js_module
+
+from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest.driver import BORDER_CODES, Driver
+from sandbox_runtime.guest.integrity.c_hooks import c_hooks
+from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
+from sandbox_runtime.guest.integrity.hooks import Hooks
+from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
+from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
+from sandbox_runtime.guest.tasks import settled
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, Part
+
+# What nothing here imports, and the host sends values of.
+importlib.import_module("sandbox_runtime.guest.texts.directory")
+
+# What cells often import is in the image already: compiling one of these takes 20 to 300 ms here.
+for _name in (
+    "calendar",
+    "csv",
+    "difflib",
+    "gzip",
+    "hashlib",
+    "html.parser",
+    "pprint",
+    "statistics",
+    "unicodedata",
+    "xml.etree.ElementTree",
+):
+    importlib.import_module(_name)
+
+# The harness's own modules, and those of the standard library and of Pyodide that it stands on. Functions and
+# classes of others stay as a cell has changed them.
+HARNESS = "sandbox_runtime"
+STANDS_ON = frozenset(
+    [
+        "_collections_abc",
+        "_frozen_importlib",
+        "_frozen_importlib_external",
+        "_py_warnings",
+        "_pyodide._future_helper",
+        "_pyodide._importhook",
+        "_weakrefset",
+        "abc",
+        "ast",
+        "asyncio",
+        "asyncio.base_futures",
+        "asyncio.base_tasks",
+        "asyncio.coroutines",
+        "asyncio.events",
+        "asyncio.exceptions",
+        "asyncio.futures",
+        "asyncio.locks",
+        "asyncio.mixins",
+        "asyncio.queues",
+        "asyncio.tasks",
+        "asyncio.taskgroups",
+        "asyncio.timeouts",
+        "codecs",
+        "codeop",
+        "collections",
+        "collections.abc",
+        "contextlib",
+        "copyreg",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "encodings",
+        "encodings.aliases",
+        "enum",
+        "fractions",
+        "functools",
+        "importlib",
+        "importlib._bootstrap",
+        "importlib._bootstrap_external",
+        "importlib.machinery",
+        "importlib.util",
+        "io",
+        "json",
+        "json.decoder",
+        "json.encoder",
+        "json.scanner",
+        "keyword",
+        "linecache",
+        "pathlib",
+        "pathlib._os",
+        "pickle",
+        "pyodide.webloop",
+        "re",
+        "re._compiler",
+        "re._parser",
+        "reprlib",
+        "signal",
+        "textwrap",
+        "tokenize",
+        "traceback",
+        "types",
+        "uuid",
+        "warnings",
+        "weakref",
+        "zipimport",
+        "zoneinfo",
+    ]
+)
+
+# Of these every name is fixed, not only those of functions and classes.
+WHOLE = (
+    HARNESS,
+    "_frozen_importlib",
+    "_pyodide._importhook",
+    "asyncio",
+    "codecs",
+    "contextlib",
+    "encodings",
+    "importlib",
+    "json",
+    "pyodide.webloop",
+    "zipimport",
+)
+
+# Classes of C that the harness is written in.
+FIXED_CLASSES: tuple[type, ...] = (
+    *(object, type, str, bytes, bytearray, memoryview, int, float, complex, bool, list, dict),
+    *(tuple, set, frozenset, range, slice, property, staticmethod, classmethod, super, zip, map),
+    *(enumerate, BaseException, Exception, types.FunctionType, types.BuiltinFunctionType),
+    *(types.MethodType, types.CodeType, types.CellType, types.ModuleType, types.GeneratorType),
+    *(types.CoroutineType, types.AsyncGeneratorType, types.MappingProxyType, types.FrameType),
+    *(types.TracebackType, contextvars.Context, contextvars.ContextVar),
+)
+
+# Attributes of our classes that the driver itself sets: see `host_calls.py`.
+VOLATILE = ("ask", "used")
+
+# Of the import hook: what Pyodide itself replaces whenever it is loaded, each time by an empty dictionary.
+_PACKAGES = "REPODATA_PACKAGES_IMPORT_TO_PACKAGE_NAME"
+
+# Settings of the session: see `PyodideDriver.wake`.
+SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}
+
+# What changes in the driver from cell to cell, or with its tools.
+CHANGING = {
+    *SETTINGS["driver"],
+    *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
+    *("_stream", "output", "_reserve", "rooms", "_fresh"),
+    *("_harness", "_outputs", "_display"),
+}
+
+_ANYTHING = BaseException
+
+# How many tools `sys.monitoring` knows; what stops them and their like.
+_TOOLS = 6
+_free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
+_set_trace: Any = sys.settrace
+_set_profile: Any = sys.setprofile
+_set_generator_hooks: Any = sys.set_asyncgen_hooks
+
+# A collection after a cell may take this share of the cell's own time.
+COLLECTION_SHARE = 0.02
+
+# A sleeping cell looks up this often, to see whether it was interrupted.
+SLEEP_SLICE_SECONDS = 0.02
+
+
+def _run_sync(awaitable: Awaitable[Any]) -> Any:
+    """Waits without letting an exception pass through JavaScript, which would print it."""
+    _host.set_idle(True)
+    try:
+        value, error = run_sync(settled(awaitable, driver.raise_overdue))
+    finally:
+        _host.set_idle(False)
+    if error is not None:
+        raise error
+    driver.raise_overdue()
+    return value
+
+
+class PyodideHost:
+    """The driver's host, reached through the worker."""
+
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        # Looked up once: crossing over to JavaScript is slow.
+        self._call_host = worker.callHost
+        self._drain_raw = worker.drainRaw
+        self.intact = worker.intact
+        self.heard = worker.heard
+        self.set_idle = worker.setIdle
+
+    def call(
+        self, mode: str, tool: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        """See `CallHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            answer = self._call_host(mode, tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            answer = self._call_host(mode, tool, arguments)
+        if isinstance(answer, str):
+            return answer, ()
+        text, *parts = answer
+        return text, [part.to_bytes() for part in parts]
+
+    def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
+        """See `CallHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            self._worker.beginCall(ticket, tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            self._worker.beginCall(ticket, tool, arguments)
+
+    def emit(self, text: str) -> None:
+        """See `DriverHost`."""
+        self._worker.emit(text)
+
+    def drain_raw(self) -> str:
+        """See `DriverHost`."""
+        return str(self._drain_raw())
+
+    def wait_for(self, awaitable: Awaitable[Any]) -> Any:
+        """See `DriverHost`."""
+        return _run_sync(awaitable)
+
+    def sleep(self, seconds: float, /) -> None:
+        """Replaces `time.sleep`, which here could not be interrupted."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
+
+
+class Ground(NamedTuple):
+    """A part of the foundation, as `integrity.ts` takes it. Nothing in it can be replaced."""
+
+    restore: Any
+    locate: Any
+    """Says the addresses of all words."""
+    core: bytes
+    """The addresses of what these two functions and the place of the ground consist of."""
+
+
+def _keeper() -> tuple[Any, Any]:
+    """A place for a ground: the variable of a closure, whose place in memory never moves."""
+    kept: Ground
+
+    def lay(foundation: Foundation) -> Ground:
+        nonlocal kept
+        kept = Ground(
+            foundation.putter(), foundation.locator(_memory), b""
+        )  # the place has to be filled
+        functions: tuple[Any, ...] = (kept.restore, kept.locate, ground)
+        kept = kept._replace(core=foundation.core(functions, _memory))
+        return kept
+
+    def ground() -> Ground:
+        return kept
+
+    return lay, ground
+
+
+class PyodideDriver(Driver):
+    """The driver as `worker.ts` calls it: JavaScript buffers in, JavaScript arrays out."""
+
+    def __init__(self, host: PyodideHost) -> None:
+        super().__init__(host)
+        self._fresh = True  # no cell has run
+        self.rooms: list[Any] = []
+        """Large parts of the next value, which `value_buffers.ts` makes and fills."""
+
+    def settle(self) -> None:
+        """Takes the interpreter as it is now for what it is to be at the begin of each cell."""
+        self.ownership.watch_collector()
+        self._hooks = Hooks(whole=True, audits=[_audits])
+        policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
+        for owner in (_loop, policy):
+            give_dictionary(owner)
+        self._loops = tuple((vars(owner), dict(vars(owner))) for owner in (_loop, policy))
+        self._policy = {"_event_loop_policy": policy}
+        self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
+        self._modules = dict(sys.modules)
+        restore(vars(builtins), self._builtins, sealed=True)
+        self._footing = self._telling = NamespaceGuard(
+            (), ()
+        )  # the foundation has all of it, and more
+        lay_harness(_foundation(self))
+
+    def ground(self) -> Any:
+        """What `integrity.ts` keeps sound: how, and where it lies."""
+        return to_js(harness())
+
+    def register(self, declared: str) -> Any:
+        """See `Driver`. Returns the ground of the tools."""
+        super().register(declared)
+        foundation = Foundation(_belongs)
+        foundation.add_names(vars(self), ("_harness", "_outputs", "_display"))
+        foundation.add_names(self._harness, tuple(self._harness), changing=())
+        foundation.add(self._display)
+        for field in self._outputs or ():
+            foundation.add_names(field, tuple(field), changing=())
+        foundation.add_names(fronts._SOURCES, tuple(fronts._SOURCES), changing=())
+        return to_js(lay_tools(foundation))
+
+    def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
+        """See `Driver`. Returns the ground of what this sets: that of all else is older than the session."""
+        super().wake(output_chars, value_bytes, seed)
+        merge_into(vars(import_hook), self._no_packages)
+        foundation = Foundation(_belongs)
+        foundation.add_names(vars(self), SETTINGS["driver"])
+        foundation.add_names(vars(self.calls), SETTINGS["calls"])
+        foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
+        return to_js(lay_settings(foundation))
+
+    def rest(self) -> None:
+        """See `Driver`."""
+        super().rest()
+        if self._fresh:
+            freeze()  # a collection looks at what cells make, and not at all of the interpreter
+
+    def _restore_interpreter(self) -> None:
+        """See `Driver`."""
+        super()._restore_interpreter()
+        for now, own in self._loops:
+            restore(now, own, sealed=True)
+        merge_into(vars(asyncio.events), self._policy)
+
+    def _drop_callbacks(self) -> int:
+        """See `Driver`. `worker.ts` drops the timers themselves."""
+        left = sum(not handle.cancelled() for handle in _waiting)
+        _waiting.clear()
+        return left
+
+    def _stand_up(self) -> None:
+        """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
+        if _host.intact():
+            return
+        for ground in (harness, settings, tools):
+            # A cell that has changed this function as well is left to `worker.ts`, before the next one.
+            try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
+                ground().restore()
+            except _ANYTHING:
+                pass
+
+    def _may_collect(self, seconds: float) -> bool:
+        """See `Driver`."""
+        return self._collection_seconds <= COLLECTION_SHARE * seconds
+
+    def _prepare(self) -> None:
+        """See `Driver`."""
+        super()._prepare()
+        self._fresh = False
+        _take_generators()
+
+    def drop_rooms(self) -> None:
+        """Gives up what came of a value."""
+        self.rooms.clear()
+
+    def assign(self, name: str, kind: str, parts: Any) -> Any:
+        """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
+        rooms, self.rooms = self.rooms, []
+        try:
+            super().assign(name, kind, [*(part.to_bytes() for part in parts), *rooms])
+        except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+            return to_js([type(error).__name__, str(error)])
+        return None
+
+    def answered(self, ticket: int, text: str, parts: Any) -> None:
+        """See `HostCalls`."""
+        self.calls.answered(ticket, text, [part.to_bytes() for part in parts])
+
+    def _tracers_quietened(self) -> Iterator[object]:
+        """See `Driver`."""
+        return islice(_quiet, 1)
+
+    def run(self, cell: int, code: str) -> Any:
+        """See `Driver`."""
+        text, *parts = super().run(cell, code)
+        return to_js([text, *parts]) if parts else text
+
+
+def _quiet_loop(loop: Any) -> None:
+    """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
+    loop.set_exception_handler(lambda _loop, _context: None)
+    pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
+    loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
+
+
+def _own_callbacks(loop: Any) -> None:
+    """Has a callback run in its own cell only, whoever registered it and whatever runs it.
+
+    Tells, too, while calls of the host are awaited, when Python works: the cell's clock runs then.
+    """
+    run = asyncio.events.Handle._run
+    owns = driver.ownership.owns
+    call_later = loop.call_later
+
+    def noted(delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = call_later(delay, callback, *args, context=context)
+        _waiting.add(handle)
+        return handle
+
+    loop.call_later = noted
+
+    def run_own(handle: Any) -> None:
+        _waiting.discard(handle)
+        if not owns(handle._context):
+            return None
+        _take_generators()
+        if not driver.calls.in_flight:
+            return run(handle)
+        _host.set_idle(False)
+        try:
+            return run(handle)
+        finally:
+            _host.set_idle(True)
+
+    asyncio.events.Handle._run = run_own  # type: ignore[assignment, method-assign]
+
+
+def _own_generators(loop: Any) -> None:
+    """Has the loop close an asynchronous generator in the cell that began it, or never."""
+    began, ended = loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook
+    ownership = driver.ownership
+
+    def begin(generator: Any) -> None:
+        ownership.generator_began(generator)
+        began(generator)
+
+    def end(generator: Any) -> None:
+        if ownership.owns_generator(generator):
+            ended(generator)
+
+    loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook = begin, end
+
+
+def _take_generators() -> None:
+    """Sets the hooks of asynchronous generators, which each of the interpreter's threads has its own of."""
+    _set_generator_hooks(
+        firstiter=_loop._asyncgen_firstiter_hook, finalizer=_loop._asyncgen_finalizer_hook
+    )
+
+
+def _note_unawaited() -> None:
+    """Makes a note of a forgotten `await`, in place of a warning that shows a line of ours.
+
+    Not where the cell was stopped: then it is the stop that kept it from being awaited.
+    """
+
+    def note(coroutine: Any) -> None:
+        if driver.running and not driver.stopped:
+            driver.output.write(f"[coroutine {coroutine.__qualname__!r} was never awaited]\n")
+
+    warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]
+
+
+def _hide_javascript() -> None:
+    """Takes the modules that lead to JavaScript away, after all that import them have done so."""
+    for name in ("js", "pyodide_js"):
+        unregister_js_module(name)
+        sys.modules.pop(name, None)
+
+
+def _belongs(module: str) -> bool:
+    return module.startswith(HARNESS) or module in STANDS_ON
+
+
+def _proxy_classes() -> list[type]:
+    """The classes of what Python has of JavaScript: there is one for each kind of object."""
+    samples = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
+    kinds = dict.fromkeys(chain.from_iterable(type(sample).__mro__ for sample in samples))
+    return [kind for kind in kinds if not kind.__flags__ & (1 << 8)]
+
+
+def _foundation(driver: PyodideDriver) -> Foundation:
+    """All that the harness consists of and stands on."""
+    foundation = Foundation(_belongs, VOLATILE)
+    foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
+    for name, module in sorted(sys.modules.items()):
+        if _belongs(name) and isinstance(module, types.ModuleType):
+            foundation.add_module(module, whole=name.startswith(WHOLE))
+    foundation.add_object(driver, CHANGING)
+    foundation.add_object(driver.calls, {"_room", *SETTINGS["calls"]})
+    foundation.add_object(_host)
+    foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
+    foundation.add_object(driver._hooks, SETTINGS["hooks"])
+    foundation.add_object(driver._footing)
+    foundation.add_names(driver._modules, tuple(driver._modules), changing=())
+    foundation.add_object(_memory)
+    for finder in sys.meta_path:
+        if type(finder).__module__ in STANDS_ON:  # an object, where others are classes
+            foundation.add_object(finder)
+    for kind in _proxy_classes():
+        foundation.add_class(kind)
+    for thing in (json._default_decoder, json._default_encoder):  # type: ignore[attr-defined]
+        foundation.add_object(thing)
+    for thing in (_loop, asyncio.events._event_loop_policy):  # type: ignore[attr-defined]
+        foundation.add_kind(thing)
+    foundation.add_names(encodings.aliases.aliases, tuple(encodings.aliases.aliases), changing=())
+    for value in vars(_loop).values():
+        foundation.add(value)
+    foundation.add_words(_c_hooks)
+    for kind in FIXED_CLASSES:
+        foundation.add_fixed_class(kind)
+    own_states = [own for _, own in driver._loops]
+    own_names = (driver._builtins, driver._policy, driver._no_packages, *driver._hooks.own_names)
+    for names in (*own_names, *own_states):
+        foundation.add_names(names, tuple(names), changing=())
+    return foundation
+
+
+BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
+_host = PyodideHost(js)
+time.sleep = _host.sleep  # type: ignore[assignment]
+_loop: Any = asyncio.get_event_loop()
+_waiting: set[asyncio.Handle] = set()
+"""What the loop is to call in the running cell."""
+
+_memory = Memory()
+_audits = audit_hooks()
+_c_hooks = c_hooks()
+lay_harness, harness = _keeper()
+lay_settings, settings = _keeper()
+lay_tools, tools = _keeper()
+_quiet: Any = zip(
+    map(_set_trace, repeat(None)),
+    map(_set_profile, repeat(None)),
+    *(map(_free_tool, repeat(number)) for number in range(_TOOLS)),
+    strict=False,
+)
+quieten = map(is_, _quiet, repeat(None)).__next__
+"""Stops all tracers, without a step of Python that they could see. What it returns means nothing."""
+driver = PyodideDriver(_host)
+_quiet_loop(_loop)
+_own_callbacks(_loop)
+_own_generators(_loop)
+_note_unawaited()
+_hide_javascript()
+del js
+driver.settle()

@@ -1,0 +1,116 @@
+"""Directories of texts that stay on the host, as cells have them.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/texts/directory.py` has the
+folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from sandbox_runtime.guest.texts.host_calls import ask
+from sandbox_runtime.guest.texts.lazy_text import LazyText
+from sandbox_runtime.guest.texts.matches import GrepHit, SearchResult, pattern_of, search_result
+from sandbox_runtime.guest.values.handles import Handle
+
+MAX_TREE_LINES = 500
+
+
+class LazyDirectory(Handle):
+    """Texts of a directory that stay on the host, by their paths.
+
+    len(d), for path in d, path in d, d["src/a.py"]  a lazy text: see help(d[path])
+    d.paths("src/**/*.py"), d.sizes(glob), d.tree()
+    d.grep(pattern, glob=None, before=0, after=0, limit=100, ignore_case=False)
+                          lines that match, each with path, line_number, position, line
+    d.search(pattern, glob=None)                     the first of them, or None
+
+    Searching passes over binary files.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{self._type_name} {self._preview}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{self!r} has no {name!r}. It has len(d), `for path in d`, d[path], paths, sizes, tree, "
+            "grep and search. See help(d)."
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths())
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.sizes()
+
+    def __getitem__(self, path: Any) -> LazyText:
+        text: LazyText = ask(self, "file", str(path))
+        return text
+
+    def keys(self) -> list[str]:
+        """The paths."""
+        return self.paths()
+
+    def items(self) -> Iterator[tuple[str, LazyText]]:
+        """Paths and lazy texts."""
+        return ((path, self[path]) for path in self.paths())
+
+    def values(self) -> Iterator[LazyText]:
+        """Lazy texts."""
+        return (self[path] for path in self.paths())
+
+    def paths(self, glob: str | None = None) -> list[str]:
+        """The paths, sorted; those that fit `src/**/*.py`, or `*.py` in any folder."""
+        return list(self.sizes(glob))
+
+    def sizes(self, glob: str | None = None) -> dict[str, int]:
+        """Bytes by path."""
+        return {path: size for path, size in ask(self, "sizes", glob)}  # noqa: C416 - lists become pairs
+
+    def tree(self, glob: str | None = None) -> str:
+        """Folders and files with their sizes, to look at."""
+        shown: list[str] = []
+        open_folders: list[str] = []
+        sizes = self.sizes(glob)
+        for done, (path, size) in enumerate(sizes.items()):
+            if len(shown) >= MAX_TREE_LINES:
+                shown.append(f"[{len(sizes) - done:,} more files]")
+                break
+            *folders, name = path.split("/")
+            common = 0
+            while common < min(len(folders), len(open_folders)) and (
+                folders[common] == open_folders[common]
+            ):
+                common += 1
+            shown += ["  " * at + folders[at] + "/" for at in range(common, len(folders))]
+            open_folders = folders
+            shown.append(f"{'  ' * len(folders)}{name} ({size:,} bytes)")
+        return "\n".join(shown)
+
+    def grep(
+        self,
+        pattern: Any,
+        glob: str | None = None,
+        before: int = 0,
+        after: int = 0,
+        limit: int = 100,
+        ignore_case: bool = False,
+        *,
+        flags: int = 0,
+    ) -> SearchResult:
+        """The lines in which a regular expression matches, with so many lines of context."""
+        text, bits = pattern_of(pattern, flags, ignore_case)
+        return search_result(ask(self, "grep", text, bits, glob, before, after, limit), GrepHit)
+
+    def search(self, pattern: Any, glob: str | None = None, *, flags: int = 0) -> GrepHit | None:
+        """The first line in which a regular expression matches."""
+        found = self.grep(pattern, glob, limit=1, flags=flags)
+        return found[0] if found else None

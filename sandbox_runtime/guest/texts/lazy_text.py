@@ -1,0 +1,305 @@
+"""Texts that stay on the host, as cells have them: they read ranges and matches.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/texts/calls.py` is the
+other side; nothing is kept here but what a cell has asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from sandbox_runtime.guest.texts.host_calls import HostConnection, ask
+from sandbox_runtime.guest.texts.matches import (
+    GrepHit,
+    SearchResult,
+    TextMatch,
+    findall_item,
+    pattern_of,
+    search_result,
+)
+from sandbox_runtime.guest.values.handles import Handle
+
+# What one read gives at most: as text of four bytes a character it still fits well into a sandbox.
+MAX_READ_CHARS = 10_000_000
+
+# What iteration fetches at a time, and a page of `finditer`.
+PIECE_CHARS = 200_000
+PAGE_HITS = 100
+
+
+class LazyText(Handle):
+    """A text that stays on the host, however large. Positions are characters, lines count from 1.
+
+    text[a:b], text[-100:], len(text) (or text.length, also where it is beyond 2**31)
+    for line in text: ...             lines without their ends, in bounded memory
+    text.lines(10, 20), text.line(10) lines 10 to 20 as a list, line 10
+    text.chunks(size, overlap=0)      pieces as str, one after the other
+    text.find(s), rfind, index, count, s in text, startswith, endswith
+    text.search(pattern)              first match of a regular expression, like one of re, and with
+                                      line_number and line; ^ and $ match at every line
+    text.finditer(pattern), text.findall(pattern, limit=1000)
+    text.grep(pattern, before=0, after=0, limit=100, ignore_case=False)
+                                      lines that match, each with path, line_number, position, line
+    text.line_number(position), text.line_start(line_number)
+
+    All of these search on the host. What they give is plain str and int. `re` itself does not take it:
+    write text.search(pattern), or re.search(pattern, text[a:b]).
+    """
+
+    __slots__ = ()
+
+    def __init__(self, number: int, type_name: str, preview: str) -> None:
+        super().__init__(number, type_name, preview)
+        HostConnection.used = True
+
+    def __repr__(self) -> str:
+        return f"<{self._type_name} {self._preview}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # what Python itself asks of any object
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{self!r} has no {name!r}: it is a text that stays on the host. It has text[a:b], lines, "
+            "line, chunks, find, count, search, finditer, findall and grep, and `for line in text`; "
+            "what these give is plain str. See help(text)."
+        )
+
+    # ---- As a str ----
+
+    @property
+    def length(self) -> int:
+        """How many characters there are. The first time, the host reads all of the text."""
+        return int(ask(self, "length"))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __bool__(self) -> bool:
+        return bool(ask(self, "read", 0, 1))
+
+    def __str__(self) -> str:
+        return self._read(0, None)
+
+    def __getitem__(self, key: Any) -> str:
+        if not isinstance(key, slice):
+            at = key.__index__()
+            at = at + self.length if at < 0 else at
+            char = ask(self, "read", at, at + 1) if at >= 0 else ""
+            if not char:
+                raise IndexError("text index out of range")
+            return str(char)
+        if key.step is None or key.step == 1:
+            start, stop = self._bounds(key.start, key.stop)
+            return self._read(start, stop)
+        places = range(*key.indices(self.length))
+        if not places:
+            return ""
+        low, high = min(places[0], places[-1]), max(places[0], places[-1]) + 1
+        return self._read(low, high)[:: key.step]
+
+    def read(self, start: int = 0, size: int | None = None) -> str:
+        """Characters from a position."""
+        return self._read(start, None if size is None else start + size)
+
+    def __iter__(self) -> Iterator[str]:
+        rest = ""
+        for piece in self.chunks(PIECE_CHARS):
+            lines = (rest + piece).split("\n")
+            rest = lines.pop()
+            for line in lines:
+                yield line.removesuffix("\r")
+            if len(rest) > MAX_READ_CHARS:
+                raise ValueError(
+                    f"a line has more than {MAX_READ_CHARS:,} characters; use text.chunks(size)"
+                )
+        if rest:
+            yield rest.removesuffix("\r")
+
+    def __contains__(self, sought: object) -> bool:
+        if not isinstance(sought, str):
+            raise TypeError(
+                f"'in <text>' requires string as left operand, not {type(sought).__name__}"
+            )
+        return self.find(sought) >= 0
+
+    def find(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+        """Where a text is first found; -1 if nowhere."""
+        return int(ask(self, "find", sought, *self._bounds(start, end)))
+
+    def rfind(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+        """Where a text is last found; -1 if nowhere."""
+        return int(ask(self, "rfind", sought, *self._bounds(start, end)))
+
+    def index(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+        """Where a text is first found. Raises ValueError if nowhere."""
+        if (at := self.find(sought, start, end)) < 0:
+            raise ValueError("substring not found")
+        return at
+
+    def count(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+        """How often a text is found, without overlaps."""
+        return int(ask(self, "count", sought, *self._bounds(start, end)))
+
+    def startswith(self, prefix: str | tuple[str, ...]) -> bool:
+        """Whether it begins so."""
+        prefixes = prefix if isinstance(prefix, tuple) else (prefix,)
+        return any(ask(self, "read", 0, len(text)) == text for text in prefixes)
+
+    def endswith(self, suffix: str | tuple[str, ...]) -> bool:
+        """Whether it ends so."""
+        suffixes = suffix if isinstance(suffix, tuple) else (suffix,)
+        return any(self[-len(text) :] == text if text else True for text in suffixes)
+
+    def splitlines(self) -> list[str]:
+        """All lines, if it is not too large."""
+        return self.lines()
+
+    # ---- Lines and chunks ----
+
+    def line(self, number: int) -> str:
+        """One line, by its number from 1."""
+        found = ask(self, "lines", _line(number), number)
+        if not found:
+            raise IndexError(f"there is no line {number}")
+        return str(found).removesuffix("\n").removesuffix("\r")
+
+    def lines(self, first: int = 1, last: int | None = None) -> list[str]:
+        """The lines from one number to another, both counted from 1 and both included."""
+        if last is not None and last < _line(first):
+            return []
+        found = ask(self, "lines", _line(first), last)
+        if not found:
+            return []
+        return [line.removesuffix("\r") for line in found.removesuffix("\n").split("\n")]
+
+    def line_number(self, position: int) -> int:
+        """The number, from 1, of the line that a character is in."""
+        return int(ask(self, "line_of", position))
+
+    def line_start(self, number: int) -> int:
+        """The position where a line begins."""
+        at = ask(self, "char_of", _line(number))
+        if at is None:
+            raise IndexError(f"there is no line {number}")
+        return int(at)
+
+    def chunks(self, size: int = PIECE_CHARS, overlap: int = 0) -> Iterator[str]:
+        """Pieces of so many characters, each beginning with the last `overlap` of the one before."""
+        if not 0 <= overlap < size <= MAX_READ_CHARS:
+            raise ValueError(
+                f"a chunk must have from 1 to {MAX_READ_CHARS:,} characters, and more than the overlap"
+            )
+        start = 0
+        while True:
+            # One more than is given tells whether another has anything new.
+            piece = ask(self, "read", start, start + size + 1)
+            if piece:
+                yield piece[:size]
+            if len(piece) <= size:
+                return
+            start += size - overlap
+
+    # ---- Regular expressions ----
+
+    def search(
+        self, pattern: Any, start: int | None = None, end: int | None = None, *, flags: int = 0
+    ) -> TextMatch | None:
+        """The first match of a regular expression; None if there is none.
+
+        `^` and `$` match at every line. A match over several lines is found if it is not longer than
+        65,536 characters.
+        """
+        found = self._find_matches(pattern, flags, *self._bounds(start, end), 1)
+        return found[0] if found else None
+
+    def finditer(
+        self,
+        pattern: Any,
+        start: int | None = None,
+        end: int | None = None,
+        *,
+        limit: int | None = None,
+        flags: int = 0,
+    ) -> Iterator[TextMatch]:
+        """All matches, one after the other, or so many as `limit` says."""
+        first, stop = self._bounds(start, end)
+        while limit is None or limit > 0:
+            wanted = PAGE_HITS if limit is None else min(limit, PAGE_HITS)
+            found = self._find_matches(pattern, flags, first, stop, wanted)
+            yield from found
+            if not found.more:
+                return
+            limit = None if limit is None else limit - len(found)
+            last = found[-1]
+            first = last.end() + (last.end() == last.start())
+
+    def findall(self, pattern: Any, *, limit: int = 1000, flags: int = 0) -> SearchResult:
+        """The texts of the matches, or of their groups, as `re.findall` has them; `limit` at most."""
+        matches = list(self.finditer(pattern, limit=limit + 1, flags=flags))
+        shown = [findall_item(match) for match in matches[:limit]]
+        return SearchResult(shown, more=len(matches) > limit)
+
+    def grep(
+        self,
+        pattern: Any,
+        before: int = 0,
+        after: int = 0,
+        limit: int = 100,
+        ignore_case: bool = False,
+        *,
+        start: int = 0,
+        flags: int = 0,
+    ) -> SearchResult:
+        """The lines in which a regular expression matches, with so many lines of context."""
+        text, bits = pattern_of(pattern, flags, ignore_case)
+        told = ask(self, "grep", text, bits, start, before, after, limit)
+        return search_result(told, GrepHit)
+
+    def _find_matches(
+        self, pattern: Any, flags: int, start: int, stop: int | None, limit: int
+    ) -> SearchResult:
+        text, bits = pattern_of(pattern, flags, False)
+        return search_result(ask(self, "search", text, bits, start, stop, limit), TextMatch)
+
+    def _bounds(self, start: Any, stop: Any) -> tuple[int, int | None]:
+        start = 0 if start is None else start.__index__()
+        stop = None if stop is None else stop.__index__()
+        if start < 0 or (stop is not None and stop < 0):
+            length = self.length
+            start = max(0, start + length) if start < 0 else start
+            stop = max(0, stop + length) if stop is not None and stop < 0 else stop
+        return start, stop
+
+    def _read(self, start: int, stop: int | None) -> str:
+        if stop is not None and stop <= start:
+            return ""
+        most = start + MAX_READ_CHARS + 1
+        found = ask(self, "read", start, most if stop is None else min(stop, most))
+        if len(found) > MAX_READ_CHARS:
+            raise ValueError(
+                f"this is more than {MAX_READ_CHARS:,} characters of {self!r}, which are not read at "
+                "once. Take a smaller text[a:b]; loop with `for line in text` or text.chunks(size); or "
+                "search on the host with text.search(pattern), text.grep(pattern), text.find(s)"
+            )
+        return str(found)
+
+
+def _line(number: int) -> int:
+    if number < 1:
+        raise ValueError(f"lines count from 1: there is no line {number}")
+    return number
+
+
+def bind_len(namespace: dict[str, Any]) -> None:
+    """Gives cells a `len` for very long texts, if there are any texts and the name is free."""
+    if HostConnection.used:
+        namespace.setdefault("len", long_len)
+
+
+def long_len(value: Any, /) -> int:
+    """`len`, also for a lazy text of more characters than 2**31, which is all that Python can tell here."""
+    return value.length if isinstance(value, LazyText) else len(value)
+
+
+long_len.__name__ = long_len.__qualname__ = "len"

@@ -1,0 +1,125 @@
+"""What searches of lazy texts find, as cells have it, and what they search for.
+
+Runs inside the sandbox, so it uses the standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+class SearchResult(list[Any]):
+    """What a search found. `more` is true when it stopped at its limit."""
+
+    more = False
+
+    def __init__(self, items: list[Any], *, more: bool = False) -> None:
+        super().__init__(items)
+        self.more = more
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        if self and isinstance(self[0], GrepHit):
+            shown = "\n".join(map(str, self))
+        if not self.more:
+            return shown
+        return f"{shown}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
+
+
+class TextMatch:
+    """A match, as `re` has them, with `line_number` (from 1) and `line`."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self._spans, self._groups, self._names = told["spans"], told["groups"], told["names"]
+        self.line_number: int = told["line"]
+        self.line: str = told["text"]
+
+    def _number(self, group: int | str) -> int:
+        number = self._names.get(group) if isinstance(group, str) else group
+        if number is None or not 0 <= number < len(self._spans):
+            raise IndexError("no such group")
+        return int(number)
+
+    def group(self, *groups: int | str) -> Any:
+        """The text of a group, or of the match; long ones are cut and end with [...]."""
+        found = tuple(self._groups[self._number(group)] for group in groups or (0,))
+        return found[0] if len(found) == 1 else found
+
+    def __getitem__(self, group: int | str) -> Any:
+        return self.group(group)
+
+    def groups(self, default: Any = None) -> tuple[Any, ...]:
+        """The texts of all groups."""
+        return tuple(default if group is None else group for group in self._groups[1:])
+
+    def groupdict(self, default: Any = None) -> dict[str, Any]:
+        """The texts of the groups that have names."""
+        texts = {name: self._groups[number] for name, number in self._names.items()}
+        return {name: default if text is None else text for name, text in texts.items()}
+
+    def span(self, group: int | str = 0) -> tuple[int, int]:
+        """Where a group begins and ends, in characters of the text."""
+        span = self._spans[self._number(group)]
+        return (-1, -1) if span is None else (span[0], span[1])
+
+    def start(self, group: int | str = 0) -> int:
+        """Where a group begins."""
+        return self.span(group)[0]
+
+    def end(self, group: int | str = 0) -> int:
+        """Where a group ends."""
+        return self.span(group)[1]
+
+    def __repr__(self) -> str:
+        return f"<match span={self.span()}, line {self.line_number}, match={self._groups[0]!r:.80}>"
+
+
+class GrepHit:
+    """A line that matches: `path`, `line_number` (from 1), `position` of the match, `line`, `match`,
+    and the lines `before` and `after` it. Lines beyond 1,000 characters are cut.
+    """
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.path: str = told["path"]
+        self.line_number: int = told["line"]
+        self.position: int = told["spans"][0][0]
+        self.line: str = told["text"]
+        self.match: str = told["groups"][0]
+        self.before, self.after = told.get("around", ((), ()))
+
+    def __str__(self) -> str:
+        first = self.line_number - len(self.before)
+        numbered = [f"{self.path}-{first + at}- {line}" for at, line in enumerate(self.before)]
+        numbered.append(f"{self.path}:{self.line_number}: {self.line}")
+        after = enumerate(self.after, self.line_number + 1)
+        return "\n".join([*numbered, *(f"{self.path}-{at}- {line}" for at, line in after)])
+
+    def __repr__(self) -> str:
+        return f"{self.path}:{self.line_number}: {self.line}"
+
+
+def findall_item(match: TextMatch) -> Any:
+    """What `re.findall` has of a match: its text, its group or its groups."""
+    groups = match.groups("")
+    return groups if len(groups) > 1 else groups[0] if groups else match.group()
+
+
+def search_result(told: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
+    """What the host found. Raises TimeoutError if it could not come to an end."""
+    found = SearchResult([kind(hit) for hit in told["hits"]], more=told["more"])
+    if told["stopped"]:
+        error = TimeoutError(
+            f"{told['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
+            "error. Search a part, or for something simpler."
+        )
+        error.found = found  # type: ignore[attr-defined]
+        raise error
+    return found
+
+
+def pattern_of(pattern: Any, flags: int, ignore_case: bool) -> tuple[str, int]:
+    """The text and the flags of a pattern, which may be one of `re`."""
+    if isinstance(pattern, re.Pattern):
+        pattern, flags = pattern.pattern, pattern.flags | flags
+    return pattern, int(flags) | (int(re.IGNORECASE) if ignore_case else 0)

@@ -1,0 +1,332 @@
+"""Values at the sandbox's side of the border: pickles in, tagged JSON out.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values/encoder.py` is the other
+side. Nothing pickled ever leaves: the host believes data, never instructions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import enum
+import uuid
+import zoneinfo
+from collections import OrderedDict, deque
+from collections.abc import Sequence, Set, ValuesView
+from decimal import Decimal
+from fractions import Fraction
+from itertools import chain
+
+# By name: a cell that replaces them in their modules does not replace them here.
+from json import dumps as to_json
+from json import loads as from_json
+from json.encoder import c_make_encoder as make_encoder  # type: ignore[attr-defined]
+from json.encoder import encode_basestring_ascii
+from pathlib import Path, PurePath
+from pickle import Unpickler
+from pickle import loads as unpickle
+from typing import Any
+
+from sandbox_runtime.guest.values.chunks import Pieces
+from sandbox_runtime.guest.values.gc_pause import paused
+from sandbox_runtime.guest.values.handles import Handle, handle_id
+from sandbox_runtime.guest.values.plain_json import is_plain
+from sandbox_runtime.guest.values.records import Record, host_key
+from sandbox_runtime.guest.values.tables import columns_of, plain_of
+
+Part = bytes | bytearray | memoryview
+
+# Text and bytes longer than this travel as raw bytes beside the JSON.
+INLINE_CHARS = 64 * 1024
+
+# With more parts of their own than these, long texts and bytes share one as well: a frame says the length
+# of each part in its header, which is bounded.
+MAX_OWN_PARTS = 1_000
+
+# Deeper values are cycles or accidents, and would exhaust a recursive reader.
+MAX_DEPTH = 100
+
+# About 4,200 digits: Python refuses to read or write longer numbers as decimal text.
+MAX_INT_BITS = 14_000
+
+# The digits of a whole number that the host may make of a `Decimal`; see `host_costs.py`.
+MAX_EXPONENT = 4_200
+
+
+def receive(kind: str, parts: Sequence[Any]) -> Any:
+    """The value that the host sent. Raises what pickle raises for a value that has no place here.
+
+    A part may be a text already, and a pickle a list of its pieces, which is emptied.
+    """
+    first, *buffers = parts
+    size = sum(map(len, first)) if type(first) is list else len(first)
+    with paused(size):
+        return _receive(kind, first, buffers)
+
+
+def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
+    if kind == "json":
+        return from_json(bytes(first))
+    if kind == "text":
+        return first if type(first) is str else str(first, "utf-8", "surrogatepass")
+    if kind == "bytes":
+        return bytes(first)
+    if type(first) is list:
+        return Unpickler(Pieces(first), buffers=buffers).load()
+    return unpickle(first, buffers=buffers)
+
+
+def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
+    """A time zone by its name. `data` is its file, put where it is looked for if it is not there."""
+    try:
+        return zoneinfo.ZoneInfo(key)
+    except (zoneinfo.ZoneInfoNotFoundError, OSError):
+        if data is None or not zoneinfo.TZPATH:
+            raise
+    path = Path(zoneinfo.TZPATH[0], key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return zoneinfo.ZoneInfo(key)
+
+
+class CannotSend(TypeError):  # noqa: N818 - what the LM reads
+    """A value has no form outside the sandbox; the message names its place."""
+
+    __module__ = "builtins"  # tracebacks show the bare name
+
+
+def send(value: Any, label: str) -> tuple[str, list[Part]]:
+    """Encodes a value for the host: as JSON text, and the raw bytes that it refers to.
+
+    `label` is how error messages name the value.
+
+    Raises:
+        CannotSend: It holds something that cannot leave, or is nested too deeply.
+    """
+    if is_plain(value, depth=MAX_DEPTH, chars=INLINE_CHARS):
+        # A number that is too long for the encoder is too long for the host as well, and its place
+        # is found below.
+        with contextlib.suppress(ValueError):
+            return "".join(_encode_plain(value, 0)), []
+    extras = _Extras()
+    tree = _tree(value, label, 0, extras)
+    return to_json(tree, separators=(",", ":")), extras.parts
+
+
+# The standard encoder without what it makes anew for each value; for values free of cycles.
+_encode_plain = make_encoder(
+    None, None, encode_basestring_ascii, None, ":", ",", False, False, True
+)
+
+_TABLE: dict[Any, Any] = {}
+_SETS: frozenset[type] = frozenset(
+    [Set, set, frozenset]
+    + [
+        type(view)
+        for table in (_TABLE, OrderedDict(_TABLE))
+        for view in (table.keys(), table.items())
+    ]
+)
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def send_call(args: tuple[Any, ...], kwargs: dict[str, Any], label: str) -> tuple[str, list[Part]]:
+    """Encodes the arguments of a call; see `send`. A few short ones, as in most calls, go fast."""
+    few = len(args) + len(kwargs) < 8 and "$" not in kwargs
+    if few and _SCALARS.issuperset(map(type, chain(args, kwargs.values()))):
+        with contextlib.suppress(ValueError):
+            text = "".join(_encode_plain([args, kwargs], 0))
+            if len(text) <= INLINE_CHARS:
+                return text, []
+    return send([list(args), kwargs], label)
+
+
+class _Extras:
+    """The raw bytes beside a tree: long ones in parts of their own, short ones in one that they share."""
+
+    def __init__(self) -> None:
+        self._own: list[Part] = []
+        self._shared = bytearray()
+        self._shares = False
+
+    def put(self, kind: str, data: bytes) -> dict[str, Any]:
+        """Takes bytes in. Returns the tag that refers to them: a part by its number, or the begin and the end
+        of a piece of the last part.
+        """
+        if len(data) > INLINE_CHARS and len(self._own) < MAX_OWN_PARTS:
+            self._own.append(data)
+            return {"$": kind, "at": len(self._own) - 1}
+        self._shares = True
+        begin = len(self._shared)
+        self._shared += data
+        return {"$": kind, "at": [begin, begin + len(data)]}
+
+    def put_all(self, items: Sequence[bytes]) -> dict[str, Any]:
+        """Takes many short ones in. The tag says where they begin, and how long each is."""
+        self._shares = True
+        begin = len(self._shared)
+        self._shared += b"".join(items)
+        return {"$": "pieces", "at": begin, "of": list(map(len, items))}
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts, the shared one last, if there is one."""
+        return [*self._own, self._shared] if self._shares else self._own
+
+
+def _tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
+    kind = type(value)
+    if value is None or kind is bool or kind is float:
+        return value
+    if kind is int:
+        return _checked(value, path)
+    if kind is str:
+        return value if len(value) <= INLINE_CHARS else extras.put("str", _utf8(value))
+    if kind is bytes:
+        return extras.put("bytes", value)
+    if depth > MAX_DEPTH:
+        raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if _is_plain_part(value, kind, depth):
+        return value
+    if kind is list:
+        if _are_short_bytes(value):
+            return extras.put_all(value)
+        return [_tree(item, f"{path}[{at}]", depth + 1, extras) for at, item in enumerate(value)]
+    if kind is dict:
+        return _dict_tree(value, path, depth, extras)
+    return _other_tree(value, path, depth, extras)
+
+
+def _are_short_bytes(items: list[Any]) -> bool:
+    return set(map(type, items)) == {bytes} and max(map(len, items)) <= INLINE_CHARS
+
+
+def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
+    """True for an output or an argument that needs no walk, beside others that do."""
+    return (
+        (kind is list or kind is dict)
+        and depth <= 2
+        and is_plain(value, depth=MAX_DEPTH - depth, chars=INLINE_CHARS, bits=MAX_INT_BITS)
+    )
+
+
+def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: _Extras) -> Any:
+    if "$" not in value and all(type(key) is str for key in value):
+        return {k: _tree(item, f"{path}[{k!r}]", depth + 1, extras) for k, item in value.items()}
+    pairs = [
+        [_tree(k, f"{path} key", depth + 1, extras), _tree(v, f"{path}[{k!r}]", depth + 1, extras)]
+        for k, v in value.items()
+    ]
+    return {"$": "dict", "of": pairs}
+
+
+def _fields_tree(fields: dict[Any, Any], path: str, depth: int, extras: _Extras) -> Any:
+    """Like `_dict_tree`, with paths as one writes them for attributes."""
+    if "$" in fields or not all(type(key) is str for key in fields):
+        return _dict_tree(fields, path, depth, extras)
+    return {k: _tree(item, f"{path}.{k}", depth + 1, extras) for k, item in fields.items()}
+
+
+def _known(value: Any, kind: str, content: Any, otherwise: Any = None) -> Any:
+    """The content with the name that the host has for the value's class, if the class is the host's."""
+    if (key := host_key(type(value))) is not None:
+        return {"$": kind, "as": key, "of": content}
+    return content if otherwise is None else otherwise
+
+
+def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
+    """Everything but the plain JSON types; a subclass counts as the type it extends."""
+    match value:
+        case enum.Enum():
+            return _known(value, "enum", _tree(value.value, path, depth, extras))
+        case str():
+            return _tree(str.__str__(value), path, depth, extras)
+        case int():
+            return _checked(int.__int__(value), path)
+        case float():
+            return float.__float__(value)
+        case Handle():
+            return {"$": "handle", "of": handle_id(value)}
+        case tuple():
+            items = _tree(list(value), path, depth, extras)
+            return _known(value, "named", items, {"$": "tuple", "of": items})
+        case frozenset():
+            return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
+        case _ if _is_set(value):
+            return {"$": "set", "of": _tree(list(value), path, depth, extras)}
+        case bytes() | bytearray() | memoryview():
+            return extras.put("bytes", bytes(value))
+        case dict():
+            return _dict_tree(dict(value), path, depth, extras)
+        case list() | deque() | range() | ValuesView():
+            return _tree(list(value), path, depth, extras)
+        case Record():
+            return _known(value, "record", _fields_tree(dict(vars(value)), path, depth, extras))
+        case complex():
+            return {"$": "complex", "of": [value.real, value.imag]}
+        case datetime.datetime() if (zone := getattr(value.tzinfo, "key", None)) is not None:
+            return {"$": "datetime", "of": value.isoformat(), "zone": str(zone)}
+        case datetime.datetime() if value != value:  # pandas has such a one
+            return None
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return {"$": _calendar_kind(value), "of": value.isoformat()}
+        case datetime.timedelta():
+            return {"$": "timedelta", "of": [value.days, value.seconds, value.microseconds]}
+        case Decimal() if Decimal.is_finite(value) and abs(Decimal.adjusted(value)) > MAX_EXPONENT:
+            raise CannotSend(
+                f"{path} is a Decimal with an exponent beyond {MAX_EXPONENT:,}, which cannot leave the "
+                "sandbox; send it as text"
+            )
+        case Decimal() | Fraction() | uuid.UUID() | PurePath():
+            return {"$": _named_kind(value), "of": str(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _fields_tree(fields, path, depth, extras)
+    try:
+        columns = columns_of(value)
+    except ValueError as error:
+        raise CannotSend(f"{path} {error}") from error
+    if columns is not None:
+        names = _tree(list(columns), f"{path}.columns", depth, extras)
+        cells = [_tree(c, f"{path}[{n!r}]", depth + 1, extras) for n, c in columns.items()]
+        return {"$": "table", "of": [names, cells]}
+    if (plain := plain_of(value)) is not None:
+        return _tree(plain[0], path, depth + 1, extras)
+    raise CannotSend(
+        f"{path} is of type {type(value).__name__}, which cannot leave the sandbox; "
+        "turn it into text, numbers, lists or dicts first"
+    )
+
+
+def _is_set(value: Any) -> bool:
+    """Whether it is a set by its own classes: anybody can declare any class to be a `Set`."""
+    return not _SETS.isdisjoint(type(value).__mro__)
+
+
+def _checked(value: int, path: str) -> int:
+    if value.bit_length() > MAX_INT_BITS:
+        raise CannotSend(
+            f"{path} is an integer of more than {MAX_INT_BITS * 3 // 10:,} digits, which cannot "
+            "leave the sandbox; send it as text, made with hex()"
+        )
+    return value
+
+
+def _calendar_kind(value: datetime.datetime | datetime.date | datetime.time) -> str:
+    for kind in (datetime.datetime, datetime.date):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "time"
+
+
+def _named_kind(value: Decimal | Fraction | uuid.UUID | PurePath) -> str:
+    for kind in (Decimal, Fraction, uuid.UUID):
+        if isinstance(value, kind):
+            return kind.__name__
+    return "Path"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

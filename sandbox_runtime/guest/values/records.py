@@ -1,0 +1,254 @@
+"""Classes of the host as the sandbox has them: records, named tuples, enums, typed dicts.
+
+Runs inside the sandbox, so it uses the standard library only. The host says what a class is called and
+what it consists of; none of its code comes along. `sandbox_runtime/values/classes.py` is the other side.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+import types
+import typing
+from collections import namedtuple
+from collections.abc import Callable, Iterator, KeysView
+from typing import Any, ClassVar
+
+# The classes made here can be pickled and copied by name, which takes a module that has them.
+_HOME = types.ModuleType("host_types", "The classes of the values that came from the host.")
+sys.modules[_HOME.__name__] = _HOME
+
+# Under which name the host knows a class. By class, so that nothing has to be asked of a value.
+_KEYS: dict[type, str] = {}
+
+_MADE: dict[tuple[str, str], type] = {}
+_UNBOUND: dict[type, None] = {}
+
+
+class Record:
+    """A value of a host's class: the same name, fields and attribute access.
+
+    Iterating, indexing and `dict(record)` treat it as a mapping of its fields.
+    """
+
+    __record_fields__: ClassVar[dict[str, str]] = {}
+    __record_defaults__: ClassVar[dict[str, Any]] = {}
+    __record_factories__: ClassVar[dict[str, Callable[[], Any]]] = {}
+    __record_optional__: ClassVar[frozenset[str]] = frozenset()
+    __record_open__: ClassVar[bool] = False
+
+    def __init__(self, /, *args: Any, **given: Any) -> None:
+        kind = type(self)
+        names = list(kind.__record_fields__)
+        problems = [f"takes {len(names)} values, got {len(args)}"] if len(args) > len(names) else []
+        fields = dict(zip(names, args, strict=False))
+        problems += [f"got {name!r} twice" for name in given if name in fields]
+        fields |= given
+        if not kind.__record_open__:
+            problems += [f"has no field {name!r}" for name in fields if name not in names]
+        left_out = [name for name in names if name not in fields]
+        needed = [name for name in left_out if name not in kind.__record_optional__]
+        problems += [f"is missing {name!r}" for name in needed]
+        if problems:
+            raise TypeError(f"{kind.__name__}() {', '.join(problems)}. Call {kind.__doc__}.")
+        fields |= {n: v for n, v in kind.__record_defaults__.items() if n in left_out}
+        fields |= {n: make() for n, make in kind.__record_factories__.items() if n in left_out}
+        # In the order of the class; what the host has a default for, it fills in itself.
+        self.__dict__.update({name: fields.pop(name) for name in names if name in fields}, **fields)
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+    def keys(self) -> KeysView[str]:
+        """The names of the fields."""
+        return vars(self).keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self))
+
+    def __contains__(self, name: object) -> bool:
+        return name in vars(self)
+
+    def __len__(self) -> int:
+        return len(vars(self))
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"
+
+
+def _by_identity() -> dict[str, Any]:
+    return {"__eq__": object.__eq__, "__hash__": object.__hash__}
+
+
+def _by_content() -> dict[str, Any]:
+    def content_hash(self: Record) -> int:
+        return hash((type(self), tuple(vars(self).values())))
+
+    return {"__hash__": content_hash}
+
+
+def _frozen() -> dict[str, Any]:
+    def refuse_set(self: Record, name: str, value: Any) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: its fields cannot be set")
+
+    def refuse_delete(self: Record, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: its fields cannot be deleted")
+
+    return {"__setattr__": refuse_set, "__delattr__": refuse_delete}
+
+
+def _ordered() -> dict[str, Any]:
+    def compare(name: str) -> Callable[[Record, Record], Any]:
+        def method(one: Record, other: Record) -> Any:
+            if type(one) is not type(other):
+                return NotImplemented
+            return getattr(tuple(vars(one).values()), name)(tuple(vars(other).values()))
+
+        return method
+
+    return {name: compare(name) for name in ("__lt__", "__le__", "__gt__", "__ge__")}
+
+
+_TRAITS = {"identity": _by_identity, "hashable": _by_content, "frozen": _frozen, "order": _ordered}
+
+
+def record_class(
+    key: str,
+    name: str,
+    bases: tuple[type, ...],
+    fields: dict[str, str],
+    optional: frozenset[str] = frozenset(),
+    defaults: dict[str, Any] | None = None,
+    factories: dict[str, Any] | None = None,
+    traits: tuple[str, ...] = (),
+) -> type:
+    """The record class of a Pydantic model or dataclass.
+
+    Args:
+        key: How the host calls the class.
+        name: Its own name.
+        bases: Those of its bases that are records.
+        fields: Its fields, with their types as text.
+        optional: Fields that may be left out.
+        defaults: What some of these are then.
+        factories: What makes some of these then.
+        traits: `frozen`, `hashable`, `identity`, `order`, `open` (it takes unknown fields).
+    """
+
+    def make() -> type:
+        shown = [f"{n}: {t}{' = ...' if n in optional else ''}" for n, t in fields.items()]
+        members: dict[str, Any] = {
+            "__doc__": f"{name}({', '.join(shown)})",
+            "__annotations__": dict(fields),
+            "__record_fields__": fields,
+            "__record_optional__": optional,
+            "__record_defaults__": defaults or {},
+            "__record_factories__": factories or {},
+            "__record_open__": "open" in traits,
+        }
+        for trait in traits:
+            members |= _TRAITS[trait]() if trait in _TRAITS else {}
+        try:
+            return type(name, bases or (Record,), members)
+        except TypeError:  # bases that cannot be joined without those that stayed on the host
+            return type(name, bases[:1], members)
+
+    return _made(key, repr((name, bases, fields, optional, defaults, traits)), make)
+
+
+def named_tuple_class(
+    key: str, name: str, fields: dict[str, str], defaults: tuple[Any, ...] = ()
+) -> type:
+    """The class of a named tuple."""
+
+    def make() -> type:
+        make_class: Any = namedtuple
+        kind = make_class(name, list(fields), defaults=defaults)
+        kind.__annotations__ = dict(fields)
+        kind.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
+        made: type = kind
+        return made
+
+    return _made(key, repr((name, fields, defaults)), make)
+
+
+def named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
+    """A named tuple of a class."""
+    return kind._make(items)
+
+
+def enum_class(
+    key: str, name: str, base: str, mixin: type | None, members: list[tuple[str, Any]]
+) -> type:
+    """The class of an enum, with all its members. `base` is the name of a class in `enum`."""
+
+    def make() -> type:
+        options = {} if mixin is None else {"type": mixin}
+        made: Any = getattr(enum, base)(name, members, **options)
+        return made  # type: ignore[no-any-return]
+
+    return _made(key, repr((name, base, mixin, members)), make)
+
+
+def enum_member(kind: Any, value: Any) -> Any:
+    """The member of an enum that has a value; of a flag also a combination."""
+    return kind(value)
+
+
+def typed_dict_class(key: str, name: str, fields: dict[str, str], optional: frozenset[str]) -> type:
+    """A typed dict: calling it makes a dict."""
+
+    def make() -> type:
+        notes = {n: typing.NotRequired[Any] if n in optional else Any for n in fields}
+        make_class: Any = typing.TypedDict
+        made = make_class(name, notes)
+        made.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
+        return made  # type: ignore[no-any-return]
+
+    return _made(key, repr((name, fields, optional)), make)
+
+
+def _made(key: str, description: str, make: Callable[[], type]) -> type:
+    """The class that was made for a description, or a new one, which is then remembered."""
+    kind = _MADE.get((key, description))
+    if kind is None:
+        kind = _MADE[key, description] = make()
+        _KEYS[kind] = key
+        _settle(kind)
+    # Each time: the class may have been sent before there was a namespace to bind it in.
+    _UNBOUND[kind] = None
+    return kind
+
+
+def _settle(kind: type) -> None:
+    """Gives a class its place in the module, so that its instances can be copied and pickled."""
+    name, number = kind.__name__.replace(".", "_"), 1
+    while hasattr(_HOME, name):
+        number += 1
+        name = f"{kind.__name__}_{number}"
+    kind.__module__, kind.__qualname__ = _HOME.__name__, name
+    setattr(_HOME, name, kind)
+
+
+def host_key(kind: type) -> str | None:
+    """How the host calls the class, or the first of its bases that came from there."""
+    for base in kind.__mro__:
+        if base in _KEYS:
+            return _KEYS[base]
+    return None
+
+
+def bind_classes(namespace: dict[str, Any], taken: dict[str, Any]) -> None:
+    """Puts the classes that have arrived into a namespace, under the names that are free there."""
+    while _UNBOUND:
+        kind, _ = _UNBOUND.popitem()
+        if kind.__name__.isidentifier() and kind.__name__ not in taken:
+            namespace.setdefault(kind.__name__, kind)

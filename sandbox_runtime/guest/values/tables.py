@@ -1,0 +1,282 @@
+"""Tables of the host: the real thing where its package is there, else a `Table`.
+
+Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values/tables.py` takes tables
+and arrays apart on the host, into columns of machine numbers or of plain values.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from sandbox_runtime.guest.values.arrays import Array, Cells, short_repr
+from sandbox_runtime.guest.values.records import Record
+
+# Enough to see what is in a table; more is for code to look at.
+SHOWN_ROWS = 5
+
+
+class Table:
+    """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`.
+
+    A row is a record of its columns. Nothing changes a table; what looks like it gives another.
+    """
+
+    def __init__(self, columns: dict[Any, Sequence[Any]], types: dict[Any, str], rows: int) -> None:
+        self._columns = columns
+        self._rows = rows
+        self.types = types
+
+    @property
+    def columns(self) -> list[Any]:
+        """The names of the columns."""
+        return list(self._columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and of columns."""
+        return self._rows, len(self._columns)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.rows()
+
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns
+
+    def rows(self) -> Iterator[Record]:
+        """The rows, one after the other."""
+        names = self.columns
+        return (_row(names, row) for row in self._tuples())
+
+    def to_dicts(self) -> list[dict[Any, Any]]:
+        """The rows as dicts."""
+        names = self.columns
+        return [dict(zip(names, row, strict=True)) for row in self._tuples()]
+
+    def _tuples(self) -> Iterator[tuple[Any, ...]]:
+        if not self._columns:
+            return iter([()] * self._rows)
+        return zip(*self._columns.values(), strict=True)
+
+    def __getitem__(self, at: Any) -> Any:
+        """A column by name, a row by number, rows by slice, columns by a list of names."""
+        if isinstance(at, slice):
+            return self._taken(range(self._rows)[at])
+        if isinstance(at, list):
+            return self.select(*at)
+        if type(at) is int and at not in self._columns:
+            index = range(self._rows)[at]
+            return _row(self.columns, [cells[index] for cells in self._columns.values()])
+        return Array(self._cells(at), (self._rows,), self.types[at])
+
+    def _cells(self, name: Any) -> Sequence[Any]:
+        try:
+            return self._columns[name]
+        except (KeyError, TypeError):
+            known = ", ".join(map(repr, self._columns))
+            raise KeyError(f"there is no column {name!r}; there are: {known}") from None
+
+    def _taken(self, rows: Sequence[int]) -> Table:
+        if isinstance(rows, range) and (rows.step > 0 or not rows):
+            part = slice(rows.start, rows.stop, rows.step)
+            taken: dict[Any, Sequence[Any]] = {n: c[part] for n, c in self._columns.items()}
+        else:
+            taken = {n: [c[at] for at in rows] for n, c in self._columns.items()}
+        return Table(taken, self.types, len(rows))
+
+    def head(self, count: int = SHOWN_ROWS) -> Table:
+        """The first rows."""
+        return self[: max(count, 0)]  # type: ignore[no-any-return]
+
+    def tail(self, count: int = SHOWN_ROWS) -> Table:
+        """The last rows."""
+        return self[max(self._rows - max(count, 0), 0) :]  # type: ignore[no-any-return]
+
+    def select(self, *names: Any) -> Table:
+        """These columns only."""
+        chosen = {name: self._cells(name) for name in names}
+        return Table(chosen, {name: self.types[name] for name in chosen}, self._rows)
+
+    def filter(self, predicate: Callable[[Record], Any] | None = None, /, **values: Any) -> Table:
+        """The rows for which the predicate is true and the columns have these values."""
+        rows: Sequence[int] = range(self._rows)
+        for name, value in values.items():
+            cells = self._cells(name)
+            rows = [at for at in rows if cells[at] == value]
+        if predicate is not None:
+            names, columns = self.columns, list(self._columns.values())
+            rows = [at for at in rows if predicate(_row(names, [cells[at] for cells in columns]))]
+        return self._taken(rows)
+
+    def sort_by(self, *names: Any, descending: bool = False) -> Table:
+        """The rows in order of these columns; rows without a value come last."""
+        rows: list[int] = list(range(self._rows))
+        for name in reversed(names):
+            cells = self._cells(name)
+            known = [at for at in rows if not _missing(cells[at])]
+            missing = [at for at in rows if _missing(cells[at])]
+            rows = sorted(known, key=cells.__getitem__, reverse=descending) + missing
+        return self._taken(rows)
+
+    def group_by(self, *names: Any) -> dict[Any, Table]:
+        """The rows by the value of a column, or by the tuple of the values of some."""
+        columns = [self._cells(name) for name in names]
+        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        groups: dict[Any, list[int]] = {}
+        for at, key in enumerate(keys):
+            groups.setdefault(key, []).append(at)
+        return {key: self._taken(rows) for key, rows in groups.items()}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Table):
+            return NotImplemented
+        return self.to_dicts() == other.to_dicts() and self.columns == other.columns
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        head = [list(map(str, self.columns)), [self.types[name] for name in self._columns]]
+        head += [[short_repr(value) for value in row] for row in islice(self._tuples(), SHOWN_ROWS)]
+        widths = [max(map(len, column)) for column in zip(*head, strict=True)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in head]
+        rest = [f"... {self._rows - SHOWN_ROWS:,} more rows"] if self._rows > SHOWN_ROWS else []
+        title = f"Table: {self._rows:,} rows x {len(self._columns):,} columns"
+        return "\n".join([title, *(lines if self._columns else []), *rest])
+
+
+class Row(Record):
+    """A row of a table."""
+
+    __record_open__ = True
+
+
+def _row(names: list[Any], row: Sequence[Any]) -> Record:
+    record = object.__new__(Row)
+    vars(record).update(zip(names, row, strict=True))
+    return record
+
+
+def _missing(value: Any) -> bool:
+    return value is None or bool(value != value)
+
+
+# ---- What the host sends ---------------------------------------------------------------------------
+
+
+def receive_array(package: str, cells: Cells, shape: tuple[int, ...], dtype: str) -> Any:
+    """An array: NumPy's, or a series of another package, if that is here; else an `Array`."""
+    if (module := _package(package)) is None:
+        return Array(cells, shape, dtype)
+    if package == "numpy":
+        made = module.empty(len(cells), dtype)
+        made[:] = list(cells) if cells.machine is None else cells.machine
+        return made.reshape(shape)
+    elements = list(cells)
+    if package == "pandas":
+        return module.Series(elements, dtype=dtype)
+    return module.Series(elements) if package == "polars" else module.array(elements)
+
+
+def receive_table(
+    package: str, columns: dict[Any, Cells], types: dict[Any, str], rows: int, index: int
+) -> Any:
+    """A table: the real one if its package is here; else a `Table`.
+
+    `index` is how many of the columns, from the first, are the index of a pandas table.
+    """
+    if (module := _package(package)) is None:
+        return Table(dict(columns), types, rows)
+    content = {name: list(cells) for name, cells in columns.items()}
+    if package != "pandas":
+        return module.table(content) if package == "pyarrow" else module.DataFrame(content)
+    frame = module.DataFrame({n: module.Series(v, dtype=types[n]) for n, v in content.items()})
+    return frame.set_index(list(content)[:index]) if index else frame
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+# ---- On the way out --------------------------------------------------------------------------------
+
+
+def columns_of(value: Any) -> dict[Any, list[Any]] | None:
+    """The columns of a table, of whichever package; None for what is no table.
+
+    Raises:
+        ValueError: Two of its columns have one name; says what to do.
+    """
+    kind = type(value)
+    if isinstance(value, Table):
+        return {name: list(cells) for name, cells in value._columns.items()}
+    package = kind.__module__.partition(".")[0]
+    if kind.__name__ == "DataFrame" and package == "pandas":
+        frame = value if _is_plain_index(value.index) else _with_index(value)
+        return {name: _pandas_items(frame[name]) for name in _unique(list(frame.columns))}
+    if kind.__name__ == "DataFrame" and package == "polars":
+        return dict(value.to_dict(as_series=False))
+    if kind.__name__ == "Table" and package == "pyarrow":
+        _unique(value.column_names)
+        return dict(value.to_pydict())
+    return None
+
+
+def _unique(names: list[Any]) -> list[Any]:
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"has two columns called {twice[0]!r}; rename one")
+    return names
+
+
+def _with_index(frame: Any) -> Any:
+    """The frame with its index as the first columns."""
+    try:
+        return frame.reset_index()
+    except ValueError as error:
+        raise ValueError(
+            f"has an index that cannot become a column ({error}); "
+            "rename it, or drop it with reset_index(drop=True)"
+        ) from error
+
+
+def _pandas_items(column: Any) -> list[Any]:
+    items: list[Any] = column.tolist()
+    if column.dtype.kind in "fc" or not column.hasnans:
+        return items
+    return [None if _missing_text(item) else item for item in items]
+
+
+def _missing_text(item: Any) -> bool:
+    """True for what pandas has in place of a missing text: a number that is none."""
+    return isinstance(item, float) and item != item
+
+
+def _is_plain_index(index: Any) -> bool:
+    return type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
+
+
+def plain_of(value: Any) -> tuple[Any] | None:
+    """An array or number of a package as lists and plain numbers, in a tuple; None for what is none."""
+    if isinstance(value, Array):
+        return (value.tolist(),)
+    package = type(value).__module__.partition(".")[0]
+    if package == "numpy" and hasattr(value, "tolist"):
+        # As microseconds: of finer ones NumPy makes plain numbers.
+        timed = value.dtype.kind in "mM"
+        return ((value.astype(f"{value.dtype.kind}8[us]") if timed else value).tolist(),)
+    if package == "pandas" and type(value).__name__ == "NAType":
+        return (None,)
+    if package in ("pandas", "pyarrow", "polars"):
+        for name in ("to_pylist", "to_list", "to_pydatetime", "to_pytimedelta"):
+            if hasattr(value, name):
+                return (getattr(value, name)(),)
+    return None

@@ -1,0 +1,50 @@
+"""Helpers that libraries built on the sandbox share with it: text, types, secrets, and what work may cost.
+
+Public, but without the promise that the names of `sandbox_runtime` itself have: they may change with any release.
+"""
+
+from sandbox_runtime.admission import Slot
+from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
+from sandbox_runtime.open import ready_packages
+from sandbox_runtime.redaction.redact import environment_secrets, redact_secrets, shown_signature
+from sandbox_runtime.redaction.secret_patterns import (
+    is_secret_name,
+    secrets_of,
+    url_without_secrets,
+)
+from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
+from sandbox_runtime.values.annotations import (
+    annotation_text,
+    classes_in,
+    field_types,
+    is_typed_dict,
+)
+from sandbox_runtime.values.conversion_cost import EffortError, check_text_effort
+from sandbox_runtime.values.converted_keys import check_made_keys, check_making
+from sandbox_runtime.values.key_collisions import check_keys
+
+__all__ = [
+    "MAX_MARK_CHARS",
+    "MAX_MATCHED_CHARS",
+    "MAX_PATTERN_CHARS",
+    "MAX_REPETITIONS",
+    "EffortError",
+    "Slot",
+    "abridged",
+    "annotation_text",
+    "check_keys",
+    "check_made_keys",
+    "check_making",
+    "check_text_effort",
+    "classes_in",
+    "environment_secrets",
+    "field_types",
+    "in_one_line",
+    "is_secret_name",
+    "is_typed_dict",
+    "ready_packages",
+    "redact_secrets",
+    "secrets_of",
+    "shown_signature",
+    "url_without_secrets",
+]

@@ -1,0 +1,118 @@
+"""Opening a session: finds the engine, or installs it the first time, and starts on it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.errors import EngineMissingError, SandboxStartError
+from sandbox_runtime.installation.install import install, with_packages
+from sandbox_runtime.isolation.os_isolation import detect
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.packages.resolve import PackageSet, Wanted, resolve
+from sandbox_runtime.sandbox import HostTool
+from sandbox_runtime.sessions.checkpoint import Checkpoint
+from sandbox_runtime.sessions.session import Session
+from sandbox_runtime.values.type_rules import Rule
+
+
+def open_session(
+    limits: Limits | None = None,
+    tools: Mapping[str, HostTool] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    packages: Wanted | PackageSet | None = (),
+    *,
+    types: Iterable[Rule | Any] | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    restore: Checkpoint | None = None,
+    require_wall: bool = False,
+) -> Session:
+    """Opens a sandbox of its own; the caller closes it, best with `with`.
+
+    Args:
+        limits: What it may use; the defaults suit a laptop.
+        tools: Host functions and coroutine functions that cells can call, by name.
+        outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
+        packages: What cells can import beside the standard library, as pip's requirements, as the path
+            of a lock file with hashes, or as `resolve_packages` returned them.
+        types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
+            types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
+            None: those of the state, if there is one.
+        loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
+            they run on a loop of the session's own.
+        restore: The state to go on from, instead of an empty namespace.
+        require_wall: Refuse to start where the operating system has no wall to put round the process; the
+            same as in the limits.
+
+    Raises:
+        EngineError: Deno, Pyodide, the boot image or a package cannot be had; the message says why.
+        WallMissingError: The wall is required, and a part of it is missing. Nothing was started.
+        CheckpointError: The state cannot be restored here.
+        SandboxStartError: The process did not come up.
+        ValueError: A name is not a Python identifier.
+    """
+    limits = limits or Limits()
+    if require_wall:
+        limits = dataclasses.replace(limits, require_wall=True)
+    if limits.require_wall:
+        executable.demand_wall(detect())
+    engine = ready_engine()
+    if (found := ready_packages(packages)) is not None:
+        engine = with_packages(engine, found, limits.memory_bytes)
+    try:
+        return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
+    except SandboxStartError:
+        engine.verify()  # a damaged file is the likeliest cause, and a better message
+        raise
+
+
+def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageSet:
+    """Makes packages ready to be mounted: resolved, fetched and imported once into an image.
+
+    The result is remembered in the user's cache: the same requirements mean the same files, without a
+    network, until a refresh is asked for.
+
+    Args:
+        requirements: As pip takes them; or the path of a lock file, which is a requirements file with
+            hashes or a `pylock.toml`.
+        refresh: Ask the package index again.
+
+    Raises:
+        PackageError: A package cannot be had; says which and why.
+        EngineError: The sandbox itself cannot be had.
+    """
+    engine = ready_engine()
+    found = resolve(requirements, refresh=refresh)
+    with_packages(engine, found)
+    return found
+
+
+def ready_packages(packages: Wanted | PackageSet | None) -> PackageSet | None:
+    """What `packages=` means wherever it is taken: resolved if it is a list or a lock file.
+
+    Returns:
+        None if it names nothing.
+
+    Raises:
+        PackageError: A package cannot be had; says which and why.
+        EngineError: The sandbox itself cannot be had.
+    """
+    if packages is None or isinstance(packages, PackageSet):
+        return packages
+    if isinstance(packages, str | os.PathLike):  # a text is refused by name
+        return resolve_packages(packages)
+    wanted = list(packages)
+    return resolve_packages(wanted) if wanted else None
+
+
+def ready_engine() -> assets.Engine:
+    """The engine, installed into the user's cache if it is nowhere yet. Raises `EngineError`."""
+    try:
+        return assets.find_engine()
+    except EngineMissingError:
+        return install()

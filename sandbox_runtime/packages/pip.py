@@ -1,0 +1,199 @@
+"""Runs pip for the sandbox, on the host: what to install, and the files themselves.
+
+pip is a process of its own, in a session of its own, with bounds on its time, and ends with all that it
+started. Of the environment it gets what it needs to reach an index, and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sandbox_runtime.errors import PackageError
+from sandbox_runtime.packages import pip_guard
+from sandbox_runtime.packages import pip_shim as pip_for_sandbox
+from sandbox_runtime.packages.pip_errors import last_words
+from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, SearchResult, read_report
+
+PYTHON_VERSION = pip_for_sandbox.MARKERS["python_full_version"]
+TAGS = (
+    *("--platform", pip_for_sandbox.PLATFORM),
+    *("--implementation", "cp", "--abi", "cp314", "--abi", "abi3"),
+)
+
+# A resolution or a download that takes longer than this has failed.
+PIP_SECONDS = 600
+# The end of pip's log that is read; the errors are there.
+LOG_BYTES = 8 * 1024 * 1024
+
+_NO_PIP = (
+    f"{sys.executable or 'This Python'} has no pip, which resolves packages for the sandbox. "
+    'Install it with: python -m ensurepip (or "uv pip install pip")'
+)
+
+# Settings of the user's that make no sense here; where the index is and how to reach it stays.
+_PIP_ENVIRONMENT = {
+    "PIP_USER": "0",
+    "PIP_NO_DEPS": "0",
+    "PIP_QUIET": "0",
+    "PIP_REQUIRE_HASHES": "0",
+    "PIP_REQUIRE_VIRTUALENV": "0",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_NO_COLOR": "1",
+    "PIP_RETRIES": "2",
+    "PYTHONIOENCODING": "utf-8",
+    # Another Python (`PIP_PYTHON`) would run a pip that is not held to wheels.
+    "_PIP_RUNNING_IN_SUBPROCESS": "1",
+}
+
+# What pip sees of the environment: its own settings, how to reach an index, where its folders are, and
+# what Python itself needs to start. Keys, tokens and passwords for other things are not passed.
+PASSED_PREFIXES = ("PIP_", "LC_", "XDG_")
+PASSED_NAMES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "NETRC"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("PYTHONHOME", "PYTHONPATH", "PYTHONUTF8", "PYTHONNOUSERSITE", "PYTHONUSERBASE"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "USERNAME"),
+        *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "ALLUSERSPROFILE", "HOMEDRIVE", "HOMEPATH"),
+        # For the program of pip's `keyring-provider`, which asks the desktop.
+        "DBUS_SESSION_BUS_ADDRESS",
+    }
+)
+# Names further variables, with commas between them: what a helper for credentials needs.
+PASSED_VARIABLE = "SANDBOX_PIP_ENVIRONMENT"
+
+
+def report(
+    wanted: Sequence[str], workshop: Path, sources: Sequence[str], *, locked: bool = False
+) -> list[SearchResult] | str:
+    """pip's report on what to install, or what it said when it could not.
+
+    Args:
+        wanted: The requirements, as the lines of a file.
+        workshop: A folder for what pip writes.
+        sources: Options that name further sources.
+        locked: They have hashes, and nothing but them is to be had.
+    """
+    path = workshop / "report.json"
+    options = ["--dry-run", "--ignore-installed", "--target", str(workshop / "nowhere")]
+    if locked:
+        options += ["--require-hashes", "--no-deps"]
+    # In a file and not on the command line, which others on this machine can read.
+    lines = workshop / "wanted.txt"
+    lines.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    arguments = [*options, "--report", str(path), *sources, "-r", str(lines)]
+    said = _pip("install", arguments, workshop)
+    if said is not None:
+        return said
+    with path.open("rb") as file:
+        return read_report(file.read(MAX_REPORT_BYTES + 1))
+
+
+def download(
+    found: Sequence[SearchResult], folder: Path, workshop: Path, sources: Sequence[str], place: str
+) -> None:
+    """Lets pip fetch the very files of its report, held to their hashes."""
+    pins = workshop / "pins.txt"
+    lines = [
+        f"{f'{one.name} @ {one.url}' if one.direct else f'{one.name}=={one.version}'} "
+        f"--hash=sha256:{one.sha256}\n"
+        for one in found
+    ]
+    pins.write_text("".join(lines), encoding="utf-8")
+    options = ["--no-deps", "--require-hashes", "--dest", str(folder)]
+    said = _pip("download", [*options, *sources, "-r", str(pins)], workshop)
+    if said is not None:
+        where = f" (some are from {place})" if sources else ""
+        raise PackageError(f"Packages could not be fetched{where}: {last_words(said)}")
+
+
+def environment_for_pip(own: Mapping[str, str], fetched: Path) -> dict[str, str]:
+    """The environment of pip's process.
+
+    Args:
+        own: That of this process.
+        fetched: The folder in which pip keeps what it fetches in the meantime.
+    """
+    more = {name.strip() for name in own.get(PASSED_VARIABLE, "").split(",")}
+    passed = {
+        name: value
+        for name, value in own.items()
+        if name.upper() in PASSED_NAMES or name.upper().startswith(PASSED_PREFIXES) or name in more
+    }
+    place = str(fetched)
+    temporary = {"TMPDIR": place, "TEMP": place, "TMP": place, pip_guard.FETCHED_VARIABLE: place}
+    return {**passed, **_PIP_ENVIRONMENT, **temporary}
+
+
+def _pip(command: str, arguments: Sequence[str], workshop: Path) -> str | None:
+    """Runs pip for the sandbox; what it said if it failed."""
+    if not sys.executable:
+        raise PackageError(_NO_PIP)
+    fetched, log = workshop / "fetched", workshop / "pip.log"
+    fetched.mkdir(exist_ok=True)
+    program = ["-P", pip_for_sandbox.__file__]
+    for_sandbox = ["--only-binary=:all:", "--python-version", PYTHON_VERSION, *TAGS]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *program, command, "-vv", *for_sandbox, *arguments],
+            env=environment_for_pip(os.environ, fetched),
+            stdin=subprocess.PIPE,  # pip ends when this does, so when this process does
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(PIP_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise PackageError(f"pip did not end within {PIP_SECONDS} s.") from error
+        finally:
+            _end(process)
+    if code == 0:
+        return None
+    said = _tail(log)
+    if code == pip_for_sandbox.NO_PIP:
+        raise PackageError(_NO_PIP)
+    if code == pip_for_sandbox.UNKNOWN_PIP:
+        raise PackageError(
+            f"The pip of {sys.executable} cannot be held to wheels, so it is not used: "
+            f"{last_words(said)} Install another: pip install --upgrade pip"
+        )
+    if code < 0:
+        return f"ERROR: {_signal_words(-code)}"
+    if "\nMemoryError" in said:
+        return f"ERROR: pip needed more than {pip_guard.MEMORY_BYTES:,} bytes of memory."
+    return said
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends pip with all that it started, unless it has ended by itself."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _signal_words(number: int) -> str:
+    if number == getattr(signal, "SIGXCPU", None):
+        return f"pip worked for more than {pip_guard.CPU_SECONDS} s of CPU and was ended."
+    return f"pip was ended by signal {number}."
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_BYTES))
+        return file.read().decode("utf-8", errors="replace").replace("\r\n", "\n")

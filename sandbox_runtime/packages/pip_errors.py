@@ -1,0 +1,144 @@
+"""What pip says when it cannot resolve or fetch, as a sentence. Text only.
+
+The log repeats what pages and packages say of themselves, so it is read line by line, each in one pass,
+and what comes out of it is printable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from packaging.utils import canonicalize_name
+
+from sandbox_runtime.packages.pip_shim import PLATFORM
+
+# The longest line that is looked at; a longer one is a stranger's.
+MAX_LINE = 4_000
+MAX_WORDS = 1_000
+
+_EXCEPTION_ENDS = ("Error", "Exception", "Mismatch", "Impossible")
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+def missing_name(said: str) -> str | None:
+    """The name for which pip found nothing."""
+    _, found, rest = said.partition("No matching distribution found for ")
+    return (_leading_name(rest[:MAX_LINE]) or None) if found else None
+
+
+def explain(said: str, missing: str | None) -> str:
+    """What pip's log says, in a sentence."""
+    if missing is None:
+        return f"The packages cannot be resolved: {last_words(said)}"
+    lines = list(_lines(said))
+    for line in lines:
+        for words in ("connection broken by ", "connection error: "):
+            if words in line:
+                fault = _without_objects(line.partition(words)[2].partition("': ")[0].strip("'"))
+                return (
+                    f"{missing} cannot be looked up, the package index is out of reach: "
+                    f"{_printable(fault)[:300]}."
+                )
+    if (versions := _versions(lines, missing)) is not None:
+        return f"No version of {missing} fits; for the sandbox, these exist: {versions}."
+    own = [name for name in _skipped(lines) if _project(name) == canonicalize_name(missing)]
+    platforms = sorted({_platform(name) for name in own if name.endswith(".whl")})
+    if platforms:
+        return (
+            f"{missing} has no wheel for WebAssembly ({PLATFORM}, Python 3.14) at the package "
+            f"index, only for {_printable(', '.join(platforms))[:MAX_WORDS]}."
+        )
+    if own:
+        return f"{missing} has no wheel at the package index, only its source."
+    return f"The package index has no package {missing}."
+
+
+def last_words(said: str) -> str:
+    """The errors that pip names, else the exception that ended it."""
+    lines = list(_lines(said))
+    errors = [line[7:].strip() for line in lines if line.startswith("ERROR: ")]
+    ends = [words for line in lines if (words := _exception(line)) is not None]
+    if ends and (not errors or "due to an OSError" in errors[-1] or errors[-1] == "Exception:"):
+        errors = [*errors[:-1], ends[-1]]
+    words = " ".join(errors or lines[-3:])
+    return _printable(_without_objects(words))[-MAX_WORDS:]
+
+
+def _lines(said: str) -> Iterator[str]:
+    return (line[:MAX_LINE] for line in said.strip().split("\n"))
+
+
+def _versions(lines: list[str], missing: str) -> str | None:
+    """The versions that pip names as those there are; None if there are none."""
+    for line in lines:
+        before, found, rest = line.partition(" (from versions: ")
+        wanted = before.partition("requirement ")[2]
+        if found and wanted.startswith(missing) and not rest.startswith("none)"):
+            return _printable(rest.partition(")")[0])[-300:].lstrip(" ,")
+    return None
+
+
+def _skipped(lines: list[str]) -> Iterator[str]:
+    """The names of the files that pip did not take."""
+    for line in lines:
+        _, found, rest = line.partition("Skipping link: ")
+        for word in rest.split() if found else ():
+            if "://" in word:
+                yield word.partition("#")[0].rsplit("/", 1)[-1]
+                break
+
+
+def _project(file: str) -> str:
+    """The project in the name of a wheel or a source archive."""
+    at = file.find("-") if file.endswith(".whl") else file.rfind("-")
+    return canonicalize_name(file[: max(at, 0)])
+
+
+def _platform(wheel: str) -> str:
+    """The kind of platform in a wheel's name; which one, where it is another Pyodide's."""
+    tag = wheel.removesuffix(".whl").rsplit("-", 1)[-1]
+    if "emscripten" in tag or "pyodide" in tag:
+        return tag
+    ends = (at for at, character in enumerate(tag) if character in "_." or character.isdigit())
+    return tag[: next(ends, len(tag))]
+
+
+def _exception(line: str) -> str | None:
+    """The words of the line that ends a traceback."""
+    kind, found, words = line.partition(": ")
+    last = kind.rpartition(".")[2]
+    named = found and kind.replace(".", "").isidentifier()
+    known = "." in kind or any(end in last for end in _EXCEPTION_ENDS)
+    return words if named and known else None
+
+
+def _leading_name(text: str) -> str:
+    ends = (at for at, character in enumerate(text) if character not in _NAME_CHARACTERS)
+    return text[: next(ends, len(text))]
+
+
+def _without_objects(text: str) -> str:
+    """The text without the addresses of Python's objects in it."""
+    parts = text.split("<")
+    kept = [parts[0]]
+    for part in parts[1:]:
+        named, found, rest = part.partition(" object at 0x")
+        _, ended, words = rest.partition(">: ")
+        if found and ended and "." in named:
+            kept[-1] = kept[-1].removesuffix("'")
+            kept.append(words.replace("'", "", 1))
+        else:
+            kept.append(f"<{part}")
+    return "".join(kept)
+
+
+def without_credentials(text: str) -> str:
+    """A text with the user names and passwords left out of the addresses in it."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
+
+
+def _printable(text: str) -> str:
+    """The text with its control characters spelled out, and without credentials."""
+    shown = without_credentials(text)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)

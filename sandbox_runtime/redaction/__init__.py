@@ -1,0 +1,4 @@
+"""Recognises the host's secrets and takes them out of text.
+
+Imports nothing else of this package.
+"""

@@ -1,0 +1,397 @@
+"""One living sandbox process: a request goes in, its answer comes out, tool calls in between.
+
+Joins `process.py` and `protocol.py`. Whoever asks also reads: another thread in between would double
+the time of a small call. Nothing is lost by it, because the sandbox speaks only while it is asked, and
+waits itself while a tool runs for it. One thread empties stderr.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, TypeVar
+
+from sandbox_runtime.buffers import Part
+from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
+from sandbox_runtime.guest import output as outputs
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.rpc.messages import (
+    Asset,
+    Fatal,
+    FromSandbox,
+    Initialize,
+    Interrupt,
+    Notification,
+    Output,
+    Refusal,
+    Reply,
+    Request,
+    ToolCall,
+    ToolRaised,
+    ToolReturned,
+    parse_done,
+)
+from sandbox_runtime.rpc.process import Process
+from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
+from sandbox_runtime.truncation import plain, printable
+
+# Runs a tool call. None: its answer comes later, by `Channel.answer`.
+ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
+
+# Beyond the interpreter's own memory: V8, code, buffers in flight, and the stacks of some 15 threads.
+OVERHEAD_BYTES = 1792 * 1024 * 1024
+
+# A frame is larger than the value in it.
+FRAME_OVERHEAD_BYTES = 1024 * 1024
+
+# The sandbox keeps its own clock. This much later the host stops believing that it does.
+BACKSTOP_SECONDS = 10.0
+
+# How often it is looked how long the sandbox has worked.
+LOOK_SECONDS = 0.5
+
+# A pipe that another process holds open keeps its thread; nobody waits longer for that.
+JOIN_SECONDS = 1.0
+
+T = TypeVar("T")
+
+_LIMIT_SENTENCES = {
+    "cellSeconds": (
+        "the cell ran {limits.cell_seconds:g} s of its own (Limits.cell_seconds) and did not stop "
+        "when it was interrupted"
+    ),
+    "silent": "it did not answer in time",
+    "rest": "it worked between two cells, where nothing of a cell may run",
+}
+
+
+class _Watch:
+    """Sees a cell that works longer than it may, whatever the sandbox's own clock says of it.
+
+    That clock stands while a cell waits, and a cell that takes the driver apart can pretend to. The
+    system's cannot be told lies; it is looked at from time to time.
+    """
+
+    def __init__(self, process: Process, most_seconds: float) -> None:
+        self._process = process
+        self._most_seconds = most_seconds
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._before: Mapping[str, float] | None = None
+
+    def sees_too_much(self) -> bool:
+        """True when one thread alone has worked for more than the cell may."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_SECONDS
+        worked = self._process.thread_seconds()
+        if self._before is None:
+            self._before = worked
+        before = self._before
+        return any(
+            seconds - before.get(thread, 0) > self._most_seconds
+            for thread, seconds in worked.items()
+        )
+
+
+class Channel:
+    """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
+
+    def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
+        """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
+
+        Raises:
+            WallMissingError: It would not be behind the wall that the limits require.
+            SandboxStartError: It did not come up within `limits.start_seconds`.
+        """
+        executable.report_wall(engine.wall)
+        if limits.require_wall:
+            executable.demand_wall(engine.wall)
+        self._limits = limits
+        self._secret = secrets.token_hex(SECRET_BYTES // 2)
+        frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
+        self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
+        self._inbox: deque[FromSandbox] = deque()
+        self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
+        # Held by who uses the pipes; after the end the last to do so closes them.
+        self._asking = threading.RLock()
+        self._closed = False
+        self._heard = self._nothing_heard()
+        self._death: SandboxDiedError | None = None
+        try:
+            self._process = Process(
+                engine.command(limits),
+                engine.environment,
+                limits.memory_bytes + OVERHEAD_BYTES,
+                wall=engine.wall,
+                readable=engine.scripts,
+            )
+        except OSError as error:
+            raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
+        self._stderr = threading.Thread(
+            target=self._process.drain_stderr, name=f"sandbox-{self.pid}-stderr", daemon=True
+        )
+        self._stderr.start()
+        try:
+            self._initialize(engine, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The id of the sandbox's process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """False once the process has ended."""
+        return self._death is None
+
+    def check_alive(self) -> bool:
+        """Looks whether the process still runs; `alive` alone may learn of its end a moment later."""
+        return self._death is None and self._process.running
+
+    def _initialize(self, engine: Engine, seed: str) -> None:
+        limits = self._limits
+        request = Initialize(
+            cell_seconds=limits.cell_seconds,
+            grace_seconds=limits.grace_seconds,
+            memory_bytes=limits.memory_bytes,
+            output_chars=limits.output_chars,
+            value_bytes=limits.frame_bytes,
+            seed=seed,
+            secret=self._secret,
+            assets=engine.file_names,
+        )
+        followers = (Asset(name, data) for name, data in engine.files())
+        try:
+            self.ask(request, parse=parse_done, patience=limits.start_seconds, followers=followers)
+        except SandboxDiedError as died:
+            raise SandboxStartError(
+                f"The sandbox did not come up: {died} "
+                'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
+            ) from died
+        self._process.seal()  # from here on it works with what it has
+
+    def ask(
+        self,
+        request: Request,
+        *,
+        parse: Callable[[Reply], T],
+        patience: float,
+        followers: Iterable[Asset] = (),
+        serve: ServeCall | None = None,
+        busy: Callable[[], bool] = lambda: False,
+        room: Callable[[float], bool] = lambda _: True,
+        most_seconds: float = math.inf,
+    ) -> T | Refusal:
+        """Sends a request and waits for its answer, serving tool calls in the caller's thread.
+
+        Args:
+            request: What to ask.
+            parse: Takes from the answer what is wanted, or raises `ProtocolError`: what comes out of
+                the sandbox is hostile until it is checked.
+            patience: Seconds without a sign of life after which the process is ended. The time that
+                `serve` takes does not count.
+            followers: What is sent after it without waiting.
+            serve: Runs a tool call. Without it any call is a breach of protocol.
+            busy: Tells that the sandbox waits for an answer, so that its silence is right.
+            room: Waits so many seconds until the host can take another call. While it cannot, nothing
+                is read, for as long as `patience` at the most.
+            most_seconds: What the sandbox may work for it; see `_Watch`.
+
+        Raises:
+            SandboxDiedError: The process has ended, or had to be.
+        """
+        try:
+            with self._asking:
+                try:
+                    watch = _Watch(self._process, most_seconds)
+                    reply = self._round_trip(request, followers, serve, patience, busy, room, watch)
+                    return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
+                except BaseException:
+                    # Whatever interrupted it, the other end is now in an unknown state.
+                    self.close()
+                    raise
+        finally:
+            if self._closed:  # while we asked, by one who could not release the pipes then
+                self._release_if_unused()
+
+    def _round_trip(
+        self,
+        request: Request,
+        followers: Iterable[Asset],
+        serve: ServeCall | None,
+        patience: float,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
+        watch: _Watch,
+    ) -> Reply | Refusal:
+        request_id, pieces = self._connection.request(request)
+        self._heard = self._nothing_heard()
+        self._write(pieces)
+        for follower in followers:
+            self._write(self._connection.notification(follower))
+        return self._await_reply(request_id, serve, patience, busy, room, watch)
+
+    def _await_reply(
+        self,
+        request_id: int,
+        serve: ServeCall | None,
+        patience: float,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
+        watch: _Watch,
+    ) -> Reply | Refusal:
+        while True:
+            match self._next(patience, busy, room, watch):
+                case ToolCall() as call if serve is not None:
+                    if (answer := serve(call)) is not None:
+                        self.answer(answer)
+                case Reply(id=answered) | Refusal(id=answered) as reply:
+                    if answered != request_id:
+                        self._fail("protocol", "it answered what was not asked")
+                    return reply
+                case _:
+                    self._fail("protocol", "it spoke out of turn")
+
+    def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
+        try:
+            return parse(reply)
+        except ProtocolError as error:
+            self._fail("protocol", self._sentence("protocol", str(error)))
+
+    def answer(self, message: ToolReturned | ToolRaised) -> None:
+        """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
+        self._write(self._connection.answer(message))
+
+    def tell(self, message: Notification) -> None:
+        """Sends what nothing answers. That the process has ended is for the next request to see."""
+        try:
+            self._write(self._connection.notification(message))
+        except BaseException:
+            self.close()  # in the middle of a frame
+            raise
+
+    def interrupt(self) -> None:
+        """Asks the running cell to stop. Nothing happens if none runs."""
+        self._write(self._connection.notification(Interrupt()))
+
+    def close(self) -> None:
+        """Ends the process, if it has not ended, and waits for that. Never hangs."""
+        self._process.kill()
+        self._process.wait()
+        self._stderr.join(JOIN_SECONDS)
+        if self._death is None:
+            self._death = self._death_error("exit", "it was closed")
+        self._closed = True
+        self._release_if_unused()
+
+    def _release_if_unused(self) -> None:
+        """Closes the pipes, if nobody asks. Their numbers will soon be those of other files."""
+        if not self._asking.acquire(blocking=False):
+            return  # who asks comes here when he is done
+        if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
+            self._process.release()
+            self._write_lock.release()
+        self._asking.release()
+
+    def _write(self, pieces: list[Part]) -> None:
+        try:
+            with self._write_lock:
+                self._process.write(pieces, self._limits.start_seconds)
+        except TimeoutError as error:
+            self._death = self._death_error("silent", str(error).rstrip("."))
+            self._process.kill()
+        except OSError:
+            return  # the reader sees the end of the process, and knows more about it
+
+    def _next(
+        self,
+        patience: float,
+        busy: Callable[[], bool],
+        room: Callable[[float], bool],
+        watch: _Watch,
+    ) -> FromSandbox:
+        """The next message. Raises `SandboxDiedError` at the end of them all."""
+        silent_at = full_until = time.monotonic() + patience
+        while not self._inbox:
+            if self._death is not None:
+                raise self._death
+            if watch.sees_too_much():
+                self._fail("cellSeconds", self._sentence("cellSeconds", ""))
+            # What is not read stays in the pipe, and the sandbox waits. Not for ever: calls may wait for
+            # one another, and the end of the cell is in the pipe too.
+            if not room(LOOK_SECONDS) and time.monotonic() < full_until and self._process.running:
+                silent_at = time.monotonic() + patience
+                continue
+            if self._process.wait_readable(min(patience, LOOK_SECONDS)):
+                self._read()
+            elif time.monotonic() < silent_at:
+                continue
+            elif not busy():
+                self._fail("silent", self._sentence("silent", ""))
+            silent_at = time.monotonic() + patience
+        return self._inbox.popleft()
+
+    def _fail(self, reason: str, sentence: str) -> NoReturn:
+        self._process.kill()
+        raise self._death_error(reason, sentence)
+
+    def _death_error(self, reason: str, sentence: str) -> SandboxDiedError:
+        heard = plain(self._heard.render(), self._limits.output_chars)
+        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
+
+    def _sentence(self, reason: str, message: str) -> str:
+        known = _LIMIT_SENTENCES.get(reason)
+        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
+
+    # ---- Reading ----
+
+    def _read(self) -> None:
+        """Takes what is there, which may be the end."""
+        fatal: Fatal | None = None
+        try:
+            count = self._process.read_into(self._connection.space())
+            for message in self._connection.received(count):
+                match message:
+                    case Output(text=text):
+                        self._heard.write(printable(text))
+                    case Fatal():
+                        fatal = message
+                    case _:
+                        self._inbox.append(message)
+        except ProtocolError as error:
+            fatal = Fatal("protocol", str(error))
+            self._process.kill()
+        if fatal is not None:
+            self._process.wait()
+            self._death = self._death_error(
+                fatal.reason, self._sentence(fatal.reason, fatal.message)
+            )
+        elif count == 0:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        code = self._process.wait(JOIN_SECONDS)
+        if code is None:  # it lives, and says that it will say nothing more
+            self._process.kill()
+            code = self._process.wait()
+        self._stderr.join(JOIN_SECONDS)
+        tail = self._process.stderr_tail
+        said = f"; its last words: {tail[-500:]}" if tail else ""
+        # Other signals are the process's own doing: it ran into something.
+        reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
+        self._death = self._death_error(reason, f"its process ended with code {code}{said}")
+
+    def _nothing_heard(self) -> outputs.Output:
+        """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
+        return outputs.Output(self._limits.output_chars, lambda _: None)

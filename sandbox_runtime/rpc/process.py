@@ -1,0 +1,302 @@
+"""The sandbox's process: spawn, read, write, and the ends of its life. Bytes only.
+
+What differs between operating systems stands here: process groups, resource limits, pipe sizes. Each
+has a fallback where a system does not offer it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from sandbox_runtime.buffers import Part, nbytes
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, run_confined
+
+# Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
+PIPE_BYTES = 1024 * 1024
+F_SETPIPE_SZ = 1031
+
+# One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
+WRITE_BYTES = 1024 * 1024
+
+# More than Deno ever has open.
+OPEN_FILES = 128
+
+# Of these a sandbox needs nothing: dumps of its memory, files it writes, memory that is not swapped,
+# message queues, priorities, signals that wait. RLIMIT_NPROC is not among them: it counts all processes of
+# the user, so that others could stop the sandbox's threads, and root is exempt; seccomp refuses processes.
+NEVER_USED = (
+    "RLIMIT_CORE",
+    "RLIMIT_FSIZE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_SIGPENDING",
+)
+
+# Pieces up to this size are copied together before they are written.
+SMALL_BYTES = 16 * 1024
+
+# The end of stderr that is kept for error messages.
+STDERR_BYTES = 16 * 1024
+
+# A killed process that is not gone after this is stuck in the kernel; nobody waits longer for it.
+KILL_SECONDS = 5.0
+
+# While a process ends it is looked at so often, at first and later.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.05
+
+# The longest time that `poll` can be told, some 24 days.
+LONGEST_POLL_MILLISECONDS = 2**31 - 1
+
+# Where the system cannot wait for a pipe, it is looked at so often.
+PEEK_SECONDS = 0.001
+
+# The unit of /proc.
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+fcntl: ModuleType | None
+resource: ModuleType | None
+select: ModuleType | None
+try:
+    import fcntl
+    import resource
+    import select
+except ImportError:  # Windows
+    fcntl = resource = select = None
+
+
+class Process:
+    """A child process with pipes on all three streams. Safe to kill from any thread."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        data_bytes: int,
+        *,
+        wall: Wall = NO_WALL,
+        readable: Sequence[Path] = (),
+    ) -> None:
+        """Starts the child in a process group of its own, at the root of the file system.
+
+        Args:
+            command: Program and arguments.
+            environment: All that the child sees of the environment.
+            data_bytes: What it may write to in memory, enforced where the system can.
+            wall: What of the operating system's own means is put round it.
+            readable: The files that it may read behind the wall, beside itself and its libraries.
+
+        Raises:
+            OSError: It could not be started.
+        """
+        with run_confined(wall, Path(command[0]), readable) as self._launch:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=dict(environment),
+                cwd=Path(sys.executable).anchor or "/",
+                start_new_session=True,
+                **self._launch.options,
+            )
+        self._ending = threading.Lock()  # guards the id: it is the child's until it is waited for
+        self._stdin = cast(io.FileIO, self._child.stdin)
+        self._stdout = cast(io.FileIO, self._child.stdout)
+        self._stderr = cast(io.FileIO, self._child.stderr)
+        self._stderr_tail: deque[bytes] = deque()
+        if select is not None:
+            self._poll = select.poll()
+            self._poll.register(self._stdout, select.POLLIN)
+            os.set_blocking(self._stdin.fileno(), False)
+        self._limit(data_bytes)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """False once the child has ended."""
+        return not self._has_ended()
+
+    def _limit(self, data_bytes: int) -> None:
+        if fcntl is not None and sys.platform == "linux":
+            for stream in (self._stdin, self._stdout):
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(stream.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
+        if resource is not None and hasattr(resource, "prlimit"):
+            # Gone already: reading its pipe will tell.
+            with contextlib.suppress(OSError, ValueError):
+                limits = dict.fromkeys(NEVER_USED, 0)
+                limits |= {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_DATA": data_bytes}
+                for name, most in limits.items():
+                    resource.prlimit(self.pid, getattr(resource, name), (most, most))
+
+    def seal(self) -> None:
+        """Takes back what only a start needs; the child opens no file any more. See `open_gate.py`."""
+        self._launch.seal()
+
+    def thread_seconds(self) -> Mapping[str, float]:
+        """How long each thread of the child has worked so far; empty where the system does not tell."""
+        found = {}
+        for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # a thread that ends is of no interest
+                fields = task.read_text().rpartition(") ")[2].split()
+                found[task.parent.name] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        return found
+
+    def read_into(self, space: memoryview) -> int:
+        """Reads what is there, at least one byte; 0 at the end of the stream. Blocks."""
+        try:
+            return self._stdout.readinto(space) or 0
+        except (OSError, ValueError):  # closed by another thread
+            return 0
+
+    def wait_readable(self, seconds: float | None) -> bool:
+        """Waits until there is something to read, or the end; false if the time is over first."""
+        try:
+            if select is None:
+                return _peek(self._stdout, seconds)
+            return bool(self._poll.poll(_milliseconds(seconds)))
+        except (OSError, ValueError):  # closed by another thread
+            return True
+
+    def write(self, pieces: Sequence[Part], patience: float | None = None) -> None:
+        """Writes all pieces. Blocks while the child does not read.
+
+        Raises:
+            TimeoutError: The child took nothing for `patience` seconds.
+            OSError: It is gone.
+        """
+        for piece in _merge_small(pieces):
+            view = memoryview(piece).cast("B")
+            for at in range(0, len(view), WRITE_BYTES):
+                self._write_all(view[at : at + WRITE_BYTES], patience)
+
+    def _write_all(self, view: memoryview, patience: float | None) -> None:
+        while view:
+            try:
+                written: int | None = self._stdin.write(view)
+            except ValueError as error:
+                raise BrokenPipeError("The pipe to the sandbox is closed.") from error
+            if written is None:
+                self._wait_writable(patience)
+            else:
+                view = view[written:]
+
+    def _wait_writable(self, patience: float | None) -> None:
+        if select is None:  # there, pipes block
+            return
+        poll = select.poll()
+        poll.register(self._stdin, select.POLLOUT)
+        if not poll.poll(_milliseconds(patience)):
+            raise TimeoutError(f"The sandbox took nothing for {patience:g} s.")
+
+    def drain_stderr(self) -> None:
+        """Reads stderr to its end, keeping the last of it; for a thread of the caller's."""
+        kept = 0
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := self._stderr.read(4096):
+                self._stderr_tail.append(chunk)
+                kept += len(chunk)
+                while kept - len(self._stderr_tail[0]) >= STDERR_BYTES:
+                    kept -= len(self._stderr_tail.popleft())
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what the child wrote to stderr so far."""
+        return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
+
+    def kill(self) -> None:
+        """Ends the child now, and whatever it started in its group. Does nothing if it has ended."""
+        with self._ending:
+            if self._child.returncode is None:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self._child.kill()
+
+    def _has_ended(self) -> bool:
+        """Looks whether the child has ended; if so, nothing of its group is left behind."""
+        with self._ending:
+            if self._child.returncode is not None:
+                return True
+            if hasattr(os, "waitid"):
+                # Without waiting for it yet: until then no other process can have its id, or its group's.
+                kinds = os.WEXITED | os.WNOHANG | os.WNOWAIT
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitid(os.P_PID, self.pid, kinds) is None:
+                        return False
+                self._kill_group()
+            return self._child.poll() is not None
+
+    def wait(self, seconds: float = KILL_SECONDS) -> int | None:
+        """Waits for the child's end; its exit code, or None if it still lives."""
+        end = time.monotonic() + seconds
+        pause = SHORTEST_PAUSE_SECONDS
+        while not self._has_ended():
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        return self._child.returncode
+
+    def release(self) -> None:
+        """Closes the pipes. The child must have ended, or it would see only the end of its input."""
+        for stream in (self._stdin, self._stdout, self._stderr):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds * 1000, LONGEST_POLL_MILLISECONDS)
+
+
+def _peek(pipe: io.FileIO, seconds: float | None) -> bool:
+    """`Process.wait_readable` on Windows, which cannot wait for a pipe."""
+    import _winapi
+    import msvcrt
+
+    end = None if seconds is None else time.monotonic() + seconds
+    handle: int = msvcrt.get_osfhandle(pipe.fileno())  # type: ignore[attr-defined, unused-ignore]
+    while not _winapi.PeekNamedPipe(handle, 0)[0]:  # type: ignore[attr-defined, unused-ignore]
+        if end is not None and time.monotonic() >= end:
+            return False
+        time.sleep(PEEK_SECONDS)
+    return True
+
+
+def _merge_small(pieces: Sequence[Part]) -> Iterator[Part]:
+    """Joins small neighbours: each write wakes the child, so a small frame should be one."""
+    small = bytearray()
+    for piece in pieces:
+        if nbytes(piece) <= SMALL_BYTES:
+            small += piece
+            continue
+        if small:
+            yield bytes(small)
+            small.clear()
+        yield piece
+    if small:
+        yield bytes(small)

@@ -1,0 +1,48 @@
+"""Serves the calls of one cell, and remembers what they were answered, to run the cell again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.sessions.replay import CallRecord, CellRecord
+from sandbox_runtime.texts.calls import TEXT_CALL
+from sandbox_runtime.tools.host_tools import HostTools
+
+Answer = ToolReturned | ToolRaised
+
+
+class CallRecorder:
+    """The host's side of one cell's calls. `seconds` is the time that the cell had to wait for them."""
+
+    def __init__(self, tools: HostTools, ran: CellRecord, send: Callable[[Answer], None]) -> None:
+        """Serves the calls of `ran` with `tools`; `send` takes the answers that come later."""
+        self._tools = tools
+        self._ran = ran
+        self._send = send
+        self._ended = False
+        self.seconds = 0.0
+
+    def __call__(self, call: ToolCall) -> Answer | None:
+        """Runs a call; None if its answer comes later."""
+        started = time.monotonic()
+        if call.cell != self._ran.cell:
+            return ToolRaised(
+                call.id, "LookupError", "LookupError", "the cell of this call is over"
+            )
+        # Texts do not change, and what was read of one may be larger than any memory.
+        asked = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
+
+        def remembered(answer: Answer) -> Answer:
+            if not self._ended:
+                self._ran.answered(asked, answer)
+            return answer
+
+        answer = self._tools.serve(call, lambda late: self._send(remembered(late)))
+        self.seconds += time.monotonic() - started
+        return None if answer is None else remembered(answer)
+
+    def end(self) -> None:
+        """The cell is over: what is answered from now on, it did not see."""
+        self._ended = True

@@ -1,0 +1,324 @@
+"""A session: one namespace for cells, with host tools, that outlives its process.
+
+Sees to it that one thread at a time uses it, and turns what comes back into values. `supervisor.py` keeps
+its process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import keyword
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, overload
+
+from sandbox_runtime.audit import record
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.errors import (
+    SandboxDiedError,
+    SandboxStartError,
+    SessionBusyError,
+    SessionClosedError,
+    ValueCrossingError,
+)
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.rpc.messages import CellEnd, Reply
+from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
+from sandbox_runtime.sessions.checkpoint import Checkpoint
+from sandbox_runtime.sessions.supervisor import Supervisor
+from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.truncation import bounded
+from sandbox_runtime.values.type_rules import Rule
+
+
+class Session:
+    """A sandbox of its own. Not to be shared: one thread at a time runs cells.
+
+    `interrupt` and `close` may come from any thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        tools: Mapping[str, HostTool] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        *,
+        types: Iterable[Rule | Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        restore: Checkpoint | None = None,
+    ) -> None:
+        """Opens the session; `open_session` is the usual way.
+
+        Args:
+            engine: What it runs on.
+            limits: What it may use.
+            tools: Host functions that cells can call, by name.
+            outputs: The fields that SUBMIT takes, with their types as text for the reader of error
+                messages. None: SUBMIT takes any one value, or values by name.
+            types: See `register`. None: those of the state.
+            loop: See `register`.
+            restore: The state to begin with, instead of an empty namespace.
+
+        Raises:
+            CheckpointError: The state cannot be restored on this engine, or not within the limits.
+            SandboxStartError: The process did not come up.
+        """
+        self._busy = threading.Lock()  # held while a request runs
+        self._tools = HostTools(limits)
+        self._line = Supervisor(engine, limits, self._tools, restore)
+        with self._closed_unless_opened():
+            _check_names(*(tools or ()), *(outputs or ()))
+            self._line.replace(tools or {}, outputs, types, loop)
+            self._line.declare()
+        record(
+            "session.opened", pid=self.pid, memory_bytes=limits.memory_bytes, tools=len(tools or ())
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._line.limits
+
+    @property
+    def restarts(self) -> int:
+        """How often its process was replaced."""
+        return self._line.restarts
+
+    @property
+    def pid(self) -> int:
+        """The id of the sandbox's process. It changes when the session heals."""
+        return self._line.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs. If it has ended, the next use of the session starts another."""
+        return self._line.alive
+
+    @property
+    def closed(self) -> bool:
+        """True once the session was closed, by its owner or by an error that it could not heal."""
+        return self._line.closed
+
+    def register(
+        self,
+        tools: Mapping[str, HostTool],
+        outputs: Mapping[str, str] | None = None,
+        *,
+        types: Iterable[Rule | Any] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Replaces the host tools, and the fields of SUBMIT.
+
+        Args:
+            tools: Host functions by name. A coroutine function is awaited.
+            outputs: See the constructor.
+            types: Rules for how values of some types cross, and types whose classes cells can use by
+                name. None: those before.
+            loop: The event loop that coroutines run on, which must be free while a cell runs. None:
+                they run on a loop of the session's own.
+
+        Raises:
+            ValueError: A name is not a Python identifier, or is SUBMIT.
+            SandboxDiedError: The process died and no other could be started.
+        """
+        _check_names(*tools, *(outputs or ()))
+        with self._exclusive():
+            self._line.replace(tools, outputs, types, loop)
+            if self._line.alive:
+                with contextlib.suppress(SandboxDiedError):
+                    self._line.declare()
+            self._line.ensure_running()  # if need be; what starts again declares as well
+
+    @overload
+    def assign(self, variables: Mapping[str, Any], /) -> None: ...
+    @overload
+    def assign(self, name: str, value: object, /) -> None: ...
+
+    def assign(self, variables: Mapping[str, Any] | str, value: object = None, /) -> None:
+        """Binds variables in the sandbox: `assign(name, value)`, or `assign({name: value, ...})`.
+
+        The values must not be changed while the session lives: if its process is lost they are sent
+        again.
+
+        Raises:
+            ValueError: A name is not a Python identifier.
+            ValueCrossingError: A value cannot enter the sandbox.
+        """
+        given = {variables: value} if isinstance(variables, str) else dict(variables)
+        _check_names(*given)
+        with self._exclusive():
+            self._line.ensure_running()
+            for name, item in given.items():
+                self._line.assign(name, item)
+
+    def run_cell(self, code: str, /) -> CellResult:
+        """Runs a cell to its end.
+
+        Calls that the cell waits for are served in this thread, others in threads of their own, all in
+        the context of this one.
+
+        Raises:
+            SandboxDiedError: The process died and no other could be started.
+            SessionClosedError: The session is closed.
+            SessionBusyError: It already runs a cell.
+        """
+        with self._exclusive():
+            ended = self._line.run(code)
+            result = ended if isinstance(ended, Failed) else self._cell_result(*ended)
+            if isinstance(result, Failed) and result.error_type == "CellTimeoutError":
+                record("cell.timed_out", pid=self.pid, seconds=self.limits.cell_seconds)
+            return bounded(self._noted(result), self.limits.output_chars)
+
+    def _noted(self, result: CellResult) -> CellResult:
+        """The result, below what was lost before the cell."""
+        pending = self._line.take_pending_notice()
+        if not pending.note:
+            return result
+        return dataclasses.replace(
+            result,
+            output=pending.note + result.output,
+            state_lost=pending.state_lost or result.state_lost,
+        )
+
+    def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
+        output = end.output
+        if end.outcome == "completed":
+            return Completed(output)
+        if end.outcome == "failed":
+            return Failed(end.error_type, end.message, end.traceback, output)
+        try:
+            outputs = self._line.border.decode(
+                answer.attachments, self._line.limits.value_memory_bytes
+            )
+        except ValueCrossingError as error:
+            self._tools.refusals.record(
+                "value.refused", pid=self.pid, where="SUBMIT", reason=str(error)
+            )
+            return Failed("ValueCrossingError", str(error), output=output)
+        if not isinstance(outputs, dict):
+            return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
+        return Submitted(outputs, output)
+
+    # ---- Saved states ----
+
+    def checkpoint(self) -> Checkpoint:
+        """Saves the state after the last cell. The session goes on.
+
+        Raises:
+            CheckpointError: The interpreter holds something that cannot be saved.
+        """
+        with self._exclusive():
+            return self._line.checkpoint()
+
+    def fork(self) -> Session:
+        """A second session that begins where this one is. The caller closes it.
+
+        Raises what `checkpoint` and opening a session raise.
+        """
+        state = self.checkpoint()
+        other = Session(
+            self._line.engine,
+            self._line.limits,
+            self._tools.tools,
+            self._line.outputs,
+            loop=self._tools.loop,
+            restore=state,
+        )
+        other._line.variables.update(self._line.variables)
+        return other
+
+    def compiled_runtime(self) -> bytes:
+        """V8's compiled form of what the sandbox runs on; it makes the next start faster."""
+        with self._exclusive():
+            return self._line.compiled_runtime()
+
+    # ---- Ends ----
+
+    def exercise(self) -> None:
+        """Runs an empty cell, so that the first real one need not wait for what V8 compiles at first use.
+
+        Raises:
+            SessionClosedError: The session is closed.
+            SandboxDiedError: The process has ended.
+        """
+        with self._exclusive():
+            self._line.exercise()
+
+    def interrupt(self) -> None:
+        """Asks the running cell to stop: its code sees KeyboardInterrupt, the variables stay.
+
+        A host call that it waits for is given up; a tool in the thread that runs the cell goes on to
+        its own end.
+        """
+        self._line.interrupt()
+        self._tools.give_up()
+
+    def close(self) -> None:
+        """Ends the session and its process. Closing twice is fine; closing never hangs."""
+        if not self._line.closed:
+            record("session.closed", pid=self.pid, restarts=self.restarts)
+        self._line.close()
+        self._tools.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # ---- Requests ----
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        if self._line.closed:
+            raise SessionClosedError("The session is closed. Open another with open_session().")
+        if not self._busy.acquire(blocking=False):
+            raise SessionBusyError(
+                "The session runs a cell; a host tool or thread cannot use it too."
+            )
+        try:
+            with self._closing_on_error():
+                yield
+        finally:
+            self._busy.release()
+
+    @contextlib.contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        """Closes the session when its process is lost: what follows must not hang on it."""
+        try:
+            yield
+        except BaseException:
+            if self._line.lost:
+                self.close()
+            raise
+
+    @contextlib.contextmanager
+    def _closed_unless_opened(self) -> Iterator[None]:
+        """Closes the session that is being opened if that goes wrong."""
+        try:
+            yield
+        except SandboxDiedError as died:
+            self.close()
+            raise SandboxStartError(f"The sandbox did not come up: {died}") from died
+        except BaseException:
+            self.close()
+            raise
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(
+                f"{name!r} cannot be a name in the sandbox: it is not a Python identifier."
+            )
+        if name == "SUBMIT":
+            raise ValueError("SUBMIT is the sandbox's own name; choose another.")

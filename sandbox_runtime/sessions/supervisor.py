@@ -1,0 +1,397 @@
+"""What a session hangs on: its process, and the next one when that dies.
+
+Joins a `Client` with a `ReplayLog`. When the process ends, another is started from the last checkpoint,
+and what was done since is done again. Knows nothing of who may use it when: `session.py` sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from sandbox_runtime.audit import record
+from sandbox_runtime.engine import assets
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.errors import (
+    CheckpointError,
+    SandboxDiedError,
+    SandboxError,
+    SandboxStartError,
+    SessionClosedError,
+)
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.rpc.channel import ServeCall
+from sandbox_runtime.rpc.messages import CellEnd, Reply
+from sandbox_runtime.sandbox import Failed, HostTool
+from sandbox_runtime.sessions.call_recorder import CallRecorder
+from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
+from sandbox_runtime.sessions.client import Client
+from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, ReplayLog
+from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.truncation import printable
+from sandbox_runtime.values import encoder as values
+from sandbox_runtime.values.type_rules import Rule
+
+Ended: TypeAlias = tuple[CellEnd, Reply]
+"""How a cell ended, and the reply with the submitted values."""
+
+# A process that is killed within this time of a cell's start, before the cell has asked the host for
+# anything, was most likely killed before it, and we did not know yet. The cell is run again, once.
+HARDLY_BEGUN_SECONDS = 1.0
+
+# A process that is killed while it is brought back is brought back again, so often in all. What kills
+# from outside is no reason to give up a state; what kills always, memory that is short, is.
+HEALING_TRIES = 3
+
+# Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
+GO_ON = ""
+
+# Ends of a process that are no fault of the cell which was just sent to it.
+_NOT_THE_CELLS = ("killed", "rest")
+
+# Ends of a process that its own state may be the reason for.
+_CRASHES = ("crash", "exit")
+
+_ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Restart:
+    """How a session came back."""
+
+    note: str = ""
+    """What is not as it was; empty if all is."""
+
+    state_lost: bool = False
+    """True if what cells had defined is gone."""
+
+
+class Supervisor:
+    """A process that is replaced when it dies. One thread at a time; `interrupt` and `close` from any."""
+
+    def __init__(
+        self, engine: Engine, limits: Limits, tools: HostTools, restore: Checkpoint | None
+    ) -> None:
+        """Starts the process, in which nothing is declared yet.
+
+        Raises:
+            CheckpointError: The state cannot be restored on this engine, or not within the limits.
+            SandboxStartError: The process did not come up.
+        """
+        if restore is not None:
+            check_restorable(restore, assets.engine_key(), engine.packages_key, limits.memory_bytes)
+        self.engine = engine
+        self.limits = limits
+        self.restarts = 0
+        self.closed = False
+        self.variables: dict[str, Any] = {}
+        self.outputs: dict[str, str] | None = None
+        known = None if restore is None else restore.border
+        self.border = known if isinstance(known, values.ValueCodec) else values.ValueCodec()
+        self._tools = tools
+        self._cell = 0
+        self._crashes = 0  # in a row
+        self._pending_notice = Restart()
+        self._recovery = ReplayLog(restore)
+        self._seed = secrets.token_hex(16)
+        self._dialogue = Client(self._engine_from(restore), limits, self._seed)
+        self._recovery.begin(time.monotonic())
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._dialogue.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._dialogue.check_alive()
+
+    @property
+    def lost(self) -> bool:
+        """True once the process is known to have ended, and none has taken its place."""
+        return not self._dialogue.alive
+
+    def take_pending_notice(self) -> Restart:
+        """What was lost since the last cell, for whoever tells it."""
+        pending, self._pending_notice = self._pending_notice, Restart()
+        return pending
+
+    def replace(
+        self,
+        tools: Mapping[str, HostTool],
+        outputs: Mapping[str, str] | None,
+        types: Iterable[Rule | Any] | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        """Takes other tools, fields of SUBMIT and rules; `declare` tells the process."""
+        if types is not None:
+            self.border = self.border.with_types(types)
+        self._tools.replace(tools, self.border, loop)
+        self.outputs = None if outputs is None else dict(outputs)
+
+    def declare(self) -> None:
+        """Tells the process what there is. Raises `SandboxDiedError` if it has ended."""
+        self._dialogue.declare(self._tools.declarations(), self.outputs, self.border)
+
+    def assign(self, name: str, value: object) -> None:
+        """Binds a variable. Raises `ValueCrossingError` if it cannot enter."""
+        try:
+            self._send_variable(name, value)
+        except SandboxDiedError:
+            # Killed before, most likely; if it was the value, it happens again.
+            self.ensure_running()
+            self._send_variable(name, value)
+        self.variables[name] = value
+        self._recovery.assigned(name, value)
+
+    def run(self, code: str) -> Ended | Failed:
+        """Runs a cell to its end: how it ended, or that it ended the process."""
+        self.ensure_running()
+        if self._recovery.overdue:  # after a SUBMIT, mostly
+            self._save_if_possible()
+            self.ensure_running()
+        self._cell += 1
+        ran = CellRecord(self._cell, printable(code))
+        for last_try in (False, True):
+            started = time.monotonic()
+            try:
+                return self._run_remembered(ran)
+            except SandboxDiedError as died:
+                # It had ended before the cell began, and we could not know yet.
+                if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
+                    return self._heal(died)
+                self.ensure_running()
+        raise AssertionError("the second try returns")
+
+    def checkpoint(self) -> Checkpoint:
+        """Saves the state. Raises `CheckpointError` if it cannot be saved."""
+        self.ensure_running()
+        for _ in range(HEALING_TRIES - 1):
+            try:
+                return self._save()
+            except SandboxDiedError as died:
+                if died.reason != "killed":
+                    raise
+                self.ensure_running()
+        return self._save()
+
+    def compiled_runtime(self) -> bytes:
+        """V8's compiled form of what the sandbox runs on."""
+        return self._dialogue.compiled_runtime()
+
+    def interrupt(self) -> None:
+        """Asks the running cell to stop."""
+        self._dialogue.interrupt()
+
+    def close(self) -> None:
+        """Ends the process, and starts no other. Never hangs."""
+        self.closed = True
+        self._dialogue.close()
+        self.variables.clear()
+        self._recovery = ReplayLog()
+
+    # ---- Requests ----
+
+    def _run_remembered(self, ran: CellRecord) -> Ended:
+        """Runs a cell, and notes what is needed to run it again."""
+        serving = CallRecorder(self._tools, ran, self._dialogue.answer)
+        started = time.monotonic()
+        try:
+            end, answer = self._run(ran, serving)
+        finally:
+            serving.end()
+            self._tools.give_up()
+        now = time.monotonic()
+        self._crashes = 0
+        ran.output = end.output
+        self._recovery.ran(ran, now - started - serving.seconds)
+        # After a SUBMIT there is rarely a next cell; if there is, its end is time enough.
+        if end.outcome != "submitted" and self._recovery.due(now):
+            self._save_if_possible()
+        return end, answer
+
+    def _save_if_possible(self) -> None:
+        # One that cannot be saved, or ends in the attempt, is brought back by running it again.
+        with contextlib.suppress(CheckpointError, SandboxDiedError):
+            self._save()
+
+    def _send_variable(self, name: str, value: object) -> None:
+        self._dialogue.assign(name, value, self.border)
+
+    def _run(self, ran: CellRecord, serve: ServeCall) -> Ended:
+        tools = self._tools
+        return self._dialogue.run(ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room)
+
+    def _save(self) -> Checkpoint:
+        started = time.monotonic()
+        try:
+            files = self._dialogue.take_image()
+        except CheckpointError:
+            self._recovery.cannot_save()
+            raise
+        except SandboxDiedError as died:
+            if died.reason == "killed":  # by somebody else, most likely: later it may succeed
+                self._recovery.begin(time.monotonic())
+            else:
+                self._recovery.cannot_save()
+            raise
+        state = Checkpoint(files, assets.engine_key(), self.engine.packages_key, self.border)
+        self._seed = GO_ON
+        now = time.monotonic()
+        self._recovery.saved(state, now, now - started)
+        return state
+
+    # ---- Healing ----
+
+    def ensure_running(self) -> None:
+        """Starts another process if this one has ended since the last cell."""
+        if self._dialogue.check_alive():
+            return
+        if not self.closed:
+            record("process.ended", pid=self.pid, reason="between cells", detail="")
+        try:
+            healed = self._start_again()
+        except SandboxError as error:
+            raise self._unrecoverable(
+                SandboxDiedError("The sandbox ended between cells."), error
+            ) from error
+        if healed.note:
+            self._pending_notice = Restart(
+                f"{self._pending_notice.note}[The sandbox ended between two cells and was started again. "
+                f"{healed.note}]\n",
+                self._pending_notice.state_lost or healed.state_lost,
+            )
+
+    def _heal(self, died: SandboxDiedError) -> Failed:
+        """Starts another process in the state before the cell that ended the last one."""
+        # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
+        self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
+        _record_death(self.pid, died)
+        try:
+            healed = self._start_again(afresh=self._crashes > 1)
+        except SandboxError as error:
+            raise self._unrecoverable(died, error) from error
+        kept = "A new one was started, with everything as it was before this cell."
+        note = f"A new one was started. {healed.note}" if healed.note else kept
+        return Failed(
+            error_type=_ERROR_TYPES.get(died.reason, "SandboxDiedError"),
+            message=f"{died} {note}",
+            output=died.output,
+            state_lost=healed.state_lost,
+        )
+
+    def _unrecoverable(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
+        if self.closed:
+            return SessionClosedError("The session was closed while a cell ran.")
+        return SandboxDiedError(
+            f"{died} It could not be started again: {error}", reason=died.reason, output=died.output
+        )
+
+    def _start_again(self, *, afresh: bool = False) -> Restart:
+        """Another process, as much as possible in the state of the lost one."""
+        self.restarts += 1
+        self._dialogue.close()  # it has ended, but holds its pipes
+        lost = self._recovery.why_lost()
+        for _ in range(0 if afresh or lost else HEALING_TRIES):
+            try:
+                healed = Restart(_told(self._repeat()))
+                record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
+                return healed
+            except (SandboxError, LookupError) as error:
+                self._dialogue.close()
+                if self.closed:
+                    raise SessionClosedError("The session is closed.") from error
+                lost = self._recovery.why_lost()
+                if lost or not _was_killed(error):
+                    break
+        self._crashes = 0
+        self._recovery = ReplayLog()
+        self._seed = secrets.token_hex(16)
+        self._start_from(None)
+        for name, value in list(self.variables.items()):
+            self._send_variable(name, value)
+            self._recovery.assigned(name, value)
+        why = f" Its state could not be brought back: {lost}." if lost else ""
+        record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=True)
+        return Restart(
+            "The input variables are back as they were given, everything else that cells defined is "
+            f"gone.{why}",
+            state_lost=True,
+        )
+
+    def _start_from(self, state: Checkpoint | None) -> None:
+        """A process in a saved state. With cells to repeat, their random numbers come again."""
+        if self.closed:
+            raise SessionClosedError("The session is closed.")
+        if self._seed != GO_ON and not self._recovery.cells:
+            self._seed = secrets.token_hex(16)
+        self._dialogue = Client(self._engine_from(state), self.limits, self._seed)
+        try:
+            self.declare()
+            if self.closed:  # since we began: then nobody else closes what we have started
+                raise SessionClosedError("The session is closed.")
+        except BaseException:
+            self._dialogue.close()
+            raise
+
+    def _repeat(self) -> list[int]:
+        """Does again what was done since the checkpoint; the numbers of the cells that went otherwise.
+
+        Raises LookupError if a cell asks the host what it did not ask before.
+        """
+        self._start_from(self._recovery.checkpoint)
+        changed = []
+        for entry in self._recovery.log:
+            if isinstance(entry, AssignRecord):
+                self._send_variable(entry.name, entry.value)
+                continue
+            started = time.monotonic()
+            try:
+                end, _ = self._run(entry, entry.replay(self._tools.read_again))
+            finally:
+                self._recovery.replayed(time.monotonic() - started)
+            if end.output != entry.output:
+                changed.append(entry.cell)
+        self.exercise()  # a state in which no cell can run is not worth having
+        return changed
+
+    def exercise(self) -> None:
+        """Runs an empty cell, of which nothing is left. Raises `SandboxDiedError`."""
+        probe = CellRecord(self._cell, "")
+        self._run(probe, probe.replay())
+
+    def _engine_from(self, state: Checkpoint | None) -> Engine:
+        if state is None:
+            return self.engine
+        return dataclasses.replace(self.engine, saved=state.files)
+
+
+def _record_death(pid: int, died: SandboxDiedError) -> None:
+    event = "protocol.violated" if died.reason == "protocol" else "process.ended"
+    record(event, pid=pid, reason=died.reason, detail=str(died))
+
+
+def _told(changed: list[int]) -> str:
+    if not changed:
+        return ""
+    return (
+        "All cells since its last checkpoint were run again, but these printed something else than the "
+        f"first time: {', '.join(map(str, changed))}. Look at the variables before you rely on them."
+    )
+
+
+def _hardly_begun(ran: CellRecord, started: float) -> bool:
+    """True if the process ended so soon that the cell was not the reason."""
+    return not (ran.calls or ran.forgotten) and time.monotonic() - started < HARDLY_BEGUN_SECONDS
+
+
+def _was_killed(error: Exception) -> bool:
+    """True if a process was ended from outside, also while it started."""
+    died = error.__cause__ if isinstance(error, SandboxStartError) else error
+    return isinstance(died, SandboxDiedError) and died.reason == "killed"

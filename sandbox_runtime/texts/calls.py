@@ -1,0 +1,351 @@
+"""What cells ask of lazy texts and directories, checked and answered.
+
+Every call has one deadline, by which all of its work ends, and which `cancel` ends.
+
+Everything that a cell sends is hostile until it is checked: which operation, the types of its arguments,
+their sizes. What it is asked of is a value of the session's own table (`handles.py`), never a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from sandbox_runtime.errors import TextChangedError
+from sandbox_runtime.guest.texts.directory import LazyDirectory
+from sandbox_runtime.guest.texts.host_calls import TEXT_CALL
+from sandbox_runtime.guest.texts.lazy_text import MAX_READ_CHARS
+from sandbox_runtime.guest.texts.lazy_text import LazyText as CellText
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.context import lines_around
+from sandbox_runtime.texts.directory import Directory
+from sandbox_runtime.texts.globs import glob_matcher
+from sandbox_runtime.texts.lazy_text import LazyText
+from sandbox_runtime.texts.search import MAX_FOUND_CHARS, Hit, Searcher, check_pattern
+from sandbox_runtime.texts.search_worker import cost_of
+
+__all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
+
+MAX_HITS = 10_000
+MAX_CONTEXT_LINES = 100
+
+_NEEDLE_CHARS = 1_000_000
+
+
+def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
+    """The class that a value has in a cell; None for what is neither a lazy text nor a directory."""
+    if isinstance(value, LazyText):
+        return CellText
+    return LazyDirectory if isinstance(value, Directory) else None
+
+
+class TextCalls:
+    """Serves one session. From any thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Starts nothing yet."""
+        bounds = {"search_seconds": limits.search_seconds, "call_seconds": limits.call_seconds}
+        self._seconds, self._bound = min(
+            (seconds, f"Limits.{name}") for name, seconds in bounds.items() if seconds is not None
+        )
+        self._searcher = Searcher()
+        self._lock = threading.Lock()  # guards what is below
+        self._running: set[Deadline] = set()
+        self._closed = False
+
+    def __call__(self, value: object, operation: object, *arguments: Any) -> Any:
+        """Answers one call. Raises what is wrong with it, which is the cell's to see."""
+        known = (
+            _OF_TEXTS
+            if isinstance(value, LazyText)
+            else _OF_DIRECTORIES
+            if isinstance(value, Directory)
+            else {}
+        )
+        if type(operation) is not str or operation not in known:
+            raise LookupError("there is no such operation on this value")
+        with self._deadline() as deadline:
+            return known[operation](self, deadline, value, *arguments)
+
+    def cancel(self) -> None:
+        """Ends what is running."""
+        with self._lock:
+            running = list(self._running)
+        for deadline in running:
+            deadline.cancel()
+
+    def close(self) -> None:
+        """Ends what is running, and the process that searches. What is asked afterwards ends at once."""
+        with self._lock:
+            self._closed = True
+        self.cancel()
+        self._searcher.close()
+
+    @contextlib.contextmanager
+    def _deadline(self) -> Iterator[Deadline]:
+        deadline = Deadline(self._seconds, self._bound)
+        with self._lock:
+            self._running.add(deadline)
+            deadline.cancelled = self._closed
+        try:
+            deadline.check()
+            yield deadline
+        finally:
+            with self._lock:
+                self._running.discard(deadline)
+
+    # ---- Texts ----
+
+    def _length(self, deadline: Deadline, text: LazyText) -> int:
+        return text.length(deadline)
+
+    def _read(self, deadline: Deadline, text: LazyText, start: Any, stop: Any) -> str:
+        first, last = _number(start), _number(stop)
+        if last - first > MAX_READ_CHARS + 1:
+            raise ValueError(f"one read gives at most {MAX_READ_CHARS:,} characters")
+        return text.read(first, last, deadline)
+
+    def _lines(self, deadline: Deadline, text: LazyText, first: Any, last: Any) -> str | None:
+        index = text.index
+        start = index.char_of_line(_number(first, 1), deadline)
+        if start is None:
+            return None
+        stop = None if last is None else index.char_of_line(_number(last) + 1, deadline)
+        most = start + MAX_READ_CHARS + 1
+        found = text.read(start, most if stop is None else min(stop, most), deadline)
+        if len(found) > MAX_READ_CHARS:
+            raise ValueError(
+                f"these lines have more than {MAX_READ_CHARS:,} characters. Ask for fewer, loop with "
+                "`for line in text`, or read parts with text[a:b] or text.chunks()"
+            )
+        return found
+
+    def _line_of(self, deadline: Deadline, text: LazyText, char: Any) -> int:
+        return text.index.line_of_char(_number(char), deadline)
+
+    def _char_of(self, deadline: Deadline, text: LazyText, line: Any) -> int | None:
+        return text.index.char_of_line(_number(line, 1), deadline)
+
+    def _find(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.find(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _rfind(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.rfind(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _count(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
+        return text.count(_text(needle), _number(start), _optional(stop), deadline)
+
+    def _search(
+        self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        start, stop, limit = more
+        first, last = _number(start), _optional(stop)
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            pattern, flags = check_pattern(pattern, flags)
+            self._searcher.search(
+                text.index,
+                pattern,
+                flags,
+                deadline,
+                found.take,
+                start=first,
+                stop=last,
+                limit=found.wanted,
+                chars=found.chars_left,
+            )
+        return found.told()
+
+    def _grep(
+        self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        start, before, after, limit = more
+        first, around = _number(start), (_context(before), _context(after))
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            self._grep_into(found, deadline, text, check_pattern(pattern, flags), around, first)
+        return found.told()
+
+    def _grep_into(
+        self,
+        found: _Found,
+        deadline: Deadline,
+        text: LazyText,
+        pattern: tuple[str, int],
+        around: tuple[int, int],
+        start: int = 0,
+    ) -> None:
+        def take(hit: Hit) -> bool:
+            hit["path"] = text.name
+            if any(around):
+                hit["around"] = lines_around(text.index, hit["line"], *around, deadline)
+            return found.take(hit)
+
+        self._searcher.search(
+            text.index,
+            *pattern,
+            deadline,
+            take,
+            start=start,
+            lines=True,
+            limit=found.wanted,
+            chars=found.chars_left,
+        )
+
+    # ---- Directories ----
+
+    def _sizes(self, deadline: Deadline, folder: Directory, glob: Any) -> list[list[Any]]:
+        return [[path, size] for path, size in _matching(folder, glob, deadline)]
+
+    def _file(self, deadline: Deadline, folder: Directory, path: Any) -> LazyText:
+        _listed(folder, deadline)
+        try:
+            return folder.file(_text(path), deadline)
+        except (TimeoutError, InterruptedError):  # are OSErrors
+            raise
+        except OSError as error:
+            raise _gone(path) from error
+
+    def _grep_files(
+        self, deadline: Deadline, folder: Directory, pattern: Any, flags: Any, *more: Any
+    ) -> dict[str, Any]:
+        glob, before, after, limit = more
+        around = (_context(before), _context(after))
+        found = _Found(_limit(limit))
+        with found.until_time_is_over():
+            checked = check_pattern(pattern, flags)
+            for path, _ in _matching(folder, glob, deadline):
+                found.place = path
+                try:
+                    text = folder.file(path, deadline)
+                    searched = folder.is_text(path, deadline)
+                except (TimeoutError, InterruptedError):  # are OSErrors
+                    raise
+                except OSError as error:
+                    raise _gone(path) from error
+                if searched:
+                    self._grep_into(found, deadline, text, checked, around)
+                if found.full:
+                    break
+        return found.told()
+
+
+class _Found:
+    """Matches as they are found, up to a limit. Whether there are more beyond it is not looked for."""
+
+    def __init__(self, limit: int) -> None:
+        self.hits: list[Hit] = []
+        self.place = ""
+        self._chars = 0
+        self._limit = limit
+        self._stopped = ""
+
+    @property
+    def wanted(self) -> int:
+        return self._limit - len(self.hits)
+
+    @property
+    def chars_left(self) -> int:
+        return MAX_FOUND_CHARS - self._chars
+
+    def take(self, hit: Hit) -> bool:
+        """Adds a match. True when these are enough."""
+        self.hits.append(hit)
+        around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
+        self._chars += cost_of(hit) + around
+        return self.full
+
+    @property
+    def full(self) -> bool:
+        return len(self.hits) >= self._limit or self._chars > MAX_FOUND_CHARS
+
+    @contextlib.contextmanager
+    def until_time_is_over(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            self._stopped = str(error) + (f", in {self.place}" if self.place else "")
+
+    def told(self) -> dict[str, Any]:
+        return {"hits": self.hits, "more": self.full, "stopped": self._stopped}
+
+
+def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:
+    fits = None if glob is None else glob_matcher(_text(glob))
+    for path, size in _listed(folder, deadline).items():
+        deadline.check()
+        if fits is None or fits(path):
+            yield path, size
+
+
+def _listed(folder: Directory, deadline: Deadline) -> Mapping[str, int]:
+    try:
+        return folder.sizes(deadline)
+    except (TimeoutError, InterruptedError):  # are OSErrors
+        raise
+    except OSError as error:
+        raise TextChangedError(f"{folder.name} cannot be listed: {error.strerror}.") from error
+
+
+def _gone(path: str) -> TextChangedError:
+    return TextChangedError(
+        f"{path} is gone: the file was removed or replaced since it was listed."
+    )
+
+
+# ---- Arguments ----
+
+
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int:
+        raise TypeError(f"a position must be a whole number, not {type(value).__name__}")
+    if not least <= value < 2**62:
+        raise ValueError(f"a position must be {least} or more")
+    return value
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else _number(value)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"it must be a text, not {type(value).__name__}")
+    if len(value) > _NEEDLE_CHARS:
+        raise ValueError(f"what is sought may have {_NEEDLE_CHARS:,} characters")
+    return value
+
+
+def _limit(value: Any) -> int:
+    if not 1 <= _number(value) <= MAX_HITS:
+        raise ValueError(f"a limit must be from 1 to {MAX_HITS:,}")
+    return int(value)
+
+
+def _context(value: Any) -> int:
+    if _number(value) > MAX_CONTEXT_LINES:
+        raise ValueError(f"before and after may be {MAX_CONTEXT_LINES} lines at most")
+    return int(value)
+
+
+_OF_TEXTS: dict[str, Callable[..., Any]] = {
+    "length": TextCalls._length,
+    "read": TextCalls._read,
+    "lines": TextCalls._lines,
+    "line_of": TextCalls._line_of,
+    "char_of": TextCalls._char_of,
+    "find": TextCalls._find,
+    "rfind": TextCalls._rfind,
+    "count": TextCalls._count,
+    "search": TextCalls._search,
+    "grep": TextCalls._grep,
+}
+
+_OF_DIRECTORIES: dict[str, Callable[..., Any]] = {
+    "sizes": TextCalls._sizes,
+    "file": TextCalls._file,
+    "grep": TextCalls._grep_files,
+}

@@ -1,0 +1,287 @@
+"""A folder of texts as an input: listed once, and never left.
+
+What a cell says is looked up in the list. No path is ever made of it. What is in the folder may be a
+stranger's, also its names and its `.gitignore` files: all of it is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.globs import IgnoreRules, glob_matcher, path_bytes
+from sandbox_runtime.texts.lazy_text import TextFile, looks_binary
+from sandbox_runtime.texts.regular_files import (
+    open_regular,
+    open_regular_below,
+    open_regular_in,
+    read_whole,
+    scanned,
+)
+
+MAX_FILES = 1_000_000
+
+# What is looked at: files, folders, what is hidden or ignored.
+MAX_ENTRIES = 5_000_000
+
+# All paths of a list together. A million files of the deepest repositories have a third of it.
+MAX_PATH_CHARS = 256 * 1024 * 1024
+
+# The processor's work for one list. A million files take some 15 s of it on a slow machine.
+MAX_LISTING_SECONDS = 60.0
+
+# A `.gitignore` larger than this is none, and so are those beyond so many rules of a folder and of those
+# above it. The largest collections of rules have a few hundred.
+MAX_RULES_BYTES = 1024 * 1024
+MAX_RULES = 10_000
+
+# Entries and rules after which the time is looked at.
+_CHECKED_ENTRIES = 64
+
+# Folders of version control whose names do not begin with a dot.
+_VERSION_CONTROL = frozenset({"CVS", "_darcs"})
+
+_Rules = tuple[tuple[int, IgnoreRules], ...]
+"""Rules in force, the nearest last; each with how many characters come before what its paths begin with."""
+
+
+class Directory:
+    """The files of a folder as an input, by their paths below it. They stay on the host.
+
+    Left out: hidden files and folders, what `.gitignore` files name, and whatever is a symbolic link or
+    no regular file. A hard link is a file like any other.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], pattern: str = "**/*", *, gitignore: bool = True
+    ) -> None:
+        """Looks whether it is there; it is listed when it is first used.
+
+        Args:
+            path: The folder.
+            pattern: Which files: `**` for any folders, `*` within a name; `src/**/*.py`.
+            gitignore: Whether `.gitignore` files count.
+
+        Raises:
+            NotADirectoryError: It is no folder.
+            ValueError: The pattern is too long.
+        """
+        self.root = Path(path).absolute()
+        if not self.root.is_dir():
+            raise NotADirectoryError(f"{path} is not a directory.")
+        self.name = self.root.name
+        self.pattern = pattern
+        self._wanted = glob_matcher(pattern)
+        self._gitignore = gitignore
+        self._lock = threading.Lock()  # guards these
+        self._sizes: dict[str, int] | None = None
+        self._left_out: Counter[str] = Counter()
+        # As long as somebody has them: a search through a million files must not keep them all.
+        self._files: weakref.WeakValueDictionary[str, TextFile] = weakref.WeakValueDictionary()
+        # Not guarded: who looks at a file at the same time as another finds the same.
+        self._binary: dict[str, bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<Directory {self.name!r}, {self.size}>"
+
+    @property
+    def size(self) -> str:
+        """How much there is, in words, and what had to be left out."""
+        sizes = self.sizes()
+        left_out = "".join(
+            f"; left out: {n:,} {what}" for what, n in sorted(self._left_out.items())
+        )
+        return f"{len(sizes):,} files, {sum(sizes.values()):,} bytes{left_out}"
+
+    def sizes(self, deadline: Deadline | None = None) -> Mapping[str, int]:
+        """Bytes by path, sorted by path; listed at the first call.
+
+        Raises:
+            OSError: The folder itself cannot be listed. What cannot be below it is left out.
+            ValueError: There is more than can be listed.
+        """
+        deadline = deadline or Deadline()
+        with deadline.holding(self._lock):
+            if self._sizes is None:
+                listing = _Listing(self.root, self._wanted, deadline, gitignore=self._gitignore)
+                self._sizes = dict(sorted(listing.files()))
+                self._left_out = listing.left_out
+            return self._sizes
+
+    def file(self, path: str, deadline: Deadline | None = None) -> TextFile:
+        """A file of the list. Raises `KeyError` for any other path."""
+        deadline = deadline or Deadline()
+        if path not in self.sizes(deadline):
+            raise KeyError(f"there is no file {path[:200]!r} in this directory; see its paths()")
+        with deadline.holding(self._lock):
+            file = self._files.get(path)
+            if file is None:
+                self._files[path] = file = DirectoryFile(self.root, path)
+            return file
+
+    def is_text(self, path: str, deadline: Deadline | None = None) -> bool:
+        """False for a file that searches pass over."""
+        if path not in self._binary:
+            deadline = deadline or Deadline()
+            self._binary[path] = looks_binary(self.file(path, deadline), deadline)
+        return not self._binary[path]
+
+
+class DirectoryFile(TextFile):
+    """A file of a directory, called by its path in it."""
+
+    def __init__(self, root: Path, path: str) -> None:
+        """Looks at the file. Raises OSError if it is gone, or became something else since it was listed."""
+        self._open(partial(open_regular_below, root, path), path, None)
+
+
+class _Listing:
+    """One walk through a folder."""
+
+    def __init__(
+        self, root: Path, wanted: Callable[[str], bool], deadline: Deadline, *, gitignore: bool
+    ) -> None:
+        self._root = root
+        self._wanted = wanted
+        self._deadline = deadline
+        self._gitignore = gitignore
+        self._started = time.thread_time()
+        self._entries = self._files = self._chars = 0
+        self.left_out: Counter[str] = Counter()
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Paths and sizes, in no order."""
+        pending: list[tuple[tuple[str, ...], _Rules]] = [((), ())]
+        while pending:
+            self._check()
+            folders, rules = pending.pop()
+            try:
+                with scanned(self._root, folders) as (entries, descriptor):
+                    rules = self._rules_in(folders, descriptor, rules)
+                    for entry in entries:
+                        if (found := self._looked_at(entry, folders, rules)) is None:
+                            continue
+                        if isinstance(found, int):
+                            path = "/".join((*folders, entry.name))
+                            if self._wanted(path):
+                                self._count(path)
+                                yield path, found
+                        else:
+                            pending.append(((*folders, entry.name), rules))
+            except TimeoutError:  # is an OSError
+                raise
+            except InterruptedError:
+                raise
+            except OSError as error:  # not ours to read, or gone meanwhile
+                if not folders:
+                    raise
+                if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                    self.left_out["folders that cannot be read"] += 1
+
+    def _looked_at(
+        self, entry: os.DirEntry[str], folders: tuple[str, ...], rules: _Rules
+    ) -> int | str | None:
+        """The size of a file, "folder", or None for what is left out."""
+        self._entries += 1
+        if not self._entries % _CHECKED_ENTRIES:
+            self._check()
+        name = entry.name
+        if name.startswith(".") or name in _VERSION_CONTROL:
+            return None
+        # Links are not followed: they may lead out, or round in circles.
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if not is_folder and not entry.is_file(follow_symlinks=False):
+            return None
+        if rules:
+            path = "/".join((*folders, name))
+            if self._ignored(path, rules, is_folder=is_folder):
+                return None
+        if not is_folder and not _is_utf8(name):
+            self.left_out["files whose names are no UTF-8"] += 1
+            return None
+        if is_folder:
+            if not _is_utf8(name):
+                self.left_out["folders whose names are no UTF-8"] += 1
+                return None
+            return "folder"
+        try:
+            return entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:  # gone meanwhile
+            return None
+
+    def _ignored(self, path: str, rules: _Rules, *, is_folder: bool) -> bool:
+        """By the nearest file of rules that says something."""
+        for begin, nearest in reversed(rules):
+            verdict = nearest.verdict(
+                path_bytes(path[begin:]), is_folder=is_folder, check=self._check
+            )
+            if verdict is not None:
+                return verdict
+        return False
+
+    def _rules_in(self, folders: tuple[str, ...], descriptor: int, above: _Rules) -> _Rules:
+        """The rules in force in a folder: those above it, and its own."""
+        if not self._gitignore:
+            return above
+        try:
+            opened = (
+                open_regular_in(descriptor, ".gitignore")
+                if descriptor >= 0
+                else open_regular(self._root.joinpath(*folders, ".gitignore"))
+            )
+            data = read_whole(opened, MAX_RULES_BYTES)
+        except OSError:
+            return above
+        in_force = sum(len(rules) for _, rules in above)
+        # Counted before they are read: there are no more than line ends.
+        if data is None or in_force + data.count(b"\n") >= MAX_RULES:
+            self.left_out[
+                f"files of rules (.gitignore), with more than {MAX_RULES_BYTES:,} bytes or "
+                f"{MAX_RULES:,} rules in force"
+            ] += 1
+            return above
+        own = IgnoreRules(data)
+        if own.skipped:
+            self.left_out["rules of .gitignore that are too long"] += own.skipped
+        begin = sum(len(folder) + 1 for folder in folders)
+        return (*above, (begin, own)) if len(own) else above
+
+    def _count(self, path: str) -> None:
+        self._files += 1
+        self._chars += len(path)
+        if self._files > MAX_FILES:
+            self._refuse(f"more than {MAX_FILES:,} files")
+        if self._chars > MAX_PATH_CHARS:
+            self._refuse(f"paths of more than {MAX_PATH_CHARS:,} characters together")
+
+    def _check(self) -> None:
+        self._deadline.check()
+        if self._entries > MAX_ENTRIES:
+            self._refuse(f"more than {MAX_ENTRIES:,} files and folders")
+        if time.thread_time() - self._started > MAX_LISTING_SECONDS:
+            self._refuse(
+                f"so much in it, or such rules in its .gitignore files, that {MAX_LISTING_SECONDS:g} s "
+                "of work were not enough to list it"
+            )
+
+    def _refuse(self, why: str) -> None:
+        raise ValueError(
+            f"{self._root.name} has {why}. Give a folder in it, or another pattern or gitignore=False."
+        )
+
+
+def _is_utf8(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

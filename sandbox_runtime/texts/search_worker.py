@@ -1,0 +1,327 @@
+"""Searches blocks of text for a regular expression: the program of a process that may be killed.
+
+Uses the standard library only and imports nothing of ours: `search.py` starts it as a file. Reads
+frames from stdin and answers each on stdout, until stdin ends. A pattern is hostile: it may use all of
+the time and memory that it gets, so this process has little of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import re
+import struct
+import sys
+from re import _constants as constants  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any, BinaryIO
+
+HEADER = struct.Struct("<II")  # bytes of the JSON, bytes of the block
+
+MEMORY_BYTES = 768 * 1024 * 1024
+
+# The longest match that is found for certain, and the longest line that is searched in one piece.
+MATCH_CHARS = 64 * 1024
+LINE_CHARS = 1024 * 1024
+
+# What of the text before a window stays in sight, for look-behind and word boundaries.
+CONTEXT_CHARS = 1024
+
+# What of a group, of all groups of a match, and of its line is told; the rest is a slice away.
+SHOWN_CHARS = 10_000
+SHOWN_MATCH_CHARS = 1_000_000
+SHOWN_LINE_CHARS = 1000
+
+# What a place of a group costs, in characters: two numbers, as JSON and as objects of Python.
+SPAN_COST = 64
+
+
+class Scan:
+    """One search through one text, block by block."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        """Compiles the pattern. Raises what `re` raises."""
+        self._pattern = re.compile(plan["pattern"], plan["flags"] | re.MULTILINE)
+        self._lines = plan["lines"]
+        self._limit = plan["limit"]
+        self._left = plan["chars"]  # what the matches may cost together, but for the last
+        self._first = plan["first"]  # matches begin here or later...
+        self._last = plan["last"]  # ...and end here or before; None for the end of the text
+        self._literal = _literal(plan["pattern"], plan["flags"])
+        tree = parser.parse(plan["pattern"], plan["flags"])
+        self._in_line = _stays_in_line(tree, dotall=bool(tree.state.flags & re.DOTALL))
+        self._window = ""
+        self._window_char = plan["char"]  # the number of the window's first character
+        self._window_line = plan["line"]
+        self._from = 0  # in the window: what is before it has been searched
+        self._counted = (0, 0)  # in the window: line ends before a place
+        self.hits: list[dict[str, Any]] = []
+        self.done = False
+
+    def feed(self, data: bytes, *, final: bool) -> None:
+        """Searches on, with another block."""
+        if self._cannot_match(data, final=final):
+            return
+        self._window += data.decode("utf-8", "replace")
+        if self._lines:
+            self._search_lines(final=final)
+        else:
+            self._search(final=final)
+
+    def _cannot_match(self, data: bytes, *, final: bool) -> bool:
+        """Passes over a block of whole lines that lacks what every match has."""
+        if not self._lines or self._literal is None or len(self._window) > self._from:
+            return False
+        if self._literal in data or not (final or data.endswith(b"\n")):
+            return False
+        self._window_line += self._window.count("\n") + data.count(b"\n")
+        self._window_char += len(self._window)
+        self._window_char += len(data) if data.isascii() else len(data.decode("utf-8", "replace"))
+        self._window, self._from, self._counted = "", 0, (0, 0)
+        return True
+
+    def _bounds(self) -> tuple[int, int]:
+        """Where in the window matches may begin, and where they have to end."""
+        first = max(self._from, self._first - self._window_char)
+        if self._last is None:
+            return first, len(self._window)
+        return first, max(0, min(len(self._window), self._last - self._window_char))
+
+    def _search(self, *, final: bool) -> None:
+        """Finds matches wherever they are. One may be cut if it is longer than `MATCH_CHARS`."""
+        window = self._window
+        safe = len(window) + 1 if final else len(window) - MATCH_CHARS
+        start, end = self._bounds()
+        if safe > start and self._may_match(start):
+            for match in self._pattern.finditer(window, start, end):
+                if match.start() >= safe:
+                    break
+                start = match.end() + (match.end() == match.start())
+                self._note(match)
+                if self.done:
+                    return
+        start = max(start, safe)
+        self.done = self._last is not None and self._window_char + start > self._last
+        self._trim(min(start, len(window)))
+
+    def _search_lines(self, *, final: bool) -> None:
+        """Finds the first match of each line; in very long ones any number, piece by piece."""
+        window, at = self._window, self._from
+        first, last = self._bounds()
+        while at < len(window) and not self.done:
+            at = self._next_candidate(at)
+            end = window.find("\n", at)
+            length = (end if end >= 0 else len(window)) - at
+            if length >= LINE_CHARS:
+                match = self._pattern.search(window, max(at, first), min(at + LINE_CHARS, last))
+                if match is None:
+                    at += LINE_CHARS - MATCH_CHARS
+                else:
+                    self._note(match)
+                    at = max(match.end(), at + 1)
+                continue
+            if end < 0 and not final:
+                break
+            stop = at + length
+            if length and window[stop - 1] == "\r":
+                stop -= 1
+            match = self._pattern.search(window, max(at, first), min(stop, last))
+            if match is not None:
+                self._note(match)
+            at += length + 1
+        self._trim(min(at, len(window)))
+
+    def _may_match(self, start: int) -> bool:
+        return self._literal is None or self._window.find(self._literal.decode(), start) >= 0
+
+    def _next_candidate(self, at: int) -> int:
+        """The beginning of the next line that may match; of the last one, if none of these can."""
+        if self._literal is not None:
+            found = self._window.find(self._literal.decode(), at)
+        elif self._in_line:
+            # No match reaches over a line's end: all lines at once, at the speed of C.
+            match = self._pattern.search(self._window, at)
+            found = -1 if match is None else match.start()
+        else:
+            return at
+        stop = len(self._window) if found < 0 else found
+        return max(at, self._window.rfind("\n", at, stop) + 1)
+
+    def _trim(self, searched: int) -> None:
+        """Forgets what was searched, but for the context."""
+        cut = max(0, searched - CONTEXT_CHARS)
+        self._window_line += self._window.count("\n", 0, cut)
+        self._window_char += cut
+        self._window = self._window[cut:]
+        self._from = searched - cut
+        self._counted = (0, 0)
+
+    def _note(self, match: re.Match[str]) -> None:
+        window, at = self._window, match.start()
+        spans = [
+            [begin + self._window_char, end + self._window_char] if begin >= 0 else None
+            for begin, end in match.regs
+        ]
+        before = window.rfind("\n", 0, at) + 1
+        after = window.find("\n", at, at + 2 * SHOWN_LINE_CHARS)
+        line = window[before : after if after >= 0 else at + 2 * SHOWN_LINE_CHARS]
+        hit = {
+            "spans": spans,
+            "groups": _shown_groups(match),
+            "names": dict(match.re.groupindex),
+            "line": self._line_of(at),
+            "text": _around(line.removesuffix("\r"), at - before),
+        }
+        self.hits.append(hit)
+        self._limit -= 1
+        self._left -= cost_of(hit)
+        self.done = self._limit <= 0 or self._left < 0
+
+    def _line_of(self, at: int) -> int:
+        """The line of a place at or after the last one that was asked for."""
+        place, ends = self._counted
+        self._counted = at, ends + self._window.count("\n", place, at)
+        return int(self._window_line + self._counted[1])
+
+    def take(self) -> list[dict[str, Any]]:
+        """The matches since the last time."""
+        hits, self.hits = self.hits, []
+        return hits
+
+
+def cost_of(hit: dict[str, Any]) -> int:
+    """What a match takes, in characters."""
+    texts = sum(len(group) for group in hit["groups"] if group is not None)
+    places = SPAN_COST * (len(hit["spans"]) + len(hit["names"])) + sum(map(len, hit["names"]))
+    return len(hit["text"]) + texts + places
+
+
+def _shown_groups(match: re.Match[str]) -> list[str | None]:
+    """The texts of the groups, the whole match first; cut where they are long."""
+    shown: list[str | None] = []
+    left = SHOWN_MATCH_CHARS
+    for begin, end in match.regs:
+        most = min(SHOWN_CHARS, left)
+        if begin < 0:
+            shown.append(None)
+        elif end - begin <= most:
+            shown.append(match.string[begin:end])
+        else:
+            shown.append(match.string[begin : begin + most] + "[...]")
+        left -= min(most, max(0, end - begin))
+    return shown
+
+
+def _around(line: str, column: int) -> str:
+    if len(line) <= SHOWN_LINE_CHARS:
+        return line
+    start = max(0, min(column - SHOWN_LINE_CHARS // 4, len(line) - SHOWN_LINE_CHARS))
+    stop = start + SHOWN_LINE_CHARS
+    return ("[...]" if start else "") + line[start:stop] + ("[...]" if stop < len(line) else "")
+
+
+def _literal(pattern: str, flags: int) -> bytes | None:
+    """The longest text that every match contains, as far as the pattern says so plainly."""
+    if flags & (re.IGNORECASE | re.VERBOSE) or "(?" in pattern:
+        return None
+    runs, run = [], ""
+    for kind, value in parser.parse(pattern, flags):
+        if kind is constants.LITERAL:
+            run += chr(value)
+            continue
+        runs.append(run)
+        run = ""
+    longest = max([*runs, run], key=len)
+    # U+FFFD stands for bytes of any kind; a line end is in no line.
+    if not longest or "\ufffd" in longest or "\n" in longest or "\r" in longest:
+        return None
+    try:
+        return longest.encode()
+    except UnicodeEncodeError:
+        return None
+
+
+def _stays_in_line(tree: Any, *, dotall: bool) -> bool:
+    """True if no match can contain a line end or depend on what comes after one.
+
+    Parts that are not known are taken to be able to.
+    """
+
+    def stays(parts: Any) -> bool:
+        return all(one(kind, value) for kind, value in parts)
+
+    def one(kind: Any, value: Any) -> bool:
+        if kind is constants.LITERAL:
+            return bool(value != ord("\n"))
+        if kind is constants.ANY:
+            return not dotall
+        if kind is constants.IN:
+            return all(_has_no_line_end(*item) for item in value)
+        if kind is constants.BRANCH:
+            return all(map(stays, value[1]))
+        if kind is constants.SUBPATTERN:
+            return not value[1] & re.DOTALL and stays(value[3])
+        if kind in (constants.MAX_REPEAT, constants.MIN_REPEAT):
+            return stays(value[2])
+        if kind is constants.AT:
+            return value in (constants.AT_BEGINNING, constants.AT_BOUNDARY)
+        return False
+
+    return stays(tree)
+
+
+def _has_no_line_end(kind: Any, value: Any) -> bool:
+    if kind is constants.LITERAL:
+        return bool(value != ord("\n"))
+    if kind is constants.RANGE:
+        return not value[0] <= ord("\n") <= value[1]
+    return kind is constants.CATEGORY and value in (
+        constants.CATEGORY_DIGIT,
+        constants.CATEGORY_WORD,
+    )
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        sys.exit(0)  # the host is gone
+    return data
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
+    nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the watchdog, as long as this runs
+    scan: Scan | None = None
+    while True:
+        head, size = HEADER.unpack(_read(incoming, HEADER.size))
+        order = json.loads(_read(incoming, head))
+        data = _read(incoming, size)
+        # Ends this process also when a pattern hangs and the host was killed meanwhile.
+        faulthandler.dump_traceback_later(order["seconds"], exit=True, file=nowhere)
+        answer: dict[str, Any] = {}
+        try:
+            if "plan" in order:
+                scan = Scan(order["plan"])
+            if scan is not None:
+                scan.feed(data, final=order["final"])
+                answer = {"hits": scan.take(), "done": scan.done}
+        except (re.error, ValueError, OverflowError) as error:
+            answer = {"wrong": str(error)}
+        except (RecursionError, MemoryError) as error:
+            answer = {"wrong": f"it needs more than a search may use ({type(error).__name__})"}
+        faulthandler.cancel_dump_traceback_later()
+        text = json.dumps(answer, ensure_ascii=False).encode()
+        outgoing.write(HEADER.pack(len(text), 0) + text)
+        outgoing.flush()
+
+
+if __name__ == "__main__":
+    main()

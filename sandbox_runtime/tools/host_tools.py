@@ -1,0 +1,444 @@
+"""The host's functions as cells call them: declared, bound, run, timed.
+
+A call that the cell waits for runs in the thread of the cell, which is the fastest way. Others run in
+threads of their own, a bounded number at a time; coroutines run on the caller's event loop, or on one
+of this module's. Every call runs in the context of whoever runs the cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from sandbox_runtime.audit import Thinned
+from sandbox_runtime.buffers import nbytes
+from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.host_costs import BYTES_PER_CALL
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
+from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
+from sandbox_runtime.sandbox import HostTool, WrappedTool
+from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
+from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.thread_pool import Workers
+from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
+from sandbox_runtime.values import encoder as values
+
+# The longest text of a tool's exception that a cell gets.
+MAX_ERROR_CHARS = 100_000
+
+Outcome = tuple[bool, Any]
+"""True and a call's result, or false and the exception that it raised."""
+
+
+@dataclasses.dataclass
+class Running:
+    """A call in a thread."""
+
+    coroutine: Future[Any] | None = None
+    """What it waits for on the event loop."""
+
+
+Work = Callable[[Running | None], Any]
+
+
+class HostTools:
+    """The tools of one session. `serve` in the thread that runs the cell, the rest from any."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
+        self._limits = limits
+        self._border = values.ValueCodec()
+        self.refusals = Thinned()
+        """What of this session's refusals is told to the audit log."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._workers = Workers(limits.concurrent_calls)
+        self._texts = TextCalls(limits)
+        self._given: dict[str, HostTool] = {}
+        self._tools: dict[str, HostTool] = {}
+        self._signatures: dict[str, inspect.Signature | None] = {}
+        self._changed = threading.Condition()  # guards what is below
+        self._cell = Call()
+        self._open: dict[Future[Any], int] = {}
+        self._open_bytes = 0
+        self._awaited: set[Future[Any]] = set()
+
+    def replace(
+        self,
+        tools: Mapping[str, HostTool],
+        border: values.ValueCodec,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Takes these tools instead of those before.
+
+        Args:
+            tools: Functions and coroutine functions by name.
+            border: Where arguments and results cross.
+            loop: Where coroutines run. None: on a loop of our own, in a thread that starts when needed.
+        """
+        self._border = border
+        self.loop = loop
+        self._given = dict(tools)
+        self._tools = {
+            name: tool.function if isinstance(tool, WrappedTool) else tool
+            for name, tool in tools.items()
+        }
+        self._signatures = {name: _signature(tool) for name, tool in self._tools.items()}
+
+    @property
+    def tools(self) -> Mapping[str, HostTool]:
+        """The tools by name, as they were given."""
+        return self._given
+
+    def is_busy(self) -> bool:
+        """True while a call that was begun has no answer yet."""
+        return bool(self._open)
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """True if another call may come, perhaps after a moment: those that wait or run take memory."""
+        most = self._limits.call_memory_bytes
+        if self._open_bytes <= most:
+            return True
+        with self._changed:
+            return self._changed.wait_for(lambda: self._open_bytes <= most, seconds)
+
+    def declarations(self) -> list[ToolDeclaration]:
+        """The tools as the sandbox is told of them."""
+        told: set[str] = set()
+        declared = []
+        for name, tool in self._given.items():
+            doc = _documentation(name, self._tools[name], self._signatures[name])
+            if isinstance(tool, WrappedTool):
+                modules = {n: source for n, source in tool.modules.items() if n not in told}
+                told |= modules.keys()
+                front = list(tool.modules)
+                declared.append(ToolDeclaration(name, doc, front, tool.kind, modules))
+            else:
+                declared.append(ToolDeclaration(name, doc))
+        return declared
+
+    # ---- A call ----
+
+    def serve(self, call: ToolCall, reply: Callable[[Answer], None]) -> Answer | None:
+        """Runs a call. What it raises is the cell's to see.
+
+        Returns:
+            The answer; None if it comes later, by way of `reply`.
+        """
+        try:
+            if call.tool == TEXT_CALL and call.mode != "wait":
+                raise LookupError("texts answer one call at a time")
+            if call.mode == "batch":
+                return self._serve_batch(call)
+            if call.mode == "aio":
+                # Its arguments wait as they came: decoded, they may be many times as large.
+                size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
+                future = self._start(call.tool, lambda of: self._work(call)(of), size)
+                future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
+                return None
+            work = self._work(call)
+            if self._limits.call_seconds is None:
+                with Call(self._part_of()).current():
+                    return self._returned(call, work(None))
+            return self._answer(call, _outcome(self._start(call.tool, work)))
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
+            return _raised(call, error)
+
+    def read_again(self, call: ToolCall) -> Answer | None:
+        """Answers a call that reads a text, for a cell that is run again; None for other calls."""
+        return self.serve(call, lambda _: None) if call.tool == TEXT_CALL else None
+
+    def give_up(self) -> None:
+        """Ends the wait for every call: the cell has ended, or was interrupted. None begins after it."""
+        self._texts.cancel()
+        with self._changed:
+            self._cell.end()
+            self._cell = Call()
+            left, awaited = list(self._open), list(self._awaited)
+            self._open.clear()
+            self._open_bytes = 0
+            self._changed.notify_all()
+        for coroutine in awaited:
+            coroutine.cancel()
+        self._workers.give_up(left, InterruptedError("the call was given up"))
+
+    def close(self) -> None:
+        """Gives up what runs. Never waits for a tool."""
+        self.give_up()
+        self._workers.close()
+        self._texts.close()
+        with self._changed:
+            loop, self._own_loop = self._own_loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _work(self, call: ToolCall) -> Work:
+        """The call as a function. Raises what is wrong with it."""
+        return self._bind(call.tool, *_arguments(call, self._decode(call)))
+
+    def _decode(self, call: ToolCall) -> Any:
+        try:
+            return self._border.decode(call.arguments, self._limits.value_memory_bytes)
+        except ValueCrossingError as error:
+            self.refusals.record("value.refused", where=call.tool, reason=str(error))
+            raise
+
+    def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
+        tool = self._texts if name == TEXT_CALL else self._tools.get(name)
+        if tool is None:
+            self.refusals.record("tool.refused", tool=name, reason="it is not registered")
+            raise LookupError(f"there is no tool {name[:100]!r} for this cell")
+        signature = self._signatures.get(name)
+        if signature is not None:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                self.refusals.record("tool.refused", tool=name, reason=str(error))
+                raise TypeError(f"{name}{signature}: {error}") from None
+        return self._call_of(tool, args, kwargs)
+
+    def _call_of(self, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Work:
+        """A call with arguments that fit."""
+
+        def work(running: Running | None) -> Any:
+            result = tool(*args, **kwargs)
+            return self._await(result, running) if inspect.isawaitable(result) else result
+
+        return work
+
+    def _serve_batch(self, call: ToolCall) -> Answer:
+        """Runs many calls, and answers with the outcome of each, in order.
+
+        Few of them wait for a thread at a time: an item of a batch costs the place of its outcome.
+        """
+        given = self._decode(call)
+        if not isinstance(given, list):
+            raise TypeError(f"{call.tool}.batched() was called without arguments to read")
+        for item in given:  # all before the first runs
+            self._bind(call.tool, *_arguments(call, item))
+        tool: Any = self._tools.get(call.tool)
+        batch = Call(self._part_of())
+        outcomes: list[Outcome] = [(False, InterruptedError("the call was given up"))] * len(given)
+        most = 2 * self._limits.concurrent_calls
+        places = threading.Semaphore(most)
+
+        def end(at: int, future: Future[Any]) -> None:
+            outcomes[at] = _outcome(future)
+            places.release()
+
+        for at, item in enumerate(given):
+            places.acquire()
+            if batch.over:
+                places.release()
+                break
+            work = self._call_of(tool, *item)
+            self._start(call.tool, work).add_done_callback(functools.partial(end, at))
+        for _ in range(most):
+            places.acquire()
+        return self._answer_batch(call, outcomes)
+
+    # ---- Threads and loops ----
+
+    def _part_of(self) -> Call:
+        """What calls of the running cell are part of."""
+        outer = current_call()
+        return self._cell if outer is None else _Both(self._cell, outer)
+
+    def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
+        """Runs a call in a thread, in the context of this one. `size` is what its arguments take."""
+        context, running, own = contextvars.copy_context(), Running(), Call(self._part_of())
+
+        def job(future: Future[Any]) -> Any:
+            own.check()
+            with self._timed(name, future, running, own):
+                return context.run(current)
+
+        def current() -> Any:
+            with own.current():
+                return work(running)
+
+        future = self._workers.submit(job)
+        with self._changed:
+            self._open[future] = size
+            self._open_bytes += size
+        future.add_done_callback(self._forget)
+        return future
+
+    def _forget(self, future: Future[Any]) -> None:
+        with self._changed:
+            self._open_bytes -= self._open.pop(future, 0)
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _timed(
+        self, name: str, future: Future[Any], running: Running, call: Call
+    ) -> Iterator[None]:
+        """Gives the call up when its time is over; what it does from then on is nobody's."""
+        seconds = self._limits.call_seconds
+        if seconds is None:
+            yield
+            return
+
+        def expire() -> None:
+            error = TimeoutError(
+                f"{name}() gave no answer within {seconds:g} s (Limits.call_seconds)"
+            )
+            call.end()
+            self._workers.give_up([future], error)
+            if running.coroutine is not None:
+                running.coroutine.cancel()
+
+        timer = threading.Timer(seconds, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
+        """Waits in this thread for what runs on the loop."""
+
+        async def wait() -> Any:
+            return await result
+
+        coroutine = asyncio.run_coroutine_threadsafe(wait(), self.loop or self._started_loop())
+        if running is not None:
+            running.coroutine = coroutine
+        with self._changed:
+            self._awaited.add(coroutine)
+        try:
+            return coroutine.result()
+        except CancelledError:
+            raise InterruptedError("the call was given up") from None
+        except BaseException:
+            coroutine.cancel()
+            raise
+        finally:
+            with self._changed:
+                self._awaited.discard(coroutine)
+
+    def _started_loop(self) -> asyncio.AbstractEventLoop:
+        with self._changed:
+            if self._own_loop is None:
+                self._own_loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=_run_loop, args=(self._own_loop,), name="host-tool-loop", daemon=True
+                ).start()
+            return self._own_loop
+
+    # ---- Answers ----
+
+    def _answer(self, call: ToolCall, outcome: Outcome) -> Answer:
+        worked, result = outcome
+        if not worked:
+            return _raised(call, result)
+        try:
+            return self._returned(call, result)
+        except ValueCrossingError as error:
+            return _raised(call, error)
+
+    def _returned(self, call: ToolCall, result: object) -> ToolReturned:
+        inline = values.encode_inline(result)
+        if inline is not None:
+            return ToolReturned(call.id, "json", inline)
+        kind, parts = self._border.encode(result, f"The result of {call.tool}()")
+        return ToolReturned(call.id, kind, attachments=parts)
+
+    def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
+        """All outcomes as one value. A result that cannot cross is its own item's failure."""
+        label = f"The results of {call.tool}.batched()"
+        items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
+        try:
+            kind, parts = self._border.encode(items, label)
+        except ValueCrossingError:
+            kind, parts = self._border.encode(
+                [self._crossing(label, at, *item) for at, item in enumerate(items)], label
+            )
+        return ToolReturned(call.id, kind, attachments=parts)
+
+    def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
+        try:
+            self._border.encode(item, f"{label}[{at}]")
+        except ValueCrossingError as error:
+            return False, _error(error)
+        return worked, item
+
+
+class _Both(Call):
+    """What is over when either of two is."""
+
+    def __init__(self, one: Call, other: Call) -> None:
+        super().__init__(one)
+        self._other = other
+
+    @property
+    def over(self) -> bool:
+        """See `Call`."""
+        return super().over or self._other.over
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def _arguments(call: ToolCall, given: Any) -> tuple[list[Any], dict[str, Any]]:
+    kinds = [type(part) for part in given] if isinstance(given, list) else []
+    if kinds != [list, dict]:
+        raise TypeError(f"{call.tool}() was called without arguments to read")
+    args, kwargs = given
+    return args, kwargs
+
+
+def _outcome(future: Future[Any]) -> Outcome:
+    """Waits for a call; its result, or its exception."""
+    try:
+        return True, future.result()
+    except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
+        return False, error
+
+
+def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
+    told = _error(error)
+    return ToolRaised(call.id, told["data"]["type"], told["data"]["base"], told["message"])
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    """What the cell is told of an exception: its text, its name, its nearest builtin base."""
+    bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    try:
+        text = str(message)
+    except Exception:  # noqa: BLE001 - its own method may raise anything
+        text = "(its text could not be made)"
+    name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
+    data = {"type": name, "base": next(bases, "Exception")}
+    return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
+
+
+def _signature(tool: HostTool) -> inspect.Signature | None:
+    try:
+        return shown_signature(inspect.signature(tool))
+    except (TypeError, ValueError):
+        return None
+
+
+def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
+    """What `help(tool)` shows in the sandbox."""
+    head = f"{name}{signature if signature is not None else '(...)'}"
+    return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

@@ -1,0 +1,259 @@
+"""The host's classes whose values cross as records: taken apart on the way in, rebuilt on the way back.
+
+A session knows the classes of the values it sent and those it was told of. A value that comes back
+under the name of one of these is validated as that class; nothing is ever imported by a name that the
+sandbox says. `guest/values/records.py` is the other side.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import dataclasses
+import datetime
+import enum
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from sandbox_runtime.guest.values import records
+from sandbox_runtime.values.annotations import annotation_text, is_standard, is_typed_dict
+from sandbox_runtime.values.converted_keys import check_making
+
+Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
+Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
+
+# Defaults of these types are what they look like; others stay on the host, which fills them in.
+_PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes, Decimal, datetime.date)
+_ENUM_BASES = ("IntFlag", "Flag", "StrEnum", "IntEnum", "Enum")
+_MIXINS = (str, int, float, bytes, complex)
+
+
+class Classes:
+    """The classes that a session knows, each by a name of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the names: two classes never have the same
+        self._classes: dict[str, type] = {}
+        self._keys: dict[type, str] = {}
+        self._validators: dict[type, Callable[[Any], Any] | None] = {}
+
+    def reduce_class(self, cls: Any) -> Reduced | None:
+        """What makes a class in the sandbox; None if it cannot be there."""
+        kind = kind_of(cls)
+        if kind is None:
+            return None
+        key, name = self._key(cls), cls.__name__
+        if kind == "enum":
+            base = next(b for b in _ENUM_BASES if issubclass(cls, getattr(enum, b)))
+            mixin = cls._member_type_ if base == "Enum" and cls._member_type_ in _MIXINS else None
+            members = [(n, member.value) for n, member in cls.__members__.items()]
+            return records.enum_class, (key, name, base, mixin, members)
+        if kind == "named":
+            defaults = tuple(cls._field_defaults.values())
+            if not all(map(_is_plain_default, defaults)):
+                defaults = ()
+            return records.named_tuple_class, (key, name, _noted(cls, cls._fields), defaults)
+        if kind == "typed":
+            optional = frozenset(cls.__optional_keys__)
+            fields = _noted(cls, cls.__annotations__)
+            return records.typed_dict_class, (key, name, fields, optional)
+        return records.record_class, (key, name, _record_bases(cls), *_record_parts(cls))
+
+    def reduce_value(self, value: Any) -> tuple[Any, ...] | None:
+        """What makes a value of such a class in the sandbox; None if its class is no such class."""
+        cls: Any = type(value)
+        match kind_of(cls):
+            case "enum":
+                return records.enum_member, (cls, value.value)
+            case "named":
+                return records.named_tuple, (cls, tuple(value))
+            case "record":
+                # The record first, its fields after: they may refer back to it.
+                return copyreg.__newobj__, (cls,), fields_of(value)  # type: ignore[attr-defined]
+        return None
+
+    def _key(self, cls: type) -> str:
+        with self._lock:
+            if cls in self._keys:
+                return self._keys[cls]
+            plain = key = f"{cls.__module__}.{cls.__qualname__}"
+            number = 1
+            while key in self._classes:  # another class of the same name, as notebooks have them
+                number += 1
+                key = f"{plain}#{number}"
+            self._keys[cls], self._classes[key] = key, cls
+            return key
+
+    def rebuild(self, key: object, content: Any) -> Any:
+        """The content as a value of the class, if the session knows it and the content is valid.
+
+        Else the content as it came: then it is for the declared type to say what is wrong.
+        """
+        cls = self._classes.get(key) if isinstance(key, str) else None
+        if cls is None:
+            return content
+        if cls not in self._validators:
+            self._validators[cls] = _validator(cls)
+        validate = self._validators[cls]
+        try:
+            check_making(cls, content)
+            return content if validate is None else validate(content)
+        except Exception:  # noqa: BLE001 - a class's own validation may raise anything
+            return content
+
+
+@functools.lru_cache(maxsize=1024)
+def kind_of(cls: Any) -> Kind | None:
+    """How values of a host's class cross; None if not as records."""
+    if not isinstance(cls, type) or _is_importable(cls):
+        return None
+    if issubclass(cls, enum.Enum):
+        return "enum" if cls.__members__ else None
+    if _is_model(cls) or dataclasses.is_dataclass(cls):
+        return "record"
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
+        return "named"
+    return "typed" if is_typed_dict(cls) else None
+
+
+def _is_importable(cls: type) -> bool:
+    """True for a class of the standard library; not for one made there, as `make_dataclass` does."""
+    found: Any = sys.modules.get(cls.__module__) if is_standard(cls.__module__) else None
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls and cls.__module__ != "__main__"
+
+
+def _is_model(cls: type) -> bool:
+    return (
+        isinstance(getattr(cls, "model_fields", None), dict) and cls.__module__ != "pydantic.main"
+    )
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a Pydantic model or dataclass, with those that its class does not name."""
+    cls = type(value)
+    if not _is_model(cls):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    own = vars(value)
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    return {**{name: own[name] for name in cls.model_fields if name in own}, **extra}
+
+
+def _noted(cls: Any, names: Iterable[str]) -> dict[str, str]:
+    notes = getattr(cls, "__annotations__", {})
+    return {name: annotation_text(notes.get(name, Any)) for name in names}
+
+
+def _record_bases(cls: type) -> tuple[type, ...]:
+    """The nearest ancestors that are records too."""
+    found: list[type] = []
+    for base in cls.__bases__:
+        found += [base] if kind_of(base) == "record" else _record_bases(base)
+    return tuple(dict.fromkeys(found))
+
+
+def _record_parts(cls: Any) -> tuple[Any, ...]:
+    """Fields, optional ones, defaults, factories, traits: see `records.record_class`."""
+    types: dict[str, str] = {}
+    optional: set[str] = set()
+    defaults: dict[str, Any] = {}
+    factories: dict[str, Any] = {}
+    model = _is_model(cls)
+    fields: dict[str, Any] = (
+        cls.model_fields if model else {f.name: f for f in dataclasses.fields(cls)}
+    )
+    for name, field in fields.items():
+        types[name] = annotation_text(field.annotation if model else field.type)
+        required = (
+            field.is_required()
+            if model
+            else field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        )
+        if required:
+            continue
+        optional.add(name)
+        default, made_by = field.default, field.default_factory
+        if made_by in (list, dict, set):
+            factories[name] = made_by
+        elif type(default) in (list, dict, set) and not default:
+            factories[name] = type(default)
+        elif _is_plain_default(default) and (not model or not made_by):
+            defaults[name] = default
+    return types, frozenset(optional), defaults, factories, _traits(cls, model)
+
+
+def _is_plain_default(default: Any) -> bool:
+    if type(default) is tuple:
+        return all(map(_is_plain_default, default))
+    return isinstance(default, enum.Enum) or type(default) in _PLAIN_DEFAULTS
+
+
+def _traits(cls: Any, model: bool) -> tuple[str, ...]:
+    if model:
+        config = cls.model_config
+        frozen, is_open = bool(config.get("frozen")), config.get("extra") == "allow"
+        traits = {"frozen": frozen, "hashable": cls.__hash__ is not None, "open": is_open}
+    else:
+        settings = cls.__dataclass_params__
+        by_identity = cls.__eq__ is object.__eq__
+        hashable = cls.__hash__ is not None and not by_identity
+        traits = {"frozen": settings.frozen, "hashable": hashable}
+        traits |= {"identity": by_identity, "order": settings.order}
+    return tuple(name for name, there in traits.items() if there)
+
+
+# ---- Back to the host's classes --------------------------------------------------------------------
+
+
+def _validator(cls: Any) -> Callable[[Any], Any] | None:
+    """What makes a value of the class out of plain content, or raises; None if nothing can."""
+    import pydantic  # where it is not needed, a session starts without it
+
+    kind = kind_of(cls)
+    if kind == "enum":
+        return cls  # type: ignore[no-any-return]
+    if kind == "record" and _is_model(cls):
+        return _model_validator(cls)
+    try:
+        validate = pydantic.TypeAdapter(cls).validate_python
+    except (pydantic.errors.PydanticUserError, NameError):  # a field of a type unknown to Pydantic
+        return None
+    return _dataclass_validator(cls, validate) if kind == "record" else validate
+
+
+def _model_validator(cls: Any) -> Callable[[Any], Any]:
+    if "root" in cls.model_fields and getattr(cls, "__pydantic_root_model__", False):
+        return lambda content: cls.model_validate(content["root"])
+    spoken = {name: _alias(field) or name for name, field in cls.model_fields.items()}
+    closed = cls.model_config.get("extra") != "allow"
+
+    def validate(content: Mapping[str, Any]) -> Any:
+        if closed and not content.keys() <= spoken.keys():
+            raise ValueError("it has fields that would be lost")
+        return cls.model_validate({spoken.get(name, name): v for name, v in content.items()})
+
+    return validate
+
+
+def _alias(field: Any) -> str | None:
+    """The name by which a model reads a field, where it is another than the field's own."""
+    alias = field.validation_alias
+    choices = getattr(alias, "choices", None) or [alias]
+    return next((choice for choice in choices if isinstance(choice, str)), None)
+
+
+def _dataclass_validator(cls: Any, validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    taken = {field.name for field in dataclasses.fields(cls) if field.init}
+
+    def validate_fields(content: Mapping[str, Any]) -> Any:
+        made = validate({name: value for name, value in content.items() if name in taken})
+        if any(getattr(made, n) != v for n, v in content.items() if n not in taken):
+            raise ValueError("it has fields that would be lost")
+        return made
+
+    return validate_fields

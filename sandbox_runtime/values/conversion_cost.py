@@ -1,0 +1,288 @@
+"""How much work a type makes of a value, counted before it is done.
+
+Pydantic tries every alternative of a union, to the bottom. Where alternatives hold alternatives (`A` and
+`B` that both have a field `A | B`), each level of a value multiplies the work, which nothing can
+interrupt: a value of fifty levels, a few hundred characters, takes for ever. Here the tries are counted
+without making them; equal questions are asked once, so that counting is quick where trying is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
+
+from sandbox_runtime.host_costs import MAX_TRIES, TRIES_PER_PART
+from sandbox_runtime.values.annotations import field_types
+
+_BRACKET = re.compile(r"[\[\](){}]")
+
+_LISTS = (list, tuple, set, frozenset)
+
+
+class EffortError(ValueError):
+    """Making a value of a type would take too much work."""
+
+
+def check_effort(annotation: Any, value: Any) -> None:
+    """Raises `EffortError` if validating the value against the type would make too many tries."""
+    if not _multiplies(annotation):
+        return
+    counter = _Counter()
+    try:
+        tries = counter.tries(annotation, value)
+    except RecursionError:
+        raise EffortError("it is nested too deeply") from None
+    most = MAX_TRIES + TRIES_PER_PART * counter.parts
+    if tries > most:
+        raise EffortError(
+            f"its type has alternatives in alternatives, which would be tried more than {most:,} times "
+            "for a value that is nested like this one. Nest it less, or mark the alternatives with a "
+            "discriminator"
+        )
+
+
+def check_text_effort(annotation: Any, text: str) -> None:
+    """Like `check_effort` for a text that a value will be read from: all that counts are its brackets."""
+    fork = _multiplies(annotation)
+    if not fork:
+        return
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in "[{(" else -1
+        deepest = max(deepest, depth)
+    if fork**deepest > MAX_TRIES:
+        raise EffortError(
+            f"it is nested {deepest} levels deep, too many for a type with alternatives in alternatives"
+        )
+
+
+def _multiplies(annotation: Any) -> int:
+    """How many alternatives with parts a union has that is found below another; 0 if there is none."""
+    try:
+        return _known_multiplier(annotation)
+    except TypeError:  # a type that cannot be hashed
+        return _multiplier(annotation)
+
+
+def _multiplier(annotation: Any) -> int:
+    graph: dict[Any, list[Any]] = {}
+    waiting = [_plain(annotation)]
+    while waiting:
+        node = waiting.pop()
+        if (key := _key(node)) not in graph:
+            graph[key] = found = [inner for inner in _parts(node) if not _is_leaf(inner)]
+            waiting += found
+    forks = {key for key, inner in graph.items() if _is_union(key[1]) and len(inner) > 1}
+    below: set[Any] = set()
+    waiting = [part for key in forks for part in graph[key]]
+    while waiting:
+        if (key := _key(waiting.pop())) not in below:
+            below.add(key)
+            waiting += graph[key]
+    return max((len(graph[key]) for key in forks & below), default=0)
+
+
+_known_multiplier = functools.lru_cache(maxsize=1024)(_multiplier)
+
+
+def _key(annotation: Any) -> Any:
+    try:
+        hash(annotation)
+    except TypeError:
+        return id(annotation), annotation.__class__
+    return None, annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _is_leaf(annotation: Any) -> bool:
+    """True for a type that has no parts: trying it costs the same whatever the value is."""
+    return not any(True for _ in _parts(annotation))
+
+
+def _plain(annotation: Any) -> Any:
+    """The type without what is noted of it, and what an alias stands for."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = _meaning(annotation)
+        elif type(get_origin(annotation)).__name__ == "TypeAliasType":
+            annotation = _meaning(get_origin(annotation))
+        elif type(annotation).__name__ == "PydanticRecursiveRef":
+            annotation = _referred(annotation.type_ref)
+        elif get_origin(annotation) in (typing.Required, typing.NotRequired, typing.ClassVar):
+            annotation = get_args(annotation)[0]
+        else:
+            return annotation
+
+
+@functools.lru_cache(maxsize=1024)
+def _meaning(alias: Any) -> Any:
+    """What an alias stands for, also where it was written as text, to name itself."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"meaning": alias.__value__}
+    module = sys.modules.get(alias.__module__)
+    try:
+        names = {**vars(typing), **(vars(module) if module else {})}
+        return typing.get_type_hints(holder, names, {alias.__name__: alias})["meaning"]
+    except (NameError, TypeError, SyntaxError):
+        return Any
+
+
+@functools.lru_cache(maxsize=1024)
+def _referred(reference: str) -> Any:
+    """The generic class that names itself, as `module.Name:id[argument:id]`."""
+    import pydantic  # where it is not needed, a session starts without it
+
+    found: Any = Any
+    waiting: list[Any] = [pydantic.BaseModel]
+    while waiting:
+        cls = waiting.pop()
+        waiting += type.__subclasses__(cls)
+        facts = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+        origin = facts.get("origin")
+        if origin is None or not reference.startswith(
+            f"{origin.__module__}.{origin.__qualname__}:{id(origin)}"
+        ):
+            continue
+        found = cls
+        if all(f":{id(argument)}" in reference for argument in facts["args"]):
+            break
+    return found
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The types of the parts of a value of the type."""
+    annotation = _plain(annotation)
+    if get_origin(annotation) is typing.Literal:
+        return
+    inner = get_args(annotation)
+    if not inner and isinstance(annotation, type):
+        inner = tuple(_fields(annotation).values())
+    yield from (_plain(part) for part in inner if part is not ... and not isinstance(part, list))
+
+
+_Place: TypeAlias = "str | tuple[Any, ...]"
+
+# In place of a name: whatever has none.
+_OTHERS = ("*",)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields(cls: Any) -> Mapping[_Place, Any]:
+    """The types of the fields of a record, by each name, or path, that a value may have them under."""
+    is_record = (
+        hasattr(cls, "model_fields")
+        or dataclasses.is_dataclass(cls)
+        or hasattr(cls, "__total__")
+        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
+    )
+    if not is_record:
+        return {}
+    if not getattr(cls, "__pydantic_complete__", True):
+        cls.model_rebuild(raise_errors=False)  # it names classes that came after it
+    known = cast("dict[_Place, Any]", field_types(cls))
+    for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
+        known |= dict.fromkeys(_aliases(field), known[name])
+    if extra := _extra(cls):
+        known[_OTHERS] = extra[1]
+    return known
+
+
+def _extra(cls: Any) -> tuple[Any, ...]:
+    """The types of names and values of what a model takes besides its fields."""
+    config = getattr(cls, "model_config", None) or {}
+    if config.get("extra") != "allow":
+        return ()
+    try:
+        return get_args(typing.get_type_hints(cls).get("__pydantic_extra__"))[:2]
+    except (NameError, TypeError, SyntaxError):
+        return ()
+
+
+def _aliases(field: Any) -> Iterator[_Place]:
+    for alias in (field.alias, field.validation_alias):
+        for choice in getattr(alias, "choices", None) or [alias]:
+            if isinstance(choice, str):
+                yield choice
+            elif path := getattr(choice, "path", None):
+                yield tuple(path)
+
+
+def _found(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
+    """What a value has for a field."""
+    if place == _OTHERS:
+        return [item for name, item in value.items() if name not in fields]
+    if isinstance(place, str):
+        return [value[place]] if place in value else []
+    part: Any = value
+    try:
+        for step in place:
+            part = part[step]
+    except (LookupError, TypeError):
+        return []
+    return [part]
+
+
+class _Counter:
+    """Counts the tries for one value."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, int], int] = {}
+        self._seen: dict[int, Any] = {}
+        self.parts = 1
+        """The parts of the value that were looked at."""
+
+    def tries(self, annotation: Any, value: Any) -> int:
+        """How many types are tried on how many parts."""
+        annotation = _plain(annotation)
+        if not isinstance(value, (Mapping, *_LISTS)):
+            return len(get_args(annotation)) if _is_union(annotation) else 1
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value  # kept, so that no other gets its id
+            self.parts += len(value)
+        key = _key(annotation), id(value)
+        if key not in self._known:
+            self._known[key] = 1  # for a value that holds itself
+            self._known[key] = 1 + self._tries_of_parts(annotation, value)
+        return self._known[key]
+
+    def _tries_of_parts(self, annotation: Any, value: Any) -> int:
+        inner, origin = get_args(annotation), get_origin(annotation)
+        if _is_union(annotation):
+            return sum(self.tries(alternative, value) for alternative in inner)
+        if origin is None:
+            if not isinstance(annotation, type):
+                return 0
+            return self._tries_of_fields(_fields(annotation), value)
+        if isinstance(value, Mapping):
+            if not (isinstance(origin, type) and issubclass(origin, Mapping)) or len(inner) < 2:
+                return 0
+            return sum(self.tries(inner[1], item) for item in value.values())
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            return 0
+        if origin is tuple and ... not in inner:
+            return sum(map(self.tries, inner, value))
+        return sum(self.tries(inner[0], item) for item in value) if inner else 0
+
+    def _tries_of_fields(self, fields: Mapping[_Place, Any], value: Any) -> int:
+        if isinstance(value, Mapping):
+            return sum(
+                self.tries(kind, part)
+                for place, kind in fields.items()
+                for part in _found(place, fields, value)
+            )
+        return sum(map(self.tries, fields.values(), value))  # a named tuple from a list

@@ -1,0 +1,155 @@
+"""Keys that a type makes of a value, counted before the dict or the set is built.
+
+`key_collisions.py` looks at the keys that crossed. A type can make others of them: a list becomes a set, a text
+becomes a number, an address or a record. Here each part that may become a key is made one by one, in a
+list, and the list is looked at.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import datetime
+import functools
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+from sandbox_runtime.host_costs import FEW_KEYS
+from sandbox_runtime.values.annotations import field_types
+from sandbox_runtime.values.conversion_cost import check_effort
+from sandbox_runtime.values.key_collisions import check_keys
+
+_SETS = (set, frozenset, collections.abc.Set)
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
+
+# Their hashes are secret, or there are few values.
+_SECRET = frozenset({str, bytes, bool, type(None), datetime.date, datetime.time})
+
+_NO_KEY: Any = object()
+
+
+def check_making(annotation: Any, value: Any) -> None:
+    """Raises `ValueError` if making a value of the type would be too much work: too many tries, or colliding keys."""
+    check_effort(annotation, value)
+    check_made_keys(annotation, value)
+
+
+def check_made_keys(annotation: Any, value: Any) -> None:
+    """Raises `ValueError` if making a value of the type would build a dict or a set of keys that collide."""
+    kinds = _kinds(annotation)
+    if kinds and isinstance(value, _CONTAINERS):
+        _check_below(value, kinds)
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The types of keys and elements in a type, and in the fields of its classes; not those of secret hash."""
+    try:
+        return _known_kinds(annotation)
+    except TypeError:  # a type that cannot be hashed
+        return _found_kinds(annotation)
+
+
+def _found_kinds(annotation: Any) -> tuple[Any, ...]:
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    waiting = [annotation]
+    while waiting:
+        part = waiting.pop()
+        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in seen:
+            continue
+        seen.add(name)
+        for key in _keys_of(part):
+            if not _is_secret(key):
+                found[repr(key)] = key
+        waiting += _parts(part)
+    return tuple(found.values())
+
+
+_known_kinds = functools.lru_cache(maxsize=1024)(_found_kinds)
+
+
+def _keys_of(annotation: Any) -> Iterator[Any]:
+    kind, inner = get_origin(annotation) or annotation, get_args(annotation)
+    if isinstance(kind, type) and issubclass(kind, (*_SETS, Mapping)):
+        yield inner[0] if inner else Any
+
+
+def _is_secret(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _is_secret(get_args(annotation)[0])
+    if get_origin(annotation) is typing.Literal:
+        return True
+    return annotation in _SECRET if isinstance(annotation, type) else False
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, typing.NewType):
+        yield annotation.__supertype__
+    elif "TypeAliasType" in (type(annotation).__name__, type(get_origin(annotation)).__name__):
+        alias = annotation if get_origin(annotation) is None else get_origin(annotation)
+        yield alias.__value__
+        yield from get_args(annotation)
+    elif inner := get_args(annotation):
+        yield from (part for part in inner if not isinstance(part, list))
+    elif isinstance(annotation, type):
+        yield from field_types(annotation).values()
+
+
+def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
+    """Looks at the innermost containers first: an element may be a set itself."""
+    seen: dict[int, Any] = {}
+    waiting: list[tuple[Any, bool]] = [(value, False)]
+    while waiting:
+        part, is_ready = waiting.pop()
+        if is_ready:
+            for kind in kinds:
+                _check(part, kind)
+            continue
+        if id(part) in seen:
+            continue
+        seen[id(part)] = part
+        waiting.append((part, True))
+        items = [*part.keys(), *part.values()] if isinstance(part, Mapping) else part
+        waiting += [(item, False) for item in items if isinstance(item, _CONTAINERS)]
+
+
+def _check(part: Any, kind: Any) -> None:
+    """Checks what the items of a list, or the names of an object, would become as keys of a type."""
+    if len(part) <= FEW_KEYS:
+        return
+    if set(map(type, part)) == {kind}:
+        if not isinstance(part, (list, tuple)):
+            return  # they are keys already, and stay what they are
+        keys = list(part)
+    else:
+        keys = [key for key in _made(list(part), kind) if key is not _NO_KEY]
+    check_keys(keys)
+
+
+def _made(items: list[Any], kind: Any) -> list[Any]:
+    try:
+        made: list[Any] = _validator(kind)(items)
+    except TypeError:  # a type that cannot be hashed
+        made = _new_validator(kind)(items)
+    return made
+
+
+def _new_validator(kind: Any) -> Any:
+    """Makes keys of items, in a list; what does not fit, or has no hash, is none."""
+    import pydantic  # where it is not needed, a session starts without it
+
+    def key(item: Any, make: Any) -> Any:
+        try:
+            check_effort(kind, item)
+            made = make(item)
+            hash(made)
+        except Exception:  # noqa: BLE001 - a type's own validation may raise anything
+            return _NO_KEY
+        return made
+
+    tried = Annotated[kind, pydantic.WrapValidator(key)]
+    config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    return pydantic.TypeAdapter(list[tried], config=config).validate_python
+
+
+_validator = functools.lru_cache(maxsize=256)(_new_validator)

@@ -1,0 +1,311 @@
+"""Values at the host's side of the border: pickles to the sandbox, checked data back.
+
+Towards the sandbox, which is trusted less, values go as UTF-8 text, raw bytes, or a pickle whose
+classes all exist there. From the sandbox comes tagged JSON only, which `decoder.py` reads;
+`guest/values/codec.py` is the other side.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.resources
+import io
+import json
+import pickle
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
+
+from sandbox_runtime.buffers import Part
+from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS, time_zone
+from sandbox_runtime.guest.values.records import Record
+from sandbox_runtime.limits import Limits
+from sandbox_runtime.texts.calls import in_cell
+from sandbox_runtime.values import tables
+from sandbox_runtime.values.annotations import classes_in, is_standard
+from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, NullSink, Sink, Stream, Text
+from sandbox_runtime.values.classes import Classes, fields_of, kind_of
+from sandbox_runtime.values.decoder import Rows, read
+from sandbox_runtime.values.handles import Handles, Pending
+from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules, ValueType
+
+# Where the search for the element that cannot cross gives up: it only serves an error message.
+_SEARCH_DEPTH = 50
+
+
+class ValueCodec:
+    """Where the values of one session cross. Knows its rules, its classes, and what its handles are.
+
+    Lives as long as the session, not as its process: what crossed before is still known.
+    """
+
+    def __init__(self, types: Iterable[Rule | Any] = ()) -> None:
+        """Sets the rules.
+
+        Args:
+            types: Rules for types; and types whose classes cells can use by name: `Person`,
+                `list[Person]`. The classes of their fields are among these.
+        """
+        given = list(types)
+        self._rules = Rules(entry for entry in given if isinstance(entry, Rule))
+        classes = classes_in(*(entry for entry in given if not isinstance(entry, Rule)))
+        self.declared = [c for c in classes if kind_of(c) and not self._rules.find(c)]
+        self._classes = Classes()
+        self._handles = Handles()
+
+    def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
+        """The same border with other rules: the classes and handles that crossed are still known."""
+        border = ValueCodec(types)
+        border._classes, border._handles = self._classes, self._handles
+        return border
+
+    def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
+        """The kind and the parts of a value for the sandbox. `label` names it in error messages.
+
+        Raises:
+            ValueCrossingError: It holds something that must not or cannot cross, with its place.
+        """
+        if type(value) is str:
+            return "text", [value.encode("utf-8", "surrogatepass")]
+        if type(value) is bytes:
+            return "bytes", [value]
+        buffers: list[Part] = []
+        stream = io.BytesIO()
+        self._dump(value, label, stream, buffers)
+        return "pickle", [stream.getvalue(), *buffers]
+
+    def _dump(self, value: object, label: str, stream: Sink, buffers: list[Part]) -> None:
+        try:
+            self._pickle(value, stream, buffers)
+        except SandboxDiedError:
+            raise
+        except Exception as error:
+            place, culprit = self._find_offender(value, label)
+            raise ValueCrossingError(
+                f"{place} is of type {_type_name(culprit)}, which cannot enter the sandbox. "
+                f"{_reason(error)} Pass text, numbers, lists, dicts or plain records of them, or give "
+                "the sandbox a tool that works on it."
+            ) from error
+
+    def encode_variable(
+        self, value: object, name: str, stream: Stream
+    ) -> tuple[str, Sequence[AnyPart]]:
+        """Like `encode`, without a copy of what is large: text encodes itself later, and a pickle that
+        is large has gone into the stream.
+
+        A value of a `CodeType` becomes code that makes the variable, and its data.
+        """
+        rule = self._rules.find(type(value))
+        if not isinstance(rule, CodeType):
+            return self._encode_lazily(value, name, stream)
+        data_name = f"_raw_{name}"
+        try:
+            payload, code = rule.payload(value), rule.code(value, name, data_name)
+        except Exception as error:
+            raise ValueCrossingError(
+                f"{name} is of type {_type_name(value)}, which could not say how it enters the "
+                f"sandbox. {_reason(error)}"
+            ) from error
+        kind, parts = self._encode_lazily(payload, name, stream)
+        return f"code:{kind}", [code.encode(), data_name.encode(), *parts]
+
+    def _encode_lazily(
+        self, value: object, label: str, stream: Stream
+    ) -> tuple[str, Sequence[AnyPart]]:
+        if type(value) is str and len(value) > SMALL_BYTES:
+            return "text", [Text(value)]
+        if type(value) in (str, bytes):
+            return self.encode(value, label)
+        buffers: list[Part] = []
+        self._dump(value, label, stream, buffers)
+        return "pickle", [stream.finish(), *buffers]
+
+    def encode_declared(self) -> list[Part]:
+        """The classes that cells can use by name, for an `Assign` of the kind `types`."""
+        stream = io.BytesIO()
+        self._pickle(self.declared, stream, [])
+        return [stream.getvalue()]
+
+    def decode(
+        self, parts: Sequence[bytes | bytearray], memory_bytes: int = Limits().value_memory_bytes
+    ) -> Any:
+        """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
+
+        Raises:
+            ValueCrossingError: The parts are not such a value, or it would take more than `memory_bytes`.
+        """
+        return read(parts, self._classes, self._handles, memory_bytes)
+
+    def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
+        def keep(item: pickle.PickleBuffer) -> bool:
+            """Has what is small stand in the pickle itself; the header of a frame has no place for many."""
+            raw = item.raw()
+            if raw.nbytes <= INLINE_CHARS or len(buffers) >= MAX_OWN_PARTS:
+                return True
+            buffers.append(raw)
+            return False
+
+        pending = self._handles.pending()
+        _Pickler(stream, keep, self._rules, self._classes, pending).dump(value)
+        pending.hand_out()  # all of the value can cross
+
+    def _try(self, value: object) -> None:
+        """Pickles a value into nothing; no handle in it is handed out."""
+        _Pickler(
+            NullSink(), lambda _: False, self._rules, self._classes, self._handles.pending()
+        ).dump(value)
+
+    def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
+        """The path of the innermost element that cannot be pickled, and the element."""
+        if depth < _SEARCH_DEPTH:
+            for place, child in self._children(value, path):
+                try:
+                    self._try(child)
+                except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
+                    return self._find_offender(child, place, depth + 1)
+        return path, value
+
+    def _children(self, value: object, path: str) -> list[tuple[str, object]]:
+        """The parts of a value with their paths; none if it cannot even be asked."""
+        try:
+            match self._rules.find(type(value)):
+                case ValueType(to_plain=to_plain):
+                    return [(path, to_plain(value))]
+                case None:
+                    return _parts_of(value, path)
+        except Exception:  # noqa: BLE001 - its own methods may raise anything
+            return []
+        return []
+
+
+def encode(value: object, label: str) -> tuple[str, list[Part]]:
+    """`ValueCodec.encode` without a session: what it calls by name, nobody else knows."""
+    return ValueCodec().encode(value, label)
+
+
+def decode(parts: Sequence[bytes | bytearray]) -> Any:
+    """`ValueCodec.decode` without a session: records and enum members come as plain data."""
+    return ValueCodec().decode(parts)
+
+
+def encode_inline(value: object) -> str | None:
+    """A small plain JSON value as JSON text; None for what must travel otherwise."""
+    if value is None or type(value) in (bool, float):
+        return json.dumps(value)
+    if type(value) is int and value.bit_length() <= MAX_INT_BITS:
+        return json.dumps(value)
+    if type(value) is str and len(value) <= INLINE_CHARS:
+        return json.dumps(value)
+    return None
+
+
+# Common in tables and records, so they are not asked what else they might be.
+_AS_THEY_ARE = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles standard types as they are, and the host's own classes as records or handles."""
+
+    def __init__(
+        self,
+        stream: Sink,
+        keep: Callable[[pickle.PickleBuffer], bool],
+        rules: Rules,
+        classes: Classes,
+        handles: Pending,
+    ) -> None:
+        super().__init__(stream, protocol=5, buffer_callback=keep)
+        self._rules = rules
+        self._classes = classes
+        self._handles = handles
+
+    def reducer_override(self, value: Any) -> Any:
+        """See `pickle.Pickler`. Called for everything but plain builtins."""
+        kind = type(value)
+        match self._rules.find(kind):
+            case HandleType(preview=preview):
+                return self._handles.reduce(value, preview(value) if preview else "")
+            case ValueType(to_plain=to_plain):
+                return tables.to_plain(to_plain(value))
+            case CodeType():
+                raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
+        if kind in _AS_THEY_ARE:
+            return NotImplemented
+        if (lazy := in_cell(value)) is not None:
+            return self._handles.reduce(value, f"{value.name!r}, {value.size}", lazy)
+        if (record := self._classes.reduce_value(value)) is not None:
+            return record
+        if kind is tables.Cells:
+            return value.reduced
+        if kind is Rows:
+            return tables.to_plain(list(value))
+        if isinstance(value, PurePath):
+            return PurePosixPath, (value.as_posix(),)
+        if kind is zoneinfo.ZoneInfo and value.key:
+            return time_zone, (value.key, _zone_data(value.key))
+        if (table := tables.reduce(value)) is not None:
+            return table
+        # Classes and functions travel as the name of their module and their own.
+        by_name = isinstance(value, type) or (callable(value) and kind.__module__ == "builtins")
+        if by_name and (made := self._classes.reduce_class(value)) is not None:
+            return made
+        module = (getattr(value, "__module__", None) or "builtins") if by_name else kind.__module__
+        if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
+            return NotImplemented
+        raise pickle.PicklingError("Its class exists on the host only.")
+
+
+def _zone_data(key: str) -> bytes | None:
+    """The rules of a time zone, as its file has them: the sandbox has no such files."""
+    for folder in zoneinfo.TZPATH:
+        path = Path(folder, key)
+        if path.is_file():
+            return path.read_bytes()
+    try:
+        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
+        return importlib.resources.files(package).joinpath(name).read_bytes()
+    except (ImportError, OSError):
+        return None
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("sandbox_runtime.guest.")
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().rstrip(".")
+    return f"{text}." if text else f"{type(error).__name__}."
+
+
+def _key_text(key: object) -> str:
+    """A key for an error message. One of a foreign class may hold what nobody is to see."""
+    return f"{key!r:.60}" if type(key) in (str, int, float, bool, bytes) else f"<{_type_name(key)}>"
+
+
+def _parts_of(value: object, path: str) -> list[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        keys = [(f"{path} key {_key_text(key)}", key) for key in value]
+        return keys + [(f"{path}[{_key_text(key)}]", item) for key, item in value.items()]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return [(f"{path}.{n}", item) for n, item in zip(value._fields, value, strict=True)]
+    kind: Any = type(value)
+    if kind_of(kind) == "record":
+        return [(f"{path}.{name}", item) for name, item in fields_of(value).items()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [(f"{path}[{at}]", item) for at, item in enumerate(value)]
+    if tables.package_of(kind) is not None:
+        return tables.parts_of(value, path)
+    return []

@@ -1,0 +1,35 @@
+"""What tests of packages share: names, refusals, and forgetting what a process knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox_runtime import (
+    PackageError,
+    PackageSet,
+)
+from sandbox_runtime.installation import install
+from sandbox_runtime.packages import resolve as packages
+
+
+def names(found: PackageSet) -> list[str]:
+    return sorted(package.name for package in found.packages)
+
+
+def forget_images() -> None:
+    """As in a new process."""
+    install._is_sound.cache_clear()
+
+
+def refusal(*requirements: str, **options) -> str:
+    with pytest.raises(PackageError) as caught:
+        packages.resolve(requirements, **options)
+    return str(caught.value)
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(PackageError) as caught:
+        packages.resolve(path)
+    return str(caught.value)

@@ -1,0 +1,154 @@
+"""What the cell driver shows of a cell: its output and its last value, abridged."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_runtime.guest.output import Output, abridge
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"
+)
+
+
+class TestOutput:
+    """A cell's output is what it printed, in order, and then the value of its last expression."""
+
+    def test_prints_and_the_last_value(self, cells):
+        """As in a notebook."""
+        assert cells.output("print('a')\nprint('b')\n1 + 1") == "a\nb\n2\n"
+
+    def test_only_the_last_statement_shows_its_value(self, cells):
+        """And only if it is an expression."""
+        assert cells.output("1\n2\nx = 3") == ""
+
+    def test_none_is_not_shown(self, cells):
+        """Most calls return it."""
+        assert cells.output("None") == ""
+
+    def test_stdout_and_stderr_share_one_order(self, cells):
+        """The LM reads one text."""
+        code = "import sys\nprint('a')\nprint('b', file=sys.stderr)\nsys.stdout.write('c'); None"
+
+        assert cells.output(code) == "a\nb\nc"
+
+    def test_output_is_kept_when_the_cell_raises(self, cells):
+        """What was printed before is often what explains it."""
+        assert cells.run("print('so far')\n1 / 0")["output"] == "so far\n"
+
+    def test_bytes_are_shown_as_text(self, cells):
+        """`sys.stdout.buffer` works; what is not UTF-8 is written out."""
+        assert cells.output(r"import sys; n = sys.stdout.buffer.write(b'a\xff')") == "a\\xff"
+
+    def test_only_text_can_be_written(self, cells):
+        """The stream is a text stream like any other."""
+        message = "TypeError: write() argument must be str, not int"
+
+        assert cells.error("import sys; sys.stdout.write(3)") == message
+
+    def test_lone_surrogates_are_written_out(self, cells):
+        """No encoding can carry them."""
+        assert cells.output(r"print('\ud800')") == "\\ud800\n"
+
+    def test_raw_writes_are_added_at_the_end(self, cells):
+        """Text that went to the file descriptors comes after what Python printed."""
+        cells.host.raw = "raw\n"
+
+        assert cells.output("print('a')") == "a\nraw\n"
+
+    def test_a_replaced_stdout_is_only_replaced_for_its_cell(self, cells):
+        """The next cell prints as ever."""
+        cells.run("import sys, io\nsys.stdout = io.StringIO()\nprint('lost')")
+
+        assert cells.output("print('found')") == "found\n"
+
+    def test_redirecting_works(self, cells):
+        """`contextlib.redirect_stdout` gets the text."""
+        code = """
+import contextlib, io
+with contextlib.redirect_stdout(io.StringIO()) as text:
+    print("a")
+text.getvalue()
+"""
+
+        assert cells.output(code) == "'a\\n'\n"
+
+    def test_an_empty_cell(self, cells):
+        """Nothing to do is no error."""
+        assert cells.output("") == ""
+        assert cells.output("# nothing") == ""
+
+    def test_the_head_is_told_while_the_cell_runs(self, open_cells):
+        """If the process dies, the host has heard the beginning."""
+        cells = open_cells(output_chars=100)
+
+        cells.run("print('x' * 1000)")
+
+        assert "".join(cells.host.emitted) == "x" * 50
+
+
+class TestAbridging:
+    """Output is bounded: its head, its tail, and how much was left out."""
+
+    def test_short_output_is_whole(self, open_cells):
+        """Up to the limit nothing is lost."""
+        assert open_cells(output_chars=100).output("print('x' * 99)") == "x" * 99 + "\n"
+
+    def test_long_output(self, open_cells):
+        """Half of the limit from the beginning, half from the end."""
+        cells = open_cells(output_chars=20)
+
+        assert cells.output("print('a' * 1000 + 'b' * 1000, end='')") == (
+            "aaaaaaaaaa\n... (1,980 characters omitted) ...\nbbbbbbbbbb"
+        )
+
+    def test_many_small_prints(self, open_cells):
+        """The count is exact however the text was cut into pieces."""
+        cells = open_cells(output_chars=20)
+
+        assert cells.output("for n in range(100_000): print(n % 10, end='')") == (
+            "0123456789\n... (99,980 characters omitted) ...\n0123456789"
+        )
+
+    def test_a_huge_text_as_last_value(self, open_cells):
+        """Its head and tail are shown without copying the rest."""
+        cells = open_cells(output_chars=20)
+
+        assert cells.output("'a' * 10**6") == (
+            "'aaaaaaaaa\n... (999,983 characters omitted) ...\naaaaaaaa'\n"
+        )
+
+    def test_a_long_message(self, open_cells):
+        """Messages and tracebacks are bounded, too."""
+        end = open_cells(output_chars=20).run("raise ValueError('m' * 10**6)")
+
+        assert len(end["message"]) < 1100
+        assert len(end["traceback"]) < 1100
+
+    @given(st.lists(st.text("abc\n", max_size=50), max_size=30), st.integers(1, 60))
+    def test_head_tail_and_count(self, pieces, limit):
+        """For any pieces and limit: nothing is lost uncounted."""
+        output = Output(limit, lambda text: None)
+        for piece in pieces:
+            output.write(piece)
+        whole, half = "".join(pieces), max(limit // 2, 1)
+
+        if len(whole) <= 2 * half:
+            assert output.render() == whole
+        else:
+            left = len(whole) - 2 * half
+            middle = f"\n... ({left:,} characters omitted) ...\n"
+            assert output.render() == whole[:half] + middle + whole[-half:]
+
+    @given(st.text(max_size=100), st.integers(2, 60))
+    def test_abridge(self, text, limit):
+        """The same rule for a text that is there already."""
+        half = limit // 2
+        middle = f"\n... ({len(text) - 2 * half:,} characters omitted) ...\n"
+        expected = text if len(text) <= limit else text[:half] + middle + text[-half:]
+
+        assert abridge(text, limit) == expected

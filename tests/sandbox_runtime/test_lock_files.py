@@ -1,0 +1,195 @@
+"""Files with hashes in the place of names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from package_index import sha256
+from resolving import refusal_of
+
+from sandbox_runtime import (
+    Completed,
+    PackageError,
+    Pool,
+    __main__,
+    open_session,
+)
+from sandbox_runtime.packages import resolve as packages
+from sandbox_runtime.packages import store as package_sets
+from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, read_lock
+
+
+class TestLockFile:
+    """A file with hashes in the place of names: what has another hash is not used."""
+
+    @pytest.fixture
+    def locked(self, index, wheel, tmp_path):
+        """Two packages in the index, one of which needs the other, and a lock file for them."""
+        digests = {
+            "thing": sha256(index.add(wheel("thing", "1.0", "inner>=1"))),
+            "inner": sha256(index.add(wheel("inner"))),
+        }
+        index.add(wheel("thing", "2.0"))
+
+        def write(name: str = "requirements.txt", **hashes: str) -> Path:
+            path = tmp_path / name
+            known = {**digests, **hashes}
+            if name.endswith(".toml"):
+                path.write_text(
+                    'lock-version = "1.0"\ncreated-by = "test"\n'
+                    + "".join(
+                        f'[[packages]]\nname = "{one}"\nversion = "1.0"\n'
+                        f'wheels = [{{name = "{one}-1.0-py3-none-any.whl", '
+                        f'url = "https://i.invalid/{one}-1.0-py3-none-any.whl", '
+                        f'hashes = {{sha256 = "{digest}"}}}}]\n'
+                        for one, digest in known.items()
+                    )
+                    + '[[packages]]\nname = "windows"\nversion = "1.0"\n'
+                    'marker = "sys_platform == \'win32\'"\nvcs = {type = "git", '
+                    'url = "https://i.invalid/w", commit-id = "1"}\n'
+                )
+            else:
+                path.write_text(
+                    "# made by hand\n"
+                    + "".join(
+                        f"{one}==1.0 \\\n    --hash=sha256:{'1' * 64} \\\n"
+                        f"    --hash=sha256:{digest}\n    # via nothing\n"
+                        for one, digest in known.items()
+                    )
+                    + "windows==1.0 ; sys_platform == 'win32'\n"
+                )
+            return path
+
+        return write
+
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml", "pylock.sandbox.toml"])
+    def test_its_versions_are_taken(self, locked, name):
+        """Not the newest; and what others need is mounted, not imported."""
+        found = packages.resolve(locked(name))
+
+        assert str(found) in ("inner 1.0, thing 1.0", "thing 1.0, inner 1.0")
+        assert found.imports == ("thing",)
+
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    @pytest.mark.parametrize("changed", ["thing", "inner"])
+    def test_a_file_with_another_hash_is_refused(self, locked, name, changed):
+        """Whatever the index says of it."""
+        said = refusal_of(locked(name, **{changed: "2" * 64}))
+
+        assert "HASH" in said.upper()
+        assert not [*package_sets.cache_folder().glob("set-*")]
+
+    def test_it_is_remembered_by_what_it_says(self, locked, index):
+        """Another hash is another request; the same ones need no network."""
+        path = locked()
+        found = packages.resolve(path)
+        asked = len(index.requests)
+
+        assert packages.resolve(path) == found
+        assert len(index.requests) == asked
+        assert "HASH" in refusal_of(locked(thing="2" * 64)).upper()
+
+    def test_a_dependency_that_is_not_in_it(self, locked, tmp_path):
+        """All or nothing: pip must not choose what nobody has locked."""
+        lines = locked().read_text().split("inner==1.0")[0]
+        path = tmp_path / "short.txt"
+        path.write_text(lines)
+
+        assert "inner" in refusal_of(path)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("thing==1.0\n", "has no hash for thing"),
+            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            ("thing==1.0 --hash=md5:0\n", "need one of sha256"),
+            (f"thing==1.0 --hash=sha256:{'0' * 63}\n", "need one of sha256"),
+            ("thing==1.0 --hash\n", "need one of sha256"),
+            (f"thing==1.0 --config-settings=a --hash=sha256:{'0' * 64}\n", "beside hashes"),
+            ("--index-url https://evil.invalid/\n", "has the option '--index-url'"),
+            ("-r other.txt\n", "has the option '-r'"),
+            ("-e .\n", "has the option '-e'"),
+            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            (f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            ("two words\n", "not a requirement"),
+            ("x; " + "(" * 10_000 + "\n", "not a requirement"),
+            ("# nothing\n", "has no package for the sandbox"),
+            ("\xff", "not a requirement"),
+        ],
+    )
+    def test_one_that_does_not_fix_everything(self, text, reason):
+        """The line is named, and why."""
+        with pytest.raises(PackageError, match=re.escape(reason)):
+            read_lock("requirements.txt", text.encode())
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("[", "is no TOML"),
+            ("a = 1", "is no lock file of PEP 751"),
+            ("a = " + "[" * 20_000, "is no TOML"),
+            ('lock-version = "9.0"\ncreated-by = "x"\npackages = []', "is no lock file of PEP 751"),
+            (
+                'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\nversion = "1"\n'
+                'sdist = {name = "x-1.tar.gz", url = "https://i.invalid/x-1.tar.gz", '
+                'hashes = {sha256 = "0"}}',
+                "has no wheel",
+            ),
+            (
+                'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\n'
+                'directory = {path = "."}',
+                "has no wheel",
+            ),
+        ],
+        ids=range(6),
+    )
+    def test_a_pylock_that_cannot_be_used(self, text, reason):
+        """Likewise."""
+        with pytest.raises(PackageError, match=re.escape(reason)):
+            read_lock("pylock.toml", text.encode())
+
+    @pytest.mark.parametrize("data", [b"\xff\xfe", b" " * (MAX_LOCK_BYTES + 1)], ids=["0", "1"])
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    def test_what_is_no_text(self, name, data):
+        """Or too long."""
+        with pytest.raises(PackageError):
+            read_lock(name, data)
+
+    def test_one_that_is_not_there(self, tmp_path):
+        """The path is in the message."""
+        assert "gone.txt" in refusal_of(tmp_path / "gone.txt")
+
+    def test_the_command_writes_one_that_it_takes(self, thing, index, wheel, tmp_path, capsys):
+        """From names to a lock file and back is the same set of files."""
+        mine = wheel("mine").as_uri()
+        lock = tmp_path / "lock.txt"
+
+        assert __main__.main(["packages", thing, f"mine @ {mine}", "--write-lock", str(lock)]) == 0
+        index.add(wheel("thing", "2.0"))
+        assert __main__.main(["packages", "--locked", str(lock)]) == 0
+
+        said = capsys.readouterr().out
+        assert said.count("thing 1.0  thing-1.0-py3-none-any.whl") == 2
+        assert f"mine @ {mine}" in lock.read_text()
+
+    def test_names_or_a_file(self, capsys):
+        """Not both, and not neither."""
+        for arguments in (["packages"], ["packages", "x", "--locked", "y"]):
+            with pytest.raises(SystemExit):
+                __main__.main(arguments)
+
+    def test_everywhere_that_packages_are_taken(self, locked, opened):
+        """By sessions and by pools; a text is a name and no path."""
+        path = locked()
+
+        assert opened(packages=path).run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
+        pool = Pool(packages=path)
+        try:
+            assert pool.packages == packages.resolve(path)
+        finally:
+            pool.close()
+        with pytest.raises(PackageError, match="packages is a list of names"):
+            open_session(packages=str(path))

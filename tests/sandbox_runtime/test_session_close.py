@@ -1,0 +1,232 @@
+"""The end of sessions: closed, or left behind by a host that is gone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from session_cells import (
+    UNINTERRUPTIBLE,
+    output,
+    when,
+)
+
+from sandbox_runtime import (
+    SessionClosedError,
+    open_session,
+)
+from sandbox_runtime.engine import assets
+
+
+class TestClose:
+    """Closing ends everything, is fine twice, and never hangs."""
+
+    def test_a_context_manager(self):
+        """The usual way."""
+        with open_session() as session:
+            assert not session.closed
+
+        assert session.closed
+
+    def test_an_error_in_the_block(self):
+        """Closes too, and is passed on."""
+        with pytest.raises(LookupError), open_session() as session:
+            raise LookupError
+
+        assert session.closed
+
+    def test_twice(self, opened):
+        """Is fine."""
+        session = opened()
+
+        session.close()
+        session.close()
+
+    def test_using_it_afterwards(self, opened):
+        """An error that says what to do."""
+        session = opened()
+        session.close()
+
+        for use, *arguments in (
+            (session.run_cell, "1"),
+            (session.assign, "x", 1),
+            (session.register, {}),
+            (session.checkpoint,),
+            (session.fork,),
+        ):
+            with pytest.raises(SessionClosedError, match=r"Open another with open_session\(\)"):
+                use(*arguments)
+
+    @pytest.mark.parametrize(
+        "code", ["while True: pass", "import time; time.sleep(1e6)", UNINTERRUPTIBLE]
+    )
+    def test_from_another_thread_while_a_cell_runs(self, opened, started, code):
+        """The cell's caller is told that the session was closed."""
+        session = opened(tools={"started": started})
+        thread = when(started.event, session.close)
+
+        with pytest.raises(SessionClosedError, match="closed while a cell ran"):
+            session.run_cell(f"started()\n{code}")
+
+        thread.join()
+
+    def test_from_a_tool(self, opened):
+        """The same."""
+        session = opened(tools={"close": lambda: session.close()})
+
+        with pytest.raises(SessionClosedError):
+            session.run_cell("close()")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_nothing_is_left(self, deno_children):
+        """No process, thread or open file, on every path."""
+        gc.collect()  # what earlier tests let go of is not ours to count
+
+        def open_and_use():
+            with open_session(
+                tools={"die": lambda: os.kill(session.pid, signal.SIGKILL)}
+            ) as session:
+                session.assign("x", "x" * 1_000_000)
+                session.run_cell("print(x)")
+                session.run_cell("die()")
+
+        def resources():
+            files = len(list(Path("/proc/self/fd").iterdir()))
+            return files, threading.active_count(), deno_children()
+
+        open_and_use()
+        before = resources()
+        open_and_use()
+
+        assert resources() == before
+
+    def test_many_at_once(self, deno_children):
+        """Sessions are independent, and can be opened from any thread."""
+        before = deno_children()
+        printed = {}
+        barrier = threading.Barrier(4)
+
+        def work(number):
+            with open_session(tools={"own": lambda: number}) as session:
+                barrier.wait(60)
+                session.assign("x", number)
+                printed[number] = output(session, "x, own()")
+
+        threads = [threading.Thread(target=work, args=[number]) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert printed == {number: f"({number}, {number})\n" for number in range(4)}
+        assert deno_children() == before
+
+
+PROJECT = Path(assets.__file__).parents[2]
+
+
+# Nothing of the host's is left after this; the promise is for a killed host.
+GONE_SECONDS = 2.0
+
+
+HOST_PROGRAM = """
+import os, signal, sys, threading
+from sandbox_runtime import open_session
+
+ready = threading.Event()
+session = open_session(tools={"ready": ready.set})
+session.assign("x", "x" * 1000)
+"""
+
+SPIN = "threading.Thread(target=session.run_cell, args=['ready()\\nwhile True: pass']).start()\n"
+
+FORK = """
+child = os.fork()
+if child == 0:
+    signal.pause()
+"""
+
+TELL = "print(session.pid, flush=True)\n"
+PAUSE = "signal.pause()\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes of others")
+class TestHostDies:
+    """When the host is gone, its sandboxes are gone, and nothing of them stays on the disk."""
+
+    @pytest.fixture
+    def host(self, tmp_path):
+        """Runs a host; gives its process and the file descriptors of its sandbox and forked child."""
+        opened = []
+        temporary = tmp_path / "temporary"
+        temporary.mkdir()
+
+        def start(program, count):
+            process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", program],
+                cwd=PROJECT,
+                env={**os.environ, "TMPDIR": str(temporary)},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            opened.append(process)
+            pids = [int(process.stdout.readline()) for _ in range(count)]
+            watched = [os.pidfd_open(pid) for pid in pids]
+            opened.extend(watched)
+            return process, watched
+
+        yield start
+        for item in opened:
+            if isinstance(item, int):
+                os.close(item)
+            else:
+                item.kill()
+                item.wait()
+                item.stdout.close()
+        assert list(temporary.iterdir()) == []
+
+    def is_gone(self, process):
+        """Waits for the end of a process."""
+        return select.select([process], [], [], GONE_SECONDS)[0] == [process]
+
+    @pytest.mark.parametrize("spin", ["", SPIN + "ready.wait()\n"], ids=["idle", "in a cell"])
+    def test_killed(self, host, spin):
+        """Within two seconds, also when a cell is running."""
+        process, [sandbox] = host(HOST_PROGRAM + spin + TELL + PAUSE, 1)
+
+        process.kill()
+
+        assert self.is_gone(sandbox)
+
+    @pytest.mark.parametrize("spin", ["", SPIN + "ready.wait()\n"], ids=["idle", "in a cell"])
+    def test_killed_while_a_forked_child_holds_the_pipes(self, host, spin):
+        """The end of the input does not come then; the sandbox looks for its parent."""
+        program = HOST_PROGRAM + FORK + spin + TELL + "print(child, flush=True)\n" + PAUSE
+        process, [sandbox, child] = host(program, 2)
+        try:
+            process.kill()
+
+            assert self.is_gone(sandbox)
+        finally:
+            signal.pidfd_send_signal(child, signal.SIGKILL)
+
+    def test_ended_without_closing(self, host):
+        """A script that forgets to close leaves nothing either, and ends at once."""
+        process, [sandbox] = host(HOST_PROGRAM + TELL, 1)
+
+        assert process.wait(60) == 0
+        assert self.is_gone(sandbox)
+
+    def test_ended_by_an_exception(self, host):
+        """Nor does one that fails."""
+        process, [sandbox] = host(HOST_PROGRAM + TELL + "sys.exit(3)", 1)
+
+        assert process.wait(60) == 3
+        assert self.is_gone(sandbox)

@@ -1,0 +1,309 @@
+"""Sessions whose process ends: they heal, within bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import threading
+
+import pytest
+from session_cells import (
+    MEBIBYTE,
+    echo,
+    output,
+    when,
+)
+
+from sandbox_runtime import (
+    CheckpointError,
+    Completed,
+    Failed,
+    Limits,
+    SandboxDiedError,
+    SandboxStartError,
+    Session,
+    SessionClosedError,
+    Submitted,
+    open_session,
+)
+from sandbox_runtime.engine.assets import Engine
+from sandbox_runtime.open import ready_engine
+
+
+class TestDeath:
+    """When the process dies, the session goes on in another, from the state before that cell."""
+
+    def kill(self, session):
+        os.kill(session.pid, signal.SIGKILL)
+
+    def check_healed(self, session, result):
+        assert isinstance(result, Failed)
+        assert (result.error_type, result.state_lost) == ("SandboxDiedError", False)
+        assert result.message.startswith("The sandbox ended: ")
+        assert result.message.endswith("with everything as it was before this cell.")
+        assert output(session, "given, made, echo(1)") == "([1], 2, 1)\n"
+        assert session.run_cell("SUBMIT(answer=1)") == Submitted({"answer": 1})
+
+    @pytest.fixture
+    def mortal(self, opened, started):
+        """A session with variables, tools and outputs, to be killed."""
+        session = opened(
+            limits=Limits(memory_bytes=256 * MEBIBYTE),
+            tools={"echo": echo, "started": started, "die": lambda: self.kill(session)},
+            outputs={"answer": "int"},
+        )
+        session.assign("given", [1])
+        session.run_cell("made = 2")
+        return session
+
+    def test_when_idle(self, mortal):
+        """The next cell notices nothing."""
+        self.kill(mortal)
+
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, 1)\n"
+        assert mortal.restarts == 1
+
+    def test_in_mid_cell(self, mortal, started):
+        """The cell that ran is told."""
+        thread = when(started.event, self.kill, mortal)
+
+        result = mortal.run_cell("started()\nwhile True: pass")
+
+        thread.join()
+        self.check_healed(mortal, result)
+
+    def test_in_a_tool_call(self, mortal):
+        """Its answer has nowhere to go."""
+        self.check_healed(mortal, mortal.run_cell("die()"))
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "import os; os._exit(3)",
+            "import os; os.abort()",
+            "import ctypes; ctypes.string_at(2**31, 10)",
+            "import sys; sys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
+        ],
+    )
+    def test_by_its_own_hand(self, mortal, code):
+        """A cell that breaks the interpreter loses its own work, no more."""
+        self.check_healed(mortal, mortal.run_cell(code))
+
+    def test_again_and_again(self, mortal):
+        """Healing does not wear out."""
+        for _ in range(3):
+            self.check_healed(mortal, mortal.run_cell("die()"))
+
+    def test_a_state_that_kills(self, mortal):
+        """What ends one cell after the other lies in the state, which is given up; the inputs stay."""
+        mortal.run_cell("x = None\nfor _ in range(3_000_000): x = [x]")  # too deep to be freed
+
+        first, second = mortal.run_cell("x = None"), mortal.run_cell("x = None")
+
+        assert (first.state_lost, second.state_lost) == (False, True)
+        assert second.message.endswith("everything else that cells defined is gone.")
+        assert output(mortal, "given, 'made' in globals(), 'x' in globals()") == (
+            "([1], False, False)\n"
+        )
+
+    def test_assigning_to_a_dead_process(self, mortal):
+        """Starts another one first."""
+        self.kill(mortal)
+
+        mortal.assign("more", 1)
+
+        assert output(mortal, "made, more") == "(2, 1)\n"
+
+    def test_registering_at_a_dead_process(self, mortal):
+        """Starts another one first, which has the new tools."""
+        self.kill(mortal)
+
+        mortal.register({"echo": lambda x: -x}, {"other": "int"})
+
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.run_cell("SUBMIT(other=1)") == Submitted({"other": 1})
+
+    def test_killed_while_it_is_told_of_tools(self, mortal):
+        """The same: nothing is lost."""
+        os.kill(mortal.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        thread = threading.Timer(0.2, self.kill, [mortal])
+        thread.start()
+
+        mortal.register({"echo": lambda x: -x})
+
+        thread.join()
+        assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
+        assert mortal.restarts == 1
+
+    def test_a_process_that_stands_still(self, opened):
+        """A full pipe is not waited for without end: the process is replaced, and the value sent again."""
+        session = opened(limits=Limits(start_seconds=3))
+        session.run_cell("x = 1")
+        os.kill(session.pid, signal.SIGSTOP)
+
+        session.assign("large", "x" * 20_000_000)
+
+        assert output(session, "x, len(large)") == "(1, 20000000)\n"
+        assert session.restarts == 1
+
+    def test_an_engine_that_is_gone(self, tmp_path):
+        """If no other process can be started, the session is closed, and the reason said."""
+        engine = ready_engine()
+        folder = tmp_path / "engine"
+        shutil.copytree(engine.folder, folder)
+        with Session(dataclasses.replace(engine, folder=folder), Limits()) as session:
+            (folder / "boot.pages").unlink()
+            self.kill(session)
+
+            with pytest.raises(SandboxDiedError, match="could not be started again: Cannot read"):
+                session.run_cell("1")
+            assert session.closed
+
+    def test_closed_while_it_heals(self, deno_children):
+        """What was started meanwhile is ended too."""
+
+        @dataclasses.dataclass(frozen=True)
+        class Trap(Engine):
+            def files(self):
+                if sessions:
+                    sessions[0].close()
+                return super().files()
+
+        sessions: list[Session] = []
+        before = deno_children()
+        found = ready_engine()
+        session = Session(Trap(found.deno, found.folder), Limits())
+        sessions.append(session)
+        self.kill(session)
+
+        with pytest.raises(SessionClosedError):
+            session.run_cell("1")
+
+        assert deno_children() == before
+
+    @pytest.mark.parametrize("ends", [1, 2])
+    def test_killed_while_it_heals(self, deno_children, ends):
+        """A process that is ended before it is ready costs nothing either."""
+        left = []
+
+        @dataclasses.dataclass(frozen=True)
+        class Deadly(Engine):
+            def files(self):
+                if left:
+                    left.pop()
+                    for pid in deno_children() - before:
+                        os.kill(pid, signal.SIGKILL)
+                return super().files()
+
+        before = deno_children()
+        found = ready_engine()
+        with Session(Deadly(found.deno, found.folder), Limits()) as session:
+            session.run_cell("x = 1")
+            left += [None] * ends
+            self.kill(session)
+
+            assert output(session, "x") == "1\n"
+            assert not left
+
+    def test_killed_while_it_opens(self, deno_children):
+        """However far it was, it did not come up."""
+
+        class Deadly(dict):
+            def __iter__(self):
+                for pid in deno_children() - before:
+                    os.kill(pid, signal.SIGKILL)
+                return super().__iter__()
+
+        before = deno_children()
+
+        with pytest.raises(SandboxStartError, match="did not come up"):
+            open_session(tools=Deadly(echo=echo))
+
+        assert deno_children() == before
+
+    def test_what_an_assignment_finds_lost(self, opened):
+        """The next cell says it."""
+        session = opened()
+        session.run_cell("import time; print(time.time())")
+        self.kill(session)
+
+        session.assign("x", 1)
+
+        assert output(session, "x").startswith("[The sandbox ended between two cells")
+        assert output(session, "x") == "1\n"
+
+    def test_a_cell_that_prints_something_else(self, mortal):
+        """Is named when a later cell ends the process; the state is not lost."""
+        mortal.run_cell("import time; print(time.time())")
+
+        result = mortal.run_cell("die()")
+
+        assert "printed something else than the first time: 2." in result.message
+        assert not result.state_lost
+        assert output(mortal, "made") == "2\n"
+
+    @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
+    def test_a_loss_between_two_cells(self, mortal, code):
+        """Is said by the next result, however that cell ends, and only by that one."""
+        mortal.run_cell("import time; echo(time.time())")  # cannot be asked twice
+        self.kill(mortal)
+        mortal.assign("more", 1)
+
+        first, second = mortal.run_cell(code), mortal.run_cell(code)
+
+        assert first.output.startswith("[The sandbox ended between two cells")
+        assert (first.state_lost, second.state_lost) == (True, False)
+        assert output(mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
+
+    def test_the_callers_interrupt(self, opened, started):
+        """Ctrl-C in the thread that runs the cell ends the session and is raised there."""
+        session = opened(tools={"started": started})
+        main = threading.main_thread().ident
+        thread = when(started.event, signal.pthread_kill, main, signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            session.run_cell("started()\nwhile True: pass")
+
+        thread.join()
+        assert session.closed
+
+
+class TestBoundsOfHealing:
+    """What is kept and done to bring a session back is bounded, and past it the session says so."""
+
+    @pytest.fixture
+    def unsavable(self, opened):
+        """A session with something in it that no checkpoint can have."""
+        session = opened(tools={"give": lambda size: "x" * size})
+        session.run_cell("from pyodide.ffi import create_proxy\nheld = create_proxy(lambda: 1)")
+        with pytest.raises(CheckpointError):
+            session.checkpoint()
+        return session
+
+    def test_answers_that_are_too_large(self, unsavable):
+        """Are not kept: the next crash costs the state, and the reason is told."""
+        unsavable.assign("given", 7)
+        for number in range(3):
+            result = unsavable.run_cell(f"x{number} = len([give(10_000_000) for _ in range(3)])")
+            assert isinstance(result, Completed)
+        os.kill(unsavable.pid, signal.SIGKILL)
+
+        result = unsavable.run_cell("print(given, 'x0' in globals())")
+
+        assert result.state_lost
+        assert "7 False" in result.output
+        assert "more than 64 MiB would have to be kept to run its cells again" in result.output
+
+    def test_one_cell_with_too_large_answers(self, opened):
+        """A checkpoint takes the place of what is not kept: nothing is lost."""
+        session = opened(tools={"give": lambda size: "x" * size})
+        assert isinstance(
+            session.run_cell("x = len([give(10_000_000) for _ in range(8)])"), Completed
+        )
+        os.kill(session.pid, signal.SIGKILL)
+
+        result = session.run_cell("x")
+
+        assert (result.output, result.state_lost) == ("8\n", False)

@@ -1,0 +1,89 @@
+"""The limits of a session's memory and of its values."""
+
+from __future__ import annotations
+
+import pytest
+from session_cells import (
+    MEBIBYTE,
+    TOOLS,
+    echo,
+    failure,
+    output,
+)
+
+from sandbox_runtime import (
+    Failed,
+    Limits,
+    ValueCrossingError,
+    open_session,
+)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One session with little memory."""
+    with open_session(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS) as session:
+        yield session
+
+
+@pytest.fixture
+def small(shared):
+    """The same, when what filled it was let go."""
+    shared.run_cell("x = None")
+    return shared
+
+
+class TestMemory:
+    """Past `memory_bytes` Python raises MemoryError, and the session goes on."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "x = bytearray(10**9)",
+            "x = []\nwhile True: x.append(bytearray(10**6))",
+            "x = []\nwhile True: x.append(object())",
+            "x = None\nwhile True: x = [x]",
+            "x = {}\nwhile True: x[len(x)] = str(len(x))",
+            "x = 'x'\nwhile True: x += x",
+            "x = 1\nwhile True: x <<= 10**7",
+        ],
+    )
+    def test_a_cell_that_allocates_for_ever(self, small, code):
+        """Large pieces or small ones: an exception, and variables that stay."""
+        small.run_cell("kept = 1")
+
+        assert failure(small, code).error_type in ("MemoryError", "OverflowError")
+        assert output(small, "kept, echo(2)") == "(1, 2)\n"
+
+    def test_memory_can_be_had_again(self, small):
+        """Once the cell's values are gone."""
+        failure(small, "x = []\nwhile True: x.append(bytearray(10**6))")
+
+        assert output(small, "del x\nlen(bytearray(40 * 10**6))") == "40000000\n"
+
+    def test_a_variable_larger_than_the_memory(self, small):
+        """It is refused before it is sent, with the limit's name."""
+        with pytest.raises(ValueCrossingError, match=r"x takes 200,000,000 bytes.*memory_bytes"):
+            small.assign("x", bytes(200_000_000))
+        assert output(small, "1") == "1\n"
+
+    def test_a_variable_that_does_not_fit(self, small):
+        """The sandbox refuses it, and lives on."""
+        with pytest.raises(ValueCrossingError, match="could not take x: MemoryError"):
+            small.assign("x", bytes(120 * 10**6))
+        assert output(small, "1") == "1\n"
+
+    def test_a_value_that_is_too_large(self, opened):
+        """Past `frame_bytes` the host would not listen; the cell is told which limit it is."""
+        session = opened(limits=Limits(frame_bytes=10**6), tools={"echo": echo})
+        session.assign("given", 1)
+
+        result = session.run_cell("echo('x' * 2_000_000)")
+
+        assert isinstance(result, Failed)
+        assert not result.state_lost
+        assert (
+            "more than the 1,000,000 that one value may have (Limits.frame_bytes)" in result.message
+        )
+        assert session.restarts == 0
+        assert output(session, "given") == "1\n"

@@ -1,0 +1,184 @@
+"""Cells that work too long, and cells that are stopped from another thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from session_cells import (
+    HASTY,
+    UNINTERRUPTIBLE,
+    echo,
+    failure,
+    output,
+    shown,
+    when,
+)
+
+from sandbox_runtime import (
+    Failed,
+    Limits,
+)
+
+
+class TestTime:
+    """A cell that works too long is interrupted; its variables stay."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "import time; time.sleep(1e6)",
+            "import asyncio\nawait asyncio.Event().wait()",
+            "import asyncio\nawait asyncio.sleep(1e6)",
+            "import asyncio\nasyncio.run(asyncio.sleep(1e6))",
+            "while True: print('x' * 1000)",
+            "import re; re.match('(a+)+b', 'a' * 60)",
+            "class Slow:\n    def __repr__(self):\n        while True: pass\nSlow()",
+            "import asyncio\nasync def f():\n    while True: pass\nawait asyncio.gather(f())",
+            "def forever():\n    while True: yield 1\nsum(forever())",
+            "while True:\n    try: 1 / 0\n    except Exception: pass",
+        ],
+    )
+    def test_a_cell_without_an_end(self, hasty, code):
+        """Loops, sleeps, waits, prints for ever: an exception with a name of its own."""
+        hasty.run_cell("kept = 1")
+
+        result = failure(hasty, code)
+
+        assert result.error_type == "CellTimeoutError"
+        assert result.message == "the cell reached its time limit; its variables are kept"
+        assert output(hasty, "kept") == "1\n"
+
+    def test_where_it_was(self, hasty):
+        """The traceback shows the line that ran."""
+        result = failure(hasty, "import time\ndef wait():\n    time.sleep(1e6)\nwait()")
+
+        assert shown(result) == (
+            "Traceback (most recent call last):\n"
+            '  File "<cell>", line 4, in <module>\n'
+            "    wait()\n"
+            "    ~~~~^^\n"
+            '  File "<cell>", line 3, in wait\n'
+            "    time.sleep(1e6)\n"
+            "    ~~~~~~~~~~^^^^^\n"
+            "CellTimeoutError: the cell reached its time limit; its variables are kept\n"
+        )
+
+    def test_output_until_then(self, hasty):
+        """It is kept."""
+        assert failure(hasty, "print('so far')\nwhile True: pass").output == "so far\n"
+
+    def test_the_clock_stands_still_while_the_host_works(self, opened):
+        """A tool may take longer than a cell."""
+        waiting = threading.Event()
+        session = opened(limits=HASTY, tools={"slow": lambda: waiting.wait(0.7)})
+
+        assert output(session, "slow()") == "False\n"
+
+    def test_calls_do_not_reset_the_clock(self, opened):
+        """What the cell itself works between calls adds up."""
+        session = opened(limits=HASTY, tools={"echo": echo})
+
+        assert failure(session, "while True: echo(1)").error_type == "CellTimeoutError"
+
+    @pytest.mark.parametrize("code", [UNINTERRUPTIBLE, "sum(range(10**18))"])
+    def test_a_cell_that_cannot_be_interrupted(self, opened, code):
+        """Its process ends; the session has another, with the input variables, and says so."""
+        session = opened(limits=Limits(cell_seconds=0.3, grace_seconds=0.3), tools={"echo": echo})
+        session.assign("given", {"a": 1})
+        session.run_cell("own = 1; given['a'] = 2")
+        pid = session.pid
+
+        result = session.run_cell(code)
+
+        assert isinstance(result, Failed)
+        assert (result.error_type, result.state_lost) == ("CellTimeoutError", False)
+        assert (
+            "the cell ran 0.3 s of its own (Limits.cell_seconds) and did not stop" in result.message
+        )
+        assert result.message.endswith("with everything as it was before this cell.")
+        assert session.pid != pid
+        assert output(session, "given, own, echo(3)") == "({'a': 2}, 1, 3)\n"
+
+    def test_its_output(self, opened):
+        """What was heard of it is not lost."""
+        limits = Limits(cell_seconds=0.3, grace_seconds=0.3, output_chars=20)
+
+        result = opened(limits=limits).run_cell("print('heard' * 2)\n" + UNINTERRUPTIBLE)
+
+        assert isinstance(result, Failed)
+        assert result.output == "heardheard"
+
+    def test_limits_of_centuries(self, opened):
+        """A very large limit is as good as none."""
+        assert output(opened(limits=Limits(cell_seconds=1e12, grace_seconds=1e12)), "1") == "1\n"
+
+
+INTERRUPTED = ("KeyboardInterrupt", "the cell was interrupted; its variables are kept")
+
+
+class TestInterrupt:
+    """A cell can be stopped from another thread; its variables stay."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "import time; time.sleep(1e6)",
+            "import asyncio\nawait asyncio.sleep(1e6)",
+        ],
+    )
+    def test_a_running_cell(self, given, started, code):
+        """It sees KeyboardInterrupt."""
+        session = given(tools={"started": started})
+        thread = when(started.event, session.interrupt)
+
+        result = failure(session, f"kept = 1\nstarted()\n{code}")
+
+        thread.join()
+        assert (result.error_type, result.message) == INTERRUPTED
+        assert output(session, "kept") == "1\n"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: pass",
+            "await asyncio.sleep(1e6)",
+            "asyncio.run(asyncio.sleep(1e6))",
+            "while True: await asyncio.sleep(0)",
+            "while True: asyncio.run(asyncio.sleep(0))",
+            "while True: started()",
+        ],
+    )
+    def test_none_is_lost(self, given, started, code):
+        """At whatever moment it comes: in Python, in the event loop, or between the two."""
+        session = given(tools={"started": started})
+        for _ in range(20):
+            started.event.clear()
+            thread = when(started.event, session.interrupt)
+            result = failure(session, f"import asyncio\nstarted()\n{code}")
+            thread.join()
+
+            assert (result.error_type, result.message) == INTERRUPTED
+
+    def test_while_a_tool_works(self, given):
+        """The cell sees it when the tool returns."""
+        session = given(tools={"tool": lambda: session.interrupt()})
+
+        assert failure(session, "tool()\nwhile True: pass").error_type == "KeyboardInterrupt"
+
+    def test_when_no_cell_runs(self, given):
+        """Nothing happens, also not to the next cell."""
+        session = given()
+
+        session.interrupt()
+
+        assert output(session, "sum(range(100_000))") == "4999950000\n"
+
+    def test_a_closed_session(self, opened):
+        """Nothing happens."""
+        session = opened()
+        session.close()
+
+        session.interrupt()

@@ -1,0 +1,147 @@
+"""Wheels as one file, also those that are made to cost much."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tracemalloc
+import zipfile
+
+import pytest
+from package_index import sha256
+
+from sandbox_runtime.packages import wheels
+
+
+class TestBundle:
+    """Wheels as one file."""
+
+    def test_only_modules_and_their_data(self, wheel, tmp_path):
+        """What an installer would put elsewhere is left out, except for the libraries."""
+        path = wheel(
+            "thing",
+            files={
+                "thing.py": "x",
+                "thing-1.0.data/purelib/more.py": "yy",
+                "thing-1.0.data/scripts/run": "zzz",
+                "_hidden/__init__.py": "",
+                "native.cpython-314-wasm32-emscripten.so": "",
+                "space/inner.py": "",
+            },
+        )
+
+        target = tmp_path / "bundle"
+        assert wheels.write_bundle(target, [path]) == (target.stat().st_size, sha256(target))
+        made = target.read_bytes()
+        size = int.from_bytes(made[:4], "little")
+        index = dict(json.loads(made[4 : 4 + size]))
+
+        assert index["/packages/thing.py"] == 1
+        assert index["/packages/more.py"] == 2
+        assert not [name for name in index if "scripts" in name]
+        assert len(made) == 4 + size + sum(index.values())
+        assert wheels.top_level_modules(path) == ["more", "native", "thing"]
+
+    def test_a_file_that_is_no_archive(self, tmp_path):
+        """It is named."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        path.write_bytes(b"no archive")
+
+        with pytest.raises(ValueError, match=r"thing-1\.0-py3-none-any\.whl cannot be unpacked"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+
+class TestBombs:
+    """A wheel is no larger inside than its bounds, and nothing of it is held that need not be."""
+
+    def test_one_that_expands_beyond_measure_is_not_unpacked(self, wheel, tmp_path, monkeypatch):
+        """More than two hundred times its size, unless it is small."""
+        path = wheel("thing", files={"thing.py": "#" * 5_000_000})
+
+        assert wheels.write_bundle(tmp_path / "bundle", [path])[0] > 5_000_000
+        monkeypatch.setattr(wheels, "SMALL_BYTES", 1_000_000)
+        with pytest.raises(ValueError, match="more than 200 times its own"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+    def test_one_that_says_less_than_it_holds(self, wheel, tmp_path):
+        """The length that an archive tells is held to."""
+        path = wheel("thing", files={"thing.py": "#" * 1_000})
+        data = path.read_bytes()
+        told_length, other = (1_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+        assert told_length in data
+        path.write_bytes(data.replace(told_length, other))
+
+        with pytest.raises(ValueError, match=r"cannot be unpacked|not as long"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+    @pytest.mark.parametrize("comment", [b"", b"x" * 1_000])
+    def test_too_many_files(self, tmp_path, comment):
+        """Told by the archive's end, before its list is read."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(wheels.MAX_FILES + 2):
+                archive.writestr(f"{number}", "")
+            archive.comment = comment
+
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="lists more than 65,535 files"):
+                wheels.top_level_modules(path)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+
+    def test_a_long_list_of_files(self, tmp_path):
+        """Its bytes count, not what it says of their number."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(300):
+                archive.writestr(f"{number}{'x' * 60_000}", "")
+
+        with pytest.raises(ValueError, match="in more than 16,777,216 bytes"):
+            wheels.metadata_of(path)
+
+    def test_a_bundle_is_never_in_memory(self, tmp_path):
+        """Whatever it takes on disk: a piece at a time."""
+        path = tmp_path / "thing-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for number in range(10):
+                archive.writestr(f"{number}", os.urandom(10_000_000))
+
+        tracemalloc.start()
+        try:
+            assert wheels.write_bundle(tmp_path / "bundle", [path])[0] > 100_000_000
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        ("says", "reason"),
+        [
+            ("Name: other\n", "says it twice"),
+            ("x" * 9_000_000, "bytes of metadata"),
+        ],
+        ids=["twice", "long"],
+    )
+    def test_metadata_that_is_not_sound(self, wheel, says, reason):
+        """A wheel says what it is, once and shortly."""
+        with pytest.raises(ValueError, match=reason):
+            wheels.metadata_of(wheel("thing", says=says))
+
+    def test_too_many_modules_at_the_top(self, wheel):
+        """Each would be imported and named to the LM."""
+        path = wheel("thing", files={f"m{number}.py": "" for number in range(1_001)})
+
+        with pytest.raises(ValueError, match="puts 1,001 modules at the top"):
+            wheels.top_level_modules(path)
+
+    @pytest.mark.parametrize("cut", [0, 1, 30, 500])
+    def test_a_damaged_archive(self, wheel, cut, tmp_path):
+        """One error, in words."""
+        path = wheel("thing")
+        data = path.read_bytes()
+        path.write_bytes(data[:cut] + data[cut + 3 :] if cut else b"")
+
+        with pytest.raises(ValueError, match=re.escape(path.name)):
+            wheels.write_bundle(tmp_path / "bundle", [path])

@@ -1,0 +1,95 @@
+"""The border between the two packages. The folders' layers and circles are import-linter's: see `pyproject.toml`."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dspy_rlm
+
+# What `sandbox_runtime` offers to others; everything else of it may change without notice.
+PUBLIC = ("sandbox_runtime", "sandbox_runtime.helpers")
+
+
+def _imports(source: str) -> Iterator[tuple[str, str]]:
+    """Each module that a source imports from, with the name that it takes; without one for the module itself."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("sandbox_runtime."):
+            yield str(node.value), ""  # what `import_module` takes
+
+
+def _private(source: str) -> list[str]:
+    """The imports of `sandbox_runtime` in a source that are not of its public names."""
+    return [
+        f"{module}: {name}"
+        for module, name in _imports(source)
+        if module.partition(".")[0] == "sandbox_runtime"
+        and (module not in PUBLIC or name not in importlib.import_module(module).__all__)
+    ]
+
+
+def test_dspy_rlm_imports_public_names_of_the_sandbox_only():
+    """Nothing of `dspy_rlm` knows how the sandbox is built, not even inside of functions."""
+    root = Path(dspy_rlm.__file__).parent
+    sources = {path: path.read_text("utf-8") for path in root.rglob("*.py")}
+    found = {str(path.relative_to(root)): _private(source) for path, source in sources.items()}
+
+    assert any("from sandbox_runtime import" in source for source in sources.values())
+    assert {path: private for path, private in found.items() if private} == {}
+
+
+def test_imports_of_private_modules_are_seen():
+    """In every form that Python has for them, and at every depth."""
+    assert _private("import sandbox_runtime.pool") == ["sandbox_runtime.pool: "]
+    assert _private("from sandbox_runtime.rpc import channel") == ["sandbox_runtime.rpc: channel"]
+    assert _private("from sandbox_runtime import rpc") == ["sandbox_runtime: rpc"]
+    assert _private("def f():\n    from sandbox_runtime.errors import SandboxError") != []
+    assert _private("import_module('sandbox_runtime.values')") != []
+    assert _private("from sandbox_runtime import Pool\nfrom os import path") == []
+
+
+PROJECT = Path(dspy_rlm.__file__).parents[1]
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_hold():
+    """Beside its `__init__.py` and its tests, a folder has at most fifteen modules; `deno/` is one program."""
+    counts = {
+        folder: sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for folder in (PROJECT / package).rglob("*")
+        if folder.is_dir() and "node_modules" not in folder.parts
+    }
+
+    assert len(counts) > 20
+    assert {folder: count for folder, count in counts.items() if count > 15} == {}
+
+
+def test_every_folder_says_what_it_owns():
+    """Its `__init__.py` begins with a sentence about it."""
+    silent = [
+        str(init.relative_to(PROJECT))
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for init in (PROJECT / package).rglob("__init__.py")
+        if "node_modules" not in init.parts and not ast.get_docstring(ast.parse(init.read_text()))
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_pages_for_contributors_name_files_that_exist(page):
+    """A path in back-ticks is there, from the root, from a package, or from the folder of the architecture page."""
+    roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
+    paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
+
+    assert len(paths) > 4
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []

@@ -1,0 +1,53 @@
+"""Type checkers see the public API with its types, as they would in a user's project."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+API = Path(__file__).with_name("api.py")
+PROJECT = Path(__file__).parents[2]
+
+REFUSED = {
+    number: match[1]
+    for number, line in enumerate(API.read_text().splitlines(), 1)
+    if (match := re.search(r"# refused: (\S+)", line))
+}
+
+
+def test_both_packages_say_that_they_are_typed():
+    """Without the marker of PEP 561 a type checker takes every name for `Any`."""
+    for package in ("dspy_rlm", "sandbox_runtime"):
+        assert (PROJECT / package / "py.typed").is_file()
+
+
+def test_mypy_sees_the_signatures(tmp_path):
+    """It refuses exactly the lines that say so."""
+    shutil.copy(API, tmp_path)
+    command = ["-m", "mypy", "--no-incremental", "--ignore-missing-imports", "api.py"]
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    errors = re.findall(r"^api\.py:(\d+): error: .*\[([\w-]+)\]$", ended.stdout, re.M)
+    assert {int(line): rule for line, rule in errors} == REFUSED, ended.stdout
+
+
+@pytest.mark.nightly
+def test_pyright_sees_the_signatures(tmp_path):
+    """So does pyright, which editors use. It fetches its own program from the npm registry."""
+    shutil.copy(API, tmp_path)
+    command = ["-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "api.py"]
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    found = json.loads(ended.stdout)["generalDiagnostics"]
+    errors = {item["range"]["start"]["line"] + 1 for item in found if item["severity"] == "error"}
+    assert errors == set(REFUSED), ended.stdout
