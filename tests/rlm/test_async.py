@@ -548,7 +548,7 @@ class TestManyRuns:
     def test_runs_below_runs_never_wait_for_themselves(self, play):
         """However deep, however many, and with a single seat: sub-runs, and RLMs inside of tools."""
         pool = ThriftyPool(max_sessions=1)
-        pool.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        pool.seats.stall_seconds = 10_000  # nobody is let in because nothing moves
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
         inner.set_lm(server.lm("root"))
 

@@ -243,7 +243,7 @@ class TestSandboxes:
     @pytest.fixture
     def pool(self):
         with_room_for_one = ThriftyPool(max_sessions=1)
-        with_room_for_one.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        with_room_for_one.seats.stall_seconds = 10_000  # nobody is let in because nothing moves
         yield with_room_for_one
         assert with_room_for_one.seats.taken == with_room_for_one.seats.waiting == 0
         with_room_for_one.close()

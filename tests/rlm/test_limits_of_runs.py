@@ -260,13 +260,13 @@ class TestTime:
         """A run that waits for its sandbox has not begun."""
         pool = ThriftyPool(keeps=0, max_sessions=1)
         rlm, _ = play("q -> answer", "SUBMIT('x')", pool=pool, max_seconds=2)
-        seat = pool.seat()
+        slot = pool.slot()
 
         async def main():
             run = asyncio.ensure_future(rlm.acall(q="?"))
             await asyncio.sleep(2.5)
             assert not run.done()
-            seat.leave()
+            slot.release()
             return await run
 
         result = asyncio.run(main())
