@@ -203,7 +203,7 @@ class Run:
                 while waiting and len(self._running) < self._jobs:
                     self._start(*waiting.pop())
                 for key, _ in self._selector.select(0.5):
-                    self._hear(self._running[key.fd])
+                    self._on_output(self._running[key.fd])
                 for running in list(self._running.values()):
                     if time.monotonic() - running.since > self._cap:
                         self._end(running, Report("hang", (f"no end within {self._cap:g} s",)))
@@ -222,7 +222,7 @@ class Run:
         self._running[ours] = Running(side, task, pid, ours, time.monotonic())
         self._selector.register(ours, selectors.EVENT_READ)
 
-    def _hear(self, running: Running) -> None:
+    def _on_output(self, running: Running) -> None:
         if chunk := os.read(running.pipe, 65536):
             running.heard += chunk
             return

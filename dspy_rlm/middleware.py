@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from sandbox_runtime import FrontedTool
+from sandbox_runtime import WrappedTool
 
 HostFunction: TypeAlias = Callable[..., Any]
 
@@ -24,7 +24,7 @@ def wrap_all(
     wrapped = dict(functions)
     for wrap in wrappers:
         for name, function in wrapped.items():
-            if isinstance(function, FrontedTool):
+            if isinstance(function, WrappedTool):
                 inner = wrap(name, function.function)
                 wrapped[name] = dataclasses.replace(function, function=inner)
             else:

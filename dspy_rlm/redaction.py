@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dspy_rlm.middleware import Wrapper
-from sandbox_runtime.helpers import without_secrets
+from sandbox_runtime.helpers import redact_secrets
 
 Known = Callable[[], Iterable[str]]
 """Gives the secrets that are known besides those of the environment. Asked only when something was raised."""
@@ -72,13 +72,13 @@ def _texts(error: BaseException) -> list[str]:
 
 
 def _is_clean(error: BaseException, known: list[str]) -> bool:
-    return all(without_secrets(text, known) == text for text in _texts(error))
+    return all(redact_secrets(text, known) == text for text in _texts(error))
 
 
 def _made_again(error: BaseException, known: list[str]) -> BaseException:
     """An exception of the same kind, with the same text but for secrets."""
     kind: Any = RuntimeError if isinstance(error, BaseExceptionGroup) else type(error)
-    text, *notes = (without_secrets(part, known) for part in _texts(error))
+    text, *notes = (redact_secrets(part, known) for part in _texts(error))
     try:
         cls: Any = _clean_class(kind)
         new: BaseException = cls.__new__(cls)
@@ -90,7 +90,7 @@ def _made_again(error: BaseException, known: list[str]) -> BaseException:
     ours = kind.__module__.partition(".")[0] in ("dspy", "dspy_rlm", "sandbox_runtime")
     for name, value in attributes.items():
         if isinstance(value, str):
-            new.__dict__[name] = without_secrets(value, known)
+            new.__dict__[name] = redact_secrets(value, known)
         elif ours or isinstance(value, _PLAIN):
             new.__dict__[name] = value
     new.__dict__["_clean_text"] = text
@@ -104,7 +104,7 @@ def _group(
     group: BaseExceptionGroup[Any], made: dict[int, BaseException], known: list[str]
 ) -> BaseException:
     parts = [made.get(id(part), RuntimeError("(left out)")) for part in group.exceptions]
-    new = BaseExceptionGroup(without_secrets(group.message, known), parts)
+    new = BaseExceptionGroup(redact_secrets(group.message, known), parts)
     old = made[id(group)]
     new.__cause__, new.__context__ = old.__cause__, old.__context__
     for note in getattr(old, "__notes__", ()):

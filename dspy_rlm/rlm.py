@@ -14,7 +14,7 @@ import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import apart
+from dspy_rlm.concurrency.threads import in_new_thread
 from dspy_rlm.config import PeerNames
 from dspy_rlm.dspy_bridge import pickling as saving
 from dspy_rlm.dspy_bridge.interpreter_factory import (
@@ -30,7 +30,7 @@ from dspy_rlm.prompts import instructions
 from dspy_rlm.repl.sub_rlm import Place
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
 from dspy_rlm.runs.prepare import composed_signature, prepare
-from dspy_rlm.runs.sandbox import Task, offloaded
+from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
@@ -127,7 +127,7 @@ class RLM(PeerNames, dspy.Module):
         self._pool = pool
         self._extract: dspy.Predict | None = None
         self._place: Place | None = None  # where a sub-run stands; a root run makes its own
-        self.generate_action = ActionPredictor(self.first_signature())
+        self.generate_action = ActionPredictor(self.default_signature())
 
     @property
     def tools(self) -> dict[str, dspy.Tool]:
@@ -191,7 +191,7 @@ class RLM(PeerNames, dspy.Module):
         """Like `forward`, with the event loop free while LMs and cells work."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        task = await apart(prepare, self, inputs, factory, loop)
+        task = await in_new_thread(prepare, self, inputs, factory, loop)
 
         async def perform(request: Request) -> Any:
             match request:
@@ -203,7 +203,7 @@ class RLM(PeerNames, dspy.Module):
                     with dspy.context(trace=[]):
                         return await self.extract.acall(**task.last_prompt, **fields)
 
-        async with offloaded(task) as work:
+        async with open_in_thread(task) as work:
             with _ending_with_report(task, self.generate_action):
                 sandbox, thread = await work.open()
                 with self._in_dspy(task):
@@ -212,11 +212,11 @@ class RLM(PeerNames, dspy.Module):
                 await work.close()
         return prediction
 
-    def _steps(self, task: Task) -> Steps:
+    def _steps(self, task: PreparedRun) -> Steps:
         return steps(task.run, functools.partial(add_step, self.generate_action))
 
     @contextlib.contextmanager
-    def _in_dspy(self, task: Task) -> Iterator[None]:
+    def _in_dspy(self, task: PreparedRun) -> Iterator[None]:
         """DSPy's settings for the turns of a run."""
         with apart_from_outer_runs(self.generate_action), dspy.context(adapter=task.adapter):
             yield
@@ -224,7 +224,7 @@ class RLM(PeerNames, dspy.Module):
     # ---- What a run is made of ----
 
     @staticmethod
-    def another(signature: type[dspy.Signature], **settings: Any) -> RLM:
+    def spawn(signature: type[dspy.Signature], **settings: Any) -> RLM:
         """An RLM for a sub-run: never of a subclass, whose constructor may be another."""
         return RLM(signature, **settings)
 
@@ -238,7 +238,7 @@ class RLM(PeerNames, dspy.Module):
         """What makes the interpreter where a call does not say; None for our sandbox."""
         return self._interpreter_factory or configured_factory()
 
-    def first_signature(self) -> type[dspy.Signature]:
+    def default_signature(self) -> type[dspy.Signature]:
         """The predictor's signature before an optimizer has been at it."""
         block = instructions.policy_block(self.signature, self._tools.values())
         return instructions.action_signature(block)
@@ -262,7 +262,7 @@ class RLM(PeerNames, dspy.Module):
 
 
 @contextlib.contextmanager
-def _ending_with_report(task: Task, predictor: dspy.Predict) -> Iterator[None]:
+def _ending_with_report(task: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
     """Gives the caller of a run that ends without outputs what there is of it, whatever ends it.
 
     What the sandbox cannot be opened with is the caller's error as it is: no LM was asked.

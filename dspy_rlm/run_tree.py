@@ -12,34 +12,34 @@ from collections.abc import Iterator
 
 import dspy
 
-from dspy_rlm.concurrency.cancellation import Stop
-from sandbox_runtime.helpers import Seat
+from dspy_rlm.concurrency.cancellation import CancelScope
+from sandbox_runtime.helpers import Slot
 
 _SETTING = "rlm_around"
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class OuterRun:
     """What is around a run."""
 
-    seat: Seat | None = None
+    slot: Slot | None = None
     """The seat that is held already, and for as long as this run goes on."""
 
-    work: Stop | None = None
+    work: CancelScope | None = None
     """What ends with the run around."""
 
     lent: tuple[object, ...] = ()
     """The interpreters of the caller's that are at work already, as factories."""
 
 
-def around() -> Around:
+def current_outer_run() -> OuterRun:
     """What is around the code that asks."""
-    told: Around | None = dspy.settings.get(_SETTING)
-    return told or Around()
+    told: OuterRun | None = dspy.settings.get(_SETTING)
+    return told or OuterRun()
 
 
 @contextlib.contextmanager
-def telling(told: Around) -> Iterator[None]:
+def entering_run(told: OuterRun) -> Iterator[None]:
     """Tells it to what is inside."""
     with dspy.context(**{_SETTING: told}):
         yield

@@ -35,10 +35,10 @@ from sandbox_runtime.sandbox import (
     CellResult,
     Completed,
     Failed,
-    FrontedTool,
     HostTool,
     Sandbox,
     Submitted,
+    WrappedTool,
 )
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 from sandbox_runtime.sessions.session import Session
@@ -61,7 +61,6 @@ __all__ = [
     "EngineError",
     "EngineMissingError",
     "Failed",
-    "FrontedTool",
     "HandleType",
     "HostTool",
     "LazyText",
@@ -87,6 +86,7 @@ __all__ = [
     "ValueCrossingError",
     "ValueType",
     "WallMissingError",
+    "WrappedTool",
     "check_call",
     "default_pool",
     "open_session",

@@ -25,7 +25,7 @@ FEWEST = 4
 # Where nothing has moved for so long, the first in line is let in beyond the bound. Those who sit may wait
 # for him in a way that cannot be seen from here, and a bound is worth less than a program that ends. The
 # next one is let in after twice that time, so that slow runs do not undo the bound.
-PATIENCE_SECONDS = 30.0
+STALL_SECONDS = 30.0
 
 
 def default_bound() -> int:
@@ -44,110 +44,110 @@ def _memory_bytes() -> int | None:
     return min(known, default=None)
 
 
-class Seat:
+class Slot:
     """A place in line, and then a seat. To be left when it is not needed any more, or not waited for."""
 
-    def __init__(self, seats: Seats, above: Seat | None) -> None:
-        self.above = above
+    def __init__(self, seats: AdmissionQueue, parent: Slot | None) -> None:
+        self.parent = parent
         self.granted: Future[None] = Future()
-        self.left = False
+        self.released = False
         self._seats = seats
 
     @property
-    def is_below(self) -> bool:
+    def is_child(self) -> bool:
         """Whether somebody who has a seat waits for this one."""
-        return self.above is not None and not self.above.left
+        return self.parent is not None and not self.parent.released
 
     def wait(self) -> None:
         """Blocks until the seat is granted, or is left by another thread."""
         with contextlib.suppress(CancelledError):
             while True:
                 with contextlib.suppress(TimeoutError):
-                    return self.granted.result(self._seats.patience_seconds)
-                self._seats.let_in_the_first()
+                    return self.granted.result(self._seats.stall_seconds)
+                self._seats.overcommit()
 
-    async def sit(self) -> None:
+    async def acquire_async(self) -> None:
         """Like `wait`, for an event loop. Cancelling it does not leave the line."""
         granted = asyncio.wrap_future(self.granted)
         while not granted.done():
-            await asyncio.wait({granted}, timeout=self._seats.patience_seconds)
+            await asyncio.wait({granted}, timeout=self._seats.stall_seconds)
             if not granted.done():
-                self._seats.let_in_the_first()
+                self._seats.overcommit()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Gives the seat up, or the place in line. Doing so twice is fine; never blocks."""
-        self._seats.take_back(self)
+        self._seats.release(self)
 
 
-class Seats:
+class AdmissionQueue:
     """A number of seats, and the line before them. Safe to use from many threads and event loops."""
 
-    def __init__(self, most: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, most: int, stall_seconds: float = STALL_SECONDS) -> None:
         self.most = most
-        self.patience_seconds = patience_seconds
+        self.stall_seconds = stall_seconds
         self._lock = threading.Lock()  # guards everything below
-        self._line: list[Seat] = []
-        self._taken: set[Seat] = set()
-        self._beyond: set[Seat] = set()  # those of them that were let in because nothing moved
+        self._line: list[Slot] = []
+        self._held: set[Slot] = set()
+        self._beyond: set[Slot] = set()  # those of them that were let in because nothing moved
         self._moved_at = time.monotonic()
 
     @property
     def taken(self) -> int:
         """How many have a seat now."""
-        return len(self._taken)
+        return len(self._held)
 
     @property
     def waiting(self) -> int:
         """How many stand in line."""
         return len(self._line)
 
-    def ask(self, above: Seat | None = None) -> Seat:
+    def ask(self, parent: Slot | None = None) -> Slot:
         """A seat, or a place in line for one. `above` is the seat of the one who waits for this one."""
-        seat = Seat(self, above)
+        slot = Slot(self, parent)
         with self._lock:
             if not self._line:
                 self._moved_at = time.monotonic()
-            self._line.append(seat)
+            self._line.append(slot)
             self._let_in()
-        return seat
+        return slot
 
-    def take_back(self, seat: Seat) -> None:
+    def release(self, slot: Slot) -> None:
         """Frees a seat, or a place in line."""
         with self._lock:
-            seat.left = True
-            if seat in self._taken:
-                self._taken.discard(seat)
-                self._beyond.discard(seat)
+            slot.released = True
+            if slot in self._held:
+                self._held.discard(slot)
+                self._beyond.discard(slot)
                 self._moved_at = time.monotonic()
-            elif seat in self._line:
-                self._line.remove(seat)
-            seat.granted.cancel()
+            elif slot in self._line:
+                self._line.remove(slot)
+            slot.granted.cancel()
             self._let_in()
 
-    def let_in_the_first(self) -> None:
+    def overcommit(self) -> None:
         """Lets in one more than there are seats, if nothing has moved for long."""
         with self._lock:
-            patience = self.patience_seconds * 2 ** len(self._beyond)
+            patience = self.stall_seconds * 2 ** len(self._beyond)
             if self._line and time.monotonic() - self._moved_at >= patience:
                 first = self._in_order()[0]
                 self._grant(first)
                 self._beyond.add(first)
 
     def _let_in(self) -> None:
-        for seat in self._in_order():
-            if len(self._taken) < self.most or self._is_first_below(seat):
-                self._grant(seat)
+        for slot in self._in_order():
+            if len(self._held) < self.most or self._is_first_child(slot):
+                self._grant(slot)
 
-    def _in_order(self) -> list[Seat]:
+    def _in_order(self) -> list[Slot]:
         """Those below a seat go first: others wait for them."""
-        return sorted(self._line, key=lambda seat: not seat.is_below)
+        return sorted(self._line, key=lambda slot: not slot.is_child)
 
-    def _is_first_below(self, seat: Seat) -> bool:
-        return seat.is_below and not any(other.above is seat.above for other in self._taken)
+    def _is_first_child(self, slot: Slot) -> bool:
+        return slot.is_child and not any(other.parent is slot.parent for other in self._held)
 
-    def _grant(self, seat: Seat) -> None:
-        self._line.remove(seat)
+    def _grant(self, slot: Slot) -> None:
+        self._line.remove(slot)
         with contextlib.suppress(InvalidStateError):  # its waiter was cancelled, and will leave
-            seat.granted.set_result(None)
-        self._taken.add(seat)
+            slot.granted.set_result(None)
+        self._held.add(slot)
         self._moved_at = time.monotonic()

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sandbox_runtime.redaction.redact import without_secrets
+from sandbox_runtime.redaction.redact import redact_secrets
 
 LOGGER_NAME = "sandbox_runtime.audit"
 
@@ -82,5 +82,5 @@ def _plain(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
     # A few times as much is looked through, so that no secret is cut in two and one half of it shown.
-    shown = without_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
+    shown = redact_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
     return shown if len(value) <= MAX_FACT_CHARS else f"{shown}... ({len(value):,} characters)"

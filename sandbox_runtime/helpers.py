@@ -3,10 +3,10 @@
 Public, but without the promise that the names of `sandbox_runtime` itself have: they may change with any release.
 """
 
-from sandbox_runtime.admission import Seat
+from sandbox_runtime.admission import Slot
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
-from sandbox_runtime.redaction.redact import environment_secrets, shown_signature, without_secrets
+from sandbox_runtime.redaction.redact import environment_secrets, redact_secrets, shown_signature
 from sandbox_runtime.redaction.secret_patterns import (
     is_secret_name,
     secrets_of,
@@ -29,7 +29,7 @@ __all__ = [
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
     "EffortError",
-    "Seat",
+    "Slot",
     "abridged",
     "annotation_text",
     "check_keys",
@@ -43,8 +43,8 @@ __all__ = [
     "is_secret_name",
     "is_typed_dict",
     "ready_packages",
+    "redact_secrets",
     "secrets_of",
     "shown_signature",
     "url_without_secrets",
-    "without_secrets",
 ]

@@ -12,7 +12,7 @@ from sandbox_runtime.engine import assets
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
 from sandbox_runtime.installation.install import install, with_packages
-from sandbox_runtime.isolation.os_isolation import survey
+from sandbox_runtime.isolation.os_isolation import detect
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.packages.resolve import PackageSet, Wanted, resolve
 from sandbox_runtime.sandbox import HostTool
@@ -60,7 +60,7 @@ def open_session(
     if require_wall:
         limits = dataclasses.replace(limits, require_wall=True)
     if limits.require_wall:
-        executable.demand_wall(survey())
+        executable.demand_wall(detect())
     engine = ready_engine()
     if (found := ready_packages(packages)) is not None:
         engine = with_packages(engine, found, limits.memory_bytes)

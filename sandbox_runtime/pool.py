@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime.admission import Seat, Seats, default_bound
+from sandbox_runtime.admission import AdmissionQueue, Slot, default_bound
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.open import open_session, ready_packages
@@ -39,7 +39,7 @@ CLOSE_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kind:
+class _SessionSpec:
     """What sessions have to have in common to be lent in place of each other."""
 
     limits: Limits
@@ -47,7 +47,7 @@ class _Kind:
 
 
 @dataclasses.dataclass
-class _Shelf:
+class _WarmSessions:
     """The warm sessions of one kind, the oldest first, and how many there should be."""
 
     target: int = 1
@@ -113,19 +113,19 @@ class Pool:
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # guards everything below
-        self._shelves: dict[_Kind, _Shelf] = {}
+        self._shelves: dict[_SessionSpec, _WarmSessions] = {}
         self._keeper: threading.Thread | None = None
         self._closed = False
-        self.seats = Seats(self.max_sessions)
+        self.seats = AdmissionQueue(self.max_sessions)
 
-    def seat(self, above: Seat | None = None) -> Seat:
+    def slot(self, parent: Slot | None = None) -> Slot:
         """A seat, or a place in line for one: wait for it, borrow, close the session, and leave it.
 
         Args:
             above: The seat of the one who waits for what is done on this one. He gets one below it without
                 waiting, so that nobody waits for himself.
         """
-        return self.seats.ask(above)
+        return self.seats.ask(parent)
 
     def lend(
         self,
@@ -163,30 +163,30 @@ class Pool:
     def close(self) -> None:
         """Closes every warm session; what is lent stays with its borrowers. The pool may be used again."""
         with self._changed:
-            left = [session for shelf in self._shelves.values() for session, _ in shelf.warm]
+            released = [session for shelf in self._shelves.values() for session, _ in shelf.warm]
             self._shelves.clear()
             self._closed = True
             keeper = self._keeper
             self._changed.notify_all()
-        for session in left:
+        for session in released:
             session.close()
         if keeper is not None:
             keeper.join(CLOSE_SECONDS)
 
-    def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _Kind:
+    def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _SessionSpec:
         wanted = self.packages if packages is None else ready_packages(packages)
         limits = limits or self.limits
         if self.limits.require_wall:
             limits = dataclasses.replace(limits, require_wall=True)
-        return _Kind(limits, wanted)
+        return _SessionSpec(limits, wanted)
 
-    def _take(self, kind: _Kind) -> Session | None:
+    def _take(self, kind: _SessionSpec) -> Session | None:
         """The freshest warm session, or None; either way the keeper learns of the demand."""
         with self._changed:
             self._closed = False
             shelf = self._shelves.get(kind)
             if shelf is None:
-                shelf = self._shelves[kind] = _Shelf()
+                shelf = self._shelves[kind] = _WarmSessions()
             elif not shelf.warm:
                 shelf.target = min(self.size, shelf.target + 1)
             shelf.lent_at = time.monotonic()
@@ -203,17 +203,17 @@ class Pool:
     def _keep(self) -> None:
         """Opens what is missing and closes what is idle, until there is nothing to look after."""
         try:
-            while self._look_after():
-                self._retire()
+            while self._maintain_once():
+                self._evict_idle()
         except BaseException:
             with self._changed:
                 self._keeper = None
             raise
 
-    def _look_after(self) -> bool:
+    def _maintain_once(self) -> bool:
         """Does what is next, which may be to wait; false when nothing is left to do."""
         with self._changed:
-            kind, wait = self._next_duty()
+            kind, wait = self._next_task()
             if kind is None and wait is None:
                 self._keeper = None  # here, so that a borrower from now on starts another
                 return False
@@ -223,7 +223,7 @@ class Pool:
         self._open_one(kind)
         return True
 
-    def _next_duty(self) -> tuple[_Kind | None, float | None]:
+    def _next_task(self) -> tuple[_SessionSpec | None, float | None]:
         """The kind to open a session for, or else the seconds until one is idle for too long."""
         room = self.size
         for kind, shelf in self._latest():
@@ -235,11 +235,11 @@ class Pool:
         ages = [since for shelf in self._shelves.values() for _, since in shelf.warm]
         return None, max(min(ages) + self._idle_seconds - time.monotonic(), 0) if ages else None
 
-    def _latest(self) -> list[tuple[_Kind, _Shelf]]:
+    def _latest(self) -> list[tuple[_SessionSpec, _WarmSessions]]:
         """The shelves, that of the last loan first."""
         return sorted(self._shelves.items(), key=lambda item: item[1].lent_at, reverse=True)
 
-    def _open_one(self, kind: _Kind) -> None:
+    def _open_one(self, kind: _SessionSpec) -> None:
         try:
             session = open_session(kind.limits, packages=kind.packages)
             _exercise(session)
@@ -270,7 +270,7 @@ class Pool:
         shelf.target -= 1
         return shelf.warm.pop(0)[0]
 
-    def _retire(self) -> None:
+    def _evict_idle(self) -> None:
         """Closes sessions that waited too long, and lowers the target: they were too many."""
         oldest = time.monotonic() - self._idle_seconds
         idle: list[Session] = []

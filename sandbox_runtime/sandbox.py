@@ -18,7 +18,7 @@ FrontKind: TypeAlias = Literal["function", "module", "display"]
 
 
 @dataclasses.dataclass(frozen=True)
-class FrontedTool:
+class WrappedTool:
     """A host tool with Python of its own in the sandbox, between a cell and the function."""
 
     function: HostTool

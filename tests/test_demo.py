@@ -18,7 +18,7 @@ from dspy_rlm.cli.demo.questions import (
     modules_about,
     undocumented_functions,
 )
-from dspy_rlm.cli.demo.run import SUB_MODEL, Cast, PlayerEngine, cast, run_demo, summary
+from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
 from dspy_rlm.cli.files import Texts
 from dspy_rlm.testing import Fault, PolicyServer
 
@@ -48,7 +48,7 @@ def lms():
         yield lms
 
 
-def answer(lms: Cast, signature: str, **inputs: object) -> dspy.Prediction:
+def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
     with dspy.context(lm=lms.root):
         return RLM(signature, sub_lm=lms.sub)(sources=SOURCES, **inputs)
 
@@ -110,7 +110,7 @@ class TestPolicies:
         """A sub-LM that fails once costs a call, not the answer."""
         failing = {SUB_MODEL: Fault(status=500)}
         with PolicyServer({"root": play_root, SUB_MODEL: play_sub}, faults=failing) as server:
-            lms = Cast(server.lm("root"), server.lm(SUB_MODEL), over_http=True)
+            lms = DemoLMs(server.lm("root"), server.lm(SUB_MODEL), over_http=True)
             found = answer(lms, WHICH_MODULES, subject="archives")
 
         assert found.modules == ["zipfile"]
@@ -122,7 +122,7 @@ class TestPolicies:
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
             for player in (play_root, play_sub)
         )
-        found = answer(Cast(root, sub, over_http=False), WHICH_MODULES, subject="archives")
+        found = answer(DemoLMs(root, sub, over_http=False), WHICH_MODULES, subject="archives")
 
         assert found.modules == ["zipfile"]
 

@@ -152,7 +152,7 @@ def expressions():
                     yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
 
 
-# By file: those that `without_secrets` puts together, each repetition with an end.
+# By file: those that `redact_secrets` puts together, each repetition with an end.
 BOUNDED = {
     "sandbox_runtime/truncation.py": "a mark of fixed length; see the reader `abridged`",
     "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",

@@ -21,10 +21,10 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.5
 
 
-class Stop:
+class CancelScope:
     """A stop for some work, and for what is below it. Safe to use from any thread."""
 
-    def __init__(self, above: Stop | None = None, *, expected: bool = False) -> None:
+    def __init__(self, above: CancelScope | None = None, *, expected: bool = False) -> None:
         """Lets everything go on.
 
         Args:
@@ -56,7 +56,7 @@ class Stop:
     def check(self) -> None:
         """Raises the reason, if it was stopped."""
         if self.reason is not None:
-            raise _another(self.reason) from None
+            raise _fresh_copy(self.reason) from None
 
     @contextlib.contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
@@ -83,7 +83,7 @@ class Stop:
 
     # ---- Calls that can be abandoned ----
 
-    def abandoning(self, work: Callable[[], T]) -> T:
+    def run_abandonable(self, work: Callable[[], T]) -> T:
         """The result of the work; the reason as an exception once it is stopped, whatever the work does.
 
         The work runs in a thread, in a copy of the caller's context.
@@ -104,15 +104,15 @@ class Stop:
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
-                outcome.set_exception(_another(self.reason or RuntimeError("stopped")))
+                outcome.set_exception(_fresh_copy(self.reason or RuntimeError("stopped")))
 
         with self.ending(abandon):
             self.check()
             threading.Thread(target=run, name="rlm-call", daemon=True).start()
             return outcome.result()
 
-    async def abandoning_async(self, work: Awaitable[T]) -> T:
-        """Like `abandoning`, by cancelling."""
+    async def run_abandonable_async(self, work: Awaitable[T]) -> T:
+        """Like `run_abandonable`, by cancelling."""
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         before = _cancellations()
@@ -133,7 +133,7 @@ class Stop:
         self.check()
 
 
-def _another(reason: Exception) -> Exception:
+def _fresh_copy(reason: Exception) -> Exception:
     """The same error once more: an object that many threads raise has the traceback of them all."""
     made = type(reason).__new__(type(reason), *reason.args)
     vars(made).update(vars(reason))

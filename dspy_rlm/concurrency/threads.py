@@ -15,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class OwnThread:
+class WorkerThread:
     """A thread that does one thing after another. A daemon: a tool that never returns holds up nobody."""
 
     def __init__(self, name: str = "rlm-sandbox") -> None:
@@ -45,9 +45,9 @@ class OwnThread:
             del entry  # not kept while it waits for the next
 
 
-async def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def in_new_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of the work, from a thread of its own: those of the loop may all wait for this run."""
-    thread = OwnThread("rlm-inputs")
+    thread = WorkerThread("rlm-inputs")
     try:
         return await thread.do(work, *args, **kwargs)
     finally:

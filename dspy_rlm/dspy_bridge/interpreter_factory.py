@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
-from dspy_rlm.concurrency.cancellation import Stop
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.run_tree import Around, around
-from sandbox_runtime.helpers import Seat
+from dspy_rlm.run_tree import OuterRun, current_outer_run
+from sandbox_runtime.helpers import Slot
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
@@ -80,20 +80,20 @@ def borrowed(interpreter: CodeInterpreter) -> Borrowed:
         return found
 
 
-def around_with(seat: Seat | None, work: Stop, factory: InterpreterFactory | None) -> Around:
+def nested_in(slot: Slot | None, work: CancelScope, factory: InterpreterFactory | None) -> OuterRun:
     """What the runs inside of one with these are told.
 
     Raises:
         InputError: The run is part of one that has the same interpreter, so it would wait for ever.
     """
-    outer = around()
+    outer = current_outer_run()
     lent = (factory,) if isinstance(factory, Borrowed) else ()
     if lent and factory in outer.lent:
         raise InputError(
             "This run is part of another that has the same interpreter, and one interpreter cannot "
             "do both. Give the inner one an interpreter_factory, or none for our sandbox."
         )
-    return Around(seat or outer.seat, work, (*outer.lent, *lent))
+    return OuterRun(slot or outer.slot, work, (*outer.lent, *lent))
 
 
 def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:

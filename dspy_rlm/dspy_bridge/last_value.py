@@ -6,7 +6,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from sandbox_runtime import FrontedTool
+from sandbox_runtime import WrappedTool
 
 # What a session registers the tool as. Cells do not see it.
 NAME = "_dspy_rlm_last_value"
@@ -20,10 +20,10 @@ class LastValue:
     def __init__(self) -> None:
         self._told: list[Any] = []
 
-    def tool(self) -> FrontedTool:
+    def tool(self) -> WrappedTool:
         """What a session registers as `NAME`."""
         source = (files("dspy_rlm.repl.guest") / "last_value.py").read_text("utf-8")
-        return FrontedTool(self._tell, {_MODULE: source}, kind="display")
+        return WrappedTool(self._tell, {_MODULE: source}, kind="display")
 
     def _tell(self, value: Any) -> None:
         """Takes the value of a cell's last expression."""

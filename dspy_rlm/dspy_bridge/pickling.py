@@ -24,7 +24,7 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
 from sandbox_runtime import Limits, PackageSet, Pool
-from sandbox_runtime.helpers import environment_secrets, without_secrets
+from sandbox_runtime.helpers import environment_secrets, redact_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class _Pickler(cloudpickle.Pickler):
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):
             return None
-        clean = without_secrets(text, self._hidden)
+        clean = redact_secrets(text, self._hidden)
         self.outside.append(clean if isinstance(value, str) else clean.encode())
         return len(self.outside) - 1
 

@@ -16,7 +16,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.report import RunReport
-from sandbox_runtime.helpers import abridged, without_secrets
+from sandbox_runtime.helpers import abridged, redact_secrets
 
 # The longest part of an exception that the message of a failed run repeats, and that optimizers show to
 # their LM. The exception itself is its `__cause__`.
@@ -89,7 +89,7 @@ def failure(
     """
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
-        f"{abridged(without_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
+        f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
         "What it found so far is in the `run` of this error."
     )
     if isinstance(error, LMError):

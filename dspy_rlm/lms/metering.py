@@ -24,14 +24,14 @@ from dspy_rlm.budget.ledger import Ledger, Reservation, Spent
 from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.concurrency.anyio_threads import reachable
-from dspy_rlm.concurrency.cancellation import Stop
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaning
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
-from sandbox_runtime.helpers import without_secrets
+from sandbox_runtime.helpers import redact_secrets
 
 # By which of these an LM is told how long its reply may be depends on the LM.
 _REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -49,7 +49,7 @@ class Meter:
     """What the calls are for: see `Call.kind`."""
 
     depth: int
-    stop: Stop = dataclasses.field(default_factory=Stop)
+    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
     """What ends the calls that are under way, and lets no other be made."""
 
     final: bool = False
@@ -220,7 +220,7 @@ class _Tries:
             abandoned = type(failure) is type(meter.stop.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
-            error = without_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
+            error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
         finally:
             cached = not error and not reading.billed
@@ -303,7 +303,9 @@ class _Metered:
                     try:
                         with tries.sending(place) as reading:
                             reading.under_way = True
-                            sent = stop.abandoning(reachable(call)) if stop.expected else call()
+                            sent = (
+                                stop.run_abandonable(reachable(call)) if stop.expected else call()
+                            )
                             reply = reading.take(sent)
                     except LMError as error:
                         seconds = tries.pause(error, streamed=streamed.emitted)
@@ -330,14 +332,14 @@ class _Metered:
                     try:
                         with tries.sending(place) as reading:
                             reading.under_way = True
-                            reply = reading.take(await stop.abandoning_async(call()))
+                            reply = reading.take(await stop.run_abandonable_async(call()))
                     except LMError as error:
                         seconds = tries.pause(error, streamed=streamed.emitted)
                     else:
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue
-                await stop.abandoning_async(asyncio.sleep(seconds))
+                await stop.run_abandonable_async(asyncio.sleep(seconds))
 
 
 class _Clean:

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.lms.secrets import secrets_of_lm
-from sandbox_runtime.helpers import is_secret_name, url_without_secrets, without_secrets
+from sandbox_runtime.helpers import is_secret_name, redact_secrets, url_without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def _cleaned(value: Any, place: str, known: list[str], left_out: list[str]) -> A
     kept = place.rpartition(".")[2] in _KEPT_BELOW
     match value:
         case str() if kept:
-            return without_secrets(url_without_secrets(value), known)
+            return redact_secrets(url_without_secrets(value), known)
         case Mapping():
             parts = {
                 name: _cleaned(part, f"{place}.{name}", known, left_out)

@@ -10,19 +10,19 @@ with no_stragglers():
 """
 
 from dspy_rlm.optimize.candidates import components, evaluator, with_components
-from dspy_rlm.optimize.export import bake, collect, export
+from dspy_rlm.optimize.export import collect, export, inline_contract
 from dspy_rlm.optimize.feedback import Feedback, feedback, objective_scores
 from dspy_rlm.optimize.proposer import instruction_proposer
 from dspy_rlm.optimize.resubmission import no_stragglers
 
 __all__ = [
     "Feedback",
-    "bake",
     "collect",
     "components",
     "evaluator",
     "export",
     "feedback",
+    "inline_contract",
     "instruction_proposer",
     "no_stragglers",
     "objective_scores",

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 Program = TypeVar("Program", bound=dspy.Module)
 
 
-def bake(program: Program) -> Program:
+def inline_contract(program: Program) -> Program:
     """A copy of the program whose RLMs have their contract inside the instruction.
 
     For tools that read a predictor's signature and know nothing of the call, such as DSPy's

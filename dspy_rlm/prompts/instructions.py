@@ -93,7 +93,7 @@ def policy_block(signature: type[dspy.Signature], tools: Iterable[dspy.Tool]) ->
 def compose(block: str, tools: Iterable[dspy.Tool], contract: str) -> str:
     """The whole instruction of a call: the block, tools that an optimizer left out of it, the contract.
 
-    A block that has this very contract in it already (see `dspy_rlm.optimize.bake`) is all of it.
+    A block that has this very contract in it already (see `dspy_rlm.optimize.inline_contract`) is all of it.
     """
     if contract in block:
         return block

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from dspy_rlm.signatures.outputs import SlipError
+from dspy_rlm.signatures.outputs import ReplyError
 
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
 
@@ -25,17 +25,17 @@ def extract_code(text: str) -> str:
     if python:
         return _dedent_repl(python[0])
     if not rest.strip() and not any(block.strip() for _, block in blocks):
-        raise SlipError(
+        raise ReplyError(
             "No code was run: the code field is empty. Write Python, in one ```python block."
         )
     if blocks and not rest.strip():
         languages = sorted({language or "empty" for language, _ in blocks})
-        raise SlipError(
+        raise ReplyError(
             f"No code was run: the code field holds a ```{'/'.join(languages)} block. Write Python, "
             "in one ```python block."
         )
     if blocks:
-        raise SlipError(
+        raise ReplyError(
             "No code was run: no ```python block was found, only others. Write Python, in one "
             "```python block."
         )

@@ -14,11 +14,11 @@ import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import reachable
-from dspy_rlm.concurrency.cancellation import Stop
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.metering import Meter, metered
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.run_tree import around, telling
+from dspy_rlm.run_tree import current_outer_run, entering_run
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, check_call, default_pool
 
@@ -59,7 +59,7 @@ class Scope:
     other_lms: Sequence[dspy.BaseLM | None] = ()
     """LMs that the run has besides, such as the one that writes the code: their secrets are hidden too."""
 
-    stop: Stop = dataclasses.field(default_factory=Stop)
+    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
     """What ends the calls that are under way."""
 
     lending: Lending = dataclasses.field(default_factory=Lending)
@@ -111,17 +111,17 @@ class Scope:
             yield
 
     @contextlib.contextmanager
-    def seat(self) -> Iterator[None]:
-        """A seat in the pool below that of the run, which waits for what is done on it; see `Seats`."""
-        seat = self.lending.pool.seat(above=around().seat)
+    def slot(self) -> Iterator[None]:
+        """A seat in the pool below that of the run, which waits for what is done on it; see `AdmissionQueue`."""
+        slot = self.lending.pool.slot(parent=current_outer_run().slot)
         try:
-            with self.stop.ending(seat.leave):
-                seat.wait()
+            with self.stop.ending(slot.release):
+                slot.wait()
             self.stop.check()
-            with telling(dataclasses.replace(around(), seat=seat)):
+            with entering_run(dataclasses.replace(current_outer_run(), slot=slot)):
                 yield
         finally:
-            seat.leave()
+            slot.release()
 
 
 def _unless_over(work: Callable[[T], R]) -> Callable[[T], R]:

@@ -30,7 +30,7 @@ from dspy_rlm.repl.predict import (
 )
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
-from dspy_rlm.values.bounded_parsing import careful_adapter
+from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 from sandbox_runtime.helpers import abridged, in_one_line
 
@@ -95,7 +95,7 @@ def make_facade(
         with contextlib.ExitStack() as stack:
             if kind in _SANDBOXED:
                 stack.enter_context(scope.charged_slot())
-                stack.enter_context(scope.seat())
+                stack.enter_context(scope.slot())
             return as_record(asked, _run_module(scope, kind, asked, values, lm, options, tools))
 
     return call
@@ -149,7 +149,7 @@ def _run_module(
     settings = {
         "trace": [],
         "lm": lm,
-        "adapter": guarded(careful_adapter(functools.partial(metered_adapter, meter=lm._meter))),
+        "adapter": guarded(bounded_adapter(functools.partial(metered_adapter, meter=lm._meter))),
         "allow_tool_async_sync_conversion": True,
     }
     refuse_what_stays(inputs, scope.rules)

@@ -15,14 +15,14 @@ from dspy_rlm.repl.dspy_module import make_facade
 from dspy_rlm.repl.predict import make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
-from dspy_rlm.values.conversion import as_plain
-from sandbox_runtime import FrontedTool
+from dspy_rlm.values.conversion import to_plain
+from sandbox_runtime import WrappedTool
 
 # In the order in which they import each other; the last one has the fronts.
 _CELL_MODULES = ("signatures", "dspy_module", "names")
 
 
-def make_vocabulary(
+def make_namespace(
     scope: Scope,
     tools: Mapping[str, dspy.Tool],
     start: Callable[[SubRun], dspy.Prediction],
@@ -57,7 +57,7 @@ def make_vocabulary(
     if records:
         facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
         names |= {name: _fronted(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
-        names["dspy"] = FrontedTool(facade, _cell_modules(), kind="module")
+        names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
     names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
     own = {**queries, **names, "BUDGET": BUDGET}
     return {name: function for name, function in own.items() if name not in taken}
@@ -83,13 +83,13 @@ def _plain(_name: str, function: HostFunction) -> HostFunction:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return as_plain(function(*args, **kwargs))
+        return to_plain(function(*args, **kwargs))
 
     return call
 
 
-def _fronted(_name: str, function: HostFunction) -> FrontedTool:
-    return FrontedTool(function, _cell_modules())
+def _fronted(_name: str, function: HostFunction) -> WrappedTool:
+    return WrappedTool(function, _cell_modules())
 
 
 @functools.cache

@@ -22,8 +22,8 @@ from dspy_rlm.repl.context import Scope, at_once
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.signatures.parser import signature_of
-from dspy_rlm.values.bounded_parsing import careful_adapter
-from dspy_rlm.values.conversion import TypeRules, as_plain
+from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.values.conversion import TypeRules, to_plain
 from dspy_rlm.values.previews import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from sandbox_runtime import LazyText
 from sandbox_runtime.helpers import (
@@ -33,7 +33,7 @@ from sandbox_runtime.helpers import (
     check_keys,
     check_text_effort,
     in_one_line,
-    without_secrets,
+    redact_secrets,
 )
 
 # How often one item is asked before it is given up.
@@ -179,7 +179,7 @@ def _asked(
         asked = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
     metering = functools.partial(metered_adapter, meter=lm._meter)
-    adapter = copy.copy(careful_adapter(metering))
+    adapter = copy.copy(bounded_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it asks again without a reason
     adapter = guarded(adapter)
@@ -220,7 +220,7 @@ def _told(error: AdapterParseError) -> str:
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
-    reason = _reason(without_secrets(str(error))) or "fields are missing"
+    reason = _reason(redact_secrets(str(error))) or "fields are missing"
     return (
         f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
         f"reply was:\n{shown.strip()}"
@@ -323,7 +323,7 @@ def _key(value: Any) -> Any:
     """What equal inputs have in common; that of a value that stays on the host is its identity."""
     if isinstance(value, dspy.Type):
         return id, id(value)
-    value = as_plain(value)
+    value = to_plain(value)
     if isinstance(value, Mapping):
         return dict, tuple((_key(name), _key(item)) for name, item in value.items())
     if isinstance(value, (list, tuple)):

@@ -10,11 +10,11 @@ from typing import Any
 import dspy
 
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.concurrency.cancellation import Stop
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.predict import as_record, read_call
-from dspy_rlm.run_tree import around
+from dspy_rlm.run_tree import current_outer_run
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
@@ -32,22 +32,22 @@ class Place:
     setup: str = ""
     """Code of the run above that the REPL begins with."""
 
-    stop: Stop = dataclasses.field(default_factory=Stop)
+    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Stops all of the run."""
 
-    work: Stop = dataclasses.field(default_factory=Stop)
+    work: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Stops what must not go on when the time is over: cells, turns, sub-calls, the runs below."""
 
     @classmethod
     def root(cls, ledger: Ledger, loop: asyncio.AbstractEventLoop | None) -> Place:
         """The place of a run that no `sub_rlm` has asked for. If a tool of a run has, it ends with that."""
         expected = loop is not None or ledger.budget.max_seconds is not None
-        stop = Stop(around().work, expected=expected)
-        return cls(ledger, loop=loop, stop=stop, work=Stop(stop))
+        stop = CancelScope(current_outer_run().work, expected=expected)
+        return cls(ledger, loop=loop, stop=stop, work=CancelScope(stop))
 
     def below(self, setup: str) -> Place:
         """The place of a sub-run. Its time is over when that for the work of the run above is."""
-        stop = Stop(self.work)
+        stop = CancelScope(self.work)
         return dataclasses.replace(self, depth=self.depth + 1, setup=setup, stop=stop, work=stop)
 
 

@@ -32,14 +32,14 @@ from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.variables import class_lines, describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.context import Lending, Scope
-from dspy_rlm.repl.namespace import make_vocabulary
+from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.repl.sub_rlm import Place, SubRun
 from dspy_rlm.runs.run import Run
-from dspy_rlm.runs.sandbox import Task
+from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
-from dspy_rlm.values.bounded_parsing import careful_adapter
+from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime import Limits, default_pool
 from sandbox_runtime.helpers import annotation_text, classes_in
 
@@ -52,7 +52,7 @@ def prepare(
     inputs: Mapping[str, Any],
     factory: InterpreterFactory | None,
     loop: asyncio.AbstractEventLoop | None,
-) -> Task:
+) -> PreparedRun:
     """Everything of a run that can be wrong before it costs anything."""
     values = check_inputs(rlm.signature, inputs, rlm._types)
     lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
@@ -89,7 +89,7 @@ def prepare(
         stop=place.work,
         lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
     )
-    vocabulary = make_vocabulary(
+    vocabulary = make_namespace(
         scope,
         rlm._tools,
         functools.partial(_start_below, rlm, factory, place),
@@ -122,11 +122,11 @@ def prepare(
     if depth == 0 and rlm.budget.is_metered:
         for signature in (prompt.get("signature"), getattr(extract, "signature", None)):
             ledger.trust(getattr(signature, "instructions", ""))
-    return Task(
+    return PreparedRun(
         run=run,
         prompt=prompt,
         last_prompt=_own(extract, lm=lm and metered(lm, last)),
-        adapter=careful_adapter(
+        adapter=bounded_adapter(
             functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
         ),
         place=place,
@@ -166,7 +166,7 @@ def _start_below(
     rlm: RLM, factory: InterpreterFactory | None, place: Place, sub_run: SubRun
 ) -> dspy.Prediction:
     """Runs what a cell of a run of this RLM has asked for, one level below."""
-    child = rlm.another(
+    child = rlm.spawn(
         sub_run.signature,
         max_output_chars=rlm.limits.output_chars,
         tools={name: rlm._tools[name] for name in sub_run.tools},
@@ -227,7 +227,7 @@ def composed_signature(rlm: RLM, factory: InterpreterFactory | None) -> type[dsp
     text = instructions.contract(
         rlm.signature, rlm._tools, rlm.budget, rules, named_models(rlm.sub_lm), depth, records=ours
     )
-    own = getattr(rlm.generate_action, "signature", None) or rlm.first_signature()
+    own = getattr(rlm.generate_action, "signature", None) or rlm.default_signature()
     whole = instructions.compose(own.instructions, rlm._tools.values(), text)
     composed: type[dspy.Signature] = own.with_instructions(whole)
     return composed

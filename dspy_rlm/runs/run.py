@@ -33,11 +33,11 @@ from dspy_rlm.prompts.replies import extract_code, final_code, is_python
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
 from dspy_rlm.report import RunReport, Status, Step
-from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, SlipError, parse_outputs
+from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
-from sandbox_runtime.helpers import abridged, without_secrets
+from sandbox_runtime.helpers import abridged, redact_secrets
 
 # The longest part of an unreadable reply that goes back to the LM.
 SHOWN_REPLY_CHARS = 2000
@@ -165,7 +165,7 @@ class Run:
         self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
         try:
             self._code = extract_code(text)
-        except SlipError as slip:
+        except ReplyError as slip:
             self._code = text.strip()
             self._choose(runs=False)
             self._take_step("", _error_note(str(slip)), failed=True)
@@ -233,7 +233,7 @@ class Run:
     def _submit(self, values: Mapping[str, Any], output: str) -> None:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
-        except SlipError as slip:
+        except ReplyError as slip:
             quoted = str(slip).removesuffix(SUBMIT_AGAIN)
             self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
             return
@@ -253,7 +253,7 @@ class Run:
         self._status, self._stopped_by = "failed", type(error).__name__
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
             told = f"[Error] The run ended here: {type(error).__name__}: {error}"
-            self.action["output"] = abridged(without_secrets(told), self._output_chars)
+            self.action["output"] = abridged(redact_secrets(told), self._output_chars)
         return self._end()
 
     def prediction(self) -> dspy.Prediction:

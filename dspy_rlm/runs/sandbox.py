@@ -15,14 +15,14 @@ from typing import Any
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import after
-from dspy_rlm.concurrency.threads import OwnThread
+from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     Borrowed,
     InterpreterFactory,
-    around_with,
     is_ours,
+    nested_in,
 )
 from dspy_rlm.errors import (
     BudgetExceededError,
@@ -32,9 +32,9 @@ from dspy_rlm.errors import (
 )
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.repl.sub_rlm import Place
-from dspy_rlm.run_tree import around, telling
+from dspy_rlm.run_tree import current_outer_run, entering_run
 from dspy_rlm.runs.run import Run
-from dspy_rlm.runs.stoppable import StoppableSandbox, closed_by
+from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import (
     Completed,
@@ -48,14 +48,14 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
 )
-from sandbox_runtime.helpers import Seat
+from sandbox_runtime.helpers import Slot
 
 # The last call of a run whose time is over may take so much more.
 LATE_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class PreparedRun:
     """A run, and what its sandbox is opened with."""
 
     run: Run
@@ -114,35 +114,35 @@ class Task:
             SubCallError: The setup failed.
         """
         stop = self.place.stop
-        if (seat := self.seat()) is not None:
-            opened.callback(seat.leave)
-            with stop.ending(seat.leave):
-                seat.wait()
+        if (slot := self.slot()) is not None:
+            opened.callback(slot.release)
+            with stop.ending(slot.release):
+                slot.wait()
             stop.check()
-        opened.enter_context(self.around(seat))
-        return opened.enter_context(self.opened(seat))
+        opened.enter_context(self.around(slot))
+        return opened.enter_context(self.opened(slot))
 
     def stopped_by(self, error: Exception) -> Exception | None:
         """The reason for which the run was stopped, if that is why its sandbox failed."""
         is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
         return self.place.stop.reason if is_of_sandbox else None
 
-    def seat(self) -> Seat | None:
+    def slot(self) -> Slot | None:
         """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
         if not is_ours(self.interpreter_factory):
             return None
-        return self.pool.seat(above=around().seat)
+        return self.pool.slot(parent=current_outer_run().slot)
 
-    def around(self, seat: Seat | None) -> contextlib.AbstractContextManager[None]:
+    def around(self, slot: Slot | None) -> contextlib.AbstractContextManager[None]:
         """Tells the runs inside of this one what it has already.
 
         Raises:
             InputError: It is inside of one that has the same interpreter.
         """
-        return telling(around_with(seat, self.place.work, self.interpreter_factory))
+        return entering_run(nested_in(slot, self.place.work, self.interpreter_factory))
 
     @contextlib.contextmanager
-    def opened(self, seat: Seat | None) -> Iterator[Sandbox]:
+    def opened(self, slot: Slot | None) -> Iterator[Sandbox]:
         """The sandbox with the inputs in it, after the setup. Who asks leaves the seat in the end."""
         place = self.place
         place.stop.check()
@@ -153,7 +153,7 @@ class Task:
             lent = isinstance(self.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
-                    closed_by(place.stop, sandbox, seat.leave if seat else lambda: None)
+                    close_on_cancel(place.stop, sandbox, slot.release if slot else lambda: None)
                 )
             stack.enter_context(self._keeping_time())
             try:
@@ -161,7 +161,7 @@ class Task:
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
             if not lent:  # what is the caller's is given back between cells, and never ended
-                sandbox = StoppableSandbox(sandbox, place.work, self.limits.grace_seconds)
+                sandbox = InterruptibleSandbox(sandbox, place.work, self.limits.grace_seconds)
             if place.setup:
                 _set_up(sandbox, place.setup)
             yield sandbox
@@ -232,22 +232,22 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
 class Offloaded:
     """A task's sandbox and the thread that it is used in. Neither is there before it is opened."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: PreparedRun) -> None:
         """Opens nothing yet."""
         self._task = task
-        self._thread: OwnThread | None = None
+        self._thread: WorkerThread | None = None
         self._opened = contextlib.ExitStack()  # entered and left in the thread
         self._around = contextlib.ExitStack()  # entered and left on the event loop
 
-    async def open(self) -> tuple[Sandbox, OwnThread]:
+    async def open(self) -> tuple[Sandbox, WorkerThread]:
         """Waits until it is this run's turn, without a thread, and opens the sandbox in one."""
-        seat = self._task.seat()
-        if seat is not None:
-            self._opened.callback(seat.leave)
-            await seat.sit()
-        self._thread = OwnThread()
-        self._around.enter_context(self._task.around(seat))
-        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(seat))
+        slot = self._task.slot()
+        if slot is not None:
+            self._opened.callback(slot.release)
+            await slot.acquire_async()
+        self._thread = WorkerThread()
+        self._around.enter_context(self._task.around(slot))
+        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(slot))
         return sandbox, self._thread
 
     async def close(self) -> None:
@@ -256,7 +256,7 @@ class Offloaded:
         if self._thread is not None:
             await self._thread.do(self._opened.close)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Has closed what is still open, also where opening it ends only now; waits for nothing."""
         self._around.close()
         if self._thread is None:
@@ -267,10 +267,10 @@ class Offloaded:
 
 
 @contextlib.asynccontextmanager
-async def offloaded(task: Task) -> AsyncIterator[Offloaded]:
+async def open_in_thread(task: PreparedRun) -> AsyncIterator[Offloaded]:
     """The sandbox of a task, to be opened. Leaving stops what the run has started."""
     with contextlib.ExitStack() as ways_out:
         ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
         work = Offloaded(task)
-        ways_out.callback(work.leave)
+        ways_out.callback(work.release)
         yield work

@@ -10,15 +10,15 @@ from typing import Any, TypeGuard
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
-from dspy_rlm.concurrency.cancellation import Stop, in_background
+from dspy_rlm.concurrency.cancellation import CancelScope, in_background
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
 from sandbox_runtime import CellResult, Failed, Sandbox, SandboxError, Session
 
 
-class StoppableSandbox:
+class InterruptibleSandbox:
     """A `Sandbox` that runs no cell longer than it may."""
 
-    def __init__(self, sandbox: Sandbox, stop: Stop, grace_seconds: float) -> None:
+    def __init__(self, sandbox: Sandbox, stop: CancelScope, grace_seconds: float) -> None:
         """Takes the sandbox over.
 
         Args:
@@ -38,7 +38,9 @@ class StoppableSandbox:
         """See `Sandbox`. A cell that was stopped has failed, and says why."""
         over = threading.Event()
         try:
-            cut = in_background(lambda: self._cut(over), comes_to_an_end=is_session(self._sandbox))
+            cut = in_background(
+                lambda: self._interrupt_then_close(over), comes_to_an_end=is_session(self._sandbox)
+            )
             with self._stop.ending(cut):
                 result = self._sandbox.run_cell(code)
         except (SandboxError, CodeInterpreterError):
@@ -52,7 +54,7 @@ class StoppableSandbox:
         told = f"The cell was stopped. {self._stop.reason}"
         return dataclasses.replace(result, error_type="TimeoutError", message=told, traceback="")
 
-    def _cut(self, over: threading.Event) -> None:
+    def _interrupt_then_close(self, over: threading.Event) -> None:
         """Asks the cell to end, and ends it if it does not."""
         if is_session(self._sandbox):
             self._sandbox.interrupt()
@@ -71,7 +73,9 @@ def is_session(sandbox: Sandbox) -> TypeGuard[Session | ReportedSandbox]:
 
 
 @contextlib.contextmanager
-def closed_by(stop: Stop, sandbox: Sandbox, then: Callable[[], object]) -> Iterator[None]:
+def close_on_cancel(
+    stop: CancelScope, sandbox: Sandbox, then: Callable[[], object]
+) -> Iterator[None]:
     """Closes the sandbox from another thread, if it is stopped in the meantime; and then does that."""
 
     def end() -> None:

@@ -11,7 +11,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.values.bounded_parsing import parsed
-from dspy_rlm.values.conversion import TypeRules, fitting
+from dspy_rlm.values.conversion import TypeRules, convert
 from dspy_rlm.values.previews import (
     DEFAULT_RULES,
     MAX_PROBLEMS,
@@ -31,7 +31,7 @@ MAX_REFUSAL_CHARS = 4_000
 SUBMIT_AGAIN = "Correct this and SUBMIT again."
 
 
-class SlipError(ValueError):
+class ReplyError(ValueError):
     """The LM's reply cannot be used as it is; the message tells the LM what to do."""
 
 
@@ -46,7 +46,7 @@ def parse_outputs(
     done, problems = typed_outputs(fields, values, rules)
     if problems:
         listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
-        raise SlipError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
+        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
     return done
 
 
@@ -72,7 +72,7 @@ def typed_outputs(
             continue
         value = values[name]
         try:
-            done[name] = fitting(value, field.annotation, rules, partial(_parse, field, rules))
+            done[name] = convert(value, field.annotation, rules, partial(_parse, field, rules))
         except Exception as error:  # noqa: BLE001 - types have code of their own, and values are hostile
             shown = in_one_line(name, NAME_CHARS)
             problems += [

@@ -16,7 +16,7 @@ from dspy_rlm.errors import SignatureError
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.signatures.names import RESERVED_NAMES
 from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
-from dspy_rlm.values.conversion import TypeRules, as_plain, fitting
+from dspy_rlm.values.conversion import TypeRules, convert, to_plain
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
 from sandbox_runtime.helpers import check_making
 
@@ -129,7 +129,7 @@ def _is_cheap(values: Iterable[Any]) -> bool:
 
 
 def _is_plain(value: Any, rules: TypeRules) -> bool:
-    return _is_json(value) and as_plain(value) is value and staying(value, rules) is None
+    return _is_json(value) and to_plain(value) is value and staying(value, rules) is None
 
 
 def _is_json(value: Any) -> bool:
@@ -142,7 +142,7 @@ def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
     if annotation is Any:
         return value
     try:
-        return fitting(value, annotation, rules, _validated)
+        return convert(value, annotation, rules, _validated)
     except (ValueError, TypeError) as error:
         problem = problems_of(annotation, value, error, rules)[0]
         raise ValueError(f"Arg {name} is invalid: {problem}") from error

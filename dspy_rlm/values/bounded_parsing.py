@@ -120,7 +120,7 @@ def _reason(value: Any, error: BaseException) -> str:
 # ---- Replies -----------------------------------------------------------------------------------------
 
 
-def careful_adapter(
+def bounded_adapter(
     changed: Callable[[dspy.Adapter], dspy.Adapter] = lambda adapter: adapter,
 ) -> dspy.Adapter:
     """The adapter of DSPy's settings, changed, with replies looked at before they are parsed."""

@@ -95,7 +95,7 @@ _DEFAULTS: tuple[Rule, ...] = (
 # ---- Out of the sandbox ----------------------------------------------------------------------------
 
 
-def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any, Any], T]) -> T:
+def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any, Any], T]) -> T:
     """The value as the annotation has it.
 
     A record is an instance of its class first; where another type is declared, it is plain data.
@@ -106,7 +106,7 @@ def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         rules: How values of some types are made of plain data.
         parse: Makes a value of a type, or raises `ValueError` or `TypeError`.
     """
-    made = _made_by_rules(annotation, rules)
+    made = _with_converters(annotation, rules)
 
     def parsed(value: Any) -> T:
         if isinstance(value, str):
@@ -121,7 +121,7 @@ def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
     try:
         return parsed(value)
     except (ValueError, TypeError):
-        plain = as_plain(value)
+        plain = to_plain(value)
         if plain is value:
             raise
         try:
@@ -131,27 +131,27 @@ def fitting(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         raise
 
 
-def as_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """The value with its records as dicts and its enum members as their values; itself if it has none."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, pydantic.BaseModel):
-        return {name: as_plain(item) for name, item in value}
+        return {name: to_plain(item) for name, item in value}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
-        items = tuple(map(as_plain, value))
+        items = tuple(map(to_plain, value))
         return value if type(value) is tuple and all(map(operator.is_, items, value)) else items
     if type(value) in (list, Rows):
-        listed = list(map(as_plain, value))
+        listed = list(map(to_plain, value))
         return value if all(map(operator.is_, listed, value)) else listed
     if type(value) is dict:
-        named = {key: as_plain(item) for key, item in value.items()}
+        named = {key: to_plain(item) for key, item in value.items()}
         return value if all(map(operator.is_, named.values(), value.values())) else named
     return value
 
 
-def _made_by_rules(annotation: Any, rules: TypeRules) -> Any:
+def _with_converters(annotation: Any, rules: TypeRules) -> Any:
     """The annotation with what the rules, or the packages of tables, know how to make made by them."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     cls = annotation if isinstance(annotation, type) and origin is None else origin
@@ -159,7 +159,7 @@ def _made_by_rules(annotation: Any, rules: TypeRules) -> Any:
         return Annotated[Any, pydantic.PlainValidator(functools.partial(_instance, cls, make))]
     if origin is None or origin is Annotated or not arguments:
         return annotation
-    made = tuple(_made_by_rules(argument, rules) for argument in arguments)
+    made = tuple(_with_converters(argument, rules) for argument in arguments)
     if all(map(operator.is_, made, arguments)):
         return annotation
     if origin in (Union, types.UnionType):

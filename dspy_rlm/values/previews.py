@@ -19,7 +19,7 @@ import pydantic
 
 from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
 from sandbox_runtime import Directory, HandleType, LazyText, ValueType
-from sandbox_runtime.helpers import annotation_text, in_one_line, without_secrets
+from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
 
 # Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
 PREVIEW_CHARS = 1000
@@ -279,7 +279,7 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
         quotes = by_code and staying(item["input"], rules) is not None
         # A class's own check may say what it was connected to, as any exception may.
         said = (
-            "it does not fit" if quotes else in_one_line(without_secrets(item["msg"]), VALUE_CHARS)
+            "it does not fit" if quotes else in_one_line(redact_secrets(item["msg"]), VALUE_CHARS)
         )
         got = short_repr(item["input"], VALUE_CHARS, rules)
         found.append((in_one_line(keys, VALUE_CHARS), f": {said}, got {got}"))
@@ -288,6 +288,6 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
 
 def _said(error: Exception) -> str:
     try:
-        return in_one_line(without_secrets(str(error)), VALUE_CHARS) or type(error).__name__
+        return in_one_line(redact_secrets(str(error)), VALUE_CHARS) or type(error).__name__
     except Exception:  # noqa: BLE001 - its own method may raise anything
         return type(error).__name__

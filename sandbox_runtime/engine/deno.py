@@ -150,7 +150,7 @@ def wall_for(path: Path) -> Wall:
 def wall_shortcomings(found: Wall) -> Sequence[str]:
     """The parts of the wall that are not in the one that was found, with the reasons and what to do."""
     lacking = list(wall.shortcomings())
-    offered = wall.survey()
+    offered = wall.detect()
     if found != offered:
         lacking.append(
             f"Deno does not start behind {offered}, only behind {found}: use the version of Deno that this "
@@ -179,7 +179,7 @@ def demand_wall(found: Wall) -> None:
 
 @functools.cache
 def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
-    offered = wall.survey()
+    offered = wall.detect()
     if (known := _remembered(path, offered)) is not None:
         return known, offered
     for tried in _ladder(offered):
@@ -235,19 +235,19 @@ def _ladder(offered: Wall) -> Sequence[Wall]:
     return [tried for tried in dict.fromkeys(weaker) if tried]
 
 
-def _ask_version(path: Path, behind: Wall) -> tuple[int, int, int]:
+def _ask_version(path: Path, run_confined: Wall) -> tuple[int, int, int]:
     """Lets it run a line that tells it: what starts V8 and its threads is what a sandbox needs."""
-    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], behind)
+    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], run_confined)
     match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
     if match is None:
         raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
     return int(match[1]), int(match[2]), int(match[3])
 
 
-def _say(path: Path, arguments: Sequence[str], behind: Wall) -> str:
+def _say(path: Path, arguments: Sequence[str], run_confined: Wall) -> str:
     """Runs the executable to its end and returns what it printed."""
     try:
-        with wall.behind(behind, path) as launch:
+        with wall.run_confined(run_confined, path) as launch:
             done = subprocess.run(
                 [str(path), *arguments],
                 env=ENVIRONMENT,

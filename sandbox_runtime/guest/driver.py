@@ -41,11 +41,11 @@ from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import (
     CLASSES,
     MODULES,
-    TELLING_CLASSES,
-    TELLING_MODULES,
-    Footing,
-    ensure,
-    put_back,
+    TRACEBACK_CLASSES,
+    TRACEBACK_MODULES,
+    NamespaceGuard,
+    merge_into,
+    restore,
 )
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
@@ -115,10 +115,12 @@ class Driver:
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), "input": _no_input}
         classes = (*CLASSES, Stream, ByteStream, Output)
-        self._footing = Footing(MODULES, classes, ((vars(builtins), self._builtins),))
+        self._footing = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
         self._given_up: list[Any] = []
-        self._telling = Footing(TELLING_MODULES, TELLING_CLASSES)  # is looked at if it is needed
+        self._telling = NamespaceGuard(
+            TRACEBACK_MODULES, TRACEBACK_CLASSES
+        )  # is looked at if it is needed
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
@@ -290,7 +292,7 @@ class Driver:
         self.output = Output(self._output_chars, self._host.emit)
         self._footing.restore()
         self._hooks.restore()
-        ensure(sys.modules, self._modules)
+        merge_into(sys.modules, self._modules)
         fronts.restore()
         self._restore_interpreter()
         asking.connect(self._ask_of_texts)
@@ -346,7 +348,7 @@ class Driver:
         """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
         self._hooks.silence()
         linecache.cache = self._sources
-        put_back(self._namespace, {})
+        restore(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
 

@@ -38,7 +38,7 @@ from sandbox_runtime.guest.driver import BORDER_CODES, Driver
 from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
 from sandbox_runtime.guest.integrity.hooks import Hooks
-from sandbox_runtime.guest.integrity.namespace_guard import Footing, ensure, put_back
+from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.tasks import settled
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, Part
@@ -152,38 +152,12 @@ WHOLE = (
 
 # Classes of C that the harness is written in.
 FIXED_CLASSES: tuple[type, ...] = (
-    *(
-        object,
-        type,
-        str,
-        bytes,
-        bytearray,
-        memoryview,
-        int,
-        float,
-        complex,
-        bool,
-        list,
-        dict,
-        tuple,
-    ),
-    *(
-        set,
-        frozenset,
-        range,
-        slice,
-        property,
-        staticmethod,
-        classmethod,
-        super,
-        zip,
-        map,
-        enumerate,
-    ),
-    *(BaseException, Exception, types.FunctionType, types.BuiltinFunctionType, types.MethodType),
-    *(types.CodeType, types.CellType, types.ModuleType, types.GeneratorType, types.CoroutineType),
-    *(types.AsyncGeneratorType, types.MappingProxyType, types.FrameType, types.TracebackType),
-    *(contextvars.Context, contextvars.ContextVar),
+    *(object, type, str, bytes, bytearray, memoryview, int, float, complex, bool, list, dict),
+    *(tuple, set, frozenset, range, slice, property, staticmethod, classmethod, super, zip, map),
+    *(enumerate, BaseException, Exception, types.FunctionType, types.BuiltinFunctionType),
+    *(types.MethodType, types.CodeType, types.CellType, types.ModuleType, types.GeneratorType),
+    *(types.CoroutineType, types.AsyncGeneratorType, types.MappingProxyType, types.FrameType),
+    *(types.TracebackType, contextvars.Context, contextvars.ContextVar),
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
@@ -286,7 +260,7 @@ class PyodideHost:
 class Ground(NamedTuple):
     """A part of the foundation, as `integrity.ts` takes it. Nothing in it can be replaced."""
 
-    put_back: Any
+    restore: Any
     locate: Any
     """Says the addresses of all words."""
     core: bytes
@@ -302,7 +276,7 @@ def _keeper() -> tuple[Any, Any]:
         kept = Ground(
             foundation.putter(), foundation.locator(_memory), b""
         )  # the place has to be filled
-        functions: tuple[Any, ...] = (kept.put_back, kept.locate, ground)
+        functions: tuple[Any, ...] = (kept.restore, kept.locate, ground)
         kept = kept._replace(core=foundation.core(functions, _memory))
         return kept
 
@@ -332,8 +306,10 @@ class PyodideDriver(Driver):
         self._policy = {"_event_loop_policy": policy}
         self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
         self._modules = dict(sys.modules)
-        put_back(vars(builtins), self._builtins, sealed=True)
-        self._footing = self._telling = Footing((), ())  # the foundation has all of it, and more
+        restore(vars(builtins), self._builtins, sealed=True)
+        self._footing = self._telling = NamespaceGuard(
+            (), ()
+        )  # the foundation has all of it, and more
         lay_harness(_foundation(self))
 
     def ground(self) -> Any:
@@ -355,7 +331,7 @@ class PyodideDriver(Driver):
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
         """See `Driver`. Returns the ground of what this sets: that of all else is older than the session."""
         super().wake(output_chars, value_bytes, seed)
-        ensure(vars(import_hook), self._no_packages)
+        merge_into(vars(import_hook), self._no_packages)
         foundation = Foundation(_belongs)
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
@@ -372,8 +348,8 @@ class PyodideDriver(Driver):
         """See `Driver`."""
         super()._restore_interpreter()
         for now, own in self._loops:
-            put_back(now, own, sealed=True)
-        ensure(vars(asyncio.events), self._policy)
+            restore(now, own, sealed=True)
+        merge_into(vars(asyncio.events), self._policy)
 
     def _drop_callbacks(self) -> int:
         """See `Driver`. `worker.ts` drops the timers themselves."""
@@ -388,7 +364,7 @@ class PyodideDriver(Driver):
         for ground in (harness, settings, tools):
             # A cell that has changed this function as well is left to `worker.ts`, before the next one.
             try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
-                ground().put_back()
+                ground().restore()
             except _ANYTHING:
                 pass
 

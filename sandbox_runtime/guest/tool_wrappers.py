@@ -1,4 +1,4 @@
-"""Python that the host puts between a cell and a host tool: what a `FrontedTool` brings along.
+"""Python that the host puts between a cell and a host tool: what a `WrappedTool` brings along.
 
 Runs inside the sandbox, so it uses the standard library only. Nothing is compiled before it is used:
 that takes a quarter of a second here, which most cells need not wait for.
@@ -69,8 +69,8 @@ def restore() -> None:
         _Importable._reset(made)
     for name, (_, module) in _LOADED.items():
         sys.modules[name] = module
-    for put_back in _PUT_BACK:
-        put_back()
+    for restore in _PUT_BACK:
+        restore()
 
 
 def _keep(what: Any) -> None:

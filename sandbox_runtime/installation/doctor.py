@@ -19,7 +19,7 @@ from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.engine.provenance import DENO_ADVISORIES
 from sandbox_runtime.errors import SandboxError
 from sandbox_runtime.installation.verify import check_deno, check_files
-from sandbox_runtime.isolation.os_isolation import survey
+from sandbox_runtime.isolation.os_isolation import detect
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.sandbox import Completed
 from sandbox_runtime.sessions.session import Session
@@ -150,7 +150,7 @@ def _check_deno() -> Finding:
 
 
 def _check_wall(required: bool) -> Finding:
-    found, offered = executable.wall_for(executable.find_deno()), survey()
+    found, offered = executable.wall_for(executable.find_deno()), detect()
     if required:
         executable.demand_wall(found)
     lacking = executable.wall_shortcomings(found)

@@ -28,9 +28,8 @@ UNREPEATABLE = assets.CACHE_FILE
 UNREPEATABLE_BIT = 0x04
 UNREPEATABLE_BYTES = 64
 
-# V8 numbers all functions of a worker as it meets them, also Deno's own, of which a loaded machine may need
-# some more before it comes to Pyodide's: then the numbers of all of Pyodide's are larger by as many. Seen was
-# 2, for all of 2,355 functions, of which one number in between belonged to another script.
+# There is a number for each function, it seems, and in some builds on a loaded machine all of them are larger
+# by the same small amount; why is not known. Seen was 2, in 2,355 numbers that fill a range but for one.
 LARGEST_SHIFT = 64
 FEWEST_NUMBERS = 1000
 NUMBERS_LEFT_OUT = 16

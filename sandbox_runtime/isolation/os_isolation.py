@@ -104,7 +104,7 @@ class Wall:
 NO_WALL = Wall()
 
 
-def survey() -> Wall:
+def detect() -> Wall:
     """The parts that this machine offers; asks the kernel once."""
     return _survey()[0]
 
@@ -184,7 +184,7 @@ class Launch:
 
 
 @contextlib.contextmanager
-def behind(wall: Wall, program: Path, readable: Sequence[Path] = ()) -> Iterator[Launch]:
+def run_confined(wall: Wall, program: Path, readable: Sequence[Path] = ()) -> Iterator[Launch]:
     """Prepares the start of a program with the wall round it; it is started once, in the block.
 
     If the wall cannot be put up, the process ends with an exit code from `launcher.FAILED` on, before the

@@ -18,7 +18,7 @@ from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages import pip_guard
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
 from sandbox_runtime.packages.pip_errors import last_words
-from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, Found, read_report
+from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, SearchResult, read_report
 
 PYTHON_VERSION = pip_for_sandbox.MARKERS["python_full_version"]
 TAGS = (
@@ -74,7 +74,7 @@ PASSED_VARIABLE = "SANDBOX_PIP_ENVIRONMENT"
 
 def report(
     wanted: Sequence[str], workshop: Path, sources: Sequence[str], *, locked: bool = False
-) -> list[Found] | str:
+) -> list[SearchResult] | str:
     """pip's report on what to install, or what it said when it could not.
 
     Args:
@@ -99,7 +99,7 @@ def report(
 
 
 def download(
-    found: Sequence[Found], folder: Path, workshop: Path, sources: Sequence[str], place: str
+    found: Sequence[SearchResult], folder: Path, workshop: Path, sources: Sequence[str], place: str
 ) -> None:
     """Lets pip fetch the very files of its report, held to their hashes."""
     pins = workshop / "pins.txt"

@@ -35,7 +35,7 @@ _SCHEMES = ("http", "https", "file")
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class SearchResult:
     """One package that pip would install."""
 
     name: str
@@ -51,7 +51,7 @@ class Found:
     """Its dependencies, as its metadata has them."""
 
 
-def read_report(data: bytes) -> list[Found]:
+def read_report(data: bytes) -> list[SearchResult]:
     """The packages in a report.
 
     Raises:
@@ -78,7 +78,7 @@ def read_report(data: bytes) -> list[Found]:
     return found
 
 
-def as_named(found: Iterable[Found], named: Iterable[str]) -> list[Found]:
+def as_named(found: Iterable[SearchResult], named: Iterable[str]) -> list[SearchResult]:
     """The same packages, with the addresses as the user wrote them: pip leaves credentials out.
 
     Raises:
@@ -88,7 +88,7 @@ def as_named(found: Iterable[Found], named: Iterable[str]) -> list[Found]:
     return [_as_named(one, addresses) if one.direct else one for one in found]
 
 
-def _as_named(one: Found, addresses: Mapping[str, str]) -> Found:
+def _as_named(one: SearchResult, addresses: Mapping[str, str]) -> SearchResult:
     address = addresses.get(_plain(one.url))
     if address is None:
         raise PackageError(
@@ -97,7 +97,7 @@ def _as_named(one: Found, addresses: Mapping[str, str]) -> Found:
     return dataclasses.replace(one, url=address)
 
 
-def _package(item: object) -> Found:
+def _package(item: object) -> SearchResult:
     metadata = _field(item, "metadata", dict)
     name, version = _text(metadata, "name"), _text(metadata, "version")
     if not _NAME.fullmatch(name):
@@ -129,7 +129,7 @@ def _package(item: object) -> Found:
     requires = metadata.get("requires_dist", [])
     if not isinstance(requires, list):
         raise PackageError(f"The dependencies of {name} are no list.")
-    return Found(
+    return SearchResult(
         name=name,
         version=version,
         url=url,

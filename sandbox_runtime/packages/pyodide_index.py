@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from sandbox_runtime.engine import assets
 from sandbox_runtime.errors import PackageError
-from sandbox_runtime.packages.pip_report import Found
+from sandbox_runtime.packages.pip_report import SearchResult
 
 # Another place with the same files, such as a mirror, in this variable.
 DISTRIBUTION = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
@@ -60,7 +60,7 @@ def links_page(locked: Mapping[str, Entry], place: str) -> str:
 
 
 def fetch_libraries(
-    found: Iterable[Found], locked: Mapping[str, Entry], place: str, folder: Path
+    found: Iterable[SearchResult], locked: Mapping[str, Entry], place: str, folder: Path
 ) -> list[Path]:
     """The shared libraries that packages of Pyodide's distribution need; pip knows nothing of those."""
     taken = [

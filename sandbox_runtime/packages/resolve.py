@@ -35,7 +35,7 @@ from sandbox_runtime.packages.pip_errors import (
     missing_name,
     without_credentials,
 )
-from sandbox_runtime.packages.pip_report import Found, as_named
+from sandbox_runtime.packages.pip_report import SearchResult, as_named
 from sandbox_runtime.packages.pip_shim import PLATFORM
 from sandbox_runtime.packages.pyodide_index import (
     Entry,
@@ -177,7 +177,7 @@ def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> Packag
     return keep(workshop, note, manifest)
 
 
-def _asked_for(found: Sequence[Found], wanted: _Request) -> set[NormalizedName]:
+def _asked_for(found: Sequence[SearchResult], wanted: _Request) -> set[NormalizedName]:
     """The packages that the user wants, by normal name, rather than those that they need.
 
     A lock file does not tell them apart: there, what nothing else requires is wanted.
@@ -187,7 +187,7 @@ def _asked_for(found: Sequence[Found], wanted: _Request) -> set[NormalizedName]:
     return {canonicalize_name(one.name) for one in found if one.requested}
 
 
-def _check_metadata(one: Found, own: wheels.Metadata, found: Sequence[Found]) -> None:
+def _check_metadata(one: SearchResult, own: wheels.Metadata, found: Sequence[SearchResult]) -> None:
     """Sees that a wheel is what the index said of it, and has what it needs. Raises `ValueError`."""
     try:
         same = Version(own.version) == Version(one.version)
@@ -213,7 +213,7 @@ def _normal(requires: Iterable[str]) -> set[str]:
 
 def _ask_sources(
     wanted: _Request, workshop: Path, place: str
-) -> tuple[list[Found], list[str], Mapping[str, Entry]]:
+) -> tuple[list[SearchResult], list[str], Mapping[str, Entry]]:
     """What pip finds at its indexes, else there and in Pyodide's distribution.
 
     Returns:
@@ -247,7 +247,7 @@ def _ask_sources(
     return again, sources, locked
 
 
-def _package(one: Found, folder: Path) -> Package:
+def _package(one: SearchResult, folder: Path) -> Package:
     """The downloaded wheel of a package, seen to be what pip has reported."""
     path = folder / one.file
     if not path.is_file():

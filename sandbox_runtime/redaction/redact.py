@@ -41,7 +41,7 @@ _BETWEEN = r"(?:\\[nrt]|[\s\\\"'])*"
 _WRAPPING = re.compile(r"\\[nrt]|[\s\\\"']")
 
 
-def without_secrets(text: str, more: Iterable[object] = ()) -> str:
+def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
     """The text with each secret replaced by `[secret]`; `more` are values that the caller knows to be some."""
     more = list(more)
     if len(text) > MAX_CHARS:
@@ -134,7 +134,7 @@ def shown_signature(signature: inspect.Signature) -> inspect.Signature:
 def _may_be_shown(name: object, value: object, depth: int = 0) -> bool:
     if isinstance(value, str):
         named = is_secret_name(name) and is_worth_hiding(value)
-        return not named and without_secrets(value) == value
+        return not named and redact_secrets(value) == value
     if isinstance(value, (list, tuple, set, frozenset)):
         return depth < 5 and all(_may_be_shown(name, part, depth + 1) for part in value)
     if isinstance(value, dict):

@@ -42,7 +42,7 @@ from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
 from sandbox_runtime.truncation import plain, printable
 
-# Runs a tool call. None: its answer comes later, by `Exchange.answer`.
+# Runs a tool call. None: its answer comes later, by `Channel.answer`.
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 
 # Beyond the interpreter's own memory: V8, code, buffers in flight, and the stacks of some 15 threads.
@@ -101,7 +101,7 @@ class _Watch:
         )
 
 
-class Exchange:
+class Channel:
     """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
 
     def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
@@ -215,7 +215,7 @@ class Exchange:
             with self._asking:
                 try:
                     watch = _Watch(self._process, most_seconds)
-                    reply = self._converse(request, followers, serve, patience, busy, room, watch)
+                    reply = self._round_trip(request, followers, serve, patience, busy, room, watch)
                     return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
                 except BaseException:
                     # Whatever interrupted it, the other end is now in an unknown state.
@@ -225,7 +225,7 @@ class Exchange:
             if self._closed:  # while we asked, by one who could not release the pipes then
                 self._release_if_unused()
 
-    def _converse(
+    def _round_trip(
         self,
         request: Request,
         followers: Iterable[Asset],
@@ -258,16 +258,16 @@ class Exchange:
                         self.answer(answer)
                 case Reply(id=answered) | Refusal(id=answered) as reply:
                     if answered != request_id:
-                        self._die("protocol", "it answered what was not asked")
+                        self._fail("protocol", "it answered what was not asked")
                     return reply
                 case _:
-                    self._die("protocol", "it spoke out of turn")
+                    self._fail("protocol", "it spoke out of turn")
 
     def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
         try:
             return parse(reply)
         except ProtocolError as error:
-            self._die("protocol", self._sentence("protocol", str(error)))
+            self._fail("protocol", self._sentence("protocol", str(error)))
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
@@ -291,7 +291,7 @@ class Exchange:
         self._process.wait()
         self._stderr.join(JOIN_SECONDS)
         if self._death is None:
-            self._death = self._obituary("exit", "it was closed")
+            self._death = self._death_error("exit", "it was closed")
         self._closed = True
         self._release_if_unused()
 
@@ -309,7 +309,7 @@ class Exchange:
             with self._write_lock:
                 self._process.write(pieces, self._limits.start_seconds)
         except TimeoutError as error:
-            self._death = self._obituary("silent", str(error).rstrip("."))
+            self._death = self._death_error("silent", str(error).rstrip("."))
             self._process.kill()
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
@@ -327,7 +327,7 @@ class Exchange:
             if self._death is not None:
                 raise self._death
             if watch.sees_too_much():
-                self._die("cellSeconds", self._sentence("cellSeconds", ""))
+                self._fail("cellSeconds", self._sentence("cellSeconds", ""))
             # What is not read stays in the pipe, and the sandbox waits. Not for ever: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if not room(LOOK_SECONDS) and time.monotonic() < full_until and self._process.running:
@@ -338,15 +338,15 @@ class Exchange:
             elif time.monotonic() < silent_at:
                 continue
             elif not busy():
-                self._die("silent", self._sentence("silent", ""))
+                self._fail("silent", self._sentence("silent", ""))
             silent_at = time.monotonic() + patience
         return self._inbox.popleft()
 
-    def _die(self, reason: str, sentence: str) -> NoReturn:
+    def _fail(self, reason: str, sentence: str) -> NoReturn:
         self._process.kill()
-        raise self._obituary(reason, sentence)
+        raise self._death_error(reason, sentence)
 
-    def _obituary(self, reason: str, sentence: str) -> SandboxDiedError:
+    def _death_error(self, reason: str, sentence: str) -> SandboxDiedError:
         heard = plain(self._heard.render(), self._limits.output_chars)
         return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
@@ -374,7 +374,9 @@ class Exchange:
             self._process.kill()
         if fatal is not None:
             self._process.wait()
-            self._death = self._obituary(fatal.reason, self._sentence(fatal.reason, fatal.message))
+            self._death = self._death_error(
+                fatal.reason, self._sentence(fatal.reason, fatal.message)
+            )
         elif count == 0:
             self._note_end()
 
@@ -388,7 +390,7 @@ class Exchange:
         said = f"; its last words: {tail[-500:]}" if tail else ""
         # Other signals are the process's own doing: it ran into something.
         reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
-        self._death = self._obituary(reason, f"its process ended with code {code}{said}")
+        self._death = self._death_error(reason, f"its process ended with code {code}{said}")
 
     def _nothing_heard(self) -> outputs.Output:
         """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""

@@ -108,7 +108,7 @@ class ToolDeclaration:
     front: Sequence[str] = ()
     """The modules of the sandbox that make what cells get under the name; none for the plain function."""
     kind: FrontKind = "function"
-    """See `FrontedTool`."""
+    """See `WrappedTool`."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The sources of these modules that no earlier tool has brought."""
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import cast
 
 from sandbox_runtime.buffers import Part, nbytes
-from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, behind
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, run_confined
 
 # Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
 PIPE_BYTES = 1024 * 1024
@@ -102,7 +102,7 @@ class Process:
         Raises:
             OSError: It could not be started.
         """
-        with behind(wall, Path(command[0]), readable) as self._launch:
+        with run_confined(wall, Path(command[0]), readable) as self._launch:
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

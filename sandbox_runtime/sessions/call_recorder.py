@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 
 from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
-from sandbox_runtime.sessions.replay import Asked, Ran
+from sandbox_runtime.sessions.replay import CallRecord, CellRecord
 from sandbox_runtime.texts.calls import TEXT_CALL
 from sandbox_runtime.tools.host_tools import HostTools
 
 Answer = ToolReturned | ToolRaised
 
 
-class Serving:
+class CallRecorder:
     """The host's side of one cell's calls. `seconds` is the time that the cell had to wait for them."""
 
-    def __init__(self, tools: HostTools, ran: Ran, send: Callable[[Answer], None]) -> None:
+    def __init__(self, tools: HostTools, ran: CellRecord, send: Callable[[Answer], None]) -> None:
         """Serves the calls of `ran` with `tools`; `send` takes the answers that come later."""
         self._tools = tools
         self._ran = ran
@@ -32,7 +32,7 @@ class Serving:
                 call.id, "LookupError", "LookupError", "the cell of this call is over"
             )
         # Texts do not change, and what was read of one may be larger than any memory.
-        asked = Asked() if call.tool == TEXT_CALL else self._ran.remember(call)
+        asked = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
 
         def remembered(answer: Answer) -> Answer:
             if not self._ended:

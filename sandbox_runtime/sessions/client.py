@@ -1,4 +1,4 @@
-"""What a session says to one sandbox process: declare, assign, run, save. Knows one `Exchange`.
+"""What a session says to one sandbox process: declare, assign, run, save. Knows one `Channel`.
 
 Turns values into messages and refusals into errors. When the process dies, so does this; `supervisor.py`
 begins another.
@@ -14,7 +14,7 @@ from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.channel import BACKSTOP_SECONDS, Exchange, ServeCall
+from sandbox_runtime.rpc.channel import BACKSTOP_SECONDS, Channel, ServeCall
 from sandbox_runtime.rpc.messages import (
     Assign,
     CellEnd,
@@ -41,10 +41,10 @@ from sandbox_runtime.values import encoder as values
 from sandbox_runtime.values.chunks import (
     LARGEST_BYTES,
     AnyPart,
-    Poured,
     Stream,
+    Streamed,
+    allocation_for,
     cut,
-    room_for,
     size_of,
     split,
 )
@@ -52,13 +52,13 @@ from sandbox_runtime.values.chunks import (
 T = TypeVar("T")
 
 
-class Dialogue:
+class Client:
     """A started sandbox. One request at a time; `interrupt`, `answer` and `close` from any thread."""
 
     def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
         """Starts the process. Raises `SandboxStartError` if it does not come up."""
         self._limits = limits
-        self._exchange = Exchange(engine, limits, seed)
+        self._exchange = Channel(engine, limits, seed)
 
     @property
     def pid(self) -> int:
@@ -78,27 +78,27 @@ class Dialogue:
         self,
         tools: Sequence[ToolDeclaration],
         outputs: Mapping[str, str] | None,
-        border: values.Border,
+        border: values.ValueCodec,
     ) -> None:
         """Declares the host tools, the fields of SUBMIT, and the classes that cells know by name."""
         self._ask(Register(tools, outputs), parse_done)
         if border.declared:
             self._ask(Assign("", "types", border.encode_declared()), parse_done)
 
-    def assign(self, name: str, value: object, border: values.Border) -> None:
+    def assign(self, name: str, value: object, border: values.ValueCodec) -> None:
         """Binds a variable. Large parts go ahead in pieces; none of them is copied as a whole.
 
         Raises:
             ValueCrossingError: The value cannot enter the sandbox, or there is no room for it.
         """
-        pour = Stream(lambda: self._reserve([Room("stream")]), self._exchange.tell)
+        send_chunk = Stream(lambda: self._reserve([Room("stream")]), self._exchange.tell)
         try:
-            kind, parts = border.encode_variable(value, name, pour)
+            kind, parts = border.encode_variable(value, name, send_chunk)
             riding, ahead = split(parts)
             self._check_size(name, parts)
             try:
                 if ahead:
-                    self._reserve([room_for(part) for part in ahead])
+                    self._reserve([allocation_for(part) for part in ahead])
                     for piece in itertools.chain.from_iterable(map(cut, ahead)):
                         self._exchange.tell(piece)
                 self._ask(Assign(name, kind, riding), parse_done)
@@ -118,7 +118,7 @@ class Dialogue:
                 f"{name} takes {size:,} bytes, more than the sandbox's memory of "
                 f"{self._limits.memory_bytes:,} (Limits.memory_bytes, at most 4 GiB)."
             )
-        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Poured)):
+        if any(size_of(part) > LARGEST_BYTES for part in parts if not isinstance(part, Streamed)):
             raise ValueCrossingError(
                 f"{name} takes {size:,} bytes, more than one text or bytes can have in a 32-bit "
                 f"interpreter ({LARGEST_BYTES:,}). Pass it as a list of smaller ones."

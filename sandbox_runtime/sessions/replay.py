@@ -36,7 +36,7 @@ MAX_WORK_SECONDS = MAX_REPLAY_SECONDS / 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Assigned:
+class AssignRecord:
     """A variable that was bound."""
 
     name: str
@@ -44,7 +44,7 @@ class Assigned:
 
 
 @dataclasses.dataclass
-class Asked:
+class CallRecord:
     """A call that a cell made."""
 
     answer: Answer | None = None
@@ -52,12 +52,12 @@ class Asked:
 
 
 @dataclasses.dataclass
-class Ran:
+class CellRecord:
     """A cell that was run to its end."""
 
     cell: int
     code: str
-    calls: dict[bytes, list[Asked]] = dataclasses.field(default_factory=dict)
+    calls: dict[bytes, list[CallRecord]] = dataclasses.field(default_factory=dict)
     """What it asked the host, by the question, in order."""
 
     output: str = ""
@@ -72,9 +72,9 @@ class Ran:
         """About what it takes to remember it."""
         return len(self.code) + len(self.output) + self._answer_bytes
 
-    def remember(self, call: ToolCall, answer: Answer | None = None) -> Asked:
+    def remember(self, call: ToolCall, answer: Answer | None = None) -> CallRecord:
         """Notes a call, with its answer if there is one; for one that comes later see `answered`."""
-        asked = Asked()
+        asked = CallRecord()
         if not self.forgotten:
             self.calls.setdefault(_question(call), []).append(asked)
             self._keep(BYTES_PER_REMEMBERED_CALL)
@@ -82,7 +82,7 @@ class Ran:
             self.answered(asked, answer)
         return asked
 
-    def answered(self, asked: Asked, answer: Answer) -> None:
+    def answered(self, asked: CallRecord, answer: Answer) -> None:
         """Notes the answer of a call."""
         if not self.forgotten:
             asked.answer = answer
@@ -125,13 +125,13 @@ def _question(call: ToolCall) -> bytes:
     return digest.digest()
 
 
-class Recovery:
+class ReplayLog:
     """The last checkpoint of a session, and the log since."""
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
         """Begins at a state, or at that of a fresh interpreter."""
         self.checkpoint = checkpoint
-        self.log: list[Assigned | Ran] = []
+        self.log: list[AssignRecord | CellRecord] = []
         self.possible = True
         """False once the interpreter could not be saved; then everything is run again."""
         self._lost = ""
@@ -148,15 +148,15 @@ class Recovery:
 
     def assigned(self, name: str, value: Any) -> None:
         """Notes a variable. If the last thing done was to assign the same one, only this value counts."""
-        if self.log and isinstance(self.log[-1], Assigned) and self.log[-1].name == name:
+        if self.log and isinstance(self.log[-1], AssignRecord) and self.log[-1].name == name:
             self.log.pop()
         elif self._newest.get(name) is not value:
             # Nobody but the log needs the one before. The newest the session has to keep anyway.
             self._remembered += _size_of_value(self._newest.get(name))
         self._newest[name] = value
-        self.log.append(Assigned(name, value))
+        self.log.append(AssignRecord(name, value))
 
-    def ran(self, cell: Ran, seconds: float) -> None:
+    def ran(self, cell: CellRecord, seconds: float) -> None:
         """Notes a cell that came to its end, and how long the sandbox itself worked."""
         self.log.append(cell)
         self._work_seconds += seconds
@@ -207,9 +207,9 @@ class Recovery:
             raise LookupError(f"running cells again took more than {MAX_REPLAY_SECONDS:g} s in all")
 
     @property
-    def cells(self) -> Sequence[Ran]:
+    def cells(self) -> Sequence[CellRecord]:
         """The cells since the checkpoint."""
-        return [entry for entry in self.log if isinstance(entry, Ran)]
+        return [entry for entry in self.log if isinstance(entry, CellRecord)]
 
     @property
     def overdue(self) -> bool:
@@ -222,7 +222,9 @@ class Recovery:
         # From the end, where a cell is: a session may have run thousands.
         if self.overdue:
             return True
-        if not self.possible or not any(isinstance(entry, Ran) for entry in reversed(self.log)):
+        if not self.possible or not any(
+            isinstance(entry, CellRecord) for entry in reversed(self.log)
+        ):
             return False
         cheap = self._cost_seconds <= LARGEST_SHARE * (now - self._since)
         return cheap and self._work_seconds > self._cost_seconds

@@ -28,7 +28,7 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import CellEnd, Reply
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
 from sandbox_runtime.sessions.checkpoint import Checkpoint
-from sandbox_runtime.sessions.supervisor import Lifeline
+from sandbox_runtime.sessions.supervisor import Supervisor
 from sandbox_runtime.tools.host_tools import HostTools
 from sandbox_runtime.truncation import bounded
 from sandbox_runtime.values.type_rules import Rule
@@ -69,7 +69,7 @@ class Session:
         """
         self._busy = threading.Lock()  # held while a request runs
         self._tools = HostTools(limits)
-        self._line = Lifeline(engine, limits, self._tools, restore)
+        self._line = Supervisor(engine, limits, self._tools, restore)
         with self._closed_unless_opened():
             _check_names(*(tools or ()), *(outputs or ()))
             self._line.replace(tools or {}, outputs, types, loop)
@@ -131,7 +131,7 @@ class Session:
             if self._line.alive:
                 with contextlib.suppress(SandboxDiedError):
                     self._line.declare()
-            self._line.revive()  # if need be; what starts again declares as well
+            self._line.ensure_running()  # if need be; what starts again declares as well
 
     @overload
     def assign(self, variables: Mapping[str, Any], /) -> None: ...
@@ -151,7 +151,7 @@ class Session:
         given = {variables: value} if isinstance(variables, str) else dict(variables)
         _check_names(*given)
         with self._exclusive():
-            self._line.revive()
+            self._line.ensure_running()
             for name, item in given.items():
                 self._line.assign(name, item)
 
@@ -175,13 +175,13 @@ class Session:
 
     def _noted(self, result: CellResult) -> CellResult:
         """The result, below what was lost before the cell."""
-        untold = self._line.take_untold()
-        if not untold.note:
+        pending = self._line.take_pending_notice()
+        if not pending.note:
             return result
         return dataclasses.replace(
             result,
-            output=untold.note + result.output,
-            state_lost=untold.state_lost or result.state_lost,
+            output=pending.note + result.output,
+            state_lost=pending.state_lost or result.state_lost,
         )
 
     def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:

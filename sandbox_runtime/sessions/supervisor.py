@@ -1,6 +1,6 @@
 """What a session hangs on: its process, and the next one when that dies.
 
-Joins a `Dialogue` with a `Recovery`. When the process ends, another is started from the last checkpoint,
+Joins a `Client` with a `ReplayLog`. When the process ends, another is started from the last checkpoint,
 and what was done since is done again. Knows nothing of who may use it when: `session.py` sees to that.
 """
 
@@ -28,10 +28,10 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.channel import ServeCall
 from sandbox_runtime.rpc.messages import CellEnd, Reply
 from sandbox_runtime.sandbox import Failed, HostTool
-from sandbox_runtime.sessions.call_recorder import Serving
+from sandbox_runtime.sessions.call_recorder import CallRecorder
 from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
-from sandbox_runtime.sessions.client import Dialogue
-from sandbox_runtime.sessions.replay import Assigned, Ran, Recovery
+from sandbox_runtime.sessions.client import Client
+from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, ReplayLog
 from sandbox_runtime.tools.host_tools import HostTools
 from sandbox_runtime.truncation import printable
 from sandbox_runtime.values import encoder as values
@@ -61,7 +61,7 @@ _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Healed:
+class Restart:
     """How a session came back."""
 
     note: str = ""
@@ -71,7 +71,7 @@ class Healed:
     """True if what cells had defined is gone."""
 
 
-class Lifeline:
+class Supervisor:
     """A process that is replaced when it dies. One thread at a time; `interrupt` and `close` from any."""
 
     def __init__(
@@ -92,14 +92,14 @@ class Lifeline:
         self.variables: dict[str, Any] = {}
         self.outputs: dict[str, str] | None = None
         known = None if restore is None else restore.border
-        self.border = known if isinstance(known, values.Border) else values.Border()
+        self.border = known if isinstance(known, values.ValueCodec) else values.ValueCodec()
         self._tools = tools
         self._cell = 0
         self._crashes = 0  # in a row
-        self._untold = Healed()
-        self._recovery = Recovery(restore)
+        self._pending_notice = Restart()
+        self._recovery = ReplayLog(restore)
         self._seed = secrets.token_hex(16)
-        self._dialogue = Dialogue(self._engine_from(restore), limits, self._seed)
+        self._dialogue = Client(self._engine_from(restore), limits, self._seed)
         self._recovery.begin(time.monotonic())
 
     @property
@@ -117,10 +117,10 @@ class Lifeline:
         """True once the process is known to have ended, and none has taken its place."""
         return not self._dialogue.alive
 
-    def take_untold(self) -> Healed:
+    def take_pending_notice(self) -> Restart:
         """What was lost since the last cell, for whoever tells it."""
-        untold, self._untold = self._untold, Healed()
-        return untold
+        pending, self._pending_notice = self._pending_notice, Restart()
+        return pending
 
     def replace(
         self,
@@ -145,19 +145,19 @@ class Lifeline:
             self._send_variable(name, value)
         except SandboxDiedError:
             # Killed before, most likely; if it was the value, it happens again.
-            self.revive()
+            self.ensure_running()
             self._send_variable(name, value)
         self.variables[name] = value
         self._recovery.assigned(name, value)
 
     def run(self, code: str) -> Ended | Failed:
         """Runs a cell to its end: how it ended, or that it ended the process."""
-        self.revive()
+        self.ensure_running()
         if self._recovery.overdue:  # after a SUBMIT, mostly
             self._save_if_possible()
-            self.revive()
+            self.ensure_running()
         self._cell += 1
-        ran = Ran(self._cell, printable(code))
+        ran = CellRecord(self._cell, printable(code))
         for last_try in (False, True):
             started = time.monotonic()
             try:
@@ -166,19 +166,19 @@ class Lifeline:
                 # It had ended before the cell began, and we could not know yet.
                 if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
                     return self._heal(died)
-                self.revive()
+                self.ensure_running()
         raise AssertionError("the second try returns")
 
     def checkpoint(self) -> Checkpoint:
         """Saves the state. Raises `CheckpointError` if it cannot be saved."""
-        self.revive()
+        self.ensure_running()
         for _ in range(HEALING_TRIES - 1):
             try:
                 return self._save()
             except SandboxDiedError as died:
                 if died.reason != "killed":
                     raise
-                self.revive()
+                self.ensure_running()
         return self._save()
 
     def compiled_runtime(self) -> bytes:
@@ -194,13 +194,13 @@ class Lifeline:
         self.closed = True
         self._dialogue.close()
         self.variables.clear()
-        self._recovery = Recovery()
+        self._recovery = ReplayLog()
 
     # ---- Requests ----
 
-    def _run_remembered(self, ran: Ran) -> Ended:
+    def _run_remembered(self, ran: CellRecord) -> Ended:
         """Runs a cell, and notes what is needed to run it again."""
-        serving = Serving(self._tools, ran, self._dialogue.answer)
+        serving = CallRecorder(self._tools, ran, self._dialogue.answer)
         started = time.monotonic()
         try:
             end, answer = self._run(ran, serving)
@@ -224,7 +224,7 @@ class Lifeline:
     def _send_variable(self, name: str, value: object) -> None:
         self._dialogue.assign(name, value, self.border)
 
-    def _run(self, ran: Ran, serve: ServeCall) -> Ended:
+    def _run(self, ran: CellRecord, serve: ServeCall) -> Ended:
         tools = self._tools
         return self._dialogue.run(ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room)
 
@@ -249,7 +249,7 @@ class Lifeline:
 
     # ---- Healing ----
 
-    def revive(self) -> None:
+    def ensure_running(self) -> None:
         """Starts another process if this one has ended since the last cell."""
         if self._dialogue.check_alive():
             return
@@ -258,14 +258,14 @@ class Lifeline:
         try:
             healed = self._start_again()
         except SandboxError as error:
-            raise self._beyond_help(
+            raise self._unrecoverable(
                 SandboxDiedError("The sandbox ended between cells."), error
             ) from error
         if healed.note:
-            self._untold = Healed(
-                f"{self._untold.note}[The sandbox ended between two cells and was started again. "
+            self._pending_notice = Restart(
+                f"{self._pending_notice.note}[The sandbox ended between two cells and was started again. "
                 f"{healed.note}]\n",
-                self._untold.state_lost or healed.state_lost,
+                self._pending_notice.state_lost or healed.state_lost,
             )
 
     def _heal(self, died: SandboxDiedError) -> Failed:
@@ -276,7 +276,7 @@ class Lifeline:
         try:
             healed = self._start_again(afresh=self._crashes > 1)
         except SandboxError as error:
-            raise self._beyond_help(died, error) from error
+            raise self._unrecoverable(died, error) from error
         kept = "A new one was started, with everything as it was before this cell."
         note = f"A new one was started. {healed.note}" if healed.note else kept
         return Failed(
@@ -286,21 +286,21 @@ class Lifeline:
             state_lost=healed.state_lost,
         )
 
-    def _beyond_help(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
+    def _unrecoverable(self, died: SandboxDiedError, error: SandboxError) -> SandboxError:
         if self.closed:
             return SessionClosedError("The session was closed while a cell ran.")
         return SandboxDiedError(
             f"{died} It could not be started again: {error}", reason=died.reason, output=died.output
         )
 
-    def _start_again(self, *, afresh: bool = False) -> Healed:
+    def _start_again(self, *, afresh: bool = False) -> Restart:
         """Another process, as much as possible in the state of the lost one."""
         self.restarts += 1
         self._dialogue.close()  # it has ended, but holds its pipes
         lost = self._recovery.why_lost()
         for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
-                healed = Healed(_told(self._repeat()))
+                healed = Restart(_told(self._repeat()))
                 record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
                 return healed
             except (SandboxError, LookupError) as error:
@@ -311,7 +311,7 @@ class Lifeline:
                 if lost or not _was_killed(error):
                     break
         self._crashes = 0
-        self._recovery = Recovery()
+        self._recovery = ReplayLog()
         self._seed = secrets.token_hex(16)
         self._start_from(None)
         for name, value in list(self.variables.items()):
@@ -319,7 +319,7 @@ class Lifeline:
             self._recovery.assigned(name, value)
         why = f" Its state could not be brought back: {lost}." if lost else ""
         record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=True)
-        return Healed(
+        return Restart(
             "The input variables are back as they were given, everything else that cells defined is "
             f"gone.{why}",
             state_lost=True,
@@ -331,7 +331,7 @@ class Lifeline:
             raise SessionClosedError("The session is closed.")
         if self._seed != GO_ON and not self._recovery.cells:
             self._seed = secrets.token_hex(16)
-        self._dialogue = Dialogue(self._engine_from(state), self.limits, self._seed)
+        self._dialogue = Client(self._engine_from(state), self.limits, self._seed)
         try:
             self.declare()
             if self.closed:  # since we began: then nobody else closes what we have started
@@ -348,7 +348,7 @@ class Lifeline:
         self._start_from(self._recovery.checkpoint)
         changed = []
         for entry in self._recovery.log:
-            if isinstance(entry, Assigned):
+            if isinstance(entry, AssignRecord):
                 self._send_variable(entry.name, entry.value)
                 continue
             started = time.monotonic()
@@ -363,7 +363,7 @@ class Lifeline:
 
     def exercise(self) -> None:
         """Runs an empty cell, of which nothing is left. Raises `SandboxDiedError`."""
-        probe = Ran(self._cell, "")
+        probe = CellRecord(self._cell, "")
         self._run(probe, probe.replay())
 
     def _engine_from(self, state: Checkpoint | None) -> Engine:
@@ -386,7 +386,7 @@ def _told(changed: list[int]) -> str:
     )
 
 
-def _hardly_begun(ran: Ran, started: float) -> bool:
+def _hardly_begun(ran: CellRecord, started: float) -> bool:
     """True if the process ended so soon that the cell was not the reason."""
     return not (ran.calls or ran.forgotten) and time.monotonic() - started < HARDLY_BEGUN_SECONDS
 

@@ -23,9 +23,9 @@ from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.host_costs import BYTES_PER_CALL
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.redaction.redact import shown_signature, without_secrets
+from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
 from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
-from sandbox_runtime.sandbox import FrontedTool, HostTool
+from sandbox_runtime.sandbox import HostTool, WrappedTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.tools.call_scope import Call, current_call
 from sandbox_runtime.tools.thread_pool import Workers
@@ -56,7 +56,7 @@ class HostTools:
     def __init__(self, limits: Limits) -> None:
         """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
         self._limits = limits
-        self._border = values.Border()
+        self._border = values.ValueCodec()
         self.refusals = Thinned()
         """What of this session's refusals is told to the audit log."""
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -75,7 +75,7 @@ class HostTools:
     def replace(
         self,
         tools: Mapping[str, HostTool],
-        border: values.Border,
+        border: values.ValueCodec,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Takes these tools instead of those before.
@@ -89,7 +89,7 @@ class HostTools:
         self.loop = loop
         self._given = dict(tools)
         self._tools = {
-            name: tool.function if isinstance(tool, FrontedTool) else tool
+            name: tool.function if isinstance(tool, WrappedTool) else tool
             for name, tool in tools.items()
         }
         self._signatures = {name: _signature(tool) for name, tool in self._tools.items()}
@@ -117,7 +117,7 @@ class HostTools:
         declared = []
         for name, tool in self._given.items():
             doc = _documentation(name, self._tools[name], self._signatures[name])
-            if isinstance(tool, FrontedTool):
+            if isinstance(tool, WrappedTool):
                 modules = {n: source for n, source in tool.modules.items() if n not in told}
                 told |= modules.keys()
                 front = list(tool.modules)
@@ -204,6 +204,10 @@ class HostTools:
             except TypeError as error:
                 self.refusals.record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
+        return self._call_of(tool, args, kwargs)
+
+    def _call_of(self, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Work:
+        """A call with arguments that fit."""
 
         def work(running: Running | None) -> Any:
             result = tool(*args, **kwargs)
@@ -221,6 +225,7 @@ class HostTools:
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in given:  # all before the first runs
             self._bind(call.tool, *_arguments(call, item))
+        tool: Any = self._tools.get(call.tool)
         batch = Call(self._part_of())
         outcomes: list[Outcome] = [(False, InterruptedError("the call was given up"))] * len(given)
         most = 2 * self._limits.concurrent_calls
@@ -235,7 +240,7 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._bind(call.tool, *_arguments(call, item))
+            work = self._call_of(tool, *item)
             self._start(call.tool, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
@@ -421,9 +426,9 @@ def _error(error: BaseException) -> dict[str, Any]:
         text = str(message)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         text = "(its text could not be made)"
-    name = in_one_line(without_secrets(type(error).__name__), MAX_NAME_CHARS)
+    name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
-    return {"message": plain(without_secrets(text), MAX_ERROR_CHARS), "data": data}
+    return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
 
 
 def _signature(tool: HostTool) -> inspect.Signature | None:

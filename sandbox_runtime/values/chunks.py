@@ -68,31 +68,31 @@ def _width(text: str) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Poured:
+class Streamed:
     """A pickle that is on its way already."""
 
     nbytes: int
 
 
-AnyPart = Part | Text | Poured
+AnyPart = Part | Text | Streamed
 
 
 def size_of(part: AnyPart) -> int:
     """The bytes of a part."""
-    return part.nbytes if isinstance(part, (Text, Poured)) else nbytes(part)
+    return part.nbytes if isinstance(part, (Text, Streamed)) else nbytes(part)
 
 
 def split(parts: Sequence[AnyPart]) -> tuple[list[Part], list[Part | Text]]:
     """The parts that ride with the message, and those that go ahead of it. The order stays."""
     riding: list[Part] = []
     for at, part in enumerate(parts):
-        if isinstance(part, (Text, Poured)) or nbytes(part) > SMALL_BYTES:
-            return riding, [item for item in parts[at:] if not isinstance(item, Poured)]
+        if isinstance(part, (Text, Streamed)) or nbytes(part) > SMALL_BYTES:
+            return riding, [item for item in parts[at:] if not isinstance(item, Streamed)]
         riding.append(part)
     return riding, []
 
 
-def room_for(part: Part | Text) -> Room:
+def allocation_for(part: Part | Text) -> Room:
     """The place that a part needs."""
     return part.room if isinstance(part, Text) else Room("bytes", nbytes(part), 1)
 
@@ -114,7 +114,7 @@ class Sink(Protocol):
         """Takes bytes, which may change or go afterwards."""
 
 
-class Nowhere:
+class NullSink:
     """Takes bytes and forgets them: only whether there is an error matters."""
 
     def write(self, data: Part, /) -> int:
@@ -125,7 +125,7 @@ class Nowhere:
 class Stream:
     """What a pickler writes: kept while it is small, then poured out, so that no whole one exists."""
 
-    def __init__(self, begin: Callable[[], None], pour: Callable[[Piece], None]) -> None:
+    def __init__(self, begin: Callable[[], None], send_chunk: Callable[[Piece], None]) -> None:
         """Keeps nothing yet.
 
         Args:
@@ -133,7 +133,7 @@ class Stream:
             pour: Sends a piece before it returns.
         """
         self._begin = begin
-        self._pour = pour
+        self._pour = send_chunk
         self._kept = bytearray()
         self._poured = 0
 
@@ -150,12 +150,12 @@ class Stream:
                 self._pour_one(piece)
         return size
 
-    def finish(self) -> Part | Poured:
+    def finish(self) -> Part | Streamed:
         """The pickle, if it is still here, or how much of it has gone."""
         if not self._poured:
             return self._kept
         self._flush()
-        return Poured(self._poured)
+        return Streamed(self._poured)
 
     def _flush(self) -> None:
         if self._kept:

@@ -27,7 +27,7 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.calls import in_cell
 from sandbox_runtime.values import tables
 from sandbox_runtime.values.annotations import classes_in, is_standard
-from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, Nowhere, Sink, Stream, Text
+from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, NullSink, Sink, Stream, Text
 from sandbox_runtime.values.classes import Classes, fields_of, kind_of
 from sandbox_runtime.values.decoder import Rows, read
 from sandbox_runtime.values.handles import Handles, Pending
@@ -37,7 +37,7 @@ from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules,
 _SEARCH_DEPTH = 50
 
 
-class Border:
+class ValueCodec:
     """Where the values of one session cross. Knows its rules, its classes, and what its handles are.
 
     Lives as long as the session, not as its process: what crossed before is still known.
@@ -57,9 +57,9 @@ class Border:
         self._classes = Classes()
         self._handles = Handles()
 
-    def with_types(self, types: Iterable[Rule | Any]) -> Border:
+    def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
         """The same border with other rules: the classes and handles that crossed are still known."""
-        border = Border(types)
+        border = ValueCodec(types)
         border._classes, border._handles = self._classes, self._handles
         return border
 
@@ -156,7 +156,7 @@ class Border:
     def _try(self, value: object) -> None:
         """Pickles a value into nothing; no handle in it is handed out."""
         _Pickler(
-            Nowhere(), lambda _: False, self._rules, self._classes, self._handles.pending()
+            NullSink(), lambda _: False, self._rules, self._classes, self._handles.pending()
         ).dump(value)
 
     def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
@@ -183,13 +183,13 @@ class Border:
 
 
 def encode(value: object, label: str) -> tuple[str, list[Part]]:
-    """`Border.encode` without a session: what it calls by name, nobody else knows."""
-    return Border().encode(value, label)
+    """`ValueCodec.encode` without a session: what it calls by name, nobody else knows."""
+    return ValueCodec().encode(value, label)
 
 
 def decode(parts: Sequence[bytes | bytearray]) -> Any:
-    """`Border.decode` without a session: records and enum members come as plain data."""
-    return Border().decode(parts)
+    """`ValueCodec.decode` without a session: records and enum members come as plain data."""
+    return ValueCodec().decode(parts)
 
 
 def encode_inline(value: object) -> str | None:
@@ -230,7 +230,7 @@ class _Pickler(pickle.Pickler):
             case HandleType(preview=preview):
                 return self._handles.reduce(value, preview(value) if preview else "")
             case ValueType(to_plain=to_plain):
-                return tables.as_plain(to_plain(value))
+                return tables.to_plain(to_plain(value))
             case CodeType():
                 raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
         if kind in _AS_THEY_ARE:
@@ -242,7 +242,7 @@ class _Pickler(pickle.Pickler):
         if kind is tables.Cells:
             return value.reduced
         if kind is Rows:
-            return tables.as_plain(list(value))
+            return tables.to_plain(list(value))
         if isinstance(value, PurePath):
             return PurePosixPath, (value.as_posix(),)
         if kind is zoneinfo.ZoneInfo and value.key:

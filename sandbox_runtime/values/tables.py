@@ -55,7 +55,7 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
     return [(f"{path}[{at}]", item) for at, item in enumerate(getattr(value, listed)())]
 
 
-def as_plain(value: Any) -> Reduced:
+def to_plain(value: Any) -> Reduced:
     """What makes a plain value in the sandbox in place of one that has a type of its own."""
     return arrays.plain, (value,)
 

@@ -37,7 +37,7 @@ from sandbox_runtime.rpc.messages import (
 from sandbox_runtime.rpc.protocol import Connection
 from sandbox_runtime.sessions.checkpoint import Checkpoint, parse_image
 from sandbox_runtime.texts.calls import TextCalls
-from sandbox_runtime.values.encoder import Border
+from sandbox_runtime.values.encoder import ValueCodec
 
 from .forms import FORMS
 
@@ -85,7 +85,7 @@ def values(data: bytes) -> None:
 
 
 def _decode(parts: object) -> None:
-    border = Border()
+    border = ValueCodec()
     border.encode({"a": {1, 2}}, "known")
     with contextlib.suppress(ValueCrossingError):
         border.decode(parts)
@@ -121,7 +121,7 @@ def typed_outputs(data: bytes) -> None:
         return
     field = FieldInfo.from_annotation(OUTPUTS[data[0] % len(OUTPUTS)])
     try:
-        value = Border().decode(data[1:].split(PART_MARK))
+        value = ValueCodec().decode(data[1:].split(PART_MARK))
     except ValueCrossingError:
         return
     outputs.typed_outputs({"answer": field}, {"answer": value})
@@ -156,7 +156,7 @@ def _texts() -> Iterator[tuple[TextCalls, list[Any]]]:
 def text_calls(data: bytes) -> None:
     """Calls that a cell makes of a lazy text or a directory: the operation and its arguments."""
     try:
-        arguments = Border().decode(data.split(PART_MARK))
+        arguments = ValueCodec().decode(data.split(PART_MARK))
     except ValueCrossingError:
         return
     if not isinstance(arguments, list):

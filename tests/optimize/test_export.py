@@ -11,7 +11,7 @@ from dspy.teleprompt.bootstrap_finetune import build_call_data_from_trace
 from benchmarks.counting import COUNT, DEVSET, metric, score
 from dspy_rlm import RLM
 from dspy_rlm.dspy_bridge.traces import FailedStep
-from dspy_rlm.optimize import bake, collect, export
+from dspy_rlm.optimize import collect, export, inline_contract
 from dspy_rlm.testing import Action, PolicyServer, Raw, scripted
 
 
@@ -68,7 +68,7 @@ def test_unreadable_replies_are_there_for_reinforcement(program, tmp_path):
 
 def test_a_baked_program_has_its_contract_inside(server, program):
     """What DSPy's fine-tuning writes is then the prompt that the LM saw, and no run has it twice."""
-    baked = bake(program)
+    baked = inline_contract(program)
     text = baked.generate_action.signature.instructions
 
     assert text == program.action_signature().instructions
@@ -81,7 +81,7 @@ def test_a_baked_program_has_its_contract_inside(server, program):
 def test_dspys_own_fine_tuning_data_has_the_contract_of_a_baked_program(server, program):
     """It reads the signature of the predictor in the trace."""
     with dspy.context(trace=[]):
-        bake(program)(**DEVSET[0].inputs())
+        inline_contract(program)(**DEVSET[0].inputs())
         data = build_call_data_from_trace(dspy.settings.trace, 1, dspy.ChatAdapter())
     system, _, completion = data["messages"]
 

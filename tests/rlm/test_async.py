@@ -18,7 +18,7 @@ import pytest
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
 from dspy_rlm.runs.prepare import prepare
-from dspy_rlm.runs.sandbox import offloaded
+from dspy_rlm.runs.sandbox import open_in_thread
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
 
@@ -397,7 +397,7 @@ class TestCancelling:
         async def main() -> None:
             task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
             task.place.stop.stop(RunEndedError("too late"))
-            async with offloaded(task) as work:
+            async with open_in_thread(task) as work:
                 with pytest.raises(RunEndedError):
                     await work.open()
 

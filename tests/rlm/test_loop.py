@@ -9,7 +9,7 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import OwnThread
+from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.runs.loop import AskRoot, Done, Extract, RunCell, adrive, drive, steps
 from dspy_rlm.runs.run import Run
@@ -139,7 +139,7 @@ def test_both_drivers_do_the_same():
         return result
 
     async def main():
-        thread = OwnThread()
+        thread = WorkerThread()
         try:
             await adrive(steps(other, lambda *_: None), perform, thread)
         finally:

@@ -9,7 +9,7 @@ import pytest
 from dspy_rlm.dspy_bridge.streaming import announce_sub_calls
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.redaction import clean_errors
-from sandbox_runtime import FrontedTool
+from sandbox_runtime import WrappedTool
 
 
 def marking(mark):
@@ -35,7 +35,7 @@ def test_the_last_wrapper_is_the_outermost():
 
 def test_the_sandbox_side_of_a_function_stays():
     """Only the function of the host is wrapped: cells go on to call it through their own Python."""
-    fronted = FrontedTool(lambda: "x", {"module": "source"}, kind="module")
+    fronted = WrappedTool(lambda: "x", {"module": "source"}, kind="module")
     wrapped = wrap_all({"dspy": fronted}, [marking("a")])["dspy"]
 
     assert (wrapped.modules, wrapped.kind) == (fronted.modules, "module")

@@ -13,7 +13,7 @@ from dspy.utils.exceptions import LMError
 from dspy_rlm import RLM, RunFailedError
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.concurrency.cancellation import Stop
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
 from dspy_rlm.lms.metering import Meter, metered
 from dspy_rlm.testing import (
@@ -351,7 +351,7 @@ class TestTries:
         """It is not sent, and nothing is left in line or charged for it."""
         ledger, stop, held = (
             Ledger(Budget(max_tokens=1_000)),
-            Stop(expected=True),
+            CancelScope(expected=True),
             threading.Event(),
         )
         books = Books("x", tokens=5, released=lambda: held.wait(60))
@@ -420,7 +420,7 @@ class TestNeverPassed:
         )
         ledger, stop = (
             Ledger(Budget(**limits, prices={"m0": (10, 40), "m1": (10, 40)})),
-            Stop(expected=True),
+            CancelScope(expected=True),
         )
         books = Books("x", tokens=4_000)
 

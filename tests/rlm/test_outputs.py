@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from dspy_rlm.prompts.replies import extract_code, final_code
-from dspy_rlm.signatures.outputs import SlipError, parse_outputs
+from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class TestExtractCode:
     )
     def test_no_code_is_told(self, reply, told):
         """The message says what was found and what to write instead."""
-        with pytest.raises(SlipError, match="No code was run") as caught:
+        with pytest.raises(ReplyError, match="No code was run") as caught:
             extract_code(reply)
         assert told in str(caught.value)
 
@@ -144,13 +144,13 @@ class TestParseOutputs:
     )
     def test_a_wrong_value_is_told_with_its_place(self, change, told):
         """The LM reads what was expected, where, and what it gave."""
-        with pytest.raises(SlipError) as caught:
+        with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, **change})
         assert told in str(caught.value)
 
     def test_all_problems_are_told_at_once(self):
         """So that one more turn can mend them all."""
-        with pytest.raises(SlipError) as caught:
+        with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {"kind": "c", "score": 99, "when": None})
         text = str(caught.value)
         assert "items: this output is missing" in text
@@ -159,6 +159,6 @@ class TestParseOutputs:
 
     def test_a_huge_wrong_value_is_abridged(self):
         """What goes back to the LM stays short."""
-        with pytest.raises(SlipError) as caught:
+        with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, "score": ["x" * 1000] * 100_000})
         assert len(str(caught.value)) < 1000

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from dspy_rlm.concurrency.cancellation import Stop, after
+from dspy_rlm.concurrency.cancellation import CancelScope, after
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
 
 ENDED = RunEndedError("over")
@@ -20,9 +20,9 @@ ENDED = RunEndedError("over")
 class TestStop:
     def test_it_stops_what_is_below_and_not_what_is_above(self):
         """With one reason, the first."""
-        root = Stop()
-        child, other = Stop(root), Stop(root)
-        grandchild = Stop(child)
+        root = CancelScope()
+        child, other = CancelScope(root), CancelScope(root)
+        grandchild = CancelScope(child)
         child.stop(ENDED)
         child.stop(RunEndedError("again"))
         assert [s.reason for s in (root, other, child, grandchild)] == [None, None, ENDED, ENDED]
@@ -30,11 +30,11 @@ class TestStop:
         root.stop(RunEndedError("all"))
         assert str(other.reason) == "all"
         assert child.reason is ENDED
-        assert Stop(root).reason is root.reason  # too late to begin
+        assert CancelScope(root).reason is root.reason  # too late to begin
 
     def test_ends_are_called_while_they_matter(self):
         """Once; at once where it was stopped before; not after their block."""
-        stop, called = Stop(), []
+        stop, called = CancelScope(), []
         with stop.ending(lambda: called.append("left")):
             pass
         with stop.ending(lambda: called.append("in")):
@@ -47,7 +47,7 @@ class TestStop:
 
     def test_all_ends_are_called(self):
         """Also if one of them raises."""
-        stop, called = Stop(), []
+        stop, called = CancelScope(), []
 
         def bad() -> None:
             raise RuntimeError("can't start new thread")
@@ -59,8 +59,8 @@ class TestStop:
 
     def test_what_has_ended_is_not_kept(self):
         """A run may have any number of runs below it."""
-        root = Stop()
-        below = [Stop(root) for _ in range(3)]
+        root = CancelScope()
+        below = [CancelScope(root) for _ in range(3)]
         gone = [weakref.ref(stop) for stop in below]
         for stop in below:
             stop.stop(ENDED)
@@ -72,7 +72,7 @@ class TestStop:
 
     def test_each_check_raises_an_error_of_its_own(self):
         """Many threads may raise it at once, and each adds to the traceback of what it raises."""
-        stop = Stop()
+        stop = CancelScope()
         stop.stop(BudgetExceededError("over", limit="max_seconds"))
         caught = []
         for _ in range(2):
@@ -87,19 +87,19 @@ class TestStop:
     def test_nothing_is_begun_once_it_is_stopped(self):
         """Also if that happens while it is being begun."""
 
-        class StoppedSoon(Stop):
+        class StoppedSoon(CancelScope):
             def ending(self, end):
                 self.stop(ENDED)
                 return super().ending(end)
 
         begun = threading.Event()
         with pytest.raises(RunEndedError):
-            StoppedSoon().abandoning(begun.set)
+            StoppedSoon().run_abandonable(begun.set)
         assert not begun.wait(0.2)
 
     def test_a_call_is_abandoned(self):
         """Whoever waits for it gets the reason at once; what it does afterwards is nobody's."""
-        stop, begun, released = Stop(), threading.Event(), threading.Event()
+        stop, begun, released = CancelScope(), threading.Event(), threading.Event()
 
         def work() -> str:
             begun.set()
@@ -112,26 +112,26 @@ class TestStop:
 
         threading.Thread(target=end).start()
         with pytest.raises(RunEndedError):
-            stop.abandoning(work)
+            stop.run_abandonable(work)
         released.set()
         with pytest.raises(RunEndedError):
-            stop.abandoning(lambda: pytest.fail("it was made"))
+            stop.run_abandonable(lambda: pytest.fail("it was made"))
 
     def test_a_call_gives_what_it_gives(self):
         """Its result or its exception, in the caller's context."""
         mark = contextvars.ContextVar("mark", default="")
         mark.set("mine")
-        stop = Stop()
+        stop = CancelScope()
 
-        assert stop.abandoning(mark.get) == "mine"
+        assert stop.run_abandonable(mark.get) == "mine"
         with pytest.raises(ZeroDivisionError):
-            stop.abandoning(lambda: 1 / 0)
+            stop.run_abandonable(lambda: 1 / 0)
 
     def test_a_coroutine_is_cancelled(self):
         """With the reason as the exception, unless it was the caller who was cancelled."""
 
-        async def main(stop: Stop, *, both: bool) -> None:
-            task = asyncio.ensure_future(stop.abandoning_async(asyncio.sleep(1000)))
+        async def main(stop: CancelScope, *, both: bool) -> None:
+            task = asyncio.ensure_future(stop.run_abandonable_async(asyncio.sleep(1000)))
             await asyncio.sleep(0)
             if both:
                 task.cancel()
@@ -139,9 +139,9 @@ class TestStop:
             await task
 
         with pytest.raises(RunEndedError):
-            asyncio.run(main(Stop(), both=False))
+            asyncio.run(main(CancelScope(), both=False))
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(main(Stop(), both=True))
+            asyncio.run(main(CancelScope(), both=True))
 
     def test_a_cancellation_of_earlier_does_not_count(self):
         """A task that has caught one goes on as any other."""
@@ -150,9 +150,9 @@ class TestStop:
             try:
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
-                stop = Stop()
+                stop = CancelScope()
                 asyncio.get_running_loop().call_soon(stop.stop, ENDED)
-                await stop.abandoning_async(asyncio.sleep(1000))
+                await stop.run_abandonable_async(asyncio.sleep(1000))
 
         async def cancelled() -> None:
             task = asyncio.ensure_future(main())

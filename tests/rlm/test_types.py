@@ -19,8 +19,8 @@ from typing_extensions import TypedDict
 
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
-from dspy_rlm.signatures.outputs import SlipError, parse_outputs
-from dspy_rlm.values.conversion import as_plain, type_rules
+from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
 
 PIXEL = base64.b64encode(b"\x89PNG" * 30).decode()
@@ -177,14 +177,14 @@ class TestOutputs:
 
     def test_what_cannot_become_a_table(self):
         """The LM is told why."""
-        with pytest.raises(SlipError, match=r"a: expected DataFrame: .*cannot become a DataFrame"):
+        with pytest.raises(ReplyError, match=r"a: expected DataFrame: .*cannot become a DataFrame"):
             parse_outputs(outputs_of(pd.DataFrame), {"a": 5})
 
     def test_plain_data_stays_itself(self):
         """Nothing is copied where there is nothing to change."""
         value = [1, {"a": (2, [3])}, {4}]
 
-        assert as_plain(value) is value
+        assert to_plain(value) is value
 
 
 class TestMedia:

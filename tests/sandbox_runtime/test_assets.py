@@ -20,7 +20,7 @@ from sandbox_runtime.errors import (
     EngineMissingError,
     SandboxStartError,
 )
-from sandbox_runtime.isolation.os_isolation import NO_WALL, survey
+from sandbox_runtime.isolation.os_isolation import NO_WALL, detect
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.sessions.session import Session
 
@@ -402,7 +402,7 @@ class TestDoctor:
         assert (done.returncode, done.stderr, said["schema"], said["ok"]) == (0, "", 1, True)
         assert [check["name"] for check in said["checks"]] == ["deno", "wall", "files", "sandbox"]
         assert all(check["ok"] and check["detail"] for check in said["checks"])
-        offered = survey()
+        offered = detect()
         assert said["wall"]["offered"] == dataclasses.asdict(offered)
         assert said["wall"]["complete"] == offered.complete == (not said["wall"]["missing"])
         assert said["deno"]["version"].startswith("2.")

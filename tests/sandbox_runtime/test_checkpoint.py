@@ -24,7 +24,7 @@ from sandbox_runtime import (
     open_session,
 )
 from sandbox_runtime.limits import MEBIBYTE
-from sandbox_runtime.sessions.replay import Recovery
+from sandbox_runtime.sessions.replay import ReplayLog
 from tests.measuring import Cost
 
 
@@ -244,7 +244,7 @@ class TestByItself:
     def test_a_kill_meanwhile_is_not_the_end_of_it(self, opened):
         """Whoever killed the process that was to be saved: the next one is saved."""
 
-        class Due(Recovery):
+        class Due(ReplayLog):
             def due(self, now):
                 if not session.restarts:
                     os.kill(session.pid, signal.SIGKILL)

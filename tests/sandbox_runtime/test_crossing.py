@@ -38,7 +38,7 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.guest.values import codec as crossing
 from sandbox_runtime.values.chunks import Stream
-from sandbox_runtime.values.encoder import Border
+from sandbox_runtime.values.encoder import ValueCodec
 
 
 class Color(enum.Enum):
@@ -371,7 +371,7 @@ class TestRules:
         class Thumbnail(Photo):
             pass
 
-        border = Border([ValueType(Thumbnail, lambda _: "small"), *TYPES])
+        border = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
         kind, parts = border.encode([Thumbnail(), Photo()], "v")
 
         arrived = crossing.receive(kind, parts)
@@ -396,13 +396,13 @@ class TestRules:
         if place.startswith("rows[0]['cents']"):
             value = [Money(lambda: 1)]
         with pytest.raises(ValueCrossingError) as caught:
-            Border(TYPES).encode(value, "rows")
+            ValueCodec(TYPES).encode(value, "rows")
 
         assert str(caught.value).startswith(place)
 
     def test_a_rule_that_fails(self):
         """What its function raises is the reason."""
-        border = Border([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
+        border = ValueCodec([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
 
         with pytest.raises(
             ValueCrossingError, match=r"v is of type .*Grid.*no attribute 'missing'"
@@ -443,7 +443,7 @@ trees = st.recursive(
 
 
 def there_and_back(value):
-    border = Border()
+    border = ValueCodec()
     kind, parts = border.encode(value, "v")
     text, extras = crossing.send(crossing.receive(kind, parts), "v")
     return border.decode([text.encode(), *map(bytes, extras)])

@@ -14,8 +14,8 @@ import pytest
 
 from sandbox_runtime import Limits, SandboxDiedError
 from sandbox_runtime.engine.assets import Engine
-from sandbox_runtime.sessions.client import Dialogue
-from sandbox_runtime.values.encoder import Border
+from sandbox_runtime.sessions.client import Client
+from sandbox_runtime.values.encoder import ValueCodec
 
 # Answers each request with the result and the parts that its first argument has for the method.
 SANDBOX = """
@@ -78,7 +78,7 @@ def talk():
 
     def begin(**answers):
         engine = Player(Path(), Path(), answers=json.dumps(answers))
-        begun.append(Dialogue(engine, Limits(), ""))
+        begun.append(Client(engine, Limits(), ""))
         return begun[-1]
 
     yield begin
@@ -131,7 +131,7 @@ def test_answers_that_are_right(talk):
         compiled=[{}, ["code"]],
     )
 
-    dialogue.assign("x", 1, Border())
+    dialogue.assign("x", 1, ValueCodec())
 
     assert run(dialogue)[0].outcome == "completed"
     assert list(dialogue.take_image().values())[1:] == [b"pages", b"disk"]
@@ -144,11 +144,11 @@ def test_answers_that_are_right(talk):
     [
         (run, "run", [{}, []]),
         (run, "run", [{**CELL_END, "outcome": "won"}, []]),
-        (Dialogue.take_image, "checkpoint", [{}, []]),
-        (Dialogue.take_image, "checkpoint", [{}, [head(1.0), "pages", "disk", "more"]]),
-        (Dialogue.take_image, "checkpoint", [{}, ["short", "pages", "disk"]]),
-        (Dialogue.take_image, "checkpoint", [{}, [head(float("nan")), "pages", "disk"]]),
-        (Dialogue.compiled_runtime, "compiled", [{}, []]),
+        (Client.take_image, "checkpoint", [{}, []]),
+        (Client.take_image, "checkpoint", [{}, [head(1.0), "pages", "disk", "more"]]),
+        (Client.take_image, "checkpoint", [{}, ["short", "pages", "disk"]]),
+        (Client.take_image, "checkpoint", [{}, [head(float("nan")), "pages", "disk"]]),
+        (Client.compiled_runtime, "compiled", [{}, []]),
     ],
 )
 def test_answers_of_the_wrong_content(talk, ask, method, answer):

@@ -6,14 +6,19 @@ import types
 
 import pytest
 
-from sandbox_runtime.guest.integrity.namespace_guard import Footing, ensure, has_odd_keys, put_back
+from sandbox_runtime.guest.integrity.namespace_guard import (
+    NamespaceGuard,
+    has_odd_keys,
+    merge_into,
+    restore,
+)
 
 
 def test_what_was_there_is_as_it_was():
     """Names that were replaced or deleted; what was added stays."""
     module = types.ModuleType("module")
     module.one, module.two = 1, 2
-    footing = Footing((module,), ())
+    footing = NamespaceGuard((module,), ())
 
     module.one = "planted"
     del module.two
@@ -30,7 +35,7 @@ def test_classes_too():
         def method(self):
             return "own"
 
-    footing = Footing((), (Kind,))
+    footing = NamespaceGuard((), (Kind,))
 
     Kind.method = lambda self: "planted"
     footing.restore()
@@ -49,7 +54,7 @@ def test_a_value_that_says_it_is_equal():
 
     module = types.ModuleType("module")
     module.one = 1
-    footing = Footing((module,), ())
+    footing = NamespaceGuard((module,), ())
 
     module.one = Equal()
     footing.restore()
@@ -72,7 +77,7 @@ def test_a_name_that_was_renamed():
     """The same values in the same order are not enough."""
     module = types.ModuleType("module")
     module.one = 1
-    footing = Footing((module,), ())
+    footing = NamespaceGuard((module,), ())
 
     module.other = vars(module).pop("one")
     footing.restore()
@@ -83,7 +88,7 @@ def test_a_name_that_was_renamed():
 def test_sealed_names():
     """What was added goes."""
     now = {"one": 1, "two": 2}
-    footing = Footing((), (), ((now, {"one": "own", "two": 2}),))
+    footing = NamespaceGuard((), (), ((now, {"one": "own", "two": 2}),))
 
     footing.restore()
     assert now == {"one": "own", "two": 2}
@@ -99,7 +104,9 @@ def test_a_key_of_its_own_mind(sealed):
     module = types.ModuleType("module")
     module.one, module.two = 1, 2
     names = vars(module)
-    footing = Footing((), (), ((names, dict(names)),)) if sealed else Footing((module,), ())
+    footing = (
+        NamespaceGuard((), (), ((names, dict(names)),)) if sealed else NamespaceGuard((module,), ())
+    )
 
     names[Odd("one")] = names.pop("one")
     footing.restore()
@@ -113,8 +120,8 @@ def test_what_else_there_is_stays():
     now = {"kept": 1, Odd("own"): 2}
 
     assert has_odd_keys(now)
-    ensure(now, {"own": 3})
+    merge_into(now, {"own": 3})
 
     assert now == {"own": 3, "kept": 1}
-    put_back(now, {})
+    restore(now, {})
     assert now == {"own": 3, "kept": 1}

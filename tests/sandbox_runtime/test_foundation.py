@@ -51,7 +51,7 @@ def ours():
 
 
 @pytest.fixture
-def put_back(ours):
+def restore(ours):
     """Puts it back."""
     foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_module(ours, whole=True)
@@ -85,12 +85,12 @@ def _rename(function, name):
         lambda m: setattr(m, "__class__", type("Other", (types.ModuleType,), {"limit": 7})),
     ],
 )
-def test_each_part_is_put_back(ours, put_back, change):
+def test_each_part_is_put_back(ours, restore, change):
     """Names, functions with all that is in them, classes with all that they inherit, and no additions."""
     held = dict(vars(ours))
     change(ours)
 
-    put_back()
+    restore()
 
     assert type(ours) is types.ModuleType
     assert {name: vars(ours)[name] for name in held} == held
@@ -100,7 +100,7 @@ def test_each_part_is_put_back(ours, put_back, change):
     assert not hasattr(kind, "added")
 
 
-def test_a_key_of_its_own_mind(ours, put_back):
+def test_a_key_of_its_own_mind(ours, restore):
     """It goes, and is not asked."""
 
     class Odd(str):
@@ -112,7 +112,7 @@ def test_a_key_of_its_own_mind(ours, put_back):
 
     vars(ours)[Odd("limit")] = vars(ours).pop("limit")
 
-    put_back()
+    restore()
 
     assert ours.limit == 10
     assert {type(name) for name in vars(ours)} == {str}
@@ -124,10 +124,10 @@ def test_other_modules_keep_their_data():
     other.function, other.data = print, [1]
     foundation = Foundation(lambda module: module == "other")
     foundation.add_module(other, whole=False)
-    put_back = foundation.putter()
+    restore = foundation.putter()
     other.function, other.data, other.added = None, [2], 3
 
-    put_back()
+    restore()
 
     assert (other.function, other.data, other.added) == (print, [2], 3)
 
@@ -143,11 +143,11 @@ def test_an_object_and_what_changes_in_it():
     thing = Thing()
     foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_object(thing, {"changing"})
-    put_back = foundation.putter()
+    restore = foundation.putter()
     thing.fixed, thing.changing, thing.method = 7, 8, print
     thing.__class__ = type("Other", (), {})
 
-    put_back()
+    restore()
 
     assert (type(thing), vars(thing)) == (Thing, {"fixed": 1, "changing": 8})
 
@@ -162,11 +162,11 @@ def test_another_dictionary_of_an_object():
     thing = Thing()
     foundation = Foundation(lambda module: False)
     foundation.add_object(thing)
-    put_back = foundation.putter()
+    restore = foundation.putter()
     own = vars(thing)
     thing.__dict__ = {"fixed": 2, "added": 3}
 
-    put_back()
+    restore()
 
     assert vars(thing) is own
     assert own == {"fixed": 1}
@@ -184,17 +184,17 @@ def test_a_class_of_others_has_no_additions():
 
     foundation = Foundation(lambda module: False)
     foundation.add_class(Kind)
-    put_back = foundation.putter()
+    restore = foundation.putter()
     Kind.method = lambda self: "other"
 
-    put_back()
+    restore()
 
     assert Kind().method() == "own"
 
 
-def test_it_stands_on_no_name(put_back):
+def test_it_stands_on_no_name(restore):
     """It looks up neither a global nor a builtin: a cell could have put something else there."""
-    codes = [put_back.__code__]
+    codes = [restore.__code__]
     for code in codes:
         codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
     lookups = {
@@ -205,5 +205,5 @@ def test_it_stands_on_no_name(put_back):
     }
 
     assert lookups == set()
-    assert put_back.__defaults__ is None
-    assert put_back.__globals__ is vars(module)
+    assert restore.__defaults__ is None
+    assert restore.__globals__ is vars(module)

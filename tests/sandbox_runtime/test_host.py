@@ -6,7 +6,7 @@ import pytest
 
 from sandbox_runtime import Limits
 from sandbox_runtime.open import ready_engine
-from sandbox_runtime.rpc.channel import Exchange
+from sandbox_runtime.rpc.channel import Channel
 from sandbox_runtime.rpc.messages import Fatal, Run
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection, encode_frame
@@ -71,7 +71,7 @@ class TestNobodyReads:
 
     def test_in_the_middle_of_a_frame(self):
         """The pipe breaks while a large value is written; its other pipe and its parent are still there."""
-        exchange = Exchange(ready_engine(), LIMITS, "")
+        exchange = Channel(ready_engine(), LIMITS, "")
         process = exchange._process
         try:
             _, pieces = exchange._connection.request(Run(1, "SUBMIT('x' * 50_000_000)"))

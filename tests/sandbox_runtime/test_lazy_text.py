@@ -6,21 +6,21 @@ import itertools
 
 import pytest
 
-from sandbox_runtime.guest.texts.host_calls import Way
+from sandbox_runtime.guest.texts.host_calls import HostConnection
 from sandbox_runtime.guest.texts.lazy_text import LazyText
 
 
 @pytest.fixture
 def lazy(monkeypatch):
     """Makes lazy texts of strings."""
-    monkeypatch.setattr(Way, "used", False)
+    monkeypatch.setattr(HostConnection, "used", False)
 
     def make(content):
         def ask(_, operation, start, stop):
             assert operation == "read"
             return content[start:stop]
 
-        monkeypatch.setattr(Way, "ask", ask)
+        monkeypatch.setattr(HostConnection, "ask", ask)
         return LazyText(1, "TextFile", "t.txt")
 
     return make

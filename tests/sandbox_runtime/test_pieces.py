@@ -21,15 +21,15 @@ from sandbox_runtime.rpc.messages import Room
 from sandbox_runtime.values.chunks import (
     PIECE_BYTES,
     SMALL_BYTES,
-    Poured,
     Stream,
+    Streamed,
     Text,
+    allocation_for,
     cut,
-    room_for,
     size_of,
     split,
 )
-from sandbox_runtime.values.encoder import Border
+from sandbox_runtime.values.encoder import ValueCodec
 
 DECODERS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 
@@ -134,7 +134,7 @@ class TestParts:
 
         assert split([b"a", b"b"]) == ([b"a", b"b"], [])
         assert split([b"a", large, b"b"]) == ([b"a"], [large, b"b"])
-        assert split([b"a", Poured(5), b"b"]) == ([b"a"], [b"b"])
+        assert split([b"a", Streamed(5), b"b"]) == ([b"a"], [b"b"])
 
     def test_bytes_are_not_copied(self):
         """Their pieces are views of them."""
@@ -149,7 +149,7 @@ class TestParts:
         """As everywhere."""
         numbers = memoryview(bytes(24)).cast("d")
 
-        assert room_for(numbers) == Room("bytes", 24, 1)
+        assert allocation_for(numbers) == Room("bytes", 24, 1)
         assert [bytes(piece.data) for piece in cut(numbers)] == [bytes(24)]
 
 
@@ -173,7 +173,7 @@ class TestStream:
         for item in data:
             stream.write(item)
 
-        assert stream.finish() == Poured(len(b"".join(data)))
+        assert stream.finish() == Streamed(len(b"".join(data)))
         assert poured[0] == b""
         assert b"".join(poured) == b"".join(data)
         assert max(map(len, poured)) <= 2 * PIECE_BYTES
@@ -183,19 +183,19 @@ class TestStream:
         documents = [f"{n:09}" * 4000 for n in range(1000)] + [bytes(20 * PIECE_BYTES)]
         sent = 0
 
-        def pour(piece):
+        def send_chunk(piece):
             nonlocal sent
             sent += nbytes(piece.data)
 
-        stream = Stream(lambda: None, pour)
+        stream = Stream(lambda: None, send_chunk)
         tracemalloc.start()
         try:
-            kind, [part] = Border().encode_variable(documents, "documents", stream)
+            kind, [part] = ValueCodec().encode_variable(documents, "documents", stream)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-        assert (kind, part) == ("pickle", Poured(sent))
+        assert (kind, part) == ("pickle", Streamed(sent))
         assert sent > 50 * PIECE_BYTES
         assert peak < 8 * PIECE_BYTES
 

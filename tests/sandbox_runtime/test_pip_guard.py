@@ -120,7 +120,7 @@ def refusal_and_peak(*requirements: str) -> tuple[str, int]:
     code = (
         "import json, resource, sys\n"
         "from sandbox_runtime import PackageError\n"
-        "from sandbox_runtime.packages import resolve\n"
+        "from sandbox_runtime.packages.resolve import resolve\n"
         "try:\n    resolve(sys.argv[1:])\n    said = ''\n"
         "except PackageError as error:\n    said = str(error)\n"
         "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"

@@ -25,7 +25,7 @@ from sandbox_runtime import (
     SandboxStartError,
     default_pool,
 )
-from sandbox_runtime.pool import _Kind
+from sandbox_runtime.pool import _SessionSpec
 
 LIMITS = Limits(cell_seconds=20)
 
@@ -66,7 +66,7 @@ class TestLend:
         """After a loan another is made ready in the background."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
-        ready = {session.pid for session, _ in pool._shelves[_Kind(LIMITS)].warm}
+        ready = {session.pid for session, _ in pool._shelves[_SessionSpec(LIMITS)].warm}
 
         with pool.lend() as session:
             assert session.pid in ready
@@ -108,7 +108,7 @@ class TestLend:
         """The borrower gets a living one and notices nothing."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
-        victim = pool._shelves[_Kind(LIMITS)].warm[0][0]
+        victim = pool._shelves[_SessionSpec(LIMITS)].warm[0][0]
         os.kill(victim.pid, 9)
         wait_until(lambda: not victim.alive)
 
@@ -165,14 +165,14 @@ class TestLend:
         with ThreadPoolExecutor(2) as threads:  # at once, so that two are to be kept warm
             lent = list(threads.map(lambda _: pool.lend(), range(2)))
         wait_until(lambda: pool.warm() >= 1)
-        ready = pool._shelves[_Kind(LIMITS)].warm[0][0]
+        ready = pool._shelves[_SessionSpec(LIMITS)].warm[0][0]
         known = before | {session.pid for session in (*lent, ready)}
         wait_until(lambda: deno_children() - known)
         killed = deno_children() - known
         for pid in killed:
             os.kill(pid, 9)
         wait_until(lambda: not deno_children() & killed)
-        shelf = {session.pid for session, _ in pool._shelves[_Kind(LIMITS)].warm}
+        shelf = {session.pid for session, _ in pool._shelves[_SessionSpec(LIMITS)].warm}
         assert not killed & shelf, "it had come up before it was killed"
 
         with pool.lend() as again:
@@ -214,12 +214,12 @@ class TestEnd:
         program = f"""
 import os, threading
 from sandbox_runtime import Limits, Pool
-from sandbox_runtime.pool import _Kind
+from sandbox_runtime.pool import _SessionSpec
 pool = Pool()
 pool.lend().close()
 while not pool.warm():
     threading.Event().wait(0.01)
-print(pool._shelves[_Kind(Limits())].warm[0][0].pid, flush=True)
+print(pool._shelves[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
 {ending}
 """
         host = subprocess.run(

@@ -11,9 +11,9 @@ from sandbox_runtime.sessions.replay import (
     FIRST_GUESS_SECONDS,
     LARGEST_SHARE,
     MAX_WORK_SECONDS,
-    Assigned,
-    Ran,
-    Recovery,
+    AssignRecord,
+    CellRecord,
+    ReplayLog,
 )
 
 STATE = Checkpoint({}, "engine")
@@ -25,7 +25,7 @@ ENOUGH = FIRST_GUESS_SECONDS / LARGEST_SHARE
 @pytest.fixture
 def recovery():
     """A session's, opened at 0."""
-    recovery = Recovery()
+    recovery = ReplayLog()
     recovery.begin(0.0)
     return recovery
 
@@ -45,14 +45,14 @@ class TestDue:
 
     def test_after_a_long_wait_and_real_work(self, recovery):
         """The LM's time counts as well as the cell's."""
-        recovery.ran(Ran(1, "x"), FIRST_GUESS_SECONDS * 2)
+        recovery.ran(CellRecord(1, "x"), FIRST_GUESS_SECONDS * 2)
 
         assert not recovery.due(ENOUGH * 0.9)
         assert recovery.due(ENOUGH * 1.1)
 
     def test_not_for_little_work(self, recovery):
         """What can be run again faster than saved is not saved."""
-        recovery.ran(Ran(1, "x"), FIRST_GUESS_SECONDS / 2)
+        recovery.ran(CellRecord(1, "x"), FIRST_GUESS_SECONDS / 2)
 
         assert not recovery.due(ENOUGH * 100)
 
@@ -64,7 +64,7 @@ class TestDue:
 
     def test_when_too_much_must_be_remembered(self, recovery):
         """Whatever it costs: the host's memory is bounded."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(
             call(1), ToolReturned(1, "bytes", attachments=[bytes(MAX_REMEMBERED_BYTES + 1)])
         )
@@ -78,7 +78,7 @@ class TestDue:
         for number in range(3):
             assert not recovery.due(0.0)
             recovery.assigned("x", f"{number}{large}")
-            recovery.ran(Ran(number, "x"), 0.0)
+            recovery.ran(CellRecord(number, "x"), 0.0)
 
         assert recovery.due(0.0)
 
@@ -87,28 +87,28 @@ class TestDue:
         large = bytes(2 * MAX_REMEMBERED_BYTES)
         for number in range(2):
             recovery.assigned("x", large)
-            recovery.ran(Ran(number, "x"), 0.0)
+            recovery.ran(CellRecord(number, "x"), 0.0)
 
         assert not recovery.due(0.0)
 
     def test_when_there_is_much_code(self, recovery):
         """Cells are remembered too."""
-        recovery.ran(Ran(1, "#" * (MAX_REMEMBERED_BYTES + 1)), 0.0)
+        recovery.ran(CellRecord(1, "#" * (MAX_REMEMBERED_BYTES + 1)), 0.0)
 
         assert recovery.due(0.0)
 
     def test_the_measured_cost_counts_from_then_on(self, recovery):
         """A large memory is saved less often."""
-        recovery.ran(Ran(1, "x"), 1.0)
+        recovery.ran(CellRecord(1, "x"), 1.0)
         recovery.saved(STATE, now=10.0, cost_seconds=2.0)
-        recovery.ran(Ran(2, "x"), 5.0)
+        recovery.ran(CellRecord(2, "x"), 5.0)
 
         assert not recovery.due(10.0 + 1.9 / LARGEST_SHARE)
         assert recovery.due(10.0 + 2.1 / LARGEST_SHARE)
 
     def test_not_where_it_is_impossible(self, recovery):
         """After one failed attempt everything is run again instead."""
-        recovery.ran(Ran(1, "x"), 100.0)
+        recovery.ran(CellRecord(1, "x"), 100.0)
         recovery.cannot_save()
 
         assert not recovery.due(1e6)
@@ -116,10 +116,10 @@ class TestDue:
     def test_when_running_them_again_would_take_long(self, recovery):
         """Whatever it costs: a session comes back in a bounded time."""
         recovery.saved(STATE, now=0.0, cost_seconds=1000.0)
-        recovery.ran(Ran(1, "x"), MAX_WORK_SECONDS * 0.9)
+        recovery.ran(CellRecord(1, "x"), MAX_WORK_SECONDS * 0.9)
         assert not recovery.due(0.0)
 
-        recovery.ran(Ran(2, "x"), MAX_WORK_SECONDS * 0.2)
+        recovery.ran(CellRecord(2, "x"), MAX_WORK_SECONDS * 0.2)
 
         assert recovery.due(0.0)
 
@@ -129,7 +129,7 @@ class TestBounds:
 
     def test_answers_of_one_cell(self):
         """Past the bound none of them is kept, also none that comes later."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         for number in range(80):
             ran.remember(call(number, str(number)), answered(number, 1024 * 1024))
 
@@ -139,7 +139,7 @@ class TestBounds:
 
     def test_calls_without_answers_count_too(self):
         """A million of them are remembered no more than their bytes allow."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         for number in range(MAX_REMEMBERED_BYTES // 512 + 1):
             ran.remember(call(number))
 
@@ -147,7 +147,7 @@ class TestBounds:
 
     def test_a_cell_that_is_forgotten(self, recovery):
         """A checkpoint is due at once, and until there is one the state is as good as lost."""
-        ran = Ran(7, "x")
+        ran = CellRecord(7, "x")
         ran.remember(call(1), answered(1, MAX_REMEMBERED_BYTES))
         recovery.ran(ran, 0.1)
 
@@ -163,7 +163,7 @@ class TestBounds:
         """Answers of all cells together are bounded as well."""
         recovery.cannot_save()
         for number in range(3):
-            ran = Ran(number, "x")
+            ran = CellRecord(number, "x")
             ran.remember(call(1), answered(1, MAX_REMEMBERED_BYTES // 3))
             recovery.ran(ran, 0.1)
 
@@ -174,17 +174,17 @@ class TestBounds:
     def test_work_that_would_take_long_again(self, recovery):
         """The state is given up, and it is said why."""
         recovery.cannot_save()
-        recovery.ran(Ran(1, "x"), MAX_REPLAY_SECONDS - 1)
+        recovery.ran(CellRecord(1, "x"), MAX_REPLAY_SECONDS - 1)
         assert recovery.why_lost() == ""
 
-        recovery.ran(Ran(2, "x"), 2.0)
+        recovery.ran(CellRecord(2, "x"), 2.0)
 
         assert "takes more than 60 s in all" in recovery.why_lost()
 
     def test_crash_after_crash(self, recovery):
         """What was run again counts for each of them."""
         recovery.cannot_save()
-        recovery.ran(Ran(1, "x"), 20.0)
+        recovery.ran(CellRecord(1, "x"), 20.0)
         for _ in range(2):
             assert recovery.why_lost() == ""
             recovery.replayed(20.0)
@@ -201,11 +201,11 @@ class TestBounds:
 
     def test_a_checkpoint_begins_anew(self, recovery):
         """With all of it."""
-        recovery.ran(Ran(1, "x"), 50.0)
+        recovery.ran(CellRecord(1, "x"), 50.0)
         recovery.replayed(50.0)
 
         recovery.saved(STATE, 1.0, 0.1)
-        recovery.ran(Ran(2, "x"), 50.0)
+        recovery.ran(CellRecord(2, "x"), 50.0)
 
         assert recovery.why_lost() == ""
 
@@ -216,20 +216,20 @@ class TestLog:
     def test_a_checkpoint_takes_the_place_of_the_log(self, recovery):
         """What came before is in it."""
         recovery.assigned("x", 1)
-        recovery.ran(Ran(1, "x"), 1.0)
+        recovery.ran(CellRecord(1, "x"), 1.0)
 
         recovery.saved(STATE, 1.0, 0.1)
         recovery.assigned("y", 2)
 
         assert recovery.checkpoint is STATE
-        assert recovery.log == [Assigned("y", 2)]
+        assert recovery.log == [AssignRecord("y", 2)]
 
     def test_a_variable_that_is_assigned_again(self, recovery):
         """Only the last value before the next cell is sent again."""
         recovery.assigned("x", 1)
         recovery.assigned("x", 2)
 
-        assert recovery.log == [Assigned("x", 2)]
+        assert recovery.log == [AssignRecord("x", 2)]
 
 
 class TestReplay:
@@ -237,14 +237,14 @@ class TestReplay:
 
     def test_the_same_call_gets_the_same_answer(self):
         """Under the new call's number; the tool is not asked."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(call(5), ToolReturned(5, "json", "1"))
 
         assert ran.replay()(call(9)) == ToolReturned(9, "json", "1")
 
     def test_equal_calls_are_answered_in_order(self):
         """A counter counts again."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         for number in (1, 2):
             ran.remember(call(number), ToolReturned(number, "json", str(number)))
         answer = ran.replay()
@@ -253,7 +253,7 @@ class TestReplay:
 
     def test_different_calls_may_come_in_another_order(self):
         """As concurrent ones do."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(call(1, "a", mode="aio"), ToolReturned(1, "json", "A"))
         ran.remember(call(2, "b", mode="aio"), ToolRaised(2, "E", "Exception", "B"))
         answer = ran.replay()
@@ -266,7 +266,7 @@ class TestReplay:
     )
     def test_a_call_that_was_not_made(self, other):
         """Ends the attempt: nobody may be asked a second time."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(call(1), ToolReturned(1, "json", "1"))
 
         with pytest.raises(LookupError, match="cell 1 now calls"):
@@ -274,7 +274,7 @@ class TestReplay:
 
     def test_a_call_that_was_not_answered(self):
         """Is not answered again; it was the cell's own, and no other gets what came too late."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(call(1, mode="aio"))
         ran.answered(ran.remember(call(2, mode="aio")), ToolReturned(2, "json", "2"))
         answer = ran.replay()
@@ -284,7 +284,7 @@ class TestReplay:
 
     def test_twice(self):
         """A cell can be run again any number of times."""
-        ran = Ran(1, "x")
+        ran = CellRecord(1, "x")
         ran.remember(call(1), ToolReturned(1, "json", "1"))
 
         for _ in range(3):

@@ -8,78 +8,78 @@ import threading
 import pytest
 
 from sandbox_runtime import Pool
-from sandbox_runtime.admission import FEWEST, Seats, default_bound
+from sandbox_runtime.admission import FEWEST, AdmissionQueue, default_bound
 
 
 def granted(*seats):
-    return [seat.granted.done() and not seat.granted.cancelled() for seat in seats]
+    return [slot.granted.done() and not slot.granted.cancelled() for slot in seats]
 
 
 class TestLine:
     def test_no_more_sit_than_there_are_seats(self):
         """The others wait, and come in the order in which they asked."""
-        line = Seats(2)
+        line = AdmissionQueue(2)
         a, b, c, d = (line.ask() for _ in range(4))
         assert granted(a, b, c, d) == [True, True, False, False]
 
-        b.leave()
+        b.release()
         assert granted(c, d) == [True, False]
         assert (line.taken, line.waiting) == (2, 1)
 
     def test_leaving_the_line_moves_the_others_up(self):
         """And leaving twice frees no seat of another's."""
-        line = Seats(1)
+        line = AdmissionQueue(1)
         a, b, c = (line.ask() for _ in range(3))
-        b.leave()
-        b.leave()
-        a.leave()
-        a.leave()
+        b.release()
+        b.release()
+        a.release()
+        a.release()
 
         assert granted(a, b, c) == [True, False, True]
         assert (line.taken, line.waiting) == (1, 0)
 
     def test_who_has_a_seat_gets_one_below_it(self):
         """At once, however deep; a second one at the same time waits in line."""
-        line = Seats(1)
+        line = AdmissionQueue(1)
         root, other = line.ask(), line.ask()
-        child = line.ask(above=root)
-        grandchild, sibling = line.ask(above=child), line.ask(above=root)
+        child = line.ask(parent=root)
+        grandchild, sibling = line.ask(parent=child), line.ask(parent=root)
         assert granted(root, other, child, grandchild, sibling) == [True, False, True, True, False]
 
-        grandchild.leave()
+        grandchild.release()
         assert granted(other, sibling) == [False, False]
-        child.leave()
+        child.release()
         assert granted(other, sibling) == [False, True]  # it is waited for, the other is not
-        sibling.leave()
-        root.leave()
+        sibling.release()
+        root.release()
         assert granted(other) == [True]
 
     def test_a_seat_that_was_left_holds_nothing(self):
         """What a run left behind waits in line like everybody."""
-        line = Seats(1)
+        line = AdmissionQueue(1)
         gone = line.ask()
-        gone.leave()
+        gone.release()
         line.ask()
 
-        assert granted(line.ask(above=gone)) == [False]
+        assert granted(line.ask(parent=gone)) == [False]
 
     def test_nobody_waits_for_those_below_a_seat_that_was_left(self):
         """They stand in line as all others do, though they asked while it was held."""
-        line = Seats(1)
+        line = AdmissionQueue(1)
         root, other = line.ask(), line.ask()
-        child, sibling = line.ask(above=root), line.ask(above=root)
-        root.leave()
+        child, sibling = line.ask(parent=root), line.ask(parent=root)
+        root.release()
         assert granted(other, sibling) == [False, False]
 
-        child.leave()
+        child.release()
         assert granted(other, sibling) == [True, False]
 
     def test_a_nest_of_runs_costs_strangers_no_patience(self):
         """Those below a seat are no exceptions."""
-        line = Seats(1, patience_seconds=0.05)
-        seat = line.ask()
+        line = AdmissionQueue(1, stall_seconds=0.05)
+        slot = line.ask()
         for _ in range(12):
-            seat = line.ask(above=seat)
+            slot = line.ask(parent=slot)
         stranger = line.ask()
         waiter = threading.Thread(target=stranger.wait, daemon=True)
         waiter.start()
@@ -89,7 +89,7 @@ class TestLine:
 
     def test_where_nothing_moves_the_first_is_let_in(self):
         """Those who sit may wait for him by ways that nobody sees, such as threads of their own."""
-        line = Seats(1, patience_seconds=0.05)
+        line = AdmissionQueue(1, stall_seconds=0.05)
         line.ask()
         done = threading.Thread(target=line.ask().wait)
         done.start()
@@ -100,11 +100,11 @@ class TestLine:
 
     def test_slow_runs_do_not_undo_the_bound(self):
         """Each that is let in beyond it has the next one wait for twice as long."""
-        line = Seats(1, patience_seconds=0.05)
+        line = AdmissionQueue(1, stall_seconds=0.05)
         seats = [line.ask() for _ in range(12)]
 
         async def main() -> None:
-            waiting = [asyncio.ensure_future(seat.sit()) for seat in seats]
+            waiting = [asyncio.ensure_future(slot.acquire_async()) for slot in seats]
             await asyncio.sleep(1)
             for task in waiting:
                 task.cancel()
@@ -114,36 +114,36 @@ class TestLine:
 
     def test_waiting_ends_when_the_line_is_left(self):
         """Also from another thread."""
-        line = Seats(1)
+        line = AdmissionQueue(1)
         line.ask()
-        seat = line.ask()
-        done = threading.Thread(target=seat.wait)
+        slot = line.ask()
+        done = threading.Thread(target=slot.wait)
         done.start()
-        seat.leave()
+        slot.release()
         done.join(30)
 
         assert not done.is_alive()
 
     def test_many_threads_and_loops(self):
         """Never more at a time, and everybody comes to sit."""
-        line, most, lock = Seats(3), [0], threading.Lock()
+        line, most, lock = AdmissionQueue(3), [0], threading.Lock()
 
         def note() -> None:
             with lock:
                 most[0] = max(most[0], line.taken)
 
         def sitting() -> None:
-            seat = line.ask()
-            seat.wait()
+            slot = line.ask()
+            slot.wait()
             note()
-            seat.leave()
+            slot.release()
 
         async def coming() -> None:
-            seat = line.ask()
-            await seat.sit()
+            slot = line.ask()
+            await slot.acquire_async()
             note()
             await asyncio.sleep(0)
-            seat.leave()
+            slot.release()
 
         async def many() -> None:
             await asyncio.gather(*(coming() for _ in range(100)))

@@ -10,7 +10,7 @@ import urllib.parse
 import pytest
 
 from sandbox_runtime import open_session
-from sandbox_runtime.helpers import without_secrets
+from sandbox_runtime.helpers import redact_secrets
 from sandbox_runtime.redaction.redact import MAX_CHARS
 
 KEY = "sk-0123456789abcdef"
@@ -28,12 +28,12 @@ def test_values_of_such_variables():
     """Wherever they stand; short values and other variables are left."""
     text = f"401 for {KEY}: https://me:correct horse@host/x?y=0123456789"
 
-    assert without_secrets(text) == "401 for [secret]: https://me:[secret]@host/x?y=0123456789"
+    assert redact_secrets(text) == "401 for [secret]: https://me:[secret]@host/x?y=0123456789"
 
 
 def test_what_else_is_secret():
     """Values that the caller knows."""
-    assert without_secrets("a hidden word", ["hidden word", None]) == "a [secret]"
+    assert redact_secrets("a hidden word", ["hidden word", None]) == "a [secret]"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_defaults_of_a_tool_are_not_told(call):
 )
 def test_what_looks_like_a_secret(text, shown):
     """By its form, or by the name that stands before it; honest texts are left."""
-    assert without_secrets(text) == (text if shown is None else shown)
+    assert redact_secrets(text) == (text if shown is None else shown)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hid
     """By the variable's name, and by the form of its value."""
     monkeypatch.setenv(name, value)
 
-    assert (without_secrets(text) != text) == hidden
+    assert (redact_secrets(text) != text) == hidden
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hid
 def test_encoded_secrets(encode):
     """Also where it is a part of what is encoded, or broken by the end of a line."""
     secret = 'a "hidden"/word+\\1234567890'
-    shown = without_secrets(f"before {encode(secret)} after", [secret])
+    shown = redact_secrets(f"before {encode(secret)} after", [secret])
 
     assert "[secret]" in shown
     assert shown.startswith("before ")
@@ -174,7 +174,7 @@ def test_long_texts_take_little(piece):
     def seconds(chars: int) -> float:
         text = (piece * chars)[:chars]
         began = time.thread_time()
-        without_secrets(text, ["some-secret-value"])
+        redact_secrets(text, ["some-secret-value"])
         return time.thread_time() - began
 
     assert seconds(160_000) < 40 * max(seconds(20_000), 0.005)
@@ -187,7 +187,7 @@ def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
     monkeypatch.setenv("SERVICE_TOKEN", secret)
     pads = (MAX_CHARS // 2 + at, 3 * MAX_CHARS)
     for before, after in (pads, pads[::-1]):
-        shown = without_secrets("a" * before + secret + "b" * after)
+        shown = redact_secrets("a" * before + secret + "b" * after)
         assert not any(part in shown for part in secret.split("-"))
 
 
@@ -195,5 +195,5 @@ def test_many_secrets_do_not_move_the_cut(monkeypatch):
     """What is taken out makes a text shorter; what comes nearer then is clean as well."""
     secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
     monkeypatch.setenv("SERVICE_TOKEN", secret)
-    shown = without_secrets(f"{secret} " * 20_000)
+    shown = redact_secrets(f"{secret} " * 20_000)
     assert not any(part in shown for part in secret.split("-"))

@@ -17,9 +17,9 @@ from session_cells import (
 )
 
 from sandbox_runtime import (
-    FrontedTool,
     SessionBusyError,
     Submitted,
+    WrappedTool,
     open_session,
 )
 
@@ -260,13 +260,13 @@ class TestFronts:
 
     def test_it_stands_between_the_cell_and_the_function(self):
         """What the cell passes is made ready there, and what comes back is made its own."""
-        tools = {name: FrontedTool(lambda text: text * 2, self.MODULES) for name in ("f", "g")}
+        tools = {name: WrappedTool(lambda text: text * 2, self.MODULES) for name in ("f", "g")}
         with open_session(tools=tools) as session:
             assert session.run_cell("f('ab') + g('c')").output == "'ABAB!CC!'\n"
 
     def test_its_frames_are_not_in_tracebacks(self):
         """The cell's author sees his own lines only."""
-        with open_session(tools={"f": FrontedTool(str, self.MODULES)}) as session:
+        with open_session(tools={"f": WrappedTool(str, self.MODULES)}) as session:
             failed = session.run_cell("f(5)")
 
         assert failed.error_type == "TypeError"
@@ -275,7 +275,7 @@ class TestFronts:
 
     def test_it_is_whole_again_in_every_cell_and_after_a_restart(self):
         """Whatever a cell binds to the name, and when the process is lost."""
-        with open_session(tools={"f": FrontedTool(str.strip, self.MODULES)}) as session:
+        with open_session(tools={"f": WrappedTool(str.strip, self.MODULES)}) as session:
             session.run_cell("f = None")
             assert session.run_cell("f(' a')").output == "'A!'\n"
             os.kill(session.pid, signal.SIGKILL)
@@ -288,7 +288,7 @@ class TestFronts:
             "import types\ndef front(name, call):\n    made = types.ModuleType(name)\n"
             "    made.double = lambda x: call(x, x)\n    return made\n"
         )
-        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
+        tools = {"sums": WrappedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
         with open_session(tools=tools) as session:
             assert session.run_cell("import sums\nsums.double(4)").output == "8\n"
             assert session.run_cell("from sums import double\ndouble(2)").output == "4\n"
@@ -301,7 +301,7 @@ class TestFronts:
             "def front(name, call):\n"
             "    return lambda value: value if isinstance(value, int) else call(value)\n"
         )
-        tools = {"show": FrontedTool(taken.append, {"show_entry": source}, kind="display")}
+        tools = {"show": WrappedTool(taken.append, {"show_entry": source}, kind="display")}
         with open_session(tools=tools) as session:
             assert session.run_cell("'told'").output == ""
             assert session.run_cell("print('p')\n5").output == "p\n5\n"
@@ -335,7 +335,7 @@ class TestFronts:
             "    made.double = lambda x: call(x, x)\n    made.Sum = type('Sum', (Base,), {})\n"
             "    return made\n"
         )
-        tools = {"sums": FrontedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
+        tools = {"sums": WrappedTool(lambda a, b: a + b, {"sums_entry": source}, kind="module")}
         with open_session(tools=tools) as session:
             session.run_cell(f"import sums\n{used}")
             session.run_cell(f"import sums\n{change}")

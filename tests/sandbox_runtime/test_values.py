@@ -37,7 +37,7 @@ from sandbox_runtime.guest.values import codec as crossing
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_DEPTH, receive
 from sandbox_runtime.guest.values.records import Record
 from sandbox_runtime.truncation import printable
-from sandbox_runtime.values.encoder import Border, decode, encode, encode_inline
+from sandbox_runtime.values.encoder import ValueCodec, decode, encode, encode_inline
 from sandbox_runtime.values.type_rules import HandleType
 
 
@@ -124,17 +124,17 @@ class Plain:
 
 
 def to_sandbox(value, border=None):
-    kind, parts = (border or Border()).encode(value, "x")
+    kind, parts = (border or ValueCodec()).encode(value, "x")
     return receive(kind, [bytes(part) for part in parts])
 
 
 def to_host(value, border=None):
     text, extras = crossing.send(value, "SUBMIT")
-    return (border or Border()).decode([text.encode(), *map(bytes, extras)])
+    return (border or ValueCodec()).decode([text.encode(), *map(bytes, extras)])
 
 
 def there_and_back(value, border=None):
-    border = border or Border()
+    border = border or ValueCodec()
     return to_host(to_sandbox(value, border), border)
 
 
@@ -356,7 +356,7 @@ class TestRecords:
 
     def test_classes_of_one_name_are_told_apart(self):
         """A notebook that runs a cell again has two classes of one name."""
-        border = Border()
+        border = ValueCodec()
         first = dataclasses.make_dataclass("Twin", [("a", int)])
         second = dataclasses.make_dataclass("Twin", [("b", int)])
 
@@ -391,7 +391,7 @@ class TestRecords:
 
     def test_a_default_that_stays_on_the_host(self):
         """A field whose default the sandbox cannot know is left out; the host fills it in."""
-        border = Border()
+        border = ValueCodec()
         kind = type(to_sandbox(Event(), border))
 
         assert "when" not in kind()
@@ -429,7 +429,7 @@ class TestRecords:
     )
     def test_copies_inside_the_sandbox(self, copy_of):
         """Records, named tuples, enum members and handles can be copied and pickled."""
-        border = Border([HandleType(Plain)])
+        border = ValueCodec([HandleType(Plain)])
         values = [Point(1, [2]), Pair(1, "a"), Color.RED, Access.READ, Slotted(1), Plain()]
         arrived = to_sandbox(values, border)
 
@@ -864,7 +864,7 @@ class TestHostileData:
     )
     def test_any_tree_of_tags(self, tree, extras):
         """No combination of tags raises anything else, also where classes and handles are known."""
-        border = Border([HandleType(Plain)])
+        border = ValueCodec([HandleType(Plain)])
         border.encode([Point(1, 2), Pair(1, "a"), Color.RED, Cat(name="Tom"), Plain()], "v")
 
         with contextlib.suppress(ValueCrossingError):
@@ -935,24 +935,24 @@ class TestCost:
         data = f"[{','.join([item] * 400_000)}]".encode()
 
         with pytest.raises(ValueCrossingError, match=r"more than 1,000,000 bytes.*frame_bytes"):
-            Border().decode([data], memory_bytes=1_000_000)
-        assert len(Border().decode([data], memory_bytes=200_000_000)) == 400_000
+            ValueCodec().decode([data], memory_bytes=1_000_000)
+        assert len(ValueCodec().decode([data], memory_bytes=200_000_000)) == 400_000
 
     def test_rows_of_a_table(self):
         """A dict for each row is more than its cell."""
         data = b'{"$":"table","of":[["a"],[[' + b"1," * 400_000 + b"1]]]}"
 
         with pytest.raises(ValueCrossingError, match="more than 40,000,000 bytes"):
-            Border().decode([data], memory_bytes=40_000_000)
-        assert len(Border().decode([data])) == 400_001
+            ValueCodec().decode([data], memory_bytes=40_000_000)
+        assert len(ValueCodec().decode([data])) == 400_001
 
     def test_text_with_a_wide_character(self):
         """Takes four bytes for each of its characters."""
         data = [b'{"$":"str","at":0}', b"x" * 1000 + "\N{SLIGHTLY SMILING FACE}".encode()]
 
         with pytest.raises(ValueCrossingError, match="more than 4,000 bytes"):
-            Border().decode(data, memory_bytes=4_000)
-        assert len(Border().decode(data, memory_bytes=5_000)) == 1001
+            ValueCodec().decode(data, memory_bytes=4_000)
+        assert len(ValueCodec().decode(data, memory_bytes=5_000)) == 1001
 
     @pytest.mark.parametrize("exponent", [4201, -4201, 999_999_999, -999_999_999])
     def test_a_decimal_that_would_explode(self, exponent):
@@ -1000,7 +1000,7 @@ class TestHandedOut:
 
     def test_a_value_that_did_not_cross(self):
         """Leaves no handle behind, of none of its parts."""
-        border = Border([HandleType(Plain)])
+        border = ValueCodec([HandleType(Plain)])
         with pytest.raises(ValueCrossingError):
             border.encode([Plain(), threading.Lock()], "v")
 
@@ -1008,7 +1008,7 @@ class TestHandedOut:
 
     def test_numbers_cannot_be_guessed(self):
         """They are drawn, not counted, and exact as a number of JSON."""
-        border = Border([HandleType(Plain)])
+        border = ValueCodec([HandleType(Plain)])
         border.encode([Plain() for _ in range(100)], "v")
 
         numbers = sorted(border._handles._values)
@@ -1019,7 +1019,7 @@ class TestHandedOut:
 
     def test_one_object_has_one_number(self):
         """Also in values that cross at different times."""
-        border, plain = Border([HandleType(Plain)]), Plain()
+        border, plain = ValueCodec([HandleType(Plain)]), Plain()
         for _ in range(3):
             border.encode([plain, plain], "v")
 

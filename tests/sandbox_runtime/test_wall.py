@@ -22,12 +22,12 @@ import pytest
 from sandbox_runtime import Completed, Limits, Pool, Session, WallMissingError, open_session
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.isolation import launcher
-from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, behind, survey
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, detect, run_confined
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.rpc.process import Process
 from tests.sandbox_runtime import native
 
-OFFERED = survey()
+OFFERED = detect()
 pytestmark = pytest.mark.skipif(not OFFERED, reason="this system offers no such wall")
 
 LANDLOCK = Wall(landlock=OFFERED.landlock)
@@ -99,7 +99,7 @@ def attempted(tmp_path, monkeypatch):
                 str(program),
             ]
 
-            with behind(wall, Path(command[0]), [program]) as launch:
+            with run_confined(wall, Path(command[0]), [program]) as launch:
                 done = subprocess.run(
                     command,
                     env={"DENO_DIR": "/dev/null/none", "NO_COLOR": "1"},
@@ -249,7 +249,7 @@ def attack(outside):
         program = Path(native.__file__)
         command = [PYTHON, "-I", "-S", "-B", program, json.dumps(facts)]
         readable = [Path(os.__file__).parent, program]
-        with behind(wall, PYTHON, readable) as launch:
+        with run_confined(wall, PYTHON, readable) as launch:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -435,7 +435,7 @@ def test_a_call_of_32_bits_ends_the_process():
 
 def run_python(wall, code):
     """Runs Python with some code behind a wall."""
-    with behind(wall, PYTHON, [Path(os.__file__).parent]) as launch:
+    with run_confined(wall, PYTHON, [Path(os.__file__).parent]) as launch:
         return subprocess.run(
             [PYTHON, "-I", "-S", "-B", "-c", code],
             capture_output=True,
@@ -518,7 +518,7 @@ def alive(pid):
 
 def test_nothing_of_this_process_is_bound():
     """Only the process that is started, in its first instructions."""
-    with behind(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
+    with run_confined(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
         subprocess.run([PYTHON, "-I", "-S", "-c", ""], check=True, timeout=60, **launch.options)
     launch.seal()
 
@@ -537,7 +537,7 @@ def test_no_descriptor_is_left():
     """Neither here nor in the process."""
     before = descriptors()
     for _ in range(3):
-        with behind(OFFERED, PYTHON, [Path(os.__file__).parent, Path("/proc")]) as launch:
+        with run_confined(OFFERED, PYTHON, [Path(os.__file__).parent, Path("/proc")]) as launch:
             done = subprocess.run(
                 [PYTHON, "-I", "-S", "-c", "import os; print(sorted(os.listdir('/proc/self/fd')))"],
                 capture_output=True,
@@ -555,7 +555,7 @@ def test_no_descriptor_is_left():
 def test_a_start_that_does_not_happen():
     """Leaves neither a descriptor nor a thread."""
     before = descriptors()
-    with behind(OFFERED, PYTHON) as launch:
+    with run_confined(OFFERED, PYTHON) as launch:
         pass
     launch.seal()
 
@@ -573,7 +573,7 @@ def test_a_fork_of_the_host_keeps_no_gate_open():
         "try: open('/')\n"
         "except OSError as error: print(error.errno, flush=True)\n"
     )
-    with behind(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
+    with run_confined(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
         process = subprocess.Popen(
             [PYTHON, "-I", "-S", "-c", code],
             stdin=subprocess.PIPE,
@@ -602,10 +602,10 @@ def test_a_fork_of_the_host_keeps_no_gate_open():
 
 def test_what_goes_wrong_reaches_the_caller(tmp_path):
     """As it would without a wall."""
-    with pytest.raises(FileNotFoundError), behind(OFFERED, tmp_path / "none"):
+    with pytest.raises(FileNotFoundError), run_confined(OFFERED, tmp_path / "none"):
         pass
     (tmp_path / "data").write_text("no program")
-    with pytest.raises(PermissionError), behind(OFFERED, tmp_path / "data"):
+    with pytest.raises(PermissionError), run_confined(OFFERED, tmp_path / "data"):
         pass
 
 
@@ -614,7 +614,7 @@ def test_a_launcher_that_fails(tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran"))
     program.chmod(0o755)
-    with behind(OFFERED, program) as launch:
+    with run_confined(OFFERED, program) as launch:
         done = subprocess.run([program], check=False, timeout=60, **launch.options)
 
     assert done.returncode >= launcher.FAILED

@@ -48,7 +48,7 @@ def _aimed(name: str, change: str, **more: object) -> Program:
     )
 
 
-_PUT_BACK = "put_back = driver._grounds['harness'].put_back\n"
+_PUT_BACK = "put_back = driver._grounds['harness'].restore\n"
 
 PROGRAMS = (
     _aimed("bind_submit", "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
@@ -147,8 +147,8 @@ bootstrap.Driver._end = other
     _aimed("the rule of the border", "driver.calls._check = driver.calls._received = print"),
     _aimed(
         "what puts back",
-        "footing.Footing.restore = lambda _: None\n"
-        "hooks.Hooks.restore = lambda _: None\nfooting.ensure = footing.put_back = lambda *_, **__: None\n"
+        "footing.NamespaceGuard.restore = lambda _: None\n"
+        "hooks.Hooks.restore = lambda _: None\nfooting.merge_into = footing.restore = lambda *_, **__: None\n"
         "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
     _aimed(

@@ -26,7 +26,7 @@ from sandbox_runtime.host_costs import (
     THREADS_PER_CONCURRENT_CALL,
     UNESTIMATED_BYTES,
 )
-from sandbox_runtime.values.encoder import Border
+from sandbox_runtime.values.encoder import ValueCodec
 from tests.fuzz.forms import FORMS
 from tests.measuring import Cost
 
@@ -42,7 +42,7 @@ def test_one_value(name):
     size = sum(map(len, parts)) / MEBIBYTE
 
     with Cost() as cost, contextlib.suppress(ValueCrossingError):
-        Border().decode(parts)
+        ValueCodec().decode(parts)
 
     assert cost.cpu_seconds < READ_CPU_SECONDS + READ_CPU_SECONDS_PER_MEBIBYTE * size
     assert cost.stall_seconds < READ_STALL_SECONDS + READ_STALL_SECONDS_PER_MEBIBYTE * size
@@ -56,7 +56,7 @@ def test_memory_is_bounded_by_the_frame(name):
     parts = FORMS[name](limits.frame_bytes)
 
     with Cost() as cost, pytest.raises(ValueCrossingError, match="host's memory"):
-        Border().decode(parts, limits.value_memory_bytes)
+        ValueCodec().decode(parts, limits.value_memory_bytes)
 
     # What is read before it is known to be too large is not more than is allowed.
     assert cost.peak_bytes < limits.value_memory_bytes + 2 * limits.frame_bytes

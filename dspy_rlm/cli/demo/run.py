@@ -51,7 +51,7 @@ CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Cast:
+class DemoLMs:
     """The two LMs of the demo."""
 
     root: dspy.LM
@@ -60,7 +60,7 @@ class Cast:
 
 
 @contextlib.contextmanager
-def cast() -> Iterator[Cast]:
+def cast() -> Iterator[DemoLMs]:
     """The LMs behind a policy server on this machine; without a loopback interface, in this process."""
     # A proxy has no way to this machine's own 127.0.0.1. urllib reads the lower-case name first.
     bypass = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
@@ -70,10 +70,10 @@ def cast() -> Iterator[Cast]:
             server = stack.enter_context(PolicyServer({ROOT_MODEL: play_root, SUB_MODEL: play_sub}))
             address = urlsplit(server.base_url)
             socket.create_connection((address.hostname, address.port), CONNECT_SECONDS).close()
-            lms = Cast(server.lm(ROOT_MODEL), server.lm(SUB_MODEL), over_http=True)
+            lms = DemoLMs(server.lm(ROOT_MODEL), server.lm(SUB_MODEL), over_http=True)
         except OSError:
             root, sub = _in_process(ROOT_MODEL, play_root), _in_process(SUB_MODEL, play_sub)
-            lms = Cast(root, sub, over_http=False)
+            lms = DemoLMs(root, sub, over_http=False)
         yield lms
 
 
@@ -136,7 +136,7 @@ def run_demo(root: Path | None = None) -> int:
     return 0 if all(result.right for result in results) else 1
 
 
-def _ask(number: int, question: Question, texts: Texts, lms: Cast) -> Result:
+def _ask(number: int, question: Question, texts: Texts, lms: DemoLMs) -> Result:
     _say(f"\n=== Question {number} of {len(QUESTIONS)}: {question.text} ===")
     _say(f"RLM({question.signature!r})")
     signature = dspy.Signature(question.signature, question.instructions)

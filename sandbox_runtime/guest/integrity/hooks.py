@@ -29,7 +29,7 @@ from itertools import repeat
 from operator import is_
 from typing import Any, cast
 
-from sandbox_runtime.guest.integrity.namespace_guard import Names, ensure, put_back
+from sandbox_runtime.guest.integrity.namespace_guard import Names, merge_into, restore
 
 _ERROR_HANDLERS = (
     "strict",
@@ -88,7 +88,7 @@ class Hooks:
     def restore(self) -> None:
         """Puts back what is not as it was. What this calls is of C, and calls nothing of a cell's."""
         for now, names in self._names:
-            ensure(now, names)
+            merge_into(now, names)
         for name, hooks, own in self._lists:
             if sys.__dict__.get(name) is not hooks:
                 self._take_over(name, hooks)
@@ -103,7 +103,7 @@ class Hooks:
             if size(known) != size(codecs) or not every(
                 mapped(is_, known.values(), codecs.values())
             ):
-                put_back(known, codecs, sealed=True)
+                restore(known, codecs, sealed=True)
         self.silence()
 
     def silence(self) -> None:

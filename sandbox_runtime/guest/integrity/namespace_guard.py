@@ -41,7 +41,7 @@ MODULES = (json, json.decoder, json.encoder, json.scanner, contextlib, gc)
 CLASSES = (json.JSONDecoder, json.JSONEncoder)
 
 # What is needed to tell of an exception.
-TELLING_MODULES = (
+TRACEBACK_MODULES = (
     ast,
     codeop,
     io,
@@ -53,7 +53,7 @@ TELLING_MODULES = (
     traceback,
     types,
 )
-TELLING_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
+TRACEBACK_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
 
 # Of a class, and of no use to another.
 _ONLY_ITS_OWN = ("__dict__", "__weakref__")
@@ -61,7 +61,7 @@ _ONLY_ITS_OWN = ("__dict__", "__weakref__")
 Names = dict[str, Any]
 
 
-class Footing:
+class NamespaceGuard:
     """The names of modules and classes as they are when this is made."""
 
     def __init__(
@@ -94,16 +94,16 @@ class Footing:
         if every(mapped(is_, chain.from_iterable(self._now), self._own)):
             return
         for now, own in self._sealed:
-            put_back(now, own, sealed=True)
+            restore(now, own, sealed=True)
         for now, own in self._modules:
-            put_back(now, own)
+            restore(now, own)
         for kind, own in self._classes:
             for name, value in own.items():
                 if name not in _ONLY_ITS_OWN and kind.__dict__.get(name) is not value:
                     put(kind, name, value)
 
 
-def put_back(now: Names, own: Names, *, sealed: bool = False) -> None:
+def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
     """Makes `now` have the items of `own`, and what else it had, unless it is sealed.
 
     A key that is no plain text goes: it has its own idea of what it is equal to, or raises when asked.
@@ -124,9 +124,9 @@ def has_odd_keys(now: Names) -> bool:
     return not every(mapped(is_, mapped(kind_of, now), repeat(text)))
 
 
-def ensure(now: Names, own: Names) -> None:
+def merge_into(now: Names, own: Names) -> None:
     """Makes `now` have the items of `own`, whatever keys a cell has put there."""
     try:
         now.update(own)
     except BaseException:  # noqa: BLE001 - an odd key may raise anything
-        put_back(now, own)
+        restore(now, own)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from sandbox_runtime.guest.texts.host_calls import ask
 from sandbox_runtime.guest.texts.lazy_text import LazyText
-from sandbox_runtime.guest.texts.matches import Found, GrepHit, found_of, pattern_of
+from sandbox_runtime.guest.texts.matches import GrepHit, SearchResult, pattern_of, search_result
 from sandbox_runtime.guest.values.handles import Handle
 
 MAX_TREE_LINES = 500
@@ -105,10 +105,10 @@ class LazyDirectory(Handle):
         ignore_case: bool = False,
         *,
         flags: int = 0,
-    ) -> Found:
+    ) -> SearchResult:
         """The lines in which a regular expression matches, with so many lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
-        return found_of(ask(self, "grep", text, bits, glob, before, after, limit), GrepHit)
+        return search_result(ask(self, "grep", text, bits, glob, before, after, limit), GrepHit)
 
     def search(self, pattern: Any, glob: str | None = None, *, flags: int = 0) -> GrepHit | None:
         """The first line in which a regular expression matches."""

@@ -14,7 +14,7 @@ from sandbox_runtime.guest.values.handles import Handle
 TEXT_CALL = "text.call"
 
 
-class Way:
+class HostConnection:
     """The way to the host; the driver gives it anew before each cell."""
 
     ask: Callable[..., Any] | None = None
@@ -24,11 +24,11 @@ class Way:
 
 def connect(way: Callable[..., Any]) -> None:
     """Gives the function that asks the host."""
-    Way.ask = way
+    HostConnection.ask = way
 
 
 def ask(value: Handle, operation: str, *arguments: Any) -> Any:
     """What the host says of one of its texts or directories. Blocks."""
-    if Way.ask is None:
+    if HostConnection.ask is None:
         raise RuntimeError("there is no host to ask")
-    return Way.ask(value, operation, *arguments)
+    return HostConnection.ask(value, operation, *arguments)

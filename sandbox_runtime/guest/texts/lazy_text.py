@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from sandbox_runtime.guest.texts.host_calls import Way, ask
+from sandbox_runtime.guest.texts.host_calls import HostConnection, ask
 from sandbox_runtime.guest.texts.matches import (
-    Found,
     GrepHit,
+    SearchResult,
     TextMatch,
     findall_item,
-    found_of,
     pattern_of,
+    search_result,
 )
 from sandbox_runtime.guest.values.handles import Handle
 
@@ -51,7 +51,7 @@ class LazyText(Handle):
 
     def __init__(self, number: int, type_name: str, preview: str) -> None:
         super().__init__(number, type_name, preview)
-        Way.used = True
+        HostConnection.used = True
 
     def __repr__(self) -> str:
         return f"<{self._type_name} {self._preview}>"
@@ -234,11 +234,11 @@ class LazyText(Handle):
             last = found[-1]
             first = last.end() + (last.end() == last.start())
 
-    def findall(self, pattern: Any, *, limit: int = 1000, flags: int = 0) -> Found:
+    def findall(self, pattern: Any, *, limit: int = 1000, flags: int = 0) -> SearchResult:
         """The texts of the matches, or of their groups, as `re.findall` has them; `limit` at most."""
         matches = list(self.finditer(pattern, limit=limit + 1, flags=flags))
         shown = [findall_item(match) for match in matches[:limit]]
-        return Found(shown, more=len(matches) > limit)
+        return SearchResult(shown, more=len(matches) > limit)
 
     def grep(
         self,
@@ -250,17 +250,17 @@ class LazyText(Handle):
         *,
         start: int = 0,
         flags: int = 0,
-    ) -> Found:
+    ) -> SearchResult:
         """The lines in which a regular expression matches, with so many lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
         told = ask(self, "grep", text, bits, start, before, after, limit)
-        return found_of(told, GrepHit)
+        return search_result(told, GrepHit)
 
     def _find_matches(
         self, pattern: Any, flags: int, start: int, stop: int | None, limit: int
-    ) -> Found:
+    ) -> SearchResult:
         text, bits = pattern_of(pattern, flags, False)
-        return found_of(ask(self, "search", text, bits, start, stop, limit), TextMatch)
+        return search_result(ask(self, "search", text, bits, start, stop, limit), TextMatch)
 
     def _bounds(self, start: Any, stop: Any) -> tuple[int, int | None]:
         start = 0 if start is None else start.__index__()
@@ -293,7 +293,7 @@ def _line(number: int) -> int:
 
 def bind_len(namespace: dict[str, Any]) -> None:
     """Gives cells a `len` for very long texts, if there are any texts and the name is free."""
-    if Way.used:
+    if HostConnection.used:
         namespace.setdefault("len", long_len)
 
 

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 
-class Found(list[Any]):
+class SearchResult(list[Any]):
     """What a search found. `more` is true when it stopped at its limit."""
 
     more = False
@@ -105,9 +105,9 @@ def findall_item(match: TextMatch) -> Any:
     return groups if len(groups) > 1 else groups[0] if groups else match.group()
 
 
-def found_of(told: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> Found:
+def search_result(told: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
     """What the host found. Raises TimeoutError if it could not come to an end."""
-    found = Found([kind(hit) for hit in told["hits"]], more=told["more"])
+    found = SearchResult([kind(hit) for hit in told["hits"]], more=told["more"])
     if told["stopped"]:
         error = TimeoutError(
             f"{told['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
