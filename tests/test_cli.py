@@ -120,7 +120,7 @@ def tell_all(task: Task):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 class TestTerminal:
-    """Whatever is shown there is spelled out; a file or a pipe gets the answer as it is."""
+    """Control characters are spelled out on a terminal; a file or a pipe gets the answer unchanged."""
 
     @pytest.fixture
     def hostile(self, folder):
@@ -133,7 +133,7 @@ class TestTerminal:
 
     @staticmethod
     def on_terminal(*arguments, folder):
-        """What a command writes on a terminal that is its stdout and its stderr."""
+        """Returns the output of a command whose stdout and stderr are a terminal."""
         ours, theirs = os.openpty()
         command = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -244,7 +244,7 @@ class TestAsk:
         assert done.stdout == "It is bad: 2\n", done.stderr
 
     def test_a_failing_model_is_a_message(self, server):
-        """What failed and what had been spent, without a traceback."""
+        """A failing model gives a message with the error and the spending, without a traceback."""
         server.policies.fail("root", Fault(status=500, after=1, times=None))
         done = server.ask("log.txt", "-q", "ERROR")
 
@@ -256,7 +256,7 @@ class TestAsk:
         assert "Traceback" not in done.stderr
 
     def test_a_failing_model_is_json_too(self, server):
-        """Whoever reads JSON gets the error and the spending as JSON."""
+        """With `--json`, the error and the spending are JSON too."""
         server.policies.fail("root", Fault(status=400, after=2, times=None))
         done = server.ask("log.txt", "-q", "ERROR", "--json", "--quiet")
         said = json.loads(done.stdout)
@@ -306,7 +306,7 @@ class TestAsk:
 
 
 class TestMistakes:
-    """What cannot be meant so is one message that says what to do, and exit code 2."""
+    """A usage mistake gives one message that says what to do, and exit code 2."""
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
@@ -361,7 +361,7 @@ class TestMistakes:
 class TestSignature:
     @pytest.mark.parametrize("name", ["text", "files"])
     def test_the_default_answers_with_text(self, name):
-        """One output, `answer`."""
+        """The default signature has one text output, `answer`."""
         signature = checked_signature(None, name)
 
         assert list(signature.input_fields) == [name, "question"]

@@ -55,7 +55,7 @@ def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
 
 class TestTruth:
     def test_a_class_is_where_its_statement_is(self):
-        """What a docstring quotes is no definition; every real one counts."""
+        """A class quoted in a docstring is not a definition; every real one counts."""
         assert class_places(SOURCES, "Server") == [
             {"path": "socketserver.py", "line": 6},
             {"path": "test/test_server.py", "line": 1},
@@ -117,7 +117,7 @@ class TestPolicies:
         assert found.run.llm_calls == 2
 
     def test_they_can_be_asked_without_a_socket(self):
-        """Where nothing listens at 127.0.0.1 the players answer within the process."""
+        """If no server can listen on 127.0.0.1, the players answer within the process."""
         root, sub = (
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
             for player in (play_root, play_sub)
@@ -232,7 +232,7 @@ class TestCommand:
         assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
 
     def test_a_missing_engine_is_one_message(self, tmp_path):
-        """What is missing and how to get it, without a traceback."""
+        """A missing engine gives one message with what to install, without a traceback."""
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
         (tmp_path / "deno.py").write_text(no_deno)
         run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))

@@ -183,7 +183,7 @@ def test_every_expression_is_in_a_table():
 
 
 def growth(work, make, size=20_000):
-    """How much longer four times the text takes: about 4 if in proportion, 16 if with its square."""
+    """Returns the slowdown for four times the text: about 4 if linear, 16 if quadratic."""
 
     def seconds(n):
         text = make(n)

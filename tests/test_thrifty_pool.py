@@ -35,7 +35,7 @@ def test_a_session_is_lent_again_without_what_was_in_it(pool):
 
 
 def test_a_loan_ends_once(pool):
-    """Who still has it can use it no more, and does not end that of the next borrower."""
+    """A closed loan can no longer be used, and closing it again does not end the next borrower's."""
     old = pool.lend()
     old.close()
     with pool.lend() as session:

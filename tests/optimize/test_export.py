@@ -67,7 +67,7 @@ def test_unreadable_replies_are_there_for_reinforcement(program, tmp_path):
 
 
 def test_a_baked_program_has_its_contract_inside(server, program):
-    """What DSPy's fine-tuning writes is then the prompt that the LM saw, and no run has it twice."""
+    """DSPy's fine-tuning then writes the prompt that the LM saw, and no run has the contract twice."""
     baked = inline_contract(program)
     text = baked.generate_action.signature.instructions
 

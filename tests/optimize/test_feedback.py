@@ -98,10 +98,10 @@ class TestFeedback:
 
 
 class TestSubCalls:
-    """What the code asked LMs, from the log of the run."""
+    """Feedback about the sub-calls of the code, from the log of the run."""
 
     def test_they_are_told_in_a_few_lines(self):
-        """How many and of what kind, the slowest and the longest, what a cache answered, cost and errors."""
+        """Feedback lists number and kind of sub-calls, the slowest, the longest, cache hits, cost and errors."""
         calls = (
             Call("sub_llm", "m", 0, 5, 2, 0.5, cost=0.01),
             Call("sub_llm", "m", 0, 5, 2, 0.0, cost=0.0, cached=True),
@@ -122,7 +122,7 @@ class TestSubCalls:
         ]
 
     def test_they_are_part_of_the_feedback(self):
-        """Where there were some; a cost that is not known is left out."""
+        """Feedback of a run with sub-calls mentions them; an unknown cost is left out."""
         report = dataclasses.replace(REPORT, sub_calls=(Call("sub_llm", "m", 0, 5, 2, 0.5),))
         told = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
 

@@ -30,7 +30,7 @@ def peek(line: int) -> str:
 
 
 def test_the_policy_needs_help():
-    """What the optimizers start from: only the easy example is counted rightly."""
+    """Before compiling, only the easy example is counted correctly."""
     assert score(student()) == BEFORE
 
 
@@ -102,7 +102,7 @@ def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path):
 
 
 def test_a_compiled_program_is_pickled_whole(server):
-    """What optimizers attach to a program is saved with it."""
+    """Attributes that optimizers attach to a program are pickled with it."""
     compiled = CASES["COPRO, replaces"](student(), server)
     loaded = pickle.loads(pickle.dumps(compiled))
 

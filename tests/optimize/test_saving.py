@@ -61,7 +61,7 @@ def test_the_source_that_optimizers_paste_is_short():
 
 
 def test_state_of_dspys_own_rlm_is_loaded(tmp_path):
-    """What was compiled for `dspy.RLM` need not be compiled again."""
+    """State compiled for `dspy.RLM` loads without compiling again."""
     theirs = dspy.RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
     action = theirs.generate_action
     action.signature = action.signature.with_instructions("Work by PLAN-B.")
@@ -256,7 +256,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("role", ["root", "sub", "extract", "named"])
 def test_no_place_in_an_lm_keeps_a_secret(tmp_path, place, role):
-    """What is no setting that we know is left out, and addresses lose what is secret in them."""
+    """Unknown settings are left out, and secrets are removed from addresses."""
     lm = dspy.LM("openai/none", max_tokens=77, **place)
     rlm = RLM("text -> n: int", sub_lm={"a": lm, "b": (lm, "B")} if role == "named" else lm)
     if role == "root":
@@ -364,7 +364,7 @@ def test_an_lm_of_a_users_own_class_keeps_no_secret():
 
 
 def test_other_attributes_of_the_module_keep_no_key():
-    """Whatever a user has hung on it: an LM, a predictor, a list of them, callbacks, a history."""
+    """Nothing that a user attaches keeps a key: an LM, a predictor, a list of them, callbacks, a history."""
     rlm = RLM("a -> b", interpreter_factory=lambda lm=secret_lm(): None)  # noqa: B008
     predict = dspy.Predict("a -> b")
     predict.lm = secret_lm()

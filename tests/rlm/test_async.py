@@ -43,7 +43,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def seconds_kept_waiting() -> float:
-    """How long this thread could have worked, and the machine worked for others (Linux; else 0)."""
+    """Returns the seconds in which this thread was runnable but not scheduled (Linux; else 0)."""
     try:
         stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
     except OSError:
@@ -244,7 +244,7 @@ class TestCancelling:
         assert not server.requests
 
     def test_during_a_sub_call(self, play, pool, blocked):
-        """What is on its way is abandoned; a batch sends nothing more of itself."""
+        """Requests in flight are abandoned; a batch sends no further item."""
         rlm, _ = play(
             "q -> a", "sub_llm_batched([str(n) for n in range(50)])", sub=blocked, pool=pool
         )
@@ -292,7 +292,7 @@ class TestCancelling:
         ready = threading.Event()
 
         def note() -> None:
-            """Notes it."""
+            """Sets the event that the test waits for."""
             ready.set()
 
         rlm, server = play(
@@ -451,7 +451,7 @@ class TestCancelling:
         pool.close()
 
     def test_by_a_timeout_or_a_task_group(self, play, pool, blocked):
-        """Whatever cancels: `asyncio.timeout`, anyio, another task of a group that fails."""
+        """Every way of cancelling works: `asyncio.timeout`, anyio, a failing sibling in a task group."""
         rlm, _ = play("q -> a", "while True: pass", pool=pool)
 
         async def by_timeout() -> BaseException | None:
@@ -632,7 +632,7 @@ class TestLiveLoops:
         loops: dict[str, set[Any]] = {}
 
         async def whose() -> str:
-            """Whose settings are seen here."""
+            """Returns the DSPy setting that is visible here."""
             mark = str(dspy.settings.rlm_test_marker)
             loops.setdefault(mark, set()).add(asyncio.get_running_loop())
             return mark

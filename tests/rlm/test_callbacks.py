@@ -283,7 +283,7 @@ class TestARun:
             assert top is run
 
     def test_a_cell_that_is_run_again_calls_nothing_again(self, recorder, play, fresh):
-        """What a lost process was answered is remembered: neither tool nor handler hears of it twice."""
+        """Answers to a lost process are recorded: neither a tool nor a handler is called twice."""
         calls: list[str] = []
 
         def note(word: str) -> str:
@@ -376,7 +376,7 @@ class TestTheEndOfTheTime:
         dspy.configure(callbacks=before)
 
     def test_of_an_interpreter_of_somebody_elses(self, recorder, play, kept):
-        """Whoever is first ends it."""
+        """The first caller shuts the interpreter down; later ones find it closed."""
         rlm, _ = play(
             "q -> answer",
             "while True: pass",

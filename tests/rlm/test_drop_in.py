@@ -55,7 +55,7 @@ class Waiting:
         self.running = self.most = 0
 
     def start(self) -> None:
-        """Needs nothing."""
+        """Starts without any preparation, as DSPy's protocol allows."""
 
     def shutdown(self) -> None:
         """No run may do that."""
@@ -187,7 +187,7 @@ class TestOlderCode:
         assert borrowed.execute("bonus") == 10
 
     def test_it_is_left_with_the_tools_that_it_had(self, play, borrowed):
-        """What a run puts there is nobody's afterwards."""
+        """The tools that a run adds to a caller's interpreter are removed afterwards."""
         borrowed.tools["own"] = abs_of
         rlm, _ = play("text -> n: int", "SUBMIT(own(-1) + len(text))")
 
@@ -229,7 +229,7 @@ class TestOlderCode:
 
     @pytest.mark.parametrize("given", WAYS)
     def test_runs_at_once_take_turns(self, play, borrowed, given):
-        """Where the peer would mix them up; however they were given it."""
+        """Concurrent runs on one interpreter take turns, however they received it; the peer mixes them up."""
         rlm, _ = play(
             "text -> n: int",
             "mine = text\nimport time\ntime.sleep(0.05)",
@@ -293,7 +293,7 @@ class TestOlderCode:
         args = [borrowed] if given == "called" else []
 
         def ask(question: str) -> str:
-            """Asks."""
+            """Runs the RLM itself on a question."""
             return str(rlm(*args, text=question))
 
         rlm, _ = play(
@@ -397,7 +397,7 @@ class TestFactories:
             return marker
 
         def is_it(thing: Any) -> bool:
-            """Knows it again."""
+            """Checks that it is the identical object."""
             return thing is marker
 
         rlm, _ = play(

@@ -111,7 +111,7 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_program_of_thought_runs_in_our_sandbox(self, play):
-        """What it executes has no more rights than a cell."""
+        """The code of `ProgramOfThought` has no more permissions than a cell."""
         rlm, _ = play(
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ProgramOfThought('q -> answer: int')(q=q).answer)",
@@ -124,7 +124,7 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_program_of_thought_corrects_its_code(self, play):
-        """What the sandbox says of a mistake goes back to the sub-LM."""
+        """The sandbox's error message goes back to the sub-LM."""
         rlm, server = play(
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ProgramOfThought('q -> answer: int')(q=q).answer)",
@@ -250,7 +250,7 @@ class TestSandboxes:
 
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
     def test_they_have_the_limits_of_the_run(self, play, kind):
-        """What a cell may not take, the code of a sub-LM may not take either."""
+        """The run's resource limits also apply to the code of a sub-LM."""
         options = ", tools=[]" if kind == "CodeAct" else ""
         code = "import sys\nSUBMIT({'answer': len(bytearray(900 * 2**20))})"
         rlm, server = play(
@@ -316,7 +316,7 @@ class TestSandboxes:
 
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
     def test_they_are_a_level(self, play, kind):
-        """Where none is left below, no sandbox is opened, and the cell is told."""
+        """Without a level left, no sandbox is opened, and the cell gets an error."""
         rlm, server = play(
             "q -> answer",
             f"import dspy\ndspy.{kind}('q -> answer')(q=q)",
@@ -349,7 +349,7 @@ class TestSandboxes:
         "code", ["1/0", "import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"]
     )
     def test_they_are_closed_on_every_path(self, play, pool, code):
-        """Whatever the code does to its sandbox: its seat and its slot, of which there are four, are free again."""
+        """The pool slot and the run's own slot (one of four) are free again, whatever the code did to its sandbox."""
         rlm, _ = play(
             "q -> answer: str",
             "import dspy\n"

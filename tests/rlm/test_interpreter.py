@@ -89,7 +89,7 @@ class TestProtocol:
         assert interpreter.execute("x", {"x": text}) == "text"
 
     def test_a_variable_that_could_not_enter(self, interpreter):
-        """What was given beside it has not arrived either, and is sent the next time."""
+        """Variables sent together with a refused one have not arrived, and are sent the next time."""
         text = "text"
         with pytest.raises(CodeInterpreterError, match="bad is of type"):
             interpreter.execute("x", {"bad": Lock(), "x": text})

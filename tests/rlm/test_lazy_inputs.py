@@ -123,7 +123,7 @@ class TestLazyInputs:
 
 class TestDescriptions:
     def test_of_a_text(self, tmp_path):
-        """What it is, how large, what it has, how it begins and ends."""
+        """The description of a lazy text has its kind, size, methods, beginning and end."""
         file = tmp_path / "a.txt"
         file.write_text("begin" + "." * 5000 + "end")
 
@@ -140,7 +140,7 @@ class TestDescriptions:
         )
 
     def test_of_a_directory(self, tmp_path):
-        """Its first paths."""
+        """The description of a directory has its size and its first paths."""
         for n in range(40):
             (tmp_path / f"{n:02}.txt").write_text("x")
 

@@ -36,7 +36,7 @@ def call(kind="sub_llm", **facts):
 
 
 def spent(**facts):
-    """What it took."""
+    """Builds the record of a call's actual use."""
     return Spent(call(**facts))
 
 
@@ -101,7 +101,7 @@ class TestRoom:
         second.wait()
 
     def test_what_can_never_fit_is_refused_at_once(self):
-        """What is spent never comes back, whatever becomes of the calls under way."""
+        """A request larger than the unspent budget is refused at once, without waiting for calls in flight."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(50))
 
@@ -373,7 +373,7 @@ class TestTurns:
         ledger.reserve(wanted(30, final=True)).wait()
 
     def test_the_extraction_keeps_the_limit_too(self):
-        """What was held back for it is an estimate, and what it is let take is not."""
+        """The reserve for the extraction is an estimate; the limit on it is exact."""
         ledger = Ledger(Budget(max_tokens=130))
 
         with pytest.raises(BudgetExceededError):

@@ -136,7 +136,7 @@ class TestTime:
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
-        """Whatever it does, be it a tool that never returns; the step says so, and the extraction sees it."""
+        """A cell is cut off even in a tool that never returns; the step says so, and the extraction sees it."""
 
         def wait() -> None:
             """Does not return."""
@@ -276,7 +276,7 @@ class TestTime:
 
 @pytest.fixture
 def held():
-    """What some wait for until the end of the test."""
+    """An event that tools wait for, set when the test ends."""
     event = threading.Event()
     yield event
     event.set()

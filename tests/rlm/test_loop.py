@@ -204,7 +204,7 @@ class TestSteps:
         assert not run.running
 
     def test_an_error_of_a_request_ends_the_run(self):
-        """What nobody in the loop handles reaches the caller as it is."""
+        """An error that the loop does not handle reaches the caller unchanged."""
         with pytest.raises(ConnectionError, match="gone"):
             played([ConnectionError("gone")])
 

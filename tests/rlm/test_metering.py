@@ -137,7 +137,7 @@ def test_what_an_abandoned_call_took_is_not_known(asynchronous):
 
 
 def test_a_call_that_failed_took_nothing(server):
-    """What was answered with an error is not charged for."""
+    """A call that was answered with an error is not charged."""
     ledger = Ledger(Budget())
     lm = metered(server.lm("lm"), Meter(ledger, "a", 0, CancelScope(expected=True)))
     server.fail("lm", Fault(status=400))

@@ -160,7 +160,7 @@ class TestReplies:
         "chars", [6_000, 500_000, pytest.param(60_000, marks=pytest.mark.nightly)]
     )
     def test_a_hard_reply_cannot_be_parsed_and_says_so(self, make, adapter, chars):
-        """What every adapter raises for it is what DSPy expects of a reply that it cannot read."""
+        """Every adapter raises the error that DSPy expects for an unreadable reply."""
         text = make(chars)
         replies = [
             text,

@@ -136,7 +136,7 @@ class TestPredict:
         assert "Your reply was:\n\\[[ ## n ## ]]\nseven" in again
 
     def test_constraints_are_part_of_the_type(self, play):
-        """What a model's own rules refuse is asked again; after three tries the cell sees why."""
+        """A reply that violates a constraint is retried; after three attempts the cell sees the reason."""
         rlm, server = play(
             "q -> answer: str",
             "from typing import Annotated\nimport dataclasses\n"
@@ -279,7 +279,7 @@ class TestPredictBatched:
         assert len(server.requests_to("sub")) == 3
 
     def test_a_retry_without_budget_is_that_rows_failure(self, play):
-        """What was promised to the other rows is theirs."""
+        """Reservations of the other rows are not touched by one row's retry."""
         sub = fields(lambda given: {"n": given["text"]})
         rlm, server = play(
             "q -> answer: list",

@@ -116,7 +116,7 @@ class TestCounted:
         assert counted.bound("lm", 0, Prompt((ours,))) >= 200
 
     def test_a_tokenizer_that_makes_more_is_believed(self):
-        """What one prompt had more than its bytes, the next ones may have too."""
+        """If one prompt had more tokens than bytes, later bounds grow accordingly."""
         counted, first = Counted(), Prompt(("x" * 100,))
         counted.learn("lm", 0, first, counted.bound("lm", 0, first), 303)
 

@@ -33,7 +33,7 @@ class TestPackages:
         assert "Also installed: `networkx`." in str(server.requests[0])
 
     def test_a_copy_of_the_module_has_them(self, play):
-        """Optimizers copy modules."""
+        """A deep copy, as optimizers make it, has the same packages."""
         rlm, _ = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
 
         assert copy.deepcopy(rlm)(n=2).path == [0, 1]
@@ -72,7 +72,7 @@ class TestPackages:
 
     @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
     def test_what_cannot_be_had_fails_at_construction(self, make):
-        """With the reason."""
+        """An unavailable package is refused by the constructor, with the reason."""
         with pytest.raises(PackageError, match="'two words' is not a requirement"):
             make(packages=["two words"])
 

@@ -56,7 +56,7 @@ class TestRun:
         assert "did you forget to print?" in run.action_inputs()["repl_history"]
 
     def test_a_failure_shows_output_and_traceback(self, run):
-        """What was printed before the error helps to understand it."""
+        """The step of a failed cell has the text printed before the error, then the traceback."""
         run.read(action("boom"))
         run.observe(Failed("KeyError", "'k'", "Traceback:\nKeyError: 'k'\n", "before\n"))
 

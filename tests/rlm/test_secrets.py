@@ -243,7 +243,7 @@ def test_an_error_with_one_is_of_the_same_class(error):
 
 
 class Client:
-    """What an LM of a user's own may hold."""
+    """A client object that a user's own LM may hold."""
 
     def __init__(self) -> None:
         self.api_key = "client-key-1234567"
@@ -403,7 +403,7 @@ def test_an_image_may_go_into_a_prompt(play):
 
 
 def test_a_real_provider_that_quotes_the_key(play):
-    """What a server says of the request reaches the cell without the key, with the rest."""
+    """A provider's error message reaches the cell without the key, and otherwise whole."""
     with PolicyServer({"sub": fields(lambda _: {"a": "1"})}) as other:
         from dspy_rlm.testing import Fault
 

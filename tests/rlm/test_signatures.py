@@ -77,7 +77,7 @@ class TestText:
 
     @given(st.text(max_size=60))
     def test_any_text_is_a_signature_or_a_value_error(self, text):
-        """What a cell sends cannot break the host."""
+        """Any text of a cell is a signature or a ValueError, never another exception."""
         with contextlib.suppress(ValueError):
             types(text)
 
@@ -140,7 +140,7 @@ class TestClasses:
         )
 
     def test_inputs_are_those_that_are_given(self):
-        """Where only outputs are written down."""
+        """If only outputs are declared, the inputs are the passed ones."""
         signature = signature_of({"fields": {"n": {"type": "int"}}}, {"text": "x"}, {})
 
         assert list(signature.input_fields) == ["text"]

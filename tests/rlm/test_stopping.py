@@ -98,7 +98,7 @@ class TestStop:
         assert not begun.wait(0.2)
 
     def test_a_call_is_abandoned(self):
-        """Whoever waits for it gets the reason at once; what it does afterwards is nobody's."""
+        """The waiting caller gets the reason at once; a later result of the call is dropped."""
         stop, begun, released = CancelScope(), threading.Event(), threading.Event()
 
         def work() -> str:

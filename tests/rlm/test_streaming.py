@@ -38,7 +38,7 @@ def said(items: list[Any]) -> list[str]:
 
 
 def heard(items: list[Any], name: str) -> list[str]:
-    """What listeners heard of a field, joined at the ends of streams."""
+    """Returns the text that listeners received for a field, joined per stream."""
     chunks = [i for i in items if isinstance(i, StreamResponse) and i.signature_field_name == name]
     text = "".join(f"{chunk.chunk}{'|' if chunk.is_last_chunk else ''}" for chunk in chunks)
     return text.split("|")[:-1]
@@ -422,7 +422,7 @@ class TestListeners:
 
 
 class TestStream:
-    """What a run writes to, from its own threads and from the loop."""
+    """The stream that a run writes to, from its own threads and from the loop."""
 
     def test_nobody_reads_any_more(self):
         """Then messages are dropped; also when the loop is gone."""

@@ -70,7 +70,7 @@ class TestSubRuns:
         assert run.llm_calls == 3
 
     def test_one_budget_for_the_tree(self, play):
-        """What the sub-run spends, the run has no more; a refusal reaches the cell that asked."""
+        """A sub-run spends the budget of its parent; a refusal reaches the calling cell."""
         rlm, server = play(
             "q -> answer: str",
             'try:\n    sub_rlm("q -> a: str", q=q)\n'
@@ -243,7 +243,7 @@ class TestSubRuns:
 
 
 class TestCompiled:
-    """What an optimizer made of an RLM serves its sub-runs too, where they do the same on a part."""
+    """Sub-runs share the compiled state of their RLM, if they do the same task on a part."""
 
     @pytest.mark.parametrize(
         ("call", "shares"),

@@ -102,7 +102,7 @@ def outputs_of(annotation):
 
 
 class TestOutputs:
-    """Whatever Pydantic can validate, and what the rules can make."""
+    """Outputs can be of any type that Pydantic validates or a rule creates."""
 
     @pytest.mark.parametrize(
         ("annotation", "code", "expected"),
@@ -390,7 +390,7 @@ class TestTools:
 
 
 class TestDescriptions:
-    """What the LM is told of values and their types."""
+    """Descriptions of values and their types in the prompt."""
 
     @pytest.mark.parametrize(
         ("value", "annotation", "told"),

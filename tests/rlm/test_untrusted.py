@@ -1,4 +1,4 @@
-"""What comes from outside stays data in the prompt, whatever it looks like."""
+"""Untrusted text stays data in the prompt, whatever it looks like."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class TestForms:
         ],
     )
     def test_honest_text_is_as_it_was(self, text):
-        """Letter by letter."""
+        """Text that forges nothing passes unchanged, character by character."""
         assert as_data(text) == text
 
     def test_every_format_character_is_taken_for_unseen(self):
@@ -306,7 +306,7 @@ def lines_of_the_harness():
 
 
 def test_every_line_of_the_harness_is_in_the_list():
-    """What renderers and instructions begin a line with, data cannot."""
+    """Data cannot begin a line in the way that renderers and instructions do."""
     lines = list(lines_of_the_harness())
 
     assert len(lines) > 30
@@ -323,7 +323,7 @@ def test_every_form_of_the_list_is_one_of_ours():
 
 
 class TestOwnWords:
-    """What the harness itself says in a step stands as it is; what it quotes does not."""
+    """The harness's own words in a step are unchanged; quoted text is escaped."""
 
     @pytest.fixture
     def run(self):

@@ -1,4 +1,4 @@
-"""What DSPy keeps of an RLM's LM calls: usage, and histories."""
+"""DSPy's records of an RLM's LM calls: usage and histories."""
 
 from __future__ import annotations
 

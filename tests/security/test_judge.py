@@ -51,7 +51,7 @@ def test_an_attempt_that_is_made_is_seen(judged):
     ],
 )
 def test_a_program_that_fails_before_its_attempt_has_missed_it(judged, cell):
-    """Whatever it is that it fails by, and although the traceback shows its lines."""
+    """A program that fails before its attempt counts as missed, even if the traceback shows its lines."""
     report = judged(cell)
 
     assert report.verdict == "missed"
@@ -97,7 +97,7 @@ class Bounded(Ours):
 
     @property
     def bounds(self):
-        """What the test says."""
+        """The bounds that the test sets."""
         return self.limit
 
 
@@ -111,7 +111,7 @@ class Bounded(Ours):
     ],
 )
 def test_more_than_is_promised_is_a_breach(around, promise, cell):
-    """Whatever else the program wanted."""
+    """Exceeding a promised bound is a breach, whatever else the program attempted."""
     with open_session(LIMITS, around.tools(), FIELDS) as session:
         session.assign("kept", KEPT)
         subject = Bounded(session)

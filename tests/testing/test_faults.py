@@ -32,7 +32,7 @@ def statuses(server):
 
 
 class TestStatus:
-    """Error statuses."""
+    """Faults that answer with an error status raise DSPy's matching error."""
 
     @pytest.mark.parametrize(
         ("status", "error"),
@@ -252,7 +252,7 @@ class TestPlan:
         assert outcomes.count("failed") == 5
 
     def test_a_broken_condition_is_an_error_of_the_call(self, server):
-        """What `only` raises is answered like what a player raises."""
+        """An exception in `only` is answered like an exception in a player."""
         server.fail("echo", Fault(status=500, only=lambda request: 1 / 0))
 
         with pytest.raises(LMError, match="ZeroDivisionError"):
@@ -265,7 +265,7 @@ class TestPlan:
 
 
 class TestFault:
-    """The value itself."""
+    """Validation of a `Fault`'s own settings."""
 
     @pytest.mark.parametrize(
         ("settings", "complaint"),

@@ -1,4 +1,4 @@
-"""Rule-based sub-LMs."""
+"""Rule-based sub-LMs: matching, defaults and errors."""
 
 from __future__ import annotations
 

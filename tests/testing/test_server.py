@@ -150,7 +150,7 @@ class TestOtherClients:
 
 
 class TestStreaming:
-    """Server-sent events."""
+    """Streamed replies arrive as server-sent events."""
 
     def test_dspy_streams_fields(self, serve):
         """`dspy.streamify` gets the reply in pieces that add up to it."""
@@ -278,7 +278,7 @@ class TestProtocol:
         ],
     )
     def test_a_malformed_request_is_400(self, server, connection, body, complaint):
-        """What is wrong with a request is said, and the log keeps it."""
+        """A malformed request is answered with the reason, and logged with it."""
         status, reply = send(connection, body)
 
         assert status == 400
@@ -311,7 +311,7 @@ class TestProtocol:
 
 
 class TestPlayers:
-    """Players that fail."""
+    """Failing players are answered with an error and logged."""
 
     def test_what_a_player_raises_is_500(self, server, serve):
         """The caller and the log both get the type and the text."""
@@ -343,10 +343,10 @@ class TestPlayers:
 
 
 class TestLog:
-    """`server.requests`."""
+    """The log of requests, `server.requests`."""
 
     def test_it_keeps_every_exchange(self, server):
-        """What was asked, what was answered, when, and how long it took."""
+        """Each entry has the request, the reply, the start and the duration."""
         before = time.time()
 
         server.lm("echo")("hello")
@@ -423,7 +423,7 @@ class TestClosing:
         server.close()
 
     def test_the_log_outlives_the_server(self, server):
-        """What happened can be read after the server is gone."""
+        """The log can be read after the server is closed."""
         server.lm("echo")("hello")
 
         server.close()
