@@ -58,7 +58,7 @@ class TestDigest:
 
 class TestFeedback:
     def test_the_whole_run_is_told(self):
-        """Without a step, the text is about how the run went and ended."""
+        """Without a step, the text describes the whole run and its ending."""
         told = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
 
         assert told.score == 0.0
@@ -69,14 +69,14 @@ class TestFeedback:
         assert "Waste:\n- The input `question` was never read." in told.feedback
 
     def test_one_step_is_told(self):
-        """With GEPA's `pred_trace`, the text says what that step came to."""
+        """With GEPA's `pred_trace`, the text describes the outcome of that step."""
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
         told = feedback(0.0, RUN, pred_trace=[entry(step)])
 
         assert "This step (turn 2/20) came to: NameError: name 'x'" in told.feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
-        """Then the trace says what the steps were, those that failed too."""
+        """If the report is hidden, the steps, including failed ones, come from the trace."""
         trace = [
             entry(FailedStep("Hello!", "[Error] No code was run")),
             entry(dspy.Prediction(code="SUBMIT(1)", output="SUBMIT: n")),

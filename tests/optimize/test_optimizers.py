@@ -63,7 +63,7 @@ def test_a_replacement_is_all_there_is_of_the_block(server, name):
 
 
 def test_bootstrapped_demos_are_steps(server):
-    """Of the training set nothing is stored but what the LM did."""
+    """A bootstrapped demo stores only the LM's steps, nothing else of the training set."""
     compiled = CASES["BootstrapFewShot"](student(), server)
 
     assert compiled.generate_action.demos

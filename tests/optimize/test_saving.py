@@ -173,7 +173,7 @@ class TestPickles:
     @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
     @pytest.mark.parametrize("root", [lambda program: program, lambda program: program.rlm])
     def test_a_closure_that_leads_back_keeps_no_key(self, pickler, root):
-        """Neither to its own RLM nor to a program around it; what it leads to is the same when loaded."""
+        """A closure that refers back to its RLM or program keeps no key, and its references survive loading."""
         lm = secret_lm()
         program = Program()
         program.table["a"] = 5
@@ -200,7 +200,7 @@ class TestPickles:
             assert cells["program"] is loaded
 
     def test_what_cannot_be_saved_is_named(self):
-        """Else nobody finds it."""
+        """The error names the tool that cannot be saved."""
         lock = threading.Lock()
 
         def locked() -> bool:
@@ -289,7 +289,7 @@ def test_settings_that_shape_answers_are_kept():
 
 
 def test_what_is_left_out_is_logged_by_name(caplog):
-    """So that it can be set again; its value is not in the log."""
+    """A setting that is left out is logged by name, without its value, so that it can be set again."""
     lm = dspy.LM("openai/none", extra_body={"provider": {"order": [KEY]}})
     pickle.dumps(RLM("a -> b", sub_lm=lm))
 
@@ -356,7 +356,7 @@ class OwnLM(dspy.LM):
 
 
 def test_an_lm_of_a_users_own_class_keeps_no_secret():
-    """Neither in its attributes, nor in what it says of itself."""
+    """An LM of a user's own class is saved without secrets in its attributes or its `repr`."""
     data = pickle.dumps(RLM("a -> b", sub_lm=OwnLM("openai/none", api_key=KEY)))
 
     assert KEY.encode() not in data

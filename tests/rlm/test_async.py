@@ -288,7 +288,7 @@ class TestCancelling:
 
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_during_a_module_of_dspys_with_code_of_its_own(self, play, pool, deno_children):
-        """Its interpreter ends too."""
+        """Cancelling ends the interpreter of a DSPy module too."""
         ready = threading.Event()
 
         def note() -> None:
@@ -368,7 +368,7 @@ class TestCancelling:
         assert blocked.count == 1
 
     def test_while_the_inputs_are_assigned(self, play, pool, blocked):
-        """And any time before: what is being opened is closed when it is there."""
+        """Cancelling while inputs are assigned, or earlier, closes a sandbox as soon as it has opened."""
         rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
         rlm, server = play("slow -> a", types=[rule], pool=pool)
         error = asyncio.run(cancelled(rlm.acall(slow=Slow()), blocked.begun.is_set))
@@ -408,7 +408,7 @@ class TestCancelling:
 
     @pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.nightly)])
     def test_at_any_moment(self, play, pool, count):
-        """From before the first thread to after the last: nothing is left of any."""
+        """Cancelling at any moment, from before the first thread to after the last, leaves nothing behind."""
         rlm, _ = play(
             "q -> a",
             "sub_llm('?')",
@@ -546,7 +546,7 @@ class TestManyRuns:
         pool.close()
 
     def test_runs_below_runs_never_wait_for_themselves(self, play):
-        """However deep, however many, and with a single seat: sub-runs, and RLMs inside of tools."""
+        """Nested runs cannot deadlock at any depth or number, even with a single slot: sub-runs, and RLMs in tools."""
         pool = ThriftyPool(max_sessions=1)
         pool.seats.stall_seconds = 10_000  # nobody is let in because nothing moves
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)

@@ -41,7 +41,7 @@ class TestModules:
         assert [c.kind for c in result.run.sub_calls] == ["dspy.Predict", "dspy.ChainOfThought"]
 
     def test_signatures_as_classes_and_modules_of_ones_own(self, play):
-        """As one writes DSPy: a Signature with fields, a Module with predictors."""
+        """Cells can define DSPy classes: a Signature with fields, a Module with predictors."""
         rlm, server = play(
             "q -> answer: list",
             "import dspy, datetime\n"
@@ -68,7 +68,7 @@ class TestModules:
         assert "Count them." in second.messages[0].text
 
     def test_react_uses_the_runs_tools(self, play):
-        """By name, on the host; every call of it is counted."""
+        """`ReAct` calls the run's tools by name on the host, and each of its calls is counted."""
         asked = []
 
         def search(query: str) -> str:
@@ -99,7 +99,7 @@ class TestModules:
         assert result.run.llm_calls == len(server.requests_to("sub")) == 3
 
     def test_rlm_is_a_sub_run(self, play):
-        """With a REPL of its own, and only where a level is left."""
+        """`dspy.RLM` in a cell is a sub-run with its own REPL, if a level is left."""
         code = "import dspy\nSUBMIT(dspy.RLM('text -> n: int', max_iters=3)(text=q).n)"
         rlm, _ = play(
             "q -> answer: int", code, sub=route((asks_for("code"), script("SUBMIT(len(text))")))
@@ -183,7 +183,7 @@ class TestModules:
         assert result.run.llm_calls == 3
 
     def test_react_v2_submits_by_a_tool_call(self, play):
-        """With the run's tools beside it; every call of it is counted."""
+        """`ReActV2` submits by a tool call, has the run's tools, and each of its calls is counted."""
         asked = []
 
         def search(query: str) -> str:
@@ -328,7 +328,7 @@ class TestSandboxes:
         assert not server.requests_to("sub")
 
     def test_each_is_charged(self, play, deno_children):
-        """Without a call left none is opened, and nothing is asked."""
+        """Each sandbox is charged; without a call left none is opened and no LM is called."""
         rlm, server = play(
             "q -> answer: list",
             "import dspy\n"

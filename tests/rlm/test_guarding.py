@@ -53,7 +53,7 @@ class TestSubCalls:
         ],
     )
     def test_a_document_forges_no_field(self, play, code):
-        """In whatever value it stands, by whichever function it is asked about."""
+        """A document forges no field, in any value and any function of sub-calls."""
         rlm, server = play(
             "doc: str -> answer",
             f"import dspy\n{code}\nSUBMIT('done')",

@@ -27,7 +27,7 @@ def described(history: dspy.History) -> str:
 
 class TestInTheREPL:
     def test_its_messages_are_dicts(self, play):
-        """With `messages` as on the host, and values of their types."""
+        """In the REPL the messages of a history are dicts, with values of their types."""
         rlm, _ = play(
             Chat,
             "last = history.messages[-1]\n"
@@ -38,14 +38,14 @@ class TestInTheREPL:
         assert rlm(question="?", history=history).answer == "[2, 'b', {1}, 'dict']"
 
     def test_it_may_be_given_as_plain_data(self, play):
-        """As Pydantic takes it: a dict with its messages."""
+        """A history may be passed as plain data that Pydantic accepts: a dict with its messages."""
         rlm, _ = play(Chat, "SUBMIT(history.messages[0]['question'])")
 
         assert rlm(question="?", history={"messages": [{"question": "a"}]}).answer == "a"
 
     @pytest.mark.parametrize("given", ["a talk", [{"question": "a"}], {"turns": []}])
     def test_what_is_no_history_is_refused(self, play, given):
-        """Before any LM is asked."""
+        """A value that is not a history is refused before any LM call."""
         rlm, server = play(Chat, "SUBMIT('')")
         with pytest.raises(InputError, match=r"history.*: expected History"):
             rlm(question="?", history=given)
@@ -99,7 +99,7 @@ class TestInThePrompt:
         assert "(nothing was said yet)" in described(dspy.History(messages=[]))
 
     def test_long_messages_are_abridged(self):
-        """However much was said, the prompt stays short."""
+        """Long messages are abridged, so that the prompt stays short."""
         history = dspy.History(messages=[{"question": "q" * 10_000}] * 1000)
 
         assert len(described(history)) < 1500

@@ -135,7 +135,7 @@ def test_the_contract_offers_what_there_is():
 
 
 def test_the_contract_says_how_results_are_read():
-    """As attributes in our sandbox; as dicts in an interpreter of somebody else's."""
+    """The contract describes results as attributes in our sandbox, and as dicts in another interpreter."""
     ours, other = (contract(Report, {}, Budget(), "", records=ours) for ours in (True, False))
 
     assert "text=t).date`" in ours

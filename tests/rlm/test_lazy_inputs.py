@@ -60,7 +60,7 @@ class TestLazyInputs:
         assert (result.n, result.path) == (1000, "build.log")
 
     def test_tools_get_the_very_object(self, play, log):
-        """And so can do with it what cells cannot."""
+        """Tools get the identical object, and can use it without the limits of cells."""
         given = []
 
         def inspect(text: object) -> str:
@@ -115,7 +115,7 @@ class TestLazyInputs:
         assert result.answer == "told"
 
     def test_a_wrong_type_is_refused(self, play, log):
-        """A text is no number."""
+        """A lazy text is refused where a number is declared."""
         rlm, _ = play("n: int -> answer", "SUBMIT('x')")
         with pytest.raises(InputError, match="n: expected int"):
             rlm(n=TextFile(log))

@@ -95,7 +95,7 @@ class TestSteps:
         assert [fields for fields, _ in added] == [made[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
-        """With no turn left the outputs are asked for, from the whole history."""
+        """When no turn is left, the outputs are extracted from the whole history."""
         run, made, _ = played(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )

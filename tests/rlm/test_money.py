@@ -202,7 +202,7 @@ class TestReplies:
         assert result.a == "on"
 
     def test_an_lm_with_a_limit_of_its_own_keeps_it(self, play):
-        """Then nothing is added to the request, and a cache knows it again."""
+        """An LM with its own `max_tokens` keeps it, so the request and its cache entry are unchanged."""
         books = Books("x", tokens=5)
         rlm, _ = play("q -> a", "SUBMIT(sub_llm('?'))", sub=books, max_tokens=100_000)
         rlm.sub_lm = rlm.sub_lm.copy(max_tokens=500)
@@ -211,7 +211,7 @@ class TestReplies:
         assert books.limits == [500]
 
     def test_without_limits_nothing_is_added(self, play):
-        """Neither a bound nor a second try."""
+        """Without limits, a request gets no bound and no second attempt."""
         books = Books("x", tokens=50_000)
         rlm, _ = play("q -> a", "SUBMIT(sub_llm('?'))", sub=books)
         rlm(q="")
@@ -266,7 +266,7 @@ class TestHosts:
     """Operations that cost the host something are charged as a call, or refused."""
 
     def test_a_sub_run_without_a_call_left_opens_nothing(self, play):
-        """Neither a sandbox nor its setup, which could work for long."""
+        """Without a call left, a sub-run opens no sandbox and runs no setup code."""
         begun = []
         rlm, _ = play(
             "q -> a: list",
@@ -285,7 +285,7 @@ class TestHosts:
         assert not begun
 
     def test_each_sandbox_is_charged(self, play):
-        """Also one whose setup fails, so that there are no more of them than calls."""
+        """Each sandbox is charged, even if its setup fails, so that calls bound their number."""
         begun = []
         rlm, server = play(
             "q -> a: list",

@@ -189,7 +189,7 @@ class TestSession:
         "code", [c for c in CELLS.values() if not re.search(r"fail|typed|sub_|predict|dspy", c)]
     )
     def test_what_a_cell_gives_is_bounded(self, code, kept, fresh):
-        """Without an RLM too: each text of a result is within the limit and the line that says so."""
+        """Each text of a cell's result is within the limit plus the notice, without an RLM too."""
         pool = fresh if is_lasting(code) else kept
         outputs = {"answer": "", "when": ""}
         with pool.lend(limits=Limits(output_chars=LIMIT), outputs=outputs) as s:

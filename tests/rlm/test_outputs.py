@@ -74,7 +74,7 @@ class TestExtractCode:
         ],
     )
     def test_code_is_found(self, reply, code):
-        """In a fence of any shape, or without one; backticks inside of the code do not end it."""
+        """Code is found in any fence or without one; backticks inside the code do not end it."""
         assert extract_code(reply) == code
 
     @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ class TestParseOutputs:
         assert told in str(caught.value)
 
     def test_all_problems_are_told_at_once(self):
-        """So that one more turn can mend them all."""
+        """All problems are reported together, so that one more turn can fix them."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {"kind": "c", "score": 99, "when": None})
         text = str(caught.value)

@@ -88,7 +88,7 @@ class TestPredict:
         assert "Read the bill." in server.requests_to("sub")[0].messages[0].text
 
     def test_a_class_of_the_cell_can_be_named_in_a_text(self, play):
-        """Also inside of other types, and classes that refer to themselves."""
+        """Text signatures can name classes of the cell, nested in other types and self-referring ones."""
         rlm, _ = play(
             "page: str -> answer: list",
             "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    name: str\n"
@@ -356,13 +356,13 @@ class TestFinal:
         ],
     )
     def test_final_is_understood_in_a_cell(self, play, signature, code, answer):
-        """As other systems taught LMs to end a run."""
+        """`FINAL` in a cell ends the run, as in other systems."""
         rlm, _ = play(signature, code)
 
         assert rlm(q="?").answer == answer
 
     def test_final_takes_a_dict_of_several_outputs(self, play):
-        """By name, as SUBMIT does."""
+        """`FINAL` takes several outputs as a dict by name."""
         rlm, _ = play("q -> a: int, b: str", "FINAL({'a': 1, 'b': 'x'})")
         result = rlm(q="?")
 

@@ -323,7 +323,7 @@ class TestSubCalls:
         assert answer[1].startswith("[ERROR]")
 
     def test_without_sub_lm_the_modules_own_lm_is_asked(self, play, kept):
-        """`set_lm` moves the sub-calls too."""
+        """Without `sub_lm`, sub-calls use the module's own LM, also after `set_lm`."""
         _, server = play("q -> answer")
         with PolicyServer({"both": scripted(Action("", "SUBMIT('x')"))}) as other:
             rlm = RLM("q -> answer", pool=kept)
@@ -432,7 +432,7 @@ class TestBadInput:
         assert not server.requests
 
     def test_an_input_outside_of_its_constraints(self, play):
-        """Is refused as one of the wrong type is; a default is not looked at."""
+        """An input that violates a constraint is refused like one of the wrong type; defaults are not checked."""
 
         class Top(dspy.Signature):
             """Takes the first."""

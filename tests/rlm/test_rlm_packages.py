@@ -52,7 +52,7 @@ class TestPackages:
             pool.close()
 
     def test_a_pydantic_model_of_a_cell_is_a_signature(self, play):
-        """With descriptions and bounds; the result is an instance of it."""
+        """A Pydantic model of a cell is a signature, with descriptions and bounds, and the result is its instance."""
         rlm, server = play(
             "q -> answer: list",
             "from pydantic import BaseModel, Field\n"

@@ -136,7 +136,7 @@ ROADS = {
 @pytest.mark.parametrize("sub_lm", [failing, unreachable])
 @pytest.mark.parametrize("code", ROADS.values(), ids=ROADS.keys())
 def test_no_road_shows_a_secret(play, code, sub_lm):
-    """Neither in the next prompt, nor in the trajectory, nor in the report."""
+    """No secret appears in the next prompt, the trajectory or the report."""
     rlm, server = play(
         "q -> answer",
         code,
@@ -267,7 +267,7 @@ class Client:
     ],
 )
 def test_the_secrets_of_an_lm_are_found(settings, secret):
-    """In its settings, at any depth, by name and by form."""
+    """Secrets in an LM's settings are found at any depth, by name and by form."""
     lm = dspy.LM("openai/none", **settings)
 
     assert secret in secrets_of_lm(lm)
@@ -428,7 +428,7 @@ class Checked(pydantic.BaseModel):
 
 
 def test_no_check_of_a_class_shows_a_secret(play):
-    """Neither the root LM, of a submission, nor a sub-LM that is asked again."""
+    """A class's validation error shows no secret to the root LM or to a retried sub-LM."""
     rlm, server = play(
         dspy.Signature(
             {"q": (str, dspy.InputField()), "answer": (Checked | None, dspy.OutputField())}

@@ -83,7 +83,7 @@ def shared(engine, around) -> Iterator[Shared]:
 
 
 def test_it_is_escaped(shared):
-    """So it is the layers behind that hold: JavaScript runs, and has all that Deno gives to a worker."""
+    """The build is really escaped: JavaScript runs with everything that Deno gives a worker."""
     result = shared.get().run_cell(
         "import js\nprint(js.eval('[1 + 1, typeof Deno.readTextFile, typeof postMessage].join()'))"
     )

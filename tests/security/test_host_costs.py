@@ -96,7 +96,7 @@ def test_one_cell(name):
 
 
 def test_a_submission_that_collides():
-    """Is refused, and the next one is believed."""
+    """A submission with colliding keys is refused, and the next one is accepted."""
     code = (
         "import collections.abc\n"
         "class S(collections.abc.Set):\n"

@@ -29,7 +29,7 @@ def judged(around):
 
 
 def test_an_attempt_that_is_made_is_seen(judged):
-    """Also in a block, in a function, in several cells, and with the names of a cell in disorder."""
+    """An attempt is noticed in blocks, functions, several cells, and after names were overwritten."""
     report = judged(
         "print = str = None\nfor _ in range(2):\n    reached()",
         "async def attempt():\n    try:\n        1 / 0\n    except ZeroDivisionError:\n        reached()\nawait attempt()",
@@ -83,7 +83,7 @@ def test_the_mark_comes_out_although_the_process_dies(judged):
 
 
 def test_a_breach_is_graver_than_a_missed_attempt(judged):
-    """And the reasons tell of both."""
+    """A breach outranks a missed attempt, and the reasons state both."""
     report = judged("print('ESC' + 'APED')\n1 / 0\nreached()")
 
     assert report.verdict == "breach"

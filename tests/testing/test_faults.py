@@ -80,7 +80,7 @@ class TestStatus:
         assert caught.value.retry_after == 7.5
 
     def test_the_wait_may_be_left_out(self, server):
-        """Without Retry-After the client decides."""
+        """Without a Retry-After header, the client decides how long to wait."""
         server.fail("echo", Fault(status=429, retry_after_seconds=None))
 
         with pytest.raises(LMRateLimitError) as caught:
@@ -148,7 +148,7 @@ class TestBrokenReplies:
 
 
 class TestDelay:
-    """Replies that are late."""
+    """Delayed replies, and clients that time out."""
 
     def test_a_slow_reply_is_right(self, server):
         """A fault that only delays still lets the player answer."""
@@ -180,7 +180,7 @@ class TestDelay:
 
 
 class TestPlan:
-    """When a fault strikes."""
+    """The conditions under which a fault applies."""
 
     def ask(self, server, prompt="hello", model="echo"):
         try:

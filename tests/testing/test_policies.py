@@ -343,7 +343,7 @@ class TestAbridgedOutputs:
 
 
 class TestManyRuns:
-    """One server, many runs."""
+    """One server plays many runs at the same time."""
 
     def test_concurrent_runs_do_not_mix(self, serve, run_of):
         """One server plays many runs at once; each sees its own history only."""

@@ -55,7 +55,7 @@ def connection(server):
 
 
 class TestLM:
-    """`server.lm` and what travels."""
+    """`server.lm`, and the requests that it sends."""
 
     def test_a_dspy_lm_reaches_its_player(self, server):
         """`server.lm(name)` is a real dspy.LM whose calls travel over HTTP."""
@@ -203,7 +203,7 @@ class TestStreaming:
 
 
 class TestProtocol:
-    """HTTP and OpenAI's format."""
+    """HTTP details and OpenAI's message format."""
 
     def test_a_reply_names_what_answered(self, connection):
         """A saved reply shows that no language model made it."""
@@ -303,7 +303,7 @@ class TestProtocol:
         assert server.requests == []
 
     def test_a_body_needs_a_length(self, connection):
-        """Without Content-Length the end of the body is unknown."""
+        """A body without Content-Length is refused, because its end is unknown."""
         connection.putrequest("POST", "/v1/chat/completions")
         connection.endheaders()
 
@@ -328,7 +328,7 @@ class TestPlayers:
         assert server.requests[0].reply is None
 
     def test_a_player_that_ends_the_program_does_not(self, serve):
-        """Even SystemExit, or pytest.fail in a player, is an answer to the client."""
+        """Even SystemExit or pytest.fail in a player is answered as an error to the client."""
 
         def broken(request):
             pytest.fail("not this prompt")
@@ -398,7 +398,7 @@ class TestLog:
 
 
 class TestClosing:
-    """The end of a server."""
+    """Closing a server, with and without open requests."""
 
     def test_nothing_is_left(self):
         """No thread, no socket: idle connections are hung up, and the port is free."""
