@@ -103,7 +103,7 @@ def pool(deno_children) -> Iterator[Pool]:
     before, threads = deno_children(), our_threads()
     pool = ThriftyPool(keeps=0, max_sessions=4)
     yield pool
-    wait_until(lambda: not pool.seats.taken, 30)
+    wait_until(lambda: not pool.queue.held, 30)
     pool.close()
     wait_until(lambda: deno_children() <= before, 30)
     wait_until(lambda: len(our_threads()) <= len(threads), 30)
@@ -189,7 +189,7 @@ class TestEventLoop:
             run = asyncio.ensure_future(rlm.acall(q=""))
             try:
                 async with asyncio.timeout(AT_ONCE_SECONDS):
-                    while not pool.seats.taken:
+                    while not pool.queue.held:
                         await asyncio.sleep(0.01)
             finally:
                 blocked.released.set()  # DSPy itself needs one for a call of an LM
@@ -340,7 +340,7 @@ class TestCancelling:
         rlm, _ = play("q -> a", "never()", tools=[never], pool=pool)
         asyncio.run(cancelled(rlm.acall(q=""), blocked.begun.is_set))
 
-        wait_until(lambda: pool.seats.taken == 0)
+        wait_until(lambda: pool.queue.held == 0)
         pool.close()
         wait_until(lambda: deno_children() <= before)
         wait_until(lambda: our_threads() == ["rlm-sandbox"])
@@ -383,7 +383,7 @@ class TestCancelling:
 
         async def main() -> None:
             task = asyncio.ensure_future(rlm.acall(q=""))
-            await until(lambda: pool.seats.taken == 1)
+            await until(lambda: pool.queue.held == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -403,7 +403,7 @@ class TestCancelling:
                     await work.open()
 
         asyncio.run(main())
-        wait_until(lambda: not pool.seats.taken, 10)
+        wait_until(lambda: not pool.queue.held, 10)
         assert not server.requests
 
     @pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.nightly)])
@@ -439,11 +439,11 @@ class TestCancelling:
         async def main() -> str:
             first = asyncio.ensure_future(rlm.acall(q="first"))
             await until(blocked.begun.is_set)
-            error = await cancelled(rlm.acall(q="second"), lambda: pool.seats.waiting == 1)
+            error = await cancelled(rlm.acall(q="second"), lambda: pool.queue.waiting == 1)
             assert error.run.trajectory == []
-            assert pool.seats.waiting == 0
+            assert pool.queue.waiting == 0
             third = asyncio.ensure_future(rlm.acall(q="third"))
-            await until(lambda: pool.seats.waiting == 1)
+            await until(lambda: pool.queue.waiting == 1)
             first.cancel()
             return (await third).a
 
@@ -469,7 +469,7 @@ class TestCancelling:
 
         async def by_group() -> None:
             async def fail() -> None:
-                await until(lambda: pool.seats.taken == 2)
+                await until(lambda: pool.queue.held == 2)
                 raise LookupError("the other one")
 
             async with asyncio.TaskGroup() as group:
@@ -548,7 +548,7 @@ class TestManyRuns:
     def test_runs_below_runs_never_wait_for_themselves(self, play):
         """Nested runs cannot deadlock at any depth or number, even with a single slot: sub-runs, and RLMs in tools."""
         pool = ThriftyPool(max_sessions=1)
-        pool.seats.stall_seconds = 10_000  # nobody is let in because nothing moves
+        pool.queue.stall_seconds = 10_000  # nobody is let in because nothing moves
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
         inner.set_lm(server.lm("root"))
 

@@ -243,9 +243,9 @@ class TestSandboxes:
     @pytest.fixture
     def pool(self):
         with_room_for_one = ThriftyPool(max_sessions=1)
-        with_room_for_one.seats.stall_seconds = 10_000  # nobody is let in because nothing moves
+        with_room_for_one.queue.stall_seconds = 10_000  # nobody is let in because nothing moves
         yield with_room_for_one
-        assert with_room_for_one.seats.taken == with_room_for_one.seats.waiting == 0
+        assert with_room_for_one.queue.held == with_room_for_one.queue.waiting == 0
         with_room_for_one.close()
 
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
@@ -281,7 +281,7 @@ class TestSandboxes:
 
         def watch():
             while not over.wait(0.02):
-                most[0] = max(most[0], len(deno_children() - before), pool.seats.taken)
+                most[0] = max(most[0], len(deno_children() - before), pool.queue.held)
 
         watcher = threading.Thread(target=watch)
         watcher.start()

@@ -240,7 +240,7 @@ class TestTime:
         pool = ThriftyPool(keeps=0, max_sessions=1)
 
         def payload(_value):
-            while pool.seats.taken:  # until the sandbox is closed
+            while pool.queue.held:  # until the sandbox is closed
                 threading.Event().wait(0.01)
             return "1"
 
