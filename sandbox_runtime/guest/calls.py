@@ -12,8 +12,7 @@ import signal
 import sys
 
 # By name: a cell that replaces them in their module does not replace them here.
-from builtins import len as size
-from builtins import memoryview as view
+from builtins import len, memoryview
 from collections.abc import Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
@@ -75,7 +74,7 @@ class HostCalls:
     def checked(self, sent: tuple[str, list[Part]], label: str) -> tuple[str, list[Part]]:
         """An encoded value that is not too large to leave. Raises ValueError if it is."""
         text, extras = sent
-        total = size(text) + sum(view(part).nbytes for part in extras)
+        total = len(text) + sum(memoryview(part).nbytes for part in extras)
         if total > self.value_bytes:
             raise ValueError(
                 f"{label} take {total:,} bytes, more than the {self.value_bytes:,} that one value may "

@@ -232,7 +232,8 @@ class Foundation:
         cells = tuple(self._cells)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
-        kind_of, text, row, bundle = type, str, list, dict
+        # Under other names: in a closure its own name would hide the builtin from this line.
+        type_of, str_type, to_list, to_dict = type, str, list, dict
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
         set_on_object = object.__setattr__
@@ -245,25 +246,25 @@ class Foundation:
         def put_all_back() -> None:
             dropped: tuple[Any, ...] = ()  # finalised after all is in its place
             for kind, names, own in fixed_classes:  # first: all else is said in terms of them
-                known = bundle(own)
-                for key in row(names):
-                    if kind_of(key) is not text or key not in known:
+                known = to_dict(own)
+                for key in to_list(names):
+                    if type_of(key) is not str_type or key not in known:
                         dropped += (names[key],)
                         drop(names, key)
                 extend(names, own)
                 forget(kind)
             for names, own, others in dictionaries:
-                for key in row(names):
-                    if kind_of(key) is not text:
+                for key in to_list(names):
+                    if type_of(key) is not str_type:
                         # It has a mind of its own: to look a name up beside it would ask it.
-                        kept = [(k, v) for k, v in names.items() if kind_of(k) is text]
+                        kept = [(k, v) for k, v in names.items() if type_of(k) is str_type]
                         empty(names)
                         extend(names, kept)
                         break
                 extend(names, own)
                 if others is not None:
-                    known = bundle(own)
-                    for key in row(names):
+                    known = to_dict(own)
+                    for key in to_list(names):
                         if key not in known and key not in others:
                             dropped += (names.pop(key),)
             for function, code, defaults, keywords in functions:
@@ -282,15 +283,15 @@ class Foundation:
                     except raised:
                         pass
                 there = class_names(kind)
-                own_names = bundle(items)
+                own_names = to_dict(items)
                 for name, value in items:
                     if name not in there or there[name] is not value:
                         set_on_class(kind, name, value)
-                for name in row(there):
+                for name in to_list(there):
                     if name not in own_names and name not in unfixed:
                         drop_from_class(kind, name)
             for thing, own_kind, names in objects:
-                if kind_of(thing) is not own_kind:
+                if type_of(thing) is not own_kind:
                     set_on_object(thing, "__class__", own_kind)
                 if names_of(thing) is not names:
                     set_on_object(thing, "__dict__", names)

@@ -13,11 +13,7 @@ import gc
 import sys
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all as every
-from builtins import len as size
-from builtins import list as row
-from builtins import map as mapped
-from builtins import tuple as bundle
+from builtins import all, len, list, map, tuple
 from codecs import lookup, lookup_error
 from codecs import register_error as set_error_handler
 from collections.abc import Sequence
@@ -66,7 +62,7 @@ class Hooks:
             (dispatch_table, cast(Names, dict(dispatch_table))),
         )
         self._lists: tuple[tuple[str, list[Any], tuple[Any, ...]], ...] = tuple(
-            (name, getattr(sys, name), bundle(getattr(sys, name)))
+            (name, getattr(sys, name), tuple(getattr(sys, name)))
             for name in ("meta_path", "path_hooks", "path")
         )
         self._finders = sys.path_importer_cache
@@ -74,7 +70,7 @@ class Hooks:
         self._whole = whole
         if whole:
             self._sealed = tuple(
-                (found, bundle(found)) for found in (gc.callbacks, *_searches(), *audits)
+                (found, tuple(found)) for found in (gc.callbacks, *_searches(), *audits)
             )
             self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
             self._codecs = tuple((found, dict(found)) for found in _known_codecs())
@@ -100,9 +96,7 @@ class Hooks:
         sys.__dict__["path_importer_cache"] = self._finders
         self._finders.clear()
         for known, codecs in self._codecs:
-            if size(known) != size(codecs) or not every(
-                mapped(is_, known.values(), codecs.values())
-            ):
+            if len(known) != len(codecs) or not all(map(is_, known.values(), codecs.values())):
                 restore(known, codecs, sealed=True)
         self.silence()
 
@@ -121,7 +115,7 @@ class Hooks:
     def note_path(self) -> None:
         """Takes the folders that modules are looked for in as they are now."""
         self._lists = tuple(
-            (name, hooks, bundle(hooks) if name == "path" else own)
+            (name, hooks, tuple(hooks) if name == "path" else own)
             for name, hooks, own in self._lists
         )
 
@@ -129,7 +123,7 @@ class Hooks:
     def _take_over(name: str, hooks: list[Any]) -> None:
         """Puts our own list in the place of another, whose entries it takes if that is a list at all."""
         other = sys.__dict__.get(name)
-        if type(other) is row:
+        if type(other) is list:
             hooks[:] = other
         sys.__dict__[name] = hooks
 
@@ -148,7 +142,7 @@ def first_in(hooks: list[Any], own: Sequence[Any]) -> None:
 
 def only_texts(folders: list[Any]) -> None:
     """Leaves nothing but plain texts, which importing asks nothing."""
-    if not every(mapped(is_, mapped(type, folders), repeat(str))):
+    if not all(map(is_, map(type, folders), repeat(str))):
         folders[:] = [folder for folder in folders if type(folder) is str]
 
 

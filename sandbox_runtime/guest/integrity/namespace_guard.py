@@ -24,13 +24,7 @@ import traceback
 import types
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all as every
-from builtins import dict as table
-from builtins import list as row
-from builtins import map as mapped
-from builtins import setattr as put
-from builtins import str as text
-from builtins import type as kind_of
+from builtins import all, dict, list, map, setattr, str, type
 from collections.abc import Iterable
 from itertools import chain, repeat
 from operator import is_
@@ -78,8 +72,8 @@ class NamespaceGuard:
             sealed: Names, and those that they are to be, in the same order; what a cell adds goes.
         """
         self._sealed = sealed
-        self._modules = [(module.__dict__, table(module.__dict__)) for module in modules]
-        self._classes = [(kind, table(kind.__dict__)) for kind in classes]
+        self._modules = [(module.__dict__, dict(module.__dict__)) for module in modules]
+        self._classes = [(kind, dict(kind.__dict__)) for kind in classes]
         parts: list[tuple[Any, Names]] = [*sealed, *self._modules]
         parts += [(kind.__dict__, own) for kind, own in self._classes]
         # One look at all of them, keys and values, shows whether anything has changed.
@@ -91,7 +85,7 @@ class NamespaceGuard:
 
     def restore(self) -> None:
         """Puts back what is not as it was. Fast if nothing has changed."""
-        if every(mapped(is_, chain.from_iterable(self._now), self._own)):
+        if all(map(is_, chain.from_iterable(self._now), self._own)):
             return
         for now, own in self._sealed:
             restore(now, own, sealed=True)
@@ -100,7 +94,7 @@ class NamespaceGuard:
         for kind, own in self._classes:
             for name, value in own.items():
                 if name not in _ONLY_ITS_OWN and kind.__dict__.get(name) is not value:
-                    put(kind, name, value)
+                    setattr(kind, name, value)
 
 
 def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
@@ -110,9 +104,9 @@ def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
     Such a key is neither hashed nor compared here.
     """
     if has_odd_keys(now):
-        before = row(now.items())  # kept to the end, so that nothing of it is finalised on the way
+        before = list(now.items())  # kept to the end, so that nothing of it is finalised on the way
         now.clear()
-        now.update([item for item in before if kind_of(item[0]) is text])
+        now.update([item for item in before if type(item[0]) is str])
     now.update(own)
     if sealed:
         for added in [name for name in now if name not in own]:
@@ -121,7 +115,7 @@ def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
 
 def has_odd_keys(now: Names) -> bool:
     """Whether a key is no plain text."""
-    return not every(mapped(is_, mapped(kind_of, now), repeat(text)))
+    return not all(map(is_, map(type, now), repeat(str)))
 
 
 def merge_into(now: Names, own: Names) -> None:
