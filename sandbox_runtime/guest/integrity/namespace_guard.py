@@ -1,7 +1,7 @@
-"""What the driver stands on in Python, and how it is put back after a cell has changed it.
+"""Restores the modules and classes that the driver relies on after a cell has changed them.
 
-Runs inside the sandbox, so it uses the standard library only. What a cell adds to a module stays; what was
-there is as it was.
+Runs inside the sandbox, so it uses the standard library only. Names that a cell adds to a module stay;
+names that were there get their original values back.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from itertools import chain, repeat
 from operator import is_
 from typing import Any
 
-# What every cell needs for its end and its calls, and most cells use themselves.
+# Needed at the end of every cell and for its tool calls; most cells use these themselves.
 MODULES = (json, json.decoder, json.encoder, json.scanner, contextlib, gc)
 CLASSES = (json.JSONDecoder, json.JSONEncoder)
 
-# What is needed to tell of an exception.
+# Needed to report an exception.
 TRACEBACK_MODULES = (
     ast,
     codeop,
@@ -49,14 +49,14 @@ TRACEBACK_MODULES = (
 )
 TRACEBACK_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
 
-# Of a class, and of no use to another.
+# Attributes that belong to one class alone.
 _ONLY_ITS_OWN = ("__dict__", "__weakref__")
 
 Names = dict[str, Any]
 
 
 class NamespaceGuard:
-    """The names of modules and classes as they are when this is made."""
+    """A snapshot of the names of modules and classes, and its restoring."""
 
     def __init__(
         self,
@@ -64,19 +64,20 @@ class NamespaceGuard:
         classes: tuple[type, ...],
         sealed: tuple[tuple[Names, Names], ...] = (),
     ) -> None:
-        """Changes nothing yet.
+        """Takes the snapshot.
 
         Args:
-            modules: What a cell adds to them stays.
-            classes: What a cell adds to them stays.
-            sealed: Names, and those that they are to be, in the same order; what a cell adds goes.
+            modules: Modules to restore; names that a cell adds stay.
+            classes: Classes to restore; attributes that a cell adds stay.
+            sealed: Pairs of a namespace and its original items, in the same order; names that a cell
+                adds are removed.
         """
         self._sealed = sealed
         self._modules = [(module.__dict__, dict(module.__dict__)) for module in modules]
         self._classes = [(kind, dict(kind.__dict__)) for kind in classes]
         parts: list[tuple[Any, Names]] = [*sealed, *self._modules]
         parts += [(kind.__dict__, own) for kind, own in self._classes]
-        # One look at all of them, keys and values, shows whether anything has changed.
+        # One pass over all keys and values shows whether anything has changed.
         self._now: list[Iterable[Any]] = []
         self._own: list[Any] = []
         for now, own in parts:
@@ -84,7 +85,7 @@ class NamespaceGuard:
             self._own += [*own.keys(), *own.values()]
 
     def restore(self) -> None:
-        """Puts back what is not as it was. Fast if nothing has changed."""
+        """Restores whatever has changed. Fast if nothing has."""
         if all(map(is_, chain.from_iterable(self._now), self._own)):
             return
         for now, own in self._sealed:
@@ -98,13 +99,13 @@ class NamespaceGuard:
 
 
 def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
-    """Makes `now` have the items of `own`, and what else it had, unless it is sealed.
+    """Sets the items of `own` in `now`; other items stay, unless it is sealed.
 
-    A key that is no plain text goes: it has its own idea of what it is equal to, or raises when asked.
+    Keys that are not exactly `str` are removed: they can define their own equality, or raise when compared.
     Such a key is neither hashed nor compared here.
     """
     if has_odd_keys(now):
-        before = list(now.items())  # kept to the end, so that nothing of it is finalised on the way
+        before = list(now.items())  # kept until the return, so that nothing is finalized in between
         now.clear()
         now.update([item for item in before if type(item[0]) is str])
     now.update(own)
@@ -114,13 +115,13 @@ def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
 
 
 def has_odd_keys(now: Names) -> bool:
-    """Whether a key is no plain text."""
+    """Returns whether any key is not exactly a `str`."""
     return not all(map(is_, map(type, now), repeat(str)))
 
 
 def merge_into(now: Names, own: Names) -> None:
-    """Makes `now` have the items of `own`, whatever keys a cell has put there."""
+    """Sets the items of `own` in `now`, whatever keys a cell has put there."""
     try:
         now.update(own)
-    except BaseException:  # noqa: BLE001 - an odd key may raise anything
+    except BaseException:  # noqa: BLE001 - comparing with such a key may raise anything
         restore(now, own)
