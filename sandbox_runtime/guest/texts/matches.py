@@ -114,7 +114,7 @@ def search_result(payload: dict[str, Any], kind: type[TextMatch] | type[GrepHit]
     found = SearchResult([kind(hit) for hit in payload["hits"]], more=payload["more"])
     if payload["stopped"]:
         error = TimeoutError(
-            f"{told['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
+            f"{payload['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
             "error. Search a part, or for something simpler."
         )
         error.found = found  # type: ignore[attr-defined]
