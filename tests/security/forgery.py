@@ -219,7 +219,7 @@ raise held
         """
 import sys
 entry = sys.modules.get("sandbox_runtime.guest.entry")
-driver = getattr(guest, "driver", None)
+driver = getattr(entry, "driver", None)
 if driver is not None:
     for ticket in range(100):
         driver.calls.answered(ticket, '="FORGED"', [])

@@ -520,7 +520,7 @@ print("done")
         + """
 import sys
 entry = sys.modules.get("sandbox_runtime.guest.entry")
-host = getattr(guest, "_host", None)
+host = getattr(entry, "_host", None)
 worker = getattr(host, "_worker", None)
 print(worker)
 look(worker, "worker")

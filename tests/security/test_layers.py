@@ -129,7 +129,7 @@ def test_the_realm_has_nothing_to_work_with(tmp_path):
     """Scrubbed, but with Python's way to JavaScript open and code from texts: what can be named."""
     with Session(ready_engine(), LIMITS) as session:
         result = session.run_cell(
-            "import sandbox_runtime.guest.entry\n"
+            "from sandbox_runtime.guest import entry\n"
             "worker = entry._host._worker\n"
             "names = ['Deno', 'process', 'fetch', 'postMessage', 'Worker', 'caches', 'localStorage', "
             "'eval', 'importScripts', 'navigator', 'close', 'onmessage', 'Buffer', 'require']\n"
