@@ -236,7 +236,7 @@ class TestAsk:
         assert done.stderr.count("\n") == 1
 
     def test_the_environment_names_the_models(self, server):
-        """Variables stand for the options, for those who always ask the same models."""
+        """Environment variables replace the options, for users who always use the same models."""
         server.arguments = ["--api-base", server.policies.base_url]
         names = {"DSPY_RLM_MODEL": "openai/root", "DSPY_RLM_SUB_MODEL": "openai/sub"}
         done = server.ask("log.txt", "-q", "ERROR", **names)

@@ -99,7 +99,7 @@ class TestCopies:
         assert copy.copy(copy.deepcopy(RLM("a -> b", tools=[locked]))).tools["locked"]
 
     def test_a_tool_that_is_part_of_the_program_is_copied_with_it(self):
-        """Else a candidate's tool would go on with the predictors of the original."""
+        """A copied tool uses the predictors of the copy, not those of the original."""
         program = Program()
         other = copy.deepcopy(program)
         other.table["a"] = 2

@@ -260,7 +260,7 @@ class TestOlderCode:
         assert result.run.started_at >= free
 
     def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
-        """It is given back once, by the run itself: no other has it while a cell goes on."""
+        """The run itself gives the interpreter back once: no other run has it while a cell runs."""
         waiting = Waiting()
         rlm, _ = play(
             "q -> a",
@@ -557,7 +557,7 @@ class Answering:
 
 
 class Thing:
-    """Something that only a handle can stand for."""
+    """An object that can only cross as a handle."""
 
 
 def abs_of(n: int) -> int:

@@ -1,4 +1,4 @@
-"""`dspy.History` as an input: a conversation goes on."""
+"""`dspy.History` as an input: a conversation continues over several runs."""
 
 from __future__ import annotations
 

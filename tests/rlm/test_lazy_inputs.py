@@ -101,7 +101,7 @@ class TestLazyInputs:
         assert not server.requests
 
     def test_a_file_that_changes_during_the_run_is_an_observation(self, play, log):
-        """The LM is told; the run goes on."""
+        """The LM gets the error, and the run continues."""
 
         def change() -> str:
             """Writes to the file."""

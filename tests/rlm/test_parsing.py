@@ -1,4 +1,4 @@
-"""A text that stands for a value is read within bounds; whatever is wrong with it is an answer, not an end."""
+"""Parsing a text as a value is bounded; any fault in it is reported to the LM and ends no run."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Task(dspy.Signature):
 
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 def test_a_hard_submission_is_refused(make):
-    """The LM is told so, and the run goes on."""
+    """A hard submission is refused with short problems that name the expected type."""
     _, problems = typed_outputs(Task.output_fields, {"items": make(9_000)})
 
     assert all(problem.startswith("items: expected list[str]") for problem in problems)

@@ -144,7 +144,7 @@ class TestStop:
             asyncio.run(main(CancelScope(), both=True))
 
     def test_a_cancellation_of_earlier_does_not_count(self):
-        """A task that has caught one goes on as any other."""
+        """A task that has caught its cancellation continues like any other."""
 
         async def main() -> None:
             try:

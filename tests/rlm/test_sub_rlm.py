@@ -260,7 +260,7 @@ class TestCompiled:
         ],
     )
     def test_a_sub_run_with_the_same_fields_has_the_block_and_the_demos(self, play, call, shares):
-        """Any other starts from the block that says nothing of a task; so does one that is told what to do."""
+        """Any other sub-run, and one with `instructions=`, starts from the default block without a task."""
 
         def look_up(key: str) -> str:
             """Looks up the key."""

@@ -375,7 +375,7 @@ class TestTools:
         assert got == [(ada, Mood.BAD, Span(1, 2), plain, [ada])]
 
     def test_a_wrong_argument(self, play):
-        """The cell is told which, and why."""
+        """The cell gets an error that names the value and the reason."""
 
         def note(mood: Mood) -> str:
             return "ok"
