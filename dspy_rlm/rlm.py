@@ -27,7 +27,7 @@ from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
-from dspy_rlm.repl.sub_rlm import Place
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
 from dspy_rlm.runs.prepare import composed_signature, prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
@@ -44,7 +44,7 @@ class RLM(PeerNames, dspy.Module):
     _PACKED = frozenset(
         {"signature", "sub_lm", "_tools", "_interpreter_factory", "_types", "_pool"}
     )
-    _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
+    _LIVE = _PACKED | {"budget", "limits", "packages", "_context"}
     __copy__, __deepcopy__ = saving.copied, saving.deepcopied
     __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
     dump_state = saving.module_state
@@ -126,7 +126,7 @@ class RLM(PeerNames, dspy.Module):
         self._types = type_rules(types)
         self._pool = pool
         self._extract: dspy.Predict | None = None
-        self._place: Place | None = None  # where a sub-run stands; a root run makes its own
+        self._context: RunContext | None = None  # set for a sub-run; a root run makes its own
         self.generate_action = ActionPredictor(self.default_signature())
 
     @property

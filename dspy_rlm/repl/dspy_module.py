@@ -20,7 +20,6 @@ from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.prompts.tool_docs import document
 from dspy_rlm.redaction import cleaning
-from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.predict import (
     MAX_PROBLEM_CHARS,
     as_record,
@@ -28,6 +27,7 @@ from dspy_rlm.repl.predict import (
     read_call,
     refuse_what_stays,
 )
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
@@ -65,7 +65,7 @@ _OPTIONS: dict[str, frozenset[str]] = {
 
 
 def make_facade(
-    scope: Scope, tools: Mapping[str, dspy.Tool], sub_rlm: Callable[..., Any] | None
+    context: RunContext, tools: Mapping[str, dspy.Tool], sub_rlm: Callable[..., Any] | None
 ) -> Callable[..., Any]:
     """The function behind the REPL's `dspy`. `sub_rlm` is None where no run may start."""
 
@@ -79,24 +79,24 @@ def make_facade(
                     "dspy.Predict or predict() on parts that fit into a prompt."
                 )
             return sub_rlm(signature, **_without_clash(inputs, options), **options)
-        if kind in _SANDBOXED and scope.is_deepest:
+        if kind in _SANDBOXED and context.is_deepest:
             raise SubCallError(
                 f"dspy.{kind} cannot open a sandbox here: no level is left below this one (max_depth). Run "
                 "the code here, or use dspy.Predict or predict()."
             )
         asked, values, chosen = read_call(
-            scope, signature, {**inputs, "model": options.pop("model", None)}
+            context, signature, {**inputs, "model": options.pop("model", None)}
         )
-        lm = scope.lm(f"dspy.{kind}", chosen.get("model"), included=int(kind in _SANDBOXED))
+        lm = context.lm(f"dspy.{kind}", chosen.get("model"), included=int(kind in _SANDBOXED))
         if kind in ("Predict", "ChainOfThought"):
             if kind == "ChainOfThought" and "reasoning" not in asked.output_fields:
                 asked = asked.prepend("reasoning", dspy.OutputField(), type_=str)
-            return as_record(asked, predicted(scope, asked, values, lm, options))
+            return as_record(asked, predicted(context, asked, values, lm, options))
         with contextlib.ExitStack() as stack:
             if kind in _SANDBOXED:
-                stack.enter_context(scope.charged_slot())
-                stack.enter_context(scope.slot())
-            return as_record(asked, _run_module(scope, kind, asked, values, lm, options, tools))
+                stack.enter_context(context.sandbox_permit())
+                stack.enter_context(context.nested_slot())
+            return as_record(asked, _run_module(context, kind, asked, values, lm, options, tools))
 
     return call
 
@@ -106,7 +106,7 @@ _TOOLS = "Your code can also call these functions:"
 
 
 def _run_module(
-    scope: Scope,
+    context: RunContext,
     kind: str,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
@@ -126,18 +126,17 @@ def _run_module(
 
     if "tools" in _OPTIONS[kind]:
         chosen = [_tool(name, tools) for name in options.get("tools") or ()]
-        options["tools"] = [_clean(tool, scope) for tool in chosen]
+        options["tools"] = [_clean(tool, context) for tool in chosen]
     if kind in _SANDBOXED:
         # CodeAct would run the source of tools in the sandbox. They are functions of the host.
         given = options.pop("tools", [])
-        functions = {tool.name: host_function(tool, scope.rules) for tool in given}
-        lending = scope.lending
+        functions = {tool.name: host_function(tool, context.rules) for tool in given}
         options["interpreter_factory"] = lambda: opened(
             SandboxInterpreter(
                 functions,
-                limits=lending.limits,
-                packages=lending.packages,
-                pool=lending.pool,
+                limits=context.limits,
+                packages=context.packages,
+                pool=context.pool,
             )
         )
     if kind == "CodeAct":
@@ -152,11 +151,14 @@ def _run_module(
         "adapter": guarded(bounded_adapter(functools.partial(metered_adapter, meter=lm._meter))),
         "allow_tool_async_sync_conversion": True,
     }
-    refuse_what_stays(inputs, scope.rules)
-    with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
+    refuse_what_stays(inputs, context.rules)
+    with (
+        context.work_scope.ending(in_background(end, comes_to_an_end=True)),
+        dspy.context(**settings),
+    ):
         prediction = getattr(dspy, kind)(signature, **options)(**inputs)
     given = {name: prediction.get(name) for name in signature.output_fields}
-    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+    outputs, problems = typed_outputs(signature.output_fields, given, context.rules)
     if problems:
         raise SubCallError(
             f"dspy.{kind} gave outputs that do not fit: {abridged('; '.join(problems), MAX_PROBLEM_CHARS)}"
@@ -217,9 +219,9 @@ def _without_clash(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Map
     return inputs
 
 
-def _clean(tool: dspy.Tool, scope: Scope) -> dspy.Tool:
+def _clean(tool: dspy.Tool, context: RunContext) -> dspy.Tool:
     """The tool without secrets in what it raises: DSPy's modules show it to the sub-LM."""
-    return tool.model_copy(update={"func": cleaning(tool.func, scope.secrets)})
+    return tool.model_copy(update={"func": cleaning(tool.func, context.secrets)})
 
 
 def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:

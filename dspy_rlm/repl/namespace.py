@@ -10,11 +10,11 @@ from typing import Any
 import dspy
 
 from dspy_rlm.middleware import HostFunction, wrap_all
-from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.dspy_module import make_facade
 from dspy_rlm.repl.predict import make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.conversion import to_plain
 from sandbox_runtime import WrappedTool
 
@@ -23,7 +23,7 @@ _CELL_MODULES = ("signatures", "dspy_module", "names")
 
 
 def make_namespace(
-    scope: Scope,
+    context: RunContext,
     tools: Mapping[str, dspy.Tool],
     start: Callable[[SubRun], dspy.Prediction],
     budget_left: Callable[[], dict[str, Any]],
@@ -34,7 +34,7 @@ def make_namespace(
     """The REPL's functions.
 
     Args:
-        scope: Whom they ask, and on whose account.
+        context: Whom they ask, and on whose account.
         tools: The user's tools, for what can be given some.
         start: Starts a sub-run.
         budget_left: Tells what is left.
@@ -47,15 +47,15 @@ def make_namespace(
         """What is left of the budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
         return budget_left()
 
-    queries = make_queries(scope)
-    typed = make_predictions(scope)
-    sub_runs = make_sub_runs(scope, tools, start)
+    queries = make_queries(context)
+    typed = make_predictions(context)
+    sub_runs = make_sub_runs(context, tools, start)
     typed.update(sub_runs)
     if sub_runs:
         typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
     names = wrap_all(typed, [_fronted if records else _plain])
     if records:
-        facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
+        facade = make_facade(context, tools, sub_runs.get("sub_rlm"))
         names |= {name: _fronted(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
     names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}

@@ -18,7 +18,8 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
-from dspy_rlm.repl.context import Scope, at_once
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.signatures.parser import signature_of
@@ -68,7 +69,7 @@ class FailedRow:
     message: str
 
 
-def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
+def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """The REPL's functions that ask an LM for typed outputs."""
 
     def predict(signature: Any, /, **inputs: Any) -> Any:
@@ -82,9 +83,9 @@ def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
         that does not fit is asked again, with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
-        asked, inputs, options = read_call(scope, signature, inputs)
-        lm = scope.lm("predict", options.get("model"))
-        return as_record(asked, predicted(scope, asked, inputs, lm))
+        asked, inputs, options = read_call(context, signature, inputs)
+        lm = context.lm("predict", options.get("model"))
+        return as_record(asked, predicted(context, asked, inputs, lm))
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.
@@ -98,15 +99,15 @@ def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
             raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
         rows = list(rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-        asked, known, options = read_call(scope, signature, {**example, **shared})
+        asked, known, options = read_call(context, signature, {**example, **shared})
         shared = {name: value for name, value in known.items() if name in shared}
-        return _predict_rows(scope, asked, rows, shared, options.get("model"))
+        return _predict_rows(context, asked, rows, shared, options.get("model"))
 
     return {"predict": predict, "predict_batched": predict_batched}
 
 
 def read_call(
-    scope: Scope,
+    context: RunContext,
     source: Any,
     given: Mapping[str, Any],
     names: Collection[str] = ("model", "instructions"),
@@ -120,19 +121,19 @@ def read_call(
     """
     inputs = {name: value for name, value in given.items() if name not in names}
     options = {name: value for name, value in given.items() if name in names}
-    signature = signature_of(source, inputs, scope.types)
+    signature = signature_of(source, inputs, context.types)
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
     if text := options.get("instructions"):
-        if (kept := staying(text, scope.rules, texts=True)) is not None:
-            shown = short_repr(kept, VALUE_CHARS, scope.rules)
+        if (kept := staying(text, context.rules, texts=True)) is not None:
+            shown = short_repr(kept, VALUE_CHARS, context.rules)
             raise ValueError(f"instructions must be text, and {shown} stays on the host")
         signature = signature.with_instructions(str(text))
     return signature, inputs, options
 
 
 def predicted(
-    scope: Scope,
+    context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
     lm: dspy.BaseLM,
@@ -145,12 +146,12 @@ def predicted(
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
-    values = check_inputs(signature, inputs, scope.rules)
-    refuse_what_stays(values, scope.rules)
+    values = check_inputs(signature, inputs, context.rules)
+    refuse_what_stays(values, context.rules)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
-            outputs, problem = _asked(scope, signature, values, lm, config or {}, problem)
+            outputs, problem = _asked(context, signature, values, lm, config or {}, problem)
         except BudgetExceededError as error:
             if not problem:
                 raise
@@ -164,7 +165,7 @@ def predicted(
 
 
 def _asked(
-    scope: Scope,
+    context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
     lm: dspy.BaseLM,
@@ -190,7 +191,7 @@ def _asked(
     except AdapterParseError as error:
         return {}, _told(error)
     given = {name: prediction[name] for name in signature.output_fields}
-    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+    outputs, problems = typed_outputs(signature.output_fields, given, context.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
@@ -265,24 +266,24 @@ def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
 
 
 def _predict_rows(
-    scope: Scope,
+    context: RunContext,
     signature: type[dspy.Signature],
     rows: Sequence[Any],
     shared: Mapping[str, Any],
     model: str | None,
 ) -> list[Any]:
-    scope.models.choose(model)
+    context.models.choose(model)
     given = [_row_inputs(signature, row, shared) for row in rows]
     keys = [_key(inputs) for inputs in given]
     check_keys(keys)
     distinct = dict(zip(keys, given, strict=True))
-    scope.ledger.charge_llm_calls(len(distinct))
-    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
+    context.ledger.charge_llm_calls(len(distinct))
+    charged = context.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
+        lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
-            return as_record(signature, predicted(scope, signature, inputs, lm))
+            return as_record(signature, predicted(context, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
             shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
@@ -291,7 +292,7 @@ def _predict_rows(
             lm._meter.give_back()
 
     try:
-        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+        results = dict(zip(distinct, map_concurrently(work, list(distinct.values())), strict=True))
     finally:
         charged.give_back()  # of rows that were never begun
     return [results[key] for key in keys]

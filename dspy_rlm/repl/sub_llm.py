@@ -11,7 +11,8 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.prompts.instructions import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
-from dspy_rlm.repl.context import Scope, at_once
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.run_context import RunContext
 from sandbox_runtime.helpers import abridged, in_one_line
 
 # The longest text of such an error.
@@ -21,7 +22,7 @@ Prompt = tuple[Any, ...]
 """A text, and the images, sounds and files that go with it."""
 
 
-def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
+def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
     """The REPL's functions that ask an LM for text."""
 
     def sub_llm(prompt: str, *media: Any, model: str | None = None) -> str:
@@ -30,7 +31,7 @@ def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
         Images, audio and files follow the prompt: sub_llm("What is on it?", image).
         """
         _check_prompt((prompt, *media), "prompt")
-        return ask(scope.lm("sub_llm", model), (prompt, *media))
+        return ask(context.lm("sub_llm", model), (prompt, *media))
 
     def sub_llm_batched(prompts: list[Any], model: str | None = None) -> list[str]:
         """Asks a sub-LM many prompts at once; answers come in order, equal prompts count once.
@@ -46,8 +47,8 @@ def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
             _check_prompt(prompt, f"prompts[{at}]")
         keys = [(prompt[0], *map(id, prompt[1:])) for prompt in given]
         distinct = dict(zip(keys, given, strict=True))
-        lm = scope.lm("sub_llm_batched", model)
-        scope.ledger.charge_llm_calls(len(distinct))
+        lm = context.lm("sub_llm_batched", model)
+        context.ledger.charge_llm_calls(len(distinct))
         lm._meter.prepaid = len(distinct)
         try:
             answers = dict(zip(distinct, _ask_all(lm, list(distinct.values())), strict=True))
@@ -111,7 +112,7 @@ def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt]) -> list[str]:
             return abridged(f"{ERROR_MARK} {type(error).__name__}: {error}", MAX_ERROR_CHARS)
         return f" {answer}" if answer.startswith(ERROR_MARK) else answer
 
-    return at_once(ask_one, prompts)
+    return map_concurrently(ask_one, prompts)
 
 
 def _check_prompt(prompt: Prompt, label: str) -> None:

@@ -31,9 +31,9 @@ from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.variables import class_lines, describe
 from dspy_rlm.redaction import clean_errors
-from dspy_rlm.repl.context import Lending, Scope
 from dspy_rlm.repl.namespace import make_namespace
-from dspy_rlm.repl.sub_rlm import Place, SubRun
+from dspy_rlm.repl.sub_rlm import SubRun
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
@@ -41,7 +41,7 @@ from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime import Limits, default_pool
-from sandbox_runtime.helpers import annotation_text, classes_in
+from sandbox_runtime.helpers import annotation_text
 
 if TYPE_CHECKING:
     from dspy_rlm.rlm import RLM
@@ -63,8 +63,22 @@ def prepare(
         )
     fields = rlm.signature.input_fields
     variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
-    place = rlm._place or Place.root(Ledger(rlm.budget), loop)
-    ledger, depth = place.ledger, place.depth
+    context = dataclasses.replace(
+        rlm._context
+        or RunContext.root(
+            Ledger(rlm.budget),
+            named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
+            loop,
+            rules=rlm._types,
+            other_lms=(lm, dspy.settings.lm),
+            limits=_limits(rlm),
+            packages=rlm.packages,
+            pool=rlm._pool or default_pool(),
+        ),
+        annotations=rlm.annotations(),
+        interpreter_factory=factory,
+    )
+    ledger, depth = context.ledger, context.depth
     stream = current(loop)
     sinks: list[Sink] = [print_event] if rlm.verbose else []
     sinks += [streaming_sink(rlm, stream, depth)] if stream else []
@@ -78,21 +92,10 @@ def prepare(
         depth,
         rlm.limits.output_chars,
     )
-    types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
-    scope = Scope(
-        named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
-        ledger,
-        depth,
-        types,
-        rlm._types,
-        other_lms=(lm, dspy.settings.lm),
-        stop=place.work,
-        lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
-    )
     vocabulary = make_namespace(
-        scope,
+        context,
         rlm._tools,
-        functools.partial(_start_below, rlm, factory, place),
+        functools.partial(_start_below, rlm, context),
         run.budget_left,
         {*rlm.signature.input_fields, *rlm._tools},
         records=is_ours(factory),
@@ -102,17 +105,19 @@ def prepare(
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
-        clean_errors(scope.secrets),
+        clean_errors(context.secrets),
     ]
     functions = wrap_all({**vocabulary, **tools}, wrappers)
     outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     # The first turn of a sub-run was charged when it asked for its sandbox.
-    first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))
+    first = Meter(
+        ledger, "action", depth, context.work_scope, charged=depth > 0, included=int(depth > 0)
+    )
     last = Meter(
         ledger,
         "extract",
         depth,
-        place.stop,
+        context.run_scope,
         final=True,
         charged=depth > 0,
         settings=extract_settings(rlm),
@@ -129,16 +134,10 @@ def prepare(
         adapter=bounded_adapter(
             functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
         ),
-        place=place,
+        context=context,
         values=values,
         functions=functions,
         outputs=outputs,
-        rules=rlm._types,
-        annotations=rlm.annotations(),
-        limits=scope.lending.limits,
-        packages=scope.lending.packages,
-        pool=scope.lending.pool,
-        interpreter_factory=factory,
     )
 
 
@@ -162,9 +161,7 @@ def _limits(rlm: RLM) -> Limits:
     return dataclasses.replace(rlm.limits, call_seconds=seconds)
 
 
-def _start_below(
-    rlm: RLM, factory: InterpreterFactory | None, place: Place, sub_run: SubRun
-) -> dspy.Prediction:
+def _start_below(rlm: RLM, context: RunContext, sub_run: SubRun) -> dspy.Prediction:
     """Runs what a cell of a run of this RLM has asked for, one level below."""
     child = rlm.spawn(
         sub_run.signature,
@@ -173,13 +170,13 @@ def _start_below(
         sub_lm=rlm.sub_lm or sub_run.lm,
         limits=rlm.limits,
         packages=rlm.packages,
-        interpreter_factory=ours_if_lent(factory),
+        interpreter_factory=ours_if_lent(context.interpreter_factory),
         types=rlm._types,
         pool=rlm._pool,
     )
     turns = min(sub_run.max_iterations or rlm.budget.max_iterations, rlm.budget.max_iterations)
     child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
-    child._place = place.below(sub_run.setup)
+    child._context = context.child(sub_run.setup, sub_run.lm)
     child.set_lm(sub_run.lm)
     compiled = getattr(rlm.generate_action, "signature", None) is not None
     if compiled and _is_same_task(sub_run.signature, rlm.signature):
@@ -223,7 +220,7 @@ def composed_signature(rlm: RLM, factory: InterpreterFactory | None) -> type[dsp
         if ours
         else getattr(factory, "execution_instructions", "")
     )
-    depth = rlm._place.depth if rlm._place else 0
+    depth = rlm._context.depth if rlm._context else 0
     text = instructions.contract(
         rlm.signature, rlm._tools, rlm.budget, rules, named_models(rlm.sub_lm), depth, records=ours
     )

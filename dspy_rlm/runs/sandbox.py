@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
@@ -20,9 +20,7 @@ from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     Borrowed,
-    InterpreterFactory,
     is_ours,
-    nested_in,
 )
 from dspy_rlm.errors import (
     BudgetExceededError,
@@ -31,17 +29,12 @@ from dspy_rlm.errors import (
     SubCallError,
 )
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.repl.sub_rlm import Place
-from dspy_rlm.run_tree import current_outer_run, entering_run
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
-from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import (
     Completed,
     Failed,
-    Limits,
-    PackageSet,
-    Pool,
     Sandbox,
     SandboxError,
     Session,
@@ -63,8 +56,8 @@ class PreparedRun:
     prompt: Mapping[str, Any]
     """What the predictor is called with besides the inputs, for all steps: signature, demos, LM."""
 
-    place: Place
-    """Where in a tree of runs it stands, and what stops it."""
+    context: RunContext
+    """Its place in the tree of runs, and what it shares with the runs below it."""
 
     last_prompt: Mapping[str, Any]
     """The same for the last call: its LM, which the budget has something held back for."""
@@ -81,29 +74,11 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
-    rules: TypeRules
-    """How values of some types cross."""
-
-    annotations: Sequence[Any]
-    """The types whose classes cells can use by name."""
-
-    limits: Limits
-    """What the sandbox may use."""
-
-    packages: PackageSet | None
-    """What cells can import beside the standard library."""
-
-    pool: Pool
-    """Where the sandbox comes from."""
-
-    interpreter_factory: InterpreterFactory | None
-    """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
-
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
         """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
         with contextlib.ExitStack() as opened:
-            opened.callback(self.place.stop.stop, RunEndedError("The run has ended."))
+            opened.callback(self.context.run_scope.stop, RunEndedError("The run has ended."))
             yield opened
 
     def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
@@ -113,47 +88,40 @@ class PreparedRun:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
         """
-        stop = self.place.stop
+        stop = self.context.run_scope
         if (slot := self.slot()) is not None:
             opened.callback(slot.release)
             with stop.ending(slot.release):
                 slot.wait()
             stop.check()
-        opened.enter_context(self.around(slot))
+        opened.enter_context(self.context.entering(slot))
         return opened.enter_context(self.opened(slot))
 
     def stopped_by(self, error: Exception) -> Exception | None:
         """The reason for which the run was stopped, if that is why its sandbox failed."""
         is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
-        return self.place.stop.reason if is_of_sandbox else None
+        return self.context.run_scope.reason if is_of_sandbox else None
 
     def slot(self) -> Slot | None:
-        """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
-        if not is_ours(self.interpreter_factory):
-            return None
-        return self.pool.slot(parent=current_outer_run().slot)
-
-    def around(self, slot: Slot | None) -> contextlib.AbstractContextManager[None]:
-        """Tells the runs inside of this one what it has already.
-
-        Raises:
-            InputError: It is inside of one that has the same interpreter.
-        """
-        return entering_run(nested_in(slot, self.place.work, self.interpreter_factory))
+        """Returns a slot of the pool to wait for; None for an interpreter that needs none."""
+        ours = is_ours(self.context.interpreter_factory)
+        return self.context.new_slot() if ours else None
 
     @contextlib.contextmanager
     def opened(self, slot: Slot | None) -> Iterator[Sandbox]:
         """The sandbox with the inputs in it, after the setup. Who asks leaves the seat in the end."""
-        place = self.place
-        place.stop.check()
+        context = self.context
+        context.run_scope.check()
         with contextlib.ExitStack() as stack:
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
-            if place.depth == 0:
-                place.ledger.begin()  # time in line, or for a cold start, is nobody's fault
-            lent = isinstance(self.interpreter_factory, Borrowed)
+            if context.depth == 0:
+                context.ledger.begin()  # time in line, or for a cold start, is nobody's fault
+            lent = isinstance(self.context.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
-                    close_on_cancel(place.stop, sandbox, slot.release if slot else lambda: None)
+                    close_on_cancel(
+                        context.run_scope, sandbox, slot.release if slot else lambda: None
+                    )
                 )
             stack.enter_context(self._keeping_time())
             try:
@@ -161,29 +129,33 @@ class PreparedRun:
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
             if not lent:  # what is the caller's is given back between cells, and never ended
-                sandbox = InterruptibleSandbox(sandbox, place.work, self.limits.grace_seconds)
-            if place.setup:
-                _set_up(sandbox, place.setup)
+                sandbox = InterruptibleSandbox(
+                    sandbox, context.work_scope, self.context.limits.grace_seconds
+                )
+            if context.setup:
+                _set_up(sandbox, context.setup)
             yield sandbox
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
         """Stops the work of a root run when its time is over, and a little later its last call too."""
-        place, ledger, most = self.place, self.place.ledger, self.run.budget.max_seconds
-        if most is None or place.depth > 0:
+        context, ledger, most = self.context, self.context.ledger, self.run.budget.max_seconds
+        if most is None or context.depth > 0:
             yield
             return
         over = BudgetExceededError(
             f"The time of the run is over (max_seconds={most:g}).", limit="max_seconds"
         )
         with (
-            after(ledger.work_seconds_left, lambda: place.work.stop(over)),
-            after(lambda: most + LATE_SECONDS - ledger.seconds, lambda: place.stop.stop(over)),
+            after(ledger.work_seconds_left, lambda: context.work_scope.stop(over)),
+            after(
+                lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.stop(over)
+            ),
         ):
             yield
 
     def _open(self) -> Session | ReportedSandbox | InterpreterSandbox:
-        factory = self.interpreter_factory
+        factory = self.context.interpreter_factory
         if factory is None or is_ours(factory):
             if not is_watched():
                 return self._lend(self.functions)
@@ -197,8 +169,8 @@ class PreparedRun:
                 interpreter,
                 self.functions,
                 self.outputs,
-                self.limits.output_chars,
-                self.rules,
+                self.context.limits.output_chars,
+                self.context.rules,
                 ending,
             )
         except BaseException:
@@ -208,13 +180,13 @@ class PreparedRun:
             raise
 
     def _lend(self, functions: Mapping[str, HostFunction], /) -> Session:
-        return self.pool.lend(
+        return self.context.pool.lend(
             functions,
             self.outputs,
-            types=(*self.rules, *self.annotations),
-            loop=self.place.loop,
-            limits=self.limits,
-            packages=self.packages or (),
+            types=(*self.context.rules, *self.context.annotations),
+            loop=self.context.loop,
+            limits=self.context.limits,
+            packages=self.context.packages or (),
         )
 
 
@@ -246,7 +218,7 @@ class Offloaded:
             self._opened.callback(slot.release)
             await slot.acquire_async()
         self._thread = WorkerThread()
-        self._around.enter_context(self._task.around(slot))
+        self._around.enter_context(self._task.context.entering(slot))
         sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(slot))
         return sandbox, self._thread
 
@@ -270,7 +242,7 @@ class Offloaded:
 async def open_in_thread(task: PreparedRun) -> AsyncIterator[Offloaded]:
     """The sandbox of a task, to be opened. Leaving stops what the run has started."""
     with contextlib.ExitStack() as ways_out:
-        ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
+        ways_out.callback(task.context.run_scope.stop, RunEndedError("The run has ended."))
         work = Offloaded(task)
         ways_out.callback(work.release)
         yield work

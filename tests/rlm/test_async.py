@@ -396,7 +396,7 @@ class TestCancelling:
 
         async def main() -> None:
             task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
-            task.place.stop.stop(RunEndedError("too late"))
+            task.context.run_scope.stop(RunEndedError("too late"))
             async with open_in_thread(task) as work:
                 with pytest.raises(RunEndedError):
                     await work.open()
