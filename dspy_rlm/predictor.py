@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import dspy
 
-from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.dspy_bridge.pickling import Portable
 from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.values.previews import preview
@@ -19,11 +19,8 @@ DEMO_VARIABLES_CHARS = 2_000
 Demo: TypeAlias = "Mapping[str, Any] | dspy.Example"
 
 
-class ActionPredictor(dspy.Predict):
+class ActionPredictor(Portable, dspy.Predict):
     """Predicts a run's next step. Takes only demos that are steps; its copies share its LM."""
-
-    _LIVE = frozenset({"lm", "signature"})
-    _PACKED = _LIVE
 
     @property
     def demos(self) -> list[Demo]:
@@ -39,8 +36,7 @@ class ActionPredictor(dspy.Predict):
         state: dict[str, Any] = super().dump_state(json_mode)
         return {**state, "lm": lm_state(self.lm) if self.lm else None}
 
-    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
-    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+    _LIVE = frozenset({"lm", "signature"})
 
 
 def steps_among(demos: Iterable[Demo]) -> list[Demo]:

@@ -15,21 +15,23 @@ from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.concurrency.threads import in_new_thread
-from dspy_rlm.config import PeerNames
-from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
 )
+from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
-from dspy_rlm.runs.prepare import composed_signature, prepare
+from dspy_rlm.runs.prepare import prepare
+from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
@@ -38,16 +40,8 @@ from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import ready_packages
 
 
-class RLM(PeerNames, dspy.Module):
+class RLM(Configured, Portable, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
-
-    _PACKED = frozenset(
-        {"signature", "sub_lm", "_tools", "_interpreter_factory", "_types", "_pool"}
-    )
-    _LIVE = _PACKED | {"budget", "limits", "packages", "_context"}
-    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
-    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
-    dump_state = saving.module_state
 
     def __init__(
         self,
@@ -110,29 +104,35 @@ class RLM(PeerNames, dspy.Module):
             EngineError: The sandbox that the packages are for cannot be had.
         """
         super().__init__()
-        self._tools = normalize_tools(tools)
-        self.signature = check_signature(signature, self._tools)
+        normalized = normalize_tools(tools)
         turns = max_iterations if max_iters is None else max_iters
-        self.budget = Budget(
-            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors, prices
+        named_models(sub_lm)  # an error in it is raised now, not in the first run
+        self._config = RLMConfig(
+            signature=check_signature(signature, normalized),
+            tools=normalized,
+            budget=Budget(
+                turns,
+                max_llm_calls,
+                max_depth,
+                max_cost,
+                max_tokens,
+                max_seconds,
+                max_errors,
+                prices,
+            ),
+            limits=dataclasses.replace(
+                limits or (pool.limits if pool else Limits()), output_chars=max_output_chars
+            ),
+            sub_lm=sub_lm,
+            types=type_rules(types),
+            packages=pool.packages if pool and packages is None else ready_packages(packages),
+            pool=pool,
+            interpreter_factory=checked_factory(interpreter_factory, interpreter),
+            verbose=verbose,
         )
-        limits = limits or (pool.limits if pool else Limits())
-        self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
-        self.sub_lm = sub_lm
-        named_models(sub_lm)  # so that what is wrong with it is told now
-        self.verbose = verbose
-        self.packages = pool.packages if pool and packages is None else ready_packages(packages)
-        self._interpreter_factory = checked_factory(interpreter_factory, interpreter)
-        self._types = type_rules(types)
-        self._pool = pool
-        self._extract: dspy.Predict | None = None
         self._context: RunContext | None = None  # set for a sub-run; a root run makes its own
+        self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
-
-    @property
-    def tools(self) -> dict[str, dspy.Tool]:
-        """The user's tools by name."""
-        return dict(self._tools)
 
     # ---- The loop is `loop.py`; here its requests are performed ----
 
@@ -162,7 +162,7 @@ class RLM(PeerNames, dspy.Module):
             RunFailedError: An LM or the sandbox failed, or the time was over; its `run` has what there is.
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
-        task = prepare(self, inputs, factory, loop=None)
+        task = self.prepare(inputs, factory, loop=None)
 
         def perform(request: Request) -> Any:
             match request:
@@ -191,7 +191,7 @@ class RLM(PeerNames, dspy.Module):
         """Like `forward`, with the event loop free while LMs and cells work."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        task = await in_new_thread(prepare, self, inputs, factory, loop)
+        task = await in_new_thread(self.prepare, inputs, factory, loop)
 
         async def perform(request: Request) -> Any:
             match request:
@@ -221,31 +221,40 @@ class RLM(PeerNames, dspy.Module):
         with apart_from_outer_runs(self.generate_action), dspy.context(adapter=task.adapter):
             yield
 
-    # ---- What a run is made of ----
+    # ---- The parts of a run ----
+
+    def prepare(
+        self,
+        inputs: Mapping[str, Any],
+        factory: InterpreterFactory | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> PreparedRun:
+        """Returns a run of this module that is ready to be opened; see `runs.prepare`."""
+        parts = Blueprint(
+            self._config, self.generate_action, self.extract, self, self._context, self.spawn
+        )
+        return prepare(parts, inputs, factory, loop)
 
     @staticmethod
-    def spawn(signature: type[dspy.Signature], **settings: Any) -> RLM:
-        """An RLM for a sub-run: never of a subclass, whose constructor may be another."""
-        return RLM(signature, **settings)
-
-    def annotations(self) -> list[Any]:
-        """The types of the inputs, the outputs, and the tools' arguments."""
-        fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
-        arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
-        return [*(field.annotation for field in fields), *arguments]
+    def spawn(config: RLMConfig, context: RunContext) -> RLM:
+        """Returns an RLM for a sub-run: never of a subclass, whose constructor may be another."""
+        child = RLM(config.signature, tools=config.tools)  # checks that they fit together
+        child._config = dataclasses.replace(config, signature=child.signature)
+        child._context = context
+        return child
 
     def factory(self) -> InterpreterFactory | None:
-        """What makes the interpreter where a call does not say; None for our sandbox."""
-        return self._interpreter_factory or configured_factory()
+        """Returns the configured interpreter factory, this module's or DSPy's; None for our sandbox."""
+        return self._config.interpreter_factory or configured_factory()
 
     def default_signature(self) -> type[dspy.Signature]:
-        """The predictor's signature before an optimizer has been at it."""
-        block = instructions.policy_block(self.signature, self._tools.values())
-        return instructions.action_signature(block)
+        """Returns the predictor's signature as it is before an optimizer changes it."""
+        return default_signature(self._config)
 
     def action_signature(self) -> type[dspy.Signature]:
-        """The predictor's signature with the contract after the block that optimizers own."""
-        return composed_signature(self, self.factory())
+        """Returns the predictor's signature with the contract after the block that optimizers own."""
+        depth = self._context.depth if self._context else 0
+        return composed_signature(self._config, self.generate_action, self.factory(), depth)
 
     @property
     def extract(self) -> dspy.Predict:
@@ -259,6 +268,14 @@ class RLM(PeerNames, dspy.Module):
     @extract.setter
     def extract(self, extractor: dspy.Predict) -> None:
         self._extract = extractor
+
+    # ---- Copies and saved states ----
+
+    _LIVE = frozenset({"_config", "_context"})
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        """Returns the state for files, without anything secret of an LM."""
+        return module_state(self, json_mode)
 
 
 @contextlib.contextmanager
