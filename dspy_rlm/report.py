@@ -159,36 +159,3 @@ class RunReport:
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }
-
-
-def spending(report: RunReport) -> str:
-    """What a run took: `4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return ", ".join(
-        [
-            count(report.iterations, "iteration"),
-            count(report.llm_calls, "sub-LM call"),
-            f"{report.seconds:.1f} s",
-        ]
-    )
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things: `1 file`, `1,787 files`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def ending(report: RunReport) -> str:
-    """How a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return f"{_outcome(report)}, {spending(report)}"
-
-
-def _outcome(report: RunReport) -> str:
-    match report.status:
-        case "submitted":
-            return "Submitted"
-        case "extracted":
-            return "Turns used up, outputs extracted"
-        case _ if report.stopped_by == "KeyboardInterrupt":
-            return "Interrupted"
-        case _:
-            return f"Failed ({report.stopped_by})"

@@ -176,8 +176,8 @@ class RLM(Configured, Portable, dspy.Module):
 
         with task.closing() as opened, _ending_with_report(task, self.generate_action):
             sandbox = task.open_sandbox(opened)
-            with self._in_dspy(task):
-                drive(self._steps(task), perform)
+            with _dspy_settings(task, self.generate_action):
+                drive(_steps(task, self.generate_action), perform)
         return task.run.prediction()
 
     async def aforward(
@@ -206,20 +206,11 @@ class RLM(Configured, Portable, dspy.Module):
         async with open_in_thread(task) as work:
             with _ending_with_report(task, self.generate_action):
                 sandbox, thread = await work.open()
-                with self._in_dspy(task):
-                    await adrive(self._steps(task), perform, thread)
+                with _dspy_settings(task, self.generate_action):
+                    await adrive(_steps(task, self.generate_action), perform, thread)
                 prediction = await thread.do(task.run.prediction)
                 await work.close()
         return prediction
-
-    def _steps(self, task: PreparedRun) -> Steps:
-        return steps(task.run, functools.partial(add_step, self.generate_action))
-
-    @contextlib.contextmanager
-    def _in_dspy(self, task: PreparedRun) -> Iterator[None]:
-        """DSPy's settings for the turns of a run."""
-        with apart_from_outer_runs(self.generate_action), dspy.context(adapter=task.adapter):
-            yield
 
     # ---- The parts of a run ----
 
@@ -273,9 +264,18 @@ class RLM(Configured, Portable, dspy.Module):
 
     _LIVE = frozenset({"_config", "_context"})
 
-    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
-        """Returns the state for files, without anything secret of an LM."""
-        return module_state(self, json_mode)
+    dump_state = module_state
+
+
+def _steps(task: PreparedRun, predictor: dspy.Predict) -> Steps:
+    return steps(task.run, functools.partial(add_step, predictor))
+
+
+@contextlib.contextmanager
+def _dspy_settings(task: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
+    """Sets DSPy's settings for the turns of a run."""
+    with apart_from_outer_runs(predictor), dspy.context(adapter=task.adapter):
+        yield
 
 
 @contextlib.contextmanager
@@ -294,8 +294,8 @@ def _ending_with_report(task: PreparedRun, predictor: dspy.Predict) -> Iterator[
                 raise failure(error, run.fail(error), predictor, fields) from error
         if (reason := task.stopped_by(error)) is None:
             raise
-        told = f"The run was stopped before its first turn: {reason}"
-        raise RunFailedError(told, run=run.fail(reason)) from reason
+        message = f"The run was stopped before its first turn: {reason}"
+        raise RunFailedError(message, run=run.fail(reason)) from reason
     except BaseException as error:  # Ctrl-C, cancellation: not ours to change
         error.run = run.fail(error)  # type: ignore[attr-defined]
         raise

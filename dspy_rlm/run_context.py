@@ -124,7 +124,7 @@ class RunContext:
         If a tool of another run started it, it is cancelled with that run.
         """
         cancellable = loop is not None or ledger.budget.max_seconds is not None
-        scope = CancelScope(current_outer_run().work_scope, expected=cancellable)
+        scope = CancelScope(current_outer_run().work_scope, cancellable=cancellable)
         return cls(
             ledger, models, loop=loop, run_scope=scope, work_scope=CancelScope(scope), **fields
         )
@@ -224,7 +224,7 @@ class RunContext:
         """Holds a slot of the pool below that of the run, which waits for the block; see `AdmissionQueue`."""
         slot = self.new_slot()
         try:
-            with self.work_scope.ending(slot.release):
+            with self.work_scope.on_cancel(slot.release):
                 slot.wait()
             self.work_scope.check()
             with _entering(dataclasses.replace(current_outer_run(), slot=slot)):

@@ -49,7 +49,7 @@ class Meter:
     """What the calls are for: see `Call.kind`."""
 
     depth: int
-    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
+    scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """What ends the calls that are under way, and lets no other be made."""
 
     final: bool = False
@@ -90,7 +90,7 @@ class Meter:
             BudgetExceededError: No call is left.
             RunEndedError: The run has ended.
         """
-        self.stop.check()
+        self.scope.check()
         check_call()
         charge = Charge(given_back=self._charge())
         try:
@@ -149,9 +149,9 @@ class _Tries:
         """A reservation for the next try, to be waited for."""
         place = self._meter.ledger.reserve(self._wanted())
         try:
-            with self._meter.stop.ending(place.leave_the_line):
+            with self._meter.scope.on_cancel(place.leave_the_line):
                 yield place
-            self._meter.stop.check()
+            self._meter.scope.check()
             check_call()
         except BaseException:
             place.leave()
@@ -217,7 +217,7 @@ class _Tries:
             with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
                 yield reading
         except BaseException as failure:
-            abandoned = type(failure) is type(meter.stop.reason)
+            abandoned = type(failure) is type(meter.scope.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
@@ -288,7 +288,7 @@ class _Metered:
     """How often a call that fails is made again here, and not by DSPy: see `metered`."""
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
-        stop = self._meter.stop
+        scope = self._meter.scope
         with self._meter.charging() as charge:
             tries = _Tries(self, prompt, options, charge)
             while True:
@@ -304,7 +304,9 @@ class _Metered:
                         with tries.sending(place) as reading:
                             reading.under_way = True
                             sent = (
-                                stop.run_abandonable(reachable(call)) if stop.expected else call()
+                                scope.run_abandonable(reachable(call))
+                                if scope.cancellable
+                                else call()
                             )
                             reply = reading.take(sent)
                     except LMError as error:
@@ -313,11 +315,11 @@ class _Metered:
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue
-                stop.sleep(seconds)
+                scope.sleep(seconds)
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
-        stop = self._meter.stop
+        scope = self._meter.scope
         with self._meter.charging() as charge:
             tries = _Tries(self, prompt, options, charge)
             while True:
@@ -332,14 +334,14 @@ class _Metered:
                     try:
                         with tries.sending(place) as reading:
                             reading.under_way = True
-                            reply = reading.take(await stop.run_abandonable_async(call()))
+                            reply = reading.take(await scope.run_abandonable_async(call()))
                     except LMError as error:
                         seconds = tries.pause(error, streamed=streamed.emitted)
                     else:
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue
-                await stop.run_abandonable_async(asyncio.sleep(seconds))
+                await scope.run_abandonable_async(asyncio.sleep(seconds))
 
 
 class _Clean:
@@ -373,7 +375,7 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     made._meter, made._unmetered = meter, lm
     if meter.ledger.budget.is_metered:
         made._described = described(lm)
-    if (meter.stop.expected or meter.ledger.budget.is_metered) and _is_tried_again(lm):
+    if (meter.scope.cancellable or meter.ledger.budget.is_metered) and _is_tried_again(lm):
         made._tries, made.num_retries = made.num_retries, 0
     return made
 

@@ -153,7 +153,7 @@ def _run_module(
     }
     refuse_what_stays(inputs, context.rules)
     with (
-        context.work_scope.ending(in_background(end, comes_to_an_end=True)),
+        context.work_scope.on_cancel(in_background(end, terminates=True)),
         dspy.context(**settings),
     ):
         prediction = getattr(dspy, kind)(signature, **options)(**inputs)

@@ -14,7 +14,7 @@ from typing import Any
 
 from dspy.primitives.code_interpreter import CodeInterpreterError
 
-from dspy_rlm.concurrency.cancellation import after
+from dspy_rlm.concurrency.cancellation import call_after
 from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
@@ -78,7 +78,7 @@ class PreparedRun:
     def closing(self) -> Iterator[contextlib.ExitStack]:
         """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
         with contextlib.ExitStack() as opened:
-            opened.callback(self.context.run_scope.stop, RunEndedError("The run has ended."))
+            opened.callback(self.context.run_scope.cancel, RunEndedError("The run has ended."))
             yield opened
 
     def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
@@ -88,12 +88,12 @@ class PreparedRun:
             InputError: An input cannot enter.
             SubCallError: The setup failed.
         """
-        stop = self.context.run_scope
+        scope = self.context.run_scope
         if (slot := self.slot()) is not None:
             opened.callback(slot.release)
-            with stop.ending(slot.release):
+            with scope.on_cancel(slot.release):
                 slot.wait()
-            stop.check()
+            scope.check()
         opened.enter_context(self.context.entering(slot))
         return opened.enter_context(self.opened(slot))
 
@@ -147,9 +147,9 @@ class PreparedRun:
             f"The time of the run is over (max_seconds={most:g}).", limit="max_seconds"
         )
         with (
-            after(ledger.work_seconds_left, lambda: context.work_scope.stop(over)),
-            after(
-                lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.stop(over)
+            call_after(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
+            call_after(
+                lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.cancel(over)
             ),
         ):
             yield
@@ -242,7 +242,7 @@ class Offloaded:
 async def open_in_thread(task: PreparedRun) -> AsyncIterator[Offloaded]:
     """The sandbox of a task, to be opened. Leaving stops what the run has started."""
     with contextlib.ExitStack() as ways_out:
-        ways_out.callback(task.context.run_scope.stop, RunEndedError("The run has ended."))
+        ways_out.callback(task.context.run_scope.cancel, RunEndedError("The run has ended."))
         work = Offloaded(task)
         ways_out.callback(work.release)
         yield work

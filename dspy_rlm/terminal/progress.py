@@ -21,7 +21,7 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
-from dspy_rlm.report import ending
+from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.escaping import printable
 
 # What is shown of one piece of code or output; the prediction has all of it.
@@ -62,7 +62,7 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
         case StepTaken(step=step):
             return _indented(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
-            return f"\n{INDENT}{printable(ending(report))}"
+            return f"\n{INDENT}{printable(summary(report))}"
 
 
 def wants_colour(stream: TextIO) -> bool:

@@ -395,7 +395,7 @@ class TestCancelling:
 
         async def main() -> None:
             task = rlm.prepare({"q": ""}, None, asyncio.get_running_loop())
-            task.context.run_scope.stop(RunEndedError("too late"))
+            task.context.run_scope.cancel(RunEndedError("too late"))
             async with open_in_thread(task) as work:
                 with pytest.raises(RunEndedError):
                     await work.open()
