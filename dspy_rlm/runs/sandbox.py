@@ -1,8 +1,8 @@
-"""A task: one run and what its sandbox is opened with. Opens it, with the inputs in it.
+"""A prepared run, and the opening of its sandbox with the inputs in it.
 
-An asynchronous run has its sandbox in a thread of its own, so that the event loop stays free while it works.
-Waiting in line for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: what the
-run has started is stopped from another thread, and its own ends when it can.
+An asynchronous run uses its sandbox in a thread of its own, so that it does not block the event loop. Queueing
+for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: the run's work is cancelled
+from another thread, and its own thread ends when it can.
 """
 
 from __future__ import annotations
@@ -43,49 +43,49 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.helpers import Slot
 
-# The last call of a run whose time is over may take so much more.
+# The time that a run's last call may take beyond `max_seconds`.
 LATE_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRun:
-    """A run, and what its sandbox is opened with."""
+    """A run, with everything that its sandbox is opened with."""
 
     run: Run
 
     prompt: Mapping[str, Any]
-    """What the predictor is called with besides the inputs, for all steps: signature, demos, LM."""
+    """The predictor's arguments that stay the same in all turns: signature, demos, LM."""
 
     context: RunContext
     """Its place in the tree of runs, and what it shares with the runs below it."""
 
     last_prompt: Mapping[str, Any]
-    """The same for the last call: its LM, which the budget has something held back for."""
+    """The same for the extraction, whose LM may spend the part of the budget that is held back."""
 
     adapter: Any
-    """DSPy's adapter for both, with what it asks an LM itself on the ledger."""
+    """DSPy's adapter for both; LM calls of its own are on the ledger too."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
 
     functions: Mapping[str, HostFunction]
-    """What cells can call, by name."""
+    """The functions that cells can call, by name."""
 
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
-        """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
+        """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""
         with contextlib.ExitStack() as opened:
             opened.callback(self.context.run_scope.cancel, RunEndedError("The run has ended."))
             yield opened
 
     def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
-        """Waits until it is this run's turn, and opens its sandbox on the stack, with the inputs in it.
+        """Waits for a slot, and opens the sandbox on the stack, with the inputs in it.
 
         Raises:
-            InputError: An input cannot enter.
+            InputError: An input cannot enter the sandbox.
             SubCallError: The setup failed.
         """
         scope = self.context.run_scope
@@ -98,7 +98,7 @@ class PreparedRun:
         return opened.enter_context(self.opened(slot))
 
     def stopped_by(self, error: Exception) -> Exception | None:
-        """The reason for which the run was stopped, if that is why its sandbox failed."""
+        """Returns the reason for which the run was cancelled, if that is why its sandbox failed."""
         is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
         return self.context.run_scope.reason if is_of_sandbox else None
 
@@ -109,14 +109,14 @@ class PreparedRun:
 
     @contextlib.contextmanager
     def opened(self, slot: Slot | None) -> Iterator[Sandbox]:
-        """The sandbox with the inputs in it, after the setup. Who asks leaves the seat in the end."""
+        """Yields the sandbox with the inputs in it, after the setup. The caller releases the slot."""
         context = self.context
         context.run_scope.check()
         with contextlib.ExitStack() as stack:
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
             if context.depth == 0:
-                context.ledger.begin()  # time in line, or for a cold start, is nobody's fault
-            lent = isinstance(self.context.interpreter_factory, Borrowed)
+                context.ledger.begin()  # queueing and a cold start do not count
+            lent = isinstance(context.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
                     close_on_cancel(
@@ -128,9 +128,9 @@ class PreparedRun:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            if not lent:  # what is the caller's is given back between cells, and never ended
+            if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, self.context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds
                 )
             if context.setup:
                 _set_up(sandbox, context.setup)
@@ -138,7 +138,7 @@ class PreparedRun:
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
-        """Stops the work of a root run when its time is over, and a little later its last call too."""
+        """Cancels a root run's work when its time is over, and its last call a little later."""
         context, ledger, most = self.context, self.context.ledger, self.run.budget.max_seconds
         if most is None or context.depth > 0:
             yield
@@ -163,7 +163,7 @@ class PreparedRun:
             sandbox.start()
             return sandbox
         interpreter = factory()
-        ending = factory.give_back if isinstance(factory, Borrowed) else None
+        give_back = factory.give_back if isinstance(factory, Borrowed) else None
         try:
             return InterpreterSandbox(
                 interpreter,
@@ -171,10 +171,10 @@ class PreparedRun:
                 self.outputs,
                 self.context.limits.output_chars,
                 self.context.rules,
-                ending,
+                give_back,
             )
         except BaseException:
-            end = ending or getattr(interpreter, "shutdown", None)
+            end = give_back or getattr(interpreter, "shutdown", None)
             if end is not None:
                 end()
             raise
@@ -195,54 +195,54 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
         case Completed():
             return
         case Failed() as failed:
-            told = failed.traceback or f"{failed.error_type}: {failed.message}"
+            problem = failed.traceback or f"{failed.error_type}: {failed.message}"
         case Submitted():
-            told = "It called SUBMIT, which is for the sub-run itself."
-    raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{told}")
+            problem = "It called SUBMIT, which is for the sub-run itself."
+    raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{problem}")
 
 
-class Offloaded:
-    """A task's sandbox and the thread that it is used in. Neither is there before it is opened."""
+class OffloadedSandbox:
+    """A run's sandbox and the thread that uses it. `open` creates both."""
 
-    def __init__(self, task: PreparedRun) -> None:
-        """Opens nothing yet."""
-        self._task = task
+    def __init__(self, prepared: PreparedRun) -> None:
+        """Opens nothing yet; `open` does."""
+        self._prepared = prepared
         self._thread: WorkerThread | None = None
         self._opened = contextlib.ExitStack()  # entered and left in the thread
         self._around = contextlib.ExitStack()  # entered and left on the event loop
 
     async def open(self) -> tuple[Sandbox, WorkerThread]:
-        """Waits until it is this run's turn, without a thread, and opens the sandbox in one."""
-        slot = self._task.slot()
+        """Waits for a slot without a thread, then opens the sandbox in one."""
+        slot = self._prepared.slot()
         if slot is not None:
             self._opened.callback(slot.release)
             await slot.acquire_async()
         self._thread = WorkerThread()
-        self._around.enter_context(self._task.context.entering(slot))
-        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(slot))
+        self._around.enter_context(self._prepared.context.entering(slot))
+        sandbox = await self._thread.do(self._opened.enter_context, self._prepared.opened(slot))
         return sandbox, self._thread
 
     async def close(self) -> None:
-        """Closes the sandbox, and waits for that."""
+        """Closes the sandbox and waits for it."""
         self._around.close()
         if self._thread is not None:
             await self._thread.do(self._opened.close)
 
     def release(self) -> None:
-        """Has closed what is still open, also where opening it ends only now; waits for nothing."""
+        """Closes what is still open, even if opening it is still in progress. Waits for nothing."""
         self._around.close()
         if self._thread is None:
-            self._opened.close()  # no more than a seat
+            self._opened.close()  # at most a slot is held
             return
         self._thread.submit(self._opened.close)
         self._thread.end()
 
 
 @contextlib.asynccontextmanager
-async def open_in_thread(task: PreparedRun) -> AsyncIterator[Offloaded]:
-    """The sandbox of a task, to be opened. Leaving stops what the run has started."""
-    with contextlib.ExitStack() as ways_out:
-        ways_out.callback(task.context.run_scope.cancel, RunEndedError("The run has ended."))
-        work = Offloaded(task)
-        ways_out.callback(work.release)
+async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbox]:
+    """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
+        work = OffloadedSandbox(prepared)
+        stack.callback(work.release)
         yield work
