@@ -1,6 +1,6 @@
-"""Typed sub-calls from the REPL: `predict` and `predict_batched`, validated and asked again.
+"""Typed sub-calls from the REPL: `predict` and `predict_batched`, validated and retried.
 
-A reply that does not parse, or whose values do not fit, goes back to the LM with the reason.
+If a reply does not parse, or its values do not fit, the LM is called again with the reason.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from sandbox_runtime.helpers import (
     redact_secrets,
 )
 
-# How often one item is asked before it is given up.
+# Tries for one item.
 MAX_TRIES = 3
 
-# The longest part of an unusable reply that the LM sees again.
+# Characters of a bad reply that are quoted to the LM.
 SHOWN_REPLY_CHARS = 1000
 
-# The longest list of what is wrong with a reply's values.
+# The longest list of problems with a reply's values.
 MAX_PROBLEM_CHARS = 4_000
 
-# The longest message of a row that failed, or that a sub-call's exception has.
+# The longest message of a failed row, or of a sub-call's exception.
 MAX_ERROR_CHARS = 10_000
 
-# The input that a reply's problem goes back in.
+# The input field with the problem of the last reply.
 PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
@@ -62,7 +62,7 @@ Outputs = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class FailedRow:
-    """What a batch has in place of the result of a row that failed; an exception in the REPL."""
+    """Takes the place of a failed row's result in a batch; an exception in the REPL."""
 
     error: str
     """The name of the exception."""
@@ -70,7 +70,7 @@ class FailedRow:
 
 
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions that ask an LM for typed outputs."""
+    """Returns the REPL's functions that call an LM for typed outputs."""
 
     def predict(signature: Any, /, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
@@ -83,9 +83,9 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         that does not fit is asked again, with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
-        asked, inputs, options = read_call(context, signature, inputs)
+        task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
-        return as_record(asked, predicted(context, asked, inputs, lm))
+        return as_record(task, predicted(context, task, inputs, lm))
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.
@@ -99,9 +99,9 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
             raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
         rows = list(rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-        asked, known, options = read_call(context, signature, {**example, **shared})
-        shared = {name: value for name, value in known.items() if name in shared}
-        return _predict_rows(context, asked, rows, shared, options.get("model"))
+        task, checked, options = read_call(context, signature, {**example, **shared})
+        shared = {name: value for name, value in checked.items() if name in shared}
+        return _predict_rows(context, task, rows, shared, options.get("model"))
 
     return {"predict": predict, "predict_batched": predict_batched}
 
@@ -112,7 +112,7 @@ def read_call(
     given: Mapping[str, Any],
     names: Collection[str] = ("model", "instructions"),
 ) -> tuple[type[dspy.Signature], Outputs, Outputs]:
-    """The signature of a call, its inputs, and its options.
+    """Returns the signature of a call, its inputs, and its options.
 
     The names of options are options, unless the signature has inputs of these names.
 
@@ -139,10 +139,10 @@ def predicted(
     lm: dspy.BaseLM,
     config: Mapping[str, Any] | None = None,
 ) -> Outputs:
-    """The outputs, typed and validated; asked again, with the reason, while the reply does not fit.
+    """Returns the outputs, typed and validated; retries with the reason while the reply does not fit.
 
     Raises:
-        InputError: The inputs do not fit the signature; nothing was asked.
+        InputError: The inputs do not fit the signature; no LM was called.
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
@@ -151,7 +151,7 @@ def predicted(
     problem = ""
     for _ in range(MAX_TRIES):
         try:
-            outputs, problem = _asked(context, signature, values, lm, config or {}, problem)
+            outputs, problem = _try(context, signature, values, lm, config or {}, problem)
         except BudgetExceededError as error:
             if not problem:
                 raise
@@ -164,7 +164,7 @@ def predicted(
     )
 
 
-def _asked(
+def _try(
     context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
@@ -172,31 +172,31 @@ def _asked(
     config: Mapping[str, Any],
     problem: str,
 ) -> tuple[Outputs, str]:
-    """The outputs of one try, or what is wrong with them."""
+    """Returns the outputs of one try, and the problems with them."""
     values = dict(inputs)
-    asked = signature
+    task = signature
     if problem:
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
-        asked = signature.append(PROBLEM_FIELD, field, type_=str)
+        task = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
     metering = functools.partial(metered_adapter, meter=lm._meter)
     adapter = copy.copy(bounded_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
-        adapter.use_json_adapter_fallback = False  # it asks again without a reason
+        adapter.use_json_adapter_fallback = False  # it would retry without a reason
     adapter = guarded(adapter)
     adapter.parse = _watched(adapter.parse)
     try:
         with dspy.context(trace=[], adapter=adapter):
-            prediction = dspy.Predict(asked, **config)(lm=lm, **values)
+            prediction = dspy.Predict(task, **config)(lm=lm, **values)
     except AdapterParseError as error:
-        return {}, _told(error)
-    given = {name: prediction[name] for name in signature.output_fields}
-    outputs, problems = typed_outputs(signature.output_fields, given, context.rules)
+        return {}, _problem_of(error)
+    results = {name: prediction[name] for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
 def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """An adapter's `parse` that refuses a reply which its types make too much work of."""
+    """Returns the adapter's `parse`, which refuses a reply that takes its types too long to validate."""
 
     @functools.wraps(parse)
     def watched(signature: type[dspy.Signature], completion: str) -> Any:
@@ -215,8 +215,8 @@ def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
     return watched
 
 
-def _told(error: AdapterParseError) -> str:
-    """What the LM is told of a reply that could not be read."""
+def _problem_of(error: AdapterParseError) -> str:
+    """Returns the message to the LM about a reply that could not be parsed."""
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
@@ -229,10 +229,10 @@ def _told(error: AdapterParseError) -> str:
 
 
 def _reason(message: str) -> str:
-    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
-    _, found, rest = message.partition(_FAILED)
-    _, told, reason = rest.partition(_REASON)
-    if not (found and told):
+    """Returns the field and the reason from an adapter's message, without its advice to programmers."""
+    _, has_field, rest = message.partition(_FAILED)
+    _, has_reason, reason = rest.partition(_REASON)
+    if not (has_field and has_reason):
         return ""
     first, _, more = reason.partition("\n")
     if "validation error" in first:
@@ -245,7 +245,7 @@ def _reason(message: str) -> str:
 
 
 def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
-    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
+    """Raises `TypeError` for an input that stays on the host: a prompt would only have its `repr`."""
     for name, value in inputs.items():
         kept = staying(value, rules, texts=True)
         if kept is None:
@@ -273,10 +273,10 @@ def _predict_rows(
     model: str | None,
 ) -> list[Any]:
     context.models.choose(model)
-    given = [_row_inputs(signature, row, shared) for row in rows]
-    keys = [_key(inputs) for inputs in given]
+    all_inputs = [_row_inputs(signature, row, shared) for row in rows]
+    keys = [_key(inputs) for inputs in all_inputs]
     check_keys(keys)
-    distinct = dict(zip(keys, given, strict=True))
+    distinct = dict(zip(keys, all_inputs, strict=True))
     context.ledger.charge_llm_calls(len(distinct))
     charged = context.lm("predict_batched", model, prepaid=len(distinct))._meter
 
@@ -286,33 +286,33 @@ def _predict_rows(
             return as_record(signature, predicted(context, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
-            shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
+            text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
+            return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
         finally:
             lm._meter.give_back()
 
     try:
         results = dict(zip(distinct, map_concurrently(work, list(distinct.values())), strict=True))
     finally:
-        charged.give_back()  # of rows that were never begun
+        charged.give_back()  # for rows that were not started
     return [results[key] for key in keys]
 
 
 def _row_inputs(
     signature: type[dspy.Signature], row: Any, shared: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The inputs of a row: its own by name, or the value of the only input that is left."""
+    """Returns the inputs of a row: its own by name, or the row as the value of the only input left."""
     left = [name for name in signature.input_fields if name not in shared]
     fields = row if isinstance(row, Mapping) else _fields(row)
     if fields is not None and (len(left) != 1 or left[0] in fields):
         return {**shared, **fields}
     if isinstance(row, Mapping) and signature.input_fields[left[0]].annotation is str:
-        return {**shared, **row}  # a dict is no text; what is wrong with its names is told
+        return {**shared, **row}  # a dict is not text; the error is about its names
     return {**shared, left[0]: row} if len(left) == 1 else {**shared, "row": row}
 
 
 def _fields(row: Any) -> Mapping[str, Any] | None:
-    """The fields of a record; None for other values."""
+    """Returns the fields of a record; None for other values."""
     if isinstance(row, pydantic.BaseModel) and not isinstance(row, dspy.Type):
         return dict(row)
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
@@ -321,7 +321,7 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
 
 
 def _key(value: Any) -> Any:
-    """What equal inputs have in common; that of a value that stays on the host is its identity."""
+    """Returns a key that equal inputs share: the identity, for a value that stays on the host."""
     if isinstance(value, dspy.Type):
         return id, id(value)
     value = to_plain(value)
@@ -342,7 +342,7 @@ def _key(value: Any) -> Any:
 
 
 def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
-    """The outputs as attributes of one value, which crosses as a record."""
+    """Returns the outputs as one record, with the fields as attributes."""
     fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
     try:
         cls = _record_class(fields)
@@ -353,6 +353,6 @@ def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _record_class(fields: tuple[tuple[str, Any], ...]) -> Any:
-    made = dataclasses.make_dataclass("Prediction", list(fields))
-    made.__module__ = __name__
-    return made
+    cls = dataclasses.make_dataclass("Prediction", list(fields))
+    cls.__module__ = __name__
+    return cls

@@ -1,4 +1,4 @@
-"""Plain sub-LM calls from the REPL: `sub_llm` and `sub_llm_batched`, counted before they are made."""
+"""Plain sub-LM calls from the REPL: `sub_llm` and `sub_llm_batched`, charged before they are sent."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.run_context import RunContext
 from sandbox_runtime.helpers import abridged, in_one_line
 
-# The longest text of such an error.
+# The longest error text in a batch's results.
 MAX_ERROR_CHARS = 10_000
 
 Prompt = tuple[Any, ...]
-"""A text, and the images, sounds and files that go with it."""
+"""A text, and the images, audio and files that go with it."""
 
 
 def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions that ask an LM for text."""
+    """Returns the REPL's functions that call an LM for text."""
 
     def sub_llm(prompt: str, *media: Any, model: str | None = None) -> str:
         """Asks a sub-LM one prompt and returns its answer.
@@ -42,11 +42,11 @@ def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
             raise TypeError(
                 "sub_llm_batched() takes a list of prompts; for one, call sub_llm(prompt)"
             )
-        given = [item if isinstance(item, tuple) else (item,) for item in prompts]
-        for at, prompt in enumerate(given):
+        items = [item if isinstance(item, tuple) else (item,) for item in prompts]
+        for at, prompt in enumerate(items):
             _check_prompt(prompt, f"prompts[{at}]")
-        keys = [(prompt[0], *map(id, prompt[1:])) for prompt in given]
-        distinct = dict(zip(keys, given, strict=True))
+        keys = [(prompt[0], *map(id, prompt[1:])) for prompt in items]
+        distinct = dict(zip(keys, items, strict=True))
         lm = context.lm("sub_llm_batched", model)
         context.ledger.charge_llm_calls(len(distinct))
         lm._meter.prepaid = len(distinct)
@@ -77,7 +77,7 @@ def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
 
 
 class _Parts(dspy.Adapter):
-    """Sends a prompt as it is, in parts, by the one way on which DSPy takes parts."""
+    """Sends a prompt unchanged, in parts: DSPy accepts parts only through an adapter."""
 
     def format(
         self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any]
@@ -103,7 +103,7 @@ def _ask_with_media(lm: dspy.BaseLM, text: str, media: Sequence[Any]) -> Any:
 
 
 def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt]) -> list[str]:
-    """Asks concurrently. One failure does not lose the rest."""
+    """Calls the LM concurrently. A failure does not affect the other prompts."""
 
     def ask_one(prompt: Prompt) -> str:
         try:

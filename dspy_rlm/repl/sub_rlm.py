@@ -1,4 +1,4 @@
-"""Runs below a run: `sub_rlm`, on the same ledger, with a REPL of its own."""
+"""Sub-runs from the REPL: `sub_rlm`, on the same ledger, with a REPL of its own."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
 
 @dataclasses.dataclass(frozen=True)
 class SubRun:
-    """What a cell asks a sub-run for."""
+    """A cell's request for a sub-run."""
 
     signature: type[dspy.Signature]
     inputs: Mapping[str, Any]
     lm: dspy.BaseLM
-    """What writes the code."""
+    """The LM that writes the code."""
 
     tools: Collection[str]
     """The names of the tools that it inherits."""
@@ -37,7 +37,7 @@ def make_sub_runs(
     tools: Mapping[str, dspy.Tool],
     start: Callable[[SubRun], dspy.Prediction],
 ) -> dict[str, Callable[..., Any]]:
-    """The REPL's function that starts a run; none where no level is left below."""
+    """Returns the REPL's function that starts a sub-run; none if no level is left below."""
     if context.is_deepest:
         return {}
 
@@ -52,9 +52,9 @@ def make_sub_runs(
         `setup=` is code that runs there first: a text, or functions of this REPL that it shall have.
         `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget.
         """
-        asked, values, options = read_call(context, signature, inputs, _OPTIONS)
+        task, values, options = read_call(context, signature, inputs, _OPTIONS)
         sub_run = SubRun(
-            asked,
+            task,
             values,
             context.models.choose(options.get("model")),
             _inherited(options.get("tools", True), tools),
@@ -62,7 +62,7 @@ def make_sub_runs(
             _iterations(options.get("max_iterations")),
         )
         with context.sandbox_permit():
-            return as_record(asked, _outputs(start, sub_run))
+            return as_record(task, _outputs(start, sub_run))
 
     return {"sub_rlm": sub_rlm}
 
@@ -80,19 +80,19 @@ def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dic
     return {name: prediction[name] for name in sub_run.signature.output_fields}
 
 
-def _inherited(wanted: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
-    if isinstance(wanted, bool):
-        return list(tools) if wanted else []
-    if not isinstance(wanted, (list, tuple)):
+def _inherited(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
+    if isinstance(names, bool):
+        return list(tools) if names else []
+    if not isinstance(names, (list, tuple)):
         raise TypeError("tools must be True, False or a list of names of tools")
-    for name in wanted:
+    for name in names:
         if not isinstance(name, str) or name not in tools:
-            known = ", ".join(tools) or "none"
+            available = ", ".join(tools) or "none"
             raise ValueError(
-                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {known}. A function of "
+                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {available}. A function of "
                 "this REPL can be given by setup=."
             )
-    return wanted
+    return names
 
 
 def _code(setup: Any) -> str:
@@ -101,12 +101,11 @@ def _code(setup: Any) -> str:
     raise TypeError("setup must be code as text, or functions that a cell has defined")
 
 
-def _iterations(wanted: Any) -> int | None:
-    if wanted is None:
+def _iterations(turns: Any) -> int | None:
+    if turns is None:
         return None
-    if type(wanted) is not int or wanted < 1:
+    if type(turns) is not int or turns < 1:
         raise ValueError(
-            "max_iterations must be a whole number, 1 or more, not "
-            f"{short_repr(wanted, NAME_CHARS)}"
+            f"max_iterations must be a whole number, 1 or more, not {short_repr(turns, NAME_CHARS)}"
         )
-    return wanted
+    return turns
