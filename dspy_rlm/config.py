@@ -1,4 +1,4 @@
-"""The settings of an RLM: one frozen value that its runs, sub-runs, copies and pickles read.
+"""The settings of an RLM: one frozen value, read by its runs, sub-runs, copies and pickles.
 
 `Configured` gives the module an attribute for each of them, under the names that programs written for
 `dspy.RLM` read and set too. Setting one replaces the value, so that a run in progress keeps its own.
@@ -32,16 +32,16 @@ class RLMConfig:
     """The user's tools by name."""
 
     budget: Budget
-    """What one run may spend, with its sub-runs."""
+    """The limits of one run with its sub-runs."""
 
     limits: Limits
-    """What each of its sandboxes may use."""
+    """The resources of each of its sandboxes."""
 
     sub_lm: SubLM = None
     """The LMs that code can ask. None: the LM that writes the code."""
 
     types: TypeRules = ()
-    """How values of certain types cross to the sandbox."""
+    """Rules for how values of certain types cross to the sandbox."""
 
     packages: PackageSet | None = None
     """The packages that cells can import beside the standard library."""
@@ -53,7 +53,7 @@ class RLMConfig:
     """Makes the interpreter that cells run in. None: our sandbox."""
 
     verbose: bool = False
-    """Whether each step is printed."""
+    """True to print each step to stderr."""
 
     @property
     def models(self) -> Models | None:

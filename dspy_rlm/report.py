@@ -95,7 +95,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:
-    """How a run went; `prediction.run`, and the `run` of an error that ended one."""
+    """The report of a run: `prediction.run`, or the `run` of the exception that ended it."""
 
     status: Status
     """`submitted` by the LM, `extracted` after the last iteration, or `failed`."""

@@ -1,4 +1,4 @@
-"""What a run shares with its sub-calls and the runs below it, and what code inside a run can see of it.
+"""The context of a run: shared with its sub-calls and sub-runs, and in part visible to code inside the run.
 
 `RunContext` is the run's own: it is passed on explicitly, from the run to the functions that its cells call
 and to its sub-runs. `OuterRun` is the small part that code inside a run finds without being passed anything,
@@ -89,7 +89,7 @@ class RunContext:
     """The types of inputs, outputs and tools: cells can use their classes by name."""
 
     rules: TypeRules = ()
-    """How values of certain types cross to the sandbox."""
+    """Rules for how values of certain types cross to the sandbox."""
 
     loop: asyncio.AbstractEventLoop | None = None
     """The event loop that the caller's coroutine functions run on."""

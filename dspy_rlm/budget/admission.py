@@ -68,7 +68,7 @@ class Room:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class CallPlan:
     """A call that is to be sent, with what bounds it."""
 
     model: str
@@ -133,13 +133,13 @@ Bound = Callable[[int], Amount]
 """Returns the upper bound of a call with a reply of at most this many tokens."""
 
 
-def reply_now(wanted: Wanted, bound: Bound, room: Room, usual: int | None = None) -> int | None:
+def reply_now(plan: CallPlan, bound: Bound, room: Room, usual: int | None = None) -> int | None:
     """Returns the limit of the reply beside calls in flight; None if the call has to wait for them.
 
     It is the LM's own limit, or less if that would be a large part of what is left.
     """
-    part = room if wanted.is_single or wanted.cut_at else room.share()
-    reply, needs = wanted.asks_for, wanted.needs(usual)
+    part = room if plan.is_single or plan.cut_at else room.share()
+    reply, needs = plan.asks_for, plan.needs(usual)
     while reply > needs:
         most = bound(reply)
         if room.has(most) and part.has(most.minus(bound(0))):
@@ -148,9 +148,9 @@ def reply_now(wanted: Wanted, bound: Bound, room: Room, usual: int | None = None
     return needs if room.has(bound(needs)) else None
 
 
-def reply_ever(wanted: Wanted, bound: Bound, room: Room, usual: int | None = None) -> int | None:
+def reply_ever(plan: CallPlan, bound: Bound, room: Room, usual: int | None = None) -> int | None:
     """Returns the limit of the reply with nothing else in flight; None if the call cannot be sent."""
-    reply, least = wanted.asks_for, wanted.least(usual)
+    reply, least = plan.asks_for, plan.least(usual)
     while not room.has(bound(reply)):
         if reply <= least:
             return None

@@ -20,7 +20,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from datetime import UTC, datetime
 from typing import Any
 
-from dspy_rlm.budget.admission import Amount, Room, Wanted, reply_ever, reply_now
+from dspy_rlm.budget.admission import Amount, CallPlan, Room, reply_ever, reply_now
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import Seen
 from dspy_rlm.budget.token_bounds import Counted
@@ -53,8 +53,8 @@ class Spent:
 class Reservation:
     """A place in the queue, then an amount reserved for a call. Settled or left once, from any thread."""
 
-    def __init__(self, ledger: Ledger, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, ledger: Ledger, plan: CallPlan) -> None:
+        self.plan = plan
         self.granted: Future[None] = Future()
         # Set by the ledger when it is granted.
         self.amount = Amount()
@@ -68,7 +68,7 @@ class Reservation:
     @property
     def cuts(self) -> bool:
         """Whether the limit of the reply is below the LM's own."""
-        own = self.wanted.reply_tokens
+        own = self.plan.reply_tokens
         return self.reply_tokens is not None and (own is None or self.reply_tokens < own)
 
     def wait(self) -> None:
@@ -206,15 +206,15 @@ class Ledger:
         with self._lock:
             self._counted.trust(text)
 
-    def reserve(self, wanted: Wanted) -> Reservation:
+    def reserve(self, plan: CallPlan) -> Reservation:
         """Queues a call. The caller waits for the reservation, then settles or leaves it.
 
         Raises:
             BudgetExceededError: It cannot fit, however the calls in flight end.
         """
-        reservation = Reservation(self, wanted)
+        reservation = Reservation(self, plan)
         if self.budget.is_metered:
-            wanted.prompt.read()  # slow for long prompts, so not under the lock
+            plan.prompt.read()  # slow for long prompts, so not under the lock
         with self._lock:
             self._line.append(reservation)
             try:
@@ -281,7 +281,7 @@ class Ledger:
         cost = 0.0
         if self.budget.max_cost is not None:
             # The tokens for the reply are priced at the higher of the two rates.
-            price = reservation.wanted.price(int(prompt))
+            price = reservation.plan.price(int(prompt))
             if price is not None:
                 cost = prompt * price.input + answer * max(price.input, price.output)
             elif call.model in self._seen:
@@ -291,14 +291,12 @@ class Ledger:
 
     def _learn(self, reservation: Reservation, spent: Spent) -> None:
         """Tightens the bounds of later calls by what this one took."""
-        call, wanted = spent.call, reservation.wanted
+        call, plan = spent.call, reservation.plan
         if call.input_tokens is None:
             return
-        if wanted.candidates == 1:
+        if plan.candidates == 1:
             bound = reservation.counted_bound
-            self._counted.learn(
-                wanted.model, wanted.counted_as, wanted.prompt, bound, call.input_tokens
-            )
+            self._counted.learn(plan.model, plan.counted_as, plan.prompt, bound, call.input_tokens)
         if call.cost is None or call.output_tokens is None:
             return
         # Without tokens of one kind, the cost says nothing about its price.
@@ -306,7 +304,7 @@ class Ledger:
             seen = self._seen.setdefault(call.model, Seen())
             bound = reservation.counted_bound
             seen.add(call.input_tokens, call.output_tokens, call.cost, bound)
-        price = wanted.price(call.input_tokens)
+        price = plan.price(call.input_tokens)
         expected = price.of(call.input_tokens, call.output_tokens) if price else 0.0
         if expected and call.cost > expected * self._dearer.get(call.model, 1.0):
             self._dearer[call.model] = call.cost / expected
@@ -333,8 +331,8 @@ class Ledger:
 
     def _decided(self, reservation: Reservation) -> _Verdict:
         """Returns whether a call is sent now, and reserves its amount. Raises if it can never be sent."""
-        wanted, budget = reservation.wanted, self.budget
-        is_last = wanted.final and wanted.depth == 0
+        plan, budget = reservation.plan, self.budget
+        is_last = plan.final and plan.depth == 0
         held = Amount() if is_last else self._held()
         if not is_last and budget.max_seconds is not None:
             self._refuse_late(held)
@@ -343,7 +341,7 @@ class Ledger:
         self._refuse_unpriced()
         self._bound_prompt(reservation)
         if self._unbounded and not reservation.is_priced:
-            raise _price_unknown(wanted.model)
+            raise _price_unknown(plan.model)
         try:
             return self._fitted(reservation, held)
         except BudgetExceededError:
@@ -355,14 +353,14 @@ class Ledger:
 
     def _fitted(self, reservation: Reservation, held: Amount) -> _Verdict:
         """Returns whether the bound of a call fits, now or later. Raises if it never does."""
-        wanted, usual = reservation.wanted, self._usual_reply(reservation)
+        plan, usual = reservation.plan, self._usual_reply(reservation)
         bound = functools.partial(self._most, reservation)
-        reply = reply_now(wanted, bound, self._room(held, beside=self._open), usual)
+        reply = reply_now(plan, bound, self._room(held, beside=self._open), usual)
         if reply is None:
             # Spending is final, so there will never be more room than this.
-            reply = reply_ever(wanted, bound, self._room(held), usual)
+            reply = reply_ever(plan, bound, self._room(held), usual)
             if reply is None:
-                raise self._refusal(bound(wanted.least(usual)), held, beyond_doubt=True)
+                raise self._refusal(bound(plan.least(usual)), held, beyond_doubt=True)
             if self._open:
                 return _Verdict.WAITS_FOR_ROOM
         if not reservation.is_priced and not all(other.is_priced for other in self._open):
@@ -372,42 +370,42 @@ class Ledger:
 
     def _usual_reply(self, reservation: Reservation) -> int | None:
         """Returns the longest reply so far, if the price is learned from replies; else None."""
-        wanted = reservation.wanted
-        if self.budget.max_cost is None or wanted.price(reservation.counted_bound) is not None:
+        plan = reservation.plan
+        if self.budget.max_cost is None or plan.price(reservation.counted_bound) is not None:
             return None
-        seen = self._seen.get(wanted.model)
+        seen = self._seen.get(plan.model)
         return seen.longest_reply if seen else None
 
     def _may_be_cheaper(self, reservation: Reservation, held: Amount) -> bool:
         """Returns whether a call with a learned price fits at the usual cost of such calls."""
         if self._unbounded or self._usual_reply(reservation) is None:
             return False
-        seen = self._seen[reservation.wanted.model]
+        seen = self._seen[reservation.plan.model]
         return self._room(held).has(Amount(0, seen.usual_cost(reservation.counted_bound)))
 
     def _bound_prompt(self, reservation: Reservation) -> None:
-        wanted = reservation.wanted
-        bound = self._counted.bound(wanted.model, wanted.counted_as, wanted.prompt)
-        if wanted.longest_prompt is not None:
-            bound = min(bound, wanted.longest_prompt)  # a longer one is refused, at no cost
+        plan = reservation.plan
+        bound = self._counted.bound(plan.model, plan.counted_as, plan.prompt)
+        if plan.longest_prompt is not None:
+            bound = min(bound, plan.longest_prompt)  # a longer one is refused, at no cost
         reservation.counted_bound = bound
-        reservation.input_tokens = bound * wanted.candidates
+        reservation.input_tokens = bound * plan.candidates
         reservation.is_priced = (
             self.budget.max_cost is None
-            or wanted.price(bound) is not None
-            or wanted.model in self._seen
+            or plan.price(bound) is not None
+            or plan.model in self._seen
         )
 
     def _most(self, reservation: Reservation, reply_tokens: int) -> Amount:
         """Returns the upper bound of a call with replies of at most this many tokens; cost only with a price."""
-        wanted, prompt = reservation.wanted, reservation.input_tokens
-        replies, cost = reply_tokens * wanted.candidates, 0.0
+        plan, prompt = reservation.plan, reservation.input_tokens
+        replies, cost = reply_tokens * plan.candidates, 0.0
         if self.budget.max_cost is not None and reservation.is_priced:
-            price = wanted.price(reservation.counted_bound)
+            price = plan.price(reservation.counted_bound)
             if price is not None:
-                cost = price.of(prompt, replies) * self._dearer.get(wanted.model, 1.0)
-            elif wanted.model in self._seen:
-                cost = self._seen[wanted.model].bound(prompt, replies)
+                cost = price.of(prompt, replies) * self._dearer.get(plan.model, 1.0)
+            elif plan.model in self._seen:
+                cost = self._seen[plan.model].bound(prompt, replies)
         return Amount(prompt + replies, cost)
 
     def _room(self, held: Amount, beside: Any = ()) -> Room:
@@ -435,12 +433,12 @@ class Ledger:
                 return error.limit
             return ""
 
-    def _refuse_beyond(self, wanted: Amount, held: Amount) -> None:
+    def _refuse_beyond(self, amount: Amount, held: Amount) -> None:
         """Raises if the amount does not fit beside the spent and held-back amounts."""
-        self._refuse_late(held.plus(Amount(seconds=wanted.seconds)))
+        self._refuse_late(held.plus(Amount(seconds=amount.seconds)))
         self._refuse_unpriced()
-        if not self._room(held).has(wanted):
-            raise self._refusal(wanted, held)
+        if not self._room(held).has(amount):
+            raise self._refusal(amount, held)
 
     def _refuse_late(self, held: Amount) -> None:
         most = self.budget.max_seconds
@@ -452,10 +450,10 @@ class Ledger:
             raise _price_unknown(self._unpriced)
 
     def _refusal(
-        self, wanted: Amount, held: Amount, *, beyond_doubt: bool = False
+        self, amount: Amount, held: Amount, *, beyond_doubt: bool = False
     ) -> BudgetExceededError:
         """Returns the error for an amount that does not fit."""
-        need = wanted.plus(held)
+        need = amount.plus(held)
         budget, spent = self.budget, self._spent
         tokens = budget.max_tokens
         if tokens is not None and (
@@ -522,7 +520,7 @@ class Ledger:
 
     def _under_way(self) -> list[Call]:
         return [
-            Call(r.wanted.kind, r.wanted.model, r.wanted.depth, r.wanted.chars, error=UNDER_WAY)
+            Call(r.plan.kind, r.plan.model, r.plan.depth, r.plan.chars, error=UNDER_WAY)
             for r in self._open
         ]
 

@@ -1,7 +1,7 @@
-"""Copies and pickles of modules that hold live things: LMs, pools, tools.
+"""Copies and pickles of modules that hold live objects: LMs, pools, tools.
 
-A copy shares what is live. A pickle leaves pools out, saves LMs without their keys, and takes closures
-and classes that were made at run time along with it, so that any pickler can write it.
+A copy shares live objects. A pickle leaves pools out, saves LMs without their keys, and includes closures and
+classes that were created at run time, so that any pickler can write it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from sandbox_runtime.helpers import environment_secrets, redact_secrets
 
 logger = logging.getLogger(__name__)
 
-# Values that hold no LM, no tool and no secret of one.
+# Types of values without an LM, a tool or a secret.
 _PLAIN = (str, bytes, int, float, bool, type(None), Limits, PackageSet)
 
 # In a packed state, before the name of a setting of the config.
 _OF_CONFIG = "_config."
 
-# The modules that are being packed. A tool may lead back to its own.
+# The modules being packed. A tool may refer to its own module.
 _packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
 
 
 def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
-    """The state of a module for files, with the LMs of all its predictors saved without secrets."""
+    """Returns the state of a module for files, with its predictors' LMs saved without secrets."""
     state: dict[str, Any] = dspy.Module.dump_state(module, json_mode=json_mode)
     for name, predictor in module.named_parameters():
         lm = getattr(predictor, "lm", None)
@@ -79,7 +79,7 @@ class Portable:
 
 
 def _live(value: Any, memo: Mapping[int, Any]) -> Any:
-    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    """Returns the value itself; but a tool that belongs to the program being copied belongs to the copy."""
     if isinstance(value, dict):
         return {name: _live(part, memo) for name, part in value.items()}
     if isinstance(value, RLMConfig):
@@ -104,10 +104,10 @@ def _new(module: Any, state: dict[str, Any]) -> Any:
 
 
 class Packed:
-    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools.
+    """A value as bytes written by cloudpickle, with LMs without keys, and without pools.
 
-    The module that it belongs to, and programs that this one is part of, stay outside: whoever pickles them
-    knows them already, and writes them once.
+    The module that it belongs to, and the programs around that, stay outside the bytes: the outer pickler
+    writes each of them once.
     """
 
     def __init__(self, data: bytes, outside: list[Any]) -> None:
@@ -115,12 +115,12 @@ class Packed:
         self.outside = outside
 
     def unpack(self) -> Any:
-        """The value."""
+        """Returns the value."""
         return _Unpickler(io.BytesIO(self.data), self.outside).load()
 
 
 def packed_state(module: Any) -> dict[str, Any]:
-    """The module's state for any pickler: what is not plain goes in as bytes that we write.
+    """Returns the module's state for any pickler: values that are not plain are packed into bytes.
 
     Raises:
         pickle.PicklingError: Something cannot be saved; says what.

@@ -19,7 +19,7 @@ import dspy
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.exceptions import LMError, is_retryable_lm_error
 
-from dspy_rlm.budget.admission import Wanted
+from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.ledger import Ledger, Reservation, Spent
 from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
@@ -53,7 +53,7 @@ class Meter:
     """Cancels the calls in flight, and refuses further ones."""
 
     final: bool = False
-    """See `Wanted.final`."""
+    """See `CallPlan.final`."""
 
     charged: bool = True
     """Whether calls count towards `max_llm_calls`."""
@@ -147,7 +147,7 @@ class _Tries:
     @contextlib.contextmanager
     def admitted(self) -> Iterator[Reservation]:
         """Yields a reservation for the next try, to be waited for."""
-        place = self._meter.ledger.reserve(self._wanted())
+        place = self._meter.ledger.reserve(self._plan())
         try:
             with self._meter.scope.on_cancel(place.leave_the_line):
                 yield place
@@ -157,10 +157,10 @@ class _Tries:
             place.leave()
             raise
 
-    def _wanted(self) -> Wanted:
+    def _plan(self) -> CallPlan:
         meter, model = self._meter, self._lm._described
         counts = [c for name in _CANDIDATES if (c := _whole(self._arguments.get(name))) is not None]
-        return Wanted(
+        return CallPlan(
             model=str(self._lm.model),
             prompt=self._parts,
             kind=meter.kind,

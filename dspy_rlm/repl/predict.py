@@ -109,7 +109,7 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
 def read_call(
     context: RunContext,
     source: Any,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     names: Collection[str] = ("model", "instructions"),
 ) -> tuple[type[dspy.Signature], Outputs, Outputs]:
     """Returns the signature of a call, its inputs, and its options.
@@ -119,8 +119,8 @@ def read_call(
     Raises:
         ValueError: There is no such signature.
     """
-    inputs = {name: value for name, value in given.items() if name not in names}
-    options = {name: value for name, value in given.items() if name in names}
+    inputs = {name: value for name, value in arguments.items() if name not in names}
+    options = {name: value for name, value in arguments.items() if name in names}
     signature = signature_of(source, inputs, context.types)
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
