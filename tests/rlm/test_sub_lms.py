@@ -74,7 +74,7 @@ class TestNamedModels:
         ],
     )
     def test_what_is_no_lm_is_refused_by_the_constructor(self, sub_lm, told):
-        """With its name."""
+        """The error names the entry of `sub_lm` that is no LM."""
         with pytest.raises(SignatureError, match=told):
             RLM("q -> a", sub_lm=sub_lm)
 
