@@ -16,7 +16,8 @@ from pydantic_core import to_jsonable_python
 
 from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.report import RunReport, spending
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 

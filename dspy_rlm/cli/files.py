@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
-from dspy_rlm.report import count
+from dspy_rlm.report_text import count
 
 # Folders of version control whose names do not begin with a dot.
 VERSION_CONTROL = frozenset({"CVS", "_darcs"})

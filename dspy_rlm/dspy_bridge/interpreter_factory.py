@@ -15,12 +15,9 @@ from typing import Any, TypeAlias
 import dspy
 from dspy.primitives.code_interpreter import CodeInterpreter
 
-from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
-from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.run_tree import OuterRun, current_outer_run
-from sandbox_runtime.helpers import Slot
+from dspy_rlm.errors import SignatureError
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
@@ -78,22 +75,6 @@ def borrowed(interpreter: CodeInterpreter) -> Borrowed:
         if found is None:
             found = _borrowed[id(interpreter)] = Borrowed(interpreter)
         return found
-
-
-def nested_in(slot: Slot | None, work: CancelScope, factory: InterpreterFactory | None) -> OuterRun:
-    """What the runs inside of one with these are told.
-
-    Raises:
-        InputError: The run is part of one that has the same interpreter, so it would wait for ever.
-    """
-    outer = current_outer_run()
-    lent = (factory,) if isinstance(factory, Borrowed) else ()
-    if lent and factory in outer.lent:
-        raise InputError(
-            "This run is part of another that has the same interpreter, and one interpreter cannot "
-            "do both. Give the inner one an interpreter_factory, or none for our sandbox."
-        )
-    return OuterRun(slot or outer.slot, work, (*outer.lent, *lent))
 
 
 def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:

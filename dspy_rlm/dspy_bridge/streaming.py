@@ -27,7 +27,8 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.middleware import HostFunction, Wrapper
-from dspy_rlm.report import RunReport, count, ending
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import count, summary
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class StatusMessages(StatusMessageProvider):
 
     def run_end_status_message(self, report: RunReport, depth: int) -> str | None:
         """After the run."""
-        return f"{_level(depth)}{ending(report)}"
+        return f"{_level(depth)}{summary(report)}"
 
     def tool_end_status_message(self, outputs: Any) -> str | None:
         """After a tool. DSPy's own text is about other modules than ours: here the cell goes on."""

@@ -8,6 +8,7 @@ better = with_components(rlm, result.best_candidate)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,10 +43,11 @@ def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
         raise KeyError(f"The RLM has no {', '.join(sorted(unknown))}; it has {', '.join(old)}.")
     texts = {**old, **candidate}
     new: RLM = rlm.deepcopy()
-    new._tools = {
+    tools = {
         name: tool.model_copy(update={"desc": texts[f"{TOOL}{name}"]})
         for name, tool in rlm.tools.items()
     }
+    new._config = dataclasses.replace(new._config, tools=tools)
     predictor = new.generate_action
     predictor.signature = predictor.signature.with_instructions(texts[POLICY])
     return new

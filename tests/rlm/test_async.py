@@ -18,7 +18,6 @@ from thrifty_pool import ThriftyPool
 
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import open_in_thread
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
@@ -396,8 +395,8 @@ class TestCancelling:
         rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
 
         async def main() -> None:
-            task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
-            task.place.stop.stop(RunEndedError("too late"))
+            task = rlm.prepare({"q": ""}, None, asyncio.get_running_loop())
+            task.context.run_scope.cancel(RunEndedError("too late"))
             async with open_in_thread(task) as work:
                 with pytest.raises(RunEndedError):
                     await work.open()

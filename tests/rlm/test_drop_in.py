@@ -374,8 +374,8 @@ class TestFactories:
         ours = [thread for thread in threading.enumerate() if thread.name.startswith("rlm-")]
         waiting.released.set()
 
-        assert "rlm-stop" in {thread.name for thread in ours}
-        assert all(thread.daemon for thread in ours if thread.name in ("rlm-stop", "rlm-sandbox"))
+        assert "rlm-cancel" in {thread.name for thread in ours}
+        assert all(thread.daemon for thread in ours if thread.name in ("rlm-cancel", "rlm-sandbox"))
 
     def test_for_one_call(self, play, noting):
         """It goes before the module's own, makes one for each run, and the prompt has its rules."""

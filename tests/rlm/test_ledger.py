@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_rlm.budget.admission import ROOM_FOR_A_REPLY, Wanted
+from dspy_rlm.budget.admission import ROOM_FOR_A_REPLY, CallPlan
 from dspy_rlm.budget.budget import Budget, Price
 from dspy_rlm.budget.ledger import Ledger, Spent
 from dspy_rlm.budget.token_bounds import Prompt
@@ -25,7 +25,7 @@ CHEAP = Price(1e-6, 4e-6)
 def wanted(size=0, *, reply=10, price=None, **facts):
     """A call of the model `lm` with a prompt of so many bytes, which may be answered with so many tokens."""
     prompt = Prompt(("x" * size,)) if size else Prompt(())
-    return Wanted(
+    return CallPlan(
         facts.pop("model", "lm"), prompt, reply_tokens=reply, price=lambda _tokens: price, **facts
     )
 
@@ -402,7 +402,7 @@ def scripted(seed, calls):
         size, most = dice.randrange(1, 2000), dice.choice([None, 1, 50, 5000, 10**6])
         fate = dice.choice(["answered"] * 5 + ["cached", "failed", "lost", "cancelled", "silent"])
         at = dice.random(), dice.random()
-        want = Wanted(
+        want = CallPlan(
             model,
             Prompt(("x" * size,)),
             reply_tokens=most,

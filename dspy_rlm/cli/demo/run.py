@@ -26,7 +26,8 @@ from dspy_rlm.cli.demo.policies import play_root, play_sub
 from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
 from dspy_rlm.cli.files import Texts, load_python
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.report import RunReport, count
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import count
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import printable, show
 from dspy_rlm.terminal.progress import terminal_width
