@@ -5,18 +5,11 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
-import dspy.predict.rlm
-
+from dspy_rlm.dspy_internals.rlm_class import DSPyRLM, replace_rlm
 from dspy_rlm.rlm import RLM
-
-# Where DSPy keeps the name for others to take.
-_PLACES = ("dspy", "dspy.predict", "dspy.predict.rlm")
-
-_THEIRS = dspy.predict.rlm.RLM
 
 
 def install() -> None:
@@ -24,17 +17,12 @@ def install() -> None:
 
     What has said `from dspy import RLM` before keeps DSPy's.
     """
-    _put(RLM)
+    replace_rlm(RLM)
 
 
 def uninstall() -> None:
     """Gives DSPy its own RLM back. What was made in between stays as it is."""
-    _put(_THEIRS)
-
-
-def _put(cls: type) -> None:
-    for place in _PLACES:
-        setattr(import_module(place), "RLM", cls)  # noqa: B010 - mypy knows the module's own
+    replace_rlm(DSPyRLM)
 
 
 def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool = False) -> None:

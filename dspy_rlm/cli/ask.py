@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMAuthError, LMConfigurationError, LMError
+from dspy import LMAuthError, LMConfigurationError, LMError
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.cli.files import load_texts

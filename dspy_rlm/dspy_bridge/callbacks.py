@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import dspy
-from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput
-from dspy.utils.callback import BaseCallback, with_callbacks
+from dspy import CodeExecutionError, CodeInterpreterError, FinalOutput
+from dspy.utils import BaseCallback, with_callbacks
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import by_name, is_async

@@ -6,11 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspy.primitives.code_interpreter import (
-    CodeExecutionError,
-    CodeInterpreter,
-    FinalOutput,
-)
+from dspy import CodeExecutionError, CodeInterpreter, FinalOutput
 
 from dspy_rlm.dspy_bridge.callbacks import ended_once
 from dspy_rlm.middleware import HostFunction, wrap_all

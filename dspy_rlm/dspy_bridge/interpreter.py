@@ -7,10 +7,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any
 
-from dspy.primitives.code_interpreter import (
-    CodeInterpreterError,
-)
-from dspy.utils.callback import BaseCallback
+from dspy import CodeInterpreterError
+from dspy.utils import BaseCallback
 
 from dspy_rlm.dspy_bridge.callbacks import ToolCalls, as_returned, reported
 from dspy_rlm.dspy_bridge.last_value import NAME, LastValue

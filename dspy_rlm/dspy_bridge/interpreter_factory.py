@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy import CodeInterpreter
 
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare

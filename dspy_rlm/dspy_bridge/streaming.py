@@ -14,10 +14,10 @@ from typing import Any
 
 import dspy
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
-from dspy.streaming.messages import StatusStreamingCallback
 from pydantic_core import to_json
 
 from dspy_rlm.concurrency.anyio_threads import Stream
+from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.events import (
     ActionChosen,
     Event,

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.teleprompt.bootstrap_trace import FailedPrediction
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError
 
+from dspy_rlm.dspy_internals.traces import FailedPrediction
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dspy.utils.exceptions import (
+from dspy import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
@@ -17,7 +17,8 @@ from dspy.utils.exceptions import (
     LMServerError,
     LMUnsupportedFeatureError,
 )
-from dspy.utils.usage_tracker import UsageTracker
+
+from dspy_rlm.dspy_internals.lm_calls import UsageTracker
 
 # What HTTP clients raise before a request has left.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})

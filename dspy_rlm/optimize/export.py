@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dspy
-from dspy.teleprompt.bootstrap_trace import TraceData, bootstrap_trace_data
+from dspy import bootstrap_trace_data
 
 from dspy_rlm.dspy_bridge.traces import FailedStep
+from dspy_rlm.dspy_internals.traces import TraceData
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.rlm import RLM
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.teleprompt.gepa import InstructionProposer
 
+from dspy_rlm.dspy_internals.gepa import InstructionProposer
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import CONTRACT_HEADING
 from dspy_rlm.prompts.untrusted_text import as_data

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dspy.utils.constants import IS_TYPE_UNDEFINED
 from pydantic.fields import FieldInfo
+
+from dspy_rlm.dspy_internals.signatures import IS_TYPE_UNDEFINED
 
 
 def description_of(field: FieldInfo) -> str:

@@ -37,7 +37,7 @@ def check_signature(
         SignatureError: It cannot be parsed, lacks outputs, or a name is taken.
     """
     try:
-        checked: type[dspy.Signature] | None = dspy.signatures.signature.ensure_signature(signature)
+        checked: type[dspy.Signature] | None = dspy.ensure_signature(signature)
     except Exception as error:
         raise SignatureError(f"{signature!r} is no signature: {error}") from error
     if checked is None or not checked.output_fields:

@@ -24,8 +24,8 @@ from typing import Any, ForwardRef
 import dspy
 import pydantic
 import pydantic_core
-from dspy.utils.constants import IS_TYPE_UNDEFINED
 
+from dspy_rlm.dspy_internals.signatures import IS_TYPE_UNDEFINED
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
 from sandbox_runtime.helpers import (
     MAX_MATCHED_CHARS,

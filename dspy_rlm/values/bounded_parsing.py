@@ -16,11 +16,10 @@ from typing import Any, SupportsIndex, cast
 import dspy
 import json_repair
 import regex  # type: ignore[import-untyped]
-from dspy.adapters.chat_adapter import field_header_pattern
-from dspy.adapters.utils import parse_value
-from dspy.utils.exceptions import AdapterParseError
+from dspy import AdapterParseError
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.dspy_internals.adapters import field_header_pattern, parse_value, wrap_json_fallback
 from sandbox_runtime.helpers import check_made_keys
 
 # The longest text that is repaired, in place of being read. An honest one of that length takes 0.4 s.
@@ -157,9 +156,7 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
             ) from error
 
     made.parse = careful_parse
-    if hasattr(made, "_make_json_adapter_fallback"):
-        fallback: Callable[[], dspy.Adapter] = made._make_json_adapter_fallback
-        made._make_json_adapter_fallback = lambda: careful(fallback())
+    wrap_json_fallback(made, careful)
     return cast("dspy.Adapter", made)
 
 

@@ -1,4 +1,4 @@
-"""Keeps DSPy from starting long runs a second time."""
+"""DSPy's parallel executor, which starts slow items a second time, and the switch that it lacks."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def _leave() -> None:
 
 def _without_timeout(executor: Any, *args: Any, **options: Any) -> None:
     _original(executor, *args, **options)
-    executor.timeout = 0  # DSPy's word for never
+    executor.timeout = 0  # 0: DSPy never resubmits

@@ -1,0 +1,7 @@
+"""How DSPy marks the fields of a signature."""
+
+from __future__ import annotations
+
+from dspy.utils.constants import IS_TYPE_UNDEFINED
+
+__all__ = ["IS_TYPE_UNDEFINED"]
