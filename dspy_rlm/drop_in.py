@@ -1,4 +1,4 @@
-"""`dspy.RLM` made ours, for programs that cannot be edited."""
+"""Replaces `dspy.RLM` with ours, for programs that cannot be edited."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from dspy_rlm.rlm import RLM
 
 
 def install() -> None:
-    """Makes `dspy.RLM` this package's RLM, in this process, for what is imported from now on.
+    """Replaces `dspy.RLM` with this package's RLM, in this process, for later imports.
 
-    What has said `from dspy import RLM` before keeps DSPy's.
+    A module that has run `from dspy import RLM` before keeps DSPy's.
     """
     replace_rlm(RLM)
 
 
 def uninstall() -> None:
-    """Gives DSPy its own RLM back. What was made in between stays as it is."""
+    """Restores DSPy's own RLM. Instances that were created in between stay as they are."""
     replace_rlm(DSPyRLM)
 
 
 def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool = False) -> None:
-    """Runs a Python program as `python program` does, or `python -m program`, with ours installed.
+    """Runs a Python program as `python program` or `python -m program` does, with our RLM installed.
 
     Raises:
         OSError: The file cannot be read.
@@ -43,7 +43,7 @@ def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool 
 
 
 def program_frames(error: BaseException) -> TracebackType | None:
-    """The part of a traceback that is the program's: what comes after `runpy` has begun it."""
+    """Returns the program's part of a traceback: the frames below those of `runpy`."""
     trace = error.__traceback__
     while trace is not None and not _is_runpy(trace):
         trace = trace.tb_next

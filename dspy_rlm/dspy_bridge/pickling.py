@@ -1,7 +1,7 @@
-"""Copies and pickles of modules that hold live things: LMs, pools, tools.
+"""Copies and pickles modules that hold live objects: LMs, pools, tools.
 
-A copy shares what is live. A pickle leaves pools out, saves LMs without their keys, and takes closures
-and classes that were made at run time along with it, so that any pickler can write it.
+A copy shares live objects. A pickle leaves out pools, saves LMs without their keys, and includes closures
+and classes that were created at run time, so that any pickler can write it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from sandbox_runtime.helpers import environment_secrets, redact_secrets
 
 logger = logging.getLogger(__name__)
 
-# Values that hold no LM, no tool and no secret of one.
+# Types of values that contain no LM, no tool and no secret.
 _PLAIN = (str, bytes, int, float, bool, type(None), Limits, PackageSet)
 
-# The modules that are being packed. A tool may lead back to its own.
+# The modules that are being packed. A tool may refer back to its module.
 _packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
 
 
 def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
-    """The state of a module for files, with the LMs of all its predictors saved without secrets."""
+    """Returns the state of a module for files, with the LMs of all its predictors without secrets."""
     state: dict[str, Any] = dspy.Module.dump_state(module, json_mode=json_mode)
     for name, predictor in module.named_parameters():
         lm = getattr(predictor, "lm", None)
@@ -49,12 +49,12 @@ def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
 
 
 def copied(module: Any) -> Any:
-    """A copy that shares everything but the list of what happened to it."""
+    """Returns a shallow copy with a history of its own."""
     return _made(module, dict(dspy.Module.__getstate__(module)))
 
 
 def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy that shares what the class names in `_LIVE`."""
+    """Returns a deep copy that shares the attributes named in the class's `_LIVE`."""
     state = dspy.Module.__getstate__(module)
     new = memo[id(module)] = _made(module, {})
     for name, value in state.items():
@@ -64,7 +64,7 @@ def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
 
 
 def _live(value: Any, memo: Mapping[int, Any]) -> Any:
-    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    """Returns the value itself, except that a tool that is part of the copied program is copied too."""
     if isinstance(value, dict):
         return {name: _live(part, memo) for name, part in value.items()}
     if not isinstance(value, dspy.Tool):
@@ -87,10 +87,10 @@ def _made(module: Any, state: dict[str, Any]) -> Any:
 
 
 class Packed:
-    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools.
+    """A value pickled by cloudpickle, with LMs without keys and without pools.
 
-    The module that it belongs to, and programs that this one is part of, stay outside: whoever pickles them
-    knows them already, and writes them once.
+    The module that the value belongs to, and programs that contain that module, are not in the bytes: the
+    outer pickler memoizes them and writes them once.
     """
 
     def __init__(self, data: bytes, outside: list[Any]) -> None:
@@ -98,15 +98,15 @@ class Packed:
         self.outside = outside
 
     def unpack(self) -> Any:
-        """The value."""
+        """Unpickles and returns the value."""
         return _Unpickler(io.BytesIO(self.data), self.outside).load()
 
 
 def packed_state(module: Any) -> dict[str, Any]:
-    """The module's state for any pickler: what is not plain goes in as bytes that we write.
+    """Returns the module's state for any pickler. Values that are not plain data are packed as bytes.
 
     Raises:
-        pickle.PicklingError: Something cannot be saved; says what.
+        pickle.PicklingError: Something cannot be saved; the message says what.
     """
     state = dict(dspy.Module.__getstate__(module))
     unsafe = [n for n, value in state.items() if n in module._PACKED or not _is_plain(value)]
@@ -131,13 +131,13 @@ def packed_state(module: Any) -> dict[str, Any]:
 
 
 def unpack_state(module: Any, state: dict[str, Any]) -> None:
-    """Sets the state that `packed_state` gave."""
+    """Sets the state that `packed_state` returned."""
     values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
     dspy.Module.__setstate__(module, values)
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether any pickler can write the value, without a secret of an LM; our own modules see to theirs."""
+    """Returns True if any pickler can write the value without an LM's secret. Our modules protect their own."""
     if isinstance(value, (*_PLAIN, Budget)):
         return True
     if isinstance(value, dspy.Module):
@@ -152,15 +152,15 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
-    """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
+    """Returns the value as bytes, with secrets removed from its texts, and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
     try:
         pickler.dump(value)
     except Exception as error:
         raise pickle.PicklingError(
-            f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
-            "save('program.json'), and load that into a module made anew."
+            f"Cannot save {name.strip('_')} of the module: {error}. Save only its state, with "
+            "save('program.json'), and load that into a newly created module."
         ) from error
     return Packed(file.getvalue(), pickler.outside), pickler.lms
 
@@ -175,13 +175,13 @@ def _being_packed(module: Any) -> Iterator[None]:
 
 
 def _leads_back(value: dspy.Module) -> bool:
-    """Whether it is what is being packed, or contains it."""
+    """Returns True if it is a module that is being packed, or contains one."""
     packing = _packing.get()
     return id(value) in packing or any(id(part) in packing for _, part in value.named_sub_modules())
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
+    """Writes LMs without keys and pools as None. References to the modules being packed stay outside."""
 
     def __init__(self, file: io.BytesIO, hidden: Sequence[str] = ()) -> None:
         super().__init__(file)
@@ -190,7 +190,7 @@ class _Pickler(cloudpickle.Pickler):
         self._hidden = hidden
 
     def persistent_id(self, value: Any) -> int | None:
-        """The place of an object among those outside; the name is pickle's."""
+        """Returns the index of an object that stays outside. Called by pickle."""
         if self._hidden and isinstance(value, (str, bytes)):
             return self._cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
@@ -199,7 +199,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def _cleaned(self, value: str | bytes) -> int | None:
-        """The place of the text without secrets; None for one that has none."""
+        """Returns the index of the text without its secrets; None if it has none."""
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):
             return None
@@ -208,7 +208,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        """How an object is written; the name is pickle's."""
+        """Returns how to write an object. Called by pickle."""
         if isinstance(value, dspy.BaseLM):
             self.lms.append(value)
             return _lm_again, (lm_state(value),)
@@ -218,21 +218,21 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what `_Pickler` wrote, as a part of a pickle that is being loaded."""
+    """Reads the bytes of `_Pickler`, inside a pickle that is being loaded."""
 
     def __init__(self, file: io.BytesIO, outside: list[Any]) -> None:
         super().__init__(file)
         self._outside = outside
 
     def persistent_load(self, at: Any) -> Any:
-        """The object that stayed outside; the name is pickle's."""
+        """Returns the object that stayed outside. Called by pickle."""
         return self._outside[at]
 
 
 def _lm_again(state: dict[str, Any]) -> Any:
-    # The class of an LM is no more dangerous than the pickle that it stands in.
+    # Loading a custom LM class is no more dangerous than unpickling the data around it.
     return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
 
 
 def _no_pool() -> None:
-    """The pool of the process that loads takes the place of one that was saved."""
+    """Replaces a pool that was saved with the pool of the process that loads."""

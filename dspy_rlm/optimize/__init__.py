@@ -1,4 +1,4 @@
-"""What DSPy's optimizers and GEPA need of an RLM beyond `dspy.Module`.
+"""Feedback, proposals and training data for DSPy's optimizers and GEPA.
 
 def metric(gold, pred, trace=None, pred_name=None, pred_trace=None):
     right = float(pred.answer == gold.answer)
