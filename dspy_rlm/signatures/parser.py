@@ -1,7 +1,7 @@
-"""Signatures that a cell wrote: text, fields or classes, made into a DSPy signature on the host.
+"""Converts the signature that a cell wrote (text, fields or classes) to a DSPy signature, on the host.
 
-What a cell writes is not trusted, so no name in it is looked up anywhere but in the list below and
-among the classes that the run itself declares. DSPy's own parser imports the modules that it reads of.
+The cell is not trusted, so names are resolved only in the allow-list below and among the classes that the
+run itself declares. DSPy's own parser imports the modules that a signature mentions.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from sandbox_runtime.helpers import (
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
-# Inputs of these names would be taken for options by `dspy.Predict`.
+# `dspy.Predict` would take inputs with these names for options.
 _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction"})
 
-# Larger than any signature that makes sense. All of it is made on the host before an LM is asked, and so for
-# nothing: 2,000 parts take some 0.2 s of the processor's time.
+# Larger than any sensible signature. The host builds all of it before an LM call is charged, so it must be
+# cheap: 2,000 parts take about 0.2 s of CPU time.
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
-_MOST_PARTS = 2_000  # fields of all classes, members, values of literals, types in types
-_MOST_ARROWS = 100  # the text is read at each of them
+_MOST_PARTS = 2_000  # fields of all classes, members, literal values, nested types
+_MOST_ARROWS = 100  # the text is parsed at each of them
 _MOST_INSTRUCTION_CHARS = 1_000_000
 
 _TYPING = (
@@ -77,7 +77,7 @@ _NAMES: dict[str, Any] = {
     "object": Any,
 }
 
-# What Pydantic raises for a type or a constraint of which no check can be made.
+# The exceptions of Pydantic for a type or a constraint that it cannot compile.
 _UNUSABLE = (
     TypeError,
     ValueError,
@@ -87,10 +87,10 @@ _UNUSABLE = (
     pydantic_core.SchemaError,
 )
 
-# Members of an enum that cannot be hashed: Python compares each with all before it.
+# The number of unhashable members of an enum: Python compares each with all before it.
 _MOST_UNHASHABLE = 100
 
-# What a field of a class may say about its values, as `pydantic.Field` takes it.
+# The constraints that a field of a class may have, as arguments of `pydantic.Field`.
 _CONSTRAINTS = frozenset(
     {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"}
 )
@@ -99,15 +99,15 @@ _CONSTRAINTS = frozenset(
 def signature_of(
     source: Any, given: Mapping[str, Any], known: Mapping[str, type]
 ) -> type[dspy.Signature]:
-    """The signature that a cell wrote.
+    """Converts the signature that a cell wrote.
 
     Args:
-        source: Text; or a dict, as `repl/guest/signatures.py` makes one of whatever else a cell may write.
-        given: The inputs of the call; where only outputs are written down, these are the inputs.
+        source: Text, or the dict to which `repl/guest/signatures.py` converts everything else.
+        given: The inputs of the call. Where the signature has only outputs, these are its inputs.
         known: The run's own classes by name.
 
     Raises:
-        ValueError: It is none, or names a type that is not known; the message says what to do.
+        ValueError: It is not a signature, or names an unknown type; the message says what to do.
     """
     if isinstance(source, str):
         source = {"signature": source}
@@ -133,7 +133,7 @@ def signature_of(
 
 
 def _check_size(source: Mapping[str, Any]) -> None:
-    """Refuses what would take long to make. Nothing of it is made yet."""
+    """Refuses a signature that would take long to build. Nothing is built yet."""
     text = source.get("instructions")
     if isinstance(text, str) and len(text) > _MOST_INSTRUCTION_CHARS:
         raise ValueError(
@@ -150,7 +150,7 @@ def _check_size(source: Mapping[str, Any]) -> None:
             left += value
         elif isinstance(value, (str, bytes)):
             chars += len(value)
-        # An entry has a name, and facts with a name and a value each: five for what is one part.
+        # An entry is a name and facts, each with a name and a value: five items for one part.
         parts += 1
         if parts > 10 * _MOST_PARTS:
             raise _too_many_parts()
@@ -166,7 +166,7 @@ def _too_many_parts() -> ValueError:
 
 
 class _Field(typing.NamedTuple):
-    """A field as it was written."""
+    """A field as the cell wrote it."""
 
     annotation: Any
     description: str
@@ -185,7 +185,7 @@ def _made(
         options = {"desc": field.description} if field.description else {}
         fields[name] = (field.annotation, dspy.OutputField(**options))
     with warnings.catch_warnings():
-        # A field that is called like a method of Pydantic's (`copy`, `json`) works all the same.
+        # A field named like a method of Pydantic (`copy`, `json`) only causes a warning.
         warnings.simplefilter("ignore", UserWarning)
         try:
             made: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
@@ -209,7 +209,7 @@ def _check_names(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
 
 
 def _input_type(value: Any) -> Any:
-    """The type of an input that was given and not declared."""
+    """Returns the type of an input that was passed but not declared."""
     return type(value) if isinstance(value, dspy.Type) else Any if value is None else str
 
 
@@ -224,7 +224,7 @@ def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _
         raise ValueError(
             f"The signature has more than {_MOST_ARROWS} '->'. Write it like {EXAMPLE}."
         )
-    for at in arrows:  # an arrow may stand in a Literal as well
+    for at in arrows:  # a Literal may contain an arrow as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
@@ -235,7 +235,7 @@ def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _
 
 
 def _arguments(text: str) -> list[ast.arg] | None:
-    """The fields of one side as the arguments of a function; None if they are no such thing."""
+    """Parses the fields of one side as parameters of a function; None if they are not."""
     try:
         tree = ast.parse(f"def f({' '.join(text.split())}): pass")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -301,7 +301,7 @@ def _constrained(annotation: Any, facts: Mapping[str, Any]) -> Any:
 
 
 def _matching(annotation: Any, pattern: Any) -> Any:
-    """The type for texts that match a pattern of the cell: the pattern is small, and so is each text."""
+    """Returns the type of texts that match the cell's pattern. Pattern and texts are bounded in length."""
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARS:
         raise ValueError(f"A pattern is a text of at most {MAX_PATTERN_CHARS} characters.")
     repetitions = 1
@@ -354,7 +354,7 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 
 class _Types:
-    """The types that a signature may name, those of its own classes made when they are needed."""
+    """The types that a signature may name. Its own classes are built when they are needed."""
 
     def __init__(self, known: Mapping[str, type], classes: Mapping[str, Any]) -> None:
         self._known = known
@@ -369,14 +369,14 @@ class _Types:
             raise _too_many_parts()
 
     def parse(self, text: str) -> Any:
-        """A type that is written as text."""
+        """Parses a type that is written as text."""
         try:
             return self.read(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"{text!r:.200} is no type.") from None
 
     def read(self, node: ast.expr) -> Any:
-        """A type that was parsed. Nothing is evaluated."""
+        """Builds a type from its syntax tree. Nothing is evaluated."""
         self._count(1)
         match node:
             case ast.Name(id=name):
@@ -394,7 +394,7 @@ class _Types:
         raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
 
     def named(self, name: str) -> Any:
-        """The type of a name: the run's own, one of the signature's classes, or a standard one."""
+        """Resolves a name to a class of the run, a class of the signature, or a standard type."""
         own = self._schemas.get(name)
         if name in self._known and (own is None or _facts(own).get("host")):
             return self._known[name]
@@ -447,7 +447,7 @@ class _Types:
     # ---- Classes of a cell ----
 
     def _class(self, name: str, facts: Mapping[str, Any]) -> Any:
-        """A class with the fields or members that a cell's class has; none of its code."""
+        """Builds a class with the fields or members of a cell's class, and none of its code."""
         kind, doc = facts.get("kind"), _text(facts.get("doc") or "")
         if not name.isidentifier():
             raise ValueError(f"{name!r} cannot be the name of a class.")
@@ -484,14 +484,14 @@ class _Types:
             raise ValueError(f"The class {name} cannot be used in a signature: {error}") from error
 
     def complete(self) -> None:
-        """Gives the classes that refer to each other what they refer to."""
+        """Resolves the forward references between classes."""
         for made in self._made.values():
             if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
                 made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
-    """The types between the bars, which Python nests to the left."""
+    """Returns the types between the bars of a union, which Python nests to the left."""
     found: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         found.append(node.right)
