@@ -1,6 +1,6 @@
-"""`dspy-rlm`: the command line. Reads the arguments and turns errors into messages and exit codes.
+"""`dspy-rlm`: the command line. Parses the arguments and turns errors into messages and exit codes.
 
-Each command is imported when it is wanted, so that `--help` need not wait for DSPy.
+Each command is imported when it is run, so that `--help` does not wait for DSPy.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and gives the exit code: 0 if all went well, 2 if it cannot be meant so."""
+    """Runs a command and returns the exit code: 0 for success, 2 for invalid arguments."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal cannot show must not end a run
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a character that the terminal cannot encode must not end a run
             stream.reconfigure(errors="backslashreplace")
-    # DSPy else asks the internet for a list of prices before the first call.
+    # Otherwise DSPy downloads a list of prices before the first call.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         code: int = options.command(options)
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with arguments, which may be a stranger's: a shell makes them of file names."""
+    """Reports invalid arguments. They may be untrusted: a shell expands patterns to file names."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(printable(message), file)
@@ -103,7 +105,7 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    # Without network, whatever the environment says.
+    # Without network, whatever the environment variables say.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     from dspy_rlm.cli.demo.run import run_demo
 
@@ -136,7 +138,7 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         run_program(options.program, options.arguments, as_module=options.as_module)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program may raise anything
         show_exception(error.with_traceback(program_frames(error)), sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     return 0
@@ -157,7 +159,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _unread() -> int:
-    """The reader, such as `head`, has seen enough; the interpreter's last flush must not complain."""
+    """Handles a reader, such as `head`, that has closed the pipe: the last flush must not raise."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
 

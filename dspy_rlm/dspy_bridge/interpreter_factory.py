@@ -74,10 +74,10 @@ _lock = threading.Lock()  # guards it
 def borrowed(interpreter: CodeInterpreter) -> Borrowed:
     """Returns the factory for an interpreter of the caller's; always the same one for the same interpreter."""
     with _lock:
-        found = _borrowed.get(id(interpreter))
-        if found is None:
-            found = _borrowed[id(interpreter)] = Borrowed(interpreter)
-        return found
+        factory = _borrowed.get(id(interpreter))
+        if factory is None:
+            factory = _borrowed[id(interpreter)] = Borrowed(interpreter)
+        return factory
 
 
 def nested_in(slot: Slot | None, work: CancelScope, factory: InterpreterFactory | None) -> OuterRun:
@@ -96,15 +96,15 @@ def nested_in(slot: Slot | None, work: CancelScope, factory: InterpreterFactory 
     return OuterRun(slot or outer.slot, work, (*outer.lent, *lent))
 
 
-def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:
+def checked_factory(value: object, older: object = None) -> InterpreterFactory | None:
     """Returns the factory for the arguments `interpreter_factory` and, in older code, `interpreter`.
 
     Raises:
         SignatureError: It is not a factory, or both were passed.
     """
-    if given is not None and older is not None:
+    if value is not None and older is not None:
         raise SignatureError("Give interpreter_factory or interpreter, not both.")
-    chosen = older if given is None else given
+    chosen = older if value is None else value
     if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
         return borrowed(chosen)
     if older is not None:

@@ -28,10 +28,10 @@ def guarded(adapter: dspy.Adapter | None = None) -> Any:
     """Returns a copy of the adapter that escapes inputs. None: of the adapter in DSPy's settings."""
     plain = adapter or dspy.settings.adapter or dspy.ChatAdapter()
     plain = getattr(plain, "_plain", plain)
-    made: Any = copy.copy(plain)
-    made.__class__ = _guarded_class(plain.__class__)
-    made._plain = plain
-    return made
+    wrapped: Any = copy.copy(plain)
+    wrapped.__class__ = _guarded_class(plain.__class__)
+    wrapped._plain = plain
+    return wrapped
 
 
 @lru_cache(maxsize=64)

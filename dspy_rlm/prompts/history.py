@@ -41,12 +41,12 @@ def abridge_history(history: str, max_output_chars: int) -> str:
     """Cuts long outputs of a rendered history in the middle; the lengths that it states stay correct."""
     parts: list[str] = []
     at, search = 0, 0
-    while found := _OUTPUT.search(history, search):
-        start = search = found.end()
-        end = start + int(found[1].replace(",", ""))
+    while match := _OUTPUT.search(history, search):
+        start = search = match.end()
+        end = start + int(match[1].replace(",", ""))
         if end != len(history) and not history.startswith("\n=== Step ", end):
             continue  # a line of code that looks like an output header
-        parts.append(history[at : found.start()] + _abridged(history[start:end], max_output_chars))
+        parts.append(history[at : match.start()] + _abridged(history[start:end], max_output_chars))
         at = search = end
     return "".join([*parts, history[at:]])
 

@@ -217,15 +217,15 @@ def action_signature(block: str) -> type[dspy.Signature]:
         ),
         "code": (str, dspy.OutputField(desc="Python code to run, in one ```python block")),
     }
-    made: type[dspy.Signature] = dspy.Signature(fields, block)
-    return made
+    result: type[dspy.Signature] = dspy.Signature(fields, block)
+    return result
 
 
 def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
     """The signature of the fallback that reads the outputs off the trajectory."""
     task = signature.instructions.strip()
     text = f"{EXTRACT}\n\nThe task was:\n{task}" if task else EXTRACT
-    given: dict[str, Any] = {
+    inputs: dict[str, Any] = {
         "variables_info": (str, dspy.InputField(desc="What is known of the run's inputs")),
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
@@ -233,8 +233,8 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         name: (_readable(field.annotation), field)
         for name, field in signature.output_fields.items()
     }
-    made: type[dspy.Signature] = dspy.Signature({**given, **outputs}, text)
-    return made
+    result: type[dspy.Signature] = dspy.Signature({**inputs, **outputs}, text)
+    return result
 
 
 def _readable(annotation: Any) -> Any:

@@ -93,7 +93,7 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
 
 
 def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
-    known = Variable(
+    base = Variable(
         name=name,
         type_name="",
         size="",
@@ -103,21 +103,21 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
     )
     match rule_of(value, rules):
         case HandleType() as rule:
-            return _describe_handle(known, value, handle_text(value, rule))
+            return _describe_handle(base, value, handle_text(value, rule))
         case CodeType():
-            return _describe_code(known, value)
+            return _describe_code(base, value)
         case ValueType(to_plain=to_plain):
             value = to_plain(value)
     if isinstance(value, LazyText):
-        return _describe_text(known, value)
+        return _describe_text(base, value)
     if isinstance(value, Directory):
-        return _describe_directory(known, value)
+        return _describe_directory(base, value)
     if isinstance(value, dspy.History):
-        return _describe_history(known, value, rules)
-    if (table := _describe_table(known, value, rules)) is not None:
+        return _describe_history(base, value, rules)
+    if (table := _describe_table(base, value, rules)) is not None:
         return table
     return dataclasses.replace(
-        known,
+        base,
         type_name=type_name(value),
         size=_size(value),
         preview=preview(value, rules=rules),
@@ -125,23 +125,23 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
     )
 
 
-def _describe_handle(known: Variable, value: object, shown: str) -> Variable:
+def _describe_handle(base: Variable, value: object, shown: str) -> Variable:
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"{name_of(type(value))} (a handle: the value stays outside; pass it to a tool, a sub-call or "
         "SUBMIT, which get the value itself)",
         preview=shown,
     )
 
 
-def _describe_code(known: Variable, value: object) -> Variable:
+def _describe_code(base: Variable, value: object) -> Variable:
     """Describes a value of a `CodeType`. A `dspy.SandboxSerializable` brings its own description."""
     if not isinstance(value, dspy.SandboxSerializable):
-        return dataclasses.replace(known, type_name=name_of(type(value)), preview=preview(value))
+        return dataclasses.replace(base, type_name=name_of(type(value)), preview=preview(value))
     setup = value.sandbox_setup().strip()
-    notes = [known.description, f"Already run in the REPL:\n{setup}" if setup else ""]
+    notes = [base.description, f"Already run in the REPL:\n{setup}" if setup else ""]
     return dataclasses.replace(
-        known,
+        base,
         type_name=name_of(type(value)),
         preview=value.rlm_preview(),
         description="\n".join(note for note in notes if note),
@@ -161,36 +161,36 @@ _DIRECTORY_USE = (
 )
 
 
-def _describe_text(known: Variable, value: LazyText) -> Variable:
+def _describe_text(base: Variable, value: LazyText) -> Variable:
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
         size=value.size,
         preview=value.preview(PREVIEW_CHARS),
     )
 
 
-def _describe_directory(known: Variable, value: Directory) -> Variable:
+def _describe_directory(base: Variable, value: Directory) -> Variable:
     try:
         paths = list(value.sizes())
     except OSError as error:
         raise InputError(
-            f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
+            f"The folder of the input {base.name!r}, {value.root}, cannot be listed: "
             f"{error.strerror}. Grant read access to it, or pass another folder."
         ) from error
     except ValueError as error:
-        raise InputError(f"The input {known.name!r} cannot be listed: {error}") from error
-    left = len(paths) - MAX_LISTED_PATHS
-    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
+        raise InputError(f"The input {base.name!r} cannot be listed: {error}") from error
+    remaining = len(paths) - MAX_LISTED_PATHS
+    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{remaining:,} more]"] if remaining > 0 else [])]
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
         preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
     )
 
 
-def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) -> Variable:
+def _describe_history(base: Variable, value: dspy.History, rules: TypeRules) -> Variable:
     """Describes a conversation by its last messages, which matter most."""
     messages = value.messages
     earlier = max(len(messages) - MAX_SHOWN_MESSAGES, 0)
@@ -201,8 +201,8 @@ def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) ->
     ]
     texts = (text for message in messages for text in message.values() if isinstance(text, str))
     return dataclasses.replace(
-        known,
-        type_name=f"History (the conversation so far: {known.name}.messages is a list of dicts, the oldest first)",
+        base,
+        type_name=f"History (the conversation so far: {base.name}.messages is a list of dicts, the oldest first)",
         size=f"{len(messages):,} messages, {sum(map(len, texts)):,} characters of text",
         preview="\n".join(shown) or "(no messages yet)",
     )
@@ -215,7 +215,7 @@ _TABLE_USE = (
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 
 
-def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable | None:
+def _describe_table(base: Variable, value: Any, rules: TypeRules) -> Variable | None:
     """Describes a table or an array of another package; None for any other value."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
@@ -231,7 +231,7 @@ def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable |
         ]
         head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
         return dataclasses.replace(
-            known,
+            base,
             type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
             size=f"{len(value):,} rows x {len(types):,} columns",
             preview=_head_preview(head, rules),
@@ -239,7 +239,7 @@ def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable |
         )
     dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
         size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
         preview=_array_preview(value, dtype, rules),
@@ -317,8 +317,8 @@ def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
 def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
     """Returns a line for each record class and enum in some types, with its fields or members."""
     others = tuple(rule.cls for rule in rules)
-    known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
-    return list(dict.fromkeys(line for line in map(_class_line, known) if line))
+    records = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
+    return list(dict.fromkeys(line for line in map(_class_line, records) if line))
 
 
 def _class_line(cls: Any) -> str:

@@ -59,7 +59,7 @@ def _refuse(names: Collection[str], kind: str, reason: str) -> None:
 
 
 def check_inputs(
-    signature: type[dspy.Signature], given: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+    signature: type[dspy.Signature], arguments: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> dict[str, Any]:
     """Returns the value of every input, converted to the declared type: the argument, or the default.
 
@@ -68,7 +68,7 @@ def check_inputs(
     """
     fields = signature.input_fields
     values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
-    values.update(given)
+    values.update(arguments)
     unknown = [name for name in values if name not in fields]
     problems = [
         f"{in_one_line(repr(name), NAME_CHARS)} is no input of this signature"
@@ -85,8 +85,8 @@ def check_inputs(
             except Exception as error:  # noqa: BLE001 - a user's type may raise anything
                 problems.append(problem_of(name, field.annotation, values[name], error, rules))
     if problems:
-        shown = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
-        expected = abridged(", ".join(shown), MAX_LISTED_CHARS)
+        listed = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
+        expected = abridged(", ".join(listed), MAX_LISTED_CHARS)
         raise InputError(
             f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
         )

@@ -74,9 +74,9 @@ def typed_outputs(
         try:
             done[name] = convert(value, field.annotation, rules, partial(_parse, field, rules))
         except Exception as error:  # noqa: BLE001 - a user's type may raise anything, and values are hostile
-            shown = in_one_line(name, NAME_CHARS)
+            label = in_one_line(name, NAME_CHARS)
             problems += [
-                f"{shown}: {p}" for p in problems_of(field.annotation, value, error, rules)
+                f"{label}: {p}" for p in problems_of(field.annotation, value, error, rules)
             ]
     return done, problems
 

@@ -97,14 +97,14 @@ _CONSTRAINTS = frozenset(
 
 
 def signature_of(
-    source: Any, given: Mapping[str, Any], known: Mapping[str, type]
+    source: Any, arguments: Mapping[str, Any], own_classes: Mapping[str, type]
 ) -> type[dspy.Signature]:
     """Converts the signature that a cell wrote.
 
     Args:
         source: Text, or the dict to which `repl/guest/signatures.py` converts everything else.
-        given: The inputs of the call. Where the signature has only outputs, these are its inputs.
-        known: The run's own classes by name.
+        arguments: The inputs of the call. Where the signature has only outputs, these are its inputs.
+        own_classes: The run's own classes by name.
 
     Raises:
         ValueError: It is not a signature, or names an unknown type; the message says what to do.
@@ -117,16 +117,16 @@ def signature_of(
             f"{type(source).__name__}."
         )
     _check_size(source)
-    types = _Types(known, _mapping(source.get("classes", {}), "classes"))
+    types = _Types(own_classes, _mapping(source.get("classes", {}), "classes"))
     if "signature" in source:
         inputs, outputs = _read_text(_text(source["signature"]), types)
     elif "class" in source:
         inputs, outputs = {}, _fields_of_class(types.named(_text(source["class"])))
     else:
         inputs, outputs = _read_fields(_mapping(source.get("fields", source), "fields"), types)
-    for name in given:
+    for name in arguments:
         if "signature" not in source and name not in inputs:
-            inputs[name] = outputs.pop(name, _Field(_input_type(given[name]), "", typed=False))
+            inputs[name] = outputs.pop(name, _Field(_input_type(arguments[name]), "", typed=False))
     _check_names(inputs, outputs)
     types.complete()
     return _made(inputs, outputs, _text(source.get("instructions") or ""))
@@ -141,13 +141,13 @@ def _check_size(source: Mapping[str, Any]) -> None:
             "input."
         )
     parts = chars = 0
-    left: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
-    while left:
-        value = left.pop()
+    pending: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
+    while pending:
+        value = pending.pop()
         if isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple, set, frozenset)):
-            left += value
+            pending += value
         elif isinstance(value, (str, bytes)):
             chars += len(value)
         # An entry is a name and facts, each with a name and a value: five items for one part.
@@ -188,10 +188,10 @@ def _made(
         # A field named like a method of Pydantic (`copy`, `json`) only causes a warning.
         warnings.simplefilter("ignore", UserWarning)
         try:
-            made: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
+            result: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
         except _UNUSABLE as error:
             raise ValueError(f"The signature cannot be used: {error}") from error
-    return made
+    return result
 
 
 def _check_names(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
@@ -219,7 +219,7 @@ def _input_type(value: Any) -> Any:
 def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _Field]]:
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
-    arrows = [found.start() for found in re.finditer("->", text)]
+    arrows = [match.start() for match in re.finditer("->", text)]
     if len(arrows) > _MOST_ARROWS:
         raise ValueError(
             f"The signature has more than {_MOST_ARROWS} '->'. Write it like {EXAMPLE}."
@@ -243,9 +243,11 @@ def _arguments(text: str) -> list[ast.arg] | None:
     body = tree.body[0]
     if len(tree.body) != 1 or not isinstance(body, ast.FunctionDef) or body.returns is not None:
         return None
-    given = body.args
-    plain = not (given.posonlyargs or given.kwonlyargs or given.vararg or given.kwarg)
-    return given.args if plain and not given.defaults else None
+    parameters = body.args
+    plain = not (
+        parameters.posonlyargs or parameters.kwonlyargs or parameters.vararg or parameters.kwarg
+    )
+    return parameters.args if plain and not parameters.defaults else None
 
 
 def _read_arguments(arguments: Sequence[ast.arg], types: _Types, text: str) -> dict[str, _Field]:
@@ -276,10 +278,10 @@ def _read_fields(
 
 
 def _fields_of_class(cls: Any) -> dict[str, _Field]:
-    if isinstance(found := getattr(cls, "model_fields", None), dict):
+    if isinstance(fields := getattr(cls, "model_fields", None), dict):
         return {
             name: _Field(field.rebuild_annotation(), field.description or "")
-            for name, field in found.items()
+            for name, field in fields.items()
         }
     try:
         notes = typing.get_type_hints(cls)
@@ -332,8 +334,8 @@ def _matching(annotation: Any, pattern: Any) -> Any:
     checked: Any = typing.Annotated[annotation, pydantic.AfterValidator(check)]
     if annotation is not str:
         return checked
-    shown = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
-    return typing.Annotated[checked, shown]
+    schema = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
+    return typing.Annotated[checked, schema]
 
 
 def _text(value: Any) -> str:
@@ -485,18 +487,18 @@ class _Types:
 
     def complete(self) -> None:
         """Resolves the forward references between classes."""
-        for made in self._made.values():
-            if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
-                made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+        for cls in self._made.values():
+            if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
+                cls.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
     """Returns the types between the bars of a union, which Python nests to the left."""
-    found: list[ast.expr] = []
+    members: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        found.append(node.right)
+        members.append(node.right)
         node = node.left
-    return [node, *reversed(found)]
+    return [node, *reversed(members)]
 
 
 def _is_hashable(value: Any) -> bool:

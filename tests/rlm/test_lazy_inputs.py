@@ -96,7 +96,7 @@ class TestLazyInputs:
 
         assert str(caught.value) == (
             f"The folder of the input 'folder', {tmp_path / 'texts'}, cannot be listed: "
-            "No such file or directory. Give read access to it, or give another folder."
+            "No such file or directory. Grant read access to it, or pass another folder."
         )
         assert not server.requests
 
