@@ -313,7 +313,7 @@ class TestMistakes:
         [
             (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
             (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
-            (["log.txt", "--sig", "text, question"], "is no signature: "),
+            (["log.txt", "--sig", "text, question"], "is not a signature: "),
             (["logs", "--sig", "files: int, question -> a"], "files: expected int"),
             (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
             (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),
@@ -361,14 +361,14 @@ class TestMistakes:
 class TestSignature:
     @pytest.mark.parametrize("name", ["text", "files"])
     def test_the_default_answers_with_text(self, name):
-        """One output, `answer`."""
+        """Without a signature there is one output, the text `answer`."""
         signature = checked_signature(None, name)
 
         assert list(signature.input_fields) == [name, "question"]
         assert signature.output_fields["answer"].annotation is str
 
     def test_the_order_of_inputs_is_free(self):
-        """Only the names count."""
+        """Inputs are matched by their names, in any order."""
         assert (
             checked_signature("question, text -> n: int", "text").output_fields["n"].annotation
             is int

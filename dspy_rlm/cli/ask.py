@@ -127,7 +127,7 @@ def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
         checked: type[dspy.Signature] = dspy.Signature(signature)
     except Exception as error:  # DSPy's parser may raise anything
         raise SignatureError(
-            f"{signature!r} is no signature: {str(error).rstrip('.')}. Write {example}."
+            f"{signature!r} is not a signature: {str(error).rstrip('.')}. Write {example}."
         ) from error
     names = list(checked.input_fields)
     if sorted(names) != sorted([name, "question"]):

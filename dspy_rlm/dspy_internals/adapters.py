@@ -1,4 +1,4 @@
-"""How DSPy's adapters read a reply."""
+"""The parsing functions of DSPy's adapters, and their fallback to JSON."""
 
 from __future__ import annotations
 

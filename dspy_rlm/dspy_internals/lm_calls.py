@@ -1,4 +1,4 @@
-"""What DSPy records of one LM call: its token usage, and whether a part of it was streamed."""
+"""The records that DSPy keeps of one LM call: its token usage, and whether a part of it was streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How DSPy marks the fields of a signature."""
+"""The mark of DSPy for fields without a type."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ Proposer: TypeAlias = Callable[[dict[str, str], Reflections, list[str]], dict[st
 class ProposePolicy(dspy.Signature):
     """Improve the policy of an agent that answers by writing Python in a REPL, one cell a turn.
 
-    You see its policy and some turns of its runs, each with what came of it and with feedback. Write the
-    whole new policy: what is to be achieved, how to go about it, what is worth knowing of tasks of this
-    kind, which habits to keep and which to drop. Keep the descriptions of tools; make them clearer where
-    they misled. Say what will help with inputs that nobody has seen yet, not the answers of these runs.
+    You see its policy and some turns of its runs, each with its result and with feedback. Write the
+    whole new policy: the goal, how to approach it, what is worth knowing about tasks of this kind, which
+    habits to keep and which to drop. Keep the descriptions of tools, and clarify them where they were
+    misleading. Write what will help with new inputs, not the answers of these runs.
 
-    After the policy the agent is told by the program, always and correctly, of its variables, the
-    functions and their types, how to submit, the rules of the sandbox, its budget, and the format of its
-    replies. None of that is yours: do not repeat it and do not change it.
+    After the policy, the program itself states correctly at every call: the variables, the functions and
+    their types, how to submit, the rules of the sandbox, the budget, and the format of replies. None of
+    that is yours: do not repeat it and do not change it.
     """
 
     current_policy: str = dspy.InputField()

@@ -38,8 +38,8 @@ LINE_FORMS = {
     "abridged": r"\.\.\. ?\([\d,]+ characters (?:omitted|left out)",
     "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
     "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
-    "|Variables, given and ready",
-    "extraction": "The run below was to produce|The task was:$",
+    "|Variables, ready to use",
+    "extraction": "The run below was supposed to produce|The task was:$",
 }
 _LINE = re.compile("|".join(f"(?:{form})" for form in LINE_FORMS.values()))
 

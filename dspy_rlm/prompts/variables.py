@@ -152,12 +152,12 @@ def _describe_code(base: Variable, value: object) -> Variable:
 _TEXT_USE = (
     "text[a:b], len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
     "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
-    "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more"
+    "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details"
 )
 _DIRECTORY_USE = (
     "len(d), `for path in d`, d[path] for a text that is read piece by piece in the same way (slices, "
     "lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
-    "after=0, limit=100, ignore_case=False); `help` tells more"
+    "after=0, limit=100, ignore_case=False); `help` has the details"
 )
 
 

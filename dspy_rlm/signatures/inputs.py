@@ -39,7 +39,7 @@ def check_signature(
     try:
         checked: type[dspy.Signature] | None = dspy.ensure_signature(signature)
     except Exception as error:
-        raise SignatureError(f"{signature!r} is no signature: {error}") from error
+        raise SignatureError(f"{signature!r} is not a signature: {error}") from error
     if checked is None or not checked.output_fields:
         raise SignatureError(
             f"{signature!r} has no output. Write it like 'logs, question -> answer'."
@@ -71,11 +71,11 @@ def check_inputs(
     values.update(arguments)
     unknown = [name for name in values if name not in fields]
     problems = [
-        f"{in_one_line(repr(name), NAME_CHARS)} is no input of this signature"
+        f"{in_one_line(repr(name), NAME_CHARS)} is not an input of this signature"
         for name in unknown[:MAX_PROBLEMS]
     ]
     if len(unknown) > MAX_PROBLEMS:
-        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no inputs")
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not inputs")
     problems += [f"{name!r} is missing" for name in fields if name not in values]
     checked = {}
     for name, field in fields.items():

@@ -65,7 +65,7 @@ def typed_outputs(
         for name in unknown[:MAX_PROBLEMS]
     ]
     if len(unknown) > MAX_PROBLEMS:
-        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no outputs")
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not outputs")
     done = {}
     for name, field in fields.items():
         if name not in values:

@@ -230,7 +230,7 @@ def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
     problem = "it has no '->'" if not arrows else "its fields cannot be read"
     raise ValueError(
-        f"{short_repr(text, VALUE_CHARS)} is no signature: {problem}. Write it like {EXAMPLE}."
+        f"{short_repr(text, VALUE_CHARS)} is not a signature: {problem}. Write it like {EXAMPLE}."
     )
 
 
@@ -348,7 +348,9 @@ def _text(value: Any) -> str:
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"The signature cannot be read: its {what} are no dict by name.")
+        raise ValueError(
+            f"The signature cannot be read: its {what} are not a dict with names as keys."
+        )
     return value
 
 
@@ -375,7 +377,7 @@ class _Types:
         try:
             return self.read(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, RecursionError, MemoryError):
-            raise ValueError(f"{text!r:.200} is no type.") from None
+            raise ValueError(f"{text!r:.200} is not a type.") from None
 
     def read(self, node: ast.expr) -> Any:
         """Builds a type from its syntax tree. Nothing is evaluated."""
@@ -393,7 +395,7 @@ class _Types:
                 return typing.Union[tuple(map(self.read, _alternatives(node)))]  # noqa: UP007
             case ast.Subscript(value=base, slice=inner):
                 return self._generic(self.read(base), inner, ast.unparse(node))
-        raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
+        raise ValueError(f"{ast.unparse(node)!r:.200} is not a type that a signature can have.")
 
     def named(self, name: str) -> Any:
         """Resolves a name to a class of the run, a class of the signature, or a standard type."""
@@ -444,7 +446,7 @@ class _Types:
         try:
             return base[read if len(read) > 1 else read[0]]
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{shown!r:.200} is no type: {error}.") from error
+            raise ValueError(f"{shown!r:.200} is not a type: {error}.") from error
 
     # ---- Classes of a cell ----
 

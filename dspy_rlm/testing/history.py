@@ -131,7 +131,7 @@ class History:
     def _stated_ends(self, head: _Head) -> Iterator[int]:
         """Yields the ends of the output by its stated length, which may count the shown or the printed text."""
         yield head.output_start + head.stated_chars
-        # dspy.RLM states the printed length and shows a head and a tail of equal size.
+        # dspy.RLM states the printed length and shows a head and a tail of equal length.
         for match in _OMITTED.finditer(self._text, head.output_start):
             visible = head.stated_chars - _number(match)
             if visible >= 0 and match.start() - head.output_start == visible // 2:

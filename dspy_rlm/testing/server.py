@@ -167,8 +167,8 @@ class PolicyServer:
         turn = _Turn(next(self._arrivals))
         try:
             answer = self._complete(turn, body)
-        # Players and predicates are the user's code. Whatever they raise, in a thread of the
-        # server nobody else would ever see it, and the client must get an answer.
+        # Players and predicates are the user's code. An exception in a thread of the server would be lost,
+        # and the client must get an answer.
         except BaseException as error:  # noqa: BLE001
             answer = turn.refuse(500, f"{type(error).__name__}: {error}", "player_error")
         with self._lock:

@@ -199,7 +199,7 @@ class TestPickles:
             assert cells["program"] is loaded
 
     def test_what_cannot_be_saved_is_named(self):
-        """Else nobody finds it."""
+        """The error names the attribute, so that its owner can find it."""
         lock = threading.Lock()
 
         def locked() -> bool:

@@ -154,7 +154,7 @@ class TestProtocol:
         assert interpreter.execute("later(n=2)") == 3
 
     def test_shutdown_twice_is_fine(self, interpreter):
-        """And nothing runs afterwards."""
+        """A second shutdown does nothing, and no code runs afterwards."""
         interpreter.start()
         interpreter.shutdown()
         interpreter.shutdown()

@@ -260,7 +260,7 @@ class TestForms:
         ],
     )
     def test_honest_text_is_as_it_was(self, text):
-        """Letter by letter."""
+        """Text that looks like nothing of the harness is not changed by a single character."""
         assert as_data(text) == text
 
     def test_every_format_character_is_taken_for_unseen(self):
