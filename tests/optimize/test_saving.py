@@ -11,8 +11,9 @@ import threading
 import cloudpickle
 import dspy
 import pytest
+from thrifty_pool import ThriftyPool
 
-from dspy_rlm import RLM, Pool
+from dspy_rlm import RLM
 from dspy_rlm.predictor import ActionPredictor
 
 KEY = "sk-this-opens-everything"
@@ -20,7 +21,7 @@ KEY = "sk-this-opens-everything"
 
 @pytest.fixture
 def pool():
-    pool = Pool()
+    pool = ThriftyPool()
     yield pool
     pool.close()
 

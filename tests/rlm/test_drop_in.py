@@ -194,10 +194,10 @@ class TestOlderCode:
         assert rlm(borrowed, text="a").n == 2
         assert dict(borrowed.tools) == {"own": abs_of}
 
-    def test_it_is_left_with_the_fields_that_it_had(self, play):
+    def test_it_is_left_with_the_fields_that_it_had(self, play, kept):
         """Of SUBMIT; for who goes on with it himself."""
         rlm, _ = play("text -> n: int", SUBMIT_LENGTH)
-        with SandboxInterpreter(output_fields=[{"name": "mine"}]) as interpreter:
+        with SandboxInterpreter(output_fields=[{"name": "mine"}], pool=kept) as interpreter:
             assert rlm(interpreter, text="ab").n == 2
             assert interpreter.execute("SUBMIT(mine=2)") == FinalOutput({"mine": 2})
 
@@ -306,7 +306,7 @@ class TestOlderCode:
             assert "one interpreter cannot do both" in rlm(*args, text="").n
 
     @pytest.mark.parametrize("given", WAYS)
-    def test_sub_runs_do_not_take_it(self, borrowed, given):
+    def test_sub_runs_do_not_take_it(self, borrowed, kept, given):
         """They get a sandbox of their own."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
@@ -314,7 +314,7 @@ class TestOlderCode:
         args = [borrowed] if given == "called" else []
         with PolicyServer({"root": root, "child": child}) as server:
             once = borrowed if given == "once" else None
-            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once)
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once, pool=kept)
             with dspy.context(lm=server.lm("root"), **settings):
                 assert rlm(*args, text="").n == 3
 
@@ -472,17 +472,24 @@ class TestInstall:
         assert dspy.RLM is dspy.predict.RLM is theirs is not RLM
 
     def test_a_program_that_cannot_be_edited(self, tmp_path):
-        """Runs unchanged, as a file and as a module; with its arguments."""
+        """It runs unchanged, with its arguments."""
         (tmp_path / "program.py").write_text(PROGRAM)
         player = scripted(
             Action("", "print(len(transcript))"), Action("", "SUBMIT(shout(transcript[-5:]))")
         )
         with PolicyServer({"root": player}) as server:
-            as_file = run("program.py", server.base_url, folder=tmp_path)
-            as_module = run("-m", "program", server.base_url, folder=tmp_path)
+            ended = run("program.py", server.base_url, folder=tmp_path)
 
-        for ended in (as_file, as_module):
-            assert ended.stdout.split() == ["SLEEP", "2", "dspy_rlm.rlm", "True"], ended.stderr
+        assert ended.stdout.split() == ["SLEEP", "2", "dspy_rlm.rlm", "True"], ended.stderr
+
+    def test_a_module_that_cannot_be_edited(self, tmp_path):
+        """As with Python's own `-m`."""
+        (tmp_path / "program.py").write_text(
+            "import sys, dspy\nprint(__name__, dspy.RLM.__module__, *sys.argv[1:])"
+        )
+        ended = run("-m", "program", "one", "-m", folder=tmp_path)
+
+        assert ended.stdout.split() == ["__main__", "dspy_rlm.rlm", "one", "-m"], ended.stderr
 
     def test_its_errors_are_its_own(self, tmp_path):
         """Told as Python tells them, with its exit codes."""

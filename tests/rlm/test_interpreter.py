@@ -17,14 +17,22 @@ from dspy.primitives.code_interpreter import (
     CodeInterpreterError,
     FinalOutput,
 )
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import Limits, SandboxInterpreter
 from dspy_rlm.testing import Action, PolicyServer, asks_for, fields, route, rules, scripted
 
 
 @pytest.fixture
-def interpreter() -> Iterator[SandboxInterpreter]:
-    with SandboxInterpreter() as opened:
+def own(fresh: ThriftyPool) -> Iterator[SandboxInterpreter]:
+    """One whose session is new, so that it can be lost with all that it remembers."""
+    with SandboxInterpreter(pool=fresh) as opened:
+        yield opened
+
+
+@pytest.fixture
+def interpreter(kept: ThriftyPool) -> Iterator[SandboxInterpreter]:
+    with SandboxInterpreter(pool=kept) as opened:
         yield opened
 
 
@@ -96,9 +104,9 @@ class TestProtocol:
             interpreter.execute("(")
         assert interpreter.execute("1") == 1
 
-    def test_a_lost_session_is_not_replaced_in_silence(self):
+    def test_a_lost_session_is_not_replaced_in_silence(self, kept):
         """The protocol asks for an error; the interpreter has then ended."""
-        with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20)) as interpreter:
+        with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20), pool=kept) as interpreter:
             interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
             with pytest.raises(CodeExecutionError, match="as it was before this cell"):
                 interpreter.execute("x = None")
@@ -107,29 +115,31 @@ class TestProtocol:
             with pytest.raises(CodeInterpreterError, match="has ended"):
                 interpreter.execute("1")
 
-    def test_a_loss_between_two_executions(self, interpreter):
+    def test_a_loss_between_two_executions(self, own):
         """Ends it as well, even if the code would have run."""
-        interpreter.tools["echo"] = lambda value: value
-        interpreter.execute("import time; x = echo(time.time())")  # cannot be asked twice
-        os.kill(interpreter._session.pid, signal.SIGKILL)
+        own.tools["echo"] = lambda value: value
+        own.execute("import time; x = echo(time.time())")  # cannot be asked twice
+        os.kill(own._session.pid, signal.SIGKILL)
 
         with pytest.raises(CodeInterpreterError, match=r"everything else .* is gone"):
-            interpreter.execute("1")
+            own.execute("1")
         with pytest.raises(CodeInterpreterError, match="has ended"):
-            interpreter.execute("1")
+            own.execute("1")
 
-    def test_a_cell_that_prints_something_else_is_no_loss(self, interpreter):
+    def test_a_cell_that_prints_something_else_is_no_loss(self, own):
         """When an old cell is run again; the code that ended the process is told."""
-        interpreter.tools["die"] = lambda: os.kill(interpreter._session.pid, signal.SIGKILL)
-        interpreter.execute("import time; x = 1; print(time.time())")
+        own.tools["die"] = lambda: os.kill(own._session.pid, signal.SIGKILL)
+        own.execute("import time; x = 1; print(time.time())")
 
         with pytest.raises(CodeExecutionError, match="printed something else"):
-            interpreter.execute("die()")
-        assert interpreter.execute("x") == 1
+            own.execute("die()")
+        assert own.execute("x") == 1
 
-    def test_a_session_that_is_brought_back_goes_on(self):
+    def test_a_session_that_is_brought_back_goes_on(self, kept):
         """A cell that ended the process is one that failed; the variables are there."""
-        with SandboxInterpreter(limits=Limits(cell_seconds=0.3, grace_seconds=0.3)) as interpreter:
+        with SandboxInterpreter(
+            limits=Limits(cell_seconds=0.3, grace_seconds=0.3), pool=kept
+        ) as interpreter:
             interpreter.execute("x = 1")
             with pytest.raises(CodeExecutionError, match=r"Limits\.cell_seconds"):
                 interpreter.execute("sum(range(10**12))")

@@ -161,16 +161,16 @@ class TestSlips:
         assert "Let me think about it for a while." in steps(result)[0]
 
     @pytest.mark.parametrize(
-        ("code", "told"),
+        ("code", "told", "seconds"),
         [
-            ("while True: pass", "CellTimeoutError"),
-            ("kept = []\nwhile True: kept.append(bytearray(10**7))", "MemoryError"),
-            ("while True: print('spam' * 100)", "CellTimeoutError"),
+            ("while True: pass", "CellTimeoutError", 0.3),
+            ("kept = []\nwhile True: kept.append(bytearray(10**7))", "MemoryError", 60),
+            ("while True: print('spam' * 100)", "CellTimeoutError", 0.3),
         ],
     )
-    def test_a_runaway_cell_is_stopped_and_the_state_stays(self, play, code, told):
+    def test_a_runaway_cell_is_stopped_and_the_state_stays(self, play, code, told, seconds):
         """Endless loops, memory and output end at their limits; variables are still there."""
-        limits = Limits(cell_seconds=2, memory_bytes=256 * 2**20)
+        limits = Limits(cell_seconds=seconds, memory_bytes=256 * 2**20)
         rlm, _ = play("q -> answer", "x = 'still here'", code, "kept = 0\nSUBMIT(x)", limits=limits)
         result = rlm(q="?")
 
@@ -180,7 +180,7 @@ class TestSlips:
 
     def test_a_cell_that_cannot_be_stopped_costs_its_own_work_only(self, play):
         """The process is ended and replaced; everything is as before that cell, and the LM is told."""
-        limits = Limits(cell_seconds=0.5, grace_seconds=0.5)
+        limits = Limits(cell_seconds=0.3, grace_seconds=0.3)
         rlm, _ = play("q -> answer", "x = 1", "sum(range(10**12))", "SUBMIT(q * x)", limits=limits)
         result = rlm(q="the input")
 
@@ -322,11 +322,11 @@ class TestSubCalls:
         assert answer[0] == "yes"
         assert answer[1].startswith("[ERROR]")
 
-    def test_without_sub_lm_the_modules_own_lm_is_asked(self, play):
+    def test_without_sub_lm_the_modules_own_lm_is_asked(self, play, kept):
         """`set_lm` moves the sub-calls too."""
         _, server = play("q -> answer")
         with PolicyServer({"both": scripted(Action("", "SUBMIT('x')"))}) as other:
-            rlm = RLM("q -> answer")
+            rlm = RLM("q -> answer", pool=kept)
             rlm.set_lm(other.lm("both"))
             rlm(q="")
 

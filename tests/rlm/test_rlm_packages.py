@@ -76,9 +76,9 @@ class TestPackages:
         with pytest.raises(PackageError, match="'two words' is not a requirement"):
             make(packages=["two words"])
 
-    def test_under_dspys_interpreter_protocol(self):
+    def test_under_dspys_interpreter_protocol(self, fresh):
         """The same packages for DSPy's own modules."""
-        with SandboxInterpreter(packages=["networkx"]) as interpreter:
+        with SandboxInterpreter(packages=["networkx"], pool=fresh) as interpreter:
             assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == 3
 
     def test_without_packages_the_rules_are_as_before(self):

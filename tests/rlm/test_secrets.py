@@ -195,12 +195,12 @@ def test_no_error_of_a_tool_reaches_a_sub_lm(play, names):
 
 
 @pytest.mark.parametrize("lm", [failing, unreachable])
-def test_a_run_that_fails_shows_no_secret(lm):
+def test_a_run_that_fails_shows_no_secret(lm, kept):
     """The error that its caller gets may go on into an outer run, and its text into a trace."""
     from dspy_rlm import RLM
 
     with dspy.context(lm=lm()), pytest.raises(Exception, match="The run failed") as caught:
-        RLM("q -> answer")(q="?")
+        RLM("q -> answer", pool=kept)(q="?")
 
     shown = "".join(traceback.format_exception(caught.value))
     assert shown_in(str(caught.value) + str(caught.value.run.dump())) == []

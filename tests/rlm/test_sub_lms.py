@@ -39,10 +39,10 @@ class TestNamedModels:
         with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
             yield server
 
-    def test_code_picks_one_by_name(self, server):
+    def test_code_picks_one_by_name(self, server, kept):
         """The first is the default; the contract lists them with what is said of them."""
         sub_lm = {"mini": server.lm("a"), "vision": (server.lm("b"), "reads images")}
-        result = RLM("q -> answer: list", sub_lm=sub_lm)(q="?")
+        result = RLM("q -> answer: list", sub_lm=sub_lm, pool=kept)(q="?")
 
         assert result.answer == ["a", "b", "a", "b typed", "a typed"]
         assert [(u.model, u.calls) for u in result.run.usage] == [
