@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     _describe_ask(commands.add_parser("ask", help="ask a model about files"))
     run = commands.add_parser(
         "run",
-        help="run a Python program that uses dspy.RLM on ours",
-        description="Runs a Python program, unchanged, with dspy.RLM being this package's RLM.",
+        help="run a Python program that uses dspy.RLM with this package instead",
+        description="Runs an unchanged Python program with dspy.RLM replaced by this package's RLM.",
     )
     run.add_argument("-m", dest="as_module", action="store_true", help="PROGRAM is a module's name")
     run.add_argument("program", metavar="PROGRAM", help="a file, or with -m a module")
@@ -84,7 +84,7 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
         "Answers a question about files. One file is the variable `text`; several, or a folder, are "
         "`files`, a dict of texts by path. Hidden and binary files in a folder are left out."
     )
-    ask.epilog = "The answer goes to stdout, all else to stderr."
+    ask.epilog = "The answer goes to stdout, everything else to stderr."
     ask.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", type=Path)
     ask.add_argument("-q", "--question", required=True, help="what to ask")
     ask.add_argument(
@@ -92,9 +92,10 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
         metavar="SIGNATURE",
         help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
     )
-    ask.add_argument("--model", help="the LM that writes code (else DSPY_RLM_MODEL)")
+    ask.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
     ask.add_argument(
-        "--sub-model", help="the LM that its code asks (else DSPY_RLM_SUB_MODEL, else the same)"
+        "--sub-model",
+        help="the LM that its code calls (default: DSPY_RLM_SUB_MODEL, or the same LM)",
     )
     ask.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
     ask.add_argument("--max-iterations", type=int, default=20, metavar="N", help="turns (20)")

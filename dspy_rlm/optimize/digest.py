@@ -70,7 +70,7 @@ def _failed(steps: Sequence[Step]) -> Iterator[str]:
     if failed:
         yield f"{len(failed)} of {len(steps)} steps ended in an error: {_listed(failed)}."
     if silent:
-        yield f"Printed nothing to go on from: step {_listed(silent)}."
+        yield f"Printed nothing: step {_listed(silent)}."
 
 
 def _repeated(steps: Sequence[Step]) -> Iterator[str]:
@@ -89,7 +89,7 @@ def _asked_again(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _prompts(code: str) -> Iterator[str]:
-    """Returns the prompts that are string literals in the code. Computed prompts are not found."""
+    """Yields the prompts that are string literals in the code. Computed prompts are not found."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError):

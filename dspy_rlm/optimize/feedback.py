@@ -79,9 +79,7 @@ def sub_calls_text(calls: Sequence[Call]) -> str:
     lines = [
         f"The slowest took {slowest.seconds:.1f} s ({slowest.kind}, {slowest.chars_in:,} characters in).",
         f"The longest prompt had {longest.chars_in:,} characters.",
-        f"{cached} asked what had been asked before, and were answered from the cache."
-        if cached
-        else "",
+        f"{cached} repeated an earlier prompt and were answered from the cache." if cached else "",
         f"Together they cost ${sum(costs):.4g}." if len(costs) == len(calls) else "",
         *(f"{n} failed: {error}" for error, n in errors.most_common(SHOWN_ERRORS)),
     ]
@@ -124,7 +122,7 @@ _STEP_FIELDS = ("reasoning", "code", "output")
 def _end(report: RunReport) -> str:
     ends = {
         "submitted": "The run ended by SUBMIT",
-        "extracted": "The run used up its turns without SUBMIT; the outputs were guessed from its steps",
+        "extracted": "The run used up its turns without SUBMIT; the outputs were extracted from its steps",
     }
     end = ends.get(report.status, f"The run ended without outputs ({report.stopped_by})")
     return f"{end}, after {report.iterations} steps and {report.llm_calls} sub-LM prompts."
@@ -135,7 +133,7 @@ def _this_step(pred_trace: Trace | None) -> str:
         return ""
     _, inputs, step = pred_trace[0]
     turn = str(inputs.get("iteration", "")).partition(",")[0]
-    return f"This step (turn {turn}) came to: {outcome(str(step.get('output') or ''))}"
+    return f"The result of this step (turn {turn}): {outcome(str(step.get('output') or ''))}"
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:

@@ -129,7 +129,7 @@ def signature_of(
             inputs[name] = outputs.pop(name, _Field(_input_type(arguments[name]), "", typed=False))
     _check_names(inputs, outputs)
     types.complete()
-    return _made(inputs, outputs, _text(source.get("instructions") or ""))
+    return _build(inputs, outputs, _text(source.get("instructions") or ""))
 
 
 def _check_size(source: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ class _Field(typing.NamedTuple):
     typed: bool = True
 
 
-def _made(
+def _build(
     inputs: Mapping[str, _Field], outputs: Mapping[str, _Field], instructions: str
 ) -> type[dspy.Signature]:
     fields: dict[str, Any] = {}
@@ -360,10 +360,10 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 class _Types:
     """The types that a signature may name. Its own classes are built when they are needed."""
 
-    def __init__(self, known: Mapping[str, type], classes: Mapping[str, Any]) -> None:
-        self._known = known
+    def __init__(self, own_classes: Mapping[str, type], classes: Mapping[str, Any]) -> None:
+        self._own_classes = own_classes
         self._schemas = classes
-        self._made: dict[str, Any] = {}
+        self._built: dict[str, Any] = {}
         self._open: set[str] = set()
         self._parts = 0
 
@@ -400,18 +400,18 @@ class _Types:
     def named(self, name: str) -> Any:
         """Resolves a name to a class of the run, a class of the signature, or a standard type."""
         own = self._schemas.get(name)
-        if name in self._known and (own is None or _facts(own).get("host")):
-            return self._known[name]
-        if name in self._made:
-            return self._made[name]
+        if name in self._own_classes and (own is None or _facts(own).get("host")):
+            return self._own_classes[name]
+        if name in self._built:
+            return self._built[name]
         if name in self._open:
             return ForwardRef(name)
         if name in self._schemas:
             self._open.add(name)
             facts = _mapping(self._schemas[name], "classes")
-            self._made[name] = self._class(name, facts)
+            self._built[name] = self._class(name, facts)
             self._open.discard(name)
-            return self._made[name]
+            return self._built[name]
         if name in _NAMES:
             return _NAMES[name]
         raise self._unknown(name)
@@ -420,23 +420,23 @@ class _Types:
         module, _, name = path.rpartition(".")
         if name in _MODULES.get(module, {}):
             return _MODULES[module][name]
-        if name in self._known or name in self._schemas:
+        if name in self._own_classes or name in self._schemas:
             return self.named(name)
         raise self._unknown(path)
 
     def _unknown(self, name: str) -> ValueError:
-        own = ", ".join(sorted({*self._known, *self._schemas}))
+        own = ", ".join(sorted({*self._own_classes, *self._schemas}))
         return ValueError(
             f"The type {name!r} is not known. A signature can name builtins, datetime, decimal, uuid and "
             f"typing{f', the classes {own}' if own else ''}, and classes that the cell itself defines "
             "(a Pydantic model, a dataclass, an Enum)."
         )
 
-    def _generic(self, base: Any, inner: ast.expr, shown: str) -> Any:
+    def _generic(self, base: Any, inner: ast.expr, text: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
         self._count(len(parts))
         if base is typing.Literal:
-            values = [_literal(part, shown) for part in parts]
+            values = [_literal(part, text) for part in parts]
             return typing.Literal[tuple(values)]
         if base is typing.Annotated:
             return self.read(parts[0])
@@ -446,7 +446,7 @@ class _Types:
         try:
             return base[read if len(read) > 1 else read[0]]
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{shown!r:.200} is not a type: {error}.") from error
+            raise ValueError(f"{text!r:.200} is not a type: {error}.") from error
 
     # ---- Classes of a cell ----
 
@@ -463,8 +463,8 @@ class _Types:
                     f"The enum {name} has more than {_MOST_UNHASHABLE} members that are lists or dicts. Use "
                     "texts, numbers or tuples."
                 )
-            made: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
-            return made
+            members_class: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
+            return members_class
         fields = _mapping(facts.get("fields"), "fields")
         self._count(len(fields))
         types = {n: self.parse(_text(_facts(f).get("type") or "Any")) for n, f in fields.items()}
@@ -489,9 +489,9 @@ class _Types:
 
     def complete(self) -> None:
         """Resolves the forward references between classes."""
-        for cls in self._made.values():
+        for cls in self._built.values():
             if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
-                cls.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+                cls.model_rebuild(_types_namespace=dict(self._built), raise_errors=False)
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
@@ -515,11 +515,11 @@ def _facts(entry: Any) -> Mapping[str, Any]:
     return entry if isinstance(entry, Mapping) else {"type": entry}
 
 
-def _literal(node: ast.expr, shown: str) -> Any:
+def _literal(node: ast.expr, text: str) -> Any:
     try:
         value = ast.literal_eval(node)
     except ValueError:
         value = ...
     if not isinstance(value, (str, int, bytes, bool, type(None))):
-        raise ValueError(f"{shown!r:.200}: a Literal holds texts and whole numbers only.")
+        raise ValueError(f"{text!r:.200}: a Literal holds texts and whole numbers only.")
     return value
