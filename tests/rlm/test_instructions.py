@@ -152,7 +152,7 @@ def test_the_last_turn_is_announced():
 
 def test_the_strategy_knows_typed_extraction():
     """Facts from many pieces are what `predict_batched` is for."""
-    assert "many pieces use `predict_batched`" in policy_block(Report, [])
+    assert "many pieces, use `predict_batched`" in policy_block(Report, [])
 
 
 def test_the_fallback_asks_for_the_typed_outputs():

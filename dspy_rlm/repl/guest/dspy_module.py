@@ -18,8 +18,8 @@ KINDS = ("Predict", "ChainOfThought", "ReAct", "ReActV2", "CodeAct", "ProgramOfT
 class Field:
     """A field of a signature class."""
 
-    def __init__(self, desc: str = "", given: bool = False, **constraints: Any) -> None:
-        self.desc, self.given, self.constraints = desc, given, constraints
+    def __init__(self, desc: str = "", is_input: bool = False, **constraints: Any) -> None:
+        self.desc, self.is_input, self.constraints = desc, is_input, constraints
 
 
 def InputField(desc: str = "", **constraints: Any) -> Any:  # noqa: N802 - DSPy's name
@@ -47,7 +47,7 @@ class _SignatureType(type):
             if isinstance(field, Field):
                 note = notes.get(name, str)
                 entry = classes._field({"type": note, "constraints": field.constraints})
-                fields[name] = {**entry, "desc": field.desc, "input": field.given}
+                fields[name] = {**entry, "desc": field.desc, "input": field.is_input}
         return {"fields": fields, "instructions": (cls.__doc__ or "").strip()}
 
 
@@ -69,7 +69,7 @@ class _Written:
             classes.note_names(self._signature)
             return {"signature": self._signature, "instructions": self._instructions}
         spec, inner, _ = described(self._signature)
-        classes.found.update(inner.found)
+        classes.by_name.update(inner.by_name)
         classes.schemas.update(inner.schemas)
         return {**spec, "instructions": self._instructions}
 

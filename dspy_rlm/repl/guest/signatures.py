@@ -25,7 +25,7 @@ class Classes:
     """Collects the classes that a signature names, by name."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
+        self.by_name: dict[str, Any] = {}
         self.schemas: dict[str, dict[str, Any]] = {}
 
     def text(self, annotation: Any) -> str:
@@ -74,7 +74,7 @@ class Classes:
     def note(self, cls: Any) -> None:
         """Collects a class and the classes of its fields."""
         name = cls.__name__
-        if self.found.setdefault(name, cls) is not cls:
+        if self.by_name.setdefault(name, cls) is not cls:
             raise ValueError(f"Two classes of this signature are called {name!r}. Rename one.")
         if name not in self.schemas:
             self.schemas[name] = {}
@@ -235,7 +235,7 @@ def own(value: Any, classes: Classes) -> Any:
         return kind(own(item, classes) for item in value)
     if not _is_host(kind):
         return value
-    cls = classes.found.get(kind.__name__)
+    cls = classes.by_name.get(kind.__name__)
     if cls is None or cls is kind:
         return value
     if isinstance(value, enum.Enum):
