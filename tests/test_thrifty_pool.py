@@ -20,7 +20,7 @@ def pool():
 
 
 def test_a_session_is_lent_again_without_what_was_in_it(pool):
-    """Neither variables nor tools nor fields of SUBMIT nor imports by name are left."""
+    """A session that is lent again has no variables, tools, SUBMIT fields or imports of the last borrower."""
     with pool.lend({"tool": lambda: 1}, {"a": "int"}) as session:
         session.assign("x", 1)
         assert isinstance(session.run_cell("import math; y = x + tool()"), Completed)
@@ -35,7 +35,7 @@ def test_a_session_is_lent_again_without_what_was_in_it(pool):
 
 
 def test_a_loan_ends_once(pool):
-    """Who still has it can use it no more, and does not end that of the next borrower."""
+    """A closed loan can no longer be used, and closing it again does not end the next borrower's."""
     old = pool.lend()
     old.close()
     with pool.lend() as session:
@@ -58,6 +58,6 @@ def test_a_session_that_a_test_has_changed_for_good_is_ended(pool, limits):
 
 
 def test_two_at_the_same_time_are_two(pool):
-    """A session has one borrower."""
+    """Two loans at the same time use two sessions."""
     with pool.lend() as one, pool.lend() as other:
         assert one.pid != other.pid

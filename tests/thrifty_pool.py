@@ -130,7 +130,7 @@ class _Loan(Session):
         self._first = threading.Lock()  # taken by who ends the loan, and never given back
 
     def close(self) -> None:
-        """Ends the loan."""
+        """Ends the loan, and returns its session to the lender once."""
         if self._first.acquire(blocking=False):
             self._lender.take_back(self._kept)
 
@@ -153,7 +153,7 @@ class _Loan(Session):
 
 
 def _is_usual(limits: Limits) -> bool:
-    """Whether only such limits differ from the defaults as say nothing of what a process has left."""
+    """True if the limits that differ from the defaults do not affect the state of a process."""
     usual = Limits()
     same = {"output_chars": usual.output_chars, "call_seconds": usual.call_seconds}
     return dataclasses.replace(limits, **same) == usual

@@ -1,4 +1,4 @@
-"""What the tests of `dspy_rlm` share: a policy server, and an RLM played by a script through it."""
+"""Shared fixtures of `dspy_rlm`'s tests: a policy server, and an RLM played by a script through it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def seconds_kept_waiting() -> float:
-    """How long this thread could have worked, and the machine worked for others (Linux; else 0)."""
+    """Returns the seconds in which this thread was runnable but not scheduled (Linux; else 0)."""
     try:
         stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
     except OSError:
@@ -244,7 +244,7 @@ class TestCancelling:
         assert not server.requests
 
     def test_during_a_sub_call(self, play, pool, blocked):
-        """What is on its way is abandoned; a batch sends nothing more of itself."""
+        """Requests in flight are abandoned; a batch sends no further item."""
         rlm, _ = play(
             "q -> a", "sub_llm_batched([str(n) for n in range(50)])", sub=blocked, pool=pool
         )
@@ -288,11 +288,11 @@ class TestCancelling:
 
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_during_a_module_of_dspys_with_code_of_its_own(self, play, pool, deno_children):
-        """Its interpreter ends too."""
+        """Cancelling ends the interpreter of a DSPy module too."""
         ready = threading.Event()
 
         def note() -> None:
-            """Notes it."""
+            """Sets the event that the test waits for."""
             ready.set()
 
         rlm, server = play(
@@ -368,7 +368,7 @@ class TestCancelling:
         assert blocked.count == 1
 
     def test_while_the_inputs_are_assigned(self, play, pool, blocked):
-        """And any time before: what is being opened is closed when it is there."""
+        """Cancelling while inputs are assigned, or earlier, closes a sandbox as soon as it has opened."""
         rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
         rlm, server = play("slow -> a", types=[rule], pool=pool)
         error = asyncio.run(cancelled(rlm.acall(slow=Slow()), blocked.begun.is_set))
@@ -408,7 +408,7 @@ class TestCancelling:
 
     @pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.nightly)])
     def test_at_any_moment(self, play, pool, count):
-        """From before the first thread to after the last: nothing is left of any."""
+        """Cancelling at any moment, from before the first thread to after the last, leaves nothing behind."""
         rlm, _ = play(
             "q -> a",
             "sub_llm('?')",
@@ -451,7 +451,7 @@ class TestCancelling:
         pool.close()
 
     def test_by_a_timeout_or_a_task_group(self, play, pool, blocked):
-        """Whatever cancels: `asyncio.timeout`, anyio, another task of a group that fails."""
+        """Every way of cancelling works: `asyncio.timeout`, anyio, a failing sibling in a task group."""
         rlm, _ = play("q -> a", "while True: pass", pool=pool)
 
         async def by_timeout() -> BaseException | None:
@@ -546,7 +546,7 @@ class TestManyRuns:
         pool.close()
 
     def test_runs_below_runs_never_wait_for_themselves(self, play):
-        """However deep, however many, and with a single seat: sub-runs, and RLMs inside of tools."""
+        """Nested runs cannot deadlock at any depth or number, even with a single slot: sub-runs, and RLMs in tools."""
         pool = ThriftyPool(max_sessions=1)
         pool.queue.stall_seconds = 10_000  # nobody is let in because nothing moves
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
@@ -632,7 +632,7 @@ class TestLiveLoops:
         loops: dict[str, set[Any]] = {}
 
         async def whose() -> str:
-            """Whose settings are seen here."""
+            """Returns the DSPy setting that is visible here."""
             mark = str(dspy.settings.rlm_test_marker)
             loops.setdefault(mark, set()).add(asyncio.get_running_loop())
             return mark

@@ -116,7 +116,7 @@ def replies(*moves: str) -> Any:
 class TestARun:
     @both
     def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, recorder, play, how):
-        """As of any of DSPy's modules: once each, ended, with what went in and came out."""
+        """Handlers are called once for module, predictor, LM and adapter, with inputs and outputs."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(q)")
         called(rlm, how, q="?")
 
@@ -210,7 +210,7 @@ class TestARun:
 
     @both
     def test_a_sub_run_is_a_part_of_the_call_that_started_it(self, recorder, play, how):
-        """With its own interpreter, and all that happens in it."""
+        """A sub-run, its interpreter and its calls have the starting call as their ancestor."""
         rlm, _ = play(
             "q -> answer: str",
             "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
@@ -283,7 +283,7 @@ class TestARun:
             assert top is run
 
     def test_a_cell_that_is_run_again_calls_nothing_again(self, recorder, play, fresh):
-        """What a lost process was answered is remembered: neither tool nor handler hears of it twice."""
+        """Answers to a lost process are recorded: neither a tool nor a handler is called twice."""
         calls: list[str] = []
 
         def note(word: str) -> str:
@@ -324,7 +324,7 @@ class TestARun:
             assert rlm(q="?").answer == len(callbacks)
 
     def test_a_sandbox_that_another_thread_closes(self, recorder, kept):
-        """As who stops a run does: the shutdown is reported once, as a part of the run."""
+        """A sandbox closed by another thread reports its shutdown once, as a part of the run."""
         token = ACTIVE_CALL_ID.set("the run")
         sandbox = ReportedSandbox(lambda tools: kept.lend(tools), {})
         sandbox.start()
@@ -341,7 +341,7 @@ class TestARun:
     @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
     @pytest.mark.parametrize("kind", [SandboxInterpreter, dspy.LocalInterpreter])
     def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, kept, kind):
-        """By itself, if it reports at all."""
+        """A third-party interpreter reports its own events, or none."""
 
         options = {"pool": kept} if kind is SandboxInterpreter else {}
 
@@ -376,7 +376,7 @@ class TestTheEndOfTheTime:
         dspy.configure(callbacks=before)
 
     def test_of_an_interpreter_of_somebody_elses(self, recorder, play, kept):
-        """Whoever is first ends it."""
+        """The first caller shuts the interpreter down; later ones find it closed."""
         rlm, _ = play(
             "q -> answer",
             "while True: pass",
@@ -428,7 +428,7 @@ class TestSandboxInterpreter:
     """Our sandbox under DSPy's modules, reported as `dspy.PythonInterpreter` is."""
 
     def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder, kept):
-        """As with DSPy's own interpreter."""
+        """A lazy start and tool calls are parts of the execution, as in DSPy's own interpreter."""
         with SandboxInterpreter(tools={"add": lambda a, b=1: a + b}, pool=kept) as interpreter:
             printed = interpreter.execute("print(add(1) + add(1, b=2))", {"x": 5})
 
@@ -448,7 +448,7 @@ class TestSandboxInterpreter:
         assert recorder.one("interpreter_shutdown").parent is None
 
     def test_an_explicit_start_stands_for_itself(self, recorder, kept):
-        """And the execution after it starts nothing."""
+        """An explicit start is reported separately, and the next execution starts nothing."""
         with SandboxInterpreter(pool=kept) as interpreter:
             interpreter.start()
             interpreter.execute("1")
@@ -483,7 +483,7 @@ class TestSandboxInterpreter:
         assert len(own.all("interpreter_startup")) == 1
 
     def test_a_tool_can_be_invoked_by_name(self):
-        """As DSPy's own interpreter lets one."""
+        """A tool can be invoked by name, as in DSPy's own interpreter."""
         interpreter = SandboxInterpreter(tools={"add": lambda a, b: a + b})
 
         assert interpreter.invoke_tool("add", {"a": 1, "b": 2}) == 3

@@ -38,7 +38,7 @@ class Shop:
         self.drawn = 0.0
 
     def price(self, name: str) -> int:
-        """What a fruit costs."""
+        """Returns the price of a fruit."""
         self.calls["price"] += 1
         return len(name)
 
@@ -48,7 +48,7 @@ class Shop:
         self.drawn = drawn
 
     def kept(self) -> float:
-        """The number."""
+        """Returns the number that was kept."""
         self.calls["kept"] += 1
         return self.drawn
 

@@ -62,7 +62,7 @@ class TestEnds:
         assert "'tokens': " in outputs(result)[0]
 
     def test_a_sub_call_that_does_not_fit_is_refused_before_it_is_sent(self, play):
-        """And the run goes on."""
+        """A sub-call that does not fit is refused before it is sent, and the run continues."""
         rlm, server = play(
             "q -> answer: str",
             "sub_llm('x' * 40_000)",
@@ -78,7 +78,7 @@ class TestEnds:
         assert [e.prompt for e in server.requests_to("sub")] == ["short"]
 
     def test_time_ends_a_run(self, play):
-        """Looked at between turns."""
+        """The time limit is checked between turns and ends the run."""
         rlm, _ = play(
             "q -> answer",
             *["import time; time.sleep(0.4)"] * 20,
@@ -91,7 +91,7 @@ class TestEnds:
         assert result.run.iterations < 10
 
     def test_dollars_end_a_run(self, kept):
-        """With a model whose price DSPy knows; the total is the sum of all calls."""
+        """`max_cost` ends a run of a model whose price DSPy knows; the total is the sum of all calls."""
         models = {"gpt-4o-mini": root(*["print(1)"] * 20, answer="x")}
         with PolicyServer(models) as server, dspy.context(lm=server.lm("gpt-4o-mini")):
             result = RLM("q -> answer", max_cost=0.0012, pool=kept)(q="?")
@@ -136,7 +136,7 @@ class TestTime:
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
-        """Whatever it does, be it a tool that never returns; the step says so, and the extraction sees it."""
+        """A cell is cut off even in a tool that never returns; the step says so, and the extraction sees it."""
 
         def wait() -> None:
             """Does not return."""
@@ -174,7 +174,7 @@ class TestTime:
                 assert result.run.stopped_by == "max_seconds"
 
     def test_a_call_of_the_root_lm_is_abandoned(self, kept, held):
-        """It leaves no step."""
+        """An abandoned call of the root LM leaves no step."""
 
         def late(request):
             held.wait()
@@ -276,7 +276,7 @@ class TestTime:
 
 @pytest.fixture
 def held():
-    """What some wait for until the end of the test."""
+    """An event that tools wait for, set when the test ends."""
     event = threading.Event()
     yield event
     event.set()
@@ -303,7 +303,7 @@ class TestCharges:
         assert [(u.calls, u.cached) for u in run.usage if u.model == "openai/sub"] == [(1, 4)]
 
     def test_a_failed_call_is_in_the_log(self, play):
-        """With its reason, and without the key of the LM."""
+        """A failed call is logged with its reason, and without the LM's key."""
         rlm, server = play(
             "q -> answer: str",
             "sub_llm('?')",
@@ -319,7 +319,7 @@ class TestCharges:
         assert answered.seconds > 0
 
     def test_the_report_is_there_whatever_ends_the_run(self, play):
-        """Also when the root LM fails; and it is plain data."""
+        """Every ending of a run has a report, a failing root LM included, and it is plain data."""
         rlm, server = play("q -> answer", "sub_llm('?')", sub=rules([], default="x"))
         server.fail("root", Fault(status=400, message="gone", after=1, times=None))
 
@@ -333,7 +333,7 @@ class TestCharges:
         assert dumped["started_at"].startswith("20")
 
     def test_tokens_are_those_that_the_lm_reports(self, play):
-        """By model and depth."""
+        """Token counts are those that the LMs report, by model and depth."""
         rlm, server = play(
             "q -> answer: str", "SUBMIT(sub_llm('12345678'))", sub=rules([], default="1234")
         )

@@ -95,7 +95,7 @@ class TestSteps:
         assert [fields for fields, _ in added] == [made[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
-        """With no turn left the outputs are asked for, from the whole history."""
+        """When no turn is left, the outputs are extracted from the whole history."""
         run, made, _ = played(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )
@@ -204,7 +204,7 @@ class TestSteps:
         assert not run.running
 
     def test_an_error_of_a_request_ends_the_run(self):
-        """What nobody in the loop handles reaches the caller as it is."""
+        """An error that the loop does not handle reaches the caller unchanged."""
         with pytest.raises(ConnectionError, match="gone"):
             played([ConnectionError("gone")])
 

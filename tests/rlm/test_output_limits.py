@@ -82,12 +82,12 @@ def fail() -> None:
 
 
 def typed(n: list[int]) -> int:
-    """Takes numbers."""
+    """Sums a list of numbers."""
     return sum(n)
 
 
 def is_lasting(code: str) -> bool:
-    """Whether a cell changes the driver, so that no other test may have its session."""
+    """True if a cell changes the driver, so that no other test may use its session."""
     return "gc.get_objects" in code
 
 
@@ -99,7 +99,7 @@ def growth(server: Any) -> int:
 
 @pytest.mark.parametrize("code", CELLS.values(), ids=CELLS.keys())
 def test_a_cell_cannot_fill_the_next_prompt(play, kept, fresh, code):
-    """Whatever a cell does, what comes of it is cut, and says how much was left out."""
+    """The output of any cell is cut, and says how much was left out."""
     rlm, server = play(
         "q -> answer: dict[str, int], when: int",
         code,
@@ -177,7 +177,7 @@ def table(columns: list[str]) -> Any:
     ],
 )  # fmt: skip
 def test_an_input_cannot_fill_the_prompt(play, make):
-    """What is told of a variable is bounded, however long the names in it are."""
+    """The description of a variable is bounded, however long the names in it are."""
     rlm, server = play("x: Any -> answer", "SUBMIT('done')")
     rlm(x=make())
 
@@ -189,7 +189,7 @@ class TestSession:
         "code", [c for c in CELLS.values() if not re.search(r"fail|typed|sub_|predict|dspy", c)]
     )
     def test_what_a_cell_gives_is_bounded(self, code, kept, fresh):
-        """Without an RLM too: each text of a result is within the limit and the line that says so."""
+        """Each text of a cell's result is within the limit plus the notice, without an RLM too."""
         pool = fresh if is_lasting(code) else kept
         outputs = {"answer": "", "when": ""}
         with pool.lend(limits=Limits(output_chars=LIMIT), outputs=outputs) as s:
@@ -201,7 +201,7 @@ class TestSession:
         assert max(map(len, texts)) <= LIMIT + MAX_MARK_CHARS
 
     def test_an_honest_output_is_as_the_sandbox_has_it(self, kept):
-        """What was cut inside is not cut again, and what is short is not touched."""
+        """Output that the sandbox cut is not cut again, and short output is unchanged."""
         with kept.lend(limits=Limits(output_chars=100)) as session:
             short = session.run_cell("print('a' * 99)").output
             long = session.run_cell("print('a' * 60 + 'b' * 60, end='')").output

@@ -86,7 +86,7 @@ def test_a_long_text_of_python_is_repaired():
 
 
 def test_what_is_too_long_to_be_repaired_is_told():
-    """With the length, the bound, and what to do."""
+    """Text that is too long to repair gives an error with its length, the bound, and what to do."""
     with pytest.raises(
         HardTextError,
         match=r"300,001 characters .*\(at most 200,000 characters are\)\. Give valid JSON",
@@ -141,7 +141,7 @@ def test_a_hard_submission_is_refused(make):
 @pytest.mark.parametrize("text", ["'['*3000", "'-'*9000+'1'", "'[\"'*6000", "'{'*100_000"])
 @pytest.mark.parametrize("output", ["answer: int", "answer: list[str]", "answer: dict[str, int]"])
 def test_a_hard_submission_ends_no_run(play, text, output):
-    """Neither with an exception, nor by its time."""
+    """A hard submission ends no run, neither by an exception nor by its parsing time."""
     good = {"answer: int": "1", "answer: list[str]": "['a']"}.get(output, "{'a': 1}")
     rlm, _ = play(
         f"q -> {output}", f"SUBMIT(answer={text})", f"SUBMIT(answer={good})", max_seconds=60
@@ -161,7 +161,7 @@ class TestReplies:
         "chars", [6_000, 500_000, pytest.param(60_000, marks=pytest.mark.nightly)]
     )
     def test_a_hard_reply_cannot_be_parsed_and_says_so(self, make, adapter, chars):
-        """What every adapter raises for it is what DSPy expects of a reply that it cannot read."""
+        """Every adapter raises the error that DSPy expects for an unreadable reply."""
         text = make(chars)
         replies = [
             text,
@@ -181,7 +181,7 @@ class TestReplies:
 
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
     def test_an_honest_reply_is_parsed_as_before(self, adapter):
-        """Also where DSPy has to repair it."""
+        """An honest reply is parsed as before, including one that DSPy has to repair."""
         replies = {
             dspy.ChatAdapter: "[[ ## items ## ]]\n['a', 'b',]\n\n[[ ## completed ## ]]",
             dspy.JSONAdapter: "Sure!\n```json\n{\"items\": ['a', 'b']}\n```",
@@ -206,7 +206,7 @@ class TestReplies:
         assert time.process_time() - began < 20
 
     def test_a_root_lm_with_a_hard_reply_loses_a_turn(self, play):
-        """Neither the reply in chat format nor the one in JSON ends the run."""
+        """A hard reply of the root LM, in chat format or JSON, costs a turn, not the run."""
         rlm, _ = play("q -> answer", Raw('{"reasoning": ["' * 20_000), "SUBMIT('done')")
         began = time.process_time()
 

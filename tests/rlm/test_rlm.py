@@ -103,7 +103,7 @@ class TestAnswers:
         assert rlm(x=16).y == 5
 
     def test_an_input_is_assigned_once(self, play):
-        """What a cell does to an input stays done."""
+        """A cell's changes to an input persist in later cells, and not on the host."""
         rlm, _ = play("rows: list[int] -> n: int", "rows.append(4)", "SUBMIT(len(rows))")
         rows = [1, 2, 3]
 
@@ -137,7 +137,7 @@ class TestSlips:
         ],
     )
     def test_a_slip_is_an_observation(self, play, move, told):
-        """Whatever the LM writes, the run goes on and the LM is told what happened."""
+        """After any mistake of the LM the run continues, and the next prompt explains it."""
         rlm, server = play("q -> answer, n: int", move, "SUBMIT('fine', 3)")
         result = rlm(q="?")
 
@@ -211,7 +211,7 @@ class TestTools:
         assert rlm(q="").answer == [2, 4, 6, "A", [1, 3], [0, 2, 4]]
 
     def test_tools_that_wrap_functions_of_the_other_kind(self, play):
-        """What is called decides, not what it wraps."""
+        """The outer function decides whether a tool is async, not the one that it wraps."""
 
         async def later(text: str) -> str:
             return text * 2
@@ -323,7 +323,7 @@ class TestSubCalls:
         assert answer[1].startswith("[ERROR]")
 
     def test_without_sub_lm_the_modules_own_lm_is_asked(self, play, kept):
-        """`set_lm` moves the sub-calls too."""
+        """Without `sub_lm`, sub-calls use the module's own LM, also after `set_lm`."""
         _, server = play("q -> answer")
         with PolicyServer({"both": scripted(Action("", "SUBMIT('x')"))}) as other:
             rlm = RLM("q -> answer", pool=kept)
@@ -408,7 +408,7 @@ class TestBadInput:
             build()
 
     def test_errors_of_the_constructor_are_one_kind(self):
-        """What is wrong with signature, tools or budget is a SignatureError."""
+        """A wrong signature, tool or budget raises a SignatureError."""
         with pytest.raises(SignatureError):
             RLM("q -> a", tools={"1x": print})
 
@@ -432,7 +432,7 @@ class TestBadInput:
         assert not server.requests
 
     def test_an_input_outside_of_its_constraints(self, play):
-        """Is refused as one of the wrong type is; a default is not looked at."""
+        """An input that violates a constraint is refused like one of the wrong type; defaults are not checked."""
 
         class Top(dspy.Signature):
             """Takes the first."""
@@ -499,7 +499,7 @@ class TestPrompt:
         assert [name for name, _ in RLM("q -> a").named_predictors()] == ["generate_action"]
 
     def test_the_beginning_of_the_prompt_stays_the_same(self, play):
-        """What changes per step is an input field, so that an LM's prefix cache works."""
+        """The parts that change per step are input fields, so that an LM's prefix cache works."""
         rlm, server = play("q -> answer", "1", "2", "SUBMIT('x')")
         rlm(q="")
         systems = {exchange.messages[0].text for exchange in server.requests}

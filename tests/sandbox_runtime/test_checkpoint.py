@@ -428,13 +428,14 @@ class TestFile:
         with pytest.raises(CheckpointError, match=r"version 99, this program reads version 1"):
             Checkpoint.load(path)
 
-    def test_damage_anywhere_is_found(self, saved):
+    @pytest.mark.parametrize("places", [10, pytest.param(200, marks=pytest.mark.nightly)])
+    def test_damage_anywhere_is_found(self, saved, places):
         """A changed byte, or a missing end, whatever the place."""
         _, path = saved
         good = path.read_bytes()
-        places = random.Random(1)
-        for _ in range(10):
-            at = places.randrange(8, len(good))
+        dice = random.Random(1)
+        for _ in range(places):
+            at = dice.randrange(8, len(good))
             for bad in (good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :], good[:at]):
                 path.write_bytes(bad)
                 with pytest.raises(CheckpointError):
