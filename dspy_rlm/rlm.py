@@ -15,7 +15,7 @@ from os import PathLike
 from typing import Any
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.concurrency.threads import in_new_thread

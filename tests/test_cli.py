@@ -313,7 +313,7 @@ class TestMistakes:
         [
             (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
             (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
-            (["log.txt", "--sig", "text, question"], "is no signature: "),
+            (["log.txt", "--sig", "text, question"], "is not a signature: "),
             (["logs", "--sig", "files: int, question -> a"], "files: expected int"),
             (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
             (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),

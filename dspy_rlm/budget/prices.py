@@ -81,8 +81,7 @@ def described(lm: dspy.BaseLM) -> Model:
     """
     if not isinstance(lm, dspy.LM) or not isinstance(lm.engine, str):
         return Model()
-    from dspy.clients.capabilities import resolve
-    from dspy.clients.model_metadata import model_info
+    from dspy_rlm.dspy_internals.model_table import model_info, resolve
 
     try:
         route = resolve(lm)

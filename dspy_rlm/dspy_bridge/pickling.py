@@ -123,7 +123,7 @@ def packed_state(module: Any) -> dict[str, Any]:
     """Returns the module's state for any pickler: values that are not plain are packed into bytes.
 
     Raises:
-        pickle.PicklingError: Something cannot be saved; says what.
+        pickle.PicklingError: Something cannot be saved; the message says what.
     """
     state = _flat(dspy.Module.__getstate__(module))
     unsafe = [name for name, value in state.items() if not _is_plain(value)]
@@ -175,7 +175,7 @@ def _shown_name(name: str) -> str:
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether any pickler can write the value, without a secret of an LM; our own modules see to theirs."""
+    """Returns True if any pickler can write the value without an LM's secret. Our modules protect their own."""
     if isinstance(value, (*_PLAIN, Budget)):
         return True
     if isinstance(value, dspy.Module):
@@ -190,7 +190,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
-    """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
+    """Returns the value as bytes, with secrets removed from its texts, and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
     try:
@@ -198,7 +198,7 @@ def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[
     except Exception as error:
         raise pickle.PicklingError(
             f"Cannot save {_shown_name(name)} of the module: {error}. Save its state alone, with "
-            "save('program.json'), and load that into a module made anew."
+            "save('program.json'), and load that into a newly created module."
         ) from error
     return Packed(file.getvalue(), pickler.outside), pickler.lms
 
@@ -213,13 +213,13 @@ def _being_packed(module: Any) -> Iterator[None]:
 
 
 def _leads_back(value: dspy.Module) -> bool:
-    """Whether it is what is being packed, or contains it."""
+    """Returns True if it is a module that is being packed, or contains one."""
     packing = _packing.get()
     return id(value) in packing or any(id(part) in packing for _, part in value.named_sub_modules())
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
+    """Writes LMs without keys and pools as None. References to the modules being packed stay outside."""
 
     def __init__(self, file: io.BytesIO, hidden: Sequence[str] = ()) -> None:
         super().__init__(file)
@@ -228,7 +228,7 @@ class _Pickler(cloudpickle.Pickler):
         self._hidden = hidden
 
     def persistent_id(self, value: Any) -> int | None:
-        """The place of an object among those outside; the name is pickle's."""
+        """Returns the index of an object that stays outside. Called by pickle."""
         if self._hidden and isinstance(value, (str, bytes)):
             return self._cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
@@ -237,7 +237,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def _cleaned(self, value: str | bytes) -> int | None:
-        """The place of the text without secrets; None for one that has none."""
+        """Returns the index of the text without its secrets; None if it has none."""
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):
             return None
@@ -246,7 +246,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        """How an object is written; the name is pickle's."""
+        """Returns how to write an object. Called by pickle."""
         if isinstance(value, dspy.BaseLM):
             self.lms.append(value)
             return _lm_again, (lm_state(value),)
@@ -256,21 +256,21 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what `_Pickler` wrote, as a part of a pickle that is being loaded."""
+    """Reads the bytes of `_Pickler`, inside a pickle that is being loaded."""
 
     def __init__(self, file: io.BytesIO, outside: list[Any]) -> None:
         super().__init__(file)
         self._outside = outside
 
     def persistent_load(self, at: Any) -> Any:
-        """The object that stayed outside; the name is pickle's."""
+        """Returns the object that stayed outside. Called by pickle."""
         return self._outside[at]
 
 
 def _lm_again(state: dict[str, Any]) -> Any:
-    # The class of an LM is no more dangerous than the pickle that it stands in.
+    # Loading a custom LM class is no more dangerous than unpickling the data around it.
     return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
 
 
 def _no_pool() -> None:
-    """The pool of the process that loads takes the place of one that was saved."""
+    """Replaces a pool that was saved with the pool of the process that loads."""

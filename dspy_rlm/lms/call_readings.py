@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dspy.utils.exceptions import (
+from dspy import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
@@ -17,7 +17,8 @@ from dspy.utils.exceptions import (
     LMServerError,
     LMUnsupportedFeatureError,
 )
-from dspy.utils.usage_tracker import UsageTracker
+
+from dspy_rlm.dspy_internals.lm_calls import UsageTracker
 
 # Exceptions of HTTP clients that are raised before a request is sent.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.call_context import adapter_fallback_scope
-from dspy.utils.exceptions import LMError, is_retryable_lm_error
+from dspy import LMError, is_retryable_lm_error
 
 from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.ledger import Ledger, Reservation, Spent
@@ -25,6 +24,7 @@ from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.concurrency.anyio_threads import reachable
 from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.secrets import secrets_of_lm

@@ -13,7 +13,7 @@ from typing import Any
 
 import dspy
 import pydantic
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import call_after
 from dspy_rlm.concurrency.threads import WorkerThread

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import CancelScope, in_background
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox

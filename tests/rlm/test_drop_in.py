@@ -343,7 +343,7 @@ class TestOlderCode:
         rlm, _ = play("interpreter -> a", "SUBMIT(interpreter)")
         assert rlm(interpreter="CPython").a == "CPython"
         rlm, _ = play("q -> a", "SUBMIT(q)")
-        with pytest.raises(InputError, match="'interpreter' is no input"):
+        with pytest.raises(InputError, match="'interpreter' is not an input"):
             rlm(q="", interpreter="CPython")
         with pytest.raises(SignatureError, match="a call's own option"):
             RLM("interpreter_factory -> a")

@@ -88,7 +88,8 @@ def test_a_long_text_of_python_is_repaired():
 def test_what_is_too_long_to_be_repaired_is_told():
     """Text that is too long to repair gives an error with its length, the bound, and what to do."""
     with pytest.raises(
-        HardTextError, match=r"300,001 characters .*\(at most 200,000 are\)\. Give valid JSON"
+        HardTextError,
+        match=r"300,001 characters .*\(at most 200,000 characters are\)\. Give valid JSON",
     ):
         parsed("[" + "'a'" * 100_000, list[str])
 

@@ -416,7 +416,7 @@ class TestBadInput:
         ("inputs", "told"),
         [
             ({}, "'text' is missing; 'rows' is missing"),
-            ({"text": "", "rows": [], "more": 1}, "'more' is no input"),
+            ({"text": "", "rows": [], "more": 1}, "'more' is not an input"),
             ({"text": "", "rows": ["x"]}, "rows[0]: expected list[int]"),
             ({"text": 5, "rows": []}, "text: expected str"),
         ],

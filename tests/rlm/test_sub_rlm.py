@@ -136,9 +136,9 @@ class TestSubRuns:
             ("'1/0'", "The setup of the sub-run failed, so it was not started"),
             ("'def f(:'", "SyntaxError"),
             ("'SUBMIT(1)'", "It called SUBMIT"),
-            ("lambda x: x", "is no function with a name"),
-            ("len", "The source of <built-in function len> cannot be had"),
-            ("5", "The source of 5 cannot be had"),
+            ("lambda x: x", "is not a function with a name"),
+            ("len", "The source of <built-in function len> is not available"),
+            ("5", "The source of 5 is not available"),
         ],
     )
     def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, told):

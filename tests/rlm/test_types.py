@@ -79,7 +79,7 @@ class Frame(dspy.SandboxSerializable):
 
 
 class Packed(Frame):
-    """Its data is no text."""
+    """Its data is not text."""
 
     def to_sandbox(self) -> bytes:
         return b"\xff\xfe"

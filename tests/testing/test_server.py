@@ -142,7 +142,7 @@ class TestOtherClients:
         assert [model.id for model in client.models.list()] == ["echo"]
 
     def test_openais_client_understands_errors(self, client):
-        """Errors carry OpenAI's codes."""
+        """Errors carry the codes by which OpenAI's client classifies them."""
         with pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(**{**HELLO, "model": "nobody"})
 
