@@ -171,7 +171,7 @@ class Channel:
             secret=self._secret,
             assets=engine.file_names,
         )
-        followers = (Asset(name, data) for name, data in engine.files())
+        followers = (Asset(name, [data]) for name, data in engine.files())
         try:
             self.ask(request, parse=parse_done, patience=limits.start_seconds, followers=followers)
         except SandboxDiedError as died:
