@@ -22,140 +22,143 @@ import time
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from pathlib import Path
 
-# What a warm session takes, with something to work on.
+# Memory of a warm session with some data in it.
 SESSION_BYTES = 256 * 1024 * 1024
 
-# Sessions wait for LMs most of their time, so that a core serves several.
+# Sessions spend most of their time waiting for LMs, so one core serves several.
 SESSIONS_A_CORE = 8
 
 FEWEST = 4
 
-# Where nothing has moved for so long, the first in line is let in beyond the bound. Those who sit may wait
-# for him in a way that cannot be seen from here, and a bound is worth less than a program that ends. The
-# next one is let in after twice that time, so that slow runs do not undo the bound.
+# If nothing has moved for this long, the first waiter is admitted beyond the bound: a holder may depend on it in
+# a way that is invisible here (a tool that starts a run in a thread without the context), and a program that
+# ends is worth more than a bound. The next one is admitted after twice that time, so that slow runs do not undo
+# the bound.
 STALL_SECONDS = 30.0
 
 
 def default_bound() -> int:
-    """How many sessions this machine has room for: half of its memory, and 8 for each core at most."""
+    """Returns how many sessions fit this machine: half of its memory, at most 8 per core."""
     room = (_memory_bytes() or 0) // 2 // SESSION_BYTES
     return max(FEWEST, min(room, SESSIONS_A_CORE * (os.cpu_count() or 1)))
 
 
 def _memory_bytes() -> int | None:
-    """What this process may use; None where the system does not tell."""
-    known = []
+    """Returns the memory this process may use, the cgroup's limit included; None if unknown."""
+    limits = []
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     with contextlib.suppress(OSError, ValueError):  # of a container
-        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
-    return min(known, default=None)
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    return min(limits, default=None)
 
 
 class Slot:
-    """A place in line, and then a seat. To be left when it is not needed any more, or not waited for."""
+    """A request for a session: queued, then granted. Release it when done, or to give up waiting."""
 
-    def __init__(self, seats: AdmissionQueue, parent: Slot | None) -> None:
+    def __init__(self, queue: AdmissionQueue, parent: Slot | None) -> None:
         self.parent = parent
         self.granted: Future[None] = Future()
         self.released = False
-        self._seats = seats
+        self._queue = queue
 
     @property
     def is_child(self) -> bool:
-        """Whether somebody who has a seat waits for this one."""
+        """Whether the holder of another slot waits for this one."""
         return self.parent is not None and not self.parent.released
 
     def wait(self) -> None:
-        """Blocks until the seat is granted, or is left by another thread."""
+        """Blocks until the slot is granted, or released by another thread."""
         with contextlib.suppress(CancelledError):
             while True:
                 with contextlib.suppress(TimeoutError):
-                    return self.granted.result(self._seats.stall_seconds)
-                self._seats.overcommit()
+                    return self.granted.result(self._queue.stall_seconds)
+                self._queue.overcommit()
 
     async def acquire_async(self) -> None:
-        """Like `wait`, for an event loop. Cancelling it does not leave the line."""
+        """Waits like `wait`, without blocking the event loop. Cancelling it does not release the slot."""
         granted = asyncio.wrap_future(self.granted)
         while not granted.done():
-            await asyncio.wait({granted}, timeout=self._seats.stall_seconds)
+            await asyncio.wait({granted}, timeout=self._queue.stall_seconds)
             if not granted.done():
-                self._seats.overcommit()
+                self._queue.overcommit()
 
     def release(self) -> None:
-        """Gives the seat up, or the place in line. Doing so twice is fine; never blocks."""
-        self._seats.release(self)
+        """Gives up the slot, or the wait for it. Idempotent; never blocks."""
+        self._queue.release(self)
 
 
 class AdmissionQueue:
-    """A number of seats, and the line before them. Safe to use from many threads and event loops."""
+    """A bounded number of slots and the queue for them. Thread-safe, also across event loops."""
 
     def __init__(self, most: int, stall_seconds: float = STALL_SECONDS) -> None:
         self.most = most
         self.stall_seconds = stall_seconds
         self._lock = threading.Lock()  # guards everything below
-        self._line: list[Slot] = []
+        self._waiting: list[Slot] = []
         self._held: set[Slot] = set()
-        self._beyond: set[Slot] = set()  # those of them that were let in because nothing moved
+        self._beyond: set[Slot] = set()  # those admitted beyond the bound because nothing moved
         self._moved_at = time.monotonic()
 
     @property
-    def taken(self) -> int:
-        """How many have a seat now."""
+    def held(self) -> int:
+        """The number of granted slots."""
         return len(self._held)
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
-        return len(self._line)
+        """The number of queued requests."""
+        return len(self._waiting)
 
-    def ask(self, parent: Slot | None = None) -> Slot:
-        """A seat, or a place in line for one. `above` is the seat of the one who waits for this one."""
+    def request(self, parent: Slot | None = None) -> Slot:
+        """Returns a slot, granted or queued. `parent` is the slot whose holder waits for this one."""
         slot = Slot(self, parent)
         with self._lock:
-            if not self._line:
+            if not self._waiting:
                 self._moved_at = time.monotonic()
-            self._line.append(slot)
-            self._let_in()
+            self._waiting.append(slot)
+            self._admit()
         return slot
 
     def release(self, slot: Slot) -> None:
-        """Frees a seat, or a place in line."""
+        """Frees a slot, or removes a request from the queue."""
         with self._lock:
             slot.released = True
             if slot in self._held:
                 self._held.discard(slot)
                 self._beyond.discard(slot)
                 self._moved_at = time.monotonic()
-            elif slot in self._line:
-                self._line.remove(slot)
+            elif slot in self._waiting:
+                self._waiting.remove(slot)
             slot.granted.cancel()
-            self._let_in()
+            self._admit()
 
     def overcommit(self) -> None:
-        """Lets in one more than there are seats, if nothing has moved for long."""
+        """Admits one request beyond the bound, if nothing has moved for long."""
         with self._lock:
-            patience = self.stall_seconds * 2 ** len(self._beyond)
-            if self._line and time.monotonic() - self._moved_at >= patience:
+            stalled = self.stall_seconds * 2 ** len(self._beyond)
+            if self._waiting and time.monotonic() - self._moved_at >= stalled:
                 first = self._in_order()[0]
                 self._grant(first)
                 self._beyond.add(first)
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         for slot in self._in_order():
             if len(self._held) < self.most or self._is_first_child(slot):
                 self._grant(slot)
 
     def _in_order(self) -> list[Slot]:
-        """Those below a seat go first: others wait for them."""
-        return sorted(self._line, key=lambda slot: not slot.is_child)
+        """Returns the queue with children first: other slots wait for them."""
+        return sorted(self._waiting, key=lambda slot: not slot.is_child)
 
     def _is_first_child(self, slot: Slot) -> bool:
         return slot.is_child and not any(other.parent is slot.parent for other in self._held)
 
     def _grant(self, slot: Slot) -> None:
-        self._line.remove(slot)
-        with contextlib.suppress(InvalidStateError):  # its waiter was cancelled, and will leave
+        self._waiting.remove(slot)
+        with contextlib.suppress(
+            InvalidStateError
+        ):  # its waiter was cancelled, and will release it
             slot.granted.set_result(None)
         self._held.add(slot)
         self._moved_at = time.monotonic()

@@ -3,21 +3,21 @@
 What a cell's code does is data (`Failed`), never an exception. The tree:
 
     SandboxError
-    ├── EngineError            what the sandbox runs on cannot be had; raised before anything starts
+    ├── EngineError            the engine cannot be used; raised before anything starts
     │   ├── DenoNotFoundError
     │   ├── DenoVersionError
     │   ├── EngineMissingError
     │   ├── EngineCorruptError
-    │   ├── PackageError       a package for the sandbox cannot be had
-    │   └── WallMissingError   the operating system's wall was required, and a part of it is missing
-    ├── SandboxStartError      the process did not come up
+    │   ├── PackageError       a package for the sandbox cannot be resolved or installed
+    │   └── WallMissingError   `require_wall` is set, and a part of the OS isolation is missing
+    ├── SandboxStartError      the process did not start
     ├── SandboxDiedError       the process ended and could not be replaced
-    ├── CheckpointError        a saved state cannot be made, read or gone on from
-    ├── ProtocolError          bytes or messages that are not of the protocol
+    ├── CheckpointError        a saved state cannot be created, read or restored
+    ├── ProtocolError          bytes or messages that violate the protocol
     ├── SessionClosedError     a closed session was used
     ├── SessionBusyError       a session was used while a cell ran
     ├── TextChangedError       a lazy text's file has changed or is gone (also an OSError)
-    └── ValueCrossingError     a value has no form on the other side (also a TypeError)
+    └── ValueCrossingError     a value cannot be encoded for the other side (also a TypeError)
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class DenoNotFoundError(EngineError):
 
 
 class DenoVersionError(EngineError):
-    """The Deno that was found is too old or too new."""
+    """The Deno found is too old or too new."""
 
 
 class EngineMissingError(EngineError):
-    """Pyodide or the boot image are not installed, and could not be installed now."""
+    """Pyodide or the boot image is not installed, and installing it failed."""
 
 
 class EngineCorruptError(EngineError):
-    """An installed file is not what was installed; `path` names it."""
+    """An installed file was changed or damaged; `path` names it."""
 
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
@@ -54,14 +54,14 @@ class EngineCorruptError(EngineError):
 
 
 class PackageError(EngineError):
-    """A package for the sandbox cannot be had; the message says which and why."""
+    """A package for the sandbox cannot be used; the message says which and why."""
 
 
 class WallMissingError(EngineError):
-    """`require_wall` was asked for, and a part of the wall is missing.
+    """`require_wall` is set, and a part of the operating system's isolation is missing.
 
     Attributes:
-        shortcomings: Each part that is missing, with the reason and what to do.
+        shortcomings: Each missing part, with the reason and the remedy.
     """
 
     def __init__(self, message: str, shortcomings: Sequence[str]) -> None:
@@ -70,15 +70,15 @@ class WallMissingError(EngineError):
 
 
 class SandboxStartError(SandboxError):
-    """The sandbox process did not come up; the message carries the end of its stderr."""
+    """The sandbox process did not start; the message has the end of its stderr."""
 
 
 class SandboxDiedError(SandboxError):
-    """The sandbox process ended, and its session could not go on in another.
+    """The sandbox process ended, and its session could not continue in another.
 
     Attributes:
-        reason: What ended it: the name of a limit, `crash`, `protocol`, `exit`, or `killed` by a signal.
-        output: What the running cell had printed, as far as it was heard.
+        reason: The cause: the name of a limit, `crash`, `protocol`, `exit`, or `killed` by a signal.
+        output: The running cell's output, as far as it was received.
     """
 
     def __init__(self, message: str, *, reason: str = "exit", output: str = "") -> None:
@@ -88,11 +88,11 @@ class SandboxDiedError(SandboxError):
 
 
 class CheckpointError(SandboxError):
-    """A checkpoint cannot be made, read or restored; the message says why."""
+    """A checkpoint cannot be created, read or restored; the message says why."""
 
 
 class ProtocolError(SandboxError):
-    """The other end sent something that is not of this protocol."""
+    """The other end violated the protocol."""
 
 
 class SessionClosedError(SandboxError):
@@ -104,8 +104,8 @@ class SessionBusyError(SandboxError):
 
 
 class TextChangedError(SandboxError, OSError):
-    """The file of a lazy text is not what it was when it was given; the message says how."""
+    """The file of a lazy text has changed since it was assigned; the message says how."""
 
 
 class ValueCrossingError(SandboxError, TypeError):
-    """A value cannot cross into or out of the sandbox; the message names the offending place."""
+    """A value cannot enter or leave the sandbox; the message names its place."""

@@ -1,4 +1,4 @@
-"""The bounds of a session, in one frozen value."""
+"""The resource limits of a session, as one frozen value."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LARGEST_MEMORY = 4096 * MEBIBYTE
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one session may use. The defaults suit a laptop.
+    """Resource limits of one session. The defaults suit a laptop.
 
     Raises:
-        ValueError: A bound is not positive, or outside of what the interpreter can do.
+        ValueError: A limit is not positive, or beyond what the interpreter supports.
     """
 
     cell_seconds: float = 60.0
-    """The sandbox's own work in one cell; time in host calls does not count. Past it the cell is
+    """Seconds that one cell may run; time in host calls does not count. After that the cell is
     interrupted: its code sees an exception, the variables stay."""
 
     grace_seconds: float = 2.0
-    """How long an interrupted cell may take to stop before its process is ended."""
+    """Seconds for an interrupted cell to stop before its process is killed."""
 
     memory_bytes: int = 2048 * MEBIBYTE
-    """The interpreter's memory. Past it Python raises MemoryError, and the session goes on."""
+    """The interpreter's memory. Beyond it Python raises MemoryError, and the session continues."""
 
     output_chars: int = 10_000
     """Characters of a cell's output that are kept: the first half and the last half."""
@@ -46,19 +46,19 @@ class Limits:
     """Host calls that run at the same time when a cell makes many (`f.batched`, `f.aio`)."""
 
     call_seconds: float | None = None
-    """How long one host call may take before the cell sees TimeoutError. None: as long as it takes,
-    and calls that a cell waits for run in the caller's own thread, which is faster."""
+    """Seconds that one host call may take before the cell sees TimeoutError. None: no limit, and calls
+    that a cell waits for run in the caller's own thread, which is faster."""
 
     search_seconds: float = 60.0
-    """How long one search through a lazy text, or counting its characters, may take on the host. Past
-    it the cell sees TimeoutError with what was found so far."""
+    """Seconds that one search through a lazy text, or counting its characters, may take on the host. After
+    that the cell sees TimeoutError with the matches so far."""
 
     start_seconds: float = 60.0
-    """How long the process may take to come up. Generous: a loaded machine is not an error."""
+    """Seconds that the process may take to start. Generous: a loaded machine is not an error."""
 
     require_wall: bool = False
-    """Whether to refuse to start (`WallMissingError`) where the operating system cannot put its own wall
-    round the process: Landlock and seccomp, on Linux. `python -m sandbox_runtime doctor` shows it."""
+    """Whether to refuse to start (`WallMissingError`) if the operating system cannot confine the process:
+    Landlock and seccomp, on Linux. `python -m sandbox_runtime doctor` shows what it offers."""
 
     @property
     def value_memory_bytes(self) -> int:
@@ -67,7 +67,7 @@ class Limits:
 
     @property
     def call_memory_bytes(self) -> int:
-        """The host's memory that arguments of calls may take that wait or run, as they came."""
+        """The host's memory for the encoded arguments of queued and running calls."""
         return CALL_BYTES_PER_FRAME_BYTE * self.frame_bytes
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Opening a session: finds the engine, or installs it the first time, and starts on it."""
+"""Opening a session: finds the engine, or installs it at first use, and starts a process."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def open_session(
     restore: Checkpoint | None = None,
     require_wall: bool = False,
 ) -> Session:
-    """Opens a sandbox of its own; the caller closes it, best with `with`.
+    """Opens a new sandbox; the caller closes it, best with `with`.
 
     Args:
-        limits: What it may use; the defaults suit a laptop.
+        limits: Resource limits; the defaults suit a laptop.
         tools: Host functions and coroutine functions that cells can call, by name.
         outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
-        packages: What cells can import beside the standard library, as pip's requirements, as the path
-            of a lock file with hashes, or as `resolve_packages` returned them.
+        packages: Packages for cells beside the standard library: pip requirements, the path of a lock file
+            with hashes, or the result of `resolve_packages`.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and
             types whose classes (Pydantic models, dataclasses, enums, ...) cells can use by name.
             None: those of the state, if there is one.
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
-            they run on a loop of the session's own.
-        restore: The state to go on from, instead of an empty namespace.
-        require_wall: Refuse to start where the operating system has no wall to put round the process; the
-            same as in the limits.
+            they run on a loop that the session owns.
+        restore: The state to continue from, instead of an empty namespace.
+        require_wall: Refuse to start if the operating system cannot confine the process; the same as in the
+            limits.
 
     Raises:
-        EngineError: Deno, Pyodide, the boot image or a package cannot be had; the message says why.
+        EngineError: Deno, Pyodide, the boot image or a package cannot be used; the message says why.
         WallMissingError: The wall is required, and a part of it is missing. Nothing was started.
         CheckpointError: The state cannot be restored here.
-        SandboxStartError: The process did not come up.
+        SandboxStartError: The process did not start.
         ValueError: A name is not a Python identifier.
     """
     limits = limits or Limits()
@@ -68,15 +68,15 @@ def open_session(
     try:
         return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
     except SandboxStartError:
-        engine.verify()  # a damaged file is the likeliest cause, and a better message
+        engine.verify()  # a damaged file is the likeliest cause and makes a better message
         raise
 
 
 def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageSet:
-    """Makes packages ready to be mounted: resolved, fetched and imported once into an image.
+    """Prepares packages for mounting: resolves, fetches, and imports them once into an image.
 
-    The result is remembered in the user's cache: the same requirements mean the same files, without a
-    network, until a refresh is asked for.
+    The result is cached for the user: the same requirements mean the same files, without a network, until a
+    refresh.
 
     Args:
         requirements: As pip takes them; or the path of a lock file, which is a requirements file with
@@ -84,8 +84,8 @@ def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageS
         refresh: Ask the package index again.
 
     Raises:
-        PackageError: A package cannot be had; says which and why.
-        EngineError: The sandbox itself cannot be had.
+        PackageError: A package cannot be used; says which and why.
+        EngineError: The engine cannot be used.
     """
     engine = ready_engine()
     found = resolve(requirements, refresh=refresh)
@@ -94,25 +94,25 @@ def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageS
 
 
 def ready_packages(packages: Wanted | PackageSet | None) -> PackageSet | None:
-    """What `packages=` means wherever it is taken: resolved if it is a list or a lock file.
+    """Resolves the `packages=` argument if it is a list or a lock file.
 
     Returns:
         None if it names nothing.
 
     Raises:
-        PackageError: A package cannot be had; says which and why.
-        EngineError: The sandbox itself cannot be had.
+        PackageError: A package cannot be used; says which and why.
+        EngineError: The engine cannot be used.
     """
     if packages is None or isinstance(packages, PackageSet):
         return packages
-    if isinstance(packages, str | os.PathLike):  # a text is refused by name
+    if isinstance(packages, str | os.PathLike):  # a plain string is refused by name
         return resolve_packages(packages)
     wanted = list(packages)
     return resolve_packages(wanted) if wanted else None
 
 
 def ready_engine() -> assets.Engine:
-    """The engine, installed into the user's cache if it is nowhere yet. Raises `EngineError`."""
+    """Returns the engine, installed into the user's cache if needed. Raises `EngineError`."""
     try:
         return assets.find_engine()
     except EngineMissingError:

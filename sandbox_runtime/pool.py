@@ -31,16 +31,16 @@ from sandbox_runtime.values.type_rules import Rule
 # A warm session takes about 200 MB.
 DEFAULT_SIZE = 4
 
-# After this long without a loan a warm session is given up.
+# A warm session is closed after this long without a loan.
 IDLE_SECONDS = 120.0
 
-# What the keeper is just opening it closes again; nobody waits longer for that.
+# `close` waits this long for the maintainer to close what it is opening.
 CLOSE_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _SessionSpec:
-    """What sessions have to have in common to be lent in place of each other."""
+    """The settings that make sessions interchangeable."""
 
     limits: Limits
     packages: PackageSet | None = None
@@ -48,7 +48,7 @@ class _SessionSpec:
 
 @dataclasses.dataclass
 class _WarmSessions:
-    """The warm sessions of one kind, the oldest first, and how many there should be."""
+    """The warm sessions of one specification, oldest first, and their target number."""
 
     target: int = 1
     lent_at: float = 0.0
@@ -72,18 +72,17 @@ class Pool:
         max_sessions: int | None = None,
         require_wall: bool = False,
     ) -> None:
-        """Makes an empty pool; nothing is started yet.
+        """Creates an empty pool; nothing is started yet.
 
         Args:
-            size: Sessions that are kept warm, at most; what is lent does not count.
-            limits: What its sessions may use, where `lend` does not say otherwise.
-            packages: What their cells can import, where `lend` does not say otherwise.
+            size: Warm sessions, at most; lent sessions do not count.
+            limits: Resource limits of its sessions; `lend` can override them.
+            packages: Packages that cells can import; `lend` can override them.
             idle_seconds: How long a session waits for a borrower.
-            max_sessions: Sessions that are lent at the same time to those who ask for a `seat`, as every
-                run of an RLM does; the others wait in line. What is warm comes on top. None: what this
-                machine has room for.
-            require_wall: Refuse to lend where the operating system has no wall to put round a process,
-                whatever the limits of a loan say.
+            max_sessions: Sessions lent at the same time to callers that hold a `slot`, as every run of an RLM
+                does; the others queue. Warm sessions come on top. None: as many as fit this machine.
+            require_wall: Refuse to lend if the operating system cannot confine the process, whatever the
+                limits of a loan say.
 
         Raises:
             ValueError: A number is not positive.
@@ -104,28 +103,28 @@ class Pool:
         _pools.add(self)
 
     def __deepcopy__(self, memo: object) -> Pool:
-        """The pool itself: what is shared stays shared."""
+        """Returns the pool itself: shared things stay shared."""
         return self
 
     def __reduce__(self) -> tuple[Callable[[], Pool], tuple[()]]:
-        """In another process, that one's default pool."""
+        """Unpickles as the default pool of the other process."""
         return default_pool, ()
 
     def _reset(self) -> None:
         self._changed = threading.Condition()  # guards everything below
-        self._shelves: dict[_SessionSpec, _WarmSessions] = {}
-        self._keeper: threading.Thread | None = None
+        self._warm: dict[_SessionSpec, _WarmSessions] = {}
+        self._maintainer: threading.Thread | None = None
         self._closed = False
-        self.seats = AdmissionQueue(self.max_sessions)
+        self.queue = AdmissionQueue(self.max_sessions)
 
     def slot(self, parent: Slot | None = None) -> Slot:
-        """A seat, or a place in line for one: wait for it, borrow, close the session, and leave it.
+        """Requests a slot. Wait for it, borrow and close the session, then release the slot.
 
         Args:
-            above: The seat of the one who waits for what is done on this one. He gets one below it without
-                waiting, so that nobody waits for himself.
+            parent: The slot whose holder waits for the work done on this one. A first child is admitted at
+                once, so that nested runs cannot deadlock.
         """
-        return self.seats.ask(parent)
+        return self.queue.request(parent)
 
     def lend(
         self,
@@ -137,125 +136,130 @@ class Pool:
         limits: Limits | None = None,
         packages: Wanted | PackageSet | None = None,
     ) -> Session:
-        """A session of the borrower's own: a warm one, else a new one. The borrower closes it.
+        """Lends a session: a warm one if there is one, else a new one. The borrower closes it.
 
-        Never waits for others: that is what a `seat` is for. The arguments are those of `open_session`.
-        Raises what opening a session raises.
+        Never queues; `slot` does. The arguments are those of `open_session`.
+
+        Raises:
+            EngineError: Deno or the engine cannot be used.
+            SandboxStartError: The process did not start.
         """
-        kind = self._kind(limits, packages)
+        spec = self._spec(limits, packages)
         types = list(types)
-        while (session := self._take(kind)) is not None:
-            with contextlib.suppress(SandboxError):  # it died on the shelf
+        while (session := self._take(spec)) is not None:
+            with contextlib.suppress(SandboxError):  # it died while it was warm
                 return _registered(session, tools or {}, outputs, types, loop)
-        return open_session(kind.limits, tools, outputs, kind.packages, types=types, loop=loop)
+        return open_session(spec.limits, tools, outputs, spec.packages, types=types, loop=loop)
 
     def warm(
         self,
         limits: Limits | None = None,
         packages: Wanted | PackageSet | None = None,
     ) -> int:
-        """How many sessions with these limits and packages are ready now."""
-        kind = self._kind(limits, packages)
+        """Returns the number of warm sessions with these limits and packages."""
+        spec = self._spec(limits, packages)
         with self._changed:
-            shelf = self._shelves.get(kind)
-            return len(shelf.warm) if shelf else 0
+            group = self._warm.get(spec)
+            return len(group.warm) if group else 0
 
     def close(self) -> None:
-        """Closes every warm session; what is lent stays with its borrowers. The pool may be used again."""
+        """Closes every warm session; lent sessions stay with their borrowers. The pool can be used again."""
         with self._changed:
-            released = [session for shelf in self._shelves.values() for session, _ in shelf.warm]
-            self._shelves.clear()
+            released = [session for group in self._warm.values() for session, _ in group.warm]
+            self._warm.clear()
             self._closed = True
-            keeper = self._keeper
+            maintainer = self._maintainer
             self._changed.notify_all()
         for session in released:
             session.close()
-        if keeper is not None:
-            keeper.join(CLOSE_SECONDS)
+        if maintainer is not None:
+            maintainer.join(CLOSE_SECONDS)
 
-    def _kind(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _SessionSpec:
-        wanted = self.packages if packages is None else ready_packages(packages)
+    def _spec(self, limits: Limits | None, packages: Wanted | PackageSet | None) -> _SessionSpec:
+        package_set = self.packages if packages is None else ready_packages(packages)
         limits = limits or self.limits
         if self.limits.require_wall:
             limits = dataclasses.replace(limits, require_wall=True)
-        return _SessionSpec(limits, wanted)
+        return _SessionSpec(limits, package_set)
 
-    def _take(self, kind: _SessionSpec) -> Session | None:
-        """The freshest warm session, or None; either way the keeper learns of the demand."""
+    def _take(self, spec: _SessionSpec) -> Session | None:
+        """Takes the freshest warm session, or None; either way the maintainer learns of the demand."""
         with self._changed:
             self._closed = False
-            shelf = self._shelves.get(kind)
-            if shelf is None:
-                shelf = self._shelves[kind] = _WarmSessions()
-            elif not shelf.warm:
-                shelf.target = min(self.size, shelf.target + 1)
-            shelf.lent_at = time.monotonic()
-            session = shelf.warm.pop()[0] if shelf.warm else None
-            if self._keeper is None:
+            group = self._warm.get(spec)
+            if group is None:
+                group = self._warm[spec] = _WarmSessions()
+            elif not group.warm:
+                group.target = min(self.size, group.target + 1)
+            group.lent_at = time.monotonic()
+            session = group.warm.pop()[0] if group.warm else None
+            if self._maintainer is None:
                 _close_at_exit()
-                self._keeper = threading.Thread(target=self._keep, name="sandbox-pool", daemon=True)
-                self._keeper.start()
+                self._maintainer = threading.Thread(
+                    target=self._maintain, name="sandbox-pool", daemon=True
+                )
+                self._maintainer.start()
             self._changed.notify_all()
             return session
 
-    # ---- The keeper's thread ----
+    # ---- The maintainer's thread ----
 
-    def _keep(self) -> None:
-        """Opens what is missing and closes what is idle, until there is nothing to look after."""
+    def _maintain(self) -> None:
+        """Opens missing sessions and closes idle ones, until there is nothing left to maintain."""
         try:
             while self._maintain_once():
                 self._evict_idle()
         except BaseException:
             with self._changed:
-                self._keeper = None
+                self._maintainer = None
             raise
 
     def _maintain_once(self) -> bool:
-        """Does what is next, which may be to wait; false when nothing is left to do."""
+        """Performs the next task, which may be to wait; returns False when none is left."""
         with self._changed:
-            kind, wait = self._next_task()
-            if kind is None and wait is None:
-                self._keeper = None  # here, so that a borrower from now on starts another
+            spec, wait = self._next_task()
+            if spec is None and wait is None:
+                self._maintainer = None  # under the lock, so that the next borrower starts another
                 return False
-            if kind is None:
+            if spec is None:
                 self._changed.wait(wait)
                 return True
-        self._open_one(kind)
+        self._open_one(spec)
         return True
 
     def _next_task(self) -> tuple[_SessionSpec | None, float | None]:
-        """The kind to open a session for, or else the seconds until one is idle for too long."""
+        """Returns the specification to open a session for, or the seconds until one has been idle too long."""
         room = self.size
-        for kind, shelf in self._latest():
-            if len(shelf.warm) < min(shelf.target, room):
-                return kind, None
-            room = max(room - len(shelf.warm), 0)
-            if not shelf.warm:
-                del self._shelves[kind]  # there is no room for it until it is asked for again
-        ages = [since for shelf in self._shelves.values() for _, since in shelf.warm]
+        for spec, group in self._latest():
+            if len(group.warm) < min(group.target, room):
+                return spec, None
+            room = max(room - len(group.warm), 0)
+            if not group.warm:
+                del self._warm[spec]  # no room for it until the next demand
+        ages = [since for group in self._warm.values() for _, since in group.warm]
         return None, max(min(ages) + self._idle_seconds - time.monotonic(), 0) if ages else None
 
     def _latest(self) -> list[tuple[_SessionSpec, _WarmSessions]]:
-        """The shelves, that of the last loan first."""
-        return sorted(self._shelves.items(), key=lambda item: item[1].lent_at, reverse=True)
+        """Returns the specifications with their warm sessions, the last lent first."""
+        return sorted(self._warm.items(), key=lambda item: item[1].lent_at, reverse=True)
 
-    def _open_one(self, kind: _SessionSpec) -> None:
+    def _open_one(self, spec: _SessionSpec) -> None:
         try:
-            session = open_session(kind.limits, packages=kind.packages)
+            session = open_session(spec.limits, packages=spec.packages)
             _exercise(session)
         except (SandboxError, OSError):
-            # No more are tried for now; who finds none opens one himself, and is told what is wrong.
+            # Stop trying for now: a borrower that finds none opens one itself, and gets the error.
             with self._changed:
-                shelf = self._shelves.get(kind)
-                if shelf is not None:
-                    shelf.target = len(shelf.warm)
-                    if not shelf.warm:
-                        del self._shelves[kind]
+                group = self._warm.get(spec)
+                if group is not None:
+                    group.target = len(group.warm)
+                    if not group.warm:
+                        del self._warm[spec]
             return
         with self._changed:
-            shelf = self._shelves.get(kind)
-            if shelf is not None and not self._closed:
-                shelf.warm.append((session, time.monotonic()))
+            group = self._warm.get(spec)
+            if group is not None and not self._closed:
+                group.warm.append((session, time.monotonic()))
                 surplus = self._surplus()
             else:
                 surplus = session
@@ -263,24 +267,24 @@ class Pool:
             surplus.close()
 
     def _surplus(self) -> Session | None:
-        """Takes a session off the shelf that was not used for longest, if there are too many."""
-        if sum(len(shelf.warm) for shelf in self._shelves.values()) <= self.size:
+        """Removes a session of the least recently lent specification, if there are too many."""
+        if sum(len(group.warm) for group in self._warm.values()) <= self.size:
             return None
-        shelf = [shelf for _, shelf in self._latest() if shelf.warm][-1]
-        shelf.target -= 1
-        return shelf.warm.pop(0)[0]
+        group = [group for _, group in self._latest() if group.warm][-1]
+        group.target -= 1
+        return group.warm.pop(0)[0]
 
     def _evict_idle(self) -> None:
-        """Closes sessions that waited too long, and lowers the target: they were too many."""
+        """Closes sessions that were idle too long, and lowers their target number."""
         oldest = time.monotonic() - self._idle_seconds
         idle: list[Session] = []
         with self._changed:
-            for kind, shelf in list(self._shelves.items()):
-                expired = [session for session, since in shelf.warm if since <= oldest]
-                shelf.warm = [entry for entry in shelf.warm if entry[1] > oldest]
-                shelf.target -= len(expired)
-                if shelf.target < 1:
-                    del self._shelves[kind]
+            for spec, group in list(self._warm.items()):
+                expired = [session for session, since in group.warm if since <= oldest]
+                group.warm = [entry for entry in group.warm if entry[1] > oldest]
+                group.target -= len(expired)
+                if group.target < 1:
+                    del self._warm[spec]
                 idle += expired
         for session in idle:
             session.close()
@@ -301,7 +305,7 @@ def _registered(
     types: Iterable[Rule | Any],
     loop: asyncio.AbstractEventLoop | None,
 ) -> Session:
-    """The warm session with what its borrower brings. Raises `SandboxError` for one that is dead."""
+    """Registers the borrower's tools and types in a warm session. Raises `SandboxError` if it is dead."""
     with contextlib.ExitStack() as stack:
         stack.callback(session.close)
         if not session.alive:
@@ -313,7 +317,7 @@ def _registered(
 
 @functools.cache
 def default_pool() -> Pool:
-    """The pool that all RLMs of this process share. It starts nothing before its first loan."""
+    """Returns the pool that all RLMs of this process share. It starts nothing before its first loan."""
     return Pool()
 
 
@@ -322,7 +326,7 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 @functools.cache
 def _close_at_exit() -> None:
-    """From the first loan on: sandboxes end a moment after their host by themselves, so before it."""
+    """Registers the closing of all pools at exit, on the first loan."""
     atexit.register(_close_all)
 
 

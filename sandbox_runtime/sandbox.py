@@ -1,4 +1,4 @@
-"""What a sandbox is to those who use one, and how a cell can end."""
+"""The `Sandbox` protocol and the outcomes of a cell."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class WrappedTool:
     """A host tool with Python of its own in the sandbox, between a cell and the function."""
 
     function: HostTool
-    """What a call comes to in the end."""
+    """The function that a call finally reaches."""
 
     modules: Mapping[str, str]
     """Modules of the sandbox by name, with their source; each may import those before it. The last one
     has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
 
     kind: FrontKind = "function"
-    """What cells get under the tool's name: a function; a module, which they can import; or nothing, and
-    the function takes what a cell's last expression gave, and returns what is to be shown of it."""
+    """What cells get under the tool's name: a function; a module, which they can import; or nothing: the
+    function then receives the value of a cell's last expression and returns the text to show."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function, for those who have no sandbox."""
+        """Calls the function directly, without a sandbox."""
         return self.function(*args, **kwargs)
 
 
@@ -42,10 +42,10 @@ class Completed:
     """The cell ran to its end."""
 
     output: str
-    """What it printed, and the value of its last expression; abridged to `Limits.output_chars`."""
+    """Its printed output and the value of its last expression; abridged to `Limits.output_chars`."""
 
     state_lost: bool = False
-    """True if what cells had defined was found gone before this one; assigned variables are back."""
+    """True if the definitions of earlier cells were lost before this one; assigned variables are back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Submitted:
     """The submitted values by field, decoded from data and not yet validated."""
 
     output: str = ""
-    """What the cell printed before."""
+    """The output printed before."""
 
     state_lost: bool = False
     """See `Completed`."""
@@ -76,7 +76,7 @@ class Failed:
     """As Python shows it, with the cell's own lines only; empty if the process ended."""
 
     output: str = ""
-    """What the cell printed before."""
+    """The output printed before."""
 
     state_lost: bool = False
     """True if what cells defined is gone; assigned variables are back."""

@@ -1,4 +1,4 @@
-"""What all tests share: the environment they need, and a check that they leave nothing running."""
+"""Shared fixtures of all tests: the environment they need, and a check that they leave nothing running."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TICK_SECONDS = 0.002
 
 
 class Cost:
-    """Measures a block.
+    """Measures the work, the longest stall and the memory growth of a `with` block.
 
     `cpu_seconds` is the work of all threads. `stall_seconds` is the longest work that the block's thread did
     while another could not run, because it never let go of the interpreter's lock. `peak_bytes` is what

@@ -48,7 +48,7 @@ def test_dspy_rlm_imports_public_names_of_the_sandbox_only():
 
 
 def test_imports_of_private_modules_are_seen():
-    """In every form that Python has for them, and at every depth."""
+    """Imports of private modules are detected in every form and at every depth."""
     assert _private("import sandbox_runtime.pool") == ["sandbox_runtime.pool: "]
     assert _private("from sandbox_runtime.rpc import channel") == ["sandbox_runtime.rpc: channel"]
     assert _private("from sandbox_runtime import rpc") == ["sandbox_runtime: rpc"]

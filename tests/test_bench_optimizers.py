@@ -1,4 +1,4 @@
-"""What the optimizers' benchmark tells, and that a failure is a row like any other."""
+"""The report of the optimizers' benchmark; a failure is a row like any other."""
 
 from __future__ import annotations
 

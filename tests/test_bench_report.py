@@ -1,4 +1,4 @@
-"""What the benchmark tells of rows that have one side only."""
+"""The benchmark's report of rows that have one side only."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def tell_all(task: Task):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 class TestTerminal:
-    """Whatever is shown there is spelled out; a file or a pipe gets the answer as it is."""
+    """Control characters are spelled out on a terminal; a file or a pipe gets the answer unchanged."""
 
     @pytest.fixture
     def hostile(self, folder):
@@ -133,7 +133,7 @@ class TestTerminal:
 
     @staticmethod
     def on_terminal(*arguments, folder):
-        """What a command writes on a terminal that is its stdout and its stderr."""
+        """Returns the output of a command whose stdout and stderr are a terminal."""
         ours, theirs = os.openpty()
         command = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -156,7 +156,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
-        """And all that is shown of the steps on the way to it."""
+        """Control characters in the answer and in every step before it are spelled out on a terminal."""
         shown = self.on_terminal(
             "ask", *hostile.arguments, "hostile.txt", "-q", "Why?", *more, folder=hostile.folder
         )
@@ -190,7 +190,7 @@ class TestTerminal:
         ],
     )
     def test_errors(self, folder, arguments):
-        """Of names, of arguments that a shell made of names, of programs that were run."""
+        """Control characters in errors are spelled out: in file names, arguments and messages of programs."""
         (folder / "fails.py").write_text("raise ValueError('\\x1b[2J\\u202e')")
         shown = self.on_terminal(*arguments, folder=folder)
 
@@ -209,7 +209,7 @@ class TestAsk:
         assert "Submitted, 3 iterations, 1 sub-LM call, " in done.stderr
 
     def test_a_folder_is_a_dict_of_texts(self, server):
-        """By relative path; a signature gives typed outputs, shown as JSON after their names."""
+        """A folder is a dict of texts by relative path; typed outputs are shown as JSON after their names."""
         signature = "files, question -> answer: str, lines: list[int]"
         done = server.ask("logs", "-q", "ERROR", "--sig", signature)
 
@@ -218,7 +218,7 @@ class TestAsk:
         assert "Loaded 2 files, 36 bytes; skipped 1 binary (2 bytes)." in done.stderr
 
     def test_json_is_one_object(self, server):
-        """With the outputs and what they took; quietly, there is nothing on stderr."""
+        """`--json` prints one object with outputs and spending; with `--quiet` stderr is empty."""
         signature = "text, question -> answer: str, lines: list[int]"
         done = server.ask("log.txt", "-q", "ERROR", "--sig", signature, "--json", "--quiet")
         said = json.loads(done.stdout)
@@ -244,7 +244,7 @@ class TestAsk:
         assert done.stdout == "It is bad: 2\n", done.stderr
 
     def test_a_failing_model_is_a_message(self, server):
-        """What failed and what had been spent, without a traceback."""
+        """A failing model gives a message with the error and the spending, without a traceback."""
         server.policies.fail("root", Fault(status=500, after=1, times=None))
         done = server.ask("log.txt", "-q", "ERROR")
 
@@ -256,7 +256,7 @@ class TestAsk:
         assert "Traceback" not in done.stderr
 
     def test_a_failing_model_is_json_too(self, server):
-        """Whoever reads JSON gets the error and the spending as JSON."""
+        """With `--json`, the error and the spending are JSON too."""
         server.policies.fail("root", Fault(status=400, after=2, times=None))
         done = server.ask("log.txt", "-q", "ERROR", "--json", "--quiet")
         said = json.loads(done.stdout)
@@ -306,7 +306,7 @@ class TestAsk:
 
 
 class TestMistakes:
-    """What cannot be meant so is one message that says what to do, and exit code 2."""
+    """A usage mistake gives one message that says what to do, and exit code 2."""
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
@@ -350,7 +350,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("arguments", [[], ["ask"], ["ask", "x"], ["nothing"]])
     def test_incomplete_commands_show_the_usage(self, capsys, arguments):
-        """As every command line does."""
+        """An incomplete command shows its usage."""
         with pytest.raises(SystemExit) as ended:
             main(arguments)
 
@@ -361,21 +361,21 @@ class TestMistakes:
 class TestSignature:
     @pytest.mark.parametrize("name", ["text", "files"])
     def test_the_default_answers_with_text(self, name):
-        """One output, `answer`."""
+        """The default signature has one text output, `answer`."""
         signature = checked_signature(None, name)
 
         assert list(signature.input_fields) == [name, "question"]
         assert signature.output_fields["answer"].annotation is str
 
     def test_the_order_of_inputs_is_free(self):
-        """Only the names count."""
+        """The order of a signature's inputs does not matter."""
         assert (
             checked_signature("question, text -> n: int", "text").output_fields["n"].annotation
             is int
         )
 
     def test_other_inputs_are_refused(self):
-        """Nobody could give them a value."""
+        """A signature with inputs that the command cannot fill is refused."""
         with pytest.raises(SignatureError, match="no others"):
             checked_signature("text, question, extra -> answer", "text")
 

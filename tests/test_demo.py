@@ -55,14 +55,14 @@ def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
 
 class TestTruth:
     def test_a_class_is_where_its_statement_is(self):
-        """What a docstring quotes is no definition; every real one counts."""
+        """A class quoted in a docstring is not a definition; every real one counts."""
         assert class_places(SOURCES, "Server") == [
             {"path": "socketserver.py", "line": 6},
             {"path": "test/test_server.py", "line": 1},
         ]
 
     def test_public_functions_of_public_modules_count(self):
-        """Not methods, not what is private, not other packages."""
+        """Only public functions of public modules count: no methods, private names or other packages."""
         assert undocumented_functions(SOURCES, "pack") == ["pack.f", "pack.sub.k"]
 
     def test_docstrings_say_what_a_module_deals_with(self):
@@ -96,11 +96,11 @@ class TestPolicies:
         ],
     )
     def test_the_functions_are_listed(self, lms, package, functions):
-        """Of the package's own files and of no others, also when there is nothing to list."""
+        """Functions are listed from the package's own files only, and the list may be empty."""
         assert answer(lms, WHICH_FUNCTIONS, package=package).functions == functions
 
     def test_the_modules_are_chosen(self, lms):
-        """By their docstrings, which the sub-LM judges in batches."""
+        """Modules are selected by their docstrings, which the sub-LM judges in batches."""
         found = answer(lms, WHICH_MODULES, subject="data compression and archives")
 
         assert found.modules == ["gzip", "zipfile"]
@@ -117,7 +117,7 @@ class TestPolicies:
         assert found.run.llm_calls == 2
 
     def test_they_can_be_asked_without_a_socket(self):
-        """Where nothing listens at 127.0.0.1 the players answer within the process."""
+        """If no server can listen on 127.0.0.1, the players answer within the process."""
         root, sub = (
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
             for player in (play_root, play_sub)
@@ -140,7 +140,7 @@ class TestSubLM:
         ],
     )
     def test_it_judges_by_words_of_the_first_paragraph(self, text, subject, verdict):
-        """By the subject's vocabulary, or by the subject's own words if it has none."""
+        """The sub-LM judges the first paragraph by the subject's vocabulary, or by its own words."""
         assert speaks_of(text, subject) is verdict
 
 
@@ -157,7 +157,7 @@ class TestRunDemo:
         assert shown.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
 
     def test_the_summary_is_one_line(self):
-        """Also when nothing was asked."""
+        """The summary is one line, even without a question."""
         assert "\n" not in summary([], Texts({}, 0), 1.0)
 
 
@@ -187,7 +187,7 @@ class TestCommand:
         assert run.stdout.splitlines()[-1].startswith("demo passed: 3 of 3 answers right, ")
 
     def test_it_says_who_played(self, run):
-        """Nobody is to take a script for a language model, neither at the start nor at the end."""
+        """The demo states at its start and its end that a script played the language model."""
         assert "No language model takes part. A scripted policy plays" in run.stdout
         assert run.stdout.splitlines()[-1].endswith(" s (scripted policy, no language model)")
 
@@ -222,7 +222,7 @@ class TestCommand:
     @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
     def test_it_needs_no_network(self):
-        """Without any network, not even a loopback interface, it answers all the same."""
+        """The demo answers without any network, even without a loopback interface."""
         alone = [shutil.which("unshare") or "unshare", "--net", "--map-root-user"]
         if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
             pytest.skip("this machine does not let us make a network namespace")
@@ -232,7 +232,7 @@ class TestCommand:
         assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
 
     def test_a_missing_engine_is_one_message(self, tmp_path):
-        """What is missing and how to get it, without a traceback."""
+        """A missing engine gives one message with what to install, without a traceback."""
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
         (tmp_path / "deno.py").write_text(no_deno)
         run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))

@@ -170,7 +170,7 @@ def known(path, source):
 
 
 def test_every_expression_is_in_a_table():
-    """So that none is added unseen; and none is left in a table when it is gone."""
+    """Every regular expression is listed in a table, and every listed one exists."""
     found = list(expressions())
 
     assert len(found) > 30
@@ -183,7 +183,7 @@ def test_every_expression_is_in_a_table():
 
 
 def growth(work, make, size=20_000):
-    """How much longer four times the text takes: about 4 if in proportion, 16 if with its square."""
+    """Returns the slowdown for four times the text: about 4 if linear, 16 if quadratic."""
 
     def seconds(n):
         text = make(n)
@@ -234,7 +234,7 @@ def used(expression, *, anchored):
 
 @pytest.mark.parametrize(("path", "source"), PUMPED, ids=str)
 def test_it_grows_with_the_text(path, source):
-    """In the ways in which it is used."""
+    """The time of each expression is linear in the text, in the ways in which it is used."""
     for expression in compiled(path, source):
         for make in pumped(PUMPED[path, source]):
             for work in used(expression, anchored=(path, source) in ANCHORED):
@@ -312,7 +312,7 @@ UNITS = [
 
 @pytest.mark.parametrize("reader", READERS)
 def test_readers_grow_with_the_text(reader):
-    """Also a fence and 20,000 letters and a backtick, which took the square of that."""
+    """The time of each reader is linear, including a fence with 20,000 letters and a backtick, once quadratic."""
     for make in [
         *(lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n] for unit in UNITS),
         lambda n: "```" + "a" * n + "`",
@@ -324,7 +324,7 @@ def test_readers_grow_with_the_text(reader):
 
 
 def test_a_length_that_is_no_number_is_no_length():
-    """Of thousands of digits, which `int` refuses."""
+    """A length of thousands of digits, which `int` refuses, is ignored."""
     history = f"x\n```\nOutput ({'9' * 5000} chars):\ny"
 
     assert trajectory.abridge_history(history, 10) == history

@@ -1,13 +1,12 @@
-"""A program of a few instructions that shuts its own process in and becomes another program.
+"""Generates a tiny launcher program that confines its own process and then executes the target program.
 
-Some rules can be made only by the process itself, between its start and that of the program: a filter that
-refuses new processes would refuse the start, and the process's own id is not known before. Python has no
-safe place there (`preexec_fn` forks the host's memory and runs Python in it), so the place is a program of
-its own: a list of system calls with fixed arguments, as machine code in an ELF file. It is made anew for
-each launch, with a random number in it that the filter asks of `execve`, and is gone when the other
-program runs.
+Some rules can be set only by the process itself, between its start and that of the target: a filter that
+refuses new processes would refuse the start, and the process id is not known earlier. Python offers no safe
+hook there (`preexec_fn` forks the host's memory and runs Python in it), so the launcher is a program of its own:
+a list of system calls with fixed arguments, as machine code in an ELF file. It is generated for each launch, with
+a random number that the filter requires of `execve`, and is replaced when the target runs.
 
-Makes bytes only; `os_isolation.py` runs them.
+Generates bytes only; `os_isolation.py` runs them.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import dataclasses
 import struct
 from collections.abc import Sequence
 
-# The exit code of the launcher if its step N (from 0) failed is this and N.
+# The launcher exits with this plus N if its step N (from 0) failed.
 FAILED = 200
 
-# Where its two parts are in memory: instructions, and data.
+# Addresses of its two segments: instructions and data.
 _CODE_BASE, _DATA_BASE = 0x10000000, 0x20000000
-_ALIGNMENT = 0x10000  # the largest pages that one of the machines has
+_ALIGNMENT = 0x10000  # the largest page size of these machines
 
 _HEADER, _PROGRAM_HEADER = 64, 56
 _MACHINE_CODES = {"x86_64": 62, "aarch64": 183}
@@ -34,14 +33,14 @@ class Step:
     number: int
     arguments: Sequence[int] = ()
     result: Sequence[int] = ()
-    """Addresses in the data where the lower half of its result is put."""
+    """Addresses in the data that receive the lower half of its result."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Become:
-    """Becomes the program at the path, with the launcher's arguments and environment. The last step.
+    """Executes the program at the path, with the launcher's arguments and environment. The last step.
 
-    `secret` is in the argument that the kernel does not look at, where a filter does.
+    `secret` is passed in an argument that the kernel ignores and the filter checks.
     """
 
     number: int
@@ -57,11 +56,11 @@ class Data:
     """Bytes in the launcher's memory; their addresses are known before it runs."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Starts empty."""
         self.content = bytearray()
 
     def add(self, content: bytes) -> int:
-        """Puts bytes there; their address."""
+        """Appends bytes and returns their address."""
         self.content += b"\0" * (-len(self.content) % 8)
         address = _DATA_BASE + len(self.content)
         self.content += content
@@ -69,7 +68,7 @@ class Data:
 
 
 def elf(machine: str, steps: Sequence[AnyStep], data: Data) -> bytes:
-    """The launcher as an ELF file for a machine of `_MACHINE_CODES`."""
+    """Returns the launcher as an ELF file for a machine of `_MACHINE_CODES`."""
     assemble = {"x86_64": _x86_64, "aarch64": _aarch64}[machine]
     exit_number = next(step.exit_number for step in steps if isinstance(step, Become))
     code = b"".join(assemble(step, FAILED + at, exit_number) for at, step in enumerate(steps))

@@ -1,9 +1,9 @@
-"""What a process may ask of the kernel only until it is sealed: to open and to find files.
+"""A gate for system calls that only the start needs: opening and finding files, until it is sealed.
 
-Deno and the libraries read files while they start, and the code of a cell runs after that. A filter of
-system calls cannot be changed later, but it can ask this process (SECCOMP_RET_USER_NOTIF): a thread here
-answers "go on" until the gate is sealed, and then there is nobody to ask, which the kernel answers by ENOSYS.
-Nothing is decided by a call's arguments, which the process could change after they were looked at.
+Deno and the libraries read files while they start; cells run later. A syscall filter cannot be changed afterwards,
+but it can defer to this process (SECCOMP_RET_USER_NOTIF): a thread here answers "continue" until the gate is
+sealed. After that the listener is closed and the kernel answers ENOSYS. No decision depends on a call's
+arguments, which the process could change after the check.
 https://docs.kernel.org/userspace-api/seccomp_filter.html#userspace-notification
 """
 
@@ -28,15 +28,15 @@ _QUESTION_BYTES = 80
 _ANSWER = struct.Struct("<QqiI")
 _CONTINUE = 1
 
-# Kernels before 6.11 wait on if the process ends in the middle of a question; then nothing is left to seal.
+# Kernels before 6.11 keep waiting if the process ends during a notification; then nothing is left to seal.
 _JOIN_SECONDS = 5.0
 
 
 class Gate:
-    """Open until it is sealed, or the process has ended."""
+    """A gate that is open until it is sealed or the process has ended."""
 
     def __init__(self) -> None:
-        """Waits, in a thread, for the descriptor that the launcher sends."""
+        """Starts a thread that waits for the listener from the launcher."""
         self._ours, self.theirs = socket.socketpair()
         self._wake, self._sealing = os.pipe()
         self._lock = threading.Lock()  # guards the descriptors' ends
@@ -46,7 +46,7 @@ class Gate:
         _gates.add(self)
 
     def seal(self) -> None:
-        """From now on the process can neither open nor find a file. Doing it twice is fine."""
+        """Seals the gate: the process can neither open nor find a file any more. Idempotent."""
         with self._lock:
             if self._sealing >= 0:
                 os.close(self._sealing)
@@ -80,11 +80,11 @@ class Gate:
                 if error.errno not in (
                     errno.ENOENT,
                     errno.EINTR,
-                ):  # who asked has ended, or asks again
+                ):  # the caller has ended, or repeats the call
                     return
 
     def _wait_for(self, descriptor: int) -> bool:
-        """True when there is something to read; false if it was sealed, or the process has ended."""
+        """Waits for a notification. Returns False if the gate was sealed or the process has ended."""
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -100,7 +100,7 @@ class Gate:
         self._ours.close()
 
     def _forget(self) -> None:
-        """In a forked child: with a second listener the process would wait for an answer forever."""
+        """Closes the listener in a forked child: with a second one the process would wait forever."""
         self._lock = threading.Lock()
         self._close_all()
         self.theirs.close()

@@ -1,12 +1,11 @@
-"""One more wall round a process, from the operating system: Landlock and seccomp, where Linux has them.
+"""Confinement of a process by the operating system: Landlock and seccomp, where Linux has them.
 
-Needs no rights. Behind it a process reads the files that it was given and no others, writes none, starts
-no process, signals and changes no other one, opens no socket, and asks the kernel for nothing but what
-`system_calls.py` lists. It is put up by the process itself in its first instructions, which `launcher.py`
-makes: https://docs.kernel.org/userspace-api/landlock.html and
+Needs no privileges. A confined process reads only the listed files, writes none, starts no process, signals and
+changes no other one, opens no socket, and makes only the system calls of the allow-list in `system_calls.py`. The
+process confines itself in its first instructions, which `launcher.py` generates: https://docs.kernel.org/userspace-api/landlock.html and
 https://docs.kernel.org/userspace-api/seccomp_filter.html.
 
-Of Deno it knows nothing; here are only paths and what is done to the process that is to be started.
+Knows nothing of Deno: only paths and a command line.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ _PATH_BENEATH = 1
 
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 
-# Every right over files that a version of Landlock knows; those without a rule are refused.
+# All file rights of a version of Landlock; those without a rule are refused.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-# To bind and to connect a TCP socket, since version 4.
+# Binding and connecting TCP sockets, since version 4.
 _NET_RIGHTS = 0b11
 # Abstract unix sockets and signals to processes outside, since version 6.
 _SCOPES = 0b11
 
-# Where the loader finds the libraries of a program; what of it does not exist is left out.
+# Where the loader finds libraries; missing paths are skipped.
 _LIBRARIES = (
     "/lib",
     "/lib64",
@@ -77,15 +76,15 @@ _CLOSE_ON_EXEC, _MAY_EXECUTE = 1, 0x10
 
 @dataclasses.dataclass(frozen=True)
 class Wall:
-    """The parts that are put up."""
+    """The available parts of the confinement."""
 
     landlock: int = 0
-    """The version of Landlock, 0 if there is none."""
+    """The Landlock ABI version; 0 without Landlock."""
 
     seccomp: bool = False
 
     gate: bool = False
-    """Whether seccomp also takes back what only a start needs."""
+    """Whether seccomp can also revoke what only the start needs."""
 
     def __bool__(self) -> bool:
         return self.landlock > 0 or self.seccomp
@@ -97,7 +96,7 @@ class Wall:
 
     @property
     def complete(self) -> bool:
-        """Whether no part is missing."""
+        """Whether every part is available."""
         return self.landlock > 0 and self.seccomp and self.gate
 
 
@@ -105,12 +104,12 @@ NO_WALL = Wall()
 
 
 def detect() -> Wall:
-    """The parts that this machine offers; asks the kernel once."""
+    """Detects the parts that this machine offers; queries the kernel once."""
     return _survey()[0]
 
 
 def shortcomings() -> Sequence[str]:
-    """The parts that this machine does not offer, each with the reason and what to do; empty if it has all."""
+    """Returns the missing parts, each with the reason and the remedy; empty if there are none."""
     return _survey()[1]
 
 
@@ -123,7 +122,7 @@ def _survey() -> tuple[Wall, Sequence[str]]:
         )
     version = _libc().syscall(_CREATE_RULESET, None, 0, _WHICH_VERSION)
     missing = [] if version > 0 else [_landlock_shortcoming(ctypes.get_errno())]
-    # Without a program the kernel complains of that, and where it knows no filters, of the request.
+    # Without a filter program the error tells whether filters are supported: EFAULT, or EINVAL.
     filters = _libc().prctl(_SET_SECCOMP, _FILTER_MODE, None, 0, 0) == -1
     filters = filters and ctypes.get_errno() == errno.EFAULT
     if not filters:
@@ -137,7 +136,7 @@ def _survey() -> tuple[Wall, Sequence[str]]:
             f"{'.'.join(map(str, _GATE_SINCE))} or newer (this is {platform.release()})"
         )
     if platform.machine() not in ARCHITECTURES:
-        # Landlock as well is put up by a program in the machine's own instructions.
+        # Landlock, too, is set up by the launcher's machine code.
         return NO_WALL, (
             f"there is no list of system calls for {platform.machine()} processors, so nothing can be put "
             f"round a process: use one of {', '.join(ARCHITECTURES)}",
@@ -155,13 +154,13 @@ def _landlock_shortcoming(number: int) -> str:
 
 
 def _can_ask() -> bool:
-    """Whether a filter can ask another process, and tells that one when it is over."""
+    """Returns whether a filter can notify another process, including of the end."""
     version = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     return version >= _GATE_SINCE
 
 
 class Options(TypedDict, total=False):
-    """What `subprocess` has to be called with."""
+    """The arguments for `subprocess`."""
 
     executable: str
     pass_fds: Sequence[int]
@@ -169,34 +168,33 @@ class Options(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """A start behind the wall."""
+    """A confined start."""
 
     options: Options
-    """What `subprocess` has to be called with, once."""
+    """The arguments for `subprocess`, for one call."""
 
     gate: Gate | None = None
-    """What the process may ask of the kernel until it is sealed; None if that cannot be taken back."""
+    """The gate for calls that only the start needs; None if they cannot be revoked."""
 
     def seal(self) -> None:
-        """Takes back what only the start needs: from now on no file is opened or found."""
+        """Revokes what only the start needs: from now on no file is opened or found."""
         if self.gate is not None:
             self.gate.seal()
 
 
 @contextlib.contextmanager
 def run_confined(wall: Wall, program: Path, readable: Sequence[Path] = ()) -> Iterator[Launch]:
-    """Prepares the start of a program with the wall round it; it is started once, in the block.
+    """Prepares the confined start of a program, which happens once, within the block.
 
-    If the wall cannot be put up, the process ends with an exit code from `launcher.FAILED` on, before the
-    program has run.
+    If the confinement fails, the process exits with a code from `launcher.FAILED` on, before the program runs.
 
     Args:
-        wall: What to put up; what is not in it is left out.
-        program: The file that may be executed, by its absolute path.
+        wall: The parts to set up.
+        program: Absolute path of the only file that may be executed.
         readable: Files and folders that may be read.
 
     Raises:
-        OSError: The program is not there or cannot be executed, or the wall not be prepared.
+        OSError: The program is missing or not executable, or the confinement cannot be prepared.
     """
     if not wall:
         yield Launch({})
@@ -221,7 +219,7 @@ def run_confined(wall: Wall, program: Path, readable: Sequence[Path] = ()) -> It
 
 @dataclasses.dataclass(frozen=True)
 class _Passed:
-    """The descriptors that the launcher has."""
+    """The file descriptors of the launcher."""
 
     file: int
     rules: int | None
@@ -233,7 +231,7 @@ class _Passed:
 
 
 def _memory_file() -> int:
-    """A file in memory that may be executed. `os.memfd_create` is not in every Python."""
+    """Creates an executable file in memory. Not every Python has `os.memfd_create`."""
     number = _MEMFD_CREATE[platform.machine()]
     file = _libc().syscall(number, b"sandbox-launcher", _CLOSE_ON_EXEC | _MAY_EXECUTE)
     if file < 0 and ctypes.get_errno() == errno.EINVAL:
@@ -242,7 +240,7 @@ def _memory_file() -> int:
 
 
 def _launcher(wall: Wall, program: Path, passed: _Passed) -> bytes:
-    """The program that puts up the wall round itself and becomes the other one."""
+    """Returns the launcher that confines itself and executes the program."""
     machine = platform.machine()
     number = functools.partial(number_of, machine)
     data, secret = Data(), secrets.randbits(64)
@@ -259,7 +257,7 @@ def _launcher(wall: Wall, program: Path, passed: _Passed) -> bytes:
 
 
 def _filtering(machine: str, data: Data, secret: int, gate: int | None) -> Iterator[Step]:
-    """The steps that filter the system calls from then on, and hand the gate to the host."""
+    """Returns the steps that install the syscall filter and send the gate's listener to the host."""
     number = functools.partial(number_of, machine)
     calls = filter_for(machine, gated=gate is not None)
     halves = {Known.PASS_LOW: secret & 0xFFFFFFFF, Known.PASS_HIGH: secret >> 32}
@@ -286,7 +284,7 @@ def _filtering(machine: str, data: Data, secret: int, gate: int | None) -> Itera
 
 
 def _ruleset(version: int, program: Path, readable: Sequence[Path]) -> int:
-    """A descriptor of Landlock's rules for the program."""
+    """Creates the Landlock ruleset for the program and returns its descriptor."""
     rights = next(_FILE_RIGHTS[since] for since in sorted(_FILE_RIGHTS)[::-1] if version >= since)
     fields = [
         rights,
@@ -307,7 +305,7 @@ def _ruleset(version: int, program: Path, readable: Sequence[Path]) -> int:
 
 
 def _allow(rules: int, path: Path, rights: int) -> None:
-    """Allows what is at the path, and below it. One that is not there needs no rule."""
+    """Allows the path and everything below it. A missing path needs no rule."""
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -323,7 +321,7 @@ def _allow(rules: int, path: Path, rights: int) -> None:
 
 @functools.cache
 def _loader_of(program: Path) -> Sequence[Path]:
-    """The dynamic loader that an ELF file of 64 bits asks for, which the kernel executes with it."""
+    """Returns the dynamic loader of a 64-bit ELF file, which the kernel executes with it."""
     with program.open("rb") as file:
         head = file.read(64)
         if head[:5] != b"\x7fELF\x02":

@@ -1,7 +1,7 @@
-"""The list of system calls as a program for the kernel's filter (seccomp), without running it.
+"""Compiles the syscall allow-list to a seccomp filter program. Installs nothing.
 
-Classic BPF, 8 bytes an instruction: operation, jumps if true and if false, operand. It looks the number
-up by halves. Where a number alone decides, newer kernels remember the answer and do not run it at all.
+Classic BPF, 8 bytes per instruction: operation, jumps if true and if false, operand. Numbers are found by binary
+search. Where a number alone decides, newer kernels cache the verdict and skip the program.
 https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
@@ -37,7 +37,7 @@ EPERM = 0x00050000 | 1
 ENOSYS = 0x00050000 | 38
 _ERRORS = {Refusal.FORBIDDEN: EPERM, Refusal.MISSING: ENOSYS}
 
-# Places in `struct seccomp_data`; arguments are of 64 bits, the lower half first.
+# Offsets in `struct seccomp_data`; arguments have 64 bits, the lower half first.
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 
 INSTRUCTION = struct.Struct("<HBBI")
@@ -46,7 +46,7 @@ _OPERAND_AT = 4
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One instruction. Its operand may be a value that is known later."""
+    """One instruction. Its operand may be filled in later."""
 
     operation: int
     operand: int | Known
@@ -56,13 +56,13 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """A program, and where in it the values go that are known at the launch."""
+    """A program, and the places of the values that are filled in at launch."""
 
     code: bytes
     places: Mapping[Known, Sequence[int]]
 
     def filled(self, values: Mapping[Known, int]) -> bytes:
-        """The program with these values; the others are left to the launcher."""
+        """Returns the program with these values; the launcher fills in the others."""
         code = bytearray(self.code)
         for known, value in values.items():
             for place in self.places[known]:
@@ -72,11 +72,11 @@ class Filter:
 
 @functools.cache
 def filter_for(machine: str, *, gated: bool) -> Filter:
-    """The program for a machine of `ARCHITECTURES`.
+    """Compiles the program for a machine of `ARCHITECTURES`.
 
     Args:
         machine: Its name.
-        gated: Whether the calls that only a start needs are asked about, or just allowed.
+        gated: Whether calls that only the start needs go through the gate, or are just allowed.
     """
     instructions = _program(machine, gated)
     places: dict[Known, list[int]] = {known: [] for known in Known}
@@ -93,7 +93,7 @@ def filter_for(machine: str, *, gated: bool) -> Filter:
 
 
 def _program(machine: str, gated: bool) -> list[Instruction]:
-    # A program of another architecture, which the kernel runs as well, has other numbers.
+    # Programs of another architecture, which the kernel runs as well, use other numbers.
     code = [
         Instruction(LOAD, ARCHITECTURE),
         Instruction(JUMP_EQUAL, ARCHITECTURES[machine], if_true=1),
@@ -106,7 +106,7 @@ def _program(machine: str, gated: bool) -> list[Instruction]:
 
 
 def _search(calls: Sequence[tuple[int, Call | Missing]], gated: bool) -> list[Instruction]:
-    """Finds the number among the calls, by halves."""
+    """Emits a binary search for the number among the calls."""
     if len(calls) == 1:
         number, call = calls[0]
         found = _answer(call, gated)
@@ -148,7 +148,7 @@ def _check(rule: Rule, allowed: Instruction) -> list[Instruction]:
 
 
 def _test(test: Test, rest: int) -> list[Instruction]:
-    """Goes on behind itself if the test holds, and behind the `rest` that follows if not."""
+    """Emits a test that continues after itself if it holds, else after the `rest` that follows."""
     place = ARGUMENTS + 8 * test.argument + (4 if test.upper_half else 0)
     code = [Instruction(LOAD, place)]
     if test.mask != 0xFFFFFFFF:

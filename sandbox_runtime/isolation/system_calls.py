@@ -1,11 +1,10 @@
-"""The system calls that a sandbox may make, each with its reason; everything else is refused.
+"""The allow-list of system calls, each with its reason; everything else is refused.
 
-Data only. `seccomp_filter.py` makes a program for the kernel of it. The list was found by tracing Deno, V8 and
-Pyodide through starts, cells, packages, checkpoints, interrupts, full memory, crashes and ends.
+Data only; `seccomp_filter.py` compiles it. The list comes from tracing Deno, V8 and Pyodide through starts, cells,
+packages, checkpoints, interrupts, exhausted memory, crashes and exits.
 
-A call that is not listed fails with EPERM, and with ENOSYS where the C library then takes another way
-(`MISSING`) or where the kernel's table has grown since this one was made, so that a later C library or
-Deno takes its way for older kernels.
+An unlisted call fails with EPERM. It fails with ENOSYS where the C library then has a fallback (`MISSING`), or
+where the call is newer than this list, so that a later C library or Deno takes its fallback for older kernels.
 
 Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (aarch64).
 """
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 
 
 class Known(enum.Enum):
-    """A value that is known only when a process is launched."""
+    """A value that is known only at launch."""
 
     OWN_PID = enum.auto()
     """The process's own id."""
@@ -32,11 +31,11 @@ class Known(enum.Enum):
 
 
 class Refusal(enum.Enum):
-    """How a call fails that is not allowed."""
+    """The error of a refused call."""
 
     FORBIDDEN = "EPERM"
     MISSING = "ENOSYS"
-    """As on a kernel without it: where the C library then takes another way."""
+    """As on a kernel without the call: the C library then uses its fallback."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +66,21 @@ Rule = Sequence[Sequence[Test]]
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A system call that is allowed."""
+    """An allowed system call."""
 
     name: str
     reason: str
     x86_64: int | None
     aarch64: int | None
-    """The numbers; None where the machine does not have the call."""
+    """The numbers; None if the architecture lacks the call."""
 
     rule: Rule = ()
 
     otherwise: Refusal = Refusal.FORBIDDEN
-    """What it is answered with arguments that the rule does not allow."""
+    """The error for arguments that the rule does not allow."""
 
     until_sealed: bool = False
-    """Whether only a start needs it, and no cell; see `open_gate.py`."""
+    """Whether only the start needs it; see `open_gate.py`."""
 
 
 # ---- Arguments --------------------------------------------------------------------------------------
@@ -268,7 +267,7 @@ CALLS: Sequence[Call] = (
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """A call that is answered as if the kernel did not have it, since the C library then takes another."""
+    """Returns a rule that fails with ENOSYS, since the C library then uses its fallback."""
 
     name: str
     instead: str
@@ -300,11 +299,11 @@ X32 = 0x40000000
 
 @functools.cache
 def numbered(machine: str) -> dict[int, Call | Missing]:
-    """The listed calls of a machine by number."""
+    """Returns the listed calls of a machine by number."""
     listed: tuple[Call | Missing, ...] = (*CALLS, *MISSING)
     return {number: call for call in listed if (number := getattr(call, machine)) is not None}
 
 
 def number_of(machine: str, name: str) -> int:
-    """The number of a listed call on a machine that has it."""
+    """Returns the number of a listed call on a machine that has it."""
     return next(number for number, call in numbered(machine).items() if call.name == name)

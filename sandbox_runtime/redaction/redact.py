@@ -1,8 +1,8 @@
-"""Keeps the host's secrets out of what a sandbox is told of errors.
+"""Removes the host's secrets from error texts that enter a sandbox.
 
-A tool's result is the tool's own doing. The text of an exception is nobody's: it may quote a header, a
-command line or an address with a key in it. What is hidden: values of the environment that are secrets by
-name or by form, values that the caller knows, in plain or encoded, and what looks like a secret anywhere.
+A tool chooses its results deliberately, but not the text of its exceptions, which may quote a header, a command
+line or a URL with a key. Removed are environment values that are secrets by name or by form, values that the caller
+lists, plain or encoded, and anything that looks like a secret.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sandbox_runtime.redaction.secret_patterns import (
     without_patterns,
 )
 
-# An encoded form of at least so many characters is also found where it is broken into lines.
+# Encoded forms of at least this many characters are also found across line breaks.
 _LEAST_WRAPPED = 16
 
-# Of a text that is longer, only the two ends are looked through, and only they are shown.
+# Of a longer text, only the two ends are searched and shown.
 MAX_CHARS = 200_000
 
-# Characters next to the part that is left out which are looked through and not shown: whoever chooses the
-# length of a text could else have a secret cut in two, and neither half is one. Longer than any key.
+# Characters next to the omitted part that are searched but not shown: otherwise an attacker who controls the length
+# of a text could cut a secret in two, and neither half would be recognised. Longer than any key.
 _MARGIN = 16_384
 
 _BETWEEN = r"(?:\\[nrt]|[\s\\\"'])*"
@@ -42,7 +42,7 @@ _WRAPPING = re.compile(r"\\[nrt]|[\s\\\"']")
 
 
 def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
-    """The text with each secret replaced by `[secret]`; `more` are values that the caller knows to be some."""
+    """Returns the text with each secret replaced by `[secret]`; `more` lists further secrets."""
     more = list(more)
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
@@ -55,7 +55,7 @@ def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
 def _clean(text: str, more: Iterable[object]) -> str:
     known = set(environment_secrets())
     known.update(value for value in more if isinstance(value, str) and is_worth_hiding(value))
-    # The longest first: one may contain another.
+    # Longest first: one may contain another.
     forms = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
     for form in forms:
         text = text.replace(form, HIDDEN)
@@ -63,12 +63,12 @@ def _clean(text: str, more: Iterable[object]) -> str:
 
 
 def environment_secrets() -> frozenset[str]:
-    """The values of the environment that are secrets, by name or by form."""
+    """Returns the environment values that are secrets, by name or by form."""
     return _of_environment(tuple(os.environ.items()))
 
 
 def _without_wrapped(text: str, forms: Iterable[str]) -> str:
-    """The text without secrets that are broken by the ends of lines, as base64 often is."""
+    """Removes secrets that are split by line breaks, as base64 often is."""
     joined = _WRAPPING.sub("", text)
     if len(joined) == len(text):
         return text
@@ -88,13 +88,13 @@ def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _forms(value: str) -> frozenset[str]:
-    """A secret as it is, and as it is written in addresses, JSON, HTML, base64 and hexadecimal."""
+    """Returns a secret and its encodings in URLs, JSON, HTML, base64 and hexadecimal."""
     data = value.encode("utf-8", "replace")
     forms = {value, json.dumps(value)[1:-1], repr(value)[1:-1], html.escape(value)}
     for quoted in (quote(value), quote(value, safe=""), quote_plus(value)):
         forms |= {quoted, re.sub("%..", lambda found: found[0].lower(), quoted)}
     forms |= {data.hex(), data.hex().upper()}
-    for before in range(3):  # it may stand at any place within the encoded text
+    for before in range(3):  # it may begin at any offset within the encoded text
         encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
         whole = encoded[(0, 2, 3)[before] : len(encoded) - bool((before + len(data)) % 3)]
         forms |= {whole, whole.replace("+", "-").replace("/", "_")}
@@ -102,7 +102,7 @@ def _forms(value: str) -> frozenset[str]:
 
 
 class _Hidden:
-    """Stands in a signature for a default that is not shown."""
+    """Placeholder in a signature for a hidden default."""
 
     def __repr__(self) -> str:
         return "..."
@@ -110,12 +110,12 @@ class _Hidden:
 
 _HIDDEN_DEFAULT = _Hidden()
 
-# Defaults of these types are shown as they are; of other classes nobody knows what their `repr` says.
+# Defaults of these types are shown; the `repr` of other classes may say anything.
 _SHOWN_DEFAULTS = (bool, int, float, complex, type(None), type(...), type, enum.Enum, bytes)
 
 
 def shown_signature(signature: inspect.Signature) -> inspect.Signature:
-    """The signature of a function as a cell or a prompt may see it: with `...` for defaults that are not theirs."""
+    """Returns the signature that a cell or a prompt may see, with `...` for hidden defaults."""
     hidden = {
         name
         for name, parameter in signature.parameters.items()

@@ -1,6 +1,6 @@
-"""Recognises secrets by the name that they have, and by their form. Knows no environment and no LM.
+"""Recognises secrets by their name and by their form. Knows no environment and no LM.
 
-Every pattern is linear in the length of the text: what it looks at may be hostile.
+Every pattern is linear in the length of the text, which may be hostile.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "[secret]"
 
-# Shorter values are words that stand in many texts.
+# Shorter values are words that occur in many texts.
 LEAST_CHARS = 8
 
-# Values that are common as settings of variables with a name such as AUTH or KEY, and common in texts.
+# Common settings of variables named AUTH, KEY and the like that are also common words.
 _ORDINARY = frozenset(
     {
         "anonymous", "automatic", "certificate", "disabled", "enabled", "external", "internal",
@@ -34,10 +34,10 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 
-# Of variables that are no secret, whatever their names say.
+# Variables that are not secret, despite their names.
 _HARMLESS_NAMES = frozenset({"PWD", "OLDPWD", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"})
 
-# Keys and tokens that say by their first letters what they are.
+# Keys and tokens with a telling prefix.
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"(?:sk|pk|rk|gsk|xai|pplx|nvapi|r8|fw|tvly|key)[-_](?=[\w-]{0,60}\d)[\w-]{16,256}"
@@ -102,7 +102,7 @@ _URL = re.compile(r"[A-Za-z][\w+.-]{1,30}://[^\s\"'<>]{1,4096}")
 
 
 def is_secret_name(name: object) -> bool:
-    """Whether what has this name is a secret."""
+    """Returns whether a value of this name is a secret."""
     return (
         isinstance(name, str)
         and name not in _HARMLESS_NAMES
@@ -111,7 +111,7 @@ def is_secret_name(name: object) -> bool:
 
 
 def without_patterns(text: str) -> str:
-    """The text without what is a secret by its form, or by the name that stands before it."""
+    """Removes secrets recognised by form, or by the name before them."""
     if "://" in text:
         text = _USER_IN_URL.sub(rf"\1{HIDDEN}@", text)
         text = _HOOK.sub(HIDDEN, text)
@@ -127,18 +127,18 @@ def without_patterns(text: str) -> str:
 
 
 def url_without_secrets(text: str) -> str:
-    """A text with the addresses in it, without their users and secret parts of their queries."""
+    """Removes users and secret query parameters from the URLs in a text."""
     text = _HOOK.sub(HIDDEN, _USER_IN_URL.sub("", text))
     return _IN_QUERY.sub(rf"\1{HIDDEN}", text)
 
 
 def is_worth_hiding(value: str) -> bool:
-    """Whether a value can be taken out of texts without harm to those that only have the word."""
+    """Returns whether a value can be removed from texts without hiding ordinary words."""
     return len(value) >= LEAST_CHARS and value.casefold() not in _ORDINARY
 
 
 def secrets_of(name: object, value: object, depth: int = 0) -> Iterator[str]:
-    """The secrets in a value that has a name: all its texts if the name says so, else those by form."""
+    """Returns the secrets in a named value: all its texts if the name says so, else those by form."""
     named = is_secret_name(name)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -167,7 +167,7 @@ def _exists(path: str) -> bool:
 
 
 def _pieces(value: str) -> Iterator[str]:
-    """The parts of a secret that may stand alone: `Bearer x`, `user:x`, the lines of a key."""
+    """Returns the parts of a secret that may occur alone: `Bearer x`, `user:x`, the lines of a key."""
     if value.lower().startswith(("bearer ", "basic ", "token ")):
         yield value.split(None, 1)[1]
     if ":" in value and "://" not in value:
@@ -180,7 +180,7 @@ def _pieces(value: str) -> Iterator[str]:
 
 
 def secrets_in(value: str) -> Iterator[str]:
-    """What is a secret in a value by its form alone."""
+    """Returns the secrets in a value by form alone."""
     value = value[:100_000]
     if is_opaque(value):
         yield value
@@ -209,7 +209,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
     if parts.netloc.count("@"):
         yield parts.netloc.rpartition("@")[0]
     yield from (password, unquote(password))
-    if not password and is_opaque(user):  # a key in the place of a user, as some services want it
+    if not password and is_opaque(user):  # a key in place of a user, as some services require
         yield user
     for name, text in parse_qsl(parts.query):
         if is_secret_name(name) or is_opaque(text):
@@ -220,7 +220,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
 
 
 def is_opaque(value: str) -> bool:
-    """Whether a word is too random to be one that somebody has written."""
+    """Returns whether a word is too random to have been written by a person."""
     if not 16 <= len(value) <= 4096 or _PATH.match(value) or any(map(str.isspace, value)):
         return False
     return bool(_UUID.fullmatch(value)) or any(map(_is_random, _SIZES.split(value)))

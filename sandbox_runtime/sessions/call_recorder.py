@@ -1,4 +1,4 @@
-"""Serves the calls of one cell, and remembers what they were answered, to run the cell again."""
+"""Serves the calls of one cell and records the answers, so that the cell can be replayed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Answer = ToolReturned | ToolRaised
 
 
 class CallRecorder:
-    """The host's side of one cell's calls. `seconds` is the time that the cell had to wait for them."""
+    """Host side of one cell's calls. `seconds` is the time that the cell waited for them."""
 
     def __init__(self, tools: HostTools, ran: CellRecord, send: Callable[[Answer], None]) -> None:
-        """Serves the calls of `ran` with `tools`; `send` takes the answers that come later."""
+        """Serves the calls of `ran` with `tools`; `send` receives answers that come later."""
         self._tools = tools
         self._ran = ran
         self._send = send
@@ -31,7 +31,7 @@ class CallRecorder:
             return ToolRaised(
                 call.id, "LookupError", "LookupError", "the cell of this call is over"
             )
-        # Texts do not change, and what was read of one may be larger than any memory.
+        # Not recorded: texts do not change, and the ranges read may exceed any memory.
         asked = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
 
         def remembered(answer: Answer) -> Answer:
@@ -44,5 +44,5 @@ class CallRecorder:
         return None if answer is None else remembered(answer)
 
     def end(self) -> None:
-        """The cell is over: what is answered from now on, it did not see."""
+        """Ends the recording: the cell is over and does not see later answers."""
         self._ended = True

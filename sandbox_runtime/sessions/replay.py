@@ -1,9 +1,8 @@
-"""What brings a lost session back: its last checkpoint, and what was done since. Decides, does no I/O.
+"""The replay log of a session: its last checkpoint and everything since. Decides, does no I/O.
 
-Everything since the checkpoint is remembered as it was asked for: the values that were assigned, the
-cells, and what the host answered them. Run again, with the same random numbers and the same answers,
-it makes the same state; tools are not called a second time. What that takes, in memory and in time, is
-bounded: past it the state since the checkpoint is lost with its process, and the session says so.
+The log records the assigned values, the cells and the answers of the host. Replaying them with the same random
+numbers and the same answers restores the state; tools are not called a second time. Memory and time of a replay
+are bounded: beyond the bounds the state since the checkpoint is lost with its process, and the session says so.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from sandbox_runtime.sessions.checkpoint import Checkpoint
 
 Answer = ToolReturned | ToolRaised
 
-# A checkpoint costs at most this part of the time since the one before.
+# A checkpoint takes at most this share of the time since the previous one.
 LARGEST_SHARE = 0.05
 
-# How long a checkpoint takes, until one was measured: a fresh interpreter's, on a slow machine.
+# Assumed duration of a checkpoint until one is measured: a fresh interpreter's, on a slow machine.
 FIRST_GUESS_SECONDS = 0.2
 
-# With more work than this since the checkpoint another is due whatever it costs, so that running the
-# cells again stays within `MAX_REPLAY_SECONDS`.
+# After this much work since the last checkpoint another is due at any cost, so that a replay stays within
+# `MAX_REPLAY_SECONDS`.
 MAX_WORK_SECONDS = MAX_REPLAY_SECONDS / 2
 
 
@@ -48,32 +47,32 @@ class CallRecord:
     """A call that a cell made."""
 
     answer: Answer | None = None
-    """What the host answered; None if the cell was over first."""
+    """The host's answer; None if the cell ended first."""
 
 
 @dataclasses.dataclass
 class CellRecord:
-    """A cell that was run to its end."""
+    """A completed cell."""
 
     cell: int
     code: str
     calls: dict[bytes, list[CallRecord]] = dataclasses.field(default_factory=dict)
-    """What it asked the host, by the question, in order."""
+    """Its calls of the host, grouped by the call, in order."""
 
     output: str = ""
 
     forgotten: bool = False
-    """True once its answers took more memory than may be kept: it cannot be run again."""
+    """True if its answers exceeded the memory that may be kept: it cannot be replayed."""
 
     _answer_bytes: int = 0
 
     @property
     def bytes_kept(self) -> int:
-        """About what it takes to remember it."""
+        """Returns the approximate memory of this record."""
         return len(self.code) + len(self.output) + self._answer_bytes
 
     def remember(self, call: ToolCall, answer: Answer | None = None) -> CallRecord:
-        """Notes a call, with its answer if there is one; for one that comes later see `answered`."""
+        """Records a call, with its answer if there is one; a later answer goes to `answered`."""
         asked = CallRecord()
         if not self.forgotten:
             self.calls.setdefault(_question(call), []).append(asked)
@@ -83,7 +82,7 @@ class CellRecord:
         return asked
 
     def answered(self, asked: CallRecord, answer: Answer) -> None:
-        """Notes the answer of a call."""
+        """Records the answer of a call."""
         if not self.forgotten:
             asked.answer = answer
             self._keep(_size(answer))
@@ -98,10 +97,12 @@ class CellRecord:
     def replay(
         self, live: Callable[[ToolCall], Answer | None] = lambda _: None
     ) -> Callable[[ToolCall], Answer | None]:
-        """Answers as it was answered before: None, which is never, if the cell was over first.
+        """Returns the recorded answer; None if the cell ended before there was one.
 
-        Raises LookupError for a call that was not made then. `live` answers what is not remembered, and
-        gives None for other calls.
+        `live` answers calls that are not recorded, and returns None for others.
+
+        Raises:
+            LookupError: The call was not made the first time.
         """
         left = {question: list(asked) for question, asked in self.calls.items()}
 
@@ -126,14 +127,14 @@ def _question(call: ToolCall) -> bytes:
 
 
 class ReplayLog:
-    """The last checkpoint of a session, and the log since."""
+    """The last checkpoint of a session and the log since then."""
 
     def __init__(self, checkpoint: Checkpoint | None = None) -> None:
-        """Begins at a state, or at that of a fresh interpreter."""
+        """Begins at a saved state, or at a fresh interpreter."""
         self.checkpoint = checkpoint
         self.log: list[AssignRecord | CellRecord] = []
         self.possible = True
-        """False once the interpreter could not be saved; then everything is run again."""
+        """False if the interpreter could not be saved; then everything is replayed."""
         self._lost = ""
         self._cost_seconds = FIRST_GUESS_SECONDS
         self._since = 0.0
@@ -143,21 +144,21 @@ class ReplayLog:
         self._newest: dict[str, Any] = {}
 
     def begin(self, now: float) -> None:
-        """The time until the next checkpoint runs from here."""
+        """The start of the interval until the next checkpoint."""
         self._since = now
 
     def assigned(self, name: str, value: Any) -> None:
-        """Notes a variable. If the last thing done was to assign the same one, only this value counts."""
+        """Records a variable. Replaces the last entry if that assigned the same variable."""
         if self.log and isinstance(self.log[-1], AssignRecord) and self.log[-1].name == name:
             self.log.pop()
         elif self._newest.get(name) is not value:
-            # Nobody but the log needs the one before. The newest the session has to keep anyway.
+            # Only the log holds the previous value. The session keeps the newest one anyway.
             self._remembered += _size_of_value(self._newest.get(name))
         self._newest[name] = value
         self.log.append(AssignRecord(name, value))
 
     def ran(self, cell: CellRecord, seconds: float) -> None:
-        """Notes a cell that came to its end, and how long the sandbox itself worked."""
+        """Records a completed cell, with the seconds that the sandbox itself worked."""
         self.log.append(cell)
         self._work_seconds += seconds
         self._remembered += cell.bytes_kept
@@ -169,12 +170,12 @@ class ReplayLog:
         self._bound()
 
     def cannot_save(self) -> None:
-        """Notes that the interpreter cannot be saved: from now on it is brought back by its cells alone."""
+        """Records that the interpreter cannot be saved: from now on a recovery replays all cells."""
         self.possible = False
         self._bound()
 
     def _bound(self) -> None:
-        """Where no checkpoint can take its place, the log ends at the same size."""
+        """Ends the log at the same size if no checkpoint can replace it."""
         if not self.possible and self._remembered > MAX_REMEMBERED_BYTES:
             self._lose(
                 f"it could not be saved, and more than {MAX_REMEMBERED_BYTES // MEBIBYTE} MiB would "
@@ -188,7 +189,7 @@ class ReplayLog:
         self._remembered = 0
 
     def why_lost(self) -> str:
-        """Why what was done since the checkpoint cannot be done again; empty if it can."""
+        """Returns why the log since the checkpoint cannot be replayed; empty if it can."""
         if not self._lost and self._replayed_seconds + self._work_seconds > MAX_REPLAY_SECONDS:
             return (
                 "running its cells since the last checkpoint again takes more than "
@@ -197,10 +198,10 @@ class ReplayLog:
         return self._lost
 
     def replayed(self, seconds: float) -> None:
-        """Notes that cells were run again for so long.
+        """Records the seconds of a replay.
 
         Raises:
-            LookupError: They have taken too long, over all attempts.
+            LookupError: All replays together have taken too long.
         """
         self._replayed_seconds += seconds
         if self._replayed_seconds > MAX_REPLAY_SECONDS:
@@ -213,13 +214,13 @@ class ReplayLog:
 
     @property
     def overdue(self) -> bool:
-        """True when a checkpoint has to be taken whatever it costs, so that nothing can be lost."""
+        """True if a checkpoint must be taken at any cost, so that nothing can be lost."""
         much = self._remembered > MAX_REMEMBERED_BYTES or self._work_seconds > MAX_WORK_SECONDS
         return self.possible and (much or bool(self._lost))
 
     def due(self, now: float) -> bool:
-        """True when a checkpoint is cheap, and running the cells again would take longer than it."""
-        # From the end, where a cell is: a session may have run thousands.
+        """True if a checkpoint is cheap and faster than replaying the cells."""
+        # From the end, where the cell is: a session may have run thousands.
         if self.overdue:
             return True
         if not self.possible or not any(
@@ -230,7 +231,7 @@ class ReplayLog:
         return cheap and self._work_seconds > self._cost_seconds
 
     def saved(self, checkpoint: Checkpoint, now: float, cost_seconds: float) -> None:
-        """Takes a new checkpoint in place of all that was before."""
+        """Replaces the whole log by a new checkpoint."""
         self.checkpoint = checkpoint
         self.possible = True
         self.log.clear()
@@ -250,5 +251,5 @@ def _size(answer: Answer) -> int:
 
 
 def _size_of_value(value: object) -> int:
-    """About the bytes of a text or of bytes. What else there is would have to be walked."""
+    """Returns the approximate bytes of a text or of bytes. Other values would have to be traversed."""
     return len(value) if isinstance(value, (str, bytes)) else 0

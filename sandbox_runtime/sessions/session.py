@@ -1,7 +1,7 @@
 """A session: one namespace for cells, with host tools, that outlives its process.
 
-Sees to it that one thread at a time uses it, and turns what comes back into values. `supervisor.py` keeps
-its process alive.
+Ensures that one thread at a time uses it, and decodes results into values. `supervisor.py` keeps its process
+alive.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from sandbox_runtime.values.type_rules import Rule
 
 
 class Session:
-    """A sandbox of its own. Not to be shared: one thread at a time runs cells.
+    """An isolated namespace. Not shared: one thread at a time runs cells.
 
-    `interrupt` and `close` may come from any thread.
+    `interrupt` and `close` may be called from any thread.
     """
 
     def __init__(
@@ -53,18 +53,18 @@ class Session:
         """Opens the session; `open_session` is the usual way.
 
         Args:
-            engine: What it runs on.
-            limits: What it may use.
+            engine: Deno and the engine's files.
+            limits: Its resource limits.
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text for the reader of error
                 messages. None: SUBMIT takes any one value, or values by name.
-            types: See `register`. None: those of the state.
+            types: See `register`. None: those of `restore`.
             loop: See `register`.
             restore: The state to begin with, instead of an empty namespace.
 
         Raises:
             CheckpointError: The state cannot be restored on this engine, or not within the limits.
-            SandboxStartError: The process did not come up.
+            SandboxStartError: The process did not start.
         """
         self._busy = threading.Lock()  # held while a request runs
         self._tools = HostTools(limits)
@@ -79,17 +79,17 @@ class Session:
 
     @property
     def limits(self) -> Limits:
-        """What it may use."""
+        """Its resource limits."""
         return self._line.limits
 
     @property
     def restarts(self) -> int:
-        """How often its process was replaced."""
+        """The number of times its process was replaced."""
         return self._line.restarts
 
     @property
     def pid(self) -> int:
-        """The id of the sandbox's process. It changes when the session heals."""
+        """The id of the sandbox's process. It changes when the process is replaced."""
         return self._line.pid
 
     @property
@@ -99,7 +99,7 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """True once the session was closed, by its owner or by an error that it could not heal."""
+        """True after the session was closed, by its owner or by an error it could not recover from."""
         return self._line.closed
 
     def register(
@@ -118,11 +118,11 @@ class Session:
             types: Rules for how values of some types cross, and types whose classes cells can use by
                 name. None: those before.
             loop: The event loop that coroutines run on, which must be free while a cell runs. None:
-                they run on a loop of the session's own.
+                they run on a loop that the session owns.
 
         Raises:
             ValueError: A name is not a Python identifier, or is SUBMIT.
-            SandboxDiedError: The process died and no other could be started.
+            SandboxDiedError: The process died and could not be replaced.
         """
         _check_names(*tools, *(outputs or ()))
         with self._exclusive():
@@ -130,7 +130,7 @@ class Session:
             if self._line.alive:
                 with contextlib.suppress(SandboxDiedError):
                     self._line.declare()
-            self._line.ensure_running()  # if need be; what starts again declares as well
+            self._line.ensure_running()  # if needed; a restart declares as well
 
     @overload
     def assign(self, variables: Mapping[str, Any], /) -> None: ...
@@ -140,7 +140,7 @@ class Session:
     def assign(self, variables: Mapping[str, Any] | str, value: object = None, /) -> None:
         """Binds variables in the sandbox: `assign(name, value)`, or `assign({name: value, ...})`.
 
-        The values must not be changed while the session lives: if its process is lost they are sent
+        The values must not be changed while the session lives: if its process is lost, they are sent
         again.
 
         Raises:
@@ -157,11 +157,11 @@ class Session:
     def run_cell(self, code: str, /) -> CellResult:
         """Runs a cell to its end.
 
-        Calls that the cell waits for are served in this thread, others in threads of their own, all in
-        the context of this one.
+        Calls that the cell waits for are served in this thread, others in separate threads, all in this
+        thread's context.
 
         Raises:
-            SandboxDiedError: The process died and no other could be started.
+            SandboxDiedError: The process died and could not be replaced.
             SessionClosedError: The session is closed.
             SessionBusyError: It already runs a cell.
         """
@@ -173,7 +173,7 @@ class Session:
             return bounded(self._noted(result), self.limits.output_chars)
 
     def _noted(self, result: CellResult) -> CellResult:
-        """The result, below what was lost before the cell."""
+        """Returns the result, preceded by a notice of what was lost before the cell."""
         pending = self._line.take_pending_notice()
         if not pending.note:
             return result
@@ -205,7 +205,7 @@ class Session:
     # ---- Saved states ----
 
     def checkpoint(self) -> Checkpoint:
-        """Saves the state after the last cell. The session goes on.
+        """Saves the state after the last cell. The session stays usable.
 
         Raises:
             CheckpointError: The interpreter holds something that cannot be saved.
@@ -214,9 +214,11 @@ class Session:
             return self._line.checkpoint()
 
     def fork(self) -> Session:
-        """A second session that begins where this one is. The caller closes it.
+        """Opens a second session in the current state. The caller closes it.
 
-        Raises what `checkpoint` and opening a session raise.
+        Raises:
+            CheckpointError: The state cannot be saved, or not restored within the limits.
+            SandboxStartError: The process did not start.
         """
         state = self.checkpoint()
         other = Session(
@@ -231,14 +233,14 @@ class Session:
         return other
 
     def compiled_runtime(self) -> bytes:
-        """V8's compiled form of what the sandbox runs on; it makes the next start faster."""
+        """Returns V8's code cache of the engine, which makes the next start faster."""
         with self._exclusive():
             return self._line.compiled_runtime()
 
     # ---- Ends ----
 
     def exercise(self) -> None:
-        """Runs an empty cell, so that the first real one need not wait for what V8 compiles at first use.
+        """Runs an empty cell, so that the first real one does not wait for V8's lazy compilation.
 
         Raises:
             SessionClosedError: The session is closed.
@@ -248,16 +250,15 @@ class Session:
             self._line.exercise()
 
     def interrupt(self) -> None:
-        """Asks the running cell to stop: its code sees KeyboardInterrupt, the variables stay.
+        """Interrupts the running cell: its code sees KeyboardInterrupt, the variables stay.
 
-        A host call that it waits for is given up; a tool in the thread that runs the cell goes on to
-        its own end.
+        A host call that it waits for is abandoned; a tool in the thread that runs the cell runs to its end.
         """
         self._line.interrupt()
         self._tools.give_up()
 
     def close(self) -> None:
-        """Ends the session and its process. Closing twice is fine; closing never hangs."""
+        """Ends the session and its process. Idempotent; never blocks for long."""
         if not self._line.closed:
             record("session.closed", pid=self.pid, restarts=self.restarts)
         self._line.close()
@@ -287,7 +288,7 @@ class Session:
 
     @contextlib.contextmanager
     def _closing_on_error(self) -> Iterator[None]:
-        """Closes the session when its process is lost: what follows must not hang on it."""
+        """Closes the session if its process is lost for good."""
         try:
             yield
         except BaseException:
@@ -297,7 +298,7 @@ class Session:
 
     @contextlib.contextmanager
     def _closed_unless_opened(self) -> Iterator[None]:
-        """Closes the session that is being opened if that goes wrong."""
+        """Closes the session if opening it fails."""
         try:
             yield
         except SandboxDiedError as died:

@@ -1,7 +1,7 @@
-"""What a session hangs on: its process, and the next one when that dies.
+"""Supervision of a session's process, and its replacement when it dies.
 
 Joins a `Channel` with a `ReplayLog`. When the process ends, another is started from the last checkpoint,
-and what was done since is done again. Knows nothing of who may use it when: `session.py` sees to that.
+and the log since then is replayed. Does not serialize its users: `session.py` does.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from sandbox_runtime.values import encoder as values
 from sandbox_runtime.values.type_rules import Rule
 
 Ended: TypeAlias = tuple[CellEnd, Reply]
-"""How a cell ended, and the reply with the submitted values."""
+"""The end of a cell, and the reply with the submitted values."""
 
 # A process that is killed within this time of a cell's start, before the cell has asked the host for
-# anything, was most likely killed before it, and we did not know yet. The cell is run again, once.
+# anything, was most likely killed earlier, unnoticed. The cell is run again, once.
 HARDLY_BEGUN_SECONDS = 1.0
 
-# A process that is killed while it is brought back is brought back again, so often in all. What kills
-# from outside is no reason to give up a state; what kills always, memory that is short, is.
+# A process that is killed during recovery is recovered again, up to this often in all. A kill from outside is no
+# reason to give up a state; a repeated one (the out-of-memory killer) is.
 HEALING_TRIES = 3
 
 # Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
 GO_ON = ""
 
-# Ends of a process that are no fault of the cell which was just sent to it.
+# Ends of a process that the cell just sent did not cause.
 _NOT_THE_CELLS = ("killed", "rest")
 
-# Ends of a process that its own state may be the reason for.
+# Ends of a process that its own state may have caused.
 _CRASHES = ("crash", "exit")
 
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
@@ -62,13 +62,13 @@ _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
 
 @dataclasses.dataclass(frozen=True)
 class Restart:
-    """How a session came back."""
+    """The outcome of a recovery."""
 
     note: str = ""
-    """What is not as it was; empty if all is."""
+    """A notice of what has changed; empty if nothing has."""
 
     state_lost: bool = False
-    """True if what cells had defined is gone."""
+    """True if the definitions of cells are lost."""
 
 
 class Supervisor:
@@ -77,11 +77,11 @@ class Supervisor:
     def __init__(
         self, engine: Engine, limits: Limits, tools: HostTools, restore: Checkpoint | None
     ) -> None:
-        """Starts the process, in which nothing is declared yet.
+        """Starts the process; nothing is declared in it yet.
 
         Raises:
             CheckpointError: The state cannot be restored on this engine, or not within the limits.
-            SandboxStartError: The process did not come up.
+            SandboxStartError: The process did not start.
         """
         if restore is not None:
             check_restorable(restore, assets.engine_key(), engine.packages_key, limits.memory_bytes)
@@ -114,11 +114,11 @@ class Supervisor:
 
     @property
     def lost(self) -> bool:
-        """True once the process is known to have ended, and none has taken its place."""
+        """True if the process is known to have ended and has not been replaced."""
         return not self._channel.alive
 
     def take_pending_notice(self) -> Restart:
-        """What was lost since the last cell, for whoever tells it."""
+        """Takes the notice of what was lost since the last cell."""
         pending, self._pending_notice = self._pending_notice, Restart()
         return pending
 
@@ -129,14 +129,14 @@ class Supervisor:
         types: Iterable[Rule | Any] | None,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        """Takes other tools, fields of SUBMIT and rules; `declare` tells the process."""
+        """Replaces tools, fields of SUBMIT and rules; `declare` sends them to the process."""
         if types is not None:
             self.border = self.border.with_types(types)
         self._tools.replace(tools, self.border, loop)
         self.outputs = None if outputs is None else dict(outputs)
 
     def declare(self) -> None:
-        """Tells the process what there is. Raises `SandboxDiedError` if it has ended."""
+        """Declares tools and outputs to the process. Raises `SandboxDiedError` if it has ended."""
         client.declare(self._channel, self._tools.declarations(), self.outputs, self.border)
 
     def assign(self, name: str, value: object) -> None:
@@ -151,7 +151,7 @@ class Supervisor:
         self._recovery.assigned(name, value)
 
     def run(self, code: str) -> Ended | Failed:
-        """Runs a cell to its end: how it ended, or that it ended the process."""
+        """Runs a cell to its end, which may be that of the process."""
         self.ensure_running()
         if self._recovery.overdue:  # after a SUBMIT, mostly
             self._save_if_possible()
@@ -182,7 +182,7 @@ class Supervisor:
         return self._save()
 
     def compiled_runtime(self) -> bytes:
-        """V8's compiled form of what the sandbox runs on."""
+        """Returns V8's code cache of the engine."""
         return client.compiled_runtime(self._channel)
 
     def interrupt(self) -> None:
@@ -190,7 +190,7 @@ class Supervisor:
         self._channel.interrupt()
 
     def close(self) -> None:
-        """Ends the process, and starts no other. Never hangs."""
+        """Ends the process for good. Never blocks for long."""
         self.closed = True
         self._channel.close()
         self.variables.clear()
@@ -199,7 +199,7 @@ class Supervisor:
     # ---- Requests ----
 
     def _run_remembered(self, ran: CellRecord) -> Ended:
-        """Runs a cell, and notes what is needed to run it again."""
+        """Runs a cell and records what a replay needs."""
         serving = CallRecorder(self._tools, ran, self._channel.answer)
         started = time.monotonic()
         try:
@@ -249,7 +249,7 @@ class Supervisor:
         self._recovery.saved(state, now, now - started)
         return state
 
-    # ---- Healing ----
+    # ---- Recovery ----
 
     def ensure_running(self) -> None:
         """Starts another process if this one has ended since the last cell."""
@@ -272,7 +272,7 @@ class Supervisor:
 
     def _heal(self, died: SandboxDiedError) -> Failed:
         """Starts another process in the state before the cell that ended the last one."""
-        # What breaks cell after cell is in the state: a trap of an earlier cell, or a broken module.
+        # If cell after cell fails, the cause is in the state: a trap of an earlier cell, or a broken module.
         self._crashes = self._crashes + 1 if died.reason in _CRASHES else 0
         _record_death(self.pid, died)
         try:
@@ -296,7 +296,7 @@ class Supervisor:
         )
 
     def _start_again(self, *, afresh: bool = False) -> Restart:
-        """Another process, as much as possible in the state of the lost one."""
+        """Starts another process, as far as possible in the state of the lost one."""
         self.restarts += 1
         self._channel.close()  # it has ended, but holds its pipes
         lost = self._recovery.why_lost()
@@ -328,7 +328,7 @@ class Supervisor:
         )
 
     def _start_from(self, state: Checkpoint | None) -> None:
-        """A process in a saved state. With cells to repeat, their random numbers come again."""
+        """Starts a process in a saved state. With cells to replay, their random numbers are repeated."""
         if self.closed:
             raise SessionClosedError("The session is closed.")
         if self._seed != GO_ON and not self._recovery.cells:
@@ -336,16 +336,17 @@ class Supervisor:
         self._channel = Channel(self._engine_from(state), self.limits, self._seed)
         try:
             self.declare()
-            if self.closed:  # since we began: then nobody else closes what we have started
+            if self.closed:  # meanwhile: then nothing else closes this process
                 raise SessionClosedError("The session is closed.")
         except BaseException:
             self._channel.close()
             raise
 
     def _repeat(self) -> list[int]:
-        """Does again what was done since the checkpoint; the numbers of the cells that went otherwise.
+        """Replays the log since the checkpoint and returns the numbers of the cells whose output differs.
 
-        Raises LookupError if a cell asks the host what it did not ask before.
+        Raises:
+            LookupError: A cell makes a call that it did not make the first time.
         """
         self._start_from(self._recovery.checkpoint)
         changed = []
@@ -360,11 +361,11 @@ class Supervisor:
                 self._recovery.replayed(time.monotonic() - started)
             if end.output != entry.output:
                 changed.append(entry.cell)
-        self.exercise()  # a state in which no cell can run is not worth having
+        self.exercise()  # a state in which no cell can run is useless
         return changed
 
     def exercise(self) -> None:
-        """Runs an empty cell, of which nothing is left. Raises `SandboxDiedError`."""
+        """Runs an empty cell that leaves no trace. Raises `SandboxDiedError`."""
         probe = CellRecord(self._cell, "")
         self._run(probe, probe.replay())
 

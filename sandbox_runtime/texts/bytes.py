@@ -1,7 +1,7 @@
-"""Where the bytes of a lazy text come from: a file, or pieces that are spooled as far as they are read.
+"""Byte sources of a lazy text: a file, or pieces that are spooled as far as they are read.
 
-Always UTF-8; a file in another encoding is spooled as well. Knows no characters and no lines. A file
-is open only while something is read, so that any number of them can be inputs.
+Always UTF-8; a file in another encoding is spooled as well. Knows no characters and no lines. A file is open only
+while it is read, so that any number of files can be inputs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Protocol
 
 from sandbox_runtime.errors import TextChangedError
 
-# What is decoded at once when a file of another encoding is spooled.
+# Bytes decoded at a time when a file of another encoding is spooled.
 _SPOOL_BYTES = 1024 * 1024
 
-# Beginnings of texts by which their encoding is known; those of UTF-16 are beginnings of UTF-32's.
+# Byte order marks. Those of UTF-16 are prefixes of UTF-32's, so UTF-32 comes first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -32,15 +32,15 @@ _MARKS = (
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-# How long a wait for another thread may hide that the time is over.
+# Interval at which a wait for another thread checks the deadline.
 _PATIENCE_SECONDS = 0.05
 
 
 class Deadline:
-    """Until when something may work. `cancel` may come from any thread."""
+    """A deadline for work on a text. `cancel` may be called from any thread."""
 
     def __init__(self, seconds: float | None = None, name: str = "") -> None:
-        """Begins now. `name` is that of the limit, for the message; None: as long as it takes."""
+        """Starts the clock. `name` is that of the limit, for the message; None means no limit."""
         self._end = None if seconds is None else time.monotonic() + seconds
         self._told = f"{name}, {seconds:g} s" if seconds is not None else ""
         self._on_cancel: Callable[[], None] | None = None
@@ -48,18 +48,18 @@ class Deadline:
 
     @property
     def left(self) -> float | None:
-        """Seconds that are left; None for any number."""
+        """Returns the seconds left; None without a limit."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def check(self) -> None:
-        """Raises `TimeoutError` when the time is over, `InterruptedError` when it was cancelled."""
+        """Raises `TimeoutError` after the deadline, `InterruptedError` after a cancellation."""
         if self.cancelled:
             raise InterruptedError("the work on a text was given up")
         if self.left == 0.0:
             raise TimeoutError(f"the time for one work on a text is over ({self._told})")
 
     def cancel(self) -> None:
-        """Ends the work at its next check."""
+        """Cancels the work at its next check."""
         self.cancelled = True
         # Read once: the block may end meanwhile.
         if (action := self._on_cancel) is not None:
@@ -98,39 +98,39 @@ class Reader(Protocol):
     """Reads, while it is open."""
 
     def at(self, offset: int, size: int) -> bytes:
-        """The bytes from an offset; fewer at the end only. Raises `TextChangedError`."""
+        """Returns the bytes from an offset; fewer only at the end. Raises `TextChangedError`."""
 
 
 class TextBytes(Protocol):
     """The bytes of one text."""
 
     size: int
-    """How many there are, as far as that is known."""
+    """The number of bytes, as far as known."""
 
     complete: bool
-    """True when `size` is all."""
+    """True if `size` is final."""
 
     def extend(self, size: int, deadline: Deadline) -> None:
-        """Gets to know that many bytes, if there are so many."""
+        """Extends the known bytes to that many, if there are so many."""
 
     def reading(self) -> contextlib.AbstractContextManager[Reader]:
-        """Opens for reading. Raises `TextChangedError` if they are not what they were."""
+        """Opens for reading. Raises `TextChangedError` if the bytes have changed."""
 
 
 class FileBytes:
-    """The bytes of a file, as it was when this was made."""
+    """The bytes of a file, unchanged since this object was created."""
 
     complete = True
 
     def __init__(self, opened: Callable[[], int], name: str) -> None:
-        """Looks at the file.
+        """Records the identity of the file.
 
         Args:
-            opened: Gives a descriptor of the file, which is closed here; see `regular_files.py`.
+            opened: Returns a descriptor of the file, which is closed here; see `regular_files.py`.
             name: For messages.
 
         Raises:
-            OSError: It cannot be looked at.
+            OSError: The file cannot be examined.
         """
         self._opened = opened
         self._name = name
@@ -193,13 +193,13 @@ class _At:
 
 
 class SpooledBytes:
-    """The bytes of pieces of text, kept in a temporary file without a name as far as they were read.
+    """The bytes of pieces of text, spooled to an unlinked temporary file as far as they were read.
 
-    The system removes it when the process ends, however it ends.
+    The system removes it however the process ends.
     """
 
     def __init__(self, pieces: Iterable[str], name: str, most_bytes: int) -> None:
-        """Reads no piece yet. `most_bytes` is where reading is refused."""
+        """Reads no piece yet. Reading beyond `most_bytes` is refused."""
         self._pieces = iter(pieces)
         self._name = name
         self._most = most_bytes
@@ -264,7 +264,7 @@ class SpooledBytes:
 
 
 def decoded_pieces(source: FileBytes, encoding: str) -> Iterator[str]:
-    """A file of another encoding as pieces of text; what is no character becomes U+FFFD."""
+    """Decodes a file of another encoding in pieces; invalid bytes become U+FFFD."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     offset = 0
     while True:
@@ -277,5 +277,5 @@ def decoded_pieces(source: FileBytes, encoding: str) -> Iterator[str]:
 
 
 def encoding_by_mark(start: bytes) -> str:
-    """The encoding that the first bytes of a file tell; UTF-8 if they tell none."""
+    """Returns the encoding of a file by its byte order mark; UTF-8 without one."""
     return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")

@@ -1,9 +1,9 @@
-"""What cells ask of lazy texts and directories, checked and answered.
+"""Serves the operations of cells on lazy texts and directories.
 
-Every call has one deadline, by which all of its work ends, and which `cancel` ends.
+Every call has one deadline for all of its work, and can be cancelled.
 
-Everything that a cell sends is hostile until it is checked: which operation, the types of its arguments,
-their sizes. What it is asked of is a value of the session's own table (`handles.py`), never a path.
+Everything that a cell sends is hostile until it is checked: the operation, the types of its arguments, their sizes.
+The target is a value of the session's own table (`handles.py`), never a path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NEEDLE_CHARS = 1_000_000
 
 
 def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
-    """The class that a value has in a cell; None for what is neither a lazy text nor a directory."""
+    """Returns the guest class of a lazy text or directory; None for other values."""
     if isinstance(value, LazyText):
         return CellText
     return LazyDirectory if isinstance(value, Directory) else None
@@ -57,7 +57,7 @@ class TextCalls:
         self._closed = False
 
     def __call__(self, value: object, operation: object, *arguments: Any) -> Any:
-        """Answers one call. Raises what is wrong with it, which is the cell's to see."""
+        """Answers one call. The cell sees its exceptions."""
         known = (
             _OF_TEXTS
             if isinstance(value, LazyText)
@@ -71,14 +71,14 @@ class TextCalls:
             return known[operation](self, deadline, value, *arguments)
 
     def cancel(self) -> None:
-        """Ends what is running."""
+        """Cancels running calls."""
         with self._lock:
             running = list(self._running)
         for deadline in running:
             deadline.cancel()
 
     def close(self) -> None:
-        """Ends what is running, and the process that searches. What is asked afterwards ends at once."""
+        """Cancels running calls and ends the search process. Later calls are cancelled at once."""
         with self._lock:
             self._closed = True
         self.cancel()
@@ -234,7 +234,7 @@ class TextCalls:
 
 
 class _Found:
-    """Matches as they are found, up to a limit. Whether there are more beyond it is not looked for."""
+    """Collects matches up to a limit. Does not search beyond it."""
 
     def __init__(self, limit: int) -> None:
         self.hits: list[Hit] = []
@@ -252,7 +252,7 @@ class _Found:
         return MAX_FOUND_CHARS - self._chars
 
     def take(self, hit: Hit) -> bool:
-        """Adds a match. True when these are enough."""
+        """Adds a match. Returns True at the limit."""
         self.hits.append(hit)
         around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
         self._chars += cost_of(hit) + around

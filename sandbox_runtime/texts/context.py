@@ -1,4 +1,4 @@
-"""The lines around a line of a text, taken in one go however many they are."""
+"""Context lines of a match, read in one pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SHOWN_LINE_CHARS = 1000
 def lines_around(
     index: TextIndex, line: int, before: int, after: int, deadline: Deadline
 ) -> list[list[str]]:
-    """The lines before and after a line, each cut if it is long."""
+    """Returns the lines before and after a line, long ones truncated."""
     first = max(1, line - before)
     lines = _lines(index, first, line + after, deadline)
     return [lines[: line - first], lines[line - first + 1 :]]
 
 
 def _lines(index: TextIndex, first: int, last: int, deadline: Deadline) -> list[str]:
-    """The lines from one number to another, as far as there are so many."""
+    """Returns the lines from one number to another, as far as they exist."""
     lines: list[str] = []
     at = index.char_of_line(first, deadline)
     while at is not None and (missing := last - first + 1 - len(lines)) > 0:

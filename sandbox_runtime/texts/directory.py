@@ -1,7 +1,7 @@
-"""A folder of texts as an input: listed once, and never left.
+"""A folder of texts as an input: listed once; cells reach only listed files.
 
-What a cell says is looked up in the list. No path is ever made of it. What is in the folder may be a
-stranger's, also its names and its `.gitignore` files: all of it is bounded.
+A cell's path is looked up in the list and never used as a path. The folder is untrusted, including its names and
+its `.gitignore` files: all work is bounded.
 """
 
 from __future__ import annotations
@@ -28,49 +28,49 @@ from sandbox_runtime.texts.regular_files import (
 
 MAX_FILES = 1_000_000
 
-# What is looked at: files, folders, what is hidden or ignored.
+# Entries examined: files, folders, hidden and ignored ones.
 MAX_ENTRIES = 5_000_000
 
-# All paths of a list together. A million files of the deepest repositories have a third of it.
+# Characters of all paths of a list. A million files of the deepest repositories take a third of it.
 MAX_PATH_CHARS = 256 * 1024 * 1024
 
-# The processor's work for one list. A million files take some 15 s of it on a slow machine.
+# CPU seconds for one list. A million files take some 15 s on a slow machine.
 MAX_LISTING_SECONDS = 60.0
 
-# A `.gitignore` larger than this is none, and so are those beyond so many rules of a folder and of those
-# above it. The largest collections of rules have a few hundred.
+# A larger `.gitignore` is left out, as are rules beyond the second bound, counted over a folder and its parents.
+# The largest collections of rules have a few hundred.
 MAX_RULES_BYTES = 1024 * 1024
 MAX_RULES = 10_000
 
-# Entries and rules after which the time is looked at.
+# Entries and rules between two checks of the clock.
 _CHECKED_ENTRIES = 64
 
-# Folders of version control whose names do not begin with a dot.
+# Version control folders whose names do not begin with a dot.
 _VERSION_CONTROL = frozenset({"CVS", "_darcs"})
 
 _Rules = tuple[tuple[int, IgnoreRules], ...]
-"""Rules in force, the nearest last; each with how many characters come before what its paths begin with."""
+"""Rules in force, the nearest last; each with the length of the prefix that its paths lack."""
 
 
 class Directory:
     """The files of a folder as an input, by their paths below it. They stay on the host.
 
-    Left out: hidden files and folders, what `.gitignore` files name, and whatever is a symbolic link or
-    no regular file. A hard link is a file like any other.
+    Left out are hidden files and folders, files ignored by `.gitignore`, symbolic links, and everything that is
+    no regular file. A hard link is an ordinary file.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], pattern: str = "**/*", *, gitignore: bool = True
     ) -> None:
-        """Looks whether it is there; it is listed when it is first used.
+        """Checks that the folder exists; it is listed at first use.
 
         Args:
             path: The folder.
-            pattern: Which files: `**` for any folders, `*` within a name; `src/**/*.py`.
-            gitignore: Whether `.gitignore` files count.
+            pattern: A glob such as `src/**/*.py`: `**` for any folders, `*` within a name.
+            gitignore: Whether to apply `.gitignore` files.
 
         Raises:
-            NotADirectoryError: It is no folder.
+            NotADirectoryError: The path is not a folder.
             ValueError: The pattern is too long.
         """
         self.root = Path(path).absolute()
@@ -83,9 +83,9 @@ class Directory:
         self._lock = threading.Lock()  # guards these
         self._sizes: dict[str, int] | None = None
         self._left_out: Counter[str] = Counter()
-        # As long as somebody has them: a search through a million files must not keep them all.
+        # Weak references: a search through a million files must not keep them all.
         self._files: weakref.WeakValueDictionary[str, TextFile] = weakref.WeakValueDictionary()
-        # Not guarded: who looks at a file at the same time as another finds the same.
+        # Not guarded: concurrent checks of a file get the same result.
         self._binary: dict[str, bool] = {}
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Directory:
 
     @property
     def size(self) -> str:
-        """How much there is, in words, and what had to be left out."""
+        """Describes the size in words, with what had to be left out."""
         sizes = self.sizes()
         left_out = "".join(
             f"; left out: {n:,} {what}" for what, n in sorted(self._left_out.items())
@@ -101,11 +101,11 @@ class Directory:
         return f"{len(sizes):,} files, {sum(sizes.values()):,} bytes{left_out}"
 
     def sizes(self, deadline: Deadline | None = None) -> Mapping[str, int]:
-        """Bytes by path, sorted by path; listed at the first call.
+        """Returns the bytes of each file by path, sorted; lists the folder at the first call.
 
         Raises:
-            OSError: The folder itself cannot be listed. What cannot be below it is left out.
-            ValueError: There is more than can be listed.
+            OSError: The folder itself cannot be listed. Unreadable subfolders are left out.
+            ValueError: The folder exceeds a bound.
         """
         deadline = deadline or Deadline()
         with deadline.holding(self._lock):
@@ -116,7 +116,7 @@ class Directory:
             return self._sizes
 
     def file(self, path: str, deadline: Deadline | None = None) -> TextFile:
-        """A file of the list. Raises `KeyError` for any other path."""
+        """Returns a listed file. Raises `KeyError` for any other path."""
         deadline = deadline or Deadline()
         if path not in self.sizes(deadline):
             raise KeyError(f"there is no file {path[:200]!r} in this directory; see its paths()")
@@ -127,7 +127,7 @@ class Directory:
             return file
 
     def is_text(self, path: str, deadline: Deadline | None = None) -> bool:
-        """False for a file that searches pass over."""
+        """Returns False for a binary file, which searches skip."""
         if path not in self._binary:
             deadline = deadline or Deadline()
             self._binary[path] = looks_binary(self.file(path, deadline), deadline)
@@ -135,15 +135,15 @@ class Directory:
 
 
 class DirectoryFile(TextFile):
-    """A file of a directory, called by its path in it."""
+    """A file of a directory, named by its relative path."""
 
     def __init__(self, root: Path, path: str) -> None:
-        """Looks at the file. Raises OSError if it is gone, or became something else since it was listed."""
+        """Examines the file. Raises OSError if it was removed or replaced since it was listed."""
         self._open(partial(open_regular_below, root, path), path, None)
 
 
 class _Listing:
-    """One walk through a folder."""
+    """One bounded walk through a folder."""
 
     def __init__(
         self, root: Path, wanted: Callable[[str], bool], deadline: Deadline, *, gitignore: bool
@@ -157,7 +157,7 @@ class _Listing:
         self.left_out: Counter[str] = Counter()
 
     def files(self) -> Iterator[tuple[str, int]]:
-        """Paths and sizes, in no order."""
+        """Yields paths and sizes, in no order."""
         pending: list[tuple[tuple[str, ...], _Rules]] = [((), ())]
         while pending:
             self._check()
@@ -179,7 +179,7 @@ class _Listing:
                 raise
             except InterruptedError:
                 raise
-            except OSError as error:  # not ours to read, or gone meanwhile
+            except OSError as error:  # unreadable, or removed meanwhile
                 if not folders:
                     raise
                 if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -188,14 +188,14 @@ class _Listing:
     def _looked_at(
         self, entry: os.DirEntry[str], folders: tuple[str, ...], rules: _Rules
     ) -> int | str | None:
-        """The size of a file, "folder", or None for what is left out."""
+        """Returns the size of a file, "folder", or None to leave the entry out."""
         self._entries += 1
         if not self._entries % _CHECKED_ENTRIES:
             self._check()
         name = entry.name
         if name.startswith(".") or name in _VERSION_CONTROL:
             return None
-        # Links are not followed: they may lead out, or round in circles.
+        # Links are not followed: they may lead outside or form cycles.
         is_folder = entry.is_dir(follow_symlinks=False)
         if not is_folder and not entry.is_file(follow_symlinks=False):
             return None
@@ -213,11 +213,11 @@ class _Listing:
             return "folder"
         try:
             return entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:  # gone meanwhile
+        except FileNotFoundError:  # removed meanwhile
             return None
 
     def _ignored(self, path: str, rules: _Rules, *, is_folder: bool) -> bool:
-        """By the nearest file of rules that says something."""
+        """Decides by the nearest rule file that has a matching rule."""
         for begin, nearest in reversed(rules):
             verdict = nearest.verdict(
                 path_bytes(path[begin:]), is_folder=is_folder, check=self._check
@@ -227,7 +227,7 @@ class _Listing:
         return False
 
     def _rules_in(self, folders: tuple[str, ...], descriptor: int, above: _Rules) -> _Rules:
-        """The rules in force in a folder: those above it, and its own."""
+        """Returns the rules in force in a folder: its parents' and its own."""
         if not self._gitignore:
             return above
         try:
@@ -240,7 +240,7 @@ class _Listing:
         except OSError:
             return above
         in_force = sum(len(rules) for _, rules in above)
-        # Counted before they are read: there are no more than line ends.
+        # Bounded before parsing: there are at most as many rules as line ends.
         if data is None or in_force + data.count(b"\n") >= MAX_RULES:
             self.left_out[
                 f"files of rules (.gitignore), with more than {MAX_RULES_BYTES:,} bytes or "

@@ -1,9 +1,8 @@
-"""Patterns of names and paths, as globs and `.gitignore` files have them, matched in bounded time.
+"""Glob and `.gitignore` patterns, matched in bounded time.
 
-A pattern may be a stranger's, and so may the names. Regular expressions try again and again what they
-have tried before; here a pattern is an automaton whose states are the bits of one number, all moved by
-each character at once. So a text of n characters and a pattern of m cost n steps on numbers of m bits,
-whatever they are. Knows no files.
+Patterns and names may be hostile, and regular expressions backtrack. Here a pattern is a nondeterministic automaton
+whose states are the bits of one integer, advanced together by each character (bit-parallel simulation). A text of
+n characters and a pattern of m cost n steps on integers of m bits, whatever they are. Knows no files.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# Longer than any pattern that somebody wrote by hand; a name has 255 bytes at most.
+# Longer than any handwritten pattern; a name has at most 255 bytes.
 MAX_PATTERN_CHARS = 1000
 
-# Masks of characters that one pattern keeps: names are written with fewer.
+# Character masks cached per pattern: names use fewer characters.
 _KEPT_MASKS = 64
 
 _SPECIAL = frozenset("*?[\\")
 
-# The classes of characters that Git knows, in its own reading of ASCII.
+# Git's character classes, for ASCII.
 _LOWER, _UPPER, _DIGIT = ("az",), ("AZ",), ("09",)
 _PUNCTUATION = ("!/", ":@", "[`", "{~")
 _CLASSES: dict[str, tuple[str, ...]] = {
@@ -40,10 +39,10 @@ _CLASSES: dict[str, tuple[str, ...]] = {
 
 
 class _Set(NamedTuple):
-    """A place of a pattern that one of several characters fits, never a slash."""
+    """A pattern position that matches one of several characters, never a slash."""
 
     ranges: tuple[str, ...]
-    """The first and the last character of each."""
+    """First and last character of each range."""
     negated: bool
 
     def has(self, char: str) -> bool:
@@ -55,21 +54,20 @@ _ANY = _Set((), negated=True)
 
 
 class Glob:
-    """A pattern as Git's `wildmatch` reads it: `*` and `?` within a name, `**` for any folders.
+    """A pattern with the semantics of Git's `wildmatch`: `*` and `?` within a name, `**` for any folders.
 
-    Fits nothing if it is no pattern: a bracket or a backslash that does not end.
+    A malformed pattern (an unterminated bracket or backslash) matches nothing.
     """
 
     def __init__(self, pattern: str) -> None:
-        """Reads the pattern. Raises `ValueError` if it is longer than `MAX_PATTERN_CHARS`."""
+        """Parses the pattern. Raises `ValueError` if it is longer than `MAX_PATTERN_CHARS`."""
         if len(pattern) > MAX_PATTERN_CHARS:
             raise ValueError(
                 f"the pattern {pattern[:50]!r}... has {len(pattern):,} characters; it may have "
                 f"{MAX_PATTERN_CHARS:,}"
             )
         plain = next((at for at, char in enumerate(pattern) if char in _SPECIAL), len(pattern))
-        # Git compares what is before the first special character first, and reads `**` after it as if
-        # it stood at the beginning.
+        # Git first compares the literal prefix, and reads `**` after it as if at the beginning.
         self.prefix = pattern[:plain]
         self.is_literal = plain == len(pattern)
         self._tokens: list[str | _Set] = []
@@ -80,13 +78,13 @@ class Glob:
 
     @property
     def suffix(self) -> str | None:
-        """For `*` and what follows it literally, that; None for other patterns."""
+        """Returns the literal suffix of a pattern such as `*.py`; None for other patterns."""
         simple = not self.prefix and self._stars == 1 and not self._any and not self._fits_nothing
         literal = [token for token in self._tokens if isinstance(token, str)]
         return "".join(literal) if simple and len(literal) == len(self._tokens) else None
 
     def fits(self, text: str) -> bool:
-        """Whether the whole text fits."""
+        """Returns whether the whole text matches."""
         if not text.startswith(self.prefix) or self._fits_nothing:
             return False
         states = 1 | (self._skips & 1) << 1
@@ -97,14 +95,14 @@ class Glob:
                 mask = self._mask(char)
             kept = wide if char == "/" else stars | wide
             moved = (states & mask) << 1
-            # `**/` may stand for nothing, where it is reached.
+            # `**/` may match the empty string.
             states = moved | (moved & self._skips) << 1 | states & kept
             if not states:
                 return False
         return bool(states & self._end)
 
     def _mask(self, char: str) -> int:
-        """The places that a character fits."""
+        """Returns the mask of positions that a character matches."""
         mask = 0
         for at, token in enumerate(self._tokens):
             if token == char if isinstance(token, str) else token.has(char):
@@ -115,7 +113,7 @@ class Glob:
         return mask
 
     def _read(self, pattern: str) -> bool:
-        """Makes the automaton; false if the pattern fits nothing."""
+        """Builds the automaton; returns False if the pattern matches nothing."""
         at = 0
         while at < len(pattern):
             char = pattern[at]
@@ -151,18 +149,18 @@ class Glob:
             self._skips |= state
             self._tokens.append("/")
             end += 1
-            while pattern.startswith("**/", end):  # says the same once more
+            while pattern.startswith("**/", end):  # redundant repetition
                 end += 3
         return end
 
 
 def _bracket(pattern: str, at: int) -> tuple[_Set, int] | None:
-    """The set that begins at a bracket, and where it ends; None if it is none, as Git reads it."""
+    """Parses the set at a bracket and returns it with its end; None if it is malformed, as in Git."""
     at += 1
     negated = pattern.startswith(("!", "^"), at)
     at += negated
     ranges: list[str] = []
-    before = ""  # the character that a range could begin with
+    before = ""  # the possible start of a range
     first = True
     while first or not pattern.startswith("]", at):
         first = False
@@ -201,9 +199,9 @@ def _bracket(pattern: str, at: int) -> tuple[_Set, int] | None:
 
 
 def glob_matcher(pattern: str) -> Callable[[str], bool]:
-    """Tells whether a path fits: `**` for any folders, `*` and `?` within a name.
+    """Returns a predicate for paths: `**` for any folders, `*` and `?` within a name.
 
-    A pattern without a slash is for the name alone, in any folder.
+    A pattern without a slash applies to the name alone, in any folder.
 
     Raises:
         ValueError: It is too long.
@@ -215,20 +213,20 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 class _Rule(NamedTuple):
-    """A line of a `.gitignore`."""
+    """One rule of a `.gitignore`."""
 
     glob: Glob
     negative: bool
     only_folders: bool
     anchored: bool
-    """Whether it is for the path below its file, and not for a name in any folder."""
+    """Whether it applies to the path relative to its file, rather than to a name in any folder."""
 
 
 class IgnoreRules:
-    """The rules of one `.gitignore`; as Git reads them, byte by byte."""
+    """The rules of one `.gitignore`, with Git's semantics, byte by byte."""
 
     def __init__(self, data: bytes) -> None:
-        """Reads the file's content. `skipped` counts the lines that are too long."""
+        """Parses the content. `skipped` counts lines that are too long."""
         self.skipped = 0
         rules: list[_Rule] = []
         for line in _lines(data):
@@ -237,7 +235,7 @@ class IgnoreRules:
             except ValueError:
                 self.skipped += 1
         self._negative = [rule.negative for rule in rules]
-        # By the number of the rule: the last one that fits decides.
+        # By rule number: the last match decides.
         self._names: dict[tuple[bool, str], int] = {}
         self._paths: dict[tuple[bool, str], int] = {}
         self._suffixes: dict[tuple[bool, str], int] = {}
@@ -257,12 +255,12 @@ class IgnoreRules:
         return len(self._negative)
 
     def verdict(self, path: str, *, is_folder: bool, check: Callable[[], None]) -> bool | None:
-        """Whether a path below the file is ignored; None if no rule is about it.
+        """Returns whether a path below the file is ignored; None if no rule matches.
 
         Args:
-            path: As `path_bytes` makes it.
-            is_folder: Whether it is one. Of what is in an ignored one nothing is asked.
-            check: Called every now and then; what it raises ends the search.
+            path: As returned by `path_bytes`.
+            is_folder: Whether it is a folder. The contents of an ignored folder are not checked.
+            check: Called regularly; its exceptions end the search.
         """
         name = path[path.rfind("/") + 1 :]
         best = -1
@@ -292,20 +290,20 @@ class IgnoreRules:
 
 
 def path_bytes(path: str) -> str:
-    """A path with a character for each of its bytes, which is how Git compares."""
+    """Returns a path with one character per byte, which is how Git compares."""
     return path if path.isascii() else os.fsencode(path).decode("latin-1")
 
 
 def _lines(data: bytes) -> Iterator[str]:
     for line in data.removeprefix(b"\xef\xbb\xbf").decode("latin-1").split("\n"):
-        # Git's texts end at a zero.
+        # Git's strings end at a zero byte.
         text = _without_trailing_spaces(line.removesuffix("\r").partition("\0")[0])
         if text and not text.startswith("#"):
             yield text
 
 
 def _without_trailing_spaces(line: str) -> str:
-    """Spaces at the end do not count, but for one behind a backslash."""
+    """Strips trailing spaces, except an escaped one."""
     stripped = line.rstrip(" ")
     if len(stripped) == len(line):
         return line

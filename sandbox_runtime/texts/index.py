@@ -1,7 +1,7 @@
-"""Characters and lines of UTF-8 bytes by number, without reading everything to find one of them.
+"""Index of the characters and lines of UTF-8 bytes, for access without reading everything.
 
-A few numbers per block of bytes are kept: how many characters and line ends come before it. They are
-counted when they are first needed, in order, and stay. Knows no search.
+For each block of bytes it keeps the number of characters and line ends before it. Blocks are counted on demand, in
+order, and stay counted. Knows no search.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from itertools import accumulate
 
 from sandbox_runtime.texts.bytes import Deadline, Reader, TextBytes
 
-# Small enough that decoding one to find a place in it takes a tenth of a millisecond.
+# Small enough that decoding one block takes a tenth of a millisecond.
 BLOCK_BYTES = 256 * 1024
 
-# Decoded blocks that are kept: neighbours are asked for one after the other.
+# Decoded blocks in the cache: neighbours are requested one after the other.
 _KEPT_BLOCKS = 4
 
 # A character has at most this many bytes.
@@ -35,14 +35,14 @@ class _Block:
 
     @property
     def begins(self) -> array[int]:
-        """Where lines begin in the text, and at last where its end is, made when it is first asked for."""
+        """The starts of lines in the text, and its end, computed at first use."""
         if self._begins is None:
             lengths = map(len, self.text.split("\n"))
             self._begins = array("Q", accumulate((n + 1 for n in lengths), initial=0))
         return self._begins
 
     def byte_of(self, char: int) -> int:
-        """Where a character begins."""
+        """Returns the byte offset of a character."""
         if len(self.data) == len(self.text):
             return char
         if "\ufffd" not in self.text:
@@ -53,18 +53,18 @@ class _Block:
         )
 
     def char_of(self, offset: int) -> int:
-        """The number of the character that begins at a byte."""
+        """Returns the number of the character that begins at a byte."""
         return offset if len(self.data) == len(self.text) else count_chars(self.data[:offset])
 
 
 class TextIndex:
-    """Numbers of characters and lines of a text. From any thread.
+    """Index of the characters and lines of a text. Thread-safe.
 
     Invalid bytes count as the U+FFFD that decoding makes of them.
     """
 
     def __init__(self, source: TextBytes, block_bytes: int = BLOCK_BYTES) -> None:
-        """Counts nothing yet."""
+        """Starts with nothing counted."""
         self.source = source
         self._block_bytes = max(_LONGEST, block_bytes)
         self._lock = threading.RLock()  # guards all below
@@ -77,23 +77,23 @@ class TextIndex:
 
     @property
     def counted(self) -> tuple[int, int, int]:
-        """Bytes, characters and line ends as far as they are counted."""
+        """Returns the bytes, characters and line ends counted so far."""
         return self._bytes[-1], self._chars[-1], self._ends[-1]
 
     def count_all(self, deadline: Deadline) -> tuple[int, int]:
-        """How many characters and line ends there are."""
+        """Returns the number of characters and of line ends."""
         with deadline.holding(self._lock):
             self._count_while(lambda: True, deadline)
             return self._chars[-1], self._ends[-1]
 
     def count_to_char(self, char: int, deadline: Deadline) -> bool:
-        """Counts until this character is known; false if there are not so many."""
+        """Counts up to this character; returns False if there are fewer."""
         with deadline.holding(self._lock):
             self._count_while(lambda: self._chars[-1] <= char, deadline)
             return char < self._chars[-1]
 
     def byte_of_char(self, char: int, deadline: Deadline) -> int:
-        """Where a character begins; the end of the text for one beyond."""
+        """Returns the byte offset of a character; the end of the text for one beyond it."""
         with deadline.holding(self._lock):
             if not self.count_to_char(char, deadline):
                 return self._bytes[-1]
@@ -101,14 +101,14 @@ class TextIndex:
             return self._bytes[at] + self._block(at).byte_of(char - self._chars[at])
 
     def block_of_char(self, char: int, deadline: Deadline) -> tuple[int, int, int]:
-        """A place well before a character: its byte, its character, and its line, from 1."""
+        """Returns a position well before a character: its byte, its character, and its line, from 1."""
         with deadline.holding(self._lock):
             self.count_to_char(char, deadline)
             at = max(0, min(bisect_right(self._chars, char) - 1, len(self._chars) - 2) - 1)
             return self._bytes[at], self._chars[at], self._ends[at] + 1
 
     def char_of_byte(self, offset: int, deadline: Deadline) -> int:
-        """The number of the character that begins at a byte."""
+        """Returns the number of the character that begins at a byte."""
         with deadline.holding(self._lock):
             self._count_while(lambda: self._bytes[-1] <= offset, deadline)
             if offset >= self._bytes[-1]:
@@ -117,7 +117,7 @@ class TextIndex:
             return self._chars[at] + self._block(at).char_of(offset - self._bytes[at])
 
     def line_of_char(self, char: int, deadline: Deadline) -> int:
-        """The number, from 1, of the line that a character is in."""
+        """Returns the line number, from 1, of a character."""
         with deadline.holding(self._lock):
             if not self.count_to_char(char, deadline):
                 return self._ends[-1] + 1

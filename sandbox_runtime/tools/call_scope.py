@@ -1,7 +1,7 @@
-"""Whether somebody still waits for the work that a host function does for a cell.
+"""Cancellation of the work that a host function does for a cell.
 
-A function runs on when its cell is over: nobody can stop a thread. But it can ask, before it begins
-something that costs.
+A function keeps running after its cell has ended, because a thread cannot be stopped. It can check for that
+before it begins something expensive.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 
 class Call:
-    """Work for a cell. It is over when somebody ends it, or what it is part of."""
+    """Work for a cell. It is over when it is ended, or when the call that it is part of is over."""
 
     def __init__(self, part_of: Call | None = None) -> None:
         self._part_of = part_of
@@ -20,21 +20,21 @@ class Call:
 
     @property
     def over(self) -> bool:
-        """True once nobody waits for it any more."""
+        """True if nothing waits for it any more."""
         return self._ended or (self._part_of is not None and self._part_of.over)
 
     def end(self) -> None:
-        """Nobody waits for it from now on. From any thread."""
+        """Ends the call. Thread-safe."""
         self._ended = True
 
     def check(self) -> None:
         """Raises `InterruptedError` once it is over."""
         if self.over:
-            raise InterruptedError("the call was given up: its cell has ended or was interrupted")
+            raise InterruptedError("the call was abandoned: its cell has ended or was interrupted")
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Makes it the call that the code of the block works for."""
+        """Makes it the current call within the block."""
         token = _current.set(self)
         try:
             yield
@@ -46,12 +46,12 @@ _current: ContextVar[Call | None] = ContextVar("sandbox_call", default=None)
 
 
 def current_call() -> Call | None:
-    """The call that this code works for, also in threads that have a copy of its context."""
+    """Returns the current call, also in threads with a copy of its context."""
     return _current.get()
 
 
 def check_call() -> None:
-    """Raises `InterruptedError` if this code works for a call that is over; begin nothing then."""
+    """Raises `InterruptedError` if the current call is over."""
     call = _current.get()
     if call is not None:
         call.check()

@@ -1,8 +1,8 @@
-"""The host's functions as cells call them: declared, bound, run, timed.
+"""Host functions that cells can call: declared, bound, run, timed.
 
-A call that the cell waits for runs in the thread of the cell, which is the fastest way. Others run in
-threads of their own, a bounded number at a time; coroutines run on the caller's event loop, or on one
-of this module's. Every call runs in the context of whoever runs the cell.
+A call that the cell waits for runs in the cell's thread, which is fastest. Others run in separate threads, a
+bounded number at a time; coroutines run on the caller's event loop, or on one that this module owns. Every call
+runs in the context of the code that runs the cell.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from sandbox_runtime.tools.thread_pool import Workers
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
 
-# The longest text of a tool's exception that a cell gets.
+# A cell sees at most this much of a tool's exception.
 MAX_ERROR_CHARS = 100_000
 
 Outcome = tuple[bool, Any]
-"""True and a call's result, or false and the exception that it raised."""
+"""True and the result of a call, or False and its exception."""
 
 
 @dataclasses.dataclass
@@ -44,21 +44,21 @@ class Running:
     """A call in a thread."""
 
     coroutine: Future[Any] | None = None
-    """What it waits for on the event loop."""
+    """The future that it waits for on the event loop."""
 
 
 Work = Callable[[Running | None], Any]
 
 
 class HostTools:
-    """The tools of one session. `serve` in the thread that runs the cell, the rest from any."""
+    """The tools of one session. `serve` runs in the cell's thread, other methods in any."""
 
     def __init__(self, limits: Limits) -> None:
-        """Holds no tools yet. `limits` say how many calls run at a time, and how long one may take."""
+        """Starts without tools. `limits` bound the concurrent calls and the seconds of one."""
         self._limits = limits
         self._border = values.ValueCodec()
         self.refusals = Thinned()
-        """What of this session's refusals is told to the audit log."""
+        """The rate-limited audit events of this session."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = Workers(limits.concurrent_calls)
@@ -78,12 +78,12 @@ class HostTools:
         border: values.ValueCodec,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Takes these tools instead of those before.
+        """Replaces the tools.
 
         Args:
             tools: Functions and coroutine functions by name.
-            border: Where arguments and results cross.
-            loop: Where coroutines run. None: on a loop of our own, in a thread that starts when needed.
+            border: The codec for arguments and results.
+            loop: The event loop for coroutines. None: a loop of our own, in a thread started on demand.
         """
         self._border = border
         self.loop = loop
@@ -96,15 +96,15 @@ class HostTools:
 
     @property
     def tools(self) -> Mapping[str, HostTool]:
-        """The tools by name, as they were given."""
+        """The registered tools by name."""
         return self._given
 
     def is_busy(self) -> bool:
-        """True while a call that was begun has no answer yet."""
+        """True while a started call has no answer yet."""
         return bool(self._open)
 
     def wait_for_room(self, seconds: float) -> bool:
-        """True if another call may come, perhaps after a moment: those that wait or run take memory."""
+        """True if another call may be accepted: queued and running calls take memory."""
         most = self._limits.call_memory_bytes
         if self._open_bytes <= most:
             return True
@@ -112,7 +112,7 @@ class HostTools:
             return self._changed.wait_for(lambda: self._open_bytes <= most, seconds)
 
     def declarations(self) -> list[ToolDeclaration]:
-        """The tools as the sandbox is told of them."""
+        """Returns the declarations that are sent to the sandbox."""
         told: set[str] = set()
         declared = []
         for name, tool in self._given.items():
@@ -129,10 +129,10 @@ class HostTools:
     # ---- A call ----
 
     def serve(self, call: ToolCall, reply: Callable[[Answer], None]) -> Answer | None:
-        """Runs a call. What it raises is the cell's to see.
+        """Runs a call. The cell sees its exceptions.
 
         Returns:
-            The answer; None if it comes later, by way of `reply`.
+            The answer; None if it comes later, through `reply`.
         """
         try:
             if call.tool == TEXT_CALL and call.mode != "wait":
@@ -140,7 +140,7 @@ class HostTools:
             if call.mode == "batch":
                 return self._serve_batch(call)
             if call.mode == "aio":
-                # Its arguments wait as they came: decoded, they may be many times as large.
+                # Arguments wait in encoded form: decoded, they may be many times as large.
                 size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
                 future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
@@ -150,15 +150,15 @@ class HostTools:
                 with Call(self._part_of()).current():
                     return self._returned(call, work(None))
             return self._answer(call, _outcome(self._start(call.tool, work)))
-        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell is told
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell gets it
             return _raised(call, error)
 
     def read_again(self, call: ToolCall) -> Answer | None:
-        """Answers a call that reads a text, for a cell that is run again; None for other calls."""
+        """Answers a call that reads a text, for a replayed cell; None for other calls."""
         return self.serve(call, lambda _: None) if call.tool == TEXT_CALL else None
 
     def give_up(self) -> None:
-        """Ends the wait for every call: the cell has ended, or was interrupted. None begins after it."""
+        """Abandons every call, because the cell has ended or was interrupted. No queued call starts."""
         self._texts.cancel()
         with self._changed:
             self._cell.end()
@@ -172,7 +172,7 @@ class HostTools:
         self._workers.give_up(left, InterruptedError("the call was given up"))
 
     def close(self) -> None:
-        """Gives up what runs. Never waits for a tool."""
+        """Abandons running calls. Never waits for a tool."""
         self.give_up()
         self._workers.close()
         self._texts.close()
@@ -182,7 +182,7 @@ class HostTools:
             loop.call_soon_threadsafe(loop.stop)
 
     def _work(self, call: ToolCall) -> Work:
-        """The call as a function. Raises what is wrong with it."""
+        """Returns the call as a function. Raises if it does not fit a tool."""
         return self._bind(call.tool, *_arguments(call, self._decode(call)))
 
     def _decode(self, call: ToolCall) -> Any:
@@ -207,7 +207,7 @@ class HostTools:
         return self._call_of(tool, args, kwargs)
 
     def _call_of(self, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Work:
-        """A call with arguments that fit."""
+        """A call with bound arguments."""
 
         def work(running: Running | None) -> Any:
             result = tool(*args, **kwargs)
@@ -216,9 +216,9 @@ class HostTools:
         return work
 
     def _serve_batch(self, call: ToolCall) -> Answer:
-        """Runs many calls, and answers with the outcome of each, in order.
+        """Runs many calls and answers with the outcome of each, in order.
 
-        Few of them wait for a thread at a time: an item of a batch costs the place of its outcome.
+        Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
         """
         given = self._decode(call)
         if not isinstance(given, list):
@@ -249,12 +249,12 @@ class HostTools:
     # ---- Threads and loops ----
 
     def _part_of(self) -> Call:
-        """What calls of the running cell are part of."""
+        """The parent of the running cell's calls."""
         outer = current_call()
         return self._cell if outer is None else _Both(self._cell, outer)
 
     def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
-        """Runs a call in a thread, in the context of this one. `size` is what its arguments take."""
+        """Runs a call in a thread, in a copy of this context. `size` is the memory of its arguments."""
         context, running, own = contextvars.copy_context(), Running(), Call(self._part_of())
 
         def job(future: Future[Any]) -> Any:
@@ -282,7 +282,7 @@ class HostTools:
     def _timed(
         self, name: str, future: Future[Any], running: Running, call: Call
     ) -> Iterator[None]:
-        """Gives the call up when its time is over; what it does from then on is nobody's."""
+        """Abandons the call after its time limit; its result is then discarded."""
         seconds = self._limits.call_seconds
         if seconds is None:
             yield
@@ -306,7 +306,7 @@ class HostTools:
             timer.cancel()
 
     def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
-        """Waits in this thread for what runs on the loop."""
+        """Waits in this thread for a coroutine on the loop."""
 
         async def wait() -> Any:
             return await result
@@ -355,7 +355,7 @@ class HostTools:
         return ToolReturned(call.id, kind, attachments=parts)
 
     def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
-        """All outcomes as one value. A result that cannot cross is its own item's failure."""
+        """Encodes all outcomes as one value. A result that cannot cross fails only its own item."""
         label = f"The results of {call.tool}.batched()"
         items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
         try:
@@ -375,7 +375,7 @@ class HostTools:
 
 
 class _Both(Call):
-    """What is over when either of two is."""
+    """A call that is over when either of two is."""
 
     def __init__(self, one: Call, other: Call) -> None:
         super().__init__(one)
@@ -406,7 +406,7 @@ def _arguments(call: ToolCall, given: Any) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _outcome(future: Future[Any]) -> Outcome:
-    """Waits for a call; its result, or its exception."""
+    """Waits for a call and returns its outcome."""
     try:
         return True, future.result()
     except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
@@ -419,7 +419,7 @@ def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
 
 
 def _error(error: BaseException) -> dict[str, Any]:
-    """What the cell is told of an exception: its text, its name, its nearest builtin base."""
+    """Describes an exception for the cell: its text, its name, its nearest builtin base."""
     bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     try:
@@ -439,6 +439,6 @@ def _signature(tool: HostTool) -> inspect.Signature | None:
 
 
 def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
-    """What `help(tool)` shows in the sandbox."""
+    """Returns the text that `help(tool)` shows in the sandbox."""
     head = f"{name}{signature if signature is not None else '(...)'}"
     return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

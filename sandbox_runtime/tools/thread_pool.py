@@ -1,7 +1,7 @@
 """Threads for host tools: a bounded number, started when needed, and never waited for.
 
-Daemon threads, because a tool that never returns must not keep the host from ending. One that was given
-up makes room for another thread at once; but only so many may be lost that way.
+Daemon threads, because a tool that never returns must not keep the host process alive. An abandoned thread
+makes room for another at once, but only a bounded number may be lost that way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Job = Callable[[Future[Any]], Any]
 
 
 class Workers:
-    """Runs functions, at most `size` at a time, the others in the order in which they came."""
+    """Runs functions, at most `size` at a time; the others queue in order."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -34,10 +34,10 @@ class Workers:
         self._running: set[Future[Any]] = set()
 
     def submit(self, job: Job) -> Future[Any]:
-        """Runs `job` in a thread; its result or exception is the future's, which the job is given.
+        """Runs `job` in a thread. The future, which is also passed to the job, gets its result or exception.
 
         Raises:
-            RuntimeError: Too many jobs that were given up have not ended.
+            RuntimeError: Too many abandoned jobs are still running.
         """
         future: Future[Any] = Future()
         with self._changed:
@@ -52,9 +52,9 @@ class Workers:
         return future
 
     def give_up(self, futures: Collection[Future[Any]], error: Exception) -> None:
-        """Ends the wait for jobs with `error`: those in the queue never begin, those that run are lost.
+        """Abandons jobs with `error`: queued ones never start, running ones are lost.
 
-        All at once: the place of one that runs is not for another of them.
+        All at once, so that none of them starts in the place of another.
         """
         given_up = set(futures)
         with self._changed:
@@ -72,7 +72,7 @@ class Workers:
             future.set_exception(error)
 
     def close(self) -> None:
-        """Drops the jobs that wait, and lets the threads end when theirs are done."""
+        """Drops queued jobs; threads end when their jobs are done."""
         with self._changed:
             self._closed = True
             left, self._jobs = self._jobs, deque()
@@ -93,12 +93,12 @@ class Workers:
             result = None
             try:
                 result = job(future)
-            except BaseException as caught:  # noqa: BLE001 - the future carries it to who waits
+            except BaseException as caught:  # noqa: BLE001 - the future carries it to the waiter
                 error = caught
             with self._changed:
                 if future not in self._running:
                     self._lost -= 1
-                    return  # given up: another thread has taken this one's place
+                    return  # abandoned: another thread has taken this one's place
                 self._running.discard(future)
             if error is not None:
                 future.set_exception(error)

@@ -1,8 +1,8 @@
-"""Keys that a type makes of a value, counted before the dict or the set is built.
+"""Checks the keys that type conversion creates, before the dict or set is built.
 
-`key_collisions.py` looks at the keys that crossed. A type can make others of them: a list becomes a set, a text
-becomes a number, an address or a record. Here each part that may become a key is made one by one, in a
-list, and the list is looked at.
+`key_collisions.py` checks keys as they cross. Conversion can create others: a list becomes a set, a text becomes a
+number, an address or a record. Here each part that may become a key is converted on its own, into a list, and the
+list is checked.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from sandbox_runtime.values.key_collisions import check_keys
 _SETS = (set, frozenset, collections.abc.Set)
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 
-# Their hashes are secret, or there are few values.
+# Randomized hashes, or few values.
 _SECRET = frozenset({str, bytes, bool, type(None), datetime.date, datetime.time})
 
 _NO_KEY: Any = object()
 
 
 def check_making(annotation: Any, value: Any) -> None:
-    """Raises `ValueError` if making a value of the type would be too much work: too many tries, or colliding keys."""
+    """Raises `ValueError` if converting a value to the type costs too much: too many tries, or colliding keys."""
     check_effort(annotation, value)
     check_made_keys(annotation, value)
 
 
 def check_made_keys(annotation: Any, value: Any) -> None:
-    """Raises `ValueError` if making a value of the type would build a dict or a set of keys that collide."""
+    """Raises `ValueError` if converting a value to the type would build a dict or set of colliding keys."""
     kinds = _kinds(annotation)
     if kinds and isinstance(value, _CONTAINERS):
         _check_below(value, kinds)
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """The types of keys and elements in a type, and in the fields of its classes; not those of secret hash."""
+    """Returns the key and element types in a type and in the fields of its classes, without randomized hashes."""
     try:
         return _known_kinds(annotation)
     except TypeError:  # a type that cannot be hashed
@@ -96,7 +96,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 
 def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
-    """Looks at the innermost containers first: an element may be a set itself."""
+    """Checks the innermost containers first: an element may itself be a set."""
     seen: dict[int, Any] = {}
     waiting: list[tuple[Any, bool]] = [(value, False)]
     while waiting:
@@ -114,7 +114,7 @@ def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
 
 
 def _check(part: Any, kind: Any) -> None:
-    """Checks what the items of a list, or the names of an object, would become as keys of a type."""
+    """Checks the keys of a type that the items of a list, or the names of an object, would become."""
     if len(part) <= FEW_KEYS:
         return
     if set(map(type, part)) == {kind}:
@@ -135,7 +135,7 @@ def _made(items: list[Any], kind: Any) -> list[Any]:
 
 
 def _new_validator(kind: Any) -> Any:
-    """Makes keys of items, in a list; what does not fit, or has no hash, is none."""
+    """Converts items to keys, in a list; skips those that do not fit or are unhashable."""
     import pydantic  # where it is not needed, a session starts without it
 
     def key(item: Any, make: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What the sandbox sends, read: tagged JSON in, plain data and the session's own objects out.
+"""Decodes values from the sandbox: tagged JSON in, plain data and the session's own objects out.
 
-Everything here is hostile until it is checked. No tag names code: a class or a handle is one that the
-session gave away itself, by the name it gave. And no value costs the host more than `host_costs.py`
-says: its memory is estimated before it is built, and numbers that would explode later are refused.
+All input is hostile until it is checked. No tag names code: classes and handles are those that the session sent
+itself, by the names it chose. No value costs the host more than `host_costs.py` allows: its memory is estimated
+before it is built, and numbers that would explode later are refused.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,3}")
 
 
 class Rows(list[dict[Any, Any]]):
-    """The rows of a table, as dicts. `columns` are its columns, also where there are no rows."""
+    """The rows of a table, as dicts. `columns` lists its columns, also without rows."""
 
     columns: tuple[Any, ...] = ()
 
@@ -53,16 +53,16 @@ def read(
     handles: Handles,
     memory_bytes: int = Limits().value_memory_bytes,
 ) -> Any:
-    """The value that the parts are, by the classes and handles of a session.
+    """Decodes a value with the classes and handles of a session.
 
     Args:
         parts: JSON text, and the raw bytes that it refers to.
         classes: The classes of the session.
         handles: Its handles.
-        memory_bytes: What the value may take.
+        memory_bytes: The memory that the value may take.
 
     Raises:
-        ValueCrossingError: The parts are no value, or one that would take too much.
+        ValueCrossingError: The parts are not a valid value, or it would take too much memory.
     """
     with paused(sum(map(len, parts))):
         return _read(parts, classes, handles, memory_bytes)
@@ -94,11 +94,11 @@ def _read(
 
 
 def _estimated_bytes(text: bytes | bytearray) -> int:
-    """At most what the tree of a JSON text takes in memory, found at the speed of a search for a byte.
+    """Returns an upper bound for the memory of a JSON tree, at the speed of a byte search.
 
     By CPython's sizes: a list 56 bytes and 8 for an item, a dict of one key 184 and some 100 for
-    another, a text about 50, a number 24 to 32. What stands inside of texts counts too, which makes
-    the estimate too high, not too low.
+    another, a text about 50, a number 24 to 32. Characters inside texts count too, so the
+    estimate is too high, never too low.
     """
     if len(text) < UNESTIMATED_BYTES:
         return len(text)
@@ -112,13 +112,13 @@ def _estimated_bytes(text: bytes | bytearray) -> int:
 
 
 class _Memory:
-    """What is left of the memory that one value may take."""
+    """The remaining memory allowance of one value."""
 
     def __init__(self, nbytes: int) -> None:
         self._all = self._left = nbytes
 
     def take(self, nbytes: int) -> None:
-        """Notes that so much will be taken. Raises `ValueError` if it is not there."""
+        """Reserves memory. Raises `ValueError` if the allowance is exceeded."""
         self._left -= nbytes
         if self._left < 0:
             raise ValueError(
@@ -128,7 +128,7 @@ class _Memory:
 
 
 class _Reader:
-    """Reads the tree of one value."""
+    """Decodes the tree of one value."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _Reader:
         return _BUILDERS[kind](content)
 
     def _part(self, kind: str, at: int) -> str | bytes:
-        """Raw bytes, decoded once however often the value refers to them: nothing can change them."""
+        """Returns raw bytes, decoded once however often the value refers to them: they are immutable."""
         known = self._raw.get((kind, at))
         if known is None:
             known = self._raw[kind, at] = self._decoded(kind, self._extras[at])
@@ -242,7 +242,7 @@ def _table(content: Any) -> Rows:
 
 
 def _table_bytes(content: Any) -> int:
-    """What the rows of a table take beside their cells."""
+    """Returns the memory of a table's rows beside their cells."""
     names, columns = map(_list, content)
     return max(map(len, columns), default=0) * (192 + 40 * len(names))
 
@@ -287,7 +287,7 @@ def _datetime(content: object, zone: object) -> datetime.datetime:
 
 @functools.cache
 def _known_zones() -> frozenset[str]:
-    """The zones of this machine: looking for one that is not there takes long each time."""
+    """Returns the time zones of this machine, cached: a lookup of a missing one is slow."""
     return frozenset(zoneinfo.available_timezones())
 
 
@@ -296,7 +296,7 @@ def _decimal(content: object) -> Decimal:
         number = Decimal(_text(content))
     except InvalidOperation as error:
         raise ValueError("a decimal is wrong") from error
-    # Whoever makes a whole number or a ratio of it writes out all its digits.
+    # Converting it to an integer or a ratio writes out all its digits.
     if number.is_finite() and abs(number.adjusted()) > MAX_DIGITS:
         raise ValueError(
             f"a Decimal has an exponent beyond {MAX_DIGITS:,}, and so many digits once it is a whole "

@@ -1,7 +1,7 @@
-"""Values at the host's side of the border: pickles to the sandbox, checked data back.
+"""The host side of the value codec: pickles to the sandbox, checked data back.
 
-Towards the sandbox, which is trusted less, values go as UTF-8 text, raw bytes, or a pickle whose
-classes all exist there. From the sandbox comes tagged JSON only, which `decoder.py` reads;
+Values enter the sandbox as UTF-8 text, raw bytes, or a pickle whose classes all exist there. Only tagged JSON comes
+back, which `decoder.py` decodes;
 `guest/values/codec.py` is the other side.
 """
 
@@ -33,14 +33,14 @@ from sandbox_runtime.values.decoder import Rows, read
 from sandbox_runtime.values.handles import Handles, Pending
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules, ValueType
 
-# Where the search for the element that cannot cross gives up: it only serves an error message.
+# Depth limit of the search for the offending element, which only serves an error message.
 _SEARCH_DEPTH = 50
 
 
 class ValueCodec:
-    """Where the values of one session cross. Knows its rules, its classes, and what its handles are.
+    """The value codec of one session, with its rules, classes and handles.
 
-    Lives as long as the session, not as its process: what crossed before is still known.
+    Lives as long as the session, across its processes: earlier handles and classes stay valid.
     """
 
     def __init__(self, types: Iterable[Rule | Any] = ()) -> None:
@@ -58,16 +58,16 @@ class ValueCodec:
         self._handles = Handles()
 
     def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
-        """The same border with other rules: the classes and handles that crossed are still known."""
+        """Returns a codec with other rules that still knows the earlier classes and handles."""
         border = ValueCodec(types)
         border._classes, border._handles = self._classes, self._handles
         return border
 
     def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
-        """The kind and the parts of a value for the sandbox. `label` names it in error messages.
+        """Encodes a value for the sandbox, as its kind and parts. `label` names it in error messages.
 
         Raises:
-            ValueCrossingError: It holds something that must not or cannot cross, with its place.
+            ValueCrossingError: A part of it cannot or must not cross; the message has its place.
         """
         if type(value) is str:
             return "text", [value.encode("utf-8", "surrogatepass")]
@@ -94,8 +94,8 @@ class ValueCodec:
     def encode_variable(
         self, value: object, name: str, stream: Stream
     ) -> tuple[str, Sequence[AnyPart]]:
-        """Like `encode`, without a copy of what is large: text encodes itself later, and a pickle that
-        is large has gone into the stream.
+        """Encodes like `encode`, without copying large parts: text is encoded lazily, and a large pickle
+        is streamed.
 
         A value of a `CodeType` becomes code that makes the variable, and its data.
         """
@@ -125,7 +125,7 @@ class ValueCodec:
         return "pickle", [stream.finish(), *buffers]
 
     def encode_declared(self) -> list[Part]:
-        """The classes that cells can use by name, for an `Assign` of the kind `types`."""
+        """Returns the classes that cells can use by name, for an `Assign` of the kind `types`."""
         stream = io.BytesIO()
         self._pickle(self.declared, stream, [])
         return [stream.getvalue()]
@@ -133,16 +133,16 @@ class ValueCodec:
     def decode(
         self, parts: Sequence[bytes | bytearray], memory_bytes: int = Limits().value_memory_bytes
     ) -> Any:
-        """The value that the sandbox sent: plain data, rebuilt from tags, never unpickled.
+        """Decodes a value from the sandbox: plain data, rebuilt from tags, never unpickled.
 
         Raises:
-            ValueCrossingError: The parts are not such a value, or it would take more than `memory_bytes`.
+            ValueCrossingError: The parts are not a valid value, or it would take more than `memory_bytes`.
         """
         return read(parts, self._classes, self._handles, memory_bytes)
 
     def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
         def keep(item: pickle.PickleBuffer) -> bool:
-            """Has what is small stand in the pickle itself; the header of a frame has no place for many."""
+            """Keeps small buffers in the pickle itself; a frame's header has no room for many."""
             raw = item.raw()
             if raw.nbytes <= INLINE_CHARS or len(buffers) >= MAX_OWN_PARTS:
                 return True
@@ -154,13 +154,13 @@ class ValueCodec:
         pending.hand_out()  # all of the value can cross
 
     def _try(self, value: object) -> None:
-        """Pickles a value into nothing; no handle in it is handed out."""
+        """Pickles a value into a null sink; no handle in it becomes valid."""
         _Pickler(
             NullSink(), lambda _: False, self._rules, self._classes, self._handles.pending()
         ).dump(value)
 
     def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
-        """The path of the innermost element that cannot be pickled, and the element."""
+        """Returns the innermost element that cannot be pickled, and its path."""
         if depth < _SEARCH_DEPTH:
             for place, child in self._children(value, path):
                 try:
@@ -170,7 +170,7 @@ class ValueCodec:
         return path, value
 
     def _children(self, value: object, path: str) -> list[tuple[str, object]]:
-        """The parts of a value with their paths; none if it cannot even be asked."""
+        """Returns the parts of a value with their paths; none if its own methods fail."""
         try:
             match self._rules.find(type(value)):
                 case ValueType(to_plain=to_plain):
@@ -183,17 +183,17 @@ class ValueCodec:
 
 
 def encode(value: object, label: str) -> tuple[str, list[Part]]:
-    """`ValueCodec.encode` without a session: what it calls by name, nobody else knows."""
+    """Encodes without a session; its names are valid nowhere else."""
     return ValueCodec().encode(value, label)
 
 
 def decode(parts: Sequence[bytes | bytearray]) -> Any:
-    """`ValueCodec.decode` without a session: records and enum members come as plain data."""
+    """Decodes without a session: records and enum members come as plain data."""
     return ValueCodec().decode(parts)
 
 
 def encode_inline(value: object) -> str | None:
-    """A small plain JSON value as JSON text; None for what must travel otherwise."""
+    """Returns a small plain JSON value as JSON text; None for other values."""
     if value is None or type(value) in (bool, float):
         return json.dumps(value)
     if type(value) is int and value.bit_length() <= MAX_INT_BITS:
@@ -203,7 +203,7 @@ def encode_inline(value: object) -> str | None:
     return None
 
 
-# Common in tables and records, so they are not asked what else they might be.
+# Common in tables and records, so no further checks.
 _AS_THEY_ARE = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
 
 
@@ -260,7 +260,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _zone_data(key: str) -> bytes | None:
-    """The rules of a time zone, as its file has them: the sandbox has no such files."""
+    """Returns the rules of a time zone as in its file: the sandbox has no such files."""
     for folder in zoneinfo.TZPATH:
         path = Path(folder, key)
         if path.is_file():
@@ -291,7 +291,7 @@ def _reason(error: Exception) -> str:
 
 
 def _key_text(key: object) -> str:
-    """A key for an error message. One of a foreign class may hold what nobody is to see."""
+    """Returns a key for an error message. One of a foreign class may contain secrets."""
     return f"{key!r:.60}" if type(key) in (str, int, float, bool, bytes) else f"<{_type_name(key)}>"
 
 

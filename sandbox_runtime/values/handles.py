@@ -1,4 +1,4 @@
-"""What the handles of a session stand for. `guest/values/handles.py` is the other side."""
+"""The table of values behind a session's handles. `guest/values/handles.py` is the other side."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from sandbox_runtime.guest.values.handles import Handle
 # The preview is for a prompt: a few words, not a document.
 MAX_PREVIEW_CHARS = 200
 
-# Numbers are drawn, not counted: one that a cell does not have it cannot guess. 53 bits are exact in
-# every number of JSON.
+# Random numbers, so that a cell cannot guess another handle. 53 bits are exact in every JSON number.
 NUMBER_BITS = 53
 
 
 class Handles:
-    """The values that stayed on the host, by number. Keeps them as long as it exists itself."""
+    """Values that stay on the host, by number. Kept as long as this table."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both: values and numbers grow together
@@ -24,30 +23,30 @@ class Handles:
         self._numbers: dict[int, int] = {}
 
     def pending(self) -> Pending:
-        """Handles for one value on its way, which stand for nothing until it has all been encoded."""
+        """Returns handles for one value being encoded; they become valid when all of it is encoded."""
         return Pending(self)
 
     def number_of(self, value: object) -> int | None:
-        """The number that a value has already: the same object always has the same."""
-        # By identity: equal values are not the same, and a value need not have a hash.
+        """Returns the number of a known value: the same object keeps its number."""
+        # By identity: equal values are distinct, and a value need not be hashable.
         return self._numbers.get(id(value))
 
     def add(self, values: dict[int, object]) -> None:
-        """Takes the values by number."""
+        """Adds values by number."""
         with self._lock:
             for number, value in values.items():
                 self._values[number] = value
                 self._numbers.setdefault(id(value), number)
 
     def get(self, number: object) -> object:
-        """The value that a handle stands for. Raises `ValueError` for a number that was never given."""
+        """Returns the value of a handle. Raises `ValueError` for an unknown number."""
         if type(number) is not int or number not in self._values:
             raise ValueError("a handle stands for nothing")
         return self._values[number]
 
 
 class Pending:
-    """The handles in one value. If part of the value cannot cross, none of them was ever given."""
+    """The handles in one value. If part of the value cannot cross, none of them becomes valid."""
 
     def __init__(self, handles: Handles) -> None:
         self._handles = handles
@@ -57,14 +56,14 @@ class Pending:
     def reduce(
         self, value: object, preview: str, kind: type[Handle] = Handle
     ) -> tuple[type[Handle], tuple[int, str, str]]:
-        """What makes the handle of a value in the sandbox, of a class of its own if it has one."""
+        """Returns the reduction that creates the handle in the sandbox, with a class of its own if it has one."""
         shown = " ".join(preview.split())
         if len(shown) > MAX_PREVIEW_CHARS:
             shown = shown[: MAX_PREVIEW_CHARS - 3] + "..."
         return kind, (self._number(value), type(value).__name__, shown)
 
     def hand_out(self) -> None:
-        """Lets the handles stand for their values."""
+        """Makes the handles valid."""
         if self._values:
             self._handles.add(self._values)
 

@@ -1,9 +1,8 @@
-"""Dicts and sets whose keys the sandbox chose: no slower to build than those of honest keys.
+"""Builds dicts and sets with untrusted keys, without hash-collision attacks (hash flooding).
 
-Python's hash is secret for text, bytes and plain dates only. Numbers, and what is made of them, can be
-chosen so that all have one hash (the multiples of 2**61 - 1), or so that each follows the path of those
-before it through the table. Either takes quadratic time, most of it without letting other threads run.
-Whoever builds a dict or set of keys that came out of the sandbox, or out of a model, does it here.
+Python's hash is randomized only for text, bytes and plain dates. Numbers, and types built from them, can be chosen so
+that all have one hash (multiples of 2**61 - 1), or so that each follows the probe sequence of the others. Both take
+quadratic time, mostly while holding the GIL. Every dict or set with keys from the sandbox or from a model is built here.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from sandbox_runtime.host_costs import (
 
 V = TypeVar("V")
 
-# Their hashes begin with a secret of the process, or there are only two values.
+# Hashes randomized per process, or only two values.
 _SECRET = frozenset({str, bytes, datetime.date, datetime.time, PurePosixPath, bool, type(None)})
 
-# At most some 40 of different value have one hash: a float's exponent has 2,098 values, and the hash
-# repeats itself after 61. The whole numbers of such a size have hashes of their own.
+# At most some 40 distinct values share a hash: a float has 2,098 exponents, and the hash repeats after 61. Integers
+# of such a size have distinct hashes.
 _HARMLESS = _SECRET | {float, int}
 _MODULUS = sys.hash_info.modulus
 
-# Keys that are inserted between two looks at the clock.
+# Keys inserted between two checks of the clock.
 _STEP = 256
 
 _REFUSAL = (
@@ -46,7 +45,7 @@ _REFUSAL = (
 
 
 def dict_of(pairs: Collection[tuple[Any, V]]) -> dict[Any, V]:
-    """A dict of the pairs.
+    """Builds a dict of the pairs.
 
     Raises:
         ValueError: The keys collide.
@@ -58,14 +57,14 @@ def dict_of(pairs: Collection[tuple[Any, V]]) -> dict[Any, V]:
     most = _most_seconds(keys)
     made: dict[Any, V] = {}
     _paced(made.update, pairs, most)
-    # Whoever gets the dict may make a set of its keys, which has paths of its own.
+    # The caller may build a set of the keys, which has probe sequences of its own.
     other: set[Any] = set()
     _paced(other.update, keys, most)
     return made
 
 
 def set_of(items: Collection[Any]) -> set[Any]:
-    """A set of the items. Raises what `dict_of` raises."""
+    """Builds a set of the items. Raises the errors of `dict_of`."""
     if not _need_pacing(items):
         return set(items)
     most = _most_seconds(items)
@@ -77,12 +76,12 @@ def set_of(items: Collection[Any]) -> set[Any]:
 
 
 def check_keys(keys: Collection[Any]) -> None:
-    """Raises `ValueError` for keys of which no dict or set should be built, `TypeError` without a hash."""
+    """Raises `ValueError` for colliding keys, `TypeError` for unhashable ones."""
     set_of(keys)
 
 
 def _need_pacing(keys: Collection[Any]) -> bool:
-    """Whether inserting the keys has to be watched. Raises `ValueError` if they have equal hashes."""
+    """Returns whether insertion must be timed. Raises `ValueError` for equal hashes."""
     if len(keys) <= FEW_KEYS:
         return False
     kinds = set(map(type, keys))
@@ -94,14 +93,14 @@ def _need_pacing(keys: Collection[Any]) -> bool:
 
 
 def _are_within(keys: Collection[Any], kinds: set[type]) -> bool:
-    """True if the whole numbers among the keys are their own hashes."""
+    """Returns whether the integers among the keys are their own hashes."""
     whole = keys if kinds == {int} else [key for key in keys if type(key) is int]
     return bool(min(whole) > -_MODULUS and max(whole) < _MODULUS)
 
 
 def _check_hashes(keys: Collection[Any]) -> None:
     hashes = list(map(hash, keys))
-    # Multiplied by a number that nobody knows, no hashes but equal ones collide.
+    # Multiplied by a secret number, only equal hashes collide.
     scatter = (secrets.randbits(60) + 1).__mul__
     if len(keys) - len(set(map(scatter, hashes))) <= FEW_KEYS and not _has_large(keys):
         return
@@ -121,12 +120,12 @@ def _check_hashes(keys: Collection[Any]) -> None:
 
 
 def _has_large(keys: Collection[Any]) -> bool:
-    """True if even a few comparisons of keys may be slow."""
+    """Returns whether even a few comparisons of keys may be slow."""
     return any(type(key) in (tuple, frozenset) and len(key) > FEW_KEYS for key in keys)
 
 
 def _size(key: Any) -> int:
-    """About what comparing a key with one of its hash takes, in units of a small number's."""
+    """Estimates the cost of comparing a key with one of equal hash, relative to a small number."""
     kind = type(key)
     if kind is int:
         return 1 + int(key.bit_length()) // 1000
@@ -143,7 +142,7 @@ def _size(key: Any) -> int:
 
 
 def _most_seconds(keys: Collection[Any]) -> float:
-    """CPU seconds in which honest keys of this kind are inserted; some take long to hash."""
+    """Returns the CPU seconds for inserting honest keys of this kind; some are slow to hash."""
     began = time.thread_time()
     for key in keys:
         hash(key)
@@ -151,7 +150,7 @@ def _most_seconds(keys: Collection[Any]) -> float:
 
 
 def _paced(insert: Callable[[Sequence[Any]], object], items: Iterable[Any], most: float) -> None:
-    """Inserts a few at a time, and gives up after `most` CPU seconds."""
+    """Inserts a few at a time; raises after `most` CPU seconds."""
     over = time.thread_time() + most
     rest = iter(items)
     while some := list(islice(rest, _STEP)):

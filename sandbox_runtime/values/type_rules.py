@@ -1,4 +1,4 @@
-"""How values of a user's own types cross: one rule for each type, given when a session is opened."""
+"""Rules for values of the user's own types: one per type, passed when a session is opened."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-# Rules are not asked about these: they cross as they are, at the speed of C.
+# Rules do not apply to these: they cross unchanged, at the speed of C.
 _FIXED = (type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset, object, type)
 
 
 @dataclasses.dataclass(frozen=True)
 class HandleType:
-    """Values of a type stay on the host. Cells get handles, which come back as the same objects."""
+    """A rule whose values stay on the host. Cells get handles, which come back as the same objects."""
 
     cls: type
     """The type. Subclasses count as well."""
 
     preview: Callable[[Any], str] | None = None
-    """A few words on a value, for whoever looks at its handle."""
+    """Returns a short description of a value, shown for its handle."""
 
     def __post_init__(self) -> None:
         _check_type(self.cls)
@@ -26,16 +26,16 @@ class HandleType:
 
 @dataclasses.dataclass(frozen=True)
 class ValueType:
-    """Values of a type cross as plain data."""
+    """A rule whose values cross as plain data."""
 
     cls: type
     """The type. Subclasses count as well."""
 
     to_plain: Callable[[Any], Any]
-    """What crosses in place of a value: anything that can cross itself."""
+    """Returns the replacement that crosses: anything that can cross itself."""
 
     from_plain: Callable[[Any], Any] | None = None
-    """Makes a value of what came back; for outputs that are declared with this type."""
+    """Rebuilds a value from plain data, for outputs declared with this type."""
 
     def __post_init__(self) -> None:
         _check_type(self.cls)
@@ -43,7 +43,7 @@ class ValueType:
 
 @dataclasses.dataclass(frozen=True)
 class CodeType:
-    """A variable of a type is made by code of its own, which runs in the sandbox."""
+    """A rule whose variables are created by code that runs in the sandbox."""
 
     cls: type
     """The type. Subclasses count as well."""
@@ -69,14 +69,14 @@ def _check_type(kind: object) -> None:
 
 
 class Rules:
-    """The rules of a session; the first that fits a value is the one."""
+    """The rules of a session; the first match applies."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = tuple(rules)
         self._found: dict[type, Rule | None] = {}
 
     def find(self, kind: type) -> Rule | None:
-        """The rule for values of a class, if there is one."""
+        """Returns the rule for a class, if there is one."""
         if not self._rules:
             return None
         if kind not in self._found:

@@ -1,4 +1,4 @@
-"""Which of DSPy's own tests end otherwise on ours, and why."""
+"""DSPy's own tests that end differently on ours, each with the reason."""
 
 from __future__ import annotations
 

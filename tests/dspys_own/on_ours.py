@@ -79,5 +79,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Writes the outcomes."""
+    """Writes the outcomes of the session as JSON, for the test that compares them."""
     Path(os.environ[OUTCOMES]).write_text(json.dumps(_outcomes), "utf-8")

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory) -> dict[str, str]:
-    """What each of the tests said, by its name without parameters: the worst of them."""
+    """Returns the outcome of each test by its name without parameters; of several, the worst."""
     folder = tmp_path_factory.mktemp("dspys-own")
     try:
         fetch_tests(folder)

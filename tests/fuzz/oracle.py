@@ -1,4 +1,4 @@
-"""How much an input may cost for its size: more is a finding, as an exception is."""
+"""Bounds on the cost of an input by its size: exceeding them is a finding, as an exception is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed at the host's end. Each target takes bytes and returns, or raises what is a bug."""
+"""The fuzz targets on the host. Each takes bytes and returns, or raises an exception that is a bug."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Left(pydantic.BaseModel):
 
 
 class Right(pydantic.BaseModel):
-    """The other."""
+    """The second half of a pair of types that refer to each other."""
 
     x: Left | Right | None = None
     n: Decimal = Decimal(0)
@@ -128,7 +128,7 @@ def typed_outputs(data: bytes) -> None:
 
 
 def signatures(data: bytes) -> None:
-    """What a cell wrote for a signature: text, or a tree of fields and classes."""
+    """Parses the signature of a cell: text, or a tree of fields and classes."""
     try:
         source = json.loads(data)
     except (ValueError, RecursionError):

@@ -48,21 +48,21 @@ def mutate(target: str, rounds: int) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutations(target):
-    """Of every input, and of two of them joined."""
+    """Mutations of every corpus input, and of two of them joined, are handled."""
     mutate(target, ROUNDS.get(target, OTHER_ROUNDS) // PUSHED)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("target", TARGETS)
 def test_many_mutations(target):
-    """The same ones, and more."""
+    """A larger number of mutations is handled too."""
     mutate(target, ROUNDS.get(target, OTHER_ROUNDS))
 
 
 @pytest.mark.parametrize("target", ["frames", "values", "typed_outputs", "signatures"])
 @given(data=st.binary(max_size=500))
 def test_noise(target, data):
-    """Bytes of no meaning."""
+    """Random bytes are handled like any other input."""
     TARGETS[target](data)
 
 

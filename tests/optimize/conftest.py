@@ -1,4 +1,4 @@
-"""What the tests of optimizers share: the task of `benchmarks.counting`, played by scripted policies."""
+"""Shared fixtures of the optimizer tests: the task of `benchmarks.counting`, played by scripted policies."""
 
 from __future__ import annotations
 

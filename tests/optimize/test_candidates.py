@@ -74,7 +74,7 @@ def test_optimize_anything_finds_a_better_policy(server, rlm):
 
 
 def test_a_run_that_fails_scores_nothing(rlm):
-    """And says why, so that there is something to learn."""
+    """A failed run scores nothing, and its feedback says why."""
     with PolicyServer({"out": scripted()}) as server:
         lm = server.lm("out")
     with dspy.context(lm=lm):  # the server is gone

@@ -51,7 +51,7 @@ def test_the_last_step_of_a_run_shows_the_whole_run(server):
 
 
 def test_long_outputs_of_a_demo_are_cut_when_it_is_shown(server):
-    """What is stored stays whole; what every call pays for is short."""
+    """The stored demo stays whole; the text that every call pays for is short."""
     rlm = RLM(COUNT, interpreter_factory=dspy.LocalInterpreter)
     history = render_steps(STEPS)
     rlm.generate_action.demos = [

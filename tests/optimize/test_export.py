@@ -45,7 +45,7 @@ def test_a_row_is_what_the_lm_saw_and_said(server, program, tmp_path):
 
 
 def test_for_supervised_training_only_good_runs_are_kept(server, program, tmp_path):
-    """Nobody is to learn from a run that went wrong."""
+    """Supervised training data has good runs only."""
     path = tmp_path / "good.jsonl"
     export(path, program, collect(program, DEVSET, metric, num_threads=1), min_score=1.0)
 
@@ -53,7 +53,7 @@ def test_for_supervised_training_only_good_runs_are_kept(server, program, tmp_pa
 
 
 def test_unreadable_replies_are_there_for_reinforcement(program, tmp_path):
-    """With the text that the LM really wrote; for supervised training they are left out."""
+    """Unreadable replies are exported with the LM's original text; supervised training leaves them out."""
     moves = [Raw("Let me think."), Action("", "SUBMIT(2)")]
     with PolicyServer({"slips": scripted(*moves)}) as server, dspy.context(lm=server.lm("slips")):
         data = collect(program, DEVSET[:1], metric, num_threads=1)
@@ -67,7 +67,7 @@ def test_unreadable_replies_are_there_for_reinforcement(program, tmp_path):
 
 
 def test_a_baked_program_has_its_contract_inside(server, program):
-    """What DSPy's fine-tuning writes is then the prompt that the LM saw, and no run has it twice."""
+    """DSPy's fine-tuning then writes the prompt that the LM saw, and no run has the contract twice."""
     baked = inline_contract(program)
     text = baked.generate_action.signature.instructions
 

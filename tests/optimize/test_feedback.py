@@ -58,7 +58,7 @@ class TestDigest:
 
 class TestFeedback:
     def test_the_whole_run_is_told(self):
-        """Without a step, the text is about how the run went and ended."""
+        """Without a step, the text describes the whole run and its ending."""
         told = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
 
         assert told.score == 0.0
@@ -69,14 +69,14 @@ class TestFeedback:
         assert "Waste:\n- The input `question` was never read." in told.feedback
 
     def test_one_step_is_told(self):
-        """With GEPA's `pred_trace`, the text says what that step came to."""
+        """With GEPA's `pred_trace`, the text describes the outcome of that step."""
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
         told = feedback(0.0, RUN, pred_trace=[entry(step)])
 
         assert "This step (turn 2/20) came to: NameError: name 'x'" in told.feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
-        """Then the trace says what the steps were, those that failed too."""
+        """If the report is hidden, the steps, including failed ones, come from the trace."""
         trace = [
             entry(FailedStep("Hello!", "[Error] No code was run")),
             entry(dspy.Prediction(code="SUBMIT(1)", output="SUBMIT: n")),
@@ -98,10 +98,10 @@ class TestFeedback:
 
 
 class TestSubCalls:
-    """What the code asked LMs, from the log of the run."""
+    """Feedback about the sub-calls of the code, from the log of the run."""
 
     def test_they_are_told_in_a_few_lines(self):
-        """How many and of what kind, the slowest and the longest, what a cache answered, cost and errors."""
+        """Feedback lists number and kind of sub-calls, the slowest, the longest, cache hits, cost and errors."""
         calls = (
             Call("sub_llm", "m", 0, 5, 2, 0.5, cost=0.01),
             Call("sub_llm", "m", 0, 5, 2, 0.0, cost=0.0, cached=True),
@@ -122,7 +122,7 @@ class TestSubCalls:
         ]
 
     def test_they_are_part_of_the_feedback(self):
-        """Where there were some; a cost that is not known is left out."""
+        """Feedback of a run with sub-calls mentions them; an unknown cost is left out."""
         report = dataclasses.replace(REPORT, sub_calls=(Call("sub_llm", "m", 0, 5, 2, 0.5),))
         told = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
 

@@ -30,7 +30,7 @@ def peek(line: int) -> str:
 
 
 def test_the_policy_needs_help():
-    """What the optimizers start from: only the easy example is counted rightly."""
+    """Before compiling, only the easy example is counted correctly."""
     assert score(student()) == BEFORE
 
 
@@ -63,7 +63,7 @@ def test_a_replacement_is_all_there_is_of_the_block(server, name):
 
 
 def test_bootstrapped_demos_are_steps(server):
-    """Of the training set nothing is stored but what the LM did."""
+    """A bootstrapped demo stores only the LM's steps, nothing else of the training set."""
     compiled = CASES["BootstrapFewShot"](student(), server)
 
     assert compiled.generate_action.demos
@@ -102,7 +102,7 @@ def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path):
 
 
 def test_a_compiled_program_is_pickled_whole(server):
-    """What optimizers attach to a program is saved with it."""
+    """Attributes that optimizers attach to a program are pickled with it."""
     compiled = CASES["COPRO, replaces"](student(), server)
     loaded = pickle.loads(pickle.dumps(compiled))
 

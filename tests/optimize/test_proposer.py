@@ -50,7 +50,7 @@ def test_gepa_with_feedback_and_our_proposer(server):
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_unreadable_replies_are_shown_to_the_reflection_lm(ours):
-    """With GEPA's own switch for it, and by either proposer."""
+    """With GEPA's option, either proposer shows unreadable replies to the reflection LM."""
     root = scripted(Raw("I would rather talk."), Action("", "SUBMIT(-1)"))
     options = {"instruction_proposer": instruction_proposer()} if ours else {}
     with PolicyServer({"root": root, "replace": proposer(replace=True)}) as server:

@@ -11,8 +11,9 @@ import threading
 import cloudpickle
 import dspy
 import pytest
+from thrifty_pool import ThriftyPool
 
-from dspy_rlm import RLM, Pool
+from dspy_rlm import RLM
 from dspy_rlm.predictor import ActionPredictor
 
 KEY = "sk-this-opens-everything"
@@ -20,7 +21,7 @@ KEY = "sk-this-opens-everything"
 
 @pytest.fixture
 def pool():
-    pool = Pool()
+    pool = ThriftyPool()
     yield pool
     pool.close()
 
@@ -60,7 +61,7 @@ def test_the_source_that_optimizers_paste_is_short():
 
 
 def test_state_of_dspys_own_rlm_is_loaded(tmp_path):
-    """What was compiled for `dspy.RLM` need not be compiled again."""
+    """State compiled for `dspy.RLM` loads without compiling again."""
     theirs = dspy.RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
     action = theirs.generate_action
     action.signature = action.signature.with_instructions("Work by PLAN-B.")
@@ -172,7 +173,7 @@ class TestPickles:
     @pytest.mark.parametrize("pickler", [pickle, cloudpickle])
     @pytest.mark.parametrize("root", [lambda program: program, lambda program: program.rlm])
     def test_a_closure_that_leads_back_keeps_no_key(self, pickler, root):
-        """Neither to its own RLM nor to a program around it; what it leads to is the same when loaded."""
+        """A closure that refers back to its RLM or program keeps no key, and its references survive loading."""
         lm = secret_lm()
         program = Program()
         program.table["a"] = 5
@@ -199,7 +200,7 @@ class TestPickles:
             assert cells["program"] is loaded
 
     def test_what_cannot_be_saved_is_named(self):
-        """Else nobody finds it."""
+        """The error names the tool that cannot be saved."""
         lock = threading.Lock()
 
         def locked() -> bool:
@@ -255,7 +256,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("role", ["root", "sub", "extract", "named"])
 def test_no_place_in_an_lm_keeps_a_secret(tmp_path, place, role):
-    """What is no setting that we know is left out, and addresses lose what is secret in them."""
+    """Unknown settings are left out, and secrets are removed from addresses."""
     lm = dspy.LM("openai/none", max_tokens=77, **place)
     rlm = RLM("text -> n: int", sub_lm={"a": lm, "b": (lm, "B")} if role == "named" else lm)
     if role == "root":
@@ -288,7 +289,7 @@ def test_settings_that_shape_answers_are_kept():
 
 
 def test_what_is_left_out_is_logged_by_name(caplog):
-    """So that it can be set again; its value is not in the log."""
+    """A setting that is left out is logged by name, without its value, so that it can be set again."""
     lm = dspy.LM("openai/none", extra_body={"provider": {"order": [KEY]}})
     pickle.dumps(RLM("a -> b", sub_lm=lm))
 
@@ -355,7 +356,7 @@ class OwnLM(dspy.LM):
 
 
 def test_an_lm_of_a_users_own_class_keeps_no_secret():
-    """Neither in its attributes, nor in what it says of itself."""
+    """An LM of a user's own class is saved without secrets in its attributes or its `repr`."""
     data = pickle.dumps(RLM("a -> b", sub_lm=OwnLM("openai/none", api_key=KEY)))
 
     assert KEY.encode() not in data
@@ -363,7 +364,7 @@ def test_an_lm_of_a_users_own_class_keeps_no_secret():
 
 
 def test_other_attributes_of_the_module_keep_no_key():
-    """Whatever a user has hung on it: an LM, a predictor, a list of them, callbacks, a history."""
+    """Nothing that a user attaches keeps a key: an LM, a predictor, a list of them, callbacks, a history."""
     rlm = RLM("a -> b", interpreter_factory=lambda lm=secret_lm(): None)  # noqa: B008
     predict = dspy.Predict("a -> b")
     predict.lm = secret_lm()

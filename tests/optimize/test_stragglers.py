@@ -23,7 +23,7 @@ def test_nothing_is_started_twice_inside():
 
 
 def test_it_ends_with_an_error_too():
-    """What a failed compilation leaves behind is DSPy as it was."""
+    """A failed compilation leaves DSPy's timeout restored."""
     with pytest.raises(ZeroDivisionError), no_stragglers():
         raise ZeroDivisionError
     assert timeout() > 0

@@ -1,4 +1,4 @@
-"""What optimizers see of a run: its steps in DSPy's trace, with what came of each."""
+"""A run as optimizers see it: its steps in DSPy's trace, each with its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of `dspy_rlm` share: a policy server, and an RLM played by a script through it."""
+"""Shared fixtures of `dspy_rlm`'s tests: a policy server, and an RLM played by a script through it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 import pytest
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import RLM
 from dspy_rlm.testing import Action, Player, PolicyServer, Raw, asks_for, fields, route, scripted
@@ -20,8 +21,22 @@ def no_sub_calls(_request: object) -> str:
     raise AssertionError("no sub-LM call was expected")
 
 
+@pytest.fixture(scope="session")
+def kept() -> Iterator[ThriftyPool]:
+    """A pool for all tests that need no sandbox of their own."""
+    pool = ThriftyPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
+def fresh() -> ThriftyPool:
+    """A pool whose sessions are all new, for tests whose subject is what a session remembers, or its end."""
+    return ThriftyPool(keeps=0)
+
+
 @pytest.fixture
-def play() -> Iterator[Play]:
+def play(kept: ThriftyPool) -> Iterator[Play]:
     """Gives `play(signature, *moves, sub=..., extracted=..., **options)`: an RLM and its server.
 
     The moves are those of the root LM, in order. `extracted` answers the fallback.
@@ -40,7 +55,7 @@ def play() -> Iterator[Play]:
             player = route((asks_for("code"), root), otherwise=fallback)
             server = stack.enter_context(PolicyServer({"root": player, "sub": sub}))
             stack.enter_context(dspy.context(lm=server.lm("root"), adapter=dspy.ChatAdapter()))
-            return RLM(signature, sub_lm=server.lm("sub"), **options), server
+            return RLM(signature, **{"sub_lm": server.lm("sub"), "pool": kept, **options}), server
 
         yield start
 

@@ -14,6 +14,7 @@ import anyio
 import dspy
 import pydantic
 import pytest
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
@@ -42,7 +43,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def seconds_kept_waiting() -> float:
-    """How long this thread could have worked, and the machine worked for others (Linux; else 0)."""
+    """Returns the seconds in which this thread was runnable but not scheduled (Linux; else 0)."""
     try:
         stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text()
     except OSError:
@@ -100,9 +101,9 @@ def pool(deno_children) -> Iterator[Pool]:
     """One of the test's own, after which no process and no thread is left."""
     default_pool().close()  # what it makes ready for others would look like ours
     before, threads = deno_children(), our_threads()
-    pool = Pool(1, max_sessions=4)
+    pool = ThriftyPool(keeps=0, max_sessions=4)
     yield pool
-    wait_until(lambda: not pool.seats.taken, 30)
+    wait_until(lambda: not pool.queue.held, 30)
     pool.close()
     wait_until(lambda: deno_children() <= before, 30)
     wait_until(lambda: len(our_threads()) <= len(threads), 30)
@@ -111,7 +112,7 @@ def pool(deno_children) -> Iterator[Pool]:
 class TestEventLoop:
     """It stays free, whatever a run does."""
 
-    def test_a_cell_of_three_seconds_stalls_it_for_less_than_20_ms(self, play, pool):
+    def test_a_busy_cell_stalls_it_for_less_than_20_ms(self, play, pool):
         """Time in which the machine had other work than our thread does not count; best of three tries."""
         ends: list[float] = []
 
@@ -120,7 +121,7 @@ class TestEventLoop:
 
         rlm, _ = play(
             "q -> a",
-            "import time\nnote()\nend = time.time() + 3\nwhile time.time() < end: pass\nnote()",
+            "import time\nnote()\nend = time.time() + 1\nwhile time.time() < end: pass\nnote()",
             "SUBMIT('x')",
             tools=[note],
             pool=pool,
@@ -136,7 +137,7 @@ class TestEventLoop:
                     worst = max(worst, now - before - 0.002)
                 before = now
             await run
-            assert ends[1] - ends[0] > 2.5
+            assert ends[1] - ends[0] > 0.8
             return worst
 
         tries: list[float] = []
@@ -188,7 +189,7 @@ class TestEventLoop:
             run = asyncio.ensure_future(rlm.acall(q=""))
             try:
                 async with asyncio.timeout(AT_ONCE_SECONDS):
-                    while not pool.seats.taken:
+                    while not pool.queue.held:
                         await asyncio.sleep(0.01)
             finally:
                 blocked.released.set()  # DSPy itself needs one for a call of an LM
@@ -243,7 +244,7 @@ class TestCancelling:
         assert not server.requests
 
     def test_during_a_sub_call(self, play, pool, blocked):
-        """What is on its way is abandoned; a batch sends nothing more of itself."""
+        """Requests in flight are abandoned; a batch sends no further item."""
         rlm, _ = play(
             "q -> a", "sub_llm_batched([str(n) for n in range(50)])", sub=blocked, pool=pool
         )
@@ -287,11 +288,11 @@ class TestCancelling:
 
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_during_a_module_of_dspys_with_code_of_its_own(self, play, pool, deno_children):
-        """Its interpreter ends too."""
+        """Cancelling ends the interpreter of a DSPy module too."""
         ready = threading.Event()
 
         def note() -> None:
-            """Notes it."""
+            """Sets the event that the test waits for."""
             ready.set()
 
         rlm, server = play(
@@ -339,7 +340,7 @@ class TestCancelling:
         rlm, _ = play("q -> a", "never()", tools=[never], pool=pool)
         asyncio.run(cancelled(rlm.acall(q=""), blocked.begun.is_set))
 
-        wait_until(lambda: pool.seats.taken == 0)
+        wait_until(lambda: pool.queue.held == 0)
         pool.close()
         wait_until(lambda: deno_children() <= before)
         wait_until(lambda: our_threads() == ["rlm-sandbox"])
@@ -367,7 +368,7 @@ class TestCancelling:
         assert blocked.count == 1
 
     def test_while_the_inputs_are_assigned(self, play, pool, blocked):
-        """And any time before: what is being opened is closed when it is there."""
+        """Cancelling while inputs are assigned, or earlier, closes a sandbox as soon as it has opened."""
         rule = CodeType(Slow, payload=blocked, code=lambda value, name, raw: f"{name} = {raw}")
         rlm, server = play("slow -> a", types=[rule], pool=pool)
         error = asyncio.run(cancelled(rlm.acall(slow=Slow()), blocked.begun.is_set))
@@ -382,7 +383,7 @@ class TestCancelling:
 
         async def main() -> None:
             task = asyncio.ensure_future(rlm.acall(q=""))
-            await until(lambda: pool.seats.taken == 1)
+            await until(lambda: pool.queue.held == 1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -402,11 +403,12 @@ class TestCancelling:
                     await work.open()
 
         asyncio.run(main())
-        wait_until(lambda: not pool.seats.taken, 10)
+        wait_until(lambda: not pool.queue.held, 10)
         assert not server.requests
 
-    def test_at_any_moment(self, play, pool):
-        """From before the first thread to after the last: nothing is left of any."""
+    @pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.nightly)])
+    def test_at_any_moment(self, play, pool, count):
+        """Cancelling at any moment, from before the first thread to after the last, leaves nothing behind."""
         rlm, _ = play(
             "q -> a",
             "sub_llm('?')",
@@ -421,13 +423,13 @@ class TestCancelling:
                 with anyio.move_on_after(seconds):
                     await rlm.acall(q="")
 
-            await asyncio.gather(*(one(n * 0.07) for n in range(30)))
+            await asyncio.gather(*(one(n * 2.1 / count) for n in range(count)))
 
         asyncio.run(main())
 
     def test_while_it_stands_in_line(self, play, blocked):
         """It leaves the line, and those behind it move up."""
-        pool = Pool(1, max_sessions=1)
+        pool = ThriftyPool(max_sessions=1)
         rlm, _ = play(
             "q -> a",
             route((lambda r: "first" in r.prompt, blocked), otherwise=submit("x")),
@@ -437,11 +439,11 @@ class TestCancelling:
         async def main() -> str:
             first = asyncio.ensure_future(rlm.acall(q="first"))
             await until(blocked.begun.is_set)
-            error = await cancelled(rlm.acall(q="second"), lambda: pool.seats.waiting == 1)
+            error = await cancelled(rlm.acall(q="second"), lambda: pool.queue.waiting == 1)
             assert error.run.trajectory == []
-            assert pool.seats.waiting == 0
+            assert pool.queue.waiting == 0
             third = asyncio.ensure_future(rlm.acall(q="third"))
-            await until(lambda: pool.seats.waiting == 1)
+            await until(lambda: pool.queue.waiting == 1)
             first.cancel()
             return (await third).a
 
@@ -449,7 +451,7 @@ class TestCancelling:
         pool.close()
 
     def test_by_a_timeout_or_a_task_group(self, play, pool, blocked):
-        """Whatever cancels: `asyncio.timeout`, anyio, another task of a group that fails."""
+        """Every way of cancelling works: `asyncio.timeout`, anyio, a failing sibling in a task group."""
         rlm, _ = play("q -> a", "while True: pass", pool=pool)
 
         async def by_timeout() -> BaseException | None:
@@ -467,7 +469,7 @@ class TestCancelling:
 
         async def by_group() -> None:
             async def fail() -> None:
-                await until(lambda: pool.seats.taken == 2)
+                await until(lambda: pool.queue.held == 2)
                 raise LookupError("the other one")
 
             async with asyncio.TaskGroup() as group:
@@ -491,7 +493,7 @@ def submit(answer: str) -> Any:
 class TestManyRuns:
     """Hundreds in one process share the pool."""
 
-    @pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.nightly)])
+    @pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.nightly)])
     @pytest.mark.timeout(900)
     def test_many_at_the_same_time(self, play, deno_children, count):
         """All right, with no more sandboxes than the pool has seats, and threads in proportion."""
@@ -515,7 +517,7 @@ class TestManyRuns:
     def test_batches_parallel_and_asyncify(self, play, deno_children):
         """DSPy's own ways to run many wait in the same line."""
         before, most = deno_children(), [0]
-        pool = Pool(1, max_sessions=2)
+        pool = ThriftyPool(keeps=2, max_sessions=2)
         rlm, _ = play("n: int -> m: int", "SUBMIT(n * 10)", pool=pool)
         examples = [dspy.Example(n=n).with_inputs("n") for n in range(12)]
         over = threading.Event()
@@ -544,9 +546,9 @@ class TestManyRuns:
         pool.close()
 
     def test_runs_below_runs_never_wait_for_themselves(self, play):
-        """However deep, however many, and with a single seat: sub-runs, and RLMs inside of tools."""
-        pool = Pool(1, max_sessions=1)
-        pool.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        """Nested runs cannot deadlock at any depth or number, even with a single slot: sub-runs, and RLMs in tools."""
+        pool = ThriftyPool(max_sessions=1)
+        pool.queue.stall_seconds = 10_000  # nobody is let in because nothing moves
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
         inner.set_lm(server.lm("root"))
 
@@ -630,7 +632,7 @@ class TestLiveLoops:
         loops: dict[str, set[Any]] = {}
 
         async def whose() -> str:
-            """Whose settings are seen here."""
+            """Returns the DSPy setting that is visible here."""
             mark = str(dspy.settings.rlm_test_marker)
             loops.setdefault(mark, set()).add(asyncio.get_running_loop())
             return mark

@@ -8,7 +8,7 @@ from dspy_rlm.budget.budget import Budget, Price, left_text
 
 
 def test_what_is_left_in_words():
-    """As the prompt has it; only limits that are set."""
+    """The remaining budget is rendered for the prompt, with the limits that are set only."""
     assert left_text({"llm_calls": 4}) == "4 sub-LM prompts left"
     assert left_text({"llm_calls": 4, "tokens": 12000, "cost": 0.25, "seconds": 80.6}) == (
         "4 sub-LM prompts left, 12,000 tokens left, $0.25 left, 81 s left"
@@ -49,7 +49,7 @@ def test_limits_are_whole_numbers(value):
 
 
 def test_prices_are_for_a_million_tokens():
-    """By the name of the model, with its provider or without."""
+    """Prices are per million tokens, by the model's name with or without its provider."""
     budget = Budget(prices={"openai/mine": (2, 8), "other": (0, 0)})
 
     assert budget.price("openai/mine") == Price(2e-6, 8e-6)

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from dspy_rlm import SandboxInterpreter
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
-from sandbox_runtime import SessionClosedError, default_pool
+from sandbox_runtime import SessionClosedError
 
 
 @dataclasses.dataclass
@@ -115,7 +116,7 @@ def replies(*moves: str) -> Any:
 class TestARun:
     @both
     def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, recorder, play, how):
-        """As of any of DSPy's modules: once each, ended, with what went in and came out."""
+        """Handlers are called once for module, predictor, LM and adapter, with inputs and outputs."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(q)")
         called(rlm, how, q="?")
 
@@ -209,7 +210,7 @@ class TestARun:
 
     @both
     def test_a_sub_run_is_a_part_of_the_call_that_started_it(self, recorder, play, how):
-        """With its own interpreter, and all that happens in it."""
+        """A sub-run, its interpreter and its calls have the starting call as their ancestor."""
         rlm, _ = play(
             "q -> answer: str",
             "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
@@ -281,8 +282,8 @@ class TestARun:
                 top = recorder.seen[top.parent]
             assert top is run
 
-    def test_a_cell_that_is_run_again_calls_nothing_again(self, recorder, play):
-        """What a lost process was answered is remembered: neither tool nor handler hears of it twice."""
+    def test_a_cell_that_is_run_again_calls_nothing_again(self, recorder, play, fresh):
+        """Answers to a lost process are recorded: neither a tool nor a handler is called twice."""
         calls: list[str] = []
 
         def note(word: str) -> str:
@@ -300,6 +301,7 @@ class TestARun:
             "SUBMIT(x + note('b'))",
             sub=replies(),
             tools=[note, die],
+            pool=fresh,
         )
 
         assert rlm(q="?").answer == "ayesb"
@@ -321,10 +323,10 @@ class TestARun:
         with dspy.context(callbacks=callbacks):
             assert rlm(q="?").answer == len(callbacks)
 
-    def test_a_sandbox_that_another_thread_closes(self, recorder):
-        """As who stops a run does: the shutdown is reported once, as a part of the run."""
+    def test_a_sandbox_that_another_thread_closes(self, recorder, kept):
+        """A sandbox closed by another thread reports its shutdown once, as a part of the run."""
         token = ACTIVE_CALL_ID.set("the run")
-        sandbox = ReportedSandbox(lambda tools: default_pool().lend(tools), {})
+        sandbox = ReportedSandbox(lambda tools: kept.lend(tools), {})
         sandbox.start()
         ACTIVE_CALL_ID.reset(token)
         closing = threading.Thread(target=sandbox.close)
@@ -338,8 +340,10 @@ class TestARun:
 
     @pytest.mark.filterwarnings("ignore")  # DSPy's own says that it is no sandbox
     @pytest.mark.parametrize("kind", [SandboxInterpreter, dspy.LocalInterpreter])
-    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, kind):
-        """By itself, if it reports at all."""
+    def test_an_interpreter_of_somebody_elses_is_reported_once(self, recorder, play, kept, kind):
+        """A third-party interpreter reports its own events, or none."""
+
+        options = {"pool": kept} if kind is SandboxInterpreter else {}
 
         def search(word: str) -> str:
             return word
@@ -348,7 +352,7 @@ class TestARun:
             "q: str -> answer: str",
             "SUBMIT(search(word='x'))",
             tools=[search],
-            interpreter_factory=lambda: kind(),
+            interpreter_factory=lambda: kind(**options),
         )
         assert rlm(q="?").answer == "x"
 
@@ -371,14 +375,14 @@ class TestTheEndOfTheTime:
         yield recorder
         dspy.configure(callbacks=before)
 
-    def test_of_an_interpreter_of_somebody_elses(self, recorder, play):
-        """Whoever is first ends it."""
+    def test_of_an_interpreter_of_somebody_elses(self, recorder, play, kept):
+        """The first caller shuts the interpreter down; later ones find it closed."""
         rlm, _ = play(
             "q -> answer",
             "while True: pass",
             extracted={"answer": "x"},
-            interpreter_factory=lambda: SandboxInterpreter(),
-            max_seconds=5,
+            interpreter_factory=lambda: SandboxInterpreter(pool=kept),
+            max_seconds=3,
         )
         assert rlm(q="?").run.stopped_by == "max_seconds"
 
@@ -404,21 +408,28 @@ class TestTheEndOfTheTime:
             "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
             sub=fields(lambda _: {"reasoning": "", "generated_code": "while True: pass"}),
             extracted={"answer": "x"},
-            max_seconds=5,
+            max_seconds=3,
         )
         assert rlm(q="?").run.stopped_by == "max_seconds"
 
-        told = recorder.all("interpreter_shutdown")
-        (shutdown,) = [seen for seen in told if isinstance(seen.instance, SandboxInterpreter)]
+        def of_the_modules() -> list[Seen]:
+            told = recorder.all("interpreter_shutdown")
+            return [seen for seen in told if isinstance(seen.instance, SandboxInterpreter)]
+
+        end = time.monotonic() + 30
+        while not of_the_modules():  # in the module's own thread, which nobody waits for
+            assert time.monotonic() < end, "waited in vain"
+            threading.Event().wait(0.01)
+        (shutdown,) = of_the_modules()
         assert recorder.path(shutdown) == [*CELL, "module", "interpreter_shutdown"]
 
 
 class TestSandboxInterpreter:
     """Our sandbox under DSPy's modules, reported as `dspy.PythonInterpreter` is."""
 
-    def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder):
-        """As with DSPy's own interpreter."""
-        with SandboxInterpreter(tools={"add": lambda a, b=1: a + b}) as interpreter:
+    def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder, kept):
+        """A lazy start and tool calls are parts of the execution, as in DSPy's own interpreter."""
+        with SandboxInterpreter(tools={"add": lambda a, b=1: a + b}, pool=kept) as interpreter:
             printed = interpreter.execute("print(add(1) + add(1, b=2))", {"x": 5})
 
         execution = recorder.one("interpreter_execute")
@@ -436,9 +447,9 @@ class TestSandboxInterpreter:
         assert {call.parent for call in calls} == {execution.id}
         assert recorder.one("interpreter_shutdown").parent is None
 
-    def test_an_explicit_start_stands_for_itself(self, recorder):
-        """And the execution after it starts nothing."""
-        with SandboxInterpreter() as interpreter:
+    def test_an_explicit_start_stands_for_itself(self, recorder, kept):
+        """An explicit start is reported separately, and the next execution starts nothing."""
+        with SandboxInterpreter(pool=kept) as interpreter:
             interpreter.start()
             interpreter.execute("1")
 
@@ -449,7 +460,7 @@ class TestSandboxInterpreter:
         ]
         assert recorder.one("interpreter_startup").parent is None
 
-    def test_handlers_of_its_own(self):
+    def test_handlers_of_its_own(self, kept):
         """`callbacks=`, for this interpreter alone; tools that are coroutines end when they have."""
         own = Recorder()
 
@@ -457,11 +468,11 @@ class TestSandboxInterpreter:
             await asyncio.sleep(0)
             return word * 2
 
-        with SandboxInterpreter(tools={"later": later}, callbacks=[own]) as interpreter:
+        with SandboxInterpreter(tools={"later": later}, callbacks=[own], pool=kept) as interpreter:
             interpreter.execute("later('x')")
             with pytest.raises(SyntaxError):
                 interpreter.execute("(")
-        with SandboxInterpreter() as interpreter:
+        with SandboxInterpreter(pool=kept) as interpreter:
             interpreter.execute("1")
 
         assert own.one("interpreter_tool_call").outputs == "xx"
@@ -472,7 +483,7 @@ class TestSandboxInterpreter:
         assert len(own.all("interpreter_startup")) == 1
 
     def test_a_tool_can_be_invoked_by_name(self):
-        """As DSPy's own interpreter lets one."""
+        """A tool can be invoked by name, as in DSPy's own interpreter."""
         interpreter = SandboxInterpreter(tools={"add": lambda a, b: a + b})
 
         assert interpreter.invoke_tool("add", {"a": 1, "b": 2}) == 3

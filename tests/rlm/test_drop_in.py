@@ -55,7 +55,7 @@ class Waiting:
         self.running = self.most = 0
 
     def start(self) -> None:
-        """Needs nothing."""
+        """Starts without any preparation, as DSPy's protocol allows."""
 
     def shutdown(self) -> None:
         """No run may do that."""
@@ -88,7 +88,7 @@ def borrowed() -> Iterator[dspy.LocalInterpreter]:
 
 class TestSettings:
     def test_arguments_in_dspys_order(self):
-        """As `dspy.RLM(signature, max_iters, max_llm_calls, ...)` has them."""
+        """Positional arguments have the order of `dspy.RLM(signature, max_iters, max_llm_calls, ...)`."""
         lm = dspy.LM("openai/none", api_key="none")
         rlm = RLM("q -> a", 3, 7, 500, True, [abs_of], lm, dspy.LocalInterpreter)
 
@@ -118,7 +118,7 @@ class TestSettings:
             rlm.max_iters = 0
 
     def test_the_fallback_is_there_to_look_at(self, play):
-        """But it is no parameter: nothing in a trace is its own. One that is set is used."""
+        """`rlm.extract` can be read and replaced, but is no predictor for optimizers, because no trace shows it."""
         rlm, server = play("q -> a: int", "1", max_iters=1)
         assert set(rlm.extract.signature.output_fields) == {"a"}
         assert [name for name, _ in rlm.named_predictors()] == ["generate_action"]
@@ -187,22 +187,22 @@ class TestOlderCode:
         assert borrowed.execute("bonus") == 10
 
     def test_it_is_left_with_the_tools_that_it_had(self, play, borrowed):
-        """What a run puts there is nobody's afterwards."""
+        """The tools that a run adds to a caller's interpreter are removed afterwards."""
         borrowed.tools["own"] = abs_of
         rlm, _ = play("text -> n: int", "SUBMIT(own(-1) + len(text))")
 
         assert rlm(borrowed, text="a").n == 2
         assert dict(borrowed.tools) == {"own": abs_of}
 
-    def test_it_is_left_with_the_fields_that_it_had(self, play):
-        """Of SUBMIT; for who goes on with it himself."""
+    def test_it_is_left_with_the_fields_that_it_had(self, play, kept):
+        """A caller's interpreter gets its own SUBMIT fields back after a run."""
         rlm, _ = play("text -> n: int", SUBMIT_LENGTH)
-        with SandboxInterpreter(output_fields=[{"name": "mine"}]) as interpreter:
+        with SandboxInterpreter(output_fields=[{"name": "mine"}], pool=kept) as interpreter:
             assert rlm(interpreter, text="ab").n == 2
             assert interpreter.execute("SUBMIT(mine=2)") == FinalOutput({"mine": 2})
 
     def test_one_that_cannot_be_taken_over_is_given_back(self, play):
-        """And ended, if it was made for the run."""
+        """An interpreter that cannot be taken over is given back, and shut down if it was created for the run."""
 
         class Fixed(Noting):
             made, ended = 0, 0
@@ -218,7 +218,7 @@ class TestOlderCode:
                 rlm(fixed, text="a")
 
     def test_it_is_left_open_when_a_run_fails(self, play, borrowed):
-        """And to the next run, which does not wait for ever."""
+        """After a failed run the interpreter stays open and is free for the next run."""
         rlm, _ = play("text -> n: int", SUBMIT_LENGTH, interpreter=borrowed)
         with dspy.context(lm=None), pytest.raises(dspy.LMNotConfiguredError):
             rlm(text="a")
@@ -229,7 +229,7 @@ class TestOlderCode:
 
     @pytest.mark.parametrize("given", WAYS)
     def test_runs_at_once_take_turns(self, play, borrowed, given):
-        """Where the peer would mix them up; however they were given it."""
+        """Concurrent runs on one interpreter take turns, however they received it; the peer mixes them up."""
         rlm, _ = play(
             "text -> n: int",
             "mine = text\nimport time\ntime.sleep(0.05)",
@@ -293,7 +293,7 @@ class TestOlderCode:
         args = [borrowed] if given == "called" else []
 
         def ask(question: str) -> str:
-            """Asks."""
+            """Runs the RLM itself on a question."""
             return str(rlm(*args, text=question))
 
         rlm, _ = play(
@@ -306,7 +306,7 @@ class TestOlderCode:
             assert "one interpreter cannot do both" in rlm(*args, text="").n
 
     @pytest.mark.parametrize("given", WAYS)
-    def test_sub_runs_do_not_take_it(self, borrowed, given):
+    def test_sub_runs_do_not_take_it(self, borrowed, kept, given):
         """They get a sandbox of their own."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
@@ -314,7 +314,7 @@ class TestOlderCode:
         args = [borrowed] if given == "called" else []
         with PolicyServer({"root": root, "child": child}) as server:
             once = borrowed if given == "once" else None
-            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once)
+            rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once, pool=kept)
             with dspy.context(lm=server.lm("root"), **settings):
                 assert rlm(*args, text="").n == 3
 
@@ -334,12 +334,12 @@ class TestOlderCode:
         ],
     )
     def test_what_is_no_interpreter(self, options, told):
-        """Is refused by the constructor."""
+        """A value that is not an interpreter is refused by the constructor."""
         with pytest.raises(SignatureError, match=told):
             RLM("q -> a", **options)
 
     def test_an_input_may_be_called_interpreter(self, play):
-        """By keyword it is an input; and only if the signature has it."""
+        """`interpreter=` is an input if the signature has a field of this name, and only then."""
         rlm, _ = play("interpreter -> a", "SUBMIT(interpreter)")
         assert rlm(interpreter="CPython").a == "CPython"
         rlm, _ = play("q -> a", "SUBMIT(q)")
@@ -389,7 +389,7 @@ class TestFactories:
         assert "WebAssembly" not in prompt
 
     def test_ours_by_name_is_ours_whole(self, play, noting):
-        """With handles, which no other has; against what is configured."""
+        """Naming our interpreter selects our sandbox, handles included, over the configured one."""
         marker = Thing()
 
         def make() -> Thing:
@@ -397,7 +397,7 @@ class TestFactories:
             return marker
 
         def is_it(thing: Any) -> bool:
-            """Knows it again."""
+            """Checks that it is the identical object."""
             return thing is marker
 
         rlm, _ = play(
@@ -422,7 +422,7 @@ class TestFactories:
         assert (noting.made, noting.ended) == (2, 2)
 
     def test_a_configured_one_that_is_none(self, play):
-        """Is told before an LM is asked."""
+        """A configured value that is not an interpreter is an error before any LM call."""
         rlm, server = play("q -> a", "SUBMIT(q)")
         with (
             dspy.context(interpreter_factory="python"),
@@ -458,7 +458,7 @@ print(result.answer, len(result.trajectory), type(rlm).__module__, dspy.RLM is R
 
 class TestInstall:
     def test_dspy_rlm_is_ours_until_it_is_not(self):
-        """In all places from which it is imported."""
+        """`install` replaces `dspy.RLM` in all places from which it is imported."""
         theirs = dspy.RLM
         dspy_rlm.install()
         try:
@@ -472,17 +472,24 @@ class TestInstall:
         assert dspy.RLM is dspy.predict.RLM is theirs is not RLM
 
     def test_a_program_that_cannot_be_edited(self, tmp_path):
-        """Runs unchanged, as a file and as a module; with its arguments."""
+        """It runs unchanged, with its arguments."""
         (tmp_path / "program.py").write_text(PROGRAM)
         player = scripted(
             Action("", "print(len(transcript))"), Action("", "SUBMIT(shout(transcript[-5:]))")
         )
         with PolicyServer({"root": player}) as server:
-            as_file = run("program.py", server.base_url, folder=tmp_path)
-            as_module = run("-m", "program", server.base_url, folder=tmp_path)
+            ended = run("program.py", server.base_url, folder=tmp_path)
 
-        for ended in (as_file, as_module):
-            assert ended.stdout.split() == ["SLEEP", "2", "dspy_rlm.rlm", "True"], ended.stderr
+        assert ended.stdout.split() == ["SLEEP", "2", "dspy_rlm.rlm", "True"], ended.stderr
+
+    def test_a_module_that_cannot_be_edited(self, tmp_path):
+        """`dspy-rlm run -m` runs a module as Python's own `-m` does."""
+        (tmp_path / "program.py").write_text(
+            "import sys, dspy\nprint(__name__, dspy.RLM.__module__, *sys.argv[1:])"
+        )
+        ended = run("-m", "program", "one", "-m", folder=tmp_path)
+
+        assert ended.stdout.split() == ["__main__", "dspy_rlm.rlm", "one", "-m"], ended.stderr
 
     def test_its_errors_are_its_own(self, tmp_path):
         """Told as Python tells them, with its exit codes."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from thrifty_pool import ThriftyPool
 
-from dspy_rlm import Limits, Pool
+from dspy_rlm import Limits
 from dspy_rlm.testing import Action, asks_for, fields, route, scripted
 
 
@@ -40,7 +41,7 @@ class TestModules:
         assert [c.kind for c in result.run.sub_calls] == ["dspy.Predict", "dspy.ChainOfThought"]
 
     def test_signatures_as_classes_and_modules_of_ones_own(self, play):
-        """As one writes DSPy: a Signature with fields, a Module with predictors."""
+        """Cells can define DSPy classes: a Signature with fields, a Module with predictors."""
         rlm, server = play(
             "q -> answer: list",
             "import dspy, datetime\n"
@@ -67,7 +68,7 @@ class TestModules:
         assert "Count them." in second.messages[0].text
 
     def test_react_uses_the_runs_tools(self, play):
-        """By name, on the host; every call of it is counted."""
+        """`ReAct` calls the run's tools by name on the host, and each of its calls is counted."""
         asked = []
 
         def search(query: str) -> str:
@@ -98,7 +99,7 @@ class TestModules:
         assert result.run.llm_calls == len(server.requests_to("sub")) == 3
 
     def test_rlm_is_a_sub_run(self, play):
-        """With a REPL of its own, and only where a level is left."""
+        """`dspy.RLM` in a cell is a sub-run with its own REPL, if a level is left."""
         code = "import dspy\nSUBMIT(dspy.RLM('text -> n: int', max_iters=3)(text=q).n)"
         rlm, _ = play(
             "q -> answer: int", code, sub=route((asks_for("code"), script("SUBMIT(len(text))")))
@@ -110,7 +111,7 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_program_of_thought_runs_in_our_sandbox(self, play):
-        """What it executes has no more rights than a cell."""
+        """The code of `ProgramOfThought` has no more permissions than a cell."""
         rlm, _ = play(
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ProgramOfThought('q -> answer: int')(q=q).answer)",
@@ -123,7 +124,7 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_program_of_thought_corrects_its_code(self, play):
-        """What the sandbox says of a mistake goes back to the sub-LM."""
+        """The sandbox's error message goes back to the sub-LM."""
         rlm, server = play(
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ProgramOfThought('q -> answer: int')(q=q).answer)",
@@ -182,7 +183,7 @@ class TestModules:
         assert result.run.llm_calls == 3
 
     def test_react_v2_submits_by_a_tool_call(self, play):
-        """With the run's tools beside it; every call of it is counted."""
+        """`ReActV2` submits by a tool call, has the run's tools, and each of its calls is counted."""
         asked = []
 
         def search(query: str) -> str:
@@ -241,15 +242,15 @@ class TestSandboxes:
 
     @pytest.fixture
     def pool(self):
-        with_room_for_one = Pool(1, max_sessions=1)
-        with_room_for_one.seats.patience_seconds = 10_000  # nobody is let in because nothing moves
+        with_room_for_one = ThriftyPool(max_sessions=1)
+        with_room_for_one.queue.stall_seconds = 10_000  # nobody is let in because nothing moves
         yield with_room_for_one
-        assert with_room_for_one.seats.taken == with_room_for_one.seats.waiting == 0
+        assert with_room_for_one.queue.held == with_room_for_one.queue.waiting == 0
         with_room_for_one.close()
 
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
     def test_they_have_the_limits_of_the_run(self, play, kind):
-        """What a cell may not take, the code of a sub-LM may not take either."""
+        """The run's resource limits also apply to the code of a sub-LM."""
         options = ", tools=[]" if kind == "CodeAct" else ""
         code = "import sys\nSUBMIT({'answer': len(bytearray(900 * 2**20))})"
         rlm, server = play(
@@ -280,7 +281,7 @@ class TestSandboxes:
 
         def watch():
             while not over.wait(0.02):
-                most[0] = max(most[0], len(deno_children() - before), pool.seats.taken)
+                most[0] = max(most[0], len(deno_children() - before), pool.queue.held)
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -292,9 +293,7 @@ class TestSandboxes:
 
         assert result.answer == [42] * 6
         assert result.run.llm_calls == 12
-        assert (
-            most[0] <= 2 + pool.size + 1
-        )  # the run, one below it; one that is warm, one that ends
+        assert most[0] <= 2 + 1  # the run, one below it; one that ends
 
     def test_a_run_that_a_tool_of_theirs_starts_does_not_wait_for_them(self, play, pool):
         """It has a seat below that of the module, which waits for it."""
@@ -317,7 +316,7 @@ class TestSandboxes:
 
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
     def test_they_are_a_level(self, play, kind):
-        """Where none is left below, no sandbox is opened, and the cell is told."""
+        """Without a level left, no sandbox is opened, and the cell gets an error."""
         rlm, server = play(
             "q -> answer",
             f"import dspy\ndspy.{kind}('q -> answer')(q=q)",
@@ -329,7 +328,7 @@ class TestSandboxes:
         assert not server.requests_to("sub")
 
     def test_each_is_charged(self, play, deno_children):
-        """Without a call left none is opened, and nothing is asked."""
+        """Each sandbox is charged; without a call left none is opened and no LM is called."""
         rlm, server = play(
             "q -> answer: list",
             "import dspy\n"
@@ -350,11 +349,11 @@ class TestSandboxes:
         "code", ["1/0", "import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"]
     )
     def test_they_are_closed_on_every_path(self, play, pool, code):
-        """Whatever the code does to its sandbox: its seat and its slot are free again."""
+        """The pool slot and the run's own slot (one of four) are free again, whatever the code did to its sandbox."""
         rlm, _ = play(
             "q -> answer: str",
             "import dspy\n"
-            "for _ in range(6):\n"
+            "for _ in range(5):\n"
             "    try: dspy.ProgramOfThought('q -> answer: int', max_iters=1)(q=q)\n"
             "    except Exception as error: pass\n"
             "SUBMIT('on')",

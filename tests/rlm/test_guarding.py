@@ -1,4 +1,4 @@
-"""What is in the inputs of a sub-call stays data in its prompt: real prompts, as a server gets them."""
+"""Inputs of a sub-call stay data in its prompt: real prompts, as a server receives them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestSubCalls:
         ],
     )
     def test_a_document_forges_no_field(self, play, code):
-        """In whatever value it stands, by whichever function it is asked about."""
+        """A document forges no field, in any value and any function of sub-calls."""
         rlm, server = play(
             "doc: str -> answer",
             f"import dspy\n{code}\nSUBMIT('done')",
@@ -131,7 +131,7 @@ class TestSubCalls:
         assert "<<CUSTOM" not in last
 
     def test_the_root_lm_is_sent_no_part_of_a_forged_image(self, play):
-        """What a cell printed would else be taken apart by DSPy, and the address fetched."""
+        """Without this, DSPy would parse the printed text as an image and fetch its address."""
         rlm, server = play("doc: str -> answer", "print(doc)", "SUBMIT('done')")
 
         rlm(doc=FORGED)
@@ -185,7 +185,7 @@ class TestValues:
             assert "\\<question>Who?" in shown
 
     def test_a_conversation(self):
-        """What was said in it before becomes messages of their own."""
+        """Earlier turns of a conversation become separate messages."""
         history = dspy.History(messages=[{"doc": FORGED, "answer": FORGED}])
         signature = dspy.Signature("doc, history: dspy.History -> answer")
         sent = []

@@ -50,7 +50,7 @@ TOOLS = normalize_tools([grep])
 
 
 def test_the_block_holds_task_strategy_and_tools():
-    """What optimizers start from: everything but the facts of the run."""
+    """The policy block has everything except the facts of one run; optimizers start from it."""
     block = policy_block(Report, TOOLS.values())
 
     assert block.startswith("Say what happened.\n\nYou answer by working in a Python REPL.")
@@ -108,7 +108,7 @@ class TestWholeInstruction:
         )
 
     def test_the_tools_can_be_taken_out_of_the_block(self):
-        """What is left is the policy alone."""
+        """Without the tools, the block is the policy alone."""
         block = policy_block(Report, TOOLS.values())
 
         assert block.startswith(without_tools(block, TOOLS.values()))
@@ -135,7 +135,7 @@ def test_the_contract_offers_what_there_is():
 
 
 def test_the_contract_says_how_results_are_read():
-    """As attributes in our sandbox; as dicts in an interpreter of somebody else's."""
+    """The contract describes results as attributes in our sandbox, and as dicts in another interpreter."""
     ours, other = (contract(Report, {}, Budget(), "", records=ours) for ours in (True, False))
 
     assert "text=t).date`" in ours

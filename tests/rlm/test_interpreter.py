@@ -17,14 +17,22 @@ from dspy.primitives.code_interpreter import (
     CodeInterpreterError,
     FinalOutput,
 )
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import Limits, SandboxInterpreter
 from dspy_rlm.testing import Action, PolicyServer, asks_for, fields, route, rules, scripted
 
 
 @pytest.fixture
-def interpreter() -> Iterator[SandboxInterpreter]:
-    with SandboxInterpreter() as opened:
+def own(fresh: ThriftyPool) -> Iterator[SandboxInterpreter]:
+    """One whose session is new, so that it can be lost with all that it remembers."""
+    with SandboxInterpreter(pool=fresh) as opened:
+        yield opened
+
+
+@pytest.fixture
+def interpreter(kept: ThriftyPool) -> Iterator[SandboxInterpreter]:
+    with SandboxInterpreter(pool=kept) as opened:
         yield opened
 
 
@@ -55,11 +63,11 @@ class TestProtocol:
         ],
     )
     def test_the_last_value(self, interpreter, code, expected):
-        """As JSON has it, else as text; below what was printed, which is not lost."""
+        """The last value is returned as JSON or else as text, below the printed output."""
         assert interpreter.execute(code) == expected
 
     def test_a_value_that_the_host_cannot_have(self, interpreter):
-        """Is text; and one that is huge and printed beside is abridged."""
+        """A value without a form on the host becomes text; a huge one beside printed output is abridged."""
         deep = "x = []\nfor _ in range(5000): x = [x]\nx[0][0] and 'too deep'"
         assert interpreter.execute(deep) == "too deep"
         assert interpreter.execute("x").startswith("[[[")
@@ -67,7 +75,7 @@ class TestProtocol:
         assert len(text) < 25_000
 
     def test_variables_are_bound_before_the_code_runs(self, interpreter):
-        """Also such as peers refuse; a mutable one is sent again with every execution."""
+        """Variables are bound first, even some that peers refuse; mutable ones are sent with every execution."""
         rows = [1]
         assert interpreter.execute("rows, s", {"rows": rows, "s": {1}}) == [[1], [1]]
         rows.append(2)
@@ -81,7 +89,7 @@ class TestProtocol:
         assert interpreter.execute("x", {"x": text}) == "text"
 
     def test_a_variable_that_could_not_enter(self, interpreter):
-        """What was given beside it has not arrived either, and is sent the next time."""
+        """Variables sent together with a refused one have not arrived, and are sent the next time."""
         text = "text"
         with pytest.raises(CodeInterpreterError, match="bad is of type"):
             interpreter.execute("x", {"bad": Lock(), "x": text})
@@ -96,9 +104,9 @@ class TestProtocol:
             interpreter.execute("(")
         assert interpreter.execute("1") == 1
 
-    def test_a_lost_session_is_not_replaced_in_silence(self):
+    def test_a_lost_session_is_not_replaced_in_silence(self, kept):
         """The protocol asks for an error; the interpreter has then ended."""
-        with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20)) as interpreter:
+        with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20), pool=kept) as interpreter:
             interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
             with pytest.raises(CodeExecutionError, match="as it was before this cell"):
                 interpreter.execute("x = None")
@@ -107,36 +115,38 @@ class TestProtocol:
             with pytest.raises(CodeInterpreterError, match="has ended"):
                 interpreter.execute("1")
 
-    def test_a_loss_between_two_executions(self, interpreter):
+    def test_a_loss_between_two_executions(self, own):
         """Ends it as well, even if the code would have run."""
-        interpreter.tools["echo"] = lambda value: value
-        interpreter.execute("import time; x = echo(time.time())")  # cannot be asked twice
-        os.kill(interpreter._session.pid, signal.SIGKILL)
+        own.tools["echo"] = lambda value: value
+        own.execute("import time; x = echo(time.time())")  # cannot be asked twice
+        os.kill(own._session.pid, signal.SIGKILL)
 
         with pytest.raises(CodeInterpreterError, match=r"everything else .* is gone"):
-            interpreter.execute("1")
+            own.execute("1")
         with pytest.raises(CodeInterpreterError, match="has ended"):
-            interpreter.execute("1")
+            own.execute("1")
 
-    def test_a_cell_that_prints_something_else_is_no_loss(self, interpreter):
-        """When an old cell is run again; the code that ended the process is told."""
-        interpreter.tools["die"] = lambda: os.kill(interpreter._session.pid, signal.SIGKILL)
-        interpreter.execute("import time; x = 1; print(time.time())")
+    def test_a_cell_that_prints_something_else_is_no_loss(self, own):
+        """Different output of a replayed cell is no loss; the code that ended the process gets the error."""
+        own.tools["die"] = lambda: os.kill(own._session.pid, signal.SIGKILL)
+        own.execute("import time; x = 1; print(time.time())")
 
         with pytest.raises(CodeExecutionError, match="printed something else"):
-            interpreter.execute("die()")
-        assert interpreter.execute("x") == 1
+            own.execute("die()")
+        assert own.execute("x") == 1
 
-    def test_a_session_that_is_brought_back_goes_on(self):
+    def test_a_session_that_is_brought_back_goes_on(self, kept):
         """A cell that ended the process is one that failed; the variables are there."""
-        with SandboxInterpreter(limits=Limits(cell_seconds=0.3, grace_seconds=0.3)) as interpreter:
+        with SandboxInterpreter(
+            limits=Limits(cell_seconds=0.3, grace_seconds=0.3), pool=kept
+        ) as interpreter:
             interpreter.execute("x = 1")
             with pytest.raises(CodeExecutionError, match=r"Limits\.cell_seconds"):
                 interpreter.execute("sum(range(10**12))")
             assert interpreter.execute("x") == 1
 
     def test_submit_gives_a_final_output(self, interpreter):
-        """Without declared fields one value comes as `output`; with them by name."""
+        """SUBMIT returns a FinalOutput: one value as `output` without declared fields, otherwise by name."""
         assert interpreter.execute("SUBMIT([1, (2, 3)])") == FinalOutput({"output": [1, (2, 3)]})
         interpreter.output_fields = [{"name": "a", "type": "int"}, {"name": "b"}]
         assert interpreter.execute("SUBMIT(1, b='x')") == FinalOutput({"a": 1, "b": "x"})
@@ -154,7 +164,7 @@ class TestProtocol:
         assert interpreter.execute("later(n=2)") == 3
 
     def test_shutdown_twice_is_fine(self, interpreter):
-        """And nothing runs afterwards."""
+        """Shutting down twice is fine, and nothing runs afterwards."""
         interpreter.start()
         interpreter.shutdown()
         interpreter.shutdown()
@@ -204,7 +214,7 @@ class TestDspyModules:
             assert program(question="3 * 14?").answer == 42
 
     def test_dspys_own_rlm(self):
-        """With sub-queries, its facade and typed SUBMIT; the input is sent once."""
+        """DSPy's own RLM runs on our interpreter, with sub-queries and typed SUBMIT; the input is sent once."""
         root = scripted(
             Action("", "print(len(text), llm_query('colour?'), triple(2), triple(n=3))"),
             Action("", "import dspy\nprint(dspy.Predict('q -> a')(q='7').a)"),
@@ -246,7 +256,7 @@ class TestOtherInterpreters:
         assert "nonsense" in result.trajectory[1]["output"]
 
     def test_typed_sub_calls_give_dicts_there(self, play):
-        """And the contract says so; a failed row is a dict that says why."""
+        """Another interpreter gets dicts from typed sub-calls, as the contract says; a failed row has the reason."""
         sub = fields(lambda given: {"n": given["text"]})
         rlm, server = play(
             "q -> answer: list",
@@ -261,7 +271,7 @@ class TestOtherInterpreters:
         assert 'text=t)["date"]' in server.requests[0].messages[0].text
 
     def test_a_list_is_shown_line_by_line(self, play):
-        """As DSPy shows it: also what is None in it."""
+        """A list is shown line by line, as DSPy shows it, including None."""
         rlm, _ = play(
             "q -> a", "[None, 1]", "None", "SUBMIT('')", interpreter_factory=dspy.LocalInterpreter
         )
@@ -296,7 +306,7 @@ class TestOtherInterpreters:
         assert "WebAssembly" not in server.requests[0].messages[0].text
 
     def test_a_factory_that_makes_something_else_is_refused(self, play):
-        """With the name of what it made, before an LM is asked."""
+        """A factory that returns something else is refused by name before any LM call."""
         rlm, server = play("q -> answer", interpreter_factory=dict)
 
         with pytest.raises(TypeError, match="returned a dict"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm.testing import Action, policy, rules
 from sandbox_runtime import Pool
@@ -37,7 +38,7 @@ class Shop:
         self.drawn = 0.0
 
     def price(self, name: str) -> int:
-        """What a fruit costs."""
+        """Returns the price of a fruit."""
         self.calls["price"] += 1
         return len(name)
 
@@ -47,7 +48,7 @@ class Shop:
         self.drawn = drawn
 
     def kept(self) -> float:
-        """The number."""
+        """Returns the number that was kept."""
         self.calls["kept"] += 1
         return self.drawn
 
@@ -55,7 +56,7 @@ class Shop:
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     """One of the test's own, so that no other's processes are ended."""
-    pool = Pool(1)
+    pool = ThriftyPool(keeps=0)
     yield pool
     pool.close()
 
@@ -103,7 +104,7 @@ def test_a_run_whose_sandbox_is_killed_after_every_cell(run, deno_children):
         victims = deno_children() - others
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # waited for by the pool
+            with contextlib.suppress(ChildProcessError):  # waited for by its session
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         killed.append(len(victims))
 

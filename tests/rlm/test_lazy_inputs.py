@@ -60,7 +60,7 @@ class TestLazyInputs:
         assert (result.n, result.path) == (1000, "build.log")
 
     def test_tools_get_the_very_object(self, play, log):
-        """And so can do with it what cells cannot."""
+        """Tools get the identical object, and can use it without the limits of cells."""
         given = []
 
         def inspect(text: object) -> str:
@@ -115,7 +115,7 @@ class TestLazyInputs:
         assert result.answer == "told"
 
     def test_a_wrong_type_is_refused(self, play, log):
-        """A text is no number."""
+        """A lazy text is refused where a number is declared."""
         rlm, _ = play("n: int -> answer", "SUBMIT('x')")
         with pytest.raises(InputError, match="n: expected int"):
             rlm(n=TextFile(log))
@@ -123,7 +123,7 @@ class TestLazyInputs:
 
 class TestDescriptions:
     def test_of_a_text(self, tmp_path):
-        """What it is, how large, what it has, how it begins and ends."""
+        """The description of a lazy text has its kind, size, methods, beginning and end."""
         file = tmp_path / "a.txt"
         file.write_text("begin" + "." * 5000 + "end")
 
@@ -140,7 +140,7 @@ class TestDescriptions:
         )
 
     def test_of_a_directory(self, tmp_path):
-        """Its first paths."""
+        """The description of a directory has its size and its first paths."""
         for n in range(40):
             (tmp_path / f"{n:02}.txt").write_text("x")
 

@@ -36,7 +36,7 @@ def call(kind="sub_llm", **facts):
 
 
 def spent(**facts):
-    """What it took."""
+    """Builds the record of a call's actual use."""
     return Spent(call(**facts))
 
 
@@ -78,7 +78,7 @@ class TestCalls:
         "budget", [Budget(max_llm_calls=0), Budget(max_tokens=10), Budget(max_cost=0.5)]
     )
     def test_a_sandbox_needs_something_left(self, budget):
-        """Without a call, a token or a cent it could do nothing."""
+        """A sandbox is refused when no call, token or cent is left."""
         ledger = Ledger(budget)
         if budget.max_llm_calls:
             took = {"input_tokens": 5, "output_tokens": 5, "cost": 0.5}
@@ -90,7 +90,7 @@ class TestCalls:
 
 class TestRoom:
     def test_what_fits_only_alone_waits(self):
-        """Of two calls that fit one by one, the second is sent when the first has taken less."""
+        """Of two calls that fit only one at a time, the second waits until the first is settled for less."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(50))
         second = ledger.reserve(wanted(50))
@@ -101,7 +101,7 @@ class TestRoom:
         second.wait()
 
     def test_what_can_never_fit_is_refused_at_once(self):
-        """What is spent never comes back, whatever becomes of the calls under way."""
+        """A request larger than the unspent budget is refused at once, without waiting for calls in flight."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(50))
 
@@ -147,7 +147,7 @@ class TestRoom:
         ledger.reserve(wanted(70)).wait()
 
     def test_giving_back_is_done_once(self):
-        """Neither leaving after settling, nor settling twice, changes anything."""
+        """Releasing after settling, or settling twice, changes nothing."""
         ledger = Ledger(Budget(max_tokens=100))
         place = ledger.reserve(wanted(60))
         took = spent(input_tokens=30, output_tokens=5)
@@ -196,7 +196,7 @@ class TestRoom:
         assert Ledger(Budget(max_tokens=5000)).reserve(wanted(reply=10**6)).reply_tokens == 3906
 
     def test_a_reply_that_fits_is_not_cut(self):
-        """Then the request stays as it was, and with it its entry of a cache."""
+        """If the reply fits, the request is unchanged, and so is its cache entry."""
         place = Ledger(Budget(max_tokens=10_000_000)).reserve(wanted(100, reply=16_000))
 
         assert not place.cuts
@@ -223,7 +223,7 @@ class TestMoney:
         assert second.granted.done()
 
     def test_one_call_at_a_time_until_a_price_is_known(self):
-        """Of all models whose price is not: only one call can be dearer than what is left."""
+        """While prices are unknown, one call runs at a time over all such models, so at most one exceeds the budget."""
         ledger = Ledger(Budget(max_cost=0.5))
         places = [ledger.reserve(wanted(40, model=f"m{n % 3}")) for n in range(16)]
         priced = ledger.reserve(wanted(40, model="priced", price=CHEAP))
@@ -331,7 +331,7 @@ class TestMoney:
         assert ledger.cost_at_most() == pytest.approx(place.amount.cost)
 
     def test_what_is_under_way_is_in_the_report(self):
-        """With what is not known of it: None, and never 0."""
+        """Calls in flight are in the report, with None, never 0, for unknown amounts."""
         ledger = Ledger(Budget(max_cost=10))
         ledger.settle(
             ledger.reserve(wanted(10, price=CHEAP)),
@@ -348,7 +348,7 @@ class TestMoney:
         assert (ledger.usage()[0].calls, ledger.usage()[0].input_tokens) == (4, None)
 
     def test_an_lm_without_usage_is_counted_by_its_bytes(self):
-        """Of the prompt and the reply."""
+        """Without reported usage, the bytes of prompt and reply are counted."""
         ledger = Ledger(Budget(max_tokens=1000))
         ledger.settle(ledger.reserve(wanted(100, reply=50)), Spent(call(), reply_bytes=20))
 
@@ -373,14 +373,14 @@ class TestTurns:
         ledger.reserve(wanted(30, final=True)).wait()
 
     def test_the_extraction_keeps_the_limit_too(self):
-        """What was held back for it is an estimate, and what it is let take is not."""
+        """The reserve for the extraction is an estimate; the limit on it is exact."""
         ledger = Ledger(Budget(max_tokens=130))
 
         with pytest.raises(BudgetExceededError):
             ledger.reserve(wanted(130, final=True))
 
     def test_time_runs_out(self):
-        """By the clock of the root run."""
+        """The time limit uses the clock of the root run."""
         now = 0.0
         ledger = Ledger(Budget(max_seconds=10), clock=lambda: now)
         assert ledger.exhausted(0) == ""
@@ -478,7 +478,7 @@ class TestNeverPassed:
         assert not ledger._line
 
     def test_honest_calls_are_neither_refused_nor_serialised(self):
-        """With a price that is known, sixteen go at once, though each could be eight times as long."""
+        """With a known price sixteen calls run concurrently, though each bound is eight times the actual use."""
         ledger = Ledger(Budget(max_cost=1.0))
         barrier = threading.Barrier(16, timeout=60)
 

@@ -11,8 +11,9 @@ import uuid
 import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
+from thrifty_pool import ThriftyPool
 
-from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, Pool, RunFailedError
+from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, RunFailedError
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -61,7 +62,7 @@ class TestEnds:
         assert "'tokens': " in outputs(result)[0]
 
     def test_a_sub_call_that_does_not_fit_is_refused_before_it_is_sent(self, play):
-        """And the run goes on."""
+        """A sub-call that does not fit is refused before it is sent, and the run continues."""
         rlm, server = play(
             "q -> answer: str",
             "sub_llm('x' * 40_000)",
@@ -77,7 +78,7 @@ class TestEnds:
         assert [e.prompt for e in server.requests_to("sub")] == ["short"]
 
     def test_time_ends_a_run(self, play):
-        """Looked at between turns."""
+        """The time limit is checked between turns and ends the run."""
         rlm, _ = play(
             "q -> answer",
             *["import time; time.sleep(0.4)"] * 20,
@@ -89,11 +90,11 @@ class TestEnds:
         assert (result.answer, result.run.stopped_by) == ("late", "max_seconds")
         assert result.run.iterations < 10
 
-    def test_dollars_end_a_run(self):
-        """With a model whose price DSPy knows; the total is the sum of all calls."""
+    def test_dollars_end_a_run(self, kept):
+        """`max_cost` ends a run of a model whose price DSPy knows; the total is the sum of all calls."""
         models = {"gpt-4o-mini": root(*["print(1)"] * 20, answer="x")}
         with PolicyServer(models) as server, dspy.context(lm=server.lm("gpt-4o-mini")):
-            result = RLM("q -> answer", max_cost=0.0012)(q="?")
+            result = RLM("q -> answer", max_cost=0.0012, pool=kept)(q="?")
 
         assert (result.run.status, result.run.stopped_by) == ("extracted", "max_cost")
         assert 0.0006 < result.run.cost <= 0.0012
@@ -135,7 +136,7 @@ class TestTime:
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
-        """Whatever it does, be it a tool that never returns; the step says so, and the extraction sees it."""
+        """A cell is cut off even in a tool that never returns; the step says so, and the extraction sees it."""
 
         def wait() -> None:
             """Does not return."""
@@ -147,7 +148,7 @@ class TestTime:
             code,
             tools=[wait],
             extracted={"answer": "from the clue"},
-            max_seconds=3,
+            max_seconds=1.5,
         )
         for result in self.results(rlm):
             assert (result.answer, result.run.stopped_by) == ("from the clue", "max_seconds")
@@ -156,7 +157,7 @@ class TestTime:
                 "TimeoutError: The cell was stopped. The time of the run is over"
                 in outputs(result)[1]
             )
-        assert "(max_seconds=3)" in server.requests[-1].prompt
+        assert "(max_seconds=1.5)" in server.requests[-1].prompt
 
     def test_a_cell_that_is_watched_is_interrupted(self, play):
         """It is asked to end before it is made to, as without handlers."""
@@ -164,7 +165,7 @@ class TestTime:
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
             extracted={"answer": "x"},
-            max_seconds=6,
+            max_seconds=2,
             limits=Limits(grace_seconds=10),
         )
         with dspy.context(callbacks=[BaseCallback()]):
@@ -172,8 +173,8 @@ class TestTime:
                 assert outputs(result)[0].startswith("tidied up")
                 assert result.run.stopped_by == "max_seconds"
 
-    def test_a_call_of_the_root_lm_is_abandoned(self, play, held):
-        """It leaves no step."""
+    def test_a_call_of_the_root_lm_is_abandoned(self, kept, held):
+        """An abandoned call of the root LM leaves no step."""
 
         def late(request):
             held.wait()
@@ -186,7 +187,7 @@ class TestTime:
             otherwise=fields(lambda _: {"answer": "x"}),
         )
         with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
-            for result in self.results(RLM("q -> answer", max_seconds=2)):
+            for result in self.results(RLM("q -> answer", max_seconds=2, pool=kept)):
                 assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
                 assert outputs(result) == ["a clue"]
             held.set()
@@ -209,7 +210,7 @@ class TestTime:
             held.wait()
             return ""
 
-        seconds = 8 if "sub_rlm" in code else 2  # its sandbox is to be there in time
+        seconds = 3 if "sub_rlm" in code else 2  # its sandbox is to be there in time
         rlm, _ = play("q -> answer", code, sub=late, extracted={"answer": "x"}, max_seconds=seconds)
         for result in self.results(rlm):
             assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
@@ -218,7 +219,7 @@ class TestTime:
         assert len(asked) == 2 * (2 if "batched" in code else 1)
         held.set()
 
-    def test_an_extraction_that_hangs_ends_the_run(self, play, held):
+    def test_an_extraction_that_hangs_ends_the_run(self, kept, held):
         """A little late, and with all that it found."""
 
         def late(request):
@@ -227,7 +228,7 @@ class TestTime:
 
         player = route((asks("code"), scripted(Action("", "print('a clue')"))), otherwise=late)
         with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
-            rlm = RLM("q -> answer", max_iterations=1, max_seconds=2)
+            rlm = RLM("q -> answer", max_iterations=1, max_seconds=2, pool=kept)
             for call in (lambda: rlm(q="?"), lambda: asyncio.run(rlm.acall(q="?"))):
                 with pytest.raises(RunFailedError, match="The time of the run is over") as caught:
                     call()
@@ -236,10 +237,10 @@ class TestTime:
 
     def test_it_may_be_over_while_inputs_are_assigned(self, play):
         """That is an end like others: with the cause, and with the run."""
-        pool = Pool(1, max_sessions=1)
+        pool = ThriftyPool(keeps=0, max_sessions=1)
 
         def payload(_value):
-            while pool.seats.taken:  # until the sandbox is closed
+            while pool.queue.held:  # until the sandbox is closed
                 threading.Event().wait(0.01)
             return "1"
 
@@ -257,15 +258,15 @@ class TestTime:
 
     def test_time_in_line_does_not_count(self, play):
         """A run that waits for its sandbox has not begun."""
-        pool = Pool(1, max_sessions=1)
-        rlm, _ = play("q -> answer", "SUBMIT('x')", pool=pool, max_seconds=5)
-        seat = pool.seat()
+        pool = ThriftyPool(keeps=0, max_sessions=1)
+        rlm, _ = play("q -> answer", "SUBMIT('x')", pool=pool, max_seconds=2)
+        slot = pool.slot()
 
         async def main():
             run = asyncio.ensure_future(rlm.acall(q="?"))
-            await asyncio.sleep(6)
+            await asyncio.sleep(2.5)
             assert not run.done()
-            seat.leave()
+            slot.release()
             return await run
 
         result = asyncio.run(main())
@@ -275,14 +276,14 @@ class TestTime:
 
 @pytest.fixture
 def held():
-    """What some wait for until the end of the test."""
+    """An event that tools wait for, set when the test ends."""
     event = threading.Event()
     yield event
     event.set()
 
 
 class TestCharges:
-    def test_cache_hits_are_free(self):
+    def test_cache_hits_are_free(self, kept):
         """A prompt that DSPy's cache answers is given back to the budget."""
         prompt = uuid.uuid4().hex
         models = {
@@ -290,7 +291,8 @@ class TestCharges:
             "sub": rules([], default="yes"),
         }
         with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
-            rlm = RLM("q -> answer: list", sub_lm=server.lm("sub", cache=True), max_llm_calls=2)
+            lm = server.lm("sub", cache=True)
+            rlm = RLM("q -> answer: list", sub_lm=lm, max_llm_calls=2, pool=kept)
             result = rlm(q="?")
 
             assert result.answer == ["yes"] * 5
@@ -301,7 +303,7 @@ class TestCharges:
         assert [(u.calls, u.cached) for u in run.usage if u.model == "openai/sub"] == [(1, 4)]
 
     def test_a_failed_call_is_in_the_log(self, play):
-        """With its reason, and without the key of the LM."""
+        """A failed call is logged with its reason, and without the LM's key."""
         rlm, server = play(
             "q -> answer: str",
             "sub_llm('?')",
@@ -317,7 +319,7 @@ class TestCharges:
         assert answered.seconds > 0
 
     def test_the_report_is_there_whatever_ends_the_run(self, play):
-        """Also when the root LM fails; and it is plain data."""
+        """Every ending of a run has a report, a failing root LM included, and it is plain data."""
         rlm, server = play("q -> answer", "sub_llm('?')", sub=rules([], default="x"))
         server.fail("root", Fault(status=400, message="gone", after=1, times=None))
 
@@ -331,7 +333,7 @@ class TestCharges:
         assert dumped["started_at"].startswith("20")
 
     def test_tokens_are_those_that_the_lm_reports(self, play):
-        """By model and depth."""
+        """Token counts are those that the LMs report, by model and depth."""
         rlm, server = play(
             "q -> answer: str", "SUBMIT(sub_llm('12345678'))", sub=rules([], default="1234")
         )

@@ -10,7 +10,8 @@ from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.concurrency.threads import WorkerThread
-from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.events import ActionChosen
 from dspy_rlm.runs.loop import AskRoot, Done, Extract, RunCell, adrive, drive, steps
 from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
@@ -31,6 +32,12 @@ def unparsed(text):
 def played(results, **budget):
     """Drives a run by the results; the run, the requests it made, and the steps that were added."""
     run, made, added = Run(SIGNATURE, [], Budget(**budget)), [], []
+    drive(steps(run, lambda *entry: added.append(entry)), performing(made, results))
+    return run, made, added
+
+
+def performing(made, results):
+    """Notes requests, and returns or raises one result after the other."""
     left = iter(results)
 
     def perform(request):
@@ -40,8 +47,7 @@ def played(results, **budget):
             raise result
         return result
 
-    drive(steps(run, lambda fields, step: added.append((fields, step))), perform)
-    return run, made, added
+    return perform
 
 
 def kinds(made):
@@ -89,7 +95,7 @@ class TestSteps:
         assert [fields for fields, _ in added] == [made[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
-        """With no turn left the outputs are asked for, from the whole history."""
+        """When no turn is left, the outputs are extracted from the whole history."""
         run, made, _ = played(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )
@@ -112,10 +118,100 @@ class TestSteps:
         with pytest.raises(BudgetExceededError, match="Too dear"):
             played([poor])
 
+    def test_a_price_that_is_not_known_ends_the_run(self):
+        """The LM has answered already, so there is nothing to go on with."""
+        unknown = PriceUnknownError("Nobody knows.", limit="max_cost")
+        with pytest.raises(PriceUnknownError, match="Nobody knows"):
+            played([action("print(1)"), Completed("1"), unknown])
+
+    @pytest.mark.parametrize("limit", ["max_tokens", "max_cost"])
+    def test_what_was_found_is_extracted_when_a_turn_cannot_be_paid(self, limit):
+        """The turn that did not fit leaves no step, and no entry in the trace."""
+        poor = BudgetExceededError("Too dear.", limit=limit)
+        results = [action("print(4)"), Completed("4"), poor, dspy.Prediction(answer=4)]
+        run, made, added = played(results)
+
+        assert kinds(made) == ["AskRoot", "RunCell", "AskRoot", "Extract"]
+        assert [step.code for step in run.steps] == ["print(4)"]
+        assert [step for _, step in added if step is not None] == []
+        assert run.prediction().run.stopped_by == limit
+
+    def test_an_extraction_that_is_too_long_is_asked_for_again_with_less(self):
+        """Long outputs are shown shorter and shorter, and then the refusal is the caller's."""
+        poor = [BudgetExceededError("Too long.", limit="max_tokens") for _ in range(4)]
+        start = [action("print()"), Completed("x" * 9000)]
+        run, made, _ = played([*start, *poor[:3], dspy.Prediction(answer=4)], max_iterations=1)
+        lengths = [len(request.fields["repl_history"]) for request in made[2:]]
+
+        assert kinds(made) == ["AskRoot", "RunCell", *["Extract"] * 4]
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(set(lengths)) == 4
+        assert run.outputs == {"answer": 4}
+        with pytest.raises(BudgetExceededError) as caught:
+            played([*start, *poor], max_iterations=1)
+        assert caught.value is poor[-1]
+
+    def test_a_final_answer_in_prose_is_run(self):
+        """A reply without the fields that says no more than FINAL(...) is that call."""
+        _, made, added = played([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
+
+        assert kinds(made) == ["AskRoot", "RunCell"]
+        assert "4" in made[1].code
+        assert len(added) == 1
+
+    def test_turns_in_a_row_that_fail_end_the_run(self):
+        """One that did not fail begins the count anew."""
+        failed = [action("1 / 0"), Failed("ZeroDivisionError", "division by zero")]
+        fine = [action("x = 1"), Completed("")]
+        results = [*failed, *fine, *failed, action(""), dspy.Prediction(answer=4)]
+        run, made, _ = played(results, max_errors=2)
+
+        assert kinds(made)[-2:] == ["AskRoot", "Extract"]
+        assert len(run.steps) == 4
+        assert run.prediction().run.stopped_by == "max_errors"
+
+    def test_a_wrong_submission_is_an_observation(self):
+        """The LM is told what is wrong, and may correct it."""
+        run, made, _ = played(
+            [
+                action("SUBMIT('x')"),
+                Submitted({"answer": "x"}, ""),
+                action("SUBMIT(4)"),
+                Submitted({"answer": 4}, ""),
+            ]
+        )
+
+        assert "answer: expected int" in made[2].fields["repl_history"]
+        assert run.outputs == {"answer": 4}
+
+    def test_whoever_watches_hears_of_everything_in_order(self):
+        """The start, each iteration, what was chosen, each step; the end comes with the prediction."""
+        seen = []
+        run = Run(SIGNATURE, [], Budget(), [seen.append])
+        drive(
+            steps(run, lambda *_: None),
+            performing([], [action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")]),
+        )
+        assert run.running
+        run.prediction()
+
+        assert [type(event).__name__ for event in seen] == [
+            "RunStarted",
+            *["IterationStarted", "ActionChosen", "StepTaken"] * 2,
+            "RunEnded",
+        ]
+        assert [event.runs for event in seen if isinstance(event, ActionChosen)] == [False, True]
+        assert not run.running
+
     def test_an_error_of_a_request_ends_the_run(self):
-        """What nobody in the loop handles reaches the caller as it is."""
+        """An error that the loop does not handle reaches the caller unchanged."""
         with pytest.raises(ConnectionError, match="gone"):
             played([ConnectionError("gone")])
+
+    def test_a_stop_iteration_of_a_request_is_an_error_like_others(self):
+        """Thrown into a generator it would come out as a RuntimeError that says nothing."""
+        with pytest.raises(StopIteration):
+            played([])
 
     def test_done_comes_last(self):
         """A finished generator would raise StopIteration, which no future can carry."""
@@ -129,14 +225,11 @@ def test_both_drivers_do_the_same():
     """The asynchronous driver makes the same requests, and throws in the same errors."""
     results = [unparsed("blah"), action("print(4)"), Completed("4"), dspy.Prediction(answer=4)]
     run, expected, _ = played(results, max_iterations=2)
-    other, made, left = Run(SIGNATURE, [], Budget(max_iterations=2)), [], iter(results)
+    other, made = Run(SIGNATURE, [], Budget(max_iterations=2)), []
+    next_result = performing(made, results)
 
     async def perform(request):
-        made.append(request)
-        result = next(left)
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return next_result(request)
 
     async def main():
         thread = WorkerThread()

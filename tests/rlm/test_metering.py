@@ -63,7 +63,7 @@ def test_nothing_is_sent_beyond_the_budget(server):
 
 
 def test_adapters_use_it_as_they_use_the_original(server):
-    """Without a warning, with the usage told to the caller's tracker too."""
+    """Adapters use a metered LM without a warning, and the caller's usage tracker is updated too."""
     ledger = Ledger(Budget())
     lm = metered(server.lm("typed"), Meter(ledger, "predict", 0))
     with dspy.context(adapter=dspy.ChatAdapter()), dspy.track_usage() as tracker:
@@ -84,7 +84,7 @@ def test_other_lms_than_dspys_own(server):
 
 
 def test_the_original_can_be_copied_and_dumped(server):
-    """Metering leaves nothing on it."""
+    """Metering leaves the original LM unchanged, so that it can be copied and dumped."""
     lm = server.lm("lm")
     metered(lm, Meter(Ledger(Budget()), "a", 0))("x")
 
@@ -96,7 +96,7 @@ def test_the_original_can_be_copied_and_dumped(server):
 @pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
-    """As by DSPy, which makes calls again only for its own; also where a run can be stopped."""
+    """An LM with its own `forward` is called once, because DSPy retries only its own LMs."""
     asked = []
 
     class Own(dspy.LM):
@@ -137,7 +137,7 @@ def test_what_an_abandoned_call_took_is_not_known(asynchronous):
 
 
 def test_a_call_that_failed_took_nothing(server):
-    """What was answered with an error is not charged for."""
+    """A call that was answered with an error is not charged."""
     ledger = Ledger(Budget())
     lm = metered(server.lm("lm"), Meter(ledger, "a", 0, CancelScope(expected=True)))
     server.fail("lm", Fault(status=400))
@@ -150,7 +150,7 @@ def test_a_call_that_failed_took_nothing(server):
 
 @pytest.mark.parametrize("expected", [False, True])
 def test_a_stopped_meter_sends_nothing(server, expected):
-    """Neither from `__call__` nor from `acall`; the reason is raised, and nothing is booked."""
+    """A cancelled meter raises the reason in `__call__` and `acall`, sends nothing and books nothing."""
     ledger, stop = Ledger(Budget()), CancelScope(expected=expected)
     lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
     stop.stop(RunEndedError("over"))

@@ -66,7 +66,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
 
 
 def test_errors_are_cleaned_of_known_secrets():
-    """What a cell sees of an exception passes one filter."""
+    """Every exception that a cell sees passes one filter for secrets."""
 
     def fail():
         raise KeyError("the key is correct-horse-battery")

@@ -49,16 +49,20 @@ class Books:
         self._lock = threading.Lock()
 
     def __call__(self, request):
+        return self.answer(request, self.wants, self.input_tokens)
+
+    def answer(self, request, wants, input_tokens):
+        """The reply to a request, which would be of so many tokens if it may."""
         self.released()
         most = request.most_tokens
-        wants = self.wants or most or 1
+        wants = wants or most or 1
         given = min(wants, most or wants) * request.candidates
         with self._lock:
             self.limits.append(most)
-            self.tokens += self.input_tokens + given
-            self.cost += (self.input_tokens * 10 + given * 40) / 1e6
+            self.tokens += input_tokens + given
+            self.cost += (input_tokens * 10 + given * 40) / 1e6
         reason = "length" if most is not None and wants > most else "stop"
-        return Counted(self.text, self.input_tokens, given, reason)
+        return Counted(self.text, input_tokens, given, reason)
 
 
 class TestWhatACellAsksFor:
@@ -78,7 +82,7 @@ class TestWhatACellAsksFor:
         assert len(server.requests_to("sub")) == 1
 
     def test_a_batch_of_a_known_price_is_sent_at_once(self, play):
-        """What it can take at most fits, so that nothing waits."""
+        """If the upper bounds of all items fit, none of them waits."""
         together = threading.Barrier(16, timeout=60)
         rlm, server = play(
             "q -> a: list",
@@ -145,7 +149,7 @@ class TestWhatACellAsksFor:
         ],
     )
     def test_options_have_the_types_that_they_have(self, play, option):
-        """What no estimate could count is refused by name."""
+        """An option with a value that no estimate can count is refused by name."""
         rlm, server = play(
             "q -> a", f"import dspy\ndspy.Predict('a -> b', {option})(a='')", "SUBMIT('')"
         )
@@ -198,7 +202,7 @@ class TestReplies:
         assert result.a == "on"
 
     def test_an_lm_with_a_limit_of_its_own_keeps_it(self, play):
-        """Then nothing is added to the request, and a cache knows it again."""
+        """An LM with its own `max_tokens` keeps it, so the request and its cache entry are unchanged."""
         books = Books("x", tokens=5)
         rlm, _ = play("q -> a", "SUBMIT(sub_llm('?'))", sub=books, max_tokens=100_000)
         rlm.sub_lm = rlm.sub_lm.copy(max_tokens=500)
@@ -207,7 +211,7 @@ class TestReplies:
         assert books.limits == [500]
 
     def test_without_limits_nothing_is_added(self, play):
-        """Neither a bound nor a second try."""
+        """Without limits, a request gets no bound and no second attempt."""
         books = Books("x", tokens=50_000)
         rlm, _ = play("q -> a", "SUBMIT(sub_llm('?'))", sub=books)
         rlm(q="")
@@ -231,7 +235,7 @@ class TestEnds:
 
     @pytest.mark.parametrize("how", ["sync", "async"])
     def test_calls_under_way_at_the_end_are_not_free(self, play, how):
-        """What they cost is not known, and the most of it is."""
+        """The cost of calls in flight is unknown, but its upper bound is known."""
         submitted = threading.Event()
         rlm, _server = play(
             "q -> a",
@@ -259,10 +263,10 @@ class TestEnds:
 
 
 class TestHosts:
-    """What costs the host something costs a call, or is refused."""
+    """Operations that cost the host something are charged as a call, or refused."""
 
     def test_a_sub_run_without_a_call_left_opens_nothing(self, play):
-        """Neither a sandbox nor its setup, which could work for long."""
+        """Without a call left, a sub-run opens no sandbox and runs no setup code."""
         begun = []
         rlm, _ = play(
             "q -> a: list",
@@ -281,7 +285,7 @@ class TestHosts:
         assert not begun
 
     def test_each_sandbox_is_charged(self, play):
-        """Also one whose setup fails, so that there are no more of them than calls."""
+        """Each sandbox is charged, even if its setup fails, so that calls bound their number."""
         begun = []
         rlm, server = play(
             "q -> a: list",
@@ -312,7 +316,7 @@ class TestHosts:
         assert (result.n, result.run.llm_calls) == (3, 1)
 
     def test_rows_that_were_never_begun_are_given_back(self, play):
-        """Whatever ends a batch; one that failed before it was sent, too."""
+        """Unsent rows are refunded however a batch ends, including one that failed before it was sent."""
         rlm, _ = play(
             "q -> a: dict",
             "rows = predict_batched('n: int -> b', [{'n': 'no number'}] * 1 + [{'m': 1}])\n"
@@ -390,7 +394,7 @@ class TestTries:
 
         assert ledger.left()["tokens"] == 10_000
 
-    def test_an_adapter_with_an_lm_of_its_own_is_on_the_ledger(self):
+    def test_an_adapter_with_an_lm_of_its_own_is_on_the_ledger(self, kept):
         """DSPy's adapter in two steps asks a second LM, for the run and for its sub-calls."""
         reads = fields(
             lambda _: {"b": "x", "reasoning": "r", "code": "SUBMIT(predict('q -> b', q=q).b)"}
@@ -398,7 +402,7 @@ class TestTries:
         with PolicyServer({"reader": reads, "root": lambda _: "Well, "}) as server:
             adapter = dspy.TwoStepAdapter(server.lm("reader"))
             with dspy.context(lm=server.lm("root"), adapter=adapter):
-                result = RLM("q -> a: str")(q="?")
+                result = RLM("q -> a: str", pool=kept)(q="?")
             sent = len(server.requests_to("reader"))
 
         assert result.a == "x"
@@ -422,16 +426,18 @@ class TestNeverPassed:
             Ledger(Budget(**limits, prices={"m0": (10, 40), "m1": (10, 40)})),
             CancelScope(expected=True),
         )
-        books = Books("x", tokens=4_000)
+        books, drawing = Books("x"), threading.Lock()
+
+        # Each model counts the same text alike, as real tokenizers do: the ledger learns from it.
+        tokens_per_byte = {"m0": dice.random(), "m1": dice.random()}
 
         def play(request):
             text = "".join(message.text for message in request.messages)
-            with books._lock:
-                books.input_tokens = int(len(text.encode()) * dice.random())
-                books.wants = dice.randrange(1, 5_000)
-                wait = dice.random() / 50
+            with drawing:
+                input_tokens = int(len(text.encode()) * tokens_per_byte[request.model])
+                wants, wait = dice.randrange(1, 5_000), dice.random() / 50
             threading.Event().wait(wait)
-            return books(request)
+            return books.answer(request, wants, input_tokens)
 
         def one(n):
             name = dice.choice(["m0", "m1"])
@@ -520,8 +526,8 @@ class TestNeverPassed:
             assert run.cost == pytest.approx(cost)
 
 
-def test_a_batch_of_many_small_calls_is_within_a_small_budget():
-    """What is reserved is far more than what is spent, and yet nothing honest is refused."""
+def test_a_batch_of_many_small_calls_is_within_a_small_budget(kept):
+    """Reservations far above the actual use do not cause an honest call to be refused."""
     prompts = [f"Is {n} a prime?" for n in range(100)]
     models = {
         "root": scripted(Action("", f"SUBMIT(sub_llm_batched({prompts!r}))")),
@@ -534,5 +540,6 @@ def test_a_batch_of_many_small_calls_is_within_a_small_budget():
             max_llm_calls=100,
             max_cost=0.05,
             prices={"root": (0, 0)},
+            pool=kept,
         )
         assert rlm(q="").a == ["yes"] * 100

@@ -41,7 +41,7 @@ from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
     ],
 )
 def test_a_final_in_plain_text_is_a_call(reply, code):
-    """What is no Python is the answer itself; a block of code is left as it is."""
+    """Text that is not Python is the answer itself; a code block is unchanged."""
     assert final_code(reply) == code
 
 
@@ -74,7 +74,7 @@ class TestExtractCode:
         ],
     )
     def test_code_is_found(self, reply, code):
-        """In a fence of any shape, or without one; backticks inside of the code do not end it."""
+        """Code is found in any fence or without one; backticks inside the code do not end it."""
         assert extract_code(reply) == code
 
     @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ class TestParseOutputs:
         assert told in str(caught.value)
 
     def test_all_problems_are_told_at_once(self):
-        """So that one more turn can mend them all."""
+        """All problems are reported together, so that one more turn can fix them."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {"kind": "c", "score": 99, "when": None})
         text = str(caught.value)
@@ -158,7 +158,7 @@ class TestParseOutputs:
         assert "score:" in text
 
     def test_a_huge_wrong_value_is_abridged(self):
-        """What goes back to the LM stays short."""
+        """The message that goes back to the LM stays short."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, "score": ["x" * 1000] * 100_000})
         assert len(str(caught.value)) < 1000

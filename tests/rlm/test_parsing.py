@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from typing import Any
@@ -37,8 +38,13 @@ MOST_SECONDS = 8.0
 
 
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
-@pytest.mark.parametrize("chars", [6_000, 60_000, 500_000])
-@pytest.mark.parametrize("annotation", [int, list[str], dict[str, Any]])
+@pytest.mark.parametrize(
+    ("chars", "annotation"),
+    [  # of the length that is repaired, and takes half a second, one type is enough
+        *itertools.product([6_000, 500_000], [int, list[str], dict[str, Any]]),
+        (60_000, list[str]),
+    ],
+)
 def test_a_hard_text_is_refused_soon(make, chars, annotation):
     """Its length does not decide how long the host works on it, and only a `ValueError` comes of it."""
     text = make(chars)
@@ -80,7 +86,7 @@ def test_a_long_text_of_python_is_repaired():
 
 
 def test_what_is_too_long_to_be_repaired_is_told():
-    """With the length, the bound, and what to do."""
+    """Text that is too long to repair gives an error with its length, the bound, and what to do."""
     with pytest.raises(
         HardTextError, match=r"300,001 characters .*\(at most 200,000 are\)\. Give valid JSON"
     ):
@@ -134,7 +140,7 @@ def test_a_hard_submission_is_refused(make):
 @pytest.mark.parametrize("text", ["'['*3000", "'-'*9000+'1'", "'[\"'*6000", "'{'*100_000"])
 @pytest.mark.parametrize("output", ["answer: int", "answer: list[str]", "answer: dict[str, int]"])
 def test_a_hard_submission_ends_no_run(play, text, output):
-    """Neither with an exception, nor by its time."""
+    """A hard submission ends no run, neither by an exception nor by its parsing time."""
     good = {"answer: int": "1", "answer: list[str]": "['a']"}.get(output, "{'a': 1}")
     rlm, _ = play(
         f"q -> {output}", f"SUBMIT(answer={text})", f"SUBMIT(answer={good})", max_seconds=60
@@ -150,9 +156,12 @@ def test_a_hard_submission_ends_no_run(play, text, output):
 class TestReplies:
     @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
-    def test_a_hard_reply_cannot_be_parsed_and_says_so(self, make, adapter):
-        """What every adapter raises for it is what DSPy expects of a reply that it cannot read."""
-        text = make(60_000)
+    @pytest.mark.parametrize(
+        "chars", [6_000, 500_000, pytest.param(60_000, marks=pytest.mark.nightly)]
+    )
+    def test_a_hard_reply_cannot_be_parsed_and_says_so(self, make, adapter, chars):
+        """Every adapter raises the error that DSPy expects for an unreadable reply."""
+        text = make(chars)
         replies = [
             text,
             f"[[ ## items ## ]]\n{text}",
@@ -171,7 +180,7 @@ class TestReplies:
 
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
     def test_an_honest_reply_is_parsed_as_before(self, adapter):
-        """Also where DSPy has to repair it."""
+        """An honest reply is parsed as before, including one that DSPy has to repair."""
         replies = {
             dspy.ChatAdapter: "[[ ## items ## ]]\n['a', 'b',]\n\n[[ ## completed ## ]]",
             dspy.JSONAdapter: "Sure!\n```json\n{\"items\": ['a', 'b']}\n```",
@@ -196,7 +205,7 @@ class TestReplies:
         assert time.process_time() - began < 20
 
     def test_a_root_lm_with_a_hard_reply_loses_a_turn(self, play):
-        """Neither the reply in chat format nor the one in JSON ends the run."""
+        """A hard reply of the root LM, in chat format or JSON, costs a turn, not the run."""
         rlm, _ = play("q -> answer", Raw('{"reasoning": ["' * 20_000), "SUBMIT('done')")
         began = time.process_time()
 

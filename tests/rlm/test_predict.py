@@ -88,7 +88,7 @@ class TestPredict:
         assert "Read the bill." in server.requests_to("sub")[0].messages[0].text
 
     def test_a_class_of_the_cell_can_be_named_in_a_text(self, play):
-        """Also inside of other types, and classes that refer to themselves."""
+        """Text signatures can name classes of the cell, nested in other types and self-referring ones."""
         rlm, _ = play(
             "page: str -> answer: list",
             "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    name: str\n"
@@ -136,7 +136,7 @@ class TestPredict:
         assert "Your reply was:\n\\[[ ## n ## ]]\nseven" in again
 
     def test_constraints_are_part_of_the_type(self, play):
-        """What a model's own rules refuse is asked again; after three tries the cell sees why."""
+        """A reply that violates a constraint is retried; after three attempts the cell sees the reason."""
         rlm, server = play(
             "q -> answer: str",
             "from typing import Annotated\nimport dataclasses\n"
@@ -279,7 +279,7 @@ class TestPredictBatched:
         assert len(server.requests_to("sub")) == 3
 
     def test_a_retry_without_budget_is_that_rows_failure(self, play):
-        """What was promised to the other rows is theirs."""
+        """Reservations of the other rows are not touched by one row's retry."""
         sub = fields(lambda given: {"n": given["text"]})
         rlm, server = play(
             "q -> answer: list",
@@ -356,13 +356,13 @@ class TestFinal:
         ],
     )
     def test_final_is_understood_in_a_cell(self, play, signature, code, answer):
-        """As other systems taught LMs to end a run."""
+        """`FINAL` in a cell ends the run, as in other systems."""
         rlm, _ = play(signature, code)
 
         assert rlm(q="?").answer == answer
 
     def test_final_takes_a_dict_of_several_outputs(self, play):
-        """By name, as SUBMIT does."""
+        """`FINAL` takes several outputs as a dict by name."""
         rlm, _ = play("q -> a: int, b: str", "FINAL({'a': 1, 'b': 'x'})")
         result = rlm(q="?")
 

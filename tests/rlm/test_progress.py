@@ -107,7 +107,7 @@ class TestRenderEvent:
         ],
     )
     def test_a_run_ends_with_what_it_took(self, status, stopped_by, said):
-        """How it ended, iterations, sub-LM calls, seconds."""
+        """The last line has the ending, iterations, sub-LM calls and seconds."""
         shown = render_event(RunEnded(report(status, stopped_by)))
 
         assert shown == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
@@ -121,7 +121,7 @@ class TestRenderEvent:
         )
 
     def test_output_cannot_control_the_terminal(self):
-        """What a cell printed may come from anywhere: escapes and bidi marks are spelled out."""
+        """Printed text is untrusted: escape sequences and bidi marks are spelled out."""
         shown = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
 
         assert shown == "    \\x1b[2Jgone\\u202e\\r!"

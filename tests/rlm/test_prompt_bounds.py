@@ -44,7 +44,7 @@ class TestPrompts:
         ("text", "tokens"), [("abc", 3), ("\U0001f600", 4), ("ж中", 5), ("\ud800", 1)]
     )
     def test_a_token_has_a_byte_at_least(self, text, tokens):
-        """Of UTF-8; text that is none counts as well."""
+        """A token has at least one byte of UTF-8; text that cannot be encoded counts too."""
         assert prompt_of(text, {}).bytes - TOKENS_A_REQUEST == tokens
 
     @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ class TestPrompts:
         ],
     )
     def test_all_text_of_messages_counts(self, messages):
-        """Wherever it stands in them."""
+        """All text in messages counts, at any position."""
         assert prompt_of(None, {"messages": messages}).bytes >= TOKENS_A_REQUEST + 16 + 11
 
     def test_so_does_what_goes_with_them(self):
@@ -83,7 +83,7 @@ class TestPrompts:
 
 class TestCounted:
     def test_lines_that_were_counted_are_not_counted_again(self):
-        """In whatever order they stand; new ones count by their bytes."""
+        """Lines counted before keep their count in any order; new lines count by their bytes."""
         counted, first = Counted(), Prompt(("one line\nanother line\nthe end",))
         counted.learn("lm", 0, first, counted.bound("lm", 0, first), 9)
 
@@ -116,7 +116,7 @@ class TestCounted:
         assert counted.bound("lm", 0, Prompt((ours,))) >= 200
 
     def test_a_tokenizer_that_makes_more_is_believed(self):
-        """What one prompt had more than its bytes, the next ones may have too."""
+        """If one prompt had more tokens than bytes, later bounds grow accordingly."""
         counted, first = Counted(), Prompt(("x" * 100,))
         counted.learn("lm", 0, first, counted.bound("lm", 0, first), 303)
 
@@ -140,19 +140,19 @@ class TestPrices:
         assert model.longest_reply == 16_384
 
     def test_half_a_price_is_none(self):
-        """Nor is that of a model which nobody knows."""
+        """A price with one half missing, or of an unknown model, is no price."""
         assert Model({"input_cost_per_token": 1.0}).price(1, {}) is None
         assert described(dspy.LM("openai/nobody-knows-it", api_key="x")).price(1, {}) is None
 
     def test_dspys_table_is_asked(self):
-        """By the way that DSPy finds a price, before and not after the call."""
+        """Prices come from DSPy's table, in DSPy's way, before the call."""
         model = described(dspy.LM("openai/gpt-4o-mini", api_key="x"))
 
         assert model.price(10, {}).input > 0
         assert model.longest_reply
 
     def test_what_calls_usually_take(self):
-        """As much as the dearest, in proportion to the prompt, and not less."""
+        """The usual cost of a call is that of the dearest so far, in proportion to the prompt."""
         seen = Seen()
         seen.add(5, 1, 0.01, prompt_bound=100)
         seen.add(5, 9, 0.02, prompt_bound=200)
@@ -162,7 +162,7 @@ class TestPrices:
         assert seen.longest_reply == 9
 
     def test_calls_bound_the_price_whatever_it_is(self):
-        """For any two prices: no call costs more than those before allow."""
+        """For any two prices, no call costs more than earlier calls allow."""
         dice = random.Random(7)
         for _ in range(200):
             a, b, seen = dice.random(), dice.random(), Seen()

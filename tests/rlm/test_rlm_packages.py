@@ -33,7 +33,7 @@ class TestPackages:
         assert "Also installed: `networkx`." in str(server.requests[0])
 
     def test_a_copy_of_the_module_has_them(self, play):
-        """Optimizers copy modules."""
+        """A deep copy, as optimizers make it, has the same packages."""
         rlm, _ = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
 
         assert copy.deepcopy(rlm)(n=2).path == [0, 1]
@@ -52,7 +52,7 @@ class TestPackages:
             pool.close()
 
     def test_a_pydantic_model_of_a_cell_is_a_signature(self, play):
-        """With descriptions and bounds; the result is an instance of it."""
+        """A Pydantic model of a cell is a signature, with descriptions and bounds, and the result is its instance."""
         rlm, server = play(
             "q -> answer: list",
             "from pydantic import BaseModel, Field\n"
@@ -72,13 +72,13 @@ class TestPackages:
 
     @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
     def test_what_cannot_be_had_fails_at_construction(self, make):
-        """With the reason."""
+        """An unavailable package is refused by the constructor, with the reason."""
         with pytest.raises(PackageError, match="'two words' is not a requirement"):
             make(packages=["two words"])
 
-    def test_under_dspys_interpreter_protocol(self):
+    def test_under_dspys_interpreter_protocol(self, fresh):
         """The same packages for DSPy's own modules."""
-        with SandboxInterpreter(packages=["networkx"]) as interpreter:
+        with SandboxInterpreter(packages=["networkx"], pool=fresh) as interpreter:
             assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == 3
 
     def test_without_packages_the_rules_are_as_before(self):

@@ -32,7 +32,7 @@ def run() -> Run:
 
 class TestRun:
     def test_a_step_is_shown_in_the_next_prompt(self, run):
-        """With its reasoning, code and output, and the exact number of characters."""
+        """The next prompt shows a step's reasoning, code and output, with the exact number of characters."""
         assert run.read(action("print(1)")) == "print(1)"
         run.observe(Completed("1\n"))
 
@@ -56,7 +56,7 @@ class TestRun:
         assert "did you forget to print?" in run.action_inputs()["repl_history"]
 
     def test_a_failure_shows_output_and_traceback(self, run):
-        """What was printed before the error helps to understand it."""
+        """The step of a failed cell has the text printed before the error, then the traceback."""
         run.read(action("boom"))
         run.observe(Failed("KeyError", "'k'", "Traceback:\nKeyError: 'k'\n", "before\n"))
 
@@ -100,7 +100,7 @@ class TestRun:
         assert len(run.steps[0].output) < 2500
 
     def test_the_extracted_outputs_are_the_prediction(self, run):
-        """And the report says that they were not submitted."""
+        """Extracted outputs become the prediction, and the report says that they were not submitted."""
         run.extract(dspy.Prediction(n=9))
 
         assert run.prediction().n == 9
@@ -116,7 +116,7 @@ class TestRun:
         assert report.trajectory[0]["output"] == "1"
 
     def test_whoever_watches_sees_every_event(self):
-        """In order: start, iteration, action, step, end; sub-calls where they are made."""
+        """Observers get every event in order: start, iteration, action, step, end, and sub-calls in between."""
         seen: list[object] = []
         run = Run(SIGNATURE, [], Budget(), [seen.append])
         run.start()

@@ -136,7 +136,7 @@ ROADS = {
 @pytest.mark.parametrize("sub_lm", [failing, unreachable])
 @pytest.mark.parametrize("code", ROADS.values(), ids=ROADS.keys())
 def test_no_road_shows_a_secret(play, code, sub_lm):
-    """Neither in the next prompt, nor in the trajectory, nor in the report."""
+    """No secret appears in the next prompt, the trajectory or the report."""
     rlm, server = play(
         "q -> answer",
         code,
@@ -195,12 +195,12 @@ def test_no_error_of_a_tool_reaches_a_sub_lm(play, names):
 
 
 @pytest.mark.parametrize("lm", [failing, unreachable])
-def test_a_run_that_fails_shows_no_secret(lm):
+def test_a_run_that_fails_shows_no_secret(lm, kept):
     """The error that its caller gets may go on into an outer run, and its text into a trace."""
     from dspy_rlm import RLM
 
     with dspy.context(lm=lm()), pytest.raises(Exception, match="The run failed") as caught:
-        RLM("q -> answer")(q="?")
+        RLM("q -> answer", pool=kept)(q="?")
 
     shown = "".join(traceback.format_exception(caught.value))
     assert shown_in(str(caught.value) + str(caught.value.run.dump())) == []
@@ -243,7 +243,7 @@ def test_an_error_with_one_is_of_the_same_class(error):
 
 
 class Client:
-    """What an LM of a user's own may hold."""
+    """A client object that a user's own LM may hold."""
 
     def __init__(self) -> None:
         self.api_key = "client-key-1234567"
@@ -267,7 +267,7 @@ class Client:
     ],
 )
 def test_the_secrets_of_an_lm_are_found(settings, secret):
-    """In its settings, at any depth, by name and by form."""
+    """Secrets in an LM's settings are found at any depth, by name and by form."""
     lm = dspy.LM("openai/none", **settings)
 
     assert secret in secrets_of_lm(lm)
@@ -403,7 +403,7 @@ def test_an_image_may_go_into_a_prompt(play):
 
 
 def test_a_real_provider_that_quotes_the_key(play):
-    """What a server says of the request reaches the cell without the key, with the rest."""
+    """A provider's error message reaches the cell without the key, and otherwise whole."""
     with PolicyServer({"sub": fields(lambda _: {"a": "1"})}) as other:
         from dspy_rlm.testing import Fault
 
@@ -428,7 +428,7 @@ class Checked(pydantic.BaseModel):
 
 
 def test_no_check_of_a_class_shows_a_secret(play):
-    """Neither the root LM, of a submission, nor a sub-LM that is asked again."""
+    """A class's validation error shows no secret to the root LM or to a retried sub-LM."""
     rlm, server = play(
         dspy.Signature(
             {"q": (str, dspy.InputField()), "answer": (Checked | None, dspy.OutputField())}

@@ -77,7 +77,7 @@ class TestText:
 
     @given(st.text(max_size=60))
     def test_any_text_is_a_signature_or_a_value_error(self, text):
-        """What a cell sends cannot break the host."""
+        """Any text of a cell is a signature or a ValueError, never another exception."""
         with contextlib.suppress(ValueError):
             types(text)
 
@@ -107,14 +107,14 @@ class TestText:
         )
     )
     def test_any_data_is_a_signature_or_a_value_error(self, source):
-        """Also where it looks like one that our own code in the sandbox has made."""
+        """Any data is a signature or a ValueError, even if it resembles one of our own guest code."""
         with contextlib.suppress(ValueError):
             types(source)
 
 
 class TestClasses:
     def test_classes_are_made_of_their_fields(self):
-        """With types, defaults, descriptions and bounds; none of their code."""
+        """Classes are rebuilt from their fields' types, defaults, descriptions and bounds, without their code."""
         schema = {
             "kind": "record",
             "fields": {
@@ -140,7 +140,7 @@ class TestClasses:
         )
 
     def test_inputs_are_those_that_are_given(self):
-        """Where only outputs are written down."""
+        """If only outputs are declared, the inputs are the passed ones."""
         signature = signature_of({"fields": {"n": {"type": "int"}}}, {"text": "x"}, {})
 
         assert list(signature.input_fields) == ["text"]
@@ -195,7 +195,7 @@ class TestSize:
         ],
     )
     def test_one_that_is_too_large_is_refused(self, source):
-        """With what to do instead, and before it takes long."""
+        """A signature that is too large is refused early, with what to do instead."""
         began = time.process_time()
         with pytest.raises((ValueError, RecursionError)) as caught:
             signature_of(source, {"t": ""}, {})

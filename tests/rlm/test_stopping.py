@@ -19,7 +19,7 @@ ENDED = RunEndedError("over")
 
 class TestStop:
     def test_it_stops_what_is_below_and_not_what_is_above(self):
-        """With one reason, the first."""
+        """Cancelling a scope cancels its children, not its parents, with the first reason."""
         root = CancelScope()
         child, other = CancelScope(root), CancelScope(root)
         grandchild = CancelScope(child)
@@ -46,7 +46,7 @@ class TestStop:
         assert called == ["in", "late"]
 
     def test_all_ends_are_called(self):
-        """Also if one of them raises."""
+        """All registered callbacks are called, even if one of them raises."""
         stop, called = CancelScope(), []
 
         def bad() -> None:
@@ -85,7 +85,7 @@ class TestStop:
         assert stop.reason.__traceback__ is None
 
     def test_nothing_is_begun_once_it_is_stopped(self):
-        """Also if that happens while it is being begun."""
+        """Nothing starts in a cancelled scope, even if it is cancelled during the start."""
 
         class StoppedSoon(CancelScope):
             def ending(self, end):
@@ -98,7 +98,7 @@ class TestStop:
         assert not begun.wait(0.2)
 
     def test_a_call_is_abandoned(self):
-        """Whoever waits for it gets the reason at once; what it does afterwards is nobody's."""
+        """The waiting caller gets the reason at once; a later result of the call is dropped."""
         stop, begun, released = CancelScope(), threading.Event(), threading.Event()
 
         def work() -> str:
@@ -128,7 +128,7 @@ class TestStop:
             stop.run_abandonable(lambda: 1 / 0)
 
     def test_a_coroutine_is_cancelled(self):
-        """With the reason as the exception, unless it was the caller who was cancelled."""
+        """A coroutine is cancelled with the scope's reason, unless its caller was cancelled."""
 
         async def main(stop: CancelScope, *, both: bool) -> None:
             task = asyncio.ensure_future(stop.run_abandonable_async(asyncio.sleep(1000)))

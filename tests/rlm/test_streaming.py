@@ -38,7 +38,7 @@ def said(items: list[Any]) -> list[str]:
 
 
 def heard(items: list[Any], name: str) -> list[str]:
-    """What listeners heard of a field, joined at the ends of streams."""
+    """Returns the text that listeners received for a field, joined per stream."""
     chunks = [i for i in items if isinstance(i, StreamResponse) and i.signature_field_name == name]
     text = "".join(f"{chunk.chunk}{'|' if chunk.is_last_chunk else ''}" for chunk in chunks)
     return text.split("|")[:-1]
@@ -168,7 +168,7 @@ class TestStatusMessages:
         ]
 
     def test_a_program_with_a_loop_of_its_own(self, play):
-        """In the thread that DSPy runs it in; the messages find the reader's loop."""
+        """A synchronous program in DSPy's thread sends its messages to the reader's loop."""
 
         class Program(dspy.Module):
             def __init__(self, rlm):
@@ -358,7 +358,7 @@ class TestListeners:
         assert items[-1].answer == ["short and sweet"] * 2
 
     def test_a_listener_to_what_is_no_output(self, play):
-        """Is refused, with the outputs that there are."""
+        """A listener to a name that is not an output is refused, with the available outputs."""
         rlm, _ = play("q -> answer", "SUBMIT('')")
 
         with pytest.raises(ValueError, match=r"no output 'code' to listen to\. It has: answer"):
@@ -422,10 +422,10 @@ class TestListeners:
 
 
 class TestStream:
-    """What a run writes to, from its own threads and from the loop."""
+    """The stream that a run writes to, from its own threads and from the loop."""
 
     def test_nobody_reads_any_more(self):
-        """Then messages are dropped; also when the loop is gone."""
+        """Messages without a reader are dropped, even if the loop is gone."""
 
         async def leave() -> Stream:
             sending, reading = anyio.create_memory_object_stream[str](1)
@@ -441,7 +441,7 @@ class TestStream:
 
     @pytest.mark.parametrize("calls", [True, False])
     def test_what_the_loop_takes_in_its_last_round(self, calls):
-        """Is dropped, or called where the caller is, and once: no thread waits for a loop that has ended."""
+        """Work in the loop's last round is dropped or runs once in the caller: no thread waits for an ended loop."""
         over = threading.Event()
         begun: list[object] = []
         returned: list[object] = []
@@ -479,7 +479,7 @@ class TestStream:
         assert len(returned) == len(begun) == len(set(begun))
 
     def test_who_has_left(self):
-        """Is waited for by nobody, even where the loop goes on later; functions are called without a stream."""
+        """Nothing waits for a reader that has left, even if its loop continues; functions run without a stream."""
         loop = asyncio.new_event_loop()
         sending, reading = anyio.create_memory_object_stream[str](1)
         stream = Stream(sending, loop)
@@ -532,7 +532,7 @@ class TestStream:
         assert asyncio.run(fill()) == [0, 1, 2, 3, 4, 5]
 
     def test_a_function_is_called_where_dspy_can_send(self):
-        """In a thread of AnyIO's, with the caller's context; it may wait for others that do the same."""
+        """A function runs in an AnyIO thread with the caller's context, and may wait for others like it."""
         here = contextvars.ContextVar("here", default="nowhere")
 
         def send(depth: int) -> tuple[str, int]:

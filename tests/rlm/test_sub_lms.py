@@ -39,10 +39,10 @@ class TestNamedModels:
         with PolicyServer(models) as server, dspy.context(lm=server.lm("root")):
             yield server
 
-    def test_code_picks_one_by_name(self, server):
+    def test_code_picks_one_by_name(self, server, kept):
         """The first is the default; the contract lists them with what is said of them."""
         sub_lm = {"mini": server.lm("a"), "vision": (server.lm("b"), "reads images")}
-        result = RLM("q -> answer: list", sub_lm=sub_lm)(q="?")
+        result = RLM("q -> answer: list", sub_lm=sub_lm, pool=kept)(q="?")
 
         assert result.answer == ["a", "b", "a", "b typed", "a typed"]
         assert [(u.model, u.calls) for u in result.run.usage] == [
@@ -56,7 +56,7 @@ class TestNamedModels:
         assert "    - 'vision': reads images" in server.requests[0].messages[0].text
 
     def test_an_unknown_name_is_told_with_those_that_there_are(self, play):
-        """Before anything is asked."""
+        """An unknown name is refused with the available ones, before any LM call."""
         rlm, server = play("q -> answer", "sub_llm('?', model='large')", "SUBMIT('')")
         rlm.sub_lm = {"mini": server.lm("sub"), "vision": server.lm("sub")}
         shown = outputs(rlm(q=""))[0]
@@ -74,7 +74,7 @@ class TestNamedModels:
         ],
     )
     def test_what_is_no_lm_is_refused_by_the_constructor(self, sub_lm, told):
-        """With its name."""
+        """A value that is not an LM is refused by the constructor, with its name."""
         with pytest.raises(SignatureError, match=told):
             RLM("q -> a", sub_lm=sub_lm)
 

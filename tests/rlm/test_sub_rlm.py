@@ -70,7 +70,7 @@ class TestSubRuns:
         assert run.llm_calls == 3
 
     def test_one_budget_for_the_tree(self, play):
-        """What the sub-run spends, the run has no more; a refusal reaches the cell that asked."""
+        """A sub-run spends the budget of its parent; a refusal reaches the calling cell."""
         rlm, server = play(
             "q -> answer: str",
             'try:\n    sub_rlm("q -> a: str", q=q)\n'
@@ -88,7 +88,7 @@ class TestSubRuns:
 
     @pytest.mark.parametrize("max_depth", [0, 1, 2])
     def test_depth_is_counted_on_the_host(self, play, max_depth):
-        """At the last level there is no `sub_rlm`, in the REPL or in the contract."""
+        """Depth is counted on the host: at the last level `sub_rlm` is in neither the REPL nor the contract."""
         code = "SUBMIT('sub_rlm' in globals() and sub_rlm('q -> n: int', q=q).n + 1)"
         rlm, server = play("q -> n: int", code, sub=working(code), max_depth=max_depth)
 
@@ -142,7 +142,7 @@ class TestSubRuns:
         ],
     )
     def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, told):
-        """And says why, in the cell that gave it."""
+        """A failing setup costs no LM call, and the calling cell gets the reason."""
         rlm, server = play(
             "q -> answer", f"sub_rlm('q -> n: int', q=q, setup={setup})", "SUBMIT('')"
         )
@@ -164,7 +164,7 @@ class TestSubRuns:
         assert "2/2" in server.requests_to("sub")[1].prompt
 
     def test_a_sub_run_that_fails_is_an_exception_of_the_cell(self, play):
-        """The run above goes on."""
+        """A failed sub-run raises in the calling cell, and the parent run continues."""
         rlm, server = play("q -> answer: str", "sub_rlm('q -> n: int', q=q)", "SUBMIT('on')")
         server.fail("sub", Fault(status=400, message="too long"))
         result = rlm(q="?")
@@ -232,7 +232,7 @@ class TestSubRuns:
         assert [entry[0] for entry in trace] == [rlm.generate_action]
 
     def test_rlm_query_is_understood(self, play):
-        """With a prompt alone it is a sub-run with that prompt; with inputs it is `sub_rlm`."""
+        """`rlm_query` with a prompt alone is a sub-run on that prompt; with inputs it is `sub_rlm`."""
         rlm, _ = play(
             "q -> answer: list",
             "SUBMIT([rlm_query('what is ' + q), rlm_query('q -> answer: str', q='x').answer])",
@@ -243,7 +243,7 @@ class TestSubRuns:
 
 
 class TestCompiled:
-    """What an optimizer made of an RLM serves its sub-runs too, where they do the same on a part."""
+    """Sub-runs share the compiled state of their RLM, if they do the same task on a part."""
 
     @pytest.mark.parametrize(
         ("call", "shares"),

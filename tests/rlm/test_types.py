@@ -102,7 +102,7 @@ def outputs_of(annotation):
 
 
 class TestOutputs:
-    """Whatever Pydantic can validate, and what the rules can make."""
+    """Outputs can be of any type that Pydantic validates or a rule creates."""
 
     @pytest.mark.parametrize(
         ("annotation", "code", "expected"),
@@ -147,7 +147,7 @@ class TestOutputs:
         ],
     )
     def test_records_where_plain_data_is_declared(self, annotation, value, expected):
-        """They are plain data then."""
+        """Records become plain data where plain data is declared."""
         assert parse_outputs(outputs_of(annotation), {"a": value}) == {"a": expected}
 
     @pytest.mark.parametrize("package", [pd.DataFrame, pl.DataFrame, pa.Table])
@@ -176,7 +176,7 @@ class TestOutputs:
         assert parsed["a"]["m"].shape == (2, 2)
 
     def test_what_cannot_become_a_table(self):
-        """The LM is told why."""
+        """A value that cannot become a table gives the LM an error with the reason."""
         with pytest.raises(ReplyError, match=r"a: expected DataFrame: .*cannot become a DataFrame"):
             parse_outputs(outputs_of(pd.DataFrame), {"a": 5})
 
@@ -273,7 +273,7 @@ class TestSandboxSerializable:
         assert "Already run in the REPL:\nimport csv, io" in text
 
     def test_code_that_fails(self, play):
-        """No LM is asked."""
+        """A failing setup or assignment ends the run before any LM call."""
 
         class Broken(Frame):
             def sandbox_setup(self) -> str:
@@ -288,7 +288,7 @@ class TestSandboxSerializable:
 
 class TestInputs:
     def test_refused_before_the_first_call(self, play):
-        """With the place of the element that cannot cross."""
+        """A value that cannot cross is refused before the first LM call, with the element's position."""
 
         class Socket:
             pass
@@ -300,7 +300,7 @@ class TestInputs:
         assert not server.requests
 
     def test_a_handle_of_a_type_of_the_users_own(self, play):
-        """A rule makes it pass."""
+        """A type of the user's own crosses as a handle if it has a rule."""
 
         class Socket:
             pass
@@ -315,7 +315,7 @@ class TestInputs:
         assert rlm(rows=[socket]).a is socket
 
     def test_another_interpreter_gets_plain_data(self, play):
-        """By the user's rule, as the prompt describes it; and by those for DSPy's types."""
+        """Another interpreter gets plain data, by the user's rules and by those for DSPy's types."""
         task = signature({"price": Money, "example": dspy.Example}, {"a": int})
         rlm, server = play(
             task,
@@ -390,7 +390,7 @@ class TestTools:
 
 
 class TestDescriptions:
-    """What the LM is told of values and their types."""
+    """Descriptions of values and their types in the prompt."""
 
     @pytest.mark.parametrize(
         ("value", "annotation", "told"),

@@ -1,4 +1,4 @@
-"""What DSPy keeps of an RLM's LM calls: usage, and histories."""
+"""DSPy's records of an RLM's LM calls: usage and histories."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class TestHistory:
         assert {entry["prompt"] for entry in rlm.history} >= {"one", "two", "three", "deep"}
 
     def test_they_can_be_inspected(self, run):
-        """By the module, by the LM, and by `dspy.inspect_history`."""
+        """Calls can be inspected through the module, the LM, and `dspy.inspect_history`."""
         rlm, _ = run
         rlm(q="?")
         shown = []
@@ -147,7 +147,7 @@ class TestHistory:
         assert "SUBMIT(sub_rlm(" in shown[1]
 
     def test_history_can_be_turned_off(self, run):
-        """As for every module of DSPy's."""
+        """`disable_history` works as for every DSPy module."""
         rlm, _ = run
         with dspy.context(disable_history=True):
             assert rlm(q="?").answer == "yes"

@@ -1,4 +1,4 @@
-"""What the LM is told of an input before it looks."""
+"""Descriptions of inputs in the prompt, before any code reads them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestDescribe:
         )
 
     def test_description_and_constraints_of_the_field_are_told(self):
-        """What the signature says of an input reaches the LM."""
+        """A field's description and constraints are in the description of its variable."""
         field = dspy.InputField(desc="one per line", min_length=3)
         text = describe("v", "abc", field, type_rules()).render()
 
@@ -88,7 +88,7 @@ class TestDescribe:
         assert len(describe("rows", rows, FIELD, type_rules()).preview) < 200
 
     def test_previews_are_bounded(self):
-        """Whatever the value looks like."""
+        """Previews of large and deep values stay within the bound."""
         assert len(preview({f"k{n}": "x" * 10_000 for n in range(100)})) <= 1003
         assert len(preview([[["x" * 500] * 50] * 50] * 50)) <= 1003
 

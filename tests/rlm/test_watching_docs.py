@@ -18,7 +18,7 @@ CELLS = (
 
 
 def test_the_examples_run(play, capsys):
-    """What they print is what the text says."""
+    """The examples print what the page says they print."""
     rlm, server = play(
         "logs: str, question: str -> answer: str", *CELLS, sub=rules([], default="no")
     )

@@ -131,27 +131,29 @@ def thing(index, wheel):
 
 
 @pytest.fixture(scope="session")
-def _thing_resolved(tmp_path_factory) -> Path:
-    """The part of a cache in which `thing` is, with its image."""
+def _thing_resolved(tmp_path_factory) -> tuple[Path, Path]:
+    """The wheel of `thing`, and the part of a cache in which it is, with its image."""
     folder = tmp_path_factory.mktemp("resolved")
     index = PackageIndex(folder)
     with pytest.MonkeyPatch.context() as patch:
         _alone(patch, folder)
         patch.setenv("PIP_INDEX_URL", index.url)
-        index.add(make_wheel(folder, "thing"))
+        wheel = index.add(make_wheel(folder, "thing"))
         engine = ready_engine()
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         with_packages(engine, packages.resolve(["thing"]))
         resolved = package_sets.cache_folder()
     index.close()
-    return resolved
+    return wheel, resolved
 
 
 @pytest.fixture
-def resolved(thing, _thing_resolved):
+def resolved(index, _thing_resolved, tmp_path):
     """The same package, which was resolved before: its name. Resolving asks pip, and makes an image."""
-    shutil.copytree(_thing_resolved, package_sets.cache_folder())
-    return thing
+    wheel, folder = _thing_resolved
+    index.add(Path(shutil.copy(wheel, tmp_path)))
+    shutil.copytree(folder, package_sets.cache_folder())
+    return "thing"
 
 
 @pytest.fixture(scope="module")

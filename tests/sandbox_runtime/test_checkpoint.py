@@ -452,15 +452,16 @@ class TestFile:
 
         assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
-    def test_damage_anywhere_is_found(self, saved):
+    @pytest.mark.parametrize("places", [10, pytest.param(200, marks=pytest.mark.nightly)])
+    def test_damage_anywhere_is_found(self, saved, places):
         """A changed byte of a part, or a missing end, whatever the place."""
         _, path = saved
         good = path.read_bytes()
         with zipfile.ZipFile(path) as archive:
             pages, disk = (archive.getinfo(name).header_offset for name in ("boot.pages", "disk"))
-        places = random.Random(1)
-        for _ in range(10):
-            at = places.randrange(pages + 100, disk)
+        dice = random.Random(1)
+        for _ in range(places):
+            at = dice.randrange(pages + 100, disk)
             for bad in (good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :], good[:at]):
                 path.write_bytes(bad)
                 with pytest.raises(CheckpointError):

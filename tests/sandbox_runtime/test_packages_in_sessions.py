@@ -20,6 +20,7 @@ from sandbox_runtime import (
     resolve_packages,
 )
 from sandbox_runtime.engine import assets
+from sandbox_runtime.installation import package_images
 from sandbox_runtime.installation.package_images import with_packages
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox

@@ -66,7 +66,7 @@ class TestLend:
         """After a loan another is made ready in the background."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
-        ready = {session.pid for session, _ in pool._shelves[_SessionSpec(LIMITS)].warm}
+        ready = {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
 
         with pool.lend() as session:
             assert session.pid in ready
@@ -108,7 +108,7 @@ class TestLend:
         """The borrower gets a living one and notices nothing."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
-        victim = pool._shelves[_SessionSpec(LIMITS)].warm[0][0]
+        victim = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
         os.kill(victim.pid, 9)
         wait_until(lambda: not victim.alive)
 
@@ -165,14 +165,14 @@ class TestLend:
         with ThreadPoolExecutor(2) as threads:  # at once, so that two are to be kept warm
             lent = list(threads.map(lambda _: pool.lend(), range(2)))
         wait_until(lambda: pool.warm() >= 1)
-        ready = pool._shelves[_SessionSpec(LIMITS)].warm[0][0]
+        ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
         known = before | {session.pid for session in (*lent, ready)}
         wait_until(lambda: deno_children() - known)
         killed = deno_children() - known
         for pid in killed:
             os.kill(pid, 9)
         wait_until(lambda: not deno_children() & killed)
-        shelf = {session.pid for session, _ in pool._shelves[_SessionSpec(LIMITS)].warm}
+        shelf = {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
         assert not killed & shelf, "it had come up before it was killed"
 
         with pool.lend() as again:
@@ -194,7 +194,7 @@ class TestEnd:
         pool = Pool(limits=LIMITS, idle_seconds=0.5)
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
-        wait_until(lambda: pool._keeper is None)
+        wait_until(lambda: pool._maintainer is None)
 
         assert pool.warm() == 0
 
@@ -202,7 +202,7 @@ class TestEnd:
         """Also what was still being opened; and it serves again when it is asked."""
         pool.lend().close()
         pool.close()
-        wait_until(lambda: pool._keeper is None)
+        wait_until(lambda: pool._maintainer is None)
         assert pool.warm() == 0
 
         with pool.lend() as session:
@@ -219,7 +219,7 @@ pool = Pool()
 pool.lend().close()
 while not pool.warm():
     threading.Event().wait(0.01)
-print(pool._shelves[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
+print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
 {ending}
 """
         host = subprocess.run(

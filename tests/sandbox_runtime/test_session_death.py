@@ -78,6 +78,7 @@ class TestDeath:
         """Its answer has nowhere to go."""
         self.check_healed(mortal, mortal.run_cell("die()"))
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [

@@ -15,22 +15,13 @@ from sandbox_runtime import (
     Failed,
     Limits,
     ValueCrossingError,
-    open_session,
 )
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """One session with little memory."""
-    with open_session(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS) as session:
-        yield session
-
-
 @pytest.fixture
-def small(shared):
-    """The same, when what filled it was let go."""
-    shared.run_cell("x = None")
-    return shared
+def small(opened):
+    """A session with little memory, of the test's own: what others have filled could not be had again whole."""
+    return opened(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS)
 
 
 class TestMemory:

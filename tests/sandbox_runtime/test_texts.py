@@ -745,7 +745,7 @@ class TestCells:
         for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
             told = failure(
                 session,
-                f"from sandbox_runtime.guest.texts.host_calls import Way\nawait Way.ask.{mode}",
+                f"from sandbox_runtime.guest.texts.host_calls import HostConnection as way\nawait way.ask.{mode}",
             )
             assert told == "LookupError: texts answer one call at a time"
 

@@ -48,7 +48,7 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
 
 
 def counts() -> dict[str, int]:
-    """How many programs there are by class, a pair as one, and how many escapes."""
+    """Counts the programs by class, a pair as one, and the escapes."""
     numbers = {group: len(programs) for group, programs in BY_CLASS.items()}
     numbers["left for the next session"] = len(PAIRS)
     return numbers | {

@@ -1,4 +1,4 @@
-"""What all modules of the suite share."""
+"""Shared fixtures of the security suite."""
 
 from __future__ import annotations
 

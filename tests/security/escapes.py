@@ -27,7 +27,7 @@ class Escape:
 
     @property
     def alone(self) -> bool:
-        """Whether it needs a session of its own.
+        """True if it needs a session of its own.
 
         A worker takes half a gigabyte of `RLIMIT_DATA` for V8's code. After programs that have used much of
         it, a worker would end at that limit instead of at its own attempt.

@@ -34,7 +34,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """How a cell ended, and all that came out of it as text."""
+    """The ending of a cell, and all text that came out of it."""
 
     kind: str
     """completed, failed or submitted."""
@@ -53,7 +53,7 @@ class Ending:
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What one cell may cost the process that runs the sandbox, beside the sandbox's own use."""
+    """Limits on the cost of one cell to the host process, beside the sandbox's own use."""
 
     output_chars: int
     """How long each of its texts may be."""
@@ -66,7 +66,7 @@ class Bounds:
 
 
 class Cost:
-    """What the host's process uses for the time of a block."""
+    """Measures the host process's CPU time and memory during a `with` block."""
 
     cpu_seconds = 0.0
     memory_bytes = 0
@@ -92,16 +92,16 @@ class Subject(Protocol):
 
     @property
     def losses(self) -> int:
-        """How often its interpreter was lost since it was opened."""
+        """The number of times that its interpreter was lost since it was opened."""
 
     @property
     def bounds(self) -> Bounds | None:
-        """What it promises of its cells; None: nothing."""
+        """The limits that it promises for each cell; None if it promises none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What came of a program. `losses` counts interpreters, also those that came back."""
+    """The verdict on a program. `losses` counts lost interpreters, including those that recovered."""
 
     verdict: Verdict
     reasons: tuple[str, ...] = ()

@@ -21,12 +21,12 @@ PASSED_ON_SECONDS = 0.1
 
 
 def mark(number: int) -> str:
-    """What the `reached()` of that number prints."""
+    """Returns the text that the `reached()` of that number prints."""
     return f"<reached {number}>"
 
 
 def marks_in(program: Program) -> tuple[str, ...]:
-    """What a program prints if it comes to each of its attempts."""
+    """Returns the marks that a program prints if it reaches each of its attempts."""
     count = sum(len(_STATEMENT.findall(cell)) for cell in program.cells)
     return tuple(mark(number) for number in range(count))
 

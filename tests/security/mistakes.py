@@ -1,4 +1,4 @@
-"""What models do by mistake, with no ill will: the session has to bear it all the same."""
+"""Programs with the ordinary mistakes of models, without malice: the session has to survive them all."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Ours:
         self.last: CellResult | None = None
 
     def run(self, code: str) -> Ending:
-        """Runs a cell."""
+        """Runs a cell and returns its ending."""
         self.last = result = self.session.run_cell(code)
         match result:
             case Completed(output=output):
@@ -38,12 +38,12 @@ class Ours:
 
     @property
     def losses(self) -> int:
-        """How often its process was lost."""
+        """The number of times that its process was lost."""
         return self.session.restarts
 
     @property
     def bounds(self) -> Bounds:
-        """What the session's limits promise."""
+        """The bounds that follow from the session's limits."""
         limits = self.session.limits
         return Bounds(
             max(limits.output_chars, LEAST_SHOWN_CHARS),

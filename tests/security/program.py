@@ -1,4 +1,4 @@
-"""What a hostile program is: cells, and what must come of the last one. Data; knows no sandbox."""
+"""A hostile program as data: its cells, and the required outcome of the last one. Knows no sandbox."""
 
 from __future__ import annotations
 

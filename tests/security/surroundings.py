@@ -1,4 +1,4 @@
-"""What a program is after, with random marks in it: a file, a variable, a listener, tools, a signal.
+"""The targets of a program, with random marks in them: a file, a variable, a listener, tools, a signal.
 
 Everything here is real and belongs to the process that makes it. Knows no sandbox.
 """
@@ -39,7 +39,7 @@ class Surroundings:
 
     @property
     def port(self) -> int:
-        """Where somebody listens, by TCP and by UDP."""
+        """The port of the listeners, TCP and UDP."""
         return int(self._server.getsockname()[1])
 
     def __enter__(self) -> Surroundings:

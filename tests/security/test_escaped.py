@@ -1,4 +1,4 @@
-"""What holds when the interpreter does not: JavaScript with the worker's real globals in its hands.
+"""The layers below an escaped interpreter: JavaScript that holds the worker's real globals.
 
 Behind it are a worker without permissions, a process without rights, the system's wall, and a host that
 believes nothing.
@@ -83,7 +83,7 @@ def shared(engine, around) -> Iterator[Shared]:
 
 
 def test_it_is_escaped(shared):
-    """So it is the layers behind that hold: JavaScript runs, and has all that Deno gives to a worker."""
+    """The build is really escaped: JavaScript runs with everything that Deno gives a worker."""
     result = shared.get().run_cell(
         "import js\nprint(js.eval('[1 + 1, typeof Deno.readTextFile, typeof postMessage].join()'))"
     )
@@ -117,7 +117,7 @@ def test_nothing_of_the_host_is_reached(escape, shared, around):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_nothing_is_kept_for_the_next_session(name, shared, around):
-    """What one session could store, another does not find."""
+    """Data that one session stores is not visible to the next."""
     for what, source in zip(("plant", "look"), PAIRS[name], strict=True):
         shared.close()
         hold(Escape(f"{what}: {name}", source), shared, around)

@@ -1,4 +1,4 @@
-"""What the sandbox may cost the host's process, in numbers: CPU, stalls, memory, threads, disk.
+"""Bounds on the sandbox's cost to the host process: CPU, stalls, memory, threads, disk.
 
 The numbers stand in `host_costs.py` and in SECURITY.md. Work is counted in CPU seconds, so that a loaded
 machine changes nothing.
@@ -37,7 +37,7 @@ SIZE = 2 * MEBIBYTE
 
 @pytest.mark.parametrize("name", FORMS)
 def test_one_value(name):
-    """Whatever it is made of: read or refused within what its size may cost."""
+    """A value of any form is decoded or refused within the cost that its size allows."""
     parts = FORMS[name](SIZE)
     size = sum(map(len, parts)) / MEBIBYTE
 
@@ -96,7 +96,7 @@ def test_one_cell(name):
 
 
 def test_a_submission_that_collides():
-    """Is refused, and the next one is believed."""
+    """A submission with colliding keys is refused, and the next one is accepted."""
     code = (
         "import collections.abc\n"
         "class S(collections.abc.Set):\n"

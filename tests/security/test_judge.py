@@ -29,7 +29,7 @@ def judged(around):
 
 
 def test_an_attempt_that_is_made_is_seen(judged):
-    """Also in a block, in a function, in several cells, and with the names of a cell in disorder."""
+    """An attempt is noticed in blocks, functions, several cells, and after names were overwritten."""
     report = judged(
         "print = str = None\nfor _ in range(2):\n    reached()",
         "async def attempt():\n    try:\n        1 / 0\n    except ZeroDivisionError:\n        reached()\nawait attempt()",
@@ -51,7 +51,7 @@ def test_an_attempt_that_is_made_is_seen(judged):
     ],
 )
 def test_a_program_that_fails_before_its_attempt_has_missed_it(judged, cell):
-    """Whatever it is that it fails by, and although the traceback shows its lines."""
+    """A program that fails before its attempt counts as missed, even if the traceback shows its lines."""
     report = judged(cell)
 
     assert report.verdict == "missed"
@@ -83,7 +83,7 @@ def test_the_mark_comes_out_although_the_process_dies(judged):
 
 
 def test_a_breach_is_graver_than_a_missed_attempt(judged):
-    """And the reasons tell of both."""
+    """A breach outranks a missed attempt, and the reasons state both."""
     report = judged("print('ESC' + 'APED')\n1 / 0\nreached()")
 
     assert report.verdict == "breach"
@@ -97,7 +97,7 @@ class Bounded(Ours):
 
     @property
     def bounds(self):
-        """What the test says."""
+        """The bounds that the test sets."""
         return self.limit
 
 
@@ -111,7 +111,7 @@ class Bounded(Ours):
     ],
 )
 def test_more_than_is_promised_is_a_breach(around, promise, cell):
-    """Whatever else the program wanted."""
+    """Exceeding a promised bound is a breach, whatever else the program attempted."""
     with open_session(LIMITS, around.tools(), FIELDS) as session:
         session.assign("kept", KEPT)
         subject = Bounded(session)

@@ -86,7 +86,7 @@ def test_rights_of_the_process_or_of_the_worker(escape, sessions, around):
 
 
 def test_such_a_build_has_what_it_says(tmp_path, around):
-    """With rights at both places the same programs read the secret: so it is the rights that hold."""
+    """With permissions at both layers the same programs read the secret, so the permissions are what holds."""
     engine = escaped(ready_engine(), tmp_path, rights=True, worker_rights=True, wall=NO_WALL)
     with Session(engine, LIMITS) as session:
         read = Escape("read", around.fill("return Deno.readTextFileSync('@SECRET@')"))

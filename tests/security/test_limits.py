@@ -42,7 +42,7 @@ OVERHEAD_BYTES = 1536 * 1024 * 1024
 
 
 def name_of(program: Program) -> str:
-    """How a test is called."""
+    """Returns the name of a test's program, as its id."""
     return program.name
 
 
@@ -53,7 +53,7 @@ class Watched(Ours):
     ending: Ending | None = None
 
     def run(self, code):
-        """Runs a cell."""
+        """Runs a cell, and measures the first one."""
         if self.usage is not None:
             return super().run(code)
         with Usage(self.session.pid) as self.usage:
@@ -71,7 +71,7 @@ def sharing(limits: Limits, around: Surroundings) -> Shared:
 
 @pytest.fixture(scope="module")
 def hurried(around) -> Iterator[Shared]:
-    """Sessions within `LIMITS`."""
+    """Shared sessions with the short limits of `LIMITS`."""
     shared = sharing(LIMITS, around)
     yield shared
     shared.close()
@@ -79,7 +79,7 @@ def hurried(around) -> Iterator[Shared]:
 
 @pytest.fixture(scope="module")
 def unhurried(around) -> Iterator[Shared]:
-    """Sessions within `UNHURRIED`."""
+    """Shared sessions with the longer limits of `UNHURRIED`."""
     shared = sharing(UNHURRIED, around)
     yield shared
     shared.close()

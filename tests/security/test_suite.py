@@ -69,7 +69,7 @@ def test_it_holds(program, shared, around):
 @pytest.mark.nightly
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_it_holds_in_a_session_of_its_own(program, pool, around, inputs):
-    """Where no other program came before that could have helped or hindered it."""
+    """The outcome holds in a fresh session, without the effects of an earlier program."""
     with pool.lend(tools=around.tools(), outputs=FIELDS) as session:
         session.assign({"kept": KEPT, "files": inputs})
         check(judge(program, Ours(session), around), program)
@@ -77,7 +77,7 @@ def test_it_holds_in_a_session_of_its_own(program, pool, around, inputs):
 
 @pytest.mark.parametrize("pair", PAIRS, ids=[pair.plant.name for pair in PAIRS])
 def test_nothing_is_left_for_the_next_session(pair, shared, around):
-    """What a program plants, a fresh session does not find."""
+    """A fresh session finds nothing that an earlier program planted."""
     check(shared.judge(pair.plant, around), pair.plant)
     shared.close()
     check(shared.judge(pair.look, around), pair.look)
@@ -110,7 +110,7 @@ def test_every_program_proves_that_it_makes_its_attempt():
 
 
 def test_every_escape_proves_that_it_makes_its_attempt():
-    """Its JavaScript calls `reached()`."""
+    """The JavaScript of every escape calls `reached()`."""
     sources = [escape.source for escapes in SINGLE.values() for escape in escapes]
     sources += [source for pair in ESCAPED_PAIRS.values() for source in pair]
 
@@ -118,7 +118,7 @@ def test_every_escape_proves_that_it_makes_its_attempt():
 
 
 def test_the_documents_count_right():
-    """Where they state a number of programs or escapes of the suite, it is that of the catalogue."""
+    """The numbers of programs and escapes in the documents are those of the catalogue."""
     security = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     stated = re.search(
         r"has ([\w ]+) hostile programs .*?, and (\d+) for a build", security, re.DOTALL

@@ -1,4 +1,4 @@
-"""What a process uses, as the kernel tells it (Linux): its processor time and the peak of its memory."""
+"""A process's CPU time and peak memory, as the kernel reports them (Linux)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Usage:
     """Looks at one process for the time of a block, until it ends."""
 
     def __init__(self, pid: int) -> None:
-        """The process's id."""
+        """Measures the process with this id."""
         self._proc = Path(f"/proc/{pid}")
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

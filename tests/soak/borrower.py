@@ -52,7 +52,7 @@ class LostSessionError(Exception):
 
 @dataclasses.dataclass
 class Tally:
-    """What was done, by all threads."""
+    """Counters of the work done by all threads."""
 
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
     sessions: int = 0

@@ -28,7 +28,7 @@ LARGEST_TEXT = 3_000_000
 
 
 class OddError(ValueError):
-    """What a tool raises that does not like its argument."""
+    """Raised by a tool for an argument that it does not accept."""
 
 
 class Tools:
@@ -58,7 +58,7 @@ class Tools:
         return calls
 
     def double(self, value: Any) -> Any:
-        """Twice as much."""
+        """Returns twice the value."""
         self._count("double")
         return value * 2
 
@@ -70,7 +70,7 @@ class Tools:
         return number // 2
 
     def slow(self, value: Any) -> Any:
-        """Takes its time."""
+        """Returns the value after a delay."""
         self._count("slow")
         time.sleep(self._slow_seconds)
         return value
@@ -94,7 +94,7 @@ class Tools:
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """How a cell ended, as far as both sides must agree."""
+    """The ending of a cell, as far as both sides must agree."""
 
     kind: str
     """completed, submitted, or the name of the exception."""
@@ -121,7 +121,7 @@ class Model:
         return other
 
     def run(self, code: str) -> Ending:
-        """How the cell ends. Modules and functions do not outlive it."""
+        """Returns the ending of the cell. Modules and functions do not outlive it."""
         printed = io.StringIO()
         submitted: dict[str, Any] = {}
         names: dict[str, Any] = dict(self._variables)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes
 
 
 def soak(*arguments: str) -> str:
-    """What the program says, which must end well."""
+    """Runs the soak program, which must succeed, and returns its output."""
     ended = subprocess.run(
         [sys.executable, "-m", "tests.soak", *arguments],
         cwd=PROJECT,
@@ -27,7 +27,7 @@ def soak(*arguments: str) -> str:
 
 
 def test_a_few_sessions():
-    """The program works."""
+    """A short run of the soak program finds no difference and no leak."""
     assert soak("--sessions", "4", "--seed", "1", "--patience", "60").endswith("ok\n")
 
 

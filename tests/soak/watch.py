@@ -77,7 +77,7 @@ class Watchdog:
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
-    """What this process holds."""
+    """The resources that this process holds."""
 
     sandboxes: int
     threads: int
@@ -107,7 +107,7 @@ class Footprint:
         return now
 
     def leaks(self, before: Footprint) -> list[str]:
-        """What is more than it was, beyond the margin."""
+        """Lists the resources that have grown beyond the margin."""
         found = [
             f"{name}: {getattr(self, name)}, was {getattr(before, name)}"
             for name in ("sandboxes", "threads", "files")

@@ -1,4 +1,4 @@
-"""What the tests of `dspy_rlm.testing` share: a REPL, its history, and a run that asks through HTTP.
+"""Shared fixtures of `dspy_rlm.testing`'s tests: a REPL, its history, and a run that calls an LM over HTTP.
 
 The run is the smallest honest loop: `dspy.Predict` with DSPy's field names, real `exec`, and the
 history rendered as a root LM's prompt shows it.

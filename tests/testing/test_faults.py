@@ -32,7 +32,7 @@ def statuses(server):
 
 
 class TestStatus:
-    """Error statuses."""
+    """Faults that answer with an error status raise DSPy's matching error."""
 
     @pytest.mark.parametrize(
         ("status", "error"),
@@ -80,7 +80,7 @@ class TestStatus:
         assert caught.value.retry_after == 7.5
 
     def test_the_wait_may_be_left_out(self, server):
-        """Without Retry-After the client decides."""
+        """Without a Retry-After header, the client decides how long to wait."""
         server.fail("echo", Fault(status=429, retry_after_seconds=None))
 
         with pytest.raises(LMRateLimitError) as caught:
@@ -148,7 +148,7 @@ class TestBrokenReplies:
 
 
 class TestDelay:
-    """Replies that are late."""
+    """Delayed replies, and clients that time out."""
 
     def test_a_slow_reply_is_right(self, server):
         """A fault that only delays still lets the player answer."""
@@ -180,7 +180,7 @@ class TestDelay:
 
 
 class TestPlan:
-    """When a fault strikes."""
+    """The conditions under which a fault applies."""
 
     def ask(self, server, prompt="hello", model="echo"):
         try:
@@ -252,7 +252,7 @@ class TestPlan:
         assert outcomes.count("failed") == 5
 
     def test_a_broken_condition_is_an_error_of_the_call(self, server):
-        """What `only` raises is answered like what a player raises."""
+        """An exception in `only` is answered like an exception in a player."""
         server.fail("echo", Fault(status=500, only=lambda request: 1 / 0))
 
         with pytest.raises(LMError, match="ZeroDivisionError"):
@@ -265,7 +265,7 @@ class TestPlan:
 
 
 class TestFault:
-    """The value itself."""
+    """Validation of a `Fault`'s own settings."""
 
     @pytest.mark.parametrize(
         ("settings", "complaint"),

@@ -127,7 +127,7 @@ class TestFields:
             assert program(question="new").answer == "new"
 
     def test_a_signature_may_have_no_inputs(self, serve):
-        """Then there is nothing to read, and the answer is given all the same."""
+        """A signature without inputs is answered like any other."""
         server = serve(m=fields(lambda given: {"answer": str(dict(given))}))
 
         assert predict(server.lm("m"), dspy.Signature(" -> answer")).answer == "{}"

@@ -132,7 +132,7 @@ class TestPolicy:
         assert [run.step(), run.step()] == ["a\n", "b\n"]
 
     def test_a_broken_policy_is_an_error_of_the_call(self, run_of):
-        """What a policy raises reaches the caller with its type and text."""
+        """An exception in a policy reaches the caller with its type and text."""
 
         def script(task):
             seen = yield Action("Look.", "print('no number')")
@@ -189,7 +189,7 @@ class TestRaw:
         assert run.step() == "next\n"
 
     def test_a_step_after_a_slip_is_read_by_its_layout(self, run_of):
-        """What the run made of a raw reply is in the prompt, and the policy sees that."""
+        """The policy sees the run's reading of a raw reply, because the prompt contains it."""
         observations = []
 
         def script(task):
@@ -224,11 +224,11 @@ HOSTILE_OUTPUTS = [
 
 
 class TestHostilePrompts:
-    """What the prompt quotes cannot mislead the reader."""
+    """Quoted text in the prompt cannot mislead the policy's reader."""
 
     @pytest.mark.parametrize("text", HOSTILE_OUTPUTS)
     def test_an_output_is_read_exactly(self, run_of, text):
-        """Whatever a cell prints, the policy gets it character for character."""
+        """The policy gets any output of a cell character for character."""
         run = run_of(policy(print_text), variables={"text": text})
 
         run.step()
@@ -329,7 +329,7 @@ class TestAbridgedOutputs:
         assert outputs[-3:] == [text[:100] + omitted + text[-100:]] * 3
 
     def test_an_unknown_abridgement_ends_at_the_next_step(self, run_of):
-        """Where the stated length is of no use, the next step's title ends an output."""
+        """If the stated length does not help, the next step's title ends an output."""
 
         def render(steps):
             shown = [f"=== Step {i} ===\nCode:\n```python\n{c}\n```\nOutput (9,999 chars):\n{o}"
@@ -343,7 +343,7 @@ class TestAbridgedOutputs:
 
 
 class TestManyRuns:
-    """One server, many runs."""
+    """One server plays many runs at the same time."""
 
     def test_concurrent_runs_do_not_mix(self, serve, run_of):
         """One server plays many runs at once; each sees its own history only."""

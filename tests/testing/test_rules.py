@@ -1,4 +1,4 @@
-"""Rule-based sub-LMs."""
+"""Rule-based sub-LMs: patterns, replies, and errors for unmatched prompts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class TestRules:
         assert reply.choices[0].message.content == "unseen"
 
     def test_no_match_is_an_error(self, serve):
-        """Without a default, a prompt that no rule foresaw is shown to the caller."""
+        """Without a default, an unmatched prompt is an error that shows the prompt to the caller."""
         with pytest.raises(LMError, match="NoPlayerError: No rule matches this prompt: 'hello'"):
             ask(serve, rules([("x", "y")]), "hello")
 

@@ -55,7 +55,7 @@ def connection(server):
 
 
 class TestLM:
-    """`server.lm` and what travels."""
+    """`server.lm`, and the requests that it sends."""
 
     def test_a_dspy_lm_reaches_its_player(self, server):
         """`server.lm(name)` is a real dspy.LM whose calls travel over HTTP."""
@@ -150,7 +150,7 @@ class TestOtherClients:
 
 
 class TestStreaming:
-    """Server-sent events."""
+    """Streamed replies arrive as server-sent events."""
 
     def test_dspy_streams_fields(self, serve):
         """`dspy.streamify` gets the reply in pieces that add up to it."""
@@ -203,7 +203,7 @@ class TestStreaming:
 
 
 class TestProtocol:
-    """HTTP and OpenAI's format."""
+    """HTTP details and OpenAI's message format."""
 
     def test_a_reply_names_what_answered(self, connection):
         """A saved reply shows that no language model made it."""
@@ -278,7 +278,7 @@ class TestProtocol:
         ],
     )
     def test_a_malformed_request_is_400(self, server, connection, body, complaint):
-        """What is wrong with a request is said, and the log keeps it."""
+        """A malformed request is answered with the reason, and logged with it."""
         status, reply = send(connection, body)
 
         assert status == 400
@@ -303,7 +303,7 @@ class TestProtocol:
         assert server.requests == []
 
     def test_a_body_needs_a_length(self, connection):
-        """Without Content-Length the end of the body is unknown."""
+        """A body without Content-Length is refused, because its end is unknown."""
         connection.putrequest("POST", "/v1/chat/completions")
         connection.endheaders()
 
@@ -311,7 +311,7 @@ class TestProtocol:
 
 
 class TestPlayers:
-    """Players that fail."""
+    """Failing players are answered with an error and logged."""
 
     def test_what_a_player_raises_is_500(self, server, serve):
         """The caller and the log both get the type and the text."""
@@ -328,7 +328,7 @@ class TestPlayers:
         assert server.requests[0].reply is None
 
     def test_a_player_that_ends_the_program_does_not(self, serve):
-        """Even SystemExit, or pytest.fail in a player, is an answer to the client."""
+        """Even SystemExit or pytest.fail in a player is answered as an error to the client."""
 
         def broken(request):
             pytest.fail("not this prompt")
@@ -343,10 +343,10 @@ class TestPlayers:
 
 
 class TestLog:
-    """`server.requests`."""
+    """The log of requests, `server.requests`."""
 
     def test_it_keeps_every_exchange(self, server):
-        """What was asked, what was answered, when, and how long it took."""
+        """Each entry has the request, the reply, the start and the duration."""
         before = time.time()
 
         server.lm("echo")("hello")
@@ -398,7 +398,7 @@ class TestLog:
 
 
 class TestClosing:
-    """The end of a server."""
+    """Closing a server, with and without open requests."""
 
     def test_nothing_is_left(self):
         """No thread, no socket: idle connections are hung up, and the port is free."""
@@ -423,7 +423,7 @@ class TestClosing:
         server.close()
 
     def test_the_log_outlives_the_server(self, server):
-        """What happened can be read after the server is gone."""
+        """The log can be read after the server is closed."""
         server.lm("echo")("hello")
 
         server.close()

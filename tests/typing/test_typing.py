@@ -22,7 +22,7 @@ REFUSED = {
 
 
 def test_both_packages_say_that_they_are_typed():
-    """Without the marker of PEP 561 a type checker takes every name for `Any`."""
+    """Both packages have `py.typed` (PEP 561); without it a type checker treats every name as `Any`."""
     for package in ("dspy_rlm", "sandbox_runtime"):
         assert (PROJECT / package / "py.typed").is_file()
 
@@ -41,7 +41,7 @@ def test_mypy_sees_the_signatures(tmp_path):
 
 @pytest.mark.nightly
 def test_pyright_sees_the_signatures(tmp_path):
-    """So does pyright, which editors use. It fetches its own program from the npm registry."""
+    """pyright, which editors use, sees the same signatures. It fetches its own program from the npm registry."""
     shutil.copy(API, tmp_path)
     command = ["-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "api.py"]
     ended = subprocess.run(

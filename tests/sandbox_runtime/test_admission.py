@@ -11,39 +11,39 @@ from sandbox_runtime import Pool
 from sandbox_runtime.admission import FEWEST, AdmissionQueue, default_bound
 
 
-def granted(*seats):
-    return [slot.granted.done() and not slot.granted.cancelled() for slot in seats]
+def granted(*queue):
+    return [slot.granted.done() and not slot.granted.cancelled() for slot in queue]
 
 
 class TestLine:
     def test_no_more_sit_than_there_are_seats(self):
         """The others wait, and come in the order in which they asked."""
         line = AdmissionQueue(2)
-        a, b, c, d = (line.ask() for _ in range(4))
+        a, b, c, d = (line.request() for _ in range(4))
         assert granted(a, b, c, d) == [True, True, False, False]
 
         b.release()
         assert granted(c, d) == [True, False]
-        assert (line.taken, line.waiting) == (2, 1)
+        assert (line.held, line.waiting) == (2, 1)
 
     def test_leaving_the_line_moves_the_others_up(self):
         """And leaving twice frees no seat of another's."""
         line = AdmissionQueue(1)
-        a, b, c = (line.ask() for _ in range(3))
+        a, b, c = (line.request() for _ in range(3))
         b.release()
         b.release()
         a.release()
         a.release()
 
         assert granted(a, b, c) == [True, False, True]
-        assert (line.taken, line.waiting) == (1, 0)
+        assert (line.held, line.waiting) == (1, 0)
 
     def test_who_has_a_seat_gets_one_below_it(self):
         """At once, however deep; a second one at the same time waits in line."""
         line = AdmissionQueue(1)
-        root, other = line.ask(), line.ask()
-        child = line.ask(parent=root)
-        grandchild, sibling = line.ask(parent=child), line.ask(parent=root)
+        root, other = line.request(), line.request()
+        child = line.request(parent=root)
+        grandchild, sibling = line.request(parent=child), line.request(parent=root)
         assert granted(root, other, child, grandchild, sibling) == [True, False, True, True, False]
 
         grandchild.release()
@@ -57,17 +57,17 @@ class TestLine:
     def test_a_seat_that_was_left_holds_nothing(self):
         """What a run left behind waits in line like everybody."""
         line = AdmissionQueue(1)
-        gone = line.ask()
+        gone = line.request()
         gone.release()
-        line.ask()
+        line.request()
 
-        assert granted(line.ask(parent=gone)) == [False]
+        assert granted(line.request(parent=gone)) == [False]
 
     def test_nobody_waits_for_those_below_a_seat_that_was_left(self):
         """They stand in line as all others do, though they asked while it was held."""
         line = AdmissionQueue(1)
-        root, other = line.ask(), line.ask()
-        child, sibling = line.ask(parent=root), line.ask(parent=root)
+        root, other = line.request(), line.request()
+        child, sibling = line.request(parent=root), line.request(parent=root)
         root.release()
         assert granted(other, sibling) == [False, False]
 
@@ -77,10 +77,10 @@ class TestLine:
     def test_a_nest_of_runs_costs_strangers_no_patience(self):
         """Those below a seat are no exceptions."""
         line = AdmissionQueue(1, stall_seconds=0.05)
-        slot = line.ask()
+        slot = line.request()
         for _ in range(12):
-            slot = line.ask(parent=slot)
-        stranger = line.ask()
+            slot = line.request(parent=slot)
+        stranger = line.request()
         waiter = threading.Thread(target=stranger.wait, daemon=True)
         waiter.start()
         waiter.join(30)
@@ -90,33 +90,33 @@ class TestLine:
     def test_where_nothing_moves_the_first_is_let_in(self):
         """Those who sit may wait for him by ways that nobody sees, such as threads of their own."""
         line = AdmissionQueue(1, stall_seconds=0.05)
-        line.ask()
-        done = threading.Thread(target=line.ask().wait)
+        line.request()
+        done = threading.Thread(target=line.request().wait)
         done.start()
         done.join(30)
 
         assert not done.is_alive()
-        assert line.taken == 2
+        assert line.held == 2
 
     def test_slow_runs_do_not_undo_the_bound(self):
         """Each that is let in beyond it has the next one wait for twice as long."""
         line = AdmissionQueue(1, stall_seconds=0.05)
-        seats = [line.ask() for _ in range(12)]
+        queue = [line.request() for _ in range(12)]
 
         async def main() -> None:
-            waiting = [asyncio.ensure_future(slot.acquire_async()) for slot in seats]
+            waiting = [asyncio.ensure_future(slot.acquire_async()) for slot in queue]
             await asyncio.sleep(1)
             for task in waiting:
                 task.cancel()
 
         asyncio.run(main())
-        assert 1 < line.taken < 7
+        assert 1 < line.held < 7
 
     def test_waiting_ends_when_the_line_is_left(self):
         """Also from another thread."""
         line = AdmissionQueue(1)
-        line.ask()
-        slot = line.ask()
+        line.request()
+        slot = line.request()
         done = threading.Thread(target=slot.wait)
         done.start()
         slot.release()
@@ -130,16 +130,16 @@ class TestLine:
 
         def note() -> None:
             with lock:
-                most[0] = max(most[0], line.taken)
+                most[0] = max(most[0], line.held)
 
         def sitting() -> None:
-            slot = line.ask()
+            slot = line.request()
             slot.wait()
             note()
             slot.release()
 
         async def coming() -> None:
-            slot = line.ask()
+            slot = line.request()
             await slot.acquire_async()
             note()
             await asyncio.sleep(0)
@@ -157,7 +157,7 @@ class TestLine:
 
         assert not any(thread.is_alive() for thread in threads)
         assert most[0] <= 3
-        assert (line.taken, line.waiting) == (0, 0)
+        assert (line.held, line.waiting) == (0, 0)
 
 
 class TestPool:
