@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
-from types import TracebackType
 from typing import Any
 
 from dspy import CodeInterpreterError
@@ -151,12 +150,7 @@ class SandboxInterpreter(ToolCalls):
     def __enter__(self) -> SandboxInterpreter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.shutdown()
 
     def _register(self, session: Session) -> None:
