@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,10 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 # A shell that starts the tests in the background has them ignore it, and with them what they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# LiteLLM calls `asyncio.get_event_loop()`, which before Python 3.14 creates a loop in the main thread that nothing
+# closes, and the warning about it would fail whichever test runs next. After this call it raises instead.
+asyncio.set_event_loop(None)
 
 import pytest
 from hypothesis import settings
