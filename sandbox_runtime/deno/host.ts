@@ -12,7 +12,7 @@ import { Heard } from "./output_buffer.ts";
 import { type Frame, FrameReader, type Part, ProtocolError } from "./frames.ts";
 import type { FromWorker, Shared, ToWorker } from "./worker_messages.ts";
 import * as wire from "./protocol.ts";
-import { insist, send } from "./signals.ts";
+import { resend, send } from "./signals.ts";
 import { makeShared, passAnswer } from "./shared_answer.ts";
 import { Writer } from "./writer.ts";
 import workerSource from "./worker.ts" with { type: "text" };
@@ -330,7 +330,7 @@ class Sandbox {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
     } else if (verdict === "interrupt") {
       this.#signal(SIGALRM);
-    } else if (current.signal !== 0 && insist(this.#shared, current.signal)) {
+    } else if (current.signal !== 0 && resend(this.#shared, current.signal)) {
       this.#tell({ op: "cancel" });
     }
   }

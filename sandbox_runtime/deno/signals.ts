@@ -23,7 +23,7 @@ export function send(shared: Shared, number: number): void {
 }
 
 /** Sends the last signal again, unless Python has seen it. Returns whether it was sent. */
-export function insist(shared: Shared, number: number): boolean {
+export function resend(shared: Shared, number: number): boolean {
   const before = Atomics.compareExchange(shared.heard, 0, SENT, SENT_AGAIN);
   if (before !== SENT && before !== SENT_AGAIN) return false;
   shared.interrupt[0] = number;
@@ -31,7 +31,7 @@ export function insist(shared: Shared, number: number): boolean {
 }
 
 /** Python has seen a signal. Returns whether it is to act on it. */
-export function hear(shared: Shared): boolean {
+export function acknowledge(shared: Shared): boolean {
   // Once more if it is sent again at this very moment, or it would be taken for one not heard yet.
   for (;;) {
     const before = Atomics.load(shared.heard, 0);

@@ -38,7 +38,7 @@ import {
   scrubGlobals,
   stopWorkElsewhere,
 } from "./realm_scrub.ts";
-import { hear } from "./signals.ts";
+import { acknowledge } from "./signals.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
 import { takeAnswer } from "./shared_answer.ts";
 import type { Part } from "./frames.ts";
@@ -356,7 +356,7 @@ function emit(text: string): void {
 
 /** Python has seen a signal. Tells whether it is to act on it. */
 function heard(): boolean {
-  return hear(shared);
+  return acknowledge(shared);
 }
 
 /** Hands over what was written to file descriptors 1 and 2 behind Python's streams. */

@@ -1,8 +1,8 @@
-"""The rule that every callback belongs to its cell: who may call the host now, and what may run.
+"""Binds every callback to its cell: decides which code may call the host, and which callbacks may run.
 
-A context variable holds a mark of the cell, new for each. asyncio runs a callback in the context in which
-it was registered, so what an earlier cell left behind has the mark of that cell, or none, whenever and
-however it comes to run. A mark is an object, not a number: nobody has one that is not made yet.
+A context variable holds a marker, a new one for each cell. asyncio runs a callback in the context in which
+it was registered, so a callback of an earlier cell has that cell's marker, or none, whenever and however it
+runs. A marker is an object, not a number: a future marker cannot be guessed.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ _mark: ContextVar[object] = ContextVar("cell", default=None)
 
 
 class Ownership:
-    """The cell that runs, and what belongs to it."""
+    """The running cell, and what belongs to it."""
 
     def __init__(self) -> None:
-        """No cell runs yet."""
+        """Starts without a running cell."""
         self._running: object = None
         self._collecting = False
         self._generators: set[int] = set()
 
     def begin(self) -> None:
-        """A cell begins: what runs in this context from here on is its own."""
+        """Begins a cell: from here on, code that runs in this context belongs to it."""
         self._generators = set()
         self._running = object()
         _mark.set(self._running)
 
     def end(self) -> None:
-        """The cell has ended, and nothing belongs to it any more."""
+        """Ends the cell: nothing belongs to it any more."""
         self._running = None
         self._generators = set()
         self._collecting = False
         _mark.set(None)
 
     def pause(self) -> object:
-        """Lets nobody call until `resume`, which takes what this returns."""
+        """Forbids all calls until `resume`, which takes the value returned here."""
         running, self._running = self._running, None
         return running
 
     def resume(self, running: object) -> None:
-        """Goes on as before `pause`."""
+        """Restores the state before `pause`."""
         self._running = running
 
     def check(self, name: str) -> None:
-        """Raises RuntimeError unless it is the running cell that calls."""
+        """Raises RuntimeError unless the caller is the running cell."""
         if self._running is None:
             raise RuntimeError(f"{name}() was called after its cell had ended")
         if _mark.get() is not self._running:
@@ -63,22 +63,22 @@ class Ownership:
             )
 
     def owns(self, context: Context) -> bool:
-        """Whether a callback that was registered in this context belongs to the running cell."""
+        """Returns whether a callback registered in this context belongs to the running cell."""
         return self._running is not None and context.get(_mark) is self._running
 
     def watch_collector(self) -> None:
-        """Notes from now on when Python's garbage collector runs finalizers."""
+        """Starts to track when Python's garbage collector runs finalizers."""
         gc.callbacks.append(self.note_collection)
 
     def note_collection(self, phase: str, _info: dict[str, int]) -> None:
-        """Called by the collector at its start and its stop."""
+        """Callback of the collector for its start and stop."""
         self._collecting = phase == "start"
 
     def generator_began(self, generator: Any) -> None:
-        """An asynchronous generator begins, in the running cell."""
+        """Records an asynchronous generator that starts in the running cell."""
         self._generators.add(id(generator))
 
     def owns_generator(self, generator: Any) -> bool:
-        """Whether an asynchronous generator is the running cell's, to be closed by its loop."""
-        # By identity, which no other object can have while an older generator lives.
+        """Returns whether an asynchronous generator belongs to the running cell, so its loop may close it."""
+        # By identity, which no other object can have while the generator is alive.
         return self._running is not None and id(generator) in self._generators

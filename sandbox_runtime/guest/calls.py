@@ -1,7 +1,7 @@
 """Host functions as cells call them: `f(...)`, `await f.aio(...)` and `f.batched([...])`.
 
-Knows how a call becomes a message and an answer a value. What the answer travels through is the host's
-(`CallHost`); whether a cell may call at all is the driver's.
+Turns a call into a message, and an answer into a value. The transport is `CallHost`; the driver decides
+whether a cell may call at all.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import signal
 import sys
 
 # By name: a cell that replaces them in their module does not replace them here.
-from builtins import len as size
-from builtins import memoryview as view
+from builtins import len, memoryview
 from collections.abc import Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
@@ -22,11 +21,11 @@ from typing import Any, Protocol
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
-# Calls that are on their way at the same time; further ones wait in the sandbox.
+# Maximum number of calls in flight; further ones wait in the sandbox.
 MAX_OPEN_CALLS = 256
 
-# How an answer begins that is a value as JSON text; all others are a reply of the wire behind one
-# other character. `host.ts` writes it.
+# First character of an answer that is a value as JSON text. Any other answer is a reply of the wire
+# protocol behind one other character. `host.ts` writes it.
 PLAIN = "="
 
 scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -39,7 +38,7 @@ argument from each, as map() does; keyword arguments are the same for all."""
 
 
 class CallHost(Protocol):
-    """The way to the host."""
+    """The transport to the host."""
 
     def call(
         self, mode: str, tool: str, arguments: str, extras: list[Part]
@@ -47,21 +46,21 @@ class CallHost(Protocol):
         """Asks the host to run a tool, or a `batch` of calls; blocks. See `PLAIN` for the text."""
 
     def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
-        """Asks the host to run a tool and returns; `HostCalls.answered` is told the answer."""
+        """Asks the host to run a tool, and returns at once; `HostCalls.answered` gets the answer."""
 
 
 class HostCalls:
-    """The calls of one session, those in flight among them."""
+    """The host calls of one session, including those in flight."""
 
     def __init__(
         self, host: CallHost, check: Callable[[str], None], received: Callable[[], None]
     ) -> None:
-        """Makes no call yet.
+        """Starts without calls.
 
         Args:
-            host: The way to the host.
-            check: Raises, given the name, when a tool may not be called now.
-            received: Told of each result that has come.
+            host: The transport to the host.
+            check: Takes a tool's name; raises when the tool may not be called now.
+            received: Called after each result has arrived.
         """
         self._host = host
         self._check = check
@@ -73,9 +72,9 @@ class HostCalls:
         """The largest value that may leave the sandbox."""
 
     def checked(self, sent: tuple[str, list[Part]], label: str) -> tuple[str, list[Part]]:
-        """An encoded value that is not too large to leave. Raises ValueError if it is."""
+        """Returns an encoded value, or raises ValueError if it is too large to leave the sandbox."""
         text, extras = sent
-        total = size(text) + sum(view(part).nbytes for part in extras)
+        total = len(text) + sum(memoryview(part).nbytes for part in extras)
         if total > self.value_bytes:
             raise ValueError(
                 f"{label} take {total:,} bytes, more than the {self.value_bytes:,} that one value may "
@@ -85,11 +84,11 @@ class HostCalls:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are awaited now."""
+        """The number of calls in flight."""
         return len(self._in_flight)
 
     def function(self, name: str, doc: str) -> Callable[..., Any]:
-        """The function that a cell calls under this name."""
+        """Returns the function that a cell calls under this name."""
 
         argument_label = f"{name}() arguments"
 
@@ -144,13 +143,13 @@ class HostCalls:
             self._in_flight.pop(ticket, None)
 
     def answered(self, ticket: int, text: str, parts: Sequence[Part]) -> None:
-        """Gives an answer to whoever awaits it; nobody may any more."""
+        """Delivers an answer to the code that awaits it, if any still does."""
         future = self._in_flight.get(ticket)
         if future is not None and not future.done():
             future.set_result((text, parts))
 
     def forget(self) -> None:
-        """Gives up the calls in flight: their cell has ended."""
+        """Drops the calls in flight: their cell has ended."""
         self._in_flight.clear()
         self._room = None
 
@@ -161,7 +160,9 @@ class HostCalls:
         if "error" in reply:
             raise host_exception(reply["error"])
         if "interrupted" in reply:
-            signal.raise_signal(signal.SIGINT)  # has come already, and would be seen a little later
+            signal.raise_signal(
+                signal.SIGINT
+            )  # sent already, but Python would handle it a little later
             raise KeyboardInterrupt("the call was interrupted")
         result = reply["result"]
         value = receive(result["kind"], parts or [result["inline"].encode()])

@@ -34,7 +34,7 @@ from signal import SIGALRM, SIGINT
 from time import monotonic
 from typing import Any, Protocol
 
-from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest import tool_wrappers
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.integrity.hooks import Hooks
@@ -50,8 +50,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
 from sandbox_runtime.guest.tasks import all_tasks, cancel_all, current_task, is_unborn
-from sandbox_runtime.guest.texts import host_calls as asking
-from sandbox_runtime.guest.texts import lazy_text as texts
+from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
 from sandbox_runtime.guest.values.codec import Part, receive, send
 from sandbox_runtime.guest.values.records import bind_classes
@@ -100,7 +99,7 @@ class Driver:
         self._harness: dict[str, Callable[..., Any]] = {}
         self._display: Callable[[Any], Any] = as_it_is
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._ask_of_texts = self.calls.function(asking.TEXT_CALL, "")
+        self._ask_of_texts = self.calls.function(host_calls.TEXT_CALL, "")
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
@@ -180,7 +179,7 @@ class Driver:
 
     def _bind_classes(self) -> None:
         bind_classes(self._namespace, {**self._builtins, **self._harness})
-        texts.bind_len(self._namespace)
+        lazy_text.bind_len(self._namespace)
 
     def register(self, declared: str) -> None:
         """Binds the host tools and SUBMIT; `declared` is the JSON of `messages.Register`."""
@@ -205,8 +204,8 @@ class Driver:
         call = self.calls.function(tool["name"], tool["doc"])
         if "front" not in tool:
             return call
-        fronts.add(tool["modules"])
-        make = fronts.importable if tool["kind"] == "module" else fronts.function
+        tool_wrappers.add(tool["modules"])
+        make = tool_wrappers.importable if tool["kind"] == "module" else tool_wrappers.function
         return make(tool["front"], tool["name"], call)
 
     def prepare(self, cell: int, code: str) -> None:
@@ -293,9 +292,9 @@ class Driver:
         self._footing.restore()
         self._hooks.restore()
         merge_into(sys.modules, self._modules)
-        fronts.restore()
+        tool_wrappers.restore()
         self._restore_interpreter()
-        asking.connect(self._ask_of_texts)
+        host_calls.connect(self._ask_of_texts)
         forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):

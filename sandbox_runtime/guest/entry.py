@@ -33,7 +33,7 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest import tool_wrappers as fronts
+from sandbox_runtime.guest import tool_wrappers
 from sandbox_runtime.guest.driver import BORDER_CODES, Driver
 from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
@@ -325,7 +325,7 @@ class PyodideDriver(Driver):
         foundation.add(self._display)
         for field in self._outputs or ():
             foundation.add_names(field, tuple(field), changing=())
-        foundation.add_names(fronts._SOURCES, tuple(fronts._SOURCES), changing=())
+        foundation.add_names(tool_wrappers._SOURCES, tuple(tool_wrappers._SOURCES), changing=())
         return to_js(lay_tools(foundation))
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:

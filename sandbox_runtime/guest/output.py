@@ -1,4 +1,4 @@
-"""What a cell prints: collected within its limit, in one order for stdout and stderr."""
+"""Collects what a cell prints, within its limit; stdout and stderr keep their common order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-# How long printed text may wait before the host hears of it, so that little is lost in a crash.
+# How long printed text may wait before it is sent to the host, so that little is lost in a crash.
 EMIT_SECONDS = 0.2
 
 
@@ -31,7 +31,7 @@ class Output:
         self._sent_at = monotonic()
 
     def write(self, text: str) -> None:
-        """Adds text; constant memory whatever its length."""
+        """Adds text, in constant memory whatever its length."""
         if not text:
             return
         if self._head_room:
@@ -48,7 +48,7 @@ class Output:
             self._trim_tail()
 
     def omit(self, chars: int) -> None:
-        """Counts characters that are not even given, from the middle of a text over the limit."""
+        """Counts characters that the caller left out of the middle of a text over the limit."""
         self._omitted += chars
 
     def _trim_tail(self) -> str:
@@ -68,7 +68,7 @@ class Output:
             self._sent_at = now
 
     def render(self) -> str:
-        """The text to show, with a line that says how much was left out."""
+        """Returns the text to show, with a line that states how much was omitted."""
         head, tail = "".join(self._head), self._trim_tail()
         if not self._omitted:
             return head + tail
@@ -76,7 +76,7 @@ class Output:
 
 
 class Cells(Protocol):
-    """What a stream needs to know: whether a cell runs, and where its output goes."""
+    """The interface that a stream needs: whether a cell runs, and where its output goes."""
 
     output: Output
 
@@ -96,7 +96,7 @@ class Stream(io.TextIOBase):
         self.buffer = ByteStream(self)
 
     def write(self, text: str, /) -> int:
-        """Adds text to the running cell's output. Between cells nobody listens."""
+        """Adds text to the running cell's output. Between cells it is dropped."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if self._cells.running:
@@ -126,7 +126,7 @@ class ByteStream(io.RawIOBase):
 
 
 def abridge(text: str, limit: int) -> str:
-    """The text, or its head and tail with the number of characters left out."""
+    """Returns the text, or its head and tail with the number of characters omitted."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -138,5 +138,5 @@ def _without(chars: int, head: str, tail: str) -> str:
 
 
 def clean(text: str) -> str:
-    """The text without lone surrogates, which no encoding can carry."""
+    """Escapes lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

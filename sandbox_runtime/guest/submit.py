@@ -1,4 +1,4 @@
-"""What a call of SUBMIT names: the outputs of a run, one for each field."""
+"""Binds the arguments of a SUBMIT call to the outputs of a run, one for each field."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Fields = Sequence[dict[str, str]]
 def bind_submit(
     outputs: Fields | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The outputs that a SUBMIT call names: by position, by keyword, or as one dict of all.
+    """Returns the outputs of a SUBMIT call: by position, by keyword, or as one dict of all.
 
     Raises:
-        TypeError: A field is missing, unknown or given twice.
+        TypeError: A field is missing, unknown or passed twice.
     """
     if outputs is None:
         if args and (kwargs or len(args) > 1):
@@ -24,19 +24,19 @@ def bind_submit(
     names = [field["name"] for field in outputs]
     if len(args) == 1 and not kwargs and type(args[0]) is dict and set(args[0]) == set(names):
         return dict(args[0])
-    given = dict(zip(names, args, strict=False))
+    values = dict(zip(names, args, strict=False))
     problems = [f"takes {len(names)} values, got {len(args)}"] if len(args) > len(names) else []
     problems += [f"has no field {name!r}" for name in kwargs if name not in names]
-    problems += [f"got {name!r} twice" for name in kwargs if name in given]
-    given.update(kwargs)
-    problems += [f"is missing {name!r}" for name in names if name not in given]
+    problems += [f"got {name!r} twice" for name in kwargs if name in values]
+    values.update(kwargs)
+    problems += [f"is missing {name!r}" for name in names if name not in values]
     if problems:
         raise TypeError(f"SUBMIT() {', '.join(problems)}. Call {submit_usage(outputs)}.")
-    return {name: given[name] for name in names}
+    return {name: values[name] for name in names}
 
 
 def submit_usage(outputs: Fields | None) -> str:
-    """How to call SUBMIT, with the type of each field."""
+    """Returns the signature of SUBMIT, with the type of each field."""
     if outputs is None:
         return "SUBMIT(output)"
     return f"SUBMIT({', '.join(field['name'] + ': ' + field['type'] for field in outputs)})"

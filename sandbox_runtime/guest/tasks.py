@@ -1,4 +1,4 @@
-"""The event loop's tasks, as the driver sees them: waited for, and swept away after a cell."""
+"""Waits for the event loop's tasks, and cancels those that a cell leaves behind."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
 
-# Tasks that a cell leaves behind get this many turns of the loop to take their cancellation.
+# Tasks that a cell leaves behind get this many iterations of the loop to handle their cancellation.
 CANCEL_TURNS = 3
 
 
 async def settled(
     work: Awaitable[Any], before: Callable[[], None]
 ) -> tuple[Any, BaseException | None]:
-    """The value of an awaitable, or the exception that it raised, after a look at `before`."""
+    """Calls `before`, then returns the value of an awaitable, or the exception that it raised."""
     try:
         before()
     except BaseException as error:  # noqa: BLE001 - as below
@@ -28,12 +28,12 @@ async def settled(
         return None, error
     try:
         return await work, None
-    except BaseException as error:  # noqa: BLE001 - it is raised again by who waits
+    except BaseException as error:  # noqa: BLE001 - the waiting code raises it again
         return None, error
 
 
 async def cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancels tasks, and gives them a few turns of the loop to take it."""
+    """Cancels tasks, and gives them a few iterations of the loop to handle it."""
     for task in tasks:
         task.cancel()
     for _ in range(CANCEL_TURNS):
@@ -41,7 +41,7 @@ async def cancel_all(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 def all_tasks() -> set[asyncio.Task[Any]]:
-    """The tasks of the running loop; none if no loop runs."""
+    """Returns the tasks of the running loop; none if no loop runs."""
     try:
         return tasks_of_loop()
     except RuntimeError:  # no loop runs
@@ -49,7 +49,7 @@ def all_tasks() -> set[asyncio.Task[Any]]:
 
 
 def current_task() -> asyncio.Task[Any] | None:
-    """The task that runs now, if one does."""
+    """Returns the task that is running, if any."""
     try:
         return task_of_loop()
     except RuntimeError:  # no loop runs
@@ -57,7 +57,7 @@ def current_task() -> asyncio.Task[Any] | None:
 
 
 def is_unborn(task: asyncio.Task[Any]) -> bool:
-    """True for a wait that has not begun: it looks for itself whether it may."""
+    """Returns whether a wait has not started yet: it will check by itself whether it may."""
     work = task.get_coro()
     return (
         type(work) is CoroutineType

@@ -62,11 +62,11 @@ def test_a_cell_that_pretends_to_wait():
         session.assign("kept", 1)
         result = session.run_cell(
             "import asyncio\n"
-            "import sandbox_runtime.guest.entry as guest\n"
+            "from sandbox_runtime.guest import entry\n"
             "call = asyncio.ensure_future(slow.aio())\n"
             "await asyncio.sleep(0.05)\n"
             "while True:\n"
-            "    guest._host._worker.setIdle(True)\n"
+            "    entry._host._worker.setIdle(True)\n"
         )
         over.set()
 

@@ -36,7 +36,7 @@ from sandbox_runtime import (
     ValueType,
     open_session,
 )
-from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest.values import codec
 from sandbox_runtime.values.chunks import Stream
 from sandbox_runtime.values.encoder import ValueCodec
 
@@ -374,7 +374,7 @@ class TestRules:
         border = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
         kind, parts = border.encode([Thumbnail(), Photo()], "v")
 
-        arrived = crossing.receive(kind, parts)
+        arrived = codec.receive(kind, parts)
 
         assert arrived[0] == "small"
         assert repr(arrived[1]).startswith("<Photo handle")
@@ -445,7 +445,7 @@ trees = st.recursive(
 def there_and_back(value):
     border = ValueCodec()
     kind, parts = border.encode(value, "v")
-    text, extras = crossing.send(crossing.receive(kind, parts), "v")
+    text, extras = codec.send(codec.receive(kind, parts), "v")
     return border.decode([text.encode(), *map(bytes, extras)])
 
 

@@ -18,12 +18,12 @@ def test_what_was_there_is_as_it_was():
     """Names that were replaced or deleted; what was added stays."""
     module = types.ModuleType("module")
     module.one, module.two = 1, 2
-    footing = NamespaceGuard((module,), ())
+    guard = NamespaceGuard((module,), ())
 
     module.one = "planted"
     del module.two
     module.three = 3
-    footing.restore()
+    guard.restore()
 
     assert (module.one, module.two, module.three) == (1, 2, 3)
 
@@ -35,10 +35,10 @@ def test_classes_too():
         def method(self):
             return "own"
 
-    footing = NamespaceGuard((), (Kind,))
+    guard = NamespaceGuard((), (Kind,))
 
     Kind.method = lambda self: "planted"
-    footing.restore()
+    guard.restore()
 
     assert Kind().method() == "own"
 
@@ -54,10 +54,10 @@ def test_a_value_that_says_it_is_equal():
 
     module = types.ModuleType("module")
     module.one = 1
-    footing = NamespaceGuard((module,), ())
+    guard = NamespaceGuard((module,), ())
 
     module.one = Equal()
-    footing.restore()
+    guard.restore()
 
     assert module.one == 1
     assert type(module.one) is int
@@ -77,10 +77,10 @@ def test_a_name_that_was_renamed():
     """The same values in the same order are not enough."""
     module = types.ModuleType("module")
     module.one = 1
-    footing = NamespaceGuard((module,), ())
+    guard = NamespaceGuard((module,), ())
 
     module.other = vars(module).pop("one")
-    footing.restore()
+    guard.restore()
 
     assert (module.one, module.other) == (1, 1)
 
@@ -88,13 +88,13 @@ def test_a_name_that_was_renamed():
 def test_sealed_names():
     """What was added goes."""
     now = {"one": 1, "two": 2}
-    footing = NamespaceGuard((), (), ((now, {"one": "own", "two": 2}),))
+    guard = NamespaceGuard((), (), ((now, {"one": "own", "two": 2}),))
 
-    footing.restore()
+    guard.restore()
     assert now == {"one": "own", "two": 2}
 
     now["three"] = now.pop("two")
-    footing.restore()
+    guard.restore()
     assert list(now.items()) == [("one", "own"), ("two", 2)]
 
 
@@ -104,12 +104,12 @@ def test_a_key_of_its_own_mind(sealed):
     module = types.ModuleType("module")
     module.one, module.two = 1, 2
     names = vars(module)
-    footing = (
+    guard = (
         NamespaceGuard((), (), ((names, dict(names)),)) if sealed else NamespaceGuard((module,), ())
     )
 
     names[Odd("one")] = names.pop("one")
-    footing.restore()
+    guard.restore()
 
     assert (module.one, module.two) == (1, 2)
     assert not has_odd_keys(names)

@@ -18,11 +18,11 @@ from sandbox_runtime.packages.store import IMAGE
 # Where the words of the harness are now, and what they are.
 LOOK = """
 import json
-import sandbox_runtime.guest.entry as guest
+from sandbox_runtime.guest import entry
 from sandbox_runtime.guest.integrity.object_memory import read
 from array import array
 
-found = array("I", guest.harness().locate())
+found = array("I", entry.harness().locate())
 SUBMIT(json.dumps([list(found), [read(address) for address in found]]))
 """
 

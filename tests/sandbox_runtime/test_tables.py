@@ -21,8 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime import Submitted, ValueCrossingError, open_session
-from sandbox_runtime.guest.values import arrays
-from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest.values import arrays, codec
 from sandbox_runtime.guest.values.arrays import Array
 from sandbox_runtime.guest.values.tables import Table, receive_array
 from sandbox_runtime.values.decoder import Rows
@@ -36,11 +35,11 @@ HOUR = datetime.timedelta(hours=1)
 
 def to_sandbox(value):
     kind, parts = encode(value, "v")
-    return crossing.receive(kind, [bytes(part) for part in parts])
+    return codec.receive(kind, [bytes(part) for part in parts])
 
 
 def to_host(value):
-    text, extras = crossing.send(value, "v")
+    text, extras = codec.send(value, "v")
     return decode([text.encode(), *map(bytes, extras)])
 
 
@@ -409,8 +408,8 @@ class TestTablesOnTheWayOut:
     )
     def test_names_that_are_there_twice(self, table, message):
         """The message says what to do about them."""
-        with pytest.raises(crossing.CannotSend) as caught:
-            crossing.send(table, "v")
+        with pytest.raises(codec.CannotSend) as caught:
+            codec.send(table, "v")
 
         assert str(caught.value) == message
 

@@ -1,7 +1,7 @@
 """Values at the border: what the host sends arrives, and what comes back is data or refused.
 
-Here both sides run in one process: `values.encode` and `crossing.receive` towards the sandbox,
-`crossing.send` and `values.decode` back.
+Here both sides run in one process: `values.encode` and `codec.receive` towards the sandbox,
+`codec.send` and `values.decode` back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import SandboxError, ValueCrossingError
-from sandbox_runtime.guest.values import codec as crossing
+from sandbox_runtime.guest.values import codec
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_DEPTH, receive
 from sandbox_runtime.guest.values.records import Record
 from sandbox_runtime.truncation import printable
@@ -129,7 +129,7 @@ def to_sandbox(value, border=None):
 
 
 def to_host(value, border=None):
-    text, extras = crossing.send(value, "SUBMIT")
+    text, extras = codec.send(value, "SUBMIT")
     return (border or ValueCodec()).decode([text.encode(), *map(bytes, extras)])
 
 
@@ -674,8 +674,8 @@ class TestToHost:
     )
     def test_what_cannot_leave_is_named_with_its_place(self, value, message):
         """The message is for the LM: where, what, and what to do."""
-        with pytest.raises(crossing.CannotSend) as caught:
-            crossing.send(value, "SUBMIT")
+        with pytest.raises(codec.CannotSend) as caught:
+            codec.send(value, "SUBMIT")
 
         assert str(caught.value).startswith(message)
 
@@ -684,16 +684,16 @@ class TestToHost:
         rows: list[Any] = []
         rows.append(rows)
 
-        with pytest.raises(crossing.CannotSend, match="deeper than 100 levels, or holds itself"):
-            crossing.send(rows, "SUBMIT")
+        with pytest.raises(codec.CannotSend, match="deeper than 100 levels, or holds itself"):
+            codec.send(rows, "SUBMIT")
 
     def test_a_long_path_is_cut(self):
         """The place of something deep is not longer than the message."""
         rows: list[Any] = []
         rows.append(rows)
 
-        with pytest.raises(crossing.CannotSend) as caught:
-            crossing.send(rows, "SUBMIT")
+        with pytest.raises(codec.CannotSend) as caught:
+            codec.send(rows, "SUBMIT")
 
         assert len(str(caught.value)) < 400
 
@@ -959,8 +959,8 @@ class TestCost:
         """As a whole number or as a ratio; both sides refuse it, and say what to do."""
         with pytest.raises(ValueCrossingError, match="exponent beyond 4,200"):
             decode([json.dumps({"$": "Decimal", "of": f"1e{exponent}"}).encode()])
-        with pytest.raises(crossing.CannotSend, match=r"v\[0\] is a Decimal with an exponent"):
-            crossing.send([Decimal(f"1e{exponent}")], "v")
+        with pytest.raises(codec.CannotSend, match=r"v\[0\] is a Decimal with an exponent"):
+            codec.send([Decimal(f"1e{exponent}")], "v")
 
     @pytest.mark.parametrize(
         "number",

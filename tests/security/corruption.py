@@ -896,12 +896,12 @@ for name in list(sys.modules):
         "code objects of ours",
         """
 import sys
-failures = sys.modules["sandbox_runtime.guest.tracebacks"]
-crossing = sys.modules["sandbox_runtime.guest.values.codec"]
+tracebacks = sys.modules["sandbox_runtime.guest.tracebacks"]
+codec = sys.modules["sandbox_runtime.guest.values.codec"]
 def fail(*args, **kwargs):
     raise SystemExit("planted")
 reached()
-for function in (failures.describe, crossing.send, crossing.receive):
+for function in (tracebacks.describe, codec.send, codec.receive):
     function.__code__ = fail.__code__
 raise ValueError("x")
 """,
@@ -953,9 +953,9 @@ print("x" * 3_000_000)
         "the end of the cell is another",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.guest.driver"]
+driver_module = sys.modules["sandbox_runtime.guest.driver"]
 reached()
-bootstrap.to_json = lambda *_: '{"outcome": "submitted"}'
+driver_module.to_json = lambda *_: '{"outcome": "submitted"}'
 """,
         ours=_OURS,
         destroys=True,
@@ -965,9 +965,9 @@ bootstrap.to_json = lambda *_: '{"outcome": "submitted"}'
         "the end of the cell is no JSON",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.guest.driver"]
+driver_module = sys.modules["sandbox_runtime.guest.driver"]
 reached()
-bootstrap.to_json = lambda *_: 5
+driver_module.to_json = lambda *_: 5
 """,
         ours=_OURS,
         destroys=True,

@@ -218,7 +218,7 @@ raise held
         "a forged answer to a call",
         """
 import sys
-guest = sys.modules.get("sandbox_runtime.guest.entry")
+entry = sys.modules.get("sandbox_runtime.guest.entry")
 driver = getattr(guest, "driver", None)
 if driver is not None:
     for ticket in range(100):
@@ -233,8 +233,8 @@ print(echo("honest"))
         "the host's side of the border is called",
         """
 import sys
-guest = sys.modules["sandbox_runtime.guest.entry"]
-worker = guest._host._worker
+entry = sys.modules["sandbox_runtime.guest.entry"]
+worker = entry._host._worker
 for tool in ("launch", "__class__", "text.call", "SUBMIT", "../echo", "echo\\0"):
     try:
         reached()

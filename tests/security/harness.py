@@ -10,23 +10,23 @@ from .program import Program, program
 _OURS = "reaches for our driver"
 
 _IMPORTS = """
-import sandbox_runtime.guest.driver as bootstrap
-from sandbox_runtime.guest.texts import host_calls as asking
+import sandbox_runtime.guest.driver as driver_module
+from sandbox_runtime.guest.texts import host_calls
 from sandbox_runtime.guest import calls
-from sandbox_runtime.guest.values import codec as crossing
-from sandbox_runtime.guest import tracebacks as failures
-from sandbox_runtime.guest.integrity import namespace_guard as footing
+from sandbox_runtime.guest.values import codec
+from sandbox_runtime.guest import tracebacks
+from sandbox_runtime.guest.integrity import namespace_guard
 from sandbox_runtime.guest.integrity import foundation
-from sandbox_runtime.guest import tool_wrappers as fronts
-from sandbox_runtime.guest import entry as guest
+from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest import entry
 from sandbox_runtime.guest.integrity import hooks
-from sandbox_runtime.guest.integrity import object_memory as memory
+from sandbox_runtime.guest.integrity import object_memory
 from sandbox_runtime.guest import output
-from sandbox_runtime.guest import callback_ownership as ownership
+from sandbox_runtime.guest import callback_ownership
 from sandbox_runtime.guest.values import records
-from sandbox_runtime.guest import submit as submitting
+from sandbox_runtime.guest import submit
 from sandbox_runtime.guest import tasks
-driver = guest.driver
+driver = entry.driver
 forged = "FOR" + "GED"
 as_json = '{"answer": "' + forged + '", "count": 1}'
 reached()
@@ -51,23 +51,23 @@ def _aimed(name: str, change: str, **more: object) -> Program:
 _PUT_BACK = "put_back = driver._grounds['harness'].restore\n"
 
 PROGRAMS = (
-    _aimed("bind_submit", "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
-    _aimed("send", "bootstrap.send = calls.send = lambda *_: (as_json, [])"),
+    _aimed("bind_submit", "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
+    _aimed("send", "driver_module.send = calls.send = lambda *_: (as_json, [])"),
     _aimed(
         "the code of send",
         'def other(value, label):\n    return \'{"answer": "FORGE\' + \'D", "count": 1}\', []\n'
-        "crossing.send.__code__ = other.__code__",
+        "codec.send.__code__ = other.__code__",
     ),
     _aimed(
         "the defaults of a function",
         "def is_plain(value, *, depth=0, chars=0, bits=None):\n    return False\n"
-        "crossing.is_plain.__code__ = is_plain.__code__\n"
-        "crossing.is_plain.__kwdefaults__ = {'depth': 0, 'chars': 0, 'bits': None}",
+        "codec.is_plain.__code__ = is_plain.__code__\n"
+        "codec.is_plain.__kwdefaults__ = {'depth': 0, 'chars': 0, 'bits': None}",
     ),
     _aimed(
         "the tree of a value",
-        "crossing._tree = lambda *_: {'answer': forged, 'count': 1}\n"
-        "crossing.is_plain = lambda *_, **__: False",
+        "codec._tree = lambda *_: {'answer': forged, 'count': 1}\n"
+        "codec.is_plain = lambda *_, **__: False",
     ),
     _aimed(
         "the table of what cells are given",
@@ -82,16 +82,16 @@ PROGRAMS = (
     _aimed(
         "the end of a cell",
         """
-end = bootstrap.Driver._end
+end = driver_module.Driver._end
 def other(self, error):
     return [end(self, error)[0], as_json.encode()]
-bootstrap.Driver._end = other
+driver_module.Driver._end = other
 """,
         destroys=True,  # it ends its own cell with more than it may
     ),
     _aimed("the result of a call", "calls.HostCalls._result = lambda *_: forged"),
     _aimed("the scanner of answers", "calls.scan = lambda *_: (forged, 0)"),
-    _aimed("what receives", "calls.receive = crossing.receive = lambda *_: forged"),
+    _aimed("what receives", "calls.receive = codec.receive = lambda *_: forged"),
     _aimed(
         "a tool's closure",
         "for cell in echo.__closure__:\n    if cell.cell_contents == 'echo':\n"
@@ -118,43 +118,46 @@ bootstrap.Driver._end = other
     ),
     _aimed(
         "attributes of a class that were not there",
-        "guest.PyodideDriver._running = property(lambda _: False, lambda *_: None)\n"
-        "bootstrap.Driver.__getattribute__ = lambda self, name: object.__getattribute__(self, name)",
+        "entry.PyodideDriver._running = property(lambda _: False, lambda *_: None)\n"
+        "driver_module.Driver.__getattribute__ = lambda self, name: object.__getattribute__(self, name)",
         destroys=True,
     ),
     _aimed(
         "bases of a class",
-        "class Other(bootstrap.Driver):\n    def _open(self):\n        self._submitted = (as_json, [])\n"
-        "guest.PyodideDriver.__bases__ = (Other,)",
+        "class Other(driver_module.Driver):\n    def _open(self):\n        self._submitted = (as_json, [])\n"
+        "entry.PyodideDriver.__bases__ = (Other,)",
     ),
     _aimed(
         "the class of the driver",
-        "class Other(guest.PyodideDriver):\n    def _end(self, error):\n"
+        "class Other(entry.PyodideDriver):\n    def _end(self, error):\n"
         "        return [super()._end(error)[0], as_json.encode()]\ndriver.__class__ = Other",
         destroys=True,
     ),
     _aimed(
         "the class of a module",
         "import types\nclass Other(types.ModuleType):\n    send = property(lambda _: 1 / 0)\n"
-        "crossing.__class__ = bootstrap.__class__ = Other",
+        "codec.__class__ = driver_module.__class__ = Other",
     ),
     _aimed(
         "the attributes of the driver",
         "driver.__dict__ = {**vars(driver), '_host': None, '_namespace': {}}",
         destroys=True,
     ),
-    _aimed("who may call", "ownership.Ownership.check = lambda *_: None\nownership._mark = None"),
+    _aimed(
+        "who may call",
+        "callback_ownership.Ownership.check = lambda *_: None\ncallback_ownership._mark = None",
+    ),
     _aimed("the rule of the border", "driver.calls._check = driver.calls._received = print"),
     _aimed(
         "what puts back",
-        "footing.NamespaceGuard.restore = lambda _: None\n"
-        "hooks.Hooks.restore = lambda _: None\nfooting.merge_into = footing.restore = lambda *_, **__: None\n"
-        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+        "namespace_guard.NamespaceGuard.restore = lambda _: None\n"
+        "hooks.Hooks.restore = lambda _: None\nnamespace_guard.merge_into = namespace_guard.restore = lambda *_, **__: None\n"
+        "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
     _aimed(
         "the function that puts back, its variables",
         _PUT_BACK + "for cell in put_back.__closure__:\n    cell.cell_contents = ()\n"
-        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+        "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
     _aimed(
         "the function that puts back, its code",
@@ -164,25 +167,25 @@ names = ",".join(put_back.__code__.co_freevars)
 made = {}
 exec(f"def outer({names}):\\n def inner():\\n  return ({names})\\n return inner", made)
 put_back.__code__ = made["outer"](*put_back.__code__.co_freevars).__code__
-bootstrap.bind_submit = lambda *_: {"answer": forged, "count": 1}
+driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
 """,
     ),
     _aimed(
         "what is looked at",
-        "guest.Ground.words = lambda *_, **__: (b'', b'')\n"
+        "entry.Ground.words = lambda *_, **__: (b'', b'')\n"
         "for ground in driver._grounds.values():\n    ground._all = ground._core = b''\n"
-        "memory.Memory.of_names = lambda *_, **__: iter(())\n"
-        "bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
+        "object_memory.Memory.of_names = lambda *_, **__: iter(())\n"
+        "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
     _aimed(
         "again after it was put back",
-        "bootstrap.bind_submit = None\nimport json\n"
+        "driver_module.bind_submit = None\nimport json\n"
         "for number in range(1000):\n    setattr(json, f'added_{number}', number)",
     ),
     program(
         "three cells in a row",
         *(
-            _IMPORTS + "bootstrap.send = bootstrap.bind_submit = lambda *_: forged"
+            _IMPORTS + "driver_module.send = driver_module.bind_submit = lambda *_: forged"
             for _ in range(3)
         ),
         _HONEST,

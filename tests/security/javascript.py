@@ -519,7 +519,7 @@ print("done")
         + _REACH
         + """
 import sys
-guest = sys.modules.get("sandbox_runtime.guest.entry")
+entry = sys.modules.get("sandbox_runtime.guest.entry")
 host = getattr(guest, "_host", None)
 worker = getattr(host, "_worker", None)
 print(worker)

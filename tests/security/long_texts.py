@@ -90,8 +90,8 @@ print("x" * 3_000_000)
     program(
         "an error that describes itself",
         """
-import sandbox_runtime.guest.driver as bootstrap
-bootstrap.describe = lambda error, limit: dict.fromkeys(("errorType", "message", "traceback"), "x" * 3_000_000)
+import sandbox_runtime.guest.driver as driver_module
+driver_module.describe = lambda error, limit: dict.fromkeys(("errorType", "message", "traceback"), "x" * 3_000_000)
 reached()
 1 / 0
 """,

@@ -328,11 +328,11 @@ HOOKS = (
     ),
     _planted(
         "sys.monitoring that is never freed",
-        "import sys\nfrom sandbox_runtime.guest import driver as bootstrap, entry as guest\nmonitoring = sys.monitoring\n"
+        "import sys\nfrom sandbox_runtime.guest import driver as driver_module, entry\nmonitoring = sys.monitoring\n"
         "monitoring.use_tool_id(3, 'planted')\nreached()\n"
         "monitoring.register_callback(3, monitoring.events.PY_START, act)\n"
         "monitoring.set_events(3, monitoring.events.PY_START)\n"
-        "guest.PyodideDriver._tracers_quietened = lambda self: iter(())",
+        "entry.PyodideDriver._tracers_quietened = lambda self: iter(())",
         "def f():\n    return 'fine'\nprint(f())",
     ),
     _planted(

@@ -271,15 +271,15 @@ SUBMIT(answer=Forged(source="1"), count=1)
         "references to raw bytes that are not there",
         """
 import sys
-crossing = sys.modules["sandbox_runtime.guest.values.codec"]
-bootstrap = sys.modules["sandbox_runtime.guest.driver"]
-honest = bootstrap.send
-bootstrap.send = lambda *_: ('{"answer": {"$": "bytes", "at": 99}, "count": 1}', [])
+codec = sys.modules["sandbox_runtime.guest.values.codec"]
+driver_module = sys.modules["sandbox_runtime.guest.driver"]
+honest = driver_module.send
+driver_module.send = lambda *_: ('{"answer": {"$": "bytes", "at": 99}, "count": 1}', [])
 try:
     reached()
     SUBMIT(answer=1, count=1)
 finally:
-    bootstrap.send = honest
+    driver_module.send = honest
 """,
         ends=("failed",),
         ours="our encoding",
@@ -288,14 +288,14 @@ finally:
         "a submitted value that is no dict",
         """
 import sys
-bootstrap = sys.modules["sandbox_runtime.guest.driver"]
-honest = bootstrap.send
-bootstrap.send = lambda *_: ("[" * 100_000, [])
+driver_module = sys.modules["sandbox_runtime.guest.driver"]
+honest = driver_module.send
+driver_module.send = lambda *_: ("[" * 100_000, [])
 try:
     reached()
     SUBMIT(answer=1, count=1)
 finally:
-    bootstrap.send = honest
+    driver_module.send = honest
 """,
         ends=("failed",),
         ours="our encoding",

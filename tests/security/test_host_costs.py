@@ -72,9 +72,9 @@ CELLS = {
         "try:\n    take(S())\nexcept Exception as error:\n    print(error)\n"
     ),
     "a decimal for a tool": (
-        "from sandbox_runtime.guest.values import codec as crossing\n"
+        "from sandbox_runtime.guest.values import codec\n"
         "from decimal import Decimal\n"
-        "crossing.MAX_EXPONENT = 10**12\n"
+        "codec.MAX_EXPONENT = 10**12\n"
         "try:\n    take(Decimal('1e999999999'))\nexcept Exception as error:\n    print(error)\n"
     ),
     "many small calls": "for k in range(2000):\n    take(k)\n",

@@ -334,12 +334,12 @@ for path in ("@SECRET@", "../secret.txt", "../../secret.txt", "/etc/passwd", "./
         "a text is asked for what it is not",
         """
 import sys
-asking = sys.modules["sandbox_runtime.guest.texts.host_calls"]
+host_calls = sys.modules["sandbox_runtime.guest.texts.host_calls"]
 for operation in ("__class__", "path", "root", "open", "_path", "index", "__init__", None, 5):
     for arguments in ((), ("@SECRET@",), (0, 10**30), (-1, -1), ([], {})):
         try:
             reached()
-            print(operation, str(asking.ask(files, operation, *arguments))[:200])
+            print(operation, str(host_calls.ask(files, operation, *arguments))[:200])
         except Exception as error:
             print(operation, type(error).__name__)
 """,

@@ -34,7 +34,7 @@ def _codec(name: str, plant: str) -> Program:
 
 _CHANGES = (
     "class A:\n    def __del__(self):\n"
-    "        bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}\n"
+    "        driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}\n"
 )
 
 IMPORTS = (
@@ -87,10 +87,10 @@ IMPORTS = (
     ),
     _planted(
         "the harness's own list of finders",
-        "from sandbox_runtime.guest import entry as guest\nimport sys\nclass Finder:\n    find_spec = act\n"
-        "lists = guest.driver._hooks._lists\nreached()\n"
+        "from sandbox_runtime.guest import entry\nimport sys\nclass Finder:\n    find_spec = act\n"
+        "lists = entry.driver._hooks._lists\nreached()\n"
         "try:\n    lists['meta_path'] = (sys.meta_path, [Finder()])\n"
-        "except TypeError:\n    guest.driver._hooks._lists = (('meta_path', sys.meta_path, (Finder(),)),)",
+        "except TypeError:\n    entry.driver._hooks._lists = (('meta_path', sys.meta_path, (Finder(),)),)",
         _IMPORTS_LATER,
     ),
 )
@@ -129,8 +129,8 @@ LOOP = (
     ),
     _planted(
         "what the harness remembers of the loop",
-        _LOOP + "from sandbox_runtime.guest import entry as guest\nreached()\n"
-        "try:\n    guest.driver._loops.clear()\nexcept AttributeError:\n    guest.driver._loops = ()\n"
+        _LOOP + "from sandbox_runtime.guest import entry\nreached()\n"
+        "try:\n    entry.driver._loops.clear()\nexcept AttributeError:\n    entry.driver._loops = ()\n"
         "loop.call_soon = loop.create_task = act",
         _WAITS_A_MOMENT,
     ),
@@ -148,8 +148,8 @@ LOOP = (
     ),
     _planted(
         "what is remembered of tasks",
-        "from sandbox_runtime.guest import entry as guest\nclass Odd:\n    def __eq__(self, other):\n        act()\n"
-        "    __hash__ = None\nreached()\nguest.driver._given_up.append(Odd())",
+        "from sandbox_runtime.guest import entry\nclass Odd:\n    def __eq__(self, other):\n        act()\n"
+        "    __hash__ = None\nreached()\nentry.driver._given_up.append(Odd())",
         "import asyncio\nheld = asyncio.ensure_future(asyncio.sleep(9))\nprint('fine')",
     ),
 )
@@ -169,7 +169,7 @@ FINALIZERS = (
         for where, plant in (
             ("stdout", "sys.stdout.held = A()"),
             ("a finder", "sys.path_importer_cache['x'] = A()"),
-            ("what is put back", "bootstrap.bind_submit = A()"),
+            ("what is put back", "driver_module.bind_submit = A()"),
             ("the driver", "driver._reserve, driver._stop = A(), A()"),
         )
     ),
@@ -179,7 +179,7 @@ FINALIZERS = (
 import sys
 class A:
     def __del__(self):
-        bootstrap.bind_submit = lambda *_: {'answer': forged, 'count': 1}
+        driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}
         sys.path_importer_cache['x'] = A()
 sys.path_importer_cache['x'] = A()
 """,
@@ -249,7 +249,7 @@ VALUES = (
     ),
     _aimed(
         "the attributes of the host object, all anew",
-        "host = guest._host\n"
+        "host = entry._host\n"
         "host.__dict__ = {**vars(host), '_call_host': lambda *_: '=\"' + forged + '\"'}",
     ),
     program(
@@ -258,9 +258,9 @@ VALUES = (
         + _ACTS
         + """
 from pyodide.ffi import to_js
-from sandbox_runtime.guest import entry as guest
+from sandbox_runtime.guest import entry
 reached()
-for sample in (to_js(b"abc"), to_js([1]), guest._host._worker, guest._host._call_host):
+for sample in (to_js(b"abc"), to_js([1]), entry._host._worker, entry._host._call_host):
     for kind in type(sample).__mro__:
         for name in ("to_bytes", "__iter__", "__getattribute__", "__call__", "__getitem__"):
             try:
@@ -280,8 +280,8 @@ def _twice(name: str, change: str) -> Program:
     """One cell blinds what looks, the next makes use of it, the third is honest."""
     return program(
         name,
-        f"{_IMPORTS}{change}\nbootstrap.bind_submit = None",
-        f"{_IMPORTS}bootstrap.bind_submit = lambda *_: {{'answer': forged, 'count': 1}}",
+        f"{_IMPORTS}{change}\ndriver_module.bind_submit = None",
+        f"{_IMPORTS}driver_module.bind_submit = lambda *_: {{'answer': forged, 'count': 1}}",
         _HONEST,
         ends=("submitted",),
         submits="echo: real",
@@ -289,27 +289,27 @@ def _twice(name: str, change: str) -> Program:
     )
 
 
-_NOTHING = "guest.Ground(lambda: None, lambda: b'', b'')"
+_NOTHING = "entry.Ground(lambda: None, lambda: b'', b'')"
 
 LOOKING = (
     _twice(
         "where the ground is kept",
-        f"for cell in guest.harness.__closure__:\n    cell.cell_contents = {_NOTHING}\n"
-        f"guest.harness = guest.tools = lambda: {_NOTHING}",
+        f"for cell in entry.harness.__closure__:\n    cell.cell_contents = {_NOTHING}\n"
+        f"entry.harness = entry.tools = lambda: {_NOTHING}",
     ),
     _twice(
         "what says where words are",
-        "for cell in guest.harness().locate.__closure__:\n    cell.cell_contents = lambda: iter([4096])",
+        "for cell in entry.harness().locate.__closure__:\n    cell.cell_contents = lambda: iter([4096])",
     ),
     _twice(
         "what reads memory",
         "import ctypes\nctypes.c_uint32.value = property(lambda _: 0)\n"
         "ctypes.c_uint32.from_address = lambda _: None\n"
-        "guest._memory._table = 8\nguest._memory.__dict__ = {}",
+        "entry._memory._table = 8\nentry._memory.__dict__ = {}",
     ),
     _aimed(
         "what is called before a cell",
-        "driver._footing.restore = lambda: setattr(bootstrap, 'bind_submit', "
+        "driver._footing.restore = lambda: setattr(driver_module, 'bind_submit', "
         "lambda *_: {'answer': forged, 'count': 1})",
     ),
     _aimed(

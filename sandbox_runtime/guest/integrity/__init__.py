@@ -1,3 +1,3 @@
-"""What keeps the driver whole after hostile cells: what Python's names, hooks and memory were, and how to put them
-back. Knows no cell and no value.
+"""Keeps the driver intact after hostile cells: snapshots of Python's names, hooks and memory, and their
+restoring. Knows nothing of cells or values.
 """

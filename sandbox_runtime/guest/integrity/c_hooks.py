@@ -1,9 +1,9 @@
-"""Where CPython keeps the functions of C that it calls by itself, in the memory of a 32-bit interpreter.
+"""Finds where CPython stores its C callbacks, in the memory of a 32-bit interpreter.
 
-A cell reaches what sets them through ctypes: watchers of dictionaries, classes, functions, code and
-contexts, a tracer of references, an evaluator of frames, calls that are pending, hooks of audits and of
-opened code, allocators. Each is set here once, for a moment, and the words that change are its place. One
-that is not found as expected raises while the image is made, and never later.
+A cell can set these through ctypes: watchers of dictionaries, classes, functions, code and contexts, the
+reference tracer, the frame evaluator, pending calls, audit and open-code hooks, allocators. Each is set
+here once, briefly, and the words of memory that change are its location. A callback that is not found as
+expected raises while the image is built, never later.
 
 Runs inside the sandbox, so it uses the standard library only.
 """
@@ -19,16 +19,16 @@ from typing import Any
 
 WORD = 4
 
-# From the begin of `_PyRuntime`: all of it, and the main interpreter inside.
+# Bytes from the start of `_PyRuntime` that cover it and the main interpreter state inside.
 _RUNTIME_BYTES = 400_000
 
-# Of each kind; see `FUNC_MAX_WATCHERS` and its like in CPython.
+# Watchers of each kind; see `FUNC_MAX_WATCHERS` and similar constants in CPython.
 _WATCHERS = 8
 
-# The list of pending calls is a ring of 300 entries; its ends are that near to any of them.
+# Pending calls are in a ring buffer of 300 entries; its indices lie within this distance of any entry.
 _RING_BYTES = 300 * 3 * WORD + 64
 
-# No function is at such a place: it would trap. What is set to it is taken back before it is called.
+# An invalid function pointer: calling it would trap. It is always reset before it can be called.
 _NO_FUNCTION = 0x3FFFFF1
 
 _VARIABLES = (
@@ -40,7 +40,7 @@ _VARIABLES = (
 )
 
 Change = tuple[int, int, int]
-"""The address of a word, what it was, and what it is."""
+"""The address of a word, its old value and its new value."""
 
 
 class _Runtime:
@@ -59,14 +59,14 @@ class _Runtime:
         ]
 
     def changed(self, *steps: Callable[[], Any]) -> list[Change]:
-        """What the first of some steps changes. No step of Python comes between them."""
+        """Returns what the first of some steps changes. No Python code runs between the steps."""
         first, *others = steps
         all_steps: Any = (self.look, first, self.look, *others)
         before, _, after, *_ = map(call, all_steps)
         return self.changes(before, after)
 
     def copies(self, pattern: bytes) -> Iterator[int]:
-        """The words of each place that looks so."""
+        """Yields the addresses of the words in each occurrence of a pattern."""
         memory = self.look()
         at = memory.find(pattern)
         if at < 0:
@@ -77,10 +77,10 @@ class _Runtime:
 
 
 def c_hooks() -> tuple[int, ...]:
-    """The addresses of all words that say which functions of C are called. None of them counts as a reference."""
+    """Returns the addresses of all words that hold C callbacks. None of them counts as a reference."""
     runtime = _Runtime()
     collects = gc.isenabled()
-    gc.disable()  # a function that is freed would be shown to a watcher
+    gc.disable()  # freeing a function would call its watcher
     try:
         words = [*map(_address, _VARIABLES)]
         for kind in ("Dict", "Type", "Code", "Context", "Function"):
@@ -97,10 +97,10 @@ def c_hooks() -> tuple[int, ...]:
 
 
 def _watchers(runtime: _Runtime, kind: str) -> list[int]:
-    """The table of one kind of watchers, and the word with a bit for each, if there is one."""
+    """Returns the addresses of one kind's watcher table, and of its bit mask if there is one."""
     add = functools.partial(getattr(pythonapi, f"Py{kind}_AddWatcher"), _NO_FUNCTION)
     clear = getattr(pythonapi, f"Py{kind}_ClearWatcher")
-    # Nothing that is watched may be made or freed between these lines.
+    # Nothing that is watched may be created or freed between these lines.
     steps: Any = (runtime.look, add, runtime.look)
     before, number, after = map(call, steps)
     clear(number)
@@ -114,12 +114,10 @@ def _watchers(runtime: _Runtime, kind: str) -> list[int]:
 
 
 def _single_hooks(runtime: _Runtime) -> Iterator[int]:
-    """Those of which there is one each; what they are called with comes after them."""
+    """Yields the addresses of single callbacks, each with the word of its argument, which follows it."""
     interpreter = pythonapi.PyInterpreterState_Get()
     evaluator = _function(pythonapi._PyEval_EvalFrameDefault)
-    compare = _function(
-        CDLL(None).memcmp
-    )  # takes what a tracer is called with, and compares nothing
+    compare = _function(CDLL(None).memcmp)  # accepts the arguments of a tracer, and has no effect
     partial = functools.partial
     trace, evaluate = (
         pythonapi.PyRefTracer_SetTracer,
@@ -129,7 +127,7 @@ def _single_hooks(runtime: _Runtime) -> Iterator[int]:
     [(audit, *_)] = [change for change in audits if change[1] == 0 and change[2] != 0]
     opens = runtime.changed(partial(pythonapi.PyFile_SetOpenCodeHook, _NO_FUNCTION, 0))
     opened = _only(opens, lambda old, new: new == _NO_FUNCTION)
-    for address in (audit, opened):  # nothing takes these back
+    for address in (audit, opened):  # no API removes these
         memmove(address, bytes(WORD), WORD)
     traced = runtime.changed(partial(trace, compare, 0), partial(trace, 0, 0))
     evaluated = runtime.changed(
@@ -143,7 +141,7 @@ def _single_hooks(runtime: _Runtime) -> Iterator[int]:
 def _pending(
     runtime: _Runtime, add: Any, *owner: int, flags: Sequence[int] = ()
 ) -> tuple[int, int, int]:
-    """How many calls are pending, and the two ends of their ring."""
+    """Returns the addresses of the count of pending calls and of both indices of their ring buffer."""
     harmless = _function(CDLL(None).isdigit)
     put = functools.partial(add, *owner, harmless, 0, *flags)
     before, _, during = map(call, (runtime.look, put, runtime.look))
@@ -185,5 +183,5 @@ def _address(variable: str) -> int:
 
 
 def _function(function: Any) -> int:
-    """The place of a function of C, as the interpreter stores it."""
+    """Returns a C function's pointer, as the interpreter stores it."""
     return cast(function, c_void_p).value or 0

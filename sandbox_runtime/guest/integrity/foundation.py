@@ -1,9 +1,9 @@
-"""What the harness consists of: its modules, classes, functions and fixed objects, as they were made.
+"""A snapshot of the harness: its modules, classes, functions and fixed objects, and how to restore them.
 
-Python lets any code change any of these. So each pointer that they consist of is looked at before every
-request, in a way that costs microseconds: `integrity.ts` compares the words of memory whose addresses
-are given here. Where one is not what it was, one function puts everything back. It uses nothing that a
-name leads to, only its closure, and `integrity.ts` first sees to that itself.
+Python lets any code change any of these. So each pointer in them is checked before every request, which
+costs microseconds: `integrity.ts` compares the words of memory at the addresses listed here. If one
+has changed, a single function restores everything. That function looks up no names; it uses only its
+closure, which `integrity.ts` verifies and restores first.
 
 Runs inside the sandbox, so it uses the standard library only.
 """
@@ -22,7 +22,7 @@ from sandbox_runtime.guest.integrity.object_memory import Memory
 Names = dict[str, Any]
 Items = tuple[tuple[str, Any], ...]
 
-# Of a class, and of no use to another; or changed by the interpreter itself.
+# Attributes that belong to one class alone, or that the interpreter itself changes.
 _NOT_FIXED = (
     "__dict__",
     "__weakref__",
@@ -31,36 +31,36 @@ _NOT_FIXED = (
     "__static_attributes__",
 )
 
-# What a module's names are put back to, of modules that are not ours: functions and the like. Their
-# other values are theirs to change.
+# In modules that are not ours, only names bound to these types are restored. Such modules may change
+# their other values.
 _KINDS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 
 
 def give_dictionary(thing: Any) -> None:
-    """Gives an object a dictionary with a place of its own in memory, apart from the class's layout."""
+    """Gives an object a `__dict__` allocated on its own, instead of values inlined in the object."""
     thing.__dict__ = dict(vars(thing))
 
 
 def _forget_attributes() -> Callable[[type], None]:
-    """What has the interpreter look the attributes of a class up anew, where it has such a function."""
-    forget = pythonapi["PyType_Modified"]  # an object of its own
+    """Returns the C function that invalidates the interpreter's attribute cache of a class."""
+    forget = pythonapi["PyType_Modified"]  # indexing creates a new function object
     forget.argtypes, forget.restype = [py_object], None
     return cast(Callable[[type], None], forget)
 
 
 class Foundation:
-    """Fixed objects, added one by one; each leads to those that it is made of."""
+    """A set of fixed objects. Adding one also adds the objects that it consists of."""
 
     def __init__(self, belongs: Callable[[str], bool], volatile: Iterable[str] = ()) -> None:
-        """Knows nothing yet.
+        """Starts empty.
 
         Args:
-            belongs: Whether the functions and classes of a module belong here, by its name.
-            volatile: Attributes of classes that change as they should.
+            belongs: Tells by a module's name whether its functions and classes are tracked.
+            volatile: Class attributes that legitimately change.
         """
         self._belongs = belongs
         self._volatile = frozenset(volatile)
-        self._seen: dict[int, Any] = {}  # keeps them, so that no other object gets their place
+        self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is reused
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
         self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
@@ -72,10 +72,10 @@ class Foundation:
     def _ours(self, module: Any) -> bool:
         return type(module) is str and self._belongs(module)
 
-    # ---- What is fixed ----
+    # ---- Adding objects ----
 
     def add_module(self, module: types.ModuleType, *, whole: bool) -> None:
-        """A module: all its names, or only those of functions and classes."""
+        """Adds a module: all its names, or only those bound to functions and classes."""
         if self._is_known(module):
             return
         self._objects.append((module, type(module), vars(module)))
@@ -85,7 +85,7 @@ class Foundation:
     def add_names(
         self, names: Names, fixed: Iterable[str], *, changing: Iterable[str] | None = None
     ) -> None:
-        """Some items of a dictionary. With the names of those that change, it can have no other."""
+        """Adds some items of a dictionary. If `changing` is passed, no keys beyond these and `fixed` are allowed."""
         own = tuple((name, names[name]) for name in fixed)
         self._is_known(names)
         others = None if changing is None else frozenset(changing)
@@ -94,7 +94,7 @@ class Foundation:
             self.add(value)
 
     def add_object(self, thing: Any, changing: Iterable[str] = ()) -> None:
-        """An object with a dictionary, of which all attributes but some stay what they are."""
+        """Adds an object with a `__dict__`; all its attributes are fixed except those in `changing`."""
         if self._is_known(thing):
             return
         give_dictionary(thing)
@@ -104,11 +104,11 @@ class Foundation:
         self.add(type(thing))
 
     def add_kind(self, thing: Any) -> None:
-        """An object with a dictionary: its class, and which dictionary it has, not what is in that."""
+        """Adds an object's class and the identity of its `__dict__`, but not the contents."""
         self._objects.append((thing, type(thing), vars(thing)))
 
     def add(self, thing: Any) -> None:
-        """A function or a class, and what it is made of, as far as it is ours. Of others, nothing."""
+        """Adds a function or class and what it consists of, if it is tracked; ignores anything else."""
         if isinstance(thing, (staticmethod, classmethod, types.MethodType)):
             self.add(thing.__func__)
         elif isinstance(thing, property):
@@ -118,7 +118,7 @@ class Foundation:
             if self._ours(thing.__module__) and not self._is_known(thing):
                 self._add_function(thing)
         elif isinstance(thing, type):
-            fixed = thing.__flags__ & (1 << 8)  # of C, and unchangeable
+            fixed = thing.__flags__ & (1 << 8)  # Py_TPFLAGS_IMMUTABLETYPE: an immutable C type
             if self._ours(thing.__module__) and not fixed and not self._is_known(thing):
                 self.add_class(thing)
 
@@ -141,7 +141,7 @@ class Foundation:
         self.add(contents)
 
     def add_class(self, kind: type) -> None:
-        """A class, whosever it is. It can have no attribute that it has not now."""
+        """Adds a class from any module. Attributes that it does not have now are not allowed later."""
         items = tuple(
             (name, value)
             for name, value in vars(kind).items()
@@ -159,20 +159,20 @@ class Foundation:
         return known
 
     def add_words(self, addresses: Iterable[int]) -> None:
-        """Words of the interpreter's own, which lead to no object."""
+        """Adds words of the interpreter's own memory that do not point to Python objects."""
         self._plain.extend(addresses)
 
     def add_fixed_class(self, kind: type) -> None:
-        """A class of C that Python says cannot be changed: its dictionary can, by who asks the collector for it."""
+        """Adds an immutable C type. Its dictionary can still be changed: `gc.get_referents` returns it."""
         [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
         self._fixed_classes.append((kind, names, tuple(names.items())))
 
-    # ---- Where it lies ----
+    # ---- Locating ----
 
     def locator(self, memory: Memory) -> types.FunctionType:
-        """The function that says the address of each word that has to stay what it is, in four bytes each.
+        """Returns a function that lists the address of each word that must not change, four bytes each.
 
-        What it goes through is in its closure, where `core` sees to it.
+        Everything it uses is in its closure, which `core` covers.
         """
         dictionaries = tuple(self._names)
         functions = tuple(self._functions)
@@ -204,9 +204,9 @@ class Foundation:
         return cast(types.FunctionType, locate)
 
     def core(self, functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
-        """The addresses of the words that functions consist of, those in their closures among them.
+        """Returns the addresses of the words that functions consist of, including their closures.
 
-        And of the words that lead to no object, each plus one: they count no reference.
+        Words that do not point to objects are included as address plus one: they hold no reference.
         """
         words = [address + 1 for address in self._plain]
         waiting = [*functions]
@@ -223,16 +223,17 @@ class Foundation:
                     waiting.append(cell.cell_contents)
         return array("I", words).tobytes()
 
-    # ---- How it is put back ----
+    # ---- Restoring ----
 
     def putter(self) -> types.FunctionType:
-        """The function that puts all of it back. It looks up no name: its closure is all it uses."""
+        """Returns a function that restores everything. It looks up no names; it uses only its closure."""
         dictionaries = tuple(self._names)
         functions = tuple(self._functions)
         cells = tuple(self._cells)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
-        kind_of, text, row, bundle = type, str, list, dict
+        # Under other names: in a closure its own name would hide the builtin from this line.
+        type_of, str_type, to_list, to_dict = type, str, list, dict
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
         set_on_object = object.__setattr__
@@ -243,27 +244,27 @@ class Foundation:
         unfixed = frozenset(_NOT_FIXED) | frozenset(self._volatile)
 
         def put_all_back() -> None:
-            dropped: tuple[Any, ...] = ()  # finalised after all is in its place
-            for kind, names, own in fixed_classes:  # first: all else is said in terms of them
-                known = bundle(own)
-                for key in row(names):
-                    if kind_of(key) is not text or key not in known:
+            dropped: tuple[Any, ...] = ()  # finalized only after everything is restored
+            for kind, names, own in fixed_classes:  # first: the rest relies on them
+                known = to_dict(own)
+                for key in to_list(names):
+                    if type_of(key) is not str_type or key not in known:
                         dropped += (names[key],)
                         drop(names, key)
                 extend(names, own)
                 forget(kind)
             for names, own, others in dictionaries:
-                for key in row(names):
-                    if kind_of(key) is not text:
-                        # It has a mind of its own: to look a name up beside it would ask it.
-                        kept = [(k, v) for k, v in names.items() if kind_of(k) is text]
+                for key in to_list(names):
+                    if type_of(key) is not str_type:
+                        # Such a key can define `__eq__` and `__hash__`: a lookup beside it would run its code.
+                        kept = [(k, v) for k, v in names.items() if type_of(k) is str_type]
                         empty(names)
                         extend(names, kept)
                         break
                 extend(names, own)
                 if others is not None:
-                    known = bundle(own)
-                    for key in row(names):
+                    known = to_dict(own)
+                    for key in to_list(names):
                         if key not in known and key not in others:
                             dropped += (names.pop(key),)
             for function, code, defaults, keywords in functions:
@@ -282,15 +283,15 @@ class Foundation:
                     except raised:
                         pass
                 there = class_names(kind)
-                own_names = bundle(items)
+                own_names = to_dict(items)
                 for name, value in items:
                     if name not in there or there[name] is not value:
                         set_on_class(kind, name, value)
-                for name in row(there):
+                for name in to_list(there):
                     if name not in own_names and name not in unfixed:
                         drop_from_class(kind, name)
             for thing, own_kind, names in objects:
-                if kind_of(thing) is not own_kind:
+                if type_of(thing) is not own_kind:
                     set_on_object(thing, "__class__", own_kind)
                 if names_of(thing) is not names:
                     set_on_object(thing, "__dict__", names)

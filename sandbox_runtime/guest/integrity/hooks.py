@@ -1,9 +1,9 @@
-"""The places in which Python keeps functions to call by itself, and how they are put back.
+"""Restores the lists and registries from which Python calls functions on its own.
 
-Neither modules nor classes (`namespace_guard.py` has those): lists and registries of the interpreter, which it
-looks into at every import, collection, encoding error and unhandled exception, in whichever cell that
-happens. What a cell adds comes behind what was there, where libraries add something when they are
-imported; elsewhere it goes. Runs inside the sandbox, so it uses the standard library only.
+These are neither modules nor classes (see `namespace_guard.py`): the interpreter consults them at every
+import, garbage collection, encoding error and unhandled exception, in whichever cell that happens. Where
+libraries add entries when they are imported, a cell's entries are moved behind the original ones; elsewhere
+they are removed. Runs inside the sandbox, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ import gc
 import sys
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all as every
-from builtins import len as size
-from builtins import list as row
-from builtins import map as mapped
-from builtins import tuple as bundle
+from builtins import all, len, list, map, tuple
 from codecs import lookup, lookup_error
 from codecs import register_error as set_error_handler
 from collections.abc import Sequence
@@ -43,20 +39,20 @@ _ERROR_HANDLERS = (
 )
 
 
-# What importing asks, too, and no cell has a use for.
+# Attributes of `sys` that importing also reads, and that no cell needs to change.
 _SETTINGS = ("pycache_prefix", "dont_write_bytecode", "flags", "implementation", "platlibdir")
 
 
 class Hooks:
-    """The interpreter's hooks as they are when this is made."""
+    """A snapshot of the interpreter's hooks, and its restoring."""
 
     def __init__(self, *, whole: bool = False, audits: Sequence[list[Any]] = ()) -> None:
-        """Changes nothing yet.
+        """Takes the snapshot.
 
         Args:
-            whole: Also those of the garbage collector and of codecs: for an interpreter that runs
-                nothing but cells.
-            audits: The interpreter's list of audit hooks, to which Python itself gives no way.
+            whole: Also restore the hooks of the garbage collector and of codecs: for an interpreter
+                that runs nothing but cells.
+            audits: The interpreter's list of audit hooks, which Python itself does not expose.
         """
         functions = {
             name: value for name, value in vars(sys).items() if callable(value) or name in _SETTINGS
@@ -66,7 +62,7 @@ class Hooks:
             (dispatch_table, cast(Names, dict(dispatch_table))),
         )
         self._lists: tuple[tuple[str, list[Any], tuple[Any, ...]], ...] = tuple(
-            (name, getattr(sys, name), bundle(getattr(sys, name)))
+            (name, getattr(sys, name), tuple(getattr(sys, name)))
             for name in ("meta_path", "path_hooks", "path")
         )
         self._finders = sys.path_importer_cache
@@ -74,7 +70,7 @@ class Hooks:
         self._whole = whole
         if whole:
             self._sealed = tuple(
-                (found, bundle(found)) for found in (gc.callbacks, *_searches(), *audits)
+                (found, tuple(found)) for found in (gc.callbacks, *_searches(), *audits)
             )
             self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
             self._codecs = tuple((found, dict(found)) for found in _known_codecs())
@@ -82,11 +78,11 @@ class Hooks:
 
     @property
     def own_names(self) -> tuple[Names, ...]:
-        """What names are put back to; nobody else may change it."""
+        """The dictionaries that names are restored from; nothing else may change them."""
         return tuple(own for _, own in (*self._names, *self._codecs))
 
     def restore(self) -> None:
-        """Puts back what is not as it was. What this calls is of C, and calls nothing of a cell's."""
+        """Restores whatever has changed. Calls only C functions, which run none of a cell's code."""
         for now, names in self._names:
             merge_into(now, names)
         for name, hooks, own in self._lists:
@@ -96,18 +92,16 @@ class Hooks:
         only_texts(sys.path)
         if type(sys.__dict__.get("tracebacklimit", 0)) is not int:
             del sys.__dict__["tracebacklimit"]
-        # They are made anew when something is imported, from the hooks above.
+        # Importing fills the cache again from the hooks above.
         sys.__dict__["path_importer_cache"] = self._finders
         self._finders.clear()
         for known, codecs in self._codecs:
-            if size(known) != size(codecs) or not every(
-                mapped(is_, known.values(), codecs.values())
-            ):
+            if len(known) != len(codecs) or not all(map(is_, known.values(), codecs.values())):
                 restore(known, codecs, sealed=True)
         self.silence()
 
     def silence(self) -> None:
-        """Puts back only those that Python calls at almost any step."""
+        """Restores only the hooks that Python may call at almost any step."""
         if not self._whole:
             return
         for hooks, items in self._sealed:
@@ -119,23 +113,23 @@ class Hooks:
         set_thresholds(*self._thresholds)
 
     def note_path(self) -> None:
-        """Takes the folders that modules are looked for in as they are now."""
+        """Takes a new snapshot of `sys.path`."""
         self._lists = tuple(
-            (name, hooks, bundle(hooks) if name == "path" else own)
+            (name, hooks, tuple(hooks) if name == "path" else own)
             for name, hooks, own in self._lists
         )
 
     @staticmethod
     def _take_over(name: str, hooks: list[Any]) -> None:
-        """Puts our own list in the place of another, whose entries it takes if that is a list at all."""
+        """Replaces a list with our own, which takes over the entries if it was a plain list."""
         other = sys.__dict__.get(name)
-        if type(other) is row:
+        if type(other) is list:
             hooks[:] = other
         sys.__dict__[name] = hooks
 
 
 def first_in(hooks: list[Any], own: Sequence[Any]) -> None:
-    """Moves the own entries to the front, in their order. Compares nothing but identities."""
+    """Moves the original entries to the front, in their order. Compares by identity only."""
     for one, other in zip(hooks, own, strict=False):
         if one is not other:
             break
@@ -147,18 +141,18 @@ def first_in(hooks: list[Any], own: Sequence[Any]) -> None:
 
 
 def only_texts(folders: list[Any]) -> None:
-    """Leaves nothing but plain texts, which importing asks nothing."""
-    if not every(mapped(is_, mapped(type, folders), repeat(str))):
+    """Removes entries that are not exactly `str`: importing would call their methods."""
+    if not all(map(is_, map(type, folders), repeat(str))):
         folders[:] = [folder for folder in folders if type(folder) is str]
 
 
 def _searches() -> list[list[Any]]:
-    """The interpreter's list of functions that find a codec by its name."""
+    """Returns the interpreter's list of codec search functions."""
     return _lists_with(encodings.search_function)
 
 
 def _known_codecs() -> list[Names]:
-    """The codecs that have been looked up, as the interpreter and its own search remember them."""
+    """Returns the caches of codecs, of the interpreter and of the `encodings` package."""
     codec = lookup("utf-8")
     return [one for one in gc.get_referrers(codec) if type(one) is dict and codec in one.values()]
 

@@ -1,7 +1,7 @@
-"""What the driver stands on in Python, and how it is put back after a cell has changed it.
+"""Restores the modules and classes that the driver relies on after a cell has changed them.
 
-Runs inside the sandbox, so it uses the standard library only. What a cell adds to a module stays; what was
-there is as it was.
+Runs inside the sandbox, so it uses the standard library only. Names that a cell adds to a module stay;
+names that were there get their original values back.
 """
 
 from __future__ import annotations
@@ -24,23 +24,17 @@ import traceback
 import types
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all as every
-from builtins import dict as table
-from builtins import list as row
-from builtins import map as mapped
-from builtins import setattr as put
-from builtins import str as text
-from builtins import type as kind_of
+from builtins import all, dict, list, map, setattr, str, type
 from collections.abc import Iterable
 from itertools import chain, repeat
 from operator import is_
 from typing import Any
 
-# What every cell needs for its end and its calls, and most cells use themselves.
+# Needed at the end of every cell and for its tool calls; most cells use these themselves.
 MODULES = (json, json.decoder, json.encoder, json.scanner, contextlib, gc)
 CLASSES = (json.JSONDecoder, json.JSONEncoder)
 
-# What is needed to tell of an exception.
+# Needed to report an exception.
 TRACEBACK_MODULES = (
     ast,
     codeop,
@@ -55,14 +49,14 @@ TRACEBACK_MODULES = (
 )
 TRACEBACK_CLASSES = (traceback.TracebackException, traceback.StackSummary, traceback.FrameSummary)
 
-# Of a class, and of no use to another.
+# Attributes that belong to one class alone.
 _ONLY_ITS_OWN = ("__dict__", "__weakref__")
 
 Names = dict[str, Any]
 
 
 class NamespaceGuard:
-    """The names of modules and classes as they are when this is made."""
+    """A snapshot of the names of modules and classes, and its restoring."""
 
     def __init__(
         self,
@@ -70,19 +64,20 @@ class NamespaceGuard:
         classes: tuple[type, ...],
         sealed: tuple[tuple[Names, Names], ...] = (),
     ) -> None:
-        """Changes nothing yet.
+        """Takes the snapshot.
 
         Args:
-            modules: What a cell adds to them stays.
-            classes: What a cell adds to them stays.
-            sealed: Names, and those that they are to be, in the same order; what a cell adds goes.
+            modules: Modules to restore; names that a cell adds stay.
+            classes: Classes to restore; attributes that a cell adds stay.
+            sealed: Pairs of a namespace and its original items, in the same order; names that a cell
+                adds are removed.
         """
         self._sealed = sealed
-        self._modules = [(module.__dict__, table(module.__dict__)) for module in modules]
-        self._classes = [(kind, table(kind.__dict__)) for kind in classes]
+        self._modules = [(module.__dict__, dict(module.__dict__)) for module in modules]
+        self._classes = [(kind, dict(kind.__dict__)) for kind in classes]
         parts: list[tuple[Any, Names]] = [*sealed, *self._modules]
         parts += [(kind.__dict__, own) for kind, own in self._classes]
-        # One look at all of them, keys and values, shows whether anything has changed.
+        # One pass over all keys and values shows whether anything has changed.
         self._now: list[Iterable[Any]] = []
         self._own: list[Any] = []
         for now, own in parts:
@@ -90,8 +85,8 @@ class NamespaceGuard:
             self._own += [*own.keys(), *own.values()]
 
     def restore(self) -> None:
-        """Puts back what is not as it was. Fast if nothing has changed."""
-        if every(mapped(is_, chain.from_iterable(self._now), self._own)):
+        """Restores whatever has changed. Fast if nothing has."""
+        if all(map(is_, chain.from_iterable(self._now), self._own)):
             return
         for now, own in self._sealed:
             restore(now, own, sealed=True)
@@ -100,19 +95,19 @@ class NamespaceGuard:
         for kind, own in self._classes:
             for name, value in own.items():
                 if name not in _ONLY_ITS_OWN and kind.__dict__.get(name) is not value:
-                    put(kind, name, value)
+                    setattr(kind, name, value)
 
 
 def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
-    """Makes `now` have the items of `own`, and what else it had, unless it is sealed.
+    """Sets the items of `own` in `now`; other items stay, unless it is sealed.
 
-    A key that is no plain text goes: it has its own idea of what it is equal to, or raises when asked.
+    Keys that are not exactly `str` are removed: they can define their own equality, or raise when compared.
     Such a key is neither hashed nor compared here.
     """
     if has_odd_keys(now):
-        before = row(now.items())  # kept to the end, so that nothing of it is finalised on the way
+        before = list(now.items())  # kept until the return, so that nothing is finalized in between
         now.clear()
-        now.update([item for item in before if kind_of(item[0]) is text])
+        now.update([item for item in before if type(item[0]) is str])
     now.update(own)
     if sealed:
         for added in [name for name in now if name not in own]:
@@ -120,13 +115,13 @@ def restore(now: Names, own: Names, *, sealed: bool = False) -> None:
 
 
 def has_odd_keys(now: Names) -> bool:
-    """Whether a key is no plain text."""
-    return not every(mapped(is_, mapped(kind_of, now), repeat(text)))
+    """Returns whether any key is not exactly a `str`."""
+    return not all(map(is_, map(type, now), repeat(str)))
 
 
 def merge_into(now: Names, own: Names) -> None:
-    """Makes `now` have the items of `own`, whatever keys a cell has put there."""
+    """Sets the items of `own` in `now`, whatever keys a cell has put there."""
     try:
         now.update(own)
-    except BaseException:  # noqa: BLE001 - an odd key may raise anything
+    except BaseException:  # noqa: BLE001 - comparing with such a key may raise anything
         restore(now, own)

@@ -1,7 +1,7 @@
-"""Where CPython keeps the pointers that an object consists of, in the memory of a 32-bit interpreter.
+"""Finds where CPython stores the pointers that an object consists of, in a 32-bit interpreter.
 
-For the version in the image, and for no other: each place is looked for and found, or this raises while
-the image is made. Only addresses are worked out here; nothing is written.
+Works for the version in the image only: each offset is searched for, and if it is not found, this raises
+while the image is built. It only computes addresses; it writes nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 
 WORD = 4
 
-# Of an object: its reference count, then its type.
+# An object starts with its reference count, then its type.
 _TYPE = WORD
 
-# Of a dictionary: how many items it has; see `dictobject.h` of CPython for its table of keys.
+# A dictionary's number of items; see CPython's `dictobject.h` for its table of keys.
 _USED = 2 * WORD
 _TABLE_INDEX_BITS = 5
 _TABLE_KIND = 6
@@ -29,34 +29,34 @@ _TABLE_ENTRIES = 4 * WORD
 _TABLE_INDICES = 5 * WORD
 _GENERAL, _TEXT_KEYS = 0, 1
 
-# Before it are constants of Emscripten's.
+# Addresses below this hold Emscripten's constants.
 _FIRST = 1024
 
 # How many words of an object are searched for a pointer that must be there.
 _WORDS_OF_CLASS = 64
 
 
-# By the functions of C themselves: a cell can give the classes of ctypes other attributes.
+# The C functions themselves: a cell can replace the attributes of the ctypes classes.
 _at: Any = type(c_uint32).from_address
 _value: Any = vars(c_uint32.__base__)["value"]
 
 
 def read(address: int) -> int:
-    """A word of memory."""
+    """Returns a word of memory."""
     number: int = _value.__get__(_at(c_uint32, address))
     return number
 
 
 def _byte(address: int) -> int:
-    """A byte of memory."""
+    """Returns a byte of memory."""
     return read(address & ~3) >> 8 * (address & 3) & 0xFF
 
 
 class Memory:
-    """Finds the places once, in samples, then says them of any object."""
+    """Finds field offsets once, in sample objects, then returns the addresses for any object."""
 
     def __init__(self) -> None:
-        """Raises RuntimeError if the interpreter is laid out in another way."""
+        """Raises RuntimeError if the interpreter has another memory layout."""
 
         def outer(thing: object) -> Any:
             def sample(a: Any = thing, *, b: Any = thing) -> Any:
@@ -81,7 +81,7 @@ class Memory:
     def of_names(
         self, names: dict[str, Any], fixed: Sequence[str], *, sealed: bool
     ) -> Iterator[int]:
-        """The words of a dictionary that say what some of its names mean."""
+        """Yields the words of a dictionary that hold the values of some of its names."""
         yield id(names) + self._table
         if sealed:
             yield id(names) + _USED
@@ -96,16 +96,16 @@ class Memory:
             raise RuntimeError(f"{sorted(wanted)[:3]} have no place in a dictionary")
 
     def of_function(self, function: types.FunctionType) -> Iterator[int]:
-        """The words of a function that say what it does."""
+        """Yields the words of a function that hold its code and defaults."""
         for place in self._in_function:
             yield id(function) + place
 
     def of_cell(self, cell: types.CellType) -> Iterator[int]:
-        """The word of a closure's variable that says its value."""
+        """Yields the word of a closure cell that holds its value."""
         yield id(cell) + self._in_cell
 
     def of_class(self, kind: type, fixed: Sequence[str]) -> Iterator[int]:
-        """The words of a class that say its attributes and its bases."""
+        """Yields the words of a class that hold its attributes and its bases."""
         yield from self.of_object(kind)
         [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
         for part in (names, kind.__bases__, kind.__mro__):
@@ -113,19 +113,19 @@ class Memory:
         yield from self.of_names(names, fixed, sealed=True)
 
     def of_object(self, thing: Any) -> Iterator[int]:
-        """The words of an object that say its class, and which dictionary it has."""
+        """Yields the words of an object that hold its class and its `__dict__`."""
         yield id(thing) + _TYPE
         if not isinstance(thing, type):
             yield id(thing) + _place(thing, vars(thing), 8, before=4)
 
 
 def audit_hooks() -> list[Any]:
-    """The interpreter's own list of audit hooks, empty. Looks through all the memory for it, once."""
+    """Returns the interpreter's own list of audit hooks, emptied. Scans all memory for it, once."""
     nothing: dict[str, Any] = {}
-    hook = nothing.get  # takes what a hook is given, and is in no other list
+    hook = nothing.get  # accepts the arguments of a hook, and is in no other list
     sys.addaudithook(hook)
     end = CDLL(None).sbrk(0) & 0xFFFFFFFF
-    # Searched where it lies: a copy would double what the boot image has to hold.
+    # Searched in place: a copy would double the memory that the boot image has to hold.
     heap = (c_char * (end - _FIRST)).from_address(_FIRST)
     for items in _found(heap, id(hook)):
         for place in _found(heap, items):
@@ -138,7 +138,7 @@ def audit_hooks() -> list[Any]:
 
 
 def _found(heap: Any, value: int) -> Iterator[int]:
-    """The address of each word that has such a value. `heap` is a buffer that begins at `_FIRST`."""
+    """Yields the address of each word with this value. `heap` is a buffer that starts at `_FIRST`."""
     pattern = re.compile(re.escape(value.to_bytes(WORD, "little")))
     match = pattern.search(heap)
     while match is not None:
@@ -148,7 +148,7 @@ def _found(heap: Any, value: int) -> Iterator[int]:
 
 
 def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:
-    """Where an object has the pointer to a part of it."""
+    """Returns the offset at which an object holds the pointer to one of its parts."""
     for place in range(-before * WORD, words * WORD, WORD):
         if read(id(holder) + place) == id(part):
             return place
@@ -156,7 +156,7 @@ def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:
 
 
 def _entries(table: int) -> list[tuple[int, int]]:
-    """Each key's address, and the address of the word with its value."""
+    """Returns each key's address, and the address of the word that holds its value."""
     kind = _byte(table + _TABLE_KIND)
     if kind not in (_GENERAL, _TEXT_KEYS):
         raise RuntimeError("the values of a dictionary are elsewhere")
@@ -169,7 +169,7 @@ def _entries(table: int) -> list[tuple[int, int]]:
 
 
 def _is_table(address: int, names: dict[str, Any]) -> bool:
-    """Whether a dictionary's table of keys is there."""
+    """Returns whether a dictionary's table of keys is at an address."""
     if address < 4096 or address % WORD:
         return False
     try:

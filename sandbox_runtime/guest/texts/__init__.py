@@ -1,1 +1,1 @@
-"""Texts and directories that stay on the host, as cells have them. Knows no cell."""
+"""Texts and directories that stay on the host, as cells have them. Knows nothing of cells."""

@@ -1,7 +1,7 @@
 """Directories of texts that stay on the host, as cells have them.
 
-Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/texts/directory.py` has the
-folders.
+Runs inside the sandbox, so it uses the standard library only. The host's side is
+`sandbox_runtime/texts/directory.py`.
 """
 
 from __future__ import annotations

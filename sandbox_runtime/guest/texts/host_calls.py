@@ -1,4 +1,4 @@
-"""The way from the texts and directories of a cell to the host, which has them.
+"""The connection from the texts and directories of a cell to the host, where they are stored.
 
 Runs inside the sandbox, so it uses the standard library only.
 """
@@ -10,25 +10,25 @@ from typing import Any
 
 from sandbox_runtime.guest.values.handles import Handle
 
-# No Python identifier, so that no tool of a user can have this name.
+# Not a Python identifier, so that no user's tool can have this name.
 TEXT_CALL = "text.call"
 
 
 class HostConnection:
-    """The way to the host; the driver gives it anew before each cell."""
+    """The connection to the host; the driver sets it again before each cell."""
 
     ask: Callable[..., Any] | None = None
     used = False
-    """True once there was a text."""
+    """True once a text has been received."""
 
 
 def connect(way: Callable[..., Any]) -> None:
-    """Gives the function that asks the host."""
+    """Sets the function that calls the host."""
     HostConnection.ask = way
 
 
 def ask(value: Handle, operation: str, *arguments: Any) -> Any:
-    """What the host says of one of its texts or directories. Blocks."""
+    """Runs an operation on one of the host's texts or directories. Blocks."""
     if HostConnection.ask is None:
         raise RuntimeError("there is no host to ask")
     return HostConnection.ask(value, operation, *arguments)

@@ -1,7 +1,7 @@
-"""Texts that stay on the host, as cells have them: they read ranges and matches.
+"""Texts that stay on the host, as cells get them: cells read ranges and matches.
 
 Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/texts/calls.py` is the
-other side; nothing is kept here but what a cell has asked for.
+other side; nothing is kept here except what a cell has requested.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sandbox_runtime.guest.texts.matches import (
 )
 from sandbox_runtime.guest.values.handles import Handle
 
-# What one read gives at most: as text of four bytes a character it still fits well into a sandbox.
+# The most that one read returns: at four bytes per character it still fits well into a sandbox.
 MAX_READ_CHARS = 10_000_000
 
-# What iteration fetches at a time, and a page of `finditer`.
+# Characters per fetch of an iteration, and matches per page of `finditer`.
 PIECE_CHARS = 200_000
 PAGE_HITS = 100
 
@@ -57,7 +57,7 @@ class LazyText(Handle):
         return f"<{self._type_name} {self._preview}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # what Python itself asks of any object
+        if name.startswith("__"):  # Python itself looks these up on any object
             raise AttributeError(name)
         raise AttributeError(
             f"{self!r} has no {name!r}: it is a text that stays on the host. It has text[a:b], lines, "
@@ -192,7 +192,7 @@ class LazyText(Handle):
             )
         start = 0
         while True:
-            # One more than is given tells whether another has anything new.
+            # One extra character tells whether there is another chunk.
             piece = ask(self, "read", start, start + size + 1)
             if piece:
                 yield piece[:size]
@@ -253,8 +253,8 @@ class LazyText(Handle):
     ) -> SearchResult:
         """The lines in which a regular expression matches, with so many lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
-        told = ask(self, "grep", text, bits, start, before, after, limit)
-        return search_result(told, GrepHit)
+        payload = ask(self, "grep", text, bits, start, before, after, limit)
+        return search_result(payload, GrepHit)
 
     def _find_matches(
         self, pattern: Any, flags: int, start: int, stop: int | None, limit: int
@@ -292,7 +292,7 @@ def _line(number: int) -> int:
 
 
 def bind_len(namespace: dict[str, Any]) -> None:
-    """Gives cells a `len` for very long texts, if there are any texts and the name is free."""
+    """Binds a `len` that accepts very long texts, if there are any texts and the name is free."""
     if HostConnection.used:
         namespace.setdefault("len", long_len)
 

@@ -1,4 +1,4 @@
-"""What searches of lazy texts find, as cells have it, and what they search for.
+"""The results of searches in lazy texts, as cells get them, and the patterns to search for.
 
 Runs inside the sandbox, so it uses the standard library only.
 """
@@ -30,10 +30,14 @@ class SearchResult(list[Any]):
 class TextMatch:
     """A match, as `re` has them, with `line_number` (from 1) and `line`."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self._spans, self._groups, self._names = told["spans"], told["groups"], told["names"]
-        self.line_number: int = told["line"]
-        self.line: str = told["text"]
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self._spans, self._groups, self._names = (
+            payload["spans"],
+            payload["groups"],
+            payload["names"],
+        )
+        self.line_number: int = payload["line"]
+        self.line: str = payload["text"]
 
     def _number(self, group: int | str) -> int:
         number = self._names.get(group) if isinstance(group, str) else group
@@ -80,13 +84,13 @@ class GrepHit:
     and the lines `before` and `after` it. Lines beyond 1,000 characters are cut.
     """
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.path: str = told["path"]
-        self.line_number: int = told["line"]
-        self.position: int = told["spans"][0][0]
-        self.line: str = told["text"]
-        self.match: str = told["groups"][0]
-        self.before, self.after = told.get("around", ((), ()))
+    def __init__(self, payload: dict[str, Any]) -> None:
+        self.path: str = payload["path"]
+        self.line_number: int = payload["line"]
+        self.position: int = payload["spans"][0][0]
+        self.line: str = payload["text"]
+        self.match: str = payload["groups"][0]
+        self.before, self.after = payload.get("around", ((), ()))
 
     def __str__(self) -> str:
         first = self.line_number - len(self.before)
@@ -100,15 +104,15 @@ class GrepHit:
 
 
 def findall_item(match: TextMatch) -> Any:
-    """What `re.findall` has of a match: its text, its group or its groups."""
+    """Returns the item of a match as `re.findall` does: its text, its group or its groups."""
     groups = match.groups("")
     return groups if len(groups) > 1 else groups[0] if groups else match.group()
 
 
-def search_result(told: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
-    """What the host found. Raises TimeoutError if it could not come to an end."""
-    found = SearchResult([kind(hit) for hit in told["hits"]], more=told["more"])
-    if told["stopped"]:
+def search_result(payload: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
+    """Builds the result of a search on the host. Raises TimeoutError if the search was stopped early."""
+    found = SearchResult([kind(hit) for hit in payload["hits"]], more=payload["more"])
+    if payload["stopped"]:
         error = TimeoutError(
             f"{told['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
             "error. Search a part, or for something simpler."
@@ -119,7 +123,7 @@ def search_result(told: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -
 
 
 def pattern_of(pattern: Any, flags: int, ignore_case: bool) -> tuple[str, int]:
-    """The text and the flags of a pattern, which may be one of `re`."""
+    """Returns the text and the flags of a pattern, which may be an `re.Pattern`."""
     if isinstance(pattern, re.Pattern):
         pattern, flags = pattern.pattern, pattern.flags | flags
     return pattern, int(flags) | (int(re.IGNORECASE) if ignore_case else 0)
