@@ -1,44 +1,142 @@
-"""Names that programs written for `dspy.RLM` read and set on a module."""
+"""The settings of an RLM: one frozen value, read by its runs, sub-runs, copies and pickles.
+
+`Configured` gives the module an attribute for each of them, under the names that programs written for
+`dspy.RLM` read and set too. Setting one replaces the value, so that a run in progress keeps its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+import dspy
+from dspy.primitives.code_interpreter import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from sandbox_runtime import Limits
+from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.values.conversion import TypeRules
+from sandbox_runtime import Limits, PackageSet, Pool, default_pool
+
+T = TypeVar("T")
 
 
-class PeerNames:
-    """The settings of an RLM under the names that `dspy.RLM` has had for them. They can be set."""
+@dataclasses.dataclass(frozen=True)
+class RLMConfig:
+    """The settings of an RLM, checked. What an optimizer changes is in the predictor instead."""
+
+    signature: type[dspy.Signature]
+
+    tools: Mapping[str, dspy.Tool]
+    """The user's tools by name."""
 
     budget: Budget
+    """The limits of one run with its sub-runs."""
+
     limits: Limits
+    """The resources of each of its sandboxes."""
+
+    sub_lm: SubLM = None
+    """The LMs that code can ask. None: the LM that writes the code."""
+
+    types: TypeRules = ()
+    """Rules for how values of certain types cross to the sandbox."""
+
+    packages: PackageSet | None = None
+    """The packages that cells can import beside the standard library."""
+
+    pool: Pool | None = None
+    """The pool that lends the sandboxes. None: the one that all RLMs of the process share."""
+
+    interpreter_factory: Callable[[], CodeInterpreter] | None = None
+    """Makes the interpreter that cells run in. None: our sandbox."""
+
+    verbose: bool = False
+    """True to print each step to stderr."""
 
     @property
-    def max_iterations(self) -> int:
-        """Turns of the root LM."""
-        return self.budget.max_iterations
-
-    @max_iterations.setter
-    def max_iterations(self, turns: int) -> None:
-        self.budget = dataclasses.replace(self.budget, max_iterations=turns)
-
-    max_iters = max_iterations
+    def models(self) -> Models | None:
+        """The LMs that code can ask; None where `sub_lm` names none."""
+        return named_models(self.sub_lm)
 
     @property
-    def max_llm_calls(self) -> int:
-        """Calls of LMs that the code of one run may cause."""
-        return self.budget.max_llm_calls
-
-    @max_llm_calls.setter
-    def max_llm_calls(self, calls: int) -> None:
-        self.budget = dataclasses.replace(self.budget, max_llm_calls=calls)
+    def lending_pool(self) -> Pool:
+        """The pool that lends the sandboxes."""
+        return self.pool or default_pool()
 
     @property
-    def max_output_chars(self) -> int:
-        """Characters of a cell's output that the root LM sees."""
-        return self.limits.output_chars
+    def annotations(self) -> list[Any]:
+        """The types of the inputs, the outputs, and the tools' arguments."""
+        fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
+        arguments = [t for tool in self.tools.values() for t in (tool.arg_types or {}).values()]
+        return [*(field.annotation for field in fields), *arguments]
 
-    @max_output_chars.setter
-    def max_output_chars(self, chars: int) -> None:
-        self.limits = dataclasses.replace(self.limits, output_chars=chars)
+    @property
+    def sandbox_limits(self) -> Limits:
+        """The limits of the sandbox. With `max_seconds`, tools run in threads that a run can abandon."""
+        if self.budget.max_seconds is None:
+            return self.limits
+        seconds = min(self.limits.call_seconds or math.inf, self.budget.max_seconds)
+        return dataclasses.replace(self.limits, call_seconds=seconds)
+
+
+class Setting(Generic[T]):
+    """An attribute that reads one field of the module's config, and replaces it.
+
+    Args:
+        part: The field of the config that is itself a dataclass with a field of the attribute's name.
+        name: The name of the field, where the attribute has another.
+    """
+
+    def __init__(self, part: str = "", name: str = "") -> None:
+        self._part = part
+        self._name = name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = self._name or name
+
+    @overload
+    def __get__(self, module: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, module: Configured, owner: type) -> T: ...
+    def __get__(self, module: Configured | None, owner: type) -> Any:
+        if module is None:
+            return self
+        config = module._config
+        return getattr(getattr(config, self._part) if self._part else config, self._name)
+
+    def __set__(self, module: Configured, value: T) -> None:
+        changes: dict[str, Any] = {self._name: value}
+        if self._part:
+            part = getattr(module._config, self._part)
+            changes = {self._part: dataclasses.replace(part, **changes)}
+        module._config = dataclasses.replace(module._config, **changes)
+
+
+class Configured:
+    """The settings of an RLM as attributes, which can be set between runs."""
+
+    _config: RLMConfig
+
+    signature = Setting[type[dspy.Signature]]()
+    budget = Setting[Budget]()
+    limits = Setting[Limits]()
+    sub_lm = Setting[SubLM]()
+    packages = Setting["PackageSet | None"]()
+    verbose = Setting[bool]()
+
+    # Turns of the root LM.
+    max_iterations = Setting[int]("budget")
+    max_iters = Setting[int]("budget", "max_iterations")
+
+    # Calls of LMs that the code of one run may cause.
+    max_llm_calls = Setting[int]("budget")
+
+    # Characters of a cell's output that the root LM sees.
+    max_output_chars = Setting[int]("limits", "output_chars")
+
+    @property
+    def tools(self) -> dict[str, dspy.Tool]:
+        """The user's tools by name."""
+        return dict(self._config.tools)

@@ -1,44 +1,32 @@
-"""`dspy.RLM` made ours, for programs that cannot be edited."""
+"""Replaces `dspy.RLM` with ours, for programs that cannot be edited."""
 
 from __future__ import annotations
 
 import runpy
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
-import dspy.predict.rlm
-
+from dspy_rlm.dspy_internals.rlm_class import DSPyRLM, replace_rlm
 from dspy_rlm.rlm import RLM
-
-# Where DSPy keeps the name for others to take.
-_PLACES = ("dspy", "dspy.predict", "dspy.predict.rlm")
-
-_THEIRS = dspy.predict.rlm.RLM
 
 
 def install() -> None:
-    """Makes `dspy.RLM` this package's RLM, in this process, for what is imported from now on.
+    """Replaces `dspy.RLM` with this package's RLM, in this process, for later imports.
 
-    What has said `from dspy import RLM` before keeps DSPy's.
+    A module that has run `from dspy import RLM` before keeps DSPy's.
     """
-    _put(RLM)
+    replace_rlm(RLM)
 
 
 def uninstall() -> None:
-    """Gives DSPy its own RLM back. What was made in between stays as it is."""
-    _put(_THEIRS)
-
-
-def _put(cls: type) -> None:
-    for place in _PLACES:
-        setattr(import_module(place), "RLM", cls)  # noqa: B010 - mypy knows the module's own
+    """Restores DSPy's own RLM. Instances that were created in between stay as they are."""
+    replace_rlm(DSPyRLM)
 
 
 def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool = False) -> None:
-    """Runs a Python program as `python program` does, or `python -m program`, with ours installed.
+    """Runs a Python program as `python program` or `python -m program` does, with our RLM installed.
 
     Raises:
         OSError: The file cannot be read.
@@ -55,7 +43,7 @@ def run_program(program: str, arguments: Sequence[str] = (), *, as_module: bool 
 
 
 def program_frames(error: BaseException) -> TracebackType | None:
-    """The part of a traceback that is the program's: what comes after `runpy` has begun it."""
+    """Returns the program's part of a traceback: the frames below those of `runpy`."""
     trace = error.__traceback__
     while trace is not None and not _is_runpy(trace):
         trace = trace.tb_next

@@ -1,15 +1,15 @@
-"""Everything that `dspy_rlm` raises.
+"""The exceptions of `dspy_rlm`.
 
-What the LM does wrong is an observation for the LM, never an exception. The tree:
+A mistake of the LM is an observation for the LM, never an exception. The tree:
 
     RLMError
-    ├── SignatureError        the constructor was given what cannot work (also a ValueError)
+    ├── SignatureError        an argument of the constructor is invalid (also a ValueError)
     ├── InputError            a call's inputs do not fit the signature (also a ValueError)
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
-    │   └── PriceUnknownError the price of a model is not known, so that dollars cannot be limited
-    ├── SubCallError          a sub-call gave nothing usable; raised inside the REPL (also a ValueError)
-    ├── RunEndedError         something was asked for a run that has ended; raised in what it left behind
-    └── RunFailedError        a run ended without outputs; carries all that there is of it
+    │   └── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
+    ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
+    ├── RunEndedError         a call for a run that has ended; raised in the threads that it left behind
+    └── RunFailedError        a run ended without outputs; carries its report
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RLMError(Exception):
 
 
 class SignatureError(RLMError, ValueError):
-    """A signature, a tool or a limit cannot be used; raised by the constructor."""
+    """A signature, a tool or a limit is invalid; raised by the constructor."""
 
 
 class InputError(RLMError, ValueError):
@@ -45,22 +45,22 @@ class BudgetExceededError(RLMError, RuntimeError):
 
 
 class PriceUnknownError(BudgetExceededError):
-    """A limit in dollars cannot be kept: the LM has answered, and nobody knows for how much."""
+    """A limit in dollars cannot be enforced: the LM has replied, at an unknown price."""
 
 
 class SubCallError(RLMError, ValueError):
-    """A sub-call gave nothing usable: no reply fitted the signature, or a sub-run failed."""
+    """A sub-call had no usable result: no reply fitted the signature, or a sub-run failed."""
 
 
 class RunEndedError(RLMError):
-    """The run that a call was for has ended or was cancelled. Nothing was sent."""
+    """The run that a call was made for has ended or was cancelled. Nothing was sent."""
 
 
 class RunFailedError(RLMError):
     """A run ended without outputs: an LM or the sandbox failed. The cause is chained.
 
     Attributes:
-        run: The trajectory, the spending and what stopped the run.
+        run: The report: trajectory, spending, and the reason for the end.
     """
 
     def __init__(self, message: str, *, run: RunReport) -> None:

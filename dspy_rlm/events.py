@@ -1,4 +1,4 @@
-"""What happens in a run, as one stream of typed events for whoever wants to watch."""
+"""The typed events of a run, in one stream for observers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dspy_rlm.report import RunReport, Step
 
 @dataclasses.dataclass(frozen=True)
 class RunStarted:
-    """The sandbox is open, with the inputs in it."""
+    """The sandbox is open, and the inputs are in it."""
 
     variables: Sequence[Variable]
     max_iterations: int
@@ -20,7 +20,7 @@ class RunStarted:
 
 @dataclasses.dataclass(frozen=True)
 class IterationStarted:
-    """The root LM is asked next."""
+    """The root LM is called next."""
 
     number: int
     max_iterations: int
@@ -28,25 +28,25 @@ class IterationStarted:
 
 @dataclasses.dataclass(frozen=True)
 class ActionChosen:
-    """The root LM has answered; its code runs next, if there is any that can."""
+    """The root LM has replied; its code runs next, if there is any that can."""
 
     number: int
     reasoning: str
     code: str
     runs: bool = True
-    """False where there is no code that can be run."""
+    """False if the reply has no code that can run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SubCallStarted:
-    """The running cell asks other LMs."""
+    """The running cell calls other LMs."""
 
     number: int
     name: str
-    """The function that it calls, such as `predict_batched`."""
+    """The function of the REPL, such as `predict_batched`."""
 
     count: int
-    """Prompts or rows; 1 where the function takes one."""
+    """The number of prompts or rows; 1 for a function that takes one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +56,16 @@ class StepTaken:
     number: int
     step: Step
     llm_calls: int
-    """Sub-LM calls of the run so far."""
+    """Sub-LM calls so far in the run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunEnded:
-    """The run is over, well or badly."""
+    """The run is over, with or without outputs."""
 
     report: RunReport
     outputs: Mapping[str, Any] | None = None
-    """The outputs; None where it ended without."""
+    """The outputs; None if the run failed."""
 
 
 Event = RunStarted | IterationStarted | ActionChosen | SubCallStarted | StepTaken | RunEnded

@@ -1,4 +1,4 @@
-"""Wrapping host functions: middleware around all that cells can call, applied in one place."""
+"""Middleware around the host functions that cells can call, applied in one place."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sandbox_runtime import WrappedTool
 HostFunction: TypeAlias = Callable[..., Any]
 
 Wrapper: TypeAlias = Callable[[str, HostFunction], HostFunction]
-"""Gives the function of a name with something around it, or as it is."""
+"""Takes a name and its function; returns the function wrapped, or as it is."""
 
 
 def wrap_all(
     functions: Mapping[str, HostFunction], wrappers: Iterable[Wrapper]
 ) -> dict[str, HostFunction]:
-    """The functions by name, each inside of all wrappers; the last wrapper is the outermost.
+    """Returns the functions by name, each wrapped by all wrappers; the last one is the outermost.
 
-    A function's side in the sandbox stays as it is.
+    The sandbox side of a `WrappedTool` stays as it is.
     """
     wrapped = dict(functions)
     for wrap in wrappers:

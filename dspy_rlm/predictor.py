@@ -1,4 +1,4 @@
-"""The one predictor of an RLM: what optimizers may put into it, and how it is copied and saved."""
+"""The predictor of an RLM: the demos that optimizers may put into it, and its copies and saved states."""
 
 from __future__ import annotations
 
@@ -7,27 +7,24 @@ from typing import Any, TypeAlias
 
 import dspy
 
-from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.dspy_bridge.pickling import Portable
 from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.values.previews import preview
 
-# In a demo the LM looks at how the work went on, not at the data of another run.
+# A demo shows how a task is worked on; the data of another run is of little use.
 DEMO_OUTPUT_CHARS = 600
 DEMO_VARIABLES_CHARS = 2_000
 
 Demo: TypeAlias = "Mapping[str, Any] | dspy.Example"
 
 
-class ActionPredictor(dspy.Predict):
-    """Predicts a run's next step. Takes only demos that are steps; its copies share its LM."""
-
-    _LIVE = frozenset({"lm", "signature"})
-    _PACKED = _LIVE
+class ActionPredictor(Portable, dspy.Predict):
+    """Predicts a run's next step. Accepts only demos that are steps; copies share the LM."""
 
     @property
     def demos(self) -> list[Demo]:
-        """The steps shown before the task's own, as they were stored."""
+        """The example steps that a prompt shows before the task's own, as they were stored."""
         return self._demos
 
     @demos.setter
@@ -35,22 +32,21 @@ class ActionPredictor(dspy.Predict):
         self._demos = steps_among(demos)
 
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
-        """The state for files, without anything secret of the LM."""
+        """Returns the state for files, without the LM's secrets."""
         state: dict[str, Any] = super().dump_state(json_mode)
         return {**state, "lm": lm_state(self.lm) if self.lm else None}
 
-    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
-    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
+    _LIVE = frozenset({"lm", "signature"})
 
 
 def steps_among(demos: Iterable[Demo]) -> list[Demo]:
-    """The demos that show a step: examples of the whole task have no code to learn from."""
+    """Returns the demos that are steps: examples of the whole task have no code to learn from."""
     context = ("variables_info", "repl_history", "iteration")
     return [demo for demo in demos if demo.get("code") and any(name in demo for name in context)]
 
 
 def shown_demos(demos: Sequence[Demo]) -> list[dict[str, Any]]:
-    """The demos as a prompt shows them: with their code, and long outputs cut."""
+    """Returns the demos as a prompt shows them: only steps, with long outputs shortened."""
     return [_shown(dict(demo)) for demo in steps_among(demos)]
 
 

@@ -1,8 +1,7 @@
-"""Exceptions without secrets: one filter for all that LMs and tools raise in a run.
+"""Redaction of exceptions: one filter for everything that LMs and tools raise in a run.
 
-What a cell, a prompt or a report can see of an exception is its text, those of the exceptions behind it, and
-their notes. Where a secret is in any of these, the exception is made again without it. Otherwise it stays
-the object that it was.
+A cell, a prompt or a report can see the text of an exception, those of its causes and contexts, and their
+notes. If a secret is in any of these, the exception is rebuilt without it. Otherwise it stays the same object.
 """
 
 from __future__ import annotations
@@ -17,52 +16,52 @@ from dspy_rlm.middleware import Wrapper
 from sandbox_runtime.helpers import redact_secrets
 
 Known = Callable[[], Iterable[str]]
-"""Gives the secrets that are known besides those of the environment. Asked only when something was raised."""
+"""Returns the known secrets besides those of the environment. Called only when something was raised."""
 
-# Values of an exception's own attributes that are kept where it is made again.
+# Types of an exception's attributes that are kept when it is rebuilt.
 _PLAIN = (int, float, bool, type(None))
 
-# Exceptions behind each other that are looked at. What is behind these is dropped with them.
+# Exceptions of a chain that are checked. The rest of a longer chain is dropped.
 _MAX_CHAIN = 100
 
 
 def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
-    """The exception itself, or one of its kind without the secrets that its texts have."""
+    """Returns the exception itself, or one of its kind without the secrets in its texts."""
     known = list(secrets)
     chain = _chain(error)
     if len(chain) < _MAX_CHAIN and all(_is_clean(one, known) for one in chain):
         return error
-    made = {id(one): _made_again(one, known) for one in chain}
+    rebuilt = {id(one): _rebuilt(one, known) for one in chain}
     for one in chain:
-        new = made[id(one)]
-        new.__cause__ = made.get(id(one.__cause__))
-        new.__context__ = made.get(id(one.__context__))
+        new = rebuilt[id(one)]
+        new.__cause__ = rebuilt.get(id(one.__cause__))
+        new.__context__ = rebuilt.get(id(one.__context__))
         new.__suppress_context__ = one.__suppress_context__
-    for one in reversed(chain):  # groups last, of exceptions that are made again already
+    for one in reversed(chain):  # groups last: their parts are rebuilt already
         if isinstance(one, BaseExceptionGroup):
-            made[id(one)] = _group(one, made, known)
-    return made[id(error)]
+            rebuilt[id(one)] = _group(one, rebuilt, known)
+    return rebuilt[id(error)]
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception, all behind it, and those of groups."""
-    found: dict[int, BaseException] = {}
+    """Returns the exception, its causes and contexts, and the parts of groups."""
+    chain: dict[int, BaseException] = {}
     waiting: list[BaseException | None] = [error]
-    while waiting and len(found) < _MAX_CHAIN:
+    while waiting and len(chain) < _MAX_CHAIN:
         one = waiting.pop(0)
-        if one is None or id(one) in found:
+        if one is None or id(one) in chain:
             continue
-        found[id(one)] = one
+        chain[id(one)] = one
         waiting += [one.__cause__, one.__context__]
         waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-    return list(found.values())
+    return list(chain.values())
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an exception, whatever its own methods do."""
-    said: Any = error.args[0] if isinstance(error, KeyError) and error.args else error
+    """Returns the text of an exception, even if its `__str__` raises."""
+    value: Any = error.args[0] if isinstance(error, KeyError) and error.args else error
     try:
-        return str(said)
+        return str(value)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         return "(its text could not be made)"
 
@@ -75,15 +74,15 @@ def _is_clean(error: BaseException, known: list[str]) -> bool:
     return all(redact_secrets(text, known) == text for text in _texts(error))
 
 
-def _made_again(error: BaseException, known: list[str]) -> BaseException:
-    """An exception of the same kind, with the same text but for secrets."""
+def _rebuilt(error: BaseException, known: list[str]) -> BaseException:
+    """Returns an exception of the same kind, with the secrets in its text redacted."""
     kind: Any = RuntimeError if isinstance(error, BaseExceptionGroup) else type(error)
     text, *notes = (redact_secrets(part, known) for part in _texts(error))
     try:
         cls: Any = _clean_class(kind)
         new: BaseException = cls.__new__(cls)
         attributes = dict(vars(error))
-    except TypeError:  # a class that cannot be derived from, or made without arguments
+    except TypeError:  # the class cannot be subclassed, or instantiated without arguments
         cls, attributes = _clean_class(_base_of(kind), kind.__name__), {}
         new = cls.__new__(cls)
     attributes.pop("__notes__", None)
@@ -101,11 +100,11 @@ def _made_again(error: BaseException, known: list[str]) -> BaseException:
 
 
 def _group(
-    group: BaseExceptionGroup[Any], made: dict[int, BaseException], known: list[str]
+    group: BaseExceptionGroup[Any], rebuilt: dict[int, BaseException], known: list[str]
 ) -> BaseException:
-    parts = [made.get(id(part), RuntimeError("(left out)")) for part in group.exceptions]
+    parts = [rebuilt.get(id(part), RuntimeError("(left out)")) for part in group.exceptions]
     new = BaseExceptionGroup(redact_secrets(group.message, known), parts)
-    old = made[id(group)]
+    old = rebuilt[id(group)]
     new.__cause__, new.__context__ = old.__cause__, old.__context__
     for note in getattr(old, "__notes__", ()):
         new.add_note(note)
@@ -114,7 +113,7 @@ def _group(
 
 @functools.lru_cache(maxsize=256)
 def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
-    """A class that is caught as the given one is, and says a text that it was given."""
+    """Returns a subclass of `kind`, caught in the same places, whose `str` is a text that is set on it."""
 
     def text(self: Any) -> str:
         return str(self.__dict__.get("_clean_text", ""))
@@ -129,7 +128,7 @@ def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
 
 
 def _base_of(kind: type[BaseException]) -> Any:
-    """The nearest class of Python's own that can be made without arguments."""
+    """Returns the nearest built-in base class that can be instantiated without arguments."""
     for base in kind.__mro__:
         if base.__module__ == "builtins" and issubclass(base, Exception):
             return base
@@ -137,12 +136,12 @@ def _base_of(kind: type[BaseException]) -> Any:
 
 
 def clean_errors(known: Known) -> Wrapper:
-    """Cleans what functions raise."""
+    """Returns a wrapper that redacts the exceptions of functions."""
     return lambda _name, function: cleaning(function, known)
 
 
 def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:
-    """The function, sync or async, with what it raises cleaned."""
+    """Returns the function, sync or async, with its exceptions redacted."""
 
     def clean(error: Exception) -> Exception:
         new = cleaned(error, known())
@@ -171,7 +170,7 @@ def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:
             new = clean(error)
             if new is error:
                 raise
-        # Outside of the handler: else Python would put the original behind it.
+        # Outside the handler: else Python would chain the original to it.
         raise new
 
     return call

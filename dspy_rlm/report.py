@@ -1,4 +1,4 @@
-"""Records of a run: its steps, its calls of LMs, and the report at its end. Data; decides nothing."""
+"""Records of a run: its steps, its LM calls, and the report at its end. Data only."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import dataclasses
 from datetime import datetime
 from typing import Any, Literal
 
-# What the report says of a call that was still under way when the run ended.
+# The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call of an LM: what it was for, and what it took."""
+    """One LM call: its purpose and its cost."""
 
     kind: str
-    """What asked: `action` and `extract` of a run, or the name of a function of the REPL."""
+    """The caller: `action` or `extract` for the run's own turns, else the name of the REPL's function."""
 
     model: str
     depth: int
-    """Of the run that it was made for: 0 is the root."""
+    """The depth of the run that made the call: 0 is the root."""
 
     chars_in: int = 0
     chars_out: int = 0
     seconds: float = 0.0
     input_tokens: int | None = None
-    """None: not reported, or not waited for."""
+    """None: not reported, or the reply was not waited for."""
     output_tokens: int | None = None
     cost: float | None = None
-    """US dollars; None: the price is unknown, or the answer was not waited for."""
+    """US dollars; None: the price is unknown, or the reply was not waited for."""
     cached: bool = False
-    """Answered from DSPy's cache, for nothing."""
+    """True if DSPy's cache replied, at no cost."""
     error: str = ""
-    """What went wrong, if anything did."""
+    """The error, or an empty string."""
 
     @property
     def is_sub_call(self) -> bool:
-        """True for what code asked for; false for the root run's own turns."""
+        """True for a call that code caused; false for the root run's own turns."""
         return self.depth > 0 or self.kind not in ("action", "extract")
 
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What the calls of one model at one depth took together."""
+    """The totals of one model's calls at one depth."""
 
     model: str
     depth: int
     calls: int = 0
     """Calls that were sent."""
     cached: int = 0
-    """Calls that a cache answered, for nothing."""
+    """Calls that a cache answered, at no cost."""
     input_tokens: int | None = 0
     """None: a call did not report them."""
     output_tokens: int | None = 0
@@ -57,7 +57,7 @@ class Usage:
     """US dollars; None: the price of a call is unknown."""
 
     def plus(self, call: Call) -> Usage:
-        """With one call more."""
+        """Returns the totals with one more call."""
         if call.cached:
             return dataclasses.replace(self, cached=self.cached + 1)
         return dataclasses.replace(
@@ -70,7 +70,7 @@ class Usage:
 
 
 def added(one: Any, other: Any) -> Any:
-    """The sum; None where a part of it is not known."""
+    """Returns the sum; None if a part of it is unknown."""
     return None if one is None or other is None else one + other
 
 
@@ -83,51 +83,51 @@ Status = Literal["running", "submitted", "extracted", "failed"]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One turn: what the root LM thought and wrote, and what came of it, as it came."""
+    """One turn: the root LM's reasoning and code, and the output."""
 
     reasoning: str
     code: str
     output: str
 
     note: str = dataclasses.field(default="", compare=False)
-    """The end of the output that is the harness's own words, which a prompt shows as they are."""
+    """The end of the output if the harness itself wrote it: a prompt shows it without quoting."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:
-    """How a run went; `prediction.run`, and the `run` of an error that ended one."""
+    """The report of a run: `prediction.run`, or the `run` of the exception that ended it."""
 
     status: Status
     """`submitted` by the LM, `extracted` after the last iteration, or `failed`."""
 
     stopped_by: str
-    """What ended the run: `SUBMIT`, the name of a limit, or the name of an exception."""
+    """The reason for the end: `SUBMIT`, the name of a limit, or the name of an exception."""
 
     steps: tuple[Step, ...] = dataclasses.field(repr=False)
     llm_calls: int
-    """Calls of LMs that the run's code has caused, those of sub-runs among them."""
+    """LM calls that the run's code caused, including those of sub-runs."""
 
     seconds: float
-    """Wall time from the inputs to here."""
+    """Wall time from the inputs to the end."""
 
     started_at: datetime | None = None
-    """When the run began."""
+    """The time at which the run began."""
 
     usage: tuple[Usage, ...] = ()
     """Calls, tokens and cost, by depth and model. Sub-runs are at depth 1 and below."""
 
     cost: float | None = None
-    """US dollars in all; None if what a call costs is unknown, or it was under way at the end."""
+    """Total in US dollars; None if the cost of a call is unknown, or a call was in flight at the end."""
 
     sub_calls: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
-    """The calls that code has caused, one by one."""
+    """The calls that code caused, one by one."""
 
     under_way: tuple[Call, ...] = dataclasses.field(default=(), repr=False)
-    """The calls that were not answered when the run ended: they are in `usage`, and `cost` is None with them."""
+    """The calls in flight when the run ended. They are included in `usage`, and make `cost` None."""
 
     cost_at_most: float | None = None
-    """US dollars in all, with the most that calls can cost whose end nobody waited for. None: no bound is
-    known, as where `max_cost` did not ask for one."""
+    """Total in US dollars, with an upper bound for calls that were not waited for. None: no bound is known,
+    as without `max_cost`."""
 
     @property
     def iterations(self) -> int:
@@ -143,7 +143,7 @@ class RunReport:
         ]
 
     def dump(self) -> dict[str, Any]:
-        """The report as plain data, with its format version, for files."""
+        """Returns the report as plain data for JSON: the fields by name, `trajectory`, and the format version."""
         return {
             "format": FORMAT_VERSION,
             "status": self.status,
@@ -159,36 +159,3 @@ class RunReport:
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }
-
-
-def spending(report: RunReport) -> str:
-    """What a run took: `4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return ", ".join(
-        [
-            count(report.iterations, "iteration"),
-            count(report.llm_calls, "sub-LM call"),
-            f"{report.seconds:.1f} s",
-        ]
-    )
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things: `1 file`, `1,787 files`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def ending(report: RunReport) -> str:
-    """How a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
-    return f"{_outcome(report)}, {spending(report)}"
-
-
-def _outcome(report: RunReport) -> str:
-    match report.status:
-        case "submitted":
-            return "Submitted"
-        case "extracted":
-            return "Turns used up, outputs extracted"
-        case _ if report.stopped_by == "KeyboardInterrupt":
-            return "Interrupted"
-        case _:
-            return f"Failed ({report.stopped_by})"

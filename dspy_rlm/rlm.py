@@ -1,4 +1,8 @@
-"""`RLM`: the module. Holds what was configured, and performs what the loop in `loop.py` requests."""
+"""`RLM`, the DSPy module: holds the configuration, and performs the requests of the loop in `loop.py`.
+
+The idea is that of Recursive Language Models (https://arxiv.org/abs/2512.24601): the inputs are variables of a
+REPL, and the LM reads them by code instead of in its prompt.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,27 @@ from os import PathLike
 from typing import Any
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.concurrency.threads import in_new_thread
-from dspy_rlm.config import PeerNames
-from dspy_rlm.dspy_bridge import pickling as saving
+from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
 )
+from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
-from dspy_rlm.repl.sub_rlm import Place
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
-from dspy_rlm.runs.prepare import composed_signature, prepare
+from dspy_rlm.runs.prepare import prepare
+from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
@@ -38,16 +44,8 @@ from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import ready_packages
 
 
-class RLM(PeerNames, dspy.Module):
+class RLM(Configured, Portable, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
-
-    _PACKED = frozenset(
-        {"signature", "sub_lm", "_tools", "_interpreter_factory", "_types", "_pool"}
-    )
-    _LIVE = _PACKED | {"budget", "limits", "packages", "_place"}
-    __copy__, __deepcopy__ = saving.copied, saving.deepcopied
-    __getstate__, __setstate__ = saving.packed_state, saving.unpack_state
-    dump_state = saving.module_state
 
     def __init__(
         self,
@@ -73,66 +71,73 @@ class RLM(PeerNames, dspy.Module):
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
-        """Configures the module; no run starts before it is called.
+        """Configures the module. A run starts when it is called.
 
         Args:
             signature: Inputs and outputs, as text or as a class.
-            max_iterations: Turns of the root LM. After the last one the outputs are extracted.
-            max_llm_calls: Calls of LMs that the code of one run may cause, those of sub-runs among them.
+            max_iterations: Turns of the root LM. After the last one, the outputs are extracted.
+            max_llm_calls: LM calls that the code of one run may cause, including those of sub-runs.
             max_output_chars: Characters of a cell's output that the root LM sees.
-            verbose: Print each step to stderr while the run goes on.
+            verbose: Print each step to stderr during the run.
             tools: Python functions or `dspy.Tool`s that the code can call.
-            sub_lm: The LM that the code asks; or several by name, each an LM or an LM and a line that
-                describes it, of which the first is the default. None: the LM of this module, else the
+            sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
+                one-line description. The first is the default. None: the LM of this module, else the
                 configured one.
-            interpreter_factory: Makes a DSPy `CodeInterpreter` to run in, instead of our sandbox.
+            interpreter_factory: Returns a DSPy `CodeInterpreter` to run cells in, instead of our sandbox.
             max_depth: Levels of sub-runs below this one; 0 allows none.
-            max_cost: US dollars for all LMs of a run together. None: no limit, as for the next three.
+            max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
-            max_seconds: Wall time of a run, from when it has its sandbox; cells and calls are cut off.
-            max_errors: Turns in a row that may fail before the outputs are extracted.
-            prices: US dollars for a million tokens of prompts and of replies, by model: for `max_cost` with
+            max_seconds: Wall time of a run, from when it has its sandbox. Running cells and calls are
+                cancelled.
+            max_errors: Consecutive failed turns before the outputs are extracted.
+            prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
-            limits: What the sandbox may use; `max_output_chars` takes the place of `output_chars`.
-            packages: What the code can import beside the standard library, such as `["networkx"]`.
-                Or the path of a lock file with hashes. They are fetched now, the first time, and then
+            limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
+            packages: Packages that code can import beside the standard library, such as `["networkx"]`;
+                or the path of a lock file with hashes. They are downloaded now, the first time, and then
                 kept in the user's cache.
-            types: How values of types of your own cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They go before the rules for DSPy's types.
-            pool: Where the sandboxes come from, with its limits and packages where none are given here.
-                None: the pool that all RLMs of the process share.
+            types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
+                or `CodeType`. They take precedence over the rules for DSPy's types.
+            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
+                here. None: the pool that all RLMs of the process share.
             max_iters: Another name for `max_iterations`.
-            interpreter: An interpreter of the caller's to run in, which no run ends; of older code.
+            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run ends it.
 
         Raises:
-            SignatureError: The signature, a tool or a limit cannot be used; says which and why.
-            PackageError: A package cannot be had; says which and why.
-            EngineError: The sandbox that the packages are for cannot be had.
+            SignatureError: The signature, a tool or a limit is invalid; says which and why.
+            PackageError: A package cannot be installed; says which and why.
+            EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
         """
         super().__init__()
-        self._tools = normalize_tools(tools)
-        self.signature = check_signature(signature, self._tools)
+        normalized = normalize_tools(tools)
         turns = max_iterations if max_iters is None else max_iters
-        self.budget = Budget(
-            turns, max_llm_calls, max_depth, max_cost, max_tokens, max_seconds, max_errors, prices
+        named_models(sub_lm)  # an error in it is raised now, not in the first run
+        self._config = RLMConfig(
+            signature=check_signature(signature, normalized),
+            tools=normalized,
+            budget=Budget(
+                turns,
+                max_llm_calls,
+                max_depth,
+                max_cost,
+                max_tokens,
+                max_seconds,
+                max_errors,
+                prices,
+            ),
+            limits=dataclasses.replace(
+                limits or (pool.limits if pool else Limits()), output_chars=max_output_chars
+            ),
+            sub_lm=sub_lm,
+            types=type_rules(types),
+            packages=pool.packages if pool and packages is None else ready_packages(packages),
+            pool=pool,
+            interpreter_factory=checked_factory(interpreter_factory, interpreter),
+            verbose=verbose,
         )
-        limits = limits or (pool.limits if pool else Limits())
-        self.limits = dataclasses.replace(limits, output_chars=max_output_chars)
-        self.sub_lm = sub_lm
-        named_models(sub_lm)  # so that what is wrong with it is told now
-        self.verbose = verbose
-        self.packages = pool.packages if pool and packages is None else ready_packages(packages)
-        self._interpreter_factory = checked_factory(interpreter_factory, interpreter)
-        self._types = type_rules(types)
-        self._pool = pool
+        self._context: RunContext | None = None  # set for a sub-run; a root run makes its own
         self._extract: dspy.Predict | None = None
-        self._place: Place | None = None  # where a sub-run stands; a root run makes its own
         self.generate_action = ActionPredictor(self.default_signature())
-
-    @property
-    def tools(self) -> dict[str, dspy.Tool]:
-        """The user's tools by name."""
-        return dict(self._tools)
 
     # ---- The loop is `loop.py`; here its requests are performed ----
 
@@ -144,41 +149,41 @@ class RLM(PeerNames, dspy.Module):
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
-        """Runs to the outputs.
+        """Runs until there are outputs.
 
         Args:
-            interpreter: What this run's cells go to, instead of what was configured; it stays open.
-            interpreter_factory: What makes it.
+            interpreter: The interpreter for this run, instead of the configured one; it stays open.
+            interpreter_factory: Returns the interpreter for this run.
             **inputs: The inputs by name.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
 
         Raises:
-            InputError: The inputs do not fit the signature; no LM was asked.
-            LMNotConfiguredError: There is no LM to ask.
-            EngineError: The sandbox cannot be had; no LM was asked.
-            SandboxStartError: The sandbox did not come up; no LM was asked.
-            RunFailedError: An LM or the sandbox failed, or the time was over; its `run` has what there is.
+            InputError: The inputs do not fit the signature; no LM was called.
+            LMNotConfiguredError: No LM is configured.
+            EngineError: The sandbox engine cannot be installed; no LM was called.
+            SandboxStartError: The sandbox did not start; no LM was called.
+            RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
         """
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
-        task = prepare(self, inputs, factory, loop=None)
+        prepared = self.prepare(inputs, factory, loop=None)
 
         def perform(request: Request) -> Any:
             match request:
                 case AskRoot(fields):
-                    return self.generate_action(**task.prompt, **fields)
+                    return self.generate_action(**prepared.prompt, **fields)
                 case RunCell(code):
                     return sandbox.run_cell(code)
                 case Extract(fields):
                     with dspy.context(trace=[]):
-                        return self.extract(**task.last_prompt, **fields)
+                        return self.extract(**prepared.last_prompt, **fields)
 
-        with task.closing() as opened, _ending_with_report(task, self.generate_action):
-            sandbox = task.open_sandbox(opened)
-            with self._in_dspy(task):
-                drive(self._steps(task), perform)
-        return task.run.prediction()
+        with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
+            sandbox = prepared.open_sandbox(opened)
+            with _dspy_settings(prepared, self.generate_action):
+                drive(_steps(prepared, self.generate_action), perform)
+        return prepared.run.prediction()
 
     async def aforward(
         self,
@@ -188,68 +193,70 @@ class RLM(PeerNames, dspy.Module):
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
-        """Like `forward`, with the event loop free while LMs and cells work."""
+        """Like `forward`, without blocking the event loop while LMs and cells run."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        task = await in_new_thread(prepare, self, inputs, factory, loop)
+        prepared = await in_new_thread(self.prepare, inputs, factory, loop)
 
         async def perform(request: Request) -> Any:
             match request:
                 case AskRoot(fields):
-                    return await self.generate_action.acall(**task.prompt, **fields)
+                    return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell(code):
                     return await thread.do(sandbox.run_cell, code)
                 case Extract(fields):
                     with dspy.context(trace=[]):
-                        return await self.extract.acall(**task.last_prompt, **fields)
+                        return await self.extract.acall(**prepared.last_prompt, **fields)
 
-        async with open_in_thread(task) as work:
-            with _ending_with_report(task, self.generate_action):
+        async with open_in_thread(prepared) as work:
+            with _ending_with_report(prepared, self.generate_action):
                 sandbox, thread = await work.open()
-                with self._in_dspy(task):
-                    await adrive(self._steps(task), perform, thread)
-                prediction = await thread.do(task.run.prediction)
+                with _dspy_settings(prepared, self.generate_action):
+                    await adrive(_steps(prepared, self.generate_action), perform, thread)
+                prediction = await thread.do(prepared.run.prediction)
                 await work.close()
         return prediction
 
-    def _steps(self, task: PreparedRun) -> Steps:
-        return steps(task.run, functools.partial(add_step, self.generate_action))
+    # ---- The parts of a run ----
 
-    @contextlib.contextmanager
-    def _in_dspy(self, task: PreparedRun) -> Iterator[None]:
-        """DSPy's settings for the turns of a run."""
-        with apart_from_outer_runs(self.generate_action), dspy.context(adapter=task.adapter):
-            yield
-
-    # ---- What a run is made of ----
+    def prepare(
+        self,
+        inputs: Mapping[str, Any],
+        factory: InterpreterFactory | None,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> PreparedRun:
+        """Returns a run of this module that is ready to be opened; see `runs.prepare`."""
+        parts = Blueprint(
+            self._config, self.generate_action, self.extract, self, self._context, self.spawn
+        )
+        return prepare(parts, inputs, factory, loop)
 
     @staticmethod
-    def spawn(signature: type[dspy.Signature], **settings: Any) -> RLM:
-        """An RLM for a sub-run: never of a subclass, whose constructor may be another."""
-        return RLM(signature, **settings)
-
-    def annotations(self) -> list[Any]:
-        """The types of the inputs, the outputs, and the tools' arguments."""
-        fields = (*self.signature.input_fields.values(), *self.signature.output_fields.values())
-        arguments = [t for tool in self._tools.values() for t in (tool.arg_types or {}).values()]
-        return [*(field.annotation for field in fields), *arguments]
+    def spawn(config: RLMConfig, context: RunContext) -> RLM:
+        """Returns an RLM for a sub-run: never of a subclass, whose constructor may be another."""
+        child = RLM(config.signature, tools=config.tools)  # checks that they fit together
+        child._config = dataclasses.replace(config, signature=child.signature)
+        child._context = context
+        return child
 
     def factory(self) -> InterpreterFactory | None:
-        """What makes the interpreter where a call does not say; None for our sandbox."""
-        return self._interpreter_factory or configured_factory()
+        """Returns the configured interpreter factory, this module's or DSPy's; None for our sandbox."""
+        return self._config.interpreter_factory or configured_factory()
 
     def default_signature(self) -> type[dspy.Signature]:
-        """The predictor's signature before an optimizer has been at it."""
-        block = instructions.policy_block(self.signature, self._tools.values())
-        return instructions.action_signature(block)
+        """Returns the predictor's signature as it is before an optimizer changes it."""
+        return default_signature(self._config)
 
     def action_signature(self) -> type[dspy.Signature]:
-        """The predictor's signature with the contract after the block that optimizers own."""
-        return composed_signature(self, self.factory())
+        """Returns the predictor's signature with the contract after the block that optimizers own."""
+        depth = self._context.depth if self._context else 0
+        return composed_signature(self._config, self.generate_action, self.factory(), depth)
 
     @property
     def extract(self) -> dspy.Predict:
-        """The fallback. Built when it is needed, so that it is no parameter; one that is set is used."""
+        """The predictor that extracts outputs once no turn is left.
+
+        It is built on demand, so that optimizers do not see it as a parameter, unless one was set."""
         if self._extract is not None:
             return self._extract
         extractor = dspy.Predict(instructions.extract_signature(self.signature))
@@ -260,14 +267,31 @@ class RLM(PeerNames, dspy.Module):
     def extract(self, extractor: dspy.Predict) -> None:
         self._extract = extractor
 
+    # ---- Copies and saved states ----
+
+    _LIVE = frozenset({"_config", "_context"})
+
+    dump_state = module_state
+
+
+def _steps(prepared: PreparedRun, predictor: dspy.Predict) -> Steps:
+    return steps(prepared.run, functools.partial(add_step, predictor))
+
 
 @contextlib.contextmanager
-def _ending_with_report(task: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
-    """Gives the caller of a run that ends without outputs what there is of it, whatever ends it.
+def _dspy_settings(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
+    """Sets DSPy's settings for the turns of a run."""
+    with apart_from_outer_runs(predictor), dspy.context(adapter=prepared.adapter):
+        yield
 
-    What the sandbox cannot be opened with is the caller's error as it is: no LM was asked.
+
+@contextlib.contextmanager
+def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
+    """Attaches the report to whatever ends a run without outputs.
+
+    An error while the sandbox is opened is raised as it is: no LM was called.
     """
-    run = task.run
+    run = prepared.run
     try:
         yield
     except Exception as error:
@@ -275,10 +299,10 @@ def _ending_with_report(task: PreparedRun, predictor: dspy.Predict) -> Iterator[
             fields = run.action_inputs()
             with apart_from_outer_runs(predictor):
                 raise failure(error, run.fail(error), predictor, fields) from error
-        if (reason := task.stopped_by(error)) is None:
+        if (reason := prepared.stopped_by(error)) is None:
             raise
-        told = f"The run was stopped before its first turn: {reason}"
-        raise RunFailedError(told, run=run.fail(reason)) from reason
-    except BaseException as error:  # Ctrl-C, cancellation: not ours to change
+        message = f"The run was stopped before its first turn: {reason}"
+        raise RunFailedError(message, run=run.fail(reason)) from reason
+    except BaseException as error:  # Ctrl-C or cancellation: raised as it is
         error.run = run.fail(error)  # type: ignore[attr-defined]
         raise

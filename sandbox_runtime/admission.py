@@ -1,7 +1,15 @@
-"""Admission control: a bound on concurrent sessions, and a queue for the rest. Opens no session itself.
+"""Admission to a pool: a bound on open sessions, and a queue of those who wait. Opens no session itself.
 
-Nested requests cannot deadlock: a slot's first child is admitted at once, further children queue. So every
-holder of a slot can finish, however deep runs are nested.
+Free of deadlock for nested runs: the first child of a run that holds a slot is admitted at once, beyond
+the bound if need be; further children queue, ahead of everyone else. So a chain of nested runs can always
+finish.
+
+Two rules go beyond "a child never waits", and both are needed. Not every child is admitted at once: a run
+that starts a hundred sub-runs in parallel would otherwise undo the bound. And a queue in which nothing has
+moved for `STALL_SECONDS` admits one more than the bound: a holder can wait for a slot in ways that are not
+visible here (a thread of its own, another pool, a second session opened by hand), and a program that
+finishes is worth more than the bound. Each such slot doubles the time until the next one, so slow runs
+do not undo the bound.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 from sandbox_runtime.engine import assets
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.errors import EngineMissingError, SandboxStartError
-from sandbox_runtime.installation.install import install, with_packages
+from sandbox_runtime.installation.install import install
+from sandbox_runtime.installation.package_images import with_packages
 from sandbox_runtime.isolation.os_isolation import detect
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.packages.resolve import PackageSet, Wanted, resolve

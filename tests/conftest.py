@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from hypothesis import settings
 from soak import faults
 
 from sandbox_runtime import default_pool
+
+# LiteLLM calls `asyncio.get_event_loop()`, which before Python 3.14 creates a loop in the main thread that nothing
+# closes, and the warning about it would fail whichever test runs next. After this call it raises instead.
+asyncio.set_event_loop(None)
 
 # An example that takes long on a loaded machine is no failure; one that hangs meets pytest's timeout.
 settings.register_profile("push", deadline=None, max_examples=30)

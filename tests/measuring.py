@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 # How often the second thread wants to run.
 TICK_SECONDS = 0.002
@@ -42,12 +41,7 @@ class Cost:
         self._before_cpu = time.process_time()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.cpu_seconds = time.process_time() - self._before_cpu
         self.peak_bytes = _peak() - self._before_bytes
         self._over.set()

@@ -93,3 +93,119 @@ def test_the_pages_for_contributors_name_files_that_exist(page):
 
     assert len(paths) > 4
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+
+
+# DSPy's documented names. An import of any other belongs into `dspy_internals/`, with a test in
+# `tests/rlm/test_dspy_still_has.py`; a documented one may be added here.
+PUBLIC_DSPY = {
+    "dspy": [
+        "Adapter",
+        "AdapterParseError",
+        "Audio",
+        "BaseLM",
+        "ChatAdapter",
+        "Code",
+        "CodeExecutionError",
+        "CodeInterpreter",
+        "CodeInterpreterError",
+        "Evaluate",
+        "Example",
+        "File",
+        "FinalOutput",
+        "GEPA",
+        "History",
+        "Image",
+        "InputField",
+        "JSONAdapter",
+        "LM",
+        "LMAuthError",
+        "LMBillingError",
+        "LMConfigurationError",
+        "LMError",
+        "LMInvalidRequestError",
+        "LMLockTimeoutError",
+        "LMNotConfiguredError",
+        "LMRateLimitError",
+        "LMServerError",
+        "LMUnsupportedFeatureError",
+        "Module",
+        "OutputField",
+        "Parallel",
+        "Predict",
+        "Prediction",
+        "PythonInterpreter",
+        "Reasoning",
+        "SandboxSerializable",
+        "Signature",
+        "Tool",
+        "TwoStepAdapter",
+        "Type",
+        "XMLAdapter",
+        "bootstrap_trace_data",
+        "configure",
+        "context",
+        "ensure_signature",
+        "is_retryable_lm_error",
+        "lm15",
+        "load",
+        "settings",
+        "streamify",
+    ],
+    "dspy.streaming": [
+        "StatusMessage",
+        "StatusMessageProvider",
+        "StreamListener",
+        "StreamResponse",
+    ],
+    "dspy.utils": ["BaseCallback", "with_callbacks"],
+}
+
+
+def _undocumented(source: str) -> list[str]:
+    """The names of DSPy that a source takes, by import or as an attribute, and that are not documented."""
+    tree = ast.parse(source)
+    taken = [pair for pair in _imports(source) if pair[0].partition(".")[0] == "dspy"]
+    taken = [pair for pair in taken if pair != ("dspy", "")]
+    taken += [
+        ("dspy", node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "dspy"
+    ]
+    taken += [
+        (node.value, "")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and re.fullmatch(r"dspy(\.[a-z_0-9]+)+", str(node.value))
+        and node.value not in PUBLIC_DSPY
+    ]
+    return [
+        f"{module}: {name}" for module, name in taken if name not in PUBLIC_DSPY.get(module, ())
+    ]
+
+
+def test_undocumented_parts_of_dspy_are_used_in_one_folder():
+    """Everything outside of `dspy_internals/` uses documented names of DSPy only.
+
+    `repl/guest/` runs in the sandbox, where `dspy` is a module of our own.
+    """
+    root = Path(dspy_rlm.__file__).parent
+    found = {
+        str(path.relative_to(root)): _undocumented(path.read_text("utf-8"))
+        for path in root.rglob("*.py")
+        if "guest" not in path.parts
+    }
+    offending = {path for path, names in found.items() if names}
+
+    assert {Path(path).parts[0] for path in offending} == {"dspy_internals"}
+
+
+def test_undocumented_parts_of_dspy_are_seen():
+    """As an import of a module, of a name, as an attribute, or as the text that `import_module` takes."""
+    assert _undocumented("import dspy.predict.rlm") != []
+    assert _undocumented("from dspy.utils.usage_tracker import UsageTracker") != []
+    assert _undocumented("from dspy.utils import magicattr") != []
+    assert _undocumented("import dspy\nx = dspy.clients.cache") != []
+    assert _undocumented("import_module('dspy.predict')") != []
+    assert _undocumented("import dspy\nfrom dspy.utils import BaseCallback\nx = dspy.Predict") == []

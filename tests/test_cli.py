@@ -236,7 +236,7 @@ class TestAsk:
         assert done.stderr.count("\n") == 1
 
     def test_the_environment_names_the_models(self, server):
-        """Variables stand for the options, for those who always ask the same models."""
+        """Environment variables replace the options, for users who always use the same models."""
         server.arguments = ["--api-base", server.policies.base_url]
         names = {"DSPY_RLM_MODEL": "openai/root", "DSPY_RLM_SUB_MODEL": "openai/sub"}
         done = server.ask("log.txt", "-q", "ERROR", **names)
@@ -313,7 +313,7 @@ class TestMistakes:
         [
             (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
             (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
-            (["log.txt", "--sig", "text, question"], "is no signature: "),
+            (["log.txt", "--sig", "text, question"], "is not a signature: "),
             (["logs", "--sig", "files: int, question -> a"], "files: expected int"),
             (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
             (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),

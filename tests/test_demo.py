@@ -192,7 +192,7 @@ class TestCommand:
         assert run.stdout.splitlines()[-1].endswith(" s (scripted policy, no language model)")
 
     def test_it_loads_the_whole_library(self, run):
-        """Megabytes of source, and the bytes are told."""
+        """The demo reads megabytes of source, and reports the bytes."""
         last = run.stdout.splitlines()[-1]
         megabytes = float(last.partition(" MB,")[0].rpartition(" ")[2])
 
@@ -208,7 +208,7 @@ class TestCommand:
         assert 1 < calls[2] <= 50
 
     def test_it_shows_every_step(self, run):
-        """Code and output go to stderr as they come, without colours when nobody watches."""
+        """Code and output go to stderr as they arrive, without colours if it is not a terminal."""
         assert "[2] That is far too much to read" in run.stderr
         assert "    >>> import re\n" in run.stderr
         assert "    hits: " in run.stderr

@@ -1,4 +1,4 @@
-"""The limits of a run, checked, and what is left of them in words. What was spent stands in `ledger.py`."""
+"""The limits of a run, validated, and the rest of them in words. `ledger.py` counts what is spent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from dspy_rlm.errors import SignatureError
 
-# The limits by name, with the least value of each that counts.
+# The limits that are integers, with the least value of each.
 _COUNTS = {
     "max_iterations": 1,
     "max_llm_calls": 0,
@@ -39,17 +39,17 @@ class Price:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The limits of one run, which the runs below it share. None: no limit.
+    """The limits of one run and its sub-runs together. None means no limit.
 
     Raises:
         SignatureError: A limit is not a number in its range, or a price cannot be read.
     """
 
     max_iterations: int = 20
-    """Turns of the root LM, at least 1. When they are used up, the outputs are extracted."""
+    """Turns of the root LM, at least 1. After the last one, the outputs are extracted."""
 
     max_llm_calls: int = 50
-    """Calls of LMs that the run's code may cause. 0 allows none."""
+    """LM calls that the run's code may cause. 0 allows none."""
 
     max_depth: int = 1
     """Levels of runs below the root. 0: no `sub_rlm`."""
@@ -61,15 +61,15 @@ class Budget:
     """Tokens of prompts and replies of all LMs together."""
 
     max_seconds: float | None = None
-    """Wall time, from when the run has its sandbox. Cells and calls that are under way are stopped in time
-    for the outputs to be extracted."""
+    """Wall time, from when the run has its sandbox. Running cells and calls are cancelled early enough for
+    the outputs to be extracted."""
 
     max_errors: int | None = None
-    """Turns in a row that may fail."""
+    """Consecutive turns that may fail."""
 
     prices: Mapping[str, tuple[float, float]] | None = dataclasses.field(default=None, hash=False)
-    """US dollars for a million tokens of prompts and of replies, by the names of models. They take the
-    place of those that DSPy knows."""
+    """US dollars per million tokens of prompts and of replies, by model. They replace those of DSPy's
+    table."""
 
     def __post_init__(self) -> None:
         for name, least in _COUNTS.items():
@@ -93,19 +93,19 @@ class Budget:
         return self.max_tokens is not None or self.max_cost is not None
 
     def price(self, model: str) -> Price | None:
-        """The price that the user gave for a model, by its full name or without its provider."""
+        """Returns the user's price for a model, by its full name or without its provider."""
         prices = self.prices or {}
-        given = prices.get(model) or prices.get(model.partition("/")[2])
-        return given and Price(given[0] / _PRICED_TOKENS, given[1] / _PRICED_TOKENS)
+        pair = prices.get(model) or prices.get(model.partition("/")[2])
+        return pair and Price(pair[0] / _PRICED_TOKENS, pair[1] / _PRICED_TOKENS)
 
 
 def _is_amount(value: Any) -> bool:
-    """True for a finite number, 0 or more."""
+    """Returns true for a finite number, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:
         return math.isfinite(value) and value >= 0
-    except OverflowError:  # a whole number that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -123,7 +123,7 @@ def _checked_prices(prices: Any) -> dict[str, tuple[float, float]]:
 
 
 def left_text(left: Mapping[str, Any]) -> str:
-    """What is left of a budget, in words: `4 sub-LM prompts left, 12,000 tokens, $0.25, 81 s`."""
+    """Returns the rest of a budget in words: `4 sub-LM prompts left, 12,000 tokens, $0.25, 81 s`."""
     words = [f"{left['llm_calls']} sub-LM prompts left"]
     words += [f"{left['tokens']:,} tokens left"] if "tokens" in left else []
     words += [f"${left['cost']:.4g} left"] if "cost" in left else []

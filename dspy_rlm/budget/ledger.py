@@ -1,8 +1,8 @@
-"""What a run has spent: one ledger for a run and all the runs below it. The limits are never passed.
+"""The spending of a run and all its sub-runs, on one ledger that never exceeds the limits.
 
-Before a call is sent, the most that it can take is set aside; after it, what it took is booked instead. A
-call that does not fit beside those under way waits for their end; one that cannot fit at all is refused.
-Knows no LM: `metering.py` says what a call can take, and what it took.
+Before a call is sent, its upper bound is reserved; afterwards, the actual amount is booked instead. A call
+that does not fit beside those in flight waits for them; one that can never fit is refused. Knows no LM:
+`metering.py` supplies the bounds and the amounts.
 """
 
 from __future__ import annotations
@@ -20,81 +20,81 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from datetime import UTC, datetime
 from typing import Any
 
-from dspy_rlm.budget.admission import Amount, Room, Wanted, reply_ever, reply_now
+from dspy_rlm.budget.admission import Amount, CallPlan, Room, reply_ever, reply_now
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import Seen
 from dspy_rlm.budget.token_bounds import Counted
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.report import UNDER_WAY, Call, Usage, added
 
-# Of the time, at least so much is held back for the extraction.
+# The share of the time that is held back for the extraction.
 HELD_BACK = 0.1
 
-# For the extraction's own instructions (800 tokens at most, for signatures of usual size), for what it sees
-# of the last output if it has to be short, and for a short answer. Of a small budget it is a tenth at most.
+# Tokens for the extraction's instructions (at most 800 for signatures of usual size), for the last output if it
+# is shortened, and for a short reply. At most a tenth of a small budget.
 EXTRACTION_TOKENS = 1_600
 
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """What a call took, as far as it is known."""
+    """The actual amount of a call, as far as it is known."""
 
     call: Call
     answered: bool = True
-    """Whether it ended with an answer. One that did not tells nothing of what others take."""
+    """Whether it ended with a reply. Only then does it say anything about later calls."""
 
     reply_bytes: int = 0
-    """Of its answer, which bound its tokens where the LM reports none."""
+    """Bytes of the reply: they bound its tokens if the LM reports none."""
 
     discounted: bool = False
-    """Whether a part of its prompt was charged at a lower price, as a provider's cache does."""
+    """Whether a part of the prompt was charged at a lower price, as with a provider's cache."""
 
 
 class Reservation:
-    """A place in line, and then what is set aside for a call. Settled or left from any thread, once."""
+    """A place in the queue, then an amount reserved for a call. Settled or left once, from any thread."""
 
-    def __init__(self, ledger: Ledger, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, ledger: Ledger, plan: CallPlan) -> None:
+        self.plan = plan
         self.granted: Future[None] = Future()
-        # Set when it is granted, by the ledger.
+        # Set by the ledger when it is granted.
         self.amount = Amount()
         self.input_tokens = 0
         self.counted_bound = 0
         self.is_priced = True
         self.reply_tokens: int | None = None
-        """The most tokens that the LM may be let answer with; None: nothing limits it."""
+        """The limit of the reply in tokens; None: no limit."""
         self._ledger = ledger
 
     @property
     def cuts(self) -> bool:
-        """Whether the reply has less room than the LM itself would give it."""
-        own = self.wanted.reply_tokens
+        """Whether the limit of the reply is below the LM's own."""
+        own = self.plan.reply_tokens
         return self.reply_tokens is not None and (own is None or self.reply_tokens < own)
 
     def wait(self) -> None:
-        """Blocks until the call may be sent, or its place is left.
+        """Blocks until the call may be sent, or the reservation is left.
 
         Raises:
-            BudgetExceededError: It does not fit. Nothing is set aside.
+            BudgetExceededError: It does not fit. Nothing is reserved.
         """
         with contextlib.suppress(CancelledError):
             self.granted.result()
 
     async def soon(self) -> None:
-        """Like `wait`, for an event loop. Cancelling it does not leave the line."""
+        """Like `wait`, for an event loop. Cancelling it does not leave the queue."""
         if not self.granted.done():
             waiter = asyncio.wrap_future(self.granted)
             await asyncio.wait({waiter})
             if not waiter.cancelled():
-                waiter.exception()  # which is raised below, from the future itself
+                waiter.exception()  # marked as retrieved; `wait` raises it
         self.wait()
 
     def leave(self) -> None:
-        """Gives back what was set aside, or the place in line: nothing was sent. Never blocks."""
+        """Gives up the reserved amount, or the place in the queue: nothing was sent. Never blocks."""
         self._ledger.take_back(self)
 
     def leave_the_line(self) -> None:
-        """Gives up a place in line; what was granted already stays. Never blocks."""
+        """Gives up a place in the queue; an amount that is granted stays. Never blocks."""
         self._ledger.take_back(self, only_in_line=True)
 
 
@@ -108,7 +108,7 @@ class Ledger:
     """Counts the spending of a tree of runs on the host. Safe to share between threads and event loops."""
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begins to count, and the time with it. `clock` tells seconds."""
+        """Starts counting, and the clock. `clock` returns seconds."""
         self.budget = budget
         self.started_at = datetime.now(UTC)
         self._clock = clock
@@ -117,31 +117,33 @@ class Ledger:
         self._llm_calls = 0
         self._spent = Amount()
         self._line: list[Reservation] = []
-        self._open: dict[Reservation, None] = {}  # in the order in which they were granted
-        self._unbounded = False  # whether a call may have cost anything
+        self._open: dict[Reservation, None] = {}  # in order of admission
+        self._unbounded = False  # whether a call may have had any cost
         self._counted = Counted()
         self._seen: dict[str, Seen] = {}
-        self._dearer: dict[str, float] = {}  # by model: how often its bound a call has cost
+        self._dearer: dict[
+            str, float
+        ] = {}  # by model: the highest ratio of a call's cost to its price in the table
         self._unpriced = ""
         self._usage: dict[tuple[int, str], Usage] = {}
         self._calls: list[Call] = []
         self._turns: dict[int, Amount] = {}
         self._extraction = Amount()
 
-    # ---- Calls that code asks for ----
+    # ---- Sub-calls ----
 
     @property
     def llm_calls(self) -> int:
-        """Calls of LMs that code has caused so far."""
+        """LM calls that code has caused so far."""
         return self._llm_calls
 
     @property
     def llm_calls_left(self) -> int:
-        """Calls of LMs that code may still cause."""
+        """LM calls that code may still cause."""
         return self.budget.max_llm_calls - self._llm_calls
 
     def charge_llm_calls(self, count: int) -> None:
-        """Books calls before they are made; a batch that does not fit is refused whole.
+        """Books calls before they are sent; a batch that does not fit is refused as a whole.
 
         Raises:
             BudgetExceededError: Fewer calls are left. Nothing is booked.
@@ -157,17 +159,17 @@ class Ledger:
             self._llm_calls += count
 
     def give_back_llm_calls(self, count: int) -> None:
-        """Takes back calls that were booked and not sent."""
+        """Refunds calls that were booked and not sent."""
         with self._lock:
             self._llm_calls -= count
 
     def charge_sandbox(self) -> None:
-        """Books a sandbox that code asks for: one call, with which the first call of an LM for it is paid.
+        """Books a sandbox that code asks for as one call, which includes the first LM call in it.
 
-        It is never given back once the sandbox was asked for, so that `max_llm_calls` bounds these too.
+        It is never refunded, so that `max_llm_calls` bounds the number of sandboxes too.
 
         Raises:
-            BudgetExceededError: No call is left, or nothing of another limit. Nothing is booked.
+            BudgetExceededError: No call is left, or another limit is exhausted. Nothing is booked.
         """
         with self._lock:
             self._refuse_beyond(Amount(1), self._held())
@@ -176,43 +178,43 @@ class Ledger:
     # ---- Time ----
 
     def begin(self) -> None:
-        """Begins to count the time anew: until now the run had no sandbox."""
+        """Restarts the clock: until now the run had no sandbox."""
         self.started_at = datetime.now(UTC)
         self._started = self._clock()
 
     @property
     def seconds(self) -> float:
-        """Since the root run began."""
+        """Seconds since the root run began."""
         return self._clock() - self._started
 
     def work_seconds_left(self) -> float:
-        """What is left of the time for all but the last call of the root run; infinite without a limit."""
+        """Returns the time left for everything but the last call of the root run; infinite without a limit."""
         if self.budget.max_seconds is None:
             return math.inf
         with self._lock:
             return self.budget.max_seconds - self.seconds - self._held().seconds
 
     def _held(self) -> Amount:
-        """What is held back for the extraction of the root run, which sees what its last turn has seen."""
+        """Returns the amount held back for the root run's extraction, whose prompt is like the last turn's."""
         least = (self.budget.max_seconds or 0) * HELD_BACK
         return dataclasses.replace(self._extraction, seconds=max(self._extraction.seconds, least))
 
     # ---- Tokens and money ----
 
     def trust(self, text: str) -> None:
-        """Takes text that stands in prompts and is not a stranger's; see `Counted.trust`."""
+        """Adds text of prompts that comes from us or the program's author; see `Counted.trust`."""
         with self._lock:
             self._counted.trust(text)
 
-    def reserve(self, wanted: Wanted) -> Reservation:
-        """A place in line for a call, to be waited for; then it is to be settled or left.
+    def reserve(self, plan: CallPlan) -> Reservation:
+        """Queues a call. The caller waits for the reservation, then settles or leaves it.
 
         Raises:
-            BudgetExceededError: It cannot fit, whatever becomes of the calls under way.
+            BudgetExceededError: It cannot fit, however the calls in flight end.
         """
-        reservation = Reservation(self, wanted)
+        reservation = Reservation(self, plan)
         if self.budget.is_metered:
-            wanted.prompt.read()  # which may take a while, and so not where others wait for it
+            plan.prompt.read()  # slow for long prompts, so not under the lock
         with self._lock:
             self._line.append(reservation)
             try:
@@ -225,7 +227,7 @@ class Ledger:
         return reservation
 
     def take_back(self, reservation: Reservation, *, only_in_line: bool = False) -> None:
-        """Sets nothing aside for it any more. Doing so twice is fine."""
+        """Releases a reservation. Idempotent."""
         with self._lock:
             if reservation in self._line or not only_in_line:
                 self._drop(reservation)
@@ -238,7 +240,7 @@ class Ledger:
         self._open.pop(reservation, None)
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
-        """Books what the call took, in place of what was set aside. What is not known counts at its bound."""
+        """Books the actual amount in place of the reserved one. Unknown parts count at their bound."""
         with self._lock:
             if reservation not in self._open:
                 return
@@ -272,14 +274,14 @@ class Ledger:
             self._hold_back(reservation, spent, Amount(tokens, cost, call.seconds))
 
     def _hold_back(self, reservation: Reservation, spent: Spent, turn: Amount) -> None:
-        """Holds back for the extraction what this turn took, and what will be new to it at most."""
+        """Holds back this turn's amount for the extraction, plus a bound for what is new in its prompt."""
         call, most = spent.call, self.budget.max_tokens
         answer = EXTRACTION_TOKENS if most is None else min(EXTRACTION_TOKENS, most // 10)
         prompt = turn.tokens + spent.reply_bytes - (call.output_tokens or 0)
         cost = 0.0
         if self.budget.max_cost is not None:
-            # The part for the answer is charged as the dearer kind, whichever that is.
-            price = reservation.wanted.price(int(prompt))
+            # The tokens for the reply are priced at the higher of the two rates.
+            price = reservation.plan.price(int(prompt))
             if price is not None:
                 cost = prompt * price.input + answer * max(price.input, price.output)
             elif call.model in self._seen:
@@ -288,31 +290,29 @@ class Ledger:
         self._extraction = Amount(prompt + answer, cost, turn.seconds)
 
     def _learn(self, reservation: Reservation, spent: Spent) -> None:
-        """Learns from what a call took what the next ones can take."""
-        call, wanted = spent.call, reservation.wanted
+        """Tightens the bounds of later calls by what this one took."""
+        call, plan = spent.call, reservation.plan
         if call.input_tokens is None:
             return
-        if wanted.candidates == 1:
+        if plan.candidates == 1:
             bound = reservation.counted_bound
-            self._counted.learn(
-                wanted.model, wanted.counted_as, wanted.prompt, bound, call.input_tokens
-            )
+            self._counted.learn(plan.model, plan.counted_as, plan.prompt, bound, call.input_tokens)
         if call.cost is None or call.output_tokens is None:
             return
-        # Where there were none of one kind, its price is not in the cost.
+        # Without tokens of one kind, the cost says nothing about its price.
         if call.input_tokens and call.output_tokens and not spent.discounted:
             seen = self._seen.setdefault(call.model, Seen())
             bound = reservation.counted_bound
             seen.add(call.input_tokens, call.output_tokens, call.cost, bound)
-        price = wanted.price(call.input_tokens)
+        price = plan.price(call.input_tokens)
         expected = price.of(call.input_tokens, call.output_tokens) if price else 0.0
         if expected and call.cost > expected * self._dearer.get(call.model, 1.0):
             self._dearer[call.model] = call.cost / expected
 
-    # ---- Who may send ----
+    # ---- Admission ----
 
     def _let_in(self) -> None:
-        """Decides on those in line, the first one first. Nobody overtakes one that waits for room."""
+        """Admits queued calls in order. None overtakes a call that waits for room."""
         for reservation in list(self._line):
             try:
                 verdict = self._decided(reservation)
@@ -330,9 +330,9 @@ class Ledger:
                     self._open[reservation] = None
 
     def _decided(self, reservation: Reservation) -> _Verdict:
-        """Whether a call is sent now, with what is set aside for it then. Raises where it cannot be sent."""
-        wanted, budget = reservation.wanted, self.budget
-        is_last = wanted.final and wanted.depth == 0
+        """Returns whether a call is sent now, and reserves its amount. Raises if it can never be sent."""
+        plan, budget = reservation.plan, self.budget
+        is_last = plan.final and plan.depth == 0
         held = Amount() if is_last else self._held()
         if not is_last and budget.max_seconds is not None:
             self._refuse_late(held)
@@ -341,26 +341,26 @@ class Ledger:
         self._refuse_unpriced()
         self._bound_prompt(reservation)
         if self._unbounded and not reservation.is_priced:
-            raise _price_unknown(wanted.model)
+            raise _price_unknown(plan.model)
         try:
             return self._fitted(reservation, held)
         except BudgetExceededError:
             if not self._may_be_cheaper(reservation, held):
                 raise
-        # Its bound, from a price that is only learned, does not fit; what such calls took would.
+        # The bound from a learned price does not fit, but the usual cost of such calls does.
         reservation.is_priced = False
         return self._fitted(reservation, held)
 
     def _fitted(self, reservation: Reservation, held: Amount) -> _Verdict:
-        """Whether the bound of a call fits, now or later. Raises where it does not."""
-        wanted, usual = reservation.wanted, self._usual_reply(reservation)
+        """Returns whether the bound of a call fits, now or later. Raises if it never does."""
+        plan, usual = reservation.plan, self._usual_reply(reservation)
         bound = functools.partial(self._most, reservation)
-        reply = reply_now(wanted, bound, self._room(held, beside=self._open), usual)
+        reply = reply_now(plan, bound, self._room(held, beside=self._open), usual)
         if reply is None:
-            # What is spent never comes back, so that there will never be more than this.
-            reply = reply_ever(wanted, bound, self._room(held), usual)
+            # Spending is final, so there will never be more room than this.
+            reply = reply_ever(plan, bound, self._room(held), usual)
             if reply is None:
-                raise self._refusal(bound(wanted.least(usual)), held, beyond_doubt=True)
+                raise self._refusal(bound(plan.least(usual)), held, beyond_doubt=True)
             if self._open:
                 return _Verdict.WAITS_FOR_ROOM
         if not reservation.is_priced and not all(other.is_priced for other in self._open):
@@ -369,76 +369,76 @@ class Ledger:
         return _Verdict.SENT
 
     def _usual_reply(self, reservation: Reservation) -> int | None:
-        """The longest reply so far, where the price is learned from replies; else None."""
-        wanted = reservation.wanted
-        if self.budget.max_cost is None or wanted.price(reservation.counted_bound) is not None:
+        """Returns the longest reply so far, if the price is learned from replies; else None."""
+        plan = reservation.plan
+        if self.budget.max_cost is None or plan.price(reservation.counted_bound) is not None:
             return None
-        seen = self._seen.get(wanted.model)
+        seen = self._seen.get(plan.model)
         return seen.longest_reply if seen else None
 
     def _may_be_cheaper(self, reservation: Reservation, held: Amount) -> bool:
-        """Whether a call of a model whose price is learned fits if it takes what such calls took."""
+        """Returns whether a call with a learned price fits at the usual cost of such calls."""
         if self._unbounded or self._usual_reply(reservation) is None:
             return False
-        seen = self._seen[reservation.wanted.model]
+        seen = self._seen[reservation.plan.model]
         return self._room(held).has(Amount(0, seen.usual_cost(reservation.counted_bound)))
 
     def _bound_prompt(self, reservation: Reservation) -> None:
-        wanted = reservation.wanted
-        bound = self._counted.bound(wanted.model, wanted.counted_as, wanted.prompt)
-        if wanted.longest_prompt is not None:
-            bound = min(bound, wanted.longest_prompt)  # a longer one is refused, for nothing
+        plan = reservation.plan
+        bound = self._counted.bound(plan.model, plan.counted_as, plan.prompt)
+        if plan.longest_prompt is not None:
+            bound = min(bound, plan.longest_prompt)  # a longer one is refused, at no cost
         reservation.counted_bound = bound
-        reservation.input_tokens = bound * wanted.candidates
+        reservation.input_tokens = bound * plan.candidates
         reservation.is_priced = (
             self.budget.max_cost is None
-            or wanted.price(bound) is not None
-            or wanted.model in self._seen
+            or plan.price(bound) is not None
+            or plan.model in self._seen
         )
 
     def _most(self, reservation: Reservation, reply_tokens: int) -> Amount:
-        """The most that a call takes with replies of at most so many tokens; its cost, if there is a price."""
-        wanted, prompt = reservation.wanted, reservation.input_tokens
-        replies, cost = reply_tokens * wanted.candidates, 0.0
+        """Returns the upper bound of a call with replies of at most this many tokens; cost only with a price."""
+        plan, prompt = reservation.plan, reservation.input_tokens
+        replies, cost = reply_tokens * plan.candidates, 0.0
         if self.budget.max_cost is not None and reservation.is_priced:
-            price = wanted.price(reservation.counted_bound)
+            price = plan.price(reservation.counted_bound)
             if price is not None:
-                cost = price.of(prompt, replies) * self._dearer.get(wanted.model, 1.0)
-            elif wanted.model in self._seen:
-                cost = self._seen[wanted.model].bound(prompt, replies)
+                cost = price.of(prompt, replies) * self._dearer.get(plan.model, 1.0)
+            elif plan.model in self._seen:
+                cost = self._seen[plan.model].bound(prompt, replies)
         return Amount(prompt + replies, cost)
 
     def _room(self, held: Amount, beside: Any = ()) -> Room:
-        """What may be spent beside some reservations, and what is held back."""
-        taken = self._spent.plus(held)
+        """Returns what may be spent beside these reservations and the amount held back."""
+        used = self._spent.plus(held)
         for reservation in beside:
-            taken = taken.plus(reservation.amount)
+            used = used.plus(reservation.amount)
         tokens, cost = self.budget.max_tokens, self.budget.max_cost
         return Room(
-            math.inf if tokens is None else tokens - taken.tokens,
-            math.inf if cost is None else cost - taken.cost,
+            math.inf if tokens is None else tokens - used.tokens,
+            math.inf if cost is None else cost - used.cost,
         )
 
     def exhausted(self, depth: int) -> str:
-        """The name of the limit that allows no further turn of a run, or "".
+        """Returns the name of the limit that allows no further turn of a run, or "".
 
-        A turn needs what the last one took, and so does the extraction that may have to follow.
+        A turn is assumed to need what the last one took, and so is the extraction after it.
         """
         with self._lock:
             try:
                 self._refuse_beyond(self._turns.get(depth, Amount()), self._held())
             except PriceUnknownError:
-                return ""  # that is no end: the next call fails, and says why
+                return ""  # not the end: the next call raises it
             except BudgetExceededError as error:
                 return error.limit
             return ""
 
-    def _refuse_beyond(self, wanted: Amount, held: Amount) -> None:
-        """Raises if what is wanted does not fit beside what is spent and held back."""
-        self._refuse_late(held.plus(Amount(seconds=wanted.seconds)))
+    def _refuse_beyond(self, amount: Amount, held: Amount) -> None:
+        """Raises if the amount does not fit beside the spent and held-back amounts."""
+        self._refuse_late(held.plus(Amount(seconds=amount.seconds)))
         self._refuse_unpriced()
-        if not self._room(held).has(wanted):
-            raise self._refusal(wanted, held)
+        if not self._room(held).has(amount):
+            raise self._refusal(amount, held)
 
     def _refuse_late(self, held: Amount) -> None:
         most = self.budget.max_seconds
@@ -450,10 +450,10 @@ class Ledger:
             raise _price_unknown(self._unpriced)
 
     def _refusal(
-        self, wanted: Amount, held: Amount, *, beyond_doubt: bool = False
+        self, amount: Amount, held: Amount, *, beyond_doubt: bool = False
     ) -> BudgetExceededError:
-        """The error for what does not fit."""
-        need = wanted.plus(held)
+        """Returns the error for an amount that does not fit."""
+        need = amount.plus(held)
         budget, spent = self.budget, self._spent
         tokens = budget.max_tokens
         if tokens is not None and (
@@ -466,7 +466,7 @@ class Ledger:
         return _refusal("max_cost", "US dollars", cost - spent.cost, cost, need.cost, beyond_doubt)
 
     def left(self) -> dict[str, Any]:
-        """What is left of the limits that are set, by what they count."""
+        """Returns the rest of each limit that is set, by unit."""
         budget = self.budget
         with self._lock:
             left: dict[str, Any] = {"llm_calls": self.llm_calls_left}
@@ -481,7 +481,7 @@ class Ledger:
     # ---- The report ----
 
     def usage(self) -> tuple[Usage, ...]:
-        """What was spent, by depth and model. Calls under way are among it, with what is not known of them."""
+        """Returns the totals by depth and model. Calls in flight are included, with unknown amounts as None."""
         with self._lock:
             usage = dict(self._usage)
             for call in self._under_way():
@@ -490,14 +490,14 @@ class Ledger:
             return tuple(usage[key] for key in sorted(usage))
 
     def cost(self) -> float | None:
-        """US dollars in all; None if the cost of a call is unknown, or it is still under way."""
+        """Returns the total in US dollars; None if a call's cost is unknown, or it is in flight."""
         total: float | None = 0.0
         for usage in self.usage():
             total = added(total, usage.cost)
         return total
 
     def cost_at_most(self) -> float | None:
-        """US dollars in all, with what calls can cost whose end nobody knows; None if that has no bound."""
+        """Returns the total in US dollars, with upper bounds for calls of unknown cost; None without a bound."""
         with self._lock:
             if self._unpriced or self._unbounded:
                 return None
@@ -509,18 +509,18 @@ class Ledger:
             return sum((r.amount.cost for r in self._open), self._spent.cost)
 
     def sub_calls(self) -> tuple[Call, ...]:
-        """The calls that code has caused, in the order of their ends."""
+        """Returns the calls that code caused, in the order in which they ended."""
         with self._lock:
             return tuple(call for call in self._calls if call.is_sub_call)
 
     def under_way(self) -> tuple[Call, ...]:
-        """The calls that are not answered yet, with None for what they take."""
+        """Returns the calls in flight, with None for their amounts."""
         with self._lock:
             return tuple(self._under_way())
 
     def _under_way(self) -> list[Call]:
         return [
-            Call(r.wanted.kind, r.wanted.model, r.wanted.depth, r.wanted.chars, error=UNDER_WAY)
+            Call(r.plan.kind, r.plan.model, r.plan.depth, r.plan.chars, error=UNDER_WAY)
             for r in self._open
         ]
 

@@ -1,7 +1,7 @@
-"""The price of a model, before it is asked: from DSPy's table, or from what its calls have cost so far.
+"""The price of a model, before a call: from DSPy's table, or from the cost of its calls so far.
 
-The table is the one that DSPy computes the cost of a call from. Of each kind of token the dearest rate
-counts that a call can meet, so that a cost computed from these prices is an upper bound.
+DSPy computes the cost of a call from the same table. For each kind of token, the highest rate that a call can
+incur is used, so that a cost computed from these prices is an upper bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import dspy
 
 from dspy_rlm.budget.budget import Price
 
-# Calls of a model that its price is learned from: the latest ones.
+# The number of latest calls of a model that its price is learned from.
 LEARNED_FROM = 32
 
 _INPUT_RATES = re.compile(
@@ -31,22 +31,22 @@ _TIERS = ("priority", "flex")
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What DSPy's table says of a model."""
+    """The entry of a model in DSPy's table."""
 
     rates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def longest_reply(self) -> int | None:
-        """The most tokens that the model answers with."""
+        """The most tokens of a reply."""
         return _count(self.rates.get("max_output_tokens"))
 
     @property
     def longest_prompt(self) -> int | None:
-        """The most tokens that the model reads."""
+        """The most tokens of a prompt."""
         return _count(self.rates.get("max_input_tokens"))
 
     def price(self, input_tokens: int, options: Mapping[str, Any]) -> Price | None:
-        """The highest price of a call with at most so many tokens of a prompt; None if it is not known."""
+        """Returns the highest price of a call with a prompt of at most this many tokens; None if unknown."""
         tier = str(options.get("service_tier") or "")
         long_cache = options.get("prompt_cache") is not None
         rates = self._highest(_INPUT_RATES, input_tokens, tier, long_cache=long_cache)
@@ -57,7 +57,7 @@ class Model:
     def _highest(
         self, kind: re.Pattern[str], input_tokens: int, tier: str, *, long_cache: bool
     ) -> float:
-        found = [0.0]
+        highest = 0.0
         for name, rate in self.rates.items():
             match = kind.fullmatch(name)
             if match is None or not _is_rate(rate):
@@ -70,19 +70,18 @@ class Model:
                 continue
             if rest.endswith("_batches") or ("above_1hr" in rest and not long_cache):
                 continue
-            found.append(float(rate))
-        return max(found)
+            highest = max(highest, float(rate))
+        return highest
 
 
 def described(lm: dspy.BaseLM) -> Model:
-    """What DSPy's table says of the model of an LM. The first time it may be fetched, which takes seconds.
+    """Returns the table's entry for an LM's model. The first call may download the table, which takes seconds.
 
     Empty for an LM with an engine of its own: DSPy computes no cost for its calls either.
     """
     if not isinstance(lm, dspy.LM) or not isinstance(lm.engine, str):
         return Model()
-    from dspy.clients.capabilities import resolve
-    from dspy.clients.model_metadata import model_info
+    from dspy_rlm.dspy_internals.model_table import model_info, resolve
 
     try:
         route = resolve(lm)
@@ -102,10 +101,10 @@ def _count(value: Any) -> int | None:
 
 
 class Seen:
-    """The calls of a model with their cost, which bounds that of the next one. Guarded by its owner.
+    """The calls of a model with their cost, which bounds that of the next one. The owner locks it.
 
-    One call with a cost c, of i tokens in and o out, bounds both prices: at most c/i and c/o, and not both
-    at once. So a call with I and O costs at most c * max(I/i, O/o), whatever the two prices are.
+    A call with cost c, i tokens in and o tokens out bounds the two prices by c/i and c/o, which they cannot
+    both reach. So a call with I and O tokens costs at most c * max(I/i, O/o), whatever the prices are.
     """
 
     def __init__(self) -> None:
@@ -116,17 +115,17 @@ class Seen:
     def add(
         self, input_tokens: int, output_tokens: int, cost: float, prompt_bound: int = 0
     ) -> None:
-        """Takes in one call that had tokens of both kinds, and whose prompt was bounded like that."""
+        """Adds a call that had tokens of both kinds, with the bound of its prompt."""
         self._calls.append((input_tokens, output_tokens, cost))
         self._rates.append((max(prompt_bound, input_tokens), cost))
         self.longest_reply = max(self.longest_reply, output_tokens)
 
     def usual_cost(self, prompt_bound: int) -> float:
-        """The cost of a call with such a bound of its prompt, if it is like the dearest of the others."""
+        """Returns the cost of a call with this bound of its prompt, if it is like the most expensive so far."""
         return max(cost * max(prompt_bound / seen, 1.0) for seen, cost in self._rates)
 
     def bound(self, input_tokens: int, output_tokens: int) -> float:
-        """The most that a call with at most so many tokens costs, by each of the calls."""
+        """Returns the upper bound of the cost of a call with at most this many tokens."""
         return min(
             cost * max(input_tokens / seen_in, output_tokens / seen_out)
             for seen_in, seen_out, cost in self._calls

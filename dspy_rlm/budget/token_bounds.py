@@ -1,9 +1,9 @@
 """Upper bounds of the tokens of a request, before it is sent. No I/O, and no tokenizer: these differ by model.
 
-A token stands for a byte of UTF-8 at least, in every tokenizer that works on bytes. English has about four
-bytes to a token, so bytes alone are a loose bound. It is tightened by lines whose tokens are known: those of
-a prompt that the same model has counted already. Tokens do not reach over the end of a line, but for runs of
-empty ones, so a prompt has at most the tokens of an earlier one, and the bytes of the lines that are new.
+In every byte-level tokenizer, a token covers at least one byte of UTF-8. English has about four bytes per
+token, so bytes alone are a loose bound. Lines that the same model has counted in an earlier prompt tighten
+it: tokens do not cross the end of a line, except in runs of empty lines, so a prompt has at most the tokens
+of the earlier one plus the bytes of its new lines.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Any
 
 import pydantic
 
-# Of the template that a provider puts around each message, and around all of them.
+# Tokens of a provider's template around each message, and around all of them.
 TOKENS_A_MESSAGE = 16
 TOKENS_A_REQUEST = 64
 
-# Providers describe the use of tools to the model; the longest such text known is that of Anthropic (700).
+# Providers add a text about tool use to the prompt; the longest known one is that of Anthropic (700).
 TOKENS_OF_TOOLS = 1_024
 
-# A large image, as GPT-4o mini counts it, which counts most: 2,833 and 5,667 for each of 8 tiles.
+# A large image as GPT-4o mini counts it, more than other models: 2,833, and 5,667 for each of 8 tiles.
 TOKENS_AN_IMAGE = 50_000
 
-# Gemini counts 32 tokens a second; the leanest codec has 750 bytes a second, 1,000 characters of base64.
+# Gemini counts 32 tokens per second; the leanest codec has 750 bytes per second, 1,000 characters of base64.
 CHARS_OF_AUDIO_A_TOKEN = 16
 
 # Longer prompts are bounded by their bytes alone.
 _MOST_COMPARED = 2_000_000
 
-# Our own text and that of the program's author, in ASCII: English has 4 bytes to a token, code 3.
+# Our own text and that of the program's author, in ASCII: English has 4 bytes per token, code 3.
 _BYTES_A_TRUSTED_TOKEN = 2
 
 _IMAGES = frozenset({"image_url", "image", "input_image"})
 _SOUNDS = frozenset({"input_audio", "audio"})
-# Options that nobody counts: they stay with the client, or are a number.
+# Options without tokens: they stay in the client, or are numbers.
 _UNCOUNTED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "cache"})
 
 Lines = collections.Counter[str]
@@ -46,31 +46,31 @@ Lines = collections.Counter[str]
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """What a request sends: its texts, and the most tokens of all else."""
+    """The content of a request: its texts, and an upper bound of the tokens of everything else."""
 
     texts: tuple[str, ...]
     others: int = 0
-    """Of templates, images, sounds."""
+    """Tokens of templates, images and audio."""
 
     def read(self) -> None:
-        """Counts its bytes and its lines now, which it else does when it is asked for them."""
+        """Computes `bytes` and `lines` now instead of on first use."""
         _ = self.bytes, self.lines
 
     @functools.cached_property
     def bytes(self) -> int:
-        """The bound that needs no other prompt."""
+        """The bound by bytes alone."""
         return self.others + sum(map(_byte_count, self.texts))
 
     @functools.cached_property
     def lines(self) -> Lines | None:
-        """How often each line is in the texts; None for a prompt that is too long to compare."""
+        """The lines of the texts with their counts; None for a prompt that is too long to compare."""
         if sum(map(len, self.texts)) > _MOST_COMPARED:
             return None
         return Lines(line for text in self.texts for line in text.split("\n"))
 
 
 def prompt_of(prompt: Any, options: Mapping[str, Any]) -> Prompt:
-    """What a call of an LM with these arguments sends."""
+    """Returns the content of the request for an LM call with these arguments."""
     reader = _Reader()
     content = prompt if prompt is not None else options.get("messages", options.get("request"))
     reader.read(content)
@@ -82,14 +82,14 @@ def prompt_of(prompt: Any, options: Mapping[str, Any]) -> Prompt:
 
 
 class _Reader:
-    """Collects what is in a request: messages as dicts, the objects of DSPy's requests, schemas."""
+    """Collects the content of a request: messages as dicts, DSPy's request objects, schemas."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.others = 0
 
     def read(self, value: Any) -> None:
-        """Takes in a part of a request, whatever it is."""
+        """Adds a part of a request, of any type."""
         if isinstance(value, str):
             self.texts.append(value)
         elif isinstance(value, Mapping):
@@ -98,7 +98,7 @@ class _Reader:
             for item in value:
                 self.read(item)
         elif isinstance(value, type) and issubclass(value, pydantic.BaseModel):
-            # As it is, and with what a provider adds to make it strict.
+            # Twice: a provider extends the schema to make it strict.
             schema = json.dumps(value.model_json_schema())
             self.others += 2 * _byte_count(schema)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -135,7 +135,7 @@ def _byte_count(text: str) -> int:
 
 
 class Counted:
-    """Prompts whose tokens are known, by who asked for what. Guarded by its owner."""
+    """Prompts with known tokens, by model and kind of call. The owner locks it."""
 
     def __init__(self) -> None:
         self._trusted: set[str] = set()
@@ -143,11 +143,11 @@ class Counted:
         self._factors: dict[str, float] = {}
 
     def trust(self, text: str) -> None:
-        """Takes lines of ours, whose tokens are no riddle: ASCII that nobody else has written."""
+        """Adds lines of our own or the program's author, in ASCII, whose ratio of bytes to tokens is known."""
         self._trusted.update(line.strip() for line in text.split("\n") if line.isascii())
 
     def bound(self, model: str, key: Any, prompt: Prompt) -> int:
-        """The most tokens that the prompt has for this model."""
+        """Returns the upper bound of the prompt's tokens for this model."""
         most = prompt.bytes
         lines = prompt.lines
         if lines is not None:
@@ -163,7 +163,7 @@ class Counted:
         return line.strip() in self._trusted
 
     def learn(self, model: str, key: Any, prompt: Prompt, bound: int, tokens: int) -> None:
-        """Takes in what the LM itself has counted; where that is more than the bound, it is raised."""
+        """Adds the LM's own count; a count above the bound raises later bounds."""
         if tokens > bound:
             factor = self._factors.get(model, 1.0)
             self._factors[model] = factor * tokens / bound
@@ -173,12 +173,12 @@ class Counted:
 
 
 def _new_bytes(lines: Lines, known: Lines) -> int:
-    """The bytes of the lines that were not counted yet. Empty ones are counted anew: their tokens merge."""
+    """Returns the bytes of new lines. Empty lines count as new: their tokens merge."""
     new = lines - known
     ends = lines.get("", 0)
     return ends + sum(n * (_byte_count(line) + 1) for line, n in new.items())
 
 
 def _spared(line: str) -> int:
-    """By how much a trusted line has fewer tokens than bytes, for sure."""
+    """Returns the guaranteed difference between a trusted line's bytes and its tokens."""
     return len(line) - min(len(line), len(line) // _BYTES_A_TRUSTED_TOKEN + 1)

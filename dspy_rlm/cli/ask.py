@@ -1,4 +1,4 @@
-"""`dspy-rlm ask`: a question about files, answered by any model that DSPy can reach."""
+"""`dspy-rlm ask`: answers a question about files with any model that DSPy supports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import LMAuthError, LMConfigurationError, LMError
+from dspy import LMAuthError, LMConfigurationError, LMError
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.report import RunReport, spending
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
@@ -35,16 +36,16 @@ for --model and --sub-model. For a server that speaks OpenAI's API (vLLM, llama.
 
 No model at hand? "dspy-rlm demo" shows the engine at work without one."""
 
-# A server of one's own usually wants no key, but its client wants one to send.
+# A self-hosted server usually requires no key, but the client must send one.
 NO_KEY = "none"
 
-# A JSON value up to this long stays on the line of its name.
+# The longest JSON value that is printed on the same line as its name.
 SHORT_JSON_CHARS = 80
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """The parsed arguments of the command."""
 
     paths: Sequence[Path]
     question: str
@@ -59,11 +60,11 @@ class Request:
 
 
 def run_ask(request: Request) -> int:
-    """Asks and prints the outputs to stdout, all else to stderr; gives the exit code.
+    """Runs the question, prints outputs to stdout and everything else to stderr; returns the exit code.
 
     Raises:
-        InputError: A file cannot be read, or does not fit the signature.
-        SignatureError: The signature, a limit or a model's name cannot be used.
+        InputError: A file cannot be read, or does not match the signature.
+        SignatureError: The signature, a limit or a model's name is invalid.
         SandboxError: The sandbox cannot be opened.
     """
     log_plainly()
@@ -93,14 +94,14 @@ def run_ask(request: Request) -> int:
     if request.as_json:
         _print_json({"outputs": plain(outputs), **_facts(prediction.run)})
     else:
-        # With the steps, what it took has just been shown.
+        # The printed steps have already shown the cost.
         _note(f"({spending(prediction.run)})" if request.quiet else "")
         show_exactly(answer_text(outputs), sys.stdout)
     return 0
 
 
 def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
-    """The source variable's name and value, and what was loaded in words.
+    """Returns the source variable's name and value, and a description of what was loaded.
 
     Raises:
         InputError: A file cannot be read, or there is none.
@@ -115,26 +116,26 @@ def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
 
 
 def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
-    """The signature with the source variable and the question as its inputs.
+    """Parses the signature, whose inputs must be the source variable and the question.
 
     Raises:
-        SignatureError: It has other inputs, or is none.
+        SignatureError: It has other inputs, or is not a signature.
     """
     kind = "str" if name == "text" else "dict[str, str]"
     signature = signature or f"{name}: {kind}, question: str -> answer: str"
     example = f'--sig "{name}, question -> answer: str, lines: list[int]"'
     try:
         checked: type[dspy.Signature] = dspy.Signature(signature)
-    except Exception as error:  # DSPy raises whatever its parser meets
+    except Exception as error:  # DSPy's parser may raise anything
         raise SignatureError(
-            f"{signature!r} is no signature: {str(error).rstrip('.')}. Write {example}."
+            f"{signature!r} is not a signature: {str(error).rstrip('.')}. Write {example}."
         ) from error
-    given = list(checked.input_fields)
-    if sorted(given) != sorted([name, "question"]):
+    names = list(checked.input_fields)
+    if sorted(names) != sorted([name, "question"]):
         source = "one file was given, so it is" if name == "text" else "the files are"
         raise SignatureError(
             f"The signature needs the inputs {name!r} and 'question', and no others ({source} in "
-            f"{name!r}). It has {', '.join(map(repr, given)) or 'none'}. Write {example}."
+            f"{name!r}). It has {', '.join(map(repr, names)) or 'none'}. Write {example}."
         )
     return checked
 
@@ -168,17 +169,17 @@ def _facts(run: RunReport) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it; what JSON does not know becomes text."""
+    """Returns a value as JSON; values that JSON cannot represent become text."""
     return to_jsonable_python(value, fallback=str)
 
 
 def answer_text(outputs: Mapping[str, Any]) -> str:
-    """The outputs to read: one as it is, several after their names; what is no text as JSON."""
-    shown = {name: _value_text(value) for name, value in outputs.items()}
-    if len(shown) == 1:
-        return next(iter(shown.values()))
+    """Renders the outputs: a single one alone, several with their names; other values than text as JSON."""
+    texts = {name: _value_text(value) for name, value in outputs.items()}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
     return "\n".join(
-        f"{name}:\n{text}" if "\n" in text else f"{name}: {text}" for name, text in shown.items()
+        f"{name}:\n{text}" if "\n" in text else f"{name}: {text}" for name, text in texts.items()
     )
 
 

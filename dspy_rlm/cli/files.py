@@ -1,6 +1,6 @@
-"""Files as inputs of a run: which ones to read, and how to decode them.
+"""Selects and decodes the files that are the inputs of a run.
 
-Knows what is worth reading and counts what it leaves out. Knows nothing of runs and prints nothing.
+Decides which files are worth reading and counts those it leaves out. Knows no run and prints nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
-from dspy_rlm.report import count
+from dspy_rlm.report_text import count
 
-# Folders of version control whose names do not begin with a dot.
+# Version control folders whose names do not begin with a dot.
 VERSION_CONTROL = frozenset({"CVS", "_darcs"})
 
-# Installed packages lie inside the standard library's folder, but do not belong to it.
+# Folders of installed packages, which lie inside the standard library's folder but do not belong to it.
 NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
 
-# The marks at the beginning of a text; those of UTF-16 are the beginnings of those of UTF-32.
+# Byte order marks. UTF-32 comes first, because its marks begin with those of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -32,11 +32,11 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-# Control characters that texts do contain: tab, line feed, form feed, carriage return, escape.
+# Control characters that text files contain: tab, line feed, form feed, carriage return, escape.
 _TEXT_CONTROLS = b"\t\n\f\r\x1b"
 _CONTROLS = bytes(code for code in range(32) if code not in _TEXT_CONTROLS)
 
-# An old text in a one-byte encoding has no other control characters, or very few; a binary has many.
+# The share of other control characters: very low in text of a one-byte encoding, high in a binary.
 MAX_CONTROL_SHARE = 0.01
 
 
@@ -53,24 +53,24 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Texts:
-    """What was read."""
+    """The files that were read, and those that were left out."""
 
     by_path: Mapping[str, str]
     """The texts in the order of their paths, which are relative and written with slashes."""
 
     size_bytes: int
-    """What the files read take on disk."""
+    """The size on disk of the files that were read."""
 
     skipped: tuple[Skipped, ...] = ()
 
     @property
     def summary(self) -> str:
-        """How much was read: `1,787 files, 31.5 MB`."""
+        """The amount that was read, such as `1,787 files, 31.5 MB`."""
         return f"{count(len(self.by_path), 'file')}, {size_text(self.size_bytes)}"
 
     @property
     def skipped_summary(self) -> str:
-        """What was left out, in words: `3 hidden (1.2 MB), 1 binary (17 kB)`; empty if nothing was."""
+        """The files left out, such as `3 hidden (1.2 MB), 1 binary (17 kB)`; empty if there are none."""
         counts = Counter(item.reason for item in self.skipped)
         sizes: Counter[str] = Counter()
         for item in self.skipped:
@@ -79,18 +79,18 @@ class Texts:
 
 
 def load_texts(paths: Sequence[Path]) -> Texts:
-    """The texts of files, and of all files in folders that are neither hidden nor binary.
+    """Reads the text of files, and of all files in folders that are neither hidden nor binary.
 
-    Paths are relative to the deepest folder that has all of them.
+    Paths are relative to the deepest folder that contains all of them.
 
     Raises:
-        InputError: Something is not there, or a file that was named is not a text, or nothing is.
+        InputError: A path does not exist, a file that was named is not text, or no file is.
     """
     base = _common_folder(paths)
     read: dict[str, str] = {}
     skipped: dict[str, Skipped] = {}
     size = 0
-    # Files first: one that is named is read, even if it would be left out of its folder.
+    # Files first: a file that is named is read even if it would be left out of its folder.
     for path in sorted(paths, key=lambda path: path.is_dir()):
         for file, hidden in _files(path):
             name = _name(file, base)
@@ -114,10 +114,10 @@ def load_texts(paths: Sequence[Path]) -> Texts:
 
 
 def load_python(root: Path) -> Texts:
-    """The Python files below a folder, each decoded as it declares; installed packages left out.
+    """Reads the Python files below a folder, without installed packages. Encoding declarations are honoured.
 
     Raises:
-        InputError: There is none.
+        InputError: There are none.
     """
     read: dict[str, str] = {}
     skipped: list[Skipped] = []
@@ -140,7 +140,7 @@ def load_python(root: Path) -> Texts:
 
 
 def decode_python(data: bytes) -> str | None:
-    """Python source as its encoding declaration says; None if it cannot be decoded so."""
+    """Decodes Python source by its encoding declaration; None if that fails."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         return _newlines(data.decode(encoding))
@@ -149,7 +149,7 @@ def decode_python(data: bytes) -> str | None:
 
 
 def decode(data: bytes) -> str | None:
-    """Text as UTF-8, as its byte-order mark says, or as Latin-1; None if it is binary."""
+    """Decodes text as UTF-8, by its byte order mark, or as Latin-1; None if it is binary."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _strict(data, encoding)
@@ -170,12 +170,12 @@ def _strict(data: bytes, encoding: str) -> str | None:
 
 
 def _newlines(text: str) -> str:
-    """Line ends as `open` gives them, so that code need not think of them."""
+    """Converts line ends to `\\n`, as `open` does."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def size_text(size_bytes: float) -> str:
-    """A number of bytes as one says it: `31.5 MB`."""
+    """Formats a number of bytes, such as `31.5 MB`."""
     if size_bytes < 1000:
         return f"{size_bytes:.0f} bytes"
     for unit in ("kB", "MB", "GB"):
@@ -193,7 +193,7 @@ def _bytes(file: Path) -> bytes | None:
 
 
 def _files(path: Path) -> Iterator[tuple[Path, bool]]:
-    """The file, or the files below the folder in a stable order, and whether each is hidden."""
+    """Yields the file, or the files below the folder in a stable order, with whether each is hidden."""
     if not path.exists():
         raise InputError(f"Cannot read {path}: there is no such file or folder.")
     if not path.is_dir():
@@ -204,7 +204,7 @@ def _files(path: Path) -> Iterator[tuple[Path, bool]]:
         inside = Path(folder).relative_to(path).parts
         for name in sorted(names):
             file = Path(folder, name)
-            if file.is_file():  # a pipe or a socket would be waited for
+            if file.is_file():  # reading a pipe or a socket would block
                 yield file, _is_hidden((*inside, name))
 
 
@@ -213,11 +213,11 @@ def _is_hidden(parts: Iterable[str]) -> bool:
 
 
 def _common_folder(paths: Sequence[Path]) -> Path | None:
-    """What the paths in the result are relative to; None if the arguments have nothing in common."""
+    """Returns the folder that the results are relative to; None if the arguments have none in common."""
     folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
     try:
         return Path(os.path.commonpath(folders))
-    except ValueError:  # on two drives
+    except ValueError:  # on different drives
         return None
 
 

@@ -1,6 +1,6 @@
-"""`dspy-rlm`: the command line. Reads the arguments and turns errors into messages and exit codes.
+"""`dspy-rlm`: the command line. Parses the arguments and turns errors into messages and exit codes.
 
-Each command is imported when it is wanted, so that `--help` need not wait for DSPy.
+Each command is imported when it is run, so that `--help` does not wait for DSPy.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and gives the exit code: 0 if all went well, 2 if it cannot be meant so."""
+    """Runs a command and returns the exit code: 0 for success, 2 for invalid arguments."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal cannot show must not end a run
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a character that the terminal cannot encode must not end a run
             stream.reconfigure(errors="backslashreplace")
-    # DSPy else asks the internet for a list of prices before the first call.
+    # Otherwise DSPy downloads a list of prices before the first call.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
         code: int = options.command(options)
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with arguments, which may be a stranger's: a shell makes them of file names."""
+    """Reports invalid arguments. They may be untrusted: a shell expands patterns to file names."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(printable(message), file)
@@ -67,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     _describe_ask(commands.add_parser("ask", help="ask a model about files"))
     run = commands.add_parser(
         "run",
-        help="run a Python program that uses dspy.RLM on ours",
-        description="Runs a Python program, unchanged, with dspy.RLM being this package's RLM.",
+        help="run a Python program that uses dspy.RLM with this package instead",
+        description="Runs an unchanged Python program with dspy.RLM replaced by this package's RLM.",
     )
     run.add_argument("-m", dest="as_module", action="store_true", help="PROGRAM is a module's name")
     run.add_argument("program", metavar="PROGRAM", help="a file, or with -m a module")
@@ -82,7 +84,7 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
         "Answers a question about files. One file is the variable `text`; several, or a folder, are "
         "`files`, a dict of texts by path. Hidden and binary files in a folder are left out."
     )
-    ask.epilog = "The answer goes to stdout, all else to stderr."
+    ask.epilog = "The answer goes to stdout, everything else to stderr."
     ask.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", type=Path)
     ask.add_argument("-q", "--question", required=True, help="what to ask")
     ask.add_argument(
@@ -90,9 +92,10 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
         metavar="SIGNATURE",
         help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
     )
-    ask.add_argument("--model", help="the LM that writes code (else DSPY_RLM_MODEL)")
+    ask.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
     ask.add_argument(
-        "--sub-model", help="the LM that its code asks (else DSPY_RLM_SUB_MODEL, else the same)"
+        "--sub-model",
+        help="the LM that its code calls (default: DSPY_RLM_SUB_MODEL, or the same LM)",
     )
     ask.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
     ask.add_argument("--max-iterations", type=int, default=20, metavar="N", help="turns (20)")
@@ -103,7 +106,7 @@ def _describe_ask(ask: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    # Without network, whatever the environment says.
+    # Without network, whatever the environment variables say.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     from dspy_rlm.cli.demo.run import run_demo
 
@@ -136,7 +139,7 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         run_program(options.program, options.arguments, as_module=options.as_module)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program's own
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program may raise anything
         show_exception(error.with_traceback(program_frames(error)), sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     return 0
@@ -157,7 +160,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _unread() -> int:
-    """The reader, such as `head`, has seen enough; the interpreter's last flush must not complain."""
+    """Handles a reader, such as `head`, that has closed the pipe: the last flush must not raise."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
 

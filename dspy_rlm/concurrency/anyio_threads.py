@@ -1,7 +1,7 @@
-"""DSPy's stream, from any thread: `dspy.streamify` reads it, and what a run does is written to it.
+"""Writing to DSPy's stream, which `dspy.streamify` reads, from any thread.
 
-DSPy sends from threads that AnyIO has started, and from no others. A run has threads of its own, for
-cells, tools and batches; what is to reach the stream from them is called in one of AnyIO's.
+DSPy sends only from threads that AnyIO has started. A run has threads of its own, for cells, tools and
+batches; calls that send to the stream are moved from these to a thread of AnyIO.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dspy_rlm.concurrency.threads import fulfil
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How often it is looked whether somebody still reads. An event loop that ends tells nobody.
-LOOK_SECONDS = 1.0
+# How often to check that the stream is still read. An event loop that ends notifies no one.
+POLL_SECONDS = 1.0
 
 
 class Stream:
-    """The stream that a program of `dspy.streamify` writes to, and the event loop that it is read on."""
+    """The stream of a program run by `dspy.streamify`, and the event loop that reads it."""
 
     def __init__(self, stream: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._raw = stream
@@ -37,28 +37,28 @@ class Stream:
         self._late: set[asyncio.Task[None]] = set()
 
     def send(self, message: Any) -> None:
-        """Sends a message, from any thread. When nobody reads any more, it is dropped.
+        """Sends a message, from any thread. It is dropped if the stream is no longer read.
 
-        Waits while the reader is behind; but never on the loop itself, where a message that finds no room
-        is sent as soon as there is some.
+        Blocks while the stream's buffer is full, but never on the loop itself, where the message is sent as
+        soon as there is room.
         """
-        if self._is_here():
+        if self._is_on_loop():
             self._send_from_loop(message)
         elif self._is_read():
-            with contextlib.suppress(CancelledError):  # the loop ends just now
+            with contextlib.suppress(CancelledError):  # the loop has just ended
                 self._send_and_wait(message)
 
     def reachable(self, function: Callable[P, T]) -> Callable[P, T]:
-        """The function, called in a thread from which DSPy can send, and in the caller's context.
+        """Returns the function, called in a thread from which DSPy can send, in the caller's context.
 
-        When nobody reads any more, it is called where the caller is, without a stream.
+        If the stream is no longer read, it is called in the caller's thread, without a stream.
         """
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             work = functools.partial(function, *args, **kwargs)
-            result = work() if self._is_here() else self._elsewhere(work)
-            # A coroutine runs on the loop, which DSPy would hold until there is room for its message.
+            result = work() if self._is_on_loop() else self._elsewhere(work)
+            # A coroutine runs on the loop, which DSPy would block until there is room for its message.
             return self._unblocked(result) if inspect.iscoroutine(result) else result
 
         return call
@@ -68,43 +68,43 @@ class Stream:
             return await coroutine
 
     def send_later(self, message: Any) -> None:
-        """Sends a message, from any thread, and waits for nothing."""
+        """Sends a message, from any thread, without waiting."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._send_from_loop, message)
 
-    def _is_here(self) -> bool:
+    def _is_on_loop(self) -> bool:
         try:
             return asyncio.get_running_loop() is self._loop
         except RuntimeError:
             return False
 
     def _is_read(self) -> bool:
-        """False once the reader or its loop has ended. None comes back."""
+        """Returns false once the reader or its loop has ended, for good."""
         return not self._loop.is_closed() and self._raw.statistics().open_receive_streams > 0
 
     def _send_and_wait(self, message: Any) -> None:
         with self._handed_over(_sent(self._raw, message)) as sent:
-            while not wait([sent], LOOK_SECONDS).done:
+            while not wait([sent], POLL_SECONDS).done:
                 if not self._is_read():
                     return
             sent.result()
 
     def _elsewhere(self, work: Callable[[], T]) -> T:
-        """The result of the work, which is done once, here if no other thread takes it."""
+        """Runs the work once, in an AnyIO thread if possible, else in this one, and returns its result."""
         if not self._is_read():
-            return _unheard(work)
+            return _without_stream(work)
         job: Future[T] = Future()
         with self._handed_over(_in_worker(functools.partial(fulfil, job, work))) as handed_over:
-            while not wait([job], LOOK_SECONDS).done:
+            while not wait([job], POLL_SECONDS).done:
                 if (handed_over.done() or not self._is_read()) and job.cancel():
-                    return _unheard(work)
+                    return _without_stream(work)
         return job.result()
 
     @contextlib.contextmanager
     def _handed_over(self, coroutine: Coroutine[Any, Any, None]) -> Iterator[Future[None]]:
-        """Has the loop run it. What is handed over in a loop's last round never begins."""
+        """Runs the coroutine on the loop. In the loop's last iteration it may never begin."""
         future: Future[None] = Future()
-        with contextlib.suppress(RuntimeError):  # the loop was closed just now
+        with contextlib.suppress(RuntimeError):  # the loop has just been closed
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             yield future
@@ -122,29 +122,29 @@ class Stream:
             pass
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
-        # One task for each, which stand in line in the order in which they were made.
+        # One task for each message; they queue in the order of their creation.
         task = self._loop.create_task(_sent(self._raw, message))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
 
 class _Unblocking:
-    """The stream for those who hold the loop while they send."""
+    """The stream for code that blocks the loop while it sends."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
     async def send(self, message: Any) -> None:
-        """Sends as soon as there is room."""
+        """Sends as soon as there is room in the buffer."""
         self.stream.send_later(message)
 
 
 def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
-    """The stream of the running program; None if there is none, or none that can be reached.
+    """Returns the stream of the running program; None if there is none, or its loop is unknown.
 
     Args:
-        loop: The event loop that the run goes on. That behind the thread goes before, if AnyIO knows one:
-            in such a thread a program may have a loop of its own.
+        loop: The event loop of the run. The loop that AnyIO knows for this thread takes precedence: in such a
+            thread a program may have a loop of its own.
     """
     stream = dspy.settings.send_stream
     if stream is None:
@@ -160,7 +160,7 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
 
 
 def reachable(function: Callable[P, T]) -> Callable[P, T]:
-    """The function; where a program streams, called so that DSPy can send from it."""
+    """Returns the function; if the program streams, called so that DSPy can send from it."""
     stream = current()
     return function if stream is None else stream.reachable(function)
 
@@ -171,13 +171,13 @@ async def _sent(stream: Any, message: Any) -> None:
 
 
 async def _in_worker(work: Callable[[], None]) -> None:
-    """Does the work in a thread of AnyIO's, in the context of this coroutine."""
-    # A limit of its own: what waits here may wait for others, which a common one would keep out.
+    """Runs the work in a thread of AnyIO, in the context of this coroutine."""
+    # A limiter of its own: work that waits for other work would deadlock on a shared one.
     limiter = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
 
-def _unheard(work: Callable[[], T]) -> T:
-    """The result of the work, with nothing sent."""
+def _without_stream(work: Callable[[], T]) -> T:
+    """Runs the work without a stream and returns its result."""
     with dspy.context(send_stream=None):
         return work()

@@ -1,8 +1,8 @@
-"""Stopping what belongs to a run: its sandboxes, its sub-calls, the runs below it. From any thread, at once.
+"""Cancelling what belongs to a run: its sandboxes, its sub-calls, its sub-runs. From any thread, at once.
 
-A run is stopped when it ends, when its caller is cancelled, and for all but its last call when its time is
-over. From then on nothing new is sent for it. What cannot be stopped, a request that is on its way or a tool
-in a thread, is abandoned: nobody waits for it, and nobody sees its result.
+A run is cancelled when it ends, when its caller is cancelled, and, except for its last call, when its time is
+over. Nothing new is sent for it afterwards. What cannot be interrupted, such as a request in flight or a tool
+in a thread, is abandoned: nothing waits for it, and its result is dropped.
 """
 
 from __future__ import annotations
@@ -17,74 +17,74 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# How often it is looked how much time is left: that changes with what has to be held back.
-LOOK_SECONDS = 0.5
+# How often the remaining time is read anew: it changes with what has to be held back.
+POLL_SECONDS = 0.5
 
 
 class CancelScope:
-    """A stop for some work, and for what is below it. Safe to use from any thread."""
+    """Cancels some work, and the scopes below it. Safe to use from any thread."""
 
-    def __init__(self, above: CancelScope | None = None, *, expected: bool = False) -> None:
-        """Lets everything go on.
+    def __init__(self, parent: CancelScope | None = None, *, cancellable: bool = False) -> None:
+        """Creates a scope that is not cancelled.
 
         Args:
-            above: What stops this one too.
-            expected: Whether it may be used while calls are under way, so that these are made in a way
-                in which they can be abandoned. One below does what those above do.
+            parent: A scope that cancels this one too.
+            cancellable: True if `cancel` may be called while LM calls are in flight; they then run in threads
+                that can be abandoned. Children inherit it.
         """
-        self.expected: bool = expected or (above is not None and above.expected)
+        self.cancellable: bool = cancellable or (parent is not None and parent.cancellable)
         self.reason: Exception | None = None
-        self._lock = threading.Lock()  # guards the reason, and what is below
-        self._ends: dict[object, Callable[[], None]] = {}
-        self._leave_above: Callable[[], None] = lambda: None
-        if above is not None:
-            key = above._join(lambda: self.stop(above.reason or RuntimeError("stopped")))
-            self._leave_above = lambda: above._leave(key)
+        self._lock = threading.Lock()  # guards the reason and the callbacks
+        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._leave_parent: Callable[[], None] = lambda: None
+        if parent is not None:
+            key = parent._add(lambda: self.cancel(parent.reason or RuntimeError("cancelled")))
+            self._leave_parent = lambda: parent._remove(key)
 
-    def stop(self, reason: Exception) -> None:
-        """Stops, unless it was stopped before. Never blocks. All that is to end does, also if one raises."""
+    def cancel(self, reason: Exception) -> None:
+        """Cancels, once. Runs every registered callback, even if one raises. Never blocks."""
         with self._lock:
             if self.reason is not None:
                 return
             self.reason = reason
-            ends, self._ends = list(self._ends.values()), {}
-        with contextlib.ExitStack() as all_of_them:
-            all_of_them.callback(self._leave_above)
-            for end in reversed(ends):
-                all_of_them.callback(end)
+            callbacks, self._callbacks = list(self._callbacks.values()), {}
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._leave_parent)
+            for callback in reversed(callbacks):
+                stack.callback(callback)
 
     def check(self) -> None:
-        """Raises the reason, if it was stopped."""
+        """Raises the reason, if the scope was cancelled."""
         if self.reason is not None:
             raise _fresh_copy(self.reason) from None
 
     @contextlib.contextmanager
-    def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Calls `end`, which must not block, if it is stopped in the meantime, or was before."""
-        key = self._join(end)
+    def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Calls `callback`, which must not block, if the scope is cancelled in the block or was before."""
+        key = self._add(callback)
         try:
             yield
         finally:
-            self._leave(key)
+            self._remove(key)
 
-    def _join(self, end: Callable[[], None]) -> object:
+    def _add(self, callback: Callable[[], None]) -> object:
         key = object()
         with self._lock:
-            stopped = self.reason is not None
-            if not stopped:
-                self._ends[key] = end
-        if stopped:
-            end()
+            cancelled = self.reason is not None
+            if not cancelled:
+                self._callbacks[key] = callback
+        if cancelled:
+            callback()
         return key
 
-    def _leave(self, key: object) -> None:
+    def _remove(self, key: object) -> None:
         with self._lock:
-            self._ends.pop(key, None)
+            self._callbacks.pop(key, None)
 
     # ---- Calls that can be abandoned ----
 
     def run_abandonable(self, work: Callable[[], T]) -> T:
-        """The result of the work; the reason as an exception once it is stopped, whatever the work does.
+        """Returns the result of the work; raises the reason once cancelled, even if the work goes on.
 
         The work runs in a thread, in a copy of the caller's context.
         """
@@ -95,7 +95,7 @@ class CancelScope:
         def run() -> None:
             try:
                 result = context.run(work)
-            except BaseException as error:  # noqa: BLE001 - who waits sees it
+            except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
                 with contextlib.suppress(InvalidStateError):
                     outcome.set_exception(error)
             else:
@@ -104,40 +104,40 @@ class CancelScope:
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
-                outcome.set_exception(_fresh_copy(self.reason or RuntimeError("stopped")))
+                outcome.set_exception(_fresh_copy(self.reason or RuntimeError("cancelled")))
 
-        with self.ending(abandon):
+        with self.on_cancel(abandon):
             self.check()
             threading.Thread(target=run, name="rlm-call", daemon=True).start()
             return outcome.result()
 
     async def run_abandonable_async(self, work: Awaitable[T]) -> T:
-        """Like `run_abandonable`, by cancelling."""
+        """Like `run_abandonable`, for a coroutine, which is cancelled."""
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         before = _cancellations()
-        with self.ending(lambda: _cancel_soon(loop, task)):
+        with self.on_cancel(lambda: _cancel_soon(loop, task)):
             try:
                 return await task
             except asyncio.CancelledError:
-                # Where it is the caller that was cancelled, that goes before.
+                # A cancellation of the caller takes precedence over that of the scope.
                 if task.cancelled() and _cancellations() == before:
                     self.check()
                 raise
 
     def sleep(self, seconds: float) -> None:
-        """Waits for some time; raises the reason once it is stopped."""
+        """Waits; raises the reason once cancelled."""
         woken = threading.Event()
-        with self.ending(woken.set):
+        with self.on_cancel(woken.set):
             woken.wait(seconds)
         self.check()
 
 
 def _fresh_copy(reason: Exception) -> Exception:
-    """The same error once more: an object that many threads raise has the traceback of them all."""
-    made = type(reason).__new__(type(reason), *reason.args)
-    vars(made).update(vars(reason))
-    return made
+    """Returns an equal error: one object raised in many threads collects the tracebacks of them all."""
+    error = type(reason).__new__(type(reason), *reason.args)
+    vars(error).update(vars(reason))
+    return error
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> None:
@@ -146,28 +146,31 @@ def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Future[T]) -> No
 
 
 def _cancellations() -> int:
-    """How often this task was cancelled: those that it has caught stay among them."""
+    """Returns the number of cancellations of this task, including those that it has caught."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
-def in_background(work: Callable[[], object], *, comes_to_an_end: bool) -> Callable[[], None]:
-    """Starts the work in a thread of its own. The host's end waits for it, if it comes to one for sure."""
+def in_background(work: Callable[[], object], *, terminates: bool) -> Callable[[], None]:
+    """Returns a function that runs the work in a new thread.
+
+    Interpreter exit waits for that thread only if `terminates` is true: the work is sure to end.
+    """
 
     def start() -> None:
-        threading.Thread(target=work, name="rlm-stop", daemon=not comes_to_an_end).start()
+        threading.Thread(target=work, name="rlm-cancel", daemon=not terminates).start()
 
     return start
 
 
 @contextlib.contextmanager
-def after(left: Callable[[], float], work: Callable[[], None]) -> Iterator[None]:
-    """Does the work once no seconds are left, if this is not left before."""
+def call_after(seconds_left: Callable[[], float], work: Callable[[], None]) -> Iterator[None]:
+    """Calls the work from another thread once no seconds are left, unless the block is left before."""
     over = threading.Event()
 
     def watch() -> None:
-        while (seconds := left()) > 0:
-            if over.wait(min(seconds, LOOK_SECONDS)):
+        while (seconds := seconds_left()) > 0:
+            if over.wait(min(seconds, POLL_SECONDS)):
                 return
         work()
 

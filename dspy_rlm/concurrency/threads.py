@@ -1,4 +1,4 @@
-"""Work in threads of its own, so that an event loop stays free while it goes on."""
+"""Threads for blocking work, so that the event loop stays free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class WorkerThread:
-    """A thread that does one thing after another. A daemon: a tool that never returns holds up nobody."""
+    """A daemon thread that runs jobs one at a time: a tool that never returns does not delay exit."""
 
     def __init__(self, name: str = "rlm-sandbox") -> None:
         """Starts the thread."""
@@ -25,28 +25,28 @@ class WorkerThread:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     async def do(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of the work, which runs in a copy of the caller's context."""
+        """Runs the work in the thread, in a copy of the caller's context, and returns its result."""
         return await asyncio.wrap_future(self.submit(work, *args, **kwargs))
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Like `do`, for who does not wait."""
+        """Schedules work without waiting; returns its future."""
         job: Future[T] = Future()
         context = contextvars.copy_context()
         self._jobs.put((job, functools.partial(context.run, work, *args, **kwargs)))
         return job
 
     def end(self) -> None:
-        """Ends the thread after what it was given."""
+        """Ends the thread after the jobs that are queued."""
         self._jobs.put(None)
 
     def _work(self) -> None:
         while (entry := self._jobs.get()) is not None:
             fulfil(*entry)
-            del entry  # not kept while it waits for the next
+            del entry  # not kept alive while the thread waits for the next
 
 
 async def in_new_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of the work, from a thread of its own: those of the loop may all wait for this run."""
+    """Runs the work in a new thread: those of the loop's executor may all be waiting for this run."""
     thread = WorkerThread("rlm-inputs")
     try:
         return await thread.do(work, *args, **kwargs)
@@ -55,7 +55,7 @@ async def in_new_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 def fulfil(job: Future[T], work: Callable[[], T]) -> None:
-    """Does the work in this thread, unless the job was cancelled before. Raises nothing."""
+    """Runs the work in this thread, unless the job was cancelled before. Never raises."""
     if not job.set_running_or_notify_cancel():
         return
     try:

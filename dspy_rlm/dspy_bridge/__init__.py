@@ -1,1 +1,1 @@
-"""What touches DSPy's insides: callbacks, streams, traces, pickles, interpreters. Knows no run."""
+"""Callbacks, streams, traces, pickles and interpreters, as DSPy has them. Knows no run."""

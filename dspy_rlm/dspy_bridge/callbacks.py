@@ -1,7 +1,7 @@
-"""What DSPy's callbacks hear of a sandbox: startup, execution, tool calls, shutdown.
+"""Reports a sandbox to DSPy's callbacks: startup, execution, tool calls, shutdown.
 
-DSPy tells its handlers of a `CodeInterpreter` by the names of its methods. `ReportedSandbox` is one for
-as long as a run of ours is watched; without handlers none is made.
+DSPy picks the handler for a `CodeInterpreter` by the name of the method that is called. `ReportedSandbox`
+has those methods. A run without callbacks does without it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import dspy
-from dspy.primitives.code_interpreter import CodeExecutionError, CodeInterpreterError, FinalOutput
-from dspy.utils.callback import BaseCallback, with_callbacks
+from dspy import CodeExecutionError, CodeInterpreterError, FinalOutput
+from dspy.utils import BaseCallback, with_callbacks
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import by_name, is_async
@@ -29,18 +29,18 @@ Lend = Callable[[Mapping[str, Callable[..., Any]]], Session]
 
 
 def reported(method: F) -> F:
-    """The method of an interpreter, with the callbacks of DSPy's settings and of the instance around it."""
+    """Wraps a method of an interpreter in the callbacks of DSPy's settings and of the instance."""
     wrapped: F = with_callbacks(method)
     return wrapped
 
 
 def is_watched() -> bool:
-    """True when DSPy's settings have callbacks."""
+    """Returns True when DSPy's settings have callbacks."""
     return bool(dspy.settings.get("callbacks"))
 
 
 def as_returned(result: CellResult) -> Any:
-    """The end of a cell as DSPy's interpreters have it: what it printed, or its outputs.
+    """Converts the result of a cell to what DSPy's interpreters return: its printed text, or its outputs.
 
     Raises:
         SyntaxError: The code does not parse.
@@ -48,8 +48,8 @@ def as_returned(result: CellResult) -> Any:
         CodeInterpreterError: The state is lost.
     """
     if result.state_lost:
-        told = result.message if isinstance(result, Failed) else ""
-        raise CodeInterpreterError(f"{result.output}{told}".rstrip())
+        message = result.message if isinstance(result, Failed) else ""
+        raise CodeInterpreterError(f"{result.output}{message}".rstrip())
     match result:
         case Submitted(outputs=outputs):
             return FinalOutput(outputs)
@@ -57,17 +57,17 @@ def as_returned(result: CellResult) -> Any:
             return output or None
         case Failed(error_type="SyntaxError"):
             raise SyntaxError(result.message)
-    shown = result.traceback or f"{result.error_type}: {result.message}"
-    raise CodeExecutionError(f"{result.output}{shown}".rstrip())
+    details = result.traceback or f"{result.error_type}: {result.message}"
+    raise CodeExecutionError(f"{result.output}{details}".rstrip())
 
 
 def ended_once(end: Callable[[], None]) -> Callable[[], None]:
-    """What ends an interpreter, for threads that may each want to: the first call does it, no other waits.
+    """Returns a function that calls `end` once, from any thread. Later calls return at once.
 
-    Whoever is first, it is a part of what goes on where this is made.
+    `end` runs in the context in which `ended_once` was called, so callbacks see it as a part of that run.
     """
     context = contextvars.copy_context()
-    first = threading.Lock()  # taken by who ends it, and never given back
+    first = threading.Lock()  # acquired by the first call and never released
 
     def call() -> None:
         if first.acquire(blocking=False):
@@ -77,7 +77,7 @@ def ended_once(end: Callable[[], None]) -> Callable[[], None]:
 
 
 class Arguments(dict[str, Any]):
-    """The arguments of a call by name, as callbacks see them, and as they were given."""
+    """The arguments of a call by name, for callbacks. `given` has them as they were passed."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(_named(function, args, kwargs))
@@ -85,7 +85,7 @@ class Arguments(dict[str, Any]):
 
 
 class ToolCalls:
-    """The part of an interpreter that calls host tools, and reports it."""
+    """The part of an interpreter that calls host tools and reports the calls."""
 
     tools: dict[str, Callable[..., Any]]
     callbacks: list[BaseCallback]
@@ -98,7 +98,7 @@ class ToolCalls:
     async def _awaited(self, tool_name: str, kwargs: dict[str, Any]) -> Any:
         return await self._call(tool_name, kwargs)
 
-    _awaited.__name__ = "invoke_tool"  # by which DSPy knows what to report
+    _awaited.__name__ = "invoke_tool"  # DSPy picks the callback by this name
     _ainvoke_tool = reported(_awaited)
 
     def _call(self, tool_name: str, kwargs: dict[str, Any]) -> Any:
@@ -108,7 +108,7 @@ class ToolCalls:
         return self.tools[tool_name](*args, **named)
 
     def report_to_callbacks(self, name: str, function: HostFunction) -> HostFunction:
-        """The function, each call of which goes through `invoke_tool` while somebody watches."""
+        """Routes calls of the function through `invoke_tool` while there are callbacks."""
         invoke = self._ainvoke_tool if is_async(function) else self.invoke_tool
 
         @functools.wraps(function)
@@ -121,9 +121,9 @@ class ToolCalls:
 
 
 class ReportedSandbox(ToolCalls):
-    """A sandbox of a run of ours, which callbacks see as an interpreter. Made where the run is.
+    """The sandbox of a run, presented to callbacks as an interpreter. Create it in the run's context.
 
-    It may be closed from any thread: the shutdown is a part of the run all the same.
+    It may be closed from any thread; callbacks see the shutdown as a part of the run.
     """
 
     def __init__(self, lend: Lend, tools: Mapping[str, Callable[..., Any]]) -> None:
@@ -134,7 +134,9 @@ class ReportedSandbox(ToolCalls):
         self._sandbox: Session | None = None
         self._end = ended_once(self.shutdown)
         self._assigned: dict[str, Any] = {}
-        self._results: list[CellResult] = []  # that of the cell which has just run
+        self._results: list[
+            CellResult
+        ] = []  # the result of the latest cell, until `run_cell` takes it
 
     # ---- A sandbox ----
 
@@ -144,7 +146,11 @@ class ReportedSandbox(ToolCalls):
         self._assigned.update(variables)
 
     def run_cell(self, code: str, /) -> CellResult:
-        """See `Sandbox`. A cell that failed is reported as an exception, and returned."""
+        """Runs a cell, see `Sandbox`.
+
+        Callbacks learn of a failed cell by an exception, so `execute` raises one. The result itself is kept
+        aside and returned here.
+        """
         variables, self._assigned = self._assigned, {}
         try:
             self.execute(code, variables)
@@ -166,12 +172,12 @@ class ReportedSandbox(ToolCalls):
 
     @reported
     def start(self) -> None:
-        """Opens the sandbox. Raises what opening one raises."""
+        """Opens the sandbox. Raises what `Pool.lend` raises."""
         self._sandbox = self._lend(wrap_all(self.tools, [self.report_to_callbacks]))
 
     @reported
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
-        """Runs code; see `as_returned`. The variables are bound already, and only told."""
+        """Runs code; see `as_returned`. The variables are bound already; callbacks get them as arguments."""
         result = self._open.run_cell(code)
         self._results.append(result)
         return as_returned(result)
@@ -191,8 +197,8 @@ class ReportedSandbox(ToolCalls):
 def _named(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments by name, as far as the function says the names."""
+    """Returns the arguments by name, as far as the function's signature has the names."""
     try:
         return by_name(inspect.signature(function), args, kwargs)
-    except (TypeError, ValueError):  # it has no signature, or the call does not fit it
+    except (TypeError, ValueError):  # it has no signature, or the call does not match it
         return {**({"args": list(args)} if args else {}), **kwargs}

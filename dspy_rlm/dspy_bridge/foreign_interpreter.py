@@ -1,4 +1,4 @@
-"""A DSPy `CodeInterpreter` of somebody else's as the sandbox of our RLM."""
+"""Runs the cells of our RLM in any other DSPy `CodeInterpreter`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dspy.primitives.code_interpreter import (
-    CodeExecutionError,
-    CodeInterpreter,
-    FinalOutput,
-)
+from dspy import CodeExecutionError, CodeInterpreter, FinalOutput
 
 from dspy_rlm.dspy_bridge.callbacks import ended_once
 from dspy_rlm.middleware import HostFunction, wrap_all
@@ -30,11 +26,11 @@ from sandbox_runtime.helpers import abridged
 
 
 def declare(interpreter: Any, output_fields: list[dict[str, Any]] | None) -> None:
-    """Gives an interpreter the fields of SUBMIT, if it takes any, after its tools were changed."""
+    """Sets the fields of SUBMIT on an interpreter that has them, after its tools were changed."""
     if hasattr(interpreter, "output_fields"):
         interpreter.output_fields = output_fields
     if hasattr(interpreter, "_tools_registered"):
-        interpreter._tools_registered = False  # dspy.PythonInterpreter declares them once otherwise
+        interpreter._tools_registered = False  # dspy.PythonInterpreter registers them only once
 
 
 class InterpreterSandbox:
@@ -49,22 +45,22 @@ class InterpreterSandbox:
         rules: TypeRules,
         ending: Callable[[], None] | None = None,
     ) -> None:
-        """Takes the interpreter over.
+        """Takes over the interpreter.
 
         Args:
-            interpreter: What runs the cells; it need not be started.
+            interpreter: The interpreter for the cells; it need not be started.
             tools: Host functions that cells can call, by name.
             outputs: The fields that SUBMIT takes, with their types as text.
             output_chars: Characters of a cell's output that are kept.
-            rules: How values of some types cross.
-            ending: What to do at the end. None: shut the interpreter down.
+            rules: How values of some types enter the interpreter.
+            ending: Called at the end. None: shut the interpreter down.
 
         Raises:
-            TypeError: It is no `CodeInterpreter`.
+            TypeError: It is not a `CodeInterpreter`.
         """
         if not isinstance(interpreter, CodeInterpreter):
             raise TypeError(
-                f"interpreter_factory returned a {type(interpreter).__name__}, which is no CodeInterpreter "
+                f"interpreter_factory returned a {type(interpreter).__name__}, which is not a CodeInterpreter "
                 "(start, execute, shutdown, tools)."
             )
         self._interpreter = interpreter
@@ -76,12 +72,12 @@ class InterpreterSandbox:
         declare(interpreter, [{"name": name} for name in outputs])
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
-        """Keeps the variables for the next cell: the protocol binds them with an execution.
+        """Keeps the variables for the next cell, because the protocol binds them with an execution.
 
-        Those that bring code of their own are made at once.
+        Values of a `CodeType` are built at once, by running their code.
 
         Raises:
-            ValueCrossingError: The interpreter has no form for a value.
+            ValueCrossingError: The interpreter cannot represent a value.
         """
         for name, value in variables.items():
             match rule_of(value, self._rules):
@@ -92,14 +88,14 @@ class InterpreterSandbox:
                 case HandleType():
                     raise ValueCrossingError(
                         f"{name} is of type {type(value).__name__}, which crosses as a handle, and only "
-                        "our own sandbox has handles. Leave out the interpreter_factory, or pass what "
-                        "the code needs of it."
+                        "our own sandbox has handles. Leave out the interpreter_factory, or pass the "
+                        "data that the code needs."
                     )
                 case _:
                     self._unassigned[name] = value
 
     def _make(self, name: str, data: str | bytes, code: str) -> None:
-        """Runs the code that makes a variable. Bytes travel as text, as DSPy sends them."""
+        """Runs the code that builds a variable. Bytes are sent as base64, as DSPy does."""
         data_name = f"_raw_{name}"
         if isinstance(data, bytes):
             code = f"import base64\n{data_name} = base64.b64decode({data_name})\n{code}"
@@ -110,12 +106,12 @@ class InterpreterSandbox:
             raise ValueCrossingError(f"The interpreter could not take {name}: {error}") from error
 
     def run_cell(self, code: str, /) -> CellResult:
-        """Runs a cell. What ends the interpreter itself is an exception of DSPy's."""
+        """Runs a cell. If the interpreter itself fails, DSPy's exception is raised."""
         variables, self._unassigned = self._unassigned, {}
         try:
             result = self._interpreter.execute(code, variables)
         except SyntaxError as error:
-            # Nothing is bound yet: DSPy's own interpreter writes assignments above the code.
+            # Nothing was bound: DSPy's interpreter prepends the assignments to the code.
             self._unassigned = {**variables, **self._unassigned}
             return Failed("SyntaxError", self._abridged(str(error)))
         except CodeExecutionError as error:
@@ -127,7 +123,7 @@ class InterpreterSandbox:
         return Completed(self._abridged("\n".join(str(line) for line in lines)))
 
     def close(self) -> None:
-        """Ends the interpreter, or leaves it to whoever lent it. From any thread: the run ends it, once."""
+        """Shuts the interpreter down once, or returns it to the caller who lent it. Call it from any thread."""
         self._ending()
 
     def _abridged(self, text: str) -> str:

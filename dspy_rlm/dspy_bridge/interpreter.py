@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
-from types import TracebackType
 from typing import Any
 
-from dspy.primitives.code_interpreter import (
-    CodeInterpreterError,
-)
-from dspy.utils.callback import BaseCallback
+from dspy import CodeInterpreterError
+from dspy.utils import BaseCallback
 
 from dspy_rlm.dspy_bridge.callbacks import ToolCalls, as_returned, reported
 from dspy_rlm.dspy_bridge.last_value import NAME, LastValue
@@ -30,15 +27,15 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.helpers import abridged, ready_packages
 
-# A value of these types is what it was: sent once, it need not be sent again.
+# Values of these types are immutable: once sent, the same object need not be sent again.
 _UNCHANGING = (str, bytes, int, float, bool, type(None))
 
 
 class SandboxInterpreter(ToolCalls):
     """Our sandbox as DSPy's `CodeInterpreter`: `dspy.RLM(..., interpreter_factory=SandboxInterpreter)`.
 
-    One session from `start` (or the first `execute`) to `shutdown`. State that is lost ends it. DSPy's
-    callbacks hear of startup, executions, tool calls and shutdown.
+    It has one session, from `start` (or the first `execute`) to `shutdown`. Losing the session's state ends
+    it. DSPy's callbacks are called for startup, executions, tool calls and shutdown.
     """
 
     execution_instructions = SANDBOX_RULES
@@ -56,14 +53,14 @@ class SandboxInterpreter(ToolCalls):
 
         Args:
             tools: Host functions that code can call. The dict may be changed between executions.
-            output_fields: The fields of SUBMIT, as dicts with `name` and maybe `type`.
-            limits: What the sandbox may use.
-            packages: What code can import beside the standard library; or the path of a lock file.
-            callbacks: Handlers for this interpreter, beside those of DSPy's settings.
-            pool: Where its session comes from. None: the pool that all RLMs of the process share.
+            output_fields: The fields of SUBMIT, as dicts with `name` and optionally `type`.
+            limits: The sandbox's limits.
+            packages: Packages that code can import besides the standard library, or the path of a lock file.
+            callbacks: Handlers for this interpreter, in addition to those of DSPy's settings.
+            pool: The pool that its session comes from. None: the pool that all RLMs of the process share.
 
         Raises:
-            PackageError: A package cannot be had; says which and why.
+            PackageError: A package is not available; the message says which and why.
         """
         self.tools: dict[str, Callable[..., Any]] = dict(tools or {})
         self.output_fields = output_fields
@@ -82,7 +79,7 @@ class SandboxInterpreter(ToolCalls):
         """Opens the session, if it is not open.
 
         Raises:
-            CodeInterpreterError: It cannot be opened, or has been shut down.
+            CodeInterpreterError: The session cannot be opened, or the interpreter has been shut down.
         """
         if self._ended:
             raise _ended()
@@ -108,9 +105,9 @@ class SandboxInterpreter(ToolCalls):
         """Runs code after binding the variables.
 
         Returns:
-            A `FinalOutput` if the code called SUBMIT. Else the value of its last expression, as JSON
-            has it, or as text where JSON has no form for it; or what it printed, with that value below;
-            or None if there was neither.
+            A `FinalOutput` if the code called SUBMIT. Otherwise the value of its last expression: as JSON
+            data, or as text where JSON cannot represent it. If the code also printed, the printed text with
+            that value below it. None if it neither printed nor ended with a value.
 
         Raises:
             SyntaxError: The code does not parse.
@@ -128,19 +125,19 @@ class SandboxInterpreter(ToolCalls):
             raise CodeInterpreterError(str(error)) from error
         if result.state_lost:
             self._end()
-        value, returned = self._last.take(), as_returned(result)
+        value, output = self._last.take(), as_returned(result)
         if value is None or not isinstance(result, Completed):
-            return returned
-        shown = abridged(repr(value), self._limits.output_chars)
-        return value if returned is None else f"{returned}{shown}"
+            return output
+        text = abridged(repr(value), self._limits.output_chars)
+        return value if output is None else f"{output}{text}"
 
     @reported
     def shutdown(self) -> None:
-        """Ends the session. Doing so twice is fine."""
+        """Ends the session. Idempotent."""
         self._end()
 
     def terminate(self) -> None:
-        """Ends the session, from any thread; who uses the interpreter still shuts it down, as callbacks hear."""
+        """Ends the session from any thread. Call `shutdown` as well, which reports to the callbacks."""
         self._end()
 
     def _end(self) -> None:
@@ -153,29 +150,24 @@ class SandboxInterpreter(ToolCalls):
     def __enter__(self) -> SandboxInterpreter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.shutdown()
 
     def _register(self, session: Session) -> None:
-        """Declares tools and outputs when they have changed since the last time."""
-        wanted = (dict(self.tools), self.output_fields)
-        if wanted != self._registered:
+        """Registers tools and outputs if they have changed since the last time."""
+        current = (dict(self.tools), self.output_fields)
+        if current != self._registered:
             tools: dict[str, HostTool] = wrap_all(self.tools, [self.report_to_callbacks, naming])
             tools[NAME] = self._last.tool()
             session.register(tools, _output_types(self.output_fields))
-            self._registered = wanted
+            self._registered = current
 
     def _assign(self, session: Session, variables: Mapping[str, Any]) -> None:
-        """Sends what has to be sent: DSPy's modules pass all variables with every execution."""
+        """Sends the variables that have changed. DSPy's modules pass all of them with every execution."""
         unsent = {
             n: v for n, v in variables.items() if n not in self._sent or self._sent[n] is not v
         }
-        for name in unsent:  # until it has arrived, nobody knows what the name is bound to
+        for name in unsent:  # if sending fails, what the name is bound to is unknown
             self._sent.pop(name, None)
         session.assign(unsent)
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})

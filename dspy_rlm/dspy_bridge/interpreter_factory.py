@@ -1,7 +1,7 @@
-"""Which interpreter the cells of a run go to: our sandbox, one that a factory makes, or one of the caller's.
+"""Chooses the interpreter of a run: our sandbox, one from a factory, or an instance of the caller's.
 
-DSPy has had three ways to say it, and code written for each goes on working: `interpreter=` with an
-instance (until 3.2), an instance as the first argument of a call (3.3), `interpreter_factory=` with a
+DSPy has had three ways to pass one, and code written for any of them works: `interpreter=` with an
+instance (until 3.2), an instance as the first argument of a call (3.3), and `interpreter_factory=` with a
 function, for all calls or for one (since 3.3).
 """
 
@@ -13,22 +13,19 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy import CodeInterpreter
 
-from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
-from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.run_tree import OuterRun, current_outer_run
-from sandbox_runtime.helpers import Slot
+from dspy_rlm.errors import SignatureError
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
 
 class Borrowed:
-    """An interpreter of the caller's, where a factory is expected. Runs take turns on it; none ends it.
+    """Wraps an interpreter of the caller's as a factory. Runs take turns on it; no run shuts it down.
 
-    To be made by `borrowed` only: there is one for each interpreter.
+    Create it with `borrowed` only, which keeps one for each interpreter.
     """
 
     def __init__(self, interpreter: CodeInterpreter) -> None:
@@ -39,11 +36,11 @@ class Borrowed:
 
     @property
     def execution_instructions(self) -> str:
-        """What the interpreter says of itself to LMs."""
+        """The interpreter's own instructions for LMs."""
         return getattr(self._interpreter, "execution_instructions", "")
 
     def __call__(self) -> CodeInterpreter:
-        """Waits until no other run has it."""
+        """Waits until no other run uses it."""
         self._turn.acquire()
         try:
             self._tools = dict(self._interpreter.tools)
@@ -54,7 +51,7 @@ class Borrowed:
         return self._interpreter
 
     def give_back(self) -> None:
-        """Leaves it with the tools and the fields of SUBMIT that it had, to the next run."""
+        """Restores its tools and the fields of SUBMIT, and releases it to the next run."""
         try:
             self._interpreter.tools.clear()
             self._interpreter.tools.update(self._tools)
@@ -66,45 +63,29 @@ class Borrowed:
         raise TypeError("it has a living interpreter. Give an interpreter_factory instead")
 
 
-# By the identity of the interpreter, which lives as long as what is here for it.
+# By the identity of the interpreter, which the value keeps alive.
 _borrowed: weakref.WeakValueDictionary[int, Borrowed] = weakref.WeakValueDictionary()
 _lock = threading.Lock()  # guards it
 
 
 def borrowed(interpreter: CodeInterpreter) -> Borrowed:
-    """The factory for an interpreter of the caller's: the same one, however often it is given."""
+    """Returns the factory for an interpreter of the caller's; always the same one for the same interpreter."""
     with _lock:
-        found = _borrowed.get(id(interpreter))
-        if found is None:
-            found = _borrowed[id(interpreter)] = Borrowed(interpreter)
-        return found
+        factory = _borrowed.get(id(interpreter))
+        if factory is None:
+            factory = _borrowed[id(interpreter)] = Borrowed(interpreter)
+        return factory
 
 
-def nested_in(slot: Slot | None, work: CancelScope, factory: InterpreterFactory | None) -> OuterRun:
-    """What the runs inside of one with these are told.
-
-    Raises:
-        InputError: The run is part of one that has the same interpreter, so it would wait for ever.
-    """
-    outer = current_outer_run()
-    lent = (factory,) if isinstance(factory, Borrowed) else ()
-    if lent and factory in outer.lent:
-        raise InputError(
-            "This run is part of another that has the same interpreter, and one interpreter cannot "
-            "do both. Give the inner one an interpreter_factory, or none for our sandbox."
-        )
-    return OuterRun(slot or outer.slot, work, (*outer.lent, *lent))
-
-
-def checked_factory(given: object, older: object = None) -> InterpreterFactory | None:
-    """What was given as `interpreter_factory`, or as the `interpreter` of older code, as a factory.
+def checked_factory(value: object, older: object = None) -> InterpreterFactory | None:
+    """Returns the factory for the arguments `interpreter_factory` and, in older code, `interpreter`.
 
     Raises:
-        SignatureError: It is neither, or both were given.
+        SignatureError: It is not a factory, or both were passed.
     """
-    if given is not None and older is not None:
+    if value is not None and older is not None:
         raise SignatureError("Give interpreter_factory or interpreter, not both.")
-    chosen = older if given is None else given
+    chosen = older if value is None else value
     if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
         return borrowed(chosen)
     if older is not None:
@@ -120,19 +101,19 @@ def checked_factory(given: object, older: object = None) -> InterpreterFactory |
 
 
 def configured_factory() -> InterpreterFactory | None:
-    """What `dspy.configure` or `dspy.context` says.
+    """Returns the factory of DSPy's settings, from `dspy.configure` or `dspy.context`.
 
     Raises:
-        SignatureError: It is no factory.
+        SignatureError: It is not a factory.
     """
     return checked_factory(dspy.settings.get("interpreter_factory"))
 
 
 def is_ours(factory: InterpreterFactory | None) -> bool:
-    """Whether cells run in our sandbox itself, with all that it has."""
+    """Returns True if cells run in our own sandbox, with all of its features."""
     return factory is None or factory is SandboxInterpreter
 
 
 def ours_if_lent(factory: InterpreterFactory | None) -> InterpreterFactory | None:
-    """What a run below uses: one that the caller lent is at work on the cell that asks for the run."""
+    """Returns the factory for a nested run. An interpreter that the caller lent is busy with the outer cell."""
     return SandboxInterpreter if isinstance(factory, Borrowed) else factory

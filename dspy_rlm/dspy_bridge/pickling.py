@@ -1,12 +1,13 @@
-"""Copies and pickles of modules that hold live things: LMs, pools, tools.
+"""Copies and pickles of modules that hold live objects: LMs, pools, tools.
 
-A copy shares what is live. A pickle leaves pools out, saves LMs without their keys, and takes closures
-and classes that were made at run time along with it, so that any pickler can write it.
+A copy shares live objects. A pickle leaves pools out, saves LMs without their keys, and includes closures and
+classes that were created at run time, so that any pickler can write it.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import io
 import logging
@@ -21,6 +22,7 @@ import cloudpickle
 import dspy
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.config import RLMConfig
 from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
 from sandbox_runtime import Limits, PackageSet, Pool
@@ -28,15 +30,18 @@ from sandbox_runtime.helpers import environment_secrets, redact_secrets
 
 logger = logging.getLogger(__name__)
 
-# Values that hold no LM, no tool and no secret of one.
+# Types of values without an LM, a tool or a secret.
 _PLAIN = (str, bytes, int, float, bool, type(None), Limits, PackageSet)
 
-# The modules that are being packed. A tool may lead back to its own.
+# In a packed state, before the name of a setting of the config.
+_OF_CONFIG = "_config."
+
+# The modules being packed. A tool may refer to its own module.
 _packing: ContextVar[frozenset[int]] = ContextVar("_packing", default=frozenset())
 
 
 def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
-    """The state of a module for files, with the LMs of all its predictors saved without secrets."""
+    """Returns the state of a module for files, with its predictors' LMs saved without secrets."""
     state: dict[str, Any] = dspy.Module.dump_state(module, json_mode=json_mode)
     for name, predictor in module.named_parameters():
         lm = getattr(predictor, "lm", None)
@@ -45,28 +50,40 @@ def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
     return state
 
 
+class Portable:
+    """A mixin for modules: copies that share what is live, and pickles that any pickler can write."""
+
+    _LIVE: frozenset[str] = frozenset()
+    """The attributes that a deep copy shares."""
+
+    def __copy__(self) -> Any:
+        """A copy that shares everything but the module's history."""
+        return _new(self, dict(dspy.Module.__getstate__(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        state = dspy.Module.__getstate__(self)
+        new = memo[id(self)] = _new(self, {})
+        for name, value in state.items():
+            live = name in self._LIVE
+            new.__dict__[name] = _live(value, memo) if live else copy.deepcopy(value, memo)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return packed_state(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        dspy.Module.__setstate__(self, unpacked_state(state))
+
+
 # ---- Copies ----
 
 
-def copied(module: Any) -> Any:
-    """A copy that shares everything but the list of what happened to it."""
-    return _made(module, dict(dspy.Module.__getstate__(module)))
-
-
-def deepcopied(module: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy that shares what the class names in `_LIVE`."""
-    state = dspy.Module.__getstate__(module)
-    new = memo[id(module)] = _made(module, {})
-    for name, value in state.items():
-        live = name in module._LIVE
-        new.__dict__[name] = _live(value, memo) if live else copy.deepcopy(value, memo)
-    return new
-
-
 def _live(value: Any, memo: Mapping[int, Any]) -> Any:
-    """The value itself. But a tool that is part of the program being copied is part of the copy."""
+    """Returns the value itself; but a tool that belongs to the program being copied belongs to the copy."""
     if isinstance(value, dict):
         return {name: _live(part, memo) for name, part in value.items()}
+    if isinstance(value, RLMConfig):
+        return dataclasses.replace(value, **_live(_fields(value), memo))
     if not isinstance(value, dspy.Tool):
         return value
     owner = getattr(value.func, "__self__", value.func)
@@ -77,7 +94,7 @@ def _live(value: Any, memo: Mapping[int, Any]) -> Any:
     return value.model_copy(update={"func": func})
 
 
-def _made(module: Any, state: dict[str, Any]) -> Any:
+def _new(module: Any, state: dict[str, Any]) -> Any:
     new = object.__new__(type(module))
     dspy.Module.__setstate__(new, state)
     return new
@@ -87,10 +104,10 @@ def _made(module: Any, state: dict[str, Any]) -> Any:
 
 
 class Packed:
-    """A value as bytes that cloudpickle wrote, with LMs that have no keys, and no pools.
+    """A value as bytes written by cloudpickle, with LMs without keys, and without pools.
 
-    The module that it belongs to, and programs that this one is part of, stay outside: whoever pickles them
-    knows them already, and writes them once.
+    The module that it belongs to, and the programs around that, stay outside the bytes: the outer pickler
+    writes each of them once.
     """
 
     def __init__(self, data: bytes, outside: list[Any]) -> None:
@@ -98,18 +115,18 @@ class Packed:
         self.outside = outside
 
     def unpack(self) -> Any:
-        """The value."""
+        """Returns the value."""
         return _Unpickler(io.BytesIO(self.data), self.outside).load()
 
 
 def packed_state(module: Any) -> dict[str, Any]:
-    """The module's state for any pickler: what is not plain goes in as bytes that we write.
+    """Returns the module's state for any pickler: values that are not plain are packed into bytes.
 
     Raises:
-        pickle.PicklingError: Something cannot be saved; says what.
+        pickle.PicklingError: Something cannot be saved; the message says what.
     """
-    state = dict(dspy.Module.__getstate__(module))
-    unsafe = [n for n, value in state.items() if n in module._PACKED or not _is_plain(value)]
+    state = _flat(dspy.Module.__getstate__(module))
+    unsafe = [name for name, value in state.items() if not _is_plain(value)]
     with _being_packed(module):
         written = {name: _packed(name, state[name], ()) for name in unsafe}
         lms = [lm for _, found in written.values() for lm in found]
@@ -124,24 +141,45 @@ def packed_state(module: Any) -> dict[str, Any]:
                 logger.warning(
                     "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
                     "from the environment when they need it.",
-                    name.strip("_"),
+                    _shown_name(name),
                 )
             state[name] = _packed(name, state[name], held)[0] if held else packed
     return state
 
 
-def unpack_state(module: Any, state: dict[str, Any]) -> None:
-    """Sets the state that `packed_state` gave."""
+def unpacked_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the module's state that `packed_state` was made from."""
     values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
-    dspy.Module.__setstate__(module, values)
+    config = {n: values.pop(n) for n in list(values) if n.startswith(_OF_CONFIG)}
+    if config:
+        values["_config"] = RLMConfig(**{n.removeprefix(_OF_CONFIG): v for n, v in config.items()})
+    return values
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the state with each setting of a config on its own, so that errors can name it."""
+    flat = dict(state)
+    config = flat.get("_config")
+    if isinstance(config, RLMConfig):
+        del flat["_config"]
+        flat |= {f"{_OF_CONFIG}{name}": value for name, value in _fields(config).items()}
+    return flat
+
+
+def _fields(config: RLMConfig) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _shown_name(name: str) -> str:
+    return name.removeprefix(_OF_CONFIG).strip("_")
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Whether any pickler can write the value, without a secret of an LM; our own modules see to theirs."""
+    """Returns True if any pickler can write the value without an LM's secret. Our modules protect their own."""
     if isinstance(value, (*_PLAIN, Budget)):
         return True
     if isinstance(value, dspy.Module):
-        return getattr(type(value), "__getstate__", None) == packed_state
+        return getattr(type(value), "__getstate__", None) is Portable.__getstate__
     if isinstance(value, (Mapping, dspy.Example)):
         value = [*value.keys(), *value.values()]
     return (
@@ -152,15 +190,15 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
-    """The value as bytes, with texts that have what is hidden in them cleaned; and the LMs in it."""
+    """Returns the value as bytes, with secrets removed from its texts, and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
     try:
         pickler.dump(value)
     except Exception as error:
         raise pickle.PicklingError(
-            f"Cannot save {name.strip('_')} of the module: {error}. Save its state alone, with "
-            "save('program.json'), and load that into a module made anew."
+            f"Cannot save {_shown_name(name)} of the module: {error}. Save its state alone, with "
+            "save('program.json'), and load that into a newly created module."
         ) from error
     return Packed(file.getvalue(), pickler.outside), pickler.lms
 
@@ -175,13 +213,13 @@ def _being_packed(module: Any) -> Iterator[None]:
 
 
 def _leads_back(value: dspy.Module) -> bool:
-    """Whether it is what is being packed, or contains it."""
+    """Returns True if it is a module that is being packed, or contains one."""
     packing = _packing.get()
     return id(value) in packing or any(id(part) in packing for _, part in value.named_sub_modules())
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Writes LMs without keys, and pools as None. What leads back is left for others to write."""
+    """Writes LMs without keys and pools as None. References to the modules being packed stay outside."""
 
     def __init__(self, file: io.BytesIO, hidden: Sequence[str] = ()) -> None:
         super().__init__(file)
@@ -190,7 +228,7 @@ class _Pickler(cloudpickle.Pickler):
         self._hidden = hidden
 
     def persistent_id(self, value: Any) -> int | None:
-        """The place of an object among those outside; the name is pickle's."""
+        """Returns the index of an object that stays outside. Called by pickle."""
         if self._hidden and isinstance(value, (str, bytes)):
             return self._cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
@@ -199,7 +237,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def _cleaned(self, value: str | bytes) -> int | None:
-        """The place of the text without secrets; None for one that has none."""
+        """Returns the index of the text without its secrets; None if it has none."""
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):
             return None
@@ -208,7 +246,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        """How an object is written; the name is pickle's."""
+        """Returns how to write an object. Called by pickle."""
         if isinstance(value, dspy.BaseLM):
             self.lms.append(value)
             return _lm_again, (lm_state(value),)
@@ -218,21 +256,21 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what `_Pickler` wrote, as a part of a pickle that is being loaded."""
+    """Reads the bytes of `_Pickler`, inside a pickle that is being loaded."""
 
     def __init__(self, file: io.BytesIO, outside: list[Any]) -> None:
         super().__init__(file)
         self._outside = outside
 
     def persistent_load(self, at: Any) -> Any:
-        """The object that stayed outside; the name is pickle's."""
+        """Returns the object that stayed outside. Called by pickle."""
         return self._outside[at]
 
 
 def _lm_again(state: dict[str, Any]) -> Any:
-    # The class of an LM is no more dangerous than the pickle that it stands in.
+    # Loading a custom LM class is no more dangerous than unpickling the data around it.
     return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
 
 
 def _no_pool() -> None:
-    """The pool of the process that loads takes the place of one that was saved."""
+    """Replaces a pool that was saved with the pool of the process that loads."""

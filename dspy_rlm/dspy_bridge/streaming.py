@@ -1,8 +1,8 @@
-"""What `dspy.streamify` shows of an RLM: status messages for iterations, cells and sub-calls, and outputs.
+"""Streams an RLM with `dspy.streamify`: status messages for iterations, cells and sub-calls, and outputs.
 
     program = dspy.streamify(rlm, stream_listeners=[OutputListener(rlm, "answer")])
 
-Status messages come with any provider of DSPy's; `StatusMessages` is one whose texts can be changed.
+Status messages work with any of DSPy's providers; subclass `StatusMessages` to change the texts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import dspy
 from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
-from dspy.streaming.messages import StatusStreamingCallback
 from pydantic_core import to_json
 
 from dspy_rlm.concurrency.anyio_threads import Stream
+from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -27,11 +27,12 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.middleware import HostFunction, Wrapper
-from dspy_rlm.report import RunReport, count, ending
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import count, summary
 
 logger = logging.getLogger(__name__)
 
-# The REPL's functions that ask other LMs, with what they are given many of.
+# The REPL's functions that call other LMs, with the unit of a batch ("" where there is only one call).
 _SUB_CALLS = {
     "sub_llm": "",
     "sub_llm_batched": "prompt",
@@ -46,37 +47,37 @@ _SUB_CALLS = {
 
 
 class StatusMessages(StatusMessageProvider):
-    """The status messages of an RLM. Subclass it to change some; None sends nothing.
+    """The status messages of an RLM. Subclass it to change them; None sends nothing.
 
-    A provider that is no such subclass may have methods of these names too. What it has not is taken from
-    here. `depth` is 0 for the run itself, 1 for runs that its code starts.
+    Any other provider may have methods of these names too; those it lacks are taken from here. `depth` is 0
+    for the run itself and 1 for runs that its code starts.
     """
 
     def iteration_status_message(
         self, iteration: int, max_iterations: int, depth: int
     ) -> str | None:
-        """Before the root LM is asked for its next step."""
+        """Returns the message for the time before the root LM is asked for its next step."""
         return f"{_level(depth)}Iteration {iteration}/{max_iterations}: asking the LM what to do"
 
     def cell_status_message(self, iteration: int, code: str, depth: int) -> str | None:
-        """Before a cell runs."""
+        """Returns the message for the time before a cell runs."""
         lines = count(len(code.splitlines()), "line")
         return f"{_level(depth)}Iteration {iteration}: running {lines} of code"
 
     def sub_call_status_message(
         self, iteration: int, name: str, calls: int, depth: int
     ) -> str | None:
-        """Before a cell's call of other LMs. `name` is the function's, `calls` how many it asks for."""
+        """Returns the message for a sub-call. `name` is the function, `calls` the number of LM calls."""
         many = _SUB_CALLS.get(name)
         how_many = f", {count(calls, many)}" if many else ""
         return f"{_level(depth)}Iteration {iteration}: {name}{how_many}"
 
     def run_end_status_message(self, report: RunReport, depth: int) -> str | None:
-        """After the run."""
-        return f"{_level(depth)}{ending(report)}"
+        """Returns the message for the time after the run."""
+        return f"{_level(depth)}{summary(report)}"
 
     def tool_end_status_message(self, outputs: Any) -> str | None:
-        """After a tool. DSPy's own text is about other modules than ours: here the cell goes on."""
+        """Returns None: DSPy's text says that the LM is asked next, but here the cell goes on."""
         return None
 
 
@@ -85,9 +86,9 @@ def _level(depth: int) -> str:
 
 
 class OutputListener(StreamListener):
-    """Listens to an output of an RLM, which comes whole when it is submitted.
+    """Listens to an output of an RLM, which arrives as one chunk when it is submitted.
 
-    If the turns are used up instead, the LM is asked for it, and it comes piece by piece.
+    If no turn is left and the output is extracted instead, it arrives in chunks, as the LM writes it.
     """
 
     def __init__(self, rlm: dspy.Module, name: str, *, allow_reuse: bool = False) -> None:
@@ -105,7 +106,7 @@ class OutputListener(StreamListener):
 
 
 def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
-    """Sends what happens in a run to the stream."""
+    """Returns a sink that sends the events of a run to the stream."""
     provider = next(
         (
             callback.status_message_provider
@@ -127,7 +128,7 @@ def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
 
 
 def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
-    """The listeners of the running program to outputs of this RLM."""
+    """Returns the running program's listeners to outputs of this RLM."""
     return [
         listener
         for listener in dspy.settings.stream_listeners or ()
@@ -136,7 +137,7 @@ def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
 
 
 def _whole(listener: StreamListener, value: Any) -> StreamResponse:
-    """An output as one piece, the last. The listener has then heard it."""
+    """Returns an output as a single, final chunk, and marks the listener as done."""
     listener.stream_start = listener.stream_end = True
     text = value if isinstance(value, str) else _json(value)
     return StreamResponse(listener.predict_name, listener.signature_field_name, text, True)
@@ -147,14 +148,14 @@ def _json(value: Any) -> str:
 
 
 def extract_settings(rlm: dspy.Module) -> Mapping[str, Any]:
-    """DSPy's settings for the call that extracts outputs, so that listeners to these hear it."""
+    """Returns DSPy's settings for the call that extracts outputs, so that its listeners get the chunks."""
     if not output_listeners(rlm):
         return {}
     return {"send_stream": dspy.settings.send_stream, "caller_predict": rlm}
 
 
 def _text(provider: Any, event: Event, depth: int) -> str | None:
-    """What the provider says of an event. As DSPy has it, one that fails is logged, and says nothing."""
+    """Returns the provider's message for an event. As in DSPy, a provider that fails is logged and skipped."""
     name: str
     arguments: tuple[Any, ...]
     match event:
@@ -169,10 +170,10 @@ def _text(provider: Any, event: Event, depth: int) -> str | None:
         case _:
             return None
     method = f"{name}_status_message"
-    say = getattr(provider, method, None) or getattr(_DEFAULT, method)
+    message = getattr(provider, method, None) or getattr(_DEFAULT, method)
     try:
-        text: str | None = say(*arguments, depth)
-    except Exception as error:  # noqa: BLE001 - a provider may raise anything, and is only told of things
+        text: str | None = message(*arguments, depth)
+    except Exception as error:  # noqa: BLE001 - a provider may raise anything, and must not end the run
         logger.warning("The status message provider failed in %s: %s", method, error)
         return None
     return text
@@ -182,11 +183,11 @@ _DEFAULT = StatusMessages()
 
 
 def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str]) -> Wrapper:
-    """Has the REPL's functions that ask other LMs tell so first, with their name and how many.
+    """Wraps the REPL's functions that call other LMs so that each announces its name and number of calls.
 
     Args:
-        tell: Whom they tell.
-        names: The names that are the REPL's own: a tool of the user's may have such a name too.
+        tell: Gets the name and the number, before the call.
+        names: The names that are the REPL's own; a tool of the user's may have such a name too.
     """
 
     def wrap(name: str, function: HostFunction) -> HostFunction:
@@ -204,17 +205,17 @@ def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str])
 
 
 def on_stream(stream: Stream) -> Wrapper:
-    """Has functions called where DSPy can send to the stream."""
+    """Wraps functions so that they run where DSPy can send to the stream."""
     return lambda _name, function: stream.reachable(function)
 
 
 def _full_name(name: str, args: Sequence[Any]) -> str:
-    """The name; for `import dspy` with the module's, which the cell has said."""
+    """Returns the name; for `import dspy` with that of the module, which comes from the cell."""
     kind = args[0] if name == "dspy" and args else None
     return f"dspy.{kind[:30]}" if isinstance(kind, str) and kind.isidentifier() else name
 
 
 def _how_many(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    given = [*args[name == "predict_batched" :], *kwargs.values()]
-    many = given[0] if _SUB_CALLS[name] and given else None
-    return len(many) if isinstance(many, (list, tuple)) else 1
+    arguments = [*args[name == "predict_batched" :], *kwargs.values()]
+    batch = arguments[0] if _SUB_CALLS[name] and arguments else None
+    return len(batch) if isinstance(batch, (list, tuple)) else 1

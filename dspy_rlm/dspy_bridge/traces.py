@@ -1,7 +1,8 @@
-"""A run's steps in DSPy's trace, which is all that optimizers see of it.
+"""Writes a run's steps to DSPy's trace, which is all that optimizers see of a run.
 
-DSPy writes an entry for each reply that could be read. What is missing there is added here: what came of
-the step, replies that could not be read, and a run that died. A run inside another keeps to itself.
+DSPy writes an entry for each reply that could be parsed. This module adds the rest: the result of the
+step, replies that could not be parsed, and the end of a failed run. A nested run writes to a trace of its
+own where its steps could be confused with those of the outer run.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.teleprompt.bootstrap_trace import FailedPrediction
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError
 
+from dspy_rlm.dspy_internals.traces import FailedPrediction
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
@@ -26,17 +27,17 @@ SHOWN_ERROR_CHARS = 10_000
 class FailedStep(FailedPrediction):
     """A step without an action, as GEPA's failed prediction.
 
-    Optimizers that read steps as mappings find `output`, what the LM was told, and no code; so it
-    never becomes a demo.
+    Optimizers that read steps as mappings find `output`, the message to the LM, and no code; so it never
+    becomes a demo.
     """
 
     def __init__(self, completion_text: str, output: str = "", *, replied: bool = True) -> None:
         super().__init__(completion_text=completion_text)
         self.output = output
-        self.replied = replied  # False where the text is not the LM's, but says how the run ended
+        self.replied = replied  # False where the text is not the LM's but says how the run ended
 
     def keys(self) -> tuple[str, ...]:
-        """The one field."""
+        """Returns the name of the one field."""
         return ("output",)
 
     def __getitem__(self, name: str) -> str:
@@ -46,7 +47,7 @@ class FailedStep(FailedPrediction):
         setattr(self, name, value)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The field, or the default for any other."""
+        """Returns the field, or the default for any other name."""
         return self.output if name == "output" else default
 
 
@@ -54,9 +55,9 @@ TracedStep: TypeAlias = "dspy.Prediction | FailedStep"
 
 
 class RunDiedError(RunFailedError, AdapterParseError):
-    """A run that ended without outputs, though the LM answered.
+    """A run that ended without outputs although the LM answered.
 
-    DSPy's optimizers keep the trace of a program only where it fails as an unreadable reply does.
+    DSPy's optimizers keep the trace of a failed program only if it fails with an `AdapterParseError`.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RunDiedError(RunFailedError, AdapterParseError):
 
 
 def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedStep | None) -> None:
-    """Adds a step that DSPy itself did not to the caller's trace, if there is one."""
+    """Adds a step that DSPy did not record to the caller's trace, if there is one."""
     trace = dspy.settings.trace
     if step is None or trace is None or dspy.settings.max_trace_size <= 0:
         return
@@ -83,9 +84,9 @@ def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedSte
 def failure(
     error: Exception, run: RunReport, predictor: dspy.Predict, inputs: Mapping[str, str]
 ) -> RunFailedError:
-    """The exception for a run that ended without outputs, its end kept in the trace.
+    """Returns the exception for a run that ended without outputs, and adds the end to the trace.
 
-    An LM that cannot be reached is no fault of a prompt, so no optimizer is to learn from it.
+    An LM that cannot be reached is not the prompt's fault, so optimizers must not learn from it: no entry.
     """
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
@@ -100,9 +101,9 @@ def failure(
 
 @contextlib.contextmanager
 def apart_from_outer_runs(predictor: dspy.Predict) -> Iterator[None]:
-    """Keeps the steps of a run inside a run out of the outer trace, where they could be confused.
+    """Keeps the steps of a nested run out of the outer trace where they could be confused with its own.
 
-    GEPA takes an entry for a predictor's own if the signatures are equal.
+    GEPA attributes an entry to a predictor if the signatures are equal.
     """
     *outer, _own = dspy.settings.caller_modules or [None]
     own = getattr(predictor, "signature", None)

@@ -1,4 +1,4 @@
-"""What DSPy tells of one call of an LM: its tokens, its cost, and whether its reply was cut."""
+"""DSPy's records of one LM call: its tokens, its cost, and whether its reply was cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dspy.utils.exceptions import (
+from dspy import (
     LMAuthError,
     LMBillingError,
     LMConfigurationError,
@@ -17,12 +17,13 @@ from dspy.utils.exceptions import (
     LMServerError,
     LMUnsupportedFeatureError,
 )
-from dspy.utils.usage_tracker import UsageTracker
 
-# What HTTP clients raise before a request has left.
+from dspy_rlm.dspy_internals.lm_calls import UsageTracker
+
+# Exceptions of HTTP clients that are raised before a request is sent.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
 
-# Errors by which a provider, or DSPy before it, says that it did not answer.
+# Errors that mean that the provider, or DSPy before it, refused the request.
 _REFUSED = (
     *(LMAuthError, LMBillingError, LMInvalidRequestError, LMRateLimitError, LMServerError),
     *(LMConfigurationError, LMLockTimeoutError, LMUnsupportedFeatureError),
@@ -35,41 +36,41 @@ _CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
 
 class Reading(UsageTracker):
-    """What DSPy tells of one call. It is the call's usage tracker and keeps its entry of the history."""
+    """DSPy's records of one call: it serves as the call's usage tracker and receives its history entry."""
 
     def __init__(self, outer: Any) -> None:
         super().__init__()
         self.billed = False
-        """Whether the LM was really asked: DSPy reports no usage of what its cache answered."""
+        """Whether a request was sent: DSPy reports no usage for a cache hit."""
         self.history: list[dict[str, Any]] = []
         self.chars = 0
         self.bytes = 0
-        """Of the reply, in UTF-8."""
+        """Bytes of the reply in UTF-8."""
         self.under_way = False
-        """Whether an answer is waited for."""
+        """Whether a reply is being waited for."""
         self._abandoned = False
         self._outer = outer
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
-        """See `UsageTracker`. The caller's own tracker hears of it too."""
+        """See `UsageTracker`. Forwards to the caller's own tracker."""
         self.billed = True
         super().add_usage(lm, usage_entry)
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
 
     def give_up(self) -> None:
-        """Nobody will learn what a call took that is under way."""
+        """Marks the usage of a call in flight as unknown."""
         self._abandoned = self.under_way and not self.billed
 
     def take(self, outputs: Any) -> Any:
-        """Counts what was answered, and gives it back."""
+        """Measures the outputs and returns them."""
         self.under_way = False
         self.chars = characters(outputs)
         self.bytes = sum(len(text.encode("utf-8", "replace")) for text in _texts(outputs))
         return outputs
 
     def tokens(self, name: str) -> int | None:
-        """A count of the usage; None if the LM did not tell."""
+        """Returns a count of the usage; None if the LM did not report it."""
         if not self.billed:
             return None if self._abandoned else 0
         counts = [entry.get(name) for entry in self._entries()]
@@ -87,16 +88,16 @@ class Reading(UsageTracker):
 
     @property
     def discounted(self) -> bool:
-        """Whether a part of the prompt came from a cache of the provider's, which takes less for it."""
+        """Whether a part of the prompt was read from the provider's cache, at a lower price."""
         details = [entry.get("prompt_tokens_details") for entry in self._entries()]
-        return any(isinstance(told, Mapping) and told.get("cached_tokens") for told in details)
+        return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
 
     def is_cut(self, most: int | None) -> bool:
-        """Whether the reply ended because it had as many tokens as it was let have."""
-        reasons = [told for entry in self.history for told in _reasons(entry) if told]
+        """Returns whether the reply ended at its limit of tokens."""
+        reasons = [reason for entry in self.history for reason in _reasons(entry) if reason]
         if reasons:
             return any(reason in _CUT for reason in reasons)
-        # One that is longer was not cut: its LM heeds no limit.
+        # A longer reply was not cut: its LM ignores the limit.
         return most is not None and self.tokens("completion_tokens") == most
 
     def _entries(self) -> list[dict[str, Any]]:
@@ -104,14 +105,14 @@ class Reading(UsageTracker):
 
 
 def may_be_charged(error: BaseException) -> bool:
-    """Whether a call that ended so may have been answered and charged, of which nobody heard."""
+    """Returns whether a call with this error may have been answered and charged without a report."""
     if not isinstance(error, Exception):
         return True  # it was cancelled
     if isinstance(error, LMError):
         status = error.status
         refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
         return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
-    return not isinstance(error, (TypeError, ValueError))  # these say what is wrong with a request
+    return not isinstance(error, (TypeError, ValueError))  # the request was invalid
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -133,19 +134,21 @@ def _is_cost(value: Any) -> bool:
 
 
 def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Why the answers of an entry of the history ended."""
+    """Yields the finish reasons in an entry of the history."""
     response = entry.get("response")
     for one in response if isinstance(response, (list, tuple)) else [response]:
         yield str(getattr(one, "finish_reason", None) or "")
         choices = one.get("choices") if isinstance(one, Mapping) else getattr(one, "choices", None)
         for choice in choices if isinstance(choices, (list, tuple)) else ():
             mapping = isinstance(choice, Mapping)
-            told = choice.get("finish_reason") if mapping else getattr(choice, "finish_reason", "")
-            yield str(told or "")
+            reason = (
+                choice.get("finish_reason") if mapping else getattr(choice, "finish_reason", "")
+            )
+            yield str(reason or "")
 
 
 def characters(content: Any) -> int:
-    """About how much text there is in a prompt or a reply."""
+    """Returns the approximate number of characters in a prompt or a reply."""
     return sum(map(len, _texts(content)))
 
 

@@ -1,6 +1,6 @@
-"""LMs whose calls are on a ledger: bounded and reserved before they are made, settled after.
+"""LMs whose calls are on a ledger: bounded and reserved before they are sent, settled after.
 
-A metered LM is a copy of the user's own, of a class made for it, so that DSPy treats it as what it is.
+A metered LM is a copy of the user's own, of a subclass of its class, so that DSPy treats it alike.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
-from dspy.clients.call_context import adapter_fallback_scope
-from dspy.utils.exceptions import LMError, is_retryable_lm_error
+from dspy import LMError, is_retryable_lm_error
 
-from dspy_rlm.budget.admission import Wanted
+from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.ledger import Ledger, Reservation, Spent
 from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.concurrency.anyio_threads import reachable
 from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.secrets import secrets_of_lm
@@ -33,36 +33,36 @@ from dspy_rlm.report import Call
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import redact_secrets
 
-# By which of these an LM is told how long its reply may be depends on the LM.
+# The options that limit the length of a reply; which one applies depends on the LM.
 _REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
-# Options by which an LM makes several answers, of which each is charged.
+# Options for several candidate replies, each of which is charged.
 _CANDIDATES = ("n", "num_generations", "best_of")
 
 
 @dataclasses.dataclass
 class Meter:
-    """Where the calls of one metered LM are booked."""
+    """The account that the calls of one metered LM are booked on."""
 
     ledger: Ledger
     kind: str
-    """What the calls are for: see `Call.kind`."""
+    """The purpose of the calls: see `Call.kind`."""
 
     depth: int
-    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
-    """What ends the calls that are under way, and lets no other be made."""
+    scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the calls in flight, and refuses further ones."""
 
     final: bool = False
-    """See `Wanted.final`."""
+    """See `CallPlan.final`."""
 
     charged: bool = True
     """Whether calls count towards `max_llm_calls`."""
 
     prepaid: int = 0
-    """Calls that were charged already."""
+    """Calls that are charged already."""
 
     included: int = 0
-    """Calls that are paid with the sandbox which they are for; not given back where a cache answers."""
+    """Calls paid for with the sandbox that they use; not refunded on a cache hit."""
 
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """DSPy's settings for the calls."""
@@ -70,27 +70,27 @@ class Meter:
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 
     def give_back(self) -> None:
-        """Takes back what was charged beforehand and not used."""
+        """Refunds the prepaid calls that were not used."""
         with self._lock:
             unused, self.prepaid = self.prepaid, 0
         self.ledger.give_back_llm_calls(unused)
 
     def take_prepaid(self) -> int:
-        """One of the calls that were charged beforehand, for a meter of its own; 0 if there is none."""
+        """Takes one of the prepaid calls, for another meter; returns 0 if there is none."""
         with self._lock:
-            taken = min(self.prepaid, 1)
-            self.prepaid -= taken
-            return taken
+            calls = min(self.prepaid, 1)
+            self.prepaid -= calls
+            return calls
 
     @contextlib.contextmanager
     def charging(self) -> Iterator[Charge]:
-        """Charges one call, and gives it back if nothing was sent or a cache answered.
+        """Charges one call; refunds it if nothing was sent, or on a cache hit.
 
         Raises:
             BudgetExceededError: No call is left.
             RunEndedError: The run has ended.
         """
-        self.stop.check()
+        self.scope.check()
         check_call()
         charge = Charge(given_back=self._charge())
         try:
@@ -100,7 +100,7 @@ class Meter:
                 self.ledger.give_back_llm_calls(1)
 
     def _charge(self) -> bool:
-        """Charges one call; whether it can be given back."""
+        """Charges one call; returns whether it can be refunded."""
         if not self.charged:
             return False
         with self._lock:
@@ -114,8 +114,8 @@ class Meter:
         return True
 
     def context(self) -> Mapping[str, Any]:
-        """DSPy's settings for a call."""
-        # Many calls that code causes go on at once, and no listener knows whose pieces would arrive.
+        """Returns DSPy's settings for a call."""
+        # Sub-calls are concurrent, and a listener could not tell their chunks apart.
         return {**self.settings, "send_stream": None} if self.charged else self.settings
 
 
@@ -125,11 +125,11 @@ class Charge:
 
     given_back: bool
     sent: bool = False
-    """Whether an LM was asked for it, and no cache answered."""
+    """Whether a request was sent, and no cache answered."""
 
 
 class _Tries:
-    """One call of a metered LM: what is sent, and what is sent again."""
+    """The tries of one call of a metered LM."""
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any], charge: Charge) -> None:
         self._lm, self._meter = lm, lm._meter
@@ -137,30 +137,30 @@ class _Tries:
         self._charge = charge
         self._failed = 0
         self._cut_at = 0
-        given = {**getattr(lm, "kwargs", {}), **options}
-        self._given = given
-        self._chars = characters(prompt) + characters(given.get("messages"))
-        self._chars += characters(given.get("request"))
+        arguments = {**getattr(lm, "kwargs", {}), **options}
+        self._arguments = arguments
+        self._chars = characters(prompt) + characters(arguments.get("messages"))
+        self._chars += characters(arguments.get("request"))
         metered = self._meter.ledger.budget.is_metered
-        self._parts = prompt_of(prompt, given) if metered else Prompt(())
+        self._parts = prompt_of(prompt, arguments) if metered else Prompt(())
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[Reservation]:
-        """A reservation for the next try, to be waited for."""
-        place = self._meter.ledger.reserve(self._wanted())
+        """Yields a reservation for the next try, to be waited for."""
+        place = self._meter.ledger.reserve(self._plan())
         try:
-            with self._meter.stop.ending(place.leave_the_line):
+            with self._meter.scope.on_cancel(place.leave_the_line):
                 yield place
-            self._meter.stop.check()
+            self._meter.scope.check()
             check_call()
         except BaseException:
             place.leave()
             raise
 
-    def _wanted(self) -> Wanted:
+    def _plan(self) -> CallPlan:
         meter, model = self._meter, self._lm._described
-        counts = [c for name in _CANDIDATES if (c := _whole(self._given.get(name))) is not None]
-        return Wanted(
+        counts = [c for name in _CANDIDATES if (c := _whole(self._arguments.get(name))) is not None]
+        return CallPlan(
             model=str(self._lm.model),
             prompt=self._parts,
             kind=meter.kind,
@@ -170,25 +170,25 @@ class _Tries:
             longest_prompt=model.longest_prompt,
             cut_at=self._cut_at,
             candidates=max([1, *counts]),
-            price=functools.partial(_price, meter.ledger, self._lm, self._given),
+            price=functools.partial(_price, meter.ledger, self._lm, self._arguments),
             final=meter.final,
         )
 
     def _own_limit(self) -> int | None:
-        """The longest reply that was asked for, as the LM or the call says."""
+        """Returns the limit of the reply that the LM or the call sets."""
         request = self._request()
         if request is not None:
             return _whole(request.config.max_tokens)
-        limits = [_whole(self._given.get(name)) for name in _REPLY_LIMITS]
+        limits = [_whole(self._arguments.get(name)) for name in _REPLY_LIMITS]
         return max((limit for limit in limits if limit is not None), default=None)
 
     def _request(self) -> Any:
-        """The request as an object of DSPy's, if that is how it was given."""
+        """Returns DSPy's request object, if the call has one."""
         request = self._options.get("request") if self._prompt is None else self._prompt
         return request if hasattr(request, "config") else None
 
     def arguments(self, place: Reservation) -> tuple[Any, dict[str, Any]]:
-        """What the LM is called with, so that its reply keeps to what was reserved for it."""
+        """Returns the LM's arguments, which limit its reply to what is reserved."""
         if not place.cuts:
             return self._prompt, self._options
         request, most = self._request(), place.reply_tokens
@@ -200,7 +200,7 @@ class _Tries:
             return None, {**self._options, "request": capped}
         own = getattr(self._lm, "kwargs", {})
         names = (
-            [name for name in _REPLY_LIMITS if self._given.get(name) is not None]
+            [name for name in _REPLY_LIMITS if self._arguments.get(name) is not None]
             or [name for name in _REPLY_LIMITS if name in own]
             or [_REPLY_LIMITS[0]]
         )
@@ -208,7 +208,7 @@ class _Tries:
 
     @contextlib.contextmanager
     def sending(self, place: Reservation) -> Iterator[Reading]:
-        """Books one try. The reading takes its outputs."""
+        """Books one try. The caller passes the outputs to the reading."""
         meter, lm = self._meter, self._lm
         reading = Reading(dspy.settings.usage_tracker)
         began, error = time.monotonic(), ""
@@ -217,7 +217,7 @@ class _Tries:
             with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
                 yield reading
         except BaseException as failure:
-            abandoned = type(failure) is type(meter.stop.reason)
+            abandoned = type(failure) is type(meter.scope.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
@@ -244,10 +244,10 @@ class _Tries:
         meter.ledger.settle(place, spent)
 
     def is_over(self, place: Reservation, reading: Reading, *, streamed: bool) -> bool:
-        """Whether the reply is whole. One that was cut to keep the budget is asked for once more.
+        """Returns whether the reply is complete. One that was cut by the budget is requested again.
 
         Raises:
-            BudgetExceededError: It cannot be: a part of it has been streamed.
+            BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
         if not (place.cuts and reading.is_cut(place.reply_tokens)):
             return True
@@ -257,7 +257,7 @@ class _Tries:
         return False
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
-        """The error where a try is not admitted."""
+        """Returns the error for a try that is not admitted."""
         return self._cut_error() if self._cut_at and error.limit != "max_seconds" else error
 
     def _cut_error(self) -> BudgetExceededError:
@@ -270,7 +270,7 @@ class _Tries:
         )
 
     def pause(self, error: LMError, *, streamed: bool) -> float:
-        """The seconds until the next try, as DSPy has them. Raises the error where there is none."""
+        """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
         if streamed or self._failed >= self._lm._tries or not is_retryable_lm_error(error):
             raise error
         self._failed += 1
@@ -279,32 +279,34 @@ class _Tries:
 
 
 class _Metered:
-    """What a metered LM does otherwise."""
+    """The calls of a metered LM: reserved, cancellable, retried and settled."""
 
     _meter: Meter
     _described = Model()
-    """What is known of the model beforehand; empty where nothing needs it."""
+    """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0
-    """How often a call that fails is made again here, and not by DSPy: see `metered`."""
+    """Retries of a failed call that are made here instead of in DSPy: see `metered`."""
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
-        stop = self._meter.stop
+        scope = self._meter.scope
         with self._meter.charging() as charge:
             tries = _Tries(self, prompt, options, charge)
             while True:
                 try:
                     with tries.admitted() as place:
                         place.wait()
-                        asked, settings = tries.arguments(place)
+                        prompt, options = tries.arguments(place)
                 except BudgetExceededError as error:
                     raise tries.refused(error) from error.__cause__
-                call = functools.partial(super().__call__, asked, **settings)  # type: ignore[misc]
+                call = functools.partial(super().__call__, prompt, **options)  # type: ignore[misc]
                 with adapter_fallback_scope() as streamed:
                     try:
                         with tries.sending(place) as reading:
                             reading.under_way = True
                             sent = (
-                                stop.run_abandonable(reachable(call)) if stop.expected else call()
+                                scope.run_abandonable(reachable(call))
+                                if scope.cancellable
+                                else call()
                             )
                             reply = reading.take(sent)
                     except LMError as error:
@@ -313,37 +315,37 @@ class _Metered:
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue
-                stop.sleep(seconds)
+                scope.sleep(seconds)
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
-        stop = self._meter.stop
+        scope = self._meter.scope
         with self._meter.charging() as charge:
             tries = _Tries(self, prompt, options, charge)
             while True:
                 try:
                     with tries.admitted() as place:
                         await place.soon()
-                        asked, settings = tries.arguments(place)
+                        prompt, options = tries.arguments(place)
                 except BudgetExceededError as error:
                     raise tries.refused(error) from error.__cause__
-                call = functools.partial(super().acall, asked, **settings)  # type: ignore[misc]
+                call = functools.partial(super().acall, prompt, **options)  # type: ignore[misc]
                 with adapter_fallback_scope() as streamed:
                     try:
                         with tries.sending(place) as reading:
                             reading.under_way = True
-                            reply = reading.take(await stop.run_abandonable_async(call()))
+                            reply = reading.take(await scope.run_abandonable_async(call()))
                     except LMError as error:
                         seconds = tries.pause(error, streamed=streamed.emitted)
                     else:
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue
-                await stop.run_abandonable_async(asyncio.sleep(seconds))
+                await scope.run_abandonable_async(asyncio.sleep(seconds))
 
 
 class _Clean:
-    """What a metered LM raises has none of its secrets: cells, prompts and reports may show it."""
+    """Redacts the LM's secrets from its exceptions: cells, prompts and reports may show them."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return cleaning(super().__call__, self._known)(*args, **options)  # type: ignore[misc]
@@ -357,49 +359,49 @@ class _Clean:
 
 
 def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
-    """The LM with its calls on a ledger. It shares the history and the callbacks of the original.
+    """Returns the LM with its calls on a ledger. It shares the history and the callbacks of the original.
 
-    Where a run can be stopped, or its tokens are limited, calls are made again here: DSPy would go on with
-    it after one was abandoned, and each try is a request that takes something.
+    If the run can be cancelled, or its tokens are limited, calls are retried here: DSPy would go on retrying
+    after a call was abandoned, and each try is a request that costs something.
 
-    The first time, DSPy may fetch its table of prices for it, which can take seconds.
+    The first time, DSPy may download its table of prices, which can take seconds.
     """
     if isinstance(lm, _Metered):
         lm = lm._unmetered  # type: ignore[attr-defined]
     kind: Any = type(lm)
-    made: Any = lm.copy()
-    made.__class__ = _metered_class(kind)
-    made.history, made.callbacks = lm.history, lm.callbacks
-    made._meter, made._unmetered = meter, lm
+    copied: Any = lm.copy()
+    copied.__class__ = _metered_class(kind)
+    copied.history, copied.callbacks = lm.history, lm.callbacks
+    copied._meter, copied._unmetered = meter, lm
     if meter.ledger.budget.is_metered:
-        made._described = described(lm)
-    if (meter.stop.expected or meter.ledger.budget.is_metered) and _is_tried_again(lm):
-        made._tries, made.num_retries = made.num_retries, 0
-    return made
+        copied._described = described(lm)
+    if (meter.scope.cancellable or meter.ledger.budget.is_metered) and _is_retried(lm):
+        copied._tries, copied.num_retries = copied.num_retries, 0
+    return copied
 
 
 def metered_adapter(adapter: Any, meter: Meter) -> Any:
-    """The adapter with the LM that it asks itself, as DSPy's `TwoStepAdapter` does, on the ledger too."""
+    """Returns the adapter with its own LM, such as that of DSPy's `TwoStepAdapter`, on the ledger too."""
     if not isinstance(getattr(adapter, "extraction_model", None), dspy.BaseLM):
         return adapter
-    made = copy.copy(adapter)
-    made.extraction_model = metered(adapter.extraction_model, meter)
-    return made
+    copied = copy.copy(adapter)
+    copied.extraction_model = metered(adapter.extraction_model, meter)
+    return copied
 
 
 def _price(ledger: Ledger, lm: Any, options: Mapping[str, Any], input_tokens: int) -> Any:
-    """The highest price of a call: the user's, else the table's."""
+    """Returns the highest price of a call: the user's, else the table's."""
     own = ledger.budget.price(str(lm.model))
     return own or lm._described.price(input_tokens, options)
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number above 0, if it is one."""
+    """Returns the value if it is an integer above 0, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _is_tried_again(lm: dspy.BaseLM) -> bool:
-    """Whether DSPy makes calls again: not where an LM has a `forward` of its own."""
+def _is_retried(lm: dspy.BaseLM) -> bool:
+    """Returns whether DSPy retries calls: not for an LM with a `forward` of its own."""
     return isinstance(lm, dspy.LM) and all(
         name not in vars(lm) and getattr(type(lm), name) is getattr(dspy.LM, name)
         for name in ("forward", "aforward")

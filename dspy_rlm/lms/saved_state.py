@@ -1,7 +1,7 @@
-"""The saved state of an LM: what is needed to make it again, with nothing in it that opens anything.
+"""The saved state of an LM: enough to rebuild it, without credentials.
 
-Settings are kept by name. Of all others numbers and switches are kept, and no text: nobody knows what a
-provider's own setting opens. What was left out is logged by name, so that it can be set again.
+An allow-list names the settings that are kept. Of all others, only numbers and booleans are kept: text in a
+provider's own setting may be a credential. Settings that were left out are logged by name, to be set again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sandbox_runtime.helpers import is_secret_name, redact_secrets, url_without_
 
 logger = logging.getLogger(__name__)
 
-# Settings of DSPy's, and those of providers that shape an answer, say which model gives it, or where.
+# Settings of DSPy, and those of providers that shape a reply or select the model and its address.
 _KEPT = frozenset(
     {
         "_dspy_lm_class", "api_base", "api_version", "aws_region_name", "base_url", "cache",
@@ -30,14 +30,14 @@ _KEPT = frozenset(
     }
 )  # fmt: skip
 
-# Below them: what a setting that is itself a dict has texts under.
+# Keys whose texts are kept inside settings that are dicts.
 _KEPT_BELOW = _KEPT | {"effort", "type", "mode", "summary", "json_schema", "schema", "name", "ttl"}
 
 _LEFT_OUT = object()
 
 
 def lm_state(lm: dspy.BaseLM) -> dict[str, Any]:
-    """What is needed to make the LM again, with nothing in it that opens anything."""
+    """Returns the state to rebuild the LM from, without credentials."""
     left_out: list[str] = []
     known = secrets_of_lm(lm)
     state = {
@@ -57,16 +57,16 @@ def lm_state(lm: dspy.BaseLM) -> dict[str, Any]:
 def _may_stay(name: str, value: Any, left_out: list[str]) -> bool:
     if name in _KEPT or value is None or isinstance(value, (bool, int, float)):
         return True
-    if is_secret_name(name):  # nobody expects it in a file
+    if is_secret_name(name):  # never written to a file
         return isinstance(value, (bool, int, float))
     if isinstance(value, (Mapping, list, tuple)):
-        return True  # what is in it is looked at one by one
+        return True  # its parts are checked one by one
     left_out.append(name)
     return False
 
 
 def _cleaned(value: Any, place: str, known: list[str], left_out: list[str]) -> Any:
-    """The value without secrets; `_LEFT_OUT` where nothing of it may be kept."""
+    """Returns the value without secrets; `_LEFT_OUT` if nothing of it may be kept."""
     kept = place.rpartition(".")[2] in _KEPT_BELOW
     match value:
         case str() if kept:

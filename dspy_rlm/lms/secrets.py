@@ -1,4 +1,4 @@
-"""The secrets in an LM: its key, its headers, the passwords in its addresses, whatever its class holds."""
+"""The secrets in an LM: its key, its headers, passwords in its addresses, and attributes of its class."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ import dspy
 
 from sandbox_runtime.helpers import is_secret_name, secrets_of
 
-# Attributes of an LM that hold no settings, and may be large.
+# Attributes of an LM that are not settings, and may be large.
 _NO_SETTINGS = frozenset({"history", "callbacks", "_meter", "_unmetered"})
 
-# Settings that are sent as they are, so that what is in them may open something whatever its name is.
+# Settings that are sent unchanged: any text in them may be a credential, whatever its name.
 _OPEN = frozenset(
     {"headers", "extra_headers", "default_headers", "extra_query", "default_query", "extra_body", "query"}
 )  # fmt: skip
 
-# Headers and parameters that say nothing secret.
+# Headers and parameters that are not secret.
 _HARMLESS = frozenset(
     {"accept", "accept-encoding", "api-version", "content-type", "host", "http-referer", "user-agent", "x-title"}
 )  # fmt: skip
 
-# How deep, and in how many values of an LM, secrets are looked for. A client of a provider has its key at
-# depth 2.
+# Bounds of the search through an LM's values. The client of a provider has its key at depth 2.
 _MAX_DEPTH, _MAX_VALUES = 5, 5_000
 
 
 def secrets_of_lm(lm: Any) -> list[str]:
-    """The texts of an LM's state that open something, as far as names and forms tell."""
+    """Returns the texts in an LM's state that are secrets, judged by name and form."""
     search = _Search()
     return list(dict.fromkeys(search.within("", lm, 0)))
 
@@ -71,6 +70,6 @@ class _Search:
 
 
 def _may_open(name: object, value: str) -> bool:
-    """Whether a text that is sent as it is may be a secret: words and versions are none."""
+    """Returns whether a text that is sent unchanged may be a secret: words and versions are not."""
     harmless = isinstance(name, str) and name.lower() in _HARMLESS
     return not harmless and any(map(str.isdigit, value)) and any(map(str.isalpha, value))

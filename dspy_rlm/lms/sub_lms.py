@@ -16,14 +16,14 @@ SubLM: TypeAlias = "dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, 
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """LMs by name; the first is the default. A single one has no name."""
+    """LMs by name; the first is the default. A single LM has the empty name."""
 
     by_name: Mapping[str, dspy.BaseLM]
     descriptions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def default(self) -> dspy.BaseLM:
-        """The LM that is asked where none is named.
+        """The LM for calls that name none.
 
         Raises:
             LMNotConfiguredError: There is none.
@@ -36,11 +36,11 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """What `model=` may be."""
+        """The valid values of `model=`."""
         return [name for name in self.by_name if name]
 
     def choose(self, name: str | None) -> dspy.BaseLM:
-        """The LM of a name; None is the default. Raises `ValueError` for a name that is none."""
+        """Returns the LM of a name; None is the default. Raises `ValueError` for an unknown name."""
         if name is None:
             return self.default
         if isinstance(name, str) and name in self.names:
@@ -54,10 +54,10 @@ class Models:
 
 
 def named_models(sub_lm: SubLM) -> Models | None:
-    """The sub-LMs as the constructor of an RLM was given them; None for none.
+    """Returns the sub-LMs from an RLM's `sub_lm` argument; None for none.
 
     Raises:
-        SignatureError: Something is no LM, or has no name.
+        SignatureError: A value is not an LM, or has no name.
     """
     if sub_lm is None:
         return None

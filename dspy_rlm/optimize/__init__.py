@@ -1,4 +1,4 @@
-"""What DSPy's optimizers and GEPA need of an RLM beyond `dspy.Module`.
+"""Feedback, proposals and training data for DSPy's optimizers and GEPA.
 
 def metric(gold, pred, trace=None, pred_name=None, pred_trace=None):
     right = float(pred.answer == gold.answer)
@@ -9,11 +9,11 @@ with no_stragglers():
     better = gepa.compile(RLM("logs -> answer"), trainset=trainset, valset=valset)
 """
 
+from dspy_rlm.dspy_internals.stragglers import no_stragglers
 from dspy_rlm.optimize.candidates import components, evaluator, with_components
 from dspy_rlm.optimize.export import collect, export, inline_contract
 from dspy_rlm.optimize.feedback import Feedback, feedback, objective_scores
 from dspy_rlm.optimize.proposer import instruction_proposer
-from dspy_rlm.optimize.resubmission import no_stragglers
 
 __all__ = [
     "Feedback",

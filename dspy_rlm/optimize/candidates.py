@@ -1,4 +1,4 @@
-"""An RLM as texts, for `gepa.optimize_anything`: the policy, and the description of every tool.
+"""The texts of an RLM for `gepa.optimize_anything`: its policy and the description of every tool.
 
 result = optimize_anything(
     seed_candidate=components(rlm), evaluator=evaluator(rlm, metric), dataset=trainset, ...
@@ -8,6 +8,7 @@ better = with_components(rlm, result.best_candidate)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,26 +27,27 @@ Metric = Callable[[dspy.Example, dspy.Prediction], Any]
 
 
 def components(rlm: RLM) -> dict[str, str]:
-    """The texts that may be rewritten: `policy`, and `tool:<name>` for each tool."""
+    """Returns the texts that may be rewritten: `policy`, and `tool:<name>` for each tool."""
     block = without_tools(rlm.generate_action.signature.instructions, rlm.tools.values())
     return {POLICY: block, **{f"{TOOL}{name}": tool.desc for name, tool in rlm.tools.items()}}
 
 
 def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
-    """A copy of the RLM with these texts. What the candidate does not have stays.
+    """Returns a copy of the RLM with these texts. Texts that the candidate lacks stay as they are.
 
     Raises:
-        KeyError: The candidate has a text for a tool that there is not.
+        KeyError: The candidate has a text for an unknown tool.
     """
     old = components(rlm)
     if unknown := candidate.keys() - old.keys():
         raise KeyError(f"The RLM has no {', '.join(sorted(unknown))}; it has {', '.join(old)}.")
     texts = {**old, **candidate}
     new: RLM = rlm.deepcopy()
-    new._tools = {
+    tools = {
         name: tool.model_copy(update={"desc": texts[f"{TOOL}{name}"]})
         for name, tool in rlm.tools.items()
     }
+    new._config = dataclasses.replace(new._config, tools=tools)
     predictor = new.generate_action
     predictor.signature = predictor.signature.with_instructions(texts[POLICY])
     return new
@@ -54,7 +56,7 @@ def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
 def evaluator(
     rlm: RLM, metric: Metric
 ) -> Callable[[Mapping[str, str], dspy.Example], tuple[float, dict[str, Any]]]:
-    """Runs an RLM with a candidate's texts on one example; gives the score and what there is to learn."""
+    """Runs an RLM with a candidate's texts on one example; returns the score and feedback."""
 
     def evaluate(
         candidate: Mapping[str, str], example: dspy.Example

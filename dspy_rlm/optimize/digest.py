@@ -1,4 +1,4 @@
-"""A run in a few lines: what each step did, and what was wasted. Decides nothing, only tells."""
+"""Summarizes a run in a few lines: what each step did and what was wasted. It decides nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ CODE_CHARS = 160
 OUTCOME_CHARS = 160
 PROMPT_CHARS = 80
 
-# The functions of the REPL that ask a sub-LM, under all their names.
+# The functions of the REPL that call a sub-LM, under all their names.
 _ASKING = frozenset({"sub_llm", "sub_llm_batched", "llm_query", "llm_query_batched"})
 
 
 def digest(steps: Sequence[Step]) -> str:
-    """Every step in one line: its code, and what came of it."""
+    """Returns one line for each step: its code and its result."""
     return "\n".join(f"{number}. {line(step)}" for number, step in enumerate(steps, 1))
 
 
 def line(step: Step) -> str:
-    """A step in one line."""
+    """Returns a step in one line."""
     code = " ; ".join(part.strip() for part in step.code.splitlines() if part.strip())
     return f"{_short(code, CODE_CHARS) or '(no code)'} -> {outcome(step.output)}"
 
 
 def outcome(output: str) -> str:
-    """What came of a step: its error, its submission, or how much it printed and how that begins."""
+    """Returns the result of a step: its error, its submission, or the size and beginning of its output."""
     if error := error_of(output):
         return _short(error, OUTCOME_CHARS)
     if not output.strip():
@@ -43,7 +43,7 @@ def outcome(output: str) -> str:
 
 
 def error_of(output: str) -> str:
-    """The error that a step's output reports, in one line; empty if there is none."""
+    """Returns the error in a step's output, in one line; empty if there is none."""
     lines = [text for text in output.splitlines() if text.strip()]
     marked = [text for text in lines if text.startswith("[Error] ")]
     if marked:
@@ -53,7 +53,7 @@ def error_of(output: str) -> str:
 
 
 def waste(steps: Sequence[Step], inputs: Iterable[str]) -> list[str]:
-    """What the run could have done without, in sentences."""
+    """Returns what was wasted in the run, in sentences."""
     return [*_unread(steps, inputs), *_failed(steps), *_repeated(steps), *_asked_again(steps)]
 
 
@@ -70,7 +70,7 @@ def _failed(steps: Sequence[Step]) -> Iterator[str]:
     if failed:
         yield f"{len(failed)} of {len(steps)} steps ended in an error: {_listed(failed)}."
     if silent:
-        yield f"Printed nothing to go on from: step {_listed(silent)}."
+        yield f"Printed nothing: step {_listed(silent)}."
 
 
 def _repeated(steps: Sequence[Step]) -> Iterator[str]:
@@ -89,7 +89,7 @@ def _asked_again(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _prompts(code: str) -> Iterator[str]:
-    """The prompts that stand in the code as they are. Those it computes are not seen here."""
+    """Yields the prompts that are string literals in the code. Computed prompts are not found."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError):
@@ -106,5 +106,5 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """A text from outside in one line, which forges none of the prompt that it goes into."""
+    """Returns untrusted text in one line that cannot forge a part of the prompt around it."""
     return as_value(preview(" ".join(text.split()), limit))

@@ -1,4 +1,4 @@
-"""Runs as training data: every step as the chat that the root LM saw, with its reply."""
+"""Exports runs as training data: every step as the chat that the root LM saw, with its reply."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import dspy
-from dspy.teleprompt.bootstrap_trace import TraceData, bootstrap_trace_data
+from dspy import bootstrap_trace_data
 
 from dspy_rlm.dspy_bridge.traces import FailedStep
+from dspy_rlm.dspy_internals.traces import TraceData
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.rlm import RLM
 
-# Changes when a row can no longer be read the same way.
+# Increased when old readers can no longer read a row.
 FORMAT_VERSION = 1
 
 Program = TypeVar("Program", bound=dspy.Module)
 
 
 def inline_contract(program: Program) -> Program:
-    """A copy of the program whose RLMs have their contract inside the instruction.
+    """Returns a copy of the program whose RLMs have their contract inside the instruction.
 
-    For tools that read a predictor's signature and know nothing of the call, such as DSPy's
-    `BootstrapFinetune`. A contract that is inside already is not added again; do not bake what is
-    still to be optimized.
+    For code that reads a predictor's signature and not the actual prompt, such as DSPy's
+    `BootstrapFinetune`. Idempotent. Do not use it on a program that is still to be optimized.
     """
     baked: Program = program.deepcopy()
     for _, rlm in baked.named_sub_modules(RLM):
@@ -39,7 +39,7 @@ def collect(
     metric: Callable[..., Any] | None = None,
     num_threads: int | None = None,
 ) -> list[TraceData]:
-    """Runs the program on the examples and keeps the traces, those of runs that failed too."""
+    """Runs the program on the examples and returns the traces, also those of failed runs."""
     data: list[TraceData] = bootstrap_trace_data(
         program,
         list(examples),
@@ -59,17 +59,17 @@ def export(
     *,
     min_score: float | None = None,
 ) -> int:
-    """Writes the steps of collected runs as JSON lines, and returns how many.
+    """Writes the steps of collected runs as JSON lines, and returns their number.
 
-    Each line has `messages` (what the LM saw), `completion` (what it replied), `outcome` (what came of
-    it), `score` (of the run, None without a metric), `run`, `step`, `steps`, `readable` and `format`.
+    Each line has `messages` (the prompt), `completion` (the reply), `outcome` (the result of the step),
+    `score` (of the run, None without a metric), `run`, `step`, `steps`, `readable` and `format`.
 
     Args:
-        path: The file, which is replaced.
+        path: The file, which is overwritten.
         program: The program that `data` was collected with.
-        data: What `collect` or DSPy's `bootstrap_trace_data` gave.
-        min_score: Leave out runs below this score, and replies that could not be read: for supervised
-            training. None: everything, for reinforcement.
+        data: The result of `collect` or of DSPy's `bootstrap_trace_data`.
+        min_score: Leave out runs below this score, and replies that could not be parsed: for supervised
+            training. None: everything, for reinforcement learning.
     """
     with Path(path).open("w", encoding="utf-8") as file:
         rows = 0
@@ -116,6 +116,6 @@ def _rows(
 
 
 def _is_reply(entry: tuple[Any, Any, Any]) -> bool:
-    """Whether an LM wrote it: the end of a run that died stands in the trace as well."""
+    """Returns True if an LM wrote the entry. The end of a failed run is in the trace as well."""
     step = entry[2]
     return step.replied if isinstance(step, FailedStep) else "code" in step

@@ -1,4 +1,4 @@
-"""Feedback for a metric: a score, with a text from which a proposer can tell what to do better."""
+"""Feedback for a metric: a score, with a text from which a proposer can learn what to improve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.untrusted_text import as_value
 from dspy_rlm.report import Call, RunReport, Step
 
-# Kinds of errors of sub-calls that are shown, and how much of each.
+# The number of kinds of sub-call errors that are shown, and the length of each.
 SHOWN_ERRORS = 3
 SHOWN_ERROR_CHARS = 200
 
@@ -21,7 +21,7 @@ Trace = Sequence[tuple[Any, Mapping[str, Any], Any]]
 
 
 class Feedback(dspy.Prediction):
-    """A score with its reasons, for GEPA. As a truth value it is its score, as other optimizers read it."""
+    """A score with its reasons, for GEPA. Its truth value is that of the score, for other optimizers."""
 
     def __bool__(self) -> bool:
         return float(self) > 0
@@ -36,18 +36,18 @@ def feedback(
     pred_trace: Trace | None = None,
     note: str = "",
 ) -> Feedback:
-    """What a metric for GEPA returns: `score`, `feedback` and `objective_scores`.
+    """Returns the result of a metric for GEPA: `score`, `feedback` and `objective_scores`.
 
-    The arguments are those of the metric. With `pred_trace` the text is about that step too, without it
-    about the whole run.
+    The arguments are those of the metric. With `pred_trace` the text covers that step too; without it,
+    the whole run.
 
     Args:
-        score: How good the outputs are; this is what is optimized.
-        prediction: What the program returned. If it is not the RLM's own, the trace takes its place.
-        example: The example; its inputs are looked for in the code.
+        score: The quality of the outputs, which is optimized.
+        prediction: The program's prediction. If it is not the RLM's own, the trace is used instead.
+        example: The example; its inputs are searched for in the code.
         trace: The trace of the whole program.
         pred_trace: The one step that the feedback is for.
-        note: What only the metric knows, such as what was expected.
+        note: Anything that only the metric knows, such as the expected answer.
     """
     report = _report(prediction)
     steps = list(report.steps) if report else _steps(trace or ())
@@ -67,7 +67,7 @@ def feedback(
 
 
 def sub_calls_text(calls: Sequence[Call]) -> str:
-    """What the code of a run asked LMs, in a few lines; empty if it asked nothing."""
+    """Summarizes the sub-calls of a run in a few lines; empty if there were none."""
     if not calls:
         return ""
     kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(call.kind for call in calls).items())
@@ -79,9 +79,7 @@ def sub_calls_text(calls: Sequence[Call]) -> str:
     lines = [
         f"The slowest took {slowest.seconds:.1f} s ({slowest.kind}, {slowest.chars_in:,} characters in).",
         f"The longest prompt had {longest.chars_in:,} characters.",
-        f"{cached} asked what had been asked before, and were answered from the cache."
-        if cached
-        else "",
+        f"{cached} repeated an earlier prompt and were answered from the cache." if cached else "",
         f"Together they cost ${sum(costs):.4g}." if len(costs) == len(calls) else "",
         *(f"{n} failed: {error}" for error, n in errors.most_common(SHOWN_ERRORS)),
     ]
@@ -94,9 +92,9 @@ def _first_line(text: str) -> str:
 
 
 def objective_scores(accuracy: float, prediction: dspy.Prediction | None) -> dict[str, float]:
-    """What GEPA can weigh against each other. More is better in all, so costs are negative.
+    """Returns the objectives for GEPA's Pareto front. Higher is better for all, so costs are negative.
 
-    `tokens` is there where DSPy tracks usage (`dspy.configure(track_usage=True)`).
+    `tokens` is included where DSPy tracks usage (`dspy.configure(track_usage=True)`).
     """
     scores = {"accuracy": float(accuracy)}
     if report := _report(prediction):
@@ -124,7 +122,7 @@ _STEP_FIELDS = ("reasoning", "code", "output")
 def _end(report: RunReport) -> str:
     ends = {
         "submitted": "The run ended by SUBMIT",
-        "extracted": "The run used up its turns without SUBMIT; the outputs were guessed from its steps",
+        "extracted": "The run used up its turns without SUBMIT; the outputs were extracted from its steps",
     }
     end = ends.get(report.status, f"The run ended without outputs ({report.stopped_by})")
     return f"{end}, after {report.iterations} steps and {report.llm_calls} sub-LM prompts."
@@ -135,7 +133,7 @@ def _this_step(pred_trace: Trace | None) -> str:
         return ""
     _, inputs, step = pred_trace[0]
     turn = str(inputs.get("iteration", "")).partition(",")[0]
-    return f"This step (turn {turn}) came to: {outcome(str(step.get('output') or ''))}"
+    return f"The result of this step (turn {turn}): {outcome(str(step.get('output') or ''))}"
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:

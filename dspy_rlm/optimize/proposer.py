@@ -1,4 +1,4 @@
-"""A proposer for GEPA that rewrites the policy block, and knows that the contract is not its business."""
+"""A proposer for GEPA that rewrites the policy block and leaves the contract alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dspy
-from dspy.teleprompt.gepa import InstructionProposer
 
+from dspy_rlm.dspy_internals.gepa import InstructionProposer
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import CONTRACT_HEADING
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.values.previews import preview
 
-# A proposer reads many runs at once, so of each it gets enough to see how the work went.
+# A proposer reads many runs at once, so each field is cut to what shows how the work went.
 OUTPUT_CHARS = 600
 FIELD_CHARS = 8_000
 
@@ -24,14 +24,14 @@ Proposer: TypeAlias = Callable[[dict[str, str], Reflections, list[str]], dict[st
 class ProposePolicy(dspy.Signature):
     """Improve the policy of an agent that answers by writing Python in a REPL, one cell a turn.
 
-    You see its policy and some turns of its runs, each with what came of it and with feedback. Write the
-    whole new policy: what is to be achieved, how to go about it, what is worth knowing of tasks of this
-    kind, which habits to keep and which to drop. Keep the descriptions of tools; make them clearer where
-    they misled. Say what will help with inputs that nobody has seen yet, not the answers of these runs.
+    You see its policy and some turns of its runs, each with its result and with feedback. Write the
+    whole new policy: the goal, how to approach it, what is worth knowing about tasks of this kind, which
+    habits to keep and which to drop. Keep the descriptions of tools, and clarify them where they were
+    misleading. Write what will help with new inputs, not the answers of these runs.
 
-    After the policy the agent is told by the program, always and correctly, of its variables, the
-    functions and their types, how to submit, the rules of the sandbox, its budget, and the format of its
-    replies. None of that is yours: do not repeat it and do not change it.
+    After the policy, the program itself states correctly at every call: the variables, the functions and
+    their types, how to submit, the rules of the sandbox, the budget, and the format of replies. None of
+    that is yours: do not repeat it and do not change it.
     """
 
     current_policy: str = dspy.InputField()
@@ -40,9 +40,9 @@ class ProposePolicy(dspy.Signature):
 
 
 def instruction_proposer() -> Proposer:
-    """A proposer for `dspy.GEPA(instruction_proposer=...)`. Needs a `reflection_lm` there.
+    """Returns a proposer for `dspy.GEPA(instruction_proposer=...)`, which needs a `reflection_lm`.
 
-    Predictors that are no RLM's are left to DSPy's own proposer.
+    Predictors that do not belong to an RLM are left to DSPy's own proposer.
     """
 
     def propose(
@@ -50,9 +50,9 @@ def instruction_proposer() -> Proposer:
         reflective_dataset: Reflections,
         components_to_update: list[str],
     ) -> dict[str, str]:
-        known = [name for name in components_to_update if reflective_dataset.get(name)]
-        ours = [name for name in known if _is_rlm(reflective_dataset[name])]
-        others = [name for name in known if name not in ours]
+        names = [name for name in components_to_update if reflective_dataset.get(name)]
+        ours = [name for name in names if _is_rlm(reflective_dataset[name])]
+        others = [name for name in names if name not in ours]
         proposed: dict[str, str] = {}
         if others:
             proposed |= InstructionProposer()(
@@ -68,14 +68,14 @@ def instruction_proposer() -> Proposer:
 
 
 def _propose(policy: str, turns: Sequence[Mapping[str, Any]]) -> str:
-    shown = "\n\n".join(render_turn(number, turn) for number, turn in enumerate(turns, 1))
+    text = "\n\n".join(render_turn(number, turn) for number, turn in enumerate(turns, 1))
     with dspy.context(trace=[]):
-        reply = dspy.Predict(ProposePolicy)(current_policy=policy, turns=shown)
+        reply = dspy.Predict(ProposePolicy)(current_policy=policy, turns=text)
     return policy_in(str(reply.new_policy)) or policy
 
 
 def policy_in(reply: str) -> str:
-    """The policy in a proposer's reply: without a fence around it, and without the contract after it."""
+    """Returns the policy in a proposer's reply, without a fence around it or a contract after it."""
     text = reply.strip()
     if text.startswith("```") and text.endswith("```"):
         text = text.removesuffix("```").partition("\n")[2]
@@ -83,10 +83,10 @@ def policy_in(reply: str) -> str:
 
 
 def render_turn(number: int, turn: Mapping[str, Any]) -> str:
-    """A turn as the proposer reads it, long outputs cut."""
-    given, made = turn.get("Inputs", {}), turn.get("Generated Outputs", {})
-    made = made if isinstance(made, Mapping) else {"reply": made}
-    fields = [*given.items(), *made.items(), ("feedback", turn.get("Feedback", ""))]
+    """Returns a turn as the proposer reads it, with long outputs cut."""
+    inputs, outputs = turn.get("Inputs", {}), turn.get("Generated Outputs", {})
+    outputs = outputs if isinstance(outputs, Mapping) else {"reply": outputs}
+    fields = [*inputs.items(), *outputs.items(), ("feedback", turn.get("Feedback", ""))]
     return "\n".join([f"# Turn {number}", *(f"## {name}\n{_cut(name, v)}" for name, v in fields)])
 
 

@@ -1,1 +1,1 @@
-"""Everything the LM reads: instructions, variables, history; and the code in what it says. Makes no request."""
+"""Everything the LM reads (instructions, variables, history), and the code in its replies. Makes no LM call."""

@@ -1,7 +1,7 @@
-"""An adapter of DSPy's whose inputs stay data: no value of one forges a field of the prompt.
+"""Wraps a DSPy adapter so that inputs stay data: no value can forge a field of the prompt.
 
-DSPy puts inputs into a prompt as they are, between marks like `[[ ## question ## ]]`. In a sub-call they
-are a stranger's text. Owns where values are marked; `untrusted_text.py` has what is marked.
+DSPy puts inputs into a prompt verbatim, between marks like `[[ ## question ## ]]`. In a sub-call they are
+untrusted text. This module decides which values are escaped; `untrusted_text.py` decides how.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dspy_rlm.prompts.untrusted_text import as_value
 
 
 class _Marked(str):
-    """A text whose values are marked already, such as a trajectory that goes into a prompt as a whole."""
+    """Text whose values are escaped already, such as a trajectory that goes into a prompt as a whole."""
 
     __slots__ = ()
 
 
 def guarded(adapter: dspy.Adapter | None = None) -> Any:
-    """A copy of an adapter, else of the one in force, that marks what is in inputs."""
+    """Returns a copy of the adapter that escapes inputs. None: of the adapter in DSPy's settings."""
     plain = adapter or dspy.settings.adapter or dspy.ChatAdapter()
     plain = getattr(plain, "_plain", plain)
-    made: Any = copy.copy(plain)
-    made.__class__ = _guarded_class(plain.__class__)
-    made._plain = plain
-    return made
+    wrapped: Any = copy.copy(plain)
+    wrapped.__class__ = _guarded_class(plain.__class__)
+    wrapped._plain = plain
+    return wrapped
 
 
 @lru_cache(maxsize=64)
@@ -40,44 +40,44 @@ def _guarded_class(cls: Any) -> Any:
         """See `guarded`."""
 
         def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
-            """Asks with marked inputs. The adapter itself does, also when it asks in another form."""
+            """Calls the adapter itself with escaped inputs, so that its fallbacks get them too."""
             marked = _marked(inputs, _tags(self._plain, signature))
             return self._plain(lm, lm_kwargs, signature, demos, marked)
 
         async def acall(
             self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any
         ) -> Any:
-            """The same, on an event loop."""
+            """Calls the adapter with escaped inputs, on an event loop."""
             marked = _marked(inputs, _tags(self._plain, signature))
             return await self._plain.acall(lm, lm_kwargs, signature, demos, marked)
 
         def format_user_message_content(
             self, signature: Any, inputs: Any, *args: Any, **kwargs: Any
         ) -> str:
-            """Makes a part of a prompt, which DSPy's agents do of what their tools gave."""
+            """Formats a part of a prompt, as DSPy's agents do with the results of their tools."""
             marked = _marked(inputs, _tags(self._plain, signature))
             return _Marked(
                 self._plain.format_user_message_content(signature, marked, *args, **kwargs)
             )
 
-    Guarded.__name__ = Guarded.__qualname__ = cls.__name__  # it is named in errors
+    Guarded.__name__ = Guarded.__qualname__ = cls.__name__  # error messages show the name
     return Guarded
 
 
 def _tags(adapter: dspy.Adapter, signature: Any) -> tuple[str, ...]:
-    """The fields that stand in a prompt as `<name>`."""
+    """Returns the fields that the adapter writes as `<name>`."""
     return tuple(signature.fields) if isinstance(adapter, dspy.XMLAdapter) else ()
 
 
 def _marked(value: Any, tags: tuple[str, ...]) -> Any:
-    """The value with all of its texts marked; itself where there is nothing to mark."""
+    """Returns the value with all of its texts escaped; the value itself if nothing has to be."""
     if isinstance(value, _Marked):
         return str(value)
     if type(value) is str:
         marked = as_value(value, tags)
         return marked if marked != value else value
     if isinstance(value, dspy.Type):
-        # Images and the like have a form of their own, which no text in them may end.
+        # Images and the like have a format of their own, which no text in them may terminate.
         texts = {name: item for name, item in _fields(value).items() if type(item) is str}
         return _changed(value, texts, tags)
     if isinstance(value, pydantic.BaseModel):
@@ -95,12 +95,12 @@ def _marked(value: Any, tags: tuple[str, ...]) -> Any:
 
 
 def _fields(model: pydantic.BaseModel) -> dict[str, Any]:
-    """The model's fields by name. Its own iteration may be over something else, as `dspy.Reasoning`'s is."""
+    """Returns the model's fields by name. Iterating a model may yield something else, as for `dspy.Reasoning`."""
     return {**vars(model), **(model.model_extra or {})}
 
 
 def _changed(value: Any, fields: Mapping[str, Any], tags: tuple[str, ...]) -> Any:
-    """A copy of a record with its texts marked, whatever its class checks of them."""
+    """Returns a copy of a record with its texts escaped, without running the checks of its class."""
     marked = {name: _marked(item, tags) for name, item in fields.items()}
     changes = {name: item for name, item in marked.items() if item is not fields[name]}
     if not changes:

@@ -1,4 +1,4 @@
-"""The steps of a run as the prompt shows them."""
+"""Renders the steps of a run for the prompt."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sandbox_runtime.helpers import abridged
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
 
-# The longest reasoning and code of a step that the prompt repeats. An answer is rarely so long, and the
-# trajectory has all of it.
+# The longest reasoning and code of a step that the prompt repeats. Replies are rarely so long, and the
+# trajectory keeps all of them.
 SHOWN_ACTION_CHARS = 20_000
 
-# Where the output of a step begins in the history, with its exact length.
+# The header of a step's output in the history, with its exact length.
 _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 
 
 def render_step(step: Step, number: int) -> str:
-    """The step as the prompt shows it. The count is exact, so a reader can find the output's end."""
-    said, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (step.reasoning, step.code))
-    reasoning = f"Reasoning: {as_data(said)}\n" if said else ""
+    """Renders a step for the prompt. The length is exact, so that a parser finds the end of the output."""
+    thought, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (step.reasoning, step.code))
+    reasoning = f"Reasoning: {as_data(thought)}\n" if thought else ""
     data = step.output.removesuffix(step.note)
     output = f"{as_data(data)}{step.output[len(data) :]}" or NO_OUTPUT
     return (
@@ -33,20 +33,20 @@ def render_step(step: Step, number: int) -> str:
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """The whole history as the prompt shows it."""
+    """Renders the whole history for the prompt."""
     return "\n".join(render_step(step, at + 1) for at, step in enumerate(steps)) or NO_STEPS
 
 
 def abridge_history(history: str, max_output_chars: int) -> str:
-    """A rendered history with long outputs cut in the middle; the lengths it states stay true."""
+    """Cuts long outputs of a rendered history in the middle; the lengths that it states stay correct."""
     parts: list[str] = []
     at, search = 0, 0
-    while found := _OUTPUT.search(history, search):
-        start = search = found.end()
-        end = start + int(found[1].replace(",", ""))
+    while match := _OUTPUT.search(history, search):
+        start = search = match.end()
+        end = start + int(match[1].replace(",", ""))
         if end != len(history) and not history.startswith("\n=== Step ", end):
-            continue  # code that looks like the end of code
-        parts.append(history[at : found.start()] + _abridged(history[start:end], max_output_chars))
+            continue  # a line of code that looks like an output header
+        parts.append(history[at : match.start()] + _abridged(history[start:end], max_output_chars))
         at = search = end
     return "".join([*parts, history[at:]])
 

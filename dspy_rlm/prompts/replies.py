@@ -1,4 +1,4 @@
-"""The code in what the LM says. A reply without any is a message that the LM can act on."""
+"""Extracts the code from the LM's reply. If there is none, the error is a message that the LM can act on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dspy_rlm.signatures.outputs import ReplyError
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "py3", "repl", "pycon", "ipython"})
 
 
-# Fences without a language may have others inside; a reply that goes on like that is none.
+# A fence without a language may contain others. Deeper nesting than this is not a reply.
 _MAX_NESTING = 3
 
 
 def extract_code(text: str) -> str:
-    """The Python code of a reply: the content of its first Python fence, or all of it.
+    """Returns the Python code of a reply: the content of its first Python fence, or all of it.
 
     Raises:
-        SlipError: There is no code, or only a fence of another language.
+        ReplyError: There is no code, or only a fence of another language.
     """
     blocks, rest = _fenced_blocks(text)
     python = [block for language, block in blocks if language in _PYTHON_FENCES and block.strip()]
@@ -43,18 +43,18 @@ def extract_code(text: str) -> str:
 
 
 class _Fence(NamedTuple):
-    """A fence that stands alone on its line, so that backticks inside of the code do not end it."""
+    """A fence that is alone on its line. Backticks inside the code are none."""
 
     mark: str
     """All of its backticks or tildes."""
 
     language: str
     bare: bool
-    """Whether nothing stands behind it."""
+    """True if nothing follows on its line."""
 
 
 def _fence_of(line: str) -> _Fence | None:
-    """The fence that a line is; None for other lines."""
+    """Parses a line as a fence; None for other lines."""
     line = line.lstrip(" \t")
     if not line.startswith(("```", "~~~")):
         return None
@@ -67,7 +67,7 @@ def _fence_of(line: str) -> _Fence | None:
 
 
 def _fenced_blocks(text: str, nesting: int = 0) -> tuple[list[tuple[str, str]], str]:
-    """Language and content of each fenced block, and the text outside of them."""
+    """Returns the language and content of each fenced block, and the text outside of the blocks."""
     blocks: list[tuple[str, str]] = []
     outside: list[str] = []
     lines = text.split("\n")
@@ -91,13 +91,13 @@ def _fenced_blocks(text: str, nesting: int = 0) -> tuple[list[tuple[str, str]], 
 
 
 def _end_of_block(lines: list[str], at: int, mark: str) -> int | None:
-    """The line that closes a block whose content begins at one."""
+    """Returns the number of the line that closes the block whose content begins at line `at`."""
     in_string = dict.fromkeys(('"""', "'''"), False)
     for number in range(at, len(lines)):
         line = lines[number]
         fence = _fence_of(line)
         closes = fence is not None and fence.bare and fence.mark.startswith(mark)
-        # Inside of a triple-quoted string a fence is only text.
+        # Inside a triple-quoted string a fence is only text.
         if closes and not any(in_string.values()):
             return number
         for quotes in in_string:
@@ -106,7 +106,7 @@ def _end_of_block(lines: list[str], at: int, mark: str) -> int | None:
 
 
 def _dedent_repl(code: str) -> str:
-    """Code copied from a Python prompt without its prompts."""
+    """Removes the prompts from code that was copied from an interactive session."""
     lines = code.split("\n")
     if not lines[0].startswith(">>> "):
         return code
@@ -114,10 +114,10 @@ def _dedent_repl(code: str) -> str:
 
 
 def final_code(text: str) -> str | None:
-    """The code for a reply that is a `FINAL(...)` or `FINAL_VAR(...)` and nothing else; None for others.
+    """Returns the code for a reply that is only a `FINAL(...)` or `FINAL_VAR(...)`; None for others.
 
-    Other systems taught LMs to end a run like that. What is no Python is taken for the answer itself.
-    Where more is said, the call may be a quotation.
+    Those calls end a run in the RLM paper's own implementation (https://github.com/alexzhang13/rlm). An
+    argument that is not Python is taken for the answer itself. In a longer reply the call may be a quotation.
     """
     blocks, rest = _fenced_blocks(text)
     if blocks and (rest.strip() or len(blocks) > 1):
@@ -133,7 +133,7 @@ def final_code(text: str) -> str | None:
 
 
 def _is_one_call(text: str, opening: int) -> bool:
-    """Whether the bracket at a place is closed by the last character, as Python or as text has it."""
+    """Returns True if the last character closes the bracket at `opening`, as Python or as plain text."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -147,7 +147,7 @@ def _is_one_call(text: str, opening: int) -> bool:
 
 
 def is_python(code: str) -> bool:
-    """Whether a cell can be made of the text at all."""
+    """Returns True if the text compiles as a cell."""
     try:
         compile(code, "<reply>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -1,4 +1,4 @@
-"""The user's tools as the LM reads them."""
+"""Documents the user's tools for the LM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandbox_runtime.helpers import shown_signature
 
 
 def document(tool: dspy.Tool) -> str:
-    """A tool as the LM reads it: the call with its types, the docstring, what is known of arguments."""
+    """Returns the documentation of a tool: its call with types, its docstring, its argument descriptions."""
     lines = [f"- `{tool_call(tool)}`"]
     lines += [f"    {line}".rstrip() for line in inspect.cleandoc(tool.desc or "").splitlines()]
     for name, text in (tool.arg_desc or {}).items():
@@ -19,9 +19,9 @@ def document(tool: dspy.Tool) -> str:
 
 
 def tool_call(tool: dspy.Tool) -> str:
-    """How to call a tool, with the types of its arguments and result."""
+    """Returns the call of a tool with the types of its arguments and of its result."""
     try:
         signature = inspect.signature(tool.func, eval_str=True)
-    except (NameError, SyntaxError, TypeError):  # annotations that name what is not there
+    except (NameError, SyntaxError, TypeError):  # annotations with unknown names
         signature = inspect.signature(tool.func)
     return f"{tool.name}{shown_signature(signature)}".replace("typing.", "")

@@ -1,8 +1,8 @@
-"""Text from outside, kept from looking like the harness's own in a prompt.
+"""Escapes untrusted text so that it cannot pass for the harness's own text in a prompt.
 
-What cells print, what tools and sub-LMs return, and what inputs contain may be written by anybody. It
-stays readable, and never begins a step, a note, a fence or a field of the prompt. Whatever the harness
-itself begins a line with is in `LINE_FORMS`. All of this takes time in proportion to the text.
+An attacker may have written what cells print, what tools and sub-LMs return, and what inputs contain. The
+text stays readable but cannot begin a step, a note, a fence or a field of the prompt. `LINE_FORMS` has
+every way in which the harness itself begins a line. The work is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
-# Whatever an LM may take for the end of a line.
+# Every character that an LM may take for a line break.
 _BREAK = re.compile("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 
-# What the harness begins lines with, by name, as `_folded` shows a line. Of this list only; renderers and
-# instructions are held to it by a test.
+# The ways in which the harness begins a line, by name, matched against `_folded` lines. A test checks that
+# renderers and instructions use no other.
 LINE_FORMS = {
     "step": r"={3,} ?(?i:step) ?\d",
     "reasoning": "Reasoning:",
@@ -38,13 +38,13 @@ LINE_FORMS = {
     "abridged": r"\.\.\. ?\([\d,]+ characters (?:omitted|left out)",
     "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
     "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
-    "|Variables, given and ready",
-    "extraction": "The run below was to produce|The task was:$",
+    "|Variables, ready to use",
+    "extraction": "The run below was supposed to produce|The task was:$",
 }
 _LINE = re.compile("|".join(f"(?:{form})" for form in LINE_FORMS.values()))
 
-# What is not seen, or only changes what is: controls, formats, fillers, combining marks. What ends a line
-# is not among them.
+# Characters that are invisible or only modify others: controls, formats, fillers, combining marks. Line
+# breaks are not among them.
 _INVISIBLE = (
     "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u0300-\u036f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891"
     "\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1ab0-\u1aff\u1dc0-\u1dff\u200b-\u200f\u202a-\u202e"
@@ -54,18 +54,18 @@ _INVISIBLE = (
 )
 _UNSEEN = re.compile(f"[{_INVISIBLE}]+")
 
-# Sequences by which a terminal is told something: colours, titles.
+# Escape sequences of terminals: colours, titles.
 _ESCAPE = re.compile(
     "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[@-~]"
 )
 
-# What quotations, lists and headings put before a line, and spaces of every width.
+# Prefixes of quotations, lists and headings, and spaces of every width.
 _LEADING = (
     " \t>-*+#|:\u00b7\u2022\u2023\u25e6\u2013\u2014\x1c\x1d\x1e\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
     "\u2009\u200a\u202f\u205f\u3000"
 )
 
-# Letters and signs of other scripts that look like those of the forms.
+# Homoglyphs: letters and signs of other scripts that look like those of the forms.
 _LOOKALIKES = str.maketrans(
     "\u0430\u03b1\u0432\u0441\u03f2\u0435\u03b5\u04bb\u043d\u0456\u03b9\u0457"
     "\u0458\u043a\u03ba\u04cf\u043c\u0578\u043e\u03bf\u0440\u03c1\u0455\u0442"
@@ -76,10 +76,10 @@ _LOOKALIKES = str.maketrans(
     "aabcceehhiiijkklmnooppsttuvxdqwy.AABBCEEHHIIJKKMMNOOPPSTTXXYY======|||",
 )
 
-# A form is within the first of so many characters of a line.
+# Every form lies within this many characters of the start of a line.
 _LOOKED_AT = 240
 
-# Between the parts of a field's mark.
+# The gap between the parts of a field's mark.
 _GAP = f"[\\s{_INVISIBLE}]*+"
 _HIDDEN = f"[{_INVISIBLE}]*+"
 
@@ -89,34 +89,34 @@ _OPEN, _CLOSE, _SLASH, _BAR = "[<\uff1c\ufe64]", "[>\uff1e\ufe65]", "[/\uff0f]",
 _BRACKETS = f"[\\[\uff3b](?={_HIDDEN}[\\[\uff3b]{_GAP}[#\uff03]{_HIDDEN}[#\uff03])"
 _OWN_TAGS = ("variables_info", "repl_history", "iteration", "reasoning", "code")
 
-# Where chat templates begin and end what somebody says: `<|im_start|>`, `[INST]`, `<<SYS>>`.
+# The delimiters of messages in chat templates: `<|im_start|>`, `[INST]`, `<<SYS>>`.
 _CHAT = (
     f"{_OPEN}(?={_GAP}{_BAR}(?:{_HIDDEN}[\\w\u2581]){{1,60}}+{_HIDDEN}{_BAR}{_GAP}{_CLOSE})"
     f"|{_OPEN}(?={_HIDDEN}{_OPEN}?{_HIDDEN}{_SLASH}?(?:SYS{_CLOSE}|start_of_turn|end_of_turn))"
     f"|[\\[\uff3b](?={_HIDDEN}{_SLASH}?INST{_HIDDEN}[\\]\uff3d])"
 )
 
-# What DSPy takes out of a message and sends as an image, a sound or a file of that address.
+# The marker that DSPy replaces with the image, audio or file at the address after it.
 _PART = re.compile("(?<=<<)(?=CUSTOM-TYPE-)")
 
 
 def as_data(text: str) -> str:
-    """The text with a backslash before whatever would look like the harness's own."""
+    """Returns the text with a backslash before everything that looks like the harness's own text."""
     parts = _BREAK.split(text)
     parts[::2] = [f"\\{line}" if line and _is_ours(line) else line for line in parts[::2]]
     return as_value("".join(parts), _OWN_TAGS)
 
 
 def as_value(text: str, tags: Iterable[str] = ()) -> str:
-    """The text with a backslash in whatever would look like a field of a prompt, or end a message.
+    """Returns the text with a backslash in everything that looks like a field of a prompt or ends a message.
 
-    `tags` are fields that stand in it as `<name>`.
+    `tags` are the fields that the prompt has as `<name>`.
     """
     return _PART.sub(r"\\", _marks(tuple(tags)).sub(r"\\\g<0>", text))
 
 
 def as_prompt(text: str) -> str:
-    """A whole prompt, with a backslash in what would end its message or be no text."""
+    """Returns a whole prompt with a backslash in what would end its message or be replaced by media."""
     return _PART.sub(r"\\", _chat_marks().sub(r"\\\g<0>", text))
 
 
@@ -133,19 +133,19 @@ def _chat_marks() -> re.Pattern[str]:
 
 
 def _is_ours(line: str) -> bool:
-    """Whether a line would be taken for one of the harness's."""
-    # An escape may begin a sequence, or stand before a bracket of ours.
+    """Returns True if a line could be taken for one of the harness's."""
+    # An escape character may begin a sequence, or precede a bracket that belongs to a form.
     ways = {line, line.replace("\x1b", "").replace("\x9b", "[")}
     return any(_LINE.match(_folded(way)) for way in ways)
 
 
 def _folded(line: str) -> str:
-    """The beginning of a line as it looks: without what is not seen, in plain letters."""
+    """Returns the beginning of a line as it looks: without invisible characters, in plain letters."""
     if not line.isprintable():
         line = _UNSEEN.sub("", _ESCAPE.sub("", line))
     line = line.lstrip(_LEADING)[:_LOOKED_AT]
     if not line.isascii():
-        # Bounded: putting a long run of marks in order takes the square of its length.
+        # Bounded: normalizing a long run of combining marks takes quadratic time.
         line = unicodedata.normalize("NFKC", _UNSEEN.sub("", line))
         line = _UNSEEN.sub("", line).translate(_LOOKALIKES).lstrip(_LEADING)
     return " ".join(line.split())

@@ -1,6 +1,7 @@
-"""Typed inputs as variables of the REPL: what the LM is told of each before it looks.
+"""Describes typed inputs as variables of the REPL, for the prompt.
 
-Only names, types, sizes and previews ever enter a prompt. Made without copying or walking the value.
+Only names, types, sizes and previews ever enter a prompt. They are computed without copying or walking the
+value.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ from dspy_rlm.values.previews import (
 from sandbox_runtime import CodeType, Directory, HandleType, LazyText, ValueType
 from sandbox_runtime.helpers import abridged, annotation_text, classes_in, field_types, in_one_line
 
-# Paths of a directory that are listed before the LM asks for them.
+# The number of a directory's paths that the prompt lists.
 MAX_LISTED_PATHS = 30
 
-# Messages of a conversation that are shown, the last ones.
+# The number of messages of a conversation that are shown, counted from the end.
 MAX_SHOWN_MESSAGES = 4
 
-# Items of an array of objects that are shown.
+# The number of items of an array of objects that are shown.
 SHOWN_ITEMS = 6
 
-# Fields of records that are spelled out: more would be a document, not a description.
+# The number of fields of a record that are listed: more would be a document, not a description.
 MAX_RECORD_FIELDS = 40
 
-# The longest type, size, preview and list of fields that a prompt has of one variable. What we make
-# ourselves is much shorter; a type may say of itself what it likes.
+# The longest type, size, preview and list of fields of one variable in a prompt. Our own texts are much
+# shorter, but a user's type may return a preview of any length.
 MAX_TYPE_CHARS, MAX_SIZE_CHARS, MAX_PREVIEW_CHARS, MAX_FIELDS_CHARS = 1_000, 200, 5_000, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Variable:
-    """What the LM is told of one input."""
+    """The description of one input for the LM."""
 
     name: str
     type_name: str
@@ -63,7 +64,7 @@ class Variable:
     """The attributes of a record with their types; empty for other values."""
 
     def render(self) -> str:
-        """The text for the prompt."""
+        """Renders the text for the prompt."""
         lines = [
             f"Variable: `{self.name}` (access it in your code)",
             f"Type: {as_data(self.type_name)}",
@@ -76,22 +77,23 @@ class Variable:
 
 
 def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
-    """The description of an input value, from itself and from its field in the signature.
+    """Describes an input, from its value and its field in the signature.
 
-    However long the names in the value are, it fits into a prompt. `rules` are those by which values cross.
+    The result fits into a prompt, however long the names in the value are. `rules` say how values enter the
+    sandbox.
     """
-    found = _described(name, value, field, rules)
+    variable = _described(name, value, field, rules)
     return dataclasses.replace(
-        found,
-        type_name=in_one_line(found.type_name, MAX_TYPE_CHARS),
-        size=in_one_line(found.size, MAX_SIZE_CHARS),
-        preview=abridged(found.preview, MAX_PREVIEW_CHARS),
-        fields=in_one_line(found.fields, MAX_FIELDS_CHARS),
+        variable,
+        type_name=in_one_line(variable.type_name, MAX_TYPE_CHARS),
+        size=in_one_line(variable.size, MAX_SIZE_CHARS),
+        preview=abridged(variable.preview, MAX_PREVIEW_CHARS),
+        fields=in_one_line(variable.fields, MAX_FIELDS_CHARS),
     )
 
 
 def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
-    known = Variable(
+    base = Variable(
         name=name,
         type_name="",
         size="",
@@ -101,21 +103,21 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
     )
     match rule_of(value, rules):
         case HandleType() as rule:
-            return _describe_handle(known, value, handle_text(value, rule))
+            return _describe_handle(base, value, handle_text(value, rule))
         case CodeType():
-            return _describe_code(known, value)
+            return _describe_code(base, value)
         case ValueType(to_plain=to_plain):
             value = to_plain(value)
     if isinstance(value, LazyText):
-        return _describe_text(known, value)
+        return _describe_text(base, value)
     if isinstance(value, Directory):
-        return _describe_directory(known, value)
+        return _describe_directory(base, value)
     if isinstance(value, dspy.History):
-        return _describe_history(known, value, rules)
-    if (table := _describe_table(known, value, rules)) is not None:
+        return _describe_history(base, value, rules)
+    if (table := _describe_table(base, value, rules)) is not None:
         return table
     return dataclasses.replace(
-        known,
+        base,
         type_name=type_name(value),
         size=_size(value),
         preview=preview(value, rules=rules),
@@ -123,73 +125,73 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
     )
 
 
-def _describe_handle(known: Variable, value: object, shown: str) -> Variable:
+def _describe_handle(base: Variable, value: object, shown: str) -> Variable:
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"{name_of(type(value))} (a handle: the value stays outside; pass it to a tool, a sub-call or "
         "SUBMIT, which get the value itself)",
         preview=shown,
     )
 
 
-def _describe_code(known: Variable, value: object) -> Variable:
-    """A value that says itself what it is in the sandbox, if it is one of DSPy's such types."""
+def _describe_code(base: Variable, value: object) -> Variable:
+    """Describes a value of a `CodeType`. A `dspy.SandboxSerializable` brings its own description."""
     if not isinstance(value, dspy.SandboxSerializable):
-        return dataclasses.replace(known, type_name=name_of(type(value)), preview=preview(value))
+        return dataclasses.replace(base, type_name=name_of(type(value)), preview=preview(value))
     setup = value.sandbox_setup().strip()
-    notes = [known.description, f"Already run in the REPL:\n{setup}" if setup else ""]
+    notes = [base.description, f"Already run in the REPL:\n{setup}" if setup else ""]
     return dataclasses.replace(
-        known,
+        base,
         type_name=name_of(type(value)),
         preview=value.rlm_preview(),
         description="\n".join(note for note in notes if note),
     )
 
 
-# What can be done with what stays on the host: enough to begin with, `help` has the rest.
+# The most useful operations on values that stay on the host; `help` has the rest.
 _TEXT_USE = (
     "text[a:b], len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
     "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
-    "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more"
+    "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details"
 )
 _DIRECTORY_USE = (
     "len(d), `for path in d`, d[path] for a text that is read piece by piece in the same way (slices, "
     "lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
-    "after=0, limit=100, ignore_case=False); `help` tells more"
+    "after=0, limit=100, ignore_case=False); `help` has the details"
 )
 
 
-def _describe_text(known: Variable, value: LazyText) -> Variable:
+def _describe_text(base: Variable, value: LazyText) -> Variable:
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
         size=value.size,
         preview=value.preview(PREVIEW_CHARS),
     )
 
 
-def _describe_directory(known: Variable, value: Directory) -> Variable:
+def _describe_directory(base: Variable, value: Directory) -> Variable:
     try:
         paths = list(value.sizes())
     except OSError as error:
         raise InputError(
-            f"The folder of the input {known.name!r}, {value.root}, cannot be listed: "
-            f"{error.strerror}. Give read access to it, or give another folder."
+            f"The folder of the input {base.name!r}, {value.root}, cannot be listed: "
+            f"{error.strerror}. Grant read access to it, or pass another folder."
         ) from error
     except ValueError as error:
-        raise InputError(f"The input {known.name!r} cannot be listed: {error}") from error
-    left = len(paths) - MAX_LISTED_PATHS
-    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{left:,} more]"] if left > 0 else [])]
+        raise InputError(f"The input {base.name!r} cannot be listed: {error}") from error
+    remaining = len(paths) - MAX_LISTED_PATHS
+    listed = [*paths[:MAX_LISTED_PATHS], *([f"[{remaining:,} more]"] if remaining > 0 else [])]
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
         preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
     )
 
 
-def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) -> Variable:
-    """A conversation: what was said last matters most."""
+def _describe_history(base: Variable, value: dspy.History, rules: TypeRules) -> Variable:
+    """Describes a conversation by its last messages, which matter most."""
     messages = value.messages
     earlier = max(len(messages) - MAX_SHOWN_MESSAGES, 0)
     shown = [f"[{earlier:,} earlier]"] if earlier else []
@@ -199,25 +201,25 @@ def _describe_history(known: Variable, value: dspy.History, rules: TypeRules) ->
     ]
     texts = (text for message in messages for text in message.values() if isinstance(text, str))
     return dataclasses.replace(
-        known,
-        type_name=f"History (the conversation so far: {known.name}.messages is a list of dicts, the oldest first)",
+        base,
+        type_name=f"History (the conversation so far: {base.name}.messages is a list of dicts, the oldest first)",
         size=f"{len(messages):,} messages, {sum(map(len, texts)):,} characters of text",
-        preview="\n".join(shown) or "(nothing was said yet)",
+        preview="\n".join(shown) or "(no messages yet)",
     )
 
 
-# What can be done with a table or an array where the sandbox lacks its package.
+# The operations on a table or an array where the sandbox lacks its package.
 _TABLE_USE = (
     "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column']"
 )
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 
 
-def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable | None:
-    """A table or array of another package; None for any other value."""
+def _describe_table(base: Variable, value: Any, rules: TypeRules) -> Variable | None:
+    """Describes a table or an array of another package; None for any other value."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
-    if isinstance(value, (str, bytes)):  # also those that NumPy has a class of its own for
+    if isinstance(value, (str, bytes)):  # NumPy's own subclasses too
         return None
     if package not in ("numpy", "pandas", "polars", "pyarrow") or not hasattr(kind, "__len__"):
         return None
@@ -229,7 +231,7 @@ def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable |
         ]
         head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
         return dataclasses.replace(
-            known,
+            base,
             type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
             size=f"{len(value):,} rows x {len(types):,} columns",
             preview=_head_preview(head, rules),
@@ -237,7 +239,7 @@ def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable |
         )
     dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
     return dataclasses.replace(
-        known,
+        base,
         type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
         size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
         preview=_array_preview(value, dtype, rules),
@@ -245,7 +247,7 @@ def _describe_table(known: Variable, value: Any, rules: TypeRules) -> Variable |
 
 
 def _head_preview(head: Any, rules: TypeRules) -> str:
-    """The first rows as their package shows them, unless a cell has a value that stays on the host."""
+    """Returns the first rows as their package shows them, unless one holds a value that stays on the host."""
     rows = head
     if hasattr(head, "to_dicts"):
         rows = head.to_dicts()
@@ -257,7 +259,7 @@ def _head_preview(head: Any, rules: TypeRules) -> str:
 
 
 def _array_preview(value: Any, dtype: Any, rules: TypeRules) -> str:
-    """The same for an array. One of objects is shown item by item."""
+    """Returns the first items of an array. Objects are shown one by one, in case one stays on the host."""
     if str(dtype).lower() == "object":
         items = list(islice(value.ravel() if hasattr(value, "ravel") else value, SHOWN_ITEMS))
         if staying(items, rules) is not None:
@@ -273,12 +275,12 @@ def _column_types(value: Any) -> dict[Any, Any]:
 
 
 def render_variables(variables: Iterable[Variable]) -> str:
-    """All descriptions, one after the other."""
+    """Renders all descriptions, one after the other."""
     return "\n\n".join(variable.render() for variable in variables)
 
 
 def type_name(value: object) -> str:
-    """The type of a value with that of its first element: `dict[str, list]`."""
+    """Returns the type of a value with that of its first element, such as `dict[str, list]`."""
     name = name_of(type(value))
     if isinstance(value, Mapping) and value:
         key, item = next(iter(value.items()))
@@ -295,7 +297,7 @@ def _size(value: object) -> str:
         return f"{len(value):,} bytes"
     if not isinstance(value, Sized) or isinstance(value, BaseModel):
         return ""
-    # A sum of lengths is cheap, and says more of a table of texts than the number of its rows.
+    # A sum of lengths is cheap, and says more about a list of texts than the number of its items.
     items = value.values() if isinstance(value, Mapping) else value
     if isinstance(items, Iterable) and len(value) and all(isinstance(item, str) for item in items):
         return f"{len(value):,} items, {sum(map(len, items)):,} characters of text"
@@ -303,7 +305,7 @@ def _size(value: object) -> str:
 
 
 def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
-    """The attributes of the records in a value, as far as its first element and its type tell."""
+    """Returns the attributes of the records in a value, as far as its first element and its type show them."""
     kind: Any = type(value)
     if isinstance(value, Mapping) and value:
         kind = type(next(iter(value.values())))
@@ -313,10 +315,10 @@ def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
 
 
 def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
-    """The classes of records and enums in some types, with their fields or members."""
+    """Returns a line for each record class and enum in some types, with its fields or members."""
     others = tuple(rule.cls for rule in rules)
-    known = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
-    return list(dict.fromkeys(line for line in map(_class_line, known) if line))
+    records = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
+    return list(dict.fromkeys(line for line in map(_class_line, records) if line))
 
 
 def _class_line(cls: Any) -> str:

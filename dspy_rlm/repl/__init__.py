@@ -1,4 +1,4 @@
 """The functions that cells can call: `sub_llm`, `predict`, `sub_rlm` and the `dspy` module.
 
-Knows what a run lends them (`context.py`), not the run itself.
+They are given the `RunContext`, never the run itself.
 """

@@ -1,7 +1,7 @@
-"""The host's side of `import dspy` in the REPL: DSPy's modules, built and run for a cell's code.
+"""The host side of `import dspy` in the REPL: builds and runs DSPy's modules for a cell's code.
 
-What a cell may choose is a list: the kind, the signature, options that shape an answer. Addresses, keys
-and interpreters are not among them. Every call is on the run's own ledger.
+An allow-list bounds what a cell may choose: the kind, the signature, options that shape a reply. Addresses,
+keys and interpreters are not on it. Every call is on the run's own ledger.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.prompts.tool_docs import document
 from dspy_rlm.redaction import cleaning
-from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.predict import (
     MAX_PROBLEM_CHARS,
     as_record,
@@ -28,31 +27,32 @@ from dspy_rlm.repl.predict import (
     read_call,
     refuse_what_stays,
 )
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 from sandbox_runtime.helpers import abridged, in_one_line
 
-# What a cell may set for the LM: it shapes the answer, and sends nothing anywhere else.
+# The options of the LM that a cell may set: they shape the reply and cannot redirect a request.
 LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})
 
 _STEPS = ("max_iters", "max_iterations")
 
-# The kinds that run code in a sandbox of their own, which is opened and counted like that of a sub-run.
+# The kinds that run code in a sandbox of their own, which is counted like that of a sub-run.
 _SANDBOXED = frozenset({"CodeAct", "ProgramOfThought"})
 
-# More and longer texts to stop at than any provider takes.
+# Above any provider's limits for stop sequences.
 _MOST_STOPS = 16
 _MOST_STOP_CHARS = 1_000
 
 # Longer than the name of any level of effort.
 _MOST_EFFORT_CHARS = 40
 
-# More turns than any module needs.
+# Above the turns that any module needs.
 _MOST_STEPS = 1_000
 
-# The options of the kinds beside `model`, which all have.
+# The options of each kind, besides `model`.
 _OPTIONS: dict[str, frozenset[str]] = {
     "Predict": LM_OPTIONS,
     "ChainOfThought": LM_OPTIONS,
@@ -65,9 +65,9 @@ _OPTIONS: dict[str, frozenset[str]] = {
 
 
 def make_facade(
-    scope: Scope, tools: Mapping[str, dspy.Tool], sub_rlm: Callable[..., Any] | None
+    context: RunContext, tools: Mapping[str, dspy.Tool], sub_rlm: Callable[..., Any] | None
 ) -> Callable[..., Any]:
-    """The function behind the REPL's `dspy`. `sub_rlm` is None where no run may start."""
+    """Returns the function behind the REPL's `dspy`. `sub_rlm` is None if no sub-run may start."""
 
     def call(kind: str, signature: Any, options: Any, inputs: Any) -> Any:
         """Runs one of DSPy's modules: `import dspy`, then dspy.Predict("a -> b")(a=...).b."""
@@ -79,34 +79,34 @@ def make_facade(
                     "dspy.Predict or predict() on parts that fit into a prompt."
                 )
             return sub_rlm(signature, **_without_clash(inputs, options), **options)
-        if kind in _SANDBOXED and scope.is_deepest:
+        if kind in _SANDBOXED and context.is_deepest:
             raise SubCallError(
                 f"dspy.{kind} cannot open a sandbox here: no level is left below this one (max_depth). Run "
                 "the code here, or use dspy.Predict or predict()."
             )
-        asked, values, chosen = read_call(
-            scope, signature, {**inputs, "model": options.pop("model", None)}
+        task, values, selected = read_call(
+            context, signature, {**inputs, "model": options.pop("model", None)}
         )
-        lm = scope.lm(f"dspy.{kind}", chosen.get("model"), included=int(kind in _SANDBOXED))
+        lm = context.lm(f"dspy.{kind}", selected.get("model"), included=int(kind in _SANDBOXED))
         if kind in ("Predict", "ChainOfThought"):
-            if kind == "ChainOfThought" and "reasoning" not in asked.output_fields:
-                asked = asked.prepend("reasoning", dspy.OutputField(), type_=str)
-            return as_record(asked, predicted(scope, asked, values, lm, options))
+            if kind == "ChainOfThought" and "reasoning" not in task.output_fields:
+                task = task.prepend("reasoning", dspy.OutputField(), type_=str)
+            return as_record(task, predicted(context, task, values, lm, options))
         with contextlib.ExitStack() as stack:
             if kind in _SANDBOXED:
-                stack.enter_context(scope.charged_slot())
-                stack.enter_context(scope.slot())
-            return as_record(asked, _run_module(scope, kind, asked, values, lm, options, tools))
+                stack.enter_context(context.sandbox_permit())
+                stack.enter_context(context.nested_slot())
+            return as_record(task, _run_module(context, kind, task, values, lm, options, tools))
 
     return call
 
 
-# Stands before what a sub-LM is told of the tools that its code can call.
+# Precedes the documents of the tools in a sub-LM's instructions.
 _TOOLS = "Your code can also call these functions:"
 
 
 def _run_module(
-    scope: Scope,
+    context: RunContext,
     kind: str,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
@@ -126,23 +126,26 @@ def _run_module(
 
     if "tools" in _OPTIONS[kind]:
         chosen = [_tool(name, tools) for name in options.get("tools") or ()]
-        options["tools"] = [_clean(tool, scope) for tool in chosen]
+        options["tools"] = [_clean(tool, context) for tool in chosen]
     if kind in _SANDBOXED:
-        # CodeAct would run the source of tools in the sandbox. They are functions of the host.
-        given = options.pop("tools", [])
-        functions = {tool.name: host_function(tool, scope.rules) for tool in given}
-        lending = scope.lending
+        # CodeAct would run the source of its tools in the sandbox; ours are functions of the host.
+        tools_of_module = options.pop("tools", [])
+        functions = {tool.name: host_function(tool, context.rules) for tool in tools_of_module}
         options["interpreter_factory"] = lambda: opened(
             SandboxInterpreter(
                 functions,
-                limits=lending.limits,
-                packages=lending.packages,
-                pool=lending.pool,
+                limits=context.limits,
+                packages=context.packages,
+                pool=context.pool,
             )
         )
     if kind == "CodeAct":
         options["tools"] = []
-        task = [signature.instructions, *([_TOOLS] if given else []), *map(document, given)]
+        task = [
+            signature.instructions,
+            *([_TOOLS] if tools_of_module else []),
+            *map(document, tools_of_module),
+        ]
         signature = signature.with_instructions("\n".join(task))
     if "max_iterations" in options:
         options["max_iters"] = options.pop("max_iterations")
@@ -152,11 +155,14 @@ def _run_module(
         "adapter": guarded(bounded_adapter(functools.partial(metered_adapter, meter=lm._meter))),
         "allow_tool_async_sync_conversion": True,
     }
-    refuse_what_stays(inputs, scope.rules)
-    with scope.stop.ending(in_background(end, comes_to_an_end=True)), dspy.context(**settings):
+    refuse_what_stays(inputs, context.rules)
+    with (
+        context.work_scope.on_cancel(in_background(end, terminates=True)),
+        dspy.context(**settings),
+    ):
         prediction = getattr(dspy, kind)(signature, **options)(**inputs)
-    given = {name: prediction.get(name) for name in signature.output_fields}
-    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+    values = {name: prediction.get(name) for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, values, context.rules)
     if problems:
         raise SubCallError(
             f"dspy.{kind} gave outputs that do not fit: {abridged('; '.join(problems), MAX_PROBLEM_CHARS)}"
@@ -177,19 +183,19 @@ def _checked(kind: Any, options: Any) -> dict[str, Any]:
             raise TypeError(
                 f"dspy.{kind} cannot take {short_repr(name, NAME_CHARS)} in the REPL; it takes {', '.join(sorted(allowed))}"
             )
-    given = dict(options)
-    for name, value in given.items():
-        if (told := _problem(name, value)) and value is not None:
+    checked = dict(options)
+    for name, value in checked.items():
+        if (expected := _problem(name, value)) and value is not None:
             raise ValueError(
-                f"dspy.{kind} takes {told} as {name}, not {short_repr(value, NAME_CHARS)}"
+                f"dspy.{kind} takes {expected} as {name}, not {short_repr(value, NAME_CHARS)}"
             )
-    if kind == "RLM" and "max_iters" in given:
-        given["max_iterations"] = given.pop("max_iters")
-    return given
+    if kind == "RLM" and "max_iters" in checked:
+        checked["max_iterations"] = checked.pop("max_iters")
+    return checked
 
 
 def _problem(name: str, value: Any) -> str:
-    """What the value of an option should have been; "" for one that is right."""
+    """Returns a description of the valid values of an option; "" if the value is valid."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if name == "max_tokens":
         return "" if whole and value > 0 else "a whole number, 1 or more,"
@@ -217,9 +223,9 @@ def _without_clash(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Map
     return inputs
 
 
-def _clean(tool: dspy.Tool, scope: Scope) -> dspy.Tool:
-    """The tool without secrets in what it raises: DSPy's modules show it to the sub-LM."""
-    return tool.model_copy(update={"func": cleaning(tool.func, scope.secrets)})
+def _clean(tool: dspy.Tool, context: RunContext) -> dspy.Tool:
+    """Returns the tool with secrets redacted from its exceptions: DSPy's modules show these to the sub-LM."""
+    return tool.model_copy(update={"func": cleaning(tool.func, context.secrets)})
 
 
 def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:

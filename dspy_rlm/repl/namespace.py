@@ -1,4 +1,4 @@
-"""All functions that cells can call besides the user's tools, by name, with their sandbox side."""
+"""The functions that cells can call besides the user's tools, by name, with their sandbox side."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ from typing import Any
 import dspy
 
 from dspy_rlm.middleware import HostFunction, wrap_all
-from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.dspy_module import make_facade
 from dspy_rlm.repl.predict import make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.conversion import to_plain
 from sandbox_runtime import WrappedTool
 
-# In the order in which they import each other; the last one has the fronts.
+# In import order; the last one has the functions that cells see.
 _CELL_MODULES = ("signatures", "dspy_module", "names")
 
 
 def make_namespace(
-    scope: Scope,
+    context: RunContext,
     tools: Mapping[str, dspy.Tool],
     start: Callable[[SubRun], dspy.Prediction],
     budget_left: Callable[[], dict[str, Any]],
-    taken: Collection[str] = (),
+    reserved: Collection[str] = (),
     *,
     records: bool = True,
 ) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions.
+    """Returns the REPL's functions by name.
 
     Args:
-        scope: Whom they ask, and on whose account.
-        tools: The user's tools, for what can be given some.
+        context: The run that their calls belong to.
+        tools: The user's tools, which sub-runs and modules can use.
         start: Starts a sub-run.
-        budget_left: Tells what is left.
-        taken: Names that the user has given to something else; aliases give way.
-        records: Whether the REPL is our own, which takes records and Python of ours. Else results are
-            dicts, and what needs such Python is left out.
+        budget_left: Returns the rest of the budget.
+        reserved: Names of the user's inputs and tools, which take precedence.
+        records: True for our own REPL, which has records and cell-side code. Otherwise results are dicts,
+            and functions that need such code are left out.
     """
 
     def BUDGET() -> dict[str, Any]:  # noqa: N802 - the name of the REPL's vocabulary
         """What is left of the budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
         return budget_left()
 
-    queries = make_queries(scope)
-    typed = make_predictions(scope)
-    sub_runs = make_sub_runs(scope, tools, start)
+    queries = make_queries(context)
+    typed = make_predictions(context)
+    sub_runs = make_sub_runs(context, tools, start)
     typed.update(sub_runs)
     if sub_runs:
         typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
-    names = wrap_all(typed, [_fronted if records else _plain])
+    names = wrap_all(typed, [_with_cell_side if records else _plain])
     if records:
-        facade = make_facade(scope, tools, sub_runs.get("sub_rlm"))
-        names |= {name: _fronted(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
+        facade = make_facade(context, tools, sub_runs.get("sub_rlm"))
+        names |= {name: _with_cell_side(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
     names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
     own = {**queries, **names, "BUDGET": BUDGET}
-    return {name: function for name, function in own.items() if name not in taken}
+    return {name: function for name, function in own.items() if name not in reserved}
 
 
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
-    def rlm_query(prompt: Any, /, **given: Any) -> Any:
+    def rlm_query(prompt: Any, /, **options: Any) -> Any:
         """Like sub_rlm(signature, ...), or with a prompt alone: its answer, found in a REPL of its own."""
-        if given.keys() - {"model", "tools", "setup", "max_iterations"}:
-            return sub_rlm(prompt, **given)
-        return sub_rlm("prompt -> answer: str", prompt=prompt, **given).answer
+        if options.keys() - {"model", "tools", "setup", "max_iterations"}:
+            return sub_rlm(prompt, **options)
+        return sub_rlm("prompt -> answer: str", prompt=prompt, **options).answer
 
     return rlm_query
 
@@ -79,7 +79,7 @@ def _only_in_cells(*args: Any, **kwargs: Any) -> Any:
 
 
 def _plain(_name: str, function: HostFunction) -> HostFunction:
-    """The function with dicts in place of records."""
+    """Returns the function with dicts in place of records."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ def _plain(_name: str, function: HostFunction) -> HostFunction:
     return call
 
 
-def _fronted(_name: str, function: HostFunction) -> WrappedTool:
+def _with_cell_side(_name: str, function: HostFunction) -> WrappedTool:
     return WrappedTool(function, _cell_modules())
 
 

@@ -1,6 +1,6 @@
-"""Typed sub-calls from the REPL: `predict` and `predict_batched`, validated and asked again.
+"""Typed sub-calls from the REPL: `predict` and `predict_batched`, validated and retried.
 
-A reply that does not parse, or whose values do not fit, goes back to the LM with the reason.
+If a reply does not parse, or its values do not fit, the LM is called again with the reason.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import dspy
 import pydantic
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
-from dspy_rlm.repl.context import Scope, at_once
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.signatures.parser import signature_of
@@ -36,19 +37,19 @@ from sandbox_runtime.helpers import (
     redact_secrets,
 )
 
-# How often one item is asked before it is given up.
+# Tries for one item.
 MAX_TRIES = 3
 
-# The longest part of an unusable reply that the LM sees again.
+# Characters of a bad reply that are quoted to the LM.
 SHOWN_REPLY_CHARS = 1000
 
-# The longest list of what is wrong with a reply's values.
+# The longest list of problems with a reply's values.
 MAX_PROBLEM_CHARS = 4_000
 
-# The longest message of a row that failed, or that a sub-call's exception has.
+# The longest message of a failed row, or of a sub-call's exception.
 MAX_ERROR_CHARS = 10_000
 
-# The input that a reply's problem goes back in.
+# The input field with the problem of the last reply.
 PROBLEM_FIELD = "problem_with_last_reply"
 
 _NO_REPLY = "your reply had no text"
@@ -61,15 +62,15 @@ Outputs = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class FailedRow:
-    """What a batch has in place of the result of a row that failed; an exception in the REPL."""
+    """Takes the place of a failed row's result in a batch; an exception in the REPL."""
 
     error: str
     """The name of the exception."""
     message: str
 
 
-def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions that ask an LM for typed outputs."""
+def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
+    """Returns the REPL's functions that call an LM for typed outputs."""
 
     def predict(signature: Any, /, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
@@ -82,9 +83,9 @@ def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
         that does not fit is asked again, with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
-        asked, inputs, options = read_call(scope, signature, inputs)
-        lm = scope.lm("predict", options.get("model"))
-        return as_record(asked, predicted(scope, asked, inputs, lm))
+        task, inputs, options = read_call(context, signature, inputs)
+        lm = context.lm("predict", options.get("model"))
+        return as_record(task, predicted(context, task, inputs, lm))
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.
@@ -98,59 +99,59 @@ def make_predictions(scope: Scope) -> dict[str, Callable[..., Any]]:
             raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
         rows = list(rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-        asked, known, options = read_call(scope, signature, {**example, **shared})
-        shared = {name: value for name, value in known.items() if name in shared}
-        return _predict_rows(scope, asked, rows, shared, options.get("model"))
+        task, checked, options = read_call(context, signature, {**example, **shared})
+        shared = {name: value for name, value in checked.items() if name in shared}
+        return _predict_rows(context, task, rows, shared, options.get("model"))
 
     return {"predict": predict, "predict_batched": predict_batched}
 
 
 def read_call(
-    scope: Scope,
+    context: RunContext,
     source: Any,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     names: Collection[str] = ("model", "instructions"),
 ) -> tuple[type[dspy.Signature], Outputs, Outputs]:
-    """The signature of a call, its inputs, and its options.
+    """Returns the signature of a call, its inputs, and its options.
 
     The names of options are options, unless the signature has inputs of these names.
 
     Raises:
         ValueError: There is no such signature.
     """
-    inputs = {name: value for name, value in given.items() if name not in names}
-    options = {name: value for name, value in given.items() if name in names}
-    signature = signature_of(source, inputs, scope.types)
+    inputs = {name: value for name, value in arguments.items() if name not in names}
+    options = {name: value for name, value in arguments.items() if name in names}
+    signature = signature_of(source, inputs, context.types)
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
     if text := options.get("instructions"):
-        if (kept := staying(text, scope.rules, texts=True)) is not None:
-            shown = short_repr(kept, VALUE_CHARS, scope.rules)
+        if (kept := staying(text, context.rules, texts=True)) is not None:
+            shown = short_repr(kept, VALUE_CHARS, context.rules)
             raise ValueError(f"instructions must be text, and {shown} stays on the host")
         signature = signature.with_instructions(str(text))
     return signature, inputs, options
 
 
 def predicted(
-    scope: Scope,
+    context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
     lm: dspy.BaseLM,
     config: Mapping[str, Any] | None = None,
 ) -> Outputs:
-    """The outputs, typed and validated; asked again, with the reason, while the reply does not fit.
+    """Returns the outputs, typed and validated; retries with the reason while the reply does not fit.
 
     Raises:
-        InputError: The inputs do not fit the signature; nothing was asked.
+        InputError: The inputs do not fit the signature; no LM was called.
         SubCallError: No reply fitted.
         LMError: The LM failed.
     """
-    values = check_inputs(signature, inputs, scope.rules)
-    refuse_what_stays(values, scope.rules)
+    values = check_inputs(signature, inputs, context.rules)
+    refuse_what_stays(values, context.rules)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
-            outputs, problem = _asked(scope, signature, values, lm, config or {}, problem)
+            outputs, problem = _try(context, signature, values, lm, config or {}, problem)
         except BudgetExceededError as error:
             if not problem:
                 raise
@@ -163,39 +164,39 @@ def predicted(
     )
 
 
-def _asked(
-    scope: Scope,
+def _try(
+    context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
     lm: dspy.BaseLM,
     config: Mapping[str, Any],
     problem: str,
 ) -> tuple[Outputs, str]:
-    """The outputs of one try, or what is wrong with them."""
+    """Returns the outputs of one try, and the problems with them."""
     values = dict(inputs)
-    asked = signature
+    task = signature
     if problem:
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
-        asked = signature.append(PROBLEM_FIELD, field, type_=str)
+        task = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
     metering = functools.partial(metered_adapter, meter=lm._meter)
     adapter = copy.copy(bounded_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
-        adapter.use_json_adapter_fallback = False  # it asks again without a reason
+        adapter.use_json_adapter_fallback = False  # it would retry without a reason
     adapter = guarded(adapter)
     adapter.parse = _watched(adapter.parse)
     try:
         with dspy.context(trace=[], adapter=adapter):
-            prediction = dspy.Predict(asked, **config)(lm=lm, **values)
+            prediction = dspy.Predict(task, **config)(lm=lm, **values)
     except AdapterParseError as error:
-        return {}, _told(error)
-    given = {name: prediction[name] for name in signature.output_fields}
-    outputs, problems = typed_outputs(signature.output_fields, given, scope.rules)
+        return {}, _problem_of(error)
+    results = {name: prediction[name] for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
 def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """An adapter's `parse` that refuses a reply which its types make too much work of."""
+    """Returns the adapter's `parse`, which refuses a reply that takes its types too long to validate."""
 
     @functools.wraps(parse)
     def watched(signature: type[dspy.Signature], completion: str) -> Any:
@@ -214,8 +215,8 @@ def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
     return watched
 
 
-def _told(error: AdapterParseError) -> str:
-    """What the LM is told of a reply that could not be read."""
+def _problem_of(error: AdapterParseError) -> str:
+    """Returns the message to the LM about a reply that could not be parsed."""
     reply = str(error.lm_response or "")
     if not reply.strip():
         return f"{_NO_REPLY}. Give every field, in the format that is asked for."
@@ -228,10 +229,10 @@ def _told(error: AdapterParseError) -> str:
 
 
 def _reason(message: str) -> str:
-    """The field and the reason in the message of DSPy's adapters, without what they say to programmers."""
-    _, found, rest = message.partition(_FAILED)
-    _, told, reason = rest.partition(_REASON)
-    if not (found and told):
+    """Returns the field and the reason from an adapter's message, without its advice to programmers."""
+    _, has_field, rest = message.partition(_FAILED)
+    _, has_reason, reason = rest.partition(_REASON)
+    if not (has_field and has_reason):
         return ""
     first, _, more = reason.partition("\n")
     if "validation error" in first:
@@ -244,7 +245,7 @@ def _reason(message: str) -> str:
 
 
 def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
-    """Raises `TypeError` for an input that stays on the host: what a prompt would have of it is its `repr`."""
+    """Raises `TypeError` for an input that stays on the host: a prompt would only have its `repr`."""
     for name, value in inputs.items():
         kept = staying(value, rules, texts=True)
         if kept is None:
@@ -265,53 +266,53 @@ def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
 
 
 def _predict_rows(
-    scope: Scope,
+    context: RunContext,
     signature: type[dspy.Signature],
     rows: Sequence[Any],
     shared: Mapping[str, Any],
     model: str | None,
 ) -> list[Any]:
-    scope.models.choose(model)
-    given = [_row_inputs(signature, row, shared) for row in rows]
-    keys = [_key(inputs) for inputs in given]
+    context.models.choose(model)
+    all_inputs = [_row_inputs(signature, row, shared) for row in rows]
+    keys = [_key(inputs) for inputs in all_inputs]
     check_keys(keys)
-    distinct = dict(zip(keys, given, strict=True))
-    scope.ledger.charge_llm_calls(len(distinct))
-    charged = scope.lm("predict_batched", model, prepaid=len(distinct))._meter
+    distinct = dict(zip(keys, all_inputs, strict=True))
+    context.ledger.charge_llm_calls(len(distinct))
+    charged = context.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
-        lm = scope.lm("predict_batched", model, prepaid=charged.take_prepaid())
+        lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
-            return as_record(signature, predicted(scope, signature, inputs, lm))
+            return as_record(signature, predicted(context, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
-            shown = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, abridged(shown, MAX_ERROR_CHARS))
+            text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
+            return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
         finally:
             lm._meter.give_back()
 
     try:
-        results = dict(zip(distinct, at_once(work, list(distinct.values())), strict=True))
+        results = dict(zip(distinct, map_concurrently(work, list(distinct.values())), strict=True))
     finally:
-        charged.give_back()  # of rows that were never begun
+        charged.give_back()  # for rows that were not started
     return [results[key] for key in keys]
 
 
 def _row_inputs(
     signature: type[dspy.Signature], row: Any, shared: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The inputs of a row: its own by name, or the value of the only input that is left."""
+    """Returns the inputs of a row: its own by name, or the row as the value of the only input left."""
     left = [name for name in signature.input_fields if name not in shared]
     fields = row if isinstance(row, Mapping) else _fields(row)
     if fields is not None and (len(left) != 1 or left[0] in fields):
         return {**shared, **fields}
     if isinstance(row, Mapping) and signature.input_fields[left[0]].annotation is str:
-        return {**shared, **row}  # a dict is no text; what is wrong with its names is told
+        return {**shared, **row}  # a dict is not text; the error is about its names
     return {**shared, left[0]: row} if len(left) == 1 else {**shared, "row": row}
 
 
 def _fields(row: Any) -> Mapping[str, Any] | None:
-    """The fields of a record; None for other values."""
+    """Returns the fields of a record; None for other values."""
     if isinstance(row, pydantic.BaseModel) and not isinstance(row, dspy.Type):
         return dict(row)
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
@@ -320,7 +321,7 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
 
 
 def _key(value: Any) -> Any:
-    """What equal inputs have in common; that of a value that stays on the host is its identity."""
+    """Returns a key that equal inputs share: the identity, for a value that stays on the host."""
     if isinstance(value, dspy.Type):
         return id, id(value)
     value = to_plain(value)
@@ -341,7 +342,7 @@ def _key(value: Any) -> Any:
 
 
 def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
-    """The outputs as attributes of one value, which crosses as a record."""
+    """Returns the outputs as one record, with the fields as attributes."""
     fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
     try:
         cls = _record_class(fields)
@@ -352,6 +353,6 @@ def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _record_class(fields: tuple[tuple[str, Any], ...]) -> Any:
-    made = dataclasses.make_dataclass("Prediction", list(fields))
-    made.__module__ = __name__
-    return made
+    cls = dataclasses.make_dataclass("Prediction", list(fields))
+    cls.__module__ = __name__
+    return cls

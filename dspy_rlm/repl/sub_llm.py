@@ -1,4 +1,4 @@
-"""Plain sub-LM calls from the REPL: `sub_llm` and `sub_llm_batched`, counted before they are made."""
+"""Plain sub-LM calls from the REPL: `sub_llm` and `sub_llm_batched`, charged before they are sent."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.prompts.instructions import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
-from dspy_rlm.repl.context import Scope, at_once
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.run_context import RunContext
 from sandbox_runtime.helpers import abridged, in_one_line
 
-# The longest text of such an error.
+# The longest error text in a batch's results.
 MAX_ERROR_CHARS = 10_000
 
 Prompt = tuple[Any, ...]
-"""A text, and the images, sounds and files that go with it."""
+"""A text, and the images, audio and files that go with it."""
 
 
-def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
-    """The REPL's functions that ask an LM for text."""
+def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
+    """Returns the REPL's functions that call an LM for text."""
 
     def sub_llm(prompt: str, *media: Any, model: str | None = None) -> str:
         """Asks a sub-LM one prompt and returns its answer.
@@ -30,7 +31,7 @@ def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
         Images, audio and files follow the prompt: sub_llm("What is on it?", image).
         """
         _check_prompt((prompt, *media), "prompt")
-        return ask(scope.lm("sub_llm", model), (prompt, *media))
+        return ask(context.lm("sub_llm", model), (prompt, *media))
 
     def sub_llm_batched(prompts: list[Any], model: str | None = None) -> list[str]:
         """Asks a sub-LM many prompts at once; answers come in order, equal prompts count once.
@@ -41,13 +42,13 @@ def make_queries(scope: Scope) -> dict[str, Callable[..., Any]]:
             raise TypeError(
                 "sub_llm_batched() takes a list of prompts; for one, call sub_llm(prompt)"
             )
-        given = [item if isinstance(item, tuple) else (item,) for item in prompts]
-        for at, prompt in enumerate(given):
+        items = [item if isinstance(item, tuple) else (item,) for item in prompts]
+        for at, prompt in enumerate(items):
             _check_prompt(prompt, f"prompts[{at}]")
-        keys = [(prompt[0], *map(id, prompt[1:])) for prompt in given]
-        distinct = dict(zip(keys, given, strict=True))
-        lm = scope.lm("sub_llm_batched", model)
-        scope.ledger.charge_llm_calls(len(distinct))
+        keys = [(prompt[0], *map(id, prompt[1:])) for prompt in items]
+        distinct = dict(zip(keys, items, strict=True))
+        lm = context.lm("sub_llm_batched", model)
+        context.ledger.charge_llm_calls(len(distinct))
         lm._meter.prepaid = len(distinct)
         try:
             answers = dict(zip(distinct, _ask_all(lm, list(distinct.values())), strict=True))
@@ -76,7 +77,7 @@ def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
 
 
 class _Parts(dspy.Adapter):
-    """Sends a prompt as it is, in parts, by the one way on which DSPy takes parts."""
+    """Sends a prompt unchanged, in parts: DSPy accepts parts only through an adapter."""
 
     def format(
         self, signature: Any, demos: list[dict[str, Any]], inputs: dict[str, Any]
@@ -102,7 +103,7 @@ def _ask_with_media(lm: dspy.BaseLM, text: str, media: Sequence[Any]) -> Any:
 
 
 def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt]) -> list[str]:
-    """Asks concurrently. One failure does not lose the rest."""
+    """Calls the LM concurrently. A failure does not affect the other prompts."""
 
     def ask_one(prompt: Prompt) -> str:
         try:
@@ -111,7 +112,7 @@ def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt]) -> list[str]:
             return abridged(f"{ERROR_MARK} {type(error).__name__}: {error}", MAX_ERROR_CHARS)
         return f" {answer}" if answer.startswith(ERROR_MARK) else answer
 
-    return at_once(ask_one, prompts)
+    return map_concurrently(ask_one, prompts)
 
 
 def _check_prompt(prompt: Prompt, label: str) -> None:

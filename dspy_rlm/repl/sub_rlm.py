@@ -1,64 +1,29 @@
-"""Runs below a run: `sub_rlm`, on the same ledger, with a REPL of its own."""
+"""Sub-runs from the REPL: `sub_rlm`, on the same ledger, with a REPL of its own."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import dspy
 
-from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
-from dspy_rlm.repl.context import Scope
 from dspy_rlm.repl.predict import as_record, read_call
-from dspy_rlm.run_tree import current_outer_run
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where in the tree of runs a run stands, and what it shares with the others."""
-
-    ledger: Ledger
-    depth: int = 0
-    loop: asyncio.AbstractEventLoop | None = None
-    """The event loop that the caller's coroutine functions run on."""
-
-    setup: str = ""
-    """Code of the run above that the REPL begins with."""
-
-    stop: CancelScope = dataclasses.field(default_factory=CancelScope)
-    """Stops all of the run."""
-
-    work: CancelScope = dataclasses.field(default_factory=CancelScope)
-    """Stops what must not go on when the time is over: cells, turns, sub-calls, the runs below."""
-
-    @classmethod
-    def root(cls, ledger: Ledger, loop: asyncio.AbstractEventLoop | None) -> Place:
-        """The place of a run that no `sub_rlm` has asked for. If a tool of a run has, it ends with that."""
-        expected = loop is not None or ledger.budget.max_seconds is not None
-        stop = CancelScope(current_outer_run().work, expected=expected)
-        return cls(ledger, loop=loop, stop=stop, work=CancelScope(stop))
-
-    def below(self, setup: str) -> Place:
-        """The place of a sub-run. Its time is over when that for the work of the run above is."""
-        stop = CancelScope(self.work)
-        return dataclasses.replace(self, depth=self.depth + 1, setup=setup, stop=stop, work=stop)
-
-
-@dataclasses.dataclass(frozen=True)
 class SubRun:
-    """What a cell asks a sub-run for."""
+    """A cell's request for a sub-run."""
 
     signature: type[dspy.Signature]
     inputs: Mapping[str, Any]
     lm: dspy.BaseLM
-    """What writes the code."""
+    """The LM that writes the code."""
 
     tools: Collection[str]
     """The names of the tools that it inherits."""
@@ -68,12 +33,12 @@ class SubRun:
 
 
 def make_sub_runs(
-    scope: Scope,
+    context: RunContext,
     tools: Mapping[str, dspy.Tool],
     start: Callable[[SubRun], dspy.Prediction],
 ) -> dict[str, Callable[..., Any]]:
-    """The REPL's function that starts a run; none where no level is left below."""
-    if scope.is_deepest:
+    """Returns the REPL's function that starts a sub-run; none if no level is left below."""
+    if context.is_deepest:
         return {}
 
     def sub_rlm(signature: Any, /, **inputs: Any) -> Any:
@@ -87,17 +52,17 @@ def make_sub_runs(
         `setup=` is code that runs there first: a text, or functions of this REPL that it shall have.
         `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget.
         """
-        asked, values, options = read_call(scope, signature, inputs, _OPTIONS)
+        task, values, options = read_call(context, signature, inputs, _OPTIONS)
         sub_run = SubRun(
-            asked,
+            task,
             values,
-            scope.models.choose(options.get("model")),
+            context.models.choose(options.get("model")),
             _inherited(options.get("tools", True), tools),
             _code(options.get("setup")),
             _iterations(options.get("max_iterations")),
         )
-        with scope.charged_slot():
-            return as_record(asked, _outputs(start, sub_run))
+        with context.sandbox_permit():
+            return as_record(task, _outputs(start, sub_run))
 
     return {"sub_rlm": sub_rlm}
 
@@ -115,19 +80,19 @@ def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dic
     return {name: prediction[name] for name in sub_run.signature.output_fields}
 
 
-def _inherited(wanted: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
-    if isinstance(wanted, bool):
-        return list(tools) if wanted else []
-    if not isinstance(wanted, (list, tuple)):
+def _inherited(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
+    if isinstance(names, bool):
+        return list(tools) if names else []
+    if not isinstance(names, (list, tuple)):
         raise TypeError("tools must be True, False or a list of names of tools")
-    for name in wanted:
+    for name in names:
         if not isinstance(name, str) or name not in tools:
-            known = ", ".join(tools) or "none"
+            available = ", ".join(tools) or "none"
             raise ValueError(
-                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {known}. A function of "
+                f"There is no tool {short_repr(name, NAME_CHARS)} to give to a sub-run. The tools are: {available}. A function of "
                 "this REPL can be given by setup=."
             )
-    return wanted
+    return names
 
 
 def _code(setup: Any) -> str:
@@ -136,12 +101,11 @@ def _code(setup: Any) -> str:
     raise TypeError("setup must be code as text, or functions that a cell has defined")
 
 
-def _iterations(wanted: Any) -> int | None:
-    if wanted is None:
+def _iterations(turns: Any) -> int | None:
+    if turns is None:
         return None
-    if type(wanted) is not int or wanted < 1:
+    if type(turns) is not int or turns < 1:
         raise ValueError(
-            "max_iterations must be a whole number, 1 or more, not "
-            f"{short_repr(wanted, NAME_CHARS)}"
+            f"max_iterations must be a whole number, 1 or more, not {short_repr(turns, NAME_CHARS)}"
         )
-    return wanted
+    return turns

@@ -1,1 +1,1 @@
-"""One run, from checked inputs to a prediction. Only `RLM` imports it."""
+"""One run, from checked inputs to a prediction. Never sees the `RLM` itself, only its parts."""

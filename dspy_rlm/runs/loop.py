@@ -1,7 +1,7 @@
 """The loop of a run, without I/O: a generator that yields requests and is sent their results.
 
-`steps` decides; `drive` and `adrive` have the requests performed, so that the loop stands here once for both
-`forward` and `aforward`. The shape is that of httpx's `Auth.auth_flow`. A test drives the generator with a
+`steps` decides; `drive` and `adrive` have the requests performed, so that `forward` and `aforward` share one
+loop. The shape is that of httpx's `Auth.auth_flow`. A test drives the generator with a
 list of results, without an LM and without a sandbox.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from dspy.utils.exceptions import AdapterParseError
+from dspy import AdapterParseError
 
 from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AskRoot:
-    """Ask the root LM for its next action. The result is DSPy's prediction."""
+    """Ask the root LM for its next action. The result is a `dspy.Prediction`."""
 
     fields: Mapping[str, str]
     """The inputs of the predictor by name."""
@@ -37,7 +37,7 @@ class RunCell:
 
 @dataclass(frozen=True)
 class Extract:
-    """Ask for the outputs, since no turn is left. The result is DSPy's prediction."""
+    """Ask for the outputs, since no turn is left. The result is a `dspy.Prediction`."""
 
     fields: Mapping[str, str]
     """The inputs of the extractor by name."""
@@ -45,22 +45,22 @@ class Extract:
 
 @dataclass(frozen=True)
 class Done:
-    """Nothing is left to do: the run has its outputs. A generator that ended instead would raise."""
+    """The run has its outputs. Yielded last, since a generator that returned would raise."""
 
 
 Request: TypeAlias = AskRoot | RunCell | Extract | Done
 Steps: TypeAlias = Generator[Request, Any, None]
 OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
 
-# The errors of requests that the loop decides about. All others end the run where they are raised.
+# Errors of requests that the loop handles. All others end the run where they are raised.
 _DECIDED_HERE = (AdapterParseError, BudgetExceededError)
 
 
 def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
-    """Yields all that a run does, in order, and ends with `Done`.
+    """Yields the requests of a run in order, `Done` last.
 
     Args:
-        run: The state that the results go to.
+        run: The state, which is updated with the results.
         on_unreadable: Called with the predictor's inputs and the step when a reply could not be parsed:
             DSPy adds no entry to its trace then.
     """
@@ -90,7 +90,7 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
 
 
 def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
-    """Performs the requests one after the other in this thread."""
+    """Performs the requests in order, in this thread."""
     request = next(todo)
     while not isinstance(request, Done):
         try:
@@ -102,16 +102,16 @@ def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
 
 
 class Worker(Protocol):
-    """A thread that runs one piece of work after another."""
+    """A thread that runs jobs one at a time."""
 
     def do(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
-        """Runs the work and returns its result."""
+        """Runs the work in the thread and returns its result."""
 
 
 async def adrive(todo: Steps, perform: Callable[[Request], Awaitable[Any]], thread: Worker) -> None:
-    """Performs the requests one after the other; the generator advances in `thread`.
+    """Performs the requests in order; the generator advances in `thread`.
 
-    Rendering a long history or validating a large output so holds up no event loop.
+    So rendering a long history or validating a large output does not block the event loop.
     """
     request = await thread.do(next, todo)
     while not isinstance(request, Done):

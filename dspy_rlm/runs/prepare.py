@@ -1,4 +1,4 @@
-"""What a run is made of: the inputs checked, the REPL's functions, the place in the tree of runs.
+"""Builds a run: checks the inputs, and puts together the REPL's functions and the run's place in its tree.
 
 Everything that can be wrong before it costs anything is found here.
 """
@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
-from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours, ours_if_lent
+from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_bridge.streaming import (
     announce_sub_calls,
     extract_settings,
@@ -25,209 +24,157 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.events import Sink
 from dspy_rlm.lms.metering import Meter, metered, metered_adapter
-from dspy_rlm.lms.sub_lms import Models, named_models
+from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
-from dspy_rlm.prompts import instructions
-from dspy_rlm.prompts.variables import class_lines, describe
+from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
-from dspy_rlm.repl.context import Lending, Scope
 from dspy_rlm.repl.namespace import make_namespace
-from dspy_rlm.repl.sub_rlm import Place, SubRun
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.blueprint import Blueprint
+from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.prompt import composed_signature
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
-from sandbox_runtime import Limits, default_pool
-from sandbox_runtime.helpers import annotation_text, classes_in
-
-if TYPE_CHECKING:
-    from dspy_rlm.rlm import RLM
+from sandbox_runtime.helpers import annotation_text
 
 
 def prepare(
-    rlm: RLM,
+    blueprint: Blueprint,
     inputs: Mapping[str, Any],
     factory: InterpreterFactory | None,
     loop: asyncio.AbstractEventLoop | None,
 ) -> PreparedRun:
-    """Everything of a run that can be wrong before it costs anything."""
-    values = check_inputs(rlm.signature, inputs, rlm._types)
-    lm = getattr(rlm.generate_action, "lm", None) or dspy.settings.lm
-    if lm is None and isinstance(rlm.generate_action, dspy.Predict):
-        raise dspy.LMNotConfiguredError(
-            "No LM is configured, so nothing can write code. Configure one with "
-            "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
-        )
-    fields = rlm.signature.input_fields
-    variables = [describe(name, value, fields[name], rlm._types) for name, value in values.items()]
-    place = rlm._place or Place.root(Ledger(rlm.budget), loop)
-    ledger, depth = place.ledger, place.depth
+    """Builds a run.
+
+    Args:
+        blueprint: The parts of the RLM.
+        inputs: The inputs by name, as the caller passed them.
+        factory: Makes the interpreter that cells run in; None for our sandbox.
+        loop: The event loop of an asynchronous run.
+
+    Raises:
+        InputError: The inputs do not fit the signature.
+        LMNotConfiguredError: There is no LM to ask.
+    """
+    config, predictor = blueprint.config, blueprint.predictor
+    values = check_inputs(config.signature, inputs, config.types)
+    lm = _action_lm(predictor)
+    fields = config.signature.input_fields
+    variables = [
+        describe(name, value, fields[name], config.types) for name, value in values.items()
+    ]
+    context = _context(blueprint, factory, loop, lm)
+    ledger, depth = context.ledger, context.depth
     stream = current(loop)
-    sinks: list[Sink] = [print_event] if rlm.verbose else []
-    sinks += [streaming_sink(rlm, stream, depth)] if stream else []
+    sinks: list[Sink] = [print_event] if config.verbose else []
+    sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
     run = Run(
-        rlm.signature,
+        config.signature,
         variables,
-        rlm.budget,
+        config.budget,
         sinks,
-        rlm._types,
+        config.types,
         ledger,
         depth,
-        rlm.limits.output_chars,
-    )
-    types = {cls.__name__: cls for cls in classes_in(*rlm.annotations())}
-    scope = Scope(
-        named_models(rlm.sub_lm) or Models({"": lm} if lm else {}),
-        ledger,
-        depth,
-        types,
-        rlm._types,
-        other_lms=(lm, dspy.settings.lm),
-        stop=place.work,
-        lending=Lending(_limits(rlm), rlm.packages, rlm._pool or default_pool()),
+        config.limits.output_chars,
     )
     vocabulary = make_namespace(
-        scope,
-        rlm._tools,
-        functools.partial(_start_below, rlm, factory, place),
+        context,
+        config.tools,
+        functools.partial(start_child, blueprint, context),
         run.budget_left,
-        {*rlm.signature.input_fields, *rlm._tools},
+        {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
-    tools = {name: host_function(tool, rlm._types) for name, tool in rlm._tools.items()}
+    tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
-        clean_errors(scope.secrets),
+        clean_errors(context.secrets),
     ]
-    functions = wrap_all({**vocabulary, **tools}, wrappers)
-    outputs = {n: annotation_text(f.annotation) for n, f in rlm.signature.output_fields.items()}
     # The first turn of a sub-run was charged when it asked for its sandbox.
-    first = Meter(ledger, "action", depth, place.work, charged=depth > 0, included=int(depth > 0))
+    first = Meter(
+        ledger, "action", depth, context.work_scope, charged=depth > 0, included=int(depth > 0)
+    )
     last = Meter(
         ledger,
         "extract",
         depth,
-        place.stop,
+        context.run_scope,
         final=True,
         charged=depth > 0,
-        settings=extract_settings(rlm),
+        settings=extract_settings(blueprint.module),
     )
-    prompt = _prompt(rlm, factory, lm and metered(lm, first))
-    extract = rlm.extract
-    if depth == 0 and rlm.budget.is_metered:
-        for signature in (prompt.get("signature"), getattr(extract, "signature", None)):
+    prompt = _prompt(blueprint, context, lm and metered(lm, first))
+    extractor = blueprint.extractor
+    if depth == 0 and config.budget.is_metered:
+        for signature in (prompt.get("signature"), getattr(extractor, "signature", None)):
             ledger.trust(getattr(signature, "instructions", ""))
     return PreparedRun(
         run=run,
+        context=context,
         prompt=prompt,
-        last_prompt=_own(extract, lm=lm and metered(lm, last)),
+        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
         adapter=bounded_adapter(
             functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
         ),
-        place=place,
         values=values,
-        functions=functions,
-        outputs=outputs,
-        rules=rlm._types,
-        annotations=rlm.annotations(),
-        limits=scope.lending.limits,
-        packages=scope.lending.packages,
-        pool=scope.lending.pool,
-        interpreter_factory=factory,
+        functions=wrap_all({**vocabulary, **tools}, wrappers),
+        outputs={
+            name: annotation_text(field.annotation)
+            for name, field in config.signature.output_fields.items()
+        },
     )
 
 
-def _prompt(rlm: RLM, factory: InterpreterFactory | None, lm: dspy.BaseLM | None) -> dict[str, Any]:
-    """What the predictor is called with besides the inputs."""
-    predictor = rlm.generate_action
-    demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": composed_signature(rlm, factory), **_own(predictor, demos=demos, lm=lm)}
-
-
-def _own(predictor: object, **arguments: Any) -> dict[str, Any]:
-    """The arguments, if the predictor is one of DSPy's. One of the user's own gets what DSPy gives it."""
-    return arguments if isinstance(predictor, dspy.Predict) else {}
-
-
-def _limits(rlm: RLM) -> Limits:
-    """The sandbox's limits. Where a run has an end, its tools run in threads that it need not wait for."""
-    if rlm.budget.max_seconds is None:
-        return rlm.limits
-    seconds = min(rlm.limits.call_seconds or math.inf, rlm.budget.max_seconds)
-    return dataclasses.replace(rlm.limits, call_seconds=seconds)
-
-
-def _start_below(
-    rlm: RLM, factory: InterpreterFactory | None, place: Place, sub_run: SubRun
-) -> dspy.Prediction:
-    """Runs what a cell of a run of this RLM has asked for, one level below."""
-    child = rlm.spawn(
-        sub_run.signature,
-        max_output_chars=rlm.limits.output_chars,
-        tools={name: rlm._tools[name] for name in sub_run.tools},
-        sub_lm=rlm.sub_lm or sub_run.lm,
-        limits=rlm.limits,
-        packages=rlm.packages,
-        interpreter_factory=ours_if_lent(factory),
-        types=rlm._types,
-        pool=rlm._pool,
-    )
-    turns = min(sub_run.max_iterations or rlm.budget.max_iterations, rlm.budget.max_iterations)
-    child.budget = dataclasses.replace(rlm.budget, max_iterations=turns)
-    child._place = place.below(sub_run.setup)
-    child.set_lm(sub_run.lm)
-    compiled = getattr(rlm.generate_action, "signature", None) is not None
-    if compiled and _is_same_task(sub_run.signature, rlm.signature):
-        _share_what_was_compiled(rlm, child)
-    with dspy.context(trace=[]):
-        return child(**sub_run.inputs)
-
-
-def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
-    """Whether a part of a task is to be done as the whole is: the same fields, and nothing else said."""
-    fields = [
-        [(name, field.annotation) for name, field in side.items()]
-        for one in (signature, whole)
-        for side in (one.input_fields, one.output_fields)
-    ]
-    plain = dspy.Signature(
-        f"{', '.join(signature.input_fields)} -> {', '.join(signature.output_fields)}"
-    )
-    said = (plain.instructions, whole.instructions)
-    return fields[:2] == fields[2:] and signature.instructions in said
-
-
-def _share_what_was_compiled(rlm: RLM, child: RLM) -> None:
-    """Gives a sub-run the policy block and the demos of the run above, but not its tools' documents."""
-    own, compiled = child.generate_action, rlm.generate_action
-    block = instructions.without_tools(compiled.signature.instructions, rlm._tools.values())
-    if instructions.CONTRACT_HEADING in block:
-        return  # a baked one, whose contract is that of the run above
-    own.signature = own.signature.with_instructions(block)
-    own.demos = compiled.demos
-
-
-def composed_signature(rlm: RLM, factory: InterpreterFactory | None) -> type[dspy.Signature]:
-    """The predictor's signature as a run with this factory needs it."""
-    ours = is_ours(factory)
-    rules = (
-        instructions.sandbox_rules(
-            rlm.packages.imports if rlm.packages else (),
-            class_lines(rlm.annotations(), rlm._types),
+def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
+    """Returns the LM that writes the code. A predictor of the user's own may do without one."""
+    lm: dspy.BaseLM | None = getattr(predictor, "lm", None) or dspy.settings.lm
+    if lm is None and isinstance(predictor, dspy.Predict):
+        raise dspy.LMNotConfiguredError(
+            "No LM is configured, so nothing can write code. Configure one with "
+            "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
         )
-        if ours
-        else getattr(factory, "execution_instructions", "")
+    return lm
+
+
+def _context(
+    blueprint: Blueprint,
+    factory: InterpreterFactory | None,
+    loop: asyncio.AbstractEventLoop | None,
+    lm: dspy.BaseLM | None,
+) -> RunContext:
+    """Returns the context of the run: that of a sub-run comes from the run above."""
+    config = blueprint.config
+    context = blueprint.context or RunContext.root(
+        Ledger(config.budget),
+        config.models or Models({"": lm} if lm else {}),
+        loop,
+        other_lms=(lm, dspy.settings.lm),
+        rules=config.types,
+        limits=config.sandbox_limits,
+        packages=config.packages,
+        pool=config.lending_pool,
     )
-    depth = rlm._place.depth if rlm._place else 0
-    text = instructions.contract(
-        rlm.signature, rlm._tools, rlm.budget, rules, named_models(rlm.sub_lm), depth, records=ours
+    return dataclasses.replace(context, annotations=config.annotations, interpreter_factory=factory)
+
+
+def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -> dict[str, Any]:
+    """Returns the predictor's arguments that stay the same in all turns."""
+    predictor = blueprint.predictor
+    signature = composed_signature(
+        blueprint.config, predictor, context.interpreter_factory, context.depth
     )
-    own = getattr(rlm.generate_action, "signature", None) or rlm.default_signature()
-    whole = instructions.compose(own.instructions, rlm._tools.values(), text)
-    composed: type[dspy.Signature] = own.with_instructions(whole)
-    return composed
+    demos = shown_demos(getattr(predictor, "demos", ()))
+    return {"signature": signature, **_if_dspys(predictor, demos=demos, lm=lm)}
+
+
+def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:
+    """Returns the arguments for a predictor of DSPy's; none for one of the user's own."""
+    return arguments if isinstance(predictor, dspy.Predict) else {}

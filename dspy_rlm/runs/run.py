@@ -1,7 +1,7 @@
-"""A run: every decision of the loop, no I/O.
+"""The state of a run: every decision of the loop, no I/O.
 
-Turns what the root LM answers into code or an observation, what a cell did into a step or outputs, and
-the end of it all into a prediction. Cannot block, so a test needs no LM and no sandbox.
+Turns a reply of the root LM into code or an observation, the result of a cell into a step or outputs, and
+the end into a prediction. Never blocks, so a test needs no LM and no sandbox.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
+from dspy import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
@@ -39,15 +39,15 @@ from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
 from sandbox_runtime.helpers import abridged, redact_secrets
 
-# The longest part of an unreadable reply that goes back to the LM.
+# Characters of an unreadable reply that are quoted to the LM.
 SHOWN_REPLY_CHARS = 2000
 
-# What the fallback sees of an output, at most, where the whole does not fit into the budget: tried in turn.
+# Characters of each output that the extraction sees if the whole does not fit into the budget: tried in turn.
 SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
 
 _PAID = ("max_tokens", "max_cost")
 
-# However small `max_output_chars` is, so much of what a step came to is told: an error must be readable.
+# The least that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
 
 EXTRACTED = {
@@ -77,7 +77,7 @@ class Run:
         self.depth = depth
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
-        # What stands in DSPy's trace for this turn. What comes of the turn is added to it, as `output`.
+        # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
         self._variables_info = render_variables(variables)
         self._sinks = sinks
@@ -88,15 +88,15 @@ class Run:
         self._reasoning = ""
         self._code = ""
         self._variables = variables
-        self._failures = 0  # turns in a row that failed
-        self._out_of = ""  # the limit that the last turn did not fit into
-        self._shortened = 0  # how often the history had to be, for the fallback
+        self._failures = 0  # consecutive failed turns
+        self._out_of = ""  # the limit that the next turn does not fit into
+        self._shortened = 0  # times that the history was shortened for the extraction
         self._has_started = False
         self._ended = False
         self._started = time.monotonic()
 
     def start(self) -> None:
-        """Tells whoever watches; the sandbox is open."""
+        """Starts the run: the sandbox is open."""
         self.tell(RunStarted(self._variables, self.budget.max_iterations))
         self._begin_iteration()
         self._has_started = True
@@ -111,7 +111,7 @@ class Run:
             self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
 
     def sub_call(self, name: str, count: int) -> None:
-        """Tells whoever watches that the running cell asks other LMs. From any thread."""
+        """Emits that the running cell calls other LMs. From any thread."""
         self.tell(SubCallStarted(len(self.steps) + 1, name, count))
 
     @property
@@ -120,7 +120,7 @@ class Run:
         return self.outputs is not None or bool(self._limit_reached())
 
     def _limit_reached(self) -> str:
-        """The name of the limit that allows no further turn, or ""."""
+        """Returns the name of the limit that allows no further turn, or ""."""
         if self._out_of:
             return self._out_of
         if len(self.steps) >= self.budget.max_iterations:
@@ -130,45 +130,45 @@ class Run:
         return self.ledger.exhausted(self.depth)
 
     def action_inputs(self) -> dict[str, str]:
-        """The inputs of the next call of the root LM."""
+        """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
         line = iteration_line(number, self.budget, self.ledger.left(), self._failures)
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
-        """What `BUDGET()` tells: this turn counts as used."""
+        """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
         return {"turns": max(turns, 0), **self.ledger.left()}
 
     def extract_inputs(self) -> dict[str, str]:
-        """The inputs of the fallback."""
+        """Returns the inputs of the extraction."""
         history = render_steps(self.steps)
         if self._shortened:
             history = abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
         return {"variables_info": self._variables_info, "repl_history": history}
 
     def shorten(self, error: BudgetExceededError) -> None:
-        """Lets the fallback see less of long outputs: with all of them it does not fit into the budget.
+        """Shortens the outputs that the extraction sees, since they do not fit into the budget whole.
 
         Raises:
-            BudgetExceededError: The one given: there is nothing left to leave out.
+            BudgetExceededError: `error` itself: nothing is left to shorten.
         """
         if error.limit not in _PAID or self._shortened == len(SHORTENED_OUTPUT_CHARS):
             raise error
         self._shortened += 1
 
-    # ---- What the root LM said ----
+    # ---- Replies of the root LM ----
 
     def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
-        """The code to run, or None when there is none: the LM's slip is then this turn's step."""
+        """Returns the code to run, or None for a bad reply, which is then this turn's step."""
         self.action = action if isinstance(action, dspy.Prediction) else None
         self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
         try:
             self._code = extract_code(text)
-        except ReplyError as slip:
+        except ReplyError as bad_reply:
             self._code = text.strip()
             self._choose(runs=False)
-            self._take_step("", _error_note(str(slip)), failed=True)
+            self._take_step("", _error_note(str(bad_reply)), failed=True)
             return None
         if not is_python(self._code):
             self._code = final_code(text) or self._code
@@ -179,13 +179,12 @@ class Run:
         self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
 
     def stop_asking(self, error: BudgetExceededError) -> None:
-        """Ends the turns: the next one does not fit into what is left of the time, the tokens or the dollars.
+        """Ends the turns: the next one does not fit into the time, the tokens or the dollars that are left.
 
-        That turn leaves no step, and the outputs are extracted from those before it.
+        It leaves no step; the outputs are extracted from the steps before it.
 
         Raises:
-            BudgetExceededError: The one given, where there is nothing to extract from, or nothing to pay it
-                with.
+            BudgetExceededError: `error` itself, if there is nothing to extract from, or no budget for it.
         """
         is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
         if not is_end or isinstance(error, PriceUnknownError):
@@ -193,9 +192,9 @@ class Run:
         self.action, self._out_of = None, error.limit
 
     def read_unparsed(self, error: AdapterParseError) -> str | None:
-        """The code of a reply without the expected fields, which may say `FINAL(...)`.
+        """Returns the code of a reply without the expected fields, which may be `FINAL(...)`.
 
-        None when there is none: the reply is then this turn's step.
+        None if there is none: the reply is then this turn's step.
         """
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
@@ -215,10 +214,10 @@ class Run:
         )
         return None
 
-    # ---- What the cell did ----
+    # ---- Results of cells ----
 
     def observe(self, result: CellResult) -> None:
-        """Takes the end of a cell: outputs that are right end the run, all else is an observation."""
+        """Handles the result of a cell: valid outputs end the run, everything else is an observation."""
         match result:
             case Completed(output=output):
                 self._take_step(output)
@@ -233,15 +232,15 @@ class Run:
     def _submit(self, values: Mapping[str, Any], output: str) -> None:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
-        except ReplyError as slip:
-            quoted = str(slip).removesuffix(SUBMIT_AGAIN)
+        except ReplyError as bad_reply:
+            quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
             self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
     def extract(self, extracted: dspy.Prediction) -> None:
-        """Takes the fallback's outputs."""
+        """Handles the outputs of the extraction."""
         self.outputs = {name: extracted[name] for name in self.signature.output_fields}
         self._status, self._stopped_by = "extracted", self._limit_reached()
         self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
@@ -249,15 +248,15 @@ class Run:
     # ---- The end ----
 
     def fail(self, error: BaseException) -> RunReport:
-        """Ends the run without outputs; the report is what the caller gets."""
+        """Ends the run without outputs and returns the report for the caller."""
         self._status, self._stopped_by = "failed", type(error).__name__
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
-            told = f"[Error] The run ended here: {type(error).__name__}: {error}"
-            self.action["output"] = abridged(redact_secrets(told), self._output_chars)
+            message = f"[Error] The run ended here: {type(error).__name__}: {error}"
+            self.action["output"] = abridged(redact_secrets(message), self._output_chars)
         return self._end()
 
     def prediction(self) -> dspy.Prediction:
-        """The outputs, the trajectory and the report."""
+        """Ends the run and returns its outputs, trajectory and report."""
         report = self._end()
         return dspy.Prediction(
             **(self.outputs or {}),
@@ -288,15 +287,15 @@ class Run:
         return report
 
     def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
-        """Takes what came of a turn: what a cell showed, and what the harness itself says below it.
+        """Ends a turn with the cell's output and the harness's own note below it.
 
-        All text that goes into the next prompt passes here, and is cut here.
+        All text that goes into the next prompt passes through here, and is shortened here.
         """
         self._failures = self._failures + 1 if failed else 0
         note = note.rstrip("\n")
         whole = _join(output, note) if note else output.rstrip("\n")
         whole = abridged(whole, self._output_chars)
-        # A note that was cut is text like any other.
+        # A note that was shortened counts as output.
         step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
         self.steps.append(step)
         if self.action is not None:
@@ -305,7 +304,7 @@ class Run:
         self._begin_iteration()
 
     def tell(self, event: Event) -> None:
-        """Tells whoever watches; nothing once the end was told, whatever a cancelled run still does."""
+        """Sends an event to the observers; none after `RunEnded`, even if a cancelled run goes on."""
         if self._ended:
             return
         for sink in self._sinks:
@@ -313,7 +312,7 @@ class Run:
 
 
 def _error_note(reason: str) -> str:
-    """The harness's word that something failed; what it quotes stays data."""
+    """Returns the harness's note about a failure; text that it quotes is marked as data."""
     first, *rest = reason.split("\n", 1)
     return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
 

@@ -1,28 +1,26 @@
-"""A task: one run and what its sandbox is opened with. Opens it, with the inputs in it.
+"""A prepared run, and the opening of its sandbox with the inputs in it.
 
-An asynchronous run has its sandbox in a thread of its own, so that the event loop stays free while it works.
-Waiting in line for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: what the
-run has started is stopped from another thread, and its own ends when it can.
+An asynchronous run uses its sandbox in a thread of its own, so that it does not block the event loop. Queueing
+for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: the run's work is cancelled
+from another thread, and its own thread ends when it can.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy import CodeInterpreterError
 
-from dspy_rlm.concurrency.cancellation import after
+from dspy_rlm.concurrency.cancellation import call_after
 from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     Borrowed,
-    InterpreterFactory,
     is_ours,
-    nested_in,
 )
 from dspy_rlm.errors import (
     BudgetExceededError,
@@ -31,17 +29,12 @@ from dspy_rlm.errors import (
     SubCallError,
 )
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.repl.sub_rlm import Place
-from dspy_rlm.run_tree import current_outer_run, entering_run
+from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
-from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import (
     Completed,
     Failed,
-    Limits,
-    PackageSet,
-    Pool,
     Sandbox,
     SandboxError,
     Session,
@@ -50,140 +43,119 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.helpers import Slot
 
-# The last call of a run whose time is over may take so much more.
+# The time that a run's last call may take beyond `max_seconds`.
 LATE_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRun:
-    """A run, and what its sandbox is opened with."""
+    """A run, with everything that its sandbox is opened with."""
 
     run: Run
 
     prompt: Mapping[str, Any]
-    """What the predictor is called with besides the inputs, for all steps: signature, demos, LM."""
+    """The predictor's arguments that stay the same in all turns: signature, demos, LM."""
 
-    place: Place
-    """Where in a tree of runs it stands, and what stops it."""
+    context: RunContext
+    """Its place in the tree of runs, and what it shares with the runs below it."""
 
     last_prompt: Mapping[str, Any]
-    """The same for the last call: its LM, which the budget has something held back for."""
+    """The same for the extraction, whose LM may spend the part of the budget that is held back."""
 
     adapter: Any
-    """DSPy's adapter for both, with what it asks an LM itself on the ledger."""
+    """DSPy's adapter for both; LM calls of its own are on the ledger too."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
 
     functions: Mapping[str, HostFunction]
-    """What cells can call, by name."""
+    """The functions that cells can call, by name."""
 
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
-    rules: TypeRules
-    """How values of some types cross."""
-
-    annotations: Sequence[Any]
-    """The types whose classes cells can use by name."""
-
-    limits: Limits
-    """What the sandbox may use."""
-
-    packages: PackageSet | None
-    """What cells can import beside the standard library."""
-
-    pool: Pool
-    """Where the sandbox comes from."""
-
-    interpreter_factory: InterpreterFactory | None
-    """What makes the interpreter that cells go to. None: a sandbox of the pool's."""
-
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
-        """A stack for what the run opens. Leaving closes all of it, and stops what the run has started."""
+        """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""
         with contextlib.ExitStack() as opened:
-            opened.callback(self.place.stop.stop, RunEndedError("The run has ended."))
+            opened.callback(self.context.run_scope.cancel, RunEndedError("The run has ended."))
             yield opened
 
     def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
-        """Waits until it is this run's turn, and opens its sandbox on the stack, with the inputs in it.
+        """Waits for a slot, and opens the sandbox on the stack, with the inputs in it.
 
         Raises:
-            InputError: An input cannot enter.
+            InputError: An input cannot enter the sandbox.
             SubCallError: The setup failed.
         """
-        stop = self.place.stop
+        scope = self.context.run_scope
         if (slot := self.slot()) is not None:
             opened.callback(slot.release)
-            with stop.ending(slot.release):
+            with scope.on_cancel(slot.release):
                 slot.wait()
-            stop.check()
-        opened.enter_context(self.around(slot))
+            scope.check()
+        opened.enter_context(self.context.entering(slot))
         return opened.enter_context(self.opened(slot))
 
     def stopped_by(self, error: Exception) -> Exception | None:
-        """The reason for which the run was stopped, if that is why its sandbox failed."""
+        """Returns the reason for which the run was cancelled, if that is why its sandbox failed."""
         is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))
-        return self.place.stop.reason if is_of_sandbox else None
+        return self.context.run_scope.reason if is_of_sandbox else None
 
     def slot(self) -> Slot | None:
-        """A seat of the pool's, or a place in line for one; none is needed for other interpreters."""
-        if not is_ours(self.interpreter_factory):
-            return None
-        return self.pool.slot(parent=current_outer_run().slot)
-
-    def around(self, slot: Slot | None) -> contextlib.AbstractContextManager[None]:
-        """Tells the runs inside of this one what it has already.
-
-        Raises:
-            InputError: It is inside of one that has the same interpreter.
-        """
-        return entering_run(nested_in(slot, self.place.work, self.interpreter_factory))
+        """Returns a slot of the pool to wait for; None for an interpreter that needs none."""
+        ours = is_ours(self.context.interpreter_factory)
+        return self.context.new_slot() if ours else None
 
     @contextlib.contextmanager
     def opened(self, slot: Slot | None) -> Iterator[Sandbox]:
-        """The sandbox with the inputs in it, after the setup. Who asks leaves the seat in the end."""
-        place = self.place
-        place.stop.check()
+        """Yields the sandbox with the inputs in it, after the setup. The caller releases the slot."""
+        context = self.context
+        context.run_scope.check()
         with contextlib.ExitStack() as stack:
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
-            if place.depth == 0:
-                place.ledger.begin()  # time in line, or for a cold start, is nobody's fault
-            lent = isinstance(self.interpreter_factory, Borrowed)
+            if context.depth == 0:
+                context.ledger.begin()  # queueing and a cold start do not count
+            lent = isinstance(context.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
-                    close_on_cancel(place.stop, sandbox, slot.release if slot else lambda: None)
+                    close_on_cancel(
+                        context.run_scope, sandbox, slot.release if slot else lambda: None
+                    )
                 )
             stack.enter_context(self._keeping_time())
             try:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
-            if not lent:  # what is the caller's is given back between cells, and never ended
-                sandbox = InterruptibleSandbox(sandbox, place.work, self.limits.grace_seconds)
-            if place.setup:
-                _set_up(sandbox, place.setup)
+            if not lent:  # the caller's own interpreter is never closed
+                sandbox = InterruptibleSandbox(
+                    sandbox, context.work_scope, context.limits.grace_seconds
+                )
+            if context.setup:
+                _set_up(sandbox, context.setup)
             yield sandbox
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
-        """Stops the work of a root run when its time is over, and a little later its last call too."""
-        place, ledger, most = self.place, self.place.ledger, self.run.budget.max_seconds
-        if most is None or place.depth > 0:
+        """Cancels a root run's work when its time is over, and its last call a little later."""
+        context, ledger, most = self.context, self.context.ledger, self.run.budget.max_seconds
+        if most is None or context.depth > 0:
             yield
             return
         over = BudgetExceededError(
             f"The time of the run is over (max_seconds={most:g}).", limit="max_seconds"
         )
         with (
-            after(ledger.work_seconds_left, lambda: place.work.stop(over)),
-            after(lambda: most + LATE_SECONDS - ledger.seconds, lambda: place.stop.stop(over)),
+            call_after(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
+            call_after(
+                lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.cancel(over)
+            ),
         ):
             yield
 
     def _open(self) -> Session | ReportedSandbox | InterpreterSandbox:
-        factory = self.interpreter_factory
+        factory = self.context.interpreter_factory
         if factory is None or is_ours(factory):
             if not is_watched():
                 return self._lend(self.functions)
@@ -191,30 +163,30 @@ class PreparedRun:
             sandbox.start()
             return sandbox
         interpreter = factory()
-        ending = factory.give_back if isinstance(factory, Borrowed) else None
+        give_back = factory.give_back if isinstance(factory, Borrowed) else None
         try:
             return InterpreterSandbox(
                 interpreter,
                 self.functions,
                 self.outputs,
-                self.limits.output_chars,
-                self.rules,
-                ending,
+                self.context.limits.output_chars,
+                self.context.rules,
+                give_back,
             )
         except BaseException:
-            end = ending or getattr(interpreter, "shutdown", None)
+            end = give_back or getattr(interpreter, "shutdown", None)
             if end is not None:
                 end()
             raise
 
     def _lend(self, functions: Mapping[str, HostFunction], /) -> Session:
-        return self.pool.lend(
+        return self.context.pool.lend(
             functions,
             self.outputs,
-            types=(*self.rules, *self.annotations),
-            loop=self.place.loop,
-            limits=self.limits,
-            packages=self.packages or (),
+            types=(*self.context.rules, *self.context.annotations),
+            loop=self.context.loop,
+            limits=self.context.limits,
+            packages=self.context.packages or (),
         )
 
 
@@ -223,54 +195,54 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
         case Completed():
             return
         case Failed() as failed:
-            told = failed.traceback or f"{failed.error_type}: {failed.message}"
+            problem = failed.traceback or f"{failed.error_type}: {failed.message}"
         case Submitted():
-            told = "It called SUBMIT, which is for the sub-run itself."
-    raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{told}")
+            problem = "It called SUBMIT, which is for the sub-run itself."
+    raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{problem}")
 
 
-class Offloaded:
-    """A task's sandbox and the thread that it is used in. Neither is there before it is opened."""
+class OffloadedSandbox:
+    """A run's sandbox and the thread that uses it. `open` creates both."""
 
-    def __init__(self, task: PreparedRun) -> None:
-        """Opens nothing yet."""
-        self._task = task
+    def __init__(self, prepared: PreparedRun) -> None:
+        """Opens nothing yet; `open` does."""
+        self._prepared = prepared
         self._thread: WorkerThread | None = None
         self._opened = contextlib.ExitStack()  # entered and left in the thread
         self._around = contextlib.ExitStack()  # entered and left on the event loop
 
     async def open(self) -> tuple[Sandbox, WorkerThread]:
-        """Waits until it is this run's turn, without a thread, and opens the sandbox in one."""
-        slot = self._task.slot()
+        """Waits for a slot without a thread, then opens the sandbox in one."""
+        slot = self._prepared.slot()
         if slot is not None:
             self._opened.callback(slot.release)
             await slot.acquire_async()
         self._thread = WorkerThread()
-        self._around.enter_context(self._task.around(slot))
-        sandbox = await self._thread.do(self._opened.enter_context, self._task.opened(slot))
+        self._around.enter_context(self._prepared.context.entering(slot))
+        sandbox = await self._thread.do(self._opened.enter_context, self._prepared.opened(slot))
         return sandbox, self._thread
 
     async def close(self) -> None:
-        """Closes the sandbox, and waits for that."""
+        """Closes the sandbox and waits for it."""
         self._around.close()
         if self._thread is not None:
             await self._thread.do(self._opened.close)
 
     def release(self) -> None:
-        """Has closed what is still open, also where opening it ends only now; waits for nothing."""
+        """Closes what is still open, even if opening it is still in progress. Waits for nothing."""
         self._around.close()
         if self._thread is None:
-            self._opened.close()  # no more than a seat
+            self._opened.close()  # at most a slot is held
             return
         self._thread.submit(self._opened.close)
         self._thread.end()
 
 
 @contextlib.asynccontextmanager
-async def open_in_thread(task: PreparedRun) -> AsyncIterator[Offloaded]:
-    """The sandbox of a task, to be opened. Leaving stops what the run has started."""
-    with contextlib.ExitStack() as ways_out:
-        ways_out.callback(task.place.stop.stop, RunEndedError("The run has ended."))
-        work = Offloaded(task)
-        ways_out.callback(work.release)
+async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbox]:
+    """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
+        work = OffloadedSandbox(prepared)
+        stack.callback(work.release)
         yield work

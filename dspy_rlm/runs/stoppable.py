@@ -1,4 +1,4 @@
-"""A sandbox whose cells end when the run's work is stopped: because its time is over, or for good."""
+"""A sandbox whose cells are interrupted when the run's work is cancelled: its time is over, or it has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
-from dspy.primitives.code_interpreter import CodeInterpreterError
+from dspy import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import CancelScope, in_background
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
@@ -16,18 +16,18 @@ from sandbox_runtime import CellResult, Failed, Sandbox, SandboxError, Session
 
 
 class InterruptibleSandbox:
-    """A `Sandbox` that runs no cell longer than it may."""
+    """A `Sandbox` whose cells end when a scope is cancelled."""
 
-    def __init__(self, sandbox: Sandbox, stop: CancelScope, grace_seconds: float) -> None:
-        """Takes the sandbox over.
+    def __init__(self, sandbox: Sandbox, scope: CancelScope, grace_seconds: float) -> None:
+        """Wraps the sandbox and takes ownership of it.
 
         Args:
-            sandbox: What runs the cells.
-            stop: What ends them.
-            grace_seconds: How long a cell may take to end by itself, before its process is ended.
+            sandbox: The sandbox that runs the cells.
+            scope: The scope whose cancellation interrupts a running cell.
+            grace_seconds: The time for an interrupted cell to end, before its process is killed.
         """
         self._sandbox = sandbox
-        self._stop = stop
+        self._scope = scope
         self._grace_seconds = grace_seconds
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
@@ -35,27 +35,27 @@ class InterruptibleSandbox:
         self._sandbox.assign(variables)
 
     def run_cell(self, code: str, /) -> CellResult:
-        """See `Sandbox`. A cell that was stopped has failed, and says why."""
+        """See `Sandbox`. The result of an interrupted cell is `Failed`, with the reason."""
         over = threading.Event()
+        interrupt = in_background(
+            lambda: self._interrupt_then_close(over), terminates=is_session(self._sandbox)
+        )
         try:
-            cut = in_background(
-                lambda: self._interrupt_then_close(over), comes_to_an_end=is_session(self._sandbox)
-            )
-            with self._stop.ending(cut):
+            with self._scope.on_cancel(interrupt):
                 result = self._sandbox.run_cell(code)
         except (SandboxError, CodeInterpreterError):
-            if self._stop.reason is None:
+            if self._scope.reason is None:
                 raise
             result = Failed("", "")
         finally:
             over.set()
-        if self._stop.reason is None or not isinstance(result, Failed):
+        if self._scope.reason is None or not isinstance(result, Failed):
             return result
-        told = f"The cell was stopped. {self._stop.reason}"
-        return dataclasses.replace(result, error_type="TimeoutError", message=told, traceback="")
+        message = f"The cell was stopped. {self._scope.reason}"
+        return dataclasses.replace(result, error_type="TimeoutError", message=message, traceback="")
 
     def _interrupt_then_close(self, over: threading.Event) -> None:
-        """Asks the cell to end, and ends it if it does not."""
+        """Interrupts the cell, and closes the sandbox if it does not end in time."""
         if is_session(self._sandbox):
             self._sandbox.interrupt()
             if over.wait(self._grace_seconds):
@@ -68,19 +68,19 @@ class InterruptibleSandbox:
 
 
 def is_session(sandbox: Sandbox) -> TypeGuard[Session | ReportedSandbox]:
-    """Whether it is a session of ours. Who knows how long others take to close."""
+    """Returns whether the sandbox is a session of ours. Others may take any time to close."""
     return isinstance(sandbox, (Session, ReportedSandbox))
 
 
 @contextlib.contextmanager
 def close_on_cancel(
-    stop: CancelScope, sandbox: Sandbox, then: Callable[[], object]
+    scope: CancelScope, sandbox: Sandbox, then: Callable[[], object]
 ) -> Iterator[None]:
-    """Closes the sandbox from another thread, if it is stopped in the meantime; and then does that."""
+    """While the block runs, cancelling `scope` closes the sandbox from another thread, then calls `then`."""
 
     def end() -> None:
         sandbox.close()
         then()
 
-    with stop.ending(in_background(end, comes_to_an_end=is_session(sandbox))):
+    with scope.on_cancel(in_background(end, terminates=is_session(sandbox))):
         yield

@@ -1,1 +1,1 @@
-"""Signatures as cells write them, and the inputs and outputs of one, checked. Makes no request."""
+"""Parses the signatures that cells write; checks the inputs and outputs of a signature. Makes no LM call."""

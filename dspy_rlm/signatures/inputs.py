@@ -1,4 +1,4 @@
-"""A call's inputs, checked before anything starts: names, defaults, types."""
+"""Checks a call's inputs before anything starts: names, defaults, types."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, pr
 from sandbox_runtime import LazyText
 from sandbox_runtime.helpers import abridged, annotation_text, check_making, in_one_line
 
-# What every prediction of ours carries besides the outputs.
+# The fields that every prediction of ours has besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
 
-# The longest list of problems, and of inputs, in an error message.
+# The longest lists of problems and of inputs in an error message.
 MAX_LISTED_CHARS = 4_000
 
-# What a call takes beside the inputs.
+# The keyword arguments of a call besides the inputs.
 CALL_OPTIONS = frozenset({"interpreter_factory"})
 
 
 def check_signature(
     signature: str | type[dspy.Signature], tool_names: Collection[str]
 ) -> type[dspy.Signature]:
-    """The signature as a class, with names that can live together in one REPL.
+    """Returns the signature as a class, after checking that its names can coexist in one REPL.
 
     Raises:
-        SignatureError: It cannot be parsed, lacks outputs, or a name is taken.
+        SignatureError: It cannot be parsed, has no outputs, or uses a reserved name.
     """
     try:
-        checked: type[dspy.Signature] | None = dspy.signatures.signature.ensure_signature(signature)
+        checked: type[dspy.Signature] | None = dspy.ensure_signature(signature)
     except Exception as error:
-        raise SignatureError(f"{signature!r} is no signature: {error}") from error
+        raise SignatureError(f"{signature!r} is not a signature: {error}") from error
     if checked is None or not checked.output_fields:
         raise SignatureError(
             f"{signature!r} has no output. Write it like 'logs, question -> answer'."
@@ -59,34 +59,34 @@ def _refuse(names: Collection[str], kind: str, reason: str) -> None:
 
 
 def check_inputs(
-    signature: type[dspy.Signature], given: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
+    signature: type[dspy.Signature], arguments: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> dict[str, Any]:
-    """The value of every input: given, or the default of its field, and of the declared type.
+    """Returns the value of every input, converted to the declared type: the argument, or the default.
 
     Raises:
-        InputError: Inputs are missing, unknown, or not of their types; all are named.
+        InputError: Inputs are missing, unknown or of the wrong type; the message names all of them.
     """
     fields = signature.input_fields
     values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
-    values.update(given)
+    values.update(arguments)
     unknown = [name for name in values if name not in fields]
     problems = [
-        f"{in_one_line(repr(name), NAME_CHARS)} is no input of this signature"
+        f"{in_one_line(repr(name), NAME_CHARS)} is not an input of this signature"
         for name in unknown[:MAX_PROBLEMS]
     ]
     if len(unknown) > MAX_PROBLEMS:
-        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no inputs")
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not inputs")
     problems += [f"{name!r} is missing" for name in fields if name not in values]
     checked = {}
     for name, field in fields.items():
         if name in values:
             try:
                 checked[name] = _conversation(_validated(field, values[name]), fields)
-            except Exception as error:  # noqa: BLE001 - types have code of their own
+            except Exception as error:  # noqa: BLE001 - a user's type may raise anything
                 problems.append(problem_of(name, field.annotation, values[name], error, rules))
     if problems:
-        shown = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
-        expected = abridged(", ".join(shown), MAX_LISTED_CHARS)
+        listed = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
+        expected = abridged(", ".join(listed), MAX_LISTED_CHARS)
         raise InputError(
             f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
         )
@@ -94,27 +94,27 @@ def check_inputs(
 
 
 def _validated(field: FieldInfo, value: Any) -> Any:
-    """The value as the declared type has it; as it is where the signature says no type."""
+    """Converts the value to the declared type; returns it unchanged where the signature states no type."""
     if not has_type(field) or value is field.default:
         return value
     annotation: Any = field.annotation
     if isinstance(value, LazyText) and str in (annotation, *get_args(annotation)):
-        return value  # acts like a text, and is one where it is used
+        return value  # a lazy text counts as a text
     check_making(annotation, value)
     if field.metadata:
         annotation = Annotated[(annotation, *field.metadata)]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     try:
         adapter = pydantic.TypeAdapter(annotation, config=config)
-    except pydantic.errors.PydanticUserError:  # a type that brings its own configuration
+    except pydantic.errors.PydanticUserError:  # a type with a configuration of its own
         adapter = pydantic.TypeAdapter(annotation)
     return adapter.validate_python(value)
 
 
 def _conversation(value: Any, inputs: Collection[str]) -> Any:
-    """A history without what predictions carry besides their outputs; any other value as it is.
+    """Removes the extra fields of predictions from a history; returns any other value unchanged.
 
-    DSPy's way to go on is a message of the inputs and `**prediction`, which has all of it.
+    DSPy continues a conversation with a message of the inputs and `**prediction`, which includes them.
     """
     if not isinstance(value, dspy.History):
         return value

@@ -1,8 +1,8 @@
-"""Names that a signature and tools may not take."""
+"""The names that signatures and tools must not use."""
 
 from __future__ import annotations
 
-# Names of the REPL itself. Others may not take them.
+# The names of the REPL itself.
 RESERVED_NAMES = frozenset(
     {
         "SUBMIT",

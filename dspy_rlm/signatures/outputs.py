@@ -1,4 +1,4 @@
-"""Typed outputs from what the LM submitted. What does not fit is a message that the LM can act on."""
+"""Converts what the LM submitted to typed outputs. A misfit is a message that the LM can act on."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from dspy_rlm.values.previews import (
 )
 from sandbox_runtime.helpers import abridged, in_one_line, is_typed_dict
 
-# The longest list of what is wrong with outputs.
+# The longest list of problems with outputs.
 MAX_REFUSAL_CHARS = 4_000
 
 
-# The last line of a refusal.
+# The last line of the message that refuses a submission.
 SUBMIT_AGAIN = "Correct this and SUBMIT again."
 
 
 class ReplyError(ValueError):
-    """The LM's reply cannot be used as it is; the message tells the LM what to do."""
+    """The LM's reply cannot be used; the message tells the LM what to do."""
 
 
 def parse_outputs(
     fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> dict[str, Any]:
-    """The submitted values, converted to the declared types; by `rules` where they have one.
+    """Converts the submitted values to the declared types; by `rules` where they have one.
 
     Raises:
-        SlipError: A field is missing, unknown or of the wrong type; all problems are named.
+        ReplyError: A field is missing, unknown or of the wrong type; the message has all problems.
     """
     done, problems = typed_outputs(fields, values, rules)
     if problems:
@@ -53,7 +53,7 @@ def parse_outputs(
 def typed_outputs(
     fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values that fit their fields, converted to the declared types, and what is wrong with the rest."""
+    """Returns the values that fit their fields, converted, and the problems of the others."""
     problems = [
         f"{in_one_line(name, NAME_CHARS)}: this output is missing"
         for name in fields
@@ -65,7 +65,7 @@ def typed_outputs(
         for name in unknown[:MAX_PROBLEMS]
     ]
     if len(unknown) > MAX_PROBLEMS:
-        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are no outputs")
+        problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not outputs")
     done = {}
     for name, field in fields.items():
         if name not in values:
@@ -73,27 +73,29 @@ def typed_outputs(
         value = values[name]
         try:
             done[name] = convert(value, field.annotation, rules, partial(_parse, field, rules))
-        except Exception as error:  # noqa: BLE001 - types have code of their own, and values are hostile
-            shown = in_one_line(name, NAME_CHARS)
+        except Exception as error:  # noqa: BLE001 - a user's type may raise anything, and values are hostile
+            label = in_one_line(name, NAME_CHARS)
             problems += [
-                f"{shown}: {p}" for p in problems_of(field.annotation, value, error, rules)
+                f"{label}: {p}" for p in problems_of(field.annotation, value, error, rules)
             ]
     return done, problems
 
 
 def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> Any:
     if _is_of(value, annotation):
-        made = value  # of the declared class already, which DSPy does not expect of an enum member
+        result = (
+            value  # it is of the declared class already, which DSPy does not accept for an enum
+        )
     elif annotation is str and isinstance(value, enum.Enum):
-        made = str(value.value)
+        result = str(value.value)
     elif annotation is str and (kept := staying(value, rules)) is not None:
-        raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is no text")
+        raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is not text")
     else:
-        made = parsed(value, annotation)
+        result = parsed(value, annotation)
     if field.metadata:
         constrained: Any = Annotated[(annotation, *field.metadata)]
-        return pydantic.TypeAdapter(constrained).validate_python(made)
-    return made
+        return pydantic.TypeAdapter(constrained).validate_python(result)
+    return result
 
 
 def _is_of(value: Any, annotation: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Signatures that a cell wrote: text, fields or classes, made into a DSPy signature on the host.
+"""Converts the signature that a cell wrote (text, fields or classes) to a DSPy signature, on the host.
 
-What a cell writes is not trusted, so no name in it is looked up anywhere but in the list below and
-among the classes that the run itself declares. DSPy's own parser imports the modules that it reads of.
+The cell is not trusted, so names are resolved only in the allow-list below and among the classes that the
+run itself declares. DSPy's own parser imports the modules that a signature mentions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any, ForwardRef
 import dspy
 import pydantic
 import pydantic_core
-from dspy.utils.constants import IS_TYPE_UNDEFINED
 
+from dspy_rlm.dspy_internals.signatures import IS_TYPE_UNDEFINED
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
 from sandbox_runtime.helpers import (
     MAX_MATCHED_CHARS,
@@ -35,15 +35,15 @@ from sandbox_runtime.helpers import (
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
-# Inputs of these names would be taken for options by `dspy.Predict`.
+# `dspy.Predict` would take inputs with these names for options.
 _TAKEN_INPUTS = frozenset({"signature", "new_signature", "demos", "config", "lm", "prediction"})
 
-# Larger than any signature that makes sense. All of it is made on the host before an LM is asked, and so for
-# nothing: 2,000 parts take some 0.2 s of the processor's time.
+# Larger than any sensible signature. The host builds all of it before an LM call is charged, so it must be
+# cheap: 2,000 parts take about 0.2 s of CPU time.
 _MOST_FIELDS = 100
 _MOST_CHARS = 100_000
-_MOST_PARTS = 2_000  # fields of all classes, members, values of literals, types in types
-_MOST_ARROWS = 100  # the text is read at each of them
+_MOST_PARTS = 2_000  # fields of all classes, members, literal values, nested types
+_MOST_ARROWS = 100  # the text is parsed at each of them
 _MOST_INSTRUCTION_CHARS = 1_000_000
 
 _TYPING = (
@@ -77,7 +77,7 @@ _NAMES: dict[str, Any] = {
     "object": Any,
 }
 
-# What Pydantic raises for a type or a constraint of which no check can be made.
+# The exceptions of Pydantic for a type or a constraint that it cannot compile.
 _UNUSABLE = (
     TypeError,
     ValueError,
@@ -87,27 +87,27 @@ _UNUSABLE = (
     pydantic_core.SchemaError,
 )
 
-# Members of an enum that cannot be hashed: Python compares each with all before it.
+# The number of unhashable members of an enum: Python compares each with all before it.
 _MOST_UNHASHABLE = 100
 
-# What a field of a class may say about its values, as `pydantic.Field` takes it.
+# The constraints that a field of a class may have, as arguments of `pydantic.Field`.
 _CONSTRAINTS = frozenset(
     {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern"}
 )
 
 
 def signature_of(
-    source: Any, given: Mapping[str, Any], known: Mapping[str, type]
+    source: Any, arguments: Mapping[str, Any], own_classes: Mapping[str, type]
 ) -> type[dspy.Signature]:
-    """The signature that a cell wrote.
+    """Converts the signature that a cell wrote.
 
     Args:
-        source: Text; or a dict, as `repl/guest/signatures.py` makes one of whatever else a cell may write.
-        given: The inputs of the call; where only outputs are written down, these are the inputs.
-        known: The run's own classes by name.
+        source: Text, or the dict to which `repl/guest/signatures.py` converts everything else.
+        arguments: The inputs of the call. Where the signature has only outputs, these are its inputs.
+        own_classes: The run's own classes by name.
 
     Raises:
-        ValueError: It is none, or names a type that is not known; the message says what to do.
+        ValueError: It is not a signature, or names an unknown type; the message says what to do.
     """
     if isinstance(source, str):
         source = {"signature": source}
@@ -117,23 +117,23 @@ def signature_of(
             f"{type(source).__name__}."
         )
     _check_size(source)
-    types = _Types(known, _mapping(source.get("classes", {}), "classes"))
+    types = _Types(own_classes, _mapping(source.get("classes", {}), "classes"))
     if "signature" in source:
         inputs, outputs = _read_text(_text(source["signature"]), types)
     elif "class" in source:
         inputs, outputs = {}, _fields_of_class(types.named(_text(source["class"])))
     else:
         inputs, outputs = _read_fields(_mapping(source.get("fields", source), "fields"), types)
-    for name in given:
+    for name in arguments:
         if "signature" not in source and name not in inputs:
-            inputs[name] = outputs.pop(name, _Field(_input_type(given[name]), "", typed=False))
+            inputs[name] = outputs.pop(name, _Field(_input_type(arguments[name]), "", typed=False))
     _check_names(inputs, outputs)
     types.complete()
-    return _made(inputs, outputs, _text(source.get("instructions") or ""))
+    return _build(inputs, outputs, _text(source.get("instructions") or ""))
 
 
 def _check_size(source: Mapping[str, Any]) -> None:
-    """Refuses what would take long to make. Nothing of it is made yet."""
+    """Refuses a signature that would take long to build. Nothing is built yet."""
     text = source.get("instructions")
     if isinstance(text, str) and len(text) > _MOST_INSTRUCTION_CHARS:
         raise ValueError(
@@ -141,16 +141,16 @@ def _check_size(source: Mapping[str, Any]) -> None:
             "input."
         )
     parts = chars = 0
-    left: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
-    while left:
-        value = left.pop()
+    pending: list[Any] = [{name: value for name, value in source.items() if name != "instructions"}]
+    while pending:
+        value = pending.pop()
         if isinstance(value, Mapping):
-            left += [*value.keys(), *value.values()]
+            pending += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple, set, frozenset)):
-            left += value
+            pending += value
         elif isinstance(value, (str, bytes)):
             chars += len(value)
-        # An entry has a name, and facts with a name and a value each: five for what is one part.
+        # An entry is a name and facts, each with a name and a value: five items for one part.
         parts += 1
         if parts > 10 * _MOST_PARTS:
             raise _too_many_parts()
@@ -166,14 +166,14 @@ def _too_many_parts() -> ValueError:
 
 
 class _Field(typing.NamedTuple):
-    """A field as it was written."""
+    """A field as the cell wrote it."""
 
     annotation: Any
     description: str
     typed: bool = True
 
 
-def _made(
+def _build(
     inputs: Mapping[str, _Field], outputs: Mapping[str, _Field], instructions: str
 ) -> type[dspy.Signature]:
     fields: dict[str, Any] = {}
@@ -185,13 +185,13 @@ def _made(
         options = {"desc": field.description} if field.description else {}
         fields[name] = (field.annotation, dspy.OutputField(**options))
     with warnings.catch_warnings():
-        # A field that is called like a method of Pydantic's (`copy`, `json`) works all the same.
+        # A field named like a method of Pydantic (`copy`, `json`) only causes a warning.
         warnings.simplefilter("ignore", UserWarning)
         try:
-            made: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
+            result: type[dspy.Signature] = dspy.Signature(fields, instructions or None)
         except _UNUSABLE as error:
             raise ValueError(f"The signature cannot be used: {error}") from error
-    return made
+    return result
 
 
 def _check_names(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
@@ -209,7 +209,7 @@ def _check_names(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
 
 
 def _input_type(value: Any) -> Any:
-    """The type of an input that was given and not declared."""
+    """Returns the type of an input that was passed but not declared."""
     return type(value) if isinstance(value, dspy.Type) else Any if value is None else str
 
 
@@ -219,23 +219,23 @@ def _input_type(value: Any) -> Any:
 def _read_text(text: str, types: _Types) -> tuple[dict[str, _Field], dict[str, _Field]]:
     if len(text) > _MOST_CHARS:
         raise ValueError(f"The signature is longer than {_MOST_CHARS:,} characters.")
-    arrows = [found.start() for found in re.finditer("->", text)]
+    arrows = [match.start() for match in re.finditer("->", text)]
     if len(arrows) > _MOST_ARROWS:
         raise ValueError(
             f"The signature has more than {_MOST_ARROWS} '->'. Write it like {EXAMPLE}."
         )
-    for at in arrows:  # an arrow may stand in a Literal as well
+    for at in arrows:  # a Literal may contain an arrow as well
         before, after = _arguments(text[:at]), _arguments(text[at + 2 :])
         if before is not None and after is not None:
             return _read_arguments(before, types, text), _read_arguments(after, types, text)
     problem = "it has no '->'" if not arrows else "its fields cannot be read"
     raise ValueError(
-        f"{short_repr(text, VALUE_CHARS)} is no signature: {problem}. Write it like {EXAMPLE}."
+        f"{short_repr(text, VALUE_CHARS)} is not a signature: {problem}. Write it like {EXAMPLE}."
     )
 
 
 def _arguments(text: str) -> list[ast.arg] | None:
-    """The fields of one side as the arguments of a function; None if they are no such thing."""
+    """Parses the fields of one side as parameters of a function; None if they are not."""
     try:
         tree = ast.parse(f"def f({' '.join(text.split())}): pass")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -243,9 +243,11 @@ def _arguments(text: str) -> list[ast.arg] | None:
     body = tree.body[0]
     if len(tree.body) != 1 or not isinstance(body, ast.FunctionDef) or body.returns is not None:
         return None
-    given = body.args
-    plain = not (given.posonlyargs or given.kwonlyargs or given.vararg or given.kwarg)
-    return given.args if plain and not given.defaults else None
+    parameters = body.args
+    plain = not (
+        parameters.posonlyargs or parameters.kwonlyargs or parameters.vararg or parameters.kwarg
+    )
+    return parameters.args if plain and not parameters.defaults else None
 
 
 def _read_arguments(arguments: Sequence[ast.arg], types: _Types, text: str) -> dict[str, _Field]:
@@ -276,10 +278,10 @@ def _read_fields(
 
 
 def _fields_of_class(cls: Any) -> dict[str, _Field]:
-    if isinstance(found := getattr(cls, "model_fields", None), dict):
+    if isinstance(fields := getattr(cls, "model_fields", None), dict):
         return {
             name: _Field(field.rebuild_annotation(), field.description or "")
-            for name, field in found.items()
+            for name, field in fields.items()
         }
     try:
         notes = typing.get_type_hints(cls)
@@ -301,7 +303,7 @@ def _constrained(annotation: Any, facts: Mapping[str, Any]) -> Any:
 
 
 def _matching(annotation: Any, pattern: Any) -> Any:
-    """The type for texts that match a pattern of the cell: the pattern is small, and so is each text."""
+    """Returns the type of texts that match the cell's pattern. Pattern and texts are bounded in length."""
     if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_CHARS:
         raise ValueError(f"A pattern is a text of at most {MAX_PATTERN_CHARS} characters.")
     repetitions = 1
@@ -332,8 +334,8 @@ def _matching(annotation: Any, pattern: Any) -> Any:
     checked: Any = typing.Annotated[annotation, pydantic.AfterValidator(check)]
     if annotation is not str:
         return checked
-    shown = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
-    return typing.Annotated[checked, shown]
+    schema = pydantic.WithJsonSchema({"type": "string", "pattern": pattern})
+    return typing.Annotated[checked, schema]
 
 
 def _text(value: Any) -> str:
@@ -346,7 +348,9 @@ def _text(value: Any) -> str:
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"The signature cannot be read: its {what} are no dict by name.")
+        raise ValueError(
+            f"The signature cannot be read: its {what} are not a dict with names as keys."
+        )
     return value
 
 
@@ -354,12 +358,12 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 
 class _Types:
-    """The types that a signature may name, those of its own classes made when they are needed."""
+    """The types that a signature may name. Its own classes are built when they are needed."""
 
-    def __init__(self, known: Mapping[str, type], classes: Mapping[str, Any]) -> None:
-        self._known = known
+    def __init__(self, own_classes: Mapping[str, type], classes: Mapping[str, Any]) -> None:
+        self._own_classes = own_classes
         self._schemas = classes
-        self._made: dict[str, Any] = {}
+        self._built: dict[str, Any] = {}
         self._open: set[str] = set()
         self._parts = 0
 
@@ -369,14 +373,14 @@ class _Types:
             raise _too_many_parts()
 
     def parse(self, text: str) -> Any:
-        """A type that is written as text."""
+        """Parses a type that is written as text."""
         try:
             return self.read(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, RecursionError, MemoryError):
-            raise ValueError(f"{text!r:.200} is no type.") from None
+            raise ValueError(f"{text!r:.200} is not a type.") from None
 
     def read(self, node: ast.expr) -> Any:
-        """A type that was parsed. Nothing is evaluated."""
+        """Builds a type from its syntax tree. Nothing is evaluated."""
         self._count(1)
         match node:
             case ast.Name(id=name):
@@ -391,23 +395,23 @@ class _Types:
                 return typing.Union[tuple(map(self.read, _alternatives(node)))]  # noqa: UP007
             case ast.Subscript(value=base, slice=inner):
                 return self._generic(self.read(base), inner, ast.unparse(node))
-        raise ValueError(f"{ast.unparse(node)!r:.200} is no type that a signature can have.")
+        raise ValueError(f"{ast.unparse(node)!r:.200} is not a type that a signature can have.")
 
     def named(self, name: str) -> Any:
-        """The type of a name: the run's own, one of the signature's classes, or a standard one."""
+        """Resolves a name to a class of the run, a class of the signature, or a standard type."""
         own = self._schemas.get(name)
-        if name in self._known and (own is None or _facts(own).get("host")):
-            return self._known[name]
-        if name in self._made:
-            return self._made[name]
+        if name in self._own_classes and (own is None or _facts(own).get("host")):
+            return self._own_classes[name]
+        if name in self._built:
+            return self._built[name]
         if name in self._open:
             return ForwardRef(name)
         if name in self._schemas:
             self._open.add(name)
             facts = _mapping(self._schemas[name], "classes")
-            self._made[name] = self._class(name, facts)
+            self._built[name] = self._class(name, facts)
             self._open.discard(name)
-            return self._made[name]
+            return self._built[name]
         if name in _NAMES:
             return _NAMES[name]
         raise self._unknown(name)
@@ -416,23 +420,23 @@ class _Types:
         module, _, name = path.rpartition(".")
         if name in _MODULES.get(module, {}):
             return _MODULES[module][name]
-        if name in self._known or name in self._schemas:
+        if name in self._own_classes or name in self._schemas:
             return self.named(name)
         raise self._unknown(path)
 
     def _unknown(self, name: str) -> ValueError:
-        own = ", ".join(sorted({*self._known, *self._schemas}))
+        own = ", ".join(sorted({*self._own_classes, *self._schemas}))
         return ValueError(
             f"The type {name!r} is not known. A signature can name builtins, datetime, decimal, uuid and "
             f"typing{f', the classes {own}' if own else ''}, and classes that the cell itself defines "
             "(a Pydantic model, a dataclass, an Enum)."
         )
 
-    def _generic(self, base: Any, inner: ast.expr, shown: str) -> Any:
+    def _generic(self, base: Any, inner: ast.expr, text: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
         self._count(len(parts))
         if base is typing.Literal:
-            values = [_literal(part, shown) for part in parts]
+            values = [_literal(part, text) for part in parts]
             return typing.Literal[tuple(values)]
         if base is typing.Annotated:
             return self.read(parts[0])
@@ -442,12 +446,12 @@ class _Types:
         try:
             return base[read if len(read) > 1 else read[0]]
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{shown!r:.200} is no type: {error}.") from error
+            raise ValueError(f"{text!r:.200} is not a type: {error}.") from error
 
     # ---- Classes of a cell ----
 
     def _class(self, name: str, facts: Mapping[str, Any]) -> Any:
-        """A class with the fields or members that a cell's class has; none of its code."""
+        """Builds a class with the fields or members of a cell's class, and none of its code."""
         kind, doc = facts.get("kind"), _text(facts.get("doc") or "")
         if not name.isidentifier():
             raise ValueError(f"{name!r} cannot be the name of a class.")
@@ -459,8 +463,8 @@ class _Types:
                     f"The enum {name} has more than {_MOST_UNHASHABLE} members that are lists or dicts. Use "
                     "texts, numbers or tuples."
                 )
-            made: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
-            return made
+            members_class: Any = enum.Enum(name, dict(members), module="cell")  # type: ignore[misc]
+            return members_class
         fields = _mapping(facts.get("fields"), "fields")
         self._count(len(fields))
         types = {n: self.parse(_text(_facts(f).get("type") or "Any")) for n, f in fields.items()}
@@ -484,19 +488,19 @@ class _Types:
             raise ValueError(f"The class {name} cannot be used in a signature: {error}") from error
 
     def complete(self) -> None:
-        """Gives the classes that refer to each other what they refer to."""
-        for made in self._made.values():
-            if isinstance(made, type) and issubclass(made, pydantic.BaseModel):
-                made.model_rebuild(_types_namespace=dict(self._made), raise_errors=False)
+        """Resolves the forward references between classes."""
+        for cls in self._built.values():
+            if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
+                cls.model_rebuild(_types_namespace=dict(self._built), raise_errors=False)
 
 
 def _alternatives(node: ast.expr) -> list[ast.expr]:
-    """The types between the bars, which Python nests to the left."""
-    found: list[ast.expr] = []
+    """Returns the types between the bars of a union, which Python nests to the left."""
+    members: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        found.append(node.right)
+        members.append(node.right)
         node = node.left
-    return [node, *reversed(found)]
+    return [node, *reversed(members)]
 
 
 def _is_hashable(value: Any) -> bool:
@@ -511,11 +515,11 @@ def _facts(entry: Any) -> Mapping[str, Any]:
     return entry if isinstance(entry, Mapping) else {"type": entry}
 
 
-def _literal(node: ast.expr, shown: str) -> Any:
+def _literal(node: ast.expr, text: str) -> Any:
     try:
         value = ast.literal_eval(node)
     except ValueError:
         value = ...
     if not isinstance(value, (str, int, bytes, bool, type(None))):
-        raise ValueError(f"{shown!r:.200}: a Literal holds texts and whole numbers only.")
+        raise ValueError(f"{text!r:.200}: a Literal holds texts and whole numbers only.")
     return value

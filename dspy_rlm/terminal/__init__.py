@@ -1,1 +1,1 @@
-"""What is shown on a terminal: a run's progress, and text that a terminal must not obey. Runs nothing."""
+"""Terminal output: a run's progress, and escaping of text from anywhere."""

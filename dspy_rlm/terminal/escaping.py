@@ -1,6 +1,6 @@
-"""Text on a terminal, which may come from anywhere: what a terminal would obey, or hide, is spelled out.
+"""Escaping for the terminal: control characters and invisible characters are spelled out.
 
-A stream that is no terminal gets an answer exactly as it is. Knows no runs, and imports nothing of ours.
+A stream that is not a terminal gets an answer exactly as it is. Imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey, or hide, spelled out: it may come from anywhere."""
+    """Returns the text with control characters and invisible characters spelled out."""
     if text.isprintable():
         return text
     shown = (
@@ -22,25 +22,25 @@ def printable(text: str) -> str:
 
 
 def show_exactly(text: str, stream: TextIO) -> None:
-    """Prints an answer: as it is into a file or a pipe, spelled out on a terminal."""
+    """Prints an answer: unchanged to a file or a pipe, escaped on a terminal."""
     print(printable(text) if stream.isatty() else text, file=stream, flush=True)
 
 
 def show(text: str, stream: TextIO) -> None:
-    """Prints what is for reading only, spelled out wherever it goes."""
+    """Prints text for people, escaped everywhere."""
     print(printable(text), file=stream, flush=True)
 
 
 def show_exception(error: BaseException, stream: TextIO) -> None:
-    """Prints a traceback."""
+    """Prints a traceback, escaped."""
     show("".join(traceback.format_exception(error)).rstrip("\n"), stream)
 
 
 class Plainly(logging.Filter):
-    """Spells out what is logged: libraries log what models and servers said."""
+    """A logging filter that escapes messages: libraries log text of models and servers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keeps every record, with its text changed."""
+        """Keeps every record, with its text escaped."""
         record.msg, record.args = printable(record.getMessage()), ()
         if record.exc_info and not record.exc_text:
             lines = traceback.format_exception(*record.exc_info)
@@ -49,7 +49,7 @@ class Plainly(logging.Filter):
 
 
 def log_plainly() -> None:
-    """Has all that is logged so far go through `Plainly`, by whichever handler."""
+    """Adds `Plainly` to the handlers of all loggers that exist."""
     known = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
     for handler in {handler for logger in known for handler in logger.handlers}:
         if not any(isinstance(filtered, Plainly) for filtered in handler.filters):

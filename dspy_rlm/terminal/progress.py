@@ -1,6 +1,6 @@
-"""Shows a run on the terminal while it goes on.
+"""Shows the progress of a run on the terminal.
 
-Code looks as at Python's own prompt, and what it printed stands below. Colours only on a terminal.
+Code looks as at Python's own prompt, with its output below. Colours only on a terminal.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
-from dspy_rlm.report import ending
+from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.escaping import printable
 
-# What is shown of one piece of code or output; the prediction has all of it.
+# Lines shown of one code, output or reasoning; the prediction has all of it.
 MAX_CODE_LINES, MAX_OUTPUT_LINES, MAX_REASONING_LINES = 30, 16, 4
 
-# Columns when nobody says how wide the terminal is, and what is still, and no longer, pleasant to read.
+# Columns if the width of the terminal is unknown, and the bounds of a readable width.
 WIDTH = 100
 MIN_WIDTH, MAX_WIDTH = 40, 120
 
@@ -44,7 +44,7 @@ def print_event(event: Event) -> None:
 
 
 def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> str:
-    """The lines that stand for an event; none for one that another shows better."""
+    """Returns the lines for an event; none for one that another event covers."""
     match event:
         case IterationStarted() | SubCallStarted():
             return ""
@@ -62,17 +62,17 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
         case StepTaken(step=step):
             return _indented(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
-            return f"\n{INDENT}{printable(ending(report))}"
+            return f"\n{INDENT}{printable(summary(report))}"
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """True for a terminal, unless its user wants no colours (no-color.org)."""
+    """Returns true for a terminal, unless NO_COLOR is set (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
 
 def terminal_width(stream: TextIO) -> int:
-    """The columns to fill."""
+    """Returns the number of columns to use."""
     if not stream.isatty():
         return WIDTH
     columns = shutil.get_terminal_size((WIDTH, 24)).columns
@@ -83,7 +83,7 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     label = f"[{number}] "
     return "\n".join(
         textwrap.wrap(
-            # More than the lines can hold; to wrap all of a long one takes long.
+            # More than the lines can hold: wrapping all of a long text is slow.
             printable(" ".join(reasoning[: 8 * MAX_WIDTH * MAX_REASONING_LINES].split())),
             width,
             initial_indent=label,
@@ -95,7 +95,7 @@ def _heading(number: int, reasoning: str, width: int) -> str:
 
 
 def _prompted(code: str, width: int) -> str:
-    """Code as it would stand at Python's prompt."""
+    """Returns code as at Python's prompt."""
     lines = _shortened(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
     marks = [">>>", *["..."] * (len(lines) - 1)]
     shown = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
@@ -114,7 +114,7 @@ def _shortened(text: str, most: int, width: int) -> str:
 
 
 def _in(style: str, text: str, colour: bool) -> str:
-    """The text in a style; line by line, so that a pager or a cut keeps it."""
+    """Returns the text in a style, line by line, so that a pager keeps it."""
     if not colour:
         return text
     return "\n".join(f"{style}{line}{RESET}" for line in text.split("\n"))

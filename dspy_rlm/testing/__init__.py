@@ -12,7 +12,7 @@ shows and answers with real code; the program reaches it through `dspy.LM` and H
         rlm = RLM("logs -> count: int", sub_lm=server.lm("sub"))
         assert rlm(logs=text).count == 3
 
-This is a scripted policy, not a language model: what it shows is the engine, never accuracy.
+This is a scripted policy, not a language model: it demonstrates the engine and never accuracy.
 """
 
 from dspy_rlm.testing.chat import ChatRequest, Counted, Message

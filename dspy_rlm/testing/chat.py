@@ -1,7 +1,7 @@
 """OpenAI's chat-completions format, without I/O: bytes in, a request out; a reply in, bytes out.
 
-Knows the names on the wire, what makes a request malformed, and how errors are worded.
-Knows no socket, no model and no prompt convention; `listener.py` and `server.py` have those.
+Knows the field names, the validation of requests and the wording of errors. Knows no socket, no model and
+no prompt convention; `listener.py` and `server.py` have those.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Said in every reply, so that a saved transcript shows what answered.
+# Part of every reply, so that a saved transcript shows that a script answered.
 FINGERPRINT = "scripted-player-not-a-language-model"
 
-# A common rule of thumb for English text. It only has to be stable, never exact.
+# A common rule of thumb for English text. It has to be stable, not exact.
 CHARS_PER_TOKEN = 4
 
-# More alternatives than OpenAI allows is a slip of the caller, not a wish.
+# OpenAI's limit. A larger number is a mistake of the caller.
 MAX_CANDIDATES = 128
 
 
 class InvalidRequestError(ValueError):
-    """The body is not a chat-completions request; the text says what is wrong with it."""
+    """The body is not a chat-completions request; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One chat-completions request, as a player reads it."""
+    """One chat-completions request, as a player sees it."""
 
     model: str
-    """The model name that was asked for, without DSPy's `openai/`."""
+    """The name of the requested model, without DSPy's `openai/`."""
 
     messages: tuple[Message, ...]
     """All messages, first to last."""
@@ -49,7 +49,7 @@ class ChatRequest:
     """OpenAI's `response_format`, when the caller asks for JSON."""
 
     raw: Mapping[str, Any]
-    """The whole decoded body, with what has no field here."""
+    """The whole decoded body, including fields that have no attribute here."""
 
     @property
     def system(self) -> str:
@@ -65,23 +65,23 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the reply is wanted as server-sent events."""
+        """True if the reply is to be sent as server-sent events."""
         return self.raw.get("stream") is True
 
     @property
     def most_tokens(self) -> int | None:
-        """How long the reply may be, if the request says so."""
+        """The maximum length of the reply, if the request has one."""
         limit = self.raw.get("max_tokens") or self.raw.get("max_completion_tokens")
         return limit if isinstance(limit, int) else None
 
     @property
     def candidates(self) -> int:
-        """How many alternatives are wanted (`n`)."""
+        """The number of requested alternatives (`n`)."""
         return int(self.raw.get("n") or 1)
 
 
 class Counted(str):
-    """A reply with the tokens that the server says it took, and why it ended: to script what calls cost."""
+    """A reply with the token counts and the finish reason that the server reports, to script costs."""
 
     input_tokens: int
     output_tokens: int
@@ -90,7 +90,7 @@ class Counted(str):
     def __new__(
         cls, text: str, input_tokens: int, output_tokens: int, finish_reason: str = "stop"
     ) -> Counted:
-        """A reply with this text; the counts are for all candidates together."""
+        """A reply with this text; the counts cover all candidates together."""
         reply = super().__new__(cls, text)
         reply.input_tokens, reply.output_tokens = input_tokens, output_tokens
         reply.finish_reason = finish_reason
@@ -164,12 +164,12 @@ def _read_part(part: object) -> str:
 
 
 def estimate_tokens(text: str) -> int:
-    """A stand-in for a token count: the characters over four, rounded up. No tokenizer is run."""
+    """Estimates a token count: the characters divided by four, rounded up. No tokenizer is run."""
     return math.ceil(len(text) / CHARS_PER_TOKEN)
 
 
 def estimate_usage(request: ChatRequest, reply: str) -> dict[str, int]:
-    """OpenAI's `usage` object: what the reply itself says, else filled from `estimate_tokens`."""
+    """Returns OpenAI's `usage` object: the reply's own counts, otherwise those of `estimate_tokens`."""
     if isinstance(reply, Counted):
         prompt_tokens, completion_tokens = reply.input_tokens, reply.output_tokens
     else:
@@ -183,7 +183,7 @@ def estimate_usage(request: ChatRequest, reply: str) -> dict[str, int]:
 
 
 def write_completion(request: ChatRequest, reply: str, *, number: int, created: int) -> bytes:
-    """The body of a whole reply."""
+    """Returns the body of a whole reply."""
     message = {"role": "assistant", "content": reply}
     choices = [
         {"index": index, "message": message, "finish_reason": _reason(reply), "logprobs": None}
@@ -197,7 +197,7 @@ def write_completion(request: ChatRequest, reply: str, *, number: int, created: 
 def write_events(
     request: ChatRequest, reply: str, *, number: int, created: int
 ) -> tuple[bytes, ...]:
-    """The same reply as server-sent events, a word or a gap in each."""
+    """Yields the same reply as server-sent events, with a word or whitespace in each."""
     head = _head(request, "chat.completion.chunk", number=number, created=created)
     events = [_event({**head, "choices": [choice]}) for choice in _stream_choices(request, reply)]
     options = request.raw.get("stream_options")
@@ -220,7 +220,7 @@ def _reason(reply: str) -> str:
 
 
 def write_models(names: Iterable[str]) -> bytes:
-    """The body of `GET /v1/models`."""
+    """Returns the body of `GET /v1/models`."""
     models = [
         {"id": name, "object": "model", "created": 0, "owned_by": "dspy-rlm"} for name in names
     ]
@@ -228,7 +228,7 @@ def write_models(names: Iterable[str]) -> bytes:
 
 
 def write_error(status: int, message: str, code: str | None = None) -> bytes:
-    """The body of an error, worded as OpenAI words it."""
+    """Returns the body of an error, in OpenAI's wording."""
     if status == 429:
         kind = "rate_limit_error"
     else:

@@ -1,4 +1,4 @@
-"""Fault plans: which requests go wrong on purpose, and how. Decides; `server.py` carries it out."""
+"""Fault injection: plans which requests fail, and how. `server.py` carries the plans out."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from dspy_rlm.testing.chat import ChatRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong: an error status, a broken reply, a slow one, or slow and broken.
+    """One fault: an error status, a broken reply, a slow reply, or a slow and broken one.
 
-    At most one of `status`, `drop_connection`, `cut_off` and `malformed_body` may be given; with
-    none of them the reply is right and only `delay_seconds` late.
+    At most one of `status`, `drop_connection`, `cut_off` and `malformed_body` may be set; with
+    none of them the reply is correct and only `delay_seconds` late.
     """
 
     status: int | None = None
-    """Answer with this HTTP error status, e.g. 500 or 429; the player is not asked."""
+    """Answer with this HTTP error status, e.g. 500 or 429, without calling the player."""
 
     message: str = "The server was told to fail."
-    """The text of the error that goes with `status`."""
+    """The error message that is sent with `status`."""
 
     retry_after_seconds: float | None = 0.0
-    """The Retry-After header that goes with `status`; None sends none.
+    """The Retry-After header that is sent with `status`; None sends none.
 
     Zero by default, so that a client that obeys it retries at once and tests need not wait.
     """
 
     drop_connection: bool = False
-    """Close the connection without a byte of reply; the player is not asked."""
+    """Close the connection without a reply and without calling the player."""
 
     cut_off: bool = False
-    """Close the connection in the middle of the right reply."""
+    """Close the connection in the middle of the correct reply."""
 
     malformed_body: bool = False
-    """Answer with status 200 and a body that is not JSON; the player is not asked."""
+    """Answer with status 200 and a body that is not JSON, without calling the player."""
 
     delay_seconds: float = 0.0
-    """Wait this long first. Closing the server ends the wait."""
+    """The delay before the reply, in seconds. Closing the server ends it."""
 
     times: int | None = 1
-    """How many requests go wrong; None means every one."""
+    """The number of requests that fail; None means all."""
 
     after: int = 0
-    """How many requests are answered properly first."""
+    """The number of requests that are answered correctly first."""
 
     only: Callable[[ChatRequest], bool] | None = None
-    """Concerns only requests that this accepts; others neither fail nor count.
+    """A predicate: only requests that it accepts fail and count.
 
-    It must return at once: other requests wait for it.
+    It must return quickly: other requests wait for it.
     """
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Fault:
             )
         if not any(kinds) and self.delay_seconds <= 0:
             raise ValueError(
-                "This fault does nothing: give it a status, drop_connection, cut_off, "
+                "This fault does nothing: set a status, drop_connection, cut_off, "
                 "malformed_body or delay_seconds."
             )
         if self.status is not None and not 400 <= self.status <= 599:
@@ -70,7 +70,7 @@ class Fault:
 
 
 class FaultPlan:
-    """The faults of each model, spent in order. Thread-safe."""
+    """The planned faults of each model, consumed in order. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _planned and every count in it
@@ -82,10 +82,10 @@ class FaultPlan:
             self._planned.setdefault(model, []).append(_Planned(fault))
 
     def take(self, request: ChatRequest) -> Fault | None:
-        """The fault this request meets, which is then spent once; None if all goes well.
+        """Returns the fault for this request and counts it as used; None if there is none.
 
-        A request meets the first fault that is not spent and concerns it. While that one waits
-        for its `after`, later ones wait too.
+        A request gets the first fault that is not used up and whose predicate accepts it. While that one
+        waits for its `after`, later ones wait too.
         """
         with self._lock:
             for planned in self._planned.get(request.model, []):
@@ -95,7 +95,7 @@ class FaultPlan:
 
 
 class _Planned:
-    """A fault and the number of requests it has met."""
+    """A fault and the number of requests that it has applied to."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault

@@ -1,7 +1,7 @@
-"""Reads the REPL history that a root LM's prompt carries, step by step.
+"""Parses the REPL history in a root LM's prompt, step by step.
 
-The history quotes code and output, which may themselves look like a history. What tells them
-apart is knowledge: the code a step must show, and the number of characters its output has.
+The history quotes code and output, which may themselves look like a history. The parser tells them apart
+by the code that a step must have, and by the length of its output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class HistoryError(ValueError):
 
 @dataclass(frozen=True)
 class Action:
-    """One step as a root LM tells it: why, and the cell to run."""
+    """One step of a root LM: the reasoning, and the cell to run."""
 
     reasoning: str
     code: str
@@ -35,21 +35,21 @@ class Action:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the prompt shows of one step."""
+    """One step as the prompt shows it."""
 
     output: str
-    """What the cell printed, character for character as the prompt shows it."""
+    """The output of the cell, verbatim as in the prompt."""
 
     reasoning: str
-    """The step's reasoning as the prompt shows it."""
+    """The step's reasoning as in the prompt."""
 
     code: str
-    """The step's code as the prompt shows it."""
+    """The step's code as in the prompt."""
 
 
 @dataclass(frozen=True)
 class _Head:
-    """A step up to its output: what it shows, where its output starts, and the length it states."""
+    """A step up to its output: its text, the start of its output, and the stated length."""
 
     reasoning: str
     code: str
@@ -58,10 +58,10 @@ class _Head:
 
 
 class History:
-    """The steps of one prompt, read from the first to the last.
+    """Reads the steps of one prompt, from the first to the last.
 
-    `exact` accepts only outputs whose stated length fits; else an output that does not fit ends
-    where the next step seems to begin.
+    `exact` accepts only outputs whose stated length is correct. Otherwise such an output ends where the next
+    step seems to begin.
     """
 
     def __init__(self, text: str, *, exact: bool) -> None:
@@ -72,23 +72,23 @@ class History:
 
     @property
     def finished(self) -> bool:
-        """Whether every step has been read."""
+        """True if every step has been read."""
         return self._at >= len(self._text)
 
-    def read_step(self, told: Action | None) -> Observation:
-        """The next step, the record of what was told; None when that is not known.
+    def read_step(self, action: Action | None) -> Observation:
+        """Reads the next step. `action` is the reply that led to it; None if it is unknown.
 
-        A step that shows something else than was told (a run may rewrite a reply it could not
-        use) is still read, by its layout alone.
+        A step that differs from the action (a run may rewrite a reply that it could not use) is read by its
+        layout alone.
 
         Raises:
-            HistoryError: There is no such step here, or its output has no clear end.
+            HistoryError: There is no step here, or the end of its output is ambiguous.
         """
         title = f"=== Step {self._number} ===\n"
         if not self._text.startswith(title, self._at):
             raise HistoryError(self._complaint(f"it does not begin with {title.strip()!r}"))
         start = self._at + len(title)
-        heads = [*(self._told_heads(start, told) if told else ()), *self._any_heads(start)]
+        heads = [*(self._action_heads(start, action) if action else ()), *self._any_heads(start)]
         head, end = self._choose(heads)
         # The line break between this output and the next step belongs to neither.
         self._at = end + 1
@@ -106,36 +106,36 @@ class History:
             raise HistoryError(self._complaint("its output is not as long as it says"))
         return heads[0], self._next_title(heads[0].output_start)
 
-    def _told_heads(self, start: int, told: Action) -> Iterator[_Head]:
-        forms = itertools.product(_as_recorded(told.reasoning), _as_recorded(told.code))
-        for said, written in forms:
-            line = f"Reasoning: {said}\n" if said else ""
+    def _action_heads(self, start: int, action: Action) -> Iterator[_Head]:
+        forms = itertools.product(_as_recorded(action.reasoning), _as_recorded(action.code))
+        for reasoning, written in forms:
+            line = f"Reasoning: {reasoning}\n" if reasoning else ""
             prefix = f"{line}{_CODE}{written}"
             if not self._text.startswith(prefix, start):
                 continue
-            found = _OUTPUT.match(self._text, start + len(prefix))
-            if found:
-                yield _Head(said, written, found.end(), _number(found))
+            match = _OUTPUT.match(self._text, start + len(prefix))
+            if match:
+                yield _Head(reasoning, written, match.end(), _number(match))
 
     def _any_heads(self, start: int) -> Iterator[_Head]:
         limit = len(self._text)
-        for found in _OUTPUT.finditer(self._text, start):
-            if found.start() >= limit:
+        for match in _OUTPUT.finditer(self._text, start):
+            if match.start() >= limit:
                 return
-            said, fence, written = self._text[start : found.start()].partition(_CODE)
+            reasoning, fence, written = self._text[start : match.start()].partition(_CODE)
             if fence:
-                said = said.removeprefix("Reasoning: ").removesuffix("\n")
-                yield _Head(said, written, found.end(), _number(found))
-            limit = min(limit, self._next_title(found.end()))
+                reasoning = reasoning.removeprefix("Reasoning: ").removesuffix("\n")
+                yield _Head(reasoning, written, match.end(), _number(match))
+            limit = min(limit, self._next_title(match.end()))
 
     def _stated_ends(self, head: _Head) -> Iterator[int]:
-        """Where the output ends if its stated length counts what is shown, or what was printed."""
+        """Yields the ends of the output by its stated length, which may count the shown or the printed text."""
         yield head.output_start + head.stated_chars
-        # dspy.RLM states the printed length and shows a head and a tail of equal size.
-        for found in _OMITTED.finditer(self._text, head.output_start):
-            shown = head.stated_chars - _number(found)
-            if shown >= 0 and found.start() - head.output_start == shown // 2:
-                yield found.end() + shown - shown // 2
+        # dspy.RLM states the printed length and shows a head and a tail of equal length.
+        for match in _OMITTED.finditer(self._text, head.output_start):
+            visible = head.stated_chars - _number(match)
+            if visible >= 0 and match.start() - head.output_start == visible // 2:
+                yield match.end() + visible - visible // 2
 
     def _is_boundary(self, at: int) -> bool:
         following = f"\n=== Step {self._number + 1} ===\n"
@@ -143,20 +143,22 @@ class History:
 
     def _next_title(self, start: int) -> int:
         title = re.compile(rf"\n=== Step {self._number + 1} ===\n(?=Reasoning: |Code:\n)")
-        found = title.search(self._text, start)
-        return found.start() if found else len(self._text)
+        match = title.search(self._text, start)
+        return match.start() if match else len(self._text)
 
     def _complaint(self, reason: str) -> str:
-        shown = self._text[self._at : self._at + 80]
-        return f"Cannot read step {self._number} of the REPL history: {reason}. It reads {shown!r}."
+        visible = self._text[self._at : self._at + 80]
+        return (
+            f"Cannot read step {self._number} of the REPL history: {reason}. It reads {visible!r}."
+        )
 
 
 def _as_recorded(text: str) -> list[str]:
-    """The forms in which a run may record `text`: as it is, or as ChatAdapter hands it on; abridged."""
+    """Returns the forms in which a run may record `text`: verbatim, as ChatAdapter returns it, or abridged."""
     lines = "\n".join(text.splitlines())
     forms = [text, lines, text.strip(), lines.strip()]
     return list(dict.fromkeys([*forms, *(abridged(form, SHOWN_ACTION_CHARS) for form in forms)]))
 
 
-def _number(found: re.Match[str]) -> int:
-    return int(found.group(1).replace(",", ""))
+def _number(match: re.Match[str]) -> int:
+    return int(match.group(1).replace(",", ""))

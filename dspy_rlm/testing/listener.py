@@ -1,7 +1,7 @@
 """HTTP/1.1 on a local socket: connections, their threads and framing.
 
-Decides no answer: two functions it is given turn each request into one. Owns every socket and
-thread of a server, and ends them all on close.
+Two functions that are passed in answer the requests. This module owns every socket and thread of a server,
+and ends them all on close.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, TypeAlias
 
 from dspy_rlm.testing.chat import write_error
 
-# How often the accepting thread looks whether it should end; the longest part of a close.
+# The interval at which the accepting thread checks for a close; the longest part of a close.
 POLL_SECONDS = 0.02
 
-# How long a close waits for replies in progress. A player that never returns is left behind in
-# its daemon thread: Python cannot end it.
+# The time that a close waits for replies in progress. A player that never returns stays in its daemon
+# thread: Python cannot end it.
 CLOSE_SECONDS = 1.0
 
 
@@ -40,7 +40,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Streamed:
-    """A reply of server-sent events, each sent as soon as the one before is out."""
+    """A reply of server-sent events, each sent as soon as the previous one is out."""
 
     events: tuple[bytes, ...]
     cut_off: bool = False
@@ -54,7 +54,7 @@ class Dropped:
 Answer: TypeAlias = Whole | Streamed | Dropped
 
 
-# What answers a GET of a path, and a POST of a body to a path.
+# The functions that answer a GET of a path and a POST of a body to a path.
 Get: TypeAlias = Callable[[str], Answer]
 Post: TypeAlias = Callable[[str, bytes], Answer]
 
@@ -77,7 +77,7 @@ class Listener:
         self._accepting.start()
 
     def close(self) -> None:
-        """Stop accepting, hang up every connection and end its thread. Closing twice is fine."""
+        """Stop accepting, close every connection and end its thread. Idempotent."""
         self._server.shutdown()
         self._accepting.join()
         self._server.server_close()
@@ -85,10 +85,10 @@ class Listener:
 
 
 class _Connections(socketserver.ThreadingTCPServer):
-    """One thread for each connection, and the list of those that are open."""
+    """Runs one thread for each connection, and keeps the list of open ones."""
 
     daemon_threads = True
-    # More clients than this may connect in the same instant only by waiting.
+    # The backlog: if more clients connect at the same instant, they wait.
     request_queue_size = 256
 
     def __init__(self, get: Get, post: Post) -> None:
@@ -112,7 +112,7 @@ class _Connections(socketserver.ThreadingTCPServer):
                 del self._open[threading.current_thread()]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that has gone away is no error of the server.
+        # A client that has disconnected is not an error of the server.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -120,7 +120,7 @@ class _Connections(socketserver.ThreadingTCPServer):
         with self._lock:
             remaining = dict(self._open)
         for connection in remaining.values():
-            # The client, or the connection's own thread, may have been faster.
+            # The client, or the connection's own thread, may have closed it first.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -161,12 +161,12 @@ class _Connection(BaseHTTPRequestHandler):
         self._send(self._post(self.path, body))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What http.server refuses by itself (a bad request line, another method), in JSON."""
+        """Sends http.server's own refusals (a bad request line, an unknown method) as JSON."""
         self.close_connection = True
         self._send(Whole(code, write_error(code, message or explain or "Bad request.")))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing: the server keeps a log of its own."""
+        """Prints nothing: the server keeps a log of its own."""
 
     def _send(self, answer: Answer) -> None:
         match answer:

@@ -1,7 +1,7 @@
-"""What answers a request: the `Player` type, and players made of fields or of other players.
+"""The `Player` type, and players built from fields or from other players.
 
-A player gets one request and gives one reply. It is called from several threads at once, and
-again with the same request when a client retries; so it keeps no state.
+A player gets one request and returns one reply. It is called from several threads at once, and
+again with the same request when a client retries, so it keeps no state.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Predicate: TypeAlias = Callable[[ChatRequest], bool]
 
 
 class NoPlayerError(LookupError):
-    """No branch of a `route` and no rule of `rules` is for this request."""
+    """No branch of a `route` and no rule of `rules` accepts this request."""
 
 
 def fields(answer: Callable[[Mapping[str, str]], Mapping[str, object]]) -> Player:
-    """A player for any DSPy signature: `answer` gets the input fields and gives the outputs.
+    """Returns a player for any DSPy signature: `answer` gets the input fields and returns the outputs.
 
     Inputs arrive as the prompt's text. Outputs may be any value Pydantic can turn into JSON;
     they are written as the prompt asks, in marked sections or in JSON.
@@ -35,7 +35,7 @@ def fields(answer: Callable[[Mapping[str, str]], Mapping[str, object]]) -> Playe
 
 
 def route(*branches: tuple[Predicate, Player], otherwise: Player | None = None) -> Player:
-    """A player that hands each request to the first branch whose predicate accepts it."""
+    """Returns a player that passes each request to the first branch whose predicate accepts it."""
 
     def play(request: ChatRequest) -> str:
         for accepts, player in branches:
@@ -49,7 +49,7 @@ def route(*branches: tuple[Predicate, Player], otherwise: Player | None = None) 
 
 
 def asks_for(*outputs: str) -> Predicate:
-    """A predicate: the prompt is DSPy's and asks for all of these output fields.
+    """Returns a predicate: the prompt is DSPy's and asks for all of these output fields.
 
     `asks_for("code")` is a root LM's step; any other signature is an extract or a sub-call.
     """

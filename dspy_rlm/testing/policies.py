@@ -1,7 +1,7 @@
-"""Policies: Python generators that play a root LM by reading what the prompt really shows.
+"""Policies: Python generators that play a root LM by reading its actual prompt.
 
-A policy sees no more than an LM would. Nothing is kept between requests: each one replays the
-policy from the prompt's own history, so concurrent runs cannot mix and a retry changes nothing.
+A policy sees no more than an LM would. No state is kept between requests: each one replays the
+policy from the prompt's own history, so concurrent runs cannot mix and retries are idempotent.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _HISTORY_FIELD = "repl_history"
 
 @dataclass(frozen=True)
 class Task:
-    """What a policy knows before its first step: the prompt, as the root LM sees it now."""
+    """The information of a policy before its first step: the prompt, as the root LM sees it now."""
 
     variables_info: str
-    """The variables with their types, sizes and previews, as the prompt shows them."""
+    """The variables with their types, sizes and previews, as in the prompt."""
 
     iteration: str
-    """Which iteration asks, e.g. "3/20"; "" when the prompt does not say.
+    """The iteration, e.g. "3/20"; "" when the prompt does not have it.
 
-    It is of the request that is being answered. To replay well, a policy decides by it only
-    what it says next, not what it said before.
+    It belongs to the request that is being answered. For a correct replay, a policy may use it only to
+    decide on its next move, not on earlier ones.
     """
 
     system: str
@@ -41,13 +41,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Raw:
-    """A reply sent as it is, to play an LM's slip: prose, a wrong fence, missing fields."""
+    """A reply that is sent verbatim, to play an LM's mistake: prose, a wrong fence, missing fields."""
 
     text: str
 
     then: Action | None = None
-    """The answer when the same step is asked for again in JSON, as DSPy does after a reply it
-    cannot parse. None repeats `text`."""
+    """The answer when DSPy asks for the same step again in JSON, as it does after a reply that it cannot
+    parse. None repeats `text`."""
 
 
 Move: TypeAlias = Action | Raw
@@ -60,7 +60,7 @@ NO_FURTHER_MOVE = Action(
 
 
 def policy(script: Policy) -> Player:
-    """A player of a root LM that follows `script`; also usable as a decorator.
+    """Returns a player of a root LM that follows `script`; also usable as a decorator.
 
     The script must be deterministic: its moves may depend on the task and the observations only.
     """
@@ -73,7 +73,7 @@ def policy(script: Policy) -> Player:
 
 
 def scripted(*moves: Move) -> Player:
-    """A player of a root LM that makes these moves in order, whatever the cells print."""
+    """Returns a player of a root LM that makes these moves in order, whatever the cells print."""
 
     def script(task: Task) -> Generator[Move, Observation, None]:
         # Not `yield from`: a tuple's iterator cannot be sent an observation.
@@ -84,7 +84,7 @@ def scripted(*moves: Move) -> Player:
 
 
 def _next_move(script: Policy, request: ChatRequest) -> tuple[Prompt, Move]:
-    """Replay the run that the prompt shows. Readings that fit exactly go before those that may."""
+    """Replay the run in the prompt. Exact readings are tried before approximate ones."""
     prompts = _root_prompts(request)
     failures: list[HistoryError] = []
     for exact in (True, False):
@@ -103,11 +103,11 @@ def _root_prompts(request: ChatRequest) -> list[Prompt]:
             f"A policy plays a root LM, and this prompt has no {_HISTORY_FIELD!r} field. "
             "Send other prompts elsewhere with `route`."
         )
-    wanted = prompts[0].outputs
-    if wanted and "code" not in wanted:
+    outputs = prompts[0].outputs
+    if outputs and "code" not in outputs:
         raise PromptError(
             f"A policy answers with reasoning and code, and this prompt asks for "
-            f"{', '.join(wanted)}. Send it elsewhere with `route` and `asks_for`."
+            f"{', '.join(outputs)}. Send it elsewhere with `route` and `asks_for`."
         )
     return prompts
 
@@ -118,8 +118,8 @@ def _replay(script: Policy, request: ChatRequest, prompt: Prompt, *, exact: bool
     try:
         move = _checked(next(generator))
         while not history.finished:
-            told = move.then if isinstance(move, Raw) else move
-            move = _checked(generator.send(history.read_step(told)))
+            action = move.then if isinstance(move, Raw) else move
+            move = _checked(generator.send(history.read_step(action)))
     except StopIteration:
         return NO_FURTHER_MOVE
     finally:

@@ -1,7 +1,7 @@
-"""DSPy's prompt text: which fields a request gives, which it asks for, and how to answer it.
+"""DSPy's prompt format: parses the input and output fields of a request, and renders the reply.
 
-Reads what `dspy.ChatAdapter` and `dspy.JSONAdapter` write and writes what they read. Knows the
-layout of sections, not what stands in them; `history.py` reads the section of past steps.
+Parses what `dspy.ChatAdapter` and `dspy.JSONAdapter` write, and renders what they parse. Knows the layout
+of sections, not their content; `history.py` parses the section of past steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from dspy_rlm.testing.chat import ChatRequest
 
-# How the adapters' reminder at the end of the last user message begins.
+# The beginning of the adapters' reminder at the end of the last user message.
 _CHAT_REMINDER = "Respond with the corresponding output fields, starting with the field "
 _JSON_REMINDER = "Respond with a JSON object in the following order of fields: "
 
@@ -27,25 +27,25 @@ _LISTED_FIELD = re.compile(r"^(\d+)\. `(\w+)` \(", re.MULTILINE)
 
 
 class PromptError(ValueError):
-    """The prompt is not one that this player can read; the text says what is missing."""
+    """The player cannot parse this prompt; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """The last user message of a request, taken apart."""
+    """The last user message of a request, parsed."""
 
     inputs: Mapping[str, str]
-    """The input fields in order, each with its text exactly as the prompt shows it."""
+    """The input fields in order, each with its text verbatim."""
 
     outputs: tuple[str, ...]
-    """The output fields asked for; empty when the prompt does not say."""
+    """The requested output fields; empty when the prompt does not list them."""
 
     in_json: bool
-    """Whether the answer must be a JSON object rather than marked sections."""
+    """True if the answer must be a JSON object rather than marked sections."""
 
 
 def read_prompt(request: ChatRequest) -> Prompt:
-    """Take the request's prompt apart.
+    """Parse the request's prompt.
 
     A value may contain anything, even another field's marker: the signature's own order of
     fields decides. Only a value that repeats its own marker is ambiguous; then the last counts.
@@ -64,9 +64,9 @@ def read_prompt(request: ChatRequest) -> Prompt:
 
 
 def readings(request: ChatRequest, pivot: str) -> Iterator[Prompt]:
-    """Every way to read the prompt, one for each place where field `pivot` may begin.
+    """Yields every reading of the prompt, one for each place where field `pivot` may begin.
 
-    The true one is among them even when a value quotes a whole other prompt; the caller knows
+    The correct one is among them even when a value quotes a whole other prompt; the caller knows
     what the field must look like.
     """
     body, outputs, in_json = _split_reminder(request)
@@ -78,7 +78,7 @@ def readings(request: ChatRequest, pivot: str) -> Iterator[Prompt]:
 
 
 def _split_reminder(request: ChatRequest) -> tuple[str, tuple[str, ...], bool]:
-    """The sections' text, the output fields, and whether the answer must be JSON."""
+    """Returns the text of the sections, the output fields, and whether the answer must be JSON."""
     text = request.prompt
     chat_at, json_at = text.rfind(_CHAT_REMINDER), text.rfind(_JSON_REMINDER)
     if json_at > chat_at:
@@ -94,13 +94,13 @@ def _split_reminder(request: ChatRequest) -> tuple[str, tuple[str, ...], bool]:
 
 
 def _input_names(request: ChatRequest, body: str) -> list[str]:
-    """The input fields in the signature's order, from the system message where it lists them."""
+    """Returns the input fields in the signature's order, from the system message if it lists them."""
     block = _INPUT_LIST.search(request.system)
     if block is None:
         return list(dict.fromkeys(_HEADER.findall(body)))
     names: list[str] = []
     for number, name in _LISTED_FIELD.findall(block.group(1)):
-        # A description may hold a list of its own; the signature's numbers go up by one.
+        # A description may contain a list of its own; the signature's numbers increase by one.
         if int(number) == len(names) + 1:
             names.append(name)
     return names
@@ -111,15 +111,15 @@ def _sections(body: str, names: Sequence[str]) -> dict[str, str]:
     first = next((name for name in names if body.startswith(_marker(name))), None)
     if first is None:
         return {}
-    found: list[tuple[str, str]] = []
+    sections: list[tuple[str, str]] = []
     end = len(body)
     for name in reversed(names[names.index(first) + 1 :]):
         start = body.rfind("\n\n" + _marker(name), 0, end)
         if start >= 0:
-            found.append((name, body[start + 2 + len(_marker(name)) : end]))
+            sections.append((name, body[start + 2 + len(_marker(name)) : end]))
             end = start
-    found.append((first, body[len(_marker(first)) : end]))
-    return dict(reversed(found))
+    sections.append((first, body[len(_marker(first)) : end]))
+    return dict(reversed(sections))
 
 
 def _starts(body: str, name: str) -> Iterator[int]:
@@ -137,10 +137,10 @@ def _marker(name: str) -> str:
 
 
 def write_answer(values: Mapping[str, object], *, in_json: bool) -> str:
-    """A whole reply that gives `values`, in the format the prompt asks for.
+    """Renders a whole reply with `values`, in the format that the prompt asks for.
 
-    In marked sections a value of None is left out: DSPy then fills in None itself, while it
-    would read "null" as text.
+    In marked sections a value of None is omitted: DSPy then fills in None itself, while it
+    would parse "null" as text.
     """
     plain = {name: to_jsonable_python(value, fallback=str) for name, value in values.items()}
     if in_json:

@@ -1,4 +1,4 @@
-"""Rule-based sub-LMs: the first rule that matches the prompt's text gives the reply."""
+"""Rule-based sub-LMs: the first rule that matches the prompt's text determines the reply."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Rule: TypeAlias = tuple[Condition, Reply]
 
 
 def rules(table: Iterable[Rule], default: str | Callable[[str], str] | None = None) -> Player:
-    """A player that answers plain prompts by a table of rules.
+    """Returns a player that answers plain prompts by a table of rules.
 
     Args:
         table: Pairs of a condition and a reply, tried in order on the last user message. A
             condition is a regular expression to search for, or a predicate of the text. A reply
             is a text, or a function of the match (of the text, after a predicate).
-        default: The reply when no rule matches, or a function of the text that makes it.
+        default: The reply when no rule matches, or a function of the text that returns it.
             Without one, such a prompt is an error (HTTP 500).
     """
     compiled = [(_compile(condition), reply) for condition, reply in table]
 
     def play(request: ChatRequest) -> str:
         for search, reply in compiled:
-            found = search(request.prompt)
-            if found is not None:
-                return reply if isinstance(reply, str) else reply(found)
+            match = search(request.prompt)
+            if match is not None:
+                return reply if isinstance(reply, str) else reply(match)
         if default is None:
             raise NoPlayerError(f"No rule matches this prompt: {request.prompt[:200]!r}")
         return default if isinstance(default, str) else default(request.prompt)

@@ -1,7 +1,7 @@
 """The policy server: OpenAI's chat API on a local port, played by Python functions.
 
-It lets a program reach its LMs through `dspy.LM` and real HTTP where there is no LM. Owns the
-models' names, the log of exchanges and what is told to fail; `listener.py` owns the sockets.
+It lets a program reach its LMs through `dspy.LM` and real HTTP without a language model. Owns the
+models' names, the log of exchanges and the planned faults; `listener.py` owns the sockets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import dspy
@@ -22,16 +21,16 @@ from dspy_rlm.testing.faults import Fault, FaultPlan
 from dspy_rlm.testing.listener import Answer, Dropped, Listener, Streamed, Whole
 from dspy_rlm.testing.players import Player
 
-# dspy.LM wants a key. This one opens nothing.
+# dspy.LM requires a key. This one gives no access to anything.
 DUMMY_API_KEY = "policy-server-needs-no-key"
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and what became of it."""
+    """One request and its outcome."""
 
     request: ChatRequest | None
-    """What was asked; None when it was malformed."""
+    """The request; None when it was malformed."""
 
     reply: str | None
     """The player's text; None when no player answered."""
@@ -40,25 +39,25 @@ class Exchange:
     """The HTTP status sent; None when the connection was dropped without one."""
 
     error: str | None
-    """What went wrong, if anything did: a player's exception, a refusal or a fault."""
+    """The error, if there was one: a player's exception, a refusal or a fault."""
 
     fault: Fault | None
-    """The fault that the request met."""
+    """The fault that was injected."""
 
     started: float
-    """When the request was read, in seconds since the epoch."""
+    """The time at which the request was read, in seconds since the epoch."""
 
     seconds: float
-    """How long the answer took to make, delays included, sending not."""
+    """The time to compute the answer, with delays and without sending it."""
 
     @property
     def model(self) -> str:
-        """The model asked for; "" when the request was malformed."""
+        """The requested model; "" when the request was malformed."""
         return self.request.model if self.request else ""
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages sent; empty when the request was malformed."""
+        """The messages of the request; empty when it was malformed."""
         return self.request.messages if self.request else ()
 
     @property
@@ -70,9 +69,8 @@ class Exchange:
 class PolicyServer:
     """Plays models by name for any OpenAI-compatible client, from construction until `close`.
 
-    Token counts in its replies are estimates (see `chat.estimate_tokens`), there only so that
-    programs that read them work; say nothing of cost or accuracy from them. Thread-safe; players
-    are called from many threads at once.
+    Token counts in its replies are estimates (see `chat.estimate_tokens`) for programs that read them; draw
+    no conclusions about cost or accuracy. Thread-safe; players are called from many threads at once.
     """
 
     def __init__(
@@ -81,12 +79,12 @@ class PolicyServer:
         *,
         faults: Mapping[str, Fault | Sequence[Fault]] | None = None,
     ) -> None:
-        """Start to serve.
+        """Start serving.
 
         Args:
             models: The player of each model name, e.g. `{"root": policy(find)}`. Names of real
                 models make DSPy report their prices; prefer others.
-            faults: What is to fail from the start, as for `fail`.
+            faults: The faults from the start, as for `fail`.
         """
         self._models = dict(models)
         self._plan = FaultPlan()
@@ -96,40 +94,35 @@ class PolicyServer:
         self._exchanges: list[tuple[int, Exchange]] = []
         self._arrivals = itertools.count(1)
         self._closing = threading.Event()
-        self._close_lock = threading.Lock()  # lets one thread at a time close
+        self._close_lock = threading.Lock()  # allows one thread at a time to close
         self._listener = Listener(self._get, self._post)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     @property
     def base_url(self) -> str:
-        """The address for OpenAI clients, e.g. `http://127.0.0.1:40123/v1`."""
+        """The base URL for OpenAI clients, e.g. `http://127.0.0.1:40123/v1`."""
         return f"http://127.0.0.1:{self._listener.port}/v1"
 
     @property
     def requests(self) -> list[Exchange]:
         """Every exchange so far, in the order in which the requests arrived.
 
-        An exchange is here before its reply is sent, so a client that has its answer finds it.
+        An exchange is added before its reply is sent, so a client that has its answer finds it.
         """
         with self._lock:
             return [exchange for _, exchange in sorted(self._exchanges, key=lambda pair: pair[0])]
 
     def requests_to(self, model: str) -> list[Exchange]:
-        """The exchanges that asked for `model`."""
+        """Returns the exchanges with `model`."""
         return [exchange for exchange in self.requests if exchange.model == model]
 
     def fail(self, model: str, *faults: Fault) -> None:
-        """Let requests to `model` go wrong, one fault after the other.
+        """Inject faults into requests to `model`, one after the other.
 
         Raises:
             ValueError: There is no such model.
@@ -140,16 +133,16 @@ class PolicyServer:
             self._plan.add(model, fault)
 
     def lm(self, name: str, *, cache: bool = False, num_retries: int = 0, **kwargs: Any) -> dspy.LM:
-        """A `dspy.LM` that asks this server's model `name`.
+        """Returns a `dspy.LM` for this server's model `name`.
 
-        Without cache and retries unless they are asked for, so that one call is one request.
-        Other arguments go to `dspy.LM`.
+        It has no cache and no retries by default, so that one call is one request. `kwargs` are passed to
+        `dspy.LM`.
         """
         options = {"api_base": self.base_url, "api_key": DUMMY_API_KEY, **kwargs}
         return dspy.LM(f"openai/{name}", cache=cache, num_retries=num_retries, **options)
 
     def close(self) -> None:
-        """Stop, hang up, and end every thread. Closing twice is fine; a close never hangs.
+        """Stop serving, close every connection and end every thread. Idempotent; never blocks forever.
 
         A player that does not return within `listener.CLOSE_SECONDS` keeps its daemon thread.
         """
@@ -168,8 +161,8 @@ class PolicyServer:
         turn = _Turn(next(self._arrivals))
         try:
             answer = self._complete(turn, body)
-        # Players and predicates are the user's code. Whatever they raise, in a thread of the
-        # server nobody else would ever see it, and the client must get an answer.
+        # Players and predicates are the user's code. An exception in a thread of the server would be lost,
+        # and the client must get an answer.
         except BaseException as error:  # noqa: BLE001
             answer = turn.refuse(500, f"{type(error).__name__}: {error}", "player_error")
         with self._lock:
@@ -217,12 +210,12 @@ class PolicyServer:
         return Whole(200, body, cut_off=cut_off)
 
     def _no_such_model(self, model: str) -> str:
-        known = ", ".join(sorted(self._models)) or "none"
-        return f"The model {model!r} does not exist. Models here: {known}."
+        names = ", ".join(sorted(self._models)) or "none"
+        return f"The model {model!r} does not exist. Models here: {names}."
 
 
 class _Turn:
-    """What is known of an exchange while its answer is made."""
+    """The state of an exchange while its answer is computed."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -236,12 +229,12 @@ class _Turn:
     def refuse(
         self, status: int, message: str, code: str, retry_after_seconds: float | None = None
     ) -> Answer:
-        """An error answer, noted here."""
+        """Records an error and returns its answer."""
         self.error = message
         return _refusal(status, message, code, retry_after_seconds)
 
     def exchange(self, answer: Answer) -> Exchange:
-        """The record of the finished turn."""
+        """Returns the record of the finished exchange."""
         match answer:
             case Dropped():
                 status = None

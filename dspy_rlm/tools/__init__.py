@@ -1,1 +1,1 @@
-"""The user's tools: their names, and the host functions that cells call. Knows no prompt."""
+"""Checks the user's tools and turns them into host functions that cells can call. Knows no prompt."""

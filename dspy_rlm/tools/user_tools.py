@@ -1,4 +1,4 @@
-"""The user's tools: their names, and the host functions that cells call."""
+"""Checks the names of the user's tools and wraps the tools as host functions that cells can call."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
 def normalize_tools(
     tools: Collection[ToolSource] | Mapping[str, ToolSource] | None,
 ) -> dict[str, dspy.Tool]:
-    """The tools by name. A mapping gives its own names, a list takes those of the functions.
+    """Returns the tools by name: by the keys of a mapping, or by the names of the functions in a list.
 
     Raises:
-        SignatureError: Something is no tool, or a name is taken or no Python identifier.
+        SignatureError: Something is not a tool, or a name is reserved or not a Python identifier.
     """
     if tools is None:
         return {}
@@ -62,22 +62,22 @@ def _as_tool(source: ToolSource, name: str | None) -> dspy.Tool:
 def _check_name(name: str) -> None:
     if not name.isidentifier() or keyword.iskeyword(name):
         raise SignatureError(
-            f"A tool cannot be called {name!r}: it is no Python identifier. Name it with dspy.Tool(f, name=...)."
+            f"A tool cannot be called {name!r}: it is not a Python identifier. Name it with dspy.Tool(f, name=...)."
         )
     if name in RESERVED_NAMES:
         raise SignatureError(f"A tool cannot be called {name!r}: the REPL has that name itself.")
 
 
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
-    """The function that a cell's call runs: arguments by position or name, checked by DSPy's Tool.
+    """Returns the host function of a tool. It takes arguments by position or by name, and checks them.
 
-    For a coroutine function it returns a coroutine. `rules` say how values of some types are made of
-    plain data.
+    For a coroutine function it returns a coroutine. `rules` say how to build values of some types from plain
+    data.
     """
     signature = inspect.signature(tool.func)
     awaits = is_async(tool.func)
     trusting = tool.model_copy(update={"args": {name: {} for name in tool.args or {}}})
-    # Python's `re` may take for ever for a pattern that is linear for Pydantic's.
+    # Python's `re` may backtrack without end on a pattern that Pydantic's engine matches in linear time.
     has_pattern = "'pattern" in str(tool.args)
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
@@ -85,9 +85,9 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
         checked = tool
         cheap = not has_pattern and _is_cheap(named.values())
         if not cheap or any(not _is_plain(value, rules) for value in named.values()):
-            # DSPy's first check is against a JSON schema, which no object passes, and which takes Python
-            # some 20 microseconds for each part and much longer for a pattern; its second is not. And
-            # its errors quote the value, which must not happen to one that stays on the host.
+            # DSPy first checks against a JSON schema, in Python: objects never pass, each part takes about
+            # 20 microseconds, and a pattern takes much longer. Its errors also quote the value, which must
+            # not happen to one that stays on the host. Its second check, by Pydantic, has no such problem.
             checked = trusting
             named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
         for name, value in named.items():
@@ -101,14 +101,14 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     return invoke
 
 
-# So many parts of arguments are checked by DSPy's own way, which is slow. More are the work of Pydantic
-# alone, which makes a little more of what does not quite fit ("5" for an int).
+# Up to this many parts of arguments go through DSPy's own check, which is slow. Larger arguments are checked
+# by Pydantic alone, which is a little more lenient ("5" for an int).
 CHECKED_PARTS = 1000
 CHECKED_CHARS = 10_000
 
 
 def _is_cheap(values: Iterable[Any]) -> bool:
-    """Whether values are few plain JSON values, in which nothing nested costs more than its size."""
+    """Returns True for a small amount of plain JSON data, where checking costs no more than its size."""
     parts = chars = 0
     waiting = list(values)
     while waiting:
@@ -137,7 +137,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
-    """An argument as its declared type. Raises `ValueError` with what is wrong."""
+    """Converts an argument to its declared type. Raises `ValueError` with the problem."""
     annotation = (tool.arg_types or {}).get(name, Any)
     if annotation is Any:
         return value

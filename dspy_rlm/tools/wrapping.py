@@ -1,4 +1,4 @@
-"""Functions around host functions: called by name, awaited, or wrapped on the host's side only."""
+"""Wraps host functions: keyword arguments only, awaited results, coroutines run from synchronous code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from dspy_rlm.middleware import HostFunction
 
-# On our own functions: whether a call gives something to await. `functools.wraps` carries it along.
+# An attribute of our own functions: True if a call returns an awaitable. `functools.wraps` copies it.
 AWAITS = "_dspy_rlm_awaits"
 
 
 def naming(_name: str, function: HostFunction) -> HostFunction:
-    """The function, called by name wherever its arguments have one: DSPy's own tools take no others."""
+    """Wraps the function so that arguments are passed by name where possible, as DSPy's tools require."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # it says nothing of its arguments
+    except (TypeError, ValueError):  # it has no signature
         return function
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if kinds & {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL}:
@@ -34,7 +34,7 @@ def naming(_name: str, function: HostFunction) -> HostFunction:
 
 
 def awaiting(_name: str, function: HostFunction) -> HostFunction:
-    """The function, with what it returns awaited: for those who can only call."""
+    """Wraps the function so that a coroutine it returns is awaited, for synchronous callers."""
 
     @functools.wraps(function)
     def invoke(*args: Any, **kwargs: Any) -> Any:
@@ -46,7 +46,7 @@ def awaiting(_name: str, function: HostFunction) -> HostFunction:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to its end from synchronous code, also below a running event loop."""
+    """Runs a coroutine to completion from synchronous code, also under a running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -58,7 +58,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def by_name(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments as keywords, which is all that `dspy.Tool` takes. Raises `TypeError` for a misfit."""
+    """Returns the arguments as keywords, as `dspy.Tool` requires. Raises `TypeError` if they do not match."""
     bound = signature.bind(*args, **kwargs)
     named = dict(bound.arguments)
     for parameter in signature.parameters.values():
@@ -68,10 +68,10 @@ def by_name(
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether a call of the function gives something to await."""
-    told: bool | None = getattr(function, AWAITS, None)
-    if told is not None:
-        return told
+    """Returns True if a call of the function returns an awaitable."""
+    marked: bool | None = getattr(function, AWAITS, None)
+    if marked is not None:
+        return marked
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
     )

@@ -1,4 +1,4 @@
-"""Typed values: how they cross to the sandbox and back, how they are shown, how they are made of text.
+"""Typed values: converted for the sandbox and back, previewed, and parsed from text.
 
 Knows no signature and no LM.
 """

@@ -1,8 +1,8 @@
-"""Typed values made of texts, with an end to the work that a hostile text can cause.
+"""Parses typed values from text, with a bound on the work that a hostile text can cause.
 
-DSPy repairs what is no JSON, which takes a time that can grow with the square of the length, and may end
-in `RecursionError` or `MemoryError`. Valid JSON of any length is read as it is. What must be repaired is
-bounded in length and in work, and whatever goes wrong is a `ValueError` with a reason.
+DSPy repairs invalid JSON, which can take quadratic time and may end in `RecursionError` or `MemoryError`.
+Valid JSON of any length is read as it is. Text that needs repair is bounded in length and in work, and every
+failure is a `ValueError` with a reason.
 """
 
 from __future__ import annotations
@@ -16,45 +16,44 @@ from typing import Any, SupportsIndex, cast
 import dspy
 import json_repair
 import regex  # type: ignore[import-untyped]
-from dspy.adapters.chat_adapter import field_header_pattern
-from dspy.adapters.utils import parse_value
-from dspy.utils.exceptions import AdapterParseError
+from dspy import AdapterParseError
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.dspy_internals.adapters import field_header_pattern, parse_value, wrap_json_fallback
 from sandbox_runtime.helpers import check_made_keys
 
-# The longest text that is repaired, in place of being read. An honest one of that length takes 0.4 s.
+# The longest text that is repaired. A benign text of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000
 
-# How many characters the repair may look at: so many, and so many for each of the text. Honest texts need
-# 3 for each; 4,000,000 take 0.8 s.
+# The number of characters that the repair may read: a constant, plus a factor times the length. Benign
+# texts need a factor of 3; 4,000,000 reads take 0.8 s.
 FREE_READS, READS_PER_CHAR = 100_000, 20
 
-# DSPy looks for an object in a reply that is none, and begins at each brace. So many braces times characters
-# take half a second.
+# DSPy searches an invalid reply for a JSON object, starting at each brace. This number of braces times
+# characters takes half a second.
 MAX_SEARCH = 16_000_000
 
-# What can come of an attempt to read a text, besides that it is wrong.
+# The exceptions of parsers besides those that say what is wrong with the text.
 _FAILURES = (RecursionError, MemoryError, ArithmeticError, LookupError, AttributeError)
 
 
 class HardTextError(ValueError):
-    """A text is too much work to be made a value of; the message says why, and what to send instead."""
+    """A text is too expensive to parse; the message says why, and what to send instead."""
 
 
 class _TooMuchWorkError(Exception):
-    """The repair has looked at too many characters. No `ValueError`: the repair catches some."""
+    """The repair has read too many characters. Not a `ValueError`, because the repair catches some."""
 
 
 class _Counted(str):
-    """A text that counts how much of it is looked at. All that `json_repair` does, it does by index."""
+    """A text that counts how much of it is read. `json_repair` reads by index only."""
 
     reads = 0
 
     def __getitem__(self, at: SupportsIndex | slice, /) -> str:
-        found = str.__getitem__(self, at)
-        self._count(len(found))
-        return found
+        part = str.__getitem__(self, at)
+        self._count(len(part))
+        return part
 
     def __iter__(self) -> Iterator[str]:
         self._count(len(self))
@@ -67,11 +66,11 @@ class _Counted(str):
 
 
 def parsed(value: Any, annotation: Any) -> Any:
-    """The value as DSPy makes it of what an LM wrote.
+    """Parses what an LM wrote, as DSPy does.
 
     Raises:
-        ValueError: It does not fit, or is too much work.
-        TypeError: It does not fit.
+        ValueError: It does not match the type, or is too expensive to parse.
+        TypeError: It does not match the type.
     """
     is_read = isinstance(value, str) and annotation is not str
     check_made_keys(annotation, check_repairable(value) if is_read else value)
@@ -82,10 +81,10 @@ def parsed(value: Any, annotation: Any) -> Any:
 
 
 def check_repairable(text: str) -> Any:
-    """What the text is as JSON, repaired if need be.
+    """Parses the text as JSON, and repairs it if necessary.
 
     Raises:
-        HardTextError: It is no JSON, and too long or too much work to be repaired.
+        HardTextError: It is not valid JSON, and is too long or too expensive to repair.
     """
     try:
         return json.loads(text)
@@ -94,25 +93,25 @@ def check_repairable(text: str) -> Any:
     except ValueError as error:
         if len(text) > MAX_REPAIRED_CHARS:
             raise HardTextError(
-                f"the text of {len(text):,} characters is no valid JSON ({error}), and too long to be "
-                f"repaired (at most {MAX_REPAIRED_CHARS:,} are). Give valid JSON, or the value itself"
+                f"the text of {len(text):,} characters is not valid JSON ({error}), and is too long to be "
+                f"repaired (at most {MAX_REPAIRED_CHARS:,} characters are). Give valid JSON, or the value itself"
             ) from error
     try:
         return json_repair.loads(_Counted(text))
     except _TooMuchWorkError as error:
         raise HardTextError(
-            f"the text of {len(text):,} characters is no valid JSON, and it would take too long to repair "
+            f"the text of {len(text):,} characters is not valid JSON, and it would take too long to repair "
             "it. Give valid JSON, or the value itself"
         ) from error
     except _FAILURES as error:
         raise HardTextError(_reason(text, error)) from error
     except ValueError:
-        return ""  # DSPy says what is wrong with it
+        return ""  # DSPy reports what is wrong with it
 
 
 def _reason(value: Any, error: BaseException) -> str:
     if isinstance(error, RecursionError | MemoryError):
-        return "it is nested too deeply to be read. Give a flatter value"
+        return "it is nested too deeply. Give a flatter value"
     length = f" of {len(value):,} characters" if isinstance(value, str) else ""
     return f"the {type(value).__name__}{length} could not be read ({type(error).__name__})"
 
@@ -123,24 +122,24 @@ def _reason(value: Any, error: BaseException) -> str:
 def bounded_adapter(
     changed: Callable[[dspy.Adapter], dspy.Adapter] = lambda adapter: adapter,
 ) -> dspy.Adapter:
-    """The adapter of DSPy's settings, changed, with replies looked at before they are parsed."""
+    """Returns the adapter of DSPy's settings after `changed`, with bounded parsing of replies."""
     own = dspy.settings.adapter or dspy.ChatAdapter()
     return careful(changed(getattr(own, "_careful_of", own)))
 
 
 def careful(adapter: dspy.Adapter) -> dspy.Adapter:
-    """A copy of the adapter for which a reply that is too much work is one that cannot be parsed."""
-    made: Any = copy.copy(adapter)
-    if hasattr(made, "_careful_of"):
-        return cast("dspy.Adapter", made)
-    made._careful_of = adapter
-    parse = made.parse
+    """Returns a copy of the adapter that raises `AdapterParseError` for replies too expensive to parse."""
+    wrapped: Any = copy.copy(adapter)
+    if hasattr(wrapped, "_careful_of"):
+        return cast("dspy.Adapter", wrapped)
+    wrapped._careful_of = adapter
+    parse = wrapped.parse
 
     def careful_parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         try:
             trees = [
                 check_repairable(text)
-                for text in _texts_to_repair(made, signature.output_fields, completion)
+                for text in _texts_to_repair(wrapped, signature.output_fields, completion)
             ]
             for field in signature.output_fields.values():
                 check_made_keys(field.annotation, trees)
@@ -156,24 +155,22 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
                 message=f"Failed to parse the LM response. Error message: {reason}",
             ) from error
 
-    made.parse = careful_parse
-    if hasattr(made, "_make_json_adapter_fallback"):
-        fallback: Callable[[], dspy.Adapter] = made._make_json_adapter_fallback
-        made._make_json_adapter_fallback = lambda: careful(fallback())
-    return cast("dspy.Adapter", made)
+    wrapped.parse = careful_parse
+    wrap_json_fallback(wrapped, careful)
+    return cast("dspy.Adapter", wrapped)
 
 
 def _texts_to_repair(
     adapter: dspy.Adapter, fields: Mapping[str, FieldInfo], completion: str
 ) -> Iterable[str]:
-    """The parts of a reply that the adapter will repair."""
+    """Yields the parts of a reply that the adapter will repair."""
     typed = {name for name, field in fields.items() if field.annotation is not str}
     if isinstance(adapter, dspy.JSONAdapter):
         yield completion
         whole = check_repairable(completion)
         if not isinstance(whole, dict):
-            yield from (found := _object_in(completion))
-            whole = check_repairable(found[0]) if found else None
+            yield from (match := _object_in(completion))
+            whole = check_repairable(match[0]) if match else None
         values = whole.items() if isinstance(whole, dict) else ()
         yield from (text for name, text in values if name in typed and isinstance(text, str))
     elif isinstance(adapter, dspy.XMLAdapter):
@@ -183,31 +180,31 @@ def _texts_to_repair(
 
 
 def _object_in(completion: str) -> list[str]:
-    """The object that `JSONAdapter` finds in a reply that is none."""
+    """Returns the JSON object that `JSONAdapter` finds in a reply that is not one."""
     begin = completion.find("{")
     if begin >= 0 and completion.count("{") * (len(completion) - begin) > MAX_SEARCH:
         raise HardTextError("no JSON object could be found in it")
-    found = regex.search(r"\{(?:[^{}]|(?R))*\}", completion, regex.DOTALL)
-    return [found[0]] if found else []
+    match = regex.search(r"\{(?:[^{}]|(?R))*\}", completion, regex.DOTALL)
+    return [match[0]] if match else []
 
 
 def _sections(completion: str) -> Iterator[tuple[str, str]]:
-    """The fields of a reply in the format of `ChatAdapter`."""
+    """Yields the fields of a reply in the format of `ChatAdapter`."""
     name, lines = "", list[str]()
     for line in completion.splitlines():
-        found = field_header_pattern.match(line.strip())
-        if found is None:
+        match = field_header_pattern.match(line.strip())
+        if match is None:
             lines.append(line)
             continue
         yield name, "\n".join(lines).strip()
-        name, lines = found[1], [line[found.end() :].strip()]
+        name, lines = match[1], [line[match.end() :].strip()]
     yield name, "\n".join(lines).strip()
 
 
 def _elements(completion: str) -> Iterator[tuple[str, str]]:
-    """The fields of a reply in the format of `XMLAdapter`."""
+    """Yields the fields of a reply in the format of `XMLAdapter`."""
     try:
-        # As DSPy reads it. No entity can be declared inside of an element.
+        # As DSPy does. Entities cannot be declared inside an element.
         root = ET.fromstring(f"<dspy_root>{completion}</dspy_root>")  # noqa: S314
     except ET.ParseError:
         return

@@ -1,4 +1,4 @@
-"""How DSPy's own types cross to the sandbox, and how what comes back becomes the declared type."""
+"""Converts DSPy's types for the sandbox, and values from the sandbox to the declared types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 TypeRules: TypeAlias = Sequence[Rule]
 
-# What can become of rows and lists when an output is declared so.
+# The types of tables and arrays that rows and lists are converted to when an output declares them.
 _PACKAGES = ("pandas", "polars", "pyarrow", "numpy")
 
 
@@ -29,12 +29,12 @@ _PACKAGES = ("pandas", "polars", "pyarrow", "numpy")
 
 
 def type_rules(own: Sequence[Rule] = ()) -> TypeRules:
-    """The user's rules, then those for DSPy's types."""
+    """Returns the user's rules, followed by those for DSPy's types."""
     return (*own, *_DEFAULTS)
 
 
 def rule_of(value: object, rules: TypeRules) -> Rule | None:
-    """The rule by which a value crosses, if there is one."""
+    """Returns the rule for the type of a value, if there is one."""
     return next((rule for rule in rules if isinstance(value, rule.cls)), None)
 
 
@@ -52,7 +52,7 @@ def _file_preview(file: dspy.File) -> str:
 
 
 def _source_preview(source: str) -> str:
-    """What a data URI holds; another address as it is."""
+    """Decodes a data URI; returns any other address unchanged."""
     head, comma, data = source.partition(",")
     if not head.startswith("data:") or not comma:
         return source
@@ -69,7 +69,7 @@ def _example_fields(example: dspy.Example) -> dict[str, Any]:
 
 
 def _payload(value: dspy.SandboxSerializable) -> str | bytes:
-    """As DSPy has it: text where the bytes are text."""
+    """Returns text where the bytes are text, as DSPy does."""
     payload = value.to_sandbox()
     if not isinstance(payload, bytes):
         return str(payload)
@@ -96,17 +96,17 @@ _DEFAULTS: tuple[Rule, ...] = (
 
 
 def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any, Any], T]) -> T:
-    """The value as the annotation has it.
+    """Converts a value to the annotated type.
 
-    A record is an instance of its class first; where another type is declared, it is plain data.
+    A record becomes an instance of its class if it matches, and plain data where another type is declared.
 
     Args:
-        value: What came out of the sandbox.
+        value: The value from the sandbox.
         annotation: The declared type.
-        rules: How values of some types are made of plain data.
-        parse: Makes a value of a type, or raises `ValueError` or `TypeError`.
+        rules: How to build values of some types from plain data.
+        parse: Converts a value to a type, or raises `ValueError` or `TypeError`.
     """
-    made = _with_converters(annotation, rules)
+    converted = _with_converters(annotation, rules)
 
     def parsed(value: Any) -> T:
         if isinstance(value, str):
@@ -114,7 +114,7 @@ def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         else:
             check_making(annotation, value)
         try:
-            return parse(value, made)
+            return parse(value, converted)
         except (ArithmeticError, RecursionError, MemoryError) as error:
             raise ValueError(f"it cannot be converted: {error or type(error).__name__}") from error
 
@@ -132,7 +132,7 @@ def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
 
 
 def to_plain(value: Any) -> Any:
-    """The value with its records as dicts and its enum members as their values; itself if it has none."""
+    """Converts records to dicts and enum members to their values; returns the value itself if it has none."""
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, pydantic.BaseModel):
@@ -152,19 +152,19 @@ def to_plain(value: Any) -> Any:
 
 
 def _with_converters(annotation: Any, rules: TypeRules) -> Any:
-    """The annotation with what the rules, or the packages of tables, know how to make made by them."""
+    """Adds converters to the annotation for the types that have a rule, and for tables and arrays."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     cls = annotation if isinstance(annotation, type) and origin is None else origin
     if isinstance(cls, type) and (make := _maker(cls, rules)):
         return Annotated[Any, pydantic.PlainValidator(functools.partial(_instance, cls, make))]
     if origin is None or origin is Annotated or not arguments:
         return annotation
-    made = tuple(_with_converters(argument, rules) for argument in arguments)
-    if all(map(operator.is_, made, arguments)):
+    converted = tuple(_with_converters(argument, rules) for argument in arguments)
+    if all(map(operator.is_, converted, arguments)):
         return annotation
     if origin in (Union, types.UnionType):
-        return Union[made]  # noqa: UP007 - of types that are known only now
-    return origin[made]
+        return Union[converted]  # noqa: UP007 - the types are known at run time only
+    return origin[converted]
 
 
 def _instance(cls: type, make: Callable[[Any], Any], value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""A value in a few words, for prompts and error messages.
+"""Renders short previews of values, for prompts and error messages.
 
-A value of a foreign class is never asked for its own `repr`: it may hold a password, and it stays on the
-host for a reason. It is shown by its preview, if it has one, or by the name of its class.
+The `repr` of a value of any other class is never called: it may contain a password, and the value stays on
+the host for a reason. Such a value is shown by its rule's preview, if there is one, or by its class's name.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
 from sandbox_runtime import Directory, HandleType, LazyText, ValueType
 from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
 
-# Enough to recognise a format (a log line, a CSV header, a record); the rest is for code to look at.
+# Enough to recognise a format (a log line, a CSV header, a record); code can look at the rest.
 PREVIEW_CHARS = 1000
 
 # The longest name of a class, a field or a file that is shown.
 NAME_CHARS = 100
 
-# The longest type, and the longest part of a wrong value, that an error message repeats.
+# The longest type and the longest part of a wrong value in an error message.
 TYPE_CHARS = 300
 VALUE_CHARS = 200
 
-# Problems of one value that are named. With more errors than the second number, the list of them is not
-# even made: pydantic takes about half a kilobyte for each.
+# The number of problems of one value that a message lists. With more errors than the second number, the
+# list is not even built: Pydantic takes about half a kilobyte for each.
 MAX_PROBLEMS = 5
 MAX_LISTED_ERRORS = 1000
 
-# Modules whose classes have a `repr` of plain data. Tables and arrays are shown as their packages do.
+# Modules whose classes have a `repr` of plain data. Tables and arrays are shown as in their packages.
 _PLAIN_MODULES = frozenset(
     {
         "array", "datetime", "decimal", "fractions", "numpy", "pandas", "pathlib", "polars", "pyarrow",
@@ -45,45 +45,45 @@ _PLAIN_MODULES = frozenset(
 )  # fmt: skip
 _PLAIN = (complex, range, slice, type(None), type(...))
 
-# Values of these types hold no others.
+# Types whose values contain no other values.
 _ATOMS = frozenset({str, bytes, bytearray, int, float, bool, complex, type(None)})
 
-# Nothing that crosses is nested so deeply.
+# The deepest nesting that is searched. No value that enters the sandbox is nested more deeply.
 _MAX_DEPTH = 300
 
-# The rules where nobody gives any: DSPy's own types stay on the host.
+# The default rules: DSPy's own types stay on the host.
 DEFAULT_RULES = type_rules()
 
 
 def preview(value: object, limit: int = PREVIEW_CHARS, rules: TypeRules = DEFAULT_RULES) -> str:
-    """The beginning and the end of a value as text."""
+    """Returns the beginning and the end of a value as text."""
     if isinstance(value, str):
         return in_one_line(value, limit)
     if isinstance(value, (bytes, bytearray)):
-        shown, half = bytes(value), limit // 8
-        return repr(shown if len(shown) <= 2 * half else shown[:half] + b"..." + shown[-half:])
+        text, half = bytes(value), limit // 8
+        return repr(text if len(text) <= 2 * half else text[:half] + b"..." + text[-half:])
     return short_repr(value, limit, rules)
 
 
 def short_repr(value: object, limit: int, rules: TypeRules = DEFAULT_RULES) -> str:
-    """A value as Python writes it, for an error message."""
+    """Returns a short `repr` of a value, for an error message."""
     try:
-        shown = _Abridging(rules).repr(value)
+        text = _Abridging(rules).repr(value)
     except Exception:  # noqa: BLE001 - a subclass may have methods that raise anything
-        shown = f"<{name_of(type(value))}>"
-    return in_one_line(shown, limit)
+        text = f"<{name_of(type(value))}>"
+    return in_one_line(text, limit)
 
 
 def name_of(kind: Any) -> str:
-    """The name of a class, whatever its length."""
+    """Returns the name of a class, bounded in length."""
     return in_one_line(str(kind.__name__), NAME_CHARS)
 
 
 def handle_text(value: object, rule: HandleType) -> str:
-    """A value that stays on the host, as its handle shows it."""
-    shown = in_one_line(" ".join(rule.preview(value).split()), VALUE_CHARS) if rule.preview else ""
+    """Returns the preview of a value that stays on the host, as its handle shows it."""
+    text = in_one_line(" ".join(rule.preview(value).split()), VALUE_CHARS) if rule.preview else ""
     name = name_of(type(value))
-    return f"<{name} handle: {shown}>" if shown else f"<{name} handle>"
+    return f"<{name} handle: {text}>" if text else f"<{name} handle>"
 
 
 class _Abridging(reprlib.Repr):
@@ -100,7 +100,7 @@ class _Abridging(reprlib.Repr):
         self.maxother = 300
 
     def repr1(self, x: Any, level: int) -> str:
-        """See `reprlib.Repr`. Decides by what the value is, not by the name of its class."""
+        """See `reprlib.Repr`. Dispatches on the class itself, not on its name."""
         rule = rule_of(x, self._rules)
         if isinstance(rule, HandleType):
             return handle_text(x, rule)
@@ -125,34 +125,34 @@ class _Abridging(reprlib.Repr):
     def _record(self, name: str, fields: Iterable[tuple[str, Any]], level: int) -> str:
         if level <= 0:
             return f"{name}(...)"
-        shown = [
+        parts = [
             f"{in_one_line(field, NAME_CHARS)}={self.repr1(part, level - 1)}"
             for field, part in islice(fields, self.maxdict + 1)
         ]
-        if len(shown) > self.maxdict:
-            shown[-1] = "..."
-        return f"{name}({', '.join(shown)})"
+        if len(parts) > self.maxdict:
+            parts[-1] = "..."
+        return f"{name}({', '.join(parts)})"
 
     def repr_int(self, x: int, level: int) -> str:
-        """See `reprlib.Repr`. Python refuses to write a number of thousands of digits."""
+        """See `reprlib.Repr`. Python refuses to convert a number of thousands of digits to text."""
         if x.bit_length() > 10_000:
             return f"<an int of {x.bit_length():,} bits>"
         return super().repr_int(x, level)
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        """Like the inherited method, but in the dict's own order: sorting a large one takes long."""
+        """Overrides the inherited method to keep the dict's order: sorting a large one is slow."""
         if level <= 0:
             return "{...}"
-        shown: list[str] = []
+        parts: list[str] = []
         for key, item in x.items():
-            if len(shown) == self.maxdict:
-                shown.append("...")
+            if len(parts) == self.maxdict:
+                parts.append("...")
                 break
-            shown.append(f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}")
-        return "{" + ", ".join(shown) + "}"
+            parts.append(f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}")
+        return "{" + ", ".join(parts) + "}"
 
     def repr_set(self, x: Any, level: int) -> str:
-        """Like the inherited method, without sorting what is large."""
+        """Overrides the inherited method so that large sets are not sorted."""
         if not x:
             return f"{name_of(type(x))}()"
         items = (
@@ -167,7 +167,7 @@ def _show_bytes(shower: _Abridging, value: bytes | bytearray, level: int) -> str
     return repr(value if len(value) <= 2 * most else value[:most] + b"..." + value[-most:])
 
 
-# How values of these types, and of classes derived from them, are shown.
+# The methods that render values of these types and of their subclasses.
 _SHOWN_AS: tuple[tuple[Any, Callable[[_Abridging, Any, int], str]], ...] = (
     (bool, lambda shower, value, level: repr(value)),
     (int, _Abridging.repr_int),
@@ -181,7 +181,7 @@ _SHOWN_AS: tuple[tuple[Any, Callable[[_Abridging, Any, int], str]], ...] = (
 
 
 def _fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The fields of a record, one after the other; None for another value."""
+    """Returns an iterator over the fields of a record; None for other values."""
     if isinstance(value, pydantic.BaseModel):
         return iter(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -195,18 +195,18 @@ def _fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
 
 
 def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False) -> Any:
-    """The first value in this one that stays on the host and has no text of its own; None if there is none.
+    """Finds the first value in this one that stays on the host and is not text; None if there is none.
 
-    Images, sounds and files of DSPy's stay on the host too, but are made for prompts.
+    DSPy's images, audio and files stay on the host too, but do not count: they are meant for prompts.
 
     Args:
-        value: Where to look.
-        rules: Say which values stay.
+        value: The value to search.
+        rules: The rules that decide which values stay on the host.
         texts: Whether lazy texts and directories count.
     """
     kinds: Any = (LazyText, Directory) if texts else ()
 
-    seen: set[int] = set()  # values of the host may have cycles, and parts that are shared
+    seen: set[int] = set()  # values of the host may have cycles and shared parts
 
     def search(value: Any, depth: int) -> Any:
         if type(value) in _ATOMS or isinstance(value, dspy.Type) or id(value) in seen:
@@ -240,13 +240,13 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
 def problems_of(
     annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> list[str]:
-    """What is wrong with a value, in sentences that show little of it; at most `MAX_PROBLEMS`.
+    """Describes what is wrong with a value, in sentences that show little of it; at most `MAX_PROBLEMS`.
 
     Args:
-        annotation: The type that was expected.
-        value: What came.
-        error: What the attempt to make one of the other has raised.
-        rules: Say which values stay on the host.
+        annotation: The expected type.
+        value: The actual value.
+        error: The exception of the conversion.
+        rules: The rules that decide which values stay on the host.
     """
     expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
     return [
@@ -258,36 +258,36 @@ def problems_of(
 def problem_of(
     name: str, annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> str:
-    """The first problem of a named value: `rows[0]: expected list[int]: ...`."""
+    """Describes the first problem of a named value, such as `rows[0]: expected list[int]: ...`."""
     expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
-    place, said = _places(value, error, rules)[0]
-    return f"{in_one_line(name, NAME_CHARS)}{place}: {expected}{said}"
+    place, problem = _places(value, error, rules)[0]
+    return f"{in_one_line(name, NAME_CHARS)}{place}: {expected}{problem}"
 
 
 def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, str]]:
-    """Where a value is wrong, and how."""
+    """Returns the places where a value is wrong, with the problem at each."""
     if not isinstance(error, pydantic.ValidationError):
-        # The text of such an error may quote the value.
-        said = "" if staying(value, rules) is not None else f": {_said(error)}"
-        return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{said}")]
+        # The error's text may quote the value.
+        problem = "" if staying(value, rules) is not None else f": {_said(error)}"
+        return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{problem}")]
     if error.error_count() > MAX_LISTED_ERRORS:
         return [("", f": {error.error_count():,} parts of it do not fit; look at one of them")]
-    found = []
+    problems = []
     for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
         by_code = item["type"] in ("value_error", "assertion_error")
         quotes = by_code and staying(item["input"], rules) is not None
-        # A class's own check may say what it was connected to, as any exception may.
-        said = (
+        # A user's validator may put a secret into its message, such as the address of a database.
+        problem = (
             "it does not fit" if quotes else in_one_line(redact_secrets(item["msg"]), VALUE_CHARS)
         )
         got = short_repr(item["input"], VALUE_CHARS, rules)
-        found.append((in_one_line(keys, VALUE_CHARS), f": {said}, got {got}"))
-    return found
+        problems.append((in_one_line(keys, VALUE_CHARS), f": {problem}, got {got}"))
+    return problems
 
 
 def _said(error: Exception) -> str:
     try:
         return in_one_line(redact_secrets(str(error)), VALUE_CHARS) or type(error).__name__
-    except Exception:  # noqa: BLE001 - its own method may raise anything
+    except Exception:  # noqa: BLE001 - a user's method may raise anything
         return type(error).__name__

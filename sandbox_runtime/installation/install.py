@@ -1,4 +1,4 @@
-"""Installs the engine: Pyodide by way of Deno, and the boot images made from it.
+"""Installs the engine: Pyodide by way of Deno, and the boot image made from it.
 
 Used when a wheel is built (the files go into it), and once per user where the package does not carry
 them. A folder appears whole or not at all, so that processes may install at the same time, and one
@@ -8,9 +8,6 @@ that is killed leaves nothing that another could take for an engine.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
-import hashlib
 import os
 import re
 import shutil
@@ -19,24 +16,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from filelock import FileLock
-
 from sandbox_runtime.engine import assets
 from sandbox_runtime.engine import deno as executable
-from sandbox_runtime.engine.assets import Engine, Mounted
+from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.engine.atomic_folder import staging
 from sandbox_runtime.engine.provenance import PYODIDE_FILES, PYODIDE_VERSION, sha256_of
 from sandbox_runtime.errors import (
-    CheckpointError,
     EngineError,
     EngineMissingError,
-    PackageError,
     SandboxError,
-    SandboxStartError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.packages.store import IMAGE, NO_IMAGE, PackageSet
-from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.sessions.session import Session
 
 # A download that takes longer than this has failed.
@@ -166,7 +156,11 @@ def join_runtime(loader: Path, runtime: Path) -> str:
 
 
 def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """Makes JavaScript of the sandbox's program. The worker's parts become one file: it can load none."""
+    """Turns the sandbox's TypeScript into JavaScript.
+
+    The worker's parts become one file, because it can load none. `deno bundle` would do it too, but it
+    downloads a native esbuild from npm, which nothing here pins or checks; a build may fetch only Pyodide.
+    """
     for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
         text = _transpile(deno, source, environment)
         if source == "worker.ts":
@@ -215,114 +209,6 @@ def _compile(engine: Engine) -> None:
     with Session(engine, Limits()) as session:
         session.run_cell("import asyncio\nawait asyncio.sleep(0)")
         (engine.folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
-
-
-# ---- Packages --------------------------------------------------------------------------------------
-
-
-def with_packages(
-    engine: Engine, packages: PackageSet, memory_bytes: int = Limits.memory_bytes
-) -> Engine:
-    """The engine with the packages mounted, and started from an image that has them imported.
-
-    The image is made once. Where none can be made, or it does not fit into the memory, packages are
-    imported when a cell asks for them.
-
-    Raises:
-        PackageError: The packages' folder cannot be written.
-        SandboxStartError: The engine does not start.
-    """
-    plain = Mounted((packages.bundle, packages.bundle_bytes))
-    image = _find_image(packages.folder) or _keep_image(
-        dataclasses.replace(engine, packages=plain), packages
-    )
-    if image is None or image.suffix == NO_IMAGE or image.stat().st_size >= memory_bytes:
-        return dataclasses.replace(engine, packages=plain)
-    return dataclasses.replace(engine, packages=_with_image(plain, image))
-
-
-def _find_image(folder: Path) -> Path | None:
-    """An image, or the file that says why there is none: each has its hash and the engine's in its name."""
-    found = [*folder.glob(f"{assets.engine_key()}-*")]
-    return next((path for path in found if _is_sound(path)), None)
-
-
-@functools.lru_cache(maxsize=64)
-def _is_sound(image: Path) -> bool:
-    """True if a file has the hash that its name tells; asked once in a process."""
-    try:
-        with image.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return False
-    return image.stem.endswith(digest)
-
-
-class _NoImageError(SandboxError):
-    """With these packages there can be no image, also the next time."""
-
-
-def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
-    """Makes the image, unless another process is at it: then waits for theirs.
-
-    Returns:
-        The image, or the file that says why there can be none; None if it was not possible this time.
-    """
-    if not packages.bundle.is_file():
-        raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
-    try:
-        with FileLock(packages.folder / "image.lock"), staging(packages.folder) as workshop:
-            if (theirs := _find_image(packages.folder)) is not None:
-                return theirs
-            made = workshop / "made"
-            kind = IMAGE
-            try:
-                _make_package_image(engine, packages, made)
-            except SandboxStartError:
-                raise  # without the image, too: it is not the packages' fault
-            except (CheckpointError, _NoImageError) as error:
-                made.write_text(f"{error}\n", encoding="utf-8")
-                kind = NO_IMAGE
-            except SandboxError:
-                return None
-            with made.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
-            made.replace(image)
-            _is_sound.cache_clear()
-            return image
-    except OSError as error:
-        raise PackageError(
-            f"An image of the packages cannot be kept in {packages.folder}: "
-            f"{error.strerror or error}. Free space or give write access there."
-        ) from error
-
-
-def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> None:
-    """Imports the packages, saves the interpreter's memory, and starts another from it."""
-    with Session(engine, Limits()) as session:
-        imported = [name for name in packages.imports if _imports(session, name)]
-        made.write_bytes(assets.join_image(session.checkpoint().files))
-    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), made)
-    try:
-        with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
-            for name in imported:
-                if not _imports(session, name):
-                    raise _NoImageError(f"{name} does not work in a session from an image.")
-    except SandboxStartError as error:
-        raise SandboxError(f"No session can be started from the image: {error}") from error
-
-
-def _imports(session: Session, module: str) -> bool:
-    """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
-    result = session.run_cell(f"__import__({module!r})")
-    if isinstance(result, Failed) and session.restarts:
-        raise _NoImageError(f"The sandbox ended when it imported {module}: {result.message}")
-    return isinstance(result, Completed)
-
-
-def _with_image(mounted: Mounted, image: Path) -> Mounted:
-    return dataclasses.replace(mounted, image=(image, image.stat().st_size))
 
 
 # ---- Folders ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ waits itself while a tool runs for it. One thread empties stderr.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import secrets
 import signal
@@ -14,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import deno as executable
@@ -72,6 +73,37 @@ _LIMIT_SENTENCES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class RoundTrip(Generic[T]):
+    """A request, and how to wait for its answer."""
+
+    request: Request
+
+    parse: Callable[[Reply], T]
+    """Takes the result from the answer, or raises `ProtocolError`: whatever comes out of the sandbox is
+    hostile until it is checked."""
+
+    patience: float
+    """Seconds without a sign of life after which the process is killed. The time that `serve` takes does
+    not count."""
+
+    followers: Iterable[Asset] = ()
+    """Notifications that are sent right after the request."""
+
+    serve: ServeCall | None = None
+    """Runs a tool call. Without it any call is a breach of protocol."""
+
+    busy: Callable[[], bool] = lambda: False
+    """Returns whether calls of the sandbox are in progress, so that its silence is legitimate."""
+
+    room: Callable[[float], bool] = lambda _: True
+    """Waits up to that many seconds until the host can take another call. While it cannot, nothing is
+    read, for `patience` at the most."""
+
+    most_seconds: float = math.inf
+    """CPU seconds that one thread of the sandbox may take for it; see `_Watch`."""
+
+
 class _Watch:
     """Sees a cell that works longer than it may, whatever the sandbox's own clock says of it.
 
@@ -114,7 +146,7 @@ class Channel:
         executable.report_wall(engine.wall)
         if limits.require_wall:
             executable.demand_wall(engine.wall)
-        self._limits = limits
+        self.limits = limits
         self._secret = secrets.token_hex(SECRET_BYTES // 2)
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
         self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
@@ -160,7 +192,7 @@ class Channel:
         return self._death is None and self._process.running
 
     def _initialize(self, engine: Engine, seed: str) -> None:
-        limits = self._limits
+        limits = self.limits
         request = Initialize(
             cell_seconds=limits.cell_seconds,
             grace_seconds=limits.grace_seconds,
@@ -171,9 +203,9 @@ class Channel:
             secret=self._secret,
             assets=engine.file_names,
         )
-        followers = (Asset(name, data) for name, data in engine.files())
+        followers = (Asset(name, [data]) for name, data in engine.files())
         try:
-            self.ask(request, parse=parse_done, patience=limits.start_seconds, followers=followers)
+            self.ask(RoundTrip(request, parse_done, limits.start_seconds, followers))
         except SandboxDiedError as died:
             raise SandboxStartError(
                 f"The sandbox did not come up: {died} "
@@ -181,80 +213,36 @@ class Channel:
             ) from died
         self._process.seal()  # from here on it works with what it has
 
-    def ask(
-        self,
-        request: Request,
-        *,
-        parse: Callable[[Reply], T],
-        patience: float,
-        followers: Iterable[Asset] = (),
-        serve: ServeCall | None = None,
-        busy: Callable[[], bool] = lambda: False,
-        room: Callable[[float], bool] = lambda _: True,
-        most_seconds: float = math.inf,
-    ) -> T | Refusal:
+    def ask(self, trip: RoundTrip[T]) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
 
-        Args:
-            request: What to ask.
-            parse: Takes from the answer what is wanted, or raises `ProtocolError`: what comes out of
-                the sandbox is hostile until it is checked.
-            patience: Seconds without a sign of life after which the process is ended. The time that
-                `serve` takes does not count.
-            followers: What is sent after it without waiting.
-            serve: Runs a tool call. Without it any call is a breach of protocol.
-            busy: Tells that the sandbox waits for an answer, so that its silence is right.
-            room: Waits so many seconds until the host can take another call. While it cannot, nothing
-                is read, for as long as `patience` at the most.
-            most_seconds: What the sandbox may work for it; see `_Watch`.
-
         Raises:
-            SandboxDiedError: The process has ended, or had to be.
+            SandboxDiedError: The process has ended, or had to be killed.
         """
         try:
             with self._asking:
                 try:
-                    watch = _Watch(self._process, most_seconds)
-                    reply = self._round_trip(request, followers, serve, patience, busy, room, watch)
-                    return reply if isinstance(reply, Refusal) else self._parsed(reply, parse)
+                    reply = self._round_trip(trip)
+                    return reply if isinstance(reply, Refusal) else self._parsed(reply, trip.parse)
                 except BaseException:
                     # Whatever interrupted it, the other end is now in an unknown state.
                     self.close()
                     raise
         finally:
-            if self._closed:  # while we asked, by one who could not release the pipes then
+            if self._closed:  # by another thread, which could not release the pipes then
                 self._release_if_unused()
 
-    def _round_trip(
-        self,
-        request: Request,
-        followers: Iterable[Asset],
-        serve: ServeCall | None,
-        patience: float,
-        busy: Callable[[], bool],
-        room: Callable[[float], bool],
-        watch: _Watch,
-    ) -> Reply | Refusal:
-        request_id, pieces = self._connection.request(request)
+    def _round_trip(self, trip: RoundTrip[Any]) -> Reply | Refusal:
+        watch = _Watch(self._process, trip.most_seconds)
+        request_id, pieces = self._connection.request(trip.request)
         self._heard = self._nothing_heard()
         self._write(pieces)
-        for follower in followers:
+        for follower in trip.followers:
             self._write(self._connection.notification(follower))
-        return self._await_reply(request_id, serve, patience, busy, room, watch)
-
-    def _await_reply(
-        self,
-        request_id: int,
-        serve: ServeCall | None,
-        patience: float,
-        busy: Callable[[], bool],
-        room: Callable[[float], bool],
-        watch: _Watch,
-    ) -> Reply | Refusal:
         while True:
-            match self._next(patience, busy, room, watch):
-                case ToolCall() as call if serve is not None:
-                    if (answer := serve(call)) is not None:
+            match self._next(trip, watch):
+                case ToolCall() as call if trip.serve is not None:
+                    if (answer := trip.serve(call)) is not None:
                         self.answer(answer)
                 case Reply(id=answered) | Refusal(id=answered) as reply:
                     if answered != request_id:
@@ -307,22 +295,16 @@ class Channel:
     def _write(self, pieces: list[Part]) -> None:
         try:
             with self._write_lock:
-                self._process.write(pieces, self._limits.start_seconds)
+                self._process.write(pieces, self.limits.start_seconds)
         except TimeoutError as error:
             self._death = self._death_error("silent", str(error).rstrip("."))
             self._process.kill()
         except OSError:
             return  # the reader sees the end of the process, and knows more about it
 
-    def _next(
-        self,
-        patience: float,
-        busy: Callable[[], bool],
-        room: Callable[[float], bool],
-        watch: _Watch,
-    ) -> FromSandbox:
+    def _next(self, trip: RoundTrip[Any], watch: _Watch) -> FromSandbox:
         """The next message. Raises `SandboxDiedError` at the end of them all."""
-        silent_at = full_until = time.monotonic() + patience
+        silent_at = full_until = time.monotonic() + trip.patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
@@ -330,16 +312,20 @@ class Channel:
                 self._fail("cellSeconds", self._sentence("cellSeconds", ""))
             # What is not read stays in the pipe, and the sandbox waits. Not for ever: calls may wait for
             # one another, and the end of the cell is in the pipe too.
-            if not room(LOOK_SECONDS) and time.monotonic() < full_until and self._process.running:
-                silent_at = time.monotonic() + patience
+            if (
+                not trip.room(LOOK_SECONDS)
+                and time.monotonic() < full_until
+                and self._process.running
+            ):
+                silent_at = time.monotonic() + trip.patience
                 continue
-            if self._process.wait_readable(min(patience, LOOK_SECONDS)):
+            if self._process.wait_readable(min(trip.patience, LOOK_SECONDS)):
                 self._read()
             elif time.monotonic() < silent_at:
                 continue
-            elif not busy():
+            elif not trip.busy():
                 self._fail("silent", self._sentence("silent", ""))
-            silent_at = time.monotonic() + patience
+            silent_at = time.monotonic() + trip.patience
         return self._inbox.popleft()
 
     def _fail(self, reason: str, sentence: str) -> NoReturn:
@@ -347,12 +333,12 @@ class Channel:
         raise self._death_error(reason, sentence)
 
     def _death_error(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = plain(self._heard.render(), self._limits.output_chars)
+        heard = plain(self._heard.render(), self.limits.output_chars)
         return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
 
     def _sentence(self, reason: str, message: str) -> str:
         known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self._limits) if known else plain(message, 1000).rstrip(".")
+        return known.format(limits=self.limits) if known else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 
@@ -394,4 +380,4 @@ class Channel:
 
     def _nothing_heard(self) -> outputs.Output:
         """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
-        return outputs.Output(self._limits.output_chars, lambda _: None)
+        return outputs.Output(self.limits.output_chars, lambda _: None)

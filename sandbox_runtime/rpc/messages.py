@@ -20,17 +20,52 @@ PROTOCOL_VERSION = 5
 Json = Mapping[str, Any]
 
 
+# ---- The base of what the host sends ---------------------------------------------------------------
+
+
+class Record:
+    """A dataclass that travels as a JSON object: its fields by their names in camelCase."""
+
+    def params(self: Any) -> Json:
+        """The fields as they travel. Attachments are not among them: they follow the body as bytes."""
+        return {
+            _camel_case(field.name): _as_json(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "attachments"
+        }
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Record):
+        return value.params()
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    return value
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+class Message(Record):
+    """A request or a notification: a method, parameters, and attachments after them."""
+
+    method: ClassVar[str]
+
+    attachments: Sequence[Part] = ()
+    """The bytes that follow the body."""
+
+
 # ---- Requests of the host; each is answered by a `Reply` or a `Refusal` ----------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Initialize:
-    """Starts the interpreter: its limits, and the names of the files that follow as `Asset`s.
-
-    `secret` is what every frame of the sandbox has to carry.
-    """
+class Initialize(Message):
+    """Starts the interpreter: its limits, and the names of the files that follow as `Asset`s."""
 
     method: ClassVar[str] = "initialize"
+    version: int = dataclasses.field(default=PROTOCOL_VERSION, kw_only=True)
     cell_seconds: float
     grace_seconds: float
     memory_bytes: int
@@ -38,31 +73,17 @@ class Initialize:
     value_bytes: int
     seed: str
     secret: str = dataclasses.field(repr=False)
+    """Every frame of the sandbox must carry it."""
     assets: Sequence[str]
-    version: int = PROTOCOL_VERSION
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {
-            "version": self.version,
-            "cellSeconds": self.cell_seconds,
-            "graceSeconds": self.grace_seconds,
-            "memoryBytes": self.memory_bytes,
-            "outputChars": self.output_chars,
-            "valueBytes": self.value_bytes,
-            "seed": self.seed,
-            "secret": self.secret,
-            "assets": list(self.assets),
-        }
 
 
 @dataclasses.dataclass(frozen=True)
-class Assign:
-    """Binds a variable. `kind` is `text`, `bytes` or `pickle`; `code:` before it makes it the data of
-    statements that bind the variable; `types` binds classes only, each by its own name.
+class Assign(Message):
+    """Binds a variable to the value in the attachments.
 
-    What was sent before into rooms (`Reserve`) comes after the attachments.
+    `kind` is `text`, `bytes` or `pickle`. With the prefix `code:` the value is the data of statements
+    that bind the variable. `types` binds only classes, each by its own name. Parts that were sent ahead
+    into reserved buffers (`Reserve`) come after the attachments.
     """
 
     method: ClassVar[str] = "assign"
@@ -70,15 +91,13 @@ class Assign:
     kind: str
     attachments: Sequence[Part]
 
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {"name": self.name, "kind": self.kind}
-
 
 @dataclasses.dataclass(frozen=True)
-class Room:
-    """The place of a large part: `kind` is `ascii`, `text` or `bytes` of a known `length`, in items of
-    `width` bytes; or `stream`, of which nobody knows the length yet.
+class Room(Record):
+    """The buffer for one large part.
+
+    `kind` is `ascii`, `text` or `bytes` of a known `length`, in items of `width` bytes; or `stream`,
+    whose length is not known yet.
     """
 
     kind: str
@@ -87,163 +106,111 @@ class Room:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reserve:
-    """Makes room for large parts of the value of the next `Assign`; they come as `Piece`s, in order."""
+class Reserve(Message):
+    """Allocates buffers for large parts of the next `Assign`'s value; `Piece`s fill them in order."""
 
     method: ClassVar[str] = "reserve"
     rooms: Sequence[Room]
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {"rooms": [dataclasses.asdict(room) for room in self.rooms]}
 
 
 @dataclasses.dataclass(frozen=True)
-class ToolDeclaration:
+class ToolDeclaration(Record):
     """A host tool as cells see it."""
 
     name: str
     doc: str
     front: Sequence[str] = ()
-    """The modules of the sandbox that make what cells get under the name; none for the plain function."""
+    """The guest modules that wrap the tool; empty for the plain function."""
     kind: FrontKind = "function"
     """See `WrappedTool`."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The sources of these modules that no earlier tool has brought."""
+    """The sources of those modules that no earlier tool has brought."""
 
     def params(self) -> Json:
-        """The fields as they travel."""
-        own: Json = {"name": self.name, "doc": self.doc}
-        if not self.front:
-            return own
-        front = {"front": list(self.front), "kind": self.kind}
-        return {**own, **front, "modules": dict(self.modules)}
+        """The fields as they travel; those about the wrapper only if there is one."""
+        fields = super().params()
+        return fields if self.front else {name: fields[name] for name in ("name", "doc")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Register:
+class Register(Message):
     """Declares the host tools, and the fields of SUBMIT with their types as text."""
 
     method: ClassVar[str] = "register"
     tools: Sequence[ToolDeclaration]
     outputs: Mapping[str, str] | None
-    attachments: ClassVar[Sequence[Part]] = ()
 
     def params(self) -> Json:
-        """The fields as they travel."""
+        """The fields as they travel; outputs as a list, which keeps their order."""
         fields = [{"name": name, "type": text} for name, text in (self.outputs or {}).items()]
-        return {
-            "tools": [tool.params() for tool in self.tools],
-            "outputs": None if self.outputs is None else fields,
-        }
+        return {**super().params(), "outputs": None if self.outputs is None else fields}
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Message):
     """Runs a cell; answered by a `CellEnd`."""
 
     method: ClassVar[str] = "run"
     cell: int
     code: str
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {"cell": self.cell, "code": self.code}
 
 
 @dataclasses.dataclass(frozen=True)
-class TakeImage:
-    """Asks for the interpreter's state: head, pages and disk come as the reply's attachments."""
+class TakeImage(Message):
+    """Requests the interpreter's state: head, pages and disk come as the reply's attachments."""
 
     method: ClassVar[str] = "checkpoint"
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """No fields."""
-        return {}
 
 
 @dataclasses.dataclass(frozen=True)
-class TakeCompiled:
-    """Asks for V8's compiled form of Pyodide's code, which comes as the reply's attachment."""
+class TakeCompiled(Message):
+    """Requests V8's compiled form of Pyodide's code, which comes as the reply's attachment."""
 
     method: ClassVar[str] = "compiled"
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """No fields."""
-        return {}
 
 
 Request = Initialize | Reserve | Assign | Register | Run | TakeImage | TakeCompiled
 
 
-# ---- Other messages of the host --------------------------------------------------------------------
+# ---- Notifications of the host; nothing answers them -----------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Asset:
-    """One of the interpreter's files. A notification, as all of these: nothing answers it."""
+class Asset(Message):
+    """One of the interpreter's files, as the attachment."""
 
     method: ClassVar[str] = "asset"
     name: str
-    data: Part
-
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {"name": self.name}
-
-    @property
-    def attachments(self) -> Sequence[Part]:
-        """The file's bytes."""
-        return [self.data]
+    attachments: Sequence[Part]
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """The next bytes for the rooms that are reserved: items of `width` bytes, which fit into theirs."""
+class Piece(Message):
+    """The next bytes of the reserved buffers: whole items of `width` bytes, the width of the buffer."""
 
     method: ClassVar[str] = "piece"
     width: int
-    data: Part
-
-    def params(self) -> Json:
-        """The fields as they travel."""
-        return {"width": self.width}
-
-    @property
-    def attachments(self) -> Sequence[Part]:
-        """The bytes."""
-        return [self.data]
+    attachments: Sequence[Part]
 
 
 @dataclasses.dataclass(frozen=True)
-class Discard:
-    """Gives up the rooms that are reserved: the rest of their value does not come."""
+class Discard(Message):
+    """Frees the reserved buffers: the rest of their value does not come."""
 
     method: ClassVar[str] = "discard"
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """No fields."""
-        return {}
 
 
 @dataclasses.dataclass(frozen=True)
-class Interrupt:
-    """Asks the running cell to stop, also one that waits for a host tool."""
+class Interrupt(Message):
+    """Interrupts the running cell, including one that waits for a host tool."""
 
     method: ClassVar[str] = "interrupt"
-    attachments: ClassVar[Sequence[Part]] = ()
-
-    def params(self) -> Json:
-        """No fields."""
-        return {}
 
 
 Notification = Asset | Piece | Discard | Interrupt
+
+
+# ---- Answers of the host to tool calls -------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,24 +1,25 @@
 """A session's saved state: the interpreter's memory and its disk. In memory, and in a file.
 
-The file starts with a magic number and the format's version, then a JSON header with the sizes and
-hashes of the parts, then the parts, each compressed. A file may be damaged, or made to do damage: what it
-says of itself is checked before anything is unpacked, and nothing is unpacked to more than it may be.
+The file is a zip: `manifest.json`, which names the format and the engine, then the parts of the state. It
+may be damaged, or crafted to do damage: sizes are checked before anything is unpacked, and nothing is
+unpacked beyond its bound.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
+import io
 import json
 import os
 import stat
 import struct
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.errors import CheckpointError, ProtocolError
@@ -31,8 +32,12 @@ from sandbox_runtime.host_costs import (
 from sandbox_runtime.limits import LARGEST_MEMORY
 from sandbox_runtime.rpc.messages import Reply
 
-MAGIC = b"DSPYRLMC"
-FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 2
+
+# How a zip begins, and how the format before it began, which no release has written.
+_ZIP_MAGIC = b"PK\x03\x04"
+_OLD_MAGIC = b"DSPYRLMC"
 
 # The parts of a state, in the order in which a starting sandbox needs them.
 FILES = ("boot.head", "boot.pages", "disk")
@@ -40,13 +45,12 @@ FILES = ("boot.head", "boot.pages", "disk")
 # Fast, and still a third of the size: most of an image is pointers and zeros.
 _COMPRESSION_LEVEL = 1
 
-_CHUNK_BYTES = 1024 * 1024
-_PACKED_CHUNK_BYTES = 64 * 1024
+# Unpacked at once, which takes as many bytes of the file at the most.
+_CHUNK_BYTES = 64 * 1024
 
-# Deflate makes at most 1,032 bytes of one.
-_LARGEST_RATIO = 1032
-
-_PREFIX = struct.Struct("<8sII")  # magic, version, bytes of the header
+# More than `zipfile` reads at once: a chunk, the end of a zip with a comment, or the directory of one
+# with four entries.
+_LARGEST_READ = 128 * 1024
 
 _MEMORY_BYTES = struct.Struct("<d")  # how the head begins: a number of JavaScript's
 
@@ -97,22 +101,12 @@ class Checkpoint:
             raise
 
     def _write(self, file: BinaryIO) -> None:
-        packed = {name: zlib.compress(self.files[name], _COMPRESSION_LEVEL) for name in FILES}
-        parts = [
-            {
-                "name": name,
-                "bytes": nbytes(self.files[name]),
-                "packed": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-            for name, data in packed.items()
-        ]
-        header = json.dumps(
-            {"engine": self.engine, "packages": self.packages, "parts": parts}
-        ).encode()
-        file.write(_PREFIX.pack(MAGIC, FORMAT_VERSION, len(header)) + header)
-        for data in packed.values():
-            file.write(data)
+        manifest = {"format": FORMAT_VERSION, "engine": self.engine, "packages": self.packages}
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(_entry(MANIFEST), json.dumps(manifest))
+            for name in FILES:
+                entry, data = _entry(name), memoryview(self.files[name]).cast("B")
+                archive.writestr(entry, data, zipfile.ZIP_DEFLATED, _COMPRESSION_LEVEL)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, memory_bytes: int = LARGEST_MEMORY) -> Checkpoint:
@@ -134,10 +128,18 @@ class Checkpoint:
             except CheckpointError as error:
                 raise CheckpointError(f"{path} cannot be used: {error}") from error
             except (
-                ValueError, KeyError, TypeError, RecursionError, MemoryError, ArithmeticError,
-                struct.error, zlib.error,
+                ValueError, LookupError, TypeError, ArithmeticError, MemoryError, EOFError,
+                RuntimeError,  # also RecursionError, and what zipfile raises for encrypted entries
+                struct.error, zipfile.BadZipFile, zlib.error,
             ) as error:  # fmt: skip
                 raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """An entry of a zip with a fixed date, so that the same state is the same file."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o600 << 16
+    return entry
 
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
@@ -196,85 +198,83 @@ def check_restorable(
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    """What the header says of a part."""
+class _BoundedReads(io.RawIOBase):
+    """A file for `zipfile`, which reads a directory at once that is as long as the file says."""
 
-    name: str
-    size: int
-    packed: int
-    sha256: str
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_SET and offset < 0:
+            raise ValueError("a position is wrong")
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(_LARGEST_READ if size < 0 else min(size, _LARGEST_READ))
+        if len(data) == _LARGEST_READ:
+            raise ValueError("its directory is too long")
+        return data
 
 
 def _read(file: BinaryIO, memory_bytes: int) -> Checkpoint:
-    prefix = file.read(_PREFIX.size)
-    if not prefix.startswith(MAGIC):
+    start = file.read(len(_OLD_MAGIC))
+    if start == _OLD_MAGIC:
+        raise CheckpointError("its format is older than any release of dspy-rlm. Save it again.")
+    if not start.startswith(_ZIP_MAGIC):
         raise CheckpointError("it is not a checkpoint.")
-    _, version, header_bytes = _PREFIX.unpack(prefix)
+    with zipfile.ZipFile(_BoundedReads(file)) as archive:
+        entries = archive.infolist()
+        if [entry.filename for entry in entries] != [MANIFEST, *FILES]:
+            raise ValueError("it has other parts than a state has")
+        manifest, head, pages, disk = entries
+        engine, packages = _read_manifest(_unpack(archive, manifest, CHECKPOINT_HEADER_BYTES))
+        files: dict[str, Part] = {head.filename: _unpack(archive, head, CHECKPOINT_HEAD_BYTES)}
+        memory = _memory_bytes(files[head.filename])
+        if memory > memory_bytes:
+            raise CheckpointError(
+                f"it needs {memory:,} bytes of memory, more than {memory_bytes:,}."
+            )
+        # All pages, and eight bytes for each run of them.
+        files[pages.filename] = _unpack(archive, pages, memory + memory // 256 + MEBIBYTE)
+        files[disk.filename] = _unpack(archive, disk, CHECKPOINT_DISK_BYTES)
+    return Checkpoint(files, engine, packages)
+
+
+def _read_manifest(data: bytearray) -> tuple[str, str]:
+    """The keys of the engine and of the packages."""
+    manifest = json.loads(data)
+    version, engine, packages = (manifest[name] for name in ("format", "engine", "packages"))
+    if type(version) is not int:
+        raise ValueError("it does not have the version of its format")
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"its format is version {version}, this program reads version {FORMAT_VERSION}."
         )
-    if header_bytes > CHECKPOINT_HEADER_BYTES:
-        raise ValueError("the header is too long")
-    header = json.loads(file.read(header_bytes))
-    entries = [_entry(part) for part in header["parts"]]
-    if tuple(entry.name for entry in entries) != FILES:
-        raise ValueError("it has other parts than a state has")
-    if sum(entry.packed for entry in entries) > os.fstat(file.fileno()).st_size - file.tell():
-        raise ValueError("it ends too early")
-    head, pages, disk = entries
-    largest = CHECKPOINT_HEAD_BYTES
-    files: dict[str, Part] = {head.name: _read_part(file, head, largest)}
-    memory = _memory_bytes(files[head.name])
-    if memory > memory_bytes:
-        raise CheckpointError(f"it needs {memory:,} bytes of memory, more than {memory_bytes:,}.")
-    # All pages, and eight bytes for each run of them.
-    files[pages.name] = _read_part(file, pages, memory + memory // 256 + MEBIBYTE)
-    files[disk.name] = _read_part(file, disk, CHECKPOINT_DISK_BYTES)
-    engine, packages = header["engine"], header["packages"]
     if not isinstance(engine, str) or not isinstance(packages, str):
         raise ValueError("it does not say what made it")
-    return Checkpoint(files, engine, packages)
+    return engine, packages
 
 
-def _entry(part: Any) -> _Entry:
-    entry = _Entry(part["name"], part["bytes"], part["packed"], part["sha256"])
-    for size in (entry.size, entry.packed):
-        if type(size) is not int or size < 0:
-            raise ValueError("a size is wrong")
-    if entry.size > _LARGEST_RATIO * entry.packed:
-        raise ValueError("a part is larger than what it was packed to can hold")
-    return entry
-
-
-def _read_part(file: BinaryIO, entry: _Entry, largest: int) -> bytearray:
-    """Unpacks a part, never to more than the size that it should have."""
-    if entry.size > largest:
-        raise ValueError(f"{entry.name} has {entry.size:,} bytes, more than {largest:,}")
-    unpacker, digest, unpacked = zlib.decompressobj(), hashlib.sha256(), bytearray()
-    left = entry.packed
-    while left > 0:
-        chunk = file.read(min(left, _PACKED_CHUNK_BYTES))
-        if not chunk:
-            raise ValueError("it ends too early")
-        left -= len(chunk)
-        digest.update(chunk)
-        for piece in _unpacked(unpacker, chunk):
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> bytearray:
+    """Unpacks an entry, never beyond the size in the zip's directory. `zipfile` checks the CRC."""
+    if entry.file_size > largest:
+        raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes, more than {largest:,}")
+    # Other methods take memory that the file chooses.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{entry.filename} is compressed by another method")
+    unpacked = bytearray()
+    with archive.open(entry) as part:
+        while piece := part.read(_CHUNK_BYTES):
             unpacked += piece
-            if len(unpacked) > entry.size:
-                raise ValueError("a part is larger than it says")
-    if digest.hexdigest() != entry.sha256:
-        raise ValueError("a hash does not match")
-    if len(unpacked) != entry.size or not unpacker.eof or unpacker.unused_data:
-        raise ValueError("a part is smaller than it says")
+    if len(unpacked) != entry.file_size:
+        raise ValueError(f"{entry.filename} ends too early")
     return unpacked
-
-
-def _unpacked(unpacker: Any, chunk: bytes) -> Iterator[bytes]:
-    """What a chunk unpacks to, in pieces: it may be a thousand times as much."""
-    piece = b"more"
-    while chunk or piece:
-        piece = unpacker.decompress(chunk, _CHUNK_BYTES)
-        chunk = unpacker.unconsumed_tail
-        yield piece

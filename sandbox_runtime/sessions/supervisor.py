@@ -1,6 +1,6 @@
 """Supervision of a session's process, and its replacement when it dies.
 
-Joins a `Client` with a `ReplayLog`. When the process ends, another is started from the last checkpoint,
+Joins a `Channel` with a `ReplayLog`. When the process ends, another is started from the last checkpoint,
 and the log since then is replayed. Does not serialize its users: `session.py` does.
 """
 
@@ -25,12 +25,12 @@ from sandbox_runtime.errors import (
     SessionClosedError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.channel import ServeCall
+from sandbox_runtime.rpc.channel import Channel, ServeCall
 from sandbox_runtime.rpc.messages import CellEnd, Reply
 from sandbox_runtime.sandbox import Failed, HostTool
+from sandbox_runtime.sessions import client
 from sandbox_runtime.sessions.call_recorder import CallRecorder
 from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
-from sandbox_runtime.sessions.client import Client
 from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, ReplayLog
 from sandbox_runtime.tools.host_tools import HostTools
 from sandbox_runtime.truncation import printable
@@ -99,23 +99,23 @@ class Supervisor:
         self._pending_notice = Restart()
         self._recovery = ReplayLog(restore)
         self._seed = secrets.token_hex(16)
-        self._dialogue = Client(self._engine_from(restore), limits, self._seed)
+        self._channel = Channel(self._engine_from(restore), limits, self._seed)
         self._recovery.begin(time.monotonic())
 
     @property
     def pid(self) -> int:
         """The id of the process."""
-        return self._dialogue.pid
+        return self._channel.pid
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._dialogue.check_alive()
+        return self._channel.check_alive()
 
     @property
     def lost(self) -> bool:
         """True if the process is known to have ended and has not been replaced."""
-        return not self._dialogue.alive
+        return not self._channel.alive
 
     def take_pending_notice(self) -> Restart:
         """Takes the notice of what was lost since the last cell."""
@@ -137,7 +137,7 @@ class Supervisor:
 
     def declare(self) -> None:
         """Declares tools and outputs to the process. Raises `SandboxDiedError` if it has ended."""
-        self._dialogue.declare(self._tools.declarations(), self.outputs, self.border)
+        client.declare(self._channel, self._tools.declarations(), self.outputs, self.border)
 
     def assign(self, name: str, value: object) -> None:
         """Binds a variable. Raises `ValueCrossingError` if it cannot enter."""
@@ -183,16 +183,16 @@ class Supervisor:
 
     def compiled_runtime(self) -> bytes:
         """Returns V8's code cache of the engine."""
-        return self._dialogue.compiled_runtime()
+        return client.compiled_runtime(self._channel)
 
     def interrupt(self) -> None:
         """Asks the running cell to stop."""
-        self._dialogue.interrupt()
+        self._channel.interrupt()
 
     def close(self) -> None:
         """Ends the process for good. Never blocks for long."""
         self.closed = True
-        self._dialogue.close()
+        self._channel.close()
         self.variables.clear()
         self._recovery = ReplayLog()
 
@@ -200,7 +200,7 @@ class Supervisor:
 
     def _run_remembered(self, ran: CellRecord) -> Ended:
         """Runs a cell and records what a replay needs."""
-        serving = CallRecorder(self._tools, ran, self._dialogue.answer)
+        serving = CallRecorder(self._tools, ran, self._channel.answer)
         started = time.monotonic()
         try:
             end, answer = self._run(ran, serving)
@@ -222,16 +222,18 @@ class Supervisor:
             self._save()
 
     def _send_variable(self, name: str, value: object) -> None:
-        self._dialogue.assign(name, value, self.border)
+        client.assign(self._channel, name, value, self.border)
 
     def _run(self, ran: CellRecord, serve: ServeCall) -> Ended:
         tools = self._tools
-        return self._dialogue.run(ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room)
+        return client.run(
+            self._channel, ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room
+        )
 
     def _save(self) -> Checkpoint:
         started = time.monotonic()
         try:
-            files = self._dialogue.take_image()
+            files = client.take_image(self._channel)
         except CheckpointError:
             self._recovery.cannot_save()
             raise
@@ -251,7 +253,7 @@ class Supervisor:
 
     def ensure_running(self) -> None:
         """Starts another process if this one has ended since the last cell."""
-        if self._dialogue.check_alive():
+        if self._channel.check_alive():
             return
         if not self.closed:
             record("process.ended", pid=self.pid, reason="between cells", detail="")
@@ -296,7 +298,7 @@ class Supervisor:
     def _start_again(self, *, afresh: bool = False) -> Restart:
         """Starts another process, as far as possible in the state of the lost one."""
         self.restarts += 1
-        self._dialogue.close()  # it has ended, but holds its pipes
+        self._channel.close()  # it has ended, but holds its pipes
         lost = self._recovery.why_lost()
         for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
@@ -304,7 +306,7 @@ class Supervisor:
                 record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
                 return healed
             except (SandboxError, LookupError) as error:
-                self._dialogue.close()
+                self._channel.close()
                 if self.closed:
                     raise SessionClosedError("The session is closed.") from error
                 lost = self._recovery.why_lost()
@@ -331,13 +333,13 @@ class Supervisor:
             raise SessionClosedError("The session is closed.")
         if self._seed != GO_ON and not self._recovery.cells:
             self._seed = secrets.token_hex(16)
-        self._dialogue = Client(self._engine_from(state), self.limits, self._seed)
+        self._channel = Channel(self._engine_from(state), self.limits, self._seed)
         try:
             self.declare()
             if self.closed:  # meanwhile: then nothing else closes this process
                 raise SessionClosedError("The session is closed.")
         except BaseException:
-            self._dialogue.close()
+            self._channel.close()
             raise
 
     def _repeat(self) -> list[int]:

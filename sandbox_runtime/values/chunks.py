@@ -48,7 +48,7 @@ class Text:
         """Its characters, each piece as narrow as its own allow."""
         for piece in self._slices():
             width = 1 if self._ascii else _width(piece)
-            yield Piece(width, piece.encode(_ENCODINGS[width], "surrogatepass"))
+            yield Piece(width, [piece.encode(_ENCODINGS[width], "surrogatepass")])
 
     def _slices(self) -> Iterator[str]:
         for at in range(0, len(self._text), PIECE_BYTES):
@@ -104,7 +104,7 @@ def cut(part: Part | Text) -> Iterator[Piece]:
         return
     view = memoryview(part).cast("B")
     for at in range(0, len(view), PIECE_BYTES):
-        yield Piece(1, view[at : at + PIECE_BYTES])
+        yield Piece(1, [view[at : at + PIECE_BYTES]])
 
 
 class Sink(Protocol):
@@ -159,11 +159,11 @@ class Stream:
 
     def _flush(self) -> None:
         if self._kept:
-            self._pour_one(Piece(1, self._kept))
+            self._pour_one(Piece(1, [self._kept]))
             self._kept = bytearray()
 
     def _pour_one(self, piece: Piece) -> None:
         if not self._poured:
             self._begin()
-        self._poured += nbytes(piece.data)
+        self._poured += sum(map(nbytes, piece.attachments))
         self._pour(piece)

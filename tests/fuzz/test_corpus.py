@@ -107,7 +107,7 @@ def test_the_corpus_reaches_what_it_is_for():
 
 
 def test_the_long_running_command(tmp_path):
-    """Runs for as long as it is told, and says what it did."""
+    """The fuzzer runs for the requested time and reports its work."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--seconds", "2", "--target", "values", "--own"],
         cwd=Path(__file__).parents[2],

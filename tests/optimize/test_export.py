@@ -90,7 +90,7 @@ def test_dspys_own_fine_tuning_data_has_the_contract_of_a_baked_program(server, 
 
 
 def test_the_end_of_a_run_that_died_is_no_reply(program, tmp_path):
-    """It stands in the trace for those who reflect on it, and no LM wrote it."""
+    """The trace has this entry for reflection; it is not exported, because no LM wrote it."""
     end = (program.generate_action, {}, FailedStep("It died.", "It died.", replied=False))
     data = [{"example_ind": 0, "example": DEVSET[0], "prediction": None, "trace": [end]}]
 

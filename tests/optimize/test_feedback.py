@@ -46,7 +46,7 @@ class TestDigest:
         assert waste(STEPS, ["logs", "question"]) == [
             "The input `question` was never read.",
             "2 of 5 steps ended in an error: 2, 4.",
-            "Printed nothing to go on from: step 3.",
+            "Printed nothing: step 3.",
             "Step 4 ran the code of step 2 again.",
             "The same prompt was written 2 times: 'Who?'.",
         ]
@@ -73,7 +73,7 @@ class TestFeedback:
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
         told = feedback(0.0, RUN, pred_trace=[entry(step)])
 
-        assert "This step (turn 2/20) came to: NameError: name 'x'" in told.feedback
+        assert "The result of this step (turn 2/20): NameError: name 'x'" in told.feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
         """If the report is hidden, the steps, including failed ones, come from the trace."""
@@ -116,7 +116,7 @@ class TestSubCalls:
             "Sub-calls: 2 sub_llm, 2 predict.",
             "- The slowest took 8.1 s (predict, 90,000 characters in).",
             "- The longest prompt had 95,000 characters.",
-            "- 1 asked what had been asked before, and were answered from the cache.",
+            "- 1 repeated an earlier prompt and were answered from the cache.",
             "- Together they cost $0.05.",
             "- 2 failed: LMError: too long",
         ]

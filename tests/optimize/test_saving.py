@@ -86,7 +86,7 @@ class TestCopies:
         assert other.generate_action is not rlm.generate_action
         assert other.generate_action.demos is not rlm.generate_action.demos
         assert other.sub_lm is rlm.sub_lm
-        assert other._pool is pool
+        assert other._config.pool is pool
         assert other.tools["shifted"] is rlm.tools["shifted"]
 
     def test_a_copy_of_a_module_with_locks_in_its_tools_works(self, pool):
@@ -99,7 +99,7 @@ class TestCopies:
         assert copy.copy(copy.deepcopy(RLM("a -> b", tools=[locked]))).tools["locked"]
 
     def test_a_tool_that_is_part_of_the_program_is_copied_with_it(self):
-        """Else a candidate's tool would go on with the predictors of the original."""
+        """A copied tool uses the predictors of the copy, not those of the original."""
         program = Program()
         other = copy.deepcopy(program)
         other.table["a"] = 2
@@ -131,7 +131,7 @@ class TestPickles:
         assert loaded.sub_lm.kwargs["max_tokens"] == 77
         assert loaded.generate_action.lm.kwargs["temperature"] == 0.5
         assert loaded.generate_action.demos[0]["code"] == "SUBMIT(1)"
-        assert loaded._pool is None
+        assert loaded._config.pool is None
 
     def test_a_saved_program_is_loaded(self, pool, tmp_path):
         """DSPy's own way to save all of a program."""

@@ -125,7 +125,7 @@ class TestFailedRuns:
         assert set(inputs) == {"variables_info", "repl_history", "iteration"}
 
     def test_no_optimizer_learns_from_an_lm_that_is_down(self, run_traced):
-        """That is nobody's prompt's fault, so nothing of it is in the trace."""
+        """A failure that no prompt caused adds nothing to the trace."""
         trace, error = run_traced(
             *self.moves, faults={"traced": Fault(status=500, after=1, times=None)}
         )

@@ -17,7 +17,7 @@ Play = Callable[..., tuple[RLM, PolicyServer]]
 
 
 def no_sub_calls(_request: object) -> str:
-    """A sub-LM that nobody may ask."""
+    """A sub-LM that must not be called."""
     raise AssertionError("no sub-LM call was expected")
 
 

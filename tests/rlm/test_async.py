@@ -18,7 +18,6 @@ from thrifty_pool import ThriftyPool
 
 from dspy_rlm import CodeType, HandleType, Pool
 from dspy_rlm.errors import RunEndedError
-from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import open_in_thread
 from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scripted
 from sandbox_runtime import default_pool
@@ -216,7 +215,7 @@ class TestEventLoop:
 
 
 class TestCancelling:
-    """The caller gets his CancelledError at once, and nothing goes on behind his back."""
+    """The caller gets its CancelledError at once, and nothing continues in the background."""
 
     @pytest.mark.parametrize(
         "code", ["while True: pass", "import time\ntime.sleep(50)", "sum(range(10**12))"]
@@ -256,7 +255,7 @@ class TestCancelling:
         assert error.run.sub_calls == ()  # what they took is not known yet
 
     def test_before_a_sub_call_is_tried_again(self, play, pool):
-        """DSPy would try it again in its thread, whoever waits for it."""
+        """An abandoned call is not retried, although DSPy's own retries would continue in its thread."""
         rlm, server = play("q -> a", "sub_llm('?')", sub=rules([], default="x"), pool=pool)
         rlm.sub_lm = server.lm("sub", num_retries=8)
         server.fail("sub", Fault(status=500, times=None, retry_after_seconds=0.5))
@@ -396,8 +395,8 @@ class TestCancelling:
         rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
 
         async def main() -> None:
-            task = prepare(rlm, {"q": ""}, None, asyncio.get_running_loop())
-            task.place.stop.stop(RunEndedError("too late"))
+            task = rlm.prepare({"q": ""}, None, asyncio.get_running_loop())
+            task.context.run_scope.cancel(RunEndedError("too late"))
             async with open_in_thread(task) as work:
                 with pytest.raises(RunEndedError):
                     await work.open()

@@ -1,4 +1,4 @@
-"""DSPy's callbacks on an RLM: who is told of what, and as a part of what."""
+"""DSPy's callbacks on an RLM: which handler is called for what, with which parent call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Seen:
 
 
 class Recorder(BaseCallback):
-    """Keeps every call that it is told of."""
+    """Records every call that it is notified of."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Seen] = {}
@@ -243,7 +243,7 @@ class TestARun:
 
     @both
     def test_a_tool_that_raises(self, recorder, play, how):
-        """Ends with its exception, in the tool and in the interpreter's call; the run goes on."""
+        """A failing tool ends its tool call and the interpreter's call with its exception; the run continues."""
 
         def fail(word: str) -> str:
             raise KeyError(word)
@@ -390,7 +390,7 @@ class TestTheEndOfTheTime:
         assert recorder.path(shutdown) == ["module", "interpreter_shutdown"]
 
     def test_of_an_interpreter_that_is_lent(self):
-        """It is given back once, whoever wants to."""
+        """A borrowed interpreter is given back once, however often it is closed."""
         given_back: list[str] = []
         sandbox = InterpreterSandbox(
             SandboxInterpreter(), {}, {}, 1000, (), lambda: given_back.append("now")

@@ -260,7 +260,7 @@ class TestOlderCode:
         assert result.run.started_at >= free
 
     def test_a_cancelled_run_has_it_until_its_cell_has_ended(self, play):
-        """It is given back once, by the run itself: no other has it while a cell goes on."""
+        """The run itself gives the interpreter back once: no other run has it while a cell runs."""
         waiting = Waiting()
         rlm, _ = play(
             "q -> a",
@@ -343,7 +343,7 @@ class TestOlderCode:
         rlm, _ = play("interpreter -> a", "SUBMIT(interpreter)")
         assert rlm(interpreter="CPython").a == "CPython"
         rlm, _ = play("q -> a", "SUBMIT(q)")
-        with pytest.raises(InputError, match="'interpreter' is no input"):
+        with pytest.raises(InputError, match="'interpreter' is not an input"):
             rlm(q="", interpreter="CPython")
         with pytest.raises(SignatureError, match="a call's own option"):
             RLM("interpreter_factory -> a")
@@ -374,8 +374,8 @@ class TestFactories:
         ours = [thread for thread in threading.enumerate() if thread.name.startswith("rlm-")]
         waiting.released.set()
 
-        assert "rlm-stop" in {thread.name for thread in ours}
-        assert all(thread.daemon for thread in ours if thread.name in ("rlm-stop", "rlm-sandbox"))
+        assert "rlm-cancel" in {thread.name for thread in ours}
+        assert all(thread.daemon for thread in ours if thread.name in ("rlm-cancel", "rlm-sandbox"))
 
     def test_for_one_call(self, play, noting):
         """It goes before the module's own, makes one for each run, and the prompt has its rules."""
@@ -557,7 +557,7 @@ class Answering:
 
 
 class Thing:
-    """Something that only a handle can stand for."""
+    """An object that can only cross as a handle."""
 
 
 def abs_of(n: int) -> int:

@@ -1,4 +1,4 @@
-"""`dspy.History` as an input: a conversation goes on."""
+"""`dspy.History` as an input: a conversation continues over several runs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class TestInThePrompt:
 
     def test_a_preview_of_nothing(self):
         """The first turn has a history too."""
-        assert "(nothing was said yet)" in described(dspy.History(messages=[]))
+        assert "(no messages yet)" in described(dspy.History(messages=[]))
 
     def test_long_messages_are_abridged(self):
         """Long messages are abridged, so that the prompt stays short."""

@@ -72,7 +72,7 @@ def test_the_contract_names_all_that_is_true_of_the_run():
         "- `predict(signature, **inputs)`: asks for typed, validated outputs",
         "- `predict_batched(signature, rows, **inputs)`",
         "- `sub_rlm(signature, **inputs)`",
-        "- `BUDGET() -> dict`: what is left of the budget.",
+        "- `BUDGET() -> dict`: returns what is left of the budget.",
         "- `grep(pattern: str, limit: int = 5) -> list[str]`: a tool",
         "- `SUBMIT(events, total)`",
         "    - `events`: list[",
@@ -125,7 +125,7 @@ def test_the_contract_offers_what_there_is():
 
     assert "sub_rlm" not in text
     assert (
-        "- Sub-LMs, for `model=` of the functions above (else 'mini'):\n    - 'mini'\n"
+        "- Sub-LMs, for `model=` of the functions above (default: 'mini'):\n    - 'mini'\n"
         "    - 'vision': reads images"
     ) in text
     assert text.endswith(
@@ -152,7 +152,7 @@ def test_the_last_turn_is_announced():
 
 def test_the_strategy_knows_typed_extraction():
     """Facts from many pieces are what `predict_batched` is for."""
-    assert "many pieces use `predict_batched`" in policy_block(Report, [])
+    assert "many pieces, use `predict_batched`" in policy_block(Report, [])
 
 
 def test_the_fallback_asks_for_the_typed_outputs():

@@ -96,12 +96,12 @@ class TestLazyInputs:
 
         assert str(caught.value) == (
             f"The folder of the input 'folder', {tmp_path / 'texts'}, cannot be listed: "
-            "No such file or directory. Give read access to it, or give another folder."
+            "No such file or directory. Grant read access to it, or pass another folder."
         )
         assert not server.requests
 
     def test_a_file_that_changes_during_the_run_is_an_observation(self, play, log):
-        """The LM is told; the run goes on."""
+        """The LM gets the error, and the run continues."""
 
         def change() -> str:
             """Writes to the file."""
@@ -134,7 +134,7 @@ class TestDescriptions:
             "Type: lazy text (acts like a str, but stays outside and is read piece by piece: text[a:b], "
             "len(text), `for line in text`, text.lines(first, last), text.find(s), text.count(s), "
             "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
-            "ignore_case=False), text.chunks(size); lines count from 1; `help` tells more)\n"
+            "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details)\n"
             "Size: 5,008 bytes\n"
             f"Preview:\n```\nbegin{'.' * 495}...{'.' * 497}end\n```"
         )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_rlm.budget.admission import ROOM_FOR_A_REPLY, Wanted
+from dspy_rlm.budget.admission import ROOM_FOR_A_REPLY, CallPlan
 from dspy_rlm.budget.budget import Budget, Price
 from dspy_rlm.budget.ledger import Ledger, Spent
 from dspy_rlm.budget.token_bounds import Prompt
@@ -25,7 +25,7 @@ CHEAP = Price(1e-6, 4e-6)
 def wanted(size=0, *, reply=10, price=None, **facts):
     """A call of the model `lm` with a prompt of so many bytes, which may be answered with so many tokens."""
     prompt = Prompt(("x" * size,)) if size else Prompt(())
-    return Wanted(
+    return CallPlan(
         facts.pop("model", "lm"), prompt, reply_tokens=reply, price=lambda _tokens: price, **facts
     )
 
@@ -53,7 +53,7 @@ class TestCalls:
         assert ledger.llm_calls_left == 0
 
     def test_many_threads_cannot_overspend(self):
-        """Reserving is one step: of a hundred who ask at once, ten get a call."""
+        """Reserving is atomic: of a hundred concurrent requests, ten get a call."""
         ledger = Ledger(Budget(max_llm_calls=10))
 
         def ask(_: int) -> bool:
@@ -255,7 +255,7 @@ class TestMoney:
         assert place.amount.cost == pytest.approx(0.4)
 
     def test_a_learned_bound_that_is_too_high_does_not_end_a_run(self):
-        """Calls that would fit as they usually are go on, one at a time: only one can be dearer than that."""
+        """Calls whose usual cost fits continue one at a time, so only one can cost more than that."""
         ledger = Ledger(Budget(max_cost=0.05))
         took = spent(input_tokens=5, output_tokens=1, cost=0.01)
         ledger.settle(ledger.reserve(wanted(20, reply=None)), took)
@@ -393,7 +393,7 @@ class TestTurns:
 
 
 def scripted(seed, calls):
-    """Calls of models with prices, counts and ends that nobody knows beforehand, all within their bounds."""
+    """Random prices, counts and endings of calls stay within the bounds."""
     dice = random.Random(seed)
     prices = {f"m{n}": Price(dice.uniform(0, 1e-3), dice.uniform(0, 1e-3)) for n in range(3)}
     told = {name for name in prices if dice.random() < 0.7}
@@ -402,7 +402,7 @@ def scripted(seed, calls):
         size, most = dice.randrange(1, 2000), dice.choice([None, 1, 50, 5000, 10**6])
         fate = dice.choice(["answered"] * 5 + ["cached", "failed", "lost", "cancelled", "silent"])
         at = dice.random(), dice.random()
-        want = Wanted(
+        want = CallPlan(
             model,
             Prompt(("x" * size,)),
             reply_tokens=most,

@@ -65,7 +65,7 @@ class TestSteps:
         assert run.outputs == {"answer": 4}
 
     def test_a_failed_cell_is_an_observation(self):
-        """The next prompt shows what went wrong; the run goes on."""
+        """The next prompt shows the error, and the run continues."""
         _, made, _ = played(
             [
                 action("1 / 0"),
@@ -119,7 +119,7 @@ class TestSteps:
             played([poor])
 
     def test_a_price_that_is_not_known_ends_the_run(self):
-        """The LM has answered already, so there is nothing to go on with."""
+        """A price that stays unknown after the LM has answered ends the run."""
         unknown = PriceUnknownError("Nobody knows.", limit="max_cost")
         with pytest.raises(PriceUnknownError, match="Nobody knows"):
             played([action("print(1)"), Completed("1"), unknown])
@@ -171,7 +171,7 @@ class TestSteps:
         assert run.prediction().run.stopped_by == "max_errors"
 
     def test_a_wrong_submission_is_an_observation(self):
-        """The LM is told what is wrong, and may correct it."""
+        """The LM gets the validation error, and may correct its outputs."""
         run, made, _ = played(
             [
                 action("SUBMIT('x')"),

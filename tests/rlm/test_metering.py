@@ -107,7 +107,7 @@ def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
         async def aforward(self, *args, **options):
             self.forward(*args, **options)
 
-    meter = Meter(Ledger(Budget()), "a", 0, CancelScope(expected=True))
+    meter = Meter(Ledger(Budget()), "a", 0, CancelScope(cancellable=True))
     lm = metered(Own("openai/own", api_key="none", cache=False, num_retries=3), meter)
     with pytest.raises(LMServerError):
         asyncio.run(lm.acall("x")) if asynchronous else lm("x")
@@ -118,10 +118,10 @@ def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_an_abandoned_call_took_is_not_known(asynchronous):
     """Its server may still answer and charge for it: None, and never 0."""
-    ledger, stop, released = Ledger(Budget()), CancelScope(expected=True), threading.Event()
+    ledger, stop, released = Ledger(Budget()), CancelScope(cancellable=True), threading.Event()
 
     def ask(_request):
-        stop.stop(RunEndedError("over"))
+        stop.cancel(RunEndedError("over"))
         released.wait(60)
         return "too late"
 
@@ -139,7 +139,7 @@ def test_what_an_abandoned_call_took_is_not_known(asynchronous):
 def test_a_call_that_failed_took_nothing(server):
     """A call that was answered with an error is not charged."""
     ledger = Ledger(Budget())
-    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, CancelScope(expected=True)))
+    lm = metered(server.lm("lm"), Meter(ledger, "a", 0, CancelScope(cancellable=True)))
     server.fail("lm", Fault(status=400))
     with pytest.raises(LMError):
         lm("x")
@@ -151,9 +151,9 @@ def test_a_call_that_failed_took_nothing(server):
 @pytest.mark.parametrize("expected", [False, True])
 def test_a_stopped_meter_sends_nothing(server, expected):
     """A cancelled meter raises the reason in `__call__` and `acall`, sends nothing and books nothing."""
-    ledger, stop = Ledger(Budget()), CancelScope(expected=expected)
+    ledger, stop = Ledger(Budget()), CancelScope(cancellable=expected)
     lm = metered(server.lm("lm"), Meter(ledger, "a", 0, stop))
-    stop.stop(RunEndedError("over"))
+    stop.cancel(RunEndedError("over"))
     with pytest.raises(RunEndedError):
         lm("x")
     with pytest.raises(RunEndedError):

@@ -34,7 +34,7 @@ def test_the_last_wrapper_is_the_outermost():
 
 
 def test_the_sandbox_side_of_a_function_stays():
-    """Only the function of the host is wrapped: cells go on to call it through their own Python."""
+    """Only the host function is wrapped: cells still call it through their own Python."""
     fronted = WrappedTool(lambda: "x", {"module": "source"}, kind="module")
     wrapped = wrap_all({"dspy": fronted}, [marking("a")])["dspy"]
 

@@ -355,7 +355,7 @@ class TestTries:
         """It is not sent, and nothing is left in line or charged for it."""
         ledger, stop, held = (
             Ledger(Budget(max_tokens=1_000)),
-            CancelScope(expected=True),
+            CancelScope(cancellable=True),
             threading.Event(),
         )
         books = Books("x", tokens=5, released=lambda: held.wait(60))
@@ -374,7 +374,7 @@ class TestTries:
                 thread.start()
             while not (ledger._line and ledger._open):
                 threading.Event().wait(0.01)
-            stop.stop(RunEndedError("over"))
+            stop.cancel(RunEndedError("over"))
             for thread in threads:
                 thread.join()
             held.set()
@@ -424,7 +424,7 @@ class TestNeverPassed:
         )
         ledger, stop = (
             Ledger(Budget(**limits, prices={"m0": (10, 40), "m1": (10, 40)})),
-            CancelScope(expected=True),
+            CancelScope(cancellable=True),
         )
         books, drawing = Books("x"), threading.Lock()
 
@@ -453,7 +453,7 @@ class TestNeverPassed:
             except (LMError, BudgetExceededError, RunEndedError, TimeoutError):
                 pass
             if n == 70:
-                stop.stop(RunEndedError("over"))
+                stop.cancel(RunEndedError("over"))
 
         with PolicyServer({"m0": play, "m1": play}) as server:
             for name in ("m0", "m1"):

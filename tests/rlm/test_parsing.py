@@ -1,4 +1,4 @@
-"""A text that stands for a value is read within bounds; whatever is wrong with it is an answer, not an end."""
+"""Parsing a text as a value is bounded; any fault in it is reported to the LM and ends no run."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_a_long_text_of_python_is_repaired():
 def test_what_is_too_long_to_be_repaired_is_told():
     """Text that is too long to repair gives an error with its length, the bound, and what to do."""
     with pytest.raises(
-        HardTextError, match=r"300,001 characters .*\(at most 200,000 are\)\. Give valid JSON"
+        HardTextError,
+        match=r"300,001 characters .*\(at most 200,000 characters are\)\. Give valid JSON",
     ):
         parsed("[" + "'a'" * 100_000, list[str])
 
@@ -130,7 +131,7 @@ class Task(dspy.Signature):
 
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 def test_a_hard_submission_is_refused(make):
-    """The LM is told so, and the run goes on."""
+    """A hard submission is refused with short problems that name the expected type."""
     _, problems = typed_outputs(Task.output_fields, {"items": make(9_000)})
 
     assert all(problem.startswith("items: expected list[str]") for problem in problems)

@@ -158,8 +158,11 @@ class TestPredict:
             ('predict("text -> n: Invoice", text=q)', "The type 'Invoice' is not known"),
             ("predict(\"text -> n: os.environ['HOME']\", text=q)", "'os.environ' is not known"),
             ('predict("text -> n: antigravity", text=q)', "'antigravity' is not known"),
-            ('predict("text -> n: (lambda: 1)()", text=q)', "is no type that a signature can have"),
-            ('predict("text -> n", page=q)', "'page' is no input of this signature"),
+            (
+                'predict("text -> n: (lambda: 1)()", text=q)',
+                "is not a type that a signature can have",
+            ),
+            ('predict("text -> n", page=q)', "'page' is not an input of this signature"),
             ('predict("text: int -> n", text="x")', "text: expected int"),
             ('predict("lm -> n", lm=q)', "cannot be called 'lm'"),
             ('predict("text -> n", text=q, model="big")', "There is no model 'big'"),
@@ -261,7 +264,7 @@ class TestPredictBatched:
         assert outputs(result)[0].startswith(
             "['Prediction', 'SubCallError', 'Prediction', 'SubCallError', 'SubCallError']"
         )
-        assert "'txt' is no input of this signature" in outputs(result)[0]
+        assert "'txt' is not an input of this signature" in outputs(result)[0]
 
     def test_a_batch_over_the_budget_is_refused_whole(self, play):
         """Before any of it is sent."""

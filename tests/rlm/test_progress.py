@@ -92,7 +92,7 @@ class TestRenderEvent:
 
     @pytest.mark.parametrize("event", [IterationStarted(1, 20), SubCallStarted(1, "predict", 1)])
     def test_what_others_show_better_is_not_shown(self, event, capsys):
-        """An iteration is seen by its step, a sub-call by the code; no empty line stands for them."""
+        """Iterations and sub-calls print nothing of their own: the step and the code show them."""
         print_event(event)
 
         assert capsys.readouterr().err == ""

@@ -179,7 +179,7 @@ class TestSlips:
         assert len(steps(result)[1]) < 25_000
 
     def test_a_cell_that_cannot_be_stopped_costs_its_own_work_only(self, play):
-        """The process is ended and replaced; everything is as before that cell, and the LM is told."""
+        """The process is ended and replaced; the state is that before the cell, and the LM gets the reason."""
         limits = Limits(cell_seconds=0.3, grace_seconds=0.3)
         rlm, _ = play("q -> answer", "x = 1", "sum(range(10**12))", "SUBMIT(q * x)", limits=limits)
         result = rlm(q="the input")
@@ -416,7 +416,7 @@ class TestBadInput:
         ("inputs", "told"),
         [
             ({}, "'text' is missing; 'rows' is missing"),
-            ({"text": "", "rows": [], "more": 1}, "'more' is no input"),
+            ({"text": "", "rows": [], "more": 1}, "'more' is not an input"),
             ({"text": "", "rows": ["x"]}, "rows[0]: expected list[int]"),
             ({"text": 5, "rows": []}, "text: expected str"),
         ],

@@ -80,7 +80,7 @@ def failing() -> dspy.LM:
 
 
 def unreachable() -> dspy.LM:
-    """A real LM, at an address where nobody listens."""
+    """A real LM, at an address without a listener."""
     return dspy.LM(
         "openai/none",
         api_key=KEY,
@@ -196,7 +196,7 @@ def test_no_error_of_a_tool_reaches_a_sub_lm(play, names):
 
 @pytest.mark.parametrize("lm", [failing, unreachable])
 def test_a_run_that_fails_shows_no_secret(lm, kept):
-    """The error that its caller gets may go on into an outer run, and its text into a trace."""
+    """The caller's error is redacted too, since an outer run may get it and a trace its text."""
     from dspy_rlm import RLM
 
     with dspy.context(lm=lm()), pytest.raises(Exception, match="The run failed") as caught:

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from dspy_rlm.concurrency.cancellation import CancelScope, after
+from dspy_rlm.concurrency.cancellation import CancelScope, call_after
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
 
 ENDED = RunEndedError("over")
@@ -23,11 +23,11 @@ class TestStop:
         root = CancelScope()
         child, other = CancelScope(root), CancelScope(root)
         grandchild = CancelScope(child)
-        child.stop(ENDED)
-        child.stop(RunEndedError("again"))
+        child.cancel(ENDED)
+        child.cancel(RunEndedError("again"))
         assert [s.reason for s in (root, other, child, grandchild)] == [None, None, ENDED, ENDED]
 
-        root.stop(RunEndedError("all"))
+        root.cancel(RunEndedError("all"))
         assert str(other.reason) == "all"
         assert child.reason is ENDED
         assert CancelScope(root).reason is root.reason  # too late to begin
@@ -35,12 +35,12 @@ class TestStop:
     def test_ends_are_called_while_they_matter(self):
         """Once; at once where it was stopped before; not after their block."""
         stop, called = CancelScope(), []
-        with stop.ending(lambda: called.append("left")):
+        with stop.on_cancel(lambda: called.append("left")):
             pass
-        with stop.ending(lambda: called.append("in")):
-            stop.stop(ENDED)
-            stop.stop(ENDED)
-        with stop.ending(lambda: called.append("late")):
+        with stop.on_cancel(lambda: called.append("in")):
+            stop.cancel(ENDED)
+            stop.cancel(ENDED)
+        with stop.on_cancel(lambda: called.append("late")):
             pass
 
         assert called == ["in", "late"]
@@ -52,9 +52,9 @@ class TestStop:
         def bad() -> None:
             raise RuntimeError("can't start new thread")
 
-        with stop.ending(bad), stop.ending(lambda: called.append("other")):
+        with stop.on_cancel(bad), stop.on_cancel(lambda: called.append("other")):
             with pytest.raises(RuntimeError, match="new thread"):
-                stop.stop(ENDED)
+                stop.cancel(ENDED)
             assert called == ["other"]
 
     def test_what_has_ended_is_not_kept(self):
@@ -63,7 +63,7 @@ class TestStop:
         below = [CancelScope(root) for _ in range(3)]
         gone = [weakref.ref(stop) for stop in below]
         for stop in below:
-            stop.stop(ENDED)
+            stop.cancel(ENDED)
         del below, stop
         gc.collect()
 
@@ -73,7 +73,7 @@ class TestStop:
     def test_each_check_raises_an_error_of_its_own(self):
         """Many threads may raise it at once, and each adds to the traceback of what it raises."""
         stop = CancelScope()
-        stop.stop(BudgetExceededError("over", limit="max_seconds"))
+        stop.cancel(BudgetExceededError("over", limit="max_seconds"))
         caught = []
         for _ in range(2):
             with pytest.raises(BudgetExceededError, match="over") as raised:
@@ -88,9 +88,9 @@ class TestStop:
         """Nothing starts in a cancelled scope, even if it is cancelled during the start."""
 
         class StoppedSoon(CancelScope):
-            def ending(self, end):
-                self.stop(ENDED)
-                return super().ending(end)
+            def on_cancel(self, callback):
+                self.cancel(ENDED)
+                return super().on_cancel(callback)
 
         begun = threading.Event()
         with pytest.raises(RunEndedError):
@@ -108,7 +108,7 @@ class TestStop:
 
         def end() -> None:
             begun.wait()
-            stop.stop(ENDED)
+            stop.cancel(ENDED)
 
         threading.Thread(target=end).start()
         with pytest.raises(RunEndedError):
@@ -135,7 +135,7 @@ class TestStop:
             await asyncio.sleep(0)
             if both:
                 task.cancel()
-            stop.stop(ENDED)
+            stop.cancel(ENDED)
             await task
 
         with pytest.raises(RunEndedError):
@@ -144,14 +144,14 @@ class TestStop:
             asyncio.run(main(CancelScope(), both=True))
 
     def test_a_cancellation_of_earlier_does_not_count(self):
-        """A task that has caught one goes on as any other."""
+        """A task that has caught its cancellation continues like any other."""
 
         async def main() -> None:
             try:
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
                 stop = CancelScope()
-                asyncio.get_running_loop().call_soon(stop.stop, ENDED)
+                asyncio.get_running_loop().call_soon(stop.cancel, ENDED)
                 await stop.run_abandonable_async(asyncio.sleep(1000))
 
         async def cancelled() -> None:
@@ -166,12 +166,12 @@ class TestStop:
     def test_a_clock_that_runs_out(self):
         """It looks again, for what is left may change; and it does nothing once it is left."""
         left, rung = [1000.0], threading.Event()
-        with after(lambda: left[0], rung.set):
+        with call_after(lambda: left[0], rung.set):
             left[0] = 0
             assert rung.wait(30)
         rung.clear()
         end = time.monotonic() + 0.2
-        with after(lambda: end - time.monotonic(), rung.set):
+        with call_after(lambda: end - time.monotonic(), rung.set):
             pass
 
         assert not rung.wait(0.5)

@@ -1,4 +1,4 @@
-"""An RLM under `dspy.streamify`: what the reader is told while a run goes on."""
+"""An RLM under `dspy.streamify`: the messages and chunks that a reader gets during a run."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class TestStatusMessages:
         ]
 
     def test_a_provider_that_fails_says_nothing(self, play, caplog):
-        """It is logged, and the run goes on."""
+        """A failing status provider is logged, and the run continues."""
 
         class Broken(StatusMessages):
             def cell_status_message(self, iteration, code, depth):
@@ -317,7 +317,7 @@ class TestListeners:
 
     @both
     def test_an_output_that_is_extracted_comes_in_pieces(self, play, is_async_program):
-        """The fallback's LM call is streamed to those who listen to outputs."""
+        """The extraction's LM call is streamed to the listeners of outputs."""
         rlm, _ = play(
             "q -> answer: str",
             "1",
@@ -494,7 +494,7 @@ class TestStream:
         loop.close()
 
     def test_a_program_in_a_loop_of_its_own_wakes_the_reader(self):
-        """The reader's loop is told, even while it has nothing else to do."""
+        """A message wakes the reader's loop, even if the loop is idle."""
         received = threading.Event()
 
         def program() -> bool:

@@ -50,9 +50,10 @@ class TestNamedModels:
             ("openai/b", 2),
             ("openai/root", 1),
         ]
-        assert "- Sub-LMs, for `model=` of the functions above (else 'mini'):\n" in server.requests[
-            0
-        ].messages[0].text.replace("\n        ", "\n")
+        assert (
+            "- Sub-LMs, for `model=` of the functions above (default: 'mini'):\n"
+            in server.requests[0].messages[0].text.replace("\n        ", "\n")
+        )
         assert "    - 'vision': reads images" in server.requests[0].messages[0].text
 
     def test_an_unknown_name_is_told_with_those_that_there_are(self, play):

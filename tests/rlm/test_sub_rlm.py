@@ -136,9 +136,9 @@ class TestSubRuns:
             ("'1/0'", "The setup of the sub-run failed, so it was not started"),
             ("'def f(:'", "SyntaxError"),
             ("'SUBMIT(1)'", "It called SUBMIT"),
-            ("lambda x: x", "is no function with a name"),
-            ("len", "The source of <built-in function len> cannot be had"),
-            ("5", "The source of 5 cannot be had"),
+            ("lambda x: x", "is not a function with a name"),
+            ("len", "The source of <built-in function len> is not available"),
+            ("5", "The source of 5 is not available"),
         ],
     )
     def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, told):
@@ -260,7 +260,7 @@ class TestCompiled:
         ],
     )
     def test_a_sub_run_with_the_same_fields_has_the_block_and_the_demos(self, play, call, shares):
-        """Any other starts from the block that says nothing of a task; so does one that is told what to do."""
+        """Any other sub-run, and one with `instructions=`, starts from the default block without a task."""
 
         def look_up(key: str) -> str:
             """Looks up the key."""

@@ -79,7 +79,7 @@ class Frame(dspy.SandboxSerializable):
 
 
 class Packed(Frame):
-    """Its data is no text."""
+    """Its data is not text."""
 
     def to_sandbox(self) -> bytes:
         return b"\xff\xfe"
@@ -375,7 +375,7 @@ class TestTools:
         assert got == [(ada, Mood.BAD, Span(1, 2), plain, [ada])]
 
     def test_a_wrong_argument(self, play):
-        """The cell is told which, and why."""
+        """The cell gets an error that names the value and the reason."""
 
         def note(mood: Mood) -> str:
             return "ok"

@@ -18,7 +18,7 @@ from session_cells import HASTY, MEBIBYTE, TOOLS
 
 from sandbox_runtime import Limits, Session, open_session
 from sandbox_runtime.engine import assets
-from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.installation.package_images import with_packages
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages import resolve as packages
 from sandbox_runtime.packages import store as package_sets

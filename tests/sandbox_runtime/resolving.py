@@ -10,7 +10,7 @@ from sandbox_runtime import (
     PackageError,
     PackageSet,
 )
-from sandbox_runtime.installation import install
+from sandbox_runtime.installation import package_images
 from sandbox_runtime.packages import resolve as packages
 
 
@@ -20,7 +20,7 @@ def names(found: PackageSet) -> list[str]:
 
 def forget_images() -> None:
     """As in a new process."""
-    install._is_sound.cache_clear()
+    package_images._is_sound.cache_clear()
 
 
 def refusal(*requirements: str, **options) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import random
@@ -11,7 +10,8 @@ import shutil
 import signal
 import struct
 import threading
-import zlib
+import warnings
+import zipfile
 
 import pytest
 
@@ -418,66 +418,102 @@ class TestFile:
         with pytest.raises(CheckpointError, match="it is not a checkpoint"):
             Checkpoint.load(tmp_path / "x")
 
-    def test_another_version(self, saved):
-        """Is refused with both numbers."""
-        _, path = saved
-        data = bytearray(path.read_bytes())
-        data[8] = 99
-        path.write_bytes(data)
+    def test_another_version(self, tmp_path):
+        """A file of another version of the format is refused with both numbers."""
+        path = written(tmp_path / "x", {**MANIFEST, "format": 99}, sound())
 
-        with pytest.raises(CheckpointError, match=r"version 99, this program reads version 1"):
+        with pytest.raises(CheckpointError, match=r"version 99, this program reads version 2"):
             Checkpoint.load(path)
+
+    def test_the_format_before_the_zip(self, tmp_path):
+        """No release has written it; the message says to save the state again."""
+        (tmp_path / "x").write_bytes(b"DSPYRLMC" + bytes(100))
+
+        with pytest.raises(CheckpointError, match=r"older than any release of dspy-rlm\. Save it"):
+            Checkpoint.load(tmp_path / "x")
+
+    def test_any_zip_tool_can_look_inside(self, saved):
+        """The parts are entries of a zip, and the manifest says what made them."""
+        state, path = saved
+
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+            assert archive.namelist() == ["manifest.json", "boot.head", "boot.pages", "disk"]
+            assert json.loads(archive.read("manifest.json")) == {
+                "format": 2,
+                "engine": state.engine,
+                "packages": "",
+            }
+
+    def test_the_same_state_is_the_same_file(self, saved, tmp_path):
+        """No date is in it."""
+        state, path = saved
+        state.save(tmp_path / "again")
+
+        assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
     @pytest.mark.parametrize("places", [10, pytest.param(200, marks=pytest.mark.nightly)])
     def test_damage_anywhere_is_found(self, saved, places):
-        """A changed byte, or a missing end, whatever the place."""
+        """A changed byte of a part, or a missing end, whatever the place."""
         _, path = saved
         good = path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            pages, disk = (archive.getinfo(name).header_offset for name in ("boot.pages", "disk"))
         dice = random.Random(1)
         for _ in range(places):
-            at = dice.randrange(8, len(good))
+            at = dice.randrange(pages + 100, disk)
             for bad in (good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :], good[:at]):
                 path.write_bytes(bad)
                 with pytest.raises(CheckpointError):
                     Checkpoint.load(path)
 
+    def test_damage_changes_no_state(self, tmp_path):
+        """A changed byte anywhere is found, or is one of those that mean nothing."""
+        path = written(tmp_path / "x", MANIFEST, sound())
+        good, state = path.read_bytes(), Checkpoint.load(path)
+        for at in range(len(good)):
+            path.write_bytes(good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :])
+            try:
+                loaded = Checkpoint.load(path)
+            except CheckpointError:
+                continue
+            assert (loaded.files, loaded.engine) == (state.files, state.engine)
 
-def written(path, header, *parts):
-    """A file that says `header` of its parts; they are packed as they are given."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(b"DSPYRLMC" + struct.pack("<II", 1, len(text)) + text + b"".join(parts))
+
+MANIFEST = {"format": 2, "engine": "e", "packages": ""}
+
+
+def written(path, manifest, parts, method=zipfile.ZIP_DEFLATED):
+    """A file with this manifest and these parts, by name or as pairs."""
+    text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+    with zipfile.ZipFile(path, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about names that come twice
+        archive.writestr("manifest.json", text, zipfile.ZIP_STORED)
+        for name, data in dict(parts).items() if isinstance(parts, dict) else parts:
+            archive.writestr(name, data)
     return path
 
 
-def described(**parts):
-    """A header for parts of bytes, and these packed."""
-    named = {name.replace("_", "."): data for name, data in parts.items()}
-    packed = {name: zlib.compress(data) for name, data in named.items()}
-    entries = [
-        {
-            "name": name,
-            "bytes": len(data),
-            "packed": len(packed[name]),
-            "sha256": hashlib.sha256(packed[name]).hexdigest(),
-        }
-        for name, data in named.items()
-    ]
-    return {"engine": "e", "packages": "", "parts": entries}, list(packed.values())
+def lying(path, name, field, value):
+    """The file, whose directory says something else of an entry: `struct` format and place in `field`."""
+    data = bytearray(path.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    at = data.index(name.encode(), directory) - 46
+    form, place = field
+    struct.pack_into(form, data, at + place, value)
+    path.write_bytes(data)
+    return path
 
+
+FLAGS, METHOD, CRC = ("<H", 8), ("<H", 10), ("<I", 16)
+PACKED, SIZE, OFFSET = ("<I", 20), ("<I", 24), ("<I", 42)
 
 MEMORY = 10 * MEBIBYTE
 
 
 def sound(memory=float(MEMORY), pages=b"pages", disk=b"disk"):
-    """The header and the parts of a file that can be read."""
-    return described(boot_head=struct.pack("<d", memory) + b"rest", boot_pages=pages, disk=disk)
-
-
-def changed(name, value):
-    """A header in which something is said wrongly of the pages."""
-    header, parts = sound()
-    header["parts"][1][name] = value
-    return header, parts
+    """The parts of a file that can be read."""
+    return {"boot.head": struct.pack("<d", memory) + b"rest", "boot.pages": pages, "disk": disk}
 
 
 class TestHostileFile:
@@ -485,15 +521,13 @@ class TestHostileFile:
 
     def test_one_that_is_sound(self, tmp_path):
         """So that the tests below show what they say."""
-        header, parts = sound()
-
-        state = Checkpoint.load(written(tmp_path / "x", header, *parts))
+        state = Checkpoint.load(written(tmp_path / "x", MANIFEST, sound()))
 
         assert state.memory_bytes == MEMORY
         assert bytes(state.files["disk"]) == b"disk"
 
     @pytest.mark.parametrize(
-        "header",
+        "manifest",
         [
             b"",
             b"[" * 60_000,
@@ -502,102 +536,126 @@ class TestHostileFile:
             b"[]",
             b"\xff",
             b"9" * 50_000,
-            b'{"parts":[]}',
-            b'{"parts":{}}',
-            b'{"parts":[1,2,3]}',
-            b'{"parts":null}',
-            b'{"parts":"abc"}',
+            b"{}",
+            b'{"format": 2}',
+            b'{"format": "2", "engine": "e", "packages": ""}',
+            b'{"format": true, "engine": "e", "packages": ""}',
+            b" " * 100_000,
         ],
-        ids=lambda header: header[:20].decode("latin-1"),
+        ids=lambda manifest: manifest[:40].decode("latin-1"),
     )
-    def test_a_header_that_is_none(self, tmp_path, header):
-        """Deep, empty, of other types."""
+    def test_a_manifest_that_is_none(self, tmp_path, manifest):
+        """Deep, empty, too long, of other types."""
         with pytest.raises(CheckpointError, match="damaged"):
-            Checkpoint.load(written(tmp_path / "x", header))
+            Checkpoint.load(written(tmp_path / "x", manifest, sound()))
 
-    @pytest.mark.parametrize("name", ["bytes", "packed"])
+    @pytest.mark.parametrize("name", ["manifest.json", "boot.head", "boot.pages", "disk"])
     @pytest.mark.parametrize(
-        "value", [-1, 1.5, float("nan"), float("inf"), "1", None, [], True, 10**30, 5_000_000_000]
+        ("field", "value"),
+        [
+            (SIZE, 0),
+            (SIZE, 3),
+            (SIZE, 1000),
+            (SIZE, 2**32 - 1),
+            (PACKED, 0),
+            (OFFSET, 1),
+            (OFFSET, 2**31),
+            (OFFSET, 2**32 - 1),
+            (CRC, 1),
+            (FLAGS, 1),
+            (METHOD, 12),
+            (METHOD, 14),
+            (METHOD, 99),
+        ],
     )
-    def test_a_size_that_is_none(self, tmp_path, name, value):
-        """Or one that no file of this length can have."""
-        header, parts = changed(name, value)
+    def test_a_directory_that_lies(self, tmp_path, name, field, value):
+        """About a size, a place, a sum, or how an entry is packed."""
+        path = lying(written(tmp_path / "x", MANIFEST, sound()), name, field, value)
 
         with pytest.raises(CheckpointError, match="damaged"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts))
+            Checkpoint.load(path)
+
+    def test_a_packed_size_that_is_too_large(self, tmp_path):
+        """It changes nothing: a part ends where its compressed stream does."""
+        path = lying(written(tmp_path / "x", MANIFEST, sound()), "disk", PACKED, 2**31)
+
+        assert Checkpoint.load(path).files["disk"] == b"disk"
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_another_compression(self, tmp_path, method):
+        """The file would choose how much memory unpacking takes."""
+        with pytest.raises(CheckpointError, match="compressed by another method"):
+            Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(), method))
+
+    def test_a_long_directory(self, tmp_path):
+        """It is not read as a whole."""
+        parts = [(f"{n:0200}", b"") for n in range(20_000)]
+        path = written(tmp_path / "x", MANIFEST, parts)
+
+        with Cost() as cost, pytest.raises(CheckpointError, match="its directory is too long"):
+            Checkpoint.load(path)
+
+        assert cost.peak_bytes < 4 * MEBIBYTE
 
     @pytest.mark.parametrize(
         "memory", [float("nan"), float("inf"), -1.0, 0.0, 1.5, 2.0**40, -0.0], ids=str
     )
     def test_a_head_without_a_size(self, tmp_path, memory):
         """The head is looked at before anything else is unpacked."""
-        header, parts = sound(memory)
-
         with pytest.raises(CheckpointError, match="the head does not say"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts))
+            Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(memory)))
 
     def test_no_head(self, tmp_path):
         """Too short for a size."""
-        header, parts = described(boot_head=b"abc", boot_pages=b"", disk=b"")
+        parts = {**sound(), "boot.head": b"abc"}
 
         with pytest.raises(CheckpointError, match="the head is too short"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts))
+            Checkpoint.load(written(tmp_path / "x", MANIFEST, parts))
 
     def test_other_parts(self, tmp_path):
         """In another order, twice, or more of them."""
-        header, parts = sound()
-        for entries in (
-            header["parts"][::-1],
-            [*header["parts"], header["parts"][0]],
-            [header["parts"][0]] * 3,
-        ):
-            path = written(tmp_path / "x", {**header, "parts": entries}, *parts, *parts)
+        parts = list(sound().items())
+        for others in (parts[::-1], [*parts, parts[0]], [parts[0]] * 3, parts[:2], []):
             with pytest.raises(CheckpointError, match="other parts"):
-                Checkpoint.load(path)
+                Checkpoint.load(written(tmp_path / "x", MANIFEST, others))
 
     @pytest.mark.parametrize("field", ["engine", "packages"])
     @pytest.mark.parametrize("value", [None, 1, ["x"], {}])
     def test_what_made_it(self, tmp_path, field, value):
         """Is text."""
-        header, parts = sound()
-
         with pytest.raises(CheckpointError, match="does not say what made it"):
-            Checkpoint.load(written(tmp_path / "x", {**header, field: value}, *parts))
+            Checkpoint.load(written(tmp_path / "x", {**MANIFEST, field: value}, sound()))
 
     def test_pages_of_more_memory_than_there_is(self, tmp_path):
         """A small file of zeros is not unpacked to more than its head says."""
-        header, parts = sound(pages=bytes(40 * MEBIBYTE))
+        path = written(tmp_path / "x", MANIFEST, sound(pages=bytes(40 * MEBIBYTE)))
 
         with Cost() as cost, pytest.raises(CheckpointError, match=r"boot\.pages has 41,943,040"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts))
+            Checkpoint.load(path)
 
         assert cost.peak_bytes < 10 * MEBIBYTE
 
     def test_more_memory_than_the_caller_allows(self, tmp_path):
         """Known from the head, before the pages are unpacked."""
-        header, parts = sound()
+        path = written(tmp_path / "x", MANIFEST, sound())
 
         with pytest.raises(CheckpointError, match="needs 10,485,760 bytes of memory, more than 1,"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts), memory_bytes=1_000_000)
+            Checkpoint.load(path, memory_bytes=1_000_000)
 
     def test_a_part_that_says_less_than_it_holds(self, tmp_path):
         """Is not unpacked to its end."""
-        header, parts = sound(pages=bytes(8 * MEBIBYTE))
-        header["parts"][1]["bytes"] = 1000
+        path = written(tmp_path / "x", MANIFEST, sound(pages=bytes(8 * MEBIBYTE)))
+        lying(path, "boot.pages", SIZE, 1000)
 
-        with Cost() as cost, pytest.raises(CheckpointError, match="larger than it says"):
-            Checkpoint.load(written(tmp_path / "x", header, *parts))
+        with Cost() as cost, pytest.raises(CheckpointError, match="damaged"):
+            Checkpoint.load(path)
 
         assert cost.peak_bytes < 4 * MEBIBYTE
 
     def test_a_state_takes_what_it_is(self, tmp_path):
         """Unpacking needs no second copy of it."""
-        header, parts = described(
-            boot_head=struct.pack("<d", 60.0 * MEBIBYTE),
-            boot_pages=bytes(60 * MEBIBYTE),
-            disk=b"",
-        )
-        path = written(tmp_path / "x", header, *parts)
+        parts = sound(60.0 * MEBIBYTE, pages=bytes(60 * MEBIBYTE), disk=b"")
+        path = written(tmp_path / "x", MANIFEST, parts)
 
         with Cost() as cost:
             state = Checkpoint.load(path)

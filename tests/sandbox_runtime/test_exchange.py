@@ -14,7 +14,8 @@ import pytest
 
 from sandbox_runtime import Limits, SandboxDiedError
 from sandbox_runtime.engine.assets import Engine
-from sandbox_runtime.sessions.client import Client
+from sandbox_runtime.rpc.channel import Channel
+from sandbox_runtime.sessions import client
 from sandbox_runtime.values.encoder import ValueCodec
 
 # Answers each request with the result and the parts that its first argument has for the method.
@@ -73,21 +74,21 @@ class Player(Engine):
 
 @pytest.fixture
 def talk():
-    """Begins dialogues with sandboxes that answer as is said, by method."""
+    """Begins channels with sandboxes that answer as is said, by method."""
     begun = []
 
     def begin(**answers):
         engine = Player(Path(), Path(), answers=json.dumps(answers))
-        begun.append(Client(engine, Limits(), ""))
+        begun.append(Channel(engine, Limits(), ""))
         return begun[-1]
 
     yield begin
-    for dialogue in begun:
-        dialogue.close()
+    for channel in begun:
+        channel.close()
 
 
-def run(dialogue):
-    return dialogue.run(1, "1", lambda call: None, lambda: False, lambda seconds: True)
+def run(channel):
+    return client.run(channel, 1, "1", lambda call: None, lambda: False, lambda seconds: True)
 
 
 def head(memory):
@@ -113,30 +114,29 @@ class Meeting:
 
 def test_closed_at_the_very_end_of_a_request(talk):
     """One of the two closes the pipes, whoever comes last."""
-    dialogue = talk(run=[CELL_END, []])
-    exchange = dialogue._exchange
-    exchange._asking = Meeting(exchange._asking, dialogue.close)
+    channel = talk(run=[CELL_END, []])
+    channel._asking = Meeting(channel._asking, channel.close)
 
-    run(dialogue)
+    run(channel)
 
-    assert not dialogue.check_alive()
-    assert exchange._process._stdout.closed
+    assert not channel.check_alive()
+    assert channel._process._stdout.closed
 
 
 def test_answers_that_are_right(talk):
     """So that the tests below show what they say."""
-    dialogue = talk(
+    channel = talk(
         run=[CELL_END, []],
         checkpoint=[{}, [head(1.0), "pages", "disk"]],
         compiled=[{}, ["code"]],
     )
 
-    dialogue.assign("x", 1, ValueCodec())
+    client.assign(channel, "x", 1, ValueCodec())
 
-    assert run(dialogue)[0].outcome == "completed"
-    assert list(dialogue.take_image().values())[1:] == [b"pages", b"disk"]
-    assert dialogue.compiled_runtime() == b"code"
-    assert dialogue.alive
+    assert run(channel)[0].outcome == "completed"
+    assert list(client.take_image(channel).values())[1:] == [b"pages", b"disk"]
+    assert client.compiled_runtime(channel) == b"code"
+    assert channel.alive
 
 
 @pytest.mark.parametrize(
@@ -144,31 +144,31 @@ def test_answers_that_are_right(talk):
     [
         (run, "run", [{}, []]),
         (run, "run", [{**CELL_END, "outcome": "won"}, []]),
-        (Client.take_image, "checkpoint", [{}, []]),
-        (Client.take_image, "checkpoint", [{}, [head(1.0), "pages", "disk", "more"]]),
-        (Client.take_image, "checkpoint", [{}, ["short", "pages", "disk"]]),
-        (Client.take_image, "checkpoint", [{}, [head(float("nan")), "pages", "disk"]]),
-        (Client.compiled_runtime, "compiled", [{}, []]),
+        (client.take_image, "checkpoint", [{}, []]),
+        (client.take_image, "checkpoint", [{}, [head(1.0), "pages", "disk", "more"]]),
+        (client.take_image, "checkpoint", [{}, ["short", "pages", "disk"]]),
+        (client.take_image, "checkpoint", [{}, [head(float("nan")), "pages", "disk"]]),
+        (client.compiled_runtime, "compiled", [{}, []]),
     ],
 )
 def test_answers_of_the_wrong_content(talk, ask, method, answer):
     """End the process, as any breach of the protocol does."""
-    dialogue = talk(**{method: answer})
+    channel = talk(**{method: answer})
 
     with pytest.raises(SandboxDiedError, match="The sandbox s") as caught:
-        ask(dialogue)
+        ask(channel)
 
     assert caught.value.reason == "protocol"
-    assert not dialogue.alive
+    assert not channel.alive
 
 
 class TestLastOutput:
     """What a cell had printed when its process ended is kept, within the limit of a cell's output."""
 
     def last_output(self, talk, outputs, texts):
-        dialogue = talk(outputs=outputs, texts=texts)
+        channel = talk(outputs=outputs, texts=texts)
         with pytest.raises(SandboxDiedError) as caught:
-            run(dialogue)
+            run(channel)
         return caught.value.output
 
     def test_little(self, talk):

@@ -33,7 +33,7 @@ from sandbox_runtime import (
     resolve_packages,
 )
 from sandbox_runtime.engine import assets
-from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.installation.package_images import with_packages
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
 from sandbox_runtime.packages import resolve as packages

@@ -20,8 +20,8 @@ from sandbox_runtime import (
     resolve_packages,
 )
 from sandbox_runtime.engine import assets
-from sandbox_runtime.installation import install
-from sandbox_runtime.installation.install import with_packages
+from sandbox_runtime.installation import package_images
+from sandbox_runtime.installation.package_images import with_packages
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
 
@@ -139,7 +139,7 @@ class TestSession:
                 super().__init__(engine, *args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(install, "Session", Failing)
+            patch.setattr(package_images, "Session", Failing)
             found = resolve_packages([thing])
         assert not [*found.folder.glob("*.image"), *found.folder.glob("*.none")]
         assert opened(packages=found).run_cell("import thing; thing.VERSION") == Completed(

@@ -36,13 +36,17 @@ DECODERS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 
 def decoded(text):
     """The text that its pieces make."""
-    return "".join(bytes(p.data).decode(DECODERS[p.width], "surrogatepass") for p in text.pieces())
+    return "".join(
+        bytes(p.attachments[0]).decode(DECODERS[p.width], "surrogatepass") for p in text.pieces()
+    )
 
 
 def collecting():
     """A stream, and the list of the bytes that it pours."""
     poured = []
-    return Stream(lambda: poured.append(b""), lambda p: poured.append(bytes(p.data))), poured
+    return Stream(
+        lambda: poured.append(b""), lambda p: poured.append(bytes(p.attachments[0]))
+    ), poured
 
 
 class TestText:
@@ -75,7 +79,7 @@ class TestText:
         pieces = list(Text("x" * PIECE_BYTES + "🙂" + "é" * PIECE_BYTES).pieces())
 
         assert [piece.width for piece in pieces] == [1, 4, 1]
-        assert max(nbytes(piece.data) for piece in pieces) == 4 * PIECE_BYTES
+        assert max(nbytes(piece.attachments[0]) for piece in pieces) == 4 * PIECE_BYTES
 
     @pytest.mark.parametrize("letter", ["x", "é", "語"])
     def test_no_whole_copy_is_made(self, letter):
@@ -142,15 +146,15 @@ class TestParts:
 
         pieces = list(cut(data))
 
-        assert [nbytes(piece.data) for piece in pieces] == [PIECE_BYTES, PIECE_BYTES, 1]
-        assert all(piece.data.obj is data for piece in pieces)
+        assert [nbytes(piece.attachments[0]) for piece in pieces] == [PIECE_BYTES, PIECE_BYTES, 1]
+        assert all(piece.attachments[0].obj is data for piece in pieces)
 
     def test_a_view_of_numbers_counts_in_bytes(self):
         """As everywhere."""
         numbers = memoryview(bytes(24)).cast("d")
 
         assert allocation_for(numbers) == Room("bytes", 24, 1)
-        assert [bytes(piece.data) for piece in cut(numbers)] == [bytes(24)]
+        assert [bytes(piece.attachments[0]) for piece in cut(numbers)] == [bytes(24)]
 
 
 class TestStream:
@@ -185,7 +189,7 @@ class TestStream:
 
         def send_chunk(piece):
             nonlocal sent
-            sent += nbytes(piece.data)
+            sent += nbytes(piece.attachments[0])
 
         stream = Stream(lambda: None, send_chunk)
         tracemalloc.start()

@@ -36,7 +36,7 @@ from sandbox_runtime.installation import sbom
 from sandbox_runtime.installation.verify import check_deno, check_files, check_rebuilt, compare
 from sandbox_runtime.open import ready_engine
 
-REQUIREMENTS = ["anyio>=4.1", "deno>=2.9.8,<3", "dspy<4,>=3.4.1"]
+REQUIREMENTS = ["anyio>=4.1", "deno>=2.9.8,<3", "dspy<3.5,>=3.4.1"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Programs that look for the host's environment, or for anything that tells who and where the host is."""
+"""Programs that look for the host's environment, or for anything that identifies the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One session for many programs: the judge proves after each that the session is sound, and the next goes on in it."""
+"""One session for many programs: the judge proves after each that the session is sound, and the next runs in it."""
 
 from __future__ import annotations
 

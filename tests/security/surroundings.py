@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 VARIABLE = "HOSTILE_SUITE_SECRET"
@@ -53,12 +52,7 @@ class Surroundings:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         os.environ.pop(VARIABLE, None)
         # A thread in accept() is woken by this, not by close().
         self._server.shutdown(socket.SHUT_RDWR)

@@ -132,7 +132,7 @@ def test_threads():
 
 
 def test_threads_of_calls_that_were_given_up():
-    """Cell after cell that leaves calls behind: their number is bounded, and the cell is told."""
+    """Calls left behind by many cells are bounded in number, and the cell gets an error."""
     release, limits = threading.Event(), Limits(concurrent_calls=16)
     with open_session(limits=limits, tools={"hang": lambda: release.wait(60)}) as session:
         with Cost() as cost:

@@ -112,7 +112,7 @@ def test_v8_makes_no_code_of_texts(tmp_path):
 
 @pytest.mark.parametrize(("hook", "pages"), [(True, False), (False, True)])
 def test_memory_is_capped_by_the_worker_or_by_v8(tmp_path, hook, pages):
-    """Either makes a MemoryError of it, and the session goes on."""
+    """Either cap raises a MemoryError in the cell, and the session continues."""
     engine = uncapped(ready_engine(), tmp_path, hook=hook, pages=pages)
     with Session(engine, LIMITS) as session:
         result = session.run_cell(

@@ -1,4 +1,4 @@
-"""Programs that use up what there is, under tight limits: what they get is bounded, and the session goes on."""
+"""Programs that exhaust resources under tight limits: their use is bounded, and the session continues."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def watch(program: Program, shared: Shared, around: Surroundings) -> Watched:
 
 @pytest.mark.parametrize("program", TIME, ids=name_of)
 def test_time_is_bounded(program, hurried, around):
-    """A cell does not work beyond its seconds, and the session goes on or heals."""
+    """A cell does not run beyond its time limit, and the session continues or recovers."""
     watch(program, hurried, around)
 
 
@@ -121,5 +121,5 @@ def test_memory_is_bounded(program, unhurried, around):
 
 @pytest.mark.parametrize("program", [*STACK, *OUTPUT, *FLOODS], ids=name_of)
 def test_the_stack_and_the_output_are_bounded(program, hurried, unhurried, around):
-    """Deep values and floods of text harm nobody but their own interpreter."""
+    """Deep values and floods of text harm only their own interpreter."""
     watch(program, hurried if program.name in ENDLESS else unhurried, around)

@@ -62,7 +62,7 @@ def check(report: Report, program: Program) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_it_holds(program, shared, around):
-    """Nothing comes out, nobody is called, and the session goes on or heals."""
+    """No secret leaks, no tool is reached, and the session continues or recovers."""
     check(shared.judge(program, around), program)
 
 

@@ -42,7 +42,7 @@ class Faults:
         self._thread.start()
 
     def close(self) -> None:
-        """Does no more harm; every process that was stopped goes on."""
+        """Ends the faults; every stopped process continues."""
         self._over.set()
         self._thread.join()
 

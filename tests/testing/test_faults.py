@@ -1,4 +1,4 @@
-"""Faults: what is told to go wrong does, and nothing else."""
+"""Faults: the planned failures happen, and no others."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class TestPlan:
             server.lm("echo")("hello")
 
     def test_an_unknown_model_cannot_fail(self, server):
-        """A typo in a plan is told at once."""
+        """A typo in a plan is an error at once."""
         with pytest.raises(ValueError, match=r"Cannot fail 'ecko'.*Models here: echo, other\."):
             server.fail("ecko", Fault(status=500))
 

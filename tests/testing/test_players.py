@@ -98,7 +98,7 @@ class TestFields:
         ],
     )
     def test_values_may_look_like_a_prompt(self, serve, text):
-        """Another field's marker, or the reminder's words, inside a value mislead nobody."""
+        """Another field's marker, or the reminder's words, inside a value do not mislead the parser."""
         server = serve(m=fields(lambda given: {"answer": "-".join(given), "echo": given["text"]}))
 
         prediction = predict(
@@ -164,7 +164,7 @@ class TestRoute:
         assert [lm("ab"), lm("b"), lm("c")] == [["first"], ["second"], ["last"]]
 
     def test_no_branch_is_an_error(self, serve):
-        """A prompt that nobody expected is shown."""
+        """The error for an unexpected prompt shows the prompt."""
         with pytest.raises(LMError, match=r"NoPlayerError: No branch accepts this prompt: 'why\?'"):
             serve(m=route()).lm("m")("why?")
 

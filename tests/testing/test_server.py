@@ -99,14 +99,14 @@ class TestLM:
         assert server.lm("echo")(text) == [text]
 
     def test_each_name_has_its_player(self, serve):
-        """Models are told apart by name."""
+        """Models are distinguished by name."""
         server = serve(one=lambda request: "1", two=lambda request: "2")
 
         assert [server.lm("one")("?"), server.lm("two")("?")] == [["1"], ["2"]]
         assert [e.reply for e in server.requests_to("two")] == ["2"]
 
     def test_token_counts_are_estimates(self, server):
-        """Usage is the characters over four, rounded up, and the reply says who gave it."""
+        """Usage is the number of characters divided by four, rounded up."""
         lm = server.lm("echo")
 
         lm("12345678x")
@@ -142,7 +142,7 @@ class TestOtherClients:
         assert [model.id for model in client.models.list()] == ["echo"]
 
     def test_openais_client_understands_errors(self, client):
-        """Errors carry OpenAI's codes."""
+        """Errors carry the codes by which OpenAI's client classifies them."""
         with pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(**{**HELLO, "model": "nobody"})
 
@@ -431,7 +431,7 @@ class TestClosing:
         assert [e.reply for e in server.requests] == ["hello"]
 
     def test_closing_an_unused_server_is_quick(self):
-        """A server that nobody asked closes at once."""
+        """A server without requests closes at once."""
         started = time.perf_counter()
 
         PolicyServer({}).close()
@@ -439,7 +439,7 @@ class TestClosing:
         assert time.perf_counter() - started < CLOSE_SECONDS
 
     def test_a_player_that_never_returns_is_left_behind(self):
-        """A close waits for it a little and then goes on: it never hangs."""
+        """Closing waits for a busy player for a short time only: it never hangs."""
         asked, release = threading.Event(), threading.Event()
 
         def stuck(request):

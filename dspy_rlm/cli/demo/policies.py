@@ -1,8 +1,8 @@
-"""Who plays the LMs in the demo: a policy for each kind of question, and a rule-based sub-LM.
+"""The scripted LMs of the demo: a policy for each kind of question, and a rule-based sub-LM.
 
-They know how to look and never what there is to find. A policy sees what a root LM sees: it reads
-the question and the files with code in the REPL, and what its cells print decides the next cell. The
-sub-LM knows words that belong to a subject, and applies them to the text in its prompt.
+They know how to search but not the answers. A policy sees what a root LM sees: it reads the question and
+the files with code in the REPL, and the output of its cells decides the next cell. The sub-LM has a
+vocabulary for each subject, and applies it to the text in its prompt.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SUBMIT_NO_CLASS = 'SUBMIT(path="", line=0)'
 
 
 def find_class(task: Task) -> Moves:
-    """Searches for the heading of the class, then lets `ast` decide which hits are code."""
+    """Searches for the class statement, then lets `ast` decide which hits are code."""
     yield Action("Look first: how much is there, and which class is wanted?", LOOK_FOR_CLASS)
     seen = yield Action(
         "That is far too much to read or to parse. A text search is fast, so search every file for a "
@@ -131,7 +131,7 @@ SUBMIT_NO_PACKAGE = "SUBMIT(functions=[])"
 
 
 def list_undocumented(task: Task) -> Moves:
-    """Parses the files of the package, and looks at some of what it found before it submits."""
+    """Parses the files of the package, and checks a sample of the results before it submits."""
     seen = yield Action(
         "Look first: which package is wanted, and which files are its own?", LOOK_FOR_PACKAGE
     )
@@ -220,15 +220,15 @@ for name in chosen:
 
 SUBMIT_MODULES = "SUBMIT(modules=chosen)"
 
-# Prompts that a first round leaves for what must be asked again.
+# The number of prompts that the first round keeps in reserve for retries.
 SPARE_CALLS = 10
 
-# Enough that a reply stays short, and a prompt far below any context window.
+# A batch that keeps the reply short and the prompt far below any context window.
 MODULES_PER_PROMPT = 20
 
 
 def choose_modules(task: Task) -> Moves:
-    """Reads the docstrings with code, and has the sub-LM judge them, many in one prompt."""
+    """Reads the docstrings with code, and asks the sub-LM to judge them, many in one prompt."""
     yield Action(
         "Look first: which subject is wanted, and which modules can a user import?",
         LOOK_FOR_MODULES,
@@ -257,9 +257,9 @@ def choose_modules(task: Task) -> Moves:
 
 
 def _call_limit(task: Task) -> int:
-    """The sub-LM prompts a run may send, as the contract says."""
-    said = re.search(r"(\d+) prompts to the sub-LM", task.system)
-    return int(said[1]) if said else 50
+    """Returns the number of sub-LM prompts that the contract allows."""
+    match = re.search(r"(\d+) prompts to the sub-LM", task.system)
+    return int(match[1]) if match else 50
 
 
 # ---- The players ----
@@ -269,7 +269,7 @@ _KINDS = {"class_name": find_class, "package": list_undocumented, "subject": cho
 
 @policy
 def play_root(task: Task) -> Moves:
-    """Plays the root LM: what the variables are called tells which kind of question it is."""
+    """Plays the root LM. The names of the variables determine the kind of question."""
     for variable, moves in _KINDS.items():
         if f"`{variable}`" in task.variables_info:
             yield from moves(task)
@@ -277,7 +277,7 @@ def play_root(task: Task) -> Moves:
     raise LookupError(f"No policy for these variables:\n{task.variables_info}")
 
 
-# How words begin that speak of a subject: what a reader would understand, as far as a rule can.
+# Stems of words about a subject: a rule-based approximation of what a reader would understand.
 VOCABULARY = {
     "archives": ("archiv", "tarball", "zip file"),
     "audio": ("audio", "sound", "wave file", "aiff"),
@@ -288,11 +288,11 @@ VOCABULARY = {
 
 
 def speaks_of(text: str, subject: str) -> bool:
-    """Whether the first paragraph of a text has a word of the subject's vocabulary, or of its own words."""
+    """Returns True if the first paragraph of a text has a word of the subject's vocabulary or name."""
     paragraph = " ".join(re.split(r"\n[ \t]*\n", text.strip(), maxsplit=1)[0].split())
     words = re.findall(r"[\w-]+", subject.lower())
-    known = [word for word in words if word in VOCABULARY]
-    stems: Iterable[str] = [stem for word in known for stem in VOCABULARY[word]] or words
+    subjects = [word for word in words if word in VOCABULARY]
+    stems: Iterable[str] = [stem for word in subjects for stem in VOCABULARY[word]] or words
     return any(re.search(rf"\b{re.escape(stem)}", paragraph, re.IGNORECASE) for stem in stems)
 
 
@@ -306,13 +306,13 @@ def _judge(question: re.Match[str]) -> str:
     return "\n".join(f"{name}: {'yes' if verdict else 'no'}" for name, verdict in verdicts)
 
 
-# Plays the sub-LM: says of each module in its prompt whether it speaks of the subject.
+# Plays the sub-LM: decides for each module in its prompt whether it is about the subject.
 play_sub: Player = rules([(_QUESTION, _judge)], default="I can only judge modules by a subject.")
 
 
 def _number(pattern: str, seen: Observation) -> int:
-    """A number that a cell printed."""
-    found = re.search(pattern, seen.output, re.MULTILINE)
-    if found is None:
+    """Returns a number that a cell printed."""
+    match = re.search(pattern, seen.output, re.MULTILINE)
+    if match is None:
         raise LookupError(f"The output has no {pattern!r}: {seen.output[:500]!r}")
-    return int(found[1])
+    return int(match[1])

@@ -1,4 +1,4 @@
-"""What the demo asks, and the truth: the right answers, computed on the host with `ast`.
+"""The questions of the demo, and their correct answers, computed on the host with `ast`.
 
 Shares nothing with the policies but one list of words (see `modules_about`).
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from dspy_rlm.cli.demo.policies import speaks_of
 
-# Parts of the names of modules that are tests.
+# Name components of test modules.
 TESTS = frozenset({"test", "tests", "idle_test"})
 
 Sources = Mapping[str, str]
@@ -23,21 +23,21 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """A question, how it is put to the module, and how its answer is checked."""
+    """A question, its form as a call of the module, and the check of its answer."""
 
     text: str
     signature: str
     instructions: str
     inputs: Mapping[str, str]
     right_answers: Callable[[Sources], list[Answer]]
-    """Every answer that is right, computed on the host; usually one."""
+    """Every correct answer, computed on the host; usually one."""
 
     truth: str
-    """How the right answers were found, in words."""
+    """The method by which the correct answers were computed, in words."""
 
 
 def class_places(sources: Sources, class_name: str) -> list[Answer]:
-    """Every place where a class of this name is defined."""
+    """Returns every place where a class of this name is defined."""
     return [
         {"path": path, "line": node.lineno}
         for path, text in sources.items()
@@ -48,7 +48,7 @@ def class_places(sources: Sources, class_name: str) -> list[Answer]:
 
 
 def undocumented_functions(sources: Sources, package: str) -> list[str]:
-    """The public functions of a package's public modules that have no docstring, sorted."""
+    """Returns the public functions without a docstring in a package's public modules, sorted."""
     functions = {
         f"{module}.{node.name}": node
         for path, text in sources.items()
@@ -62,7 +62,7 @@ def undocumented_functions(sources: Sources, package: str) -> list[str]:
 
 
 def modules_about(sources: Sources, subject: str) -> list[str]:
-    """The public modules whose docstring the rule-based reader takes to speak of the subject, sorted."""
+    """Returns the public modules whose docstring is about the subject by the rule-based reader, sorted."""
     docstrings = {
         module: ast.get_docstring(tree) or ""
         for path, text in sources.items()
@@ -74,17 +74,17 @@ def modules_about(sources: Sources, subject: str) -> list[str]:
 
 
 def module_name(path: str) -> str:
-    """`email/mime/__init__.py` is the module `email.mime`."""
+    """Returns the module of a path: `email.mime` for `email/mime/__init__.py`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def is_public(name: str) -> bool:
-    """True for a dotted name that one can import and that nobody marked as private."""
+    """Returns True for a dotted name that can be imported and is not private."""
     return all(part.isidentifier() and not part.startswith("_") for part in name.split("."))
 
 
 def parse(text: str) -> ast.Module | None:
-    """The syntax tree; None for what is no Python (the standard library's tests have such files)."""
+    """Returns the syntax tree; None for invalid Python (the standard library's tests have such files)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

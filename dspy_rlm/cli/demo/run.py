@@ -1,7 +1,7 @@
-"""`dspy-rlm demo`: the engine at work on the standard library of the Python that runs it.
+"""`dspy-rlm demo`: runs the engine on the standard library of the Python that executes it.
 
-Needs no key and no network: a scripted policy plays the LM. Owns the stage and what is printed;
-`questions.py` has the questions and the truth, `policies.py` plays the LMs.
+Needs no key and no network: a scripted policy plays the LM. This module runs the questions and prints the
+results; `questions.py` has the questions with their answers, `policies.py` plays the LMs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from dspy_rlm.cli.demo.policies import play_root, play_sub
 from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
 from dspy_rlm.cli.files import Texts, load_python
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.report import RunReport, count
+from dspy_rlm.report import RunReport
+from dspy_rlm.report_text import count
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import printable, show
 from dspy_rlm.terminal.progress import terminal_width
@@ -47,7 +48,7 @@ it up). So the policies are asked within this process instead of over HTTP; all 
 CONNECT_SECONDS = 5.0
 
 
-# ---- Who plays the LMs ----
+# ---- The scripted LMs ----
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class DemoLMs:
 
 @contextlib.contextmanager
 def cast() -> Iterator[DemoLMs]:
-    """The LMs behind a policy server on this machine; without a loopback interface, in this process."""
-    # A proxy has no way to this machine's own 127.0.0.1. urllib reads the lower-case name first.
+    """Starts the LMs behind a local policy server; in this process if there is no loopback interface."""
+    # A proxy cannot reach this machine's 127.0.0.1. urllib reads the lower-case name first.
     bypass = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     os.environ["no_proxy"] = f"{bypass},127.0.0.1".lstrip(",")
     with contextlib.ExitStack() as stack:
@@ -82,29 +83,29 @@ def _in_process(model: str, player: Player) -> dspy.LM:
 
 
 class PlayerEngine:
-    """An engine of `dspy.LM` that asks a player directly."""
+    """An engine of `dspy.LM` that calls a player directly."""
 
     def __init__(self, player: Player) -> None:
         self._player = player
 
     def complete(self, request: lm15.Request) -> lm15.Response:
-        """The player's reply to a request."""
+        """Returns the player's reply to a request."""
         system = [Message("system", request.system)] if isinstance(request.system, str) else []
-        said = [
+        messages = [
             Message(message.role, "".join(part.text for part in message.parts))
             for message in request.messages
         ]
-        reply = self._player(ChatRequest(request.model, (*system, *said), None, {}))
+        reply = self._player(ChatRequest(request.model, (*system, *messages), None, {}))
         message = lm15.Message.assistant(reply)
         return lm15.Response(None, request.model, message, "stop", lm15.Usage())
 
 
-# ---- The show ----
+# ---- Running the questions ----
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a question."""
+    """The result of a question."""
 
     question: Question
     run: RunReport
@@ -112,10 +113,10 @@ class Result:
 
 
 def run_demo(root: Path | None = None) -> int:
-    """Asks the questions and prints everything; the exit code is 0 only if every answer was right.
+    """Runs the questions and prints everything; returns 0 only if every answer was correct.
 
     Args:
-        root: The source to ask about. None: the standard library.
+        root: The folder of source code to ask about. None: the standard library.
     """
     start = time.perf_counter()
     root = root or Path(sysconfig.get_path("stdlib"))
@@ -158,7 +159,7 @@ def _ask(number: int, question: Question, texts: Texts, lms: DemoLMs) -> Result:
 
 
 def answer_text(answer: Answer) -> str:
-    """The outputs by name, a list as its length and its items."""
+    """Renders the outputs by name, a list as its length and its items."""
     return ", ".join(
         f"{len(value)} {name}: {', '.join(value)}"
         if isinstance(value, list)
@@ -172,7 +173,7 @@ def _left_out(texts: Texts) -> str:
 
 
 def table(results: list[Result], texts: Texts) -> str:
-    """One line for each question, and one for all."""
+    """Returns one line for each question, and one for all of them."""
     rows = [("question", "answer", "iterations", "sub-calls", "bytes loaded", "seconds")]
     rows += [
         (
@@ -196,7 +197,7 @@ def table(results: list[Result], texts: Texts) -> str:
 
 
 def summary(results: list[Result], texts: Texts, seconds: float) -> str:
-    """The last line: everything in one."""
+    """Returns the last line, the totals."""
     right = sum(result.right for result in results)
     iterations = sum(result.run.iterations for result in results)
     calls = sum(result.run.llm_calls for result in results)
@@ -208,7 +209,7 @@ def summary(results: list[Result], texts: Texts, seconds: float) -> str:
 
 
 def _say(text: str) -> None:
-    """Prints lines, long ones wrapped, at once: the steps go to stderr in between."""
+    """Prints lines, long ones wrapped, and flushes: the steps go to stderr in between."""
     width = terminal_width(sys.stdout)
     for line in printable(text).split("\n"):
         print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))

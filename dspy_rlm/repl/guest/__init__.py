@@ -1,1 +1,1 @@
-"""What runs inside the sandbox on behalf of this package: standard library only, sent as source."""
+"""Python that runs inside the sandbox for this package: standard library only, sent as source."""

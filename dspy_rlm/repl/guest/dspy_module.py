@@ -1,7 +1,7 @@
-"""`import dspy` inside the sandbox: modules whose calls the host makes, on the run's own budget.
+"""`import dspy` inside the sandbox: modules that the host executes, on the run's own budget.
 
-Runs inside the sandbox. Nothing but signatures, plain options and inputs goes out; what an option may
-be is for the host to say.
+Runs inside the sandbox. Only signatures, plain options and inputs are sent to the host, which validates
+them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ KINDS = ("Predict", "ChainOfThought", "ReAct", "ReActV2", "CodeAct", "ProgramOfT
 
 
 class Field:
-    """A field of a signature that is written as a class."""
+    """A field of a signature class."""
 
-    def __init__(self, desc: str = "", given: bool = False, **constraints: Any) -> None:
-        self.desc, self.given, self.constraints = desc, given, constraints
+    def __init__(self, desc: str = "", is_input: bool = False, **constraints: Any) -> None:
+        self.desc, self.is_input, self.constraints = desc, is_input, constraints
 
 
 def InputField(desc: str = "", **constraints: Any) -> Any:  # noqa: N802 - DSPy's name
-    """An input of a signature that is written as a class."""
+    """Declares an input of a signature class."""
     return Field(desc, True, **constraints)
 
 
 def OutputField(desc: str = "", **constraints: Any) -> Any:  # noqa: N802 - DSPy's name
-    """An output of a signature that is written as a class."""
+    """Declares an output of a signature class."""
     return Field(desc, False, **constraints)
 
 
@@ -36,20 +36,18 @@ class _SignatureType(type):
     def __call__(cls, signature: Any = None, instructions: str = "", **_: Any) -> Any:
         if cls is not Signature:
             raise TypeError(
-                f"{cls.__name__} is a signature: give it to dspy.Predict({cls.__name__})."
+                f"{cls.__name__} is a signature: pass it to dspy.Predict({cls.__name__})."
             )
         return _Written(signature, instructions)
 
     def __dspy_spec__(cls, classes: Classes) -> dict[str, Any]:
-        notes, fields = (
-            cls.__annotations__,
-            {},
-        )  # which Python makes, in the class, when it is asked
+        # Read as an attribute: Python 3.14 creates the annotations of a class when they are first read.
+        notes, fields = cls.__annotations__, {}
         for name, field in vars(cls).items():
             if isinstance(field, Field):
                 note = notes.get(name, str)
                 entry = classes._field({"type": note, "constraints": field.constraints})
-                fields[name] = {**entry, "desc": field.desc, "input": field.given}
+                fields[name] = {**entry, "desc": field.desc, "input": field.is_input}
         return {"fields": fields, "instructions": (cls.__doc__ or "").strip()}
 
 
@@ -61,7 +59,7 @@ Signature.__doc__ = None
 
 
 class _Written:
-    """A signature that is written as text or fields, with instructions."""
+    """A signature from text or fields, with instructions."""
 
     def __init__(self, signature: Any, instructions: str) -> None:
         self._signature, self._instructions = signature, instructions
@@ -71,13 +69,13 @@ class _Written:
             classes.note_names(self._signature)
             return {"signature": self._signature, "instructions": self._instructions}
         spec, inner, _ = described(self._signature)
-        classes.found.update(inner.found)
+        classes.by_name.update(inner.by_name)
         classes.schemas.update(inner.schemas)
         return {**spec, "instructions": self._instructions}
 
 
 class Prediction:
-    """Outputs by name, for modules that are written in a cell."""
+    """Outputs by name, for modules that a cell defines."""
 
     def __init__(self, **outputs: Any) -> None:
         self.__dict__.update(outputs)
@@ -90,10 +88,10 @@ class Prediction:
 
 
 class Module:
-    """Base class of modules that are written in a cell: calling one calls its `forward`."""
+    """Base class of modules that a cell defines: calling one calls its `forward`."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        """Takes nothing."""
+        """Accepts any arguments and ignores them."""
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
         """Calls `forward`."""
@@ -106,7 +104,7 @@ class Predictor(Module):
     _call: Any
 
     def __init__(self, signature: Any, **options: Any) -> None:
-        """Asks for nothing yet."""
+        """Stores the signature and the options; the host is called later."""
         self.signature = signature
         self.options = {name: _plain(value) for name, value in options.items()}
 
@@ -116,28 +114,30 @@ class Predictor(Module):
         return taken(self._call(type(self).__name__, spec, self.options, inputs), classes)
 
     async def acall(self, **inputs: Any) -> Any:
-        """Like a call, for asyncio.gather."""
+        """Runs on the host, for asyncio.gather."""
         spec, classes, _ = described(self.signature)
         kind = type(self).__name__
         return taken(await self._call.aio(kind, spec, self.options, inputs), classes)
 
 
 def module(call: Callable[..., Any]) -> types.ModuleType:
-    """What `import dspy` gives. `call` asks the host."""
-    made: Any = types.ModuleType(
+    """Creates the module that `import dspy` returns. `call` calls the host."""
+    module: Any = types.ModuleType(
         "dspy", "DSPy, as far as the REPL has it: its calls run on the host."
     )
     for own in (Module, Prediction, Signature, InputField, OutputField):
-        setattr(made, own.__name__, own)
-    made.Tool = lambda func, **_: func
+        setattr(module, own.__name__, own)
+    module.Tool = lambda func, **_: func
     for kind in KINDS:
         doc = f"dspy.{kind}, which runs on the host."
-        setattr(made, kind, type(kind, (Predictor,), {"_call": staticmethod(call), "__doc__": doc}))
-    return made  # type: ignore[no-any-return]
+        setattr(
+            module, kind, type(kind, (Predictor,), {"_call": staticmethod(call), "__doc__": doc})
+        )
+    return module  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:
-    """An option as data: tools by their names."""
+    """Converts an option to data: tools become their names."""
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     if isinstance(value, (list, tuple)):

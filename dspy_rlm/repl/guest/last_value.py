@@ -1,4 +1,4 @@
-"""The value of a cell's last expression, told to the host where it can cross.
+"""Sends the value of a cell's last expression to the host if it can be encoded.
 
 Runs inside the sandbox.
 """
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def front(name: str, call: Any) -> Callable[[Any], Any]:
-    """What a cell's last value is handed to. It gives back what the host cannot have, to be shown."""
+    """Returns the function that gets a cell's last value. It returns values that the host cannot have."""
 
     def told(value: Any) -> Any:
         try:
             call(value)
-        except Exception:  # noqa: BLE001 - whatever it was, the value is then shown as text
+        except Exception:  # noqa: BLE001 - whatever failed, the value is then shown as text
             return value
         return None
 

@@ -1,7 +1,7 @@
-"""The names of the REPL that need Python of their own in the sandbox, before the host is asked.
+"""The functions of the REPL that run Python in the sandbox before they call the host.
 
-Runs inside the sandbox. `front` makes what a cell gets under a name of the function that calls the host:
-signatures and functions of the cell become plain data, and failures in a batch become exceptions.
+Runs inside the sandbox. `front` wraps the function that calls the host: signatures and functions of the
+cell become plain data, and failures in a batch become exceptions.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ Call = Callable[..., Any]
 
 
 class SubCallError(ValueError):
-    """A row of a batch gave nothing that fits."""
+    """A row of a batch has no valid result."""
 
-    __module__ = "builtins"  # tracebacks show the bare name
+    __module__ = "builtins"  # tracebacks show the name without the module
 
 
 class Batch(list[Any]):
-    """The results of many rows, in order; a row that failed has its exception in place of a result."""
+    """The results of many rows, in order. The result of a row that failed is its exception."""
 
     @property
     def failed(self) -> dict[int, Exception]:
-        """The exceptions by row."""
+        """Returns the exceptions by row."""
         return {at: item for at, item in enumerate(self) if isinstance(item, Exception)}
 
     @property
     def ok(self) -> list[Any]:
-        """The results without those."""
+        """Returns the results without the exceptions."""
         return [item for item in self if not isinstance(item, Exception)]
 
 
 def front(name: str, call: Call) -> Any:
-    """What a cell gets under a name."""
+    """Returns the function that a cell gets under a name."""
     match name:
         case "predict":
             return _typed(call, taken)
@@ -61,28 +61,28 @@ def front(name: str, call: Call) -> Any:
 
 
 def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = dict) -> Any:
-    """A function whose first argument is a signature, with its twins."""
+    """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants."""
 
-    def tool(signature: Any, /, *args: Any, **given: Any) -> Any:
+    def tool(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
         spec, classes, cls = described(signature)
-        return take(call(spec, *args, **options(given)), classes, cls)
+        return take(call(spec, *args, **options(kwargs)), classes, cls)
 
-    async def aio(signature: Any, /, *args: Any, **given: Any) -> Any:
+    async def aio(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
         spec, classes, cls = described(signature)
-        return take(await call.aio(spec, *args, **options(given)), classes, cls)
+        return take(await call.aio(spec, *args, **options(kwargs)), classes, cls)
 
-    def batched(signatures: Iterable[Any], *more: Iterable[Any], **given: Any) -> Batch:
-        known = [described(signature) for signature in signatures]
-        results = call.batched([spec for spec, _, _ in known], *more, **options(given))
+    def batched(signatures: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> Batch:
+        specs = [described(signature) for signature in signatures]
+        results = call.batched([spec for spec, _, _ in specs], *more, **options(kwargs))
         return Batch(
             item if isinstance(item, Exception) else take(item, classes, cls)
-            for item, (_, classes, cls) in zip(results, known, strict=True)
+            for item, (_, classes, cls) in zip(results, specs, strict=True)
         )
 
     functions: tuple[Any, ...] = (tool, aio, batched)
     for function, original in zip(functions, (call, call.aio, call.batched), strict=True):
         functools.update_wrapper(function, original)
-        del function.__wrapped__  # help() shows the host's documentation, not this one's
+        del function.__wrapped__  # help() then shows the host's documentation
     tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
     return tool
 
@@ -96,9 +96,9 @@ def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
     )
 
 
-def _with_sources(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a sub-run with functions as names or as their source."""
-    options = dict(given)
+def _with_sources(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Converts the functions in the options of a sub-run to names or source."""
+    options = dict(kwargs)
     if isinstance(options.get("tools"), (list, tuple)):
         options["tools"] = [getattr(tool, "__name__", tool) for tool in options["tools"]]
     setup = options.get("setup")
@@ -109,24 +109,24 @@ def _with_sources(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(part: Any) -> str:
-    """The source of a function or class that a cell defined; text as it is."""
+    """Returns the source of a function or class that a cell defined; text unchanged."""
     if isinstance(part, str):
         return part
     try:
-        found = _class_source(part) if isinstance(part, type) else inspect.getsource(part)
-        source = textwrap.dedent(found)
+        text = _class_source(part) if isinstance(part, type) else inspect.getsource(part)
+        source = textwrap.dedent(text)
     except (OSError, TypeError) as error:
         raise TypeError(
-            f"The source of {part!r} cannot be had, so it cannot be given to a sub-run. Give its "
+            f"The source of {part!r} is not available, so it cannot be passed to a sub-run. Pass its "
             "source as text."
         ) from error
     if not source.startswith(("def ", "async def ", "class ", "@")):
-        raise TypeError(f"{part!r} is no function with a name. Write it with def.")
+        raise TypeError(f"{part!r} is not a function with a name. Write it with def.")
     return source
 
 
 def _class_source(cls: type) -> str:
-    """The source of a class in the latest cell that defines it, which `inspect` does not find."""
+    """Returns the source of a class from the latest cell that defines it, which `inspect` does not find."""
     for filename in reversed([name for name in linecache.cache if name.startswith("<cell ")]):
         lines = linecache.getlines(filename)
         try:
@@ -141,7 +141,7 @@ def _class_source(cls: type) -> str:
 
 
 def _final(*args: Any, **outputs: Any) -> None:
-    """Ends the run, as SUBMIT does; the name of a variable stands for its value."""
+    """Ends the run, as SUBMIT does. The name of a variable means its value."""
     namespace = vars(sys.modules["__main__"])
     values = [
         namespace[arg] if isinstance(arg, str) and arg.isidentifier() and arg in namespace else arg

@@ -1,7 +1,7 @@
-"""What a cell writes for a signature, as plain data; and results as the cell's own classes.
+"""Converts a cell's signature to plain data, and results to the cell's own classes.
 
-Runs inside the sandbox. A class crosses as its fields with their types as text, never as code;
-`dspy_rlm/signatures/parser.py` reads it on the host.
+Runs inside the sandbox. A class is sent as its fields with their types as text, never as code;
+`dspy_rlm/signatures/parser.py` parses it on the host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Any
 
-# The classes of this module came from the host, which knows them by name.
+# Classes with this module came from the host, which knows them by name.
 _HOST_MODULE = "host_types"
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -22,14 +22,14 @@ _CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length
 
 
 class Classes:
-    """The classes that a signature names, by name."""
+    """Collects the classes that a signature names, by name."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
+        self.by_name: dict[str, Any] = {}
         self.schemas: dict[str, dict[str, Any]] = {}
 
     def text(self, annotation: Any) -> str:
-        """A type as one writes it. The classes in it are noted."""
+        """Returns a type as source text, and collects the classes in it."""
         if annotation is None or annotation is type(None):
             return "None"
         if isinstance(annotation, str):
@@ -60,21 +60,21 @@ class Classes:
         return f"{cls.__module__}.{cls.__qualname__}"
 
     def note_names(self, text: str) -> None:
-        """Notes the classes of the REPL that a text names."""
+        """Collects the classes of the REPL that a text names."""
         namespace = vars(sys.modules["__main__"])
         try:
             tree = ast.parse(f"def f({' '.join(text.replace('->', ',').split())}): pass")
         except (SyntaxError, ValueError):
-            return  # the host says what is wrong with it
+            return  # the host reports what is wrong with it
         for node in ast.walk(tree):
-            found = namespace.get(node.id) if isinstance(node, ast.Name) else None
-            if isinstance(found, type) and not _is_standard(found) and _has_schema(found):
-                self.note(found)
+            value = namespace.get(node.id) if isinstance(node, ast.Name) else None
+            if isinstance(value, type) and not _is_standard(value) and _has_schema(value):
+                self.note(value)
 
     def note(self, cls: Any) -> None:
-        """Notes a class and those of its fields."""
+        """Collects a class and the classes of its fields."""
         name = cls.__name__
-        if self.found.setdefault(name, cls) is not cls:
+        if self.by_name.setdefault(name, cls) is not cls:
             raise ValueError(f"Two classes of this signature are called {name!r}. Rename one.")
         if name not in self.schemas:
             self.schemas[name] = {}
@@ -91,7 +91,7 @@ class Classes:
         return {**schema, "kind": kind, "fields": self.fields(cls)}
 
     def fields(self, cls: Any) -> dict[str, dict[str, Any]]:
-        """The fields of a class with all that is known of them."""
+        """Returns the fields of a class with their types, descriptions and constraints."""
         return {n: self._field(f) for n, f in (fields_of(cls) or {}).items()}
 
     def _field(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -100,12 +100,12 @@ class Classes:
         if typing.get_origin(annotation) is typing.Annotated:
             for note in typing.get_args(annotation)[1:]:
                 bounds |= _bounds(note)
-        told = {**facts, "type": self.text(annotation)}
-        return {**told, "constraints": bounds} if bounds else told
+        described = {**facts, "type": self.text(annotation)}
+        return {**described, "constraints": bounds} if bounds else described
 
 
 def fields_of(cls: Any) -> dict[str, dict[str, Any]] | None:
-    """The fields of a model, dataclass, named tuple or typed dict; None for another class."""
+    """Returns the fields of a model, dataclass, named tuple or typed dict; None for another class."""
     if isinstance(models := getattr(cls, "model_fields", None), dict):
         return {name: _model_field(field) for name, field in models.items()}
     if dataclasses.is_dataclass(cls):
@@ -148,7 +148,8 @@ def _with_default(facts: dict[str, Any], default: Any, factory: Any) -> dict[str
         elif type(default) in _PLAIN:
             facts["default"] = default
         else:
-            facts["optional"] = False  # the host cannot know it, so the LM has to say
+            # The host cannot compute the default, so the LM has to provide the value.
+            facts["optional"] = False
     return facts
 
 
@@ -189,7 +190,7 @@ def _is_standard(cls: type) -> bool:
 
 
 def described(signature: Any) -> tuple[Any, Classes, Any]:
-    """A signature as plain data, the classes that it names, and the class that a result is of, if any."""
+    """Returns a signature as plain data, the classes that it names, and the class of the result, if any."""
     classes = Classes()
     if hasattr(signature, "__dspy_spec__"):
         spec = signature.__dspy_spec__(classes)
@@ -224,7 +225,7 @@ def _entry(entry: Any, classes: Classes) -> dict[str, Any]:
 
 
 def own(value: Any, classes: Classes) -> Any:
-    """A result with the values of the cell's own classes as instances of these."""
+    """Converts the parts of a result that belong to the cell's own classes to instances of them."""
     kind = type(value)
     if kind is list:
         return [own(item, classes) for item in value]
@@ -234,7 +235,7 @@ def own(value: Any, classes: Classes) -> Any:
         return kind(own(item, classes) for item in value)
     if not _is_host(kind):
         return value
-    cls = classes.found.get(kind.__name__)
+    cls = classes.by_name.get(kind.__name__)
     if cls is None or cls is kind:
         return value
     if isinstance(value, enum.Enum):
@@ -245,7 +246,7 @@ def own(value: Any, classes: Classes) -> Any:
 
 
 def taken(value: Any, classes: Classes, cls: Any = None) -> Any:
-    """A record of outputs with the cell's own classes in it; as an instance of `cls` if there is one."""
+    """Converts a record of outputs to the cell's own classes; to an instance of `cls` if there is one."""
     if not hasattr(type(value), "__record_fields__"):
         return value
     outputs = {name: own(item, classes) for name, item in vars(value).items()}

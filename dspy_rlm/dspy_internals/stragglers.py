@@ -1,4 +1,4 @@
-"""Keeps DSPy from starting long runs a second time."""
+"""Keeps DSPy's parallel executor from starting slow items a second time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _original: Any = None
 
 @contextmanager
 def no_stragglers() -> Iterator[None]:
-    """Inside it, DSPy's parallel evaluation waits for its last items instead of running them twice.
+    """Makes DSPy's parallel evaluation wait for its last items instead of running them twice.
 
-    `dspy.Evaluate`, and so every optimizer, starts an item again that has taken 120 seconds when few are
-    left, and has no setting for it. An RLM may well take that long; both runs would go on, and both cost.
-    It holds for the whole process, all threads, while any is inside. May be nested.
+    When few items are left, `dspy.Evaluate`, and with it every optimizer, starts an item that has taken 120
+    seconds a second time. There is no setting for it. A run of an RLM may take that long; both would continue
+    and be paid for. The change affects all threads of the process while any is inside. It can be nested.
     """
     _enter()
     try:
@@ -48,4 +48,4 @@ def _leave() -> None:
 
 def _without_timeout(executor: Any, *args: Any, **options: Any) -> None:
     _original(executor, *args, **options)
-    executor.timeout = 0  # DSPy's word for never
+    executor.timeout = 0  # 0: DSPy never resubmits

@@ -1,0 +1,19 @@
+"""The parsing functions of DSPy's adapters, and their fallback to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dspy.adapters.chat_adapter import field_header_pattern
+from dspy.adapters.utils import parse_value
+
+__all__ = ["field_header_pattern", "parse_value", "wrap_json_fallback"]
+
+
+def wrap_json_fallback(adapter: Any, wrap: Callable[[Any], Any]) -> None:
+    """Wraps the adapter that `ChatAdapter` and its subclasses turn to when a reply cannot be parsed."""
+    if not hasattr(adapter, "_make_json_adapter_fallback"):
+        return
+    make = adapter._make_json_adapter_fallback
+    adapter._make_json_adapter_fallback = lambda: wrap(make())

@@ -1,0 +1,233 @@
+"""The context of a run: shared with its sub-calls and sub-runs, and in part visible to code inside the run.
+
+`RunContext` is the run's own: it is passed on explicitly, from the run to the functions that its cells call
+and to its sub-runs. `OuterRun` is the small part that code inside a run finds without being passed anything,
+such as a tool that starts an RLM of its own: enough to wait in the right place and to be cancelled with the
+run, without the ledger and the LMs. It is kept in DSPy's settings, which follow into the threads of
+`dspy.Parallel` and `dspy.asyncify`; context variables do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
+from dspy_rlm.errors import InputError
+from dspy_rlm.lms.metering import Meter, metered
+from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.values.conversion import TypeRules
+from sandbox_runtime import Limits, PackageSet, Pool, default_pool
+from sandbox_runtime.helpers import Slot, classes_in
+
+# Sandboxes that the code of one run can have open at the same time. Each takes about 200 MB.
+MAX_CONCURRENT_SANDBOXES = 4
+
+_SETTING = "rlm_outer_run"
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterRun:
+    """The part of a run that code inside it sees, through DSPy's settings."""
+
+    slot: Slot | None = None
+    """The slot that the run holds in the pool, for as long as it goes on."""
+
+    work_scope: CancelScope | None = None
+    """Cancels what was started inside the run."""
+
+    lent: tuple[object, ...] = ()
+    """The factories of the caller's own interpreters that are busy with this run or one around it."""
+
+
+def current_outer_run() -> OuterRun:
+    """Returns the run that the calling code is inside of; an empty one outside of all runs."""
+    outer: OuterRun | None = dspy.settings.get(_SETTING)
+    return outer or OuterRun()
+
+
+@contextlib.contextmanager
+def _entering(outer: OuterRun) -> Iterator[None]:
+    with dspy.context(**{_SETTING: outer}):
+        yield
+
+
+def _semaphore() -> threading.Semaphore:
+    return threading.Semaphore(MAX_CONCURRENT_SANDBOXES)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """A run's place in the tree of runs, and what its sub-calls and sub-runs share with it."""
+
+    ledger: Ledger
+    """One for the whole tree."""
+
+    models: Models
+    """The LMs that code can ask."""
+
+    depth: int = 0
+    """Levels below the root run, which is at 0."""
+
+    setup: str = ""
+    """Code of the run above that the REPL of this one begins with."""
+
+    other_lms: Sequence[dspy.BaseLM | None] = ()
+    """Further LMs of the run, such as the one that writes the code: their secrets are hidden too."""
+
+    annotations: Sequence[Any] = ()
+    """The types of inputs, outputs and tools: cells can use their classes by name."""
+
+    rules: TypeRules = ()
+    """Rules for how values of certain types cross to the sandbox."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    """The event loop that the caller's coroutine functions run on."""
+
+    run_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels everything of the run."""
+
+    work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels what must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
+
+    interpreter_factory: InterpreterFactory | None = None
+    """Makes the interpreter that cells run in. None: a sandbox of the pool."""
+
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    """Of the run's sandbox and of each that its code asks for; so are the packages and the pool."""
+
+    packages: PackageSet | None = None
+    """The packages that cells can import beside the standard library."""
+
+    pool: Pool = dataclasses.field(default_factory=default_pool)
+    """The pool that lends the sandboxes."""
+
+    sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
+    """One permit for each sandbox that the run's code has open."""
+
+    @classmethod
+    def root(
+        cls, ledger: Ledger, models: Models, loop: asyncio.AbstractEventLoop | None, **fields: Any
+    ) -> RunContext:
+        """Returns the context of a run that no `sub_rlm` started.
+
+        If a tool of another run started it, it is cancelled with that run.
+        """
+        cancellable = loop is not None or ledger.budget.max_seconds is not None
+        scope = CancelScope(current_outer_run().work_scope, cancellable=cancellable)
+        return cls(
+            ledger, models, loop=loop, run_scope=scope, work_scope=CancelScope(scope), **fields
+        )
+
+    def child(self, setup: str = "", lm: dspy.BaseLM | None = None) -> RunContext:
+        """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
+
+        Args:
+            setup: The code that its REPL begins with.
+            lm: The LM that writes its code.
+        """
+        scope = CancelScope(self.work_scope)
+        return dataclasses.replace(
+            self,
+            depth=self.depth + 1,
+            setup=setup,
+            other_lms=(*self.other_lms, lm),
+            run_scope=scope,
+            work_scope=scope,
+            interpreter_factory=ours_if_lent(self.interpreter_factory),
+            sandbox_permits=_semaphore(),
+        )
+
+    @property
+    def is_deepest(self) -> bool:
+        """True where `max_depth` leaves no level for a sandbox below this run."""
+        return self.depth >= self.ledger.budget.max_depth
+
+    @functools.cached_property
+    def types(self) -> Mapping[str, type]:
+        """The classes in the annotations, by name."""
+        return {cls.__name__: cls for cls in classes_in(*self.annotations)}
+
+    def secrets(self) -> list[str]:
+        """Returns the secrets of the run's LMs, which none of its errors may show."""
+        lms = {id(lm): lm for lm in (*self.models.by_name.values(), *self.other_lms) if lm}
+        return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
+
+    def lm(
+        self, kind: str, model: str | None = None, *, prepaid: int = 0, included: int = 0
+    ) -> dspy.BaseLM:
+        """Returns an LM whose calls are booked as sub-calls of this run.
+
+        Args:
+            kind: The function that makes them, as the report names it.
+            model: The name of the LM; None is the default.
+            prepaid: Calls that are charged already.
+            included: Calls that were paid with a sandbox.
+
+        Raises:
+            ValueError: There is no such model.
+        """
+        meter = Meter(
+            self.ledger, kind, self.depth, self.work_scope, prepaid=prepaid, included=included
+        )
+        return metered(self.models.choose(model), meter)
+
+    # ---- Sandboxes: for the run itself, and for those that its code asks for ----
+
+    def new_slot(self) -> Slot:
+        """Returns a slot of the pool, as a child of the one that is held already; to be waited for."""
+        return self.pool.slot(parent=current_outer_run().slot)
+
+    @contextlib.contextmanager
+    def entering(self, slot: Slot | None) -> Iterator[None]:
+        """Makes this run the outer run of all runs started inside the block.
+
+        Raises:
+            InputError: The run is inside another one with the same interpreter: it would wait for ever.
+        """
+        outer = current_outer_run()
+        factory = self.interpreter_factory
+        lent = (factory,) if isinstance(factory, Borrowed) else ()
+        if lent and factory in outer.lent:
+            raise InputError(
+                "This run is part of another that has the same interpreter, and one interpreter cannot "
+                "do both. Give the inner one an interpreter_factory, or none for our sandbox."
+            )
+        with _entering(OuterRun(slot or outer.slot, self.work_scope, (*outer.lent, *lent))):
+            yield
+
+    @contextlib.contextmanager
+    def sandbox_permit(self) -> Iterator[None]:
+        """Charges a sandbox that code asks for, and waits for one of the run's permits.
+
+        Raises:
+            BudgetExceededError: No LM call is left that could use it, so none is opened.
+        """
+        self.work_scope.check()
+        self.ledger.charge_sandbox()
+        with self.sandbox_permits:
+            self.work_scope.check()
+            yield
+
+    @contextlib.contextmanager
+    def nested_slot(self) -> Iterator[None]:
+        """Holds a slot of the pool below that of the run, which waits for the block; see `AdmissionQueue`."""
+        slot = self.new_slot()
+        try:
+            with self.work_scope.on_cancel(slot.release):
+                slot.wait()
+            self.work_scope.check()
+            with _entering(dataclasses.replace(current_outer_run(), slot=slot)):
+                yield
+        finally:
+            slot.release()

@@ -1,0 +1,64 @@
+"""Starting a sub-run: an RLM one level below, with the settings of the run that asks for it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import dspy
+
+from dspy_rlm.dspy_bridge.interpreter_factory import ours_if_lent
+from dspy_rlm.prompts import instructions
+from dspy_rlm.repl.sub_rlm import SubRun
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.blueprint import Blueprint
+
+
+def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> dspy.Prediction:
+    """Runs what a cell of the run with this context has asked for, one level below."""
+    config = blueprint.config
+    turns = min(
+        sub_run.max_iterations or config.budget.max_iterations, config.budget.max_iterations
+    )
+    child = blueprint.spawn(
+        dataclasses.replace(
+            config,
+            signature=sub_run.signature,
+            tools={name: config.tools[name] for name in sub_run.tools},
+            budget=dataclasses.replace(config.budget, max_iterations=turns),
+            sub_lm=config.sub_lm or sub_run.lm,
+            interpreter_factory=ours_if_lent(context.interpreter_factory),
+            verbose=False,
+        ),
+        context.child(sub_run.setup, sub_run.lm),
+    )
+    child.set_lm(sub_run.lm)
+    compiled = getattr(blueprint.predictor, "signature", None) is not None
+    if compiled and _is_same_task(sub_run.signature, config.signature):
+        _share_compiled(blueprint, child.generate_action)
+    with dspy.context(trace=[]):
+        return child(**sub_run.inputs)
+
+
+def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
+    """True where a part of a task is to be done as the whole is: same fields, no instructions of its own."""
+    fields = [
+        [(name, field.annotation) for name, field in side.items()]
+        for one in (signature, whole)
+        for side in (one.input_fields, one.output_fields)
+    ]
+    plain = dspy.Signature(
+        f"{', '.join(signature.input_fields)} -> {', '.join(signature.output_fields)}"
+    )
+    accepted = (plain.instructions, whole.instructions)
+    return fields[:2] == fields[2:] and signature.instructions in accepted
+
+
+def _share_compiled(blueprint: Blueprint, predictor: dspy.Predict) -> None:
+    """Gives a sub-run's predictor the policy block and the demos of the run above, without tool documents."""
+    compiled = blueprint.predictor
+    tools = blueprint.config.tools.values()
+    block = instructions.without_tools(compiled.signature.instructions, tools)
+    if instructions.CONTRACT_HEADING in block:
+        return  # an inlined contract is that of the run above
+    predictor.signature = predictor.signature.with_instructions(block)
+    predictor.demos = compiled.demos

@@ -1,0 +1,41 @@
+"""The predictor's signature as a run sends it: the policy block, and the contract after it."""
+
+from __future__ import annotations
+
+import dspy
+
+from dspy_rlm.config import RLMConfig
+from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
+from dspy_rlm.prompts import instructions
+from dspy_rlm.prompts.variables import class_lines
+
+
+def default_signature(config: RLMConfig) -> type[dspy.Signature]:
+    """Returns the predictor's signature as it is before an optimizer changes it."""
+    block = instructions.policy_block(config.signature, config.tools.values())
+    return instructions.action_signature(block)
+
+
+def composed_signature(
+    config: RLMConfig,
+    predictor: dspy.Predict,
+    factory: InterpreterFactory | None,
+    depth: int,
+) -> type[dspy.Signature]:
+    """Returns the predictor's signature with the contract of a run in this factory's interpreters."""
+    ours = is_ours(factory)
+    rules = (
+        instructions.sandbox_rules(
+            config.packages.imports if config.packages else (),
+            class_lines(config.annotations, config.types),
+        )
+        if ours
+        else getattr(factory, "execution_instructions", "")
+    )
+    text = instructions.contract(
+        config.signature, config.tools, config.budget, rules, config.models, depth, records=ours
+    )
+    own = getattr(predictor, "signature", None) or default_signature(config)
+    whole = instructions.compose(own.instructions, config.tools.values(), text)
+    composed: type[dspy.Signature] = own.with_instructions(whole)
+    return composed
