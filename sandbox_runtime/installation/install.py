@@ -39,7 +39,7 @@ _FETCH_FIX = (
 
 
 def install(*, force: bool = False) -> Engine:
-    """Makes sure that an engine is in the user's cache, and returns it.
+    """Installs an engine into the user's cache if there is none, and returns it.
 
     Args:
         force: Replace the one that is there.
@@ -81,7 +81,7 @@ def build(deno: Path, folder: Path) -> None:
 def _fetch_pyodide(
     deno: Path, workshop: Path, folder: Path, environment: Mapping[str, str]
 ) -> None:
-    """Lets Deno install Pyodide, held to the hash in the lock file, and takes the files from there."""
+    """Has Deno install Pyodide, pinned by the hash in the lock file, and copies the files."""
     for name in ("deno.json", "deno.lock"):
         shutil.copy(assets.SOURCE_FOLDER / name, workshop)
     try:
@@ -114,7 +114,7 @@ def _fetch_pyodide(
 
 
 def _check_pyodide(folder: Path) -> None:
-    """Sees that what was fetched is what this version of ours was made for."""
+    """Checks the fetched files against the hashes that this version pins."""
     for name, digest in PYODIDE_FILES.items():
         if sha256_of(folder / name) != digest:
             raise EngineMissingError(
@@ -171,7 +171,7 @@ def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> N
 
 
 def _as_block(module: str) -> str:
-    """A module without imports as a block that leaves nothing but its exports behind."""
+    """Wraps a module without imports in a function whose only traces are its exports."""
     declaration = r"\bexport (?=(?:(?:async )?function\*?|class|const) (\w+))"
     exported = ", ".join(re.findall(declaration, module))
     body = re.sub(declaration, "", module)
@@ -203,7 +203,7 @@ def _make_image(engine: Engine) -> None:
 
 
 def _compile(engine: Engine) -> None:
-    """Runs a cell, so that V8 knows what is used, and saves what it has compiled."""
+    """Runs a cell, so that V8 compiles what cells use, and saves its code cache."""
     (engine.folder / assets.CACHE_FILE).write_bytes(b"")
     assets.write_manifest(engine.folder)
     with Session(engine, Limits()) as session:
@@ -226,7 +226,7 @@ def _staging(root: Path) -> Iterator[Path]:
 
 
 def _move(staged: Path, folder: Path, *, force: bool) -> None:
-    """Gives the folder its name in one step. Another process may have been faster: then it is theirs."""
+    """Renames the folder into place in one step. If another process was faster, its folder stays."""
     replaced = staged.with_name(f"{staged.name}-replaced")
     try:
         if folder.is_dir() and (force or not _is_engine(folder)):

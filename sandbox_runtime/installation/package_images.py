@@ -46,14 +46,14 @@ def with_packages(
 
 
 def _find_image(folder: Path) -> Path | None:
-    """An image, or the file that says why there is none: each has its hash and the engine's in its name."""
+    """Returns the image, or the file that says why there is none; their names hold the engine's key and a hash."""
     found = [*folder.glob(f"{assets.engine_key()}-*")]
     return next((path for path in found if _is_sound(path)), None)
 
 
 @functools.lru_cache(maxsize=64)
 def _is_sound(image: Path) -> bool:
-    """True if a file has the hash that its name tells; asked once in a process."""
+    """Returns whether a file has the hash in its name; cached for the process."""
     try:
         with image.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -63,14 +63,14 @@ def _is_sound(image: Path) -> bool:
 
 
 class _NoImageError(SandboxError):
-    """With these packages there can be no image, also the next time."""
+    """These packages can have no image; trying again would not help."""
 
 
 def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
-    """Makes the image, unless another process is at it: then waits for theirs.
+    """Makes the image, or waits for the one that another process is making.
 
     Returns:
-        The image, or the file that says why there can be none; None if it was not possible this time.
+        The image, or the file that says why there can be none; None if it failed this time.
     """
     if not packages.bundle.is_file():
         raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
@@ -83,7 +83,7 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
             try:
                 _make_package_image(engine, packages, made)
             except SandboxStartError:
-                raise  # without the image, too: it is not the packages' fault
+                raise  # it would fail without the image, too: not the packages' fault
             except (CheckpointError, _NoImageError) as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
                 kind = NO_IMAGE

@@ -1,8 +1,8 @@
 """One living sandbox process: a request goes in, its answer comes out, tool calls in between.
 
-Joins `process.py` and `protocol.py`. Whoever asks also reads: another thread in between would double
-the time of a small call. Nothing is lost by it, because the sandbox speaks only while it is asked, and
-waits itself while a tool runs for it. One thread empties stderr.
+Joins `process.py` and `protocol.py`. The thread that sends a request also reads the answer: a reader
+thread in between would double the time of a small call. Nothing is lost, because the sandbox sends only
+during a request, and blocks while a tool runs for it. One thread drains stderr.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
 from sandbox_runtime.truncation import plain, printable
 
-# Runs a tool call. None: its answer comes later, by `Channel.answer`.
+# Runs a tool call. Returns None if the answer comes later, through `Channel.answer`.
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
 
 # Beyond the interpreter's own memory: V8, code, buffers in flight, and the stacks of some 15 threads.
@@ -52,13 +52,13 @@ OVERHEAD_BYTES = 1792 * 1024 * 1024
 # A frame is larger than the value in it.
 FRAME_OVERHEAD_BYTES = 1024 * 1024
 
-# The sandbox keeps its own clock. This much later the host stops believing that it does.
+# The sandbox enforces its own time limits. The host stops relying on that after this much more.
 BACKSTOP_SECONDS = 10.0
 
-# How often it is looked how long the sandbox has worked.
+# How often the sandbox's CPU time is checked.
 LOOK_SECONDS = 0.5
 
-# A pipe that another process holds open keeps its thread; nobody waits longer for that.
+# A pipe that another process holds open keeps its thread alive; it is joined for this long at most.
 JOIN_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -105,10 +105,10 @@ class RoundTrip(Generic[T]):
 
 
 class _Watch:
-    """Sees a cell that works longer than it may, whatever the sandbox's own clock says of it.
+    """Detects a cell that works longer than it may, independently of the sandbox's own clock.
 
-    That clock stands while a cell waits, and a cell that takes the driver apart can pretend to. The
-    system's cannot be told lies; it is looked at from time to time.
+    That clock stops while a cell waits, and a cell that has taken over the driver can fake waiting. CPU
+    time as the operating system counts it cannot be faked; it is checked at intervals.
     """
 
     def __init__(self, process: Process, most_seconds: float) -> None:
@@ -118,7 +118,7 @@ class _Watch:
         self._before: Mapping[str, float] | None = None
 
     def sees_too_much(self) -> bool:
-        """True when one thread alone has worked for more than the cell may."""
+        """Returns True if a single thread has used more CPU time than the cell may."""
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -152,7 +152,7 @@ class Channel:
         self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
         self._inbox: deque[FromSandbox] = deque()
         self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
-        # Held by who uses the pipes; after the end the last to do so closes them.
+        # Held while the pipes are in use; after the end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
         self._heard = self._nothing_heard()
@@ -188,7 +188,7 @@ class Channel:
         return self._death is None
 
     def check_alive(self) -> bool:
-        """Looks whether the process still runs; `alive` alone may learn of its end a moment later."""
+        """Checks whether the process still runs; `alive` alone may notice its end a moment later."""
         return self._death is None and self._process.running
 
     def _initialize(self, engine: Engine, seed: str) -> None:
@@ -262,7 +262,7 @@ class Channel:
         self._write(self._connection.answer(message))
 
     def tell(self, message: Notification) -> None:
-        """Sends what nothing answers. That the process has ended is for the next request to see."""
+        """Sends a notification. If the process has ended, the next request raises the error."""
         try:
             self._write(self._connection.notification(message))
         except BaseException:
@@ -284,9 +284,9 @@ class Channel:
         self._release_if_unused()
 
     def _release_if_unused(self) -> None:
-        """Closes the pipes, if nobody asks. Their numbers will soon be those of other files."""
+        """Closes the pipes unless a request is in progress: their descriptors would be reused."""
         if not self._asking.acquire(blocking=False):
-            return  # who asks comes here when he is done
+            return  # the thread that holds the lock calls this when its request is done
         if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
             self._process.release()
             self._write_lock.release()
@@ -303,14 +303,14 @@ class Channel:
             return  # the reader sees the end of the process, and knows more about it
 
     def _next(self, trip: RoundTrip[Any], watch: _Watch) -> FromSandbox:
-        """The next message. Raises `SandboxDiedError` at the end of them all."""
+        """Returns the next message. Raises `SandboxDiedError` when there are no more."""
         silent_at = full_until = time.monotonic() + trip.patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
             if watch.sees_too_much():
                 self._fail("cellSeconds", self._sentence("cellSeconds", ""))
-            # What is not read stays in the pipe, and the sandbox waits. Not for ever: calls may wait for
+            # Unread data stays in the pipe, and the sandbox blocks. Only for a time: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if (
                 not trip.room(LOOK_SECONDS)
@@ -343,7 +343,7 @@ class Channel:
     # ---- Reading ----
 
     def _read(self) -> None:
-        """Takes what is there, which may be the end."""
+        """Reads what is available, which may be the end of the stream."""
         fatal: Fatal | None = None
         try:
             count = self._process.read_into(self._connection.space())
@@ -368,7 +368,7 @@ class Channel:
 
     def _note_end(self) -> None:
         code = self._process.wait(JOIN_SECONDS)
-        if code is None:  # it lives, and says that it will say nothing more
+        if code is None:  # it runs, but has closed its output
             self._process.kill()
             code = self._process.wait()
         self._stderr.join(JOIN_SECONDS)
@@ -379,5 +379,5 @@ class Channel:
         self._death = self._death_error(reason, f"its process ended with code {code}{said}")
 
     def _nothing_heard(self) -> outputs.Output:
-        """What the running cell has printed: nothing so far. Abridged as by the sandbox itself."""
+        """Returns an empty buffer for what the running cell prints, abridged as by the sandbox itself."""
         return outputs.Output(self.limits.output_chars, lambda _: None)
