@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 import dspy
-from dspy.primitives.code_interpreter import CodeInterpreter
+from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
