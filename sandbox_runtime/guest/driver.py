@@ -1,11 +1,10 @@
-"""The cell driver: runs cells in one namespace and tells how each of them ended.
+"""The cell driver: runs cells in one namespace and reports how each ended.
 
 Ordinary Python, which the tests run under CPython with a fake host; `entry.py` is the driver inside
 Pyodide. Knows cells, host tools and SUBMIT. Knows no JSON-RPC: `worker.ts` calls the few public methods
 of `Driver`, and `DriverHost` is all it can call back.
 
-A cell is hostile until shown otherwise: whatever it raises, prints, rebinds or returns must leave the
-driver able to run the next one.
+Cells are hostile: whatever a cell raises, prints, rebinds or returns, the driver must be able to run the next one.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget
 from sandbox_runtime.guest.values.codec import Part, receive, send
 from sandbox_runtime.guest.values.records import bind_classes
 
-# Freed when a cell fails: one that used up all the memory leaves none to tell of it otherwise.
+# Freed when a cell fails: a cell that used up all memory would leave none for its error message.
 RESERVE_BYTES = 2 * 1024 * 1024
 
 # Where `worker.ts` mounts extra packages.
@@ -63,23 +62,23 @@ PACKAGES_FOLDER = "/packages"
 
 
 class DriverHost(CallHost, Protocol):
-    """What the driver needs from outside."""
+    """The interface that the driver needs from its host."""
 
     def emit(self, text: str) -> None:
-        """Tells the host what a running cell has printed."""
+        """Sends output of the running cell to the host."""
 
     def heard(self) -> bool:
-        """Tells that a signal has arrived, which is sent until then. False if it has arrived before."""
+        """Acknowledges a signal, which is resent until then. Returns False if it was acknowledged before."""
 
     def drain_raw(self) -> str:
-        """Text written to the process's file descriptors behind Python's streams."""
+        """Returns text written to the file descriptors, bypassing Python's streams."""
 
     def wait_for(self, awaitable: Awaitable[Any]) -> Any:
         """Runs the event loop until the awaitable is done."""
 
 
 class CellTimeoutError(KeyboardInterrupt):
-    """The cell worked longer than `Limits.cell_seconds`."""
+    """The cell ran longer than `Limits.cell_seconds`."""
 
     __module__ = "builtins"  # tracebacks show the bare name
 
@@ -136,9 +135,9 @@ class Driver:
         return self._stop is not None
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
-        """Makes a saved interpreter fit for a new session: own limits, own random numbers.
+        """Prepares a saved interpreter for a new session: its limits and its random numbers.
 
-        Without a seed these go on where the saved state left them.
+        Without a seed, random numbers continue where the saved state left them.
         """
         self._output_chars = output_chars
         self.calls.value_bytes = value_bytes
@@ -153,16 +152,16 @@ class Driver:
             numpy.random.seed(int.from_bytes(seed.encode()[:4], "little"))
 
     def rest(self) -> None:
-        """Drops what cannot be saved with the interpreter: garbage that refers to JavaScript."""
+        """Collects garbage that refers to JavaScript, which cannot be saved with the interpreter."""
         collect()
 
-    # ---- What the host asks ----
+    # ---- Requests of the host ----
 
     def assign(self, name: str, kind: str, parts: Sequence[Part]) -> None:
-        """Binds a variable to a value of the host's, and the classes in it to their names.
+        """Binds a variable to a value from the host, and the classes in it to their names.
 
-        Of the kind `types` there are only classes. Of the kind `code:…` there are statements, the name
-        of their data, and the data as a value of the kind after the colon.
+        The kind `types` has only classes. The kind `code:…` has statements, the name of their data, and the data
+        as a value of the kind after the colon.
         """
         if kind == "types":
             receive("pickle", parts)
@@ -200,7 +199,7 @@ class Driver:
         self._namespace.update(self._harness)
 
     def _declared(self, tool: dict[str, Any]) -> Any:
-        """What cells get under a tool's name: its function, or what its front makes of that."""
+        """Returns the object bound to a tool's name: its function, or its wrapper's replacement."""
         call = self.calls.function(tool["name"], tool["doc"])
         if "front" not in tool:
             return call
@@ -209,9 +208,9 @@ class Driver:
         return make(tool["front"], tool["name"], call)
 
     def prepare(self, cell: int, code: str) -> None:
-        """Makes all ready for a cell. What this replaces may have a finalizer, which nobody trusts.
+        """Prepares everything for a cell. Replaced objects may have hostile finalizers.
 
-        Therefore the harness is looked at again afterwards, and `run` replaces nothing more.
+        Therefore the harness is checked again afterwards, and `run` replaces nothing more.
         """
         self._prepare()
         filename = f"<cell {cell}>"
@@ -220,7 +219,7 @@ class Driver:
             pass
 
     def run(self, cell: int, code: str) -> list[Any]:
-        """Runs a cell that is prepared. Returns the JSON text of its end, then parts of a submitted value."""
+        """Runs a prepared cell. Returns the JSON text of its end, then the parts of a submitted value."""
         if self._running:
             raise RuntimeError("a cell cannot run another")
         self._open()
@@ -237,7 +236,7 @@ class Driver:
             error = caught
         for _ in quietened:
             pass
-        paused = self.ownership.pause()  # what is replaced may have a finalizer
+        paused = self.ownership.pause()  # replaced objects may have finalizers
         self._stand_up()
         self._restore_interpreter()
         self.ownership.resume(paused)
@@ -246,11 +245,11 @@ class Driver:
         return self._end(error)
 
     def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
-        """Stops the running cell; outside of a cell a late signal means nothing.
+        """Stops the running cell; outside a cell a late signal is ignored.
 
-        Raises in the cell's own code. Where the signal finds the event loop instead, the cell waits
-        in an `await`, and cancelling what it waits for is what stops it; or it is about to wait, or
-        has just done so, and `raise_overdue` stops it then.
+        Raises in the cell's own code. If the signal arrives in the event loop instead, the cell waits in an
+        `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so, and
+        `raise_overdue` stops it then.
         """
         if not self._host.heard() or not self._interruptible:
             return
@@ -266,22 +265,22 @@ class Driver:
                 task.cancel()
 
     def raise_overdue(self) -> None:
-        """Stops the cell if a signal came where an exception would have been lost."""
+        """Stops the cell if a signal arrived where an exception would have been lost."""
         if self._overdue and self._stop is not None:
             self._overdue = False
             raise self._stop
 
     def _check_call(self, name: str) -> None:
-        """Before a call goes out, and when its answer has come."""
+        """Checks for a stop before a call is sent and after its answer."""
         self.ownership.check(name)
         self.raise_overdue()
 
     # ---- A cell, from start to end ----
 
     def _prepare(self) -> None:
-        """Makes the harness whole again, whatever earlier cells did to it.
+        """Restores the harness, whatever earlier cells did to it.
 
-        No cell runs meanwhile: what is replaced may have a finalizer, which calls nothing then.
+        No cell runs meanwhile, so finalizers of replaced objects cannot call anything.
         """
         if self._running is True:
             raise RuntimeError("a cell cannot run another")
@@ -306,25 +305,25 @@ class Driver:
         self._take_signals()
 
     def _open(self) -> None:
-        """The cell's code comes next."""
+        """Runs just before the cell's code."""
         self._running = True
         self.ownership.begin()
 
     def _close(self, seconds: float) -> None:
-        """The cell's code has ended, after so many seconds: from here on nothing of it may act."""
+        """Runs when the cell's code has ended after so many seconds: nothing of it may act from here on."""
         self._running = False
         self.ownership.end()
         self.calls.forget()
         self._take_signals()
-        # What a stopped cell left half done goes now, and what is garbage where that costs little: its
-        # finalizers run while the cell's clock does, not in the middle of the next one.
+        # Collects what a stopped cell left half done, and garbage where that is cheap: its finalizers run on
+        # this cell's clock, not in the middle of the next cell.
         if self._stop is not None or self._may_collect(seconds):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
 
     def _may_collect(self, _seconds: float) -> bool:
-        """Whether garbage may be collected after a cell of so many seconds."""
+        """Returns whether garbage may be collected after a cell of so many seconds."""
         return False
 
     def _take_signals(self) -> None:
@@ -332,19 +331,19 @@ class Driver:
             set_handler(number, self.on_signal)
 
     def _tracers_quietened(self) -> Iterator[object]:
-        """Stops whatever watches Python's own steps, as it is iterated.
+        """Returns an iterator that removes settrace, setprofile and sys.monitoring hooks as it is consumed.
 
-        Not as it is called: a call is a step, and who watches it may raise. Nothing is watched outside
-        of the sandbox, where it may be a debugger's.
+        Iterating happens in C, so a hostile hook cannot raise in between. The base class removes nothing: under
+        CPython a debugger may be attached.
         """
         return iter(())
 
     def _stand_up(self) -> None:
-        """Makes whole what the end of the cell stands on."""
+        """Restores what the end of the cell depends on."""
         self._footing.restore()
 
     def _restore_interpreter(self) -> None:
-        """Undoes what a cell did to Python itself, as far as the end of a cell stands on it."""
+        """Undoes a cell's changes to Python itself, as far as the end of a cell depends on them."""
         self._hooks.silence()
         linecache.cache = self._sources
         restore(self._namespace, {})
@@ -367,9 +366,9 @@ class Driver:
             raise self._stop.with_traceback(error.__traceback__) from None
 
     def _sweep_tasks(self) -> None:
-        """Cancels what a cell left running; nothing of it may act in a later cell.
+        """Cancels the tasks of a cell; nothing of it may act in a later cell.
 
-        A task that does not take it is never run again, and not mentioned again.
+        A task that resists cancellation is never run again, and not mentioned again.
         """
         left = all_tasks()
         if left:
@@ -387,11 +386,11 @@ class Driver:
         self.output.write(f"\n[{text}]\n")
 
     def _drop_callbacks(self) -> int:
-        """Forgets what the event loop was still to call, and says how much that was."""
+        """Drops the pending callbacks of the event loop and reports their number."""
         return 0
 
     def _show(self, value: Any) -> None:
-        """Writes the last value as a REPL shows it. A huge text is cut before it is copied."""
+        """Writes the last value as a REPL does. A huge text is truncated before it is copied."""
         cut = self._output_chars
         if type(value) in (str, bytes) and len(value) > 2 * cut:
             opening = len(repr(value[:0])) - 1
@@ -430,7 +429,7 @@ class Driver:
         texts["output"] = self.output.render()
         return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
 
-    # ---- Names that the harness gives to cells ----
+    # ---- Names that the harness binds in cells ----
 
     def _make_submit(self) -> Callable[..., Any]:
         def SUBMIT(*args: Any, **kwargs: Any) -> None:  # noqa: N802 - the name of the REPL's vocabulary
@@ -444,12 +443,12 @@ class Driver:
 
 
 def as_it_is(value: Any) -> Any:
-    """What is shown of a cell's last value."""
+    """The text shown for a cell's last value."""
     return value
 
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:
-    """Compiles a cell: its statements, and apart from them a last expression whose value is shown."""
+    """Compiles a cell: its statements, and separately a last expression whose value is shown."""
     flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
     tree = compile(code, filename, "exec", flags | PyCF_ONLY_AST, dont_inherit=True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
@@ -460,12 +459,12 @@ def compile_cell(code: str, filename: str) -> list[types.CodeType]:
     return parts
 
 
-# In such a frame JavaScript works for the cell: what is raised inside of it arrives as something else.
+# In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
 
 
 def _may_raise(frame: types.FrameType | None) -> bool:
-    """True in the code of a cell or of a task; false in that of the event loop, which it would break."""
+    """Returns True in the code of a cell or task; False in the event loop, which an exception would break."""
     task = current_task()
     running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
     while frame is not None and frame.f_code not in BORDER_CODES:

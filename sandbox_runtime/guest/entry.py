@@ -1,6 +1,6 @@
-"""The driver inside Pyodide. Importing this makes `driver`, which `worker.ts` calls.
+"""The driver inside Pyodide. Importing this module creates `driver`, which `worker.ts` calls.
 
-The one Python module here that CPython cannot import.
+The only Python module here that CPython cannot import.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.tasks import settled
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, Part
 
-# What nothing here imports, and the host sends values of.
+# Not imported here, but values of it come from the host.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
 
-# What cells often import is in the image already: compiling one of these takes 20 to 300 ms here.
+# Modules that cells often import are in the image already: compiling one takes 20 to 300 ms here.
 for _name in (
     "calendar",
     "csv",
@@ -61,8 +61,8 @@ for _name in (
 ):
     importlib.import_module(_name)
 
-# The harness's own modules, and those of the standard library and of Pyodide that it stands on. Functions and
-# classes of others stay as a cell has changed them.
+# The harness's own modules, and those of the standard library and Pyodide that it depends on. Changes to others
+# persist.
 HARNESS = "sandbox_runtime"
 STANDS_ON = frozenset(
     [
@@ -135,7 +135,7 @@ STANDS_ON = frozenset(
     ]
 )
 
-# Of these every name is fixed, not only those of functions and classes.
+# Modules whose every name is fixed, not only functions and classes.
 WHOLE = (
     HARNESS,
     "_frozen_importlib",
@@ -150,7 +150,7 @@ WHOLE = (
     "zipimport",
 )
 
-# Classes of C that the harness is written in.
+# C classes that the harness uses.
 FIXED_CLASSES: tuple[type, ...] = (
     *(object, type, str, bytes, bytearray, memoryview, int, float, complex, bool, list, dict),
     *(tuple, set, frozenset, range, slice, property, staticmethod, classmethod, super, zip, map),
@@ -163,13 +163,13 @@ FIXED_CLASSES: tuple[type, ...] = (
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
 VOLATILE = ("ask", "used")
 
-# Of the import hook: what Pyodide itself replaces whenever it is loaded, each time by an empty dictionary.
+# An attribute of the import hook that Pyodide replaces by an empty dictionary at each load.
 _PACKAGES = "REPODATA_PACKAGES_IMPORT_TO_PACKAGE_NAME"
 
 # Settings of the session: see `PyodideDriver.wake`.
 SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}
 
-# What changes in the driver from cell to cell, or with its tools.
+# Attributes of the driver that change from cell to cell, or with its tools.
 CHANGING = {
     *SETTINGS["driver"],
     *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
@@ -179,17 +179,17 @@ CHANGING = {
 
 _ANYTHING = BaseException
 
-# How many tools `sys.monitoring` knows; what stops them and their like.
+# The number of `sys.monitoring` tools, and the functions that remove tracers.
 _TOOLS = 6
 _free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
 _set_trace: Any = sys.settrace
 _set_profile: Any = sys.setprofile
 _set_generator_hooks: Any = sys.set_asyncgen_hooks
 
-# A collection after a cell may take this share of the cell's own time.
+# A collection after a cell may take this share of the cell's time.
 COLLECTION_SHARE = 0.02
 
-# A sleeping cell looks up this often, to see whether it was interrupted.
+# A sleeping cell checks for an interrupt at this interval.
 SLEEP_SLICE_SECONDS = 0.02
 
 
@@ -251,24 +251,24 @@ class PyodideHost:
         return _run_sync(awaitable)
 
     def sleep(self, seconds: float, /) -> None:
-        """Replaces `time.sleep`, which here could not be interrupted."""
+        """Replaces `time.sleep`, which could not be interrupted here."""
         end = monotonic() + seconds
         while (left := end - monotonic()) > 0:
             self._worker.pause(min(left, SLEEP_SLICE_SECONDS) * 1000)
 
 
 class Ground(NamedTuple):
-    """A part of the foundation, as `integrity.ts` takes it. Nothing in it can be replaced."""
+    """A part of the foundation, as passed to `integrity.ts`. Nothing in it can be replaced."""
 
     restore: Any
     locate: Any
-    """Says the addresses of all words."""
+    """Returns the addresses of all words."""
     core: bytes
-    """The addresses of what these two functions and the place of the ground consist of."""
+    """Returns the addresses of the words of these two functions and of the cell that holds the ground."""
 
 
 def _keeper() -> tuple[Any, Any]:
-    """A place for a ground: the variable of a closure, whose place in memory never moves."""
+    """Creates a cell for a ground: a closure variable, which never moves in memory."""
     kept: Ground
 
     def lay(foundation: Foundation) -> Ground:
@@ -293,10 +293,10 @@ class PyodideDriver(Driver):
         super().__init__(host)
         self._fresh = True  # no cell has run
         self.rooms: list[Any] = []
-        """Large parts of the next value, which `value_buffers.ts` makes and fills."""
+        """Buffers for large parts of the next value, which `value_buffers.ts` allocates and fills."""
 
     def settle(self) -> None:
-        """Takes the interpreter as it is now for what it is to be at the begin of each cell."""
+        """Records the current interpreter as the state to restore before each cell."""
         self.ownership.watch_collector()
         self._hooks = Hooks(whole=True, audits=[_audits])
         policy = asyncio.events._event_loop_policy  # type: ignore[attr-defined]
@@ -307,13 +307,11 @@ class PyodideDriver(Driver):
         self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
         self._modules = dict(sys.modules)
         restore(vars(builtins), self._builtins, sealed=True)
-        self._footing = self._telling = NamespaceGuard(
-            (), ()
-        )  # the foundation has all of it, and more
+        self._footing = self._telling = NamespaceGuard((), ())  # covered by the foundation
         lay_harness(_foundation(self))
 
     def ground(self) -> Any:
-        """What `integrity.ts` keeps sound: how, and where it lies."""
+        """Returns the parts that `integrity.ts` checks: how to restore them, and their addresses."""
         return to_js(harness())
 
     def register(self, declared: str) -> Any:
@@ -342,7 +340,7 @@ class PyodideDriver(Driver):
         """See `Driver`."""
         super().rest()
         if self._fresh:
-            freeze()  # a collection looks at what cells make, and not at all of the interpreter
+            freeze()  # a collection then visits only objects of cells, not the whole interpreter
 
     def _restore_interpreter(self) -> None:
         """See `Driver`."""
@@ -352,17 +350,17 @@ class PyodideDriver(Driver):
         merge_into(vars(asyncio.events), self._policy)
 
     def _drop_callbacks(self) -> int:
-        """See `Driver`. `worker.ts` drops the timers themselves."""
+        """See `Driver`. `worker.ts` drops the timers."""
         left = sum(not handle.cancelled() for handle in _waiting)
         _waiting.clear()
         return left
 
     def _stand_up(self) -> None:
-        """See `Driver`. Before a cell, `worker.ts` sees to it, as nothing here can keep it from doing."""
+        """See `Driver`. Before a cell `worker.ts` does this, which nothing here can prevent."""
         if _host.intact():
             return
         for ground in (harness, settings, tools):
-            # A cell that has changed this function as well is left to `worker.ts`, before the next one.
+            # If a cell has changed this function as well, `worker.ts` restores it before the next one.
             try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
                 ground().restore()
             except _ANYTHING:
@@ -379,11 +377,11 @@ class PyodideDriver(Driver):
         _take_generators()
 
     def drop_rooms(self) -> None:
-        """Gives up what came of a value."""
+        """Drops a partly received value."""
         self.rooms.clear()
 
     def assign(self, name: str, kind: str, parts: Any) -> Any:
-        """See `Driver`. An exception is returned, as name and text: JavaScript would blur it."""
+        """See `Driver`. An exception is returned as name and text: JavaScript would lose them."""
         rooms, self.rooms = self.rooms, []
         try:
             super().assign(name, kind, [*(part.to_bytes() for part in parts), *rooms])
@@ -406,16 +404,16 @@ class PyodideDriver(Driver):
 
 
 def _quiet_loop(loop: Any) -> None:
-    """Keeps exceptions of a cell's tasks inside Python: nobody outside could make sense of them."""
+    """Keeps exceptions of a cell's tasks inside Python: JavaScript cannot handle them."""
     loop.set_exception_handler(lambda _loop, _context: None)
-    pyodide.webloop.run_sync = _run_sync  # what asyncio.run() comes down to
+    pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
     loop._system_exit_handler = loop._keyboard_interrupt_handler = lambda *_: None
 
 
 def _own_callbacks(loop: Any) -> None:
-    """Has a callback run in its own cell only, whoever registered it and whatever runs it.
+    """Makes a callback run only in the cell that registered it.
 
-    Tells, too, while calls of the host are awaited, when Python works: the cell's clock runs then.
+    Also reports when Python works while host calls are awaited: the cell's clock runs then.
     """
     run = asyncio.events.Handle._run
     owns = driver.ownership.owns
@@ -445,7 +443,7 @@ def _own_callbacks(loop: Any) -> None:
 
 
 def _own_generators(loop: Any) -> None:
-    """Has the loop close an asynchronous generator in the cell that began it, or never."""
+    """Makes the loop close an asynchronous generator in the cell that started it, or never."""
     began, ended = loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook
     ownership = driver.ownership
 
@@ -461,16 +459,16 @@ def _own_generators(loop: Any) -> None:
 
 
 def _take_generators() -> None:
-    """Sets the hooks of asynchronous generators, which each of the interpreter's threads has its own of."""
+    """Sets the hooks of asynchronous generators, which are per thread."""
     _set_generator_hooks(
         firstiter=_loop._asyncgen_firstiter_hook, finalizer=_loop._asyncgen_finalizer_hook
     )
 
 
 def _note_unawaited() -> None:
-    """Makes a note of a forgotten `await`, in place of a warning that shows a line of ours.
+    """Reports a forgotten `await` as a note, in place of a warning that shows a line of the harness.
 
-    Not where the cell was stopped: then it is the stop that kept it from being awaited.
+    Not if the cell was stopped: then the stop is the reason.
     """
 
     def note(coroutine: Any) -> None:
@@ -481,7 +479,7 @@ def _note_unawaited() -> None:
 
 
 def _hide_javascript() -> None:
-    """Takes the modules that lead to JavaScript away, after all that import them have done so."""
+    """Removes the modules that lead to JavaScript, after everything that needs them has imported them."""
     for name in ("js", "pyodide_js"):
         unregister_js_module(name)
         sys.modules.pop(name, None)
@@ -492,14 +490,14 @@ def _belongs(module: str) -> bool:
 
 
 def _proxy_classes() -> list[type]:
-    """The classes of what Python has of JavaScript: there is one for each kind of object."""
+    """Returns the proxy classes of JavaScript objects: one for each kind."""
     samples = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
     kinds = dict.fromkeys(chain.from_iterable(type(sample).__mro__ for sample in samples))
     return [kind for kind in kinds if not kind.__flags__ & (1 << 8)]
 
 
 def _foundation(driver: PyodideDriver) -> Foundation:
-    """All that the harness consists of and stands on."""
+    """Builds the foundation: everything that the harness consists of and depends on."""
     foundation = Foundation(_belongs, VOLATILE)
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
     for name, module in sorted(sys.modules.items()):
@@ -514,7 +512,7 @@ def _foundation(driver: PyodideDriver) -> Foundation:
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())
     foundation.add_object(_memory)
     for finder in sys.meta_path:
-        if type(finder).__module__ in STANDS_ON:  # an object, where others are classes
+        if type(finder).__module__ in STANDS_ON:  # an instance, where others are classes
             foundation.add_object(finder)
     for kind in _proxy_classes():
         foundation.add_class(kind)
@@ -540,7 +538,7 @@ _host = PyodideHost(js)
 time.sleep = _host.sleep  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
-"""What the loop is to call in the running cell."""
+"""The pending callbacks of the running cell."""
 
 _memory = Memory()
 _audits = audit_hooks()
@@ -555,7 +553,7 @@ _quiet: Any = zip(
     strict=False,
 )
 quieten = map(is_, _quiet, repeat(None)).__next__
-"""Stops all tracers, without a step of Python that they could see. What it returns means nothing."""
+"""Removes all tracers in C, without a Python step that they could observe. Its result is meaningless."""
 driver = PyodideDriver(_host)
 _quiet_loop(_loop)
 _own_callbacks(_loop)

@@ -1,7 +1,7 @@
-"""Python that the host puts between a cell and a host tool: what a `WrappedTool` brings along.
+"""Loads the guest modules of a `WrappedTool`, which run between a cell and a host tool.
 
-Runs inside the sandbox, so it uses the standard library only. Nothing is compiled before it is used:
-that takes a quarter of a second here, which most cells need not wait for.
+Runs inside the sandbox, so it uses the standard library only. Modules are compiled at first use: that takes a
+quarter of a second here, which most cells need not pay.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PUT_BACK: list[Callable[[], None]] = []
 
 
 def add(sources: Mapping[str, str]) -> None:
-    """Takes the sources of modules, by name."""
+    """Registers the sources of modules by name."""
     _SOURCES.update(sources)
 
 
 def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
-    """What cells get under a name: made by the last of the modules, when it is first called."""
+    """Returns the function for cells; the last module creates it at the first call."""
 
     @functools.cache
     def made() -> Any:
@@ -52,16 +52,16 @@ def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
 
 
 def importable(modules: list[str], name: str, call: Any) -> types.ModuleType:
-    """A module that cells can import, made by the last of the modules when something of it is used."""
+    """A module that cells can import; the last module creates its contents at first use."""
     made = _Importable(name, modules, call)
     sys.modules[name] = _IMPORTABLE[name] = made
     return made
 
 
 def restore() -> None:
-    """Gives the modules, and what they made, their own functions and classes back, whatever a cell set there.
+    """Restores the functions and classes of the modules and of the objects they created.
 
-    Other values stay, as names do that a cell has added.
+    Other values stay, and so do names that a cell has added.
     """
     sys.modules.update(_IMPORTABLE)
     for made in _IMPORTABLE.values():
@@ -74,7 +74,7 @@ def restore() -> None:
 
 
 def _keep(what: Any) -> None:
-    """Takes a module or a function as it is now for what it is to be in each cell."""
+    """Records a module or function as the state to restore before each cell."""
     foundation = Foundation(_LOADED.__contains__)
     if isinstance(what, types.ModuleType):
         foundation.add_module(what, whole=False)
@@ -90,7 +90,7 @@ class _Importable(types.ModuleType):
         self.__fixed: dict[str, Any] | None = dict(vars(self))
 
     def _reset(self) -> None:
-        """Takes away what a cell has set before anything of the module was used; see `restore`."""
+        """Removes attributes that a cell set before the module was first used; see `restore`."""
         if self.__fixed is not None:
             names = vars(self)
             front, fixed = self.__front, self.__fixed
@@ -99,7 +99,7 @@ class _Importable(types.ModuleType):
             self.__front, self.__fixed = front, fixed
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("__"):  # what `import` itself asks for
+        if attribute.startswith("__"):  # requested by `import` itself
             raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
         modules, call = self.__front
         made = vars(_load(modules).front(self.__name__, call))
@@ -113,7 +113,7 @@ class _Importable(types.ModuleType):
 
 
 def _load(names: list[str]) -> Any:
-    """The last of the modules, after those that it needs. One that is there already is not made again."""
+    """Returns the last module, after loading those it needs. A loaded module is reused."""
     for name in names:
         source = _SOURCES[name]
         known, module = _LOADED.get(name, ("", None))

@@ -1,6 +1,6 @@
-"""Exceptions: those of a cell told to the host, those of host tools raised in a cell.
+"""Exceptions in both directions: a cell's, reported to the host, and a host tool's, raised in a cell.
 
-Nothing of a cell's exception is trusted: its own methods may raise, print or never end.
+A cell's exception is hostile: its methods may raise, print or never return.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from typing import Any
 
 from sandbox_runtime.guest.output import abridge
 
-# Frames of files in here are ours, and no concern of who wrote the cell.
+# Frames of files in this folder belong to the harness and are hidden from cells.
 HARNESS_FOLDER = __file__.rpartition("/")[0]
 
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
-# Exceptions inside of each other's arguments, or behind each other, beyond which they are not shown.
+# Depth of exceptions nested in arguments or chained, beyond which they are not shown.
 MAX_NESTING = 100
 
-# However small the limit of a cell's output, so much of its error is told.
+# At least this much of an error is shown, however small the output limit.
 LEAST_SHOWN_CHARS = 1000
 
 
 class HostToolError(RuntimeError):
-    """A host tool failed with an exception that Python itself does not define."""
+    """A host tool raised an exception that is not a builtin."""
 
     __module__ = "builtins"
 
 
 def describe(error: BaseException, limit: int) -> dict[str, str]:
-    """Name, message and traceback of whatever a cell raised, each of at most `limit` characters."""
+    """Returns name, message and traceback of a cell's exception, each of at most `limit` characters."""
     name = type.__dict__["__name__"].__get__(type(error))
     try:
         if _holds_itself(error):
@@ -53,9 +53,9 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
 
 
 def _holds_itself(error: BaseException) -> bool:
-    """True if an exception is among its own arguments, or so deep in them that it might be.
+    """Returns whether an exception is among its own arguments, or nested too deep to tell.
 
-    Making text of one would use up the C stack, which ends the interpreter.
+    Formatting it would exhaust the C stack, which ends the interpreter.
     """
     args = BaseException.__dict__["args"].__get__
     level: list[BaseException] = [error, *_behind(error)]
@@ -68,7 +68,7 @@ def _holds_itself(error: BaseException) -> bool:
 
 
 def _behind(error: BaseException) -> list[BaseException]:
-    """The exceptions that a traceback shows above this one."""
+    """Returns the exceptions that a traceback shows above this one."""
     found: dict[int, BaseException] = {}
     waiting: list[Any] = [error]
     while waiting and len(found) < MAX_NESTING:
@@ -87,7 +87,7 @@ def _message_of(error: BaseException) -> str:
 
 
 def _cell_frames(error: BaseException) -> types.TracebackType | None:
-    """The traceback from the first frame of a cell on."""
+    """Returns the traceback from the first frame of a cell on."""
     trace = error.__traceback__
     while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<cell "):
         trace = trace.tb_next
@@ -95,7 +95,7 @@ def _cell_frames(error: BaseException) -> types.TracebackType | None:
 
 
 def _drop_harness(shown: traceback.TracebackException) -> None:
-    """Takes our own frames out of a traceback and out of those that it shows with it."""
+    """Removes the harness's frames from a traceback and from its chained ones."""
     seen: set[int] = set()
     waiting: list[traceback.TracebackException | None] = [shown]
     while waiting:
@@ -109,7 +109,7 @@ def _drop_harness(shown: traceback.TracebackException) -> None:
 
 
 def _is_harness(frame: traceback.FrameSummary) -> bool:
-    """True for our own frames, and for those of the event loop that runs a cell's tasks."""
+    """Returns whether a frame belongs to the harness, or to the event loop that runs a cell's tasks."""
     folder, _, name = frame.filename.rpartition("/")
     ours = folder == HARNESS_FOLDER or folder.startswith(f"{HARNESS_FOLDER}/")
     return ours or (folder.rpartition("/")[2], name) in _LOOP_FILES
@@ -119,12 +119,12 @@ _host_exceptions: dict[tuple[str, str], type[Exception]] = {}
 
 
 def forget_host_exceptions() -> None:
-    """Makes the classes of host exceptions anew: a cell can change those that it caught."""
+    """Recreates the classes of host exceptions: a cell can change those that it caught."""
     _host_exceptions.clear()
 
 
 def host_exception(error: dict[str, Any]) -> Exception:
-    """The exception of a host tool, under its own name, catchable as the builtin it derives from."""
+    """Creates the exception of a host tool, under its own name, catchable as its builtin base."""
     name, base_name = error["data"]["type"], error["data"]["base"]
     base = getattr(builtins, base_name, None)
     if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
@@ -138,5 +138,5 @@ def host_exception(error: dict[str, Any]) -> Exception:
         kind = _host_exceptions[key] = type(name, (base,), {"__module__": "builtins"})
     try:
         return kind(error["message"])
-    except TypeError:  # UnicodeDecodeError and its like want more than a message
+    except TypeError:  # UnicodeDecodeError and similar need more than a message
         return HostToolError(f"{name}: {error['message']}")

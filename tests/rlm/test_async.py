@@ -62,9 +62,20 @@ async def cancelled(run: Coroutine[Any, Any, Any], reached: Callable[[], bool]) 
     return caught.value
 
 
+# Threads of earlier tests: a plain tool that never returns keeps its own.
+earlier_threads: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _only_threads_of_this_test() -> None:
+    """Leaves the threads of earlier tests out of `our_threads`."""
+    earlier_threads.clear()
+    earlier_threads.update(threading.enumerate())
+
+
 def our_threads() -> list[str]:
-    """The threads that runs have now; those of a pool and of its warm sessions are its own."""
-    names = [thread.name for thread in threading.enumerate()]
+    """The threads of this test's runs; those of a pool and of its warm sessions are its own."""
+    names = [thread.name for thread in threading.enumerate() if thread not in earlier_threads]
     return [name for name in names if name.startswith(("rlm-", "host-tool"))]
 
 

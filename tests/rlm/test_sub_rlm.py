@@ -137,7 +137,7 @@ class TestSubRuns:
             ("'def f(:'", "SyntaxError"),
             ("'SUBMIT(1)'", "It called SUBMIT"),
             ("lambda x: x", "is not a function with a name"),
-            ("len", "The source of <built-in function len> is not available"),
+            ("abs", "The source of <built-in function abs> is not available"),
             ("5", "The source of 5 is not available"),
         ],
     )
