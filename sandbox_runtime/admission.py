@@ -64,7 +64,7 @@ class Slot:
 
     @property
     def is_child(self) -> bool:
-        """Whether the holder of another slot waits for this one."""
+        """True if the holder of another slot waits for this one."""
         return self.parent is not None and not self.parent.released
 
     def wait(self) -> None:

@@ -57,7 +57,7 @@ class Limits:
     """Seconds that the process may take to start. Generous: a loaded machine is not an error."""
 
     require_wall: bool = False
-    """Whether to refuse to start (`WallMissingError`) if the operating system cannot confine the process:
+    """True to refuse to start (`WallMissingError`) if the operating system cannot confine the process:
     Landlock and seccomp, on Linux. `python -m sandbox_runtime doctor` shows what it offers."""
 
     @property

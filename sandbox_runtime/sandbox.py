@@ -29,7 +29,7 @@ class WrappedTool:
     has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
 
     kind: FrontKind = "function"
-    """What cells get under the tool's name: a function; a module, which they can import; or nothing: the
+    """The kind of object bound to the tool's name: a function; a module, which they can import; or nothing: the
     function then receives the value of a cell's last expression and returns the text to show."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -98,12 +98,12 @@ class CallPlan:
 
     @property
     def is_turn(self) -> bool:
-        """Whether it is a turn of a run, including the extraction."""
+        """True if it is a turn of a run, including the extraction."""
         return self.kind in ("action", "extract")
 
     @property
     def is_single(self) -> bool:
-        """Whether the run makes no other call at the same time."""
+        """True if the run makes no other call at the same time."""
         return self.is_turn and self.depth == 0
 
     @property

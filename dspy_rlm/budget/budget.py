@@ -89,7 +89,7 @@ class Budget:
 
     @property
     def is_metered(self) -> bool:
-        """Whether tokens or dollars are limited, so that each call needs a bound before it is sent."""
+        """True if tokens or dollars are limited, so that each call needs a bound before it is sent."""
         return self.max_tokens is not None or self.max_cost is not None
 
     def price(self, model: str) -> Price | None:

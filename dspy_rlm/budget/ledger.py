@@ -41,13 +41,13 @@ class Spent:
 
     call: Call
     answered: bool = True
-    """Whether it ended with a reply. Only then does it say anything about later calls."""
+    """True if it ended with a reply. Only then does it say anything about later calls."""
 
     reply_bytes: int = 0
     """Bytes of the reply: they bound its tokens if the LM reports none."""
 
     discounted: bool = False
-    """Whether a part of the prompt was charged at a lower price, as with a provider's cache."""
+    """True if a part of the prompt was charged at a lower price, as with a provider's cache."""
 
 
 class Reservation:
@@ -67,7 +67,7 @@ class Reservation:
 
     @property
     def cuts(self) -> bool:
-        """Whether the limit of the reply is below the LM's own."""
+        """True if the limit of the reply is below the LM's own."""
         own = self.plan.reply_tokens
         return self.reply_tokens is not None and (own is None or self.reply_tokens < own)
 

@@ -41,13 +41,13 @@ class Reading(UsageTracker):
     def __init__(self, outer: Any) -> None:
         super().__init__()
         self.billed = False
-        """Whether a request was sent: DSPy reports no usage for a cache hit."""
+        """True if a request was sent: DSPy reports no usage for a cache hit."""
         self.history: list[dict[str, Any]] = []
         self.chars = 0
         self.bytes = 0
         """Bytes of the reply in UTF-8."""
         self.under_way = False
-        """Whether a reply is being waited for."""
+        """True if a reply is being waited for."""
         self._abandoned = False
         self._outer = outer
 
@@ -88,7 +88,7 @@ class Reading(UsageTracker):
 
     @property
     def discounted(self) -> bool:
-        """Whether a part of the prompt was read from the provider's cache, at a lower price."""
+        """True if a part of the prompt was read from the provider's cache, at a lower price."""
         details = [entry.get("prompt_tokens_details") for entry in self._entries()]
         return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
 

@@ -56,7 +56,7 @@ class Meter:
     """See `CallPlan.final`."""
 
     charged: bool = True
-    """Whether calls count towards `max_llm_calls`."""
+    """True if calls count towards `max_llm_calls`."""
 
     prepaid: int = 0
     """Calls that are charged already."""
@@ -125,7 +125,7 @@ class Charge:
 
     given_back: bool
     sent: bool = False
-    """Whether a request was sent, and no cache answered."""
+    """True if a request was sent, and no cache answered."""
 
 
 class _Tries:

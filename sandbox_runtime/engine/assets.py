@@ -1,4 +1,4 @@
-"""What a sandbox is made of: Pyodide's files, the boot image, and a Deno. Finds and verifies them.
+"""The parts of a sandbox: Pyodide's files, the boot image, and a Deno. Finds and verifies them.
 
 `install.py` puts the files where this module looks: inside the
 package (a wheel carries them) or in the user's cache. Nothing is looked for at import.
@@ -110,10 +110,10 @@ class Engine:
     """True while the engine is made: there is no image yet, and no compiled form."""
 
     packages: Mounted | None = None
-    """What is mounted beside the standard library."""
+    """The packages mounted beside the standard library."""
 
     wall: Wall = NO_WALL
-    """What the operating system puts round the process."""
+    """The confinement of the process by the operating system."""
 
     saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
     """The state to go on from, as files by name; None: that of a fresh interpreter."""
@@ -223,7 +223,7 @@ def cache_root() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the engine of this very version lies when the package does not carry it."""
+    """Returns the folder of this version's engine when the package does not carry it."""
     return cache_root() / f"engine-{engine_key()}"
 
 

@@ -1,4 +1,4 @@
-"""Where the parts of the engine come from: their versions and hashes, as this repository has them.
+"""The origin of the engine's parts: their versions and hashes, as this repository has them.
 
 The manifest beside an engine's files only shows accidents: whoever changes a file can change it too. These
 constants come with the source. They are compared when Pyodide is fetched, and by `doctor` and `verify`; a

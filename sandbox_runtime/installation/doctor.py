@@ -40,7 +40,7 @@ class Check:
     """One line: the part's state, or the error."""
 
     fix: str = ""
-    """What to do, if it is not ok or less than it could be."""
+    """The remedy, if the part is not ok or less than it could be."""
 
     facts: Facts = dataclasses.field(default_factory=dict)
     """The part in numbers and names, for programs; empty if it failed."""

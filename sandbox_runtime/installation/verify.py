@@ -102,7 +102,7 @@ def compare(name: str, here: bytes, built: bytes) -> Finding:
 
 
 def _renumbered(here: bytes, built: bytes, differing: Sequence[int]) -> tuple[int, Sequence[int]]:
-    """How many functions V8 has numbered otherwise, and where the two differ apart from that.
+    """Counts the functions that V8 numbered otherwise, and finds the remaining differences.
 
     That something else was changed by as much shows: each number is there once, and together they are all
     numbers of a range but for a few.
@@ -129,7 +129,7 @@ def _renumbered(here: bytes, built: bytes, differing: Sequence[int]) -> tuple[in
 
 
 def _shift(here: bytes, built: bytes, at: int) -> int:
-    """How much larger the number is in the one that was built; 0 if there is none at the end."""
+    """Returns how much larger the number is in the built one; 0 if there is none at the end."""
     if at + _NUMBER.size > len(here):
         return 0
     return int(_NUMBER.unpack_from(built, at)[0]) - int(_NUMBER.unpack_from(here, at)[0])

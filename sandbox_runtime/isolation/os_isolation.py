@@ -84,7 +84,7 @@ class Wall:
     seccomp: bool = False
 
     gate: bool = False
-    """Whether seccomp can also revoke what only the start needs."""
+    """True if seccomp can also revoke what only the start needs."""
 
     def __bool__(self) -> bool:
         return self.landlock > 0 or self.seccomp
@@ -96,7 +96,7 @@ class Wall:
 
     @property
     def complete(self) -> bool:
-        """Whether every part is available."""
+        """True if every part is available."""
         return self.landlock > 0 and self.seccomp and self.gate
 
 

@@ -80,7 +80,7 @@ class Call:
     """The error for arguments that the rule does not allow."""
 
     until_sealed: bool = False
-    """Whether only the start needs it; see `open_gate.py`."""
+    """True if only the start needs it; see `open_gate.py`."""
 
 
 # ---- Arguments --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What pip says when it cannot resolve or fetch, as a sentence. Text only.
+"""Summaries of pip's errors when it cannot resolve or fetch. Text only.
 
 The log repeats what pages and packages say of themselves, so it is read line by line, each in one pass,
 and what comes out of it is printable.
@@ -28,7 +28,7 @@ def missing_name(said: str) -> str | None:
 
 
 def explain(said: str, missing: str | None) -> str:
-    """What pip's log says, in a sentence."""
+    """Summarises pip's log in a sentence."""
     if missing is None:
         return f"The packages cannot be resolved: {last_words(said)}"
     lines = list(_lines(said))

@@ -1,4 +1,4 @@
-"""What keeps pip from executing, building or fetching more than wheels. Loaded into pip's own process.
+"""Restricts pip to wheels: it executes, builds and fetches nothing else. Loaded into pip's own process.
 
 Two layers, neither of which relies on the other:
 

@@ -31,17 +31,17 @@ MAX_LIBRARY_BYTES = 256 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 Entry = Mapping[str, Any]
-"""What the lock file says of one package."""
+"""The lock file's entry for one package."""
 
 
 def place_of(given: str | None) -> str:
-    """Where the files are, ending with a slash; None: where the variable says, or at their usual place."""
+    """The address of the files, with a final slash; None: that of the variable, or the usual one."""
     place = given or os.environ.get(DISTRIBUTION_VARIABLE) or DISTRIBUTION
     return place if place.endswith("/") else f"{place}/"
 
 
 def locked_packages() -> Mapping[str, Entry]:
-    """What Pyodide's distribution has, by normal name. Its hashes came with Pyodide's own."""
+    """The packages of Pyodide's distribution, by normal name. Its hashes came with Pyodide's own."""
     try:
         text = (assets.find_engine().folder / assets.LOCK_FILE).read_text(encoding="utf-8")
         return dict(json.loads(text)["packages"])

@@ -65,7 +65,7 @@ Wanted: TypeAlias = Iterable[str] | os.PathLike[str]
 def resolve(
     requirements: Wanted, *, refresh: bool = False, distribution: str | None = None
 ) -> PackageSet:
-    """What a list of requirements comes to in the sandbox, from the cache if it was asked before.
+    """Resolves requirements for the sandbox, from the cache if they were resolved before.
 
     Args:
         requirements: As pip takes them: `networkx`, `pydantic>=2`, `mine @ file:///.../mine.whl`. Or the
@@ -97,14 +97,14 @@ def resolve(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What was asked for, in one order and spelling."""
+    """Returns the requirements in a canonical order and spelling."""
 
     lines: tuple[str, ...]
     locked: bool
     """The lines are a lock file's, with hashes."""
 
     addresses: tuple[str, ...]
-    """What the user named to be taken from an address of its own."""
+    """Returns the requirements that name an address."""
 
 
 def _checked(requirements: Wanted) -> _Request:
@@ -214,7 +214,7 @@ def _normal(requires: Iterable[str]) -> set[str]:
 def _ask_sources(
     wanted: _Request, workshop: Path, place: str
 ) -> tuple[list[SearchResult], list[str], Mapping[str, Entry]]:
-    """What pip finds at its indexes, else there and in Pyodide's distribution.
+    """Resolves with pip's indexes, else with these and Pyodide's distribution.
 
     Returns:
         pip's report on each package, the options that name the sources, and Pyodide's own packages.

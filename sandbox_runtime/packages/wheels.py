@@ -106,7 +106,7 @@ def top_level_modules(wheel: Path) -> list[str]:
 
 
 def metadata_of(wheel: Path) -> Metadata:
-    """What a wheel says of itself. Raises `ValueError` if it does not, or not once."""
+    """Returns a wheel's metadata. Raises `ValueError` if there is none, or more than one."""
     with _open(wheel) as archive:
         found = [
             info
@@ -199,7 +199,7 @@ def _listed(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
 
 
 def _place(name: str) -> str | None:
-    """Where a file of a wheel goes, below the folder; None for what is of no use in the sandbox."""
+    """Returns the path of a wheel's file below the folder; None for files of no use in the sandbox."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts:
         raise ValueError(f"it names a place outside of its own: {name!r}")

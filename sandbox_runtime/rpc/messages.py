@@ -299,7 +299,7 @@ FromSandbox = Reply | Refusal | ToolCall | Output | Fatal
 
 @dataclasses.dataclass(frozen=True)
 class CellEnd:
-    """How a cell ended; the result of `Run`."""
+    """The end of a cell; the result of `Run`."""
 
     outcome: str
     output: str

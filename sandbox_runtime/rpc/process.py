@@ -153,7 +153,7 @@ class Process:
         self._launch.seal()
 
     def thread_seconds(self) -> Mapping[str, float]:
-        """How long each thread of the child has worked so far; empty where the system does not tell."""
+        """Returns the CPU seconds of each thread of the child; empty where the system does not tell."""
         found = {}
         for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
             with contextlib.suppress(OSError):  # a thread that ends is of no interest

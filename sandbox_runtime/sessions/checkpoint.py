@@ -69,7 +69,7 @@ class Checkpoint:
     """The key of the packages that were mounted; without them the memory makes no sense."""
 
     border: object = dataclasses.field(default=None, repr=False)
-    """What the handles in it stand for. Stays in this process: a file does not have it."""
+    """The values of its handles. They stay in this process: a file does not have them."""
 
     @property
     def memory_bytes(self) -> int:

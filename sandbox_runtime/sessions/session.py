@@ -94,7 +94,7 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs. If it has ended, the next use of the session starts another."""
+        """True if the process runs. If it has ended, the next use of the session starts another."""
         return self._line.alive
 
     @property

@@ -109,7 +109,7 @@ class Supervisor:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """True if the process runs."""
         return self._channel.check_alive()
 
     @property

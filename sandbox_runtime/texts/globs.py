@@ -219,7 +219,7 @@ class _Rule(NamedTuple):
     negative: bool
     only_folders: bool
     anchored: bool
-    """Whether it applies to the path relative to its file, rather than to a name in any folder."""
+    """True if it applies to the path relative to its file, rather than to a name in any folder."""
 
 
 class IgnoreRules:

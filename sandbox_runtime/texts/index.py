@@ -126,7 +126,7 @@ class TextIndex:
             return self._ends[at] + text.count("\n", 0, char - self._chars[at]) + 1
 
     def char_of_line(self, line: int, deadline: Deadline) -> int | None:
-        """Where a line begins, by its number from 1; None if there is no such line end before it."""
+        """Returns the start of a line, by its number from 1; None if no line end precedes it."""
         if line <= 1:
             return 0
         with deadline.holding(self._lock):
@@ -192,7 +192,7 @@ class TextIndex:
 
 
 def count_chars(data: bytes) -> int:
-    """How many characters the bytes decode to."""
+    """Returns the number of characters that the bytes decode to."""
     return len(data) if data.isascii() else len(data.decode("utf-8", "replace"))
 
 

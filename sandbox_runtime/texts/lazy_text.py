@@ -35,7 +35,7 @@ _SHORT_NEEDLE_CHARS = 32
 
 
 class LazyText:
-    """What `TextFile` and `TextStream` have in common. From any thread.
+    """The common base of `TextFile` and `TextStream`. Thread-safe.
 
     Positions are characters, as in a `str`; lines count from 1 and end with `\\n`.
     """
@@ -55,7 +55,7 @@ class LazyText:
 
     @property
     def size(self) -> str:
-        """How much there is, in words, without counting anything."""
+        """Describes the size in words, without counting anything."""
         at_least = "" if self.source.complete else "at least "
         chars = f", {self.index.counted[1]:,} characters" if self.index.complete else ""
         return f"{at_least}{self.source.size:,} bytes{chars}"
@@ -65,7 +65,7 @@ class LazyText:
         return self.index.slice(start, stop, deadline or Deadline())
 
     def length(self, deadline: Deadline | None = None) -> int:
-        """How many characters there are. The first time, all of the text is read."""
+        """Returns the number of characters. The first time, all of the text is read."""
         return self.index.count_all(deadline or Deadline())[0]
 
     def preview(self, chars: int) -> str:
@@ -85,7 +85,7 @@ class LazyText:
         return f"{head[:half]}...{tail.decode('utf-8', 'replace')[-half:]}"
 
     def find(self, needle: str, start: int, stop: int | None, deadline: Deadline) -> int:
-        """Where a text is first found, as `str.find` has it; -1 if nowhere."""
+        """Returns the position of the first match, like `str.find`; -1 if there is none."""
         if not needle:
             within = stop is None or start <= stop
             return start if within and start <= self._to_char(start, deadline) else -1
@@ -93,7 +93,7 @@ class LazyText:
         return char if stop is None or char + len(needle) <= stop else -1
 
     def rfind(self, needle: str, start: int, stop: int | None, deadline: Deadline) -> int:
-        """Where a text is last found, as `str.rfind` has it; -1 if nowhere."""
+        """Returns the position of the last match, like `str.rfind`; -1 if there is none."""
         total = self.length(deadline)
         stop = total if stop is None else min(stop, total)
         if start > stop:
@@ -112,7 +112,7 @@ class LazyText:
         return -1
 
     def count(self, needle: str, start: int, stop: int | None, deadline: Deadline) -> int:
-        """How often a text is found, without overlaps, as `str.count` has it."""
+        """Counts the matches of a text, without overlaps, like `str.count`."""
         if not needle:
             end = self.length(deadline) if stop is None else min(stop, self.length(deadline))
             return max(0, end - start + 1)
@@ -231,7 +231,7 @@ class TextStream(LazyText):
 
 
 def last_place(text: str, needle: str) -> int:
-    """What `str.rfind` gives, in a time that does not grow with the product of the lengths."""
+    """Finds like `str.rfind`, in a time that does not grow with the product of the lengths."""
     if len(needle) <= _SHORT_NEEDLE_CHARS:
         return text.rfind(needle)
     at = text[::-1].find(needle[::-1])

@@ -89,7 +89,7 @@ def scanned(root: Path, folders: Sequence[str]) -> Iterator[tuple[Iterator[os.Di
 
 
 def read_whole(descriptor: int, most: int) -> bytes | None:
-    """What can be read, and closes it; None if that is more than `most` bytes."""
+    """Reads and closes the file; returns None if it has more than `most` bytes."""
     with open(descriptor, "rb", buffering=0) as file:
         parts, left = [], most + 1
         while left > 0 and (part := file.read(left)):

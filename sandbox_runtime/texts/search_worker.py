@@ -83,7 +83,7 @@ class Scan:
         return True
 
     def _bounds(self) -> tuple[int, int]:
-        """Where in the window matches may begin, and where they have to end."""
+        """Returns the part of the window where matches may begin, and where they must end."""
         first = max(self._from, self._first - self._window_char)
         if self._last is None:
             return first, len(self._window)
@@ -192,7 +192,7 @@ class Scan:
 
 
 def cost_of(hit: dict[str, Any]) -> int:
-    """What a match takes, in characters."""
+    """Returns the characters that a match takes."""
     texts = sum(len(group) for group in hit["groups"] if group is not None)
     places = SPAN_COST * (len(hit["spans"]) + len(hit["names"])) + sum(map(len, hit["names"]))
     return len(hit["text"]) + texts + places

@@ -108,7 +108,7 @@ def cut(part: Part | Text) -> Iterator[Piece]:
 
 
 class Sink(Protocol):
-    """Where a pickler writes."""
+    """The target of a pickler."""
 
     def write(self, data: Part, /) -> int:
         """Takes bytes, which may change or go afterwards."""
@@ -123,7 +123,7 @@ class NullSink:
 
 
 class Stream:
-    """What a pickler writes: kept while it is small, then poured out, so that no whole one exists."""
+    """The output of a pickler: kept while it is small, then streamed, so that no whole copy exists."""
 
     def __init__(self, begin: Callable[[], None], send_chunk: Callable[[Piece], None]) -> None:
         """Keeps nothing yet.

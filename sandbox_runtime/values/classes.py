@@ -41,7 +41,7 @@ class Classes:
         self._validators: dict[type, Callable[[Any], Any] | None] = {}
 
     def reduce_class(self, cls: Any) -> Reduced | None:
-        """What makes a class in the sandbox; None if it cannot be there."""
+        """Returns the specification that creates a class in the sandbox; None if it cannot be there."""
         kind = kind_of(cls)
         if kind is None:
             return None
@@ -63,7 +63,7 @@ class Classes:
         return records.record_class, (key, name, _record_bases(cls), *_record_parts(cls))
 
     def reduce_value(self, value: Any) -> tuple[Any, ...] | None:
-        """What makes a value of such a class in the sandbox; None if its class is no such class."""
+        """Returns the reduction of a value of such a class; None for other classes."""
         cls: Any = type(value)
         match kind_of(cls):
             case "enum":
@@ -107,7 +107,7 @@ class Classes:
 
 @functools.lru_cache(maxsize=1024)
 def kind_of(cls: Any) -> Kind | None:
-    """How values of a host's class cross; None if not as records."""
+    """Returns how values of a host's class cross; None if not as records."""
     if not isinstance(cls, type) or _is_importable(cls):
         return None
     if issubclass(cls, enum.Enum):
@@ -211,7 +211,7 @@ def _traits(cls: Any, model: bool) -> tuple[str, ...]:
 
 
 def _validator(cls: Any) -> Callable[[Any], Any] | None:
-    """What makes a value of the class out of plain content, or raises; None if nothing can."""
+    """Returns a function that builds a value from plain content, or raises; None if there is none."""
     import pydantic  # where it is not needed, a session starts without it
 
     kind = kind_of(cls)

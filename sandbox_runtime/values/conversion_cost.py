@@ -1,4 +1,4 @@
-"""How much work a type makes of a value, counted before it is done.
+"""Estimates the work of converting a value to a type, before it is done.
 
 Pydantic tries every alternative of a union, to the bottom. Where alternatives hold alternatives (`A` and
 `B` that both have a field `A | B`), each level of a value multiplies the work, which nothing can
@@ -63,7 +63,7 @@ def check_text_effort(annotation: Any, text: str) -> None:
 
 
 def _multiplies(annotation: Any) -> int:
-    """How many alternatives with parts a union has that is found below another; 0 if there is none."""
+    """Returns the number of alternatives with parts of a union nested in another; 0 without one."""
     try:
         return _known_multiplier(annotation)
     except TypeError:  # a type that cannot be hashed
@@ -129,7 +129,7 @@ def _plain(annotation: Any) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _meaning(alias: Any) -> Any:
-    """What an alias stands for, also where it was written as text, to name itself."""
+    """Returns the target of an alias, also of one written as text in order to name itself."""
 
     def holder() -> None: ...
 
@@ -223,7 +223,7 @@ def _aliases(field: Any) -> Iterator[_Place]:
 
 
 def _found(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
-    """What a value has for a field."""
+    """Returns a value's content for a field."""
     if place == _OTHERS:
         return [item for name, item in value.items() if name not in fields]
     if isinstance(place, str):
@@ -247,7 +247,7 @@ class _Counter:
         """The parts of the value that were looked at."""
 
     def tries(self, annotation: Any, value: Any) -> int:
-        """How many types are tried on how many parts."""
+        """Counts the types that are tried, over all parts."""
         annotation = _plain(annotation)
         if not isinstance(value, (Mapping, *_LISTS)):
             return len(get_args(annotation)) if _is_union(annotation) else 1

@@ -38,7 +38,7 @@ class Cells:
 
 
 def package_of(kind: type) -> str | None:
-    """Which of the packages a class is from, if any."""
+    """Returns the package that a class is from, if it is one of these."""
     package = kind.__module__.partition(".")[0]
     return package if package in PACKAGES else None
 
@@ -56,12 +56,12 @@ def parts_of(value: Any, path: str) -> list[tuple[str, object]]:
 
 
 def to_plain(value: Any) -> Reduced:
-    """What makes a plain value in the sandbox in place of one that has a type of its own."""
+    """Returns the reduction to a plain value, in place of one with a type of its own."""
     return arrays.plain, (value,)
 
 
 def reduce(value: Any) -> Reduced | None:
-    """What makes a value of these packages in the sandbox; None if it cannot be there.
+    """Returns the reduction of a value of these packages; None if it cannot cross.
 
     Raises:
         PicklingError: It holds something that cannot be there; says what.

@@ -69,7 +69,7 @@ class LazyText(Handle):
 
     @property
     def length(self) -> int:
-        """How many characters there are. The first time, the host reads all of the text."""
+        """Returns the number of characters. The first time, the host reads all of the text."""
         return int(ask(self, "length"))
 
     def __len__(self) -> int:
@@ -124,30 +124,30 @@ class LazyText(Handle):
         return self.find(sought) >= 0
 
     def find(self, sought: str, start: int | None = None, end: int | None = None) -> int:
-        """Where a text is first found; -1 if nowhere."""
+        """Returns the position of the first match of a text; -1 if there is none."""
         return int(ask(self, "find", sought, *self._bounds(start, end)))
 
     def rfind(self, sought: str, start: int | None = None, end: int | None = None) -> int:
-        """Where a text is last found; -1 if nowhere."""
+        """Returns the position of the last match of a text; -1 if there is none."""
         return int(ask(self, "rfind", sought, *self._bounds(start, end)))
 
     def index(self, sought: str, start: int | None = None, end: int | None = None) -> int:
-        """Where a text is first found. Raises ValueError if nowhere."""
+        """Returns the position of the first match of a text. Raises ValueError if there is none."""
         if (at := self.find(sought, start, end)) < 0:
             raise ValueError("substring not found")
         return at
 
     def count(self, sought: str, start: int | None = None, end: int | None = None) -> int:
-        """How often a text is found, without overlaps."""
+        """Counts the matches of a text, without overlaps."""
         return int(ask(self, "count", sought, *self._bounds(start, end)))
 
     def startswith(self, prefix: str | tuple[str, ...]) -> bool:
-        """Whether it begins so."""
+        """Returns whether the text begins so."""
         prefixes = prefix if isinstance(prefix, tuple) else (prefix,)
         return any(ask(self, "read", 0, len(text)) == text for text in prefixes)
 
     def endswith(self, suffix: str | tuple[str, ...]) -> bool:
-        """Whether it ends so."""
+        """Returns whether the text ends so."""
         suffixes = suffix if isinstance(suffix, tuple) else (suffix,)
         return any(self[-len(text) :] == text if text else True for text in suffixes)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class SearchResult(list[Any]):
-    """What a search found. `more` is true when it stopped at its limit."""
+    """The result of a search. `more` is true when it stopped at its limit."""
 
     more = False
 
@@ -63,16 +63,16 @@ class TextMatch:
         return {name: default if text is None else text for name, text in texts.items()}
 
     def span(self, group: int | str = 0) -> tuple[int, int]:
-        """Where a group begins and ends, in characters of the text."""
+        """Returns the start and end of a group, in characters of the text."""
         span = self._spans[self._number(group)]
         return (-1, -1) if span is None else (span[0], span[1])
 
     def start(self, group: int | str = 0) -> int:
-        """Where a group begins."""
+        """Returns the start of a group."""
         return self.span(group)[0]
 
     def end(self, group: int | str = 0) -> int:
-        """Where a group ends."""
+        """Returns the end of a group."""
         return self.span(group)[1]
 
     def __repr__(self) -> str:

@@ -236,7 +236,7 @@ class Array:
 
 
 def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
-    """What indexing behind a slice gives, joined again."""
+    """Joins the results of indexing behind a slice."""
     if not parts:
         sample = Array([], whole.shape[1:], whole.dtype)
         inner = tuple(

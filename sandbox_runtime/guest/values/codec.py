@@ -301,7 +301,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
 
 
 def _is_set(value: Any) -> bool:
-    """Whether it is a set by its own classes: anybody can declare any class to be a `Set`."""
+    """Returns whether it is a set by its own classes: any class can be registered as a `Set`."""
     return not _SETS.isdisjoint(type(value).__mro__)
 
 

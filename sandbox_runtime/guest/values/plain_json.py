@@ -1,4 +1,4 @@
-"""What is plain JSON already, found out at the speed of C: level by level instead of value by value.
+"""Detects plain JSON at the speed of C: level by level instead of value by value.
 
 Used at both sides of the border; the standard library only.
 """

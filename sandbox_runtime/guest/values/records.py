@@ -239,7 +239,7 @@ def _settle(kind: type) -> None:
 
 
 def host_key(kind: type) -> str | None:
-    """How the host calls the class, or the first of its bases that came from there."""
+    """Returns the host's name of the class, or of its first base that came from the host."""
     for base in kind.__mro__:
         if base in _KEYS:
             return _KEYS[base]
