@@ -1,19 +1,20 @@
 /**
- * What a cell has printed and the host has not heard: joined, and no more of it than is shown of a cell.
+ * The output of a cell on its way to the host: joined, and bounded by what may be shown of a cell.
  *
  * @module
  */
 
-export class Heard {
+/** What a cell has printed and the host has not received. */
+export class UnsentOutput {
   #room: number;
   #pieces: string[] = [];
 
-  /** Takes `room` characters in all. */
+  /** Accepts at most `room` characters in total. */
   constructor(room: number) {
     this.#room = room;
   }
 
-  /** Adds text; what is beyond the limit comes with the end of the cell, abridged. */
+  /** Adds text. What exceeds the limit arrives with the end of the cell, abridged. */
   add(text: string): void {
     const piece = text.slice(0, this.#room);
     if (piece === "") return;
@@ -21,7 +22,7 @@ export class Heard {
     this.#pieces.push(piece);
   }
 
-  /** All since the last time, in one piece. */
+  /** Returns everything since the last call, as one text. */
   take(): string {
     if (this.#pieces.length === 0) return "";
     const text = this.#pieces.join("");

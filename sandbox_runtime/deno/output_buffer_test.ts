@@ -1,25 +1,25 @@
 import { strictEqual as assertEquals } from "node:assert/strict";
-import { Heard } from "./output_buffer.ts";
+import { UnsentOutput } from "./output_buffer.ts";
 
-Deno.test("Heard joins what was printed since the last time", () => {
-  const heard = new Heard(100);
-  for (const piece of ["a", "b", "c"]) heard.add(piece);
+Deno.test("UnsentOutput joins what was printed since the last call", () => {
+  const output = new UnsentOutput(100);
+  for (const piece of ["a", "b", "c"]) output.add(piece);
 
-  assertEquals(heard.take(), "abc");
-  assertEquals(heard.take(), "");
+  assertEquals(output.take(), "abc");
+  assertEquals(output.take(), "");
 });
 
-Deno.test("Heard takes no more than a cell may show, in whatever pieces it comes", () => {
-  const heard = new Heard(5);
-  for (let count = 0; count < 100_000; count++) heard.add("x");
-  heard.add("y".repeat(1000));
+Deno.test("UnsentOutput accepts no more than a cell may show, in however many pieces it comes", () => {
+  const output = new UnsentOutput(5);
+  for (let count = 0; count < 100_000; count++) output.add("x");
+  output.add("y".repeat(1000));
 
-  assertEquals(heard.take(), "xxxxx");
+  assertEquals(output.take(), "xxxxx");
 });
 
-Deno.test("Heard keeps no empty pieces", () => {
-  const heard = new Heard(5);
-  heard.add("");
+Deno.test("UnsentOutput keeps no empty pieces", () => {
+  const output = new UnsentOutput(5);
+  output.add("");
 
-  assertEquals(heard.take(), "");
+  assertEquals(output.take(), "");
 });

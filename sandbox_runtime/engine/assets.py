@@ -32,15 +32,19 @@ SOURCE_FOLDER = PACKAGE_FOLDER / "deno"
 GUEST_FOLDER = PACKAGE_FOLDER / "guest"
 PROGRAM_FILES = (
     "host.ts",
+    "sandbox.ts",
     "protocol.ts",
     "frames.ts",
     "writer.ts",
     "cell_watch.ts",
     "output_buffer.ts",
+    "piece_flow.ts",
+    "tool_calls.ts",
     "signals.ts",
     "shared_answer.ts",
     "worker.ts",
 )
+# The modules that become one script with the worker, each after those that it imports.
 WORKER_PARTS = (
     "image.ts",
     "disk.ts",
@@ -52,6 +56,11 @@ WORKER_PARTS = (
     "signals.ts",
     "timers.ts",
     "shared_answer.ts",
+    "incoming_files.ts",
+    "cell_output.ts",
+    "python_globals.ts",
+    "harness.ts",
+    "interpreter.ts",
 )
 PYTHON_FILES = tuple(
     sorted(path.relative_to(GUEST_FOLDER).as_posix() for path in GUEST_FOLDER.rglob("*.py"))

@@ -158,24 +158,33 @@ def join_runtime(loader: Path, runtime: Path) -> str:
 def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Turns the sandbox's TypeScript into JavaScript.
 
-    The worker's parts become one file, because it can load none. `deno bundle` would do it too, but it
+    The worker and its parts become one file, because it can load none. `deno bundle` would do it too, but it
     downloads a native esbuild from npm, which nothing here pins or checks; a build may fetch only Pyodide.
     """
     for source, script in zip(assets.PROGRAM_FILES, assets.SCRIPT_FILES, strict=True):
         text = _transpile(deno, source, environment)
         if source == "worker.ts":
             parts = [_as_block(_transpile(deno, part, environment)) for part in assets.WORKER_PARTS]
-            text = "\n".join([*parts, re.sub(r'import \{[^}]*\} from "\./\w+\.ts";', "", text)])
+            text = "\n".join([*parts, _LOCAL_IMPORT.sub("", text)])
         text = re.sub(r'(from "\./\w+)\.ts"', r'\1.js"', text)
         (folder / script).write_text(text, encoding="utf-8")
 
 
+_LOCAL_IMPORT = re.compile(r'^import \{[^}]*\} from "\./\w+\.ts";$', re.M)
+_BUILTIN_IMPORT = re.compile(r'^import \w+ from "node:\w+";$', re.M)
+
+
 def _as_block(module: str) -> str:
-    """Wraps a module without imports in a function whose only traces are its exports."""
+    """Wraps a module in a function whose only traces are its exports.
+
+    Its local imports are dropped: the blocks before it declare the same names. Imports of Deno's own modules
+    are moved before the function.
+    """
     declaration = r"\bexport (?=(?:(?:async )?function\*?|class|const) (\w+))"
     exported = ", ".join(re.findall(declaration, module))
-    body = re.sub(declaration, "", module)
-    return f"const {{{exported}}} = (() => {{\n{body}\nreturn {{{exported}}};\n}})();"
+    builtin = "".join(f"{line}\n" for line in _BUILTIN_IMPORT.findall(module))
+    body = re.sub(declaration, "", _BUILTIN_IMPORT.sub("", _LOCAL_IMPORT.sub("", module)))
+    return f"{builtin}const {{{exported}}} = (() => {{\n{body}\nreturn {{{exported}}};\n}})();"
 
 
 def _transpile(deno: Path, source: str, environment: Mapping[str, str]) -> str:

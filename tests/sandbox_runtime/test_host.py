@@ -62,7 +62,7 @@ class TestBreaches:
         body = {"jsonrpc": "2.0", "id": 9, "result": {}}
 
         assert last_words(*encode_frame(body)) == [
-            Fatal("protocol", "The host answered what was not asked.")
+            Fatal("protocol", "The host answered a call that was not made.")
         ]
 
 

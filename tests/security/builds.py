@@ -112,7 +112,7 @@ def escaped(
         shutil.copyfile(engine.folder / name, folder / name)
     _change(folder / "worker.js", _WORKER)
     if worker_rights:
-        _change(folder / "host.js", _WORKER_RIGHTS)
+        _change(folder / "sandbox.js", _WORKER_RIGHTS)
     made = EscapedEngine(
         engine.deno,
         folder,

@@ -1,0 +1,127 @@
+/**
+ * Starts Pyodide from memory: its script, its WebAssembly, the boot image and the packages. On the way it takes
+ * from the realm whatever only the start needs.
+ *
+ * @module
+ */
+
+import vm from "node:vm";
+import type { Part } from "./frames.ts";
+import { growTo, imageBytes, imageState, putPages } from "./image.ts";
+import type { IncomingFiles } from "./incoming_files.ts";
+import { loadLibraries, mountPackages, watchLibraries } from "./packages.ts";
+import type { Pyodide, Runtime } from "./pyodide_types.ts";
+import {
+  KEPT_GLOBALS,
+  lockIntrinsics,
+  narrowCrypto,
+  scrubGlobals,
+  stopWorkElsewhere,
+} from "./realm_scrub.ts";
+import { repeatEverything } from "./reproducible.ts";
+
+/** The base URL that Pyodide resolves its file names against. Nothing is ever read from it. */
+const HOME = "https://sandbox.invalid/";
+
+/** Pyodide requires an index of packages. This one is of its version, and empty. */
+const PACKAGE_INFO = {
+  abi_version: "2026_0",
+  arch: "wasm32",
+  platform: "emscripten_5_0_3",
+  version: "314.0.7",
+  python: "3.14.2",
+};
+
+const decoder = new TextDecoder();
+
+/** What an interpreter starts from. */
+export interface Parts {
+  /** The names of all files that will arrive. */
+  names: string[];
+  files: IncomingFiles;
+  wasm: Promise<WebAssembly.Module>;
+  pythonGlobals: () => object;
+}
+
+/** A started interpreter. */
+export interface Started {
+  pyodide: Pyodide;
+  /** Pyodide's script, whose compiled form can be saved. */
+  script: vm.Script;
+  /** The head of the image it was started from; null if it was started from sources. */
+  head: Part | null;
+}
+
+/** Starts the interpreter, with the guest's Python sources on its disk if there is no image. */
+export async function startInterpreter(
+  { names, files, wasm, pythonGlobals }: Parts,
+): Promise<Started> {
+  const script = await compileScript(names, files);
+  const runtime = script.runInThisContext() as Runtime;
+  const head = names.includes("boot.head") ? await files.take("boot.head") : null;
+  const state = head && imageState(head);
+  if (state === null) repeatEverything(); // an image is being built, and builds are reproducible
+  narrowCrypto();
+  watchLibraries();
+  serveFromMemory(await files.take("python_stdlib.zip"), wasm, head);
+  const pyodide = await runtime.loadPyodide({
+    indexURL: HOME,
+    createPyodideModule: async (settings: object) => {
+      const program = await runtime.createPyodideModule(settings);
+      if (names.includes("packages.bundle")) {
+        mountPackages(program.FS, await files.take("packages.bundle"));
+      }
+      if (state !== null) {
+        // Before the image is put into memory, which undoes whatever loading does to the memory.
+        loadLibraries(program, state);
+        putPages(program, await files.take("boot.pages"));
+      }
+      return program;
+    },
+    lockFileContents: { info: PACKAGE_INFO, packages: {} },
+    jsglobals: pythonGlobals(),
+    stdin: () => null,
+    stdout: () => {},
+    stderr: () => {},
+    checkAPIVersion: true,
+    _makeSnapshot: true,
+    ...(state !== null && { _loadSnapshot: state }),
+  });
+  scrubGlobals(KEPT_GLOBALS);
+  pyodide._api.config._loadSnapshot = null; // not needed again
+  stopWorkElsewhere();
+  lockIntrinsics();
+  for (const name of names.filter((name) => name.endsWith(".py"))) {
+    writeSource(pyodide, name, await files.take(name));
+  }
+  return { pyodide, script, head };
+}
+
+/** Compiles Pyodide as a script, which V8 loads from its code cache ten times faster than a module. */
+async function compileScript(names: string[], files: IncomingFiles): Promise<vm.Script> {
+  const cachedData = names.includes("pyodide.cache") && await files.take("pyodide.cache");
+  const source = decoder.decode(await files.take("pyodide.js"));
+  return new vm.Script(source, { filename: "pyodide.js", ...(cachedData && { cachedData }) });
+}
+
+/** Serves Pyodide's own requests for its files, which this realm could not fetch. */
+function serveFromMemory(
+  stdlib: Part,
+  compiled: Promise<WebAssembly.Module>,
+  head: Part | null,
+): void {
+  WebAssembly.instantiateStreaming = async (_source, imports) => {
+    const wasm = await compiled;
+    const instance = new WebAssembly.Instance(wasm, imports);
+    if (head !== null) growTo(instance, imageBytes(head));
+    return { instance, module: wasm };
+  };
+  const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
+  globalThis.fetch = () => Promise.resolve(file as Response);
+}
+
+function writeSource(pyodide: Pyodide, name: string, bytes: Part): void {
+  const path = `/lib/python3.14/site-packages/sandbox_runtime/guest/${name}`;
+  pyodide.FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+  pyodide.FS.writeFile(path, bytes);
+}

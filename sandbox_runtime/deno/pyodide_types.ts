@@ -1,0 +1,57 @@
+/**
+ * The parts of Pyodide and of the Python driver that the worker uses. Types only.
+ *
+ * @module
+ */
+
+import type { Disk } from "./disk.ts";
+import type { Part } from "./frames.ts";
+import type { Imaged } from "./image.ts";
+import type { Words } from "./integrity.ts";
+import type { Program } from "./packages.ts";
+import type { Roomy } from "./value_buffers.ts";
+
+/** The interpreter. */
+export interface Pyodide extends Imaged {
+  _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
+  _module: Imaged["_module"] & Program & Roomy & Words;
+  FS: Disk & { mkdirTree(path: string): void };
+  pyimport(name: string): { driver: Driver; quieten: () => boolean };
+  setInterruptBuffer(buffer: Uint8Array): void;
+  checkInterrupt(): void;
+  setStdin(options: object): void;
+  setStdout(options: object): void;
+  setStderr(options: object): void;
+}
+
+/** Pyodide's two modules, which `install.py` joins into one script. */
+export interface Runtime {
+  loadPyodide(options: object): Promise<Pyodide>;
+  createPyodideModule(settings: object): Promise<Pyodide["_module"]>;
+}
+
+/** The public methods of the driver in `entry.py`, as Pyodide proxies them. */
+export interface Driver {
+  readonly rooms: { destroy(): void };
+  assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
+  drop_rooms(): void;
+  register(declared: string): Ground;
+  prepare: { (cell: number, code: string): void };
+  run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
+  answered(ticket: number, text: string, parts: Part[]): void;
+  ground(): Ground;
+  wake(outputChars: number, valueBytes: number, seed: string): Ground;
+  rest(): void;
+}
+
+/**
+ * A part of the harness; see `grounds.py`. A function that restores it, one that returns the addresses of its
+ * words, and the addresses of the words that these two functions consist of.
+ */
+export type Ground = [restore: () => void, locate: () => Located, core: Part];
+
+/** A Python bytes object, as Pyodide proxies it. */
+export interface Located {
+  toJs(): Part;
+  destroy(): void;
+}
