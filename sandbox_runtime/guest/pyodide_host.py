@@ -1,0 +1,65 @@
+"""The host of the driver inside Pyodide: calls and output, by way of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+# By name: a cell that replaces it in its module does not replace it here.
+from time import monotonic
+from typing import Any
+
+from pyodide.ffi import to_js
+
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, Part
+
+# A sleeping cell checks for an interrupt at this interval.
+SLEEP_SLICE_SECONDS = 0.02
+
+
+class PyodideHost:
+    """The driver's host, reached through the worker."""
+
+    def __init__(self, worker: Any, wait_for: Callable[[Awaitable[Any]], Any]) -> None:
+        """Takes the functions of `pythonGlobals()` in `python_globals.ts`, and `DriverHost.wait_for`."""
+        self._worker = worker
+        # Looked up once: crossing over to JavaScript is slow.
+        self._call_host = worker.callHost
+        self._drain_raw = worker.drainRaw
+        self.intact = worker.intact
+        self.heard = worker.heard
+        self.set_idle = worker.setIdle
+        self.wait_for = wait_for
+
+    def call(
+        self, mode: str, tool: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        """See `CallHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            answer = self._call_host(mode, tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            answer = self._call_host(mode, tool, arguments)
+        if isinstance(answer, str):
+            return answer, ()
+        text, *parts = answer
+        return text, [part.to_bytes() for part in parts]
+
+    def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
+        """See `CallHost`."""
+        if extras or len(arguments) > INLINE_CHARS:
+            self._worker.beginCall(ticket, tool, "", to_js([arguments.encode(), *extras]))
+        else:
+            self._worker.beginCall(ticket, tool, arguments)
+
+    def emit(self, text: str) -> None:
+        """See `DriverHost`."""
+        self._worker.emit(text)
+
+    def drain_raw(self) -> str:
+        """See `DriverHost`."""
+        return str(self._drain_raw())
+
+    def sleep(self, seconds: float, /) -> None:
+        """Replaces `time.sleep`, which could not be interrupted here."""
+        end = monotonic() + seconds
+        while (remaining := end - monotonic()) > 0:
+            self._worker.pause(min(remaining, SLEEP_SLICE_SECONDS) * 1000)
