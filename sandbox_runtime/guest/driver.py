@@ -15,10 +15,7 @@ import random
 import sys
 import types
 
-# The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
-# them in their modules does not replace them here.
-from _signal import signal as set_handler  # type: ignore[import-not-found]
-from ast import Expr, Expression, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
+# By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,13 +26,14 @@ from json import dumps as to_json
 from json import loads as from_json
 from operator import is_
 from pathlib import Path
-from signal import SIGALRM, SIGINT
 from time import monotonic
 from typing import Any, Protocol
 
 from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.calls import CallHost, HostCalls
+from sandbox_runtime.guest.cell_code import compile_cell, write_value
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import (
     CLASSES,
@@ -46,12 +44,13 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     merge_into,
     restore,
 )
+from sandbox_runtime.guest.interrupts import Interrupts
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
-from sandbox_runtime.guest.tasks import all_tasks, cancel_all, current_task, is_unborn
+from sandbox_runtime.guest.tasks import all_tasks, cancel_all
 from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
-from sandbox_runtime.guest.values.codec import Part, receive, send
+from sandbox_runtime.guest.values.codec import Part, send
 from sandbox_runtime.guest.values.records import bind_classes
 
 # Freed when a cell fails: a cell that used up all memory would leave none for its error message.
@@ -77,12 +76,6 @@ class DriverHost(CallHost, Protocol):
         """Runs the event loop until the awaitable is done."""
 
 
-class CellTimeoutError(KeyboardInterrupt):
-    """The cell ran longer than `Limits.cell_seconds`."""
-
-    __module__ = "builtins"  # tracebacks show the bare name
-
-
 class _SubmitSignal(BaseException):
     """Unwinds the cell after SUBMIT. Recognised by identity, never by its name."""
 
@@ -102,9 +95,7 @@ class Driver:
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
-        self._interruptible = False
-        self._stop: KeyboardInterrupt | None = None
-        self._overdue = False  # the stop is decided, and not yet raised
+        self.interrupts = Interrupts(host.heard, Driver._execute.__code__)
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
@@ -132,7 +123,7 @@ class Driver:
     @property
     def stopped(self) -> bool:
         """True from a signal to the next cell."""
-        return self._stop is not None
+        return self.interrupts.stop is not None
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
         """Prepares a saved interpreter for a new session: its limits and its random numbers.
@@ -158,22 +149,8 @@ class Driver:
     # ---- Requests of the host ----
 
     def assign(self, name: str, kind: str, parts: Sequence[Part]) -> None:
-        """Binds a variable to a value from the host, and the classes in it to their names.
-
-        The kind `types` has only classes. The kind `code:…` has statements, the name of their data, and the data
-        as a value of the kind after the colon.
-        """
-        if kind == "types":
-            receive("pickle", parts)
-        elif kind.startswith("code:"):
-            data_name = str(parts[1], "utf-8")
-            self._namespace[data_name] = receive(kind.removeprefix("code:"), parts[2:])
-            try:
-                exec(compile(str(parts[0], "utf-8"), f"<{name}>", "exec"), self._namespace)  # noqa: S102
-            finally:
-                self._namespace.pop(data_name, None)
-        else:
-            self._namespace[name] = receive(kind, parts)
+        """Binds a variable to a value from the host, and the classes in it to their names."""
+        bind_value(self._namespace, name, kind, parts)
         self._bind_classes()
 
     def _bind_classes(self) -> None:
@@ -191,21 +168,12 @@ class Driver:
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = as_it_is
         for tool in plan["tools"]:
-            declared_tool = self._declared(tool)
+            declared_tool = tool_object(tool, self.calls.function(tool["name"], tool["doc"]))
             if tool.get("kind") == "display":
                 self._display = declared_tool
             else:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
-
-    def _declared(self, tool: dict[str, Any]) -> Any:
-        """Returns the object bound to a tool's name: its function, or its wrapper's replacement."""
-        call = self.calls.function(tool["name"], tool["doc"])
-        if "front" not in tool:
-            return call
-        tool_wrappers.add(tool["modules"])
-        make = tool_wrappers.importable if tool["kind"] == "module" else tool_wrappers.function
-        return make(tool["front"], tool["name"], call)
 
     def prepare(self, cell: int, code: str) -> None:
         """Prepares everything for a cell. Replaced objects may have hostile finalizers.
@@ -222,16 +190,17 @@ class Driver:
         """Runs a prepared cell. Returns the JSON text of its end, then the parts of a submitted value."""
         if self._running:
             raise RuntimeError("a cell cannot run another")
+        interrupts = self.interrupts
         self._open()
         quietened = self._tracers_quietened()
         error: BaseException | None = None
         started = monotonic()
         try:
-            self._interruptible = True
+            interrupts.allowed = True
             self._execute(code, f"<cell {cell}>")
-            self._interruptible = False
+            interrupts.allowed = False
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
-            self._interruptible = False
+            interrupts.allowed = False
             self._reserve = None
             error = caught
         for _ in quietened:
@@ -244,36 +213,10 @@ class Driver:
         self._close(monotonic() - started)
         return self._end(error)
 
-    def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
-        """Stops the running cell; outside a cell a late signal is ignored.
-
-        Raises in the cell's own code. If the signal arrives in the event loop instead, the cell waits in an
-        `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so, and
-        `raise_overdue` stops it then.
-        """
-        if not self._host.heard() or not self._interruptible:
-            return
-        if number == SIGALRM:
-            self._stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
-        else:
-            self._stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
-        if _may_raise(frame):
-            raise self._stop
-        self._overdue = True
-        for task in all_tasks():
-            if not is_unborn(task):
-                task.cancel()
-
-    def raise_overdue(self) -> None:
-        """Stops the cell if a signal arrived where an exception would have been lost."""
-        if self._overdue and self._stop is not None:
-            self._overdue = False
-            raise self._stop
-
     def _check_call(self, name: str) -> None:
         """Checks for a stop before a call is sent and after its answer."""
         self.ownership.check(name)
-        self.raise_overdue()
+        self.interrupts.raise_overdue()
 
     # ---- A cell, from start to end ----
 
@@ -284,8 +227,9 @@ class Driver:
         """
         if self._running is True:
             raise RuntimeError("a cell cannot run another")
-        self._running = self._interruptible = self._overdue = False
-        self._stop = self._submitted = None
+        self._running = False
+        self._submitted = None
+        self.interrupts.clear()
         self.ownership.end()
         self.output = Output(self._output_chars, self._host.emit)
         self._footing.restore()
@@ -302,7 +246,7 @@ class Driver:
         self._namespace.update(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
-        self._take_signals()
+        self.interrupts.listen()
 
     def _open(self) -> None:
         """Runs just before the cell's code."""
@@ -314,10 +258,10 @@ class Driver:
         self._running = False
         self.ownership.end()
         self.calls.forget()
-        self._take_signals()
+        self.interrupts.listen()
         # Collects what a stopped cell left half done, and garbage where that is cheap: its finalizers run on
         # this cell's clock, not in the middle of the next cell.
-        if self._stop is not None or self._may_collect(seconds):
+        if self.interrupts.stop is not None or self._may_collect(seconds):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
@@ -325,10 +269,6 @@ class Driver:
     def _may_collect(self, _seconds: float) -> bool:
         """Returns whether garbage may be collected after a cell of so many seconds."""
         return False
-
-    def _take_signals(self) -> None:
-        for number in (SIGINT, SIGALRM):
-            set_handler(number, self.on_signal)
 
     def _tracers_quietened(self) -> Iterator[object]:
         """Returns an iterator that removes settrace, setprofile and sys.monitoring hooks as it is consumed.
@@ -359,11 +299,11 @@ class Driver:
                 if part.co_flags & CO_COROUTINE:
                     value = self._host.wait_for(value)
             if value is not None and (shown := self._display(value)) is not None:
-                self._show(shown)
+                write_value(shown, self._stream, self.output, self._output_chars)
         except CancelledError as error:
-            if self._stop is None:
+            if self.interrupts.stop is None:
                 raise
-            raise self._stop.with_traceback(error.__traceback__) from None
+            raise self.interrupts.stop.with_traceback(error.__traceback__) from None
 
     def _sweep_tasks(self) -> None:
         """Cancels the tasks of a cell; nothing of it may act in a later cell.
@@ -389,17 +329,6 @@ class Driver:
         """Drops the pending callbacks of the event loop and reports their number."""
         return 0
 
-    def _show(self, value: Any) -> None:
-        """Writes the last value as a REPL does. A huge text is truncated before it is copied."""
-        cut = self._output_chars
-        if type(value) in (str, bytes) and len(value) > 2 * cut:
-            opening = len(repr(value[:0])) - 1
-            self._stream.write(repr(value[:cut])[:-1])
-            self.output.omit(len(value) - 2 * cut)
-            self._stream.write(f"{repr(value[-cut:])[opening:]}\n")
-        else:
-            self._stream.write(repr(value) + "\n")
-
     def _end(self, error: BaseException | None) -> list[Any]:
         self._note_rebound()
         raw = self._host.drain_raw()
@@ -417,7 +346,7 @@ class Driver:
         ]
 
     def _note_rebound(self) -> None:
-        rebound = [n for n, own in self._harness.items() if self._namespace.get(n) is not own]
+        rebound = rebound_names(self._namespace, self._harness)
         if rebound:
             names = ", ".join(rebound)
             self.output.write(
@@ -445,33 +374,6 @@ class Driver:
 def as_it_is(value: Any) -> Any:
     """The text shown for a cell's last value."""
     return value
-
-
-def compile_cell(code: str, filename: str) -> list[types.CodeType]:
-    """Compiles a cell: its statements, and separately a last expression whose value is shown."""
-    flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
-    tree = compile(code, filename, "exec", flags | PyCF_ONLY_AST, dont_inherit=True)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], Expr) else None
-    parts = [compile(tree, filename, "exec", flags, dont_inherit=True)] if tree.body else []
-    if last is not None:
-        shown = Expression(last.value)
-        parts.append(compile(shown, filename, "eval", flags, dont_inherit=True))
-    return parts
-
-
-# In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
-BORDER_CODES: set[types.CodeType] = set()
-
-
-def _may_raise(frame: types.FrameType | None) -> bool:
-    """Returns True in the code of a cell or task; False in the event loop, which an exception would break."""
-    task = current_task()
-    running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    while frame is not None and frame.f_code not in BORDER_CODES:
-        if frame is running or frame.f_code is Driver._execute.__code__:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _no_input(prompt: object = "") -> str:

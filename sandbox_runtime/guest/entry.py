@@ -26,7 +26,7 @@ import pyodide.webloop
 from pyodide.ffi import run_sync, to_js, unregister_js_module
 
 from sandbox_runtime.guest import tool_wrappers
-from sandbox_runtime.guest.driver import BORDER_CODES, Driver
+from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
     note_unawaited,
@@ -41,6 +41,7 @@ from sandbox_runtime.guest.integrity.grounds import Ground, ground_slot
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
+from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.pyodide_host import PyodideHost
 from sandbox_runtime.guest.tasks import settled
 
@@ -81,12 +82,12 @@ def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
     _host.set_idle(True)
     try:
-        value, error = run_sync(settled(awaitable, driver.raise_overdue))
+        value, error = run_sync(settled(awaitable, driver.interrupts.raise_overdue))
     finally:
         _host.set_idle(False)
     if error is not None:
         raise error
-    driver.raise_overdue()
+    driver.interrupts.raise_overdue()
     return value
 
 

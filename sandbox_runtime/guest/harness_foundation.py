@@ -127,7 +127,7 @@ SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("
 # Attributes of the driver that change from cell to cell, or with its tools.
 CHANGING = {
     *SETTINGS["driver"],
-    *("_stop", "_overdue", "_submitted", "_running", "_interruptible", "_collection_seconds"),
+    *("_submitted", "_running", "_collection_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_fresh"),
     *("_harness", "_outputs", "_display"),
 }
@@ -165,6 +165,7 @@ def build_foundation(
     foundation.add_object(driver.calls, {"_room", *SETTINGS["calls"]})
     foundation.add_object(host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
+    foundation.add_object(driver.interrupts, {"stop", "allowed", "_overdue"})
     foundation.add_object(driver._hooks, SETTINGS["hooks"])
     foundation.add_object(driver._footing)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())

@@ -170,7 +170,7 @@ FINALIZERS = (
             ("stdout", "sys.stdout.held = A()"),
             ("a finder", "sys.path_importer_cache['x'] = A()"),
             ("what is put back", "driver_module.bind_submit = A()"),
-            ("the driver", "driver._reserve, driver._stop = A(), A()"),
+            ("the driver", "driver._reserve, driver.interrupts.stop = A(), A()"),
         )
     ),
     _aimed(

@@ -1,0 +1,87 @@
+"""Stops a running cell by a signal: where its own code can see the exception, and nowhere else."""
+
+from __future__ import annotations
+
+import types
+
+# The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
+# them in their modules does not replace them here.
+from _signal import signal as set_handler  # type: ignore[import-not-found]
+from collections.abc import Callable
+from signal import SIGALRM, SIGINT
+
+from sandbox_runtime.guest.tasks import all_tasks, current_task, is_unborn
+
+# In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
+BORDER_CODES: set[types.CodeType] = set()
+
+
+class CellTimeoutError(KeyboardInterrupt):
+    """The cell ran longer than `Limits.cell_seconds`."""
+
+    __module__ = "builtins"  # tracebacks show the bare name
+
+
+class Interrupts:
+    """The signals for one driver's cells. SIGALRM means that the cell's time is over, SIGINT that the host stops it."""
+
+    def __init__(self, heard: Callable[[], bool], cell_code: types.CodeType) -> None:
+        """Starts without a running cell.
+
+        Args:
+            heard: Acknowledges a signal; see `DriverHost`.
+            cell_code: The code whose frame runs a cell. Its callees are the cell's own code.
+        """
+        self._heard = heard
+        self._cell_code = cell_code
+        self._overdue = False  # the stop is decided, and not yet raised
+        self.stop: KeyboardInterrupt | None = None
+        """The exception that stops the cell, from a signal to the next cell."""
+        self.allowed = False
+        """True while a signal may stop the cell."""
+
+    def clear(self) -> None:
+        """Forgets an earlier cell's signal."""
+        self.allowed = self._overdue = False
+        self.stop = None
+
+    def listen(self) -> None:
+        """Installs the signal handler, which a cell may have replaced."""
+        for number in (SIGINT, SIGALRM):
+            set_handler(number, self.on_signal)
+
+    def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
+        """Stops the running cell; outside a cell a late signal is ignored.
+
+        Raises in the cell's own code. If the signal arrives in the event loop instead, the cell waits in an
+        `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so, and
+        `raise_overdue` stops it then.
+        """
+        if not self._heard() or not self.allowed:
+            return
+        if number == SIGALRM:
+            self.stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
+        else:
+            self.stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
+        if self._may_raise(frame):
+            raise self.stop
+        self._overdue = True
+        for task in all_tasks():
+            if not is_unborn(task):
+                task.cancel()
+
+    def raise_overdue(self) -> None:
+        """Stops the cell if a signal arrived where an exception would have been lost."""
+        if self._overdue and self.stop is not None:
+            self._overdue = False
+            raise self.stop
+
+    def _may_raise(self, frame: types.FrameType | None) -> bool:
+        """Returns True in the code of a cell or task; False in the event loop, which an exception would break."""
+        task = current_task()
+        running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+        while frame is not None and frame.f_code not in BORDER_CODES:
+            if frame is running or frame.f_code is self._cell_code:
+                return True
+            frame = frame.f_back
+        return False
