@@ -1,24 +1,24 @@
 /**
- * Measures the sandbox's own work, in a cell and between requests, and says when it was enough. Reads no
- * clock itself: all times are given to it, in milliseconds.
+ * Measures the sandbox's own work, in a cell and between requests, and decides when it exceeds its limit. Reads no
+ * clock: callers pass all times, in milliseconds.
  *
  * @module
  */
 
-/** How often a cell that ignores an interrupt is interrupted again. */
+/** The interval at which a cell that ignores an interrupt is interrupted again. */
 const INSIST_MILLISECONDS = 200;
 
-/** How long a cell may work, and how long it may go on once it was interrupted. */
+/** How long a cell may work, and how much longer after it was interrupted. */
 export interface CellTime {
   cellSeconds: number;
   graceSeconds: number;
 }
 
-/** Stands still while the host works for the cell. */
+/** The clock of one cell. It is paused while the host works for the cell. */
 export class CellWatch {
   readonly #time: CellTime;
   #spent = 0;
-  /** When it was last looked at; null while it stands. */
+  /** The time of the last look; null while the clock is paused. */
   #since: number | null = null;
   #lastSignal = -Infinity;
 
@@ -40,8 +40,8 @@ export class CellWatch {
   }
 
   /**
-   * Counts the time since the last look, unless the cell spent it waiting for the host, and decides
-   * what is to be done about the cell.
+   * Counts the time since the last look, unless the cell spent it waiting for the host, and decides whether the
+   * cell may go on.
    */
   look(now: number, idle: boolean): "go on" | "interrupt" | "end" {
     if (this.#since === null) return "go on";
@@ -57,27 +57,27 @@ export class CellWatch {
 }
 
 /**
- * What all threads of the process may work between two requests. Nothing of a cell runs then, but V8 goes
- * on compiling what the last one used often: up to a second after a fresh start.
+ * How much CPU time all threads of the process may use between two requests. Nothing of a cell runs then, but V8
+ * goes on compiling the functions that the last cell used often: for up to a second after a fresh start.
  */
 export const REST_MILLISECONDS = 5000;
 
-/** Sees work between requests, of whatever thread: nobody asked for it. */
+/** Detects work between requests, in any thread of the process. */
 export class RestWatch {
-  /** The process's work when the last request ended; null while there is one. */
+  /** The process's CPU time when the last request ended; null during a request. */
   #since: number | null = null;
 
-  /** A request has ended; the process has worked so much so far. */
+  /** Starts a pause between requests; `worked` is the CPU time of the process so far. */
   start(worked: number): void {
     this.#since = worked;
   }
 
-  /** A request has come. */
+  /** Ends the pause: a request has arrived. */
   stop(): void {
     this.#since = null;
   }
 
-  /** True when the process has worked too much since the last request. */
+  /** Returns whether the process has worked too much since the last request. */
   seesTooMuch(worked: number): boolean {
     return this.#since !== null && worked - this.#since > REST_MILLISECONDS;
   }

@@ -2,16 +2,16 @@ import { strictEqual as assertEquals } from "node:assert/strict";
 import { CellWatch, REST_MILLISECONDS, RestWatch } from "./cell_watch.ts";
 
 function watch(): CellWatch {
-  const made = new CellWatch({ cellSeconds: 1, graceSeconds: 0.5 });
-  made.start(0);
-  return made;
+  const cellWatch = new CellWatch({ cellSeconds: 1, graceSeconds: 0.5 });
+  cellWatch.start(0);
+  return cellWatch;
 }
 
-Deno.test("CellWatch lets a cell work for its time", () => {
+Deno.test("CellWatch lets a cell work until its limit", () => {
   assertEquals(watch().look(1000, false), "go on");
 });
 
-Deno.test("CellWatch interrupts a cell that works longer, and again while it goes on", () => {
+Deno.test("CellWatch interrupts a cell over its limit, and repeats the interrupt while it goes on", () => {
   const cell = watch();
   assertEquals(cell.look(1001, false), "interrupt");
   assertEquals(cell.look(1201, false), "go on");
@@ -22,13 +22,13 @@ Deno.test("CellWatch ends a cell that does not stop", () => {
   assertEquals(watch().look(1501, false), "end");
 });
 
-Deno.test("CellWatch interrupts at once where the whole time is short", () => {
+Deno.test("CellWatch interrupts at once even if the limit is shorter than the interval of repeats", () => {
   const cell = new CellWatch({ cellSeconds: 0.05, graceSeconds: 1 });
   cell.start(0);
   assertEquals(cell.look(60, false), "interrupt");
 });
 
-Deno.test("CellWatch does not count what the cell spends waiting for the host", () => {
+Deno.test("CellWatch does not count the time that a cell waits for the host", () => {
   const cell = watch();
   assertEquals(cell.look(900, false), "go on");
   assertEquals(cell.look(5000, true), "go on");
@@ -36,7 +36,7 @@ Deno.test("CellWatch does not count what the cell spends waiting for the host", 
   assertEquals(cell.look(5101, false), "interrupt");
 });
 
-Deno.test("CellWatch stands while it is paused", () => {
+Deno.test("CellWatch counts no time while it is paused", () => {
   const cell = watch();
   cell.pause(500);
   assertEquals(cell.running, false);
@@ -46,9 +46,9 @@ Deno.test("CellWatch stands while it is paused", () => {
   assertEquals(cell.look(10_501, false), "interrupt");
 });
 
-Deno.test("CellWatch does not take the time of a pause off once more", () => {
+Deno.test("CellWatch subtracts the time of a pause only once", () => {
   const cell = watch();
-  // Again and again: work, a call that blocks, then one that the cell awaits.
+  // Repeatedly: work, a call that blocks, then one that the cell awaits.
   for (let at = 0, worked = 0; worked <= 1000; at += 210, worked += 100) {
     assertEquals(cell.look(at + 100, false), worked + 100 <= 1000 ? "go on" : "interrupt");
     cell.pause(at + 100);
@@ -58,7 +58,7 @@ Deno.test("CellWatch does not take the time of a pause off once more", () => {
   }
 });
 
-Deno.test("RestWatch sees what is worked after a request, and not before", () => {
+Deno.test("RestWatch counts work after a request, and none before it ended", () => {
   const rest = new RestWatch();
   assertEquals(rest.seesTooMuch(1_000_000), false);
   rest.start(1_000_000);
@@ -66,7 +66,7 @@ Deno.test("RestWatch sees what is worked after a request, and not before", () =>
   assertEquals(rest.seesTooMuch(1_000_001 + REST_MILLISECONDS), true);
 });
 
-Deno.test("RestWatch stands while there is a request", () => {
+Deno.test("RestWatch counts nothing during a request", () => {
   const rest = new RestWatch();
   rest.start(0);
   rest.stop();

@@ -1,6 +1,6 @@
 /**
- * The interpreter's disk, which lives outside of its memory: what cells wrote there is saved beside the
- * memory's image, with the open files and the working directory.
+ * The interpreter's disk. It is not part of the memory, so the files that cells wrote are saved beside the memory
+ * image, with the open files and the working directory.
  *
  * @module
  */
@@ -30,7 +30,7 @@ interface Node {
   name: string;
   mode: number;
   mtime: number;
-  /** Children by name, the bytes of a file, or nothing: it depends on `mode`. */
+  /** Depending on `mode`: the children by name, the bytes of a file, or nothing. */
   contents?: Record<string, Node> | Uint8Array | null;
   usedBytes?: number;
   link?: string;
@@ -44,7 +44,7 @@ interface Stream {
   node: Node;
 }
 
-/** What a disk was like when it was fresh: whatever differs later was a cell's doing. */
+/** The fingerprint of each path on a fresh disk. Whatever differs later was changed by a cell. */
 export type Baseline = Map<string, string>;
 
 interface Entry {
@@ -60,7 +60,7 @@ interface OpenFile {
   path: string;
   flags: number;
   position: number;
-  /** The bytes of a file that has no name any more; -1 for all others. */
+  /** The length of a file that no longer has a name, which is saved here; -1 for all others. */
   bytes: number;
 }
 
@@ -71,19 +71,19 @@ interface Index {
   open: OpenFile[];
 }
 
-/** Not cells' files: devices, and views of the process. */
+/** Devices, and views of the process. Cells keep no files there. */
 const SKIPPED = new Set(["/dev", "/proc"]);
 
-/** Of the flags of `open`: how to read and write, and whether to append. */
+/** The flags of `open` that are kept: the access mode, and whether to append. */
 const KEPT_FLAGS = 0o3 | 0o2000;
 const READ_AND_WRITE = 0o2;
 
-/** Notes what is on the disk now. */
+/** Records the current state of the disk. */
 export function baselineOf(disk: Disk): Baseline {
   return new Map(Array.from(walk(disk), ([path, node]) => [path, fingerprint(node)]));
 }
 
-/** Saves all that differs from the baseline. */
+/** Saves everything that differs from the baseline. */
 export function saveDisk(disk: Disk, baseline: Baseline): Part {
   const parts: Uint8Array[] = [];
   const gone = new Set(baseline.keys());
@@ -114,16 +114,16 @@ export function saveDisk(disk: Disk, baseline: Baseline): Part {
   return pack({ cwd: disk.cwd(), removed: [...gone].reverse(), entries, open }, parts);
 }
 
-/** Puts onto a fresh disk what was saved. */
+/** Restores a saved disk onto a fresh one. */
 export function restoreDisk(disk: Disk, saved: Part): void {
   const { index, data } = unpack(saved);
-  disk.chdir("/"); // else the folder that it starts in could not go
+  disk.chdir("/"); // otherwise the initial working directory could not be removed
   for (const path of index.removed) removePath(disk, path);
   let at = 0;
   const next = (bytes: number): Part => data.slice(at, at += bytes);
   for (const entry of index.entries) putEntry(disk, entry, next(entry.bytes));
   for (const file of index.open) reopen(disk, file, file.bytes < 0 ? null : next(file.bytes));
-  // From the last to the first: what is put into a folder changes the folder's own date.
+  // In reverse order: creating a file changes the date of its folder.
   for (const { path, mode, mtime } of index.entries.toReversed()) {
     if (disk.isLink(mode)) continue;
     disk.chmod(path, mode);
@@ -143,12 +143,15 @@ function* walk(disk: Disk, folder: Node = disk.root, prefix = ""): Generator<[st
   }
 }
 
-/** What changes when a file does. A folder's date changes with what is in it, which is seen itself. */
+/**
+ * Returns a text that changes with a file. It has no date for a folder, which changes with the folder's files:
+ * these are compared themselves.
+ */
 function fingerprint({ mode, mtime, usedBytes, link = "" }: Node): string {
   return usedBytes === undefined ? `${mode} ${link}` : `${mode} ${Number(mtime)} ${usedBytes}`;
 }
 
-/** A file's bytes; Emscripten keeps them signed at times. */
+/** Returns a file's bytes. Emscripten sometimes stores them as a signed array. */
 function bytesOf({ contents, usedBytes = 0 }: Node): Uint8Array {
   if (!ArrayBuffer.isView(contents)) return new Uint8Array();
   return new Uint8Array(contents.buffer, contents.byteOffset, usedBytes);
@@ -166,7 +169,7 @@ function removePath(disk: Disk, path: string): void {
     try {
       disk.rmdir(path);
     } catch {
-      // Gone with something else.
+      // Already removed with something else.
     }
   }
 }
@@ -176,7 +179,7 @@ function putEntry(disk: Disk, { path, mode, target }: Entry, bytes: Part): void 
     try {
       disk.mkdir(path, 0o777);
     } catch {
-      // It is there already, with another mode.
+      // It exists, with another mode.
     }
     return;
   }
@@ -185,7 +188,7 @@ function putEntry(disk: Disk, { path, mode, target }: Entry, bytes: Part): void 
   else disk.writeFile(path, bytes);
 }
 
-/** Opens a file again under its old number. One without a name gets its bytes back, and no name. */
+/** Reopens a file under its old number. One without a name gets its bytes back, and again no name. */
 function reopen(disk: Disk, file: OpenFile, bytes: Part | null): void {
   const path = bytes === null ? file.path : `/tmp/unnamed-${file.fd}`;
   try {
@@ -198,7 +201,7 @@ function reopen(disk: Disk, file: OpenFile, bytes: Part | null): void {
     disk.streams[file.fd] = stream;
     if (bytes !== null) disk.unlink(path);
   } catch {
-    // The cell finds a closed file, as after any crash of a disk; its other files are there.
+    // The cell finds this file closed, as after a disk crash; its other files are there.
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Frames, without I/O: bytes in, JSON and attachments out, and back. The mirror of `../rpc/protocol.py`, which
- * says why the frames of this end carry a secret, and those of the host do not.
+ * The codec of frames, without I/O: bytes to JSON and attachments, and back. The mirror of `../rpc/protocol.py`,
+ * which explains why frames of this end carry a secret and the host's do not.
  *
  * @module
  */
@@ -12,15 +12,15 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 const headerDecoder = new TextDecoder("latin1");
 
-/** Raised for bytes or messages that are not of this protocol. The session that sent them is over. */
+/** A breach of the protocol by either end. It ends the session. */
 export class ProtocolError extends Error {
   override name = "ProtocolError";
 }
 
-/** Raw bytes that one thread may hand to the other. */
+/** Raw bytes that can be transferred between threads. */
 export type Part = Uint8Array<ArrayBuffer>;
 
-/** One JSON-RPC message with the raw bytes that ride along. */
+/** One JSON-RPC message with its attachments of raw bytes. */
 export interface Frame {
   body: unknown;
   attachments: Part[];
@@ -29,10 +29,10 @@ export interface Frame {
 /**
  * Encodes a frame as the pieces to write, in order. Attachments are not copied.
  *
- * Before the secret is known, a frame goes without one, and only says why the process ends.
+ * Before the secret is known, a frame has none; such a frame only reports why the process ends.
  */
 export function encodeFrame(frame: Frame, secret: string): Uint8Array[] {
-  // Deno writes to stdout line by line: a line feed at the end lets a small frame go out in one piece.
+  // Deno buffers stdout by lines: with a line feed at its end, a small frame is written at once.
   const [before, after] = secret === "" ? ["", ""] : [`Secret: ${secret}\r\n`, `${secret}\n`];
   const body = encoder.encode(JSON.stringify(frame.body) + "\n");
   let header = `${before}Content-Length: ${body.length}\r\n`;
@@ -50,12 +50,12 @@ export function encodeFrame(frame: Frame, secret: string): Uint8Array[] {
 /**
  * Turns a byte stream into frames.
  *
- * The caller reads into `space()` and reports how much arrived with `advance()`. Large attachments are
- * read straight into buffers of their own, which the receiver may transfer.
+ * The caller reads into `space()` and reports with `advance()` how many bytes arrived. Large attachments are read
+ * directly into buffers of their own, which the receiver may transfer.
  */
 export class FrameReader {
   readonly #limit: number;
-  /** Buffers that nobody uses any more: an attachment of just such a length takes one of them. */
+  /** Buffers for reuse. An attachment of exactly the length of the last one is read into it. */
   readonly spare: Part[] = [];
   #head: Part = new Uint8Array(HEADER_BYTES);
   #headLength = 0;
@@ -63,18 +63,18 @@ export class FrameReader {
   #part = 0;
   #filled = 0;
 
-  /** `limit` is the largest frame that is accepted, in bytes. */
+  /** Accepts frames of at most `limit` bytes. */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** The place for the next bytes; never empty. */
+  /** Returns the buffer for the next bytes; never empty. */
   space(): Part {
     const part = this.#parts[this.#part];
     return part === undefined ? this.#head.subarray(this.#headLength) : part.subarray(this.#filled);
   }
 
-  /** Takes note of `count` bytes put into `space()`; returns the frames that are now complete. */
+  /** Processes `count` bytes that were read into `space()`. Returns the frames that are now complete. */
   advance(count: number): Frame[] {
     if (this.#parts.length > 0) {
       this.#filled += count;
@@ -100,10 +100,10 @@ export class FrameReader {
       this.#consume(end + HEADER_END.length);
       while (this.#part < this.#parts.length && this.#headLength > 0) {
         const part = this.#parts[this.#part]!;
-        const taken = Math.min(part.length - this.#filled, this.#headLength);
-        part.set(this.#head.subarray(0, taken), this.#filled);
-        this.#filled += taken;
-        this.#consume(taken);
+        const count = Math.min(part.length - this.#filled, this.#headLength);
+        part.set(this.#head.subarray(0, count), this.#filled);
+        this.#filled += count;
+        this.#consume(count);
         if (!this.#settle() && this.#headLength === 0) return frames;
       }
       if (!this.#settle()) return frames;
@@ -115,7 +115,7 @@ export class FrameReader {
     return this.spare.at(-1)?.length === size ? this.spare.pop()! : new Uint8Array(size);
   }
 
-  /** Steps over the parts that are full; true when all are. */
+  /** Skips the parts that are full. Returns whether all are. */
   #settle(): boolean {
     while (this.#part < this.#parts.length && this.#filled === this.#parts[this.#part]!.length) {
       this.#part += 1;
@@ -137,7 +137,7 @@ export class FrameReader {
   }
 }
 
-/** Puts pieces together. */
+/** Concatenates pieces. */
 export function concat(pieces: Uint8Array[]): Part {
   const whole = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
@@ -148,12 +148,12 @@ export function concat(pieces: Uint8Array[]): Part {
   return whole;
 }
 
-/** What JSON text says; from bytes, if they are UTF-8. */
+/** Parses JSON: a string, or bytes of UTF-8. */
 export function parseJson(text: Uint8Array | string, what: string): unknown {
   try {
     return JSON.parse(typeof text === "string" ? text : decoder.decode(text));
   } catch (error) {
-    throw new ProtocolError(`A ${what} is not JSON.`, { cause: error });
+    throw new ProtocolError(`The ${what} is not JSON.`, { cause: error });
   }
 }
 

@@ -2,7 +2,7 @@ import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:as
 import { concat, encodeFrame, type Part, ProtocolError } from "./frames.ts";
 import { bytes, LIMIT, read, text } from "./test_support.ts";
 
-/** A frame as the host writes it. */
+/** Encodes a frame as the host does. */
 function frame(body: unknown, ...attachments: Part[]): Part {
   const data = text(JSON.stringify(body) + "\n");
   const lengths = attachments.map((item) => item.length).join(",");
@@ -19,7 +19,7 @@ function assertRefused(data: Part, message: RegExp, limit = LIMIT): void {
   );
 }
 
-Deno.test("encodeFrame() names the lengths, and puts the secret first and last", () => {
+Deno.test("encodeFrame() announces the lengths, and puts the secret first and last", () => {
   assertEquals(
     concat(encodeFrame({ body: { a: "é" }, attachments: [bytes(1, 2), bytes()] }, "5ec2e7")),
     concat([
@@ -30,7 +30,7 @@ Deno.test("encodeFrame() names the lengths, and puts the secret first and last",
   );
 });
 
-Deno.test("encodeFrame() goes without a secret before there is one", () => {
+Deno.test("encodeFrame() omits the secret before there is one", () => {
   assertEquals(
     concat(encodeFrame({ body: {}, attachments: [] }, "")),
     text("Content-Length: 3\r\n\r\n{}\n"),
@@ -43,7 +43,7 @@ Deno.test("encodeFrame() does not copy attachments", () => {
 });
 
 for (const size of [1, 2, 3, 7, 64, Infinity]) {
-  Deno.test(`FrameReader takes frames in reads of ${size} bytes`, () => {
+  Deno.test(`FrameReader accepts frames in reads of ${size} bytes`, () => {
     const data = concat([
       frame({ n: 1 }, bytes(), bytes(1, 2, 3), bytes()),
       frame({ n: 2 }),
@@ -59,7 +59,7 @@ for (const size of [1, 2, 3, 7, 64, Infinity]) {
   });
 }
 
-Deno.test("FrameReader takes a frame that is larger than its header buffer", () => {
+Deno.test("FrameReader accepts a frame that is larger than its header buffer", () => {
   const large = new Uint8Array(300_000).map((_, at) => at % 251);
   for (const size of [1000, 65536, Infinity]) {
     assertEquals(read(concat([frame({ n: 1 }, large), frame({ n: 2 })]), { size }), [
@@ -69,7 +69,7 @@ Deno.test("FrameReader takes a frame that is larger than its header buffer", () 
   }
 });
 
-Deno.test("FrameReader refuses what is over the limit by its header alone", () => {
+Deno.test("FrameReader refuses a frame over the limit after its header", () => {
   assertRefused(text("Content-Length: 101\r\n\r\n"), /101 bytes is over the limit of 100/, 100);
   assertRefused(text("Content-Length: 1\r\nAttachments: 50,50\r\n\r\n"), /over the limit/, 100);
   assertRefused(text("Content-Length: 999999999999999\r\n\r\n"), /over the limit/);

@@ -1,6 +1,6 @@
 /**
- * Bytes that no host sends, for this end of the pipe: a few thousand mutations of the golden frames, or as
- * many as asked for (`deno task fuzz 1000000`). Nothing but a `ProtocolError` may come of them.
+ * Fuzzes this end of the pipe with bytes that no host sends: a few thousand mutations of the golden frames, or any
+ * number (`deno task fuzz 1000000`). They may cause a `ProtocolError`, and no other error.
  *
  * @module
  */
@@ -13,7 +13,7 @@ const ROUNDS = Number(Deno.args[0] ?? 5000);
 
 const MEANINGFUL = ["\r\n\r\n", "-1", "null", "{", "[", "1e999", "\\u0000", "Content-Length: 9"];
 
-/** Random numbers that are the same in every run. */
+/** Returns random numbers, the same in every run. */
 function makeDice(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -51,14 +51,14 @@ function survive(work: () => void): void {
   }
 }
 
-const known = [...Deno.readDirSync(GOLDEN)].filter(({ name }) => name.endsWith(".frame"))
+const golden = [...Deno.readDirSync(GOLDEN)].filter(({ name }) => name.endsWith(".frame"))
   .map(({ name }) => name).sort().map((name) => Deno.readFileSync(new URL(name, GOLDEN)));
 
 Deno.test(`${ROUNDS} mutated frames are read or refused`, () => {
   const dice = makeDice(1);
   let frames = 0;
   for (let round = 0; round < ROUNDS; round++) {
-    const data = mutate(known[dice(known.length)]!, dice);
+    const data = mutate(golden[dice(golden.length)]!, dice);
     survive(() => {
       for (const frame of read(data, { size: 1 + dice(300) })) {
         frames += 1;

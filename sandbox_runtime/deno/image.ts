@@ -1,19 +1,19 @@
 /**
- * The interpreter's memory as a saved image: the head that Pyodide makes, and the pages that hold
- * anything. Half of a fresh interpreter's memory is empty.
+ * The image of the interpreter's memory: the head that Pyodide creates, and the pages that are not empty. Half of a
+ * fresh interpreter's memory is empty.
  *
- * Before Pyodide's head there are the size of the memory, in bytes, the length of what is known of the
- * harness in it (see `integrity.ts`), and that.
+ * Pyodide's head is preceded by the size of the memory in bytes, the length of the harness's words, and these
+ * words (see `integrity.ts`).
  *
- * The pages are one block: the number of runs, for each run its first page and how many, then the
- * bytes of all of them.
+ * The pages are one block: the number of runs, the first page and the length of each run, then the bytes of all
+ * pages.
  *
  * @module
  */
 
 import type { Part } from "./frames.ts";
 
-/** What this needs of Pyodide. */
+/** The parts of Pyodide that this uses. */
 export interface Imaged {
   _api: { config: { _loadSnapshot: unknown } };
   _module: { HEAP8: Int8Array<ArrayBuffer>; HEAPU8: Part; _sbrk(change: number): number };
@@ -32,7 +32,7 @@ export function saveImage(pyodide: Imaged, harness: Part): [Part, Part] {
   const whole = module.HEAP8;
   let state: Part;
   try {
-    // Pyodide appends all the memory to its head: here, none.
+    // Pyodide appends the whole memory to its head; an empty one keeps the head alone.
     module.HEAP8 = new Int8Array(0);
     state = pyodide.makeMemorySnapshot();
   } finally {
@@ -45,17 +45,17 @@ export function saveImage(pyodide: Imaged, harness: Part): [Part, Part] {
   return [head, packPages(heap)];
 }
 
-/** The size of the memory that an image needs, in bytes. */
+/** Returns the size of the memory that an image needs, in bytes. */
 export function imageBytes(head: Part): number {
   return sizesOf(head)[0]!;
 }
 
-/** What is known of the harness in the memory. */
+/** Returns the addresses and values of the words of the harness. */
 export function imageHarness(head: Part): Part {
   return head.slice(SIZES_BYTES, SIZES_BYTES + sizesOf(head)[1]!);
 }
 
-/** What Pyodide is to load: its own head, and no memory. */
+/** Returns Pyodide's own head, which it loads, without any memory. */
 export function imageState(head: Part): Part {
   return head.slice(SIZES_BYTES + sizesOf(head)[1]!);
 }
@@ -64,7 +64,7 @@ function sizesOf(head: Part): Float64Array {
   return new Float64Array(head.buffer, head.byteOffset, 2);
 }
 
-/** An image may be larger than the memory that a fresh interpreter starts with. */
+/** Grows the memory to the size of an image, which may exceed that of a fresh interpreter. */
 export function growTo(instance: WebAssembly.Instance, bytes: number): void {
   for (const item of Object.values(instance.exports)) {
     if (!(item instanceof WebAssembly.Memory)) continue;
@@ -73,7 +73,7 @@ export function growTo(instance: WebAssembly.Instance, bytes: number): void {
   }
 }
 
-/** Makes the memory what it was. It has been used already, up to its break: that part is emptied. */
+/** Restores the memory. Loading has already used it, up to its break; that part is zeroed between the pages. */
 export function putPages(module: Imaged["_module"], pages: Part): void {
   const heap = module.HEAPU8;
   const used = module._sbrk(0);

@@ -2,7 +2,7 @@ import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { Expected, Integrity } from "./integrity.ts";
 import type { Part } from "./frames.ts";
 
-/** A small memory, and the references that were counted. */
+/** A small memory, and the references that were counted in it. */
 function memory(): {
   module: { HEAPU32: Uint32Array; _Py_IncRef(item: number): void };
   counted: number[];
@@ -15,12 +15,12 @@ function memory(): {
   return { module, counted };
 }
 
-/** Addresses of words, as Python gives them. */
+/** Encodes addresses of words as Python does. */
 function at(...words: number[]): Part {
   return new Uint8Array(Uint32Array.from(words, (word) => 4 * word).buffer);
 }
 
-Deno.test("Integrity sees each of its words, and no other", () => {
+Deno.test("Integrity detects a change of each of its words, and of no other", () => {
   const { module } = memory();
   const integrity = new Integrity(module, at(), Expected.now(module, at(3, 50, 99)));
   module.HEAPU32[4] = 0;
@@ -35,7 +35,7 @@ Deno.test("Integrity sees each of its words, and no other", () => {
   }
 });
 
-Deno.test("Integrity puts back what putting back stands on, and counts the references", () => {
+Deno.test("Integrity restores its core, and counts the references", () => {
   const { module, counted } = memory();
   const integrity = new Integrity(module, at(3, 4), Expected.now(module, at(3, 4, 50)));
   assertEquals(counted, [1003, 1004]);
@@ -48,7 +48,7 @@ Deno.test("Integrity puts back what putting back stands on, and counts the refer
   assertEquals(counted, [1003, 1004, 1003]);
 });
 
-Deno.test("Integrity takes what is there now when it is renewed", () => {
+Deno.test("Integrity expects the current words after it is renewed", () => {
   const { module } = memory();
   const integrity = new Integrity(module, at(), Expected.now(module, at(3)));
   module.HEAPU32[3] = 7;
@@ -59,7 +59,7 @@ Deno.test("Integrity takes what is there now when it is renewed", () => {
   assertEquals(integrity.intact, false);
 });
 
-Deno.test("Integrity looks into the memory as it is, also after it has grown", () => {
+Deno.test("Integrity reads the current memory, even after it has grown", () => {
   const { module } = memory();
   const integrity = new Integrity(module, at(), Expected.now(module, at(3)));
   module.HEAPU32 = Uint32Array.from({ length: 200 }, (_, index) => 1000 + index);
@@ -69,7 +69,7 @@ Deno.test("Integrity looks into the memory as it is, also after it has grown", (
   assertEquals(integrity.intact, false);
 });
 
-Deno.test("Integrity sees what has changed since its words were saved", () => {
+Deno.test("Integrity detects changes since its words were saved", () => {
   const { module } = memory();
   const saved = Expected.now(module, at(3, 50)).bytes;
   const restored = (): boolean => new Integrity(module, at(), Expected.saved(saved)).intact;
@@ -79,13 +79,13 @@ Deno.test("Integrity sees what has changed since its words were saved", () => {
   assertEquals(restored(), false);
 });
 
-Deno.test("Integrity is never intact if words were saved that are not in the memory", () => {
+Deno.test("Integrity is never intact if a saved word is outside the memory", () => {
   const { module } = memory();
   const saved = new Uint8Array(Uint32Array.of(1_000_000, 0).buffer);
   assertEquals(new Integrity(module, at(), Expected.saved(saved)).intact, false);
 });
 
-Deno.test("Integrity puts words back that are no references, and counts none for them", () => {
+Deno.test("Integrity restores words that are not references, without counting any", () => {
   const { module, counted } = memory();
   const core = at(3, 4);
   core[4]! += 1; // the address of the second word, made odd

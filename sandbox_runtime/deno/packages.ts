@@ -1,13 +1,13 @@
 /**
- * Extra packages: their files, mounted read-only, and their compiled modules, which an image's memory
- * alone does not hold.
+ * Extra packages: their files, mounted read-only, and their compiled modules, which are not part of an image's
+ * memory.
  *
  * @module
  */
 
 import type { Part } from "./frames.ts";
 
-/** What Emscripten shows of the program: its files, and what it knows of compiled modules. */
+/** The parts of Emscripten that this uses: files, and the table of compiled modules. */
 export interface Program {
   FS: Files;
   LDSO: {
@@ -16,7 +16,7 @@ export interface Program {
   };
   wasmTable: WebAssembly.Table;
   loadDynamicLibrary(name: string, flags: object, scope: object): void;
-  /** Where the next compiled module's data goes; see `RUNTIME_PATCHES` in `assets.py`. */
+  /** The address for the next compiled module's data; see `RUNTIME_PATCHES` in `assets.py`. */
   libraryPlace?: number;
 }
 
@@ -35,13 +35,13 @@ interface FileNode {
   contents: Record<string, FileNode>;
 }
 
-/** The part of Pyodide that makes the head of an image. */
+/** The part of Pyodide that creates the head of an image. */
 interface Imaging {
   _api: { serializeHiwireState(serializer: unknown): object };
   _module: Program;
 }
 
-/** A compiled module of a package that an image was taken with: where its data and functions lie. */
+/** A compiled module in an image: the places of its data and functions. */
 interface Library {
   name: string;
   memory: number;
@@ -50,21 +50,18 @@ interface Library {
   handles: string[];
 }
 
-/** Every compiled module of a package so far, in the order of loading. */
+/** All compiled modules of packages, in the order of loading. */
 const libraries: { instance: WebAssembly.Instance; memory: number; table: number }[] = [];
 
 const decoder = new TextDecoder();
 
-/**
- * Writes the packages' files, which are views of the bundle, and takes from them whatever could
- * change them.
- */
+/** Mounts the packages' files, which are views of the bundle, without any operation that could change them. */
 export function mountPackages(files: Files, bundle: Part): void {
   const view = new DataView(bundle.buffer, bundle.byteOffset);
   let at = 4 + view.getUint32(0, true);
   const index: [string, number][] = JSON.parse(decoder.decode(bundle.subarray(4, at)));
   files.mkdirTree("/packages");
-  // A file system of its own, so that the folder itself cannot be moved away either.
+  // A file system of its own, so that the folder itself cannot be renamed either.
   files.mount(files.filesystems.MEMFS, {}, "/packages");
   let folder = "";
   for (const [path, size] of index) {
@@ -86,7 +83,7 @@ function makeReadOnly(node: FileNode): void {
   if (isFolder) { for (const inner of Object.values(node.contents)) makeReadOnly(inner); }
 }
 
-/** Remembers where Emscripten puts compiled modules; it does not remember all of it. */
+/** Records where Emscripten places compiled modules, which it does not record completely itself. */
 export function watchLibraries(): void {
   WebAssembly.Instance = new Proxy(WebAssembly.Instance, {
     construct(target, [module, imports]) {
@@ -100,27 +97,27 @@ export function watchLibraries(): void {
   });
 }
 
-/** Puts the compiled modules into the head of each image that is taken from now on. */
+/** Adds the compiled modules to the head of every later image. */
 export function noteLibraries({ _api: api, _module: program }: Imaging): void {
   const serialize = api.serializeHiwireState.bind(api);
   api.serializeHiwireState = (serializer) => ({
     ...serialize(serializer),
     libraries: libraries.flatMap(({ instance, memory, table }) => {
-      const known = Object.entries(program.LDSO.loadedLibsByName).find(([, { exports }]) =>
+      const loaded = Object.entries(program.LDSO.loadedLibsByName).find(([, { exports }]) =>
         Object.entries(instance.exports).some(([symbol, item]) =>
           typeof item === "function" && exports[symbol] === item
         )
       );
-      if (known === undefined) return []; // its loading has failed
+      if (loaded === undefined) return []; // it failed to load
       const handles = Object.entries(program.LDSO.loadedLibsByHandle)
-        .filter(([, other]) => other === known[1]).map(([handle]) => handle);
-      return { name: known[0], memory, table, global: known[1].global, handles };
+        .filter(([, other]) => other === loaded[1]).map(([handle]) => handle);
+      return { name: loaded[0], memory, table, global: loaded[1].global, handles };
     }),
     table: program.wasmTable.length,
   });
 }
 
-/** Loads the compiled modules that an image was taken with, each to the place where it was. */
+/** Loads the compiled modules of an image, each at its old place. */
 export function loadLibraries(program: Program, state: Part): void {
   const [, , length] = new Uint32Array(state.buffer, state.byteOffset, 3);
   const head = JSON.parse(decoder.decode(state.subarray(48, 48 + length!)));
@@ -137,8 +134,10 @@ export function loadLibraries(program: Program, state: Part): void {
   if (saved.length > 0) growTable(program.wasmTable, head.table);
 }
 
-/** The functions of an image have numbers, so each module's must begin at the same one again. */
+/** Grows the table to a length. An image refers to functions by index, so each module's must start at its old one. */
 function growTable(table: WebAssembly.Table, length: number): void {
-  if (table.length > length) throw new Error("the image's modules do not fit into the table");
+  if (table.length > length) {
+    throw new Error("the table of functions is already longer than it was in the image");
+  }
   table.grow(length - table.length);
 }

@@ -11,7 +11,7 @@ import { type Part, ProtocolError } from "./frames.ts";
 const PIECE_BYTES = 1024 * 1024;
 /** With more pieces than this in flight, the host has to wait. */
 const MAX_PIECES = 8;
-/** A worker that takes no piece for this long does something else, which nobody requested. */
+/** A worker that takes no piece for this long is busy with something that was not requested. */
 const PIECE_SECONDS = 30;
 
 export class PieceFlow {

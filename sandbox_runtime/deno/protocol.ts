@@ -1,20 +1,20 @@
 /**
  * The wire protocol, without I/O: bytes in, messages out, and back.
  *
- * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes.
- * Knows the shape of every message. Knows no worker and no clock; `frames.ts` makes bytes of it.
+ * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes. Knows
+ * the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
  *
  * @module
  */
 
 import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
 
-/** Changes with every change of a message, so that two ends that differ refuse each other. */
+/** Changes with every change of a message, so that two incompatible ends refuse each other. */
 export const PROTOCOL_VERSION = 5;
 
-// ---- What the host asks ---------------------------------------------------------------------------
+// ---- Messages of the host ----
 
-/** Starts the interpreter. `assets` names the files it consists of; each follows in an `asset`. */
+/** Starts the interpreter. `assets` names its files; each follows in an `asset` message. */
 export interface Initialize {
   version: number;
   cellSeconds: number;
@@ -23,38 +23,38 @@ export interface Initialize {
   outputChars: number;
   /** The largest value that may leave the sandbox. */
   valueBytes: number;
-  /** Where Python's random numbers begin; empty: where the saved state left them. */
+  /** The seed of Python's random numbers. If empty, they continue where the saved state left them. */
   seed: string;
-  /** What every frame to the host has to carry. Never passed on to the worker. */
+  /** The secret that every frame to the host must carry. Never passed to the worker. */
   secret: string;
   assets: string[];
 }
 
-/** One file of the interpreter. They come in the order of their use, so that work begins at once. */
+/** One file of the interpreter. Files arrive in the order of their use, so that the start need not wait for all. */
 export interface Asset {
   name: string;
 }
 
 /**
- * Binds a variable; the attachments hold the value, `kind` says how. Parts that were sent before into
- * rooms come after them.
+ * Binds a variable. The attachments hold the value, encoded as `kind`; parts that were sent into rooms before
+ * follow them.
  */
 export interface Assign {
   name: string;
   kind: string;
 }
 
-/** The place of a large part: so many items of so many bytes, or a stream of unknown length. */
+/** A buffer for a large part: `length` items of `width` bytes, or a stream of unknown length. */
 export interface Room {
   kind: "ascii" | "text" | "bytes" | "stream";
   length: number;
   width: Width;
 }
 
-/** Bytes of one item: a character, or a byte. */
+/** The bytes of one item: of a character, or 1 for bytes. */
 export type Width = 1 | 2 | 4;
 
-/** Declares the host tools and the fields that SUBMIT takes. */
+/** Declares the host tools and the fields of SUBMIT. */
 export interface Register {
   tools: unknown[];
   outputs: unknown[] | null;
@@ -66,7 +66,7 @@ export interface Run {
   code: string;
 }
 
-/** A request of the host, checked. Notifications have no id. */
+/** A checked request of the host. Notifications have no id. */
 export type Request =
   | { method: "initialize"; id: number; params: Initialize }
   | { method: "asset"; params: Asset; bytes: Part }
@@ -80,14 +80,14 @@ export type Request =
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
 
-/** The host's answer to a tool call of ours: a value, or the error that the tool raised. */
+/** The host's answer to a tool call: a value, or the error that the tool raised. */
 export interface Answer {
   id: number;
   reply: Record<string, unknown>;
   attachments: Part[];
 }
 
-/** Checks a frame of the host; a request comes back as `Request`, the answer to a call as `Answer`. */
+/** Checks a frame of the host, and returns it as a request or as the answer to a call. */
 export function parseHostFrame(frame: Frame): Request | Answer {
   const body = asRecord(frame.body, "message");
   if (body.jsonrpc !== "2.0") throw new ProtocolError("A message is not JSON-RPC 2.0.");
@@ -140,7 +140,7 @@ export function parseHostFrame(frame: Frame): Request | Answer {
     case "compiled":
       return { method: body.method, id };
     default:
-      throw new ProtocolError(`The host asks for ${body.method}, which is unknown here.`);
+      throw new ProtocolError(`The host sent ${body.method}, an unknown request.`);
   }
 }
 
@@ -162,21 +162,21 @@ function parseRoom(item: unknown): Room {
   const room = asRecord(item, "room");
   const kind = asString(room.kind, "kind");
   if (kind !== "ascii" && kind !== "text" && kind !== "bytes" && kind !== "stream") {
-    throw new ProtocolError("A room is of no known kind.");
+    throw new ProtocolError("A room has an unknown kind.");
   }
   return { kind, length: asNumber(room.length, "length"), width: asWidth(room.width) };
 }
 
 function onlyOne([bytes, ...more]: Part[]): Part {
   if (bytes === undefined || more.length > 0) {
-    throw new ProtocolError("An asset or a piece comes with one attachment.");
+    throw new ProtocolError("An asset or a piece must have one attachment.");
   }
   return bytes;
 }
 
-// ---- What the sandbox says ------------------------------------------------------------------------
+// ---- Messages of the sandbox ----
 
-/** How a cell ended, as `driver.py` tells it. */
+/** The outcome of a cell, as `driver.py` reports it. */
 export interface CellEnd {
   outcome: "completed" | "submitted" | "failed";
   output: string;
@@ -185,7 +185,7 @@ export interface CellEnd {
   traceback: string;
 }
 
-/** Checks what the worker says of a cell's end; it is as untrusted as the cell. */
+/** Checks the worker's report of a cell's end, which is as untrusted as the cell. */
 export function parseCellEnd(text: string): CellEnd {
   const body = asRecord(parseJson(text, "cell's end"), "result");
   const outcome = asString(body.outcome, "outcome");
@@ -201,7 +201,7 @@ export function parseCellEnd(text: string): CellEnd {
   };
 }
 
-/** The response to a request of the host. */
+/** Builds the response to a request of the host. */
 export function result(
   id: number,
   value: object,
@@ -210,7 +210,7 @@ export function result(
   return { body: { jsonrpc: "2.0", id, result: value }, attachments };
 }
 
-/** The response to a request that failed inside the sandbox; `kind` names the exception. */
+/** Builds the response to a request that failed inside the sandbox; `kind` names the exception. */
 export function failure(id: number, kind: string, message: string): Frame {
   return {
     body: { jsonrpc: "2.0", id, error: { code: -32000, message, data: { type: kind } } },
@@ -218,18 +218,18 @@ export function failure(id: number, kind: string, message: string): Frame {
   };
 }
 
-/** How a cell calls the host: it blocks, it goes on and awaits, or it blocks for many calls at once. */
+/** The way in which a cell calls the host: it blocks, it awaits the answer, or it blocks for a batch of calls. */
 export type CallMode = "wait" | "aio" | "batch";
 
-/** Checks what the worker says of a call. */
+/** Checks the mode of a call. */
 export function asCallMode(value: unknown): CallMode {
   if (value !== "wait" && value !== "aio" && value !== "batch") {
-    throw new ProtocolError("A tool call is of no known mode.");
+    throw new ProtocolError("A tool call has an unknown mode.");
   }
   return value;
 }
 
-/** A tool call. Its arguments are `inline` as JSON text, or else in the attachments. */
+/** A tool call. Its arguments are the JSON text `inline`, or in the attachments. */
 export interface Call {
   cell: number;
   tool: string;
@@ -237,17 +237,17 @@ export interface Call {
   mode: CallMode;
 }
 
-/** Asks the host to run a tool. */
+/** Builds the message that asks the host to run a tool. */
 export function call(id: number, params: Call, attachments: Part[]): Frame {
   return { body: { jsonrpc: "2.0", id, method: "call", params }, attachments };
 }
 
-/** Text that a running cell has printed so far and not yet reported. */
+/** Builds the message with the text that a running cell has printed since the last one. */
 export function output(cell: number, text: string): Frame {
   return notification("output", { cell, text });
 }
 
-/** The last thing that a dying sandbox says: which limit ended it, or what broke. */
+/** Builds the last message of a sandbox: the limit that ended it, or what broke. */
 export function fatal(reason: string, message: string): Frame {
   return notification("fatal", { reason, message });
 }
@@ -256,7 +256,7 @@ function notification(method: string, params: object): Frame {
   return { body: { jsonrpc: "2.0", method, params }, attachments: [] };
 }
 
-// ---- Checks ---------------------------------------------------------------------------------------
+// ---- Checks ----
 
 function asRecord(value: unknown, what: string): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -281,7 +281,9 @@ function asNumber(value: unknown, what: string): number {
 }
 
 function asWidth(value: unknown): Width {
-  if (value !== 1 && value !== 2 && value !== 4) throw new ProtocolError("A width is wrong.");
+  if (value !== 1 && value !== 2 && value !== 4) {
+    throw new ProtocolError("A width is not 1, 2 or 4.");
+  }
   return value;
 }
 

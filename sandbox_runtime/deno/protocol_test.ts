@@ -18,7 +18,7 @@ function golden(name: string): Part {
   return Deno.readFileSync(new URL(`${name}.frame`, GOLDEN));
 }
 
-/** What each golden frame of the host means; `golden_messages.py` has the same in Python. */
+/** The message in each golden frame of the host; `golden_messages.py` has the same in Python. */
 const FROM_HOST: Record<string, unknown> = {
   "initialize": {
     method: "initialize",
@@ -114,7 +114,7 @@ const FROM_HOST: Record<string, unknown> = {
   },
 };
 
-/** What makes each golden frame of the sandbox. */
+/** The frame of the sandbox for each golden file. */
 const FROM_SANDBOX: Record<string, Frame> = {
   "reply": result(1, { version: 3 }),
   "reply-parts": result(2, {}, [bytes(0, 1), bytes()]),
@@ -163,7 +163,7 @@ for (const [name, sent] of Object.entries(FROM_SANDBOX)) {
   });
 }
 
-Deno.test("parseHostFrame() refuses what is not a message of the host", () => {
+Deno.test("parseHostFrame() refuses anything but a message of the host", () => {
   const rpc = { jsonrpc: "2.0" };
   for (
     const body of [
@@ -189,12 +189,12 @@ Deno.test("parseHostFrame() refuses what is not a message of the host", () => {
   }
 });
 
-Deno.test("parseCellEnd() lets only its own fields through", () => {
+Deno.test("parseCellEnd() drops unknown fields", () => {
   const end = { outcome: "completed", output: "", errorType: "", message: "", traceback: "" };
   assertEquals(parseCellEnd(JSON.stringify({ ...end, more: 1 })), end);
 });
 
-Deno.test("parseCellEnd() refuses what is not a cell's end", () => {
+Deno.test("parseCellEnd() refuses anything but a cell's end", () => {
   const end = { outcome: "completed", output: "", errorType: "", message: "", traceback: "" };
   for (
     const wrong of [
@@ -210,7 +210,7 @@ Deno.test("parseCellEnd() refuses what is not a cell's end", () => {
   assertThrows(() => parseCellEnd("{"), ProtocolError);
 });
 
-Deno.test("asCallMode() refuses what is no way of calling", () => {
+Deno.test("asCallMode() refuses an unknown mode", () => {
   assertEquals(["wait", "aio", "batch"].map(asCallMode), ["wait", "aio", "batch"]);
   for (const wrong of ["", "sync", null, 1]) assertThrows(() => asCallMode(wrong), ProtocolError);
 });

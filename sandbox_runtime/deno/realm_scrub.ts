@@ -1,15 +1,14 @@
 /**
- * What is taken from the worker's realm before anything of a cell runs in it: all globals but a few,
- * memory without bounds, work that goes on in other threads, and every way to change what the language
- * itself consists of.
+ * Reduces the worker's realm before any code of a cell runs in it: removes all globals but a few, bounds the memory,
+ * removes work in other threads, and freezes the objects of the language itself.
  *
  * @module
  */
 
 /**
- * What stays of the realm: the language itself and the few things a running Pyodide uses. Everything
- * else goes, so that code which escapes into JavaScript finds nothing to work with. Deno itself takes
- * `queueMicrotask` and `dispatchEvent` from here whenever a message comes.
+ * The globals that stay: the language itself and the few that a running Pyodide uses. All others are removed, so
+ * that code which escapes into JavaScript finds nothing to work with. Deno itself reads `queueMicrotask` and
+ * `dispatchEvent` from the global object at every message.
  */
 export const KEPT_GLOBALS = names(`
   Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
@@ -22,23 +21,23 @@ export const KEPT_GLOBALS = names(`
   performance setTimeout clearTimeout setInterval clearInterval queueMicrotask dispatchEvent console
 `);
 
-/** What Pyodide needs while it starts, and no longer. */
+/** The globals that Pyodide needs only while it starts. */
 export const BOOT_GLOBALS = names(`
   URL location fetch addEventListener removeEventListener AbortController AbortSignal
   FinalizationRegistry
 `);
 
-/** What works in threads of its own, where no clock of a cell sees it, or calls back at its own time. */
+/** Functions that work in other threads, which no cell's clock measures, or that call back at any time. */
 const WORK_ELSEWHERE: [object, string[]][] = [
   [WebAssembly, ["compile", "instantiate", "compileStreaming", "instantiateStreaming"]],
   [Atomics, ["waitAsync"]],
 ];
 
-/** What errors and plain objects commonly get of their own, by assignment: that has to go on. */
+/** Properties that code commonly overrides on errors and plain objects by assignment, which must keep working. */
 const OFTEN_REPLACED = ["name", "message", "stack", "constructor", "toString", "valueOf"];
 const PARENTS: object[] = [Object.prototype, Function.prototype, Error.prototype];
 
-/** The only property of the language's own objects that Pyodide sets. It is a number. */
+/** The only property of the language's own objects that Pyodide sets: a number. */
 const STAYS_WRITABLE = "stackTraceLimit";
 
 /** Deletes every global that is not kept, from the global object and its prototypes. */
@@ -52,7 +51,7 @@ export function scrubGlobals(kept: Set<string>): void {
   }
 }
 
-/** Leaves random bytes of `crypto`: its other functions work in threads of Deno's. */
+/** Reduces `crypto` to random bytes: its other functions work in Deno's threads. */
 export function narrowCrypto(): void {
   const real = globalThis.crypto;
   const draw = Object.setPrototypeOf(real.getRandomValues.bind(real), null);
@@ -60,7 +59,7 @@ export function narrowCrypto(): void {
   Object.defineProperty(globalThis, "crypto", { value, writable: false, configurable: false });
 }
 
-/** Deletes what goes on after the cell that began it. Needed to start, so it is the last to go. */
+/** Deletes functions whose work can outlive its cell. The start needs them, so they are deleted last. */
 export function stopWorkElsewhere(): void {
   for (const [holder, methods] of WORK_ELSEWHERE) {
     for (const name of methods) Reflect.deleteProperty(holder, name);
@@ -68,33 +67,32 @@ export function stopWorkElsewhere(): void {
 }
 
 /**
- * Makes the language's own objects unchangeable: functions that a cell puts there would be called by our
- * code and Pyodide's in later cells. `Error.prepareStackTrace`, which shows the objects of all callers,
- * can then not be set.
+ * Freezes the language's own objects: in later cells, our code and Pyodide's would call functions that a cell stored
+ * there. Also prevents setting `Error.prepareStackTrace`, which receives the objects of all callers.
  */
 export function lockIntrinsics(): void {
   Object.defineProperty(Error, "prepareStackTrace", { value: undefined });
   const seen = new Set<unknown>([globalThis, Object.getPrototypeOf(globalThis)]);
-  const waiting: unknown[] = [...intrinsics()];
-  while (waiting.length > 0) {
-    const thing = waiting.pop();
+  const queue: unknown[] = [...intrinsics()];
+  while (queue.length > 0) {
+    const thing = queue.pop();
     if ((typeof thing !== "object" && typeof thing !== "function") || thing === null) continue;
     if (seen.has(thing)) continue;
     seen.add(thing);
-    waiting.push(Object.getPrototypeOf(thing));
+    queue.push(Object.getPrototypeOf(thing));
     for (const { value, get, set } of Object.values(Object.getOwnPropertyDescriptors(thing))) {
-      waiting.push(value, get, set);
+      queue.push(value, get, set);
     }
     for (const symbol of Object.getOwnPropertySymbols(thing)) {
-      waiting.push(Object.getOwnPropertyDescriptor(thing, symbol)!.value);
+      queue.push(Object.getOwnPropertyDescriptor(thing, symbol)!.value);
     }
     lock(thing);
   }
 }
 
 /**
- * Makes one object unchangeable. By `freeze` as a whole, since V8 goes on to take it for the original:
- * properties redefined one by one make every promise and array slower.
+ * Freezes one object. `Object.freeze` keeps V8's fast paths for the original objects: redefining properties one by
+ * one makes every promise and array slower.
  */
 function lock(thing: object): void {
   if (thing === Error) {
@@ -112,7 +110,7 @@ function lock(thing: object): void {
   Object.freeze(thing);
 }
 
-/** The objects to begin with: what globals and literals lead to, among them what has no name. */
+/** Yields the objects to start from: the globals, and the prototypes of literals that have no global name. */
 function* intrinsics(): Iterable<unknown> {
   const reachable = [...KEPT_GLOBALS].filter((name) => !HOLDERS.has(name));
   for (const name of reachable) yield (globalThis as Record<string, unknown>)[name];
@@ -131,12 +129,12 @@ function* intrinsics(): Iterable<unknown> {
   for (const literal of literals) yield Object.getPrototypeOf(literal);
 }
 
-/** Globals that are not the language's, or are the realm itself. */
+/** Globals that are not part of the language, or that are the realm itself. */
 const HOLDERS = names(
   "globalThis self undefined Infinity NaN console WorkerGlobalScope dispatchEvent",
 );
 
-/** A property that cannot be set, but inheritors may set one of their own in its place. */
+/** Makes a property read-only, but lets inheriting objects override it by assignment. */
 function letInheritorsReplace(holder: object, key: string): void {
   const property = Object.getOwnPropertyDescriptor(holder, key);
   if (property === undefined || !("value" in property)) return;
@@ -158,7 +156,7 @@ function letInheritorsReplace(holder: object, key: string): void {
   });
 }
 
-/** Emscripten grows its memory from JavaScript, so this one hook bounds it; Python gets MemoryError. */
+/** Bounds the memory. Emscripten grows it from JavaScript, so this one hook suffices; Python raises MemoryError. */
 export function capMemory(bytes: number): void {
   const grow = WebAssembly.Memory.prototype.grow;
   WebAssembly.Memory.prototype.grow = function (pages: number): number {

@@ -1,12 +1,12 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
 import { lockIntrinsics, narrowCrypto, stopWorkElsewhere } from "./realm_scrub.ts";
 
-// This file's realm is its own: what is taken here is gone for good.
+// This file has a realm of its own, so these permanent changes affect no other test.
 narrowCrypto();
 stopWorkElsewhere();
 lockIntrinsics();
 
-Deno.test("lockIntrinsics() keeps the callers of a function to themselves", () => {
+Deno.test("lockIntrinsics() hides the callers of a function from it", () => {
   let shown: unknown = null;
   const prepare = (_error: unknown, sites: unknown) => shown = sites;
   for (const kind of [Error, RangeError, Error.prototype, Function.prototype, Object.prototype]) {
@@ -24,7 +24,7 @@ Deno.test("lockIntrinsics() keeps the callers of a function to themselves", () =
   assertEquals(shown, null);
 });
 
-Deno.test("lockIntrinsics() lets nobody change what the language consists of", () => {
+Deno.test("lockIntrinsics() freezes the language's own objects", () => {
   const iterator = Object.getPrototypeOf([].values());
   const asyncFunction = Object.getPrototypeOf(async () => {});
   const holders = [
@@ -59,7 +59,7 @@ Deno.test("lockIntrinsics() lets nobody change what the language consists of", (
   assertThrows(() => Object.setPrototypeOf(Array.prototype, {}), TypeError);
 });
 
-Deno.test("lockIntrinsics() lets objects have names and methods of their own", () => {
+Deno.test("lockIntrinsics() lets objects override names and methods", () => {
   class Own extends Error {
     constructor() {
       super("first");
@@ -75,14 +75,14 @@ Deno.test("lockIntrinsics() lets objects have names and methods of their own", (
   Error.stackTraceLimit = 5; // Pyodide does
 });
 
-Deno.test("narrowCrypto() leaves random bytes, and nothing that works in other threads", () => {
+Deno.test("narrowCrypto() keeps random bytes, and nothing that works in other threads", () => {
   assertEquals(crypto.getRandomValues(new Uint8Array(4)).length, 4);
   assertEquals(Reflect.ownKeys(crypto), ["getRandomValues"]);
   assertEquals(Object.getPrototypeOf(crypto), null);
   assertEquals(Object.getPrototypeOf(crypto.getRandomValues), null);
 });
 
-Deno.test("stopWorkElsewhere() takes what calls back at its own time", () => {
+Deno.test("stopWorkElsewhere() deletes functions that call back at any time", () => {
   for (const name of ["compile", "instantiate", "compileStreaming", "instantiateStreaming"]) {
     assertEquals(name in WebAssembly, false);
   }

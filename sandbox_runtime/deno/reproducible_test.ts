@@ -1,7 +1,7 @@
 import { repeatEverything } from "./reproducible.ts";
 import { deepStrictEqual as assertEquals, ok as assert } from "node:assert/strict";
 
-Deno.test("repeatEverything() gives the same times and bytes, and never the same twice in a row", () => {
+Deno.test("repeatEverything() repeats its times and bytes, none of them twice in a row", () => {
   const draw = () => {
     repeatEverything();
     const bytes = crypto.getRandomValues(new Uint8Array(32));

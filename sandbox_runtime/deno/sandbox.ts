@@ -66,11 +66,11 @@ export class Sandbox {
     }
     if (message.method === "piece") {
       this.#pieces.sent();
-      return this.#tell({ op: "piece", width: message.width, bytes: message.bytes }, [
+      return this.#post({ op: "piece", width: message.width, bytes: message.bytes }, [
         message.bytes,
       ]);
     }
-    if (message.method === "discard") return this.#tell({ op: "discard" });
+    if (message.method === "discard") return this.#post({ op: "discard" });
     if (this.#current !== null) {
       throw new ProtocolError("A request came before the last one ended.");
     }
@@ -80,13 +80,13 @@ export class Sandbox {
       case "initialize":
         return await this.#initialize(message.id, message.params);
       case "reserve":
-        return this.#tell({ op: "reserve", id: message.id, rooms: message.rooms });
+        return this.#post({ op: "reserve", id: message.id, rooms: message.rooms });
       case "assign": {
         const { params: { name, kind }, attachments: parts } = message;
-        return this.#tell({ op: "assign", id: message.id, name, kind, parts }, parts);
+        return this.#post({ op: "assign", id: message.id, name, kind, parts }, parts);
       }
       case "register":
-        return this.#tell({
+        return this.#post({
           op: "register",
           id: message.id,
           declared: JSON.stringify(message.params),
@@ -95,7 +95,7 @@ export class Sandbox {
         return this.#run(this.#current, message.id, message.params);
       case "checkpoint":
       case "compiled":
-        return this.#tell({ op: message.method, id: message.id });
+        return this.#post({ op: message.method, id: message.id });
     }
   }
 
@@ -136,12 +136,12 @@ export class Sandbox {
     this.#limits = params;
     const { assets: names, memoryBytes, outputChars, valueBytes, seed } = params;
     const shared = this.#shared;
-    this.#tell({ op: "boot", id, names, memoryBytes, outputChars, valueBytes, seed, shared });
+    this.#post({ op: "boot", id, names, memoryBytes, outputChars, valueBytes, seed, shared });
   }
 
   #run(current: Current, id: number, params: wire.Run): void {
     this.#shared.interrupt[0] = 0;
-    this.#tell({ op: "run", id, ...params });
+    this.#post({ op: "run", id, ...params });
     current.unsent = new UnsentOutput(this.#limits!.outputChars);
     current.watch = new CellWatch(this.#limits!);
     current.watch.start(performance.now());
@@ -149,8 +149,8 @@ export class Sandbox {
   }
 
   async #passAsset(name: string, bytes: Part): Promise<void> {
-    if (name !== "pyodide.asm.wasm") return this.#tell({ op: "asset", name, bytes }, [bytes]);
-    this.#tell({ op: "wasm", module: await WebAssembly.compile(bytes) });
+    if (name !== "pyodide.asm.wasm") return this.#post({ op: "asset", name, bytes }, [bytes]);
+    this.#post({ op: "wasm", module: await WebAssembly.compile(bytes) });
   }
 
   /** Starts the worker at once, while the host still sends what it will need. */
@@ -240,11 +240,11 @@ export class Sandbox {
       case "awaiting": {
         const { ticket } = delivery;
         const text = answerText(reply);
-        return this.#tell({ op: "answer", ticket, text, parts: attachments }, attachments);
+        return this.#post({ op: "answer", ticket, text, parts: attachments }, attachments);
       }
       case "blocked":
         return await this.#unblock(reply, attachments);
-      case "nobody":
+      case "dropped":
         return;
     }
   }
@@ -284,7 +284,7 @@ export class Sandbox {
     } else if (verdict === "interrupt") {
       this.#signal(SIGALRM);
     } else if (current.signal !== 0 && resend(this.#shared, current.signal)) {
-      this.#tell({ op: "cancel" });
+      this.#post({ op: "cancel" });
     }
   }
 
@@ -301,11 +301,11 @@ export class Sandbox {
     if (this.#current?.request.method !== "run") return;
     this.#current.signal = number;
     send(this.#shared, number);
-    this.#tell({ op: "cancel" });
+    this.#post({ op: "cancel" });
   }
 
   /** Sends a message to the worker; the buffers in `move` are transferred. */
-  #tell(message: ToWorker, move: Part[] = []): void {
+  #post(message: ToWorker, move: Part[] = []): void {
     if (this.#limits === null) {
       throw new ProtocolError("The first request must be initialize.");
     }

@@ -1,5 +1,5 @@
 /**
- * The way of an answer to the worker, which is blocked and can take no message: shared memory.
+ * Passes answers to the worker through shared memory: it is blocked meanwhile, and can receive no message.
  *
  * @module
  */
@@ -7,10 +7,10 @@
 import type { Part } from "./frames.ts";
 import type { Shared } from "./worker_messages.ts";
 
-/** One piece of an answer. */
+/** The length of one piece of an answer. */
 const WINDOW_BYTES = 1024 * 1024;
 
-/** Memory for two threads. An answer of any size passes through a window of this one. */
+/** Allocates the memory that both threads share. Answers of any size pass through its window. */
 export function makeShared(): Shared {
   return {
     interrupt: new Uint8Array(new SharedArrayBuffer(1)),
@@ -23,8 +23,8 @@ export function makeShared(): Shared {
 }
 
 /**
- * Moves an answer through the window, piece by piece, in turn with the worker. `last` is called before
- * the last piece is shown: after it the worker may go on before this function does.
+ * Passes an answer through the window, piece by piece, taking turns with the worker. Calls `last` before it
+ * publishes the last piece, after which the worker may continue before this function does.
  */
 export async function passAnswer(shared: Shared, parts: Part[], last: () => void): Promise<void> {
   const { turn, sizes, window } = shared;
@@ -44,17 +44,17 @@ export async function passAnswer(shared: Shared, parts: Part[], last: () => void
   };
   for (const piece of pieces) {
     for (let at = 0; at < piece.length;) {
-      const taken = Math.min(window.length - filled, piece.length - at);
-      window.set(piece.subarray(at, at + taken), filled);
-      filled += taken;
-      at += taken;
+      const count = Math.min(window.length - filled, piece.length - at);
+      window.set(piece.subarray(at, at + count), filled);
+      filled += count;
+      at += count;
       if (filled === window.length && sent + filled < total) await flush();
     }
   }
   await flush();
 }
 
-/** Takes an answer out of the window, in turn with the main thread; blocks until it is there. */
+/** Receives an answer from the window, taking turns with the main thread. Blocks until it is complete. */
 export function takeAnswer({ turn, sizes, window }: Shared): Part[] {
   Atomics.wait(turn, 0, 0);
   const whole = new Uint8Array(sizes[0]!);
@@ -69,13 +69,13 @@ export function takeAnswer({ turn, sizes, window }: Shared): Part[] {
   }
 }
 
-/** Puts a count and the lengths before the parts. */
+/** Prefixes the parts with their number and lengths. */
 function pack(parts: Part[]): Part[] {
   const head = new Float64Array([parts.length, ...parts.map((part) => part.length)]);
   return [new Uint8Array(head.buffer), ...parts];
 }
 
-/** Undoes `pack`. */
+/** Splits what `pack` has joined. */
 function unpack(whole: Part): Part[] {
   const view = new DataView(whole.buffer);
   const count = view.getFloat64(0, true);

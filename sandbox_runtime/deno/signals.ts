@@ -1,9 +1,9 @@
 /**
- * Signals for a cell: Pyodide can lose one while it looks for it, so each is sent until Python has seen
- * it, and counts once.
+ * Delivers signals to Python exactly once. Pyodide can lose one while it polls, so each is resent until Python
+ * acknowledges it.
  *
- * Where one that is sent again crosses with Python's seeing it, it arrives a second time. Python must
- * not act on that: it would raise in the middle of what a cell does to tidy up.
+ * If a resent signal crosses with the acknowledgement, it arrives a second time. Python must ignore that one, which
+ * would raise in the middle of a cell's cleanup.
  *
  * @module
  */
@@ -11,10 +11,10 @@
 import type { Shared } from "./worker_messages.ts";
 
 const SENT = 0;
-const SENT_AGAIN = 1;
-const HEARD = 2;
-/** Heard, and perhaps about to arrive once more. */
-const ECHOING = 3;
+const RESENT = 1;
+const ACKNOWLEDGED = 2;
+/** Acknowledged, but one more copy may arrive. */
+const ECHO_POSSIBLE = 3;
 
 /** Sends a new signal. Pyodide reads the number, and clears it. */
 export function send(shared: Shared, number: number): void {
@@ -22,22 +22,22 @@ export function send(shared: Shared, number: number): void {
   shared.interrupt[0] = number;
 }
 
-/** Sends the last signal again, unless Python has seen it. Returns whether it was sent. */
+/** Resends the last signal, unless Python has acknowledged it. Returns whether it was sent. */
 export function resend(shared: Shared, number: number): boolean {
-  const before = Atomics.compareExchange(shared.heard, 0, SENT, SENT_AGAIN);
-  if (before !== SENT && before !== SENT_AGAIN) return false;
+  const before = Atomics.compareExchange(shared.heard, 0, SENT, RESENT);
+  if (before !== SENT && before !== RESENT) return false;
   shared.interrupt[0] = number;
   return true;
 }
 
-/** Python has seen a signal. Returns whether it is to act on it. */
+/** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
 export function acknowledge(shared: Shared): boolean {
-  // Once more if it is sent again at this very moment, or it would be taken for one not heard yet.
+  // Retried if the signal is resent at this very moment: otherwise it would count as not acknowledged.
   for (;;) {
     const before = Atomics.load(shared.heard, 0);
-    const after = before === SENT_AGAIN ? ECHOING : HEARD;
+    const after = before === RESENT ? ECHO_POSSIBLE : ACKNOWLEDGED;
     if (Atomics.compareExchange(shared.heard, 0, before, after) === before) {
-      return before !== ECHOING;
+      return before !== ECHO_POSSIBLE;
     }
   }
 }

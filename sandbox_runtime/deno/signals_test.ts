@@ -4,7 +4,7 @@ import { makeShared } from "./shared_answer.ts";
 
 const SIGINT = 2;
 
-Deno.test("a signal is sent again until it was heard", () => {
+Deno.test("a signal is resent until it is acknowledged", () => {
   const shared = makeShared();
   send(shared, SIGINT);
   shared.interrupt[0] = 0; // lost
@@ -26,7 +26,7 @@ Deno.test("a signal that arrives twice counts once", () => {
   assertEquals(acknowledge(shared), false);
 });
 
-Deno.test("each of two signals counts", () => {
+Deno.test("each of two different signals counts", () => {
   const shared = makeShared();
   send(shared, SIGINT);
   resend(shared, SIGINT);
@@ -35,7 +35,7 @@ Deno.test("each of two signals counts", () => {
   assertEquals(acknowledge(shared), true);
 });
 
-Deno.test("what a cell raises by itself counts", () => {
+Deno.test("a signal that a cell raises itself counts", () => {
   const shared = makeShared();
   assertEquals([acknowledge(shared), acknowledge(shared)].join(), "true,true");
 });

@@ -1,15 +1,15 @@
 /**
- * What the tests beside this file share: bytes, and reads of a pipe in pieces of any size.
+ * Helpers of the tests beside this file: bytes, and reads of a pipe in pieces of any size.
  *
  * @module
  */
 
 import { type Frame, FrameReader, type Part } from "./frames.ts";
 
-/** The largest frame that the tests' readers take, in bytes. */
+/** The largest frame that the tests' readers accept, in bytes. */
 export const LIMIT = 1_000_000;
 
-/** Where the frames lie that both sides must agree on. */
+/** The folder of the frames that both ends must encode identically. */
 export const GOLDEN = new URL("../../tests/golden/", import.meta.url);
 
 const encoder = new TextEncoder();
@@ -22,7 +22,7 @@ export function bytes(...values: number[]): Part {
   return new Uint8Array(values);
 }
 
-/** Gives bytes to a reader, `size` at a time, as reads of a pipe would. */
+/** Passes bytes to a reader, `size` at a time, as reads of a pipe would. */
 export function read(data: Part, { size = Infinity, limit = LIMIT } = {}): Frame[] {
   const reader = new FrameReader(limit);
   const frames: Frame[] = [];

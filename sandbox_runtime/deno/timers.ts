@@ -1,29 +1,30 @@
 /**
- * Timers that end with the cell that set them, and the quiet that a finished cell has to leave behind.
+ * Timers that end with the cell that set them, so that nothing of a cell runs after its end.
  *
- * Everything in the worker that runs later does so by one of these: asyncio's handles, Emscripten's
- * timers, JavaScript's. Outside of a cell none can be set, and its end drops those that are left.
+ * Whatever runs later in the worker uses them: asyncio's handles, Emscripten's timers, JavaScript. Outside of a cell
+ * none can be set, and the end of a cell drops those that still wait.
  *
  * @module
  */
 
-/** What is called later. Pyodide's callables for one call are freed by `destroy`, if they never ran. */
+/** A function to call later. `destroy` frees a callable of Pyodide's that was for one call and never ran. */
 type Callback = ((...args: unknown[]) => unknown) & { destroy?: unknown };
 
 interface Timer {
   callback: Callback;
   args: unknown[];
-  /** The platform's number for it; null if it runs as soon as possible. */
+  /** The platform's handle; null for a timer that runs as soon as possible. */
   handle: ReturnType<typeof setTimeout> | null;
   repeats: boolean;
 }
 
-/** Up to this delay, in milliseconds, a message is faster than a timer of the platform. */
+/** Up to this delay, in milliseconds, a message is faster than the platform's timer. */
 const SOON_MILLISECONDS = 2;
 
-/** The globals of the platform that this replaces. */
+/** The platform's functions, which `Timers` replaces. */
 const { setTimeout, clearTimeout, setInterval, clearInterval } = globalThis;
 
+/** The timers of the running cell. */
 export class Timers {
   #open = true;
   #lastId = 0;
@@ -38,7 +39,7 @@ export class Timers {
     this.#turns.port1.onmessage = () => this.#turned.shift()?.();
   }
 
-  /** What stands in the place of the platform's functions. */
+  /** The replacements of the platform's functions. */
   readonly globals = {
     setTimeout: (callback: Callback, delay?: unknown, ...args: unknown[]) =>
       this.#set(callback, delay, args, false),
@@ -48,17 +49,17 @@ export class Timers {
     clearInterval: (id: unknown) => this.#clear(id),
   };
 
-  /** How many wait. */
+  /** The number of timers that wait. */
   get waiting(): number {
     return this.#timers.size;
   }
 
-  /** Lets timers be set: a cell begins. */
+  /** Allows timers: a cell begins. */
   open(): void {
     this.#open = true;
   }
 
-  /** Drops those that wait, and takes no more: the cell has ended. */
+  /** Drops the timers that wait, and allows no more: the cell has ended. */
   close(): void {
     this.#open = false;
     const dropped = [...this.#timers.values()];
@@ -70,15 +71,15 @@ export class Timers {
     }
   }
 
-  /** Ends for good: nothing keeps the event loop alive any more. */
+  /** Closes everything that would keep the event loop alive. */
   end(): void {
     this.close();
     for (const { port1 } of [this.#channel, this.#turns]) port1.close();
   }
 
   /**
-   * Waits for a turn of the worker's event loop. All that was resolved before has run by then: a chain of
-   * promises without an end never gets there, so its cell does not end either.
+   * Waits for one turn of the worker's event loop, by which all microtasks have run. An endless chain of promises
+   * prevents the turn, so its cell does not end either.
    */
   turn(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -89,7 +90,7 @@ export class Timers {
 
   #set(callback: Callback, delay: unknown, args: unknown[], repeats: boolean): number {
     const milliseconds = Number(delay ?? 0) || 0;
-    if (typeof callback !== "function") return 0; // a text would be run as code
+    if (typeof callback !== "function") return 0; // a platform would run a string as code
     if (!this.#open) {
       free(callback);
       return 0;
@@ -122,8 +123,8 @@ export class Timers {
   }
 
   #runSoon(): void {
-    // Those that are set meanwhile have a message of their own.
-    for (let left = this.#soon.length; left > 0; left--) {
+    // Timers that are set meanwhile have messages of their own.
+    for (let count = this.#soon.length; count > 0; count--) {
       const id = this.#soon.shift();
       if (id === undefined) return; // the cell has ended
       this.#run(id);
@@ -138,19 +139,19 @@ export class Timers {
   }
 }
 
-/** Frees what will never be called. A proxy that a cell made itself is the cell's to free. */
+/** Frees a callback that will never be called. A proxy that a cell created itself is left for the cell to free. */
 function free(callback: Callback): void {
   if (!Object.hasOwn(callback, "destroy") || typeof callback.destroy !== "function") return;
   try {
     callback.destroy();
   } catch {
-    // It is free already.
+    // It was freed before.
   }
 }
 
 /**
- * A `FinalizationRegistry` whose callbacks run when `run` is called: the platform calls them whenever it
- * likes, also between cells, and Pyodide's lead to finalizers in Python.
+ * A `FinalizationRegistry` whose callbacks are deferred until `run`. The platform would call them at any time, even
+ * between cells, and Pyodide's callbacks run finalizers in Python.
  */
 export class DeferredFinalizers {
   readonly #waiting: (() => void)[] = [];

@@ -4,13 +4,13 @@ import { DeferredFinalizers, Timers } from "./timers.ts";
 const pause = (milliseconds: number) =>
   new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
-/** Timers for one test, which note the order in which they ran. */
+/** Timers for one test, which record the order in which they ran. */
 function noted(): { timers: Timers; ran: string[]; note: (name: string) => () => void } {
   const ran: string[] = [];
   return { timers: new Timers(), ran, note: (name) => () => void ran.push(name) };
 }
 
-Deno.test("Timers run what is due at once before what is due later", async () => {
+Deno.test("Timers without delay run before those with one", async () => {
   const { timers, ran, note } = noted();
   timers.globals.setTimeout(note("later"), 10);
   timers.globals.setTimeout(note("soon"), 0);
@@ -21,7 +21,7 @@ Deno.test("Timers run what is due at once before what is due later", async () =>
   timers.end();
 });
 
-Deno.test("Timers pass arguments on, and can be cleared", async () => {
+Deno.test("Timers pass arguments to the callback, and can be cleared", async () => {
   const { timers, ran } = noted();
   timers.globals.setTimeout((name: unknown) => ran.push(String(name)), 0, "kept");
   for (const delay of [0, 5]) {
@@ -33,7 +33,7 @@ Deno.test("Timers pass arguments on, and can be cleared", async () => {
   timers.end();
 });
 
-Deno.test("Timers that a cell leaves behind never run, not even those due at once", async () => {
+Deno.test("Timers that outlive their cell never run, not even those without delay", async () => {
   const { timers, ran, note } = noted();
   timers.globals.setTimeout(note("soon"), 0);
   timers.globals.setTimeout(note("later"), 5);
@@ -60,7 +60,7 @@ Deno.test("Timers set by a timer that runs while the cell ends are dropped as we
   timers.end();
 });
 
-Deno.test("Timers between cells are not set, and what they were to call is freed", async () => {
+Deno.test("Timers cannot be set between cells, and their callbacks are freed", async () => {
   const { timers, ran, note } = noted();
   const callable = Object.assign(note("ran"), { destroy: note("freed") });
   timers.globals.setTimeout(callable, 0);
@@ -72,7 +72,7 @@ Deno.test("Timers between cells are not set, and what they were to call is freed
   timers.end();
 });
 
-Deno.test("Timers take no text, which a platform would run as code", () => {
+Deno.test("Timers refuse a string, which a platform would run as code", () => {
   const { timers } = noted();
   const { setTimeout } = timers.globals as unknown as { setTimeout(code: unknown): number };
 
@@ -81,7 +81,7 @@ Deno.test("Timers take no text, which a platform would run as code", () => {
   timers.end();
 });
 
-Deno.test("turn() comes after every promise that is resolved already", async () => {
+Deno.test("turn() resolves after every promise that was resolved before", async () => {
   const { timers, ran, note } = noted();
   let chain = Promise.resolve();
   for (let count = 0; count < 100; count++) chain = chain.then(() => {});
@@ -92,7 +92,7 @@ Deno.test("turn() comes after every promise that is resolved already", async () 
   timers.end();
 });
 
-Deno.test("DeferredFinalizers call nothing by themselves", () => {
+Deno.test("DeferredFinalizers call nothing before run()", () => {
   const { Registry } = new DeferredFinalizers();
   const registry = new Registry<string>(() => {
     throw new Error("called");

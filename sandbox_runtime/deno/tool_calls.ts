@@ -13,7 +13,7 @@ import type { CallMode } from "./protocol.ts";
 const MAX_OPEN_CALLS = 10_000;
 
 /** How an answer of the host reaches the worker. A call that was given up takes no answer. */
-export type Delivery = { to: "blocked" } | { to: "awaiting"; ticket: number } | { to: "nobody" };
+export type Delivery = { to: "blocked" } | { to: "awaiting"; ticket: number } | { to: "dropped" };
 
 export class ToolCalls {
   #next = 1;
@@ -63,7 +63,7 @@ export class ToolCalls {
       this.#open.delete(id);
       return { to: "awaiting", ticket };
     }
-    return id === this.#blocking && !this.#passing ? { to: "blocked" } : { to: "nobody" };
+    return id === this.#blocking && !this.#passing ? { to: "blocked" } : { to: "dropped" };
   }
 
   /** Marks that the worker's answer is being passed on. */

@@ -16,7 +16,7 @@ Deno.test("ToolCalls delivers the answer of an awaited call under its ticket, on
 
   assertEquals(calls.awaiting, true);
   assertEquals(calls.deliver(id), { to: "awaiting", ticket: 7 });
-  assertEquals(calls.deliver(id), { to: "nobody" });
+  assertEquals(calls.deliver(id), { to: "dropped" });
   assertEquals(calls.awaiting, false);
 });
 
@@ -36,7 +36,7 @@ Deno.test("ToolCalls lets no second answer through while the first is passed on"
 
   assertEquals(calls.unanswered, false);
   assertEquals(calls.blocked, true);
-  assertEquals(calls.deliver(id), { to: "nobody" });
+  assertEquals(calls.deliver(id), { to: "dropped" });
 
   calls.endAnswer();
   assertEquals(calls.blocked, false);
@@ -47,7 +47,7 @@ Deno.test("ToolCalls drops the answers of calls whose cell has ended", () => {
   const id = calls.begin("aio", 1);
   calls.forget();
 
-  assertEquals(calls.deliver(id), { to: "nobody" });
+  assertEquals(calls.deliver(id), { to: "dropped" });
 });
 
 Deno.test("ToolCalls refuses an answer to a call that was never made", () => {

@@ -1,6 +1,6 @@
 /**
- * Places in Python's memory for the large parts of a value, which are filled piece by piece as they
- * arrive: nothing is ever there twice, and what does not fit is refused before it comes.
+ * Buffers in Python's memory for the large parts of a value, which are filled piece by piece as they arrive: no data
+ * is held twice, and a value that does not fit is refused before it is sent.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import type { Part } from "./frames.ts";
 import type { Room, Width } from "./protocol.ts";
 
-/** What this needs of Pyodide: Python's own functions for objects that are not yet filled. */
+/** The parts of Pyodide that this uses: CPython's functions for objects that are filled later. */
 export interface Roomy {
   HEAPU8: Part;
   PyProxy_getPtr(list: object): number;
@@ -28,7 +28,7 @@ const LARGEST_BYTES = 2 ** 31 - 1;
 
 const WIDEST = { 1: 0xff, 2: 0xffff, 4: 0x10ffff };
 
-/** A room that is being filled. Of a stream, `at` is the list of its pieces. */
+/** A room that is being filled. For a stream, `at` is the list of its pieces. */
 interface Open extends Room {
   at: number;
   filled: number;
@@ -46,17 +46,17 @@ export class Rooms {
     this.#memoryBytes = memoryBytes;
   }
 
-  /** Why the value has no room, if it has none. */
+  /** The reason why there is no room for the value; null if there is. */
   get refusal(): string | null {
     return this.#refusal;
   }
 
-  /** How much of the memory was never used so far. */
+  /** The bytes of memory that were never used. */
   get left(): number {
     return Math.max(0, this.#memoryBytes - (this.#module._sbrk(0) >>> 0));
   }
 
-  /** Makes room, as objects at the end of Python's `list`. */
+  /** Allocates rooms as Python objects, and appends them to the Python list `list`. */
   reserve(rooms: Room[], list: object): void {
     if (this.#refusal !== null) return;
     const target = this.#module.PyProxy_getPtr(list);
@@ -72,11 +72,11 @@ export class Rooms {
     }
   }
 
-  /** Puts the next piece where it belongs. Of a value that has no room it is dropped. */
+  /** Writes the next piece into its room. Drops it if the value was refused. */
   fill(bytes: Part, width: Width): void {
     if (this.#refusal !== null) return;
     const room = this.#rooms[0];
-    if (room === undefined) throw new Error("a piece came that has no room");
+    if (room === undefined) throw new Error("a piece arrived for which there is no room");
     if (room.kind === "stream") return this.#extend(room, bytes);
     const count = bytes.length / width;
     if (width > room.width || room.filled + count > room.length) {
@@ -89,18 +89,18 @@ export class Rooms {
     if (room.filled === room.length) this.#rooms.shift();
   }
 
-  /** Ends a stream, after which other rooms may follow. */
+  /** Ends a stream; other rooms may follow. */
   endStream(): void {
     if (this.#rooms[0]?.kind === "stream") this.#rooms.shift();
   }
 
-  /** Forgets the rooms; true if all of them are full. */
+  /** Forgets the rooms. Returns whether all of them are full. */
   leave(): boolean {
     this.endStream();
-    const whole = this.#rooms.length === 0;
+    const complete = this.#rooms.length === 0;
     this.#rooms = [];
     this.#refusal = null;
-    return whole;
+    return complete;
   }
 
   #create({ kind, length, width }: Room): number {
@@ -126,7 +126,7 @@ export class Rooms {
     if (this.#append(room.at, item) !== 0) this.#refuse(room.filled);
   }
 
-  /** The list holds the item from here on, and nobody else does. */
+  /** Appends an item to a list, which then holds the only reference to it. */
   #append(list: number, item: number): number {
     const failed = this.#module._PyList_Append(list, item);
     this.#module._Py_DecRef(item);
@@ -136,12 +136,12 @@ export class Rooms {
   #refuse(bytes: number): void {
     this.#module._PyErr_Clear();
     const needed = `${bytes.toLocaleString("en")} bytes are needed`;
-    // Free memory in many places, or what the system does not give.
+    // The free memory is fragmented, or the system refuses to give it.
     const how = bytes <= this.left ? " in one piece" : "";
     this.#refusal = `${needed}${how}, ${this.describeLeft()}`;
   }
 
-  /** What an error message says of the memory. */
+  /** Describes the free memory, for an error message. */
   describeLeft(): string {
     const [left, all] = [this.left, this.#memoryBytes].map((n) => n.toLocaleString("en"));
     return `and ${left} are left of the ${all} of Limits.memory_bytes`;

@@ -1,6 +1,5 @@
 /**
- * What the main thread and the worker say to each other, and the memory they share. Types only, so
- * that nothing of this is left in the worker, which is started from one self-contained source.
+ * The messages between the main thread and the worker, and the memory they share. Types only.
  *
  * @module
  */
@@ -8,27 +7,27 @@
 import type { Part } from "./frames.ts";
 import type { CallMode, Room, Width } from "./protocol.ts";
 
-/** Memory seen by both threads. Host calls block the worker, so their answers must come this way. */
+/** The memory that both threads share. Host calls block the worker, so their answers pass through it. */
 export interface Shared {
   /** A signal number for Python, or 0. Pyodide reads and clears it. */
   interrupt: Uint8Array;
-  /** How far the signal has come; see `signals.ts`. */
+  /** The state of the signal; see `signals.ts`. */
   heard: Int32Array;
   /** One flag: 1 while the cell waits in `await` and no Python runs. */
   idle: Int32Array;
-  /** One flag: 0 while `window` is the main thread's to fill, 1 while it is the worker's to empty. */
+  /** One flag: 0 while the main thread may fill `window`, 1 while the worker may read it. */
   turn: Int32Array;
-  /** Bytes of the whole answer, bytes in `window` now. */
+  /** The length of the whole answer, and of its piece in `window`, in bytes. */
   sizes: Float64Array;
   /** The answer's next piece. */
   window: Uint8Array;
 }
 
-/** Starts Pyodide. The worker can fetch nothing itself: its files come as `asset` messages. */
+/** Starts Pyodide. The worker can fetch nothing itself: its files arrive in `asset` messages. */
 export interface Boot {
   op: "boot";
   id: number;
-  /** The names of the files that will come. */
+  /** The names of the files that will arrive. */
   names: string[];
   memoryBytes: number;
   outputChars: number;
@@ -43,7 +42,7 @@ export type ToWorker =
   /** Compiled by the main thread, while the worker loads the rest. */
   | { op: "wasm"; module: WebAssembly.Module }
   | { op: "reserve"; id: number; rooms: Room[] }
-  /** The next bytes of what room was made for; answered by `taken`, so that few are on their way. */
+  /** The next bytes of a reserved room. Answered by `taken`, so that few pieces are in flight. */
   | { op: "piece"; width: Width; bytes: Part }
   | { op: "discard" }
   | { op: "assign"; id: number; name: string; kind: string; parts: Part[] }
@@ -51,9 +50,9 @@ export type ToWorker =
   | { op: "run"; id: number; cell: number; code: string }
   | { op: "checkpoint"; id: number }
   | { op: "compiled"; id: number }
-  /** The answer to a call that the worker did not block for. */
+  /** The answer to a call for which the worker is not blocked. */
   | { op: "answer"; ticket: number; text: string; parts: Part[] }
-  /** Wakes a cell that waits in `await`, where a signal alone is not seen. */
+  /** Wakes a cell that waits in `await`, where it does not see a signal. */
   | { op: "cancel" };
 
 export type FromWorker =
@@ -62,13 +61,13 @@ export type FromWorker =
   | {
     op: "call";
     mode: CallMode;
-    /** The worker's own number for the call, if it does not block for it. */
+    /** The worker's own number for a call that does not block it. */
     ticket: number;
     tool: string;
     inline: string;
     parts: Part[];
   }
-  /** Gives the buffer of a piece back. */
+  /** Returns the buffer of a piece. */
   | { op: "taken"; bytes: Part }
   | { op: "output"; text: string }
   | { op: "broken"; message: string };

@@ -9,22 +9,22 @@ import { concat, encodeFrame, type Frame } from "./frames.ts";
 /** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
 const SMALL_FRAME_BYTES = 16 * 1024;
 
-/** Keeps frames in the order in which they were sent. */
+/** Writes frames in the order in which they were sent. */
 export class Writer {
-  /** What each frame carries, so that the host knows it for ours. */
+  /** The secret in each frame, by which the host recognises our frames. */
   secret = "";
   #writing: Promise<void> = Promise.resolve();
   #unwritten = 0;
   #last = false;
 
-  /** Sends a last frame in place of all that waits; what is half written is written to its end. */
+  /** Sends a last frame in place of all that are queued. A frame that is partly written is completed first. */
   async sendLast(frame: Frame): Promise<void> {
     this.#last = true;
     await this.#writing;
     for (const piece of encodeFrame(frame, this.secret)) await writeAll(piece);
   }
 
-  /** Writes a small frame at once, which saves a turn of the event loop; a large one in the background. */
+  /** Writes a small frame synchronously, which saves a turn of the event loop, and a large one in the background. */
   send(frame: Frame): void {
     if (this.#last) return;
     const pieces = encodeFrame(frame, this.secret);

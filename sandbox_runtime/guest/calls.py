@@ -21,11 +21,11 @@ from typing import Any, Protocol
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
-# Maximum number of calls in flight; further ones wait in the sandbox.
+# The maximum number of calls in flight; further ones wait in the sandbox.
 MAX_OPEN_CALLS = 256
 
-# First character of an answer that is a value as JSON text. Any other answer is a reply of the wire
-# protocol behind one other character. `host.ts` writes it.
+# The first character of an answer that is a value as JSON text. Any other answer is one other character and a
+# reply of the wire protocol. `sandbox.ts` writes it.
 PLAIN = "="
 
 scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ class HostCalls:
         self._received = received
         self._tickets = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[tuple[str, Sequence[Part]]]] = {}
-        self._room: asyncio.Semaphore | None = None
+        self._slots: asyncio.Semaphore | None = None
         self.value_bytes = sys.maxsize
         """The largest value that may leave the sandbox."""
 
@@ -100,9 +100,9 @@ class HostCalls:
             return self._result(text, parts)
 
         async def aio(*args: Any, **kwargs: Any) -> Any:
-            if self._room is None:
-                self._room = asyncio.Semaphore(MAX_OPEN_CALLS)
-            async with self._room:
+            if self._slots is None:
+                self._slots = asyncio.Semaphore(MAX_OPEN_CALLS)
+            async with self._slots:
                 self._check(name)
                 label = f"{name}.aio() arguments"
                 sent = self.checked(send_call(args, kwargs, label), label)
@@ -119,8 +119,8 @@ class HostCalls:
             text, parts = self._host.call("batch", name, *sent)
             self._check(name)
             return [
-                item if worked else host_exception(item)
-                for worked, item in self._result(text, parts)
+                item if succeeded else host_exception(item)
+                for succeeded, item in self._result(text, parts)
             ]
 
         for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
@@ -151,7 +151,7 @@ class HostCalls:
     def forget(self) -> None:
         """Drops the calls in flight: their cell has ended."""
         self._in_flight.clear()
-        self._room = None
+        self._slots = None
 
     def _result(self, text: str, parts: Sequence[Part]) -> Any:
         if text[0] == PLAIN:
@@ -160,9 +160,8 @@ class HostCalls:
         if "error" in reply:
             raise host_exception(reply["error"])
         if "interrupted" in reply:
-            signal.raise_signal(
-                signal.SIGINT
-            )  # sent already, but Python would handle it a little later
+            # Already sent, but Python would handle it slightly later.
+            signal.raise_signal(signal.SIGINT)
             raise KeyboardInterrupt("the call was interrupted")
         result = reply["result"]
         value = receive(result["kind"], parts or [result["inline"].encode()])

@@ -53,7 +53,7 @@ from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget
 from sandbox_runtime.guest.values.codec import Part, send
 from sandbox_runtime.guest.values.records import bind_classes
 
-# Freed when a cell fails: a cell that used up all memory would leave none for its error message.
+# Freed when a cell fails: one that has used up all memory would leave none for its error message.
 RESERVE_BYTES = 2 * 1024 * 1024
 
 # Where `worker.ts` mounts extra packages.
@@ -89,9 +89,9 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
-        self._display: Callable[[Any], Any] = as_it_is
+        self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._ask_of_texts = self.calls.function(host_calls.TEXT_CALL, "")
+        self._text_call = self.calls.function(host_calls.TEXT_CALL, "")
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
@@ -104,12 +104,11 @@ class Driver:
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), "input": _no_input}
         classes = (*CLASSES, Stream, ByteStream, Output)
-        self._footing = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
+        self._guard = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
         self._given_up: list[Any] = []
-        self._telling = NamespaceGuard(
-            TRACEBACK_MODULES, TRACEBACK_CLASSES
-        )  # is looked at if it is needed
+        # Restored only to report an exception.
+        self._traceback_guard = NamespaceGuard(TRACEBACK_MODULES, TRACEBACK_CLASSES)
         self._recursion_limit = sys.getrecursionlimit()
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
@@ -166,7 +165,7 @@ class Driver:
             self._namespace.pop(name, None)
         self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
-        self._display = as_it_is
+        self._display = _unchanged
         for tool in plan["tools"]:
             declared_tool = tool_object(tool, self.calls.function(tool["name"], tool["doc"]))
             if tool.get("kind") == "display":
@@ -206,7 +205,7 @@ class Driver:
         for _ in quietened:
             pass
         paused = self.ownership.pause()  # replaced objects may have finalizers
-        self._stand_up()
+        self._restore_harness()
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
@@ -232,12 +231,12 @@ class Driver:
         self.interrupts.clear()
         self.ownership.end()
         self.output = Output(self._output_chars, self._host.emit)
-        self._footing.restore()
+        self._guard.restore()
         self._hooks.restore()
         merge_into(sys.modules, self._modules)
         tool_wrappers.restore()
         self._restore_interpreter()
-        host_calls.connect(self._ask_of_texts)
+        host_calls.connect(self._text_call)
         forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):
@@ -254,20 +253,20 @@ class Driver:
         self.ownership.begin()
 
     def _close(self, seconds: float) -> None:
-        """Runs when the cell's code has ended after so many seconds: nothing of it may act from here on."""
+        """Runs when the cell's code has ended, `seconds` after its start: nothing of it may act from here on."""
         self._running = False
         self.ownership.end()
         self.calls.forget()
         self.interrupts.listen()
-        # Collects what a stopped cell left half done, and garbage where that is cheap: its finalizers run on
-        # this cell's clock, not in the middle of the next cell.
+        # Collects the half-finished work of a stopped cell, and garbage where that is cheap: its finalizers
+        # run on this cell's clock, not in the middle of the next cell.
         if self.interrupts.stop is not None or self._may_collect(seconds):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
 
     def _may_collect(self, _seconds: float) -> bool:
-        """Returns whether garbage may be collected after a cell of so many seconds."""
+        """Returns whether garbage may be collected after a cell of this length."""
         return False
 
     def _tracers_quietened(self) -> Iterator[object]:
@@ -278,9 +277,9 @@ class Driver:
         """
         return iter(())
 
-    def _stand_up(self) -> None:
+    def _restore_harness(self) -> None:
         """Restores what the end of the cell depends on."""
-        self._footing.restore()
+        self._guard.restore()
 
     def _restore_interpreter(self) -> None:
         """Undoes a cell's changes to Python itself, as far as the end of a cell depends on them."""
@@ -298,8 +297,8 @@ class Driver:
                 value = eval(part, self._namespace)
                 if part.co_flags & CO_COROUTINE:
                     value = self._host.wait_for(value)
-            if value is not None and (shown := self._display(value)) is not None:
-                write_value(shown, self._stream, self.output, self._output_chars)
+            if value is not None and (displayed := self._display(value)) is not None:
+                write_value(displayed, self._stream, self.output, self._output_chars)
         except CancelledError as error:
             if self.interrupts.stop is None:
                 raise
@@ -310,13 +309,13 @@ class Driver:
 
         A task that resists cancellation is never run again, and not mentioned again.
         """
-        left = all_tasks()
-        if left:
-            left = {task for task in left if not any(map(is_, repeat(task), self._given_up))}
-        if left:
-            self._host.wait_for(cancel_all(left))
-            self._given_up += [task for task in left if not task.done()]
-            self._note(f"{len(left)} background task(s) were still running and are cancelled")
+        tasks = all_tasks()
+        if tasks:
+            tasks = {task for task in tasks if not any(map(is_, repeat(task), self._given_up))}
+        if tasks:
+            self._host.wait_for(cancel_all(tasks))
+            self._given_up += [task for task in tasks if not task.done()]
+            self._note(f"{len(tasks)} background task(s) were still running and are cancelled")
         if dropped := self._drop_callbacks():
             self._note(
                 f"{dropped} callback(s) of the event loop were still waiting and are dropped"
@@ -340,7 +339,7 @@ class Driver:
             return [self._report("submitted"), text.encode(), *extras]
         if error is None:
             return [self._report("completed")]
-        self._telling.restore()
+        self._traceback_guard.restore()
         return [
             self._report("failed", **describe(error, max(self._output_chars, LEAST_SHOWN_CHARS)))
         ]
@@ -371,8 +370,8 @@ class Driver:
         return SUBMIT
 
 
-def as_it_is(value: Any) -> Any:
-    """The text shown for a cell's last value."""
+def _unchanged(value: Any) -> Any:
+    """Returns the value: without a display tool, a cell's last value is shown by its repr."""
     return value
 
 

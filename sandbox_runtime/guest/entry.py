@@ -45,10 +45,10 @@ from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.pyodide_host import PyodideHost
 from sandbox_runtime.guest.tasks import settled
 
-# Not imported here, but values of it come from the host.
+# No module here imports it, but the host sends values of its class.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
 
-# Modules that cells often import are in the image already: compiling one takes 20 to 300 ms here.
+# Cells often import these modules, so the image contains them: compiling one takes 20 to 300 ms here.
 for _name in (
     "calendar",
     "csv",
@@ -63,7 +63,7 @@ for _name in (
 ):
     importlib.import_module(_name)
 
-# An attribute of the import hook that Pyodide replaces by an empty dictionary at each load.
+# An attribute of the import hook. Pyodide sets it to a new empty dictionary at each load.
 _PACKAGES = "REPODATA_PACKAGES_IMPORT_TO_PACKAGE_NAME"
 
 _ANYTHING = BaseException
@@ -112,9 +112,9 @@ class PyodideDriver(Driver):
         self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
         self._modules = dict(sys.modules)
         restore(vars(builtins), self._builtins, sealed=True)
-        self._footing = self._telling = NamespaceGuard((), ())  # covered by the foundation
+        self._guard = self._traceback_guard = NamespaceGuard((), ())  # covered by the foundation
         proxies = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
-        lay_harness(build_foundation(self, _host, _loop, _memory, _c_hooks, proxies))
+        fill_harness(build_foundation(self, _host, _loop, _memory, _c_hooks, proxies))
 
     def ground(self) -> Any:
         """Returns the parts that `integrity.ts` checks: how to restore them, and their addresses."""
@@ -130,17 +130,17 @@ class PyodideDriver(Driver):
         for field in self._outputs or ():
             foundation.add_names(field, tuple(field), changing=())
         foundation.add_names(tool_wrappers._SOURCES, tuple(tool_wrappers._SOURCES), changing=())
-        return to_js(lay_tools(foundation))
+        return to_js(fill_tools(foundation))
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
-        """See `Driver`. Returns the ground of what this sets: that of all else is older than the session."""
+        """See `Driver`. Returns the ground of the settings: that of everything else is older than the session."""
         super().wake(output_chars, value_bytes, seed)
         merge_into(vars(import_hook), self._no_packages)
         foundation = Foundation(belongs)
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
         foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
-        return to_js(lay_settings(foundation))
+        return to_js(fill_settings(foundation))
 
     def rest(self) -> None:
         """See `Driver`."""
@@ -157,11 +157,11 @@ class PyodideDriver(Driver):
 
     def _drop_callbacks(self) -> int:
         """See `Driver`. `worker.ts` drops the timers."""
-        left = sum(not handle.cancelled() for handle in _waiting)
+        dropped = sum(not handle.cancelled() for handle in _waiting)
         _waiting.clear()
-        return left
+        return dropped
 
-    def _stand_up(self) -> None:
+    def _restore_harness(self) -> None:
         """See `Driver`. Before a cell `worker.ts` does this, which nothing here can prevent."""
         if _host.intact():
             return
@@ -227,9 +227,9 @@ _waiting: set[asyncio.Handle] = set()
 _memory = Memory()
 _audits = audit_hooks()
 _c_hooks = c_hooks()
-lay_harness, harness = ground_slot(_memory)
-lay_settings, settings = ground_slot(_memory)
-lay_tools, tools = ground_slot(_memory)
+fill_harness, harness = ground_slot(_memory)
+fill_settings, settings = ground_slot(_memory)
+fill_tools, tools = ground_slot(_memory)
 _quiet: Any = zip(
     map(_set_trace, repeat(None)),
     map(_set_profile, repeat(None)),

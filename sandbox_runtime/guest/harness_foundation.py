@@ -162,12 +162,12 @@ def build_foundation(
         if belongs(name) and isinstance(module, types.ModuleType):
             foundation.add_module(module, whole=name.startswith(WHOLE))
     foundation.add_object(driver, CHANGING)
-    foundation.add_object(driver.calls, {"_room", *SETTINGS["calls"]})
+    foundation.add_object(driver.calls, {"_slots", *SETTINGS["calls"]})
     foundation.add_object(host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
     foundation.add_object(driver.interrupts, {"stop", "allowed", "_overdue"})
     foundation.add_object(driver._hooks, SETTINGS["hooks"])
-    foundation.add_object(driver._footing)
+    foundation.add_object(driver._guard)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())
     foundation.add_object(memory)
     for finder in sys.meta_path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import types
 
-# The same as in `signal`, without enums made of numbers. By name, as those below: a cell that replaces
-# them in their modules does not replace them here.
+# The function behind `signal.signal`, which converts numbers to enums. By name, as those below: a cell that
+# replaces them in their modules does not replace them here.
 from _signal import signal as set_handler  # type: ignore[import-not-found]
 from collections.abc import Callable
 from signal import SIGALRM, SIGINT
 
-from sandbox_runtime.guest.tasks import all_tasks, current_task, is_unborn
+from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started
 
 # In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
@@ -67,7 +67,7 @@ class Interrupts:
             raise self.stop
         self._overdue = True
         for task in all_tasks():
-            if not is_unborn(task):
+            if not not_started(task):
                 task.cancel()
 
     def raise_overdue(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-# How long printed text may wait before it is sent to the host, so that little is lost in a crash.
+# Printed text waits at most this long before it is sent to the host, so that a crash loses little.
 EMIT_SECONDS = 0.2
 
 
@@ -53,11 +53,11 @@ class Output:
 
     def _trim_tail(self) -> str:
         joined = "".join(self._tail)
-        kept = joined[-self._half :]
-        self._omitted += len(joined) - len(kept)
-        self._tail = [kept]
-        self._tail_chars = len(kept)
-        return kept
+        tail = joined[-self._half :]
+        self._omitted += len(joined) - len(tail)
+        self._tail = [tail]
+        self._tail_chars = len(tail)
+        return tail
 
     def _send(self, text: str) -> None:
         self._unsent.append(text)
@@ -72,7 +72,7 @@ class Output:
         head, tail = "".join(self._head), self._trim_tail()
         if not self._omitted:
             return head + tail
-        return _without(self._omitted, head, tail)
+        return _with_gap(self._omitted, head, tail)
 
 
 class Cells(Protocol):
@@ -104,7 +104,7 @@ class Stream(io.TextIOBase):
         return len(text)
 
     def writable(self) -> bool:
-        """Always true."""
+        """Returns True."""
         return True
 
 
@@ -121,7 +121,7 @@ class ByteStream(io.RawIOBase):
         return len(data)
 
     def writable(self) -> bool:
-        """Always true."""
+        """Returns True."""
         return True
 
 
@@ -130,10 +130,11 @@ def abridge(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
-    return _without(len(text) - 2 * half, text[:half], text[-half:])
+    return _with_gap(len(text) - 2 * half, text[:half], text[-half:])
 
 
-def _without(chars: int, head: str, tail: str) -> str:
+def _with_gap(chars: int, head: str, tail: str) -> str:
+    """Joins head and tail by a line that states how many characters are omitted between them."""
     return f"{head}\n... ({chars:,} characters omitted) ...\n{tail}"
 
 

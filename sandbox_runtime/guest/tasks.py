@@ -1,4 +1,4 @@
-"""Waits for the event loop's tasks, and cancels those that a cell leaves behind."""
+"""Waits for the event loop's tasks, and cancels those that outlive their cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import Any
 
-# Tasks that a cell leaves behind get this many iterations of the loop to handle their cancellation.
+# A task that outlives its cell gets this many iterations of the loop to handle its cancellation.
 CANCEL_TURNS = 3
 
 
@@ -56,8 +56,8 @@ def current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def is_unborn(task: asyncio.Task[Any]) -> bool:
-    """Returns whether a wait has not started yet: it will check by itself whether it may."""
+def not_started(task: asyncio.Task[Any]) -> bool:
+    """Returns whether the task of a wait has not started yet: once it does, it checks for a stop itself."""
     work = task.get_coro()
     return (
         type(work) is CoroutineType

@@ -1,7 +1,7 @@
 """Loads the guest modules of a `WrappedTool`, which run between a cell and a host tool.
 
-Runs inside the sandbox, so it uses the standard library only. Modules are compiled at first use: that takes a
-quarter of a second here, which most cells need not pay.
+Runs inside the sandbox, so it uses the standard library only. Modules are compiled at first use, which takes a
+quarter of a second here; most cells never need it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox_runtime.guest.tracebacks import HARNESS_FOLDER
 _SOURCES: dict[str, str] = {}
 _LOADED: dict[str, tuple[str, types.ModuleType]] = {}
 _IMPORTABLE: dict[str, _Importable] = {}
-_PUT_BACK: list[Callable[[], None]] = []
+_RESTORERS: list[Callable[[], None]] = []
 
 
 def add(sources: Mapping[str, str]) -> None:
@@ -30,19 +30,19 @@ def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
     """Returns the function for cells; the last module creates it at the first call."""
 
     @functools.cache
-    def made() -> Any:
+    def wrapper() -> Any:
         front = _load(modules).front(name, call)
-        _keep(front)
+        _track(front)
         return front
 
     def tool(*args: Any, **kwargs: Any) -> Any:
-        return made()(*args, **kwargs)
+        return wrapper()(*args, **kwargs)
 
     async def aio(*args: Any, **kwargs: Any) -> Any:
-        return await made().aio(*args, **kwargs)
+        return await wrapper().aio(*args, **kwargs)
 
     def batched(*args: Any, **kwargs: Any) -> Any:
-        return made().batched(*args, **kwargs)
+        return wrapper().batched(*args, **kwargs)
 
     for own, original in ((tool, call), (aio, call.aio), (batched, call.batched)):
         own.__name__, own.__qualname__ = original.__name__, original.__qualname__
@@ -52,10 +52,10 @@ def function(modules: list[str], name: str, call: Any) -> Callable[..., Any]:
 
 
 def importable(modules: list[str], name: str, call: Any) -> types.ModuleType:
-    """A module that cells can import; the last module creates its contents at first use."""
-    made = _Importable(name, modules, call)
-    sys.modules[name] = _IMPORTABLE[name] = made
-    return made
+    """Returns a module that cells can import; the last module creates its contents at first use."""
+    module = _Importable(name, modules, call)
+    sys.modules[name] = _IMPORTABLE[name] = module
+    return module
 
 
 def restore() -> None:
@@ -64,23 +64,23 @@ def restore() -> None:
     Other values stay, and so do names that a cell has added.
     """
     sys.modules.update(_IMPORTABLE)
-    for made in _IMPORTABLE.values():
-        made.__class__ = _Importable
-        _Importable._reset(made)
+    for importable_module in _IMPORTABLE.values():
+        importable_module.__class__ = _Importable
+        _Importable._reset(importable_module)
     for name, (_, module) in _LOADED.items():
         sys.modules[name] = module
-    for restore in _PUT_BACK:
-        restore()
+    for restore_object in _RESTORERS:
+        restore_object()
 
 
-def _keep(what: Any) -> None:
+def _track(created: Any) -> None:
     """Records a module or function as the state to restore before each cell."""
     foundation = Foundation(_LOADED.__contains__)
-    if isinstance(what, types.ModuleType):
-        foundation.add_module(what, whole=False)
+    if isinstance(created, types.ModuleType):
+        foundation.add_module(created, whole=False)
     else:
-        foundation.add(what)
-    _PUT_BACK.append(foundation.putter())
+        foundation.add(created)
+    _RESTORERS.append(foundation.putter())
 
 
 class _Importable(types.ModuleType):
@@ -102,28 +102,28 @@ class _Importable(types.ModuleType):
         if attribute.startswith("__"):  # requested by `import` itself
             raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
         modules, call = self.__front
-        made = vars(_load(modules).front(self.__name__, call))
-        vars(self).update({name: value for name, value in made.items() if name[:2] != "__"})
+        contents = vars(_load(modules).front(self.__name__, call))
+        vars(self).update({name: value for name, value in contents.items() if name[:2] != "__"})
         if self.__fixed is not None:
             self.__fixed = None
-            _keep(self)
-        if attribute not in made:
+            _track(self)
+        if attribute not in contents:
             raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
-        return made[attribute]
+        return contents[attribute]
 
 
 def _load(names: list[str]) -> Any:
     """Returns the last module, after loading those it needs. A loaded module is reused."""
     for name in names:
         source = _SOURCES[name]
-        known, module = _LOADED.get(name, ("", None))
-        if module is None or known != source:
+        loaded_source, module = _LOADED.get(name, ("", None))
+        if module is None or loaded_source != source:
             module = types.ModuleType(name)
             # In our own folder, so that tracebacks of cells do not show it.
             code = compile(source, f"{HARNESS_FOLDER}/{name}.py", "exec", dont_inherit=True)
             sys.modules[name] = module
             exec(code, module.__dict__)  # noqa: S102
             _LOADED[name] = source, module
-            _keep(module)
+            _track(module)
         sys.modules[name] = module
     return _LOADED[names[-1]][1]

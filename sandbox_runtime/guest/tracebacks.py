@@ -17,7 +17,7 @@ HARNESS_FOLDER = __file__.rpartition("/")[0]
 
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
-# Depth of exceptions nested in arguments or chained, beyond which they are not shown.
+# Exceptions that are nested in arguments, or chained, more deeply than this are not shown.
 MAX_NESTING = 100
 
 # At least this much of an error is shown, however small the output limit.
@@ -36,10 +36,10 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
     try:
         if _holds_itself(error):
             raise RecursionError
-        shown = traceback.TracebackException(type(error), error, _cell_frames(error), compact=True)
-        _drop_harness(shown)
+        report = traceback.TracebackException(type(error), error, _cell_frames(error), compact=True)
+        _drop_harness(report)
         message = _message_of(error)
-        lines = "".join(shown.format())
+        lines = "".join(report.format())
         if isinstance(error, SystemExit):
             lines += f"({message})\n"
     except BaseException:  # noqa: BLE001 - its own methods may raise anything
@@ -53,31 +53,31 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
 
 
 def _holds_itself(error: BaseException) -> bool:
-    """Returns whether an exception is among its own arguments, or nested too deep to tell.
+    """Returns whether an exception is among its own arguments, or is nested too deeply to tell.
 
     Formatting it would exhaust the C stack, which ends the interpreter.
     """
     args = BaseException.__dict__["args"].__get__
-    level: list[BaseException] = [error, *_behind(error)]
+    level: list[BaseException] = [error, *_chained(error)]
     for _ in range(MAX_NESTING):
-        inner = (item for one in level for item in args(one))
+        inner = (item for exception in level for item in args(exception))
         level = [item for item in inner if issubclass(type(item), BaseException)]
         if not level or len(level) > 100 * MAX_NESTING:
             return bool(level)
     return True
 
 
-def _behind(error: BaseException) -> list[BaseException]:
-    """Returns the exceptions that a traceback shows above this one."""
-    found: dict[int, BaseException] = {}
-    waiting: list[Any] = [error]
-    while waiting and len(found) < MAX_NESTING:
-        one = waiting.pop()
-        for behind in (one.__cause__, one.__context__):
-            if behind is not None and id(behind) not in found:
-                found[id(behind)] = behind
-                waiting.append(behind)
-    return list(found.values())
+def _chained(error: BaseException) -> list[BaseException]:
+    """Returns the causes and contexts of an exception, which its traceback shows above it."""
+    chained: dict[int, BaseException] = {}
+    queue: list[Any] = [error]
+    while queue and len(chained) < MAX_NESTING:
+        current = queue.pop()
+        for other in (current.__cause__, current.__context__):
+            if other is not None and id(other) not in chained:
+                chained[id(other)] = other
+                queue.append(other)
+    return list(chained.values())
 
 
 def _message_of(error: BaseException) -> str:
@@ -94,18 +94,18 @@ def _cell_frames(error: BaseException) -> types.TracebackType | None:
     return trace
 
 
-def _drop_harness(shown: traceback.TracebackException) -> None:
+def _drop_harness(report: traceback.TracebackException) -> None:
     """Removes the harness's frames from a traceback and from its chained ones."""
     seen: set[int] = set()
-    waiting: list[traceback.TracebackException | None] = [shown]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+    queue: list[traceback.TracebackException | None] = [report]
+    while queue:
+        current = queue.pop()
+        if current is None or id(current) in seen:
             continue
-        seen.add(id(one))
-        frames = [frame for frame in one.stack if not _is_harness(frame)]
-        one.stack = traceback.StackSummary.from_list(frames)
-        waiting += [one.__cause__, one.__context__, *(one.exceptions or ())]
+        seen.add(id(current))
+        frames = [frame for frame in current.stack if not _is_harness(frame)]
+        current.stack = traceback.StackSummary.from_list(frames)
+        queue += [current.__cause__, current.__context__, *(current.exceptions or ())]
 
 
 def _is_harness(frame: traceback.FrameSummary) -> bool:
@@ -124,7 +124,7 @@ def forget_host_exceptions() -> None:
 
 
 def host_exception(error: dict[str, Any]) -> Exception:
-    """Creates the exception of a host tool, under its own name, catchable as its builtin base."""
+    """Creates the exception of a host tool, under its own name. A cell can catch it as its builtin base."""
     name, base_name = error["data"]["type"], error["data"]["base"]
     base = getattr(builtins, base_name, None)
     if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:

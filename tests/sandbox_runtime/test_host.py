@@ -48,7 +48,7 @@ class TestBreaches:
         body = {"jsonrpc": "2.0", "id": 1, "method": "fly"}
 
         assert last_words(*encode_frame(body)) == [
-            Fatal("protocol", "The host asks for fly, which is unknown here.")
+            Fatal("protocol", "The host sent fly, an unknown request.")
         ]
 
     def test_a_request_that_comes_too_early(self, last_words):

@@ -309,7 +309,7 @@ LOOKING = (
     ),
     _aimed(
         "what is called before a cell",
-        "driver._footing.restore = lambda: setattr(driver_module, 'bind_submit', "
+        "driver._guard.restore = lambda: setattr(driver_module, 'bind_submit', "
         "lambda *_: {'answer': forged, 'count': 1})",
     ),
     _aimed(

@@ -70,7 +70,7 @@ class _Runtime:
         memory = self.look()
         at = memory.find(pattern)
         if at < 0:
-            raise RuntimeError("the allocators are not found")
+            raise RuntimeError("the memory allocators were not found")
         while at >= 0:
             yield from range(self._begin + at, self._begin + at + len(pattern), WORD)
             at = memory.find(pattern, at + WORD)
@@ -168,10 +168,10 @@ def _only(
     fits: Callable[[int, int], bool],
     lies: Callable[[int], bool] = lambda _: True,
 ) -> int:
-    found = [address for address, old, new in changes if fits(old, new) and lies(address)]
-    if len(found) != 1:
-        raise RuntimeError(f"a hook of C has {len(found)} places")
-    return found[0]
+    addresses = [address for address, old, new in changes if fits(old, new) and lies(address)]
+    if len(addresses) != 1:
+        raise RuntimeError(f"a C callback was located at {len(addresses)} addresses, not at one")
+    return addresses[0]
 
 
 def _words(memory: bytes) -> memoryview:

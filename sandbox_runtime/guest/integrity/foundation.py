@@ -232,7 +232,7 @@ class Foundation:
         cells = tuple(self._cells)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
-        # Under other names: in a closure its own name would hide the builtin from this line.
+        # Under other names: in the closure, the same name would hide the builtin on this line.
         type_of, str_type, to_list, to_dict = type, str, list, dict
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
@@ -256,7 +256,7 @@ class Foundation:
             for names, own, others in dictionaries:
                 for key in to_list(names):
                     if type_of(key) is not str_type:
-                        # Such a key can define `__eq__` and `__hash__`: a lookup beside it would run its code.
+                        # Such a key can define `__eq__` and `__hash__`: a lookup in its bucket would run its code.
                         kept = [(k, v) for k, v in names.items() if type_of(k) is str_type]
                         empty(names)
                         extend(names, kept)

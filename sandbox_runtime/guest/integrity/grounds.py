@@ -26,7 +26,7 @@ def ground_slot(memory: Memory) -> tuple[Callable[[Foundation], Ground], Callabl
     """Creates a place for one ground. Returns the function that fills it and the one that reads it."""
     kept: Ground
 
-    def lay(foundation: Foundation) -> Ground:
+    def fill(foundation: Foundation) -> Ground:
         nonlocal kept
         # The core includes the address of the closure variable, which therefore has to be filled first.
         kept = Ground(foundation.putter(), foundation.locator(memory), b"")
@@ -37,4 +37,4 @@ def ground_slot(memory: Memory) -> tuple[Callable[[Foundation], Ground], Callabl
     def ground() -> Ground:
         return kept
 
-    return lay, ground
+    return fill, ground

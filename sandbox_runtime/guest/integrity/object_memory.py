@@ -85,15 +85,15 @@ class Memory:
         yield id(names) + self._table
         if sealed:
             yield id(names) + _USED
-        wanted = set(fixed)
+        missing = set(fixed)
         entries = _entries(read(id(names) + self._table))
         known = {id(key): key for key in names}
         for key, place in entries:
-            if known.get(key) in wanted:
-                wanted.discard(known[key])
+            if known.get(key) in missing:
+                missing.discard(known[key])
                 yield place
-        if wanted:
-            raise RuntimeError(f"{sorted(wanted)[:3]} have no place in a dictionary")
+        if missing:
+            raise RuntimeError(f"{sorted(missing)[:3]} were not found in a dictionary's memory")
 
     def of_function(self, function: types.FunctionType) -> Iterator[int]:
         """Yields the words of a function that hold its code and defaults."""
@@ -127,17 +127,17 @@ def audit_hooks() -> list[Any]:
     end = CDLL(None).sbrk(0) & 0xFFFFFFFF
     # Searched in place: a copy would double the memory that the boot image has to hold.
     heap = (c_char * (end - _FIRST)).from_address(_FIRST)
-    for items in _found(heap, id(hook)):
-        for place in _found(heap, items):
+    for items in _addresses_of(heap, id(hook)):
+        for place in _addresses_of(heap, items):
             head = place - 3 * WORD
             if read(head + _TYPE) == id(list) and read(head + _USED) == 1:
-                found: list[Any] = cast(head, py_object).value
-                found.clear()
-                return found
-    raise RuntimeError("the audit hooks are not found")
+                hooks: list[Any] = cast(head, py_object).value
+                hooks.clear()
+                return hooks
+    raise RuntimeError("the list of audit hooks was not found")
 
 
-def _found(heap: Any, value: int) -> Iterator[int]:
+def _addresses_of(heap: Any, value: int) -> Iterator[int]:
     """Yields the address of each word with this value. `heap` is a buffer that starts at `_FIRST`."""
     pattern = re.compile(re.escape(value.to_bytes(WORD, "little")))
     match = pattern.search(heap)
@@ -152,14 +152,14 @@ def _place(holder: Any, part: Any, words: int, before: int = 0) -> int:
     for place in range(-before * WORD, words * WORD, WORD):
         if read(id(holder) + place) == id(part):
             return place
-    raise RuntimeError(f"a {type(part).__name__} is nowhere in a {type(holder).__name__}")
+    raise RuntimeError(f"a {type(holder).__name__} holds no pointer to its {type(part).__name__}")
 
 
 def _entries(table: int) -> list[tuple[int, int]]:
     """Returns each key's address, and the address of the word that holds its value."""
     kind = _byte(table + _TABLE_KIND)
     if kind not in (_GENERAL, _TEXT_KEYS):
-        raise RuntimeError("the values of a dictionary are elsewhere")
+        raise RuntimeError("a dictionary keeps its values outside its table of keys")
     bits = _byte(table + _TABLE_INDEX_BITS)
     first = table + _TABLE_INDICES + (1 << bits)
     size, key = (3 * WORD, WORD) if kind == _GENERAL else (2 * WORD, 0)
@@ -173,7 +173,7 @@ def _is_table(address: int, names: dict[str, Any]) -> bool:
     if address < 4096 or address % WORD:
         return False
     try:
-        found = [(key, read(value)) for key, value in _entries(address)]
+        items = [(key, read(value)) for key, value in _entries(address)]
     except (RuntimeError, ValueError):
         return False
-    return found == [(id(key), id(value)) for key, value in names.items()]
+    return items == [(id(key), id(value)) for key, value in names.items()]
