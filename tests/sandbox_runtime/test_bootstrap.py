@@ -72,7 +72,7 @@ class TestAwait:
     """`await` works at the top of a cell."""
 
     def test_a_statement(self, cells):
-        """As in a notebook."""
+        """A cell can use `await` in a statement, as in a notebook."""
         cells.run("import asyncio\nx = await asyncio.sleep(0, 'done')")
 
         assert cells.output("x") == "'done'\n"
@@ -82,7 +82,7 @@ class TestAwait:
         assert cells.output("import asyncio\nawait asyncio.sleep(0, 42)") == "42\n"
 
     def test_async_for_and_with(self, cells):
-        """And comprehensions."""
+        """Asynchronous comprehensions work at the top level of a cell."""
         cells.run("async def count():\n    for n in range(3): yield n")
 
         assert cells.output("[n async for n in count()]") == "[0, 1, 2]\n"
@@ -114,7 +114,7 @@ class TestHarness:
         assert cells.output("f()") == "'real'\n"
 
     def test_a_deleted_submit(self, cells):
-        """Deleting is rebinding."""
+        """Deleting SUBMIT counts as rebinding it, and the next cell has it again."""
         assert cells.output("del SUBMIT") == (
             "\n[this cell rebound SUBMIT; the next cell has the original again]\n"
         )
@@ -177,7 +177,7 @@ class TestHarness:
         assert cells.output("sys.getrecursionlimit()") == f"{sys.getrecursionlimit()}\n"
 
     def test_input(self, cells):
-        """Nobody would answer."""
+        """`input` raises at once, because nobody would answer."""
         assert cells.error("input('?')") == (
             "RuntimeError: input() is not available: nobody sits at this REPL"
         )
@@ -217,7 +217,7 @@ class TestStreams:
         assert cells.host.emitted == []
 
     def test_it_is_a_text_stream(self, cells):
-        """Libraries ask for these."""
+        """Standard output is a text stream with the attributes that libraries look for."""
         assert cells.output("import sys, io\nisinstance(sys.stdout, io.TextIOBase)") == "True\n"
         assert cells.output("sys.stdout.writable(), sys.stdout.encoding") == "(True, 'utf-8')\n"
         assert cells.output("sys.stdout.flush(), sys.stdout.isatty()") == "(None, False)\n"

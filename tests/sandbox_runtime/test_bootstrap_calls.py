@@ -31,7 +31,7 @@ class TestSubmit:
         ],
     )
     def test_ways_to_call_it(self, open_cells, call):
-        """All the same."""
+        """Every way to call SUBMIT with these values has the same outcome."""
         assert open_cells(outputs=FIELDS).submitted(call) == {"answer": "a", "score": 1.5}
 
     @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ class TestSubmit:
         assert bind_submit(outputs, ({"answer": 1},), {}) == {"answer": 1}
 
     def test_its_documentation(self, open_cells):
-        """`help` shows the fields."""
+        """The documentation of SUBMIT shows the fields, for `help`."""
         doc = "SUBMIT(answer: str, score: float)\n\nEnds the run with these outputs."
 
         assert open_cells(outputs=FIELDS).output("print(SUBMIT.__doc__)") == doc + "\n"

@@ -18,7 +18,7 @@ class TestTracebacks:
     """A traceback shows the cell's own lines with their numbers, and nothing of our frames."""
 
     def test_the_line_that_raised(self, cells):
-        """Number and text."""
+        """A traceback shows the number and the text of the line that raised."""
         assert cells.traceback("x = 1\nraise ValueError('no')") == (
             "Traceback (most recent call last):\n"
             '  File "<cell 1>", line 2, in <module>\n'
@@ -216,7 +216,7 @@ raise E
         )
 
     def test_a_repr_that_is_no_text(self, cells):
-        """Python says so."""
+        """A `__repr__` that returns no text fails with the error of Python itself."""
         assert "TypeError" in cells.error("class R:\n    def __repr__(self): return 3\nR()")
 
 

@@ -19,7 +19,7 @@ class TestOutput:
     """A cell's output is what it printed, in order, and then the value of its last expression."""
 
     def test_prints_and_the_last_value(self, cells):
-        """As in a notebook."""
+        """The output has what the cell prints, then its last value, as in a notebook."""
         assert cells.output("print('a')\nprint('b')\n1 + 1") == "a\nb\n2\n"
 
     def test_only_the_last_statement_shows_its_value(self, cells):
@@ -27,7 +27,7 @@ class TestOutput:
         assert cells.output("1\n2\nx = 3") == ""
 
     def test_none_is_not_shown(self, cells):
-        """Most calls return it."""
+        """A last value of None is not shown, because most calls return it."""
         assert cells.output("None") == ""
 
     def test_stdout_and_stderr_share_one_order(self, cells):
@@ -67,7 +67,7 @@ class TestOutput:
         assert cells.output("print('found')") == "found\n"
 
     def test_redirecting_works(self, cells):
-        """`contextlib.redirect_stdout` gets the text."""
+        """`contextlib.redirect_stdout` receives the text, and the output does not."""
         code = """
 import contextlib, io
 with contextlib.redirect_stdout(io.StringIO()) as text:

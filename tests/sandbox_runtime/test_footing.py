@@ -86,7 +86,7 @@ def test_a_name_that_was_renamed():
 
 
 def test_sealed_names():
-    """What was added goes."""
+    """In a sealed namespace, names that were added are removed."""
     now = {"one": 1, "two": 2}
     guard = NamespaceGuard((), (), ((now, {"one": "own", "two": 2}),))
 

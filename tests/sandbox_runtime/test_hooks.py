@@ -34,7 +34,7 @@ class TestFinders:
         ("name", "added"), [("meta_path", Finder()), ("path_hooks", Finder()), ("path", "/other")]
     )
     def test_what_is_put_before_ours(self, hooks, name, added):
-        """It comes after them."""
+        """Entries that a cell puts before the original ones are moved behind them."""
         own = list(getattr(sys, name))
 
         getattr(sys, name).insert(0, added)
@@ -79,7 +79,7 @@ class TestFinders:
         assert "/other" not in table
 
     def test_entries_with_a_mind_of_their_own(self):
-        """Only identities count."""
+        """Entries are compared by identity, so their own `__eq__` is never called."""
 
         class Equal:
             def __eq__(self, other):

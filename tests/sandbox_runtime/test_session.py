@@ -49,7 +49,7 @@ class TestCells:
         )
 
     def test_a_syntax_error(self, session):
-        """Python's own text."""
+        """A syntax error is shown with Python's own text."""
         assert shown(failure(session, "x = (\n")) == (
             "  File \"<cell>\", line 1\n    x = (\n        ^\nSyntaxError: '(' was never closed\n"
         )
@@ -133,7 +133,7 @@ class TestExceptions:
         assert output(session, "1 + 1") == "2\n"
 
     def test_sys_exit_says_what_to_do(self, session):
-        """A cell cannot exit."""
+        """A cell cannot exit the REPL; the error says to call SUBMIT."""
         assert failure(session, "exit(1)").message == (
             "a cell cannot exit the REPL; call SUBMIT(...) to finish"
         )
@@ -211,7 +211,7 @@ class TestOutput:
         )
 
     def test_a_huge_last_value(self, session):
-        """The same."""
+        """A huge last value is truncated before it is copied."""
         printed = output(session, "'a' * 50_000_000")
 
         assert "(49,990,003 characters omitted)" in printed

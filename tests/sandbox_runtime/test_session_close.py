@@ -29,7 +29,7 @@ class TestClose:
     """Closing ends everything, is fine twice, and never hangs."""
 
     def test_a_context_manager(self):
-        """The usual way."""
+        """Leaving the `with` block closes the session, which is the usual way."""
         with open_session() as session:
             assert not session.closed
 
@@ -43,7 +43,7 @@ class TestClose:
         assert session.closed
 
     def test_twice(self, opened):
-        """Is fine."""
+        """Closing a session twice does nothing the second time."""
         session = opened()
 
         session.close()
@@ -78,7 +78,7 @@ class TestClose:
         thread.join()
 
     def test_from_a_tool(self, opened):
-        """The same."""
+        """A tool can close the session that calls it; `run_cell` then raises SessionClosedError."""
         session = opened(tools={"close": lambda: session.close()})
 
         with pytest.raises(SessionClosedError):

@@ -106,7 +106,7 @@ class TestIsolation:
         ],
     )
     def test_no_processes_or_threads(self, session, code):
-        """Nothing can be started."""
+        """A cell can start neither processes nor threads."""
         failure(session, code)
 
     def test_files_of_cells_are_in_memory(self, session):

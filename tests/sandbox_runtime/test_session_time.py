@@ -66,7 +66,7 @@ class TestTime:
         )
 
     def test_output_until_then(self, hasty):
-        """It is kept."""
+        """The output until the time limit is kept."""
         assert failure(hasty, "print('so far')\nwhile True: pass").output == "so far\n"
 
     def test_the_clock_stands_still_while_the_host_works(self, opened):
@@ -130,7 +130,7 @@ class TestInterrupt:
         ],
     )
     def test_a_running_cell(self, given, started, code):
-        """It sees KeyboardInterrupt."""
+        """An interrupted cell sees KeyboardInterrupt."""
         session = given(tools={"started": started})
         thread = when(started.event, session.interrupt)
 
@@ -177,7 +177,7 @@ class TestInterrupt:
         assert output(session, "sum(range(100_000))") == "4999950000\n"
 
     def test_a_closed_session(self, opened):
-        """Nothing happens."""
+        """Interrupting a closed session does nothing."""
         session = opened()
         session.close()
 
