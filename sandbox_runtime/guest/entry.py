@@ -17,7 +17,7 @@ import time
 import types
 import warnings
 from collections.abc import Awaitable, Iterator, Sequence
-from gc import freeze
+from gc import freeze, get_objects
 from itertools import chain, islice, repeat
 from operator import is_
 
@@ -496,13 +496,24 @@ def _proxy_classes() -> list[type]:
     return [kind for kind in kinds if not kind.__flags__ & (1 << 8)]
 
 
+def _codes() -> dict[int, list[types.CodeType]]:
+    """Returns the code of all functions, by the identity of the module's dictionary that they run in."""
+    codes: dict[int, list[types.CodeType]] = {}
+    for thing in get_objects():
+        if type(thing) is types.FunctionType:
+            codes.setdefault(id(thing.__globals__), []).append(thing.__code__)
+    return codes
+
+
 def _foundation(driver: PyodideDriver) -> Foundation:
     """Builds the foundation: everything that the harness consists of and depends on."""
     foundation = Foundation(_belongs, VOLATILE)
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
+    codes = _codes()
     for name, module in sorted(sys.modules.items()):
         if _belongs(name) and isinstance(module, types.ModuleType):
-            foundation.add_module(module, whole=name.startswith(WHOLE))
+            own = codes.get(id(vars(module)), ())
+            foundation.add_module(module, whole=name.startswith(WHOLE), codes=own)
     foundation.add_object(driver, CHANGING)
     foundation.add_object(driver.calls, {"_room", *SETTINGS["calls"]})
     foundation.add_object(_host)
