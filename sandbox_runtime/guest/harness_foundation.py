@@ -14,6 +14,7 @@ import json
 import sys
 import types
 from collections.abc import Iterable
+from gc import get_objects
 from itertools import chain
 from typing import Any
 
@@ -158,9 +159,11 @@ def build_foundation(
     """
     foundation = Foundation(belongs, VOLATILE)
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
+    codes = _codes()
     for name, module in sorted(sys.modules.items()):
         if belongs(name) and isinstance(module, types.ModuleType):
-            foundation.add_module(module, whole=name.startswith(WHOLE))
+            own = codes.get(id(vars(module)), ())
+            foundation.add_module(module, whole=name.startswith(WHOLE), codes=own)
     foundation.add_object(driver, CHANGING)
     foundation.add_object(driver.calls, {"_slots", *SETTINGS["calls"]})
     foundation.add_object(host)
@@ -190,6 +193,15 @@ def build_foundation(
     for names in (*own_names, *own_states):
         foundation.add_names(names, tuple(names), changing=())
     return foundation
+
+
+def _codes() -> dict[int, list[types.CodeType]]:
+    """Returns the code of all functions, by the identity of the module's dictionary that they run in."""
+    codes: dict[int, list[types.CodeType]] = {}
+    for candidate in get_objects():
+        if type(candidate) is types.FunctionType:
+            codes.setdefault(id(candidate.__globals__), []).append(candidate.__code__)
+    return codes
 
 
 def _proxy_classes(proxies: Iterable[object]) -> list[type]:

@@ -73,11 +73,11 @@ def restore() -> None:
         restore_object()
 
 
-def _track(created: Any) -> None:
-    """Records a module or function as the state to restore before each cell."""
+def _track(created: Any, *codes: types.CodeType) -> None:
+    """Records a module, with the code that runs in it, or a function as the state to restore before each cell."""
     foundation = Foundation(_LOADED.__contains__)
     if isinstance(created, types.ModuleType):
-        foundation.add_module(created, whole=False)
+        foundation.add_module(created, whole=False, codes=codes)
     else:
         foundation.add(created)
     _RESTORERS.append(foundation.putter())
@@ -124,6 +124,6 @@ def _load(names: list[str]) -> Any:
             sys.modules[name] = module
             exec(code, module.__dict__)  # noqa: S102
             _LOADED[name] = source, module
-            _track(module)
+            _track(module, code)
         sys.modules[name] = module
     return _LOADED[names[-1]][1]

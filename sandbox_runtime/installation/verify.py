@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-import struct
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox_runtime.engine import assets
 from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.engine.provenance import (
     PYODIDE_FILES,
     PYODIDE_VERSION,
@@ -22,18 +22,11 @@ from sandbox_runtime.engine.provenance import (
 )
 from sandbox_runtime.installation import install
 
-# V8's compiled form differs between builds in some bytes, and there in this one bit (16 of 1.2 million bytes
-# were the most in ten builds).
-UNREPEATABLE = assets.CACHE_FILE
-UNREPEATABLE_BIT = 0x04
-UNREPEATABLE_BYTES = 64
-
-# There is a number for each function, it seems, and in some builds on a loaded machine all of them are larger
-# by the same small amount; why is not known. Seen was 2, in 2,355 numbers that fill a range but for one.
-LARGEST_SHIFT = 64
-FEWEST_NUMBERS = 1000
-NUMBERS_LEFT_OUT = 16
-_NUMBER = struct.Struct("<I")
+# V8's compiled form has two common variants, and some rare ones (2 in 3, 1 in 4, and 1 in 30 each, of 46 builds
+# on a loaded machine of two cores). After so many builds each common one has been seen.
+FORMS = 60
+# At once, since V8's threads have to compete for some variants.
+FORMS_AT_ONCE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,61 +71,44 @@ def check_rebuilt(folder: Path) -> Iterator[Finding]:
         built = Path(workshop)
         install.build(executable.find_deno(), built)
         for name in assets.INSTALLED_FILES:
-            yield compare(name, (folder / name).read_bytes(), (built / name).read_bytes())
+            here, again = (folder / name).read_bytes(), (built / name).read_bytes()
+            if name == assets.CACHE_FILE and here != again:
+                yield compare_forms(name, here, _forms(Engine(executable.find_deno(), built)))
+            else:
+                yield compare(name, here, again)
 
 
 def compare(name: str, here: bytes, built: bytes) -> Finding:
-    """Compares a file with the one that was built here, in what V8 leaves the same."""
+    """Compares a file with the one that was built here."""
     if here == built:
         return Finding(name, True, "is the same, byte for byte")
     if len(here) != len(built):
         return Finding(name, False, f"has {len(here):,} bytes, the one built here {len(built):,}")
     differing = [at for at, pair in enumerate(zip(here, built, strict=True)) if pair[0] != pair[1]]
     words = f"differs in {len(differing):,} of {len(here):,} bytes, the first at {differing[0]:,}"
-    if name != UNREPEATABLE:
-        return Finding(name, False, words)
-    numbers, others = _renumbered(here, built, differing)
-    only_bit = all(here[at] ^ built[at] == UNREPEATABLE_BIT for at in others)
-    if not only_bit or len(others) > UNREPEATABLE_BYTES:
-        return Finding(name, False, words)
-    reasons = [f"by V8's numbers of {numbers:,} functions, all shifted alike"] if numbers else []
-    if others:
-        reasons.append("by the one bit in which V8's compiled form varies")
-    return Finding(name, True, f"{words}, {' and '.join(reasons)}")
+    return Finding(name, False, words)
 
 
-def _renumbered(here: bytes, built: bytes, differing: Sequence[int]) -> tuple[int, Sequence[int]]:
-    """Counts the functions that V8 numbered otherwise, and finds the remaining differences.
-
-    That something else was changed by as much shows: each number is there once, and together they are all
-    numbers of a range but for a few.
-    """
-    shifts = Counter(_shift(here, built, at) for at in differing)
-    [(shift, count)] = shifts.most_common(1)
-    if not 0 < abs(shift) <= LARGEST_SHIFT or count < FEWEST_NUMBERS:
-        return 0, differing
-    numbers: list[int] = []
-    others: list[int] = []
-    end = 0
-    for at in differing:
-        if at < end:
-            continue
-        if _shift(here, built, at) == shift:
-            numbers.append(_NUMBER.unpack_from(here, at)[0])
-            end = at + _NUMBER.size
-        else:
-            others.append(at)
-    span = max(numbers) - min(numbers) + 1
-    if len(set(numbers)) < len(numbers) or span > len(numbers) + NUMBERS_LEFT_OUT:
-        return 0, differing
-    return len(numbers), others
+def compare_forms(name: str, here: bytes, forms: Iterable[bytes]) -> Finding:
+    """Compares V8's compiled form with variants that are built here, until one is the same."""
+    count = 0
+    for count, form in enumerate(forms, 1):
+        if form == here:
+            return Finding(name, True, f"is the same, byte for byte, as variant {count} built here")
+    return Finding(name, False, f"is none of {count} variants that V8 has made of it here")
 
 
-def _shift(here: bytes, built: bytes, at: int) -> int:
-    """Returns how much larger the number is in the built one; 0 if there is none at the end."""
-    if at + _NUMBER.size > len(here):
-        return 0
-    return int(_NUMBER.unpack_from(built, at)[0]) - int(_NUMBER.unpack_from(here, at)[0])
+def _forms(engine: Engine) -> Iterator[bytes]:
+    """Builds V8's compiled form again and again."""
+    install.forget_compiled(engine)
+    with ThreadPoolExecutor(FORMS_AT_ONCE) as threads:
+        waiting = [threads.submit(install.compiled_form, engine) for _ in range(FORMS)]
+        try:
+            for form in waiting:
+                yield form.result()
+        finally:
+            for form in waiting:
+                form.cancel()
 
 
 def verify(*, rebuild: bool) -> Iterator[Finding]:

@@ -103,6 +103,14 @@ _DUP_FD_CLOEXEC, _GET_PIPE_SIZE = 1030, 1032
 # asm-generic/ioctls.h: TCGETS, TIOCGWINSZ (is it a terminal, of which size), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX.
 _REQUESTS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
+# asm-generic/mman-common.h and mman.h: MAP_TYPE, MAP_PRIVATE; MAP_GROWSDOWN, MAP_LOCKED, MAP_HUGETLB.
+# RLIMIT_DATA counts neither shared memory nor stacks that grow, and huge pages come out of the machine's pool.
+_MAP_TYPE, _MAP_PRIVATE = 0xF, 0x2
+_UNCOUNTED = 0x100 | 0x2000 | 0x40000
+
+# fcntl.h: O_NONBLOCK and O_CLOEXEC. Not O_NOTIFICATION_PIPE, by which the kernel reports events.
+_PIPE_FLAGS = 0x800 | 0x80000
+
 # linux/prctl.h: PR_SET_NAME and PR_GET_NAME of a thread, PR_SET_VMA (the name of a piece of memory).
 _OPERATIONS = (15, 16, 0x53564D41)
 
@@ -129,7 +137,13 @@ _OWN_OR_CALLER = ((_is(0, 0, _OWN),),)
 
 CALLS: Sequence[Call] = (
     # Memory of the process itself. V8 makes its compiled code in pages that are written and executed.
-    Call("mmap", "memory, and the libraries' code", 9, 222),
+    Call(
+        "mmap",
+        "memory, and the libraries' code; only what RLIMIT_DATA counts",
+        9,
+        222,
+        ((Test(3, (_MAP_PRIVATE,), mask=_MAP_TYPE), _without(3, _UNCOUNTED)),),
+    ),
     Call("munmap", "memory", 11, 215),
     Call("mprotect", "V8's code, the ends of stacks", 10, 226),
     Call("mremap", "the C library's realloc", 25, 216),
@@ -233,7 +247,13 @@ CALLS: Sequence[Call] = (
     Call("eventfd2", "as above", 290, 19),
     Call("poll", "are the standard streams open", 7, None),
     Call("ppoll", "as above", 271, 73),
-    Call("pipe2", "wakes a thread that waits", 293, 59),
+    Call(
+        "pipe2",
+        "wakes a thread that waits",
+        293,
+        59,
+        ((_without(1, 0xFFFFFFFF & ~_PIPE_FLAGS),),),
+    ),
     Call(
         "socketpair",
         "wakes Deno's event loop when a signal comes; both ends are its own",

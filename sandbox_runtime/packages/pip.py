@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages import pip_guard
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
-from sandbox_runtime.packages.pip_errors import last_words
+from sandbox_runtime.packages.pip_errors import last_words, without_credentials
 from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, SearchResult, read_report
 
 PYTHON_VERSION = pip_for_sandbox.MARKERS["python_full_version"]
@@ -30,6 +31,9 @@ TAGS = (
 PIP_SECONDS = 600
 # The end of pip's log that is read; the errors are there.
 LOG_BYTES = 8 * 1024 * 1024
+
+# Everything in a line that pip's reader of requirements files changes; see `pip._internal.req.req_file`.
+_REWRITTEN = re.compile(r"\$\{|\s#|\\$")
 
 _NO_PIP = (
     f"{sys.executable or 'This Python'} has no pip, which resolves packages for the sandbox. "
@@ -89,7 +93,7 @@ def report(
         options += ["--require-hashes", "--no-deps"]
     # In a file and not on the command line, which others on this machine can read.
     lines = workshop / "wanted.txt"
-    lines.write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    lines.write_text(_requirements_text(wanted), encoding="utf-8")
     arguments = [*options, "--report", str(path), *sources, "-r", str(lines)]
     said = _pip("install", arguments, workshop)
     if said is not None:
@@ -105,15 +109,30 @@ def download(
     pins = workshop / "pins.txt"
     lines = [
         f"{f'{one.name} @ {one.url}' if one.direct else f'{one.name}=={one.version}'} "
-        f"--hash=sha256:{one.sha256}\n"
+        f"--hash=sha256:{one.sha256}"
         for one in found
     ]
-    pins.write_text("".join(lines), encoding="utf-8")
+    pins.write_text(_requirements_text(lines), encoding="utf-8")
     options = ["--no-deps", "--require-hashes", "--dest", str(folder)]
     said = _pip("download", [*options, *sources, "-r", str(pins)], workshop)
     if said is not None:
         where = f" (some are from {place})" if sources else ""
         raise PackageError(f"Packages could not be fetched{where}: {last_words(said)}")
+
+
+def _requirements_text(lines: Sequence[str]) -> str:
+    """Returns a requirements file. Raises `PackageError` for a line that pip would read as something else.
+
+    pip replaces `${NAME}` by a variable of the environment, which would send it to the address that has it.
+    It splits lines at every separator of Unicode, joins them at a backslash, and strips comments.
+    """
+    for line in lines:
+        if len(line.splitlines()) != 1 or _REWRITTEN.search(line):
+            raise PackageError(
+                f"{without_credentials(repr(line))[:300]} cannot be passed to pip: a requirement is one line, "
+                "without comments, variables such as ${NAME}, and a backslash at its end."
+            )
+    return "\n".join(lines) + "\n"
 
 
 def environment_for_pip(own: Mapping[str, str], fetched: Path) -> dict[str, str]:

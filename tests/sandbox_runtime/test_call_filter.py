@@ -162,6 +162,15 @@ RULES = {
             ],  # PTRACE, PARENT, VFORK, PIDFD
         ],
     ),
+    "mmap": (
+        [(0, 4096, 3, flags, -1, 0) for flags in (0x22, 0x4022, 0x20022, 0x32, 0x802)],
+        # Shared, of a growing stack, locked, of huge pages, of droppable pages.
+        [(0, 4096, 3, flags, -1, 0) for flags in (0x21, 0x23, 0x122, 0x2022, 0x40022, 0x28, 0x20)],
+    ),
+    "pipe2": (
+        [(0x5000, 0), (0x5000, 0x80000), (0x5000, 0x80800)],
+        [(0x5000, 0x80), (0x5000, 0x4000), (0x5000, 0x10000)],
+    ),
     "kill": ([(PID, 6)], [(0, 9), (1, 9), (-1, 9), (-PID, 9), (PID + 1, 9)]),
     "tgkill": ([(PID, PID, 6), (PID, PID + 3, 6)], [(PID + 1, PID + 1, 9), (0, 1, 9), (-1, 1, 9)]),
     "prlimit64": (

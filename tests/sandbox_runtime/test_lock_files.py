@@ -24,6 +24,26 @@ from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, read_lock
 class TestLockFile:
     """A file with hashes in the place of names: what has another hash is not used."""
 
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    @pytest.mark.parametrize("place", ["mine/{}?key=${{PIP_TOKEN}}", "${{PIP_TOKEN}}/{}"])
+    def test_an_address_sends_nothing_of_the_environment(
+        self, index, wheel, tmp_path, monkeypatch, name, place
+    ):
+        """pip puts variables of the environment into addresses; a lock file's author would receive them."""
+        monkeypatch.setenv("PIP_TOKEN", "SECRET-OF-THE-INDEX")
+        path = index.add(wheel("mine"))
+        address, digest = index.url + place.format(path.name), sha256(path)
+        lock = tmp_path / name
+        lock.write_text(
+            f"mine @ {address} --hash=sha256:{digest}\n"
+            if name.endswith(".txt")
+            else 'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "mine"\nversion = "1.0"\n'
+            f'archive = {{url = "{address}", hashes = {{sha256 = "{digest}"}}}}\n'
+        )
+
+        assert "cannot be passed to pip" in refusal_of(lock)
+        assert index.requests == []
+
     @pytest.fixture
     def locked(self, index, wheel, tmp_path):
         """Two packages in the index, one of which needs the other, and a lock file for them."""

@@ -205,6 +205,21 @@ class TestOnlyWheels:
         assert "something else than a wheel" in refusal(f"evil @ {places(kind)}")
         assert not mark.exists()
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "mine; os_name == 'x\x85--index-url=http://i.invalid' or os_name == 'posix'",
+            "mine; os_name == 'x\u2028-r /etc/passwd' or os_name == 'posix'",
+            "mine; os_name != ' # that'",
+            "mine @ https://i.invalid/mine-1.0-py3-none-any.whl#\\",
+            "mine @ https://i.invalid/mine-1.0-py3-none-any.whl?${HOME}",
+        ],
+    )
+    def test_a_line_that_pip_reads_as_something_else(self, index, line):
+        """pip sees the requirement itself: no second line, no option, no variable in its place."""
+        assert "cannot be passed to pip" in refusal(line)
+        assert index.requests == []
+
     @pytest.mark.parametrize("setting", ["PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE"])
     def test_in_the_settings_of_pip(
         self, index, thing, places, source, mark, tmp_path, monkeypatch, setting

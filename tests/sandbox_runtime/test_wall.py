@@ -419,7 +419,7 @@ def test_a_call_of_32_bits_ends_the_process():
     """Its numbers are others; no filter of ours is about them."""
     code = (
         "import ctypes, mmap\n"
-        "page = mmap.mmap(-1, 4096, prot=7)\n"
+        "page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)\n"
         # mov eax, 20 (getpid); int 0x80; ret
         "page.write(bytes.fromhex('b814000000cd80c3'))\n"
         "print('before', flush=True)\n"

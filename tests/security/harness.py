@@ -35,11 +35,11 @@ reached()
 _HONEST = "SUBMIT(answer=echo('real'), count=1)"
 
 
-def _aimed(name: str, change: str, **more: object) -> Program:
+def _aimed(name: str, change: str, later: str = "", **more: object) -> Program:
     return program(
         name,
         _IMPORTS + change,
-        _HONEST,
+        later + _HONEST,
         ends=("submitted",),
         submits="echo: real",
         ours=_OURS,
@@ -121,6 +121,50 @@ driver_module.Driver._end = other
         "entry.PyodideDriver._running = property(lambda _: False, lambda *_: None)\n"
         "driver_module.Driver.__getattribute__ = lambda self, name: object.__getattribute__(self, name)",
         destroys=True,
+    ),
+    _aimed(
+        "properties and methods of classes, begun anew",
+        """
+import sys
+def forging(function):
+    def forge(*args, **named):
+        try:
+            echo(forged)
+        except Exception:
+            pass
+        return function(*args, **named)
+    return forge
+named = ("sandbox_runtime", "contextlib", "json", "traceback", "asyncio.", "pyodide.webloop", "_pyodide")
+kinds = {kind for name, module in list(sys.modules.items()) if name.startswith(named)
+         for kind in vars(module).values() if isinstance(kind, type)}
+for kind in kinds:
+    for thing in list(vars(kind).values()):
+        if type(thing) is property and type(thing.fget) is type(forging):
+            thing.__init__(forging(thing.fget), thing.fset, thing.fdel)
+        elif type(thing) in (staticmethod, classmethod) and type(thing.__func__) is type(forging):
+            thing.__init__(forging(thing.__func__))
+""",
+        later="asked = files['a.txt'].length\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    import traceback\n"
+        "    assert 'ZeroDivisionError' in traceback.format_exc()\n",
+    ),
+    _aimed(
+        "names in modules that hide builtins",
+        """
+import builtins, sys
+def forging(function):
+    def forge(*args, **named):
+        if "late" in globals():
+            globals().pop("late")
+            echo(forged)
+        return function(*args, **named)
+    return forge
+for name, module in list(sys.modules.items()):
+    if name.startswith(("sandbox_runtime", "contextlib", "json", "traceback", "asyncio", "pyodide.webloop")):
+        for builtin, value in vars(builtins).items():
+            if builtin not in vars(module) and type(value) is type(len) and builtin[:2] != "__":
+                vars(module)[builtin] = forging(value)
+""",
+        later="late = True\nasked = files['a.txt'][:3]\n",
     ),
     _aimed(
         "bases of a class",

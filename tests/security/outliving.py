@@ -34,6 +34,12 @@ _WAITS = "import asyncio\nawait asyncio.sleep(0.4)\nprint('fine')"
 
 _LOOP = "import asyncio\nloop = asyncio.get_event_loop()\n"
 
+# A promise itself, where Python otherwise gets a future in its place.
+_PROMISE = """
+from pyodide.ffi import create_proxy, to_js
+Promise = to_js([[1]]).map(to_js([1]).constructor.fromAsync)[0].constructor
+"""
+
 
 def _planted(name: str, plant: str, later: str = _WAITS) -> Program:
     """A cell that plants `act`, and a later one that shows `fine`."""
@@ -199,6 +205,46 @@ reached()
         shows="fine",
         ends=("completed",),
     ),
+    _planted(
+        "a stack of WebAssembly that is suspended",
+        _LOOP
+        + _PROMISE
+        + """
+later = Promise.withResolvers()
+def wait():
+    from pyodide.ffi import run_sync
+    print("it waits")
+    try:
+        run_sync(later.promise)
+    finally:
+        act()
+held = create_proxy(wait).callPromising()
+await asyncio.sleep(0.05)
+reached()
+""",
+        "import asyncio\nlater.resolve(1)\nawait asyncio.sleep(0.1)\nprint('fine')",
+    ),
+    _planted(
+        "a stack of WebAssembly that starts at the end of its cell",
+        _LOOP + _PROMISE + "reached()\nheld = create_proxy(act).callPromising()",
+    ),
+    program(
+        "a stack of WebAssembly that starts at the end of its cell, and never ends",
+        _LOOP
+        + _PROMISE
+        + """
+def work():
+    while True:
+        pass
+async def start():
+    create_proxy(work).callPromising()
+reached()
+await start()
+""",
+        "print('fine')",
+        shows="fine",
+        destroys=True,
+    ),
     program(
         "a chain of promises that never ends",
         """
@@ -319,6 +365,12 @@ HOOKS = (
         "    signal.signal(number, act)",
         "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n"
         "    print('fine')",
+    ),
+    _planted(
+        "handlers of every signal",
+        "import signal\nreached()\nfor number in signal.valid_signals():\n    signal.signal(number, act)",
+        "import signal\nfor number in signal.valid_signals() - {signal.SIGINT, signal.SIGALRM}:\n"
+        "    if callable(signal.getsignal(number)):\n        signal.raise_signal(number)\nprint('fine')",
     ),
     _planted(
         "a trace that is set between cells",

@@ -10,6 +10,7 @@ Runs inside the sandbox, so it uses the standard library only.
 
 from __future__ import annotations
 
+import builtins
 import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,14 @@ _NOT_FIXED = (
 # In modules that are not ours, only names bound to these types are restored. Such modules may change
 # their other values.
 _KINDS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    """Yields the names of a function's code and of the functions in it; attributes too, which do no harm."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if type(part) is types.CodeType:
+            yield from _global_names(part)
 
 
 def give_dictionary(thing: Any) -> None:
@@ -64,6 +73,7 @@ class Foundation:
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
         self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
+        self._descriptors: list[tuple[Any, Any, tuple[Any, ...]]] = []
         self._classes: list[tuple[type, Items, tuple[type, ...]]] = []
         self._objects: list[tuple[Any, type, Names]] = []
         self._plain: list[int] = []
@@ -74,13 +84,27 @@ class Foundation:
 
     # ---- Adding objects ----
 
-    def add_module(self, module: types.ModuleType, *, whole: bool) -> None:
-        """Adds a module: all its names, or only those bound to functions and classes."""
+    def add_module(
+        self, module: types.ModuleType, *, whole: bool, codes: Iterable[types.CodeType] = ()
+    ) -> None:
+        """Adds a module: all its names, or only those bound to functions and classes.
+
+        Args:
+            module: The module.
+            whole: Whether all of its names are fixed.
+            codes: The code that runs in it. Names that a cell adds to a module stay, and one that hides a
+                builtin would be used in its place: so the builtins that the code uses are bound here, and fixed.
+        """
         if self._is_known(module):
             return
         self._objects.append((module, type(module), vars(module)))
-        values = vars(module)
-        self.add_names(values, (k for k, v in values.items() if whole or isinstance(v, _KINDS)))
+        values, known = vars(module), vars(builtins)
+        # Names such as `__spec__` are among the builtins too, and mean the module's own.
+        used = {name for code in codes for name in _global_names(code) if name[:2] != "__"}
+        bound = used & known.keys() - values.keys()
+        values.update((name, known[name]) for name in sorted(bound))
+        fixed = (k for k, v in values.items() if whole or k in bound or isinstance(v, _KINDS))
+        self.add_names(values, fixed)
 
     def add_names(
         self, names: Names, fixed: Iterable[str], *, changing: Iterable[str] | None = None
@@ -109,11 +133,12 @@ class Foundation:
 
     def add(self, thing: Any) -> None:
         """Adds a function or class and what it consists of, if it is tracked; ignores anything else."""
-        if isinstance(thing, (staticmethod, classmethod, types.MethodType)):
+        if isinstance(thing, types.MethodType):
             self.add(thing.__func__)
+        elif isinstance(thing, (staticmethod, classmethod)):
+            self._add_descriptor(thing, (thing.__func__,))
         elif isinstance(thing, property):
-            for part in (thing.fget, thing.fset, thing.fdel):
-                self.add(part)
+            self._add_descriptor(thing, (thing.fget, thing.fset, thing.fdel))
         elif isinstance(thing, types.FunctionType):
             if self._ours(thing.__module__) and not self._is_known(thing):
                 self._add_function(thing)
@@ -131,6 +156,19 @@ class Foundation:
         for cell in function.__closure__ or ():
             if not self._is_known(cell):
                 self._add_cell(cell)
+
+    def _add_descriptor(self, thing: Any, parts: tuple[Any, ...]) -> None:
+        """Adds an object whose `__init__` can be called again, with other functions."""
+        if self._is_known(thing):
+            return
+        [begin] = (
+            kind.__init__
+            for kind in (property, staticmethod, classmethod)
+            if isinstance(thing, kind)
+        )
+        self._descriptors.append((thing, begin, parts))
+        for part in parts:
+            self.add(part)
 
     def _add_cell(self, cell: types.CellType) -> None:
         try:
@@ -177,6 +215,7 @@ class Foundation:
         dictionaries = tuple(self._names)
         functions = tuple(self._functions)
         cells = tuple(self._cells)
+        descriptors = tuple(self._descriptors)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
         plain = tuple(self._plain)
@@ -193,6 +232,8 @@ class Foundation:
                 yield from memory.of_function(function)
             for cell, _ in cells:
                 yield from memory.of_cell(cell)
+            for thing, *_ in descriptors:
+                yield from memory.of_descriptor(thing)
             for kind, items, _ in classes:
                 yield from memory.of_class(kind, [name for name, _ in items])
             for thing, *_ in objects:
@@ -230,6 +271,7 @@ class Foundation:
         dictionaries = tuple(self._names)
         functions = tuple(self._functions)
         cells = tuple(self._cells)
+        descriptors = tuple(self._descriptors)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
         # Under other names: in the closure, the same name would hide the builtin on this line.
@@ -276,6 +318,8 @@ class Foundation:
                     function.__kwdefaults__ = keywords
             for cell, contents in cells:
                 cell.cell_contents = contents
+            for thing, begin, parts in descriptors:
+                begin(thing, *parts)
             for kind, items, bases in classes:
                 if kind.__bases__ is not bases:
                     try:  # noqa: SIM105 - suppress() is Python that a cell can change

@@ -11,12 +11,16 @@ from __future__ import annotations
 import encodings
 import gc
 import sys
+from _signal import SIGALRM, SIGINT, valid_signals  # type: ignore[import-not-found]
+from _signal import getsignal as handler_of
+from _signal import signal as set_handler
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all, len, list, map, tuple
+from builtins import all, len, list, map, tuple, zip
 from codecs import lookup, lookup_error
 from codecs import register_error as set_error_handler
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copyreg import dispatch_table
 from gc import enable as start_collector
 from gc import set_debug as set_collector_debug
@@ -75,6 +79,7 @@ class Hooks:
             self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
             self._codecs = tuple((found, dict(found)) for found in _known_codecs())
             self._thresholds = gc.get_threshold()
+            self._signals, self._signal_handlers = zip(*_signal_handlers(), strict=True)
 
     @property
     def own_names(self) -> tuple[Names, ...]:
@@ -108,6 +113,9 @@ class Hooks:
             hooks[:] = items
         for error, handler in self._error_handlers:
             set_error_handler(error, handler)
+        if not all(map(is_, map(handler_of, self._signals), self._signal_handlers)):
+            for number, handler in zip(self._signals, self._signal_handlers, strict=True):
+                set_handler(number, handler)
         start_collector()
         set_collector_debug(0)
         set_thresholds(*self._thresholds)
@@ -144,6 +152,15 @@ def only_texts(folders: list[Any]) -> None:
     """Removes entries that are not exactly `str`: importing would call their methods."""
     if not all(map(is_, map(type, folders), repeat(str))):
         folders[:] = [folder for folder in folders if type(folder) is str]
+
+
+def _signal_handlers() -> Iterator[tuple[int, Any]]:
+    """Yields the signals that can have a handler, with it; not those that the driver takes itself."""
+    for number in sorted(valid_signals() - {SIGINT, SIGALRM}):
+        handler = handler_of(number)
+        with suppress(OSError, ValueError):  # some can have none, as SIGKILL
+            set_handler(number, handler)
+            yield number, handler
 
 
 def _searches() -> list[list[Any]]:

@@ -71,6 +71,11 @@ class Memory:
         )
         [cell] = function.__closure__ or ()
         self._in_cell = _place(cell, cell.cell_contents, 4)
+        parts: tuple[Any, Any, Any] = (outer(1), outer(2), outer(3))
+        self._in_property = tuple(_place(property(*parts), part, 8) for part in parts)
+        self._in_method = _place(staticmethod(function), function, 8)
+        if _place(classmethod(function), function, 8) != self._in_method:
+            raise RuntimeError("class methods have another form than static ones")
         names = {"a": object(), "b": object()}
         self._table = next(
             place
@@ -99,6 +104,11 @@ class Memory:
         """Yields the words of a function that hold its code and defaults."""
         for place in self._in_function:
             yield id(function) + place
+
+    def of_descriptor(self, thing: Any) -> Iterator[int]:
+        """Yields the words of a property, class method or static method that hold its functions."""
+        for place in self._in_property if isinstance(thing, property) else (self._in_method,):
+            yield id(thing) + place
 
     def of_cell(self, cell: types.CellType) -> Iterator[int]:
         """Yields the word of a closure cell that holds its value."""
