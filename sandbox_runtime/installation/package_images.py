@@ -1,4 +1,4 @@
-"""Boot images with packages imported: made once for each engine and set of packages, and kept beside them."""
+"""Boot images with packages imported: built once for each engine and set of packages, and kept beside them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from sandbox_runtime.sessions.session import Session
 def with_packages(
     engine: Engine, packages: PackageSet, memory_bytes: int = Limits.memory_bytes
 ) -> Engine:
-    """The engine with the packages mounted, and started from an image that has them imported.
+    """Returns the engine with the packages mounted, starting from an image that has them imported.
 
-    The image is made once. Where none can be made, or it does not fit into the memory, packages are
-    imported when a cell asks for them.
+    The image is built once. If none can be built, or it does not fit into the memory, packages are imported
+    when a cell imports them.
 
     Raises:
         PackageError: The packages' folder cannot be written.
@@ -63,14 +63,14 @@ def _is_sound(image: Path) -> bool:
 
 
 class _NoImageError(SandboxError):
-    """These packages can have no image; trying again would not help."""
+    """No image can be built of these packages; a retry would not help."""
 
 
 def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
-    """Makes the image, or waits for the one that another process is making.
+    """Builds the image, or waits for another process that is building it.
 
     Returns:
-        The image, or the file that says why there can be none; None if it failed this time.
+        The image, or the file that says why there can be none; None if this attempt failed.
     """
     if not packages.bundle.is_file():
         raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
@@ -83,7 +83,7 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
             try:
                 _make_package_image(engine, packages, made)
             except SandboxStartError:
-                raise  # it would fail without the image, too: not the packages' fault
+                raise  # it would fail without the image too: not the packages' fault
             except (CheckpointError, _NoImageError) as error:
                 made.write_text(f"{error}\n", encoding="utf-8")
                 kind = NO_IMAGE
@@ -118,7 +118,7 @@ def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> Non
 
 
 def _imports(session: Session, module: str) -> bool:
-    """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
+    """Imports a module. One that cannot be imported in the sandbox fails when a cell imports it."""
     result = session.run_cell(f"__import__({module!r})")
     if isinstance(result, Failed) and session.restarts:
         raise _NoImageError(f"The sandbox ended when it imported {module}: {result.message}")

@@ -1,6 +1,6 @@
-"""Compares what is installed with where it should come from: constants of the source, and a build of one's own.
+"""Compares the installed parts with their origin: constants of the source, and a local rebuild.
 
-`doctor` asks whether the parts work. This asks whether they are the parts they are said to be.
+`doctor` checks that the parts work; this checks that they are genuine.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from sandbox_runtime.engine.provenance import (
 )
 from sandbox_runtime.installation import install
 
-# V8's compiled form differs between builds in some bytes, and there in this one bit (16 of 1.2 million bytes
-# were the most in ten builds).
+# V8's code cache differs between builds in some bytes, and there in this one bit (at most 16 of 1.2 million
+# bytes in ten builds).
 UNREPEATABLE = assets.CACHE_FILE
 UNREPEATABLE_BIT = 0x04
 UNREPEATABLE_BYTES = 64
 
-# There is a number for each function, it seems, and in some builds on a loaded machine all of them are larger
-# by the same small amount; why is not known. Seen was 2, in 2,355 numbers that fill a range but for one.
+# The cache seems to hold a number for each function, and in some builds on a loaded machine all of them are
+# larger by the same small amount, for an unknown reason. Observed: 2, in 2,355 numbers that fill a range but one.
 LARGEST_SHIFT = 64
 FEWEST_NUMBERS = 1000
 NUMBERS_LEFT_OUT = 16
@@ -38,7 +38,7 @@ _NUMBER = struct.Struct("<I")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One part, whether it is what it should be, and how that is known."""
+    """The verdict on one part: whether it is genuine, and the evidence."""
 
     part: str
     sound: bool
@@ -46,15 +46,15 @@ class Finding:
 
 
 def check_deno() -> Finding:
-    """Compares the executable with the one in the package index's wheel of that version."""
+    """Compares the executable with the one in the wheel of that version on the package index."""
     path = executable.find_deno()
     version = executable.deno_version(path)
-    expected, found = expected_deno(version), sha256_of(path)
+    expected, actual = expected_deno(version), sha256_of(path)
     name = f"Deno {'.'.join(map(str, version))} at {path}"
     if expected is None:
-        return Finding("deno", True, f"{name} is not the tested one; its SHA-256 is {found}")
-    if expected != found:
-        return Finding("deno", False, f"{name} is not the package index's: its SHA-256 is {found}")
+        return Finding("deno", True, f"{name} is not the tested one; its SHA-256 is {actual}")
+    if expected != actual:
+        return Finding("deno", False, f"{name} is not the package index's: its SHA-256 is {actual}")
     return Finding("deno", True, f"{name} is the package index's: its SHA-256 is known here")
 
 
@@ -62,14 +62,14 @@ def check_files(folder: Path) -> Iterator[Finding]:
     """Compares Pyodide's own files with the source's constants, and all others with the manifest."""
     manifest = {name: digest for name, _, digest in assets.read_manifest(folder)}
     for name, expected in manifest.items():
-        known = PYODIDE_FILES.get(name)
-        sound = sha256_of(folder / name) == (known or expected)
-        source = f"Pyodide {PYODIDE_VERSION}" if known else "the manifest beside it"
+        constant = PYODIDE_FILES.get(name)
+        sound = sha256_of(folder / name) == (constant or expected)
+        source = f"Pyodide {PYODIDE_VERSION}" if constant else "the manifest beside it"
         yield Finding(name, sound, f"{'is' if sound else 'is NOT'} as in {source}")
 
 
 def check_rebuilt(folder: Path) -> Iterator[Finding]:
-    """Builds the engine once more, from the source and Pyodide's package, and compares each file.
+    """Rebuilds the engine from the source and Pyodide's package, and compares each file.
 
     Raises:
         EngineError: It cannot be built here.
@@ -82,7 +82,7 @@ def check_rebuilt(folder: Path) -> Iterator[Finding]:
 
 
 def compare(name: str, here: bytes, built: bytes) -> Finding:
-    """Compares a file with the one that was built here, in what V8 leaves the same."""
+    """Compares a file with the rebuilt one, except for the bytes that V8 varies."""
     if here == built:
         return Finding(name, True, "is the same, byte for byte")
     if len(here) != len(built):
@@ -97,15 +97,15 @@ def compare(name: str, here: bytes, built: bytes) -> Finding:
         return Finding(name, False, words)
     reasons = [f"by V8's numbers of {numbers:,} functions, all shifted alike"] if numbers else []
     if others:
-        reasons.append("by the one bit in which V8's compiled form varies")
+        reasons.append("by the one bit in which V8's code cache varies")
     return Finding(name, True, f"{words}, {' and '.join(reasons)}")
 
 
 def _renumbered(here: bytes, built: bytes, differing: Sequence[int]) -> tuple[int, Sequence[int]]:
-    """Counts the functions that V8 numbered otherwise, and finds the remaining differences.
+    """Counts the functions that V8 numbered differently, and finds the remaining differences.
 
-    That something else was changed by as much shows: each number is there once, and together they are all
-    numbers of a range but for a few.
+    A forged change by the same amount is detected: each number occurs once, and together they fill a range
+    except for a few.
     """
     shifts = Counter(_shift(here, built, at) for at in differing)
     [(shift, count)] = shifts.most_common(1)
@@ -129,14 +129,14 @@ def _renumbered(here: bytes, built: bytes, differing: Sequence[int]) -> tuple[in
 
 
 def _shift(here: bytes, built: bytes, at: int) -> int:
-    """Returns how much larger the number is in the built one; 0 if there is none at the end."""
+    """Returns how much larger the number at `at` is in the rebuilt file; 0 if too few bytes are left."""
     if at + _NUMBER.size > len(here):
         return 0
     return int(_NUMBER.unpack_from(built, at)[0]) - int(_NUMBER.unpack_from(here, at)[0])
 
 
 def verify(*, rebuild: bool) -> Iterator[Finding]:
-    """All checks of this installation. Raises an `EngineError` if a part is not there at all."""
+    """Runs all checks of this installation. Raises an `EngineError` if a part is missing."""
     yield check_deno()
     folder = assets.find_engine().folder
     yield from check_files(folder)

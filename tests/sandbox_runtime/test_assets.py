@@ -333,7 +333,7 @@ class TestDeno:
         done = elsewhere("-m", "sandbox_runtime", "doctor", says="echo hello")
 
         assert done.returncode == 1
-        assert "is no Deno: it says 'hello" in done.stdout
+        assert "is not a Deno executable: it prints 'hello" in done.stdout
 
     def test_one_that_does_not_run(self, elsewhere, tmp_path):
         """A file that is no program."""

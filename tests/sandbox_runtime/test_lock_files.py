@@ -103,8 +103,8 @@ class TestLockFile:
         ("text", "reason"),
         [
             ("thing==1.0\n", "has no hash for thing"),
-            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not fix the version"),
-            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not pin the version"),
+            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not pin the version"),
             ("thing==1.0 --hash=md5:0\n", "need one of sha256"),
             (f"thing==1.0 --hash=sha256:{'0' * 63}\n", "need one of sha256"),
             ("thing==1.0 --hash\n", "need one of sha256"),
@@ -112,8 +112,11 @@ class TestLockFile:
             ("--index-url https://evil.invalid/\n", "has the option '--index-url'"),
             ("-r other.txt\n", "has the option '-r'"),
             ("-e .\n", "has the option '-e'"),
-            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "else than a wheel"),
-            (f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "does not name a wheel"),
+            (
+                f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n",
+                "does not name a wheel",
+            ),
             ("two words\n", "not a requirement"),
             ("x; " + "(" * 10_000 + "\n", "not a requirement"),
             ("# nothing\n", "has no package for the sandbox"),
@@ -128,10 +131,13 @@ class TestLockFile:
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            ("[", "is no TOML"),
-            ("a = 1", "is no lock file of PEP 751"),
-            ("a = " + "[" * 20_000, "is no TOML"),
-            ('lock-version = "9.0"\ncreated-by = "x"\npackages = []', "is no lock file of PEP 751"),
+            ("[", "is not TOML"),
+            ("a = 1", "is not a lock file of PEP 751"),
+            ("a = " + "[" * 20_000, "is not TOML"),
+            (
+                'lock-version = "9.0"\ncreated-by = "x"\npackages = []',
+                "is not a lock file of PEP 751",
+            ),
             (
                 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\nversion = "1"\n'
                 'sdist = {name = "x-1.tar.gz", url = "https://i.invalid/x-1.tar.gz", '

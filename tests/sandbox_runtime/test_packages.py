@@ -260,14 +260,14 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("requirements", "reason"),
         [
-            (["-r secrets.txt"], "is not a requirement that pip takes"),
-            (["--index-url=http://elsewhere"], "is not a requirement that pip takes"),
-            (["two words"], "is not a requirement that pip takes"),
-            ([""], "is not a requirement that pip takes"),
-            ([7], "is not a requirement that pip takes"),
-            (["mine @ git+https://example.invalid/mine"], "something else than a wheel"),
-            (["mine @ https://example.invalid/mine.tar.gz"], "something else than a wheel"),
-            (["./folder"], "is not a requirement that pip takes"),
+            (["-r secrets.txt"], "is not a requirement that pip accepts"),
+            (["--index-url=http://elsewhere"], "is not a requirement that pip accepts"),
+            (["two words"], "is not a requirement that pip accepts"),
+            ([""], "is not a requirement that pip accepts"),
+            ([7], "is not a requirement that pip accepts"),
+            (["mine @ git+https://example.invalid/mine"], "does not name a wheel"),
+            (["mine @ https://example.invalid/mine.tar.gz"], "does not name a wheel"),
+            (["./folder"], "is not a requirement that pip accepts"),
             ([], "names no package"),
             ("pydantic", 'write ["pydantic"]'),
         ],
@@ -349,7 +349,7 @@ class TestRefused:
         """A file's name cannot lead out of the folder of packages."""
         index.add(wheel("thing", files={place: ""}))
 
-        assert "outside of its own" in refusal("thing")
+        assert "outside of its folder" in refusal("thing")
 
     def test_a_wheel_that_expands_beyond_measure(self, index, wheel, monkeypatch):
         """It is refused before it is unpacked."""

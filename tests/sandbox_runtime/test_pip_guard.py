@@ -202,7 +202,7 @@ class TestOnlyWheels:
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("wheel by")])
     def test_in_the_users_own_list(self, places, mark, kind):
         """Refused before pip starts."""
-        assert "something else than a wheel" in refusal(f"evil @ {places(kind)}")
+        assert "does not name a wheel" in refusal(f"evil @ {places(kind)}")
         assert not mark.exists()
 
     @pytest.mark.parametrize("setting", ["PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE"])
@@ -285,7 +285,7 @@ class TestOnlyWheels:
             server.shutdown()
             thread.join()
 
-        assert "which is no address of the web" in said
+        assert "which is not an HTTP URL" in said
 
     def test_metadata_beside_a_wheel_that_is_not_its_own(self, index, wheel):
         """Resolved by one text and used with another: it is refused."""
@@ -571,7 +571,7 @@ class TestBounds:
             server.shutdown()
             thread.join()
 
-        assert "did not end within 5 s" in said
+        assert "did not finish within 5 s" in said
         assert b"pip_for_sandbox" not in b"".join(_commands())
 
 
