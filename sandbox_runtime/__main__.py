@@ -92,26 +92,26 @@ def _print_sbom() -> int:
     return 0
 
 
-def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:
-    found = resolve_packages(wanted, refresh=refresh)
+def _prepare_packages(requirements: list[str] | Path, refresh: bool, lock: Path | None) -> str:
+    packages = resolve_packages(requirements, refresh=refresh)
     if lock is not None:
         try:
-            lock.write_text(found.lock(), encoding="utf-8")
+            lock.write_text(packages.lock(), encoding="utf-8")
         except OSError as error:
             raise PackageError(f"{lock} cannot be written: {error.strerror}.") from error
-    lines = [f"{found.bundle_bytes / 1e6:.1f} MB to mount, in {found.folder}"]
-    lines += [f"  {item.name} {item.version}  {item.file}" for item in found.packages]
+    lines = [f"{packages.bundle_bytes / 1e6:.1f} MB to mount, in {packages.folder}"]
+    lines += [f"  {item.name} {item.version}  {item.file}" for item in packages.packages]
     return "\n".join(lines)
 
 
 def _report(name: str, work: Callable[[], str]) -> int:
     start = time.perf_counter()
     try:
-        state, said = "ok", work()
+        state, detail = "ok", work()
     except SandboxError as error:
-        state, said = "FAILED", str(error)
+        state, detail = "FAILED", str(error)
     milliseconds = (time.perf_counter() - start) * 1000
-    print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {said}")
+    print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {detail}")
     return 0 if state == "ok" else 1
 
 

@@ -78,21 +78,21 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
         with FileLock(packages.folder / "image.lock"), staging(packages.folder) as workshop:
             if (theirs := _find_image(packages.folder)) is not None:
                 return theirs
-            made = workshop / "made"
+            built = workshop / "image"
             kind = IMAGE
             try:
-                _make_package_image(engine, packages, made)
+                _make_package_image(engine, packages, built)
             except SandboxStartError:
                 raise  # it would fail without the image too: not the packages' fault
             except (CheckpointError, _NoImageError) as error:
-                made.write_text(f"{error}\n", encoding="utf-8")
+                built.write_text(f"{error}\n", encoding="utf-8")
                 kind = NO_IMAGE
             except SandboxError:
                 return None
-            with made.open("rb") as file:
+            with built.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
-            made.replace(image)
+            built.replace(image)
             _is_sound.cache_clear()
             return image
     except OSError as error:
@@ -102,12 +102,12 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
         ) from error
 
 
-def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> None:
+def _make_package_image(engine: Engine, packages: PackageSet, built: Path) -> None:
     """Imports the packages, saves the interpreter's memory, and starts another from it."""
     with Session(engine, Limits()) as session:
         imported = [name for name in packages.imports if _imports(session, name)]
-        made.write_bytes(assets.join_image(session.checkpoint().files))
-    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), made)
+        built.write_bytes(assets.join_image(session.checkpoint().files))
+    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), built)
     try:
         with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
             for name in imported:

@@ -584,7 +584,7 @@ class TestHostileFile:
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     def test_another_compression(self, tmp_path, method):
         """The file would choose how much memory unpacking takes."""
-        with pytest.raises(CheckpointError, match="compressed by another method"):
+        with pytest.raises(CheckpointError, match="compressed with another method"):
             Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(), method))
 
     def test_a_long_directory(self, tmp_path):
@@ -623,7 +623,7 @@ class TestHostileFile:
     @pytest.mark.parametrize("value", [None, 1, ["x"], {}])
     def test_what_made_it(self, tmp_path, field, value):
         """Is text."""
-        with pytest.raises(CheckpointError, match="does not say what made it"):
+        with pytest.raises(CheckpointError, match="does not state the engine that saved it"):
             Checkpoint.load(written(tmp_path / "x", {**MANIFEST, field: value}, sound()))
 
     def test_pages_of_more_memory_than_there_is(self, tmp_path):
@@ -667,7 +667,7 @@ class TestHostileFile:
         """Nobody waits for what is written into it."""
         os.mkfifo(tmp_path / "x")
 
-        with pytest.raises(CheckpointError, match="it is no file"):
+        with pytest.raises(CheckpointError, match="it is not a regular file"):
             Checkpoint.load(tmp_path / "x")
 
     def test_a_device(self):
@@ -675,7 +675,7 @@ class TestHostileFile:
         if not os.path.exists("/dev/zero"):  # noqa: PTH110
             pytest.skip("there are no such files")
 
-        with pytest.raises(CheckpointError, match="it is no file"):
+        with pytest.raises(CheckpointError, match="it is not a regular file"):
             Checkpoint.load("/dev/zero")
 
 

@@ -85,7 +85,7 @@ class TestPipes:
         """Is not waited for longer than was said."""
         process = start(FOR_EVER.replace("sys.stdin.read()", "import time; time.sleep(60)"))
 
-        with pytest.raises(TimeoutError, match=r"took nothing for 0\.1 s"):
+        with pytest.raises(TimeoutError, match=r"read nothing for 0\.1 s"):
             process.write([bytes(8 * 2**20)], 0.1)
 
     def test_waiting_for_something_to_read(self, start):

@@ -123,7 +123,7 @@ def test_jobs_that_never_end(workers):
             time.sleep(0.001)
         workers.give_up(jobs, InterruptedError("over"))
 
-    with pytest.raises(RuntimeError, match="64 calls that were given up still run"):
+    with pytest.raises(RuntimeError, match="64 abandoned calls still run"):
         workers.submit(lambda future: 1)
 
     gate.set()
