@@ -75,7 +75,7 @@ class TestLine:
         assert granted(other, sibling) == [True, False]
 
     def test_a_nest_of_runs_costs_strangers_no_patience(self):
-        """Children are not counted as slots beyond the bound."""
+        """Children admitted at once do not lengthen the stall time of other requests."""
         line = AdmissionQueue(1, stall_seconds=0.05)
         slot = line.request()
         for _ in range(12):
