@@ -1,4 +1,4 @@
-"""Every regular expression of ours that reads a stranger's text takes time in proportion to the text.
+"""Every regular expression that reads untrusted text takes time linear in its length.
 
 `re` cannot be stopped, and holds the lock of the interpreter. A new expression must be put into one of
 the tables of this file.
@@ -141,7 +141,7 @@ NOT_OF_STRANGERS = {
 
 
 def expressions():
-    """Each use of `re` with an expression: its file, the expression's source, the method."""
+    """Returns each use of `re` with an expression: its file, the expression's source, the method."""
     for root in ("dspy_rlm", "sandbox_runtime"):
         for file in sorted((ROOT / root).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -200,7 +200,7 @@ def growth(work, make, size=20_000):
 
 
 def pumped(units):
-    """Texts of a length: each unit repeated, and each after each."""
+    """Yields texts of a length: each unit repeated, alone and after each prefix."""
     for unit in units:
         yield lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n]
     for first in units:
@@ -209,7 +209,7 @@ def pumped(units):
 
 
 def compiled(path, source):
-    """The expressions themselves, made as their module makes them."""
+    """Returns the expressions as compiled by their module."""
     if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
         made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
@@ -225,7 +225,7 @@ def compiled(path, source):
 
 
 def used(expression, *, anchored):
-    """The ways in which it is used."""
+    """Returns the methods by which the expression is used."""
     yield expression.match
     yield expression.fullmatch
     if not anchored:
@@ -242,7 +242,7 @@ def test_it_grows_with_the_text(path, source):
 
 
 def read_signature(text):
-    """Reads a signature that is none."""
+    """Parses an invalid signature."""
     with pytest.raises(ValueError, match=r"signature|field"):
         signatures._read_text(text, signatures._Types({}, {}))
 

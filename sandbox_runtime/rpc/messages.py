@@ -312,7 +312,7 @@ def parse_cell_end(result: Json) -> CellEnd:
     """Validates the result of a `Run`. Raises `ProtocolError` if it is malformed."""
     outcome = _field(result, "outcome", str)
     if outcome not in ("completed", "submitted", "failed"):
-        raise ProtocolError(f"The sandbox reports an unknown outcome of a cell: {outcome[:40]!r}.")
+        raise ProtocolError(f"The sandbox sent an unknown outcome of a cell: {outcome[:40]!r}.")
     return CellEnd(
         outcome=outcome,
         output=_field(result, "output", str),

@@ -152,7 +152,7 @@ KEPT_OPEN = {
 
 @pytest.fixture(scope="module")
 def continued():
-    """A session restored from one in which all cells of `KEPT` have run."""
+    """A session restored from one in which all cells of the tables above have run."""
     with open_session() as session:
         for kept in (KEPT_IN_MEMORY, KEPT_ON_DISK, KEPT_OPEN):
             for first, _, _ in kept.values():
@@ -602,7 +602,7 @@ class TestHostileFile:
     )
     def test_a_head_without_a_size(self, tmp_path, memory):
         """The head is checked before anything else is unpacked."""
-        with pytest.raises(CheckpointError, match="the head does not say"):
+        with pytest.raises(CheckpointError, match="the head does not state"):
             Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(memory)))
 
     def test_no_head(self, tmp_path):
@@ -616,7 +616,7 @@ class TestHostileFile:
         """Parts in another order, duplicate or additional parts are refused."""
         parts = list(sound().items())
         for others in (parts[::-1], [*parts, parts[0]], [parts[0]] * 3, parts[:2], []):
-            with pytest.raises(CheckpointError, match="other parts"):
+            with pytest.raises(CheckpointError, match="exactly the parts of a state"):
                 Checkpoint.load(written(tmp_path / "x", MANIFEST, others))
 
     @pytest.mark.parametrize("field", ["engine", "packages"])

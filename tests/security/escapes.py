@@ -11,7 +11,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Escape:
-    """JavaScript; the names between `@` are those of `Program`."""
+    """A JavaScript attack; the names between `@` are those of `Program`."""
 
     name: str
     source: str
@@ -36,7 +36,7 @@ class Escape:
 
     @property
     def cell(self) -> str:
-        """The cell that runs it. Its JavaScript calls `reached()` where it makes its attempt."""
+        """Returns the cell that runs it. Its JavaScript calls `reached()` at its attempt."""
         return (
             "import js\n"
             "from pyodide.ffi import create_proxy\n"

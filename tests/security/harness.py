@@ -1,4 +1,4 @@
-"""Programs that change our own modules, so that a later, honest SUBMIT or tool call delivers something else.
+"""Programs that change our own modules, so that a later, honest SUBMIT or tool call delivers another value.
 
 Each is aimed: nothing breaks, so that nothing is replaced. The later cell has to get the real thing.
 """

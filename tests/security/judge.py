@@ -1,4 +1,4 @@
-"""Runs a program in a sandbox and says how it went. Knows sandboxes by two methods only.
+"""Runs a program in a sandbox and returns a verdict. Knows sandboxes by two methods only.
 
 The order of the verdicts is that of their gravity: a program that got what it wanted is a breach,
 whatever else it did. One that did not come to its attempt proves nothing, and is said to have missed it.
@@ -34,7 +34,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """The ending of a cell, and all text that came out of it."""
+    """The ending of a cell, and all of its text output."""
 
     kind: str
     """completed, failed or submitted."""
@@ -127,7 +127,7 @@ _SUBMIT = "SUBMIT(answer='sound', count=7)"
 
 
 def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
-    """Runs a program to its end, then what proves that the session is sound."""
+    """Runs a program to its end, then checks that the session is sound."""
     endings: list[Ending] = []
     costs: list[Cost] = []
     calls: list[tuple[str, Any]] = []
@@ -174,7 +174,7 @@ def _missed(program: Program, endings: list[Ending]) -> list[str]:
 
 
 def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -> list[str]:
-    """The promises of a sandbox that cells have broken."""
+    """Returns the sandbox's promises that cells have broken."""
     if bounds is None:
         return []
     chars = max((ending.longest for ending in endings), default=0)
@@ -244,7 +244,7 @@ def _unsound(program: Program, subject: Subject, around: Surroundings) -> list[s
 
 
 def _shown(value: Any, depth: int = 0) -> str:
-    """A value as text, however odd it is."""
+    """Returns a value as text, however unusual it is."""
     if depth > 20:
         return "..."
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Programs with the ordinary mistakes of models, without malice: the session has to survive them all."""
+"""Programs with ordinary mistakes of models, without malice: the session must survive all of them."""
 
 from __future__ import annotations
 

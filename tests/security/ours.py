@@ -1,4 +1,4 @@
-"""A session of `sandbox_runtime` as `judge.py` knows sandboxes."""
+"""Adapts a session of `sandbox_runtime` to the interface of `judge.py`."""
 
 from __future__ import annotations
 

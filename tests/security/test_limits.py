@@ -47,7 +47,7 @@ def name_of(program: Program) -> str:
 
 
 class Watched(Ours):
-    """Notes how the first cell, which is the program, ended, and what it used."""
+    """Records the ending and the resource use of the first cell, which is the program."""
 
     usage: Usage | None = None
     ending: Ending | None = None
@@ -86,7 +86,7 @@ def unhurried(around) -> Iterator[Shared]:
 
 
 def watch(program: Program, shared: Shared, around: Surroundings) -> Watched:
-    """Runs a program; what it used must be within its session's limits."""
+    """Runs a program, whose resource use must be within its session's limits."""
     subjects: list[Watched] = []
 
     def watched(session: Session) -> Watched:
@@ -112,7 +112,7 @@ def test_time_is_bounded(program, hurried, around):
 
 @pytest.mark.parametrize("program", MEMORY, ids=name_of)
 def test_memory_is_bounded(program, unhurried, around):
-    """A cell gets no more memory than the limit; it is that limit by which it ends."""
+    """A cell gets no more memory than the limit, and ends by that limit."""
     subject = watch(program, unhurried, around)
 
     if program.name not in MADE_TO_WAIT:
@@ -121,5 +121,5 @@ def test_memory_is_bounded(program, unhurried, around):
 
 @pytest.mark.parametrize("program", [*STACK, *OUTPUT, *FLOODS], ids=name_of)
 def test_the_stack_and_the_output_are_bounded(program, hurried, unhurried, around):
-    """Deep values and floods of text harm only their own interpreter."""
+    """Deep values and huge outputs harm only their own interpreter."""
     watch(program, hurried if program.name in ENDLESS else unhurried, around)
