@@ -7,10 +7,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-# DSPy else asks the internet for a price list when it is imported.
+# Otherwise DSPy downloads a price list when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
-# A shell that starts the tests in the background has them ignore it, and with them what they start.
+# A shell makes background jobs ignore it, and their child processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -12,7 +12,7 @@ import pytest
 
 import dspy_rlm
 
-# What `sandbox_runtime` offers to others; everything else of it may change without notice.
+# The public modules of `sandbox_runtime`; everything else in it may change without notice.
 PUBLIC = ("sandbox_runtime", "sandbox_runtime.helpers")
 
 
@@ -24,7 +24,7 @@ def _imports(source: str) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.ImportFrom):
             yield from ((node.module or "", alias.name) for alias in node.names)
         elif isinstance(node, ast.Constant) and str(node.value).startswith("sandbox_runtime."):
-            yield str(node.value), ""  # what `import_module` takes
+            yield str(node.value), ""  # the argument of `import_module`
 
 
 def _private(source: str) -> list[str]:

@@ -106,7 +106,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x08\r\u200bend"
 
-# What a terminal obeys, or what hides other text.
+# Characters that control a terminal, or hide other text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -148,7 +148,7 @@ class TestTerminal:
         try:
             while part := os.read(ours, 65536):
                 shown += part
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # the error on Linux if the other end is closed
             pass
         os.close(ours)
         command.wait(60)

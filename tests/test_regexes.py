@@ -29,8 +29,8 @@ from sandbox_runtime.rpc import protocol
 ROOT = Path(dspy_rlm.__file__).parent.parent
 CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
-# By file: the expressions that read what strangers, models or tools wrote, and what is repeated in it to
-# make a bad case: each alone, and after what the expression begins with.
+# By file: the expressions that read untrusted text (of strangers, models or tools), and the units to repeat for a
+# bad case: each alone, and after the expression's own beginning.
 PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
@@ -121,7 +121,7 @@ ANCHORED = {
     ("sandbox_runtime/packages/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"),
 }
 
-# Those that read only what we wrote ourselves, or what a person at the keyboard did: by file, and why.
+# Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
@@ -194,7 +194,7 @@ def growth(work, make, size=20_000):
             best = min(best, time.thread_time() - started)
         return best
 
-    # What takes no time at any size says nothing.
+    # A time too short at any size is not meaningful.
     longer = seconds(4 * size)
     return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
 
@@ -247,7 +247,7 @@ def read_signature(text):
         signatures._read_text(text, signatures._Types({}, {}))
 
 
-# What reads such texts without expressions, or with several.
+# Readers of such texts that use no expression, or several.
 READERS = {
     "abridged": lambda text: abridged(text, 1000),
     "as_data": untrusted.as_data,

@@ -24,10 +24,10 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.helpers import ready_packages
 
-# What a session remembers in order to be brought back grows with what it has run.
+# A session's replay log grows with every cell.
 MOST_LOANS = 50
 
-# Nobody waits longer for a loan to end: its borrower may be a thread that never does.
+# The timeout for a loan to end: its borrower may be a thread that never does.
 LOAN_SECONDS = 5.0
 
 
@@ -127,7 +127,9 @@ class _Loan(Session):
         vars(self).update(vars(kept.session))  # the same parts, so that both are the same session
         self._kept = kept
         self._lender = pool
-        self._first = threading.Lock()  # taken by who ends the loan, and never given back
+        self._first = (
+            threading.Lock()
+        )  # acquired by the thread that ends the loan, and never released
 
     def close(self) -> None:
         """Ends the loan, and returns its session to the lender once."""
@@ -174,5 +176,5 @@ def _cleaned(kept: _Kept) -> bool:
     try:
         session.register({}, None, types=())
         return isinstance(session.run_cell(_FORGET.format(names=kept.names)), Completed)
-    except SandboxError:  # a cell of the borrower's still runs
+    except SandboxError:  # a cell of the borrower is still running
         return False

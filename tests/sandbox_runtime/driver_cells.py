@@ -25,7 +25,7 @@ class FakeHost:
         self.driver = None
         self.raw = ""
         self.signals = 0
-        self.echoes = set()  # which of them are the same again
+        self.echoes = set()  # which objects occur again
         self._loop = asyncio.new_event_loop()
 
     def call(self, mode, tool, arguments, extras):

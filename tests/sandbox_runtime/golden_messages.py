@@ -36,7 +36,7 @@ from sandbox_runtime.rpc.messages import (
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
-# What the frames of the sandbox carry.
+# The secret of the sandbox's frames.
 SECRET = "0123456789abcdef0123456789abcdef"
 
 FROM_HOST = {

@@ -49,7 +49,7 @@ class TestLine:
         grandchild.release()
         assert granted(other, sibling) == [False, False]
         child.release()
-        assert granted(other, sibling) == [False, True]  # it is waited for, the other is not
+        assert granted(other, sibling) == [False, True]  # it has a waiter, the other has none
         sibling.release()
         root.release()
         assert granted(other) == [True]

@@ -24,7 +24,7 @@ from sandbox_runtime.isolation.os_isolation import NO_WALL, detect
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.sessions.session import Session
 
-# What a session reads; Deno itself reads the scripts.
+# The files that a session reads; Deno itself reads the scripts.
 READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
 
 

@@ -50,8 +50,8 @@ def run(session, code):
     return result.output
 
 
-# What a cell does, what a later one shows of it, and what that has to be. The names differ, since one
-# session does all of it.
+# A cell, a later cell that shows its effect, and the expected output. The names differ, since one session
+# runs all of them.
 KEPT_IN_MEMORY = {
     "values": ("x = {'a': [1, 2]}; y = x['a']", "y.append(3); x", "{'a': [1, 2, 3]}\n"),
     "generators": (
@@ -230,7 +230,7 @@ class TestMemory:
         """Another process is started, and its state saved."""
         session = opened()
         run(session, "x = 1")
-        os.kill(session.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        os.kill(session.pid, signal.SIGSTOP)  # so that it receives the request, but cannot answer
         threading.Timer(0.2, os.kill, (session.pid, signal.SIGKILL)).start()
 
         state = session.checkpoint()
@@ -487,7 +487,7 @@ def written(path, manifest, parts, method=zipfile.ZIP_DEFLATED):
     """Writes a file with this manifest and these parts, by name or as pairs."""
     text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
     with zipfile.ZipFile(path, "w", method) as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names that come twice
+        warnings.simplefilter("ignore")  # about duplicate names
         archive.writestr("manifest.json", text, zipfile.ZIP_STORED)
         for name, data in dict(parts).items() if isinstance(parts, dict) else parts:
             archive.writestr(name, data)

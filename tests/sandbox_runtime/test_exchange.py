@@ -189,5 +189,5 @@ class TestLastOutput:
         before = time.process_time()
 
         assert self.last_output(talk, 100_000, [""]) == ""
-        # Summing up what is there at each of them took more than a minute.
+        # Joining all chunks for each new one took more than a minute.
         assert time.process_time() - before < 30

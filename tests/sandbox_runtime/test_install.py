@@ -21,7 +21,7 @@ from sandbox_runtime.engine import assets
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.sessions.session import Session
 
-# What a stand-in for Deno answers to `--version`.
+# The answer of a fake Deno to `--version`.
 VERSION = 'case "$1" in eval|--version) echo "deno 2.9.8 (stable)"; exit 0;; esac'
 
 
@@ -238,13 +238,13 @@ class TestKilled:
         begun, end = tmp_path / "begun", tmp_path / "end"
         for pipe in (begun, end):
             os.mkfifo(pipe)
-        # Says that it has begun, then waits until the test is over.
+        # Reports its start, then waits until the test is over.
         script = f"echo data > half-a-file; echo begun > '{begun}'; read x < '{end}'"
         with start(cache, deno=stand_in(script)) as installer:
             assert begun.read_text() == "begun\n"
             installer.kill()
             installer.communicate()
-            # Lets the stand-in go: nothing of it is left.
+            # Lets the fake Deno end, so that no process remains.
             end.write_text("\n")
         [left] = left_in(cache)
         assert left.startswith(f"partial-{installer.pid}-")

@@ -88,7 +88,7 @@ class TestRun:
         assert kept == (os.getpid(), os.getpid())
 
 
-# What an assembler makes of it; a disassembler said the same of what this one made.
+# The output of an assembler; a disassembler confirmed the launcher's own output.
 KNOWN = {
     "x86_64": {
         "number": b"\xb8\x9d\x00\x00\x00\x0f\x05",  # mov eax, 157; syscall

@@ -519,7 +519,7 @@ class TestBounds:
 
     def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
         """4 MB of gzip for a page of 4 GB: pip fails within its memory limit, with a message."""
-        # Members of gzip that follow each other are one text.
+        # Concatenated gzip members decode to one text.
         page = 256 * gzip.compress(b" " * 16_000_000)
 
         class Packed(http.server.BaseHTTPRequestHandler):

@@ -162,7 +162,9 @@ class TestLend:
     def test_one_that_does_not_come_up_costs_the_others_nothing(self, pool, deno_children):
         """Warm sessions are lent nevertheless, and none is leaked."""
         before = deno_children()
-        with ThreadPoolExecutor(2) as threads:  # at once, so that two are to be kept warm
+        with ThreadPoolExecutor(
+            2
+        ) as threads:  # concurrently, so that the target is two warm sessions
             lent = list(threads.map(lambda _: pool.lend(), range(2)))
         wait_until(lambda: pool.warm() >= 1)
         ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]

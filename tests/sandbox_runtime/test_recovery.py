@@ -18,7 +18,7 @@ from sandbox_runtime.sessions.replay import (
 
 STATE = Checkpoint({}, "engine")
 
-# So long after the last checkpoint one is cheap.
+# This long after the last checkpoint another one is cheap.
 ENOUGH = FIRST_GUESS_SECONDS / LARGEST_SHARE
 
 

@@ -87,7 +87,7 @@ class TestClose:
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_nothing_is_left(self, deno_children):
         """No process, thread or open file remains, on any path."""
-        gc.collect()  # what earlier tests let go of is not ours to count
+        gc.collect()  # objects released by earlier tests do not count
 
         def open_and_use():
             with open_session(

@@ -128,7 +128,7 @@ class TestDeath:
 
     def test_killed_while_it_is_told_of_tools(self, mortal):
         """A process that is killed while tools are registered is replaced, and nothing is lost."""
-        os.kill(mortal.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        os.kill(mortal.pid, signal.SIGSTOP)  # so that it receives the request, but cannot answer
         thread = threading.Timer(0.2, self.kill, [mortal])
         thread.start()
 
@@ -248,7 +248,7 @@ class TestDeath:
     @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
     def test_a_loss_between_two_cells(self, mortal, code):
         """The next result reports it, however that cell ends, and only that one."""
-        mortal.run_cell("import time; echo(time.time())")  # cannot be asked twice
+        mortal.run_cell("import time; echo(time.time())")  # cannot be called twice
         self.kill(mortal)
         mortal.assign("more", 1)
 

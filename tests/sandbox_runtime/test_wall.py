@@ -34,7 +34,7 @@ LANDLOCK = Wall(landlock=OFFERED.landlock)
 SECCOMP = Wall(seccomp=OFFERED.seccomp, gate=OFFERED.gate)
 PYTHON = Path(sys.executable).resolve()
 
-# What each attempt is, in JavaScript; each is a function that must not come to its end.
+# The attempts, in JavaScript; each is a function that must not complete.
 FILES = {
     "read": "() => Deno.readTextFileSync(secret)",
     "list": "() => [...Deno.readDirSync(folder)].length",
@@ -387,7 +387,7 @@ def test_before_it_is_sealed(attack, outside):
     assert outside.files() == before
 
 
-# What Landlock keeps by itself, of the above.
+# The attempts above that Landlock alone prevents.
 CONTENT = {"truncate", "write", "append", "make a file", "make a file without a name", "creat", "mknod",
            "mknodat", "mkdir", "mkdirat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat",
            "renameat2", "unlink", "unlinkat", "rmdir"}  # fmt: skip

@@ -22,7 +22,7 @@ from sandbox_runtime.sessions.session import Session
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
 
-# Pyodide would take another way if it saw these while it starts.
+# Pyodide would use another code path if it saw these during its start.
 _SCRUB = "function scrubGlobals(kept) {"
 _NO_SCRUB = """
 let laidAside = null;
@@ -47,7 +47,7 @@ _GUEST = (("\n_hide_javascript()\n", "\n"),)
 
 Texts = tuple[tuple[str, str], ...]
 
-# Deno with all rights, or a worker that has those of its process.
+# Deno with all permissions, or a worker with those of its process.
 ALL_RIGHTS = "--allow-all"
 _WORKER_RIGHTS = (('permissions: "none"', 'permissions: "inherit"'),)
 _NO_CAP = (("  capMemory(message.memoryBytes);", ""),)

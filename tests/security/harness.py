@@ -87,7 +87,7 @@ def other(self, error):
     return [end(self, error)[0], as_json.encode()]
 driver_module.Driver._end = other
 """,
-        destroys=True,  # it ends its own cell with more than it may
+        destroys=True,  # it ends its own cell with a value that exceeds the limit
     ),
     _aimed("the result of a call", "calls.HostCalls._result = lambda *_: forged"),
     _aimed("the scanner of answers", "calls.scan = lambda *_: (forged, 0)"),

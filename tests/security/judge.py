@@ -21,11 +21,11 @@ from .surroundings import Surroundings
 Verdict = Literal["held", "breach", "hang", "crash", "lost", "missed"]
 VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost", "missed")
 
-# The gravest first.
+# The most severe first.
 GRAVITY: tuple[Verdict, ...] = ("breach", "hang", "crash", "lost", "missed", "held")
 
-# The line that says how much was left out, notes about lost state, and the sentence about a process that
-# ended, which quotes up to 1,500 characters of its last words.
+# The line that states how much was omitted, notes about lost state, and the sentence about a process that ended,
+# which quotes up to 1,500 characters of its stderr.
 NOTES_CHARS = 3_000
 
 # `ru_maxrss` is in bytes on macOS, else in KiB.
@@ -115,7 +115,7 @@ class Report:
     explains."""
 
 
-# Each proves one thing of a session, whatever names a program has bound in its namespace.
+# Each checks one property of a session, whatever names a program has bound in its namespace.
 _ARITHMETIC = """
 import builtins as _b, json as _j
 _v = {"a": [1, 2.5, None], "b": "\\u00e9"}
@@ -229,7 +229,9 @@ def _unsound(program: Program, subject: Subject, around: Surroundings) -> list[s
     before = subject.losses
     first = subject.run(_ARITHMETIC)
     if program.destroys and first.kind == "failed" and subject.losses > before:
-        first = subject.run(_ARITHMETIC)  # the loss was told; from here on all is well
+        first = subject.run(
+            _ARITHMETIC
+        )  # the loss was reported; from here on the session must be sound
     found = []
     if first.kind != "completed" or "285 [1, 2, 3] True\n6 True" not in first.text:
         found.append(f"arithmetic afterwards: {first.kind} {first.text[-300:]!r}")

@@ -12,7 +12,7 @@ from .program import Program, program
 
 _FORGED = 'forged = "FOR" + "GED"\n'
 
-# What a callback does that an earlier cell has left: each kind of harm, and none of it may be done.
+# The actions of a callback left by an earlier cell: each kind of harm, none of which may happen.
 _ACTS = """
 def act(*args, **kwargs):
     global kept

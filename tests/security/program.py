@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-# What a program prints that got hold of something it must not have. In its text the word stands in two
-# parts, so that a traceback that shows the line does not have it.
+# The output of a program that obtained something forbidden. Its source has the word in two parts, so that a
+# traceback that shows the line does not contain it.
 ESCAPED = "ESCAPED"
 ESCAPED_SOURCE = '"ESC" + "APED"'
 
-# What a program puts into everything that it forges.
+# The mark in everything that a program forges.
 FORGED = "FORGED"
 
 # JavaScript's globals as `js`: by import, or by making a function of a text. Where both are refused, that

@@ -23,7 +23,7 @@ from .surroundings import FIELDS, KEPT, Surroundings
 
 LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
 
-# For escapes that work long before they come to what they attempt.
+# For escapes that compute for long before their attempt.
 UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=60)
 
 ESCAPES = [

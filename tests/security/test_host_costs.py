@@ -58,7 +58,7 @@ def test_memory_is_bounded_by_the_frame(name):
     with Cost() as cost, pytest.raises(ValueCrossingError, match="host's memory"):
         ValueCodec().decode(parts, limits.value_memory_bytes)
 
-    # What is read before it is known to be too large is not more than is allowed.
+    # No more than the limit is read before the value is known to be too large.
     assert cost.peak_bytes < limits.value_memory_bytes + 2 * limits.frame_bytes
 
 

@@ -23,17 +23,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # More than the 0.35 s for which a program that may destroy its interpreter waits until its mark is out.
 LIMITS = Limits(cell_seconds=0.8, grace_seconds=0.3, memory_bytes=256 * 1024 * 1024)
 
-# For programs that use up something else than time: they have to come to the limit that they are about.
+# For programs that exhaust something other than time: they must reach their own limit first.
 UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=20)
 
-# A hostile cell may take its own time and that in which it is told to stop, and so much in which it ends.
-# Threads of V8 that compile and clear up work beside it.
+# A hostile cell may take its own time, the grace period, and this much until it ends.
+# V8's threads for compilation and garbage collection run concurrently.
 SLACK_SECONDS = 1.0
 
-# Programs that meet the limit of memory, and then that of time: to cancel a task takes memory.
+# Programs that reach the limit of memory, and then that of time: cancelling a task takes memory.
 MADE_TO_WAIT = frozenset({"very many tasks"})
 
-# Programs that reach no limit but that of time.
+# Programs that reach only the limit of time.
 ENDLESS = frozenset({"a flood of output that never ends"})
 
 # What a process takes beside the interpreter's memory: V8, code, the heap of JavaScript in which output,
