@@ -1,4 +1,4 @@
-"""`python -m sandbox_runtime COMMAND`: what is there, where it comes from, what to do about the rest."""
+"""`python -m sandbox_runtime COMMAND`: installs, checks and lists the parts of the sandbox."""
 
 from __future__ import annotations
 
@@ -27,23 +27,28 @@ def main(arguments: list[str] | None = None) -> int:
         "--require-wall", action="store_true", help="fail if a part of the system's wall is missing"
     )
     installing = commands.add_parser(
-        "install", help="install the sandbox's files in the user's cache"
+        "install", help="install the sandbox's files into the user's cache"
     )
-    installing.add_argument("--force", action="store_true", help="replace what is there")
+    installing.add_argument("--force", action="store_true", help="replace an existing installation")
     packaging = commands.add_parser("packages", help="fetch packages that sessions can import")
-    packaging.add_argument("names", nargs="*", metavar="NAME", help="as pip takes it: pydantic>=2")
     packaging.add_argument(
-        "--locked", type=Path, metavar="FILE", help="a lock file with hashes, in the place of names"
+        "names", nargs="*", metavar="NAME", help="a pip requirement: pydantic>=2"
     )
     packaging.add_argument(
-        "--write-lock", type=Path, metavar="FILE", help="write down what it came to, with hashes"
+        "--locked", type=Path, metavar="FILE", help="a lock file with hashes, instead of names"
+    )
+    packaging.add_argument(
+        "--write-lock",
+        type=Path,
+        metavar="FILE",
+        help="write the resolved packages to a lock file with hashes",
     )
     packaging.add_argument("--refresh", action="store_true", help="ask the package index again")
     verifying = commands.add_parser(
-        "verify", help="compare every part with the hashes that the source has of it"
+        "verify", help="compare every part with the hashes in the source"
     )
     verifying.add_argument(
-        "--rebuild", action="store_true", help="build the engine once more, and compare the two"
+        "--rebuild", action="store_true", help="also rebuild the engine, and compare the two"
     )
     commands.add_parser("sbom", help="print the bill of materials, as CycloneDX 1.6")
     options = parser.parse_args(arguments)
@@ -51,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _report("engine", lambda: f"installed in {install(force=options.force).folder}")
     if options.command == "packages":
         if bool(options.names) == bool(options.locked):
-            packaging.error("give names, or a file with --locked")
+            packaging.error("pass names, or a file with --locked")
         return _report(
             "packages",
             lambda: _prepare_packages(
@@ -66,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(*, rebuild: bool) -> int:
-    """Prints a line for each part; the exit code is 0 if all are what they should be."""
+    """Prints a line for each part; the exit code is 0 if all parts are genuine."""
     sound = True
     try:
         for finding in verify(rebuild=rebuild):
@@ -87,26 +92,26 @@ def _print_sbom() -> int:
     return 0
 
 
-def _prepare_packages(wanted: list[str] | Path, refresh: bool, lock: Path | None) -> str:
-    found = resolve_packages(wanted, refresh=refresh)
+def _prepare_packages(requirements: list[str] | Path, refresh: bool, lock: Path | None) -> str:
+    packages = resolve_packages(requirements, refresh=refresh)
     if lock is not None:
         try:
-            lock.write_text(found.lock(), encoding="utf-8")
+            lock.write_text(packages.lock(), encoding="utf-8")
         except OSError as error:
             raise PackageError(f"{lock} cannot be written: {error.strerror}.") from error
-    lines = [f"{found.bundle_bytes / 1e6:.1f} MB to mount, in {found.folder}"]
-    lines += [f"  {item.name} {item.version}  {item.file}" for item in found.packages]
+    lines = [f"{packages.bundle_bytes / 1e6:.1f} MB to mount, in {packages.folder}"]
+    lines += [f"  {item.name} {item.version}  {item.file}" for item in packages.packages]
     return "\n".join(lines)
 
 
 def _report(name: str, work: Callable[[], str]) -> int:
     start = time.perf_counter()
     try:
-        state, said = "ok", work()
+        state, detail = "ok", work()
     except SandboxError as error:
-        state, said = "FAILED", str(error)
+        state, detail = "FAILED", str(error)
     milliseconds = (time.perf_counter() - start) * 1000
-    print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {said}")
+    print(f"{name:<8} {state:<6} {milliseconds:8.0f} ms  {detail}")
     return 0 if state == "ok" else 1
 
 

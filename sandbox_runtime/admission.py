@@ -1,4 +1,4 @@
-"""Admission to a pool: a bound on open sessions, and a queue of those who wait. Opens no session itself.
+"""Admission to a pool: a bound on open sessions, and a queue for the rest. Opens no session itself.
 
 Free of deadlock for nested runs: the first child of a run that holds a slot is admitted at once, beyond
 the bound if need be; further children queue, ahead of everyone else. So a chain of nested runs can always

@@ -1,10 +1,10 @@
-"""Audit events: what an operator should see of sandboxes, as records of one logger.
+"""Audit events: the security-relevant events of sandboxes, as records of one logger.
 
 The logger is `sandbox_runtime.audit`. Each record has two attributes: `event`, one of `EVENTS`, and
 `facts`, a dictionary of plain values. Nothing is printed unless the program configures logging.
-The message is the event and its facts as one line of ASCII JSON: text that comes out of a sandbox
-cannot forge a second line, and is shortened; secrets of the environment are taken out.
-Knows no session and no process: those call `record`, and `Thinned` for what a cell can cause at will.
+The message is the event and its facts as one line of ASCII JSON: text from a sandbox cannot forge a
+second line, and is shortened; secrets of the environment are redacted.
+Knows no session and no process: they call `record`, or `Thinned` for events that a cell can cause at will.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ EVENTS: Mapping[str, int] = MappingProxyType(
 # Long enough for an error message.
 MAX_FACT_CHARS = 300
 
-# A cell can be refused two thousand times a second. So many records of one event a session writes; from
-# then on one each time that their number has doubled.
+# A cell can be refused two thousand times a second. A session writes this many records of one event; after
+# that, one each time the count has doubled.
 ALL_RECORDED = 100
 
 Fact = str | int | float | bool | None
@@ -64,7 +64,7 @@ def record(event: str, **facts: Fact) -> None:
 
 
 class Thinned:
-    """The events of one session that a cell can cause as often as it likes. From any thread."""
+    """Rate-limited events of one session, which a cell can cause at will. Thread-safe."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[str, itertools.count[int]] = defaultdict(
@@ -72,7 +72,7 @@ class Thinned:
         )
 
     def record(self, event: str, **facts: Fact) -> None:
-        """Writes an event with its number in the session as the fact `count`; few of very many."""
+        """Writes an event with its number in the session as the fact `count`; thins out frequent ones."""
         count = next(self._counts[event])
         if count <= ALL_RECORDED or count.bit_count() == 1:
             record(event, **facts, count=count)
@@ -81,6 +81,6 @@ class Thinned:
 def _plain(value: Fact) -> Fact:
     if not isinstance(value, str):
         return value
-    # A few times as much is looked through, so that no secret is cut in two and one half of it shown.
+    # Redact several times as much before truncating: otherwise half of a split secret could be shown.
     shown = redact_secrets(value[: 64 * MAX_FACT_CHARS])[:MAX_FACT_CHARS]
     return shown if len(value) <= MAX_FACT_CHARS else f"{shown}... ({len(value):,} characters)"

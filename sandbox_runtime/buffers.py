@@ -1,4 +1,4 @@
-"""Raw bytes, in the forms in which they are passed on without a copy."""
+"""Bytes-like types that are passed on without a copy."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ Part = bytes | bytearray | memoryview
 
 
 def nbytes(part: Part) -> int:
-    """The bytes of a part, also of a view of something larger than bytes."""
+    """Returns the size in bytes, also of a view whose items are larger than a byte."""
     return part.nbytes if isinstance(part, memoryview) else len(part)

@@ -38,7 +38,7 @@ class DenoNotFoundError(EngineError):
 
 
 class DenoVersionError(EngineError):
-    """The Deno found is too old or too new."""
+    """The Deno executable is too old or too new, or has a known flaw."""
 
 
 class EngineMissingError(EngineError):
@@ -70,7 +70,7 @@ class WallMissingError(EngineError):
 
 
 class SandboxStartError(SandboxError):
-    """The sandbox process did not start; the message has the end of its stderr."""
+    """The sandbox process did not start; the message includes the end of its stderr."""
 
 
 class SandboxDiedError(SandboxError):
@@ -100,7 +100,7 @@ class SessionClosedError(SandboxError):
 
 
 class SessionBusyError(SandboxError):
-    """The session runs a cell; it does one thing at a time."""
+    """The session is running a cell; it serves one request at a time."""
 
 
 class TextChangedError(SandboxError, OSError):

@@ -1,6 +1,6 @@
-"""Helpers that libraries built on the sandbox share with it: text, types, secrets, and what work may cost.
+"""Helpers for libraries built on the sandbox: text, types, secrets, and bounds on the cost of work.
 
-Public, but without the promise that the names of `sandbox_runtime` itself have: they may change with any release.
+Public, but without the stability promise of the names in `sandbox_runtime` itself: they may change with any release.
 """
 
 from sandbox_runtime.admission import Slot

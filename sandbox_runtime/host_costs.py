@@ -10,80 +10,79 @@ MEBIBYTE = 1024 * 1024
 
 # ---- One value -------------------------------------------------------------------------------------
 
-# A decoded value takes at most this many bytes of the host for each byte of `Limits.frame_bytes`. Text
-# with one character outside of the first 65,536 takes 4 for each of its own; a million rows of twenty
+# A decoded value takes at most this many bytes of host memory per byte of `Limits.frame_bytes`. Text with
+# one character beyond the first 65,536 takes 4 bytes for each of its characters; a million rows of twenty
 # columns take about 1.5 GiB, which the default of 256 MiB must allow.
 VALUE_BYTES_PER_FRAME_BYTE = 8
 
-# Smaller values are not estimated: whatever they are, they take less than 128 times as much.
+# Smaller values are not estimated: of whatever type, they take less than 128 times as much.
 UNESTIMATED_BYTES = 1 * MEBIBYTE
 
-# What an object of bytes or text takes beside its content.
+# The overhead of a bytes or str object beside its content.
 BYTES_PER_PIECE = 56
 
-# Digits of a whole number that a `Decimal` or a `Fraction` can become: Python turns no longer one into
+# Maximum digits of an integer that a `Decimal` or a `Fraction` can become: Python converts no longer one to
 # text (4,300), and the sandbox sends no longer `int` (14,000 bits).
 MAX_DIGITS = 4_200
 
-# Characters of a number, date or path in a tag. Parsing a number is quadratic in it.
+# Maximum characters of a number, date or path in a tag. Parsing a number is quadratic in its length.
 MAX_TAGGED_CHARS = 4_000
 
-# Tries of types on parts of a value that validating it may take, and for each of its parts. So many that
-# all fail take Pydantic about a second and 400 MB, for the list of what is wrong.
+# Maximum attempts to match a type with a part of a value during validation: a fixed number, and one per part.
+# If that many all fail, Pydantic takes about a second and 400 MB for the list of errors.
 MAX_TRIES = 400_000
 TRIES_PER_PART = 50
 
-# ---- One signature that a cell wrote ---------------------------------------------------------------
+# ---- A signature written by a cell -----------------------------------------------------------------
 
-# A pattern of a cell is matched against so many characters of one text at most, and may say as much in
-# numbers of repetitions: matching is linear in their product, and takes 0.1 s at the worst.
+# A cell's pattern is matched against at most this many characters of a text, and its repetition counts have
+# the same bound: matching is linear in their product, and takes 0.1 s in the worst case.
 MAX_MATCHED_CHARS = 100_000
 MAX_PATTERN_CHARS = 500
 MAX_REPETITIONS = 100
 
 # ---- Keys of dicts and sets ------------------------------------------------------------------------
 
-# Comparisons of equal hashes that building one dict or set may take, in units of about 50 ns. Honest
-# keys hardly collide: the powers of two up to 2**4000, the worst known, take 0.4 million.
+# Maximum comparisons of equal hashes while building one dict or set, in units of about 50 ns. Honest keys
+# rarely collide: the powers of two up to 2**4000, the worst known case, take 0.4 million.
 MAX_KEY_COMPARISONS = 4_000_000
 
-# So many keys are not looked at, and so many collisions not counted.
+# This many keys are not examined, and this many collisions not counted.
 FEW_KEYS = 32
 
-# From here on the insertion itself is measured, because keys of different hashes can be chosen to
-# follow one another through the table.
+# From this number of keys the insertion itself is timed, because keys with different hashes can be chosen
+# to share probe sequences in the table.
 MANY_KEYS = 4_096
 
-# CPU seconds that inserting may take: a fixed part, one for each key, and four times what hashing them
-# takes. An honest key takes 0.1 to 0.3 microseconds beside its hash.
+# CPU seconds that inserting may take: a fixed part, a part per key, and four times the time that hashing
+# them takes. An honest key takes 0.1 to 0.3 microseconds beside its hash.
 KEYS_SECONDS = 0.5
 SECONDS_PER_KEY = 1e-6
 
 # ---- The calls of one cell -------------------------------------------------------------------------
 
-# Bytes of arguments of calls that wait or run, for each byte of `Limits.frame_bytes`. Beyond it nothing
-# more is read from the sandbox until some have ended.
+# Bytes of arguments of queued and running calls, per byte of `Limits.frame_bytes`. Beyond it nothing more
+# is read from the sandbox until some have ended.
 CALL_BYTES_PER_FRAME_BYTE = 1
 
-# What a call costs beside its arguments: its future, its context, its place in the queue.
+# The cost of a call beside its arguments: its future, its context, its queue entry.
 BYTES_PER_CALL = 4 * 1024
 
-# Threads of calls that were given up and run on, in one session. Beyond it no call is begun in a thread
-# until some of them have ended.
+# Threads of one session that still run abandoned calls. Beyond it no call starts in a thread until some of
+# them have ended.
 MAX_LOST_THREADS = 64
 
-# What is remembered for the sake of running cells again, in bytes: answers of the host, code, values
-# that others have replaced. With more, a checkpoint is due whatever it costs; and of one cell that
-# alone has more, nothing is remembered, so that it cannot be run again.
+# Size of the replay log in bytes: answers of the host, code, replaced values. Beyond it a checkpoint is due at
+# any cost; a single cell that exceeds it is not recorded, so that it cannot be replayed.
 MAX_REMEMBERED_BYTES = 64 * MEBIBYTE
 
-# What remembering a call costs beside its answer.
+# The cost of recording a call beside its answer.
 BYTES_PER_REMEMBERED_CALL = 512
 
-# ---- A session that is brought back ----------------------------------------------------------------
+# ---- Recovery of a session -------------------------------------------------------------------------
 
-# Seconds of cells that are run again between two checkpoints, over all crashes. With more the session
-# begins afresh, and says so.
+# Seconds of replayed cells between two checkpoints, over all crashes. Beyond it the session starts afresh,
+# and says so.
 MAX_REPLAY_SECONDS = 60.0
 
 # ---- A checkpoint's file ---------------------------------------------------------------------------
@@ -94,26 +93,26 @@ CHECKPOINT_HEADER_BYTES = 64 * 1024
 # Pyodide's own head of an image: the names of modules and of JavaScript objects, some 100 kB.
 CHECKPOINT_HEAD_BYTES = 64 * MEBIBYTE
 
-# What cells wrote to the disk, which lives in V8's memory; that is bounded by as much.
+# The cells' files on the disk, which lives in V8's memory; that has the same bound.
 CHECKPOINT_DISK_BYTES = 2048 * MEBIBYTE
 
-# ---- What follows, as it is promised; nothing enforces these but the bounds above -------------------
+# ---- The resulting promises; nothing enforces these but the bounds above -----------------------------
 
-# CPU seconds of the host for reading one value that the sandbox sent: a fixed part, and one for each MiB
-# of it. Measured: 0.35 for a MiB at the worst.
+# CPU seconds of the host to decode one value from the sandbox: a fixed part, and a part per MiB. Measured:
+# 0.35 per MiB in the worst case.
 READ_CPU_SECONDS = 1.0
 READ_CPU_SECONDS_PER_MEBIBYTE = 0.75
 
-# The longest time for which no other thread of the host can run meanwhile, in CPU seconds. Measured: 0.03
-# for a MiB, most of it Python's JSON.
+# The longest time for which decoding blocks every other thread of the host, in CPU seconds. Measured: 0.03
+# per MiB, most of it in Python's JSON parser.
 READ_STALL_SECONDS = 1.0
 READ_STALL_SECONDS_PER_MEBIBYTE = 0.075
 
-# Memory that one value takes for each of its bytes; `VALUE_BYTES_PER_FRAME_BYTE` bounds it in all.
+# Memory that one value takes per byte; `VALUE_BYTES_PER_FRAME_BYTE` bounds the total.
 # Measured: 104, for a table of one column, whose rows are dicts.
 READ_BYTES_PER_BYTE = 128
 
-# Threads of one session beside those of its caller: the workers, a timer for each call where
-# `Limits.call_seconds` is set, the event loop of coroutine tools, and the reader of stderr.
+# Threads of one session beside those of its caller: the workers, a timer per call if `Limits.call_seconds`
+# is set, the event loop of coroutine tools, and the reader of stderr.
 THREADS_PER_CONCURRENT_CALL = 2
 OTHER_THREADS = 2

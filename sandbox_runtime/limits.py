@@ -62,12 +62,12 @@ class Limits:
 
     @property
     def value_memory_bytes(self) -> int:
-        """The host's memory that one decoded value may take."""
+        """The maximum host memory of one decoded value, in bytes."""
         return VALUE_BYTES_PER_FRAME_BYTE * self.frame_bytes
 
     @property
     def call_memory_bytes(self) -> int:
-        """The host's memory for the encoded arguments of queued and running calls."""
+        """The maximum host memory for the encoded arguments of queued and running calls, in bytes."""
         return CALL_BYTES_PER_FRAME_BYTE * self.frame_bytes
 
     def __post_init__(self) -> None:

@@ -79,9 +79,9 @@ def resolve_packages(requirements: Wanted, *, refresh: bool = False) -> PackageS
     refresh.
 
     Args:
-        requirements: As pip takes them; or the path of a lock file, which is a requirements file with
+        requirements: In pip's syntax; or the path of a lock file, which is a requirements file with
             hashes or a `pylock.toml`.
-        refresh: Ask the package index again.
+        refresh: Query the package index again.
 
     Raises:
         PackageError: A package cannot be used; says which and why.
@@ -107,8 +107,8 @@ def ready_packages(packages: Wanted | PackageSet | None) -> PackageSet | None:
         return packages
     if isinstance(packages, str | os.PathLike):  # a plain string is refused by name
         return resolve_packages(packages)
-    wanted = list(packages)
-    return resolve_packages(wanted) if wanted else None
+    requirements = list(packages)
+    return resolve_packages(requirements) if requirements else None
 
 
 def ready_engine() -> assets.Engine:

@@ -1,8 +1,8 @@
 """Warm sessions: opened in the background, lent once, never taken back.
 
 A namespace is used by one borrower and then closed, so nothing can pass from one to the next. A pool
-starts nothing before the first loan, keeps as many sessions warm as are used, and closes those that
-nobody wants.
+starts nothing before the first loan, keeps as many sessions warm as are used, and closes idle
+ones.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Pool:
 
         Raises:
             ValueError: A number is not positive.
-            PackageError: A package cannot be had.
+            PackageError: A package cannot be resolved.
         """
         if size < 1 or idle_seconds <= 0 or (max_sessions is not None and max_sessions < 1):
             raise ValueError(
@@ -219,7 +219,9 @@ class Pool:
         with self._changed:
             spec, wait = self._next_task()
             if spec is None and wait is None:
-                self._maintainer = None  # under the lock, so that the next borrower starts another
+                self._maintainer = (
+                    None  # under the lock, so that the next borrower starts another maintainer
+                )
                 return False
             if spec is None:
                 self._changed.wait(wait)

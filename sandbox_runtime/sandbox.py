@@ -26,7 +26,7 @@ class WrappedTool:
 
     modules: Mapping[str, str]
     """Modules of the sandbox by name, with their source; each may import those before it. The last one
-    has a function `front(name, call)`, which makes what cells get of the plain function `call`."""
+    has a function `front(name, call)`, which wraps the plain function `call` for cells."""
 
     kind: FrontKind = "function"
     """The kind of object bound to the tool's name: a function; a module, which they can import; or nothing: the
@@ -67,19 +67,19 @@ class Failed:
     """The cell raised, or ended its process."""
 
     error_type: str
-    """Name of the exception class."""
+    """The name of the exception class."""
 
     message: str
-    """Its text."""
+    """The exception's text."""
 
     traceback: str = ""
-    """As Python shows it, with the cell's own lines only; empty if the process ended."""
+    """The traceback with the cell's own lines only; empty if the process ended."""
 
     output: str = ""
     """The output printed before."""
 
     state_lost: bool = False
-    """True if what cells defined is gone; assigned variables are back."""
+    """True if the definitions of cells are lost; assigned variables are back."""
 
 
 CellResult = Completed | Submitted | Failed
@@ -89,10 +89,10 @@ class Sandbox(Protocol):
     """A namespace that persists, and runs untrusted Python."""
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
-        """Binds variables, once: what a cell does to them later stays done."""
+        """Binds variables, once: later changes by cells persist."""
 
     def run_cell(self, code: str, /) -> CellResult:
         """Runs a cell to its end. A failed cell is data; a dead sandbox is an exception."""
 
     def close(self) -> None:
-        """Ends the sandbox. Closing twice is fine."""
+        """Ends the sandbox. Idempotent."""

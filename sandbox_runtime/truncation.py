@@ -1,7 +1,7 @@
-"""The length of texts that come from outside, kept on the host.
+"""Bounds the length of texts from the sandbox, on the host.
 
-The sandbox shortens what a cell prints, but a hostile cell can change that. Every text that leaves a
-session is therefore measured again here, and shortened in the same words.
+The sandbox abridges a cell's output, but a hostile cell can disable that. Every text that leaves a session is
+therefore measured again here, and abridged in the same format.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import re
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS
 from sandbox_runtime.sandbox import CellResult, Failed
 
-# The line that says how much was left out is at most this long, so that a text which the sandbox has
-# shortened already is not shortened again.
+# The maximum length of the line that states how much was omitted. It comes on top of the limit, so that a text
+# which the sandbox has abridged already is not abridged again.
 MAX_MARK_CHARS = 64
 
-# The name of an exception. Python itself allows any length.
+# The maximum length of an exception's name. Python itself has no limit.
 MAX_NAME_CHARS = 200
 
 _MARK = re.compile(r"\n\.\.\. \((\d{1,3}(?:,\d{3}){0,5}) characters omitted\) \.\.\.\n")
 
-# A number with more digits than this is no count of characters, and would not fit into the line.
+# A number with more digits is not a count of characters, and would not fit into the line.
 _LARGEST_COUNT = 10**18
 
 
 def abridged(text: str, limit: int) -> str:
-    """The text, or its head and tail with the number of characters left out.
+    """Returns the text, or its head and tail with the number of omitted characters between.
 
-    At most `limit` and `MAX_MARK_CHARS` characters. What was left out before is counted too.
+    The result has at most `limit` + `MAX_MARK_CHARS` characters. Previous omissions are counted too.
     """
     if len(text) <= limit + MAX_MARK_CHARS:
         return text
@@ -42,18 +42,18 @@ def abridged(text: str, limit: int) -> str:
 
 
 def in_one_line(text: str, limit: int) -> str:
-    """A name or a short value: its first and last characters, in one line."""
+    """Returns the first and last characters of a name or a short value, on one line."""
     half = max(limit // 2, 1)
     return text if len(text) <= limit else f"{text[:half]}...{text[-half:]}"
 
 
 def plain(text: str, limit: int) -> str:
-    """Text of the sandbox: abridged, and without lone surrogates, which are written as escapes."""
+    """Returns text of the sandbox abridged, with lone surrogates escaped."""
     return abridged(printable(abridged(text, limit)), limit)
 
 
 def bounded(result: CellResult, output_chars: int) -> CellResult:
-    """The end of a cell with all its texts within the limit; the submitted values are left."""
+    """Returns the end of a cell with all texts within the limit; the submitted values are unchanged."""
     output = plain(result.output, output_chars)
     if not isinstance(result, Failed):
         return result if output == result.output else dataclasses.replace(result, output=output)
@@ -68,5 +68,5 @@ def bounded(result: CellResult, output_chars: int) -> CellResult:
 
 
 def printable(text: str) -> str:
-    """Text of the sandbox without lone surrogates, which no encoding can carry to an LM."""
+    """Returns text of the sandbox with lone surrogates escaped, since no encoding can carry them to an LM."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

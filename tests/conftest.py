@@ -1,4 +1,4 @@
-"""Shared fixtures of all tests: the environment they need, and a check that they leave nothing running."""
+"""Shared fixtures of all tests: the required environment, and a check that no test leaves anything running."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-# DSPy else asks the internet for a price list when it is imported.
+# Otherwise DSPy downloads a price list when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
-# A shell that starts the tests in the background has them ignore it, and with them what they start.
+# A shell makes background jobs ignore it, and their child processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,7 +34,7 @@ WITHOUT_NIGHTLY = "not nightly"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tries many examples where the nightly tests are selected."""
+    """Generates more examples if the nightly tests are selected."""
     if config.getoption("markexpr") != WITHOUT_NIGHTLY:
         settings.load_profile("nightly")
 
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def deno_children() -> Callable[..., set[int]]:
-    """Tells which Deno processes this one, or another, has now."""
+    """Returns the ids of the Deno processes that are children of this process, or of another."""
     return faults.deno_children
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-# How often the second thread wants to run.
+# The interval at which the second thread tries to run.
 TICK_SECONDS = 0.002
 
 

@@ -1,4 +1,4 @@
-"""The border between the two packages. The folders' layers and circles are import-linter's: see `pyproject.toml`."""
+"""The boundary between the two packages. import-linter checks the folders' layers and cycles: see `pyproject.toml`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import dspy_rlm
 
-# What `sandbox_runtime` offers to others; everything else of it may change without notice.
+# The public modules of `sandbox_runtime`; everything else in it may change without notice.
 PUBLIC = ("sandbox_runtime", "sandbox_runtime.helpers")
 
 
@@ -24,11 +24,11 @@ def _imports(source: str) -> Iterator[tuple[str, str]]:
         elif isinstance(node, ast.ImportFrom):
             yield from ((node.module or "", alias.name) for alias in node.names)
         elif isinstance(node, ast.Constant) and str(node.value).startswith("sandbox_runtime."):
-            yield str(node.value), ""  # what `import_module` takes
+            yield str(node.value), ""  # the argument of `import_module`
 
 
 def _private(source: str) -> list[str]:
-    """The imports of `sandbox_runtime` in a source that are not of its public names."""
+    """Returns the imports of `sandbox_runtime` in a source that are not public names."""
     return [
         f"{module}: {name}"
         for module, name in _imports(source)
@@ -38,7 +38,7 @@ def _private(source: str) -> list[str]:
 
 
 def test_dspy_rlm_imports_public_names_of_the_sandbox_only():
-    """Nothing of `dspy_rlm` knows how the sandbox is built, not even inside of functions."""
+    """No module of `dspy_rlm` imports the sandbox's internals, not even inside of functions."""
     root = Path(dspy_rlm.__file__).parent
     sources = {path: path.read_text("utf-8") for path in root.rglob("*.py")}
     found = {str(path.relative_to(root)): _private(source) for path, source in sources.items()}
@@ -61,7 +61,7 @@ PROJECT = Path(dspy_rlm.__file__).parents[1]
 
 
 def test_no_folder_has_more_modules_than_a_reader_can_hold():
-    """Beside its `__init__.py` and its tests, a folder has at most fifteen modules; `deno/` is one program."""
+    """A folder has at most fifteen modules, not counting `__init__.py` and tests; `deno/` is one program."""
     counts = {
         folder: sum(path.name != "__init__.py" for path in folder.glob("*.py"))
         for package in ("dspy_rlm", "sandbox_runtime")
@@ -74,7 +74,7 @@ def test_no_folder_has_more_modules_than_a_reader_can_hold():
 
 
 def test_every_folder_says_what_it_owns():
-    """Its `__init__.py` begins with a sentence about it."""
+    """Every `__init__.py` begins with a sentence about its folder."""
     silent = [
         str(init.relative_to(PROJECT))
         for package in ("dspy_rlm", "sandbox_runtime")
@@ -87,7 +87,7 @@ def test_every_folder_says_what_it_owns():
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_pages_for_contributors_name_files_that_exist(page):
-    """A path in back-ticks is there, from the root, from a package, or from the folder of the architecture page."""
+    """A path in back-ticks exists, relative to the root, a package, or the folder of the architecture page."""
     roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
     paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
 
@@ -162,7 +162,7 @@ PUBLIC_DSPY = {
 
 
 def _undocumented(source: str) -> list[str]:
-    """The names of DSPy that a source takes, by import or as an attribute, and that are not documented."""
+    """Returns the names of DSPy in a source, imported or as attributes, that are not documented."""
     tree = ast.parse(source)
     taken = [pair for pair in _imports(source) if pair[0].partition(".")[0] == "dspy"]
     taken = [pair for pair in taken if pair != ("dspy", "")]
@@ -202,7 +202,7 @@ def test_undocumented_parts_of_dspy_are_used_in_one_folder():
 
 
 def test_undocumented_parts_of_dspy_are_seen():
-    """As an import of a module, of a name, as an attribute, or as the text that `import_module` takes."""
+    """Undocumented names are detected as imports, attributes, or arguments of `import_module`."""
     assert _undocumented("import dspy.predict.rlm") != []
     assert _undocumented("from dspy.utils.usage_tracker import UsageTracker") != []
     assert _undocumented("from dspy.utils import magicattr") != []

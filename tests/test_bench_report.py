@@ -1,4 +1,4 @@
-"""The benchmark's report of rows that have one side only."""
+"""The benchmark's report of rows with only one side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = Measured([1.0], rounds=1)
     ids=["both", "ours", "peer"],
 )
 def test_what_is_not_there_and_what_was_not_asked_for(ours, asked, line, told):
-    """The peer has nothing to measure, or it was not asked; of ours only the second can be."""
+    """A missing measurement of the peer means that it has none or was not run; of ours, only the latter."""
     results = [Result(ROW, ours, None, asked)]
 
     assert " ".join(table(results).splitlines()[1].split()) == " ".join(line.split())

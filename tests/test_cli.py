@@ -1,4 +1,4 @@
-"""`dspy-rlm ask` and what all commands share: messages, exit codes, the ends of a run.
+"""`dspy-rlm ask` and the common parts of all commands: messages, exit codes, the ends of a run.
 
 The LM behind `ask` is a policy server in this process; the command is a real one of its own.
 """
@@ -29,7 +29,7 @@ LOG = "one\ntwo ERROR\nthree\nfour ERROR\n"
 
 @policy
 def find_errors(task: Task):
-    """Finds the lines with ERROR, asks the sub-LM what they mean, and fits the signature."""
+    """A cell that finds the lines with ERROR, queries the sub-LM about them, and fits the signature."""
     if "`files`" in task.variables_info:
         look = "text = ''.join(files.values())\nprint(list(files))"
     else:
@@ -63,7 +63,7 @@ class Server:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """No model, no key, and a cache of its own."""
+    """Returns an environment without a model or key, and with a separate cache."""
     kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
     for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
         kept.pop(name, None)
@@ -87,7 +87,7 @@ def run(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A log, a folder of logs, and a binary."""
+    """A folder with a log, a folder of logs, and a binary."""
     (tmp_path / "log.txt").write_text(LOG)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "a.txt").write_text("fine\n")
@@ -106,7 +106,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x08\r\u200bend"
 
-# What a terminal obeys, or what hides other text.
+# Characters that control a terminal, or hide other text.
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -148,7 +148,7 @@ class TestTerminal:
         try:
             while part := os.read(ours, 65536):
                 shown += part
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # the error on Linux if the other end is closed
             pass
         os.close(ours)
         command.wait(60)
@@ -166,7 +166,7 @@ class TestTerminal:
         assert OBEYED.findall(shown) == []
 
     def test_an_answer_in_a_pipe(self, hostile):
-        """Byte for byte; what goes to stderr is for reading."""
+        """A pipe gets the answer byte for byte; stderr is escaped for reading."""
         done = subprocess.run(
             [*COMMAND, "ask", *hostile.arguments, "hostile.txt", "-q", "Why?"],
             cwd=hostile.folder,
@@ -200,7 +200,7 @@ class TestTerminal:
 
 class TestAsk:
     def test_a_file_is_a_text(self, server):
-        """The answer alone goes to stdout; what was loaded, each step and the spending to stderr."""
+        """Only the answer goes to stdout; loaded files, steps and the spending go to stderr."""
         done = server.ask("log.txt", "-q", "ERROR")
 
         assert (done.returncode, done.stdout) == (0, "It is bad: 2\n"), done.stderr
@@ -228,7 +228,7 @@ class TestAsk:
         assert done.stderr == ""
 
     def test_a_quiet_run_still_tells_what_it_took(self, server):
-        """One line on stderr instead of all steps."""
+        """A quiet run prints one line to stderr instead of all steps."""
         done = server.ask("log.txt", "-q", "ERROR", "--quiet")
 
         assert done.stdout == "It is bad: 2\n"
@@ -275,7 +275,7 @@ class TestAsk:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):
-        """Exit code 130, what was spent, and no process is left."""
+        """Ctrl-C exits with code 130, reports the spending, and leaves no process."""
         asked, answer = threading.Event(), threading.Event()
 
         def wait_for_ever(request: object) -> str:
@@ -306,7 +306,7 @@ class TestAsk:
 
 
 class TestMistakes:
-    """A usage mistake gives one message that says what to do, and exit code 2."""
+    """A usage mistake gives one message with the remedy, and exit code 2."""
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
@@ -322,7 +322,7 @@ class TestMistakes:
         ],
     )
     def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):
-        """Before anything is asked or started."""
+        """A mistake is reported before anything starts."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
 
@@ -333,7 +333,7 @@ class TestMistakes:
         assert shown.err.count("dspy-rlm: ") == 1
 
     def test_no_model_is_told_how_to_configure_one(self, folder, monkeypatch, capsys):
-        """The message has a key, a model, a server of one's own, and the demo."""
+        """The message mentions a key, a model, a local server, and the demo."""
         monkeypatch.delenv("DSPY_RLM_MODEL", raising=False)
 
         assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 2
@@ -381,7 +381,7 @@ class TestSignature:
 
 
 def test_several_files_are_a_dict(folder):
-    """One file is `text`; two, or a folder, are `files`."""
+    """One file becomes `text`; several, or a folder, become `files`."""
     assert load_variable([folder / "log.txt"])[:2] == ("text", LOG)
     assert load_variable([folder / "log.txt", folder / "logs" / "a.txt"])[:2] == (
         "files",
@@ -401,13 +401,13 @@ def test_several_files_are_a_dict(folder):
     ],
 )
 def test_answers_read_well(outputs, text):
-    """Texts as they are, all else as JSON; names only where there are several."""
+    """Texts are printed unchanged, other values as JSON; names only if there are several."""
     assert answer_text(outputs) == text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise on Windows")
 def test_a_reader_may_leave(folder):
-    """`dspy-rlm demo | head -1` ends quietly."""
+    """`dspy-rlm demo | head -1` ends without an error message."""
     child = subprocess.Popen(
         [*COMMAND, "demo"],
         env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,4 +1,4 @@
-"""`dspy-rlm demo`: the policies find what is there, the truth is the truth, and the whole runs alone."""
+"""`dspy-rlm demo`: the policies find the answers, the reference answers are correct, and the demo runs offline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SOURCES = {
 
 @pytest.fixture(scope="module")
 def lms():
-    """The demo's own LMs."""
+    """The demo's own language models."""
     with cast() as lms:
         yield lms
 
@@ -66,22 +66,22 @@ class TestTruth:
         assert undocumented_functions(SOURCES, "pack") == ["pack.f", "pack.sub.k"]
 
     def test_docstrings_say_what_a_module_deals_with(self):
-        """Its first paragraph, in public modules that are no tests."""
+        """The first paragraph of public modules that are not tests is used."""
         assert modules_about(SOURCES, "data compression and archives") == ["gzip", "zipfile"]
 
 
 class TestPolicies:
-    """They never know the answer: other files and other questions give other answers."""
+    """The policies do not contain the answers: other files and questions give other answers."""
 
     def test_the_class_is_found(self, lms):
-        """A definition that is not a test's goes first, and quoted code does not count."""
+        """A definition outside of tests comes first, and quoted code does not count."""
         found = answer(lms, WHERE, class_name="Server")
 
         assert (found.path, found.line) == ("socketserver.py", 6)
 
     @pytest.mark.parametrize("name", ["Nowhere", "Broken"])
     def test_a_class_that_is_not_there_is_not_found(self, lms, name):
-        """No hit, or only one in a file that is no Python, gives an empty path."""
+        """No match, or only one in a file that is not Python, gives an empty path."""
         found = answer(lms, WHERE, class_name=name)
 
         assert (found.path, found.line) == ("", 0)
@@ -162,7 +162,7 @@ class TestRunDemo:
 
 
 def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs the demo as a user does, with warnings as errors."""
+    """Runs the demo like a user, with warnings as errors."""
     return subprocess.run(
         [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo"],
         capture_output=True,
@@ -175,13 +175,13 @@ def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run():
-    """One whole run, behind a proxy that does not exist."""
+    """A complete run, behind a proxy that does not exist."""
     return demo(http_proxy="http://127.0.0.1:9", LITELLM_LOCAL_MODEL_COST_MAP="")
 
 
 class TestCommand:
     def test_it_answers_everything_right(self, run):
-        """The exit code, the answers' marks and the last line agree."""
+        """The exit code, the marks of the answers and the last line agree."""
         assert run.returncode == 0, run.stdout + run.stderr
         assert run.stdout.count("\nRight. The truth, computed on the host: ") == 3
         assert run.stdout.splitlines()[-1].startswith("demo passed: 3 of 3 answers right, ")
@@ -215,7 +215,7 @@ class TestCommand:
         assert "\x1b" not in run.stderr
 
     def test_it_makes_no_noise(self, run):
-        """No log lines, no warnings, no tracebacks."""
+        """The demo prints no log lines, warnings or tracebacks."""
         for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
             assert noise not in run.stderr
 
@@ -232,7 +232,7 @@ class TestCommand:
         assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
 
     def test_a_missing_engine_is_one_message(self, tmp_path):
-        """A missing engine gives one message with what to install, without a traceback."""
+        """A missing engine gives one message with the remedy, without a traceback."""
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
         (tmp_path / "deno.py").write_text(no_deno)
         run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))

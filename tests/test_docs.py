@@ -1,4 +1,4 @@
-"""The Markdown pages: links lead somewhere, code compiles, and the first examples of two pages run."""
+"""The Markdown pages: links have targets, code compiles, and the first examples of two pages run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_examples_are_python(page):
 
 @pytest.mark.parametrize("name", ["sessions", "values"])
 def test_the_first_example_prints_what_its_comment_says(name, capsys):
-    """The page's first example runs as it is, in a real sandbox."""
+    """The page's first example runs unchanged, in a real sandbox."""
     example = examples(PROJECT / "docs" / f"{name}.md")[0]
     (promised,) = re.findall(r"^\s*print\(.*#\s(.*)$", example, re.MULTILINE)
 

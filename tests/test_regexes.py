@@ -1,4 +1,4 @@
-"""Every regular expression of ours that reads a stranger's text takes time in proportion to the text.
+"""Every regular expression that reads untrusted text takes time linear in its length.
 
 `re` cannot be stopped, and holds the lock of the interpreter. A new expression must be put into one of
 the tables of this file.
@@ -29,8 +29,8 @@ from sandbox_runtime.rpc import protocol
 ROOT = Path(dspy_rlm.__file__).parent.parent
 CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
-# By file: the expressions that read what strangers, models or tools wrote, and what is repeated in it to
-# make a bad case: each alone, and after what the expression begins with.
+# By file: the expressions that read untrusted text (of strangers, models or tools), and the units to repeat for a
+# bad case: each alone, and after the expression's own beginning.
 PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
@@ -121,7 +121,7 @@ ANCHORED = {
     ("sandbox_runtime/packages/wheels.py", "'[^/]+\\\\.dist-info/METADATA'"),
 }
 
-# Those that read only what we wrote ourselves, or what a person at the keyboard did: by file, and why.
+# Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
@@ -141,7 +141,7 @@ NOT_OF_STRANGERS = {
 
 
 def expressions():
-    """Each use of `re` with an expression: its file, the expression's source, the method."""
+    """Returns each use of `re` with an expression: its file, the expression's source, the method."""
     for root in ("dspy_rlm", "sandbox_runtime"):
         for file in sorted((ROOT / root).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -194,13 +194,13 @@ def growth(work, make, size=20_000):
             best = min(best, time.thread_time() - started)
         return best
 
-    # What takes no time at any size says nothing.
+    # A time too short at any size is not meaningful.
     longer = seconds(4 * size)
     return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
 
 
 def pumped(units):
-    """Texts of a length: each unit repeated, and each after each."""
+    """Yields texts of a length: each unit repeated, alone and after each prefix."""
     for unit in units:
         yield lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n]
     for first in units:
@@ -209,7 +209,7 @@ def pumped(units):
 
 
 def compiled(path, source):
-    """The expressions themselves, made as their module makes them."""
+    """Returns the expressions as compiled by their module."""
     if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
         made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
@@ -225,7 +225,7 @@ def compiled(path, source):
 
 
 def used(expression, *, anchored):
-    """The ways in which it is used."""
+    """Returns the methods by which the expression is used."""
     yield expression.match
     yield expression.fullmatch
     if not anchored:
@@ -242,12 +242,12 @@ def test_it_grows_with_the_text(path, source):
 
 
 def read_signature(text):
-    """Reads a signature that is none."""
+    """Parses an invalid signature."""
     with pytest.raises(ValueError, match=r"signature|field"):
         signatures._read_text(text, signatures._Types({}, {}))
 
 
-# What reads such texts without expressions, or with several.
+# Readers of such texts that use no expression, or several.
 READERS = {
     "abridged": lambda text: abridged(text, 1000),
     "as_data": untrusted.as_data,

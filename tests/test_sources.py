@@ -1,4 +1,4 @@
-"""Files into inputs: which are read, how they are decoded, what is said of the rest."""
+"""Loading files as inputs: their selection, their decoding, and the report on skipped files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestLoadTexts:
         assert texts.size_bytes == len("# Read me\na = 1\ngrößer\n".encode())
 
     def test_several_arguments_keep_what_tells_them_apart(self, folder):
-        """Paths are relative to what all arguments have in common."""
+        """Paths are relative to the common parent folder of all arguments."""
         texts = load_texts([folder / "src", folder / "README.md"])
 
         assert list(texts.by_path) == ["README.md", "src/a.py", "src/deep/b.txt"]
@@ -66,11 +66,11 @@ class TestLoadTexts:
         assert texts.size_bytes == len("a = 1\ngrößer\n".encode())
 
     def test_a_hidden_file_is_read_when_it_is_named(self, folder):
-        """Hidden files are only left out of folders."""
+        """Hidden files are skipped only inside of folders."""
         assert ".env" in load_texts([folder, folder / ".env"]).by_path
 
     def test_relative_arguments_work(self, folder, monkeypatch):
-        """`.` is the folder one is in."""
+        """`.` is the current folder."""
         monkeypatch.chdir(folder / "src")
 
         assert list(load_texts([Path()]).by_path) == ["a.py", "deep/b.txt"]
@@ -101,14 +101,14 @@ class TestLoadTexts:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
     def test_a_pipe_in_a_folder_is_not_waited_for(self, folder):
-        """Only files are read: a pipe would block."""
+        """Only regular files are read: reading a pipe would block."""
         os.mkfifo(folder / "pipe")
 
         assert "pipe" not in load_texts([folder]).by_path
 
     @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
     def test_a_dead_link_is_ignored(self, folder):
-        """A link to nothing is no file."""
+        """A symbolic link without a target is skipped."""
         (folder / "link").symlink_to("nowhere")
 
         assert "link" not in load_texts([folder]).by_path
@@ -129,20 +129,20 @@ class TestDecode:
         ],
     )
     def test_texts(self, data, text):
-        """UTF-8 first, then what a mark says, then Latin-1; line ends as Python gives them."""
+        """UTF-8 is tried first, then the byte order mark, then Latin-1; line ends are those of Python."""
         assert decode(data) == text
 
     @pytest.mark.parametrize(
         "data", [b"text\0text", bytes(range(1, 256)), b"\xff\xfe\x00", b"\xef\xbb\xbf\xff"]
     )
     def test_binaries(self, data):
-        """A null byte, many control characters or a mark that lies make a binary."""
+        """A null byte, many control characters or a wrong byte order mark make a file binary."""
         assert decode(data) is None
 
 
 class TestLoadPython:
     def test_each_file_is_decoded_as_it_declares(self, tmp_path):
-        """Python says in the first lines how it is encoded; what cannot be read so is counted."""
+        """A Python file declares its encoding in its first lines; undecodable files are counted."""
         (tmp_path / "a.py").write_bytes("# coding: latin-1\ns = 'ü'\n".encode("latin-1"))
         (tmp_path / "b.py").write_bytes("s = 'ü'\r\n".encode("utf-8-sig"))
         (tmp_path / "bad.py").write_bytes(b"s = '\xfc'\n")
@@ -156,7 +156,7 @@ class TestLoadPython:
         assert texts.skipped_summary == "2 undecodable (26 bytes)"
 
     def test_installed_packages_are_left_out(self, tmp_path):
-        """The standard library's folder also has site-packages, which is not part of it."""
+        """site-packages is in the standard library's folder, but not part of it."""
         for path in ("os.py", "site-packages/x.py", "dist-packages/y.py", "data.txt"):
             (tmp_path / path).parent.mkdir(exist_ok=True)
             (tmp_path / path).write_text("")
@@ -164,7 +164,7 @@ class TestLoadPython:
         assert list(load_python(tmp_path).by_path) == ["os.py"]
 
     def test_no_python_is_an_error(self, tmp_path):
-        """Some distributions ship the library compiled or zipped."""
+        """A library that is only compiled or zipped, as in some distributions, is an error."""
         with pytest.raises(InputError, match="no Python source in"):
             load_python(tmp_path)
 

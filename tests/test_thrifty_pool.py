@@ -1,4 +1,4 @@
-"""The pool that tests share: what it lends is empty, and nothing that a test broke comes back."""
+"""The tests' shared pool: its sessions are empty when lent, and a damaged one is not lent again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox_runtime import Completed, Failed, Limits, SessionClosedError
 
 @pytest.fixture
 def pool():
-    """One of the test's own."""
+    """A separate pool for one test."""
     pool = ThriftyPool()
     yield pool
     pool.close()
@@ -47,7 +47,7 @@ def test_a_loan_ends_once(pool):
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(memory_bytes=256 * 2**20)])
 def test_a_session_that_a_test_has_changed_for_good_is_ended(pool, limits):
-    """Its process was replaced, or it has limits that few tests ask for."""
+    """A session is closed if its process was replaced or its limits are rarely used."""
     with pool.lend(limits=limits) as session:
         os.kill(session.pid, signal.SIGKILL)
         session.run_cell("1")

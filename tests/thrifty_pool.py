@@ -24,10 +24,10 @@ from sandbox_runtime import (
 )
 from sandbox_runtime.helpers import ready_packages
 
-# What a session remembers in order to be brought back grows with what it has run.
+# A session's replay log grows with every cell.
 MOST_LOANS = 50
 
-# Nobody waits longer for a loan to end: its borrower may be a thread that never does.
+# The timeout for a loan to end: its borrower may be a thread that never does.
 LOAN_SECONDS = 5.0
 
 
@@ -40,7 +40,7 @@ globals().pop("_name", None)
 
 @dataclasses.dataclass
 class _Kept:
-    """A session between loans."""
+    """A session between two loans."""
 
     session: Session
     names: set[str]
@@ -73,7 +73,7 @@ class ThriftyPool(Pool):
         limits: Limits | None = None,
         packages: Any = None,
     ) -> Session:
-        """A session with an empty namespace: one that was used before, else a new one."""
+        """Returns a session with an empty namespace: a used one if possible, else a new one."""
         limits = limits or self.limits
         packages = self.packages if packages is None else ready_packages(packages)
         types = list(types)
@@ -98,7 +98,7 @@ class ThriftyPool(Pool):
         return None
 
     def take_back(self, kept: _Kept) -> None:
-        """Keeps the session, unless there is a reason to end it."""
+        """Keeps the session for another loan, or closes it if there is a reason."""
         again = _cleaned(kept)
         if not again:
             kept.session.close()
@@ -111,7 +111,7 @@ class ThriftyPool(Pool):
             surplus.session.close()
 
     def close(self) -> None:
-        """Ends the sessions that are kept, after those that a run has stopped are given back."""
+        """Closes the kept sessions, after returns by cancelled runs are complete."""
         super().close()
         with self._given_back:
             self._given_back.wait_for(lambda: self._lent == 0, LOAN_SECONDS)
@@ -121,13 +121,15 @@ class ThriftyPool(Pool):
 
 
 class _Loan(Session):
-    """The session for one borrower, whose end is the end of the loan."""
+    """One borrower's view of a session; closing it ends the loan only."""
 
     def __init__(self, kept: _Kept, pool: ThriftyPool) -> None:
         vars(self).update(vars(kept.session))  # the same parts, so that both are the same session
         self._kept = kept
         self._lender = pool
-        self._first = threading.Lock()  # taken by who ends the loan, and never given back
+        self._first = (
+            threading.Lock()
+        )  # acquired by the thread that ends the loan, and never released
 
     def close(self) -> None:
         """Ends the loan, and returns its session to the lender once."""
@@ -167,12 +169,12 @@ def _opened(limits: Limits) -> _Kept:
 
 
 def _cleaned(kept: _Kept) -> bool:
-    """Empties the namespace; false for a session that is not to be used again."""
+    """Empties the namespace; returns False if the session cannot be used again."""
     session = kept.session
     if kept.loans >= MOST_LOANS or session.restarts or session.closed or not session.alive:
         return False
     try:
         session.register({}, None, types=())
         return isinstance(session.run_cell(_FORGET.format(names=kept.names)), Completed)
-    except SandboxError:  # a cell of the borrower's still runs
+    except SandboxError:  # a cell of the borrower is still running
         return False

@@ -1,4 +1,4 @@
-"""The files and the Deno that a sandbox is started from: where they lie, and whether they are what they should be.
+"""The Deno executable and the files that a sandbox starts from: finds and verifies them.
 
-Knows no session and nothing of packages.
+Knows nothing of sessions or packages.
 """

@@ -1,7 +1,7 @@
 """The parts of a sandbox: Pyodide's files, the boot image, and a Deno. Finds and verifies them.
 
-`install.py` puts the files where this module looks: inside the
-package (a wheel carries them) or in the user's cache. Nothing is looked for at import.
+`install.py` puts the files where this module looks: inside the package (a wheel carries them) or in the
+user's cache. Importing this module looks for nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sandbox_runtime.errors import (
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
 from sandbox_runtime.limits import Limits
 
-# Part of the package: the program of the sandbox, and the Python that the boot image contains. What
-# runs is a copy of the program with its types taken out, which saves Deno the work at every start.
+# Part of the package: the sandbox's program, and the Python that the boot image contains. The program
+# runs as a copy without its types, which saves Deno the work at every start.
 PACKAGE_FOLDER = Path(__file__).parents[1]
 SOURCE_FOLDER = PACKAGE_FOLDER / "deno"
 GUEST_FOLDER = PACKAGE_FOLDER / "guest"
@@ -66,16 +66,16 @@ PYTHON_FILES = tuple(
     sorted(path.relative_to(GUEST_FOLDER).as_posix() for path in GUEST_FOLDER.rglob("*.py"))
 )
 
-# In the order in which a starting sandbox can make use of them. The script is Pyodide's two modules
-# in one, the cache is V8's compiled form of it.
+# In the order in which a starting sandbox uses them. The script is Pyodide's two modules joined into
+# one; the cache is its V8 code cache.
 RUNTIME_FILES = ("pyodide.js", "pyodide.asm.wasm", "python_stdlib.zip")
 CACHE_FILE = "pyodide.cache"
 IMAGE_FILES = ("boot.head", "boot.pages")
-# V8 takes these two for what they were as long as their lengths fit, so their hashes are compared at
-# every start, which takes a millisecond. Of the others `doctor` knows.
+# V8 trusts these two as long as their lengths match, so their hashes are compared at every start, which
+# takes a millisecond. `doctor` checks the others.
 _UNCHECKED_FILES = ("pyodide.js", CACHE_FILE)
 SCRIPT_FILES = tuple(name.replace(".ts", ".js") for name in PROGRAM_FILES)
-# What Pyodide's own distribution of packages has, with hashes. Stays on the host.
+# The packages of Pyodide's own distribution, with hashes. Stays on the host.
 LOCK_FILE = "pyodide-lock.json"
 INSTALLED_FILES = (*RUNTIME_FILES, CACHE_FILE, *IMAGE_FILES, *SCRIPT_FILES, LOCK_FILE)
 BUNDLE_ASSET = "packages.bundle"
@@ -85,10 +85,10 @@ PACKAGES_FIX = "Fetch it again with: python -m sandbox_runtime packages --refres
 
 PACKAGED_FOLDER = Path(__file__).parent / "files"
 
-# What is changed in Pyodide when it is installed: a pattern, how often it is there, what comes instead.
+# Patches to Pyodide when it is installed: a pattern, its number of occurrences, the replacement.
 # - Before Emscripten chooses the place for a compiled module's data, `worker.ts` may name it, since an
-#   image has to find the data where it was.
-# - C code, which a cell reaches by ctypes, cannot run JavaScript from a text.
+#   image must find the data where it was.
+# - C code, which a cell reaches through ctypes, cannot evaluate JavaScript from a string.
 # - Nothing is imported, even if V8 were to allow it.
 RUNTIME_PATCHES = (
     (
@@ -103,7 +103,7 @@ RUNTIME_PATCHES = (
 
 @dataclasses.dataclass(frozen=True)
 class Mounted:
-    """Packages as an engine mounts them: a file with its size in bytes, and maybe an image's likewise."""
+    """Packages as an engine mounts them: a file with its size in bytes, and optionally an image with its own."""
 
     bundle: tuple[Path, int]
     image: tuple[Path, int] | None = None
@@ -111,12 +111,12 @@ class Mounted:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A Deno, and the folder with the files that a session is started from."""
+    """A Deno executable, and the folder with the files that a session starts from."""
 
     deno: Path
     folder: Path
     from_sources: bool = False
-    """True while the engine is made: there is no image yet, and no compiled form."""
+    """True while the engine is being built: there is no image and no code cache yet."""
 
     packages: Mounted | None = None
     """The packages mounted beside the standard library."""
@@ -125,30 +125,30 @@ class Engine:
     """The confinement of the process by the operating system."""
 
     saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
-    """The state to go on from, as files by name; None: that of a fresh interpreter."""
+    """The state to continue from, as files by name; None: that of a fresh interpreter."""
 
     def command(self, limits: Limits) -> list[str]:
-        """The command line of a sandbox process. It grants no rights at all."""
+        """Returns the command line of a sandbox process. It grants no permissions."""
         return executable.command(self.deno, self.folder / "host.js", limits)
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment of a sandbox process."""
+        """Returns the environment variables of a sandbox process."""
         return executable.ENVIRONMENT
 
     @property
     def scripts(self) -> Sequence[Path]:
-        """The files that Deno itself reads."""
+        """Returns the files that Deno itself reads."""
         return [self.folder / name for name in SCRIPT_FILES]
 
     @property
     def packages_key(self) -> str:
-        """Names the packages that are mounted; empty if there are none."""
+        """Returns the key of the mounted packages; empty if there are none."""
         return "" if self.packages is None else self.packages.bundle[0].parent.name
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """The names of everything the sandbox consists of, in the order of their use."""
+        """Returns the names of all files of the sandbox, in the order of their use."""
         if self.from_sources:
             return (*RUNTIME_FILES, *PYTHON_FILES)
         packages = () if self.packages is None else (BUNDLE_ASSET,)
@@ -156,17 +156,17 @@ class Engine:
         return (CACHE_FILE, *RUNTIME_FILES, *packages, *state)
 
     def files(self) -> Iterator[tuple[str, Part]]:
-        """Names and bytes, one after the other, so that no more than one file is held.
+        """Yields names and bytes one by one, so that at most one file is in memory.
 
         Raises:
             EngineMissingError: A file is gone.
-            EngineCorruptError: A file is seen not to be what was installed.
+            EngineCorruptError: A file differs from the installed one.
         """
         if self.from_sources:
             yield from ((name, _read(self.folder / name)) for name in RUNTIME_FILES)
             yield from ((name, _read(GUEST_FOLDER / name)) for name in PYTHON_FILES)
             return
-        known = {name: (size, digest) for name, size, digest in read_manifest(self.folder)}
+        manifest = {name: (size, digest) for name, size, digest in read_manifest(self.folder)}
         state = self.saved if self.saved is not None else self._packages_image()
         for name in self.file_names:
             if name in state:
@@ -176,7 +176,7 @@ class Engine:
                 yield name, _read_package(*self.packages.bundle)
                 continue
             data = _read(self.folder / name)
-            size, digest = known[name]
+            size, digest = manifest[name]
             if size != len(data):
                 raise _corrupt(self.folder / name, "its size has changed")
             if name in _UNCHECKED_FILES and hashlib.sha256(data).hexdigest() != digest:
@@ -184,7 +184,7 @@ class Engine:
             yield name, data
 
     def _packages_image(self) -> Mapping[str, Part]:
-        """The image that has the packages imported, in the place of the plain one."""
+        """Returns the image with the packages imported, which replaces the plain one."""
         if self.packages is None or self.packages.image is None:
             return {}
         return split_image(_read_package(*self.packages.image))
@@ -194,7 +194,7 @@ class Engine:
 
         Raises:
             EngineMissingError: A file is gone.
-            EngineCorruptError: A file is not what was installed.
+            EngineCorruptError: A file differs from the installed one.
         """
         for name, _, digest in read_manifest(self.folder):
             if hashlib.sha256(_read(self.folder / name)).hexdigest() != digest:
@@ -202,20 +202,20 @@ class Engine:
 
 
 def join_image(state: Mapping[str, Part]) -> bytes:
-    """An image in one piece: the length of its head, the head, the pages."""
+    """Joins an image into one piece: the length of its head, the head, the pages."""
     head, pages = (bytes(state[name]) for name in IMAGE_FILES)
     return len(head).to_bytes(8, "little") + head + pages
 
 
 def split_image(data: bytes) -> Mapping[str, Part]:
-    """Undoes `join_image`."""
+    """Splits what `join_image` joined."""
     whole = memoryview(data)
     end = 8 + int.from_bytes(whole[:8], "little")
     return dict(zip(IMAGE_FILES, (whole[8:end], whole[end:]), strict=True))
 
 
 def find_engine() -> Engine:
-    """The installed engine. Raises an `EngineError` that says what is missing and how to get it."""
+    """Returns the installed engine. Raises an `EngineError` that says what is missing and how to get it."""
     deno = executable.find_deno()
     for folder in (PACKAGED_FOLDER, cache_folder()):
         if (folder / MANIFEST_FILE).is_file():
@@ -227,7 +227,7 @@ def find_engine() -> Engine:
 
 
 def cache_root() -> Path:
-    """The folder in the user's cache for all versions of the engine."""
+    """Returns the folder in the user's cache for all versions of the engine."""
     return Path(platformdirs.user_cache_dir("dspy-rlm", appauthor=False))
 
 
@@ -238,7 +238,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def engine_key() -> str:
-    """Changes with everything the boot image is made of, so that an old image is never used."""
+    """Returns a key that changes with every input of the boot image, so that no stale image is used."""
     digest = hashlib.sha256()
     sources = [SOURCE_FOLDER / name for name in (*PROGRAM_FILES, *WORKER_PARTS, "deno.lock")]
     for path in (*sources, *(GUEST_FOLDER / name for name in PYTHON_FILES)):
@@ -248,7 +248,7 @@ def engine_key() -> str:
 
 
 def read_manifest(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Name, size in bytes and SHA-256 of each installed file. Raises `EngineCorruptError`."""
+    """Returns name, size in bytes and SHA-256 of each installed file. Raises `EngineCorruptError`."""
     path = folder / MANIFEST_FILE
     try:
         entries = json.loads(_read(path))
@@ -259,7 +259,7 @@ def read_manifest(folder: Path) -> Iterator[tuple[str, int, str]]:
 
 
 def write_manifest(folder: Path) -> None:
-    """Notes size and hash of each file in the folder."""
+    """Records size and hash of each file in the folder."""
     entries = {}
     for name in INSTALLED_FILES:
         data = (folder / name).read_bytes()

@@ -1,7 +1,7 @@
-"""Folders in the user's cache that appear whole or not at all.
+"""Folders in the user's cache that are created atomically: whole or not at all.
 
-Work goes on in a folder beside the final one, which gets its name in one step. What a killed process
-left is swept by the next. Knows nothing of what the folders hold; whoever uses this words the errors.
+A folder is built beside the final one and renamed in one step. Leftovers of a killed process are removed
+by the next. Knows nothing of the folders' contents; callers word the errors.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """A new folder below `root`, gone at the end; those of killed processes go at the start.
+    """Creates a folder below `root` and removes it at the end; first removes those of killed processes.
 
     Raises:
-        OSError: It cannot be made there.
+        OSError: It cannot be created there.
     """
     root.mkdir(parents=True, exist_ok=True)
     sweep(root)
@@ -31,15 +31,15 @@ def staging(root: Path) -> Iterator[Path]:
 
 
 def sweep(root: Path) -> None:
-    """Removes what killed processes have left."""
-    for left in root.glob("partial-*"):
-        pid = left.name.split("-")[1]
+    """Removes the folders that killed processes have left behind."""
+    for leftover in root.glob("partial-*"):
+        pid = leftover.name.split("-")[1]
         if pid.isdigit() and not _is_running(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end the process there; its folder stays
+    if os.name == "nt":  # signal 0 would terminate the process there; its folder stays
         return True
     try:
         os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""The Deno that a sandbox runs in: which one, how it is called, and what the system puts round it."""
+"""The Deno executable that a sandbox runs in: its discovery, command line and OS confinement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sandbox_runtime.isolation import os_isolation as wall
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
 from sandbox_runtime.limits import Limits
 
-# The oldest Deno in which the measures that we rely on were seen to hold, and the first untried.
+# The oldest Deno in which the measures that we rely on were tested, and the first untested one.
 DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
 DENO_FIX = 'Install it with: pip install "deno>=2.9.8,<3"'
 
@@ -34,12 +34,12 @@ _WASM_PAGE = 65536
 # JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
 _V8_HEAP_MEGABYTES = 1024
 
-# Four times V8's own default, for recursion in C, whose end is that of the interpreter: JSON may be nested
-# 16,000 deep. The largest that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
+# Four times V8's default, for recursion in C, where an overflow ends the interpreter: JSON may be nested
+# 16,000 deep. The largest stack that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
 _STACK_KILOBYTES = 3_900
 _THREAD_STACK_BYTES = 16 * 1024 * 1024
 
-# Compiled code is good only for the flags that it was compiled with.
+# Compiled code is valid only for the flags that it was compiled with.
 V8_FLAGS = (
     "--disallow-code-generation-from-strings",
     f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
@@ -62,8 +62,8 @@ _FLAGS = (
     *(f"--deny-{right}" for right in _RIGHTS),
 )
 
-# All that the sandbox sees of the environment. DENO_DIR points nowhere, so that nothing can be kept
-# from one session to the next.
+# The whole environment of the sandbox. DENO_DIR points nowhere, so that nothing persists from one session
+# to the next.
 ENVIRONMENT = {
     "DENO_DIR": "/dev/null/none",
     "TZ": "UTC",
@@ -73,21 +73,21 @@ ENVIRONMENT = {
     "NO_COLOR": "1",
 }
 
-# As `deno --version` begins. It ends at once, whatever still runs.
+# Prints the beginning of `deno --version` and exits at once, whatever is still running.
 _TELL_VERSION = "console.log(`deno ${Deno.version.deno}`); Deno.exit(0)"
 
 _finding = threading.Lock()  # guards the search for Deno
 
 
 def command(deno: Path, program: Path, limits: Limits) -> list[str]:
-    """The command line of a sandbox process. It grants no rights at all."""
+    """Returns the command line of a sandbox process. It grants no permissions."""
     pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
     v8_flags = ",".join((*V8_FLAGS, pages))
     return [str(deno), "run", *_FLAGS, f"--v8-flags={v8_flags}", str(program)]
 
 
 def find_deno() -> Path:
-    """The Deno executable: the one from PyPI, else the one on the PATH.
+    """Returns the Deno executable: the one from PyPI, else the one on the PATH.
 
     Raises:
         DenoNotFoundError: There is none.
@@ -114,10 +114,10 @@ def find_deno() -> Path:
 def _packaged_deno() -> Path | None:
     if importlib.util.find_spec("deno") is None:
         return None
-    import deno  # an optional way to have it, so not imported at the top
+    import deno  # optional, so not imported at the top
 
     try:
-        # It asks sysconfig, which CPython 3.11 lets two threads fill in at once.
+        # It uses sysconfig, which two threads can initialise at the same time in CPython 3.11.
         with _finding:
             return Path(deno.find_deno_bin())
     except FileNotFoundError:
@@ -130,72 +130,74 @@ def _path_deno() -> Path | None:
 
 
 def deno_version(path: Path) -> tuple[int, int, int]:
-    """The version that the executable tells of itself. Raises `DenoNotFoundError` if it does not."""
+    """Returns the version that the executable reports. Raises `DenoNotFoundError` if it reports none."""
     return _try_out(path)[0]
 
 
 def v8_version(path: Path) -> str:
-    """The version of V8 in the executable. Raises `DenoNotFoundError` if it does not tell."""
-    match = re.search(r"^v8 ([\w.-]+)", _say(path, ["--version"], NO_WALL), re.MULTILINE)
+    """Returns the version of V8 in the executable. Raises `DenoNotFoundError` if it reports none."""
+    match = re.search(r"^v8 ([\w.-]+)", _run(path, ["--version"], NO_WALL), re.MULTILINE)
     if match is None:
-        raise DenoNotFoundError(f"{path} does not tell its version of V8. {DENO_FIX}")
+        raise DenoNotFoundError(f"{path} does not report its version of V8. {DENO_FIX}")
     return match[1]
 
 
 def wall_for(path: Path) -> Wall:
-    """As much of what this machine offers as the executable works behind."""
+    """Returns the strongest confinement of this machine under which the executable works."""
     return _try_out(path)[1]
 
 
-def wall_shortcomings(found: Wall) -> Sequence[str]:
-    """The parts of the wall that are not in the one that was found, with the reasons and what to do."""
-    lacking = list(wall.shortcomings())
+def wall_shortcomings(effective: Wall) -> Sequence[str]:
+    """Returns the parts that the effective wall lacks, each with the reason and the remedy."""
+    missing = list(wall.shortcomings())
     offered = wall.detect()
-    if found != offered:
-        lacking.append(
-            f"Deno does not start behind {offered}, only behind {found}: use the version of Deno that this "
+    if effective != offered:
+        missing.append(
+            f"Deno does not start behind {offered}, only behind {effective}: use the version of Deno that this "
             "release was tested with, and report it"
         )
-    return lacking
+    return missing
 
 
 @functools.cache
-def report_wall(found: Wall) -> None:
-    """Records once in a process that sandboxes start with a part of the wall missing."""
-    if not found.complete:
-        record("wall.missing", found=str(found), reason="; ".join(wall_shortcomings(found)))
+def report_wall(effective: Wall) -> None:
+    """Records, once per process, that sandboxes start with a part of the wall missing."""
+    if not effective.complete:
+        reason = "; ".join(wall_shortcomings(effective))
+        record("wall.missing", found=str(effective), reason=reason)
 
 
-def demand_wall(found: Wall) -> None:
-    """Refuses a wall with a part missing. Raises `WallMissingError`."""
-    if not found.complete:
-        lacking = wall_shortcomings(found)
+def demand_wall(effective: Wall) -> None:
+    """Raises `WallMissingError` if a part of the wall is missing."""
+    if not effective.complete:
+        missing = wall_shortcomings(effective)
         raise WallMissingError(
             "Cannot start the sandbox: require_wall asks for the whole wall of the operating system, and "
-            f"{'; '.join(lacking)}. To see what there is: python -m sandbox_runtime doctor",
-            lacking,
+            f"{'; '.join(missing)}. To see the available parts: python -m sandbox_runtime doctor",
+            missing,
         )
 
 
 @functools.cache
 def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
     offered = wall.detect()
-    if (known := _remembered(path, offered)) is not None:
-        return known, offered
-    for tried in _ladder(offered):
+    if (cached := _remembered(path, offered)) is not None:
+        return cached, offered
+    for candidate in _ladder(offered):
         with contextlib.suppress(DenoNotFoundError):
-            version = _ask_version(path, tried)
-            if tried == offered:
+            version = _ask_version(path, candidate)
+            if candidate == offered:
                 _remember(path, offered, version)
-            return version, tried
+            return version, candidate
     return _ask_version(path, NO_WALL), NO_WALL
 
 
 def _note(path: Path, offered: Wall) -> Path | None:
-    """Returns the file that records a successful trial, which saves 0.2 s; None if it is not recorded.
+    """Returns the file that records a successful trial, which saves 0.2 s; None if none may be recorded.
 
-    Only for the executable of the package `deno`, and only that it works behind all that is offered: a note
-    can never make a wall weaker. Another file, kernel or offer has another name.
+    It exists only for the executable of the package `deno`, and records only that the executable works behind
+    the complete wall of this machine: a record can never weaken a wall. Its name depends on the executable, the
+    kernel and the available parts.
     """
     if path != _packaged_deno():
         return None
@@ -225,26 +227,28 @@ def _remember(path: Path, offered: Wall, version: tuple[int, int, int]) -> None:
 
 
 def _ladder(offered: Wall) -> Sequence[Wall]:
-    """Returns the candidates, the strongest first."""
+    """Returns the candidate walls, the strongest first."""
     weaker = (
         offered,
         dataclasses.replace(offered, gate=False),
         Wall(offered.landlock),
         Wall(seccomp=offered.seccomp),
     )
-    return [tried for tried in dict.fromkeys(weaker) if tried]
+    return [candidate for candidate in dict.fromkeys(weaker) if candidate]
 
 
 def _ask_version(path: Path, run_confined: Wall) -> tuple[int, int, int]:
-    """Lets it run a line that tells it: what starts V8 and its threads is what a sandbox needs."""
-    said = _say(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], run_confined)
-    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", said)
+    """Returns the version printed by a line of JavaScript: running one starts V8 and its threads, as a sandbox does."""
+    printed = _run(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], run_confined)
+    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", printed)
     if match is None:
-        raise DenoNotFoundError(f"{path} is no Deno: it says {said[:80]!r}. {DENO_FIX}")
+        raise DenoNotFoundError(
+            f"{path} is not a Deno executable: it prints {printed[:80]!r}. {DENO_FIX}"
+        )
     return int(match[1]), int(match[2]), int(match[3])
 
 
-def _say(path: Path, arguments: Sequence[str], run_confined: Wall) -> str:
+def _run(path: Path, arguments: Sequence[str], run_confined: Wall) -> str:
     """Runs the executable to its end and returns what it printed."""
     try:
         with wall.run_confined(run_confined, path) as launch:

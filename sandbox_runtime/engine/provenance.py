@@ -1,8 +1,8 @@
 """The origin of the engine's parts: their versions and hashes, as this repository has them.
 
-The manifest beside an engine's files only shows accidents: whoever changes a file can change it too. These
-constants come with the source. They are compared when Pyodide is fetched, and by `doctor` and `verify`; a
-session that starts does not read a hundred megabytes for it.
+The manifest beside an engine's files detects only accidents: an attacker who changes a file can change it too.
+These constants come with the source. They are compared when Pyodide is fetched, and by `doctor` and `verify`; a
+starting session does not read a hundred megabytes for that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PYODIDE_FILES: Mapping[str, str] = {
     "pyodide.asm.mjs": "f7cdc8ece80678ceb712f8e65ebe6d3a83203a180c399865f49612a051693635",
 }
 
-# The Deno that was tested, and SHA-256 of its executable in each wheel of the package index.
+# The tested version of Deno, and the SHA-256 of its executable in each wheel of the package index.
 DENO_TESTED = (2, 9, 8)
 DENO_EXECUTABLES: Mapping[tuple[str, str], str] = {
     ("linux", "x86_64"): "368bca08999e02c6911b8f248167b582276b1f547db5712b6e736d7eda1dbda7",
@@ -40,7 +40,7 @@ DENO_EXECUTABLES: Mapping[tuple[str, str], str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Advisory:
-    """A known flaw of Deno: the first version that has it, and the first that has not."""
+    """A known flaw of Deno: the first affected version, and the first that is fixed."""
 
     name: str
     first: tuple[int, int, int]
@@ -49,7 +49,7 @@ class Advisory:
 
 
 # Those of Deno 2. A version in one of the ranges is not started, wherever it comes from; `docs/releasing.md`
-# says who adds to this. Where the first version is not known, it is the first of Deno 2.
+# says when to update this. Where the first affected version is not known, it is the first of Deno 2.
 DENO_ADVISORIES = (
     Advisory("CVE-2026-22864", (2, 0, 0), (2, 5, 6), "starting batch files on Windows"),
     Advisory("CVE-2026-22863", (2, 0, 0), (2, 6, 0), "ciphers of node:crypto"),
@@ -65,18 +65,18 @@ DENO_ADVISORIES = (
 def known_flaws(
     version: tuple[int, int, int], advisories: tuple[Advisory, ...] = DENO_ADVISORIES
 ) -> tuple[Advisory, ...]:
-    """The advisories that a version of Deno is within."""
+    """Returns the advisories that affect a version of Deno."""
     return tuple(one for one in advisories if one.first <= version < one.fixed)
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, read in pieces."""
+    """Returns the SHA-256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def expected_deno(version: tuple[int, int, int]) -> str | None:
-    """The SHA-256 that the executable for this machine should have; None if none is known."""
+    """Returns the expected SHA-256 of the executable for this machine; None if it is unknown."""
     if version != DENO_TESTED:
         return None
     system = "linux" if sys.platform.startswith("linux") else sys.platform

@@ -1,4 +1,4 @@
 """Builds the engine and its images, verifies them, lists their parts, and diagnoses them.
 
-Opens sessions, as nothing below it does; no session knows of it.
+May open sessions, as no lower layer may; sessions know nothing of it.
 """

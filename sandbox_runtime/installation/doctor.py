@@ -1,7 +1,7 @@
-"""`python -m sandbox_runtime doctor`: every part of the sandbox, tried in order, as text or as JSON.
+"""`python -m sandbox_runtime doctor`: tries every part of the sandbox in order, and reports as text or JSON.
 
-The JSON has a version of its own, `SCHEMA`, which changes when a field is taken away or means something
-else; new fields may come without. `docs/doctor.md` describes it.
+The JSON has its own version, `SCHEMA`, which changes when a field is removed or changes its meaning; new fields
+may be added without. `docs/doctor.md` describes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Facts = Mapping[str, object]
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A part that was tried."""
+    """The result of trying one part."""
 
     name: str
     ok: bool
@@ -40,10 +40,10 @@ class Check:
     """One line: the part's state, or the error."""
 
     fix: str = ""
-    """The remedy, if the part is not ok or less than it could be."""
+    """The remedy, if the part failed or could be better."""
 
     facts: Facts = dataclasses.field(default_factory=dict)
-    """The part in numbers and names, for programs; empty if it failed."""
+    """Machine-readable facts about the part; empty if it failed."""
 
     def __str__(self) -> str:
         state = "ok" if self.ok else "FAILED"
@@ -79,7 +79,7 @@ def doctor(*, as_json: bool = False, require_wall: bool = False) -> int:
 
 
 def report(checks: Sequence[Check]) -> Facts:
-    """The whole as one JSON object. Parts that were not reached are null."""
+    """Returns the whole report as one JSON object. Parts that were not reached are null."""
     facts = {check.name: check.facts for check in checks if check.ok}
     return {
         "schema": SCHEMA,
@@ -107,7 +107,7 @@ def report(checks: Sequence[Check]) -> Facts:
 
 
 def own_version() -> str:
-    """The version of the installed distribution."""
+    """Returns the version of the installed distribution."""
     try:
         return version("dspy-rlm")
     except PackageNotFoundError:
@@ -115,7 +115,7 @@ def own_version() -> str:
 
 
 def _parts(require_wall: bool) -> Mapping[str, tuple[Callable[[], Finding], str]]:
-    """Each part, and what to do when it does not work."""
+    """Returns the check of each part, and the remedy if it fails."""
     return {
         "deno": (_check_deno, executable.DENO_FIX),
         "wall": (lambda: _check_wall(require_wall), "See the detail."),
@@ -143,37 +143,37 @@ def _check_deno() -> Finding:
     facts = {"version": dotted, "path": str(path), "advisories": len(DENO_ADVISORIES)}
     finding = check_deno()
     if not finding.sound:
-        # A system's own package is built by others: that is no fault, but worth a look.
-        return f"{finding.words}, so somebody else built it", "", facts
+        # A distribution's own package has another build: no fault, but worth a look.
+        return f"{finding.words}, so it is another build", "", facts
     detail = f"Deno {dotted} at {path}, within none of {len(DENO_ADVISORIES)} known advisories"
     return detail, "", facts
 
 
 def _check_wall(required: bool) -> Finding:
-    found, offered = executable.wall_for(executable.find_deno()), detect()
+    wall, offered = executable.wall_for(executable.find_deno()), detect()
     if required:
-        executable.demand_wall(found)
-    lacking = executable.wall_shortcomings(found)
+        executable.demand_wall(wall)
+    missing = executable.wall_shortcomings(wall)
     facts = {
-        "complete": found.complete,
-        "landlock": found.landlock,
-        "seccomp": found.seccomp,
-        "gate": found.gate,
+        "complete": wall.complete,
+        "landlock": wall.landlock,
+        "seccomp": wall.seccomp,
+        "gate": wall.gate,
         "kernel": platform.release(),
         "offered": dataclasses.asdict(offered),
-        "missing": lacking,
+        "missing": missing,
     }
-    detail = f"{found} of the operating system, round every sandbox"
-    if lacking:
-        detail = f"{found} of the operating system; {'; '.join(lacking)}"
-    return detail, "; ".join(lacking), facts
+    detail = f"{wall} of the operating system, around every sandbox"
+    if missing:
+        detail = f"{wall} of the operating system; {'; '.join(missing)}"
+    return detail, "; ".join(missing), facts
 
 
 def _check_files() -> Finding:
     engine = assets.find_engine()
     engine.verify()
-    if strange := [one for one in check_files(engine.folder) if not one.sound]:
-        raise SandboxError(f"{engine.folder / strange[0].part} {strange[0].words}.")
+    if unsound := [one for one in check_files(engine.folder) if not one.sound]:
+        raise SandboxError(f"{engine.folder / unsound[0].part} {unsound[0].words}.")
     size = sum(size for _, size, _ in assets.read_manifest(engine.folder))
     detail = f"Pyodide and boot image, {size / 1e6:.0f} MB, hashes match, in {engine.folder}"
     return detail, "", {"folder": str(engine.folder), "bytes": size, "key": assets.engine_key()}

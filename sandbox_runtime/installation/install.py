@@ -1,8 +1,8 @@
-"""Installs the engine: Pyodide by way of Deno, and the boot image made from it.
+"""Installs the engine: fetches Pyodide through Deno, and builds the boot image from it.
 
-Used when a wheel is built (the files go into it), and once per user where the package does not carry
-them. A folder appears whole or not at all, so that processes may install at the same time, and one
-that is killed leaves nothing that another could take for an engine.
+Used when a wheel is built (the files go into it), and once per user if the package does not carry them. A
+folder is created atomically, so that processes may install at the same time, and a killed one leaves nothing
+that another could mistake for an engine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def install(*, force: bool = False) -> Engine:
     """Installs an engine into the user's cache if there is none, and returns it.
 
     Args:
-        force: Replace the one that is there.
+        force: Replace an existing one.
 
     Raises:
         EngineError: It could not be fetched, built or written; the message says what to do.
@@ -62,7 +62,7 @@ def install(*, force: bool = False) -> Engine:
 
 
 def build(deno: Path, folder: Path) -> None:
-    """Fills an empty folder with a whole engine.
+    """Builds a complete engine in an empty folder.
 
     Raises:
         EngineError: It could not be fetched, built or written.
@@ -80,13 +80,13 @@ def build(deno: Path, folder: Path) -> None:
     except EngineError:
         raise
     except SandboxError as error:
-        raise EngineMissingError(f"The boot image could not be made: {error}") from error
+        raise EngineMissingError(f"The boot image could not be built: {error}") from error
 
 
 def _fetch_pyodide(
     deno: Path, workshop: Path, folder: Path, environment: Mapping[str, str]
 ) -> None:
-    """Has Deno install Pyodide, pinned by the hash in the lock file, and copies the files."""
+    """Installs Pyodide with Deno, pinned by the hash in the lock file, and copies the files."""
     for name in ("deno.json", "deno.lock"):
         shutil.copy(assets.SOURCE_FOLDER / name, workshop)
     try:
@@ -105,10 +105,10 @@ def _fetch_pyodide(
             f"Pyodide could not be fetched within {FETCH_SECONDS} s. {_FETCH_FIX}"
         ) from error
     if done.returncode != 0:
-        said = done.stderr.strip()[-1500:]
-        if "os error 28" in said:
+        stderr = done.stderr.strip()[-1500:]
+        if "os error 28" in stderr:
             raise EngineMissingError(f"No space is left below {folder}. Free some and try again.")
-        raise EngineMissingError(f"Pyodide could not be fetched: {said}\n{_FETCH_FIX}")
+        raise EngineMissingError(f"Pyodide could not be fetched: {stderr}\n{_FETCH_FIX}")
     fetched = workshop / "node_modules" / "pyodide"
     _check_pyodide(fetched)
     for name in ("pyodide.asm.wasm", "python_stdlib.zip", assets.LOCK_FILE):
@@ -123,19 +123,18 @@ def _check_pyodide(folder: Path) -> None:
     for name, digest in PYODIDE_FILES.items():
         if sha256_of(folder / name) != digest:
             raise EngineMissingError(
-                f"{name} of Pyodide {PYODIDE_VERSION} is not the file that dspy-rlm was made for: its "
+                f"{name} of Pyodide {PYODIDE_VERSION} is not the file that dspy-rlm was built for: its "
                 f"hash differs. {_FETCH_FIX}"
             )
 
 
 def join_runtime(loader: Path, runtime: Path) -> str:
-    """Pyodide's two modules as one script, whose value has `loadPyodide` and `createPyodideModule`.
+    """Joins Pyodide's two modules into one script, whose value has `loadPyodide` and `createPyodideModule`.
 
-    A script, because V8 then takes its compiled form from a file, and because `import()` leads nowhere
-    in it.
+    A script, because V8 then loads its code cache from a file, and because `import()` resolves nothing in it.
 
     Raises:
-        EngineMissingError: The modules are not what they were in the version we know.
+        EngineMissingError: The modules differ from those of the supported version.
     """
     exports = {
         loader: (r"export\{(\w+) as loadPyodide,\w+ as version\};", "loadPyodide"),
@@ -146,22 +145,22 @@ def join_runtime(loader: Path, runtime: Path) -> str:
         text = path.read_text(encoding="utf-8").replace(
             "import.meta.url", '"https://sandbox.invalid/"'
         )
-        text, found = re.subn(export, rf"return {{{public}:\1}};", text)
-        if found != 1 or re.search(r"^(import|export)\b", text, re.M):
+        text, count = re.subn(export, rf"return {{{public}:\1}};", text)
+        if count != 1 or re.search(r"^(import|export)\b", text, re.M):
             raise EngineMissingError(f"{path.name} of Pyodide is not as expected; cannot use it.")
         functions.append(f"(() => {{{text}\n}})()")
     whole = f"({{...{functions[0]}, ...{functions[1]}}})"
     for pattern, times, instead in assets.RUNTIME_PATCHES:
-        whole, found = re.subn(pattern, instead, whole)
-        if found != times:
+        whole, count = re.subn(pattern, instead, whole)
+        if count != times:
             raise EngineMissingError(
-                f"Pyodide's JavaScript has {pattern} {found} times, not {times}; cannot use it."
+                f"Pyodide's JavaScript has {pattern} {count} times, not {times}; cannot use it."
             )
     return f"const importNothing = () => Promise.reject(new Error('no modules'));\n{whole}"
 
 
 def _make_scripts(deno: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """Turns the sandbox's TypeScript into JavaScript.
+    """Transpiles the sandbox's TypeScript to JavaScript.
 
     The worker and its parts become one file, because it can load none. `deno bundle` would do it too, but it
     downloads a native esbuild from npm, which nothing here pins or checks; a build may fetch only Pyodide.
@@ -248,7 +247,7 @@ def compiled_form(engine: Engine) -> bytes:
 
 @contextlib.contextmanager
 def _staging(root: Path) -> Iterator[Path]:
-    """A folder beside the final one. Raises `EngineMissingError` if there can be none."""
+    """Creates a folder beside the final one. Raises `EngineMissingError` if it cannot be created."""
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(staging(root))

@@ -1,4 +1,4 @@
-"""Boot images with packages imported: made once for each engine and set of packages, and kept beside them."""
+"""Boot images with packages imported: built once for each engine and set of packages, and kept beside them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from sandbox_runtime.sessions.session import Session
 def with_packages(
     engine: Engine, packages: PackageSet, memory_bytes: int = Limits.memory_bytes
 ) -> Engine:
-    """The engine with the packages mounted, and started from an image that has them imported.
+    """Returns the engine with the packages mounted, starting from an image that has them imported.
 
-    The image is made once. Where none can be made, or it does not fit into the memory, packages are
-    imported when a cell asks for them.
+    The image is built once. If none can be built, or it does not fit into the memory, packages are imported
+    when a cell imports them.
 
     Raises:
         PackageError: The packages' folder cannot be written.
@@ -63,14 +63,14 @@ def _is_sound(image: Path) -> bool:
 
 
 class _NoImageError(SandboxError):
-    """These packages can have no image; trying again would not help."""
+    """No image can be built of these packages; a retry would not help."""
 
 
 def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
-    """Makes the image, or waits for the one that another process is making.
+    """Builds the image, or waits for another process that is building it.
 
     Returns:
-        The image, or the file that says why there can be none; None if it failed this time.
+        The image, or the file that says why there can be none; None if this attempt failed.
     """
     if not packages.bundle.is_file():
         raise PackageError(f"{packages.folder} is gone. {assets.PACKAGES_FIX}")
@@ -78,21 +78,21 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
         with FileLock(packages.folder / "image.lock"), staging(packages.folder) as workshop:
             if (theirs := _find_image(packages.folder)) is not None:
                 return theirs
-            made = workshop / "made"
+            built = workshop / "image"
             kind = IMAGE
             try:
-                _make_package_image(engine, packages, made)
+                _make_package_image(engine, packages, built)
             except SandboxStartError:
-                raise  # it would fail without the image, too: not the packages' fault
+                raise  # it would fail without the image too: not the packages' fault
             except (CheckpointError, _NoImageError) as error:
-                made.write_text(f"{error}\n", encoding="utf-8")
+                built.write_text(f"{error}\n", encoding="utf-8")
                 kind = NO_IMAGE
             except SandboxError:
                 return None
-            with made.open("rb") as file:
+            with built.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             image = packages.folder / f"{assets.engine_key()}-{digest}{kind}"
-            made.replace(image)
+            built.replace(image)
             _is_sound.cache_clear()
             return image
     except OSError as error:
@@ -102,12 +102,12 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
         ) from error
 
 
-def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> None:
+def _make_package_image(engine: Engine, packages: PackageSet, built: Path) -> None:
     """Imports the packages, saves the interpreter's memory, and starts another from it."""
     with Session(engine, Limits()) as session:
         imported = [name for name in packages.imports if _imports(session, name)]
-        made.write_bytes(assets.join_image(session.checkpoint().files))
-    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), made)
+        built.write_bytes(assets.join_image(session.checkpoint().files))
+    mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), built)
     try:
         with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
             for name in imported:
@@ -118,7 +118,7 @@ def _make_package_image(engine: Engine, packages: PackageSet, made: Path) -> Non
 
 
 def _imports(session: Session, module: str) -> bool:
-    """Imports a module. One that cannot be imported in the sandbox fails when a cell asks for it."""
+    """Imports a module. One that cannot be imported in the sandbox fails when a cell imports it."""
     result = session.run_cell(f"__import__({module!r})")
     if isinstance(result, Failed) and session.restarts:
         raise _NoImageError(f"The sandbox ended when it imported {module}: {result.message}")

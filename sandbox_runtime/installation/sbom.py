@@ -1,7 +1,7 @@
-"""The bill of materials of the sandbox, as CycloneDX 1.6: what the wheel carries, and what runs it.
+"""The bill of materials of the sandbox, as CycloneDX 1.6: the wheel's contents, and its runtime dependencies.
 
-Made when a wheel is built, where it goes to `.dist-info/sboms` (PEP 770), and by `python -m sandbox_runtime
-sbom` for what is installed here. Pure, but for the hashes of files.
+Generated when a wheel is built, where it goes to `.dist-info/sboms` (PEP 770), and by `python -m sandbox_runtime
+sbom` for the local installation. Pure, except that it hashes files.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from sandbox_runtime.engine.provenance import (
 FILE_NAME = "dspy-rlm.cdx.json"
 
 _OWN = "dspy-rlm"
-# Any fixed one: the serial number is made from it and the contents.
+# An arbitrary constant: the serial number is derived from it and the contents.
 _NAMESPACE = uuid.UUID("5f0c9d5e-0f0e-5b7c-9a51-6d2f6f2c6b11")
 
 Entry = dict[str, Any]
 Installed = Callable[[str], tuple[str, list[str]] | None]
-"""Tells the version and the requirements of an installed distribution; None if it is not there."""
+"""Returns the version and the requirements of a distribution; None if it is not installed."""
 
 
 def make_sbom(
@@ -49,14 +49,14 @@ def make_sbom(
     requirements: Iterable[str],
     installed: Installed = lambda _: None,
 ) -> str:
-    """The bill of materials as JSON text, the same for the same parts.
+    """Returns the bill of materials as JSON text, the same for the same parts.
 
     Args:
-        version: Of this project.
+        version: The version of this project.
         engine: The folder with the engine's files.
-        v8_version: That of V8 in the Deno that compiled and imaged them.
-        requirements: What this project depends on.
-        installed: Looks up what is installed; without it, dependencies stand with their ranges only.
+        v8_version: The version of V8 in the Deno that compiled and imaged them.
+        requirements: The dependencies of this project.
+        installed: Looks up an installed distribution; without it, dependencies have only their version ranges.
     """
     own = f"pkg:pypi/{_OWN}@{version}"
     carried = [_pyodide(), _cpython(), _emscripten(), *_files(engine)]
@@ -69,7 +69,7 @@ def make_sbom(
     )
     edges[_deno()["bom-ref"]] = [_v8(v8_version)["bom-ref"]]
     edges[_pyodide()["bom-ref"]] = sorted([_cpython()["bom-ref"], _emscripten()["bom-ref"]])
-    known = {one["bom-ref"] for one in components} | {own}
+    refs = {one["bom-ref"] for one in components} | {own}
     body = {
         "metadata": {
             "component": {
@@ -84,8 +84,8 @@ def make_sbom(
         },
         "components": components,
         "dependencies": [
-            {"ref": ref, "dependsOn": [one for one in edges.get(ref, []) if one in known]}
-            for ref in sorted(known)
+            {"ref": ref, "dependsOn": [one for one in edges.get(ref, []) if one in refs]}
+            for ref in sorted(refs)
         ],
     }
     serial = uuid.uuid5(_NAMESPACE, json.dumps(body, sort_keys=True))
@@ -101,7 +101,7 @@ def make_sbom(
 
 
 def sbom_here(v8_version: str) -> str:
-    """The bill of materials of this installation. Raises an `EngineError` if there is no engine."""
+    """Returns the bill of materials of this installation. Raises an `EngineError` if there is no engine."""
     try:
         own = importlib.metadata.distribution(_OWN)
         version, requirements = own.version, _applicable(own.requires or [])
@@ -111,14 +111,14 @@ def sbom_here(v8_version: str) -> str:
 
 
 def _timestamp() -> str:
-    """Now, or the time that reproducible builds name."""
-    named = os.environ.get("SOURCE_DATE_EPOCH")
+    """Returns the current time, or `SOURCE_DATE_EPOCH` if a reproducible build sets it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC)
-    moment = datetime.datetime.fromtimestamp(int(named), datetime.UTC) if named else now
+    moment = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC) if epoch else now
     return moment.replace(microsecond=0).isoformat()
 
 
-# ---- What the wheel carries ------------------------------------------------------------------------
+# ---- Contents of the wheel -------------------------------------------------------------------------
 
 
 def _pyodide() -> Entry:
@@ -164,7 +164,7 @@ def _emscripten() -> Entry:
 
 
 def _files(engine: Path) -> Iterable[Entry]:
-    """The engine's files as they lie in the wheel; the boot image has no packages in it but our own."""
+    """Returns the engine's files by their names in the wheel; the boot image contains no packages but our own."""
     for name in assets.INSTALLED_FILES:
         yield _file(
             f"sandbox_runtime/engine/files/{name}", sha256_of(engine / name), f"file:{name}"
@@ -176,7 +176,7 @@ def _file(name: str, digest: str, ref: str) -> Entry:
     return {"type": "file", "bom-ref": ref, "name": name, "hashes": hashes}
 
 
-# ---- What runs it ----------------------------------------------------------------------------------
+# ---- Runtime dependencies --------------------------------------------------------------------------
 
 
 def _deno() -> Entry:
@@ -190,7 +190,7 @@ def _deno() -> Entry:
         "cpe": f"cpe:2.3:a:deno:deno:{version}:*:*:*:*:*:*:*",
         "purl": ref,
         "licenses": [{"license": {"id": "MIT"}}],
-        "description": "The version that was tested; the package of the same name carries it",
+        "description": "The tested version; the package of the same name carries it",
         "components": [
             _file(f"deno ({system} {machine})", digest, f"{ref}#{system}-{machine}")
             for (system, machine), digest in sorted(DENO_EXECUTABLES.items())
@@ -213,26 +213,26 @@ def _v8(version: str) -> Entry:
 def _python(
     requirements: Iterable[str], installed: Installed
 ) -> tuple[list[Entry], dict[str, list[str]]]:
-    """The Python packages that this project needs, with what those need, as far as it is known."""
+    """Returns the Python packages that this project needs, with their own dependencies as far as known."""
     entries: dict[str, Entry] = {}
     edges: dict[str, list[str]] = {}
-    left = list(requirements)
-    while left:
-        requirement = Requirement(left.pop())
+    pending = list(requirements)
+    while pending:
+        requirement = Requirement(pending.pop())
         ref = _python_ref(str(requirement))
         if ref in entries or canonicalize_name(requirement.name) == "deno":
             continue
-        found = installed(requirement.name)
+        distribution = installed(requirement.name)
         entry: Entry = {"type": "library", "bom-ref": ref, "name": requirement.name}
-        if found is None:
+        if distribution is None:
             entry["purl"] = ref
-            wanted = str(requirement.specifier) or "any"
-            entry["properties"] = [{"name": "dspy-rlm:required", "value": wanted}]
+            specifier = str(requirement.specifier) or "any"
+            entry["properties"] = [{"name": "dspy-rlm:required", "value": specifier}]
         else:
-            entry["version"], needs = found
-            entry["purl"] = f"{ref}@{found[0]}"
+            entry["version"], needs = distribution
+            entry["purl"] = f"{ref}@{distribution[0]}"
             edges[ref] = sorted({_python_ref(line) for line in needs})
-            left += needs
+            pending += needs
         entries[ref] = entry
     return list(entries.values()), edges
 
@@ -244,14 +244,14 @@ def _python_ref(requirement: str) -> str:
 
 def _look_up(name: str) -> tuple[str, list[str]] | None:
     try:
-        found = importlib.metadata.distribution(name)
+        distribution = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    return found.version, _applicable(found.requires or [])
+    return distribution.version, _applicable(distribution.requires or [])
 
 
 def _applicable(requires: Iterable[str]) -> list[str]:
-    """The requirements that hold on this machine, without those of extras."""
+    """Returns the requirements that apply on this machine, without those of extras."""
     return [line for line in requires if _applies(Requirement(line), {"extra": ""})]
 
 

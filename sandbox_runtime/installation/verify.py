@@ -1,6 +1,6 @@
-"""Compares what is installed with where it should come from: constants of the source, and a build of one's own.
+"""Compares the installed parts with their origin: constants of the source, and a local rebuild.
 
-`doctor` asks whether the parts work. This asks whether they are the parts they are said to be.
+`doctor` checks that the parts work; this checks that they are genuine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMS_AT_ONCE = 3
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One part, whether it is what it should be, and how that is known."""
+    """The verdict on one part: whether it is genuine, and the evidence."""
 
     part: str
     sound: bool
@@ -39,15 +39,15 @@ class Finding:
 
 
 def check_deno() -> Finding:
-    """Compares the executable with the one in the package index's wheel of that version."""
+    """Compares the executable with the one in the wheel of that version on the package index."""
     path = executable.find_deno()
     version = executable.deno_version(path)
-    expected, found = expected_deno(version), sha256_of(path)
+    expected, actual = expected_deno(version), sha256_of(path)
     name = f"Deno {'.'.join(map(str, version))} at {path}"
     if expected is None:
-        return Finding("deno", True, f"{name} is not the tested one; its SHA-256 is {found}")
-    if expected != found:
-        return Finding("deno", False, f"{name} is not the package index's: its SHA-256 is {found}")
+        return Finding("deno", True, f"{name} is not the tested one; its SHA-256 is {actual}")
+    if expected != actual:
+        return Finding("deno", False, f"{name} is not the package index's: its SHA-256 is {actual}")
     return Finding("deno", True, f"{name} is the package index's: its SHA-256 is known here")
 
 
@@ -55,14 +55,14 @@ def check_files(folder: Path) -> Iterator[Finding]:
     """Compares Pyodide's own files with the source's constants, and all others with the manifest."""
     manifest = {name: digest for name, _, digest in assets.read_manifest(folder)}
     for name, expected in manifest.items():
-        known = PYODIDE_FILES.get(name)
-        sound = sha256_of(folder / name) == (known or expected)
-        source = f"Pyodide {PYODIDE_VERSION}" if known else "the manifest beside it"
+        constant = PYODIDE_FILES.get(name)
+        sound = sha256_of(folder / name) == (constant or expected)
+        source = f"Pyodide {PYODIDE_VERSION}" if constant else "the manifest beside it"
         yield Finding(name, sound, f"{'is' if sound else 'is NOT'} as in {source}")
 
 
 def check_rebuilt(folder: Path) -> Iterator[Finding]:
-    """Builds the engine once more, from the source and Pyodide's package, and compares each file.
+    """Rebuilds the engine from the source and Pyodide's package, and compares each file.
 
     Raises:
         EngineError: It cannot be built here.
@@ -112,7 +112,7 @@ def _forms(engine: Engine) -> Iterator[bytes]:
 
 
 def verify(*, rebuild: bool) -> Iterator[Finding]:
-    """All checks of this installation. Raises an `EngineError` if a part is not there at all."""
+    """Runs all checks of this installation. Raises an `EngineError` if a part is missing."""
     yield check_deno()
     folder = assets.find_engine().folder
     yield from check_files(folder)

@@ -39,7 +39,7 @@ class Gate:
         """Starts a thread that waits for the listener from the launcher."""
         self._ours, self.theirs = socket.socketpair()
         self._wake, self._sealing = os.pipe()
-        self._lock = threading.Lock()  # guards the descriptors' ends
+        self._lock = threading.Lock()  # guards the closing of the descriptors
         self._listener: int | None = None
         self._thread = threading.Thread(target=self._serve, name="sandbox-gate", daemon=True)
         self._thread.start()

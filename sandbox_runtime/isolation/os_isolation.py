@@ -63,10 +63,10 @@ _LIBRARIES = (
 _SET_SECCOMP, _FILTER_MODE = 22, 2
 _NO_NEW_PRIVILEGES = 38
 
-# linux/seccomp.h, and the numbers of seccomp(), which is not among the calls of a sandbox.
+# linux/seccomp.h, and the numbers of seccomp(), which the allow-list does not contain.
 _SET_FILTER, _NEW_LISTENER = 1, 8
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
-# SECCOMP_USER_NOTIF_FLAG_CONTINUE came with 5.5, EPOLLHUP at the process's end with 5.9.
+# SECCOMP_USER_NOTIF_FLAG_CONTINUE came with Linux 5.5, EPOLLHUP at the process's end with 5.9.
 _GATE_SINCE = (5, 9)
 
 # MFD_CLOEXEC, and MFD_EXEC, which kernels before 6.3 do not know.
@@ -122,17 +122,17 @@ def _survey() -> tuple[Wall, Sequence[str]]:
         )
     version = _libc().syscall(_CREATE_RULESET, None, 0, _WHICH_VERSION)
     missing = [] if version > 0 else [_landlock_shortcoming(ctypes.get_errno())]
-    # Without a filter program the error tells whether filters are supported: EFAULT, or EINVAL.
+    # Without a filter program the error shows whether filters are supported: EFAULT, or EINVAL.
     filters = _libc().prctl(_SET_SECCOMP, _FILTER_MODE, None, 0, 0) == -1
     filters = filters and ctypes.get_errno() == errno.EFAULT
     if not filters:
         missing.append(
-            "seccomp filters are not there: use a kernel built with CONFIG_SECCOMP_FILTER "
+            "seccomp filters are not supported: use a kernel built with CONFIG_SECCOMP_FILTER "
             f"(this is Linux {platform.release()})"
         )
     elif not _can_ask():
         missing.append(
-            "seccomp cannot take back what only a start needs: use Linux "
+            "seccomp cannot revoke what only a start needs: use Linux "
             f"{'.'.join(map(str, _GATE_SINCE))} or newer (this is {platform.release()})"
         )
     if platform.machine() not in ARCHITECTURES:
@@ -148,13 +148,13 @@ def _landlock_shortcoming(number: int) -> str:
     if number == errno.EOPNOTSUPP:
         return "Landlock is built into this kernel but switched off: add landlock to lsm= at boot"
     return (
-        "Landlock is not there: use Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK (this is "
+        "Landlock is not supported: use Linux 5.13 or newer, built with CONFIG_SECURITY_LANDLOCK (this is "
         f"{platform.release()}), and in a container a profile that allows landlock_create_ruleset"
     )
 
 
 def _can_ask() -> bool:
-    """Returns whether a filter can notify another process, including of the end."""
+    """Returns whether a filter can notify another process, also of the end of the filtered one."""
     version = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
     return version >= _GATE_SINCE
 

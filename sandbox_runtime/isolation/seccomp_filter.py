@@ -64,8 +64,8 @@ class Filter:
     def filled(self, values: Mapping[Known, int]) -> bytes:
         """Returns the program with these values; the launcher fills in the others."""
         code = bytearray(self.code)
-        for known, value in values.items():
-            for place in self.places[known]:
+        for placeholder, value in values.items():
+            for place in self.places[placeholder]:
                 struct.pack_into("<I", code, place, value)
         return bytes(code)
 
@@ -79,7 +79,7 @@ def filter_for(machine: str, *, gated: bool) -> Filter:
         gated: Whether calls that only the start needs go through the gate, or are just allowed.
     """
     instructions = _program(machine, gated)
-    places: dict[Known, list[int]] = {known: [] for known in Known}
+    places: dict[Known, list[int]] = {placeholder: [] for placeholder in Known}
     code = bytearray()
     for instruction in instructions:
         operand = instruction.operand
@@ -109,10 +109,10 @@ def _search(calls: Sequence[tuple[int, Call | Missing]], gated: bool) -> list[In
     """Emits a binary search for the number among the calls."""
     if len(calls) == 1:
         number, call = calls[0]
-        found = _answer(call, gated)
+        verdict = _answer(call, gated)
         return [
-            Instruction(JUMP_EQUAL, number, if_false=len(found)),
-            *found,
+            Instruction(JUMP_EQUAL, number, if_false=len(verdict)),
+            *verdict,
             Instruction(JUMP_ABOVE, NEWEST, if_false=1),
             Instruction(RETURN, ENOSYS),
             Instruction(RETURN, EPERM),
@@ -153,7 +153,9 @@ def _test(test: Test, rest: int) -> list[Instruction]:
     code = [Instruction(LOAD, place)]
     if test.mask != 0xFFFFFFFF:
         code.append(Instruction(AND, test.mask))
-    for left in reversed(range(len(test.values))):
-        value = test.values[-1 - left]
-        code.append(Instruction(JUMP_EQUAL, value, if_true=left, if_false=0 if left else rest))
+    for remaining in reversed(range(len(test.values))):
+        value = test.values[-1 - remaining]
+        code.append(
+            Instruction(JUMP_EQUAL, value, if_true=remaining, if_false=0 if remaining else rest)
+        )
     return code

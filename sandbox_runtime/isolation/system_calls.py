@@ -118,7 +118,7 @@ _OPERATIONS = (15, 16, 0x53564D41)
 _REGISTERS = (0x1002, 0x1003)
 
 # asm-generic/mman-common.h: what concerns nothing but the process's own pages. Not MADV_HWPOISON and
-# MADV_SOFT_OFFLINE, which take memory from the machine, nor MADV_MERGEABLE, which tells of others' pages.
+# MADV_SOFT_OFFLINE, which take memory from the machine, nor MADV_MERGEABLE, which reveals others' pages.
 _ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 
 # linux/membarrier.h: QUERY, PRIVATE_EXPEDITED and PRIVATE_EXPEDITED_SYNC_CORE with their registrations, for
@@ -127,7 +127,7 @@ _BARRIERS = (0, 8, 16, 32, 64)
 
 _AF_UNIX, _SOCK_STREAM, _SOCKET_TYPE_BITS = 1, 1, 0xF
 
-# In the sixth argument, which neither of the two calls has.
+# The secret is in the sixth argument, which neither of the two calls has.
 _LAUNCHER_ONLY = ((_is(5, Known.PASS_LOW), Test(5, (Known.PASS_HIGH,), upper_half=True)),)
 
 _OWN = Known.OWN_PID
@@ -148,11 +148,11 @@ CALLS: Sequence[Call] = (
     Call("mprotect", "V8's code, the ends of stacks", 10, 226),
     Call("mremap", "the C library's realloc", 25, 216),
     Call("brk", "the C library's malloc", 12, 214),
-    Call("madvise", "memory that is given back", 28, 233, ((_is(2, *_ADVICE),),)),
+    Call("madvise", "memory that is returned", 28, 233, ((_is(2, *_ADVICE),),)),
     Call("pkey_alloc", "V8 guards its code by keys where the processor has them", 330, 289),
     Call("pkey_free", "as above", 331, 290),
     Call("pkey_mprotect", "as above", 329, 288),
-    # Threads and their order.
+    # Threads and their synchronisation.
     Call(
         "clone",
         "threads; no process, no namespace",
@@ -164,17 +164,17 @@ CALLS: Sequence[Call] = (
     Call("set_robust_list", "locks of threads that end", 273, 99),
     Call("rseq", "the C library's memory per processor", 334, 293),
     Call("set_tid_address", "the end of a thread", 218, 96),
-    Call("membarrier", "order of memory between own threads", 324, 283, ((_is(0, *_BARRIERS),),)),
+    Call("membarrier", "memory barriers between own threads", 324, 283, ((_is(0, *_BARRIERS),),)),
     Call("sched_yield", "locks", 24, 124),
     Call(
         "sched_getaffinity",
-        "how many processors there are; pthread_getattr_np asks by a thread's id, and can do without",
+        "how many processors there are; pthread_getattr_np passes a thread's id, and works without",
         204,
         123,
         _OWN_OR_CALLER,
         otherwise=Refusal.MISSING,
     ),
-    Call("sched_getscheduler", "absl's locks ask for a thread's priority, to read", 145, 120),
+    Call("sched_getscheduler", "absl's locks read a thread's priority", 145, 120),
     Call("sched_getparam", "as above", 143, 121),
     Call("gettid", "a thread's own id", 186, 178),
     Call("getpid", "its own id", 39, 172),
@@ -197,14 +197,14 @@ CALLS: Sequence[Call] = (
         _LAUNCHER_ONLY,
     ),
     # Signals to itself.
-    Call("rt_sigaction", "V8 catches what WebAssembly does outside of its memory", 13, 134),
+    Call("rt_sigaction", "V8 catches WebAssembly's accesses outside of its memory", 13, 134),
     Call("rt_sigprocmask", "threads without signals", 14, 135),
     Call("rt_sigreturn", "the end of a signal's handler", 15, 139),
     Call("sigaltstack", "the stack of a signal's handler", 131, 132),
-    Call("restart_syscall", "a wait that a signal cut", 219, 128),
+    Call("restart_syscall", "a wait that a signal interrupted", 219, 128),
     Call("kill", "to itself", 62, 129, ((_is(0, _OWN),),)),
     Call("tgkill", "abort()", 234, 131, ((_is(0, _OWN),),)),
-    # Files: Landlock says which, and none can be opened or found once the process is sealed.
+    # Files: Landlock decides which, and none can be opened or found once the process is sealed.
     Call(
         "openat",
         "to read a file or list a folder",
@@ -221,7 +221,7 @@ CALLS: Sequence[Call] = (
     Call("close", "descriptors", 3, 57),
     Call("lseek", "files", 8, 62),
     Call("fstat", "open files", 5, 80),
-    # By a path it tells of any file, and a filter cannot see whether there is one.
+    # With a path it reveals any file, and a filter cannot see whether it has one.
     Call("newfstatat", "libraries: so does the C library before 2.39", 262, 79, until_sealed=True),
     Call("readlink", "the path of Deno itself", 89, None, until_sealed=True),
     Call("readlinkat", "as above", 267, 78, until_sealed=True),
@@ -269,7 +269,7 @@ CALLS: Sequence[Call] = (
     Call("nanosleep", "sleep", 35, 101),
     Call("gettimeofday", "time", 96, 169),
     Call("time", "time", 201, None),
-    # About itself and the machine.
+    # Facts about the process and the machine.
     Call("prlimit64", "its own limits, to read", 302, 261, ((_is(0, 0, _OWN), *_null(2)),)),
     Call("getrlimit", "its own limits, to read", 97, 163),
     Call("getrusage", "its own use of memory", 98, 165),
@@ -287,7 +287,7 @@ CALLS: Sequence[Call] = (
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """Returns a rule that fails with ENOSYS, since the C library then uses its fallback."""
+    """A call that fails with ENOSYS, so that the C library uses its fallback."""
 
     name: str
     instead: str
@@ -296,10 +296,10 @@ class Missing:
 
 
 MISSING: Sequence[Missing] = (
-    # Its flags are in memory, where a filter cannot look.
+    # Its flags are in memory, which a filter cannot read.
     Missing("clone3", "clone", 435, 435),
     Missing("close_range", "close", 436, 436),
-    # Rust then uses fstat. It tells of any path, and its flags do not say whether there is one.
+    # Rust then uses fstat. It reveals any path, and its flags do not show whether it has one.
     Missing("statx", "fstat", 332, 291),
     Missing("openat2", "openat", 437, 437),
     Missing("faccessat2", "faccessat, which is refused", 439, 439),
@@ -307,7 +307,7 @@ MISSING: Sequence[Missing] = (
     Missing("futex_waitv", "futex", 449, 449),
 )
 
-# The last number when this list was made (Linux 6.10). What came later is answered by ENOSYS.
+# The last number when this list was written (Linux 6.10). Later calls fail with ENOSYS.
 NEWEST = 462
 
 # linux/audit.h: AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64.

@@ -1,4 +1,4 @@
-"""Packages that cells can import: resolved, fetched and stored on the host, never run there.
+"""Packages that cells can import: resolved, fetched and stored on the host, never executed there.
 
-Knows no session.
+Knows nothing of sessions.
 """

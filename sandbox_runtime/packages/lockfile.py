@@ -1,7 +1,7 @@
-"""Lock files of the user's: which version of each package, and the hashes of its files.
+"""Parses the user's lock files: the version of each package, and the hashes of its files.
 
-Two kinds are read: requirements files with hashes, as pip and uv write and check them, and `pylock.toml`
-(PEP 751). Both come to the same list. Pure: bytes in, values out.
+Two formats: requirements files with hashes, as pip and uv write and check them, and `pylock.toml` (PEP 751).
+Both yield the same list. Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ if TYPE_CHECKING:
 MAX_LOCK_BYTES = 32 * 1024 * 1024
 
 _PYLOCK_NAME = re.compile(r"pylock(\.[^.]+)?\.toml")
-# As pip takes them; each with its length in hexadecimal digits.
+# The algorithms that pip accepts, each with its length in hexadecimal digits.
 _HASHES = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Pin:
-    """One package of a lock file, as pip takes it, and the hashes that its file may have."""
+    """One package of a lock file as a pip requirement, and the accepted hashes of its file."""
 
     requirement: str
     hashes: tuple[str, ...]
 
     @property
     def line(self) -> str:
-        """The line of a requirements file."""
+        """Its line in a requirements file."""
         return " ".join([self.requirement, *(f"--hash={one}" for one in self.hashes)])
 
 
 def read_lock(name: str, data: bytes) -> list[Pin]:
-    """The packages that a lock file has for the sandbox.
+    """Returns the packages that a lock file has for the sandbox.
 
     Args:
-        name: The file's name, which tells its kind.
-        data: What it holds.
+        name: The file's name, which determines its format.
+        data: The file's content.
 
     Raises:
-        PackageError: It is no lock file, or does not fix everything.
+        PackageError: It is not a lock file, or does not pin everything.
     """
     if len(data) > MAX_LOCK_BYTES:
         raise PackageError(f"{name} is longer than {MAX_LOCK_BYTES:,} bytes.")
@@ -60,14 +60,14 @@ def read_lock(name: str, data: bytes) -> list[Pin]:
     except UnicodeDecodeError as error:
         raise PackageError(f"{name} is not UTF-8: {error}") from error
     pins = _read_pylock(name, text) if _PYLOCK_NAME.fullmatch(name) else _read_lines(name, text)
-    found = sorted(set(pins))
-    if not found:
+    unique = sorted(set(pins))
+    if not unique:
         raise PackageError(f"{name} has no package for the sandbox.")
-    return found
+    return unique
 
 
 def lock_text(packages: Iterable[tuple[str, str]]) -> str:
-    """A requirements file with hashes, from requirements and SHA-256s."""
+    """Returns a requirements file with hashes, from requirements and SHA-256s."""
     lines = (f"{requirement} \\\n    --hash=sha256:{digest}\n" for requirement, digest in packages)
     return "".join(sorted(lines))
 
@@ -89,7 +89,7 @@ def _read_lines(name: str, text: str) -> Iterator[Pin]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without comments, those joined that a backslash continues; each with its number."""
+    """Yields logical lines with their numbers: without comments, backslash continuations joined."""
     parts: list[str] = []
     first = 1
     for number, line in enumerate(text.splitlines(), 1):
@@ -108,12 +108,12 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _hashes(place: str, options: list[str]) -> Iterator[str]:
-    """The hashes among a line's options, which may be nothing else: `--hash=...` or `--hash ...`."""
+    """Yields the hashes of a line's options, `--hash=...` or `--hash ...`; other options are refused."""
     words = iter(options)
     for word in words:
         option, _, value = word.partition("=")
         if option != "--hash":
-            raise PackageError(f"{place} has {word[:40]!r} beside hashes, which is not taken.")
+            raise PackageError(f"{place} has {word[:40]!r} beside hashes, which is not supported.")
         yield _hash(place, value or next(words, ""))
 
 
@@ -124,24 +124,24 @@ def _hash(place: str, text: str) -> str:
     return text
 
 
-def _pin(place: str, wanted: str, hashes: list[str]) -> Iterator[Pin]:
-    """The pin of one requirement; nothing if its marker says that it is not for the sandbox."""
+def _pin(place: str, requirement_text: str, hashes: list[str]) -> Iterator[Pin]:
+    """Yields the pin of one requirement; nothing if its marker excludes the sandbox."""
     try:
-        requirement = Requirement(wanted)
+        requirement = Requirement(requirement_text)
     except (InvalidRequirement, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise PackageError(f"{place} is not a requirement that pip takes: {reason}") from error
+        raise PackageError(f"{place} is not a requirement that pip accepts: {reason}") from error
     if requirement.marker is not None and not _holds(place, requirement.marker):
         return
     requirement.marker = None
     exact = [one for one in requirement.specifier if one.operator in ("==", "===")]
     if requirement.url is None and (len(exact) != 1 or exact[0].version.endswith(".*")):
-        raise PackageError(f"{place} does not fix the version of {requirement.name} with ==.")
+        raise PackageError(f"{place} does not pin the version of {requirement.name} with ==.")
     if requirement.url is not None and not is_wheel_address(requirement.url):
-        raise PackageError(f"{place} names something else than a wheel.")
+        raise PackageError(f"{place} does not name a wheel.")
     if not hashes:
         raise PackageError(
-            f"{place} has no hash for {requirement.name}. Make the lock file with hashes, for instance "
+            f"{place} has no hash for {requirement.name}. Write the lock file with hashes, for instance "
             "with: uv pip compile --generate-hashes"
         )
     yield Pin(str(requirement), tuple(sorted(set(hashes))))
@@ -155,7 +155,7 @@ def _holds(place: str, marker: Marker) -> bool:
 
 
 def is_wheel_address(url: str) -> bool:
-    """True for the address of a wheel that can be fetched as it is."""
+    """Returns whether the URL is that of a wheel, which needs no build."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -167,33 +167,38 @@ def is_wheel_address(url: str) -> bool:
 
 
 def _read_pylock(name: str, text: str) -> Iterator[Pin]:
-    # Seldom wanted, and a hundredth of what it takes to import the package.
+    # Rarely needed, and a hundredth of the time that importing the package takes.
     from packaging.pylock import Pylock, PylockValidationError
 
     try:
         lock = Pylock.from_dict(_toml(name, text))
     except (PylockValidationError, ValueError, TypeError, RecursionError) as error:
-        raise PackageError(f"{name} is no lock file of PEP 751: {str(error)[:300]}") from error
+        raise PackageError(f"{name} is not a lock file of PEP 751: {str(error)[:300]}") from error
     for package in lock.packages:
         place = f"{package.name} in {name}"
         if package.marker is not None and not _in_default_groups(place, package.marker, lock):
             continue
         if package.archive is not None and package.archive.url is not None:
-            wanted, hashes = f"{package.name} @ {package.archive.url}", [package.archive.hashes]
+            requirement_text, hashes = (
+                f"{package.name} @ {package.archive.url}",
+                [package.archive.hashes],
+            )
         elif package.wheels:
-            wanted, hashes = (
+            requirement_text, hashes = (
                 f"{package.name}=={package.version}",
                 [one.hashes for one in package.wheels],
             )
         else:
-            raise PackageError(f"{place} has no wheel; to build it could run its code here.")
-        known = [
+            raise PackageError(
+                f"{place} has no wheel; building it could execute its code on this machine."
+            )
+        accepted = [
             f"{kind}:{digest}"
             for each in hashes
             for kind, digest in each.items()
             if kind in _HASHES
         ]
-        yield from _pin(place, wanted, [_hash(place, one) for one in known])
+        yield from _pin(place, requirement_text, [_hash(place, one) for one in accepted])
 
 
 def _toml(name: str, text: str) -> Mapping[str, Any]:
@@ -202,7 +207,7 @@ def _toml(name: str, text: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PackageError(f"{name} is no TOML: {error}") from error
+        raise PackageError(f"{name} is not TOML: {error}") from error
 
 
 def _in_default_groups(place: str, marker: Marker, lock: Pylock) -> bool:
@@ -218,7 +223,7 @@ def _in_default_groups(place: str, marker: Marker, lock: Pylock) -> bool:
 
 
 def roots(required: Mapping[str, Iterable[str]]) -> set[NormalizedName]:
-    """The packages that no other one requires; all of them if they require each other in a ring.
+    """Returns the packages that no other one requires; all of them if they form a cycle.
 
     Args:
         required: The dependencies of each package, as its metadata has them.
@@ -234,11 +239,11 @@ def roots(required: Mapping[str, Iterable[str]]) -> set[NormalizedName]:
 
 
 def needed_here(line: str) -> NormalizedName | None:
-    """The package of a dependency; None if it is for an extra, for elsewhere, or cannot be read."""
+    """Returns the package of a dependency; None if it is for an extra or another platform, or unreadable."""
     try:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({**MARKERS, "extra": ""}):
             return None
     except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
-        return None  # pip has said what there is to say
+        return None  # pip has already reported it
     return canonicalize_name(requirement.name)

@@ -1,7 +1,7 @@
-"""Runs pip for the sandbox, on the host: what to install, and the files themselves.
+"""Runs pip for the sandbox, on the host: resolves requirements, and downloads the files.
 
-pip is a process of its own, in a session of its own, with bounds on its time, and ends with all that it
-started. Of the environment it gets what it needs to reach an index, and no more.
+pip runs in a separate process and process session, with a time limit, and is killed with everything it has
+started. Its environment has only what it needs to reach an index.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ TAGS = (
     *("--implementation", "cp", "--abi", "cp314", "--abi", "abi3"),
 )
 
-# A resolution or a download that takes longer than this has failed.
+# Timeout of a resolution or a download.
 PIP_SECONDS = 600
-# The end of pip's log that is read; the errors are there.
+# Only this much of the end of pip's log is read; the errors are there.
 LOG_BYTES = 8 * 1024 * 1024
 
 # Everything in a line that pip's reader of requirements files changes; see `pip._internal.req.req_file`.
@@ -40,7 +40,7 @@ _NO_PIP = (
     'Install it with: python -m ensurepip (or "uv pip install pip")'
 )
 
-# Settings of the user's that make no sense here; where the index is and how to reach it stays.
+# Overrides the user's settings that make no sense here; those for reaching the index stay.
 _PIP_ENVIRONMENT = {
     "PIP_USER": "0",
     "PIP_NO_DEPS": "0",
@@ -52,12 +52,12 @@ _PIP_ENVIRONMENT = {
     "PIP_NO_COLOR": "1",
     "PIP_RETRIES": "2",
     "PYTHONIOENCODING": "utf-8",
-    # Another Python (`PIP_PYTHON`) would run a pip that is not held to wheels.
+    # Another Python (`PIP_PYTHON`) would run a pip that is not restricted to wheels.
     "_PIP_RUNNING_IN_SUBPROCESS": "1",
 }
 
-# What pip sees of the environment: its own settings, how to reach an index, where its folders are, and
-# what Python itself needs to start. Keys, tokens and passwords for other things are not passed.
+# The allow-list of environment variables for pip: its own settings, how to reach an index, where its folders
+# are, and what Python itself needs to start. Keys, tokens and passwords for other things are not passed.
 PASSED_PREFIXES = ("PIP_", "LC_", "XDG_")
 PASSED_NAMES = frozenset(
     {
@@ -68,56 +68,60 @@ PASSED_NAMES = frozenset(
         *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
         *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "USERNAME"),
         *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "ALLUSERSPROFILE", "HOMEDRIVE", "HOMEPATH"),
-        # For the program of pip's `keyring-provider`, which asks the desktop.
+        # For the program of pip's `keyring-provider`, which queries the desktop.
         "DBUS_SESSION_BUS_ADDRESS",
     }
 )
-# Names further variables, with commas between them: what a helper for credentials needs.
+# Lists further variables, separated by commas: those that a credential helper needs.
 PASSED_VARIABLE = "SANDBOX_PIP_ENVIRONMENT"
 
 
 def report(
-    wanted: Sequence[str], workshop: Path, sources: Sequence[str], *, locked: bool = False
+    requirements: Sequence[str], workshop: Path, sources: Sequence[str], *, locked: bool = False
 ) -> list[SearchResult] | str:
-    """pip's report on what to install, or what it said when it could not.
+    """Returns pip's report on what to install, or its log if it failed.
 
     Args:
-        wanted: The requirements, as the lines of a file.
+        requirements: The requirements, as the lines of a file.
         workshop: A folder for what pip writes.
         sources: Options that name further sources.
-        locked: They have hashes, and nothing but them is to be had.
+        locked: True if the requirements have hashes; then nothing else is installed.
     """
     path = workshop / "report.json"
     options = ["--dry-run", "--ignore-installed", "--target", str(workshop / "nowhere")]
     if locked:
         options += ["--require-hashes", "--no-deps"]
     # In a file and not on the command line, which others on this machine can read.
-    lines = workshop / "wanted.txt"
-    lines.write_text(_requirements_text(wanted), encoding="utf-8")
+    lines = workshop / "requirements.txt"
+    lines.write_text(_requirements_text(requirements), encoding="utf-8")
     arguments = [*options, "--report", str(path), *sources, "-r", str(lines)]
-    said = _pip("install", arguments, workshop)
-    if said is not None:
-        return said
+    log_text = _pip("install", arguments, workshop)
+    if log_text is not None:
+        return log_text
     with path.open("rb") as file:
         return read_report(file.read(MAX_REPORT_BYTES + 1))
 
 
 def download(
-    found: Sequence[SearchResult], folder: Path, workshop: Path, sources: Sequence[str], place: str
+    results: Sequence[SearchResult],
+    folder: Path,
+    workshop: Path,
+    sources: Sequence[str],
+    place: str,
 ) -> None:
-    """Lets pip fetch the very files of its report, held to their hashes."""
+    """Downloads exactly the files of pip's report, checked against their hashes."""
     pins = workshop / "pins.txt"
     lines = [
         f"{f'{one.name} @ {one.url}' if one.direct else f'{one.name}=={one.version}'} "
         f"--hash=sha256:{one.sha256}"
-        for one in found
+        for one in results
     ]
     pins.write_text(_requirements_text(lines), encoding="utf-8")
     options = ["--no-deps", "--require-hashes", "--dest", str(folder)]
-    said = _pip("download", [*options, *sources, "-r", str(pins)], workshop)
-    if said is not None:
+    log_text = _pip("download", [*options, *sources, "-r", str(pins)], workshop)
+    if log_text is not None:
         where = f" (some are from {place})" if sources else ""
-        raise PackageError(f"Packages could not be fetched{where}: {last_words(said)}")
+        raise PackageError(f"Packages could not be fetched{where}: {last_words(log_text)}")
 
 
 def _requirements_text(lines: Sequence[str]) -> str:
@@ -136,11 +140,11 @@ def _requirements_text(lines: Sequence[str]) -> str:
 
 
 def environment_for_pip(own: Mapping[str, str], fetched: Path) -> dict[str, str]:
-    """The environment of pip's process.
+    """Returns the environment of pip's process.
 
     Args:
-        own: That of this process.
-        fetched: The folder in which pip keeps what it fetches in the meantime.
+        own: The environment of this process.
+        fetched: The folder for pip's temporary downloads.
     """
     more = {name.strip() for name in own.get(PASSED_VARIABLE, "").split(",")}
     passed = {
@@ -154,7 +158,7 @@ def environment_for_pip(own: Mapping[str, str], fetched: Path) -> dict[str, str]
 
 
 def _pip(command: str, arguments: Sequence[str], workshop: Path) -> str | None:
-    """Runs pip for the sandbox; what it said if it failed."""
+    """Runs pip for the sandbox; returns its log if it failed, else None."""
     if not sys.executable:
         raise PackageError(_NO_PIP)
     fetched, log = workshop / "fetched", workshop / "pip.log"
@@ -165,7 +169,7 @@ def _pip(command: str, arguments: Sequence[str], workshop: Path) -> str | None:
         process = subprocess.Popen(
             [sys.executable, *program, command, "-vv", *for_sandbox, *arguments],
             env=environment_for_pip(os.environ, fetched),
-            stdin=subprocess.PIPE,  # pip ends when this does, so when this process does
+            stdin=subprocess.PIPE,  # pip ends when this closes, and so when this process ends
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -173,28 +177,28 @@ def _pip(command: str, arguments: Sequence[str], workshop: Path) -> str | None:
         try:
             code = process.wait(PIP_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise PackageError(f"pip did not end within {PIP_SECONDS} s.") from error
+            raise PackageError(f"pip did not finish within {PIP_SECONDS} s.") from error
         finally:
             _end(process)
     if code == 0:
         return None
-    said = _tail(log)
+    log_text = _tail(log)
     if code == pip_for_sandbox.NO_PIP:
         raise PackageError(_NO_PIP)
     if code == pip_for_sandbox.UNKNOWN_PIP:
         raise PackageError(
-            f"The pip of {sys.executable} cannot be held to wheels, so it is not used: "
-            f"{last_words(said)} Install another: pip install --upgrade pip"
+            f"The pip of {sys.executable} cannot be restricted to wheels, so it is not used: "
+            f"{last_words(log_text)} Install another: pip install --upgrade pip"
         )
     if code < 0:
         return f"ERROR: {_signal_words(-code)}"
-    if "\nMemoryError" in said:
+    if "\nMemoryError" in log_text:
         return f"ERROR: pip needed more than {pip_guard.MEMORY_BYTES:,} bytes of memory."
-    return said
+    return log_text
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends pip with all that it started, unless it has ended by itself."""
+    """Kills pip with everything it has started, unless it has ended by itself."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
@@ -208,8 +212,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _signal_words(number: int) -> str:
     if number == getattr(signal, "SIGXCPU", None):
-        return f"pip worked for more than {pip_guard.CPU_SECONDS} s of CPU and was ended."
-    return f"pip was ended by signal {number}."
+        return f"pip took more than {pip_guard.CPU_SECONDS} s of CPU time and was killed."
+    return f"pip was killed by signal {number}."
 
 
 def _tail(log: Path) -> str:

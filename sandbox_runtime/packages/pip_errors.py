@@ -1,7 +1,7 @@
 """Summaries of pip's errors when it cannot resolve or fetch. Text only.
 
-The log repeats what pages and packages say of themselves, so it is read line by line, each in one pass,
-and what comes out of it is printable.
+The log quotes pages and packages, which are untrusted, so it is read line by line, each in one pass, and the
+summary is printable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from sandbox_runtime.packages.pip_shim import PLATFORM
 
-# The longest line that is looked at; a longer one is a stranger's.
+# Longer lines are cut: pip writes none, so the text is from a page or package.
 MAX_LINE = 4_000
 MAX_WORDS = 1_000
 
@@ -21,17 +21,17 @@ _EXCEPTION_ENDS = ("Error", "Exception", "Mismatch", "Impossible")
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def missing_name(said: str) -> str | None:
-    """The name for which pip found nothing."""
-    _, found, rest = said.partition("No matching distribution found for ")
-    return (_leading_name(rest[:MAX_LINE]) or None) if found else None
+def missing_name(log: str) -> str | None:
+    """Returns the name for which pip found nothing."""
+    _, separator, rest = log.partition("No matching distribution found for ")
+    return (_leading_name(rest[:MAX_LINE]) or None) if separator else None
 
 
-def explain(said: str, missing: str | None) -> str:
+def explain(log: str, missing: str | None) -> str:
     """Summarises pip's log in a sentence."""
     if missing is None:
-        return f"The packages cannot be resolved: {last_words(said)}"
-    lines = list(_lines(said))
+        return f"The packages cannot be resolved: {last_words(log)}"
+    lines = list(_lines(log))
     for line in lines:
         for words in ("connection broken by ", "connection error: "):
             if words in line:
@@ -54,9 +54,9 @@ def explain(said: str, missing: str | None) -> str:
     return f"The package index has no package {missing}."
 
 
-def last_words(said: str) -> str:
-    """The errors that pip names, else the exception that ended it."""
-    lines = list(_lines(said))
+def last_words(log: str) -> str:
+    """Returns the errors that pip reports, else the exception that ended it."""
+    lines = list(_lines(log))
     errors = [line[7:].strip() for line in lines if line.startswith("ERROR: ")]
     ends = [words for line in lines if (words := _exception(line)) is not None]
     if ends and (not errors or "due to an OSError" in errors[-1] or errors[-1] == "Exception:"):
@@ -65,38 +65,38 @@ def last_words(said: str) -> str:
     return _printable(_without_objects(words))[-MAX_WORDS:]
 
 
-def _lines(said: str) -> Iterator[str]:
-    return (line[:MAX_LINE] for line in said.strip().split("\n"))
+def _lines(log: str) -> Iterator[str]:
+    return (line[:MAX_LINE] for line in log.strip().split("\n"))
 
 
 def _versions(lines: list[str], missing: str) -> str | None:
-    """The versions that pip names as those there are; None if there are none."""
+    """Returns the versions that pip lists as available; None if there are none."""
     for line in lines:
-        before, found, rest = line.partition(" (from versions: ")
-        wanted = before.partition("requirement ")[2]
-        if found and wanted.startswith(missing) and not rest.startswith("none)"):
+        before, separator, rest = line.partition(" (from versions: ")
+        requirement = before.partition("requirement ")[2]
+        if separator and requirement.startswith(missing) and not rest.startswith("none)"):
             return _printable(rest.partition(")")[0])[-300:].lstrip(" ,")
     return None
 
 
 def _skipped(lines: list[str]) -> Iterator[str]:
-    """The names of the files that pip did not take."""
+    """Yields the names of the files that pip skipped."""
     for line in lines:
-        _, found, rest = line.partition("Skipping link: ")
-        for word in rest.split() if found else ():
+        _, separator, rest = line.partition("Skipping link: ")
+        for word in rest.split() if separator else ():
             if "://" in word:
                 yield word.partition("#")[0].rsplit("/", 1)[-1]
                 break
 
 
 def _project(file: str) -> str:
-    """The project in the name of a wheel or a source archive."""
+    """Returns the project in the name of a wheel or a source archive."""
     at = file.find("-") if file.endswith(".whl") else file.rfind("-")
     return canonicalize_name(file[: max(at, 0)])
 
 
 def _platform(wheel: str) -> str:
-    """The kind of platform in a wheel's name; which one, where it is another Pyodide's."""
+    """Returns the kind of platform in a wheel's name; the exact tag if it is another Pyodide's."""
     tag = wheel.removesuffix(".whl").rsplit("-", 1)[-1]
     if "emscripten" in tag or "pyodide" in tag:
         return tag
@@ -105,12 +105,12 @@ def _platform(wheel: str) -> str:
 
 
 def _exception(line: str) -> str | None:
-    """The words of the line that ends a traceback."""
-    kind, found, words = line.partition(": ")
+    """Returns the message of the line that ends a traceback."""
+    kind, separator, words = line.partition(": ")
     last = kind.rpartition(".")[2]
-    named = found and kind.replace(".", "").isidentifier()
-    known = "." in kind or any(end in last for end in _EXCEPTION_ENDS)
-    return words if named and known else None
+    named = separator and kind.replace(".", "").isidentifier()
+    is_exception = "." in kind or any(end in last for end in _EXCEPTION_ENDS)
+    return words if named and is_exception else None
 
 
 def _leading_name(text: str) -> str:
@@ -119,13 +119,13 @@ def _leading_name(text: str) -> str:
 
 
 def _without_objects(text: str) -> str:
-    """The text without the addresses of Python's objects in it."""
+    """Removes reprs with the addresses of Python objects from the text."""
     parts = text.split("<")
     kept = [parts[0]]
     for part in parts[1:]:
-        named, found, rest = part.partition(" object at 0x")
+        named, separator, rest = part.partition(" object at 0x")
         _, ended, words = rest.partition(">: ")
-        if found and ended and "." in named:
+        if separator and ended and "." in named:
             kept[-1] = kept[-1].removesuffix("'")
             kept.append(words.replace("'", "", 1))
         else:
@@ -134,11 +134,11 @@ def _without_objects(text: str) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """A text with the user names and passwords left out of the addresses in it."""
+    """Removes user names and passwords from the URLs in a text."""
     return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def _printable(text: str) -> str:
-    """The text with its control characters spelled out, and without credentials."""
-    shown = without_credentials(text)
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+    """Escapes control characters in the text, and removes credentials."""
+    safe = without_credentials(text)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in safe)

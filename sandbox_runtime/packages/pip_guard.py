@@ -1,13 +1,13 @@
 """Restricts pip to wheels: it executes, builds and fetches nothing else. Loaded into pip's own process.
 
-Two layers, neither of which relies on the other:
+Two independent layers:
 
-- Changes to pip's classes: no requirement of a package may name an address, and only wheels are fetched.
-- An audit hook of the interpreter: whatever pip does, no process starts, and no code runs but that of the
+- Patches of pip's classes: no requirement of a package may name a URL, and only wheels are fetched.
+- An audit hook of the interpreter: whatever pip does, no process starts, and no code runs except that of the
   folders that were on Python's path when pip started.
 
-And bounds on what pip uses, since its input (pages, wheels, metadata) comes from strangers. Imports the
-standard library only: pip's process knows nothing else of this package.
+It also bounds pip's resources, since pip's input (pages, wheels, metadata) is untrusted. Imports only the
+standard library: nothing else of this package is in pip's process.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-# What pip may use. Resolving and fetching takes some seconds of CPU and 100 MB; these leave a wide margin.
+# Resource limits of pip. Resolving and fetching takes some seconds of CPU and 100 MB; these leave a wide margin.
 CPU_SECONDS = 300
 MEMORY_BYTES = 1024**3
 FILE_BYTES = 1024**3
-# Everything fetched by one start of pip, unpacked from the coding it was sent in.
+# Total of the bytes that one pip process fetches, after content decoding.
 FETCH_BYTES = 2 * 1024**3
 
-# Where pip keeps what it fetches in the meantime; what lies there is never run.
+# The folder of pip's temporary downloads; nothing in it is ever executed.
 FETCHED_VARIABLE = "SANDBOX_PIP_FETCHED"
 
 _PROCESS_EVENTS = frozenset(
@@ -49,10 +49,10 @@ _PROCESS_EVENTS = frozenset(
 )
 
 _SCHEMES = frozenset({"http", "https", "file"})
-# File systems hold no longer names; and a name of a wheel stands for the product of its tags.
+# File systems allow no longer names; and a wheel's name expands to the product of its tags.
 _MAX_FILE_NAME = 255
 
-# Every change below is made to a method of one of these; a pip without them is not used.
+# Every patch below applies to a method of one of these; a pip without them is not used.
 _CHANGED = {
     "InstallRequirement": "pip._internal.req.req_install",
     "RequirementPreparer": "pip._internal.operations.prepare",
@@ -65,14 +65,14 @@ _CHANGED = {
 
 
 class UnknownPipError(Exception):
-    """This pip lacks a part that has to be changed, so it is not used."""
+    """This pip lacks a part that must be patched, so it is not used."""
 
 
 # ---- Bounds ----------------------------------------------------------------------------------------
 
 
 def bound_resources() -> None:
-    """Bounds this process, where the system can; beyond them pip fails."""
+    """Sets the resource limits of this process, where the system has them; beyond them pip fails."""
     try:
         import resource
     except ImportError:  # Windows
@@ -89,7 +89,7 @@ def bound_resources() -> None:
 
 
 def end_with_host() -> None:
-    """Ends this process when its standard input does, if that is a pipe: then the host has gone."""
+    """Ends this process at the end of its standard input, if that is a pipe: then the host has ended."""
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
         return
     lifeline = os.dup(0)
@@ -109,10 +109,10 @@ def end_with_host() -> None:
 
 
 def refuse_foreign_code() -> None:
-    """From here on no process starts, and only code runs that lies on Python's path now.
+    """From now on refuses new processes, and code from outside of the current Python path.
 
-    A refusal is a `PermissionError`, as from a system that does not allow it. The one exception are the
-    programs that pip's own `keyring-provider` setting asks for credentials.
+    A refusal is a `PermissionError`, as from the operating system. The only exception: the programs that pip's
+    own `keyring-provider` setting queries for credentials.
     """
     own = tuple(_resolved(path) for path in [*sys.path, os.__file__, __file__] if path)
     fetched = os.environ.get(FETCHED_VARIABLE)
@@ -120,7 +120,7 @@ def refuse_foreign_code() -> None:
 
     @functools.cache
     def is_own(file: str) -> bool:
-        if file.startswith("<"):  # made by a module of its own from text, such as a named tuple
+        if file.startswith("<"):  # compiled from text by a trusted module, such as a named tuple
             return True
         place = _resolved(file)
         return _is_below(place, own) and not _is_below(place, foreign)
@@ -144,7 +144,7 @@ def refuse_foreign_code() -> None:
         elif event == "pickle.find_class":
             raise PermissionError("pip may not unpickle anything")
 
-    # What the check itself uses is imported by now: a hook that imports would call itself.
+    # Everything that the check uses is imported by now: a hook that imports would call itself.
     sys.addaudithook(check)
 
 
@@ -157,7 +157,7 @@ def _is_below(place: str, folders: tuple[str, ...]) -> bool:
 
 
 def _asks_keyring(frame: FrameType | None) -> bool:
-    """True if pip's own question for credentials is among the callers."""
+    """Returns whether pip's own keyring query is among the callers."""
     codes = _keyring_codes()
     while frame is not None:
         if frame.f_code in codes:
@@ -167,7 +167,7 @@ def _asks_keyring(frame: FrameType | None) -> bool:
 
 
 def _keyring_codes() -> frozenset[CodeType]:
-    """The methods by which pip asks a keyring; none while that module is not imported."""
+    """Returns the code of the methods by which pip queries a keyring; empty before that module is imported."""
     auth = sys.modules.get("pip._internal.network.auth")
     providers = (
         getattr(auth, name, None) for name in ("KeyRingPythonProvider", "KeyRingCliProvider")
@@ -181,17 +181,17 @@ def _keyring_codes() -> frozenset[CodeType]:
     )
 
 
-# ---- Changes to pip --------------------------------------------------------------------------------
+# ---- Patches of pip --------------------------------------------------------------------------------
 
 
 def hold_to_wheels(files: list[str]) -> None:
-    """Changes pip's classes so that they take wheels only, and only from where the user says.
+    """Patches pip's classes to accept only wheels, and only from the sources that the user names.
 
     Args:
         files: The requirements files that pip may read.
 
     Raises:
-        UnknownPipError: This pip does not have them, so it must not be used.
+        UnknownPipError: This pip lacks a patched part, so it must not be used.
     """
     try:
         parts = {
@@ -213,7 +213,7 @@ def _change(
     parse_name: Callable[[str], object],
 ) -> None:
     requirement, preparer = parts["InstallRequirement"], parts["RequirementPreparer"]
-    named: set[str] = set()  # the addresses that the user named
+    named: set[str] = set()  # the URLs that the user named
 
     def check_requirement(self: Any, *_: Any, **__: Any) -> None:
         if self.link is None:
@@ -228,18 +228,18 @@ def _change(
                 "yourself, with this address."
             )
 
-    def check_link(_: Any, wanted: Any, *__: Any, **___: Any) -> None:
-        link = wanted.link
-        if wanted.editable or link is None or not link.is_wheel or link.scheme not in _SCHEMES:
+    def check_link(_: Any, candidate: Any, *__: Any, **___: Any) -> None:
+        link = candidate.link
+        if candidate.editable or link is None or not link.is_wheel or link.scheme not in _SCHEMES:
             raise refusal(
-                f"{wanted.name} is no wheel ({link}); to build it could run its code here."
+                f"{candidate.name} is not a wheel ({link}); building it could execute its code on this machine."
             )
         try:
             if len(link.filename) > _MAX_FILE_NAME or set(link.filename) & set("/\\%\0"):
                 raise ValueError("it is too long, or leads elsewhere")
             parse_name(link.filename)
         except Exception as error:
-            raise refusal(f"{link.filename!r} is no name of a wheel: {error}") from error
+            raise refusal(f"{link.filename!r} is not the name of a wheel: {error}") from error
         if link.is_file:
             if str(getattr(link, "comes_from", None) or "").startswith(("http:", "https:")):
                 raise refusal(f"A page of the package index names a file of this machine: {link}")
@@ -247,16 +247,18 @@ def _change(
                 raise refusal(f"{link.file_path} is not a file.")
 
     def refuse(self: Any, *_: Any, **__: Any) -> None:
-        raise refusal("Only wheels are taken: nothing is built, checked out or prepared here.")
+        raise refusal(
+            "Only wheels are accepted: nothing is built, checked out or prepared on this machine."
+        )
 
     find_target = parts["PipSession"].get_redirect_target  # of the library's own class
 
     def check_redirect(self: Any, response: Any) -> Any:
         target = response.headers.get("location") or ""
-        # A relative one has no scheme; everything else leads to what is no web server.
+        # A relative redirect has no scheme; any other scheme does not lead to a web server.
         if ":" in target.partition("/")[0] and not target.lower().startswith(("http:", "https:")):
             raise refusal(
-                f"{response.url} leads to {target[:200]!r}, which is no address of the web."
+                f"{response.url} redirects to {target[:200]!r}, which is not an HTTP URL."
             )
         return find_target(self, response)
 
@@ -271,11 +273,11 @@ def _change(
     prepare_all = preparer.prepare_linked_requirements_more
 
     @functools.wraps(prepare_all)
-    def prepare_wheels(self: Any, wanted: Any, *arguments: Any, **named: Any) -> Any:
-        wanted = list(wanted)
-        for one in wanted:
+    def prepare_wheels(self: Any, requirements: Any, *arguments: Any, **named: Any) -> Any:
+        requirements = list(requirements)
+        for one in requirements:
             check_link(self, one)
-        return prepare_all(self, wanted, *arguments, **named)
+        return prepare_all(self, requirements, *arguments, **named)
 
     preparer.prepare_linked_requirements_more = prepare_wheels
     _before(preparer, "prepare_editable_requirement", refuse)
@@ -288,7 +290,7 @@ def _change(
 
 
 def _before(kind: Any, name: str, check: Callable[..., None], *, of_class: bool = False) -> None:
-    """Lets a check run before a method of the class itself, with the same arguments."""
+    """Patches a method of the class itself: a check with the same arguments runs before it."""
     method = vars(kind)[name]
     if of_class:
         method = method.__func__
@@ -302,7 +304,7 @@ def _before(kind: Any, name: str, check: Callable[..., None], *, of_class: bool 
 
 
 def _after(kind: Any, name: str, check: Callable[..., None]) -> None:
-    """Lets a check run after a method of the class itself, with the same arguments."""
+    """Patches a method of the class itself: a check with the same arguments runs after it."""
     method = vars(kind)[name]
 
     @functools.wraps(method)
@@ -315,7 +317,7 @@ def _after(kind: Any, name: str, check: Callable[..., None]) -> None:
 
 
 def _count_bytes(response: Any, refusal: type[Exception]) -> None:
-    """Ends what fetches more than `FETCH_BYTES`, all answers together."""
+    """Aborts fetching beyond `FETCH_BYTES`, counted over all responses."""
     stream = response.stream
     total = 0
 
@@ -332,7 +334,7 @@ def _count_bytes(response: Any, refusal: type[Exception]) -> None:
 
 
 def _try_out(requirement: Any, preparer: Any, refusal: type[Exception]) -> None:
-    """Sees the changes work: in a pip that goes other ways, they would be there and do nothing."""
+    """Verifies that the patches work: a pip with other code paths could bypass them."""
     constructors = importlib.import_module("pip._internal.req.constructors")
     user = constructors.install_req_from_line("probe-of-user")
     address = "https://probe.invalid/probe-1.0.tar.gz"
@@ -345,7 +347,7 @@ def _try_out(requirement: Any, preparer: Any, refusal: type[Exception]) -> None:
         lambda: preparer.prepare_linked_requirement(object.__new__(preparer), source, False),
     )
     if not (by_package and by_link and isinstance(user, requirement)):
-        raise UnknownPipError("pip takes requirements on other ways than were known")
+        raise UnknownPipError("pip handles requirements by unknown code paths")
 
 
 def _refuses(refusal: type[Exception], action: Callable[[], object]) -> bool:

@@ -1,7 +1,7 @@
-"""pip's report on what it would install, read as the words of a stranger.
+"""Parses pip's report on what it would install, as untrusted input.
 
-What a wheel says of itself is in the report, and parts of the report go into the next command of pip. So
-each field has a form here, and what does not have it ends the request. Pure: bytes in, values out.
+The report contains the wheels' own metadata, and parts of it go into the next command of pip. So every field is
+validated, and an invalid one fails the request. Pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sandbox_runtime.packages.pip_shim import MARKERS
 
 # pip copies the metadata of each package into its report, long descriptions included: some 50 kB each.
 MAX_REPORT_BYTES = 32 * 1024 * 1024
-# More packages than this are no list of requirements of anybody's.
+# No real list of requirements resolves to more packages.
 MAX_PACKAGES = 2_000
 # Names, versions, addresses and requirements are shorter.
 MAX_TEXT = 4_000
-# File systems hold no longer names; and a name of a wheel stands for the product of its tags.
+# File systems allow no longer names; and a wheel's name expands to the product of its tags.
 MAX_FILE_NAME = 255
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?")
@@ -44,18 +44,18 @@ class SearchResult:
     file: str
     sha256: str
     requested: bool
-    """The user named it, rather than another package."""
+    """True if the user named it, False if only another package requires it."""
     direct: bool
-    """It is taken from an address that was named, not from an index."""
+    """True if it comes from a URL that was named, not from an index."""
     requires: tuple[str, ...]
-    """Its dependencies, as its metadata has them."""
+    """Its dependencies, as in its metadata."""
 
 
 def read_report(data: bytes) -> list[SearchResult]:
-    """The packages in a report.
+    """Returns the packages in a report.
 
     Raises:
-        PackageError: It is no report, or has something in it that cannot be used.
+        PackageError: It is not a report, or has an invalid field.
     """
     if len(data) > MAX_REPORT_BYTES:
         raise PackageError(f"pip's report is longer than {MAX_REPORT_BYTES:,} bytes.")
@@ -66,26 +66,28 @@ def read_report(data: bytes) -> list[SearchResult]:
     environment = _field(report, "environment", dict)
     if environment.get("sys_platform") != MARKERS["sys_platform"]:
         raise PackageError(
-            f"pip {_short(report.get('pip_version'))} cannot be made to resolve for the sandbox. "
+            f"pip {_short(report.get('pip_version'))} cannot resolve for the sandbox. "
             "Install another: pip install --upgrade pip"
         )
     items = _field(report, "install", list)
     if len(items) > MAX_PACKAGES:
-        raise PackageError(f"{len(items):,} packages would be needed; {MAX_PACKAGES:,} can be had.")
-    found = [_package(item) for item in items]
-    if len({canonicalize_name(one.name) for one in found}) < len(found):
+        raise PackageError(
+            f"{len(items):,} packages would be needed; at most {MAX_PACKAGES:,} are allowed."
+        )
+    packages = [_package(item) for item in items]
+    if len({canonicalize_name(one.name) for one in packages}) < len(packages):
         raise PackageError("pip's report has a package twice.")
-    return found
+    return packages
 
 
-def as_named(found: Iterable[SearchResult], named: Iterable[str]) -> list[SearchResult]:
-    """The same packages, with the addresses as the user wrote them: pip leaves credentials out.
+def as_named(packages: Iterable[SearchResult], named: Iterable[str]) -> list[SearchResult]:
+    """Returns the same packages, with the URLs as the user wrote them: pip omits credentials.
 
     Raises:
-        PackageError: One comes from an address that the user did not name.
+        PackageError: One comes from a URL that the user did not name.
     """
     addresses = {_plain(address): address for address in named}
-    return [_as_named(one, addresses) if one.direct else one for one in found]
+    return [_as_named(one, addresses) if one.direct else one for one in packages]
 
 
 def _as_named(one: SearchResult, addresses: Mapping[str, str]) -> SearchResult:
@@ -101,7 +103,7 @@ def _package(item: object) -> SearchResult:
     metadata = _field(item, "metadata", dict)
     name, version = _text(metadata, "name"), _text(metadata, "version")
     if not _NAME.fullmatch(name):
-        raise PackageError(f"{_short(name)} is no name of a package.")
+        raise PackageError(f"{_short(name)} is not the name of a package.")
     download = _field(item, "download_info", dict)
     url = _text(download, "url")
     try:
@@ -110,25 +112,23 @@ def _package(item: object) -> SearchResult:
         raise PackageError(f"{name} would come from {_short(url)}: {_short(error)}") from error
     file = unquote(path).rsplit("/", 1)[-1]
     if scheme not in _SCHEMES or not isinstance(download.get("archive_info"), dict):
-        raise PackageError(f"{name} would come from {_short(url)}, which is no file of the web.")
+        raise PackageError(f"{name} would come from {_short(url)}, which is not the URL of a file.")
     if len(file) > MAX_FILE_NAME or set(file) & set("\\%\0"):
-        raise PackageError(f"{name} would come as {_short(file)}, which is no name of a file.")
+        raise PackageError(f"{name} would come as {_short(file)}, which is not a file name.")
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise PackageError(f"{name} would come from {_short(url)}, which is no address.")
+        raise PackageError(f"{name} would come from {_short(url)}, which is not a URL.")
     try:
         file_name, file_version, _, _ = parse_wheel_filename(file)
         same = (file_name, file_version) == (canonicalize_name(name), Version(version))
     except (InvalidWheelFilename, InvalidVersion) as error:
-        raise PackageError(
-            f"{name} would come as something else than a wheel: {_short(error)}"
-        ) from error
+        raise PackageError(f"{name} would not come as a wheel: {_short(error)}") from error
     if not same:
         raise PackageError(
             f"{name} {version} would come as {_short(file)}, which is another package."
         )
     requires = metadata.get("requires_dist", [])
     if not isinstance(requires, list):
-        raise PackageError(f"The dependencies of {name} are no list.")
+        raise PackageError(f"The dependencies of {name} are not a list.")
     return SearchResult(
         name=name,
         version=version,
@@ -145,28 +145,28 @@ def _digest(name: str, archive: dict[str, Any]) -> str:
     hashes = archive.get("hashes")
     digest = hashes.get("sha256") if isinstance(hashes, dict) else None
     if digest is None:
-        raise PackageError(f"Neither pip nor the index tells a SHA-256 of {name}.")
+        raise PackageError(f"Neither pip nor the index reports a SHA-256 of {name}.")
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-        raise PackageError(f"The SHA-256 of {name} is none: {_short(digest)}")
+        raise PackageError(f"The SHA-256 of {name} is malformed: {_short(digest)}")
     return digest
 
 
 def _field(item: object, name: str, kind: type, **missing: Any) -> Any:
     value = item.get(name, missing.get("missing")) if isinstance(item, dict) else None
     if not isinstance(value, kind):
-        raise PackageError(f"pip's report has no {name} where one belongs.")
+        raise PackageError(f"pip's report lacks a valid {name}.")
     return value
 
 
 def _text(item: dict[str, Any], name: str) -> str:
     value = item.get(name)
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT:
-        raise PackageError(f"pip's report has {_short(value)} as a {name}.")
+        raise PackageError(f"pip's report has {_short(value)} as its {name}.")
     return value
 
 
 def _plain(url: str) -> str:
-    """An address without credentials and fragment."""
+    """Returns a URL without credentials and fragment."""
     return without_credentials(url).partition("#")[0]
 
 

@@ -1,9 +1,8 @@
-"""Runs pip as if it ran in the sandbox. A program of its own, started by `pip.py`.
+"""Runs pip as if it ran in the sandbox. A separate program, started by `pip.py`.
 
 pip's options choose the wheels' platform, but pip evaluates environment markers, such as
-`sys_platform == "emscripten"`, for the Python that it runs on. Here it sees those of the sandbox, and is
-held to wheels by `pip_guard.py`. An environment without pip uses the one that Python's own `ensurepip`
-carries.
+`sys_platform == "emscripten"`, for the Python that it runs on. Here it sees the markers of the sandbox, and
+`pip_guard.py` restricts it to wheels. An environment without pip uses the one bundled with Python's `ensurepip`.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-# In the names of the sandbox's wheels.
+# The platform tag of the sandbox's wheels.
 PLATFORM = "pyemscripten_2026_0_wasm32"
 
-# What the sandbox's own `platform`, `os` and `sys` say; a test compares them.
+# The values of the sandbox's own `platform`, `os` and `sys`; a test compares them.
 MARKERS = {
     "implementation_name": "cpython",
     "implementation_version": "3.14.2",
@@ -30,7 +29,7 @@ MARKERS = {
     "sys_platform": "emscripten",
 }
 
-# Exit codes: there is no pip; this pip cannot be held to wheels.
+# Exit codes: there is no pip; this pip cannot be restricted to wheels.
 NO_PIP = 75
 UNKNOWN_PIP = 76
 
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def _guard() -> ModuleType:
-    """The module beside this file, whose folder is not on the path: its names would hide others."""
+    """Loads the module beside this file; the folder is not on the path, where its names would shadow others."""
     spec = importlib.util.spec_from_file_location(
         "pip_guard", Path(__file__).with_name("pip_guard.py")
     )
@@ -71,7 +70,7 @@ def _use_markers() -> None:
 
 
 def _values(option: str) -> list[str]:
-    """The values of an option on this program's command line."""
+    """Returns the values of an option on this program's command line."""
     after = zip(sys.argv, sys.argv[1:], strict=False)
     return [value for name, value in after if name == option]
 

@@ -1,6 +1,4 @@
-"""Pyodide's own distribution of packages: a further source, held to the hashes in the lock file that came
-with Pyodide.
-"""
+"""Pyodide's own distribution of packages: a further source, checked against the hashes in Pyodide's lock file."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ from sandbox_runtime.engine import assets
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages.pip_report import SearchResult
 
-# Another place with the same files, such as a mirror, in this variable.
+# The environment variable can name another place with the same files, such as a mirror.
 DISTRIBUTION = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
 DISTRIBUTION_VARIABLE = "SANDBOX_PYODIDE_DISTRIBUTION"
 
-# A server that is silent for so long has failed, and so has a download that takes ten times as long.
+# A server that is silent for this long has failed, and so has a download that takes ten times as long.
 FETCH_SECONDS = 60
-# The largest library there is has some 30 MB.
+# The largest existing library has some 30 MB.
 MAX_LIBRARY_BYTES = 256 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
@@ -34,14 +32,14 @@ Entry = Mapping[str, Any]
 """The lock file's entry for one package."""
 
 
-def place_of(given: str | None) -> str:
-    """The address of the files, with a final slash; None: that of the variable, or the usual one."""
-    place = given or os.environ.get(DISTRIBUTION_VARIABLE) or DISTRIBUTION
+def place_of(url: str | None) -> str:
+    """Returns the base URL of the files, with a final slash; None: that of the variable, or the default."""
+    place = url or os.environ.get(DISTRIBUTION_VARIABLE) or DISTRIBUTION
     return place if place.endswith("/") else f"{place}/"
 
 
 def locked_packages() -> Mapping[str, Entry]:
-    """The packages of Pyodide's distribution, by normal name. Its hashes came with Pyodide's own."""
+    """Returns the packages of Pyodide's distribution by normalized name. Their hashes came with Pyodide."""
     try:
         text = (assets.find_engine().folder / assets.LOCK_FILE).read_text(encoding="utf-8")
         return dict(json.loads(text)["packages"])
@@ -50,7 +48,7 @@ def locked_packages() -> Mapping[str, Entry]:
 
 
 def links_page(locked: Mapping[str, Entry], place: str) -> str:
-    """The distribution's wheels as pip reads them: a page of links with hashes."""
+    """Returns the distribution's wheels as a page of links with hashes, which pip can read."""
     return "\n".join(
         f'<a href="{html.escape(urljoin(place, item["file_name"]))}#sha256={item["sha256"]}">'
         f"{html.escape(item['file_name'])}</a>"
@@ -60,36 +58,36 @@ def links_page(locked: Mapping[str, Entry], place: str) -> str:
 
 
 def fetch_libraries(
-    found: Iterable[SearchResult], locked: Mapping[str, Entry], place: str, folder: Path
+    results: Iterable[SearchResult], locked: Mapping[str, Entry], place: str, folder: Path
 ) -> list[Path]:
-    """The shared libraries that packages of Pyodide's distribution need; pip knows nothing of those."""
-    taken = [
+    """Fetches the shared libraries that packages of Pyodide's distribution need, which pip does not know."""
+    names = [
         name
-        for item in found
+        for item in results
         if (name := canonicalize_name(item.name)) in locked
         and item.url == urljoin(place, locked[name]["file_name"])
     ]
     return [
         fetch(urljoin(place, item["file_name"]), item["sha256"], folder)
-        for item in _dependencies(taken, locked)
+        for item in _dependencies(names, locked)
         if item.get("package_type") == "shared_library"
     ]
 
 
 def _dependencies(names: Iterable[str], locked: Mapping[str, Entry]) -> Iterator[Entry]:
     seen: set[str] = set()
-    left = list(names)
-    while left:
-        name = canonicalize_name(left.pop())
+    pending = list(names)
+    while pending:
+        name = canonicalize_name(pending.pop())
         if name in locked and name not in seen:
             seen.add(name)
-            left += locked[name]["depends"]
+            pending += locked[name]["depends"]
             yield locked[name]
 
 
 def fetch(url: str, digest: str, folder: Path) -> Path:
-    """Puts a file of the distribution into a folder. Raises `PackageError`, also for another hash."""
-    # They take as long as all the rest here, and are seldom wanted.
+    """Downloads a file of the distribution into a folder. Raises `PackageError`, also for a wrong hash."""
+    # Importing these takes as long as the rest of this package, and they are rarely needed.
     import http.client
     import urllib.request
 
@@ -101,12 +99,12 @@ def fetch(url: str, digest: str, folder: Path) -> Path:
                 data += chunk
                 if len(data) > MAX_LIBRARY_BYTES or time.monotonic() > latest:
                     raise PackageError(f"{url} is too long, or comes too slowly.")
-            if answer.length:  # what was promised and did not come
+            if answer.length:  # promised by the header, but not received
                 raise http.client.IncompleteRead(bytes(data), answer.length)
     except (OSError, http.client.HTTPException) as error:
         raise PackageError(f"{url} cannot be fetched: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise PackageError(f"{url} is not what Pyodide's lock file says: its hash differs.")
+        raise PackageError(f"{url} differs from Pyodide's lock file: another hash.")
     path = folder / url.rsplit("/", 1)[-1]
     path.write_bytes(data)
     return path

@@ -1,8 +1,8 @@
-"""Packages for the sandbox: what to mount for `packages=["pydantic"]`, resolved, checked and cached.
+"""Packages for the sandbox: resolves, checks and caches the files to mount for `packages=["pydantic"]`.
 
 pip resolves, on the host, for the sandbox's platform; Pyodide's own distribution is a further source.
-Nothing of a package runs on the host: only wheels are taken, and `pip_guard.py` holds pip to that. The
-same list of requirements means the same files, and needs no network, until a refresh is asked for.
+No code of a package runs on the host: only wheels are accepted, which `pip_guard.py` enforces. The same list of
+requirements means the same files, and needs no network, until a refresh is requested.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from sandbox_runtime.packages.store import (
 __all__ = ["Package", "PackageSet", "Wanted", "resolve"]
 
 Wanted: TypeAlias = Iterable[str] | os.PathLike[str]
-"""Requirements as pip takes them, or the path of a lock file with hashes."""
+"""Requirements in pip's syntax, or the path of a lock file with hashes."""
 
 
 def resolve(
@@ -68,26 +68,26 @@ def resolve(
     """Resolves requirements for the sandbox, from the cache if they were resolved before.
 
     Args:
-        requirements: As pip takes them: `networkx`, `pydantic>=2`, `mine @ file:///.../mine.whl`. Or the
+        requirements: In pip's syntax: `networkx`, `pydantic>=2`, `mine @ file:///.../mine.whl`. Or the
             path of a lock file: a requirements file with hashes, or a `pylock.toml`.
-        refresh: Ask the sources again, also for what the cache remembers.
-        distribution: Where Pyodide's own packages are; None: at their usual place.
+        refresh: Query the sources again, also for cached results.
+        distribution: The base URL of Pyodide's own packages; None: the default.
 
     Raises:
-        PackageError: One cannot be had; says which and why.
+        PackageError: A package cannot be resolved; says which and why.
     """
-    wanted = _checked(requirements)
+    request = _checked(requirements)
     root = cache_folder()
-    asked = [FORMAT, PLATFORM, PYTHON_VERSION, *wanted.lines]
-    note = root / f"request-{digest_of(asked)}.json"
-    if not refresh and (known := remembered(note)) is not None:
-        return known
+    key = [FORMAT, PLATFORM, PYTHON_VERSION, *request.lines]
+    note = root / f"request-{digest_of(key)}.json"
+    if not refresh and (cached := remembered(note)) is not None:
+        return cached
     try:
         with staging(root) as workshop:
-            found = _resolve(wanted, note, workshop, place_of(distribution))
-            names = ", ".join(f"{item.name} {item.version}" for item in found.packages)
-            record("packages.resolved", packages=names, locked=wanted.locked)
-            return found
+            resolved = _resolve(request, note, workshop, place_of(distribution))
+            names = ", ".join(f"{item.name} {item.version}" for item in resolved.packages)
+            record("packages.resolved", packages=names, locked=request.locked)
+            return resolved
     except OSError as error:
         raise PackageError(
             f"Packages cannot be kept below {root}: {error.strerror or error}. Free space or give "
@@ -97,14 +97,14 @@ def resolve(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """Returns the requirements in a canonical order and spelling."""
+    """Requirements in a canonical order and spelling."""
 
     lines: tuple[str, ...]
     locked: bool
-    """The lines are a lock file's, with hashes."""
+    """True if the lines are those of a lock file, with hashes."""
 
     addresses: tuple[str, ...]
-    """Returns the requirements that name an address."""
+    """The URLs of the requirements that name one."""
 
 
 def _checked(requirements: Wanted) -> _Request:
@@ -118,12 +118,12 @@ def _checked(requirements: Wanted) -> _Request:
             requirement = Requirement(text)
         except (InvalidRequirement, TypeError, RecursionError) as error:
             reason = str(error).splitlines()[0]
-            shown = without_credentials(repr(text))
-            raise PackageError(f"{shown} is not a requirement that pip takes: {reason}") from error
+            safe = without_credentials(repr(text))
+            raise PackageError(f"{safe} is not a requirement that pip accepts: {reason}") from error
         if requirement.url and not is_wheel_address(requirement.url):
             raise PackageError(
-                f"{without_credentials(text)!r} names something else than a wheel; to build it could "
-                "run its code here."
+                f"{without_credentials(text)!r} does not name a wheel; building it could "
+                "execute its code on this machine."
             )
         checked[str(requirement)] = requirement
     if not checked:
@@ -143,33 +143,33 @@ def _locked(path: Path) -> _Request:
     return _Request(tuple(pin.line for pin in pins), True, tuple(one for one in addresses if one))
 
 
-def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> PackageSet:
-    found, sources, listed = _ask_sources(wanted, workshop, place)
-    if not found:
+def _resolve(request: _Request, note: Path, workshop: Path, place: str) -> PackageSet:
+    results, sources, listed = _ask_sources(request, workshop, place)
+    if not results:
         raise PackageError(
-            f"{', '.join(wanted.lines)}: the markers say that the sandbox needs none."
+            f"{', '.join(request.lines)}: the markers say that the sandbox needs none."
         )
-    found = as_named(found, wanted.addresses)
-    made = workshop / "set"
-    download(found, made, workshop, sources, place)
-    packages = [_package(one, made) for one in found]
-    libraries = fetch_libraries(found, listed, place, made)
-    own = _asked_for(found, wanted)
+    results = as_named(results, request.addresses)
+    folder = workshop / "set"
+    download(results, folder, workshop, sources, place)
+    packages = [_package(one, folder) for one in results]
+    libraries = fetch_libraries(results, listed, place, folder)
+    own = _requested(results, request)
     try:
-        files = [made / package.file for package in packages]
-        for one, path in zip(found, files, strict=True):
-            _check_metadata(one, wheels.metadata_of(path), found)
-        bundle = wheels.write_bundle(made / BUNDLE_FILE, files, libraries)
+        files = [folder / package.file for package in packages]
+        for one, path in zip(results, files, strict=True):
+            _check_metadata(one, wheels.metadata_of(path), results)
+        bundle = wheels.write_bundle(folder / BUNDLE_FILE, files, libraries)
         imports = {
             name
-            for one, path in zip(found, files, strict=True)
+            for one, path in zip(results, files, strict=True)
             if canonicalize_name(one.name) in own
             for name in wheels.top_level_modules(path)
         }
     except ValueError as error:
         raise PackageError(f"A package cannot be used: {error}") from error
     manifest = {
-        "requirements": [without_credentials(line) for line in wanted.lines],
+        "requirements": [without_credentials(line) for line in request.lines],
         "packages": [dataclasses.asdict(package) for package in packages],
         "imports": sorted(imports),
         "bundle": bundle,
@@ -177,18 +177,20 @@ def _resolve(wanted: _Request, note: Path, workshop: Path, place: str) -> Packag
     return keep(workshop, note, manifest)
 
 
-def _asked_for(found: Sequence[SearchResult], wanted: _Request) -> set[NormalizedName]:
-    """The packages that the user wants, by normal name, rather than those that they need.
+def _requested(results: Sequence[SearchResult], request: _Request) -> set[NormalizedName]:
+    """Returns the requested packages by normalized name, without their dependencies.
 
-    A lock file does not tell them apart: there, what nothing else requires is wanted.
+    A lock file does not distinguish them: there, the packages that no other one requires count as requested.
     """
-    if wanted.locked:
-        return roots({one.name: one.requires for one in found})
-    return {canonicalize_name(one.name) for one in found if one.requested}
+    if request.locked:
+        return roots({one.name: one.requires for one in results})
+    return {canonicalize_name(one.name) for one in results if one.requested}
 
 
-def _check_metadata(one: SearchResult, own: wheels.Metadata, found: Sequence[SearchResult]) -> None:
-    """Sees that a wheel is what the index said of it, and has what it needs. Raises `ValueError`."""
+def _check_metadata(
+    one: SearchResult, own: wheels.Metadata, results: Sequence[SearchResult]
+) -> None:
+    """Raises `ValueError` if a wheel's metadata differs from the index, or a dependency is missing."""
     try:
         same = Version(own.version) == Version(one.version)
     except InvalidVersion as error:
@@ -196,14 +198,14 @@ def _check_metadata(one: SearchResult, own: wheels.Metadata, found: Sequence[Sea
     same = same and canonicalize_name(own.name) == canonicalize_name(one.name)
     if not same or _normal(own.requires) != _normal(one.requires):
         raise ValueError(
-            f"the metadata in {one.file} is not what the package index, or the file's name, says of it"
+            f"the metadata in {one.file} differs from the package index, or from the file's name"
         )
-    there = {canonicalize_name(other.name) for other in found}
+    there = {canonicalize_name(other.name) for other in results}
     for line in own.requires:
         if (needed := needed_here(line)) is not None and needed not in there:
             raise ValueError(
-                f"{one.name} requires {needed}, which is not among what was resolved: a lock file lacks "
-                f"it, or the metadata that the package index has of {one.name} is not the wheel's own"
+                f"{one.name} requires {needed}, which is not among the resolved packages: a lock file "
+                f"lacks it, or the metadata of {one.name} in the package index differs from the wheel's own"
             )
 
 
@@ -212,18 +214,18 @@ def _normal(requires: Iterable[str]) -> set[str]:
 
 
 def _ask_sources(
-    wanted: _Request, workshop: Path, place: str
+    request: _Request, workshop: Path, place: str
 ) -> tuple[list[SearchResult], list[str], Mapping[str, Entry]]:
     """Resolves with pip's indexes, else with these and Pyodide's distribution.
 
     Returns:
         pip's report on each package, the options that name the sources, and Pyodide's own packages.
     """
-    asked = report(wanted.lines, workshop, [], locked=wanted.locked)
-    if not isinstance(asked, str):
-        return asked, [], {}
-    missing = missing_name(asked)
-    reason = explain(asked, missing)
+    result = report(request.lines, workshop, [], locked=request.locked)
+    if not isinstance(result, str):
+        return result, [], {}
+    missing = missing_name(result)
+    reason = explain(result, missing)
     if missing is None:
         raise PackageError(reason)
     locked = locked_packages()
@@ -233,12 +235,12 @@ def _ask_sources(
     page = workshop / "pyodide.html"
     page.write_text(links_page(locked, place), encoding="utf-8")
     sources = ["--find-links", str(page)]
-    again = report(wanted.lines, workshop, sources, locked=wanted.locked)
+    again = report(request.lines, workshop, sources, locked=request.locked)
     if isinstance(again, str):
         own = f"Pyodide's own distribution has {missing} {listed['version']}"
         match missing_name(again):
             case None:
-                also = f"{own}, but it cannot be taken from {place}: {last_words(again)}"
+                also = f"{own}, but it cannot be fetched from {place}: {last_words(again)}"
             case still if still == missing:
                 also = f"{own} only."
             case other:
@@ -248,7 +250,7 @@ def _ask_sources(
 
 
 def _package(one: SearchResult, folder: Path) -> Package:
-    """The downloaded wheel of a package, seen to be what pip has reported."""
+    """Returns the downloaded wheel of a package, verified against pip's report."""
     path = folder / one.file
     if not path.is_file():
         raise PackageError(f"pip did not fetch {one.file}.")

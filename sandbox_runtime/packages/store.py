@@ -1,7 +1,6 @@
-"""Packages that were resolved together, as they lie in the user's cache.
+"""The user's cache of package sets.
 
-The cache remembers what a list of requirements came to. Everything in it has a hash, and what is
-damaged is never used.
+The cache maps a list of requirements to its resolved set. Every file has a hash, and a damaged one is never used.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages.lockfile import lock_text
 
 BUNDLE_FILE = "packages.bundle"
-FORMAT = 2  # of what lies in the cache; sets of format 1 were resolved without `pip_guard.py`
+FORMAT = 2  # of the cache; sets of format 1 were resolved without `pip_guard.py`
 
-# Beside a set lie the images that have it imported; where none can be made, a file says so.
+# Beside a set are the images that have it imported; if none can be built, a file says so.
 IMAGE, NO_IMAGE = ".image", ".none"
 
 _MANIFEST = "manifest.json"
@@ -43,14 +42,14 @@ class Package:
 
 @dataclasses.dataclass(frozen=True)
 class PackageSet:
-    """Packages that were resolved together and lie in the cache, ready to mount.
+    """Packages that were resolved together and are in the cache, ready to mount.
 
     Attributes:
-        requirements: What was asked for.
-        packages: What it came to, with all that it depends on.
-        imports: The modules that the packages asked for put at the top.
-        key: Changes with every byte of it.
-        folder: Where it lies.
+        requirements: The requested packages.
+        packages: The resolved packages, with all dependencies.
+        imports: The top-level modules of the requested packages.
+        key: A hash that changes with every byte of the set.
+        folder: Its folder in the cache.
         bundle_bytes: The size of all files together.
     """
 
@@ -67,9 +66,9 @@ class PackageSet:
         return self.folder / BUNDLE_FILE
 
     def lock(self) -> str:
-        """A lock file for exactly these packages: a requirements file with hashes, as pip takes it."""
-        named = [Requirement(line.partition(" --hash=")[0]) for line in self.requirements]
-        addresses = {canonicalize_name(one.name): one.url for one in named if one.url}
+        """Returns a lock file for exactly these packages: a requirements file with hashes, for pip."""
+        requested = [Requirement(line.partition(" --hash=")[0]) for line in self.requirements]
+        addresses = {canonicalize_name(one.name): one.url for one in requested if one.url}
         return lock_text(
             (
                 f"{package.name} @ {url}" if url else f"{package.name}=={package.version}",
@@ -84,17 +83,17 @@ class PackageSet:
 
 
 def cache_folder() -> Path:
-    """The folder in the user's cache for packages of all sessions."""
+    """Returns the folder in the user's cache for packages of all sessions."""
     return assets.cache_root() / "packages"
 
 
 def digest_of(value: object) -> str:
-    """A short name for a JSON value, which changes with it."""
+    """Returns a short hash of a JSON value."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def remembered(note: Path) -> PackageSet | None:
-    """The set that a request came to; None if it was never asked. Raises `PackageError` if damaged."""
+    """Returns the cached set of a request; None if there is none. Raises `PackageError` if damaged."""
     try:
         folder = note.parent / f"set-{json.loads(note.read_text(encoding='utf-8'))['set']}"
         return load(folder) if folder.is_dir() else None
@@ -106,11 +105,11 @@ def remembered(note: Path) -> PackageSet | None:
 
 @functools.lru_cache(maxsize=64)
 def load(folder: Path) -> PackageSet:
-    """Reads a set, and compares every file with its hash: once in a process."""
+    """Reads a set, and compares every file with its hash: once per process."""
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         size, digest = manifest["bundle"]
-        found = PackageSet(
+        packages = PackageSet(
             requirements=tuple(manifest["requirements"]),
             packages=tuple(Package(**entry) for entry in manifest["packages"]),
             imports=tuple(manifest["imports"]),
@@ -120,14 +119,14 @@ def load(folder: Path) -> PackageSet:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{folder} is damaged: {error}. {assets.PACKAGES_FIX}") from error
-    verify(found.bundle, size, digest)
-    for package in found.packages:
+    verify(packages.bundle, size, digest)
+    for package in packages.packages:
         verify(folder / package.file, package.size, package.sha256)
-    return found
+    return packages
 
 
 def verify(path: Path, size: int, digest: str) -> None:
-    """Raises `PackageError` for a file that is not what it was."""
+    """Raises `PackageError` if the file's size or hash has changed."""
     try:
         with path.open("rb") as file:
             same = path.stat().st_size == size
@@ -141,23 +140,23 @@ def verify(path: Path, size: int, digest: str) -> None:
 
 
 def keep(workshop: Path, note: Path, manifest: Mapping[str, Any]) -> PackageSet:
-    """Gives what was made its names, each in one step."""
+    """Moves a new set and its index entry into the cache, each atomically."""
     text = json.dumps(manifest, indent=2) + "\n"
     key = digest_of(manifest)
-    made, folder = workshop / "set", note.parent / f"set-{key}"
-    (made / _MANIFEST).write_text(text, encoding="utf-8")
+    staged, folder = workshop / "set", note.parent / f"set-{key}"
+    (staged / _MANIFEST).write_text(text, encoding="utf-8")
     try:
-        made.rename(folder)
+        staged.rename(folder)
     except OSError:
-        # Another has made the same one; but if it is not sound any more, ours takes its place.
+        # Another process has stored the same set; if it is damaged by now, ours replaces it.
         load.cache_clear()
         try:
             load(folder)
         except PackageError:
             folder.rename(workshop / "replaced")
-            made.rename(folder)
+            staged.rename(folder)
     for image in folder.glob(f"*{NO_IMAGE}"):
-        image.unlink(missing_ok=True)  # asked for anew, so tried anew
+        image.unlink(missing_ok=True)  # requested again, so tried again
     pointer = workshop / "note.json"
     pointer.write_text(
         json.dumps({"requirements": manifest["requirements"], "set": key}) + "\n", encoding="utf-8"

@@ -1,8 +1,8 @@
-"""Wheels into one bundle: every file of a set of packages, as `worker.ts` mounts it.
+"""Merges wheels into one bundle: every file of a set of packages, as `worker.ts` mounts it.
 
-A bundle is a length, a JSON index of paths and sizes, and the files' bytes one after the other: nothing
-to unpack in the sandbox, where each file is a view of the bundle. Knows no network and no cache, and
-holds no more than a piece of a file at once, whatever a wheel unpacks to.
+A bundle is a length, a JSON index of paths and sizes, and the concatenated bytes of the files: nothing to unpack in
+the sandbox, where each file is a view of the bundle. Knows no network and no cache, and holds at most one chunk
+of a file in memory, however large a wheel unpacks.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-# Where the files lie in the sandbox; on `sys.path` there.
+# The files' folder in the sandbox; on `sys.path` there.
 MOUNT_FOLDER = "/packages"
 # Where Pyodide's own distribution expects libraries that several packages share.
 LIBRARY_FOLDER = "/usr/lib"
 
 # More than this would leave no room in the sandbox's address space.
 MAX_BUNDLE_BYTES = 1024 * 1024 * 1024
-# Code and data in wheels come to 3 to 20 times the size of the archive; empty tables to more. An archive
-# beyond this is a bomb, unless it is small enough not to matter.
+# Code and data in wheels expand to 3 to 20 times the size of the archive; empty tables to more. An archive
+# beyond this is a zip bomb, unless it is small enough not to matter.
 MAX_EXPANSION = 200
 SMALL_BYTES = 64 * 1024 * 1024
-# As many as an archive without ZIP64 can list. Wheels have some thousands at most.
+# The maximum of an archive without ZIP64. Wheels have some thousands at most.
 MAX_FILES = 65_535
-# The list of the files, which is read as a whole: 250 bytes for each of 65,535.
+# The central directory, which is read as a whole: 250 bytes for each of 65,535 files.
 MAX_DIRECTORY_BYTES = 16 * 1024 * 1024
-# Long descriptions come to a megabyte.
+# Long descriptions reach a megabyte.
 MAX_METADATA_BYTES = 8 * 1024 * 1024
-# Modules at the top are imported one by one and named in the prompt; most packages have one.
+# Top-level modules are imported one by one and named in the prompt; most packages have one.
 MAX_MODULES = 1_000
 
 _CHUNK_BYTES = 1024 * 1024
 _MODULE = re.compile(r"([A-Za-z]\w*)(?:/__init__\.py|\.py|(?:\.[\w-]+)*\.so)")
 
-_END = struct.Struct("<4s4H2LH")  # the record at the end of an archive
+_END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 _END_SIGNATURE, _ZIP64_SIGNATURE, _ZIP64_BYTES = b"PK\5\6", b"PK\6\7", 20
 _MOST_COMMENT = 65_535
 
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """A wheel's own words on itself."""
+    """A wheel's own metadata."""
 
     name: str
     version: str
@@ -61,11 +61,11 @@ def write_bundle(
     """Writes one bundle of all files in wheels, and in archives of shared libraries.
 
     Returns:
-        Its size in bytes and its SHA-256.
+        The bundle's size in bytes and its SHA-256.
 
     Raises:
-        ValueError: An archive is damaged, too large, or names a place outside of its own.
-        OSError: One cannot be read, or the bundle not be written.
+        ValueError: An archive is damaged, too large, or names a path outside of its folder.
+        OSError: An archive cannot be read, or the bundle cannot be written.
     """
     with contextlib.ExitStack() as stack:
         files: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
@@ -93,14 +93,14 @@ def write_bundle(
 
 
 def top_level_modules(wheel: Path) -> list[str]:
-    """The public modules that a wheel puts at the top. Raises `ValueError` for too many."""
+    """Returns the public top-level modules of a wheel. Raises `ValueError` for too many."""
     with _open(wheel) as archive:
         names = [name for _, name in _listed(archive)]
-    found = (_MODULE.fullmatch(name) for name in names)
-    modules = sorted({match[1] for match in found if match})
+    matches = (_MODULE.fullmatch(name) for name in names)
+    modules = sorted({match[1] for match in matches if match})
     if len(modules) > MAX_MODULES:
         raise ValueError(
-            f"{wheel.name} puts {len(modules):,} modules at the top, beside all others"
+            f"{wheel.name} has {len(modules):,} top-level modules, more than {MAX_MODULES:,}"
         )
     return modules
 
@@ -108,23 +108,23 @@ def top_level_modules(wheel: Path) -> list[str]:
 def metadata_of(wheel: Path) -> Metadata:
     """Returns a wheel's metadata. Raises `ValueError` if there is none, or more than one."""
     with _open(wheel) as archive:
-        found = [
+        entries = [
             info
             for info in archive.infolist()
             if re.fullmatch(r"[^/]+\.dist-info/METADATA", info.filename)
         ]
-        if len(found) != 1:
-            raise ValueError(f"{wheel.name} has {len(found)} files named METADATA")
-        if found[0].file_size > MAX_METADATA_BYTES:
-            raise ValueError(f"{wheel.name} has {found[0].file_size:,} bytes of metadata")
+        if len(entries) != 1:
+            raise ValueError(f"{wheel.name} has {len(entries)} files named METADATA")
+        if entries[0].file_size > MAX_METADATA_BYTES:
+            raise ValueError(f"{wheel.name} has {entries[0].file_size:,} bytes of metadata")
         with _unpacking(wheel.name):
-            data = archive.read(found[0])
-    from email.parser import BytesParser  # as long to import as all the rest here
+            data = archive.read(entries[0])
+    from email.parser import BytesParser  # importing it takes as long as the rest of this module
 
     message = BytesParser().parsebytes(data, headersonly=True)
     name, version = message.get_all("Name", []), message.get_all("Version", [])
     if len(name) != 1 or len(version) != 1:
-        raise ValueError(f"{wheel.name} does not say what it is, or says it twice")
+        raise ValueError(f"{wheel.name} does not state its name and version exactly once")
     requires = (" ".join(str(line).split()) for line in message.get_all("Requires-Dist", []))
     return Metadata(str(name[0]).strip(), str(version[0]).strip(), tuple(requires))
 
@@ -135,18 +135,18 @@ def _pieces(
     yield struct.pack("<I", len(index))
     yield index
     for archive, info in files:
-        left = info.file_size
+        remaining = info.file_size
         with _unpacking(str(archive.filename)), archive.open(info) as file:
             while piece := file.read(_CHUNK_BYTES):
-                left -= len(piece)
+                remaining -= len(piece)
                 yield piece
-        if left != 0:
-            raise ValueError(f"{info.filename} is not as long as its archive says")
+        if remaining != 0:
+            raise ValueError(f"{info.filename} does not have the length that its archive states")
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    """An archive whose list of files is not beyond measure, and which does not expand beyond it."""
+    """Opens an archive after checking the bounds of its directory and of its expanded size."""
     _check_directory(path)
     with _unpacking(path.name):
         archive = zipfile.ZipFile(path)
@@ -170,17 +170,17 @@ def _unpacking(name: str) -> Iterator[None]:
 
 
 def _check_directory(path: Path) -> None:
-    """Looks at the end of an archive: its list of files is read as a whole, so it must not be long."""
+    """Checks the size of an archive's central directory, which `zipfile` reads as a whole."""
     with path.open("rb") as file:
         size = path.stat().st_size
         file.seek(max(0, size - _END.size - _MOST_COMMENT - _ZIP64_BYTES))
         end = file.read()
-    # As the module `zipfile` finds it: at the very end, else the last one before a comment.
+    # Located as by the module `zipfile`: at the very end, else the last one before a comment.
     at = len(end) - _END.size
     if at < 0 or end[at : at + 4] != _END_SIGNATURE or end[-2:] != b"\0\0":
         at = end.rfind(_END_SIGNATURE)
     if at < 0 or len(end) - at < _END.size:
-        raise ValueError(f"{path.name} cannot be unpacked: it is no archive")
+        raise ValueError(f"{path.name} cannot be unpacked: it is not a zip archive")
     count, length = _END.unpack_from(end, at)[4:6]
     zip64 = end[max(0, at - _ZIP64_BYTES) : at].startswith(_ZIP64_SIGNATURE)
     if zip64 or count > MAX_FILES or length > MAX_DIRECTORY_BYTES:
@@ -191,7 +191,7 @@ def _check_directory(path: Path) -> None:
 
 
 def _listed(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:
-    """The files of an archive that are of use, and where each goes below its folder."""
+    """Yields the useful files of an archive, each with its path below the folder."""
     for info in archive.infolist():
         name = _place(info.filename)
         if name and not info.is_dir():
@@ -202,7 +202,7 @@ def _place(name: str) -> str | None:
     """Returns the path of a wheel's file below the folder; None for files of no use in the sandbox."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts:
-        raise ValueError(f"it names a place outside of its own: {name!r}")
+        raise ValueError(f"it names a path outside of its folder: {name!r}")
     if parts and parts[0].endswith(".data"):
         return "/".join(parts[2:]) if parts[1:2] in (("purelib",), ("platlib",)) else None
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""Recognises the host's secrets and takes them out of text.
+"""Recognises the host's secrets and removes them from text.
 
 Imports nothing else of this package.
 """

@@ -1,1 +1,1 @@
-"""One sandbox process and the messages on its pipe. Knows no namespace and no value."""
+"""One sandbox process and the messages on its pipe. Knows nothing of namespaces or values."""

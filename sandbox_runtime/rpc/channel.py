@@ -1,8 +1,8 @@
-"""One living sandbox process: a request goes in, its answer comes out, tool calls in between.
+"""A channel to one running sandbox process: sends a request, serves tool calls, returns the answer.
 
-Joins `process.py` and `protocol.py`. The thread that sends a request also reads the answer: a reader
-thread in between would double the time of a small call. Nothing is lost, because the sandbox sends only
-during a request, and blocks while a tool runs for it. One thread drains stderr.
+Combines `process.py` and `protocol.py`. The thread that sends a request also reads the answer: a separate
+reader thread would double the time of a small call. Nothing is lost, because the sandbox sends only during a
+request, and blocks while a tool runs for it. One thread drains stderr.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ OVERHEAD_BYTES = 1792 * 1024 * 1024
 # A frame is larger than the value in it.
 FRAME_OVERHEAD_BYTES = 1024 * 1024
 
-# The sandbox enforces its own time limits. The host stops relying on that after this much more.
+# The sandbox enforces its own time limits. The host intervenes this much later.
 BACKSTOP_SECONDS = 10.0
 
 # How often the sandbox's CPU time is checked.
 LOOK_SECONDS = 0.5
 
-# A pipe that another process holds open keeps its thread alive; it is joined for this long at most.
+# A pipe that another process holds open keeps its reader thread alive; joining it waits at most this long.
 JOIN_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ _LIMIT_SENTENCES = {
         "when it was interrupted"
     ),
     "silent": "it did not answer in time",
-    "rest": "it worked between two cells, where nothing of a cell may run",
+    "rest": "it used CPU time between two cells, where no code of a cell may run",
 }
 
 
@@ -80,35 +80,35 @@ class RoundTrip(Generic[T]):
     request: Request
 
     parse: Callable[[Reply], T]
-    """Takes the result from the answer, or raises `ProtocolError`: whatever comes out of the sandbox is
-    hostile until it is checked."""
+    """Extracts the result from the answer, or raises `ProtocolError`: everything from the sandbox is hostile
+    until it is checked."""
 
     patience: float
     """Seconds without a sign of life after which the process is killed. The time that `serve` takes does
     not count."""
 
     followers: Iterable[Asset] = ()
-    """Notifications that are sent right after the request."""
+    """Notifications to send right after the request."""
 
     serve: ServeCall | None = None
-    """Runs a tool call. Without it any call is a breach of protocol."""
+    """Runs a tool call. None: every call violates the protocol."""
 
     busy: Callable[[], bool] = lambda: False
     """Returns whether calls of the sandbox are in progress, so that its silence is legitimate."""
 
     room: Callable[[float], bool] = lambda _: True
     """Waits up to that many seconds until the host can take another call. While it cannot, nothing is
-    read, for `patience` at the most."""
+    read, for at most `patience`."""
 
     most_seconds: float = math.inf
-    """CPU seconds that one thread of the sandbox may take for it; see `_Watch`."""
+    """CPU seconds that one thread of the sandbox may spend on it; see `_Watch`."""
 
 
 class _Watch:
-    """Detects a cell that works longer than it may, independently of the sandbox's own clock.
+    """Detects a cell that exceeds its CPU time, independently of the sandbox's own clock.
 
-    That clock stops while a cell waits, and a cell that has taken over the driver can fake waiting. CPU
-    time as the operating system counts it cannot be faked; it is checked at intervals.
+    That clock stops while a cell waits, and a cell that has taken over the driver can fake waiting. The
+    operating system's CPU time cannot be faked; it is checked at intervals.
     """
 
     def __init__(self, process: Process, most_seconds: float) -> None:
@@ -137,11 +137,11 @@ class Channel:
     """A started sandbox. One request at a time; `interrupt` and `close` from any thread."""
 
     def __init__(self, engine: Engine, limits: Limits, seed: str) -> None:
-        """Starts the process and the interpreter in it, whose random numbers begin at `seed`.
+        """Starts the process and its interpreter, with `seed` for its random numbers.
 
         Raises:
-            WallMissingError: It would not be behind the wall that the limits require.
-            SandboxStartError: It did not come up within `limits.start_seconds`.
+            WallMissingError: The confinement that the limits require is incomplete.
+            SandboxStartError: It did not start within `limits.start_seconds`.
         """
         executable.report_wall(engine.wall)
         if limits.require_wall:
@@ -151,11 +151,11 @@ class Channel:
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
         self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
         self._inbox: deque[FromSandbox] = deque()
-        self._write_lock = threading.Lock()  # guards stdin: a frame is written whole
-        # Held while the pipes are in use; after the end the last user closes them.
+        self._write_lock = threading.Lock()  # guards stdin: frames are written one at a time
+        # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
-        self._heard = self._nothing_heard()
+        self._output = self._empty_output()
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
@@ -211,7 +211,7 @@ class Channel:
                 f"The sandbox did not come up: {died} "
                 'Run "python -m sandbox_runtime doctor" to see which part is at fault.'
             ) from died
-        self._process.seal()  # from here on it works with what it has
+        self._process.seal()  # from here on it can open no further files
 
     def ask(self, trip: RoundTrip[T]) -> T | Refusal:
         """Sends a request and waits for its answer, serving tool calls in the caller's thread.
@@ -225,17 +225,19 @@ class Channel:
                     reply = self._round_trip(trip)
                     return reply if isinstance(reply, Refusal) else self._parsed(reply, trip.parse)
                 except BaseException:
-                    # Whatever interrupted it, the other end is now in an unknown state.
+                    # The request was interrupted, so the other end is in an unknown state.
                     self.close()
                     raise
         finally:
-            if self._closed:  # by another thread, which could not release the pipes then
+            if (
+                self._closed
+            ):  # by another thread, which could not release the pipes while they were in use
                 self._release_if_unused()
 
     def _round_trip(self, trip: RoundTrip[Any]) -> Reply | Refusal:
         watch = _Watch(self._process, trip.most_seconds)
         request_id, pieces = self._connection.request(trip.request)
-        self._heard = self._nothing_heard()
+        self._output = self._empty_output()
         self._write(pieces)
         for follower in trip.followers:
             self._write(self._connection.notification(follower))
@@ -246,10 +248,10 @@ class Channel:
                         self.answer(answer)
                 case Reply(id=answered) | Refusal(id=answered) as reply:
                     if answered != request_id:
-                        self._fail("protocol", "it answered what was not asked")
+                        self._fail("protocol", "it answered an unknown request")
                     return reply
                 case _:
-                    self._fail("protocol", "it spoke out of turn")
+                    self._fail("protocol", "it sent an unexpected message")
 
     def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
         try:
@@ -270,7 +272,7 @@ class Channel:
             raise
 
     def interrupt(self) -> None:
-        """Asks the running cell to stop. Nothing happens if none runs."""
+        """Requests the running cell to stop. Does nothing if none runs."""
         self._write(self._connection.notification(Interrupt()))
 
     def close(self) -> None:
@@ -300,7 +302,7 @@ class Channel:
             self._death = self._death_error("silent", str(error).rstrip("."))
             self._process.kill()
         except OSError:
-            return  # the reader sees the end of the process, and knows more about it
+            return  # the reader notices the end of the process, and knows its cause
 
     def _next(self, trip: RoundTrip[Any], watch: _Watch) -> FromSandbox:
         """Returns the next message. Raises `SandboxDiedError` when there are no more."""
@@ -310,7 +312,7 @@ class Channel:
                 raise self._death
             if watch.sees_too_much():
                 self._fail("cellSeconds", self._sentence("cellSeconds", ""))
-            # Unread data stays in the pipe, and the sandbox blocks. Only for a time: calls may wait for
+            # Unread data stays in the pipe, and the sandbox blocks. The time is bounded: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if (
                 not trip.room(LOOK_SECONDS)
@@ -333,12 +335,12 @@ class Channel:
         raise self._death_error(reason, sentence)
 
     def _death_error(self, reason: str, sentence: str) -> SandboxDiedError:
-        heard = plain(self._heard.render(), self.limits.output_chars)
-        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=heard)
+        output = plain(self._output.render(), self.limits.output_chars)
+        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=output)
 
     def _sentence(self, reason: str, message: str) -> str:
-        known = _LIMIT_SENTENCES.get(reason)
-        return known.format(limits=self.limits) if known else plain(message, 1000).rstrip(".")
+        template = _LIMIT_SENTENCES.get(reason)
+        return template.format(limits=self.limits) if template else plain(message, 1000).rstrip(".")
 
     # ---- Reading ----
 
@@ -350,7 +352,7 @@ class Channel:
             for message in self._connection.received(count):
                 match message:
                     case Output(text=text):
-                        self._heard.write(printable(text))
+                        self._output.write(printable(text))
                     case Fatal():
                         fatal = message
                     case _:
@@ -373,11 +375,11 @@ class Channel:
             code = self._process.wait()
         self._stderr.join(JOIN_SECONDS)
         tail = self._process.stderr_tail
-        said = f"; its last words: {tail[-500:]}" if tail else ""
-        # Other signals are the process's own doing: it ran into something.
+        stderr = f"; the end of its stderr: {tail[-500:]}" if tail else ""
+        # Other signals have a cause in the process itself, such as a segmentation fault.
         reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
-        self._death = self._death_error(reason, f"its process ended with code {code}{said}")
+        self._death = self._death_error(reason, f"its process ended with code {code}{stderr}")
 
-    def _nothing_heard(self) -> outputs.Output:
-        """Returns an empty buffer for what the running cell prints, abridged as by the sandbox itself."""
+    def _empty_output(self) -> outputs.Output:
+        """Returns an empty buffer for the running cell's output, which abridges like the sandbox itself."""
         return outputs.Output(self.limits.output_chars, lambda _: None)

@@ -1,7 +1,7 @@
-"""One frozen dataclass for each message; the only place where wire names are spelled.
+"""One frozen dataclass for each message; the only place that spells wire names.
 
-`deno/protocol.ts` is the mirror, and the golden frames hold both to the same bytes. Messages of the
-sandbox are checked here field by field: everything that comes out is hostile until then.
+`deno/protocol.ts` mirrors it, and golden frames ensure that both produce the same bytes. Messages of the sandbox are
+validated here field by field: everything from the sandbox is hostile until then.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.sandbox import FrontKind
 
-# Changes with every change of a message, so that two ends that differ refuse each other.
+# Increased with every change of a message, so that ends of different versions refuse each other.
 PROTOCOL_VERSION = 5
 
 Json = Mapping[str, Any]
 
 
-# ---- The base of what the host sends ---------------------------------------------------------------
+# ---- Base classes of the host's messages -----------------------------------------------------------
 
 
 class Record:
-    """A dataclass that travels as a JSON object: its fields by their names in camelCase."""
+    """A dataclass that is sent as a JSON object: its fields, with names in camelCase."""
 
     def params(self: Any) -> Json:
-        """The fields as they travel. Attachments are not among them: they follow the body as bytes."""
+        """Returns the fields as sent, without the attachments, which follow the body as bytes."""
         return {
             _camel_case(field.name): _as_json(getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -54,7 +54,7 @@ class Message(Record):
     method: ClassVar[str]
 
     attachments: Sequence[Part] = ()
-    """The bytes that follow the body."""
+    """The attachments, which follow the body."""
 
 
 # ---- Requests of the host; each is answered by a `Reply` or a `Refusal` ----------------------------
@@ -73,7 +73,7 @@ class Initialize(Message):
     value_bytes: int
     seed: str
     secret: str = dataclasses.field(repr=False)
-    """Every frame of the sandbox must carry it."""
+    """The secret that every frame of the sandbox must carry."""
     assets: Sequence[str]
 
 
@@ -124,10 +124,10 @@ class ToolDeclaration(Record):
     kind: FrontKind = "function"
     """See `WrappedTool`."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """The sources of those modules that no earlier tool has brought."""
+    """The sources of those modules that no earlier tool has sent."""
 
     def params(self) -> Json:
-        """The fields as they travel; those about the wrapper only if there is one."""
+        """Returns the fields as sent; those of the wrapper only if there is one."""
         fields = super().params()
         return fields if self.front else {name: fields[name] for name in ("name", "doc")}
 
@@ -141,7 +141,7 @@ class Register(Message):
     outputs: Mapping[str, str] | None
 
     def params(self) -> Json:
-        """The fields as they travel; outputs as a list, which keeps their order."""
+        """Returns the fields as sent; outputs as a list, which keeps their order."""
         fields = [{"name": name, "type": text} for name, text in (self.outputs or {}).items()]
         return {**super().params(), "outputs": None if self.outputs is None else fields}
 
@@ -164,7 +164,7 @@ class TakeImage(Message):
 
 @dataclasses.dataclass(frozen=True)
 class TakeCompiled(Message):
-    """Requests V8's compiled form of Pyodide's code, which comes as the reply's attachment."""
+    """Requests V8's code cache of Pyodide, which comes as the reply's attachment."""
 
     method: ClassVar[str] = "compiled"
 
@@ -172,7 +172,7 @@ class TakeCompiled(Message):
 Request = Initialize | Reserve | Assign | Register | Run | TakeImage | TakeCompiled
 
 
-# ---- Notifications of the host; nothing answers them -----------------------------------------------
+# ---- Notifications of the host, which have no answer -----------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Piece(Message):
 
 @dataclasses.dataclass(frozen=True)
 class Discard(Message):
-    """Frees the reserved buffers: the rest of their value does not come."""
+    """Frees the reserved buffers: the rest of their value will not follow."""
 
     method: ClassVar[str] = "discard"
 
@@ -250,7 +250,7 @@ class Reply:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """A request failed inside the sandbox, which lives on."""
+    """A request failed inside the sandbox, which keeps running."""
 
     id: int
     error_type: str
@@ -261,7 +261,7 @@ class Refusal:
 class ToolCall:
     """A cell calls a host tool with `[args, kwargs]`, as JSON text `inline` or in the attachments.
 
-    `mode` says how: `wait`, the cell is blocked; `aio`, it goes on; `batch`, it is blocked, and the
+    `mode` is `wait`: the cell is blocked; `aio`: the cell continues; or `batch`: the cell is blocked, and the
     arguments are a list of `[args, kwargs]`.
     """
 
@@ -274,7 +274,7 @@ class ToolCall:
 
     @property
     def arguments(self) -> Sequence[bytes | bytearray]:
-        """The encoded value, wherever it was."""
+        """The encoded arguments, whether inline or attached."""
         return self.attachments or [self.inline.encode("utf-8", "surrogatepass")]
 
 
@@ -288,7 +288,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class Fatal:
-    """The sandbox ends itself: the limit or fault that is the reason, and a sentence about it."""
+    """The sandbox ends itself: the limit or fault that is the reason, and a sentence to explain it."""
 
     reason: str
     message: str
@@ -309,10 +309,10 @@ class CellEnd:
 
 
 def parse_cell_end(result: Json) -> CellEnd:
-    """Checks the result of a `Run`. Raises `ProtocolError` if it is not one."""
+    """Validates the result of a `Run`. Raises `ProtocolError` if it is malformed."""
     outcome = _field(result, "outcome", str)
     if outcome not in ("completed", "submitted", "failed"):
-        raise ProtocolError(f"The sandbox says that a cell ended as {outcome[:40]!r}.")
+        raise ProtocolError(f"The sandbox sent an unknown outcome of a cell: {outcome[:40]!r}.")
     return CellEnd(
         outcome=outcome,
         output=_field(result, "output", str),
@@ -323,18 +323,18 @@ def parse_cell_end(result: Json) -> CellEnd:
 
 
 def parse_compiled(reply: Reply) -> bytes:
-    """The answer to a `TakeCompiled`. Raises `ProtocolError` if it is not one."""
+    """Returns the code cache in the answer to a `TakeCompiled`. Raises `ProtocolError` if it is malformed."""
     if len(reply.attachments) != 1:
-        raise ProtocolError("The sandbox sent a compiled form that is not one part.")
+        raise ProtocolError("The sandbox sent a code cache that is not one part.")
     return bytes(reply.attachments[0])
 
 
 def parse_done(reply: Reply) -> None:
-    """The answer to a request that asks for nothing back: that it came says all."""
+    """Accepts the answer to a request without a result: its arrival is all the information."""
 
 
 def parse_from_sandbox(body: object, attachments: Sequence[bytearray]) -> FromSandbox:
-    """Checks a message of the sandbox. Raises `ProtocolError` for anything that is not one."""
+    """Validates a message of the sandbox. Raises `ProtocolError` if it is malformed."""
     message = _record(body)
     if message.get("jsonrpc") != "2.0":
         raise ProtocolError("The sandbox sent a message that is not JSON-RPC 2.0.")

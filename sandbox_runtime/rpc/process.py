@@ -1,7 +1,7 @@
-"""The sandbox's process: spawn, read, write, and the ends of its life. Bytes only.
+"""The sandbox's process: spawn, read, write, kill and wait. Bytes only.
 
-What differs between operating systems stands here: process groups, resource limits, pipe sizes. Each
-has a fallback where a system does not offer it.
+Contains the differences between operating systems: process groups, resource limits, pipe sizes. Each has a
+fallback where a system does not offer it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import cast
 from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, run_confined
 
-# Linux gives 64 KiB to a pipe unless asked; larger writes save switches between the two processes.
+# The default on Linux is 64 KiB; larger writes save context switches between the two processes.
 PIPE_BYTES = 1024 * 1024
 F_SETPIPE_SZ = 1031
 
-# One write at most, so that a blocked pipe holds no more than this of the caller's buffer.
+# Maximum of a single write, so that a blocked pipe holds no more than this of the caller's buffer.
 WRITE_BYTES = 1024 * 1024
 
 # More than Deno ever has open.
 OPEN_FILES = 128
 
-# Of these a sandbox needs nothing: dumps of its memory, files it writes, memory that is not swapped,
-# message queues, priorities, signals that wait. RLIMIT_NPROC is not among them: it counts all processes of
-# the user, so that others could stop the sandbox's threads, and root is exempt; seccomp refuses processes.
+# Resources that a sandbox does not need, set to 0: core dumps, written files, locked memory, message queues,
+# priorities, pending signals. RLIMIT_NPROC is not among them: it counts all processes of the user, so that others
+# could exhaust it for the sandbox's threads, and root is exempt; seccomp refuses processes.
 NEVER_USED = (
     "RLIMIT_CORE",
     "RLIMIT_FSIZE",
@@ -46,25 +46,25 @@ NEVER_USED = (
     "RLIMIT_SIGPENDING",
 )
 
-# Pieces up to this size are copied together before they are written.
+# Adjacent pieces up to this size are joined before they are written.
 SMALL_BYTES = 16 * 1024
 
 # The end of stderr that is kept for error messages.
 STDERR_BYTES = 16 * 1024
 
-# A killed process that is not gone after this is stuck in the kernel; nobody waits longer for it.
+# A killed process that has not ended after this is stuck in the kernel; waiting stops.
 KILL_SECONDS = 5.0
 
-# While a process ends it is looked at so often, at first and later.
+# Polling interval while a process ends: the first, and the longest.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.0005, 0.05
 
-# The longest time that `poll` can be told, some 24 days.
+# The longest timeout of `poll`, some 24 days.
 LONGEST_POLL_MILLISECONDS = 2**31 - 1
 
-# Where the system cannot wait for a pipe, it is looked at so often.
+# Polling interval for a pipe where the system cannot wait for one.
 PEEK_SECONDS = 0.001
 
-# The unit of /proc.
+# The unit of CPU times in /proc.
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 fcntl: ModuleType | None
@@ -90,14 +90,14 @@ class Process:
         wall: Wall = NO_WALL,
         readable: Sequence[Path] = (),
     ) -> None:
-        """Starts the child in a process group of its own, at the root of the file system.
+        """Starts the child in a new process group, in the root folder of the file system.
 
         Args:
             command: Program and arguments.
-            environment: All that the child sees of the environment.
-            data_bytes: What it may write to in memory, enforced where the system can.
-            wall: What of the operating system's own means is put round it.
-            readable: The files that it may read behind the wall, beside itself and its libraries.
+            environment: The child's complete environment.
+            data_bytes: The maximum of its writable memory, enforced where the system can.
+            wall: The confinement by the operating system.
+            readable: The files that it may read when confined, beside itself and its libraries.
 
         Raises:
             OSError: It could not be started.
@@ -114,7 +114,9 @@ class Process:
                 start_new_session=True,
                 **self._launch.options,
             )
-        self._ending = threading.Lock()  # guards the id: it is the child's until it is waited for
+        self._ending = (
+            threading.Lock()
+        )  # guards the pid, which is the child's only until it is reaped
         self._stdin = cast(io.FileIO, self._child.stdin)
         self._stdout = cast(io.FileIO, self._child.stdout)
         self._stderr = cast(io.FileIO, self._child.stderr)
@@ -141,7 +143,7 @@ class Process:
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(stream.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
         if resource is not None and hasattr(resource, "prlimit"):
-            # Gone already: reading its pipe will tell.
+            # It has ended already: reading its pipe will show that.
             with contextlib.suppress(OSError, ValueError):
                 limits = dict.fromkeys(NEVER_USED, 0)
                 limits |= {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_DATA": data_bytes}
@@ -149,27 +151,27 @@ class Process:
                     resource.prlimit(self.pid, getattr(resource, name), (most, most))
 
     def seal(self) -> None:
-        """Takes back what only a start needs; the child opens no file any more. See `open_gate.py`."""
+        """Revokes the permissions that only the start needs: the child can open no more files. See `open_gate.py`."""
         self._launch.seal()
 
     def thread_seconds(self) -> Mapping[str, float]:
-        """Returns the CPU seconds of each thread of the child; empty where the system does not tell."""
-        found = {}
+        """Returns the CPU seconds of each thread of the child; empty where the system does not report them."""
+        seconds = {}
         for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
-            with contextlib.suppress(OSError):  # a thread that ends is of no interest
+            with contextlib.suppress(OSError):  # the thread has ended, and does not matter
                 fields = task.read_text().rpartition(") ")[2].split()
-                found[task.parent.name] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
-        return found
+                seconds[task.parent.name] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        return seconds
 
     def read_into(self, space: memoryview) -> int:
-        """Reads what is there, at least one byte; 0 at the end of the stream. Blocks."""
+        """Reads the available bytes, at least one; returns 0 at the end of the stream. Blocks."""
         try:
             return self._stdout.readinto(space) or 0
         except (OSError, ValueError):  # closed by another thread
             return 0
 
     def wait_readable(self, seconds: float | None) -> bool:
-        """Waits until there is something to read, or the end; false if the time is over first."""
+        """Waits for data or the end of the stream; returns False on timeout."""
         try:
             if select is None:
                 return _peek(self._stdout, seconds)
@@ -181,8 +183,8 @@ class Process:
         """Writes all pieces. Blocks while the child does not read.
 
         Raises:
-            TimeoutError: The child took nothing for `patience` seconds.
-            OSError: It is gone.
+            TimeoutError: The child read nothing for `patience` seconds.
+            OSError: It has ended.
         """
         for piece in _merge_small(pieces):
             view = memoryview(piece).cast("B")
@@ -201,15 +203,15 @@ class Process:
                 view = view[written:]
 
     def _wait_writable(self, patience: float | None) -> None:
-        if select is None:  # there, pipes block
+        if select is None:  # pipes block there
             return
         poll = select.poll()
         poll.register(self._stdin, select.POLLOUT)
         if not poll.poll(_milliseconds(patience)):
-            raise TimeoutError(f"The sandbox took nothing for {patience:g} s.")
+            raise TimeoutError(f"The sandbox read nothing for {patience:g} s.")
 
     def drain_stderr(self) -> None:
-        """Reads stderr to its end, keeping the last of it; for a thread of the caller's."""
+        """Reads stderr to its end, keeping only its tail. Blocks; run it in a thread."""
         kept = 0
         with contextlib.suppress(OSError, ValueError):
             while chunk := self._stderr.read(4096):
@@ -220,11 +222,11 @@ class Process:
 
     @property
     def stderr_tail(self) -> str:
-        """The end of what the child wrote to stderr so far."""
+        """The end of the child's stderr so far."""
         return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
 
     def kill(self) -> None:
-        """Ends the child now, and whatever it started in its group. Does nothing if it has ended."""
+        """Kills the child and everything in its process group. Does nothing if it has ended."""
         with self._ending:
             if self._child.returncode is None:
                 self._kill_group()
@@ -237,12 +239,12 @@ class Process:
             self._child.kill()
 
     def _has_ended(self) -> bool:
-        """Looks whether the child has ended; if so, nothing of its group is left behind."""
+        """Returns whether the child has ended; if so, kills the rest of its process group."""
         with self._ending:
             if self._child.returncode is not None:
                 return True
             if hasattr(os, "waitid"):
-                # Without waiting for it yet: until then no other process can have its id, or its group's.
+                # Without reaping it: until then no other process can get its pid, or its group's.
                 kinds = os.WEXITED | os.WNOHANG | os.WNOWAIT
                 with contextlib.suppress(ChildProcessError):
                     if os.waitid(os.P_PID, self.pid, kinds) is None:
@@ -251,7 +253,7 @@ class Process:
             return self._child.poll() is not None
 
     def wait(self, seconds: float = KILL_SECONDS) -> int | None:
-        """Waits for the child's end; its exit code, or None if it still lives."""
+        """Waits for the child's end; returns its exit code, or None on timeout."""
         end = time.monotonic() + seconds
         pause = SHORTEST_PAUSE_SECONDS
         while not self._has_ended():
@@ -263,7 +265,7 @@ class Process:
         return self._child.returncode
 
     def release(self) -> None:
-        """Closes the pipes. The child must have ended, or it would see only the end of its input."""
+        """Closes the pipes. The child must have ended: a running one would only see the end of its input."""
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
@@ -274,7 +276,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _peek(pipe: io.FileIO, seconds: float | None) -> bool:
-    """`Process.wait_readable` on Windows, which cannot wait for a pipe."""
+    """Implements `Process.wait_readable` on Windows, which cannot wait for a pipe."""
     import _winapi
     import msvcrt
 
@@ -288,7 +290,7 @@ def _peek(pipe: io.FileIO, seconds: float | None) -> bool:
 
 
 def _merge_small(pieces: Sequence[Part]) -> Iterator[Part]:
-    """Joins small neighbours: each write wakes the child, so a small frame should be one."""
+    """Joins adjacent small pieces: each write wakes the child, so a small frame should be a single one."""
     small = bytearray()
     for piece in pieces:
         if nbytes(piece) <= SMALL_BYTES:

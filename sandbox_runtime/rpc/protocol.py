@@ -1,23 +1,22 @@
 """The wire protocol, without I/O: bytes in, messages out, and back.
 
-Knows framing and message ids. Knows no process, thread or clock; `channel.py` gives it those. A frame
-is a header with lengths, as in the Language Server Protocol, a JSON-RPC 2.0 body, and raw attachments:
+Knows framing and message ids. Knows no process, thread or clock; `channel.py` adds those. A frame is a header with
+lengths, as in the Language Server Protocol, a JSON-RPC 2.0 body, and raw attachments:
 
     Content-Length: 58\\r\\n
     Attachments: 12,1048576\\r\\n
     \\r\\n
     {...}<12 bytes><1048576 bytes>
 
-Frames of the sandbox begin and end with a secret that only the two ends know, not the code that runs
-between them:
+Frames of the sandbox begin and end with a secret that only the two ends know, not the code of the cells:
 
     Secret: 6f0a...\\r\\n
     Content-Length: 58\\r\\n
     \\r\\n
     {...}6f0a...\\n
 
-So bytes that something else writes into the pipe are no frame. Those at the end keep it from putting
-bytes of its own into one that is being written: the end would be in another place.
+So other code that writes to the pipe cannot forge a frame. The secret at the end prevents it from inserting
+bytes into a frame that is being written: they would shift the end.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ from sandbox_runtime.rpc.messages import (
     parse_from_sandbox,
 )
 
-# Lengths of more attachments than fit here are an attack, never a useful message.
+# A header with more attachments than fit here is an attack, never a useful message.
 MAX_HEADER_BYTES = 64 * 1024
 
-# What is read at once while the lengths are not known.
+# Size of a read while the lengths are not known.
 HEADER_READ_BYTES = 64 * 1024
 
-# Bytes of a secret as it stands in a frame: 128 bits in hexadecimal.
+# Bytes of the secret in a frame: 128 bits in hexadecimal.
 SECRET_BYTES = 32
 
 _HEADER = re.compile(
@@ -59,10 +58,10 @@ _SECRET = re.compile(rb"[0-9a-f]{32}")
 
 
 class FrameReader:
-    """Turns a byte stream into frames, refusing what is over `limit` bytes before it is read.
+    """Parses a byte stream into frames, refusing a frame over `limit` bytes before reading it.
 
-    The caller reads into `space()` and reports with `advance()` how much arrived. Attachments are read
-    straight into buffers of their own. A reader with a secret takes only frames that have it.
+    The caller reads into `space()` and reports the number of bytes with `advance()`. Attachments are read
+    directly into their own buffers. A reader with a secret accepts only frames that have it.
     """
 
     def __init__(self, limit: int, secret: str = "") -> None:
@@ -75,16 +74,16 @@ class FrameReader:
         self._filled = 0
 
     def space(self) -> memoryview:
-        """The place for the next bytes; never empty."""
+        """Returns the buffer for the next bytes; never empty."""
         if self._part < len(self._parts):
             return memoryview(self._parts[self._part])[self._filled :]
         return memoryview(self._read)
 
     def advance(self, count: int) -> Iterator[tuple[object, list[bytearray]]]:
-        """Takes note of `count` bytes put into `space()`; yields body and attachments of whole frames.
+        """Processes `count` new bytes in `space()`; yields body and attachments of complete frames.
 
         Raises:
-            ProtocolError: The bytes are not a frame, or one that is too large.
+            ProtocolError: The bytes are not a valid frame, or a frame is too large.
         """
         if self._part < len(self._parts):
             self._filled += count
@@ -94,7 +93,7 @@ class FrameReader:
             yield self._finish()
 
     def _begin_frame(self) -> bool:
-        """Reads a header if none is being worked on; false when more bytes are needed for that."""
+        """Parses a header unless a frame is in progress; returns False if it needs more bytes."""
         if self._parts:
             return True
         end = self._head.find(b"\r\n\r\n")
@@ -112,13 +111,13 @@ class FrameReader:
         return True
 
     def _fill(self) -> bool:
-        """Moves what was read with the header into the parts; true when all of them are full."""
+        """Moves bytes read with the header into the parts; returns True when all parts are full."""
         while self._part < len(self._parts):
             part = self._parts[self._part]
-            taken = min(len(part) - self._filled, len(self._head))
-            part[self._filled : self._filled + taken] = self._head[:taken]
-            del self._head[:taken]
-            self._filled += taken
+            count = min(len(part) - self._filled, len(self._head))
+            part[self._filled : self._filled + count] = self._head[:count]
+            del self._head[:count]
+            self._filled += count
             if self._filled < len(part):
                 return False
             self._part, self._filled = self._part + 1, 0
@@ -136,11 +135,11 @@ class FrameReader:
 
 
 def _parse_header(header: bytes, limit: int) -> tuple[bytes, list[int]]:
-    """The secret in a header, and the sizes it announces: the body's, then each attachment's."""
+    """Returns the secret of a header, and its sizes: the body's, then each attachment's."""
     match = _HEADER.fullmatch(header)
     if match is None:
-        shown = _SECRET.sub(b"...", header[:80])
-        raise ProtocolError(f"A frame's header is malformed: {shown!r}.")
+        redacted = _SECRET.sub(b"...", header[:80])
+        raise ProtocolError(f"A frame's header is malformed: {redacted!r}.")
     attachments = match[3].split(b",") if match[3] else []
     sizes = [int(match[2]), *map(int, attachments)]
     if sum(sizes) > limit:
@@ -155,7 +154,7 @@ _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
-    """The pieces of a frame, in order. Attachments are not copied."""
+    """Returns the pieces of a frame, in order, without copying attachments."""
     text = _encode_json(body).encode() + b"\n"
     header = f"Content-Length: {len(text)}\r\n"
     if attachments:
@@ -164,7 +163,7 @@ def encode_frame(body: Json, attachments: Sequence[Part] = ()) -> list[Part]:
 
 
 class Connection:
-    """The host's end of the pipe: gives requests their ids, and checks what comes back."""
+    """The host's end of the pipe: assigns ids to requests, and validates incoming messages."""
 
     def __init__(self, frame_bytes: int, memory_bytes: int = 0, secret: str = "") -> None:
         self._frame_bytes = frame_bytes
@@ -173,9 +172,9 @@ class Connection:
         self._next_id = 1
 
     def request(self, message: Request) -> tuple[int, list[Part]]:
-        """The id and the bytes of a request."""
+        """Returns the id and the bytes of a request."""
         request_id, self._next_id = self._next_id, self._next_id + 1
-        # Only a state that we asked for may be as large as all the memory.
+        # Only a requested state may be as large as the whole memory.
         self._reader.limit = (
             self._image_bytes if isinstance(message, TakeImage) else self._frame_bytes
         )
@@ -188,12 +187,12 @@ class Connection:
         return request_id, encode_frame(body, message.attachments)
 
     def notification(self, message: Notification) -> list[Part]:
-        """The bytes of a message that nothing answers."""
+        """Returns the bytes of a notification."""
         body = {"jsonrpc": "2.0", "method": message.method, "params": message.params()}
         return encode_frame(body, message.attachments)
 
     def answer(self, message: Answer) -> list[Part]:
-        """The bytes of the answer to a tool call."""
+        """Returns the bytes of the answer to a tool call."""
         body = {"jsonrpc": "2.0", "id": message.call}
         if isinstance(message, ToolReturned):
             result = {"kind": message.kind, "inline": message.inline}
@@ -203,10 +202,10 @@ class Connection:
         return encode_frame({**body, "error": error})
 
     def space(self) -> memoryview:
-        """The place for the next bytes from the sandbox."""
+        """Returns the buffer for the next bytes from the sandbox."""
         return self._reader.space()
 
     def received(self, count: int) -> Iterator[FromSandbox]:
-        """The messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
+        """Yields the messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
         for body, attachments in self._reader.advance(count):
             yield parse_from_sandbox(body, attachments)

@@ -32,11 +32,11 @@ class CallRecorder:
                 call.id, "LookupError", "LookupError", "the cell of this call is over"
             )
         # Not recorded: texts do not change, and the ranges read may exceed any memory.
-        asked = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
+        record = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
 
         def remembered(answer: Answer) -> Answer:
             if not self._ended:
-                self._ran.answered(asked, answer)
+                self._ran.answered(record, answer)
             return answer
 
         answer = self._tools.serve(call, lambda late: self._send(remembered(late)))

@@ -1,8 +1,7 @@
 """A session's saved state: the interpreter's memory and its disk. In memory, and in a file.
 
-The file is a zip: `manifest.json`, which names the format and the engine, then the parts of the state. It
-may be damaged, or crafted to do damage: sizes are checked before anything is unpacked, and nothing is
-unpacked beyond its bound.
+The file is a zip: `manifest.json`, which names the format and the engine, then the parts of the state. It may be
+damaged or malicious: sizes are checked before anything is unpacked, and nothing is unpacked beyond its bound.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from sandbox_runtime.rpc.messages import Reply
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
 
-# How a zip begins, and how the format before it began, which no release has written.
+# The magic bytes of a zip, and of the previous format, which no release has written.
 _ZIP_MAGIC = b"PK\x03\x04"
 _OLD_MAGIC = b"DSPYRLMC"
 
@@ -45,31 +44,31 @@ FILES = ("boot.head", "boot.pages", "disk")
 # Fast, and still a third of the size: most of an image is pointers and zeros.
 _COMPRESSION_LEVEL = 1
 
-# Unpacked at once, which takes as many bytes of the file at the most.
+# Chunk size of unpacking, which reads at most as many bytes of the file.
 _CHUNK_BYTES = 64 * 1024
 
-# More than `zipfile` reads at once: a chunk, the end of a zip with a comment, or the directory of one
-# with four entries.
+# Larger than any legitimate read of `zipfile`: a chunk, the end of a zip with a comment, or the directory of
+# a zip with four entries.
 _LARGEST_READ = 128 * 1024
 
-_MEMORY_BYTES = struct.Struct("<d")  # how the head begins: a number of JavaScript's
+_MEMORY_BYTES = struct.Struct("<d")  # the head begins with a JavaScript number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The state of a session after a cell: variables, modules, files. Opens any number of sessions."""
+    """The state of a session after a cell: variables, modules, files. Can open any number of sessions."""
 
     files: Mapping[str, Part] = dataclasses.field(repr=False)
     """The parts by name."""
 
     engine: str
-    """The key of the engine that made it; another one cannot read the memory."""
+    """The key of the engine that saved it; another one cannot read the memory."""
 
     packages: str = ""
-    """The key of the packages that were mounted; without them the memory makes no sense."""
+    """The key of the mounted packages; the memory is valid only with them."""
 
     border: object = dataclasses.field(default=None, repr=False)
-    """The values of its handles. They stay in this process: a file does not have them."""
+    """The values of its handles. They stay in this process: a file does not contain them."""
 
     @property
     def memory_bytes(self) -> int:
@@ -78,14 +77,14 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in the host's memory."""
+        """The size in the host's memory, in bytes."""
         return sum(nbytes(data) for data in self.files.values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a file, which is there whole or not at all.
+        """Writes a file atomically.
 
         Raises:
-            OSError: It could not be written.
+            OSError: It cannot be written.
         """
         target = Path(path)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
@@ -114,13 +113,13 @@ class Checkpoint:
 
         Args:
             path: The file.
-            memory_bytes: The interpreter's memory that it may need; it takes as much here. A small file
-                can hold a large memory.
+            memory_bytes: The maximum of the interpreter's memory, which loading also takes on the host. A small
+                file can hold a large memory.
 
         Raises:
-            CheckpointError: It is no checkpoint, is damaged, of another version of the format, or needs
-                more memory.
-            OSError: It could not be read.
+            CheckpointError: It is not a checkpoint, is damaged, has another version of the format, or
+                needs more memory.
+            OSError: It cannot be read.
         """
         with _opened(path) as file:
             try:
@@ -129,44 +128,44 @@ class Checkpoint:
                 raise CheckpointError(f"{path} cannot be used: {error}") from error
             except (
                 ValueError, LookupError, TypeError, ArithmeticError, MemoryError, EOFError,
-                RuntimeError,  # also RecursionError, and what zipfile raises for encrypted entries
+                RuntimeError,  # also RecursionError, and zipfile's error for encrypted entries
                 struct.error, zipfile.BadZipFile, zlib.error,
             ) as error:  # fmt: skip
                 raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """An entry of a zip with a fixed date, so that the same state is the same file."""
+    """Returns a zip entry with a fixed date, so that the same state is the same file."""
     entry = zipfile.ZipInfo(name)
     entry.external_attr = 0o600 << 16
     return entry
 
 
 def _opened(path: str | os.PathLike[str]) -> BinaryIO:
-    # A pipe in the place of the file would keep whoever opens it waiting.
+    # Opening a named pipe instead of a file would block.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     file = os.fdopen(number, "rb")
     if not stat.S_ISREG(os.fstat(number).st_mode):
         file.close()
-        raise CheckpointError(f"{path} cannot be used: it is no file.")
+        raise CheckpointError(f"{path} cannot be used: it is not a regular file.")
     return file
 
 
 def _memory_bytes(head: Part) -> int:
-    """The memory that a head says. Raises `ValueError` if it says none."""
+    """Returns the memory size in a head. Raises `ValueError` if there is none."""
     if nbytes(head) < _MEMORY_BYTES.size:
         raise ValueError("the head is too short")
     size = _MEMORY_BYTES.unpack_from(head)[0]
-    if not 0 < size <= LARGEST_MEMORY or size != int(size):  # NaN is no size either
-        raise ValueError("the head does not say how large the memory is")
+    if not 0 < size <= LARGEST_MEMORY or size != int(size):  # rejects NaN, too
+        raise ValueError("the head does not state the size of the memory")
     return int(size)
 
 
 def parse_image(reply: Reply) -> Mapping[str, Part]:
-    """The parts of a state by name, of the answer to a `TakeImage`.
+    """Returns the parts of a state by name, from the answer to a `TakeImage`.
 
     Raises:
-        ProtocolError: The answer does not have them, or its head does not say how large the memory is.
+        ProtocolError: The answer does not have them, or its head does not state the size of the memory.
     """
     if len(reply.attachments) != len(FILES):
         raise ProtocolError(f"The sandbox sent a state of {len(reply.attachments)} parts.")
@@ -181,7 +180,7 @@ def parse_image(reply: Reply) -> Mapping[str, Part]:
 def check_restorable(
     state: Checkpoint, engine_key: str, packages_key: str, memory_bytes: int
 ) -> None:
-    """Raises `CheckpointError` for a state of another engine, of other packages, or too large."""
+    """Raises `CheckpointError` for a state of another engine or other packages, or one that is too large."""
     if state.engine != engine_key:
         raise CheckpointError(
             "This checkpoint was made by another version of the sandbox, whose memory this one cannot "
@@ -199,7 +198,7 @@ def check_restorable(
 
 
 class _BoundedReads(io.RawIOBase):
-    """A file for `zipfile`, which reads a directory at once that is as long as the file says."""
+    """A file for `zipfile` that bounds each read: `zipfile` reads a whole directory, however long it claims to be."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -234,7 +233,7 @@ def _read(file: BinaryIO, memory_bytes: int) -> Checkpoint:
     with zipfile.ZipFile(_BoundedReads(file)) as archive:
         entries = archive.infolist()
         if [entry.filename for entry in entries] != [MANIFEST, *FILES]:
-            raise ValueError("it has other parts than a state has")
+            raise ValueError("it does not have exactly the parts of a state")
         manifest, head, pages, disk = entries
         engine, packages = _read_manifest(_unpack(archive, manifest, CHECKPOINT_HEADER_BYTES))
         files: dict[str, Part] = {head.filename: _unpack(archive, head, CHECKPOINT_HEAD_BYTES)}
@@ -243,24 +242,24 @@ def _read(file: BinaryIO, memory_bytes: int) -> Checkpoint:
             raise CheckpointError(
                 f"it needs {memory:,} bytes of memory, more than {memory_bytes:,}."
             )
-        # All pages, and eight bytes for each run of them.
+        # All pages, and eight bytes for each contiguous run of them.
         files[pages.filename] = _unpack(archive, pages, memory + memory // 256 + MEBIBYTE)
         files[disk.filename] = _unpack(archive, disk, CHECKPOINT_DISK_BYTES)
     return Checkpoint(files, engine, packages)
 
 
 def _read_manifest(data: bytearray) -> tuple[str, str]:
-    """The keys of the engine and of the packages."""
+    """Returns the keys of the engine and of the packages."""
     manifest = json.loads(data)
     version, engine, packages = (manifest[name] for name in ("format", "engine", "packages"))
     if type(version) is not int:
-        raise ValueError("it does not have the version of its format")
+        raise ValueError("it does not state the version of its format")
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"its format is version {version}, this program reads version {FORMAT_VERSION}."
         )
     if not isinstance(engine, str) or not isinstance(packages, str):
-        raise ValueError("it does not say what made it")
+        raise ValueError("it does not state the engine that saved it")
     return engine, packages
 
 
@@ -270,7 +269,7 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> b
         raise ValueError(f"{entry.filename} has {entry.file_size:,} bytes, more than {largest:,}")
     # Other methods take memory that the file chooses.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{entry.filename} is compressed by another method")
+        raise ValueError(f"{entry.filename} is compressed with another method")
     unpacked = bytearray()
     with archive.open(entry) as part:
         while piece := part.read(_CHUNK_BYTES):

@@ -110,7 +110,7 @@ def run(
     busy: Callable[[], bool],
     room: Callable[[float], bool] = lambda _: True,
 ) -> tuple[CellEnd, Reply]:
-    """Runs a cell; returns how it ended, and the reply with the submitted values.
+    """Runs a cell; returns its end, and the reply with the submitted values.
 
     Args:
         channel: The process.

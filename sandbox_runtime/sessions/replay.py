@@ -44,7 +44,7 @@ class AssignRecord:
 
 @dataclasses.dataclass
 class CallRecord:
-    """A call that a cell made."""
+    """A recorded call of a cell."""
 
     answer: Answer | None = None
     """The host's answer; None if the cell ended first."""
@@ -57,7 +57,7 @@ class CellRecord:
     cell: int
     code: str
     calls: dict[bytes, list[CallRecord]] = dataclasses.field(default_factory=dict)
-    """Its calls of the host, grouped by the call, in order."""
+    """Its calls of the host, grouped by equal calls, in order."""
 
     output: str = ""
 
@@ -73,18 +73,18 @@ class CellRecord:
 
     def remember(self, call: ToolCall, answer: Answer | None = None) -> CallRecord:
         """Records a call, with its answer if there is one; a later answer goes to `answered`."""
-        asked = CallRecord()
+        record = CallRecord()
         if not self.forgotten:
-            self.calls.setdefault(_question(call), []).append(asked)
+            self.calls.setdefault(_question(call), []).append(record)
             self._keep(BYTES_PER_REMEMBERED_CALL)
         if answer is not None:
-            self.answered(asked, answer)
-        return asked
+            self.answered(record, answer)
+        return record
 
-    def answered(self, asked: CallRecord, answer: Answer) -> None:
+    def answered(self, record: CallRecord, answer: Answer) -> None:
         """Records the answer of a call."""
         if not self.forgotten:
-            asked.answer = answer
+            record.answer = answer
             self._keep(_size(answer))
 
     def _keep(self, nbytes: int) -> None:
@@ -97,23 +97,23 @@ class CellRecord:
     def replay(
         self, live: Callable[[ToolCall], Answer | None] = lambda _: None
     ) -> Callable[[ToolCall], Answer | None]:
-        """Returns the recorded answer; None if the cell ended before there was one.
+        """Returns the recorded answer to a call; None if the cell ended before there was one.
 
         `live` answers calls that are not recorded, and returns None for others.
 
         Raises:
-            LookupError: The call was not made the first time.
+            LookupError: The recorded cell did not make this call.
         """
-        left = {question: list(asked) for question, asked in self.calls.items()}
+        remaining = {question: list(records) for question, records in self.calls.items()}
 
         def answer(call: ToolCall) -> Answer | None:
             if (again := live(call)) is not None:
                 return again
-            asked = left.get(_question(call))
-            if not asked:
-                raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() otherwise")
-            known = asked.pop(0).answer
-            return None if known is None else dataclasses.replace(known, call=call.id)
+            records = remaining.get(_question(call))
+            if not records:
+                raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() differently")
+            recorded = records.pop(0).answer
+            return None if recorded is None else dataclasses.replace(recorded, call=call.id)
 
         return answer
 

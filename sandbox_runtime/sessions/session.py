@@ -116,7 +116,7 @@ class Session:
             tools: Host functions by name. A coroutine function is awaited.
             outputs: See the constructor.
             types: Rules for how values of some types cross, and types whose classes cells can use by
-                name. None: those before.
+                name. None: the current ones.
             loop: The event loop that coroutines run on, which must be free while a cell runs. None:
                 they run on a loop that the session owns.
 
@@ -147,11 +147,11 @@ class Session:
             ValueError: A name is not a Python identifier.
             ValueCrossingError: A value cannot enter the sandbox.
         """
-        given = {variables: value} if isinstance(variables, str) else dict(variables)
-        _check_names(*given)
+        values = {variables: value} if isinstance(variables, str) else dict(variables)
+        _check_names(*values)
         with self._exclusive():
             self._line.ensure_running()
-            for name, item in given.items():
+            for name, item in values.items():
                 self._line.assign(name, item)
 
     def run_cell(self, code: str, /) -> CellResult:

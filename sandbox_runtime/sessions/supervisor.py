@@ -40,21 +40,21 @@ from sandbox_runtime.values.type_rules import Rule
 Ended: TypeAlias = tuple[CellEnd, Reply]
 """The end of a cell, and the reply with the submitted values."""
 
-# A process that is killed within this time of a cell's start, before the cell has asked the host for
-# anything, was most likely killed earlier, unnoticed. The cell is run again, once.
+# A process that is killed within this time of a cell's start, before the cell has called the host, was most
+# likely killed earlier, unnoticed. The cell is run again, once.
 HARDLY_BEGUN_SECONDS = 1.0
 
 # A process that is killed during recovery is recovered again, up to this often in all. A kill from outside is no
 # reason to give up a state; a repeated one (the out-of-memory killer) is.
 HEALING_TRIES = 3
 
-# Instead of a seed: the random numbers are where the saved state left them, as the living session's are.
+# Instead of a seed: the random numbers continue from the saved state, as in the original session.
 GO_ON = ""
 
-# Ends of a process that the cell just sent did not cause.
+# Reasons of death that the current cell did not cause.
 _NOT_THE_CELLS = ("killed", "rest")
 
-# Ends of a process that its own state may have caused.
+# Reasons of death that the process's own state may have caused.
 _CRASHES = ("crash", "exit")
 
 _ERROR_TYPES = {"cellSeconds": "CellTimeoutError", "silent": "CellTimeoutError"}
@@ -144,7 +144,7 @@ class Supervisor:
         try:
             self._send_variable(name, value)
         except SandboxDiedError:
-            # Killed before, most likely; if it was the value, it happens again.
+            # It was killed before, most likely; if the value is the cause, it happens again.
             self.ensure_running()
             self._send_variable(name, value)
         self.variables[name] = value
@@ -163,7 +163,7 @@ class Supervisor:
             try:
                 return self._run_remembered(ran)
             except SandboxDiedError as died:
-                # It had ended before the cell began, and we could not know yet.
+                # It had ended, unnoticed, before the cell began.
                 if last_try or died.reason not in _NOT_THE_CELLS or not _hardly_begun(ran, started):
                     return self._heal(died)
                 self.ensure_running()
@@ -186,7 +186,7 @@ class Supervisor:
         return client.compiled_runtime(self._channel)
 
     def interrupt(self) -> None:
-        """Asks the running cell to stop."""
+        """Requests the running cell to stop."""
         self._channel.interrupt()
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class Supervisor:
         return end, answer
 
     def _save_if_possible(self) -> None:
-        # One that cannot be saved, or ends in the attempt, is brought back by running it again.
+        # If it cannot be saved, or dies in the attempt, a recovery replays the cell.
         with contextlib.suppress(CheckpointError, SandboxDiedError):
             self._save()
 
@@ -238,7 +238,7 @@ class Supervisor:
             self._recovery.cannot_save()
             raise
         except SandboxDiedError as died:
-            if died.reason == "killed":  # by somebody else, most likely: later it may succeed
+            if died.reason == "killed":  # by another program, most likely: later it may succeed
                 self._recovery.begin(time.monotonic())
             else:
                 self._recovery.cannot_save()
@@ -298,7 +298,7 @@ class Supervisor:
     def _start_again(self, *, afresh: bool = False) -> Restart:
         """Starts another process, as far as possible in the state of the lost one."""
         self.restarts += 1
-        self._channel.close()  # it has ended, but holds its pipes
+        self._channel.close()  # it has ended, but its pipes are still open
         lost = self._recovery.why_lost()
         for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
@@ -336,7 +336,7 @@ class Supervisor:
         self._channel = Channel(self._engine_from(state), self.limits, self._seed)
         try:
             self.declare()
-            if self.closed:  # meanwhile: then nothing else closes this process
+            if self.closed:  # closed in the meantime: nothing else would end this process
                 raise SessionClosedError("The session is closed.")
         except BaseException:
             self._channel.close()
@@ -346,7 +346,7 @@ class Supervisor:
         """Replays the log since the checkpoint and returns the numbers of the cells whose output differs.
 
         Raises:
-            LookupError: A cell makes a call that it did not make the first time.
+            LookupError: A cell makes a call that is not recorded.
         """
         self._start_from(self._recovery.checkpoint)
         changed = []

@@ -1,1 +1,1 @@
-"""Host functions that cells can call: declared, bound, run in threads, timed. Knows no process."""
+"""Host functions that cells can call: declares, binds, runs and times them. Knows nothing of processes."""

@@ -1,7 +1,7 @@
 """Cancellation of the work that a host function does for a cell.
 
-A function keeps running after its cell has ended, because a thread cannot be stopped. It can check for that
-before it begins something expensive.
+A function keeps running after its cell has ended, because a thread cannot be killed. It can check for
+cancellation before it starts expensive work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 
 class Call:
-    """Work for a cell. It is over when it is ended, or when the call that it is part of is over."""
+    """A cancellable call of a cell. It is over when it is ended, or when its parent call is over."""
 
     def __init__(self, part_of: Call | None = None) -> None:
         self._part_of = part_of
@@ -20,7 +20,7 @@ class Call:
 
     @property
     def over(self) -> bool:
-        """True if nothing waits for it any more."""
+        """True if nothing waits for its result any more."""
         return self._ended or (self._part_of is not None and self._part_of.over)
 
     def end(self) -> None:
@@ -28,7 +28,7 @@ class Call:
         self._ended = True
 
     def check(self) -> None:
-        """Raises `InterruptedError` once it is over."""
+        """Raises `InterruptedError` if it is over."""
         if self.over:
             raise InterruptedError("the call was abandoned: its cell has ended or was interrupted")
 

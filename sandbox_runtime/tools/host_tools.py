@@ -1,4 +1,4 @@
-"""Host functions that cells can call: declared, bound, run, timed.
+"""Host functions that cells can call: declares, binds, runs and times them.
 
 A call that the cell waits for runs in the cell's thread, which is fastest. Others run in separate threads, a
 bounded number at a time; coroutines run on the caller's event loop, or on one that this module owns. Every call
@@ -66,7 +66,7 @@ class HostTools:
         self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
-        self._changed = threading.Condition()  # guards what is below
+        self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._open: dict[Future[Any], int] = {}
         self._open_bytes = 0
@@ -113,13 +113,13 @@ class HostTools:
 
     def declarations(self) -> list[ToolDeclaration]:
         """Returns the declarations that are sent to the sandbox."""
-        told: set[str] = set()
+        sent: set[str] = set()
         declared = []
         for name, tool in self._given.items():
             doc = _documentation(name, self._tools[name], self._signatures[name])
             if isinstance(tool, WrappedTool):
-                modules = {n: source for n, source in tool.modules.items() if n not in told}
-                told |= modules.keys()
+                modules = {n: source for n, source in tool.modules.items() if n not in sent}
+                sent |= modules.keys()
                 front = list(tool.modules)
                 declared.append(ToolDeclaration(name, doc, front, tool.kind, modules))
             else:
@@ -150,7 +150,7 @@ class HostTools:
                 with Call(self._part_of()).current():
                     return self._returned(call, work(None))
             return self._answer(call, _outcome(self._start(call.tool, work)))
-        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell gets it
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
             return _raised(call, error)
 
     def read_again(self, call: ToolCall) -> Answer | None:
@@ -163,13 +163,13 @@ class HostTools:
         with self._changed:
             self._cell.end()
             self._cell = Call()
-            left, awaited = list(self._open), list(self._awaited)
+            abandoned, awaited = list(self._open), list(self._awaited)
             self._open.clear()
             self._open_bytes = 0
             self._changed.notify_all()
         for coroutine in awaited:
             coroutine.cancel()
-        self._workers.give_up(left, InterruptedError("the call was given up"))
+        self._workers.give_up(abandoned, InterruptedError("the call was abandoned"))
 
     def close(self) -> None:
         """Abandons running calls. Never waits for a tool."""
@@ -220,14 +220,14 @@ class HostTools:
 
         Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
         """
-        given = self._decode(call)
-        if not isinstance(given, list):
+        items = self._decode(call)
+        if not isinstance(items, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
-        for item in given:  # all before the first runs
+        for item in items:  # all before the first runs
             self._bind(call.tool, *_arguments(call, item))
         tool: Any = self._tools.get(call.tool)
         batch = Call(self._part_of())
-        outcomes: list[Outcome] = [(False, InterruptedError("the call was given up"))] * len(given)
+        outcomes: list[Outcome] = [(False, InterruptedError("the call was abandoned"))] * len(items)
         most = 2 * self._limits.concurrent_calls
         places = threading.Semaphore(most)
 
@@ -235,7 +235,7 @@ class HostTools:
             outcomes[at] = _outcome(future)
             places.release()
 
-        for at, item in enumerate(given):
+        for at, item in enumerate(items):
             places.acquire()
             if batch.over:
                 places.release()
@@ -319,7 +319,7 @@ class HostTools:
         try:
             return coroutine.result()
         except CancelledError:
-            raise InterruptedError("the call was given up") from None
+            raise InterruptedError("the call was abandoned") from None
         except BaseException:
             coroutine.cancel()
             raise
@@ -375,7 +375,7 @@ class HostTools:
 
 
 class _Both(Call):
-    """A call that is over when either of two is."""
+    """A call that is over when either of two calls is over."""
 
     def __init__(self, one: Call, other: Call) -> None:
         super().__init__(one)
@@ -397,11 +397,11 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-def _arguments(call: ToolCall, given: Any) -> tuple[list[Any], dict[str, Any]]:
-    kinds = [type(part) for part in given] if isinstance(given, list) else []
+def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
+    kinds = [type(part) for part in arguments] if isinstance(arguments, list) else []
     if kinds != [list, dict]:
         raise TypeError(f"{call.tool}() was called without arguments to read")
-    args, kwargs = given
+    args, kwargs = arguments
     return args, kwargs
 
 
@@ -414,8 +414,10 @@ def _outcome(future: Future[Any]) -> Outcome:
 
 
 def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
-    told = _error(error)
-    return ToolRaised(call.id, told["data"]["type"], told["data"]["base"], told["message"])
+    description = _error(error)
+    return ToolRaised(
+        call.id, description["data"]["type"], description["data"]["base"], description["message"]
+    )
 
 
 def _error(error: BaseException) -> dict[str, Any]:

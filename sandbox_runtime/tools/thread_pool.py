@@ -1,7 +1,7 @@
-"""Threads for host tools: a bounded number, started when needed, and never waited for.
+"""A pool of threads for host tools: a bounded number, started on demand, never joined.
 
 Daemon threads, because a tool that never returns must not keep the host process alive. An abandoned thread
-makes room for another at once, but only a bounded number may be lost that way.
+is replaced at once, but only a bounded number may be lost that way.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Workers:
         with self._changed:
             if self._lost >= MAX_LOST_THREADS:
                 raise RuntimeError(
-                    f"{self._lost} calls that were given up still run on the host; no other is begun "
-                    "until some of them have ended"
+                    f"{self._lost} abandoned calls still run on the host; no other starts until some of "
+                    "them have ended"
                 )
             self._jobs.append((future, job))
             self._hire()
@@ -104,7 +104,7 @@ class Workers:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-            del future, job, task, error, result  # not kept while it waits for the next
+            del future, job, task, error, result  # not kept alive while waiting for the next job
 
     def _next(self) -> tuple[Future[Any], Job] | None:
         with self._changed:

@@ -1,4 +1,4 @@
-"""What tests of sessions share: running a cell, and looking at processes."""
+"""Helpers for tests of sessions: running a cell, and inspecting processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PROJECT = Path(assets.__file__).parents[2]
 
 
 def output(session: Session, code: str) -> str:
-    """What a cell showed that ran to its end, without the last line feed."""
+    """Runs a cell that must complete, and returns its output without the last line feed."""
     result = session.run_cell(code)
     assert isinstance(result, Completed), result
     return result.output.removesuffix("\n")
 
 
 def is_alive(pid: int) -> bool:
-    """True while the process lives; one that nobody has waited for yet is dead (Linux only)."""
+    """True while the process runs; one that has ended but is not reaped counts as dead (Linux only)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Sessions for the tests: real Deno, real Pyodide, closed whatever happens."""
+"""Sessions for the tests: real Deno and Pyodide, closed in any case."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _CLEAR = (
 
 @pytest.fixture(scope="session")
 def _lending() -> Iterator[list[Session]]:
-    """The session that `lent` lends, once there is one."""
+    """Holds the session that `lent` lends, once it exists."""
     sessions: list[Session] = []
     yield sessions
     for session in sessions:
@@ -77,7 +77,7 @@ def lent(_lending) -> Iterator[Callable[..., Session]]:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A user's cache of its own, with the engine in it."""
+    """A separate user cache with the engine in it."""
     root = tmp_path / "cache"
     engine = ready_engine().folder
     monkeypatch.setenv("XDG_CACHE_HOME", str(root))
@@ -93,7 +93,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Has pip forget its settings, and keep what it fetches in the folder."""
+    """Disables pip's settings, and keeps its cache in the folder."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         patch.delenv(name)
     patch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -103,7 +103,7 @@ def _alone(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 @pytest.fixture
 def index(tmp_path, monkeypatch, cache):
-    """A package index that pip knows instead of all others."""
+    """A package index that replaces pip's other indexes."""
     folder = tmp_path / "index"
     folder.mkdir()
     _alone(monkeypatch, tmp_path)
@@ -115,7 +115,7 @@ def index(tmp_path, monkeypatch, cache):
 
 @pytest.fixture
 def wheel(tmp_path):
-    """Makes a wheel: modules by path, and what it requires."""
+    """Builds a wheel from modules by path, and requirements."""
 
     def make(name: str, *details: str, **settings) -> Path:
         return make_wheel(tmp_path, name, *details, **settings)
@@ -125,14 +125,14 @@ def wheel(tmp_path):
 
 @pytest.fixture
 def thing(index, wheel):
-    """A package in the index: its name."""
+    """The name of a package in the index."""
     index.add(wheel("thing"))
     return "thing"
 
 
 @pytest.fixture(scope="session")
 def _thing_resolved(tmp_path_factory) -> tuple[Path, Path]:
-    """The wheel of `thing`, and the part of a cache in which it is, with its image."""
+    """The wheel of `thing`, and the part of the cache that has it, with its image."""
     folder = tmp_path_factory.mktemp("resolved")
     index = PackageIndex(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +149,7 @@ def _thing_resolved(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def resolved(index, _thing_resolved, tmp_path):
-    """The same package, which was resolved before: its name. Resolving asks pip, and makes an image."""
+    """The name of the same package, resolved before: resolving runs pip, and builds an image."""
     wheel, folder = _thing_resolved
     index.add(Path(shutil.copy(wheel, tmp_path)))
     shutil.copytree(folder, package_sets.cache_folder())
@@ -158,21 +158,21 @@ def resolved(index, _thing_resolved, tmp_path):
 
 @pytest.fixture(scope="module")
 def session():
-    """One session for all tests that leave it as usable as it was; checked by what they do next."""
+    """One session for all tests that leave it usable; the following tests verify that."""
     with open_session(tools=TOOLS) as shared:
         yield shared
 
 
 @pytest.fixture(scope="module")
 def rough():
-    """A session for cells that may cost it its process: it is as good as new afterwards."""
+    """A session for cells that may cost it its process; it recovers afterwards."""
     with open_session(limits=Limits(memory_bytes=256 * MEBIBYTE), tools=TOOLS) as shared:
         yield shared
 
 
 @pytest.fixture
 def wrecked(rough):
-    """The same for cells that break what later cells use: its process is replaced after the test."""
+    """A session for cells that damage what later cells use; its process is replaced after the test."""
     yield rough
     os.kill(rough.pid, signal.SIGKILL)
     rough.run_cell("")
@@ -180,7 +180,7 @@ def wrecked(rough):
 
 @pytest.fixture
 def given(session):
-    """Gives the shared session other tools and outputs for the time of a test."""
+    """Registers other tools and outputs in the shared session for the duration of a test."""
 
     def register(tools=None, outputs=None):
         session.register(tools or {}, outputs)
@@ -199,7 +199,7 @@ def hasty():
 
 @pytest.fixture
 def started():
-    """A tool that says that the cell has begun, and the event that tells it to the test."""
+    """A tool by which the cell reports its start, and the event that it sets."""
     event = threading.Event()
 
     def begin():
@@ -211,7 +211,7 @@ def started():
 
 @pytest.fixture
 def open_cells():
-    """Makes drivers; puts back what they change in this process."""
+    """Creates drivers; restores what they change in this process."""
     own = dict(vars(builtins))
     streams, main = (sys.stdout, sys.stderr), sys.modules["__main__"]
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGALRM)]
@@ -235,5 +235,5 @@ def open_cells():
 
 @pytest.fixture
 def cells(open_cells):
-    """A driver without tools, whose SUBMIT takes anything."""
+    """A driver without tools, whose SUBMIT accepts any value."""
     return open_cells()

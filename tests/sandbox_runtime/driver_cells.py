@@ -1,4 +1,4 @@
-"""The cell driver with a host that is a few lines, in this very Python."""
+"""The cell driver with a minimal host, in this Python process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FakeHost:
         self.driver = None
         self.raw = ""
         self.signals = 0
-        self.echoes = set()  # which of them are the same again
+        self.echoes = set()  # which objects occur again
         self._loop = asyncio.new_event_loop()
 
     def call(self, mode, tool, arguments, extras):
@@ -72,7 +72,7 @@ class FakeHost:
 
 
 class Cells:
-    """A driver and how its cells ended, with the names of the wire."""
+    """A driver and the outcomes of its cells, with the wire names."""
 
     def __init__(self, tools=None, outputs=None, output_chars=10_000):
         self.host = FakeHost(tools or {})
@@ -106,7 +106,7 @@ class Cells:
         return f"{end['errorType']}: {end['message']}"
 
     def traceback(self, code):
-        """The traceback without the marks under the lines, which differ between Pythons."""
+        """Returns the traceback without the markers under the lines, which differ between versions of Python."""
         end = self.run(code)
         assert end["outcome"] == "failed", end
         lines = end["traceback"].splitlines()

@@ -1,4 +1,4 @@
-"""The messages behind the golden frames: what each file in `tests/golden` says, in Python's terms.
+"""The messages behind the golden frames: the content of each file in `tests/golden`, in Python.
 
 `sandbox_runtime/deno/protocol_test.ts` has the same tables in TypeScript's terms, and `index.json` tells
 both which files there are. After a change of a message, write the files anew, each side its own:
@@ -36,7 +36,7 @@ from sandbox_runtime.rpc.messages import (
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
-# What the frames of the sandbox carry.
+# The secret of the sandbox's frames.
 SECRET = "0123456789abcdef0123456789abcdef"
 
 FROM_HOST = {
@@ -96,5 +96,5 @@ FROM_SANDBOX = {
 
 
 def path(name: str) -> Path:
-    """The file of a golden frame."""
+    """Returns the path of a golden frame."""
     return FOLDER / f"{name}.frame"

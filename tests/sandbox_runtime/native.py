@@ -1,4 +1,4 @@
-"""Native code behind the wall: what somebody runs who has escaped from V8. Run by `test_wall.py`.
+"""Native code behind the wall: the code of an attacker who has escaped from V8. Run by `test_wall.py`.
 
 Python with `ctypes` stands for that code: it makes system calls by their numbers (of x86-64), with no library
 in between. It says `ready`, waits for a line, makes its attempts, and prints what each came to: 0, or
@@ -50,7 +50,7 @@ libc.syscall.restype = ctypes.c_long
 
 
 def call(name, *arguments):
-    """Makes a system call; its result, or the error as a negative number."""
+    """Makes a system call; returns its result, or the error as a negative number."""
     ctypes.set_errno(0)
     result = libc.syscall(ctypes.c_long(CALLS[name]), *map(_word, arguments))
     return -ctypes.get_errno() if result == -1 else result
@@ -65,12 +65,12 @@ def _word(value):
 
 
 def room(size=4096):
-    """Bytes for the kernel to write to."""
+    """Allocates bytes for the kernel to write to."""
     return ctypes.create_string_buffer(size)
 
 
 def start_child(name, *arguments):
-    """Starts a process; the child, if there is one, sleeps until it is killed."""
+    """Starts a process; the child, if the start succeeds, sleeps until it is killed."""
     result = call(name, *arguments)
     if result == 0:
         while True:
@@ -79,7 +79,7 @@ def start_child(name, *arguments):
 
 
 def signal_by_owner(victim):
-    """The kernel sends SIGIO for a pipe to whom it belongs."""
+    """Makes the kernel send SIGIO for a pipe to its owner."""
     ends = (ctypes.c_int * 2)()
     libc.pipe(ends)
     owned = call("fcntl", ends[0], 8, victim)
@@ -90,24 +90,24 @@ def signal_by_owner(victim):
 
 
 def signal_by_timer(victim):
-    """A timer that signals a thread of another process."""
+    """Creates a timer that signals a thread of another process."""
     event = struct.pack("<QiiiI", 0, 9, 4, victim, 0).ljust(64, b"\0")
     return call("timer_create", 1, event, room(8))
 
 
 def signal_by_pidfd(victim):
-    """By a descriptor of the process."""
+    """Signals by a process descriptor."""
     descriptor = call("pidfd_open", victim, 0)
     return call("pidfd_send_signal", descriptor, 9, 0, 0) if descriptor >= 0 else descriptor
 
 
 def write_memory(victim):
-    """Through the file of its memory."""
+    """Writes through the file of the process's memory."""
     return call("openat", HERE, f"/proc/{victim}/mem", 2)
 
 
 def attempts(facts):
-    """All attempts by name, as functions."""
+    """Returns all attempts by name, as functions."""
     victim, outside, folder, missing = (
         facts[key] for key in ("victim", "file", "folder", "missing")
     )
@@ -261,7 +261,7 @@ ASKED = {
 
 
 def _machine():
-    """What concerns the whole machine, or is a way to what is refused elsewhere."""
+    """Returns attempts that concern the whole machine, or bypass other refusals."""
     zero = bytes(256)
     return {
         "memfd_create": ("memfd_create", "x", 0),

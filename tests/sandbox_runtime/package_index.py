@@ -1,4 +1,4 @@
-"""A package index over HTTP for the tests, and wheels made by hand to put into it."""
+"""A package index over HTTP for the tests, and wheels built by hand for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLOSED = "http://127.0.0.1:9/"
 
 
 class PackageIndex:
-    """A package index over HTTP; `add` puts a file into it, `requests` has the paths asked for."""
+    """A package index over HTTP; `add` puts a file into it, `requests` has the requested paths."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -68,7 +68,7 @@ def make_wheel(
     files: Mapping[str, str] | None = None,
     says: str = "",
 ) -> Path:
-    """Makes a wheel: modules by path, and what it requires; `says` is further metadata."""
+    """Builds a wheel from modules by path, and requirements; `says` is further metadata."""
     path = folder / f"{name}-{version}-{tag}.whl"
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"

@@ -1,4 +1,4 @@
-"""What tests of packages share: names, refusals, and forgetting what a process knows."""
+"""Helpers for tests of packages: names, refusals, and clearing the caches of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def names(found: PackageSet) -> list[str]:
 
 
 def forget_images() -> None:
-    """As in a new process."""
+    """Clears the caches, as in a new process."""
     package_images._is_sound.cache_clear()
 
 

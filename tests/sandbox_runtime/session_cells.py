@@ -1,4 +1,4 @@
-"""What tests of sessions share: tools, limits, and ways to run a cell that has to end in one way."""
+"""Helpers for tests of sessions: tools, limits, and running a cell with an expected outcome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ while True:
 
 
 def echo(*args, **kwargs):
-    """Gives back what it gets."""
+    """Returns its argument."""
     return args[0] if len(args) == 1 and not kwargs else (args, kwargs)
 
 
@@ -37,14 +37,14 @@ TOOLS = {"echo": echo, "fail": fail, "upper": str.upper}
 
 
 def output(session, code):
-    """What a cell printed that ran to its end."""
+    """Runs a cell that must complete, and returns its output."""
     result = session.run_cell(code)
     assert isinstance(result, Completed), result
     return result.output
 
 
 def failure(session, code):
-    """How a cell failed, in a session that keeps its state."""
+    """Runs a cell that must fail in a session that keeps its state, and returns the failure."""
     pid = session.pid
     result = session.run_cell(code)
     assert isinstance(result, Failed), result
@@ -53,12 +53,12 @@ def failure(session, code):
 
 
 def shown(result):
-    """A traceback, whichever cell it is of."""
+    """Returns a traceback, whichever cell it is from."""
     return re.sub(r"<cell \d+>", "<cell>", result.traceback)
 
 
 def when(event, action, *args):
-    """Does something in another thread once the event has come."""
+    """Runs an action in another thread once the event is set."""
 
     def work():
         if event.wait(60):

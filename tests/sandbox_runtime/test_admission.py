@@ -1,4 +1,4 @@
-"""The line before a pool: who gets a seat, and when. No sandbox is needed to see it."""
+"""The admission queue: the order and the bound of granted slots, without a sandbox."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def granted(*queue):
 
 class TestLine:
     def test_no_more_sit_than_there_are_seats(self):
-        """The others wait, and come in the order in which they asked."""
+        """The bound holds, and further requests are granted in the order of their arrival."""
         line = AdmissionQueue(2)
         a, b, c, d = (line.request() for _ in range(4))
         assert granted(a, b, c, d) == [True, True, False, False]
@@ -27,7 +27,7 @@ class TestLine:
         assert (line.held, line.waiting) == (2, 1)
 
     def test_leaving_the_line_moves_the_others_up(self):
-        """And leaving twice frees no seat of another's."""
+        """Cancelling a request advances the queue; releasing twice frees no other slot."""
         line = AdmissionQueue(1)
         a, b, c = (line.request() for _ in range(3))
         b.release()
@@ -39,7 +39,7 @@ class TestLine:
         assert (line.held, line.waiting) == (1, 0)
 
     def test_who_has_a_seat_gets_one_below_it(self):
-        """At once, however deep; a second one at the same time waits in line."""
+        """The first child is admitted at once, at any depth; a second concurrent one queues."""
         line = AdmissionQueue(1)
         root, other = line.request(), line.request()
         child = line.request(parent=root)
@@ -49,13 +49,13 @@ class TestLine:
         grandchild.release()
         assert granted(other, sibling) == [False, False]
         child.release()
-        assert granted(other, sibling) == [False, True]  # it is waited for, the other is not
+        assert granted(other, sibling) == [False, True]  # it has a waiter, the other has none
         sibling.release()
         root.release()
         assert granted(other) == [True]
 
     def test_a_seat_that_was_left_holds_nothing(self):
-        """What a run left behind waits in line like everybody."""
+        """A request whose parent was released queues like any other."""
         line = AdmissionQueue(1)
         gone = line.request()
         gone.release()
@@ -64,7 +64,7 @@ class TestLine:
         assert granted(line.request(parent=gone)) == [False]
 
     def test_nobody_waits_for_those_below_a_seat_that_was_left(self):
-        """They stand in line as all others do, though they asked while it was held."""
+        """Queued children lose their priority when the parent is released."""
         line = AdmissionQueue(1)
         root, other = line.request(), line.request()
         child, sibling = line.request(parent=root), line.request(parent=root)
@@ -75,7 +75,7 @@ class TestLine:
         assert granted(other, sibling) == [True, False]
 
     def test_a_nest_of_runs_costs_strangers_no_patience(self):
-        """Those below a seat are no exceptions."""
+        """Children admitted at once do not lengthen the stall time of other requests."""
         line = AdmissionQueue(1, stall_seconds=0.05)
         slot = line.request()
         for _ in range(12):
@@ -88,7 +88,7 @@ class TestLine:
         assert granted(stranger) == [True]
 
     def test_where_nothing_moves_the_first_is_let_in(self):
-        """Those who sit may wait for him by ways that nobody sees, such as threads of their own."""
+        """A stalled queue admits its first request: holders may depend on it invisibly, for example through threads."""
         line = AdmissionQueue(1, stall_seconds=0.05)
         line.request()
         done = threading.Thread(target=line.request().wait)
@@ -99,7 +99,7 @@ class TestLine:
         assert line.held == 2
 
     def test_slow_runs_do_not_undo_the_bound(self):
-        """Each that is let in beyond it has the next one wait for twice as long."""
+        """Each admission beyond the bound doubles the time until the next one."""
         line = AdmissionQueue(1, stall_seconds=0.05)
         queue = [line.request() for _ in range(12)]
 
@@ -113,7 +113,7 @@ class TestLine:
         assert 1 < line.held < 7
 
     def test_waiting_ends_when_the_line_is_left(self):
-        """Also from another thread."""
+        """Releasing a request wakes its waiter, also from another thread."""
         line = AdmissionQueue(1)
         line.request()
         slot = line.request()
@@ -125,7 +125,7 @@ class TestLine:
         assert not done.is_alive()
 
     def test_many_threads_and_loops(self):
-        """Never more at a time, and everybody comes to sit."""
+        """The bound holds under concurrency, and every request is granted."""
         line, most, lock = AdmissionQueue(3), [0], threading.Lock()
 
         def note() -> None:
@@ -162,10 +162,10 @@ class TestLine:
 
 class TestPool:
     def test_the_bound_is_the_machines_by_default(self):
-        """A few on any, and never none."""
+        """The default bound is at least 1 on any machine."""
         assert Pool().max_sessions == default_bound() >= FEWEST
 
     def test_a_bound_is_a_number(self):
-        """Of 1 or more."""
+        """The bound must be 1 or more."""
         with pytest.raises(ValueError, match="max_sessions of 1 or more"):
             Pool(max_sessions=0)

@@ -1,4 +1,4 @@
-"""What a sandbox runs on: found, verified, or refused with the way to repair it."""
+"""The engine's files: found, verified, or refused with the remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sandbox_runtime.isolation.os_isolation import NO_WALL, detect
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.sessions.session import Session
 
-# What a session reads; Deno itself reads the scripts.
+# The files that a session reads; Deno itself reads the scripts.
 READ = (assets.CACHE_FILE, *assets.RUNTIME_FILES, *assets.IMAGE_FILES)
 
 
@@ -63,15 +63,15 @@ def flip(path):
 
 
 class TestVerify:
-    """Every installed file is compared with what was installed."""
+    """Every installed file is compared with its recorded hash."""
 
     def test_a_sound_engine(self, engine):
-        """Passes."""
+        """An undamaged engine passes verification."""
         engine.verify()
 
     @pytest.mark.parametrize("name", assets.INSTALLED_FILES)
     def test_a_changed_byte(self, engine, name):
-        """Is found, and the error names the file and the repair."""
+        """Verification detects a changed byte; the error names the file and the remedy."""
         flip(engine.folder / name)
 
         with pytest.raises(EngineCorruptError, match="hash does not match") as caught:
@@ -82,7 +82,7 @@ class TestVerify:
 
     @pytest.mark.parametrize("name", [*assets.INSTALLED_FILES, assets.MANIFEST_FILE])
     def test_a_missing_file(self, engine, name):
-        """Is found, too."""
+        """Verification detects a missing file."""
         (engine.folder / name).unlink()
 
         with pytest.raises(EngineMissingError, match=f"Cannot read .*{name}: No such file"):
@@ -93,7 +93,7 @@ class TestVerify:
         ["", "{", "[]", "null", "{}", '{"pyodide.mjs": 3}', '{"pyodide.mjs": {"bytes": []}}'],
     )
     def test_a_manifest_that_is_none(self, engine, text):
-        """Whatever it holds, the error is about the manifest."""
+        """Whatever the manifest contains, the error is about the manifest."""
         replace(engine.folder / assets.MANIFEST_FILE, text.encode())
 
         with pytest.raises(EngineCorruptError, match="it is not a manifest"):
@@ -101,21 +101,21 @@ class TestVerify:
 
 
 class TestRead:
-    """The bytes of everything that a sandbox consists of."""
+    """Reading the files that a sandbox starts from."""
 
     def test_from_an_image(self, engine):
-        """Pyodide and the image; the Python is in the image."""
+        """From an image, Pyodide and the image are read; the Python modules are in the image."""
         assert [name for name, _ in engine.files()] == list(READ) == list(engine.file_names)
 
     def test_from_the_sources(self, engine):
-        """Pyodide and the Python modules; this is how an image is made."""
+        """From the sources, Pyodide and the Python modules are read; this is how an image is built."""
         sources = dataclasses.replace(engine, from_sources=True)
 
         assert [name for name, _ in sources.files()] == list(sources.file_names)
         assert set(sources.file_names) == {*assets.RUNTIME_FILES, *assets.PYTHON_FILES}
 
     def test_from_a_saved_state(self, engine):
-        """Pyodide, and the state in place of the installed image."""
+        """From a saved state, Pyodide and the state are read, which replaces the installed image."""
         saved = {"boot.head": b"1", "boot.pages": b"2", "disk": b"3"}
         files = dict(dataclasses.replace(engine, saved=saved).files())
 
@@ -124,7 +124,7 @@ class TestRead:
 
     @pytest.mark.parametrize("name", READ)
     def test_a_truncated_file(self, engine, name):
-        """Is refused before anything starts."""
+        """A truncated file is refused before anything starts."""
         truncate(engine.folder / name)
 
         with pytest.raises(EngineCorruptError, match="its size has changed"):
@@ -132,11 +132,11 @@ class TestRead:
 
 
 class TestSessionOnDamage:
-    """A session on a damaged engine does not start, says why, and leaves nothing running."""
+    """A session on a damaged engine does not start, states the cause, and leaves no process running."""
 
     @pytest.mark.parametrize("name", READ)
     def test_a_truncated_file(self, engine, name, deno_children):
-        """The error is about the file."""
+        """A session on a truncated file fails with an error about that file."""
         before = deno_children()
         truncate(engine.folder / name)
 
@@ -147,7 +147,7 @@ class TestSessionOnDamage:
 
     @pytest.mark.parametrize("name", READ)
     def test_a_missing_file(self, engine, name, deno_children):
-        """The error is about the file."""
+        """A session without a file fails with an error about that file."""
         before = deno_children()
         (engine.folder / name).unlink()
 
@@ -158,7 +158,7 @@ class TestSessionOnDamage:
 
     @pytest.mark.parametrize("name", ["pyodide.asm.wasm", "boot.head", "boot.pages"])
     def test_a_file_of_the_right_size(self, engine, name, deno_children):
-        """What the interpreter cannot start from is an error with the doctor's address."""
+        """If the interpreter cannot start from a file, the error recommends `doctor`."""
         before = deno_children()
         path = engine.folder / name
         replace(path, b"\xff" * path.stat().st_size)
@@ -170,7 +170,7 @@ class TestSessionOnDamage:
 
     @pytest.mark.parametrize("name", ["pyodide.js", "pyodide.cache"])
     def test_a_file_that_v8_would_take(self, engine, name, deno_children):
-        """One changed byte is found by the hash: the interpreter would start, and do who knows what."""
+        """The hash detects one changed byte, with which the interpreter would start and behave arbitrarily."""
         before = deno_children()
         flip(engine.folder / name)
 
@@ -181,7 +181,7 @@ class TestSessionOnDamage:
 
     @pytest.mark.parametrize("name", assets.SCRIPT_FILES)
     def test_a_broken_script(self, engine, name, deno_children):
-        """Deno does not run it, and its complaint is in the message."""
+        """The message quotes Deno's error about the script."""
         before = deno_children()
         replace(engine.folder / name, b"export {")
 
@@ -191,7 +191,7 @@ class TestSessionOnDamage:
         assert deno_children() == before
 
     def test_a_program_that_is_not_deno(self, engine, tmp_path, deno_children):
-        """The end of its stderr is in the message."""
+        """The message quotes the end of its stderr."""
         script = tmp_path / "deno"
         script.write_text("#!/bin/sh\necho 'libc.so.9: not found' >&2\nexit 127\n")
         script.chmod(0o755)
@@ -200,7 +200,7 @@ class TestSessionOnDamage:
             Session(dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits())
 
     def test_a_program_that_says_nothing(self, engine, tmp_path):
-        """It is not waited for longer than `start_seconds`."""
+        """A silent program is killed after `start_seconds`."""
         script = tmp_path / "deno"
         script.write_text("#!/bin/sh\ncat > /dev/null\n")
         script.chmod(0o755)
@@ -211,7 +211,7 @@ class TestSessionOnDamage:
             )
 
     def test_a_program_that_speaks_nonsense(self, engine, tmp_path):
-        """It is a breach of protocol."""
+        """Invalid bytes violate the protocol."""
         script = tmp_path / "deno"
         script.write_text("#!/bin/sh\nprintf 'hello\\r\\n\\r\\n'\nexec cat > /dev/null\n")
         script.chmod(0o755)
@@ -220,16 +220,16 @@ class TestSessionOnDamage:
             Session(dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits())
 
     def test_a_program_that_cannot_be_started(self, engine, tmp_path):
-        """The system's reason is in the message."""
+        """The message quotes the operating system's reason."""
         with pytest.raises(SandboxStartError, match=r"Cannot start .*No such file"):
             Session(dataclasses.replace(engine, deno=tmp_path / "deno"), Limits())
 
 
 class TestCommand:
-    """The command line grants no rights."""
+    """The command line grants no permissions."""
 
     def test_every_right_is_denied(self, engine):
-        """By name, and nothing is allowed."""
+        """Every permission is denied by name, and none is allowed."""
         command = engine.command(Limits())
 
         for right in ("read", "write", "net", "env", "run", "ffi", "sys", "import"):
@@ -238,7 +238,7 @@ class TestCommand:
         assert "--no-prompt" in command
 
     def test_no_code_from_strings(self, engine):
-        """V8 is told so."""
+        """V8 is started with code generation from strings disabled."""
         assert any("--disallow-code-generation-from-strings" in f for f in engine.command(Limits()))
 
     def test_nothing_secret_is_in_it(self, engine):
@@ -253,7 +253,7 @@ class TestCommand:
         }
 
     def test_the_key_follows_the_sources(self):
-        """An image is only used with the sources that it was made from."""
+        """An image is used only with the sources that it was built from."""
         assert len(assets.engine_key()) == 16
         assert assets.cache_folder().name == f"engine-{assets.engine_key()}"
 
@@ -294,10 +294,10 @@ def elsewhere(tmp_path):
 
 
 class TestDeno:
-    """Deno comes from PyPI or the PATH, in a version that was tried."""
+    """Deno comes from PyPI or the PATH, in a tested version."""
 
     def test_none(self, elsewhere):
-        """The message says what to install."""
+        """Without Deno, the message says what to install."""
         done = elsewhere("-m", "sandbox_runtime", "doctor")
 
         assert done.returncode == 1
@@ -305,7 +305,7 @@ class TestDeno:
 
     @pytest.mark.parametrize("version", ["1.46.3", "2.8.99", "2.9.7", "3.0.0", "10.0.0"])
     def test_too_old_or_too_new(self, elsewhere, version):
-        """Found, needed, and what to do."""
+        """The message states the version, the required range and the remedy."""
         done = elsewhere("-m", "sandbox_runtime", "doctor", says=f"echo 'deno {version} (stable)'")
 
         assert done.returncode == 1
@@ -316,7 +316,7 @@ class TestDeno:
         [("2.5.0", "CVE-2026-22864"), ("2.7.9", "CVE-2026-49402"), ("2.8.0", "CVE-2026-49440")],
     )
     def test_one_with_a_known_flaw(self, elsewhere, version, flaw):
-        """Refused by name, at start and by `doctor`; it says what the flaw concerns."""
+        """Session start and `doctor` refuse it by name, and state the flaw's subject."""
         code = (
             "from sandbox_runtime import *\n"
             "try: open_session()\nexcept DenoVersionError as e: print(e)"
@@ -329,14 +329,14 @@ class TestDeno:
             assert "Install it with: pip install" in said
 
     def test_another_program_of_that_name(self, elsewhere):
-        """What it says is in the message."""
+        """The message quotes the program's output."""
         done = elsewhere("-m", "sandbox_runtime", "doctor", says="echo hello")
 
         assert done.returncode == 1
-        assert "is no Deno: it says 'hello" in done.stdout
+        assert "is not a Deno executable: it prints 'hello" in done.stdout
 
     def test_one_that_does_not_run(self, elsewhere, tmp_path):
-        """A file that is no program."""
+        """A file that is not executable as a program is an error."""
         (tmp_path / "bin" / "deno").write_bytes(b"\x7fELF broken")
         (tmp_path / "bin" / "deno").chmod(0o755)
 
@@ -346,7 +346,7 @@ class TestDeno:
         assert "does not run" in done.stdout
 
     def test_opening_a_session_says_the_same(self, elsewhere):
-        """As an exception of the documented type."""
+        """Opening a session raises the documented type with the same message."""
         code = (
             "from sandbox_runtime import *\n"
             "try: open_session()\n"
@@ -356,7 +356,7 @@ class TestDeno:
         assert "Cannot start the sandbox: no Deno was found." in elsewhere("-c", code).stdout
 
     def test_importing_looks_for_nothing(self, elsewhere):
-        """Nothing happens at import."""
+        """Importing the package does not search for Deno."""
         assert elsewhere("-c", "import sandbox_runtime").returncode == 0
 
 
@@ -377,7 +377,7 @@ class TestDoctor:
     """`python -m sandbox_runtime doctor` checks every part, and starts a sandbox."""
 
     def test_when_all_is_well(self):
-        """Each part has a line, the exit code is 0."""
+        """Each part has a line, and the exit code is 0."""
         ready_engine()
         done = run_python("-m", "sandbox_runtime", "doctor")
 
@@ -394,7 +394,7 @@ class TestDoctor:
         assert verdict == "all parts work"
 
     def test_as_json(self):
-        """One object with a version; its parts are those of the text."""
+        """The JSON is one object with a version; its parts are those of the text."""
         ready_engine()
         done = run_python("-m", "sandbox_runtime", "doctor", "--json")
         said = json.loads(done.stdout)
@@ -410,7 +410,7 @@ class TestDoctor:
         assert said["default_limits"] == dataclasses.asdict(Limits())
 
     def test_a_failure_as_json(self, elsewhere, tmp_path):
-        """The part that is at fault is the last one, with what to do; what was not reached is null."""
+        """The failed part is the last one, with its remedy; parts that were not reached are null."""
         done = elsewhere(
             "-m",
             "sandbox_runtime",
@@ -432,7 +432,7 @@ class TestDoctor:
         assert "python -m sandbox_runtime install" in said["checks"][-1]["fix"]
 
     def test_a_wall_that_is_required(self, elsewhere):
-        """A Deno that does not start behind it is a failure only then, and the reason is named."""
+        """A Deno that does not start behind the wall is a failure only if it is required; the reason is named."""
         arguments = ("-m", "sandbox_runtime", "doctor")
         says = (
             "echo 'deno 2.9.8 (stable)'"  # a script: its shell may not be executed behind the wall
@@ -446,7 +446,7 @@ class TestDoctor:
         assert "require_wall asks for the whole wall" in required.stdout
 
     def test_missing_files(self, elsewhere, tmp_path):
-        """The first part that is at fault is named with the fix, and nothing after it is tried."""
+        """The first failed part has its remedy, and the following ones are not tried."""
         done = elsewhere(
             "-m",
             "sandbox_runtime",
@@ -461,7 +461,7 @@ class TestDoctor:
         assert "sandbox " not in done.stdout.splitlines()[-1].split("FAILED")[0]
 
     def test_a_damaged_file(self, tmp_path):
-        """It is named."""
+        """`doctor` names the damaged file."""
         cache = tmp_path / "cache"
         folder = cache / "dspy-rlm" / assets.cache_folder().name
         put_engine(folder)
@@ -474,7 +474,7 @@ class TestDoctor:
     # The library's archive is not needed for the start: `doctor` finds that it is damaged.
     @pytest.mark.parametrize("name", ["worker.js", "pyodide.asm.wasm", "boot.pages"])
     def test_opening_a_session_names_the_damaged_file(self, tmp_path, name):
-        """When a session does not come up, the files are what is looked at first."""
+        """If a session does not start, the files are checked first."""
         cache = tmp_path / "cache"
         folder = cache / "dspy-rlm" / assets.cache_folder().name
         put_engine(folder)
@@ -489,17 +489,17 @@ class TestDoctor:
         assert (done.stdout.strip(), done.stderr) == (str(folder / name), "")
 
     def test_an_unknown_command(self):
-        """The usual exit code of a wrong command line."""
+        """An unknown command exits with the usual code of a wrong command line."""
         done = run_python("-m", "sandbox_runtime", "heal")
 
         assert done.returncode == 2
 
 
 class TestErrors:
-    """All of them are of one family."""
+    """All errors have a common base class."""
 
     def test_everything_about_the_engine_is_an_engine_error(self, engine):
-        """One `except` is enough for what is missing."""
+        """`except EngineError` catches every missing part."""
         replace(engine.folder / assets.MANIFEST_FILE, b"{}")
 
         with pytest.raises(EngineError):

@@ -1,4 +1,4 @@
-"""Audit events: one record per thing that an operator should see, which no text can forge."""
+"""Audit events: one record per security-relevant event, which no text can forge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = Limits(cell_seconds=0.5, grace_seconds=0.3)
 
 
 class Seen(logging.Handler):
-    """Keeps what this thread gives to the audit logger; a pool of other tests may be at work in its own."""
+    """Collects this thread's audit records; other tests' pools may be active in their own threads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,22 +31,22 @@ class Seen(logging.Handler):
         self._thread = threading.get_ident()
 
     def emit(self, record):
-        """Keeps a record."""
+        """Stores a record."""
         if record.thread == self._thread:
             self.records.append(record)
 
     def names(self):
-        """The names of the events so far."""
+        """Returns the names of the events so far."""
         return [record.event for record in self.records]
 
     def facts(self, event):
-        """The facts of the first such event."""
+        """Returns the facts of the first event with this name."""
         return next(record.facts for record in self.records if record.event == event)
 
 
 @pytest.fixture
 def seen():
-    """A handler of the audit logger for the time of a test."""
+    """A handler of the audit logger for the duration of a test."""
     logger, handler = logging.getLogger(audit.LOGGER_NAME), Seen()
     before = logger.level
     logger.addHandler(handler)
@@ -58,7 +58,7 @@ def seen():
 
 class TestRecords:
     def test_a_record_is_one_line_of_ascii_json(self, seen):
-        """Text of an attacker can neither begin a second line nor hide behind escape sequences."""
+        """An attacker's text can neither start a second line nor hide behind escape sequences."""
         audit.record(
             "tool.refused", tool="x\nERROR protocol.violated\x1b[2J\u202e\ud800", reason=""
         )
@@ -77,7 +77,7 @@ class TestRecords:
         assert "(10,000,000 characters)" in seen.facts("tool.refused")["tool"]
 
     def test_what_a_cell_causes_at_will_is_thinned(self, seen):
-        """Some hundred records of a million refusals, and the last of them says how many there were."""
+        """A million refusals yield some hundred records, and the last one has the count."""
         refusals = audit.Thinned()
         for _ in range(1_000_000):
             refusals.record("tool.refused", tool="x", reason="")
@@ -108,7 +108,7 @@ class TestRecords:
 
 class TestSessions:
     def test_open_and_close(self, seen):
-        """Both ends of a session, with the process it had."""
+        """Opening and closing a session are recorded, with its process."""
         with open_session(tools={"echo": str}) as session:
             pid = session.pid
 
@@ -117,7 +117,7 @@ class TestSessions:
         assert seen.facts("session.closed") == {"pid": pid, "restarts": 0}
 
     def test_a_process_that_is_killed(self, seen):
-        """Its end, why, and the process that took its place."""
+        """The record has the reason, and another one has the new process."""
         with open_session() as session:
             os.kill(session.pid, signal.SIGKILL)
             session.run_cell("1")
@@ -126,14 +126,14 @@ class TestSessions:
         assert seen.facts("session.replaced")["state_lost"] is False
 
     def test_a_cell_that_runs_too_long(self, seen):
-        """Interrupted, so the process stays."""
+        """An interrupted cell is recorded; the process stays."""
         with open_session(LIMITS) as session:
             session.run_cell("while True: pass")
 
         assert seen.names() == ["session.opened", "cell.timed_out", "session.closed"]
 
     def test_a_cell_that_cannot_be_interrupted(self, seen):
-        """The process is ended and replaced, and the reason is said."""
+        """The killed process and its replacement are recorded, with the reason."""
         with open_session(LIMITS) as session:
             session.run_cell("sum(range(10**12))")
 
@@ -141,7 +141,7 @@ class TestSessions:
         assert "session.replaced" in seen.names()
 
     def test_calls_and_values_that_are_refused(self, seen):
-        """Which tool, and why."""
+        """The record has the tool and the reason."""
         with open_session(tools={"echo": lambda value: value}) as session:
             session.run_cell("try:\n    echo()\nexcept TypeError: pass")
             session.run_cell("SUBMIT(answer=(0).__class__(10) ** 100_000)")
@@ -160,7 +160,7 @@ def test_a_missing_wall_is_recorded_once(seen):
 
 
 def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path):
-    """A sandbox that speaks out of turn is ended, and an honest cell never causes such a record."""
+    """A violation of the protocol is recorded; an honest cell never causes such a record."""
     from tests.security.builds import escaped
 
     engine = escaped(ready_engine(), tmp_path)

@@ -43,7 +43,7 @@ GENERIC_NAMES |= {"lseek": "3264_lseek", "mmap": "3264_mmap"}
 
 
 def answer(machine, number, *arguments, gated=True, architecture=None):
-    """What the filter says to a call."""
+    """Returns the filter's verdict on a call."""
     code = filter_for(machine, gated=gated).filled(VALUES)
     padded = [value & (2**64 - 1) for value in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
     data = struct.pack(
@@ -74,7 +74,7 @@ def answer(machine, number, *arguments, gated=True, architecture=None):
 
 
 def table(machine):
-    """Names and numbers in the kernel's header; none where it is not installed."""
+    """Returns names and numbers from the kernel's header; empty if it is not installed."""
     for path in HEADERS[machine]:
         if path.exists():
             found = re.findall(r"#define __NR(?:_|)(\w+)\s+(\d+)", path.read_text())
@@ -84,10 +84,10 @@ def table(machine):
 
 @pytest.mark.parametrize("machine", MACHINES)
 class TestTheList:
-    """Names, reasons and numbers."""
+    """Names, reasons and numbers of the allow-list."""
 
     def test_each_call_has_a_reason(self, machine):
-        """No call is allowed for nothing, and none is listed twice."""
+        """Every allowed call has a reason, and none is listed twice."""
         assert all(call.reason for call in CALLS)
         assert all(call.instead for call in MISSING)
         names = [call.name for call in (*CALLS, *MISSING)]
@@ -96,7 +96,7 @@ class TestTheList:
         assert len(listed) == len(set(listed)) == len(numbered(machine))
 
     def test_the_numbers_are_the_kernels(self, machine):
-        """As far as its headers are here and know the call."""
+        """The numbers match the kernel's headers, as far as these are installed and have the call."""
         known = table(machine)
         if not known:
             pytest.skip("the kernel's headers are not installed")
@@ -109,7 +109,7 @@ class TestTheList:
         assert checked > len(numbered(machine)) - 4
 
     def test_every_other_call_of_the_kernel_is_refused(self, machine):
-        """With every one of some arguments, whatever the list does not name."""
+        """Every unlisted call is refused, with each of several arguments."""
         listed = numbered(machine)
         for number in range(NEWEST + 1):
             if number not in listed:
@@ -117,7 +117,7 @@ class TestTheList:
                     assert answer(machine, number, *arguments) == EPERM, number
 
     def test_what_came_later_is_not_there(self, machine):
-        """So that a later C library takes the way that it has for older kernels."""
+        """A newer call fails with ENOSYS, so that a later C library takes its fallback for older kernels."""
         assert {answer(machine, number) for number in range(NEWEST + 1, NEWEST + 200)} == {ENOSYS}
         assert {
             answer(machine, call.x86_64 if machine == "x86_64" else call.aarch64)
@@ -132,7 +132,7 @@ class TestTheList:
             assert answer(machine, number, gated=False) == ALLOW, call.name
 
     def test_other_kinds_of_calls(self, machine):
-        """A call of 32 bits ends the process; those of x32, or with a negative number, are refused."""
+        """A 32-bit call ends the process; calls of x32, or with a negative number, are refused."""
         for other in (0x40000003, 0x40000028, *ARCHITECTURES.values()):
             if other != ARCHITECTURES[machine]:
                 assert answer(machine, 1, architecture=other) == KILL
@@ -240,7 +240,7 @@ RULES = {
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", RULES)
 def test_rules_about_arguments(machine, name):
-    """What is allowed is, and nothing beside it; also not with other upper halves of small arguments."""
+    """Only the allowed arguments pass; other upper halves of small arguments do not."""
     number = number_of(machine, name)
     good, bad = RULES[name]
     asked = ASK if name == "openat" else ALLOW
@@ -250,13 +250,13 @@ def test_rules_about_arguments(machine, name):
 
 
 def test_every_rule_is_tried():
-    """A new one gets its row."""
+    """Every rule about arguments has a row in the table above."""
     assert {call.name for call in CALLS if call.rule} == {*RULES, "sched_getaffinity", "arch_prctl"}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_others_processors(machine):
-    """Those of another process cannot be asked for; the C library can do without those of a thread."""
+    """The processors of another process cannot be queried; the C library works without those of a thread."""
     number = number_of(machine, "sched_getaffinity")
 
     assert [answer(machine, number, pid) for pid in (0, PID)] == [ALLOW, ALLOW]
@@ -264,7 +264,7 @@ def test_others_processors(machine):
 
 
 def test_registers_of_x86_64():
-    """Only where a thread's variables are."""
+    """Only the register for thread-local storage can be set."""
     number = number_of("x86_64", "arch_prctl")
 
     assert {answer("x86_64", number, code) for code in (0x1002, 0x1003)} == {ALLOW}

@@ -1,4 +1,4 @@
-"""Saved states: what they hold, what restores them, and what a damaged one does. Real sandboxes."""
+"""Saved states: their content, their restoration, and damaged files. Real sandboxes."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from tests.measuring import Cost
 
 
 class Photo:
-    """Stays on the host."""
+    """A class whose instances stay on the host."""
 
 
 class Token:
-    """Stays there too."""
+    """Another class whose instances stay on the host."""
 
 
 @dataclasses.dataclass
 class Point:
-    """Crosses as a record."""
+    """A dataclass that crosses as a record."""
 
     x: int
 
 
 def run(session, code):
-    """What a cell printed that ran to its end."""
+    """Runs a cell and returns its output."""
     result = session.run_cell(code)
     assert isinstance(result, Completed), result
     return result.output
 
 
-# What a cell does, what a later one shows of it, and what that has to be. The names differ, since one
-# session does all of it.
+# A cell, a later cell that shows its effect, and the expected output. The names differ, since one session
+# runs all of them.
 KEPT_IN_MEMORY = {
     "values": ("x = {'a': [1, 2]}; y = x['a']", "y.append(3); x", "{'a': [1, 2, 3]}\n"),
     "generators": (
@@ -152,7 +152,7 @@ KEPT_OPEN = {
 
 @pytest.fixture(scope="module")
 def continued():
-    """A session restored from one that did all that is kept."""
+    """A session restored from one in which all cells of the tables above have run."""
     with open_session() as session:
         for kept in (KEPT_IN_MEMORY, KEPT_ON_DISK, KEPT_OPEN):
             for first, _, _ in kept.values():
@@ -163,17 +163,17 @@ def continued():
 
 
 class TestMemory:
-    """Whatever Python holds is there again."""
+    """All Python objects are restored."""
 
     @pytest.mark.parametrize("name", KEPT_IN_MEMORY)
     def test_survives(self, continued, name):
-        """Values, generators, closures, classes, modules, the event loop, exceptions."""
+        """Values, generators, closures, classes, modules, the event loop and exceptions are restored."""
         _, second, shown = KEPT_IN_MEMORY[name]
 
         assert run(continued, second) == shown
 
     def test_tools_and_outputs_are_those_of_the_new_session(self, opened):
-        """A tool is the host's; the state only knows its name."""
+        """Tools belong to the host; the state contains only their names."""
         with open_session(tools={"f": lambda: "old", "gone": int}) as session:
             run(session, "x = f()")
             state = session.checkpoint()
@@ -184,7 +184,7 @@ class TestMemory:
         assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
 
     def test_random_numbers_are_new(self, opened):
-        """Two sessions of one state do not draw the same."""
+        """Two sessions of one state draw different random numbers."""
         with open_session() as session:
             run(session, "import random; random.seed(1)")
             state = session.checkpoint()
@@ -194,7 +194,7 @@ class TestMemory:
         assert len(drawn) == 2
 
     def test_random_numbers_go_on_in_the_session_itself(self, opened):
-        """Whether it is saved, or killed and brought back, or not."""
+        """A session's own sequence continues after a checkpoint or a recovery."""
         session = opened()
         drawn = run(session, "import random; random.seed(7); [random.random() for _ in range(3)]")
 
@@ -206,7 +206,7 @@ class TestMemory:
         assert run(session, "again + [random.random()]") == drawn
 
     def test_the_session_goes_on(self, lent):
-        """Saving changes nothing in it."""
+        """Taking a checkpoint does not change the session."""
         session = lent(tools={"echo": lambda x: x})
         run(session, "g = (i for i in range(9)); next(g)")
 
@@ -215,7 +215,7 @@ class TestMemory:
             assert run(session, "echo(next(g))") == f"{expected}\n"
 
     def test_after_a_stopped_cell(self, opened):
-        """Also one that was stopped while it waited for the host."""
+        """A checkpoint works after an interrupted cell, also one that waited for the host."""
         release = threading.Event()
         session = opened(tools={"hang": lambda: release.wait(30)})
         threading.Timer(0.2, session.interrupt).start()
@@ -227,10 +227,10 @@ class TestMemory:
         assert run(opened(restore=state), "x") == "1\n"
 
     def test_a_process_that_is_killed_meanwhile(self, opened):
-        """Another is started, and saved."""
+        """Another process is started, and its state saved."""
         session = opened()
         run(session, "x = 1")
-        os.kill(session.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        os.kill(session.pid, signal.SIGSTOP)  # so that it receives the request, but cannot answer
         threading.Timer(0.2, os.kill, (session.pid, signal.SIGKILL)).start()
 
         state = session.checkpoint()
@@ -239,10 +239,10 @@ class TestMemory:
 
 
 class TestByItself:
-    """A session saves its state when that is worth it."""
+    """A session takes checkpoints when they are worth their cost."""
 
     def test_a_kill_meanwhile_is_not_the_end_of_it(self, opened):
-        """Whoever killed the process that was to be saved: the next one is saved."""
+        """If the process is killed during a checkpoint, the next process is saved later."""
 
         class Due(ReplayLog):
             def due(self, now):
@@ -259,11 +259,11 @@ class TestByItself:
 
 
 class TestHandles:
-    """What stayed on the host is still known, within one process."""
+    """Handles of objects on the host stay valid within one process."""
 
     @pytest.mark.parametrize("types", [None, [HandleType(Photo), HandleType(Token)]])
     def test_they_mean_the_same_objects(self, opened, types):
-        """Under the state's own rules, and under others."""
+        """Handles refer to the same objects under the state's own rules, and under others."""
         photo = Photo()
         with open_session(types=[HandleType(Photo)]) as session:
             session.assign({"photo": photo, "point": Point(1)})
@@ -274,7 +274,7 @@ class TestHandles:
         assert restored.run_cell("SUBMIT([photo, point])").outputs == {"output": [photo, Point(1)]}
 
     def test_new_ones_are_others(self, opened):
-        """A number is not given twice, also not by a session with rules of its own."""
+        """A handle's number is not reused, not even by a session with its own rules."""
         photo, token = Photo(), Token()
         with open_session(types=[HandleType(Photo)]) as session:
             session.assign("photo", photo)
@@ -286,7 +286,7 @@ class TestHandles:
         assert restored.run_cell("SUBMIT([photo, token])").outputs == {"output": [photo, token]}
 
     def test_a_fork_has_the_rules_too(self, opened):
-        """Of the session that it comes from."""
+        """A fork has the type rules of its origin."""
         photo, later = Photo(), Photo()
         session = opened(types=[HandleType(Photo)])
         session.assign("photo", photo)
@@ -298,24 +298,24 @@ class TestHandles:
 
 
 class TestDisk:
-    """What cells wrote is part of it; the interpreter's own files are not."""
+    """The files of cells are saved; the interpreter's own files are not."""
 
     @pytest.mark.parametrize("name", KEPT_ON_DISK)
     def test_survives(self, continued, name):
-        """Text, bytes, folders, links, rights, dates, deletions, the working directory."""
+        """Text, bytes, folders, links, modes, dates, deletions and the working directory are restored."""
         _, second, shown = KEPT_ON_DISK[name]
 
         assert run(continued, second) == shown
 
     @pytest.mark.parametrize("name", KEPT_OPEN)
     def test_open_files_are_open_again(self, continued, name):
-        """At their place, with what was not written yet, also without a name."""
+        """Open files keep their position and unwritten data, also if they were deleted."""
         _, second, shown = KEPT_OPEN[name]
 
         assert run(continued, second).splitlines()[-1] + "\n" == shown
 
     def test_a_state_of_a_restored_session(self, opened):
-        """Holds the files of both."""
+        """It contains the files of both sessions."""
         with open_session() as session:
             run(session, "open('/tmp/one', 'w').write('1')")
             first = session.checkpoint()
@@ -332,7 +332,7 @@ class TestFork:
     """A second session from the same point."""
 
     def test_they_are_apart_from_there_on(self, opened):
-        """Same past, own future."""
+        """Both sessions share their past, and are independent afterwards."""
         session = opened(tools={"echo": lambda x: x}, outputs={"answer": "int"})
         session.assign("rows", [1, 2])
         run(session, "x = 1")
@@ -346,7 +346,7 @@ class TestFork:
             assert other.run_cell("SUBMIT(answer=x)").outputs == {"answer": 2}
 
     def test_a_fork_heals_too(self, opened):
-        """From the state that it began with."""
+        """A fork recovers from the state that it started with."""
         session = opened()
         run(session, "x = 1")
 
@@ -359,7 +359,7 @@ class TestFork:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A saved state, and its file, which nobody changes."""
+    """A saved state and its file, which no test changes."""
     with open_session() as session:
         session.assign("text", "x" * 1000)
         run(session, "open('/tmp/f', 'w').write('file')")
@@ -377,10 +377,10 @@ def saved(made, tmp_path):
 
 
 class TestFile:
-    """A state on disk: versioned, hashed, whole or not at all."""
+    """The file of a state: versioned, hashed, written atomically."""
 
     def test_round_trip(self, saved, opened):
-        """What was saved opens a session."""
+        """A loaded file opens a session in the saved state."""
         state, path = saved
 
         loaded = Checkpoint.load(path)
@@ -391,13 +391,13 @@ class TestFile:
         assert run(opened(restore=loaded), "len(text), open('/tmp/f').read()") == "(1000, 'file')\n"
 
     def test_it_is_small(self, saved):
-        """Compressed: a fresh interpreter takes less than 10 MB."""
+        """The file of a fresh interpreter is compressed to less than 10 MB."""
         state, path = saved
 
         assert path.stat().st_size < 10 * MEBIBYTE < state.size
 
     def test_an_existing_file_is_replaced(self, saved):
-        """In one step, and nothing else is left in the folder."""
+        """The file is replaced atomically, and no temporary file remains."""
         state, path = saved
         path.write_bytes(b"old")
 
@@ -407,19 +407,19 @@ class TestFile:
         assert Checkpoint.load(path).engine == state.engine
 
     def test_a_folder_that_is_not_there(self, saved, tmp_path):
-        """Is the system's own error."""
+        """Saving into a missing folder raises the operating system's error."""
         with pytest.raises(FileNotFoundError):
             saved[0].save(tmp_path / "none" / "state")
 
     def test_something_else(self, tmp_path):
-        """Is refused by its first bytes."""
+        """A file without the magic bytes is refused."""
         (tmp_path / "x").write_text("hello")
 
         with pytest.raises(CheckpointError, match="it is not a checkpoint"):
             Checkpoint.load(tmp_path / "x")
 
     def test_another_version(self, tmp_path):
-        """A file of another version of the format is refused with both numbers."""
+        """The refusal of another format version names both numbers."""
         path = written(tmp_path / "x", {**MANIFEST, "format": 99}, sound())
 
         with pytest.raises(CheckpointError, match=r"version 99, this program reads version 2"):
@@ -446,7 +446,7 @@ class TestFile:
             }
 
     def test_the_same_state_is_the_same_file(self, saved, tmp_path):
-        """No date is in it."""
+        """The file is deterministic: it has no date."""
         state, path = saved
         state.save(tmp_path / "again")
 
@@ -454,7 +454,7 @@ class TestFile:
 
     @pytest.mark.parametrize("places", [10, pytest.param(200, marks=pytest.mark.nightly)])
     def test_damage_anywhere_is_found(self, saved, places):
-        """A changed byte of a part, or a missing end, whatever the place."""
+        """A changed byte of a part, or a truncated file, is detected."""
         _, path = saved
         good = path.read_bytes()
         with zipfile.ZipFile(path) as archive:
@@ -468,7 +468,7 @@ class TestFile:
                     Checkpoint.load(path)
 
     def test_damage_changes_no_state(self, tmp_path):
-        """A changed byte anywhere is found, or is one of those that mean nothing."""
+        """Any changed byte is detected, or does not affect the state."""
         path = written(tmp_path / "x", MANIFEST, sound())
         good, state = path.read_bytes(), Checkpoint.load(path)
         for at in range(len(good)):
@@ -484,10 +484,10 @@ MANIFEST = {"format": 2, "engine": "e", "packages": ""}
 
 
 def written(path, manifest, parts, method=zipfile.ZIP_DEFLATED):
-    """A file with this manifest and these parts, by name or as pairs."""
+    """Writes a file with this manifest and these parts, by name or as pairs."""
     text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
     with zipfile.ZipFile(path, "w", method) as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names that come twice
+        warnings.simplefilter("ignore")  # about duplicate names
         archive.writestr("manifest.json", text, zipfile.ZIP_STORED)
         for name, data in dict(parts).items() if isinstance(parts, dict) else parts:
             archive.writestr(name, data)
@@ -495,7 +495,7 @@ def written(path, manifest, parts, method=zipfile.ZIP_DEFLATED):
 
 
 def lying(path, name, field, value):
-    """The file, whose directory says something else of an entry: `struct` format and place in `field`."""
+    """Writes a file whose directory states another value for an entry: `struct` format and offset in `field`."""
     data = bytearray(path.read_bytes())
     directory = data.index(b"PK\x01\x02")
     at = data.index(name.encode(), directory) - 46
@@ -512,15 +512,15 @@ MEMORY = 10 * MEBIBYTE
 
 
 def sound(memory=float(MEMORY), pages=b"pages", disk=b"disk"):
-    """The parts of a file that can be read."""
+    """The valid parts of a file."""
     return {"boot.head": struct.pack("<d", memory) + b"rest", "boot.pages": pages, "disk": disk}
 
 
 class TestHostileFile:
-    """Whatever a file says, it is a state or a CheckpointError, and costs no more than it may."""
+    """Any file is loaded or is a CheckpointError, at a bounded cost."""
 
     def test_one_that_is_sound(self, tmp_path):
-        """So that the tests below show what they say."""
+        """A valid file loads, so that the following tests are meaningful."""
         state = Checkpoint.load(written(tmp_path / "x", MANIFEST, sound()))
 
         assert state.memory_bytes == MEMORY
@@ -545,7 +545,7 @@ class TestHostileFile:
         ids=lambda manifest: manifest[:40].decode("latin-1"),
     )
     def test_a_manifest_that_is_none(self, tmp_path, manifest):
-        """Deep, empty, too long, of other types."""
+        """A manifest that is deep, empty, too long or of wrong types is refused."""
         with pytest.raises(CheckpointError, match="damaged"):
             Checkpoint.load(written(tmp_path / "x", manifest, sound()))
 
@@ -569,26 +569,26 @@ class TestHostileFile:
         ],
     )
     def test_a_directory_that_lies(self, tmp_path, name, field, value):
-        """About a size, a place, a sum, or how an entry is packed."""
+        """A wrong size, offset, checksum or compression method in the directory is refused."""
         path = lying(written(tmp_path / "x", MANIFEST, sound()), name, field, value)
 
         with pytest.raises(CheckpointError, match="damaged"):
             Checkpoint.load(path)
 
     def test_a_packed_size_that_is_too_large(self, tmp_path):
-        """It changes nothing: a part ends where its compressed stream does."""
+        """A wrong compressed size has no effect: a part ends with its compressed stream."""
         path = lying(written(tmp_path / "x", MANIFEST, sound()), "disk", PACKED, 2**31)
 
         assert Checkpoint.load(path).files["disk"] == b"disk"
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     def test_another_compression(self, tmp_path, method):
-        """The file would choose how much memory unpacking takes."""
-        with pytest.raises(CheckpointError, match="compressed by another method"):
+        """The file could otherwise choose the memory that unpacking takes."""
+        with pytest.raises(CheckpointError, match="compressed with another method"):
             Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(), method))
 
     def test_a_long_directory(self, tmp_path):
-        """It is not read as a whole."""
+        """A long directory is refused before it is read as a whole."""
         parts = [(f"{n:0200}", b"") for n in range(20_000)]
         path = written(tmp_path / "x", MANIFEST, parts)
 
@@ -601,33 +601,33 @@ class TestHostileFile:
         "memory", [float("nan"), float("inf"), -1.0, 0.0, 1.5, 2.0**40, -0.0], ids=str
     )
     def test_a_head_without_a_size(self, tmp_path, memory):
-        """The head is looked at before anything else is unpacked."""
-        with pytest.raises(CheckpointError, match="the head does not say"):
+        """The head is checked before anything else is unpacked."""
+        with pytest.raises(CheckpointError, match="the head does not state"):
             Checkpoint.load(written(tmp_path / "x", MANIFEST, sound(memory)))
 
     def test_no_head(self, tmp_path):
-        """Too short for a size."""
+        """A head that is too short for a size is refused."""
         parts = {**sound(), "boot.head": b"abc"}
 
         with pytest.raises(CheckpointError, match="the head is too short"):
             Checkpoint.load(written(tmp_path / "x", MANIFEST, parts))
 
     def test_other_parts(self, tmp_path):
-        """In another order, twice, or more of them."""
+        """Parts in another order, duplicate or additional parts are refused."""
         parts = list(sound().items())
         for others in (parts[::-1], [*parts, parts[0]], [parts[0]] * 3, parts[:2], []):
-            with pytest.raises(CheckpointError, match="other parts"):
+            with pytest.raises(CheckpointError, match="exactly the parts of a state"):
                 Checkpoint.load(written(tmp_path / "x", MANIFEST, others))
 
     @pytest.mark.parametrize("field", ["engine", "packages"])
     @pytest.mark.parametrize("value", [None, 1, ["x"], {}])
     def test_what_made_it(self, tmp_path, field, value):
-        """Is text."""
-        with pytest.raises(CheckpointError, match="does not say what made it"):
+        """The key of the engine must be text."""
+        with pytest.raises(CheckpointError, match="does not state the engine that saved it"):
             Checkpoint.load(written(tmp_path / "x", {**MANIFEST, field: value}, sound()))
 
     def test_pages_of_more_memory_than_there_is(self, tmp_path):
-        """A small file of zeros is not unpacked to more than its head says."""
+        """A small file of zeros is unpacked only to the size in its head."""
         path = written(tmp_path / "x", MANIFEST, sound(pages=bytes(40 * MEBIBYTE)))
 
         with Cost() as cost, pytest.raises(CheckpointError, match=r"boot\.pages has 41,943,040"):
@@ -636,14 +636,14 @@ class TestHostileFile:
         assert cost.peak_bytes < 10 * MEBIBYTE
 
     def test_more_memory_than_the_caller_allows(self, tmp_path):
-        """Known from the head, before the pages are unpacked."""
+        """The head shows it, before the pages are unpacked."""
         path = written(tmp_path / "x", MANIFEST, sound())
 
         with pytest.raises(CheckpointError, match="needs 10,485,760 bytes of memory, more than 1,"):
             Checkpoint.load(path, memory_bytes=1_000_000)
 
     def test_a_part_that_says_less_than_it_holds(self, tmp_path):
-        """Is not unpacked to its end."""
+        """A part is not unpacked beyond its stated size."""
         path = written(tmp_path / "x", MANIFEST, sound(pages=bytes(8 * MEBIBYTE)))
         lying(path, "boot.pages", SIZE, 1000)
 
@@ -653,7 +653,7 @@ class TestHostileFile:
         assert cost.peak_bytes < 4 * MEBIBYTE
 
     def test_a_state_takes_what_it_is(self, tmp_path):
-        """Unpacking needs no second copy of it."""
+        """Unpacking needs no second copy in memory."""
         parts = sound(60.0 * MEBIBYTE, pages=bytes(60 * MEBIBYTE), disk=b"")
         path = written(tmp_path / "x", MANIFEST, parts)
 
@@ -664,33 +664,33 @@ class TestHostileFile:
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
     def test_a_pipe(self, tmp_path):
-        """Nobody waits for what is written into it."""
+        """A named pipe is refused without blocking."""
         os.mkfifo(tmp_path / "x")
 
-        with pytest.raises(CheckpointError, match="it is no file"):
+        with pytest.raises(CheckpointError, match="it is not a regular file"):
             Checkpoint.load(tmp_path / "x")
 
     def test_a_device(self):
-        """It has no end."""
+        """A device, which has no end, is refused."""
         if not os.path.exists("/dev/zero"):  # noqa: PTH110
             pytest.skip("there are no such files")
 
-        with pytest.raises(CheckpointError, match="it is no file"):
+        with pytest.raises(CheckpointError, match="it is not a regular file"):
             Checkpoint.load("/dev/zero")
 
 
 class TestRefusal:
-    """What cannot be restored is refused before a process is started."""
+    """A state that cannot be restored is refused before a process starts."""
 
     def test_another_engine(self, opened):
-        """Its memory means something else."""
+        """The memory of another engine cannot be read."""
         state = opened().checkpoint()
 
         with pytest.raises(CheckpointError, match="another version of the sandbox"):
             open_session(restore=Checkpoint(state.files, "other"))
 
     def test_too_little_memory(self, opened):
-        """With both numbers."""
+        """The error states both sizes."""
         session = opened()
         run(session, "x = bytes(200_000_000)")
         state = session.checkpoint()

@@ -1,4 +1,4 @@
-"""Requests to a process that is not what it should be. A small Python plays the sandbox."""
+"""Channels to a misbehaving process. A small Python program plays the sandbox."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CELL_END = {"outcome": "completed", "output": "", "errorType": "", "message": ""
 
 @dataclasses.dataclass(frozen=True)
 class Player(Engine):
-    """An engine whose sandbox gives prepared answers."""
+    """An engine whose sandbox returns prepared answers."""
 
     answers: str = "{}"
 
@@ -74,7 +74,7 @@ class Player(Engine):
 
 @pytest.fixture
 def talk():
-    """Begins channels with sandboxes that answer as is said, by method."""
+    """Opens channels to sandboxes with prepared answers by method."""
     begun = []
 
     def begin(**answers):
@@ -113,7 +113,7 @@ class Meeting:
 
 
 def test_closed_at_the_very_end_of_a_request(talk):
-    """One of the two closes the pipes, whoever comes last."""
+    """Whichever thread finishes last closes the pipes."""
     channel = talk(run=[CELL_END, []])
     channel._asking = Meeting(channel._asking, channel.close)
 
@@ -124,7 +124,7 @@ def test_closed_at_the_very_end_of_a_request(talk):
 
 
 def test_answers_that_are_right(talk):
-    """So that the tests below show what they say."""
+    """Valid answers work, so that the following tests are meaningful."""
     channel = talk(
         run=[CELL_END, []],
         checkpoint=[{}, [head(1.0), "pages", "disk"]],
@@ -152,7 +152,7 @@ def test_answers_that_are_right(talk):
     ],
 )
 def test_answers_of_the_wrong_content(talk, ask, method, answer):
-    """End the process, as any breach of the protocol does."""
+    """Invalid results end the process, like any violation of the protocol."""
     channel = talk(**{method: answer})
 
     with pytest.raises(SandboxDiedError, match="The sandbox s") as caught:
@@ -163,7 +163,7 @@ def test_answers_of_the_wrong_content(talk, ask, method, answer):
 
 
 class TestLastOutput:
-    """What a cell had printed when its process ended is kept, within the limit of a cell's output."""
+    """A cell's output before its process's end is kept, within the limit of a cell's output."""
 
     def last_output(self, talk, outputs, texts):
         channel = talk(outputs=outputs, texts=texts)
@@ -172,11 +172,11 @@ class TestLastOutput:
         return caught.value.output
 
     def test_little(self, talk):
-        """All of it."""
+        """A short output is kept completely."""
         assert self.last_output(talk, 3, ["a", "b", "c"]) == "abc"
 
     def test_more_than_a_cell_may_show(self, talk):
-        """Abridged as the sandbox itself does it, in however many pieces it came."""
+        """A long output is abridged as by the sandbox itself, in whatever chunks it arrived."""
         limit = Limits().output_chars
 
         shown = self.last_output(talk, 30_000, ["0123456789"])
@@ -185,9 +185,9 @@ class TestLastOutput:
         assert shown == f"{half}\n... ({300_000 - limit:,} characters omitted) ...\n{half}"
 
     def test_nothing_very_often(self, talk):
-        """Empty pieces are not kept; a hundred thousand of them are no work."""
+        """Empty chunks are not kept; a hundred thousand of them cost little."""
         before = time.process_time()
 
         assert self.last_output(talk, 100_000, [""]) == ""
-        # Summing up what is there at each of them took more than a minute.
+        # Joining all chunks for each new one took more than a minute.
         assert time.process_time() - before < 30

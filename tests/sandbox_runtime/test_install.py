@@ -1,4 +1,4 @@
-"""Installing the engine: whole or not at all, by many at once, with errors that say what to do.
+"""Installing the engine: atomically, by several processes at once, with errors that name the remedy.
 
 Installers are processes of their own here, with caches of their own. Those that succeed fetch Pyodide
 as a user's would.
@@ -21,13 +21,13 @@ from sandbox_runtime.engine import assets
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.sessions.session import Session
 
-# What a stand-in for Deno answers to `--version`.
+# The answer of a fake Deno to `--version`.
 VERSION = 'case "$1" in eval|--version) echo "deno 2.9.8 (stable)"; exit 0;; esac'
 
 
 @pytest.fixture
 def cache(tmp_path):
-    """A user's cache of its own."""
+    """A separate user cache."""
     return tmp_path / "cache"
 
 
@@ -36,7 +36,7 @@ def engine_folder(cache):
 
 
 def left_in(cache):
-    """The names of what lies in the engine's part of a cache."""
+    """Returns the names of the files in the engine's part of a cache."""
     return sorted(path.name for path in (cache / "dspy-rlm").glob("*"))
 
 
@@ -60,7 +60,7 @@ def start(cache, *options, deno=None, **environment):
 
 
 def install(*args, **kwargs):
-    """Runs an installer to its end; its exit code, and what it said."""
+    """Runs an installer to its end; returns its exit code and its output."""
     with start(*args, **kwargs) as process:
         said, complained = process.communicate(timeout=100)
     assert complained == ""
@@ -69,7 +69,7 @@ def install(*args, **kwargs):
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """Makes a Deno out of a shell script, for which the real package steps back."""
+    """Creates a fake Deno from a shell script, which hides the real package."""
 
     def make(script):
         folder = tmp_path / "stand-in"
@@ -83,10 +83,10 @@ def stand_in(tmp_path):
 
 
 class TestInstall:
-    """An engine is fetched, built, verified and put into the cache."""
+    """An engine is fetched, built, verified and stored in the cache."""
 
     def test_into_an_empty_cache(self, cache):
-        """Two at once both succeed; everything is there, sound, and nothing else."""
+        """Two processes at once both succeed; everything is complete, sound, and nothing else remains."""
         installers = [start(cache), start(cache)]
         results = [process.communicate(timeout=100) for process in installers]
 
@@ -103,7 +103,7 @@ class TestInstall:
             assert session.run_cell("1 + 1") == Completed("2\n")
 
     def test_what_is_there_is_kept(self, cache, stand_in):
-        """Nothing is fetched when there is an engine."""
+        """Nothing is fetched if there is an engine."""
         shutil.copytree(ready_engine().folder, engine_folder(cache))
 
         code, _ = install(cache, deno=stand_in("exit 1"))
@@ -112,7 +112,7 @@ class TestInstall:
 
     @pytest.mark.nightly
     def test_force_replaces_a_damaged_engine(self, cache):
-        """It is the repair that the error messages name."""
+        """`--force` is the repair that the error messages name."""
         shutil.copytree(ready_engine().folder, engine_folder(cache))
         (engine_folder(cache) / "boot.pages").write_bytes(b"damaged")
 
@@ -122,7 +122,7 @@ class TestInstall:
         dataclasses.replace(ready_engine(), folder=engine_folder(cache)).verify()
 
     def test_a_failed_force_keeps_what_was_there(self, cache, stand_in):
-        """Without a network, a working engine is not given up for nothing."""
+        """If fetching fails, the working engine stays."""
         shutil.copytree(ready_engine().folder, engine_folder(cache))
 
         code, _ = install(cache, "--force", deno=stand_in("echo 'no network' >&2; exit 1"))
@@ -132,10 +132,10 @@ class TestInstall:
 
 
 class TestFailures:
-    """What goes wrong is one line that says what to do, and leaves nothing behind."""
+    """A failure is one line that names the remedy, and leaves no files behind."""
 
     def test_no_network(self, cache):
-        """The registry does not answer: an installed wheel would need none."""
+        """If the registry is unreachable, the message says that an installed wheel needs no network."""
         code, said = install(cache, NPM_CONFIG_REGISTRY="http://127.0.0.1:9/")
 
         assert code == 1
@@ -144,7 +144,7 @@ class TestFailures:
         assert left_in(cache) == []
 
     def test_what_deno_says_is_passed_on(self, cache, stand_in):
-        """Its last words are the best explanation."""
+        """The message quotes the end of Deno's stderr."""
         code, said = install(cache, deno=stand_in("echo 'integrity check failed' >&2; exit 1"))
 
         assert code == 1
@@ -152,7 +152,7 @@ class TestFailures:
         assert left_in(cache) == []
 
     def test_a_deno_that_fetches_nothing(self, cache, stand_in):
-        """A file that should be there is not."""
+        """A missing file after a successful fetch is an error."""
         code, said = install(cache, deno=stand_in("exit 0"))
 
         assert code == 1
@@ -160,7 +160,7 @@ class TestFailures:
         assert left_in(cache) == []
 
     def test_a_cache_that_cannot_be_written(self, tmp_path):
-        """Even by root."""
+        """The error holds for root too."""
         code, said = install(Path("/proc/1/nowhere"))
 
         assert code == 1
@@ -168,7 +168,7 @@ class TestFailures:
         assert "point XDG_CACHE_HOME at a folder that has both" in said
 
     def test_a_file_where_the_cache_should_be(self, cache):
-        """It is left alone, and named."""
+        """The file is left alone, and the error names it."""
         cache.mkdir()
         (cache / "dspy-rlm").write_text("mine")
 
@@ -180,7 +180,7 @@ class TestFailures:
 
     @pytest.mark.nightly
     def test_a_file_where_the_engine_should_be(self, cache):
-        """Also when told to replace what is there: it is no engine."""
+        """`--force` does not replace a file that is not an engine."""
         cache.joinpath("dspy-rlm").mkdir(parents=True)
         engine_folder(cache).write_text("mine")
 
@@ -234,17 +234,17 @@ class TestKilled:
     """An installer that was killed leaves no half engine, and the next sweeps what it left."""
 
     def test_killed_half_way(self, cache, stand_in, tmp_path):
-        """It is killed while Deno fetches."""
+        """The installer is killed while Deno fetches."""
         begun, end = tmp_path / "begun", tmp_path / "end"
         for pipe in (begun, end):
             os.mkfifo(pipe)
-        # Says that it has begun, then waits until the test is over.
+        # Reports its start, then waits until the test is over.
         script = f"echo data > half-a-file; echo begun > '{begun}'; read x < '{end}'"
         with start(cache, deno=stand_in(script)) as installer:
             assert begun.read_text() == "begun\n"
             installer.kill()
             installer.communicate()
-            # Lets the stand-in go: nothing of it is left.
+            # Lets the fake Deno end, so that no process remains.
             end.write_text("\n")
         [left] = left_in(cache)
         assert left.startswith(f"partial-{installer.pid}-")
@@ -256,7 +256,7 @@ class TestKilled:
 
     @pytest.mark.nightly
     def test_half_an_engine(self, cache):
-        """In the place of one it is replaced, too."""
+        """An incomplete engine is replaced."""
         engine_folder(cache).mkdir(parents=True)
         (engine_folder(cache) / "boot.pages").write_bytes(b"half")
 
@@ -266,7 +266,7 @@ class TestKilled:
         dataclasses.replace(ready_engine(), folder=engine_folder(cache)).verify()
 
     def test_one_that_is_still_at_work_is_left_alone(self, cache, stand_in):
-        """Only what the dead have left is swept."""
+        """Only leftovers of processes that have ended are removed."""
         alive = cache / "dspy-rlm" / f"partial-{os.getpid()}-work"
         alive.mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""The launcher: a few instructions that shut their own process in and become another program."""
+"""The launcher: a few instructions that confine their own process and then execute another program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRCTL = {machine: number_of(machine, "prctl") for machine in MACHINES}
 
 
 def emulated(machine):
-    """The command that runs a program of another machine, if there is one."""
+    """Returns the emulator's command for another machine's programs, if it is installed."""
     if os.uname().machine == machine:
         return []
     emulator = shutil.which(f"qemu-{machine}") or shutil.which(f"qemu-{machine}-static")
@@ -30,7 +30,7 @@ def emulated(machine):
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a launcher of some steps, with arguments."""
+    """Runs a launcher with these steps and arguments."""
 
     def run(machine, steps, program, *arguments, data=None):
         data = data or Data()
@@ -55,16 +55,16 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("machine", MACHINES)
 class TestRun:
-    """As the kernel runs it."""
+    """Launchers executed by the kernel."""
 
     def test_it_becomes_the_program(self, run, machine):
-        """With its own arguments and environment."""
+        """The program gets the launcher's arguments and environment."""
         done = run(machine, [], "/bin/sh", "-c", 'echo "$WORD $1"', "name", "argument")
 
         assert (done.returncode, done.stdout, done.stderr) == (0, "kept argument\n", "")
 
     def test_a_step_that_fails(self, run, machine):
-        """Ends it with the number of the step; the program does not run."""
+        """A failed step ends the launcher with the step's number; the program does not run."""
         good = Step(GETPID[machine])
         bad = Step(PRCTL[machine], (2**31 - 1, 0, 0, 0, 0))
         done = run(machine, [good, bad, good], "/bin/echo", "ran")
@@ -72,11 +72,11 @@ class TestRun:
         assert (done.returncode, done.stdout) == (FAILED + 1, "")
 
     def test_a_program_that_is_not_there(self, run, machine):
-        """Is the last step that can fail."""
+        """A missing program fails in the last step."""
         assert run(machine, [Step(GETPID[machine])], "/no/such/program").returncode == FAILED + 1
 
     def test_results_are_kept(self, run, machine):
-        """A step's result is put where a later one finds it: here, into the text that it writes."""
+        """A step's result is stored for a later step: here, into the text that it writes."""
         data = Data()
         text = data.add(b"\0" * 8)
         write = Step(number_of(machine, "write"), (1, text, 8))
@@ -88,7 +88,7 @@ class TestRun:
         assert kept == (os.getpid(), os.getpid())
 
 
-# What an assembler makes of it; a disassembler said the same of what this one made.
+# The output of an assembler; a disassembler confirmed the launcher's own output.
 KNOWN = {
     "x86_64": {
         "number": b"\xb8\x9d\x00\x00\x00\x0f\x05",  # mov eax, 157; syscall
@@ -105,7 +105,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_instructions(machine):
-    """Also where nothing here can run them."""
+    """The machine code is checked also where it cannot run."""
     steps = [Step(PRCTL[machine], (38, 1, 0, 0, 0)), Become(1, 2, SECRET, 3)]
     code = elf(machine, steps, Data())
 

@@ -1,4 +1,4 @@
-"""Limits: the bounds of a session, checked when they are made."""
+"""Limits: the bounds of a session, validated at construction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COUNTS = ["concurrent_calls", "memory_bytes", "output_chars", "frame_bytes"]
 
 
 class TestLimits:
-    """A frozen value; a wrong one cannot be made."""
+    """A frozen value that cannot be invalid."""
 
     def test_the_defaults_are_sound(self):
-        """Nothing needs to be given."""
+        """All limits have valid defaults."""
         assert Limits().cell_seconds == 60.0
 
     def test_limits_do_not_change(self):
@@ -35,13 +35,13 @@ class TestLimits:
         ],
     )
     def test_every_bound_is_a_positive_number(self, field, value):
-        """There is no way to say "no limit" by accident; the message names the field."""
+        """No number means "no limit" by accident; the error names the field."""
         with pytest.raises(ValueError, match=rf"Limits\.{field} must be a .* number, not"):
             Limits(**{field: value})
 
     @pytest.mark.parametrize("value", [0, 1, None, "yes"])
     def test_a_requirement_is_a_yes_or_a_no(self, value):
-        """Nothing that only looks like one."""
+        """`require_wall` accepts only True and False."""
         with pytest.raises(ValueError, match=r"Limits\.require_wall must be True or False, not"):
             Limits(require_wall=value)
 
@@ -67,5 +67,5 @@ class TestLimits:
 
     @pytest.mark.parametrize("size", [128 * 2**20, 2**32])
     def test_the_ends_of_the_range_are_in_it(self, size):
-        """Both bounds are allowed values."""
+        """Both ends of the range are valid."""
         assert Limits(memory_bytes=size).memory_bytes == size

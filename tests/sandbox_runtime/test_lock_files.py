@@ -1,4 +1,4 @@
-"""Files with hashes in the place of names."""
+"""Lock files with hashes, instead of package names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, read_lock
 
 
 class TestLockFile:
-    """A file with hashes in the place of names: what has another hash is not used."""
+    """A lock file with hashes: a file with another hash is not used."""
 
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
     @pytest.mark.parametrize("place", ["mine/{}?key=${{PIP_TOKEN}}", "${{PIP_TOKEN}}/{}"])
@@ -86,7 +86,7 @@ class TestLockFile:
 
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml", "pylock.sandbox.toml"])
     def test_its_versions_are_taken(self, locked, name):
-        """Not the newest; and what others need is mounted, not imported."""
+        """The locked versions are used, not the newest; dependencies are mounted, not imported."""
         found = packages.resolve(locked(name))
 
         assert str(found) in ("inner 1.0, thing 1.0", "thing 1.0, inner 1.0")
@@ -95,14 +95,14 @@ class TestLockFile:
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
     @pytest.mark.parametrize("changed", ["thing", "inner"])
     def test_a_file_with_another_hash_is_refused(self, locked, name, changed):
-        """Whatever the index says of it."""
+        """The lock file's hash counts, whatever the index states."""
         said = refusal_of(locked(name, **{changed: "2" * 64}))
 
         assert "HASH" in said.upper()
         assert not [*package_sets.cache_folder().glob("set-*")]
 
     def test_it_is_remembered_by_what_it_says(self, locked, index):
-        """Another hash is another request; the same ones need no network."""
+        """Another hash is another request; an unchanged lock file needs no network."""
         path = locked()
         found = packages.resolve(path)
         asked = len(index.requests)
@@ -112,7 +112,7 @@ class TestLockFile:
         assert "HASH" in refusal_of(locked(thing="2" * 64)).upper()
 
     def test_a_dependency_that_is_not_in_it(self, locked, tmp_path):
-        """All or nothing: pip must not choose what nobody has locked."""
+        """A lock file must be complete: pip must not choose an unlocked version."""
         lines = locked().read_text().split("inner==1.0")[0]
         path = tmp_path / "short.txt"
         path.write_text(lines)
@@ -123,8 +123,8 @@ class TestLockFile:
         ("text", "reason"),
         [
             ("thing==1.0\n", "has no hash for thing"),
-            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not fix the version"),
-            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not fix the version"),
+            (f"thing>=1.0 --hash=sha256:{'0' * 64}\n", "does not pin the version"),
+            (f"thing==1.* --hash=sha256:{'0' * 64}\n", "does not pin the version"),
             ("thing==1.0 --hash=md5:0\n", "need one of sha256"),
             (f"thing==1.0 --hash=sha256:{'0' * 63}\n", "need one of sha256"),
             ("thing==1.0 --hash\n", "need one of sha256"),
@@ -132,8 +132,11 @@ class TestLockFile:
             ("--index-url https://evil.invalid/\n", "has the option '--index-url'"),
             ("-r other.txt\n", "has the option '-r'"),
             ("-e .\n", "has the option '-e'"),
-            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "else than a wheel"),
-            (f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n", "else than a wheel"),
+            (f"x @ https://i.invalid/x.tar.gz --hash=sha256:{'0' * 64}\n", "does not name a wheel"),
+            (
+                f"x @ git+https://i.invalid/x.whl --hash=sha256:{'0' * 64}\n",
+                "does not name a wheel",
+            ),
             ("two words\n", "not a requirement"),
             ("x; " + "(" * 10_000 + "\n", "not a requirement"),
             ("# nothing\n", "has no package for the sandbox"),
@@ -141,17 +144,20 @@ class TestLockFile:
         ],
     )
     def test_one_that_does_not_fix_everything(self, text, reason):
-        """The line is named, and why."""
+        """The error names the line and the reason."""
         with pytest.raises(PackageError, match=re.escape(reason)):
             read_lock("requirements.txt", text.encode())
 
     @pytest.mark.parametrize(
         ("text", "reason"),
         [
-            ("[", "is no TOML"),
-            ("a = 1", "is no lock file of PEP 751"),
-            ("a = " + "[" * 20_000, "is no TOML"),
-            ('lock-version = "9.0"\ncreated-by = "x"\npackages = []', "is no lock file of PEP 751"),
+            ("[", "is not TOML"),
+            ("a = 1", "is not a lock file of PEP 751"),
+            ("a = " + "[" * 20_000, "is not TOML"),
+            (
+                'lock-version = "9.0"\ncreated-by = "x"\npackages = []',
+                "is not a lock file of PEP 751",
+            ),
             (
                 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "x"\nversion = "1"\n'
                 'sdist = {name = "x-1.tar.gz", url = "https://i.invalid/x-1.tar.gz", '
@@ -167,23 +173,23 @@ class TestLockFile:
         ids=range(6),
     )
     def test_a_pylock_that_cannot_be_used(self, text, reason):
-        """Likewise."""
+        """The error names the package and the reason."""
         with pytest.raises(PackageError, match=re.escape(reason)):
             read_lock("pylock.toml", text.encode())
 
     @pytest.mark.parametrize("data", [b"\xff\xfe", b" " * (MAX_LOCK_BYTES + 1)], ids=["0", "1"])
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
     def test_what_is_no_text(self, name, data):
-        """Or too long."""
+        """A file that is not UTF-8, or too long, is refused."""
         with pytest.raises(PackageError):
             read_lock(name, data)
 
     def test_one_that_is_not_there(self, tmp_path):
-        """The path is in the message."""
+        """The error names the path."""
         assert "gone.txt" in refusal_of(tmp_path / "gone.txt")
 
     def test_the_command_writes_one_that_it_takes(self, thing, index, wheel, tmp_path, capsys):
-        """From names to a lock file and back is the same set of files."""
+        """The lock file that the command writes resolves to the same set of files."""
         mine = wheel("mine").as_uri()
         lock = tmp_path / "lock.txt"
 
@@ -196,13 +202,13 @@ class TestLockFile:
         assert f"mine @ {mine}" in lock.read_text()
 
     def test_names_or_a_file(self, capsys):
-        """Not both, and not neither."""
+        """The command requires either names or a lock file, not both."""
         for arguments in (["packages"], ["packages", "x", "--locked", "y"]):
             with pytest.raises(SystemExit):
                 __main__.main(arguments)
 
     def test_everywhere_that_packages_are_taken(self, locked, opened):
-        """By sessions and by pools; a text is a name and no path."""
+        """Sessions and pools accept a path; a plain string is a name, not a path."""
         path = locked()
 
         assert opened(packages=path).run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")

@@ -1,4 +1,4 @@
-"""Messages: their exact wire form, and the refusal of every other."""
+"""Messages: their exact wire format, and the refusal of everything else."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CALL = {"cell": 1, "tool": "f", "mode": "wait", "inline": ""}
 
 
 class TestRequests:
-    """What the host asks, as it travels. Whole frames are in `tests/golden`."""
+    """The host's requests on the wire. Complete frames are in `tests/golden`."""
 
     def test_initialize(self):
-        """The first message: the version, the limits, and the names of the files that follow."""
+        """The first message has the version, the limits, and the names of the files that follow."""
         message = golden.FROM_HOST["initialize"]
 
         assert message.params() == {
@@ -50,18 +50,18 @@ class TestRequests:
         }
 
     def test_asset(self):
-        """A name; the file is the attachment."""
+        """An asset has a name; the file is the attachment."""
         message = golden.FROM_HOST["asset"]
 
         assert message.params() == {"name": "boot.pages"}
         assert message.attachments == [b"\x00\x01\x02"]
 
     def test_assign(self):
-        """A name, and how its bytes are to be read."""
+        """An assignment has a name, and the encoding of its bytes."""
         assert golden.FROM_HOST["assign-text"].params() == {"name": "logs", "kind": "text"}
 
     def test_a_front_travels_with_its_tool(self):
-        """Its module by name; the source only where it is not there yet."""
+        """The wrapper's modules are sent by name; a source only if it was not sent before."""
         tools = [
             ToolDeclaration("f", "", ["m"], modules={"m": "x = 1"}),
             ToolDeclaration("g", "", ["m"], kind="module"),
@@ -79,40 +79,40 @@ class TestRequests:
         ]
 
     def test_register(self):
-        """Tools with what `help` shows, and the fields of SUBMIT in their order."""
+        """A registration has the tools with the text for `help`, and the fields of SUBMIT in their order."""
         assert golden.FROM_HOST["register"].params() == {
             "tools": [{"name": "search", "doc": "search(query: str)\n\nFinds “things”."}],
             "outputs": [{"name": "answer", "type": "str"}, {"name": "score", "type": "float"}],
         }
 
     def test_no_fields_are_not_any_fields(self):
-        """SUBMIT without fields is a list of none; SUBMIT of anything is null."""
+        """SUBMIT without fields is an empty list; SUBMIT of any value is null."""
         assert golden.FROM_HOST["register-no-outputs"].params()["outputs"] == []
         assert golden.FROM_HOST["register-nothing"].params()["outputs"] is None
 
     def test_run(self):
-        """A number and the code."""
+        """A run has the cell's number and its code."""
         assert golden.FROM_HOST["run"].params() == {
             "cell": 7,
             "code": 'print("naïve")\n1 + 1\n',
         }
 
     def test_checkpoint(self):
-        """Nothing needs to be said."""
+        """A checkpoint request has no parameters."""
         assert golden.FROM_HOST["checkpoint"].params() == {}
         assert golden.FROM_HOST["compiled"].params() == {}
 
 
 class TestFromSandbox:
-    """Everything that the sandbox says is hostile until each field was checked."""
+    """Every field of the sandbox's messages is hostile until it is validated."""
 
     def test_arguments_come_inline_or_attached(self):
-        """Small arguments travel as text in the message, large ones as raw bytes."""
+        """Small arguments are text in the message, large ones are raw attachments."""
         assert ToolCall(1, 1, "f", "wait", '["é"]', []).arguments == ['["é"]'.encode()]
         assert ToolCall(1, 1, "f", "wait", "", [bytearray(b"[]")]).arguments == [b"[]"]
 
     def test_unknown_fields_mean_nothing(self):
-        """Only the fields that a message has are looked at."""
+        """Unknown fields are ignored."""
         body = rpc(method="output", params={"cell": 1, "text": "a", "more": 1}, id=9)
 
         assert parse_from_sandbox(body, []) == Output(1, "a")
@@ -158,7 +158,7 @@ class TestFromSandbox:
         ids=str,
     )
     def test_other_shapes_are_refused(self, body):
-        """Wrong types, missing fields and unknown methods are breaches of protocol, nothing else."""
+        """Wrong types, missing fields and unknown methods violate the protocol."""
         with pytest.raises(ProtocolError):
             parse_from_sandbox(body, [])
 
@@ -177,14 +177,14 @@ class TestFromSandbox:
         )
     )
     def test_any_json_is_a_message_or_refused(self, body):
-        """No JSON value makes the reader raise anything of its own."""
+        """For any JSON value the parser returns a message or raises ProtocolError."""
         if isinstance(body, dict):
             body["jsonrpc"] = "2.0"
         with contextlib.suppress(ProtocolError):
             parse_from_sandbox(body, [])
 
     def test_a_refused_field_is_named_and_its_value_is_not_repeated(self):
-        """The message says where to look; what the sandbox put there is not trusted to be shown."""
+        """The error names the field; the untrusted value is not shown."""
         with pytest.raises(ProtocolError, match="whose field 'text' is wrong") as caught:
             parse_from_sandbox(rpc(method="output", params={"cell": 1, "text": ["x" * 10]}), [])
 
@@ -192,10 +192,10 @@ class TestFromSandbox:
 
 
 class TestCellEnd:
-    """The result of a run is checked like any other message."""
+    """The result of a run is validated like any other message."""
 
     def test_a_cell_end(self):
-        """All five fields are there, whatever the outcome."""
+        """All five fields are present, whatever the outcome."""
         assert parse_cell_end(golden.CELL_END) == CellEnd(
             outcome="failed",
             output="naïve 🙂\n",
@@ -206,19 +206,19 @@ class TestCellEnd:
 
     @pytest.mark.parametrize("field", golden.CELL_END)
     def test_a_missing_field(self, field):
-        """Nothing is assumed."""
+        """A missing field has no default."""
         with pytest.raises(ProtocolError, match=field):
             parse_cell_end({name: v for name, v in golden.CELL_END.items() if name != field})
 
     def test_an_unknown_outcome(self):
-        """There are three, and its name is cut before it is shown."""
+        """There are three outcomes; an unknown one is truncated in the error."""
         with pytest.raises(ProtocolError) as caught:
             parse_cell_end({**golden.CELL_END, "outcome": "won" * 1000})
 
         assert len(str(caught.value)) < 200
 
     def test_a_reply_carries_its_attachments(self):
-        """The submitted value comes beside the result."""
+        """The submitted value is an attachment of the result."""
         assert parse_from_sandbox(rpc(id=1, result={}), [bytearray(b"x")]) == Reply(
             1, {}, [bytearray(b"x")]
         )

@@ -1,4 +1,4 @@
-"""Packages for the sandbox: what resolves to what, what is refused and why, and what cells get.
+"""Packages for the sandbox: resolution, refusals with their reasons, and the result in cells.
 
 `TestFromTheRegistry` asks the real package index. The rest has one of its own, served over HTTP, whose
 wheels are made here.
@@ -44,7 +44,7 @@ from sandbox_runtime.packages.pyodide_index import DISTRIBUTION_VARIABLE, fetch
 
 @pytest.fixture(scope="module")
 def found() -> PackageSet:
-    """The issue's example, freshly asked for; in the cache of the user who runs the tests."""
+    """Resolves the issue's example afresh, in the cache of the user who runs the tests."""
     return resolve_packages(["pydantic", "networkx"], refresh=True)
 
 
@@ -52,7 +52,7 @@ class TestFromTheRegistry:
     """The issue's own example, from the index that pip is configured for."""
 
     def test_a_compiled_package_comes_as_a_wheel_for_webassembly(self, found):
-        """And each file is the one whose hash was told."""
+        """The hash of each file is the reported one."""
         files = {package.name.replace("_", "-"): package for package in found.packages}
 
         assert {"pydantic", "pydantic-core", "networkx", "typing-extensions"} <= files.keys()
@@ -63,7 +63,7 @@ class TestFromTheRegistry:
             assert sha256(found.folder / package.file) == package.sha256
 
     def test_cells_use_both(self, found, opened):
-        """Without a network, and imported before the first cell."""
+        """Cells use both packages without a network; they are imported before the first cell."""
         session = opened(packages=found)
 
         assert session.run_cell(
@@ -85,7 +85,7 @@ class TestFromTheRegistry:
 
     @pytest.mark.nightly
     def test_an_image_taken_after_a_compiled_import_can_be_continued(self, found, tmp_path):
-        """In the session's middle, and again from there: the modules lie where they were."""
+        """An image taken in mid-session continues, and so does one taken from there: the modules keep their addresses."""
         engine = with_packages(ready_engine(), found)
         engine = dataclasses.replace(
             engine, packages=dataclasses.replace(engine.packages, image=None)
@@ -108,7 +108,7 @@ class TestFromTheRegistry:
 
     @pytest.mark.nightly
     def test_one_that_only_other_platforms_have(self):
-        """It names both sources and what each of them lacks."""
+        """The message names both sources, and the reason why neither serves."""
         said = refusal("uvloop")
 
         assert "uvloop has no wheel for WebAssembly" in said
@@ -117,15 +117,15 @@ class TestFromTheRegistry:
 
     @pytest.mark.nightly
     def test_one_that_nobody_has(self):
-        """It is told apart from one without a fitting wheel."""
+        """The message distinguishes an unknown package from one without a suitable wheel."""
         assert "has no package no-such-package-0123456789" in refusal("no-such-package-0123456789")
 
 
 class TestResolve:
-    """What a list of requirements comes to."""
+    """The resolution of a list of requirements."""
 
     def test_dependencies_are_the_sandboxs(self, index, wheel):
-        """Markers are those of the sandbox, not of the machine that resolves."""
+        """Markers are evaluated for the sandbox, not for the machine that resolves."""
         index.add(
             wheel(
                 "thing",
@@ -139,7 +139,7 @@ class TestResolve:
         assert names(packages.resolve(["thing"])) == ["inside", "thing"]
 
     def test_the_markers_are_what_the_sandbox_says_of_itself(self, lent):
-        """What pip is told comes from there."""
+        """The markers passed to pip equal the sandbox's own values."""
         result = lent().run_cell(
             "import os, platform, sys\n"
             "print(dict(implementation_name=sys.implementation.name,\n"
@@ -155,7 +155,7 @@ class TestResolve:
         assert result == Completed(f"{pip_for_sandbox.MARKERS}\n")
 
     def test_it_is_remembered_without_a_network(self, index, thing, monkeypatch):
-        """Also in another order and spelling, and when there is a newer version."""
+        """The cache serves other orders and spellings too, and ignores newer versions."""
         found = packages.resolve([thing])
         asked = len(index.requests)
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
@@ -165,7 +165,7 @@ class TestResolve:
         assert len(index.requests) == asked
 
     def test_a_refresh_asks_again(self, index, thing, wheel):
-        """What was resolved before stays as it is, for the sessions that have it."""
+        """A refresh leaves the previous set in place for the sessions that use it."""
         old = packages.resolve([thing])
         index.add(wheel("thing", "2.0"))
 
@@ -176,11 +176,11 @@ class TestResolve:
         assert old.bundle.stat().st_size == old.bundle_bytes
 
     def test_a_set_is_a_key(self, thing):
-        """Equal sets are equal, and hash alike."""
+        """Equal sets compare equal and have the same hash."""
         assert {packages.resolve([thing]): 1}[packages.resolve([thing])] == 1
 
     def test_a_wheel_of_the_users_own(self, index, wheel):
-        """By its address, as pip writes it."""
+        """A requirement can name a wheel by its URL, in pip's syntax."""
         path = wheel("mine")
 
         found = packages.resolve([f"mine @ {path.as_uri()}"])
@@ -188,7 +188,7 @@ class TestResolve:
         assert names(found) == ["mine"]
 
     def test_a_wheel_behind_a_password(self, index, wheel, cache, tmp_path):
-        """The address is used as it was written, and the password is kept nowhere."""
+        """The URL is used as written, and the password is stored nowhere."""
         folder = tmp_path / "private"
         folder.mkdir()
         wheel("mine").rename(folder / "mine-1.0-py3-none-any.whl")
@@ -224,7 +224,7 @@ class TestResolve:
         assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
     def test_two_processes_at_once(self, index, thing, cache):
-        """Both get the same, and nothing else is left."""
+        """Both processes get the same set, and no partial folder remains."""
         command = [sys.executable, "-m", "sandbox_runtime", "packages", thing]
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
         started = [
@@ -243,7 +243,7 @@ class TestResolve:
         assert not [*found.folder.glob("partial-*")]
 
     def test_what_a_killed_process_left_is_swept(self, index, thing):
-        """As the engine's installer does it."""
+        """The leftovers of a killed process are removed, as by the engine's installer."""
         with subprocess.Popen([sys.executable, "-c", ""]) as process:
             process.wait()
         left = package_sets.cache_folder() / f"partial-{process.pid}-work"
@@ -255,38 +255,38 @@ class TestResolve:
 
 
 class TestRefused:
-    """A package that cannot be had: the reason, in words."""
+    """A package that cannot be used is refused with the reason."""
 
     @pytest.mark.parametrize(
         ("requirements", "reason"),
         [
-            (["-r secrets.txt"], "is not a requirement that pip takes"),
-            (["--index-url=http://elsewhere"], "is not a requirement that pip takes"),
-            (["two words"], "is not a requirement that pip takes"),
-            ([""], "is not a requirement that pip takes"),
-            ([7], "is not a requirement that pip takes"),
-            (["mine @ git+https://example.invalid/mine"], "something else than a wheel"),
-            (["mine @ https://example.invalid/mine.tar.gz"], "something else than a wheel"),
-            (["./folder"], "is not a requirement that pip takes"),
+            (["-r secrets.txt"], "is not a requirement that pip accepts"),
+            (["--index-url=http://elsewhere"], "is not a requirement that pip accepts"),
+            (["two words"], "is not a requirement that pip accepts"),
+            ([""], "is not a requirement that pip accepts"),
+            ([7], "is not a requirement that pip accepts"),
+            (["mine @ git+https://example.invalid/mine"], "does not name a wheel"),
+            (["mine @ https://example.invalid/mine.tar.gz"], "does not name a wheel"),
+            (["./folder"], "is not a requirement that pip accepts"),
             ([], "names no package"),
             ("pydantic", 'write ["pydantic"]'),
         ],
     )
     def test_bad_requirements(self, requirements, reason):
-        """Nothing of it reaches pip's command line."""
+        """No invalid requirement reaches pip's command line."""
         with pytest.raises(PackageError) as caught:
             packages.resolve(requirements)
 
         assert reason in str(caught.value)
 
     def test_nothing_is_left_for_the_sandbox(self, index):
-        """Its markers do not hold there."""
+        """Requirements whose markers exclude the sandbox are an error."""
         said = refusal('thing; sys_platform == "win32"')
 
         assert "the markers say that the sandbox needs none" in said
 
     def test_no_wheel_for_the_sandbox(self, index, wheel):
-        """It says for what there are wheels."""
+        """The message lists the platforms that have wheels."""
         index.add(wheel("fast", tag="cp314-cp314-manylinux_2_28_x86_64"))
         index.add(wheel("fast", tag="cp313-cp313-pyemscripten_2025_0_wasm32"))
 
@@ -295,7 +295,7 @@ class TestRefused:
         assert "only for manylinux, pyemscripten_2025_0_wasm32" in said
 
     def test_only_source(self, index, tmp_path):
-        """To build it would run its code on the host."""
+        """A source archive is refused: building it would execute its code on the host."""
         source = tmp_path / "fast-1.0.tar.gz"
         source.write_bytes(b"")
         index.add(source)
@@ -303,19 +303,19 @@ class TestRefused:
         assert "fast has no wheel at the package index, only its source." in refusal("fast")
 
     def test_no_such_version(self, thing):
-        """It says which there are."""
+        """The message lists the available versions."""
         said = refusal("thing>=2")
 
         assert "No version of thing fits; for the sandbox, these exist: 1.0." in said
 
     def test_a_dependency_is_missing(self, index, wheel):
-        """It is the one that is named."""
+        """The message names the missing dependency."""
         index.add(wheel("thing", "1.0", "missing-one>=3"))
 
         assert "has no package missing-one" in refusal("thing")
 
     def test_requirements_that_contradict_each_other(self, index, wheel):
-        """pip's own words."""
+        """The message quotes pip's explanation of the conflict."""
         index.add(wheel("left", "1.0", "thing<2"))
         index.add(wheel("right", "1.0", "thing>=2"))
         index.add(wheel("thing", "1.0"))
@@ -324,17 +324,17 @@ class TestRefused:
         assert "conflicting dependencies" in refusal("left", "right")
 
     def test_no_network(self, index, monkeypatch):
-        """Both sources are out of reach, and both are named."""
+        """If both sources are unreachable, the message names both."""
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
 
         said = refusal("numpy")
 
         assert "numpy cannot be looked up, the package index is out of reach" in said
-        assert "Pyodide's own distribution has numpy 2.4.6, but it cannot be taken from" in said
+        assert "Pyodide's own distribution has numpy 2.4.6, but it cannot be fetched from" in said
         assert said.count("refused") == 2
 
     def test_a_file_that_is_not_what_the_index_says(self, index, wheel):
-        """Its hash differs: it is not used."""
+        """A file with a wrong hash is not used."""
         index.add(wheel("thing"), digest="0" * 64)
 
         said = refusal("thing")
@@ -349,28 +349,28 @@ class TestRefused:
         """A file's name cannot lead out of the folder of packages."""
         index.add(wheel("thing", files={place: ""}))
 
-        assert "outside of its own" in refusal("thing")
+        assert "outside of its folder" in refusal("thing")
 
     def test_a_wheel_that_expands_beyond_measure(self, index, wheel, monkeypatch):
-        """It is refused before it is unpacked."""
+        """A zip bomb is refused before it is unpacked."""
         monkeypatch.setattr(wheels, "MAX_BUNDLE_BYTES", 1000)
         index.add(wheel("thing", files={"thing.py": "#" * 1001}))
 
         assert "more than 1,000 bytes unpacked" in refusal("thing")
 
     def test_a_cache_that_cannot_be_written(self, index, thing, monkeypatch):
-        """It says where, and what to do."""
+        """The message names the folder and the remedy."""
         monkeypatch.setenv("XDG_CACHE_HOME", "/proc/1/nowhere")
 
         assert "cannot be kept below /proc/1/nowhere" in refusal(thing)
 
     def test_at_construction(self, index):
-        """Opening a session is where the caller is told."""
+        """The error is raised when the session is opened."""
         with pytest.raises(PackageError, match="has no package missing-one"):
             open_session(packages=["missing-one"])
 
     def test_a_python_without_pip(self, tmp_path, index, thing):
-        """Python's own copy of pip steps in."""
+        """Without pip, the copy bundled with Python is used."""
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
         python = tmp_path / "v" / ("Scripts" if os.name == "nt" else "bin") / "python"
 
@@ -385,11 +385,11 @@ class TestRefused:
 
 
 class TestCache:
-    """What lies in the cache is what was resolved, or it is not used."""
+    """A damaged file in the cache is never used."""
 
     @pytest.mark.parametrize("pattern", ["*.whl", "packages.bundle"])
     def test_a_damaged_file_is_found(self, resolved, pattern):
-        """By its hash, in the next process; a refresh repairs it."""
+        """The next process detects it by its hash; a refresh repairs it."""
         found = packages.resolve([resolved])
         [file] = found.folder.glob(pattern)
         data = file.read_bytes()
@@ -405,7 +405,7 @@ class TestCache:
 
     @pytest.mark.parametrize("pattern", ["request-*.json", "set-*/manifest.json"])
     def test_a_damaged_note_is_found(self, resolved, pattern):
-        """And named."""
+        """The error names the damaged index entry."""
         packages.resolve([resolved])
         [file] = package_sets.cache_folder().glob(pattern)
         file.write_text("[]")
@@ -415,7 +415,7 @@ class TestCache:
         assert names(packages.resolve([resolved], refresh=True)) == [resolved]
 
     def test_a_set_that_was_removed_is_fetched_again(self, resolved):
-        """Whoever frees the space need not know which files belong together."""
+        """A user who frees space need not know which files belong together."""
         found = packages.resolve([resolved])
         shutil.rmtree(found.folder)
         package_sets.load.cache_clear()
@@ -434,7 +434,7 @@ class TestCache:
             open_session(packages=found)
 
     def test_a_damaged_image_is_made_again(self, resolved, opened):
-        """That needs no network."""
+        """Rebuilding a damaged image needs no network."""
         found = resolve_packages([resolved])
         [image] = found.folder.glob("*.image")
         image.write_bytes(b"damaged")
@@ -446,7 +446,7 @@ class TestCache:
 
 
 class TestPyodidesDistribution:
-    """The further source: a folder of files, with the hashes that came with Pyodide."""
+    """The further source: a folder of files, with the hashes from Pyodide's lock file."""
 
     @pytest.fixture
     def distribution(self, index, tmp_path, wheel):
@@ -475,7 +475,7 @@ class TestPyodidesDistribution:
         return folder, f"{index.url}full"
 
     def test_it_has_what_the_index_has_not(self, distribution, index, thing, opened, monkeypatch):
-        """Both sources together, and the shared libraries that pip knows nothing of."""
+        """Both sources are combined, and the shared libraries that pip does not know are fetched."""
         monkeypatch.setenv(DISTRIBUTION_VARIABLE, distribution[1])
 
         session = opened(packages=["fast", thing])
@@ -485,7 +485,7 @@ class TestPyodidesDistribution:
 
     @pytest.mark.parametrize("pattern", ["fast-*.whl", "libthing-*.zip"])
     def test_its_files_are_held_to_the_lock_file(self, distribution, pattern):
-        """Whoever serves them."""
+        """A file with another hash is refused, whoever serves it."""
         folder, url = distribution
         [file] = folder.glob(pattern)
         file.write_bytes(file.read_bytes() + b"more")
@@ -495,7 +495,7 @@ class TestPyodidesDistribution:
         assert "hash" in said.lower()
 
     def test_a_download_that_breaks_off(self, tmp_path):
-        """Is refused like every other that fails."""
+        """An interrupted download is an error like any other failure."""
 
         class Broken(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
@@ -515,7 +515,7 @@ class TestPyodidesDistribution:
             thread.join()
 
     def test_it_is_not_asked_without_need(self, distribution, index, thing):
-        """What the index has comes from the index."""
+        """A package that the index has comes from the index."""
         packages.resolve([thing], distribution=distribution[1])
 
         assert not [path for path in index.requests if path.startswith("/full")]

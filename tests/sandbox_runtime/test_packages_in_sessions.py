@@ -1,4 +1,4 @@
-"""Packages in sessions, and the command that shows what a session would have."""
+"""Packages in sessions, and the command that shows what a session would mount."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TestSession:
     """Packages in a session."""
 
     def test_they_are_there_before_the_first_cell(self, resolved, opened):
-        """Imported, with what their metadata says, and without a name in the namespace."""
+        """Packages are imported, have their metadata, and bind no name in the namespace."""
         session = opened(packages=[resolved])
 
         assert session.run_cell("import sys; 'thing' in sys.modules") == Completed("True\n")
@@ -40,7 +40,7 @@ class TestSession:
         ) == Completed("('/packages/thing/__init__.py', '1.0')\n")
 
     def test_without_them_nothing_is_mounted(self, opened):
-        """A session has what it was opened with."""
+        """A session has only the packages that it was opened with."""
         result = opened().run_cell("import os, sys; os.path.exists('/packages'), sys.path[-1]")
 
         assert isinstance(result, Completed)
@@ -48,7 +48,7 @@ class TestSession:
         assert "False" in result.output
 
     def test_cells_cannot_change_them(self, resolved, opened):
-        """Whatever they try, and whatever they make of a file's mode."""
+        """No attempt of a cell changes a package's file, not even after changing its mode."""
         session = opened(packages=[resolved])
         session.run_cell("import mmap, os, shutil\nFILE = '/packages/thing/__init__.py'")
 
@@ -89,7 +89,7 @@ class TestSession:
         assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
 
     def test_a_state_belongs_to_its_packages(self, resolved, opened):
-        """A session with others cannot go on from it."""
+        """A session with other packages cannot restore it."""
         with opened(packages=[resolved]) as session:
             session.run_cell("import thing")
             state = session.checkpoint()
@@ -112,14 +112,14 @@ class TestSession:
             pool.close()
 
     def test_an_image_larger_than_the_memory_is_not_used(self, resolved):
-        """The packages are imported when they are asked for."""
+        """The packages are then imported on demand."""
         found = resolve_packages([resolved])
 
         assert with_packages(ready_engine(), found).packages.image is not None
         assert with_packages(ready_engine(), found, 1024).packages.image is None
 
     def test_one_that_cannot_be_imported(self, index, wheel, opened):
-        """The session opens; the cell that imports it is told."""
+        """The session opens; the cell that imports the package sees the error."""
         index.add(wheel("thing", files={"thing.py": "import socketserver_", "fine.py": "x = 1"}))
 
         session = opened(packages=["thing"])
@@ -130,7 +130,7 @@ class TestSession:
         assert failed.error_type == "ModuleNotFoundError"
 
     def test_what_fails_once_is_tried_again(self, thing, opened, monkeypatch):
-        """The packages are there without an image, and the next time with one."""
+        """A temporary failure leaves the packages without an image; the next session builds one."""
 
         class Failing(Session):
             def __init__(self, engine, *args, **kwargs):
@@ -148,7 +148,7 @@ class TestSession:
         assert [*found.folder.glob("*.image")]
 
     def test_a_refresh_tries_again_to_make_an_image(self, resolved):
-        """Also where it is remembered that there can be none."""
+        """A refresh retries even if the cache records that no image can be built."""
         found = resolve_packages([resolved])
         [image] = found.folder.glob("*.image")
         reason = b"it could not be made\n"
@@ -162,7 +162,7 @@ class TestSession:
         assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
 
     def test_one_that_ends_the_process(self, index, wheel, opened):
-        """No image is made, and not tried again; the file that says so has the reason."""
+        """No image is built and no retry happens; the file that records it has the reason."""
         index.add(wheel("thing", files={"thing.py": "import os; os.abort()", "fine.py": "x = 1"}))
 
         found = resolve_packages(["thing"])
@@ -173,7 +173,7 @@ class TestSession:
         assert "The sandbox ended when it imported thing" in note.read_text()
 
     def test_a_compiled_module_that_cannot_be_loaded(self, index, wheel, opened, tmp_path):
-        """Its import fails; images can be taken all the same."""
+        """Its import fails; images can be taken nevertheless."""
         broken = (
             bytes.fromhex("0061736d01000000")
             + bytes([0, 14, 8])
@@ -217,7 +217,7 @@ class TestCommand:
         assert "  thing 1.0  thing-1.0-py3-none-any.whl" in said
 
     def test_a_refusal_is_one_line(self, index, capsys):
-        """And the exit code tells."""
+        """The refusal is a single line, and the exit code is not 0."""
         assert __main__.main(["packages", "missing-one"]) == 1
 
         assert "FAILED" in capsys.readouterr().out

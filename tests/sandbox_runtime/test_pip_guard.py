@@ -1,4 +1,4 @@
-"""pip for the sandbox: nothing of a package is executed, built or fetched by an address on the host.
+"""pip for the sandbox: no code of a package is executed, built or fetched by URL on the host.
 
 Each hostile package comes over real HTTP, or from real files. What would run leaves a mark on disk.
 """
@@ -41,7 +41,7 @@ def build_wheel(folder, settings=None, metadata=None): raise SystemExit(3)
 
 @pytest.fixture
 def mark(tmp_path) -> Path:
-    """A file that appears when code of a package runs on the host."""
+    """A file that exists if code of a package has run on the host."""
     return tmp_path / "ran-on-the-host"
 
 
@@ -61,7 +61,7 @@ def source(tmp_path, mark) -> Path:
 
 @pytest.fixture
 def places(index, source, mark, tmp_path, monkeypatch) -> Callable[[str], str]:
-    """Where a package may point to, by kind; `git` on the path leaves a mark."""
+    """URLs of every kind that a package may name; `git` on the path leaves a mark."""
     for suffix, mode in ((".tar.gz", "w:gz"), (".tar", "w"), (".tar.bz2", "w:bz2")):
         with tarfile.open(index.folder / f"evil-1.0{suffix}", mode) as archive:
             archive.add(source, "evil-1.0")
@@ -136,12 +136,12 @@ def fetched(index: PackageIndex) -> list[str]:
 
 
 class TestAddresses:
-    """A package cannot say where another one comes from."""
+    """A package cannot choose the source of another one."""
 
     @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
-        """Whatever is there: it is not executed, not built, and not even fetched."""
+        """Whatever the URL serves is not executed, not built, and not even fetched."""
         index.add(make_wheel(index.folder, "thing", "1.0", f"evil @ {places(kind)}"))
 
         refusal("thing")
@@ -152,7 +152,7 @@ class TestAddresses:
     @pytest.mark.sampled(2)
     @pytest.mark.parametrize("kind", ["tar.gz by HTTP", "folder", "git", "wheel by HTTP"])
     def test_one_of_a_wheel_that_the_user_has(self, index, wheel, places, mark, kind):
-        """A wheel on disk is no more to be believed than one of an index."""
+        """A wheel on disk is no more trusted than one from an index."""
         path = wheel("mine", "1.0", f"evil @ {places(kind)}")
 
         said = refusal(f"mine @ {path.as_uri()}")
@@ -165,7 +165,7 @@ class TestAddresses:
         "marker", ['; extra == "more"', '; sys_platform == "emscripten"', "[x]"]
     )
     def test_one_behind_an_extra_or_a_marker(self, index, places, mark, marker):
-        """Also in the second generation, and only where it would be needed."""
+        """URLs are refused in indirect dependencies too, and only if they would be needed."""
         address = places("tar.gz by HTTP")
         line = f"evil[x] @ {address}" if marker == "[x]" else f"evil @ {address} {marker}"
         index.add(make_wheel(index.folder, "thing", "1.0", line, says="Provides-Extra: more\n"))
@@ -179,14 +179,14 @@ class TestAddresses:
         assert "requires evil from an address of its own" in said
 
     def test_one_that_is_not_needed_does_not_matter(self, index, places):
-        """A dependency for another system is none."""
+        """A dependency for another platform does not count."""
         line = f'evil @ {places("tar.gz by HTTP")} ; sys_platform == "win32"'
         index.add(make_wheel(index.folder, "thing", "1.0", line))
 
         assert str(resolve(["thing"])) == "thing 1.0"
 
     def test_one_that_the_user_names_too(self, index, wheel, places):
-        """Then it is the user's choice; the message says so."""
+        """A URL that the user names too is accepted; the message says so."""
         address = places("wheel by HTTP")
         path = wheel("mine", "1.0", f"evil @ {address}")
 
@@ -197,12 +197,12 @@ class TestAddresses:
 
 
 class TestOnlyWheels:
-    """What is no wheel is not fetched, wherever it is named."""
+    """Only wheels are fetched, wherever they are named."""
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("wheel by")])
     def test_in_the_users_own_list(self, places, mark, kind):
-        """Refused before pip starts."""
-        assert "something else than a wheel" in refusal(f"evil @ {places(kind)}")
+        """A source in the user's own list is refused before pip starts."""
+        assert "does not name a wheel" in refusal(f"evil @ {places(kind)}")
         assert not mark.exists()
 
     @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ class TestOnlyWheels:
     def test_in_the_settings_of_pip(
         self, index, thing, places, source, mark, tmp_path, monkeypatch, setting
     ):
-        """Further requirements are not read; what a constraint names must be a wheel."""
+        """pip's settings add no requirements, and a constraint must name a wheel."""
         listed = tmp_path / "listed.txt"
         listed.write_text(f"evil @ {places('tar.gz by HTTP')}\n")
         monkeypatch.setenv(setting, str(source if setting == "PIP_EDITABLE" else listed))
@@ -235,7 +235,7 @@ class TestOnlyWheels:
         assert not mark.exists()
 
     def test_another_python_in_the_settings_of_pip(self, thing, mark, tmp_path, monkeypatch):
-        """A pip that runs elsewhere would not be held to wheels."""
+        """Another Python would run a pip without the restriction to wheels."""
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\ntouch {mark}\n")
         python.chmod(0o755)
@@ -259,7 +259,7 @@ class TestOnlyWheels:
         ],
     )
     def test_a_link_of_the_index(self, index, places, mark, link):
-        """A page names neither checkouts nor files of this machine, and its names stay in a folder."""
+        """A page cannot name checkouts or local files, nor file names that leave a folder."""
         make_wheel(index.folder, "thing")
         page = index.folder / "thing" / "index.html"
         page.parent.mkdir()
@@ -272,7 +272,7 @@ class TestOnlyWheels:
         assert index.requests == ["/thing/"]
 
     def test_a_redirection_to_a_file(self, index, wheel, monkeypatch):
-        """What is asked for over HTTP is not read from this machine."""
+        """An HTTP request cannot be redirected to a local file."""
         path = wheel("thing")
 
         class Redirecting(http.server.BaseHTTPRequestHandler):
@@ -300,10 +300,10 @@ class TestOnlyWheels:
             server.shutdown()
             thread.join()
 
-        assert "which is no address of the web" in said
+        assert "which is not an HTTP URL" in said
 
     def test_metadata_beside_a_wheel_that_is_not_its_own(self, index, wheel):
-        """Resolved by one text and used with another: it is refused."""
+        """A wheel whose metadata differs from the text used for resolution is refused."""
         path = index.add(wheel("thing", "1.0", "hidden"))
         (path.parent / f"{path.name}.metadata").write_text(
             "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n"
@@ -318,7 +318,7 @@ class TestOnlyWheels:
         assert "metadata" in said.lower()
 
     def test_metadata_that_names_another_package(self, index, wheel, tmp_path):
-        """A wheel is what its file name says."""
+        """A wheel must be the package that its file name states."""
         other = wheel("other")
         index.add(other.rename(tmp_path / "thing-1.0-py3-none-any.whl"))
 
@@ -342,7 +342,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_whatever_pip_does_nothing_is_executed(tmp_path, mark, program):
-    """The audit hook alone, with no change to pip: the proof for ways that nobody has thought of."""
+    """The audit hook alone, without the patches of pip, stops execution by unforeseen code paths."""
     fetched = tmp_path / "fetched"
     fetched.mkdir()
     evil = f"open({str(mark)!r}, 'w')\n"
@@ -381,7 +381,7 @@ def test_whatever_pip_does_nothing_is_executed(tmp_path, mark, program):
 
 
 class TestPip:
-    """The pip that is used is one whose parts are known."""
+    """Only a pip with the expected parts is used."""
 
     def start(self, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
@@ -395,7 +395,7 @@ class TestPip:
         )
 
     def test_the_one_in_use(self):
-        """Every part that is changed is there, and the changes are seen to work."""
+        """Every patched part exists, and the patches are verified to work."""
         done = self.start("--version")
 
         assert done.returncode == 0, done.stderr
@@ -415,7 +415,7 @@ class TestPip:
         ],
     )
     def test_one_that_is_built_otherwise(self, tmp_path, file, old, new):
-        """It is not run at all."""
+        """A pip with another structure is not run at all."""
         import shutil
 
         import pip
@@ -432,7 +432,7 @@ class TestPip:
         assert done.stdout == ""
 
     def test_it_ends_with_the_host(self):
-        """Whatever ends the host: its end of the pipe is gone then."""
+        """pip ends when its pipe to the host closes, however the host ends."""
         code = (
             "import runpy, time\n"
             f"guard = runpy.run_path({pip_guard.__file__!r})\n"
@@ -447,10 +447,10 @@ class TestPip:
 
 
 class TestEnvironment:
-    """What pip sees of the host's environment."""
+    """The environment variables that pip receives."""
 
     def test_secrets_are_not_passed(self, tmp_path):
-        """Keys for other things are none of pip's business; where the index is, is."""
+        """Variables that locate an index are passed, keys for other services are not."""
         own = {
             "OPENAI_API_KEY": "sk-1",
             "AWS_SECRET_ACCESS_KEY": "x",
@@ -472,7 +472,7 @@ class TestEnvironment:
         assert passed["TMPDIR"] == str(tmp_path)
 
     def test_a_helper_for_credentials_gets_what_the_user_names(self, tmp_path):
-        """One variable has the names of others."""
+        """One variable lists the names of further variables to pass."""
         own = {"AWS_PROFILE": "me", "OTHER": "no", "SANDBOX_PIP_ENVIRONMENT": "AWS_PROFILE, AWS_X"}
 
         passed = environment_for_pip(own, tmp_path)
@@ -481,7 +481,7 @@ class TestEnvironment:
         assert "OTHER" not in passed
 
     def test_keyring_may_be_asked(self, index, thing, tmp_path, monkeypatch):
-        """The program that pip's own setting names is the one exception to starting no process."""
+        """The program of pip's keyring setting is the only process that may start."""
         asked = tmp_path / "asked"
         program = tmp_path / "bin" / "keyring"
         program.parent.mkdir()
@@ -512,7 +512,7 @@ class TestEnvironment:
 
 
 class TestBounds:
-    """What one package, or one page, can cost the host."""
+    """The cost of one package, or one page, for the host."""
 
     @pytest.fixture
     def bounds(self) -> dict[str, int]:
@@ -526,15 +526,15 @@ class TestBounds:
         return json.loads(subprocess.check_output([sys.executable, "-c", code]))
 
     def test_pip_is_bounded_by_the_system(self, bounds):
-        """Processor, memory, the size of a file; no core dumps."""
+        """CPU time, memory and file size are limited, and core dumps are disabled."""
         assert 0 < bounds["RLIMIT_CPU"] <= pip_guard.CPU_SECONDS
         assert 0 < bounds["RLIMIT_DATA"] <= pip_guard.MEMORY_BYTES
         assert 0 < bounds["RLIMIT_FSIZE"] <= pip_guard.FILE_BYTES
         assert bounds["RLIMIT_CORE"] == 0
 
     def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
-        """4 MB of gzip for 4 GB of page: pip gives up within its memory, and says so."""
-        # Members of gzip that follow each other are one text.
+        """4 MB of gzip for a page of 4 GB: pip fails within its memory limit, with a message."""
+        # Concatenated gzip members decode to one text.
         page = 256 * gzip.compress(b" " * 16_000_000)
 
         class Packed(http.server.BaseHTTPRequestHandler):
@@ -563,7 +563,7 @@ class TestBounds:
         assert peak < pip_guard.MEMORY_BYTES + 200_000_000
 
     def test_what_does_not_end_is_ended(self, index, thing, monkeypatch):
-        """A server that says nothing for ever: pip is gone when the answer comes."""
+        """A server that never answers: pip is killed by the time the error is raised."""
         from sandbox_runtime.packages import pip as pip_runs
 
         monkeypatch.setattr(pip_runs, "PIP_SECONDS", 5)
@@ -586,12 +586,12 @@ class TestBounds:
             server.shutdown()
             thread.join()
 
-        assert "did not end within 5 s" in said
+        assert "did not finish within 5 s" in said
         assert b"pip_for_sandbox" not in b"".join(_commands())
 
 
 def _commands() -> Iterator[bytes]:
-    """The command lines of this process's children."""
+    """Returns the command lines of this process's children."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(status.read_text().rpartition(")")[2].split()[1]) == os.getpid():

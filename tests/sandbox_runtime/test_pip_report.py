@@ -1,4 +1,4 @@
-"""What pip says of a resolution, read without believing it."""
+"""Parsing pip's report as untrusted input."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def as_report(*items: object, **more: object) -> bytes:
 
 
 class TestReport:
-    """pip's report is the words of strangers: what has not its form ends the request."""
+    """Invalid fields in pip's report fail the request."""
 
     def test_an_honest_one(self):
-        """Every field that is used later."""
+        """Every field that is used later is parsed."""
         [found] = read_report(as_report(told()))
 
         assert (found.name, found.version, found.sha256) == ("thing", "1.0", "0" * 64)
@@ -90,7 +90,7 @@ class TestReport:
         ],
     )
     def test_a_field_that_has_not_its_form(self, changes):
-        """Nothing of it reaches a file of requirements, a path, or the next command of pip."""
+        """No invalid field reaches a requirements file, a path, or the next command of pip."""
         if changes == {
             "download_info__url": "https://index.invalid/a/..%2fthing-1.0-py3-none-any.whl"
         }:
@@ -126,7 +126,7 @@ class TestReport:
         ids=range(17),
     )
     def test_what_is_no_report(self, data):
-        """Always the one error, whatever the bytes, and never another."""
+        """Whatever the bytes, the error is always a PackageError."""
         with pytest.raises(PackageError):
             read_report(data)
 
@@ -147,7 +147,7 @@ class TestReport:
         )
     )
     def test_any_json_at_all(self, value):
-        """It is read, or refused in words."""
+        """Any JSON value is parsed, or refused with a reason."""
         for data in (json.dumps(value).encode(), as_report(value)):
             try:
                 found = read_report(data)
@@ -156,7 +156,7 @@ class TestReport:
             assert found == []
 
     def test_only_what_was_named_comes_from_an_address(self):
-        """The second look: pip itself should have refused it."""
+        """A second check, after pip's own refusal of unnamed URLs."""
         [found] = read_report(as_report(told(is_direct=True)))
 
         own = found.url.replace("://", "://me:password@") + "#sha256=1"
@@ -188,7 +188,7 @@ class TestReport:
 
 
 class TestLog:
-    """pip's log repeats what pages and packages say; it is read in one pass."""
+    """pip's log quotes untrusted pages and packages; it is read in one pass."""
 
     @pytest.mark.parametrize(
         "line",
@@ -203,7 +203,7 @@ class TestLog:
         ids=range(6),
     )
     def test_a_long_line_costs_little(self, line):
-        """Once for each character, at most."""
+        """The cost is at most linear in the length of a line."""
         start = time.process_time()
         explain(f"{line}\n" * 4, "thing")
         last_words(f"{line}\n" * 4)
@@ -211,7 +211,7 @@ class TestLog:
         assert time.process_time() - start < 5
 
     def test_what_comes_out_is_printable(self):
-        """No sequence for the terminal, and no new line."""
+        """The summary contains no terminal sequences and no line breaks."""
         said = last_words("ERROR: \x1b]0;pwned\x07\u202e\u2028end")
 
         assert said.isprintable()

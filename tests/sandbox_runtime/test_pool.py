@@ -1,4 +1,4 @@
-"""Warm sessions, with real processes."""
+"""Pools of warm sessions, with real processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIMITS = Limits(cell_seconds=20)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Returns when it is so; a hang is a failure."""
+    """Waits until the condition holds; a timeout is a failure."""
     end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end, "waited for a minute"
@@ -47,7 +47,7 @@ def pool() -> Iterator[Pool]:
 
 class TestLend:
     def test_nothing_starts_before_the_first_loan(self):
-        """Making a pool costs nothing."""
+        """Creating a pool starts no thread and no process."""
         before = set(threading.enumerate())
         pool = Pool(2, limits=LIMITS)
 
@@ -55,7 +55,7 @@ class TestLend:
         assert set(threading.enumerate()) <= before
 
     def test_a_loan_has_the_borrowers_tools_and_outputs(self, pool):
-        """Cold or warm, it is as good as one that was opened for him."""
+        """Warm or cold, a loan is equivalent to a session opened for the borrower."""
         for _ in range(2):
             with pool.lend({"double": lambda n: 2 * n}, {"answer": "int"}) as session:
                 assert session.run_cell("double(21)") == Completed("42\n")
@@ -63,7 +63,7 @@ class TestLend:
             wait_until(lambda: pool.warm() == 1)
 
     def test_the_next_loan_is_a_warm_session(self, pool):
-        """After a loan another is made ready in the background."""
+        """After a loan another session is opened in the background."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
         ready = {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
@@ -72,7 +72,7 @@ class TestLend:
             assert session.pid in ready
 
     def test_a_warm_session_has_run_an_empty_cell(self, pool):
-        """So that V8 has compiled what a first cell uses. Nothing else is left of it."""
+        """V8 has compiled what a first cell uses; the empty cell leaves nothing else behind."""
         names = "sorted(n for n in globals() if not n.startswith('__'))"
         seen = "import linecache\nprint('<cell 0>' in linecache.cache)\n" + names
         with pool.lend() as cold:
@@ -85,7 +85,7 @@ class TestLend:
         assert before == after
 
     def test_a_namespace_is_never_lent_twice(self, pool):
-        """What one borrower leaves in it is gone with him."""
+        """A borrower's state ends with its loan."""
         seen = set()
         for _ in range(3):
             with pool.lend() as session:
@@ -96,7 +96,7 @@ class TestLend:
             wait_until(lambda: pool.warm() == 1)
 
     def test_other_limits_get_other_sessions(self, pool):
-        """A warm session is lent only under the limits that it was started with."""
+        """A warm session is lent only for the limits that it was started with."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
 
@@ -105,7 +105,7 @@ class TestLend:
         assert pool.warm() == 1
 
     def test_a_session_that_died_on_the_shelf_is_not_lent(self, pool):
-        """The borrower gets a living one and notices nothing."""
+        """The borrower gets a running session instead."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
         victim = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
@@ -117,7 +117,7 @@ class TestLend:
             assert session.run_cell("1") == Completed("1\n")
 
     def test_many_borrowers_at_once(self, pool):
-        """Each gets a session of his own; what stays warm is bounded by the pool's size."""
+        """Each borrower gets its own session; the pool's size bounds the warm ones."""
 
         def borrow(number: int) -> str:
             with pool.lend({"mine": lambda: number}) as session:
@@ -128,7 +128,7 @@ class TestLend:
         wait_until(lambda: pool.warm() == 2)
 
     def test_what_is_wrong_reaches_the_borrower(self):
-        """A pool that cannot open sessions says why, every time."""
+        """A pool that cannot open sessions raises the reason, every time."""
         pool = Pool(limits=Limits(start_seconds=0.001))
         for _ in range(2):
             with pytest.raises(SandboxStartError, match="did not come up"):
@@ -136,7 +136,7 @@ class TestLend:
         pool.close()
 
     def test_an_engine_that_cannot_be_had(self, tmp_path, monkeypatch):
-        """The borrower is told what to do."""
+        """The borrower gets an error with the remedy."""
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9/")
         pool = Pool(limits=LIMITS)
@@ -146,7 +146,7 @@ class TestLend:
         pool.close()
 
     def test_a_session_that_dies_before_it_is_lent(self, pool, deno_children):
-        """Did not come up."""
+        """A session that dies during the loan is a start error."""
 
         class Deadly(dict):
             def __iter__(self):
@@ -160,9 +160,11 @@ class TestLend:
             pool.lend(Deadly(f=int))
 
     def test_one_that_does_not_come_up_costs_the_others_nothing(self, pool, deno_children):
-        """Those that are warm are lent all the same, and none is forgotten."""
+        """Warm sessions are lent nevertheless, and none is leaked."""
         before = deno_children()
-        with ThreadPoolExecutor(2) as threads:  # at once, so that two are to be kept warm
+        with ThreadPoolExecutor(
+            2
+        ) as threads:  # concurrently, so that the target is two warm sessions
             lent = list(threads.map(lambda _: pool.lend(), range(2)))
         wait_until(lambda: pool.warm() >= 1)
         ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
@@ -183,14 +185,14 @@ class TestLend:
         assert deno_children() == before
 
     def test_a_wrong_tool_name_leaves_no_session_behind(self, pool):
-        """The session that was to be lent is closed."""
+        """The session that was taken for the loan is closed."""
         with pytest.raises(ValueError, match="not a Python identifier"):
             pool.lend({"1x": print})
 
 
 class TestEnd:
     def test_idle_sessions_are_closed(self):
-        """What nobody borrows for a while goes, and the keeper with it."""
+        """Sessions without a borrower are closed after a while, and then the maintainer thread ends."""
         pool = Pool(limits=LIMITS, idle_seconds=0.5)
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
@@ -199,7 +201,7 @@ class TestEnd:
         assert pool.warm() == 0
 
     def test_a_closed_pool_keeps_nothing(self, pool):
-        """Also what was still being opened; and it serves again when it is asked."""
+        """Sessions that were still opening are closed too; the pool can be used again."""
         pool.lend().close()
         pool.close()
         wait_until(lambda: pool._maintainer is None)
@@ -235,7 +237,7 @@ print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
     def test_a_forked_child_leaves_its_parents_sessions_alone(self, pool):
-        """It starts with an empty pool; the parent's session goes on."""
+        """The child starts with an empty pool; the parent's session continues."""
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
         child = os.fork()
@@ -249,23 +251,23 @@ print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"idle_seconds": 0}])
 def test_a_pool_needs_positive_numbers(options):
-    """A size or time of nothing is refused."""
+    """A size or time of 0 is refused."""
     with pytest.raises(ValueError, match="positive"):
         Pool(**options)
 
 
 @pytest.mark.parametrize("take", [Pool, lambda packages: default_pool().lend(packages=packages)])
 def test_a_text_is_no_list_of_packages(take):
-    """Not even of its letters."""
+    """A string is refused, not split into its characters."""
     with pytest.raises(PackageError, match=r'write \["networkx"\]'):
         take(packages="networkx")
 
 
 class TestKinds:
-    """Sessions of several kinds share the pool's size."""
+    """Sessions of several specifications share the pool's size."""
 
     def test_the_kind_of_the_last_loan_has_the_room(self):
-        """The one that was not used for longest makes room, and is not opened again unasked."""
+        """The least recently lent specification is evicted, and not opened again without a loan."""
         pool = Pool(1)
         kinds = [Limits(cell_seconds=seconds) for seconds in (11, 12, 13)]
         for limits in kinds:
@@ -277,7 +279,7 @@ class TestKinds:
         pool.close()
 
     def test_types_and_a_loop_are_the_borrowers(self, pool):
-        """They do not make another kind."""
+        """Types and an event loop do not distinguish specifications."""
         rule = HandleType(Photo, preview=lambda photo: "a photo")
         for _ in range(2):
             with pool.lend({"same": lambda photo: photo is KEPT}, types=[rule]) as session:
@@ -297,19 +299,19 @@ class TestDefault:
     """The pool that all RLMs of a process share."""
 
     def test_it_is_one(self):
-        """Whoever asks."""
+        """There is one default pool per process."""
         assert default_pool() is default_pool()
 
     def test_copies_of_a_pool_are_the_pool(self, pool):
-        """An optimizer copies its program many times; sessions are still shared."""
+        """Copies of a program, as optimizers create them, share the pool's sessions."""
         assert copy.deepcopy({"pool": pool})["pool"] is pool
 
     def test_in_another_process_it_is_that_ones(self, pool):
-        """Processes cannot be shared; a program that is loaded there borrows there."""
+        """Unpickling a pool in another process yields that process's default pool."""
         assert pickle.loads(pickle.dumps(pool)) is default_pool()
 
     def test_importing_starts_nothing(self):
-        """No thread and no process before the first loan."""
+        """Importing the package starts no thread and no process."""
         program = """
 import threading, dspy_rlm
 dspy_rlm.RLM("q -> a")

@@ -1,4 +1,4 @@
-"""The child process: bytes in and out, and the ends of its life. The child is a small Python here."""
+"""The child process: bytes in and out, exit and kill. The child is a small Python program here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOR_EVER = "import sys; sys.stdout.write('up'); sys.stdout.flush(); sys.stdin.re
 
 @pytest.fixture
 def start():
-    """Starts children; ends and releases them after the test."""
+    """Starts children; kills and releases them after the test."""
     started = []
 
     def begin(code, environment=None):
@@ -35,7 +35,7 @@ def start():
 
 
 def read_all(process):
-    """What the child writes until it closes its stdout."""
+    """Reads the child's stdout to its end."""
     data, space = b"", memoryview(bytearray(65536))
     while count := process.read_into(space):
         data += space[:count]
@@ -43,10 +43,10 @@ def read_all(process):
 
 
 class TestPipes:
-    """What is written arrives, in any number of pieces."""
+    """Written bytes arrive, in any number of pieces."""
 
     def test_small_pieces_and_large_ones(self, start):
-        """All of them in order, whatever their type."""
+        """All pieces arrive in order, whatever their type."""
         pieces = [b"head", bytearray(b"er"), memoryview(b"x" * 100_000), b"", b"tail"]
         process = start("import sys; data = sys.stdin.buffer.read(100_010); print(data == "
                         "b'header' + b'x' * 100_000 + b'tail')")  # fmt: skip
@@ -56,7 +56,7 @@ class TestPipes:
         assert read_all(process).strip() == b"True"
 
     def test_a_view_of_numbers_is_written_as_its_bytes(self, start):
-        """Buffers of pickles may have any format."""
+        """Buffers of pickles may have any item format."""
         process = start("import sys; print(len(sys.stdin.buffer.read(80_000 * 8)))")
 
         process.write([memoryview(bytes(80_000 * 8)).cast("d")])
@@ -64,7 +64,7 @@ class TestPipes:
         assert read_all(process).strip() == b"640000"
 
     def test_more_than_a_pipe_holds(self, start):
-        """A write blocks until the child has read; nothing is lost."""
+        """A write blocks until the child has read; no byte is lost."""
         process = start(ECHO)
         data = os.urandom(8 * 2**20)
         got = bytearray()
@@ -82,14 +82,14 @@ class TestPipes:
         assert got == data
 
     def test_a_child_that_does_not_read(self, start):
-        """Is not waited for longer than was said."""
+        """Writing to it raises TimeoutError after `patience` seconds."""
         process = start(FOR_EVER.replace("sys.stdin.read()", "import time; time.sleep(60)"))
 
-        with pytest.raises(TimeoutError, match=r"took nothing for 0\.1 s"):
+        with pytest.raises(TimeoutError, match=r"read nothing for 0\.1 s"):
             process.write([bytes(8 * 2**20)], 0.1)
 
     def test_waiting_for_something_to_read(self, start):
-        """Tells whether there is something, or the end; or that the time is over."""
+        """`wait_readable` is True for data or the end of the stream, and False on timeout."""
         process = start("import sys, time; sys.stdin.read(1); print('x')")
         assert not process.wait_readable(0.01)
 
@@ -100,13 +100,13 @@ class TestPipes:
         assert process.wait_readable(30)
 
     def test_the_end_of_the_stream(self, start):
-        """Reading gives 0 when the child has closed its end."""
+        """A read returns 0 when the child has closed its end."""
         process = start("")
 
         assert process.read_into(memoryview(bytearray(10))) == 0
 
     def test_writing_to_a_dead_child(self, start):
-        """An OSError, and no signal."""
+        """A write raises OSError, and no signal ends the host."""
         process = start("")
         process.wait()
 
@@ -114,7 +114,7 @@ class TestPipes:
             process.write([bytes(2**20)])
 
     def test_writing_after_the_release(self, start):
-        """The same error as if the child were gone."""
+        """A write after the release raises the same error as for a dead child."""
         process = start("")
         process.wait()
         process.release()
@@ -123,7 +123,7 @@ class TestPipes:
             process.write([b"x"])
 
     def test_reading_after_the_release(self, start):
-        """The end of the stream."""
+        """A read after the release returns the end of the stream."""
         process = start("")
         process.wait()
         process.release()
@@ -132,10 +132,10 @@ class TestPipes:
 
 
 class TestStderr:
-    """stderr is drained, and its end is kept."""
+    """stderr is drained, and its tail is kept."""
 
     def test_the_end_is_kept(self, start):
-        """However much was written, a bounded tail of it is there for an error message."""
+        """However much is written, a bounded tail is kept for error messages."""
         process = start("import sys\nfor n in range(200_000): print('line', n, file=sys.stderr)")
 
         process.drain_stderr()
@@ -144,7 +144,7 @@ class TestStderr:
         assert STDERR_BYTES <= len(process.stderr_tail) + 1 < 2 * STDERR_BYTES
 
     def test_a_child_that_complains_does_not_block(self, start):
-        """A full stderr pipe would stop it before it answers."""
+        """A full stderr pipe would otherwise block it before it answers."""
         process = start("import sys; sys.stderr.write('x' * 10**6); print('done')")
         drainer = threading.Thread(target=process.drain_stderr)
         drainer.start()
@@ -153,7 +153,7 @@ class TestStderr:
         drainer.join()
 
     def test_bytes_that_are_no_text(self, start):
-        """They are shown as replacements."""
+        """Bytes that are not UTF-8 become replacement characters."""
         process = start(r"import os; os.write(2, b'bad \xff\n')")
 
         process.drain_stderr()
@@ -162,14 +162,14 @@ class TestStderr:
 
 
 class TestEnds:
-    """A child ends by itself, or is killed; either way it is waited for and released."""
+    """A child exits or is killed; either way it is reaped and released."""
 
     def test_the_exit_code(self, start):
-        """As the child gave it."""
+        """`wait` returns the child's exit code."""
         assert start("raise SystemExit(3)").wait() == 3
 
     def test_kill(self, start):
-        """At once, from any thread, and more than once."""
+        """`kill` works at once, from any thread, and repeatedly."""
         process = start(FOR_EVER)
         process.read_into(memoryview(bytearray(2)))
         killer = threading.Thread(target=process.kill)
@@ -181,11 +181,11 @@ class TestEnds:
         process.kill()
 
     def test_waiting_for_a_child_that_lives(self, start):
-        """None, after the given time."""
+        """`wait` returns None on timeout."""
         assert start(FOR_EVER).wait(0.01) is None
 
     def test_releasing_twice(self, start):
-        """Is fine."""
+        """A second release does nothing."""
         process = start("")
         process.wait()
 
@@ -193,7 +193,7 @@ class TestEnds:
         process.release()
 
     def test_the_end_of_its_input_is_the_end_of_its_life(self, start):
-        """When the host is gone, the child's input ends."""
+        """The child's input ends when the host does."""
         process = start(FOR_EVER)
 
         process.release()
@@ -201,23 +201,23 @@ class TestEnds:
         assert process.wait() is not None
 
     def test_a_program_that_does_not_exist(self):
-        """The caller is told by the system's own error."""
+        """The operating system's own error is raised."""
         with pytest.raises(FileNotFoundError):
             Process(["/no/such/program"], {}, MEMORY)
 
 
 class TestSurroundings:
-    """A child sees of the host only what it is given."""
+    """A child sees nothing of the host beside what it receives."""
 
     def test_the_environment(self, start, monkeypatch):
-        """Exactly the given names; no key or token of the host is in it."""
+        """The environment has exactly the passed names, and no key or token of the host."""
         monkeypatch.setenv("SECRET_TOKEN", "hush")
         code = "import os; os.environ.pop('LC_CTYPE', None); print(dict(os.environ))"
 
         assert read_all(start(code, {"ONLY": "this"})).strip() == b"{'ONLY': 'this'}"
 
     def test_the_working_directory(self, start):
-        """The root: nothing of the host's project is near."""
+        """The child runs in the root folder, away from the host's project."""
         said = read_all(start("import os; print(os.getcwd())")).strip().decode()
 
         assert said == Path(sys.executable).anchor
@@ -232,7 +232,7 @@ class TestSurroundings:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
     def test_memory_and_core_dumps_are_limited(self, start):
-        """By the kernel, whatever the child thinks of it."""
+        """The kernel enforces the limits, whatever the child does."""
         process = start(FOR_EVER)
         lines = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
         limits = {line[:26].strip(): line[26:].split()[:2] for line in lines}

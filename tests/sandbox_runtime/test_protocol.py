@@ -1,4 +1,4 @@
-"""The wire protocol: frames in any number of pieces, and nothing but frames."""
+"""The wire protocol: frames in any number of chunks, and nothing but frames."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ frames = st.tuples(bodies, st.lists(st.binary(max_size=300), max_size=4))
 
 
 def whole(body, attachments=()):
-    """A frame as one piece of bytes."""
+    """Returns a frame as one piece of bytes."""
     return b"".join(encode_frame(body, attachments))
 
 
 def feed(reader, data, sizes=None):
-    """Gives bytes to a reader in pieces of the given sizes, as reads of a pipe would."""
+    """Feeds bytes to a reader in chunks of these sizes, as reads of a pipe would."""
     found = []
     sizes = iter(sizes or ())
     while data:
@@ -53,13 +53,13 @@ class TestFraming:
     """A frame is a header with lengths, a JSON body, and raw attachments."""
 
     def test_a_frame_says_its_lengths(self):
-        """The header is text, as in the Language Server Protocol; attachments are not encoded."""
+        """The header is text, as in the Language Server Protocol; attachments are raw."""
         assert whole({"a": 1}, [b"\x00\xff", b""]) == (
             b'Content-Length: 8\r\nAttachments: 2,0\r\n\r\n{"a":1}\n\x00\xff'
         )
 
     def test_without_attachments_the_header_has_one_line(self):
-        """Nothing is said of attachments that are not there."""
+        """Without attachments the header does not mention them."""
         assert whole({}) == b"Content-Length: 3\r\n\r\n{}\n"
 
     def test_attachments_are_not_copied(self):
@@ -80,7 +80,7 @@ class TestFraming:
 
     @given(st.lists(frames, max_size=4), st.lists(st.integers(1, 400)))
     def test_frames_survive_any_chunking(self, sent, sizes):
-        """Frames may arrive in any number of pieces, and many in one piece."""
+        """A frame may arrive in many chunks, and a chunk may have many frames."""
         data = b"".join(whole(*frame) for frame in sent)
 
         received = read(data, sizes)
@@ -89,7 +89,7 @@ class TestFraming:
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
     def test_frames_survive_small_reads(self, size):
-        """Even a byte at a time."""
+        """Frames are parsed even if one byte arrives at a time."""
         data = whole({"n": 1}, [b"", b"abc", b""]) + whole({"n": 2}) + whole({"n": 3}, [b""])
 
         received = read(data, [size] * len(data))
@@ -97,7 +97,7 @@ class TestFraming:
         assert received == [({"n": 1}, [b"", b"abc", b""]), ({"n": 2}, []), ({"n": 3}, [b""])]
 
     def test_a_large_attachment_is_read_into_its_own_buffer(self):
-        """Once the lengths are known nothing is copied: the next bytes belong to the attachment."""
+        """Once the lengths are known, bytes are read directly into the attachment."""
         reader = FrameReader(LIMIT)
         header = whole({}, [bytes(500_000)])[: -500_000 + 10]
 
@@ -120,7 +120,7 @@ class TestFraming:
 
 
 class TestRefusals:
-    """What is not a frame ends the connection, before it costs anything."""
+    """Invalid bytes end the connection before they cost anything."""
 
     @pytest.mark.parametrize(
         "header",
@@ -147,18 +147,18 @@ class TestRefusals:
         ],
     )
     def test_a_malformed_header(self, header):
-        """Only the exact form is a header; there is nothing to be lenient for."""
+        """Only the exact format is a header."""
         with pytest.raises(ProtocolError, match="header is malformed"):
             read(header + b"\r\n\r\n{}")
 
     def test_text_that_never_becomes_a_header(self):
-        """A header without an end is not waited for for ever."""
+        """A header without an end is refused at its maximum length."""
         with pytest.raises(ProtocolError, match="header is longer than 65,536 bytes"):
             read(b"x" * (MAX_HEADER_BYTES + 1))
 
     @pytest.mark.parametrize("sizes", [(101,), (50, 51), (0, 101), (1, 50, 50)])
     def test_a_frame_over_the_limit_is_refused_unread(self, sizes):
-        """The header alone is enough; the sum of all lengths counts, and nothing is allocated."""
+        """The header suffices; the sum of all lengths counts, and nothing is allocated."""
         body, *attachments = sizes
         header = f"Content-Length: {body}\r\n"
         if attachments:
@@ -168,7 +168,7 @@ class TestRefusals:
             read(header.encode() + b"\r\n", limit=100)
 
     def test_a_frame_of_all_the_memory_there_is(self):
-        """The largest lengths that can be written are refused, not tried."""
+        """The largest representable lengths are refused without an allocation."""
         with pytest.raises(ProtocolError, match=r"Limits\.frame_bytes"):
             read(b"Content-Length: 999999999999999\r\n\r\n")
 
@@ -184,12 +184,12 @@ class TestRefusals:
         ids=["empty", "open", "words", "utf-16", "two", "not utf-8", "deep"],
     )
     def test_a_body_that_is_not_json(self, body):
-        """Deep nesting is refused as what it is, instead of exhausting the stack."""
+        """Deep nesting is a ProtocolError, and does not exhaust the stack."""
         with pytest.raises(ProtocolError, match="body is not JSON"):
             read(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def test_a_number_that_python_will_not_read(self):
-        """Thousands of digits are an attack on the parser."""
+        """A number of thousands of digits, an attack on the parser, is refused."""
         body = b"[" + b"9" * 100_000 + b"]"
 
         with pytest.raises(ProtocolError):
@@ -197,12 +197,12 @@ class TestRefusals:
 
     @given(st.binary(max_size=400))
     def test_noise(self, noise):
-        """Whatever bytes come, the outcome is frames or a ProtocolError."""
+        """For any bytes, the result is frames or a ProtocolError."""
         with contextlib.suppress(ProtocolError):
             read(noise)
 
     def test_frames_before_the_bad_one_are_delivered(self):
-        """What was said before the breach was said; the death notice comes this way."""
+        """Frames before the violation are delivered; the sandbox's last message arrives this way."""
         reader = FrameReader(LIMIT)
         data = whole({"n": 1}) + b"garbage\r\n\r\n"
         reader.space()[: len(data)] = data
@@ -219,7 +219,7 @@ OTHER = SECRET[::-1]
 
 
 def signed(body, attachments=(), secret=SECRET, end=None):
-    """A frame as the sandbox writes it."""
+    """Returns a frame as the sandbox writes it."""
     text = json.dumps(body).encode()
     header = f"Secret: {secret}\r\nContent-Length: {len(text)}\r\n"
     if attachments:
@@ -229,11 +229,11 @@ def signed(body, attachments=(), secret=SECRET, end=None):
 
 
 class TestSecret:
-    """What anything but the sandbox's own main thread writes is no frame."""
+    """Only the sandbox's own main thread can write a frame."""
 
     @given(st.lists(frames, max_size=4), st.lists(st.integers(1, 400)))
     def test_frames_that_have_it(self, sent, sizes):
-        """Pass, however the pipe cuts them, and nobody sees it in them."""
+        """Frames with the secret are accepted in any chunks, and the parsed frame does not contain it."""
         data = b"".join(signed(*frame) for frame in sent)
 
         found = feed(FrameReader(LIMIT, SECRET), data, sizes)
@@ -253,13 +253,13 @@ class TestSecret:
         ],
     )
     def test_frames_that_have_not(self, data):
-        """Are refused, whatever else is right about them."""
+        """Frames without the secret are refused, even if they are valid otherwise."""
         with pytest.raises(ProtocolError):
             feed(FrameReader(LIMIT, SECRET), data)
 
     @given(st.binary(min_size=1, max_size=80), st.data())
     def test_bytes_put_into_a_frame(self, noise, data):
-        """Wherever they come, this frame does not pass, nor anything after it."""
+        """Bytes inserted anywhere invalidate the frame and everything after it."""
         frame = signed({"text": "x" * 50}, [b"y" * 50])
         place = data.draw(st.integers(0, len(frame) - 1))
         reader = FrameReader(LIMIT, SECRET)
@@ -267,7 +267,7 @@ class TestSecret:
             assert feed(reader, frame[:place] + noise + frame[place:] + frame * 3) == []
 
     def test_a_frame_that_swallows_the_next_one(self):
-        """A forged header may announce so many bytes that the end is a true one's: it has no secret."""
+        """A forged header may include a real frame's end; it is refused, because it has no secret itself."""
         true = signed({"n": 1})
         body = b'{"n":2}'
         forged = f"Content-Length: {len(body)}\r\nAttachments: {len(true) - 33}\r\n\r\n".encode()
@@ -276,7 +276,7 @@ class TestSecret:
             feed(FrameReader(LIMIT, SECRET), forged + body + true)
 
     def test_it_is_not_told(self):
-        """Neither in an error about a broken header nor in the text of the request that carries it."""
+        """The secret is not in errors about headers, nor in the text of the request that carries it."""
         with pytest.raises(ProtocolError) as caught:
             feed(FrameReader(LIMIT, SECRET), b"x" + signed({}))
 
@@ -285,7 +285,7 @@ class TestSecret:
 
 
 def received(data):
-    """The messages in a stream of the sandbox, read as the host does."""
+    """Returns the messages in a stream of the sandbox, parsed as by the host."""
     connection = Connection(LIMIT, secret=golden.SECRET)
     found = []
     while data:
@@ -298,10 +298,10 @@ def received(data):
 
 
 class TestConnection:
-    """The host's end: numbers its requests, and checks what comes back."""
+    """The host's end: numbers its requests, and validates incoming messages."""
 
     def test_every_request_has_an_id_of_its_own(self):
-        """An answer says which request it belongs to."""
+        """Request ids are unique, so that an answer can be matched."""
         connection = Connection(LIMIT)
 
         ids = [connection.request(golden.FROM_HOST["checkpoint"])[0] for _ in range(3)]
@@ -309,18 +309,18 @@ class TestConnection:
         assert ids == [1, 2, 3]
 
     def test_a_notification_has_none(self):
-        """Nothing answers it."""
+        """A notification has no id, since it has no answer."""
         [(body, _)] = read(b"".join(Connection(LIMIT).notification(Interrupt())))
 
         assert body == {"jsonrpc": "2.0", "method": "interrupt", "params": {}}
 
     def test_messages_come_out_checked(self):
-        """A frame that is no message of the sandbox is a breach of protocol."""
+        """A frame that is not a message of the sandbox violates the protocol."""
         with pytest.raises(ProtocolError, match="JSON-RPC"):
             received(signed({"id": 1, "result": {}}))
 
     def test_two_ends_back_to_back(self):
-        """What one end encodes, the other reads, message by message, however the pipe cuts it."""
+        """Messages encoded by one end are parsed by the other, in any chunks."""
         connection = Connection(LIMIT)
         sent, data = [], b""
         for message in golden.FROM_HOST.values():
@@ -335,7 +335,7 @@ class TestConnection:
 
 
 def encode(connection, message):
-    """The pieces of any message of the host."""
+    """Returns the pieces of any message of the host."""
     if isinstance(message, (Asset, Interrupt)):
         return connection.notification(message)
     if hasattr(message, "call"):
@@ -344,10 +344,10 @@ def encode(connection, message):
 
 
 class TestGolden:
-    """The files in `tests/golden` hold Python and TypeScript to the same bytes."""
+    """The files in `tests/golden` ensure that Python and TypeScript use the same bytes."""
 
     def test_the_index_names_every_file_and_message(self):
-        """No frame is untested, and no test is without its frame."""
+        """Every frame has a test, and every test has a frame."""
         index = json.loads((golden.FOLDER / "index.json").read_text())
 
         assert set(index["host"]) == set(golden.FROM_HOST)
@@ -359,7 +359,7 @@ class TestGolden:
 
     @pytest.mark.parametrize("name", golden.FROM_HOST)
     def test_what_the_host_says(self, name):
-        """Each message of the host, to the byte."""
+        """Each message of the host is encoded to exactly these bytes."""
         frame = b"".join(map(bytes, encode(Connection(LIMIT), golden.FROM_HOST[name])))
         if os.environ.get("WRITE_GOLDEN"):
             golden.path(name).write_bytes(frame)
@@ -368,7 +368,7 @@ class TestGolden:
 
     @pytest.mark.parametrize("name", golden.FROM_SANDBOX)
     def test_what_the_host_understands(self, name):
-        """Each message of the sandbox, as TypeScript writes it."""
+        """Each message of the sandbox is parsed from the bytes that TypeScript writes."""
         data = golden.path(name).read_bytes()
 
         assert received(data) == [golden.FROM_SANDBOX[name]]

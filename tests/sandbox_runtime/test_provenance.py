@@ -1,4 +1,4 @@
-"""Where the engine's parts come from: hashes in the source, a build that can be repeated, a bill of materials.
+"""The origin of the engine's parts: hashes in the source, a reproducible build, a bill of materials.
 
 Nothing here trusts the manifest beside the files: whoever changes a file can change that too.
 """
@@ -62,21 +62,21 @@ class TestAdvisories:
     """The table of Deno's known flaws."""
 
     def test_a_range_has_its_first_version_and_not_its_fixed_one(self):
-        """As advisories write it."""
+        """A range includes its first version and excludes the fixed one, as in advisories."""
         one = Advisory("CVE-0", (2, 9, 9), (2, 10, 1), "something")
 
         assert [known_flaws(version, (one,)) for version in [(2, 9, 8), (2, 10, 1)]] == [(), ()]
         assert [known_flaws(version, (one,)) for version in [(2, 9, 9), (2, 10, 0)]] == [(one,)] * 2
 
     def test_the_tested_version_has_none(self):
-        """And each entry is a range that a version can be in."""
+        """No advisory affects the tested version, and each range contains some version."""
         assert known_flaws(DENO_TESTED) == ()
         for advisory in DENO_ADVISORIES:
             assert advisory.first < advisory.fixed
             assert re.fullmatch(r"CVE-\d{4}-\d+|GHSA(-\w{4}){3}", advisory.name)
 
     def test_the_package_asks_for_no_older_one(self):
-        """What is installed with this project is a version that it starts."""
+        """The required version of Deno is one that this project starts."""
         text = (PROJECT / "pyproject.toml").read_text()
 
         asked = re.findall(r'"deno>=([\d.]+),<3"', text)
@@ -85,10 +85,10 @@ class TestAdvisories:
 
 
 class TestHashes:
-    """Constants in the source against what is installed."""
+    """The constants in the source match the installed files."""
 
     def test_what_is_installed_is_what_it_should_be(self):
-        """Pyodide's files, and the executable of Deno."""
+        """Pyodide's files and Deno's executable have the expected hashes."""
         engine = ready_engine()
 
         assert unsound(check_files(engine.folder)) == []
@@ -97,7 +97,7 @@ class TestHashes:
 
     @pytest.mark.parametrize("name", ["pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json"])
     def test_a_changed_file_is_found_though_the_manifest_agrees(self, own_engine, name):
-        """That is more than the manifest shows."""
+        """A changed file is detected even if the manifest was changed with it."""
         file = own_engine / name
         file.write_bytes(file.read_bytes() + b"!")
         assets.write_manifest(own_engine)
@@ -105,7 +105,7 @@ class TestHashes:
         assert unsound(check_files(own_engine)) == [name]
 
     def test_doctor_finds_it_too(self, own_engine, tmp_path):
-        """And says which file."""
+        """`doctor` detects the changed file and names it."""
         place = tmp_path / "cache" / "dspy-rlm" / assets.cache_folder().name
         place.parent.mkdir(parents=True)
         own_engine.rename(place)
@@ -118,7 +118,7 @@ class TestHashes:
         assert f"pyodide-lock.json is NOT as in Pyodide {PYODIDE_VERSION}" in done.stdout
 
     def test_the_constants_are_of_one_version(self):
-        """What the lock files and the files themselves say."""
+        """The constants agree with the lock files and the files themselves."""
         lock = json.loads((ready_engine().folder / assets.LOCK_FILE).read_text())
         ours = json.loads((assets.SOURCE_FOLDER / "deno.lock").read_text())
 
@@ -127,7 +127,7 @@ class TestHashes:
         assert f"pyodide@{PYODIDE_VERSION}" in ours["npm"]
 
     def test_another_executable_of_that_version(self, tmp_path):
-        """It is named, with its hash; that does not depend on what it says of itself."""
+        """It is named with its hash, whatever version it reports."""
         (tmp_path / "deno.py").write_text("def find_deno_bin():\n    raise FileNotFoundError\n")
         (tmp_path / "deno").write_text("#!/bin/sh\necho 'deno 2.9.8 (stable)'\n")
         (tmp_path / "deno").chmod(0o755)
@@ -141,7 +141,7 @@ class TestHashes:
 
 
 class TestRebuild:
-    """The boot image and all else that is made here can be made again, with the same bytes."""
+    """The boot image and every other built file can be rebuilt with the same bytes."""
 
     @pytest.mark.nightly
     @pytest.mark.timeout(600)
@@ -176,7 +176,7 @@ class TestRebuild:
     @pytest.mark.nightly
     @pytest.mark.timeout(600)
     def test_a_changed_image_is_found(self, own_engine):
-        """One bit is enough, wherever it is."""
+        """A single changed bit anywhere in the image is detected."""
         for name, at in [("boot.pages", 5_000_000), ("worker.js", 20), (assets.CACHE_FILE, 1000)]:
             data = bytearray((own_engine / name).read_bytes())
             data[at] ^= 0x01
@@ -208,7 +208,7 @@ class TestSbom:
         )
 
     def test_it_is_valid(self):
-        """By the schema of CycloneDX 1.6, as strictly as it can be taken."""
+        """The document is valid by the strict schema of CycloneDX 1.6."""
         text = json.dumps(self.bill())
         validator = JsonStrictValidator(SchemaVersion.V1_6)
 
@@ -216,7 +216,7 @@ class TestSbom:
         assert validator.validate_str(text.replace("CycloneDX", "Cyclone")) is not None
 
     def test_it_names_every_part(self):
-        """With versions, and with the hashes of what is carried."""
+        """The document names every part with its version, and the hashes of the wheel's files."""
         bill = self.bill()
         by_name = {one["name"]: one for one in bill["components"]}
 
@@ -231,7 +231,7 @@ class TestSbom:
         assert {one["name"] for one in by_name["pyodide"]["components"]} == set(PYODIDE_FILES)
 
     def test_each_part_stands_once_and_each_edge_leads_to_one(self):
-        """The graph has no loose ends."""
+        """Every reference is unique, and every dependency refers to a component."""
         bill = self.bill(installed=lambda name: ("9", ["six"]) if name != "six" else ("1", []))
         refs = [one["bom-ref"] for one in bill["components"]]
         known = {*refs, bill["metadata"]["component"]["bom-ref"]}
@@ -242,14 +242,14 @@ class TestSbom:
         assert "pkg:pypi/six" in refs
 
     def test_the_same_parts_are_the_same_text(self, monkeypatch):
-        """At the same time: a build can be repeated."""
+        """The document is reproducible for a fixed timestamp."""
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
 
         assert self.bill() == self.bill()
         assert self.bill()["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
 
     def test_the_command_prints_one(self):
-        """Of what is installed here, with the versions that are."""
+        """The command prints the document of this installation, with the installed versions."""
         done = command("sbom")
 
         assert done.returncode == 0, done.stderr
@@ -259,7 +259,7 @@ class TestSbom:
     @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_a_wheel_carries_it(self, tmp_path):
-        """Built from a clean copy of the source; the hashes in it are those of the files beside it."""
+        """A wheel built from a clean copy of the source contains it, with the hashes of the wheel's files."""
         source = tmp_path / "source"
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(source)], check=True)
         command_line = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), "."]

@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and how a cell is run again. No process, no clock."""
+"""When a checkpoint is due, and how a cell is replayed. No process, no clock."""
 
 from __future__ import annotations
 
@@ -18,52 +18,52 @@ from sandbox_runtime.sessions.replay import (
 
 STATE = Checkpoint({}, "engine")
 
-# So long after the last checkpoint one is cheap.
+# This long after the last checkpoint another one is cheap.
 ENOUGH = FIRST_GUESS_SECONDS / LARGEST_SHARE
 
 
 @pytest.fixture
 def recovery():
-    """A session's, opened at 0."""
+    """The replay log of a session that was opened at time 0."""
     recovery = ReplayLog()
     recovery.begin(0.0)
     return recovery
 
 
 def call(number, arguments="[[],{}]", tool="f", mode="wait"):
-    """A tool call of cell 1."""
+    """Returns a tool call of cell 1."""
     return ToolCall(number, 1, tool, mode, arguments, [])
 
 
 def answered(number, nbytes):
-    """An answer of so many bytes."""
+    """Returns an answer of this many bytes."""
     return ToolReturned(number, "bytes", attachments=[bytes(nbytes)])
 
 
 class TestDue:
-    """A checkpoint is taken when it is cheap, and spares more than it costs."""
+    """A checkpoint is taken when it is cheap and saves more than it costs."""
 
     def test_after_a_long_wait_and_real_work(self, recovery):
-        """The LM's time counts as well as the cell's."""
+        """The time of the LM counts as well as that of the cell."""
         recovery.ran(CellRecord(1, "x"), FIRST_GUESS_SECONDS * 2)
 
         assert not recovery.due(ENOUGH * 0.9)
         assert recovery.due(ENOUGH * 1.1)
 
     def test_not_for_little_work(self, recovery):
-        """What can be run again faster than saved is not saved."""
+        """No checkpoint is due while replaying is faster than saving."""
         recovery.ran(CellRecord(1, "x"), FIRST_GUESS_SECONDS / 2)
 
         assert not recovery.due(ENOUGH * 100)
 
     def test_not_without_a_cell(self, recovery):
-        """Inputs can be sent again."""
+        """Inputs alone are sent again instead."""
         recovery.assigned("x", 1)
 
         assert not recovery.due(ENOUGH * 100)
 
     def test_when_too_much_must_be_remembered(self, recovery):
-        """Whatever it costs: the host's memory is bounded."""
+        """The host's memory is bounded, so a checkpoint is due at any cost."""
         ran = CellRecord(1, "x")
         ran.remember(
             call(1), ToolReturned(1, "bytes", attachments=[bytes(MAX_REMEMBERED_BYTES + 1)])
@@ -73,7 +73,7 @@ class TestDue:
         assert recovery.due(0.0)
 
     def test_when_replaced_values_are_too_large(self, recovery):
-        """What was assigned before is kept by the log alone, for the cells that saw it."""
+        """Replaced values exist only in the log, for the cells that used them, and count."""
         large = "x" * (MAX_REMEMBERED_BYTES // 2 + 1)
         for number in range(3):
             assert not recovery.due(0.0)
@@ -83,7 +83,7 @@ class TestDue:
         assert recovery.due(0.0)
 
     def test_not_for_large_inputs(self, recovery):
-        """The session has to keep them anyway; one that is sent twice is one."""
+        """Current values do not count, because the session keeps them anyway; a repeated assignment counts once."""
         large = bytes(2 * MAX_REMEMBERED_BYTES)
         for number in range(2):
             recovery.assigned("x", large)
@@ -92,7 +92,7 @@ class TestDue:
         assert not recovery.due(0.0)
 
     def test_when_there_is_much_code(self, recovery):
-        """Cells are remembered too."""
+        """The code of cells counts too."""
         recovery.ran(CellRecord(1, "#" * (MAX_REMEMBERED_BYTES + 1)), 0.0)
 
         assert recovery.due(0.0)
@@ -107,14 +107,14 @@ class TestDue:
         assert recovery.due(10.0 + 2.1 / LARGEST_SHARE)
 
     def test_not_where_it_is_impossible(self, recovery):
-        """After one failed attempt everything is run again instead."""
+        """After a failed attempt no checkpoint is due any more; everything is replayed instead."""
         recovery.ran(CellRecord(1, "x"), 100.0)
         recovery.cannot_save()
 
         assert not recovery.due(1e6)
 
     def test_when_running_them_again_would_take_long(self, recovery):
-        """Whatever it costs: a session comes back in a bounded time."""
+        """The time of a replay is bounded, so a checkpoint is due at any cost."""
         recovery.saved(STATE, now=0.0, cost_seconds=1000.0)
         recovery.ran(CellRecord(1, "x"), MAX_WORK_SECONDS * 0.9)
         assert not recovery.due(0.0)
@@ -125,10 +125,10 @@ class TestDue:
 
 
 class TestBounds:
-    """What is kept to run cells again, and how long that may take."""
+    """Bounds on the memory and the time of a replay."""
 
     def test_answers_of_one_cell(self):
-        """Past the bound none of them is kept, also none that comes later."""
+        """Beyond the bound none of its answers is kept, nor any later one."""
         ran = CellRecord(1, "x")
         for number in range(80):
             ran.remember(call(number, str(number)), answered(number, 1024 * 1024))
@@ -138,7 +138,7 @@ class TestBounds:
         assert ran.bytes_kept < 100
 
     def test_calls_without_answers_count_too(self):
-        """A million of them are remembered no more than their bytes allow."""
+        """Calls without an answer count, so that a million of them stay within the bound."""
         ran = CellRecord(1, "x")
         for number in range(MAX_REMEMBERED_BYTES // 512 + 1):
             ran.remember(call(number))
@@ -146,7 +146,7 @@ class TestBounds:
         assert ran.forgotten
 
     def test_a_cell_that_is_forgotten(self, recovery):
-        """A checkpoint is due at once, and until there is one the state is as good as lost."""
+        """A checkpoint is due at once; until then the state could not be recovered."""
         ran = CellRecord(7, "x")
         ran.remember(call(1), answered(1, MAX_REMEMBERED_BYTES))
         recovery.ran(ran, 0.1)
@@ -160,7 +160,7 @@ class TestBounds:
         assert recovery.why_lost() == ""
 
     def test_where_no_checkpoint_is_possible(self, recovery):
-        """Answers of all cells together are bounded as well."""
+        """The answers of all cells together are bounded as well."""
         recovery.cannot_save()
         for number in range(3):
             ran = CellRecord(number, "x")
@@ -172,7 +172,7 @@ class TestBounds:
         assert not recovery.due(1e6)
 
     def test_work_that_would_take_long_again(self, recovery):
-        """The state is given up, and it is said why."""
+        """The state is discarded, with the reason."""
         recovery.cannot_save()
         recovery.ran(CellRecord(1, "x"), MAX_REPLAY_SECONDS - 1)
         assert recovery.why_lost() == ""
@@ -182,7 +182,7 @@ class TestBounds:
         assert "takes more than 60 s in all" in recovery.why_lost()
 
     def test_crash_after_crash(self, recovery):
-        """What was run again counts for each of them."""
+        """The time of all replays is added up."""
         recovery.cannot_save()
         recovery.ran(CellRecord(1, "x"), 20.0)
         for _ in range(2):
@@ -193,14 +193,14 @@ class TestBounds:
         assert "takes more than 60 s in all" in recovery.why_lost()
 
     def test_cells_that_take_longer_the_second_time(self, recovery):
-        """End the attempt."""
+        """A replay that takes too long is aborted."""
         recovery.replayed(MAX_REPLAY_SECONDS)
 
         with pytest.raises(LookupError, match="more than 60 s"):
             recovery.replayed(0.1)
 
     def test_a_checkpoint_begins_anew(self, recovery):
-        """With all of it."""
+        """A checkpoint resets all bounds."""
         recovery.ran(CellRecord(1, "x"), 50.0)
         recovery.replayed(50.0)
 
@@ -211,10 +211,10 @@ class TestBounds:
 
 
 class TestLog:
-    """What was done since the checkpoint, in order."""
+    """The log of everything since the checkpoint, in order."""
 
     def test_a_checkpoint_takes_the_place_of_the_log(self, recovery):
-        """What came before is in it."""
+        """The log is empty after a checkpoint."""
         recovery.assigned("x", 1)
         recovery.ran(CellRecord(1, "x"), 1.0)
 
@@ -233,17 +233,17 @@ class TestLog:
 
 
 class TestReplay:
-    """A cell that is run again gets the answers that it got."""
+    """A replayed cell gets the recorded answers."""
 
     def test_the_same_call_gets_the_same_answer(self):
-        """Under the new call's number; the tool is not asked."""
+        """The answer has the new call's id; the tool is not called."""
         ran = CellRecord(1, "x")
         ran.remember(call(5), ToolReturned(5, "json", "1"))
 
         assert ran.replay()(call(9)) == ToolReturned(9, "json", "1")
 
     def test_equal_calls_are_answered_in_order(self):
-        """A counter counts again."""
+        """Equal calls get their answers in the recorded order, as for a counter."""
         ran = CellRecord(1, "x")
         for number in (1, 2):
             ran.remember(call(number), ToolReturned(number, "json", str(number)))
@@ -252,7 +252,7 @@ class TestReplay:
         assert [answer(call(7)).inline, answer(call(8)).inline] == ["1", "2"]
 
     def test_different_calls_may_come_in_another_order(self):
-        """As concurrent ones do."""
+        """Different calls may be replayed in another order, as concurrent ones are."""
         ran = CellRecord(1, "x")
         ran.remember(call(1, "a", mode="aio"), ToolReturned(1, "json", "A"))
         ran.remember(call(2, "b", mode="aio"), ToolRaised(2, "E", "Exception", "B"))
@@ -265,7 +265,7 @@ class TestReplay:
         "other", [call(1, "other"), call(1, tool="g"), call(1, mode="batch")], ids=str
     )
     def test_a_call_that_was_not_made(self, other):
-        """Ends the attempt: nobody may be asked a second time."""
+        """A new call aborts the replay: no tool may be called a second time."""
         ran = CellRecord(1, "x")
         ran.remember(call(1), ToolReturned(1, "json", "1"))
 
@@ -273,7 +273,7 @@ class TestReplay:
             ran.replay()(other)
 
     def test_a_call_that_was_not_answered(self):
-        """Is not answered again; it was the cell's own, and no other gets what came too late."""
+        """A call whose answer came after the cell's end gets none in the replay either."""
         ran = CellRecord(1, "x")
         ran.remember(call(1, mode="aio"))
         ran.answered(ran.remember(call(2, mode="aio")), ToolReturned(2, "json", "2"))
@@ -283,7 +283,7 @@ class TestReplay:
         assert answer(call(8, mode="aio")) == ToolReturned(8, "json", "2")
 
     def test_twice(self):
-        """A cell can be run again any number of times."""
+        """A cell can be replayed any number of times."""
         ran = CellRecord(1, "x")
         ran.remember(call(1), ToolReturned(1, "json", "1"))
 

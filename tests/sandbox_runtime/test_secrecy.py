@@ -1,4 +1,4 @@
-"""Secrets of the host's environment do not reach a cell by way of an exception's text."""
+"""Secrets of the host's environment do not enter a cell through an exception's text."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _environment(monkeypatch):
 
 
 def test_values_of_such_variables():
-    """Wherever they stand; short values and other variables are left."""
+    """They are removed anywhere in a text; short values and other variables stay."""
     text = f"401 for {KEY}: https://me:correct horse@host/x?y=0123456789"
 
     assert redact_secrets(text) == "401 for [secret]: https://me:[secret]@host/x?y=0123456789"
 
 
 def test_what_else_is_secret():
-    """Values that the caller knows."""
+    """The caller's additional secrets are removed too."""
     assert redact_secrets("a hidden word", ["hidden word", None]) == "a [secret]"
 
 
@@ -40,7 +40,7 @@ def test_what_else_is_secret():
     "call", ["tool()", "await tool.aio()", "tool.batched([])", "tool.batched([1])"]
 )
 def test_an_error_of_a_tool(call):
-    """The cell sees what failed, without the key."""
+    """The cell sees the error without the key."""
 
     def tool(*_):
         raise PermissionError(f"no entry with {KEY}")
@@ -61,7 +61,7 @@ class Opaque:
 
 @pytest.mark.parametrize("call", ["help(tool)", "tool(1, 2, 3, 4, 5)", "print(tool.__doc__)"])
 def test_defaults_of_a_tool_are_not_told(call):
-    """What stands for a key, or has a `repr` of its own, is shown as dots; the rest as it is."""
+    """Defaults that could be keys, or have their own `repr`, are shown as dots; others are shown."""
 
     def tool(n: int = 5, api_key: str = "not-in-the-environment", text: str = KEY, client=Opaque()):  # noqa: B008
         """Does something."""
@@ -103,7 +103,7 @@ def test_defaults_of_a_tool_are_not_told(call):
     ],
 )
 def test_what_looks_like_a_secret(text, shown):
-    """By its form, or by the name that stands before it; honest texts are left."""
+    """Secrets are recognised by their form, or by the name before them; ordinary texts stay."""
     assert redact_secrets(text) == (text if shown is None else shown)
 
 
@@ -135,7 +135,7 @@ def test_what_looks_like_a_secret(text, shown):
     ],
 )
 def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hidden):
-    """By the variable's name, and by the form of its value."""
+    """Secrets are recognised by the variable's name, and by the form of its value."""
     monkeypatch.setenv(name, value)
 
     assert (redact_secrets(text) != text) == hidden
@@ -158,7 +158,7 @@ def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hid
     ],
 )  # fmt: skip
 def test_encoded_secrets(encode):
-    """Also where it is a part of what is encoded, or broken by the end of a line."""
+    """Encoded secrets are removed, also inside of longer encoded text and across line breaks."""
     secret = 'a "hidden"/word+\\1234567890'
     shown = redact_secrets(f"before {encode(secret)} after", [secret])
 
@@ -182,7 +182,7 @@ def test_long_texts_take_little(piece):
 
 @pytest.mark.parametrize("at", range(-30, 30, 3))
 def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
-    """A cell that chooses the length of what an error repeats chooses where the text is cut."""
+    """A cell that controls the length of an error's text could otherwise choose where a secret is cut."""
     secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
     monkeypatch.setenv("SERVICE_TOKEN", secret)
     pads = (MAX_CHARS // 2 + at, 3 * MAX_CHARS)
@@ -192,7 +192,7 @@ def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
 
 
 def test_many_secrets_do_not_move_the_cut(monkeypatch):
-    """What is taken out makes a text shorter; what comes nearer then is clean as well."""
+    """Redaction shortens a text; the text that moves closer to the cut is redacted too."""
     secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
     monkeypatch.setenv("SERVICE_TOKEN", secret)
     shown = redact_secrets(f"{secret} " * 20_000)

@@ -1,4 +1,4 @@
-"""Sessions on the real engine: how cells end, what they raise, and what they print.
+"""Sessions on the real engine: the outcomes of cells, their exceptions, and their output.
 
 Most tests of sessions share one; those that end processes or need other limits open their own.
 """
@@ -22,17 +22,17 @@ class TestCells:
     """A cell ends in one of three ways."""
 
     def test_completed(self, session):
-        """What it printed, and its last value."""
+        """A completed cell has its printed output and the value of its last expression."""
         assert session.run_cell("print('a')\n1 + 1") == Completed("a\n2\n")
 
     def test_submitted(self, session):
-        """The outputs, and what was printed before."""
+        """A cell that submits has the outputs, and the text printed before."""
         assert session.run_cell("print('a')\nSUBMIT({'x': {1, 2}})") == Submitted(
             {"output": {"x": {1, 2}}}, "a\n"
         )
 
     def test_failed(self, session):
-        """The exception, and a traceback with the cell's own lines; exactly this text."""
+        """A failed cell has the exception, and exactly this traceback, with the cell's own lines only."""
         result = failure(session, "def f(x):\n    return 1 / x\nprint('a')\nf(0)")
 
         assert (result.error_type, result.message) == ("ZeroDivisionError", "division by zero")
@@ -55,13 +55,13 @@ class TestCells:
         )
 
     def test_state_stays(self, session):
-        """Variables, functions and imports, also of cells that failed."""
+        """Variables, functions and imports persist, also those of failed cells."""
         session.run_cell("import math\nkept = 41\n1 / 0")
 
         assert output(session, "math.floor(kept + 1.5)") == "42\n"
 
     def test_await_at_the_top(self, session):
-        """Also with tasks that run side by side."""
+        """Top-level await works, also with concurrent tasks."""
         code = """
 import asyncio
 async def one(n):
@@ -72,13 +72,13 @@ await asyncio.gather(one(1), one(2))
         assert output(session, code) == "[1, 2]\n"
 
     def test_asyncio_run(self, session):
-        """What scripts do works, too."""
+        """`asyncio.run` works in a cell, as in a script."""
         code = "import asyncio\nasync def f(): return 42\nasyncio.run(f())"
 
         assert output(session, code) == "42\n"
 
     def test_the_error_of_an_awaited_task(self, session):
-        """It is raised in the cell like any other."""
+        """The exception of an awaited task is raised in the cell."""
         code = """
 import asyncio
 async def bad():
@@ -90,11 +90,11 @@ await asyncio.gather(bad(), asyncio.sleep(0))
         assert failure(session, code).message == "lost"
 
     def test_code_with_lone_surrogates(self, session):
-        """Whatever text an LM's reply was decoded to; they arrive as escapes."""
+        """Code with lone surrogates runs; they are shown as escapes."""
         assert output(session, "'a\ud800b'") == "'a\\ud800b'\n"
 
     def test_a_large_cell(self, session):
-        """Code of a megabyte is code."""
+        """A cell may have a megabyte of code."""
         assert output(session, f"x = {'a' * 10**6!r}\nlen(x)") == "1000000\n"
 
 
@@ -122,11 +122,11 @@ EXCEPTIONS = {
 
 
 class TestExceptions:
-    """A cell may raise anything at all; it is data, and the session goes on."""
+    """Any exception of a cell is data, and the session continues."""
 
     @pytest.mark.parametrize("name", EXCEPTIONS)
     def test_it_is_reported(self, session, name):
-        """Under its name, in a session that keeps its process and state."""
+        """The exception is reported by its name, and the session keeps its process and state."""
         result = failure(session, EXCEPTIONS[name])
 
         assert result.error_type == ("KeyError" if name == "EvilRepr" else name)
@@ -145,7 +145,7 @@ class TestExceptions:
         )
 
     def test_errors_in_groups_show_no_frames_of_ours(self, session):
-        """Each part has the cell's lines only."""
+        """Each exception of a group shows the cell's lines only."""
         code = """
 import asyncio
 async def work(): fail()
@@ -157,7 +157,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
         assert "ValueError: no" in result.traceback
 
     def test_a_deep_structure(self, rough):
-        """Deep recursion in C may cost the process; the session is there again for the next cell."""
+        """Deep recursion in C may cost the process; the next cell runs in a restored session."""
         rough.run_cell("x = []\nfor _ in range(100_000): x = [x]\nrepr(x)")
 
         assert output(rough, "1 + 1") == "2\n"
@@ -180,7 +180,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
         ],
     )
     def test_vandalism(self, wrecked, code):
-        """What a cell breaks of Python costs its session's state at worst: the session heals."""
+        """Damage to Python's modules costs at most the session's state: the session recovers."""
         wrecked.run_cell(code)
         wrecked.run_cell("1 / 0")
 
@@ -189,7 +189,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 
     @pytest.mark.parametrize("name", ["json.dumps", "json.loads", "pickle.loads", "time.monotonic"])
     def test_functions_that_the_driver_uses(self, session, name):
-        """Replacing one costs nothing at all."""
+        """Replacing a function that the driver uses has no effect on it."""
         module = name.partition(".")[0]
         session.run_cell(f"import {module}\nreal = {name}\n{name} = None")
         pid = session.pid
@@ -200,10 +200,10 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 
 
 class TestOutput:
-    """Output is bounded, in order, and all of it is text."""
+    """Output is bounded, in order, and valid text."""
 
     def test_huge_output(self, session):
-        """The first and last half of `output_chars`, and how much was left out."""
+        """The first and last half of `output_chars` are kept, with the number of omitted characters."""
         printed = output(session, "print('a' * 50_000_000 + 'b' * 50_000_000)")
 
         assert printed == (
@@ -218,37 +218,37 @@ class TestOutput:
         assert len(printed) < 10_100
 
     def test_lone_surrogates(self, session):
-        """They are written out as escapes."""
+        """Lone surrogates in output are shown as escapes."""
         assert output(session, r"print('a\ud800b'); '\udfff'") == "a\\ud800b\n'\\udfff'\n"
 
     def test_writes_to_the_file_descriptors(self, session):
-        """They come after what Python printed, and never reach the pipe of the protocol."""
+        """Raw writes follow Python's own output, and never reach the protocol's pipe."""
         code = "import os\nos.write(1, b'one\\n'); os.write(2, b'two \\xff\\n'); print('print')"
 
         assert output(session, code).endswith("print\none\ntwo \ufffd\n")
 
     def test_a_forged_frame(self, session):
-        """It is text like any other: nobody inside can speak the protocol."""
+        """A frame printed by a cell is plain text: no cell can write to the protocol's pipe."""
         body = '{"jsonrpc":"2.0","id":1,"result":{}}'
         code = f"import os\nn = os.write(1, b'Content-Length: {len(body)}\\r\\n\\r\\n{body}')"
 
         assert output(session, code) == f"Content-Length: {len(body)}\r\n\r\n{body}"
 
     def test_endless_raw_writes(self, session):
-        """They are bounded as well."""
+        """The output of raw writes is bounded too."""
         code = "import os\nfor _ in range(1000): n = os.write(1, b'x' * 100_000)"
 
         assert len(output(session, code)) < 10_100
 
     def test_nobody_answers(self, session):
-        """`input` raises; the standard input is at its end."""
+        """`input` raises, because the standard input is at its end."""
         assert failure(session, "input('?')").error_type == "RuntimeError"
         assert output(session, "import os; os.read(0, 10), open(0, closefd=False).read()") == (
             "(b'', '')\n"
         )
 
     def test_a_callback_left_behind_says_nothing(self, session):
-        """It is dropped, which the cell says, and does no harm."""
+        """A callback that outlives its cell is dropped; the cell's output says so."""
         code = "import asyncio\nasyncio.get_event_loop().call_soon(print, 'x' * 100_000)\nNone"
         pid = session.pid
 
@@ -258,7 +258,7 @@ class TestOutput:
         assert session.pid == pid
 
     def test_background_tasks_are_cancelled(self, session):
-        """A cell's tasks end with it, and the LM is told."""
+        """A cell's tasks are cancelled at its end, and the output says so."""
         code = """
 import asyncio
 ticks = 0

@@ -1,4 +1,4 @@
-"""The end of sessions: closed, or left behind by a host that is gone."""
+"""The end of sessions: closed, or orphaned by a host that has ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sandbox_runtime.engine import assets
 
 
 class TestClose:
-    """Closing ends everything, is fine twice, and never hangs."""
+    """Closing ends everything, is idempotent, and never hangs."""
 
     def test_a_context_manager(self):
         """Leaving the `with` block closes the session, which is the usual way."""
@@ -36,7 +36,7 @@ class TestClose:
         assert session.closed
 
     def test_an_error_in_the_block(self):
-        """Closes too, and is passed on."""
+        """An exception in the block closes the session and propagates."""
         with pytest.raises(LookupError), open_session() as session:
             raise LookupError
 
@@ -50,7 +50,7 @@ class TestClose:
         session.close()
 
     def test_using_it_afterwards(self, opened):
-        """An error that says what to do."""
+        """Using a closed session raises an error that names the remedy."""
         session = opened()
         session.close()
 
@@ -68,7 +68,7 @@ class TestClose:
         "code", ["while True: pass", "import time; time.sleep(1e6)", UNINTERRUPTIBLE]
     )
     def test_from_another_thread_while_a_cell_runs(self, opened, started, code):
-        """The cell's caller is told that the session was closed."""
+        """The caller of the running cell gets an error that the session was closed."""
         session = opened(tools={"started": started})
         thread = when(started.event, session.close)
 
@@ -86,8 +86,8 @@ class TestClose:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_nothing_is_left(self, deno_children):
-        """No process, thread or open file, on every path."""
-        gc.collect()  # what earlier tests let go of is not ours to count
+        """No process, thread or open file remains, on any path."""
+        gc.collect()  # objects released by earlier tests do not count
 
         def open_and_use():
             with open_session(
@@ -159,11 +159,11 @@ PAUSE = "signal.pause()\n"
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waits for processes of others")
 class TestHostDies:
-    """When the host is gone, its sandboxes are gone, and nothing of them stays on the disk."""
+    """If the host ends, its sandboxes end, and nothing of them remains on the disk."""
 
     @pytest.fixture
     def host(self, tmp_path):
-        """Runs a host; gives its process and the file descriptors of its sandbox and forked child."""
+        """Runs a host; returns its process and the file descriptors of its sandbox and forked child."""
         opened = []
         temporary = tmp_path / "temporary"
         temporary.mkdir()
@@ -198,7 +198,7 @@ class TestHostDies:
 
     @pytest.mark.parametrize("spin", ["", SPIN + "ready.wait()\n"], ids=["idle", "in a cell"])
     def test_killed(self, host, spin):
-        """Within two seconds, also when a cell is running."""
+        """The sandbox of a killed host ends within two seconds, also while a cell runs."""
         process, [sandbox] = host(HOST_PROGRAM + spin + TELL + PAUSE, 1)
 
         process.kill()
@@ -207,7 +207,7 @@ class TestHostDies:
 
     @pytest.mark.parametrize("spin", ["", SPIN + "ready.wait()\n"], ids=["idle", "in a cell"])
     def test_killed_while_a_forked_child_holds_the_pipes(self, host, spin):
-        """The end of the input does not come then; the sandbox looks for its parent."""
+        """Its input does not end then; the sandbox checks that its parent is alive."""
         program = HOST_PROGRAM + FORK + spin + TELL + "print(child, flush=True)\n" + PAUSE
         process, [sandbox, child] = host(program, 2)
         try:
@@ -218,14 +218,14 @@ class TestHostDies:
             signal.pidfd_send_signal(child, signal.SIGKILL)
 
     def test_ended_without_closing(self, host):
-        """A script that forgets to close leaves nothing either, and ends at once."""
+        """A script that does not close its session leaves no process, and exits at once."""
         process, [sandbox] = host(HOST_PROGRAM + TELL, 1)
 
         assert process.wait(60) == 0
         assert self.is_gone(sandbox)
 
     def test_ended_by_an_exception(self, host):
-        """Nor does one that fails."""
+        """A script that fails leaves no process either."""
         process, [sandbox] = host(HOST_PROGRAM + TELL + "sys.exit(3)", 1)
 
         assert process.wait(60) == 3

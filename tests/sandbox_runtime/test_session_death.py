@@ -1,4 +1,4 @@
-"""Sessions whose process ends: they heal, within bounds."""
+"""Sessions whose process ends: recovery, and its bounds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sandbox_runtime.open import ready_engine
 
 
 class TestDeath:
-    """When the process dies, the session goes on in another, from the state before that cell."""
+    """If the process dies, the session continues in another one, from the state before that cell."""
 
     def kill(self, session):
         os.kill(session.pid, signal.SIGKILL)
@@ -48,7 +48,7 @@ class TestDeath:
 
     @pytest.fixture
     def mortal(self, opened, started):
-        """A session with variables, tools and outputs, to be killed."""
+        """A session with variables, tools and outputs, whose process the tests kill."""
         session = opened(
             limits=Limits(memory_bytes=256 * MEBIBYTE),
             tools={"echo": echo, "started": started, "die": lambda: self.kill(session)},
@@ -59,14 +59,14 @@ class TestDeath:
         return session
 
     def test_when_idle(self, mortal):
-        """The next cell notices nothing."""
+        """If an idle process is killed, the next cell runs as if nothing had happened."""
         self.kill(mortal)
 
         assert output(mortal, "given, made, echo(1)") == "([1], 2, 1)\n"
         assert mortal.restarts == 1
 
     def test_in_mid_cell(self, mortal, started):
-        """The cell that ran is told."""
+        """The result of the interrupted cell says that the process died."""
         thread = when(started.event, self.kill, mortal)
 
         result = mortal.run_cell("started()\nwhile True: pass")
@@ -75,7 +75,7 @@ class TestDeath:
         self.check_healed(mortal, result)
 
     def test_in_a_tool_call(self, mortal):
-        """Its answer has nowhere to go."""
+        """The answer to the call of a dead process is dropped."""
         self.check_healed(mortal, mortal.run_cell("die()"))
 
     @pytest.mark.sampled(2)
@@ -89,16 +89,16 @@ class TestDeath:
         ],
     )
     def test_by_its_own_hand(self, mortal, code):
-        """A cell that breaks the interpreter loses its own work, no more."""
+        """A cell that crashes the interpreter loses only its own effects."""
         self.check_healed(mortal, mortal.run_cell(code))
 
     def test_again_and_again(self, mortal):
-        """Healing does not wear out."""
+        """A session can recover any number of times."""
         for _ in range(3):
             self.check_healed(mortal, mortal.run_cell("die()"))
 
     def test_a_state_that_kills(self, mortal):
-        """What ends one cell after the other lies in the state, which is given up; the inputs stay."""
+        """If cell after cell dies, the state is the cause and is discarded; the inputs stay."""
         mortal.run_cell("x = None\nfor _ in range(3_000_000): x = [x]")  # too deep to be freed
 
         first, second = mortal.run_cell("x = None"), mortal.run_cell("x = None")
@@ -110,7 +110,7 @@ class TestDeath:
         )
 
     def test_assigning_to_a_dead_process(self, mortal):
-        """Starts another one first."""
+        """An assignment starts another process first."""
         self.kill(mortal)
 
         mortal.assign("more", 1)
@@ -118,7 +118,7 @@ class TestDeath:
         assert output(mortal, "made, more") == "(2, 1)\n"
 
     def test_registering_at_a_dead_process(self, mortal):
-        """Starts another one first, which has the new tools."""
+        """Registering starts another process first, which has the new tools."""
         self.kill(mortal)
 
         mortal.register({"echo": lambda x: -x}, {"other": "int"})
@@ -127,8 +127,8 @@ class TestDeath:
         assert mortal.run_cell("SUBMIT(other=1)") == Submitted({"other": 1})
 
     def test_killed_while_it_is_told_of_tools(self, mortal):
-        """The same: nothing is lost."""
-        os.kill(mortal.pid, signal.SIGSTOP)  # so that it is asked, and cannot answer
+        """A process that is killed while tools are registered is replaced, and nothing is lost."""
+        os.kill(mortal.pid, signal.SIGSTOP)  # so that it receives the request, but cannot answer
         thread = threading.Timer(0.2, self.kill, [mortal])
         thread.start()
 
@@ -139,7 +139,7 @@ class TestDeath:
         assert mortal.restarts == 1
 
     def test_a_process_that_stands_still(self, opened):
-        """A full pipe is not waited for without end: the process is replaced, and the value sent again."""
+        """Writing to a full pipe has a timeout: the process is replaced, and the value sent again."""
         session = opened(limits=Limits(start_seconds=3))
         session.run_cell("x = 1")
         os.kill(session.pid, signal.SIGSTOP)
@@ -150,7 +150,7 @@ class TestDeath:
         assert session.restarts == 1
 
     def test_an_engine_that_is_gone(self, tmp_path):
-        """If no other process can be started, the session is closed, and the reason said."""
+        """If no other process can be started, the session is closed with the reason."""
         engine = ready_engine()
         folder = tmp_path / "engine"
         shutil.copytree(engine.folder, folder)
@@ -163,7 +163,7 @@ class TestDeath:
             assert session.closed
 
     def test_closed_while_it_heals(self, deno_children):
-        """What was started meanwhile is ended too."""
+        """Closing a session during its recovery ends the new process too."""
 
         @dataclasses.dataclass(frozen=True)
         class Trap(Engine):
@@ -186,7 +186,7 @@ class TestDeath:
 
     @pytest.mark.parametrize("ends", [1, 2])
     def test_killed_while_it_heals(self, deno_children, ends):
-        """A process that is ended before it is ready costs nothing either."""
+        """A process that is killed during recovery is replaced, and nothing is lost."""
         left = []
 
         @dataclasses.dataclass(frozen=True)
@@ -209,7 +209,7 @@ class TestDeath:
             assert not left
 
     def test_killed_while_it_opens(self, deno_children):
-        """However far it was, it did not come up."""
+        """A process that is killed at any point of its start is a start error."""
 
         class Deadly(dict):
             def __iter__(self):
@@ -225,7 +225,7 @@ class TestDeath:
         assert deno_children() == before
 
     def test_what_an_assignment_finds_lost(self, opened):
-        """The next cell says it."""
+        """A loss that an assignment detects is reported by the next cell."""
         session = opened()
         session.run_cell("import time; print(time.time())")
         self.kill(session)
@@ -236,7 +236,7 @@ class TestDeath:
         assert output(session, "x") == "1\n"
 
     def test_a_cell_that_prints_something_else(self, mortal):
-        """Is named when a later cell ends the process; the state is not lost."""
+        """A replayed cell with different output is named in the notice; the state is not lost."""
         mortal.run_cell("import time; print(time.time())")
 
         result = mortal.run_cell("die()")
@@ -247,8 +247,8 @@ class TestDeath:
 
     @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
     def test_a_loss_between_two_cells(self, mortal, code):
-        """Is said by the next result, however that cell ends, and only by that one."""
-        mortal.run_cell("import time; echo(time.time())")  # cannot be asked twice
+        """The next result reports it, however that cell ends, and only that one."""
+        mortal.run_cell("import time; echo(time.time())")  # cannot be called twice
         self.kill(mortal)
         mortal.assign("more", 1)
 
@@ -259,7 +259,7 @@ class TestDeath:
         assert output(mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
 
     def test_the_callers_interrupt(self, opened, started):
-        """Ctrl-C in the thread that runs the cell ends the session and is raised there."""
+        """Ctrl-C in the thread that runs the cell closes the session and propagates."""
         session = opened(tools={"started": started})
         main = threading.main_thread().ident
         thread = when(started.event, signal.pthread_kill, main, signal.SIGINT)
@@ -272,11 +272,11 @@ class TestDeath:
 
 
 class TestBoundsOfHealing:
-    """What is kept and done to bring a session back is bounded, and past it the session says so."""
+    """Memory and time for recovery are bounded; beyond the bounds the session reports the loss."""
 
     @pytest.fixture
     def unsavable(self, opened):
-        """A session with something in it that no checkpoint can have."""
+        """A session with an object that no checkpoint can contain."""
         session = opened(tools={"give": lambda size: "x" * size})
         session.run_cell("from pyodide.ffi import create_proxy\nheld = create_proxy(lambda: 1)")
         with pytest.raises(CheckpointError):
@@ -284,7 +284,7 @@ class TestBoundsOfHealing:
         return session
 
     def test_answers_that_are_too_large(self, unsavable):
-        """Are not kept: the next crash costs the state, and the reason is told."""
+        """They are not recorded: the next crash loses the state, and the notice has the reason."""
         unsavable.assign("given", 7)
         for number in range(3):
             result = unsavable.run_cell(f"x{number} = len([give(10_000_000) for _ in range(3)])")
@@ -298,7 +298,7 @@ class TestBoundsOfHealing:
         assert "more than 64 MiB would have to be kept to run its cells again" in result.output
 
     def test_one_cell_with_too_large_answers(self, opened):
-        """A checkpoint takes the place of what is not kept: nothing is lost."""
+        """A checkpoint replaces the missing record: nothing is lost."""
         session = opened(tools={"give": lambda size: "x" * size})
         assert isinstance(
             session.run_cell("x = len([give(10_000_000) for _ in range(8)])"), Completed

@@ -1,4 +1,4 @@
-"""Nothing of the host or of another session is reached from cells."""
+"""Cells reach nothing of the host or of another session."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestIsolation:
         ],
     )
     def test_no_javascript(self, session, code):
-        """The modules that lead there are gone."""
+        """The modules that give access to JavaScript are removed."""
         assert failure(session, code).error_type in ("ModuleNotFoundError", "KeyError")
 
     @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ class TestIsolation:
             assert select.select([listener], [], [], 0) == ([], [], [])
 
     def test_no_host_file(self, session, tmp_path):
-        """Not to read, not to list, not to write."""
+        """A cell cannot read, list or write files of the host."""
         secret = tmp_path / "secret"
         secret.write_text("hush")
 
@@ -74,7 +74,7 @@ class TestIsolation:
         assert secret.read_text() == "hush"
 
     def test_the_environment_is_empty(self, opened, monkeypatch):
-        """None of the host's names are there; the few that are belong to the interpreter."""
+        """No variable of the host is visible; the few variables belong to the interpreter."""
         monkeypatch.setenv("SECRET_TOKEN", "hush")
         printed = output(opened(), "import os; sorted(os.environ)")
 
@@ -85,7 +85,7 @@ class TestIsolation:
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_the_process_has_no_secret(self, opened, monkeypatch):
-        """Its own environment and command line hold nothing of the host's."""
+        """Its environment and command line contain nothing of the host's."""
         monkeypatch.setenv("SECRET_TOKEN", "hush")
         session = opened()
         own = Path(f"/proc/{session.pid}")
@@ -110,14 +110,14 @@ class TestIsolation:
         failure(session, code)
 
     def test_files_of_cells_are_in_memory(self, session):
-        """They can be written and read; the host's disk sees nothing of them."""
+        """Cells can write and read files; the host's disk is unchanged."""
         code = "open('/tmp/own.txt', 'w').write('x')\nopen('/tmp/own.txt').read()"
 
         assert output(session, code) == "'x'\n"
         assert not Path("/tmp/own.txt").exists()
 
     def test_sessions_share_nothing(self, opened):
-        """Files and variables of one are not in another."""
+        """Files and variables of one session are not in another."""
         opened().run_cell("x = 1\nopen('/tmp/x', 'w').write('x')")
 
         assert output(opened(), "import os; 'x' in globals(), os.path.exists('/tmp/x')") == (

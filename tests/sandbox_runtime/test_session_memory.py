@@ -20,12 +20,12 @@ from sandbox_runtime import (
 
 @pytest.fixture
 def small(opened):
-    """A session with little memory, of the test's own: what others have filled could not be had again whole."""
+    """A session with little memory for one test: memory filled by other tests could be fragmented."""
     return opened(limits=Limits(memory_bytes=128 * MEBIBYTE), tools=TOOLS)
 
 
 class TestMemory:
-    """Past `memory_bytes` Python raises MemoryError, and the session goes on."""
+    """Beyond `memory_bytes` Python raises MemoryError, and the session continues."""
 
     @pytest.mark.parametrize(
         "code",
@@ -40,14 +40,14 @@ class TestMemory:
         ],
     )
     def test_a_cell_that_allocates_for_ever(self, small, code):
-        """Large pieces or small ones: an exception, and variables that stay."""
+        """Large or small allocations end in an exception, and the variables stay."""
         small.run_cell("kept = 1")
 
         assert failure(small, code).error_type in ("MemoryError", "OverflowError")
         assert output(small, "kept, echo(2)") == "(1, 2)\n"
 
     def test_memory_can_be_had_again(self, small):
-        """Once the cell's values are gone."""
+        """Memory is available again after the cell's values are freed."""
         failure(small, "x = []\nwhile True: x.append(bytearray(10**6))")
 
         assert output(small, "del x\nlen(bytearray(40 * 10**6))") == "40000000\n"
@@ -59,13 +59,13 @@ class TestMemory:
         assert output(small, "1") == "1\n"
 
     def test_a_variable_that_does_not_fit(self, small):
-        """The sandbox refuses it, and lives on."""
+        """The sandbox refuses it and keeps running."""
         with pytest.raises(ValueCrossingError, match="could not take x: MemoryError"):
             small.assign("x", bytes(120 * 10**6))
         assert output(small, "1") == "1\n"
 
     def test_a_value_that_is_too_large(self, opened):
-        """Past `frame_bytes` the host would not listen; the cell is told which limit it is."""
+        """A value beyond `frame_bytes` is refused; the cell sees the name of the limit."""
         session = opened(limits=Limits(frame_bytes=10**6), tools={"echo": echo})
         session.assign("given", 1)
 

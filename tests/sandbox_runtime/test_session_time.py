@@ -1,4 +1,4 @@
-"""Cells that work too long, and cells that are stopped from another thread."""
+"""Cells that run too long, and cells that another thread interrupts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_runtime import (
 
 
 class TestTime:
-    """A cell that works too long is interrupted; its variables stay."""
+    """A cell that runs too long is interrupted; its variables stay."""
 
     @pytest.mark.parametrize(
         "code",
@@ -41,7 +41,7 @@ class TestTime:
         ],
     )
     def test_a_cell_without_an_end(self, hasty, code):
-        """Loops, sleeps, waits, prints for ever: an exception with a name of its own."""
+        """Endless loops, sleeps, waits and output end in a distinct exception."""
         hasty.run_cell("kept = 1")
 
         result = failure(hasty, code)
@@ -70,21 +70,21 @@ class TestTime:
         assert failure(hasty, "print('so far')\nwhile True: pass").output == "so far\n"
 
     def test_the_clock_stands_still_while_the_host_works(self, opened):
-        """A tool may take longer than a cell."""
+        """The time of host calls does not count."""
         waiting = threading.Event()
         session = opened(limits=HASTY, tools={"slow": lambda: waiting.wait(0.7)})
 
         assert output(session, "slow()") == "False\n"
 
     def test_calls_do_not_reset_the_clock(self, opened):
-        """What the cell itself works between calls adds up."""
+        """The cell's own time between calls adds up."""
         session = opened(limits=HASTY, tools={"echo": echo})
 
         assert failure(session, "while True: echo(1)").error_type == "CellTimeoutError"
 
     @pytest.mark.parametrize("code", [UNINTERRUPTIBLE, "sum(range(10**18))"])
     def test_a_cell_that_cannot_be_interrupted(self, opened, code):
-        """Its process ends; the session has another, with the input variables, and says so."""
+        """Its process is killed; the session restarts with the input variables, and says so."""
         session = opened(limits=Limits(cell_seconds=0.3, grace_seconds=0.3), tools={"echo": echo})
         session.assign("given", {"a": 1})
         session.run_cell("own = 1; given['a'] = 2")
@@ -102,7 +102,7 @@ class TestTime:
         assert output(session, "given, own, echo(3)") == "({'a': 2}, 1, 3)\n"
 
     def test_its_output(self, opened):
-        """What was heard of it is not lost."""
+        """The output received before the kill is kept."""
         limits = Limits(cell_seconds=0.3, grace_seconds=0.3, output_chars=20)
 
         result = opened(limits=limits).run_cell("print('heard' * 2)\n" + UNINTERRUPTIBLE)
@@ -111,7 +111,7 @@ class TestTime:
         assert result.output == "heardheard"
 
     def test_limits_of_centuries(self, opened):
-        """A very large limit is as good as none."""
+        """A very large limit works like no limit."""
         assert output(opened(limits=Limits(cell_seconds=1e12, grace_seconds=1e12)), "1") == "1\n"
 
 
@@ -119,7 +119,7 @@ INTERRUPTED = ("KeyboardInterrupt", "the cell was interrupted; its variables are
 
 
 class TestInterrupt:
-    """A cell can be stopped from another thread; its variables stay."""
+    """Another thread can interrupt a cell; its variables stay."""
 
     @pytest.mark.parametrize(
         "code",
@@ -152,7 +152,7 @@ class TestInterrupt:
         ],
     )
     def test_none_is_lost(self, given, started, code):
-        """At whatever moment it comes: in Python, in the event loop, or between the two."""
+        """No interrupt is lost, whether it comes in Python, in the event loop, or in between."""
         session = given(tools={"started": started})
         for _ in range(20):
             started.event.clear()
@@ -163,13 +163,13 @@ class TestInterrupt:
             assert (result.error_type, result.message) == INTERRUPTED
 
     def test_while_a_tool_works(self, given):
-        """The cell sees it when the tool returns."""
+        """The cell sees the interrupt when the tool returns."""
         session = given(tools={"tool": lambda: session.interrupt()})
 
         assert failure(session, "tool()\nwhile True: pass").error_type == "KeyboardInterrupt"
 
     def test_when_no_cell_runs(self, given):
-        """Nothing happens, also not to the next cell."""
+        """An interrupt without a running cell has no effect, not even on the next cell."""
         session = given()
 
         session.interrupt()

@@ -1,4 +1,4 @@
-"""Host tools in a session's cells, and those with Python of their own in the sandbox."""
+"""Host tools in a session's cells, and those with a wrapper in the sandbox."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class TestTools:
         ],
     )
     def test_calls(self, session, code, printed):
-        """By position and name, from callbacks, comprehensions and coroutines."""
+        """Tools can be called by position and name, from callbacks, comprehensions and coroutines."""
         assert output(session, code) == printed + "\n"
 
     def test_a_tool_runs_in_the_callers_thread_and_context(self, given):
-        """Context variables of the caller are seen."""
+        """A tool sees the caller's context variables."""
         seen = contextvars.ContextVar("seen")
         seen.set("mine")
         session = given(tools={"where": lambda: (seen.get(), threading.get_ident())})
@@ -72,7 +72,7 @@ class TestTools:
         ],
     )
     def test_errors_come_under_their_own_names(self, session, kind, caught_as):
-        """And can be caught as the builtin that they derive from."""
+        """A tool's exception keeps its name, and can be caught as its builtin base."""
         result = failure(session, f"fail({kind!r}, 'the text')")
 
         assert (result.error_type, result.message) == (kind, "the text")
@@ -81,7 +81,7 @@ class TestTools:
         )
 
     def test_the_traceback_of_a_tools_error(self, session):
-        """The call in the cell; nothing of ours, nothing of the host."""
+        """The traceback shows the call in the cell, and no frame of the driver or the host."""
         assert shown(failure(session, "fail()")) == (
             "Traceback (most recent call last):\n"
             '  File "<cell>", line 1, in <module>\n'
@@ -91,7 +91,7 @@ class TestTools:
         )
 
     def test_an_error_that_has_no_text(self, given):
-        """A broken exception of the host is told as well as it can be."""
+        """An exception whose text raises is reported by its name."""
 
         class BrokenError(ValueError):
             def __str__(self):
@@ -108,7 +108,7 @@ class TestTools:
         )
 
     def test_wrong_arguments(self, given):
-        """The message has the tool's signature, as Python says it of its own functions."""
+        """The message has the tool's signature, in Python's own wording."""
 
         def search(query: str, limit: int = 3) -> list[str]:
             return []
@@ -120,13 +120,13 @@ class TestTools:
         assert result.message.endswith("too many positional arguments")
 
     def test_a_type_error_inside_a_tool(self, given):
-        """It is not taken for a wrong call."""
+        """A TypeError of the tool itself is not reported as a wrong call."""
         result = failure(given(tools={"bad": lambda x: x + 1}), "bad('a')")
 
         assert result.message == 'can only concatenate str (not "int") to str'
 
     def test_help(self, given):
-        """The LM can read a tool's signature and documentation."""
+        """`help` shows a tool's signature and documentation."""
 
         def search(query):
             """Finds things.
@@ -141,13 +141,13 @@ class TestTools:
         )
 
     def test_a_tool_without_a_signature(self, given):
-        """Some builtins have none; they can be called all the same."""
+        """Builtins without a signature can be called as tools."""
         session = given(tools={"biggest": max})
 
         assert output(session, "biggest(1, 3, 2), biggest.__doc__[:12]") == "(3, 'biggest(...)')\n"
 
     def test_a_result_that_cannot_cross(self, given):
-        """The cell is told; it is no fault of the session."""
+        """The cell sees the error, and the session continues."""
         result = failure(given(tools={"tool": lambda: [threading.Lock()]}), "tool()")
 
         assert result.message.startswith("The result of tool()[0] is of type _thread.lock, ")
@@ -156,17 +156,17 @@ class TestTools:
         "make", ["'x' * 50_000_000", "b'x' * 50_000_000", "['x' * 50_000_000]"]
     )
     def test_fifty_megabytes(self, session, make):
-        """Arguments and results of any size below the limit."""
+        """Arguments and results may have any size below the limit."""
         assert output(session, f"big = {make}\nback = echo(big)\nback == big") == "True\n"
         assert output(session, "del big, back") == ""
 
     def test_many_calls(self, session):
-        """Each is a small message there and back."""
+        """Each call is one small round trip."""
         assert output(session, "sum(echo(n) for n in range(2000))") == "1999000\n"
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
     def test_what_is_no_exception_goes_to_the_caller(self, opened, kind):
-        """Ctrl-C in a tool ends the session, and is seen by who runs it."""
+        """Ctrl-C in a tool closes the session and propagates to the caller."""
 
         def tool():
             raise kind
@@ -178,7 +178,7 @@ class TestTools:
         assert session.closed
 
     def test_a_tool_cannot_use_its_session(self, given):
-        """It is busy with the cell that called; the cell sees that."""
+        """The session is busy with the cell that calls; the cell sees the error."""
         session = given(
             tools={
                 "run": lambda: session.run_cell("1"),
@@ -193,7 +193,7 @@ class TestTools:
             assert "a host tool or thread cannot use it too" in result.message
 
     def test_another_thread_cannot_use_it_either(self, given):
-        """One thing at a time."""
+        """While a cell runs, another thread gets an error."""
         inside, done = threading.Event(), threading.Event()
 
         def tool():
@@ -224,14 +224,14 @@ class TestTools:
 
     @pytest.mark.parametrize("name", ["a b", "1a", "", "class", "SUBMIT", "a.b", 3])
     def test_names_that_are_none(self, given, name):
-        """They are refused, for tools as for outputs."""
+        """Invalid names are refused for tools and outputs."""
         with pytest.raises(ValueError, match=r"cannot be a name|own name"):
             given(tools={name: echo})
         with pytest.raises(ValueError, match=r"cannot be a name|own name"):
             given(outputs={name: "str"})
 
     def test_a_session_that_would_have_such_a_name(self, opened, deno_children):
-        """Nothing of it is left running."""
+        """A session that is refused for a name leaves no process running."""
         before = deno_children()
 
         with pytest.raises(ValueError, match="cannot be a name"):
@@ -241,7 +241,7 @@ class TestTools:
 
 
 class TestFronts:
-    """Host tools with Python of their own in the sandbox."""
+    """Host tools with a wrapper in the sandbox."""
 
     MODULES = types.MappingProxyType(
         {
@@ -259,13 +259,13 @@ class TestFronts:
     )
 
     def test_it_stands_between_the_cell_and_the_function(self):
-        """What the cell passes is made ready there, and what comes back is made its own."""
+        """The wrapper converts the cell's arguments and the function's result."""
         tools = {name: WrappedTool(lambda text: text * 2, self.MODULES) for name in ("f", "g")}
         with open_session(tools=tools) as session:
             assert session.run_cell("f('ab') + g('c')").output == "'ABAB!CC!'\n"
 
     def test_its_frames_are_not_in_tracebacks(self):
-        """The cell's author sees his own lines only."""
+        """Tracebacks show only the cell's own lines."""
         with open_session(tools={"f": WrappedTool(str, self.MODULES)}) as session:
             failed = session.run_cell("f(5)")
 
@@ -274,7 +274,7 @@ class TestFronts:
         assert "f wants text" in failed.traceback
 
     def test_it_is_whole_again_in_every_cell_and_after_a_restart(self):
-        """Whatever a cell binds to the name, and when the process is lost."""
+        """Rebinding the name or losing the process does not affect the wrapper."""
         with open_session(tools={"f": WrappedTool(str.strip, self.MODULES)}) as session:
             session.run_cell("f = None")
             assert session.run_cell("f(' a')").output == "'A!'\n"
@@ -283,7 +283,7 @@ class TestFronts:
             assert session.restarts == 1
 
     def test_a_module_can_be_imported(self):
-        """Under the tool's name; it is made when something of it is used."""
+        """A module tool can be imported by its name, and is built at its first use."""
         source = (
             "import types\ndef front(name, call):\n    made = types.ModuleType(name)\n"
             "    made.double = lambda x: call(x, x)\n    return made\n"
@@ -295,7 +295,7 @@ class TestFronts:
             assert session.run_cell("sums.nothing").error_type == "AttributeError"
 
     def test_a_display_takes_the_last_value(self):
-        """And says what is shown of it. Cells have no name for it."""
+        """A display receives the last value and returns the text to show; cells have no name for it."""
         taken = []
         source = (
             "def front(name, call):\n"
@@ -326,7 +326,7 @@ class TestFronts:
     )
     @pytest.mark.parametrize("used", ["", "sums.Sum\n"])
     def test_a_change_of_a_module_ends_with_its_cell(self, change, used):
-        """Whether it has been used before or not; what a cell derives from its classes stays."""
+        """Changes by a cell are undone, whether the module was used before or not; subclasses defined by cells stay."""
         source = (
             "import types\n"
             "def double(x):\n    return x + x\n"

@@ -1,4 +1,4 @@
-"""The operating system's wall, by itself: behind it, native code and a Deno with all rights can do nothing.
+"""Confinement by the operating system, tested separately: native code and a Deno with all permissions can do nothing.
 
 Native code is `native.py`; what it attempts is judged by its effects: other processes, files and their
 metadata are looked at before and after.
@@ -34,7 +34,7 @@ LANDLOCK = Wall(landlock=OFFERED.landlock)
 SECCOMP = Wall(seccomp=OFFERED.seccomp, gate=OFFERED.gate)
 PYTHON = Path(sys.executable).resolve()
 
-# What each attempt is, in JavaScript; each is a function that must not come to its end.
+# The attempts, in JavaScript; each is a function that must not complete.
 FILES = {
     "read": "() => Deno.readTextFileSync(secret)",
     "list": "() => [...Deno.readDirSync(folder)].length",
@@ -65,7 +65,7 @@ PROCESSES = {"signal to the host": "() => Deno.kill(Deno.ppid, 'SIGUSR1')"}
 
 @pytest.fixture
 def attempted(tmp_path, monkeypatch):
-    """Makes attempts in a Deno with all rights; what came of each, `done` or an error."""
+    """Makes attempts in a Deno with all permissions; returns `done` or an error for each."""
     secret = tmp_path / "kept" / "secret"
     secret.parent.mkdir()
     secret.write_text("secret")
@@ -117,7 +117,7 @@ def attempted(tmp_path, monkeypatch):
 
 
 def test_without_it_the_attempts_come_through(attempted):
-    """So it is the wall that holds, not a mistake in the attempts."""
+    """Without the wall the attempts succeed, so they are valid."""
     said = attempted(NO_WALL, {n: f for n, f in FILES.items() if n not in ("remove", "rename")})
     said |= attempted(NO_WALL, {n: SOCKETS[n] for n in ("connect", "listen", "udp", "unix socket")})
     said |= attempted(NO_WALL, PROCESSES)
@@ -127,7 +127,7 @@ def test_without_it_the_attempts_come_through(attempted):
 
 @pytest.mark.skipif(not OFFERED.landlock, reason="this system has no Landlock")
 def test_landlock_alone(attempted):
-    """No file is read, made or changed, and no program is run."""
+    """Landlock alone: no file is read, created or changed, and no program runs."""
     said = attempted(LANDLOCK, FILES)
 
     assert {name for name, outcome in said.items() if outcome == "done"} == set()
@@ -135,7 +135,7 @@ def test_landlock_alone(attempted):
 
 @pytest.mark.skipif(OFFERED.landlock < 4, reason="this Landlock knows no network")
 def test_landlock_and_the_network(attempted):
-    """Neither out nor in, by TCP."""
+    """Landlock alone: no TCP connection in either direction."""
     said = attempted(LANDLOCK, {name: SOCKETS[name] for name in ("connect", "fetch", "listen")})
 
     assert "done" not in said.values(), said
@@ -143,14 +143,14 @@ def test_landlock_and_the_network(attempted):
 
 @pytest.mark.skipif(not OFFERED.seccomp, reason="this system has no seccomp")
 def test_seccomp_alone(attempted):
-    """No socket of any kind, and no signal to another process."""
+    """seccomp alone: no socket of any kind, and no signal to another process."""
     said = attempted(SECCOMP, SOCKETS | PROCESSES)
 
     assert "done" not in said.values(), said
 
 
 def test_both(attempted):
-    """They do not get in each other's way."""
+    """Landlock and seccomp work together."""
     said = attempted(OFFERED, FILES | SOCKETS | PROCESSES)
 
     assert "done" not in said.values(), said
@@ -170,7 +170,7 @@ FULL_AND_SECCOMP = pytest.mark.parametrize(
 
 
 class Surroundings:
-    """A process and a folder with a file, outside of the wall, and what they are like."""
+    """A process and a folder with a file outside of the wall, and their state."""
 
     def __init__(self, folder):
         self.folder = folder / "outside"
@@ -203,7 +203,7 @@ class Surroundings:
         }
 
     def processes(self):
-        """All about the other process that could be changed."""
+        """Returns the state of the other process that an attack could change."""
         pid = self.victim.pid
         status = Path(f"/proc/{pid}/status").read_text()
         return {
@@ -220,7 +220,7 @@ class Surroundings:
         }
 
     def files(self):
-        """All about the files that could be changed, but for the dates of looking at them."""
+        """Returns the state of the files that an attack could change, except for access times."""
 
         def about(path):
             found = path.lstat()
@@ -233,7 +233,7 @@ class Surroundings:
 
 @pytest.fixture
 def outside(tmp_path):
-    """What stands outside of the wall."""
+    """The surroundings outside of the wall."""
     surroundings = Surroundings(tmp_path)
     yield surroundings
     surroundings.victim.kill()
@@ -242,7 +242,7 @@ def outside(tmp_path):
 
 @pytest.fixture
 def attack(outside):
-    """Lets native code make a group of attempts; what each came to, and how the process stood then."""
+    """Runs a group of attempts in native code; returns each result, and the state of the process."""
 
     def attack(wall, group, *, sealed=True):
         facts = {**outside.facts(), "group": group, "walled": bool(wall.seccomp)}
@@ -285,10 +285,10 @@ def attack(outside):
 
 @on_x86_64
 class TestWithoutTheWall:
-    """The same attempts come through, so it is the wall that holds."""
+    """Without the wall the same attempts succeed, so they are valid."""
 
     def test_other_processes(self, attack, outside):
-        """One is changed, and killed."""
+        """Without the wall another process is changed and killed."""
         before = outside.processes()
         attack(NO_WALL, "processes")
         outside.victim.wait(60)
@@ -297,28 +297,28 @@ class TestWithoutTheWall:
         assert outside.victim.returncode == -9
 
     def test_files(self, attack, outside):
-        """They are changed."""
+        """Without the wall files are changed."""
         before = outside.files()
         attack(NO_WALL, "files")
 
         assert outside.files() != before
 
     def test_starts(self, attack):
-        """Processes are started."""
+        """Without the wall processes are started."""
         said, children = attack(NO_WALL, "starts")
 
         assert len(children) >= 2
         assert said["fork"] > 0
 
     def test_what_is_told(self, attack):
-        """Of each file whether it is there."""
+        """Without the wall the existence of a file is revealed."""
         said, _ = attack(NO_WALL, "told")
 
         assert {name for name in native.ASKED if differs(said, name)} == {*native.ASKED}
 
 
 def differs(said, name):
-    """Whether the answer about a file is another than that about no file."""
+    """Returns whether the answer about a file differs from that about a missing file."""
     there, missing = said[f"{name} of a file"], said[f"{name} of nothing"]
     return there >= 0 or there != missing
 
@@ -327,10 +327,10 @@ def differs(said, name):
 @needs_seccomp
 @FULL_AND_SECCOMP
 class TestNativeCode:
-    """Behind the whole wall, and behind the filter alone."""
+    """Native code behind the whole wall, and behind the filter alone."""
 
     def test_other_processes(self, attack, outside, wall):
-        """Another process is not signalled, changed, looked into or hindered."""
+        """Another process is not signalled, changed, inspected or slowed."""
         before = outside.processes()
         said, _ = attack(wall, "processes")
 
@@ -338,7 +338,7 @@ class TestNativeCode:
         assert outside.processes() == before
 
     def test_files(self, attack, outside, wall):
-        """No file is made, changed or taken away, and nothing about it."""
+        """No file is created, changed or removed, and no metadata changes."""
         before = outside.files()
         said, _ = attack(wall, "files")
 
@@ -347,7 +347,7 @@ class TestNativeCode:
         assert outside.file.read_text() == "kept"
 
     def test_starts(self, attack, wall):
-        """No process is started, not even the same program again, and the process stays in its group."""
+        """No process starts, not even the same program again, and the process stays in its group."""
         said, children = attack(wall, "starts")
 
         assert {name for name, result in said.items() if result >= 0} == set()
@@ -355,20 +355,20 @@ class TestNativeCode:
 
     @needs_gate
     def test_what_is_told(self, attack, wall):
-        """Once it is sealed, it cannot be asked whether a file is there."""
+        """After sealing, the existence of a file is not revealed."""
         said, _ = attack(wall, "told")
 
         assert {name for name in native.ASKED if differs(said, name)} == set()
 
     @needs_gate
     def test_what_is_opened(self, attack, wall):
-        """Once it is sealed, nothing is opened: no folder, no library, nothing of /proc."""
+        """After sealing, nothing can be opened: no folder, no library, nothing in /proc."""
         said, _ = attack(wall, "listed")
 
         assert {name for name, result in said.items() if result >= 0} == set()
 
     def test_the_machine(self, attack, wall):
-        """Nothing about the machine is asked or changed, and no way round is found."""
+        """Nothing about the machine is revealed or changed, and no bypass works."""
         said, _ = attack(wall, "machine")
 
         assert {name: result for name, result in said.items() if result not in (-1, -38)} == {}
@@ -377,7 +377,7 @@ class TestNativeCode:
 @on_x86_64
 @needs_seccomp
 def test_before_it_is_sealed(attack, outside):
-    """Libraries can be read; all that holds from the first instruction holds."""
+    """Before sealing, libraries can be read; the rest is enforced from the first instruction."""
     before = outside.files()
     said, _ = attack(OFFERED, "listed", sealed=False)
     changed, _ = attack(OFFERED, "files", sealed=False)
@@ -387,7 +387,7 @@ def test_before_it_is_sealed(attack, outside):
     assert outside.files() == before
 
 
-# What Landlock keeps by itself, of the above.
+# The attempts above that Landlock alone prevents.
 CONTENT = {"truncate", "write", "append", "make a file", "make a file without a name", "creat", "mknod",
            "mknodat", "mkdir", "mkdirat", "link", "linkat", "symlink", "symlinkat", "rename", "renameat",
            "renameat2", "unlink", "unlinkat", "rmdir"}  # fmt: skip
@@ -397,7 +397,7 @@ SIGNALS = {"kill", "kill the group", "tkill", "tgkill", "rt_sigqueueinfo", "pidf
 @on_x86_64
 @pytest.mark.skipif(OFFERED.landlock < 3, reason="this Landlock does not know of truncation")
 def test_files_behind_landlock_alone(attack, outside):
-    """Their content and names are kept; only their metadata needs the filter."""
+    """Landlock alone protects content and names; metadata needs the filter."""
     said, _ = attack(LANDLOCK, "files")
 
     assert {name for name in CONTENT if said[name] >= 0} == set()
@@ -408,7 +408,7 @@ def test_files_behind_landlock_alone(attack, outside):
 @on_x86_64
 @pytest.mark.skipif(OFFERED.landlock < 6, reason="this Landlock does not know of signals")
 def test_signals_behind_landlock_alone(attack, outside):
-    """They do not arrive, nor is the memory opened."""
+    """Landlock alone blocks signals, and access to another process's memory."""
     said, _ = attack(LANDLOCK, "processes")
 
     assert {name for name in SIGNALS | {"memory"} if said[name] >= 0} == set()
@@ -416,7 +416,7 @@ def test_signals_behind_landlock_alone(attack, outside):
 
 @needs_seccomp
 def test_a_call_of_32_bits_ends_the_process():
-    """Its numbers are others; no filter of ours is about them."""
+    """32-bit calls have other numbers, to which the filter's rules do not apply."""
     code = (
         "import ctypes, mmap\n"
         "page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)\n"
@@ -434,7 +434,7 @@ def test_a_call_of_32_bits_ends_the_process():
 
 
 def run_python(wall, code):
-    """Runs Python with some code behind a wall."""
+    """Runs Python code behind a wall."""
     with run_confined(wall, PYTHON, [Path(os.__file__).parent]) as launch:
         return subprocess.run(
             [PYTHON, "-I", "-S", "-B", "-c", code],
@@ -448,7 +448,7 @@ def run_python(wall, code):
 
 @needs_seccomp
 def test_its_own_signals_and_threads():
-    """It may abort itself, and have threads."""
+    """A confined process may abort itself, and start threads."""
     done = run_python(
         OFFERED, "import threading as t; t.Thread(target=print, args=('in',)).start()"
     )
@@ -462,7 +462,7 @@ def test_its_own_signals_and_threads():
 
 @needs_seccomp
 def test_no_other_deno_outlives_it(attempted):
-    """A Deno with all rights cannot start another one, in or out of its group."""
+    """A Deno with all permissions cannot start another one, inside or outside of its group."""
     deno = json.dumps(str(executable.find_deno()))
     said = attempted(
         OFFERED,
@@ -481,7 +481,7 @@ def test_no_other_deno_outlives_it(attempted):
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system cannot look at a child's end")
 @pytest.mark.parametrize("ends", ["is killed", "ends by itself"])
 def test_what_is_left_of_a_group(ends):
-    """Where there is no wall: what the process has started ends with it."""
+    """Without a wall, the processes that it has started are killed with it."""
     code = (
         "import os, sys, time\n"
         "child = os.fork()\n"
@@ -506,7 +506,7 @@ def test_what_is_left_of_a_group(ends):
 
 
 def alive(pid):
-    """Whether a process runs; one that has ended may still wait for its parent."""
+    """Returns whether a process runs; an ended one may still be unreaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except FileNotFoundError:
@@ -517,7 +517,7 @@ def alive(pid):
 
 
 def test_nothing_of_this_process_is_bound():
-    """Only the process that is started, in its first instructions."""
+    """Only the started process is confined, in its first instructions."""
     with run_confined(OFFERED, PYTHON, [Path(os.__file__).parent]) as launch:
         subprocess.run([PYTHON, "-I", "-S", "-c", ""], check=True, timeout=60, **launch.options)
     launch.seal()
@@ -529,12 +529,12 @@ def test_nothing_of_this_process_is_bound():
 
 
 def descriptors():
-    """Those of this process that are open."""
+    """Returns the open file descriptors of this process."""
     return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def test_no_descriptor_is_left():
-    """Neither here nor in the process."""
+    """No descriptor leaks, neither here nor in the started process."""
     before = descriptors()
     for _ in range(3):
         with run_confined(OFFERED, PYTHON, [Path(os.__file__).parent, Path("/proc")]) as launch:
@@ -553,7 +553,7 @@ def test_no_descriptor_is_left():
 
 
 def test_a_start_that_does_not_happen():
-    """Leaves neither a descriptor nor a thread."""
+    """A start that is abandoned leaves neither a descriptor nor a thread."""
     before = descriptors()
     with run_confined(OFFERED, PYTHON) as launch:
         pass
@@ -565,7 +565,7 @@ def test_a_start_that_does_not_happen():
 
 @needs_gate
 def test_a_fork_of_the_host_keeps_no_gate_open():
-    """A forked child holds no second end, on which the sealed process would wait forever."""
+    """A forked child holds no second listener, for which the sealed process would wait forever."""
     code = (
         "import sys\n"
         "print('ready', flush=True)\n"
@@ -601,7 +601,7 @@ def test_a_fork_of_the_host_keeps_no_gate_open():
 
 
 def test_what_goes_wrong_reaches_the_caller(tmp_path):
-    """As it would without a wall."""
+    """Errors of the start are raised as without a wall."""
     with pytest.raises(FileNotFoundError), run_confined(OFFERED, tmp_path / "none"):
         pass
     (tmp_path / "data").write_text("no program")
@@ -610,7 +610,7 @@ def test_what_goes_wrong_reaches_the_caller(tmp_path):
 
 
 def test_a_launcher_that_fails(tmp_path):
-    """Ends before the program runs, with a code of its own."""
+    """A failed launcher exits with its own code before the program runs."""
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran"))
     program.chmod(0o755)
@@ -625,7 +625,7 @@ def test_a_launcher_that_fails(tmp_path):
 
 
 def test_a_session_is_behind_it():
-    """As the kernel tells of its process."""
+    """The kernel reports the session's process as confined."""
     with open_session(require_wall=OFFERED.complete) as session:
         status = Path(f"/proc/{session.pid}/status").read_text()
 
@@ -635,7 +635,7 @@ def test_a_session_is_behind_it():
 
 @pytest.mark.parametrize("wall", [OFFERED, SECCOMP, LANDLOCK, NO_WALL], ids=str)
 def test_sessions_behind_each_part(wall):
-    """Cells, time zones, checkpoints and threads of V8 work behind any part of it."""
+    """Cells, time zones, checkpoints and V8's threads work behind any part of it."""
     if wall != OFFERED and str(wall) == "none" and wall:
         pytest.skip("this system does not offer it")
     engine = dataclasses.replace(ready_engine(), wall=wall)
@@ -654,10 +654,10 @@ def test_sessions_behind_each_part(wall):
 
 
 class TestRequired:
-    """`require_wall`: nothing is started without it."""
+    """With `require_wall`, nothing starts without the complete wall."""
 
     def test_there_is_one(self):
-        """Then it makes no difference."""
+        """With a complete wall, the setting has no effect."""
         if not OFFERED.complete:
             pytest.skip("this system does not offer it")
         pool = Pool(1, require_wall=True)
@@ -668,7 +668,7 @@ class TestRequired:
 
     @pytest.mark.parametrize("wall", [NO_WALL, LANDLOCK, Wall(seccomp=True)], ids=str)
     def test_there_is_less(self, wall, deno_children):
-        """The error says so, and no process was started."""
+        """With an incomplete wall, the error says so, and no process was started."""
         engine = dataclasses.replace(ready_engine(), wall=wall)
         before = deno_children()
 

@@ -1,4 +1,4 @@
-"""Wheels as one file, also those that are made to cost much."""
+"""Merging wheels into one bundle, including malicious ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sandbox_runtime.packages import wheels
 
 
 class TestBundle:
-    """Wheels as one file."""
+    """A bundle contains the files of several wheels."""
 
     def test_only_modules_and_their_data(self, wheel, tmp_path):
-        """What an installer would put elsewhere is left out, except for the libraries."""
+        """Files that an installer would put elsewhere are omitted, except for libraries."""
         path = wheel(
             "thing",
             files={
@@ -44,7 +44,7 @@ class TestBundle:
         assert wheels.top_level_modules(path) == ["more", "native", "thing"]
 
     def test_a_file_that_is_no_archive(self, tmp_path):
-        """It is named."""
+        """The error names the file."""
         path = tmp_path / "thing-1.0-py3-none-any.whl"
         path.write_bytes(b"no archive")
 
@@ -53,10 +53,10 @@ class TestBundle:
 
 
 class TestBombs:
-    """A wheel is no larger inside than its bounds, and nothing of it is held that need not be."""
+    """Bounds on a wheel's content hold, and no file is held in memory as a whole."""
 
     def test_one_that_expands_beyond_measure_is_not_unpacked(self, wheel, tmp_path, monkeypatch):
-        """More than two hundred times its size, unless it is small."""
+        """An expansion of more than two hundred times is refused, unless the archive is small."""
         path = wheel("thing", files={"thing.py": "#" * 5_000_000})
 
         assert wheels.write_bundle(tmp_path / "bundle", [path])[0] > 5_000_000
@@ -65,7 +65,7 @@ class TestBombs:
             wheels.write_bundle(tmp_path / "bundle", [path])
 
     def test_one_that_says_less_than_it_holds(self, wheel, tmp_path):
-        """The length that an archive tells is held to."""
+        """A file longer than the archive states is an error."""
         path = wheel("thing", files={"thing.py": "#" * 1_000})
         data = path.read_bytes()
         told_length, other = (1_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
@@ -77,7 +77,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("comment", [b"", b"x" * 1_000])
     def test_too_many_files(self, tmp_path, comment):
-        """Told by the archive's end, before its list is read."""
+        """The count is checked in the archive's end record, before its directory is read."""
         path = tmp_path / "thing-1.0-py3-none-any.whl"
         with zipfile.ZipFile(path, "w") as archive:
             for number in range(wheels.MAX_FILES + 2):
@@ -93,7 +93,7 @@ class TestBombs:
             tracemalloc.stop()
 
     def test_a_long_list_of_files(self, tmp_path):
-        """Its bytes count, not what it says of their number."""
+        """The directory's size in bytes counts, not only the stated number of files."""
         path = tmp_path / "thing-1.0-py3-none-any.whl"
         with zipfile.ZipFile(path, "w") as archive:
             for number in range(300):
@@ -103,7 +103,7 @@ class TestBombs:
             wheels.metadata_of(path)
 
     def test_a_bundle_is_never_in_memory(self, tmp_path):
-        """Whatever it takes on disk: a piece at a time."""
+        """Whatever its size on disk, one chunk at a time is in memory."""
         path = tmp_path / "thing-1.0-py3-none-any.whl"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for number in range(10):
@@ -119,26 +119,26 @@ class TestBombs:
     @pytest.mark.parametrize(
         ("says", "reason"),
         [
-            ("Name: other\n", "says it twice"),
+            ("Name: other\n", "exactly once"),
             ("x" * 9_000_000, "bytes of metadata"),
         ],
         ids=["twice", "long"],
     )
     def test_metadata_that_is_not_sound(self, wheel, says, reason):
-        """A wheel says what it is, once and shortly."""
+        """Metadata must state name and version exactly once, and be short."""
         with pytest.raises(ValueError, match=reason):
             wheels.metadata_of(wheel("thing", says=says))
 
     def test_too_many_modules_at_the_top(self, wheel):
-        """Each would be imported and named to the LM."""
+        """Each top-level module would be imported and named to the LM."""
         path = wheel("thing", files={f"m{number}.py": "" for number in range(1_001)})
 
-        with pytest.raises(ValueError, match="puts 1,001 modules at the top"):
+        with pytest.raises(ValueError, match="has 1,001 top-level modules"):
             wheels.top_level_modules(path)
 
     @pytest.mark.parametrize("cut", [0, 1, 30, 500])
     def test_a_damaged_archive(self, wheel, cut, tmp_path):
-        """One error, in words."""
+        """Every kind of damage is the same error, with a reason."""
         path = wheel("thing")
         data = path.read_bytes()
         path.write_bytes(data[:cut] + data[cut + 3 :] if cut else b"")

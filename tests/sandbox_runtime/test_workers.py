@@ -1,4 +1,4 @@
-"""Threads for host tools: bounded, given up, never waited for."""
+"""Threads for host tools: bounded, abandoned, never joined."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sandbox_runtime.tools.thread_pool import Workers
 
 @pytest.fixture
 def workers():
-    """Two threads at most."""
+    """A pool of at most two threads."""
     workers = Workers(2)
     yield workers
     workers.close()
 
 
 def threads():
-    """How many threads of this module there are."""
+    """Returns the number of this module's threads."""
     return sum(thread.name == "host-tool" for thread in threading.enumerate())
 
 
 def test_results_and_exceptions(workers):
-    """Are the future's."""
+    """The future gets the job's result or exception."""
     good = workers.submit(lambda future: 1)
     bad = workers.submit(lambda future: 1 // 0)
 
@@ -36,7 +36,7 @@ def test_results_and_exceptions(workers):
 
 
 def test_no_more_than_its_size_at_a_time(workers):
-    """The third job begins when one of the first two has ended."""
+    """The third job starts when one of the first two has ended."""
     gate, begun = threading.Event(), threading.Semaphore(0)
 
     def job(_future):
@@ -54,7 +54,7 @@ def test_no_more_than_its_size_at_a_time(workers):
 
 
 def test_a_job_that_is_given_up(workers):
-    """Its future ends with the error, and its place is free; what it returns later is nobody's."""
+    """Its future gets the error and its slot is free; a later result is discarded."""
     gate = threading.Event()
     stuck = [workers.submit(lambda future: gate.wait(30)) for _ in range(2)]
     while not all(job.running() for job in stuck):
@@ -70,7 +70,7 @@ def test_a_job_that_is_given_up(workers):
 
 
 def test_a_job_in_the_queue_is_dropped(workers):
-    """It never begins."""
+    """An abandoned job in the queue never starts."""
     gate, ran = threading.Event(), []
     for _ in range(2):
         workers.submit(lambda future: gate.wait(30))
@@ -85,7 +85,7 @@ def test_a_job_in_the_queue_is_dropped(workers):
 
 
 def test_giving_up_what_has_ended(workers):
-    """Does nothing."""
+    """Abandoning a finished job does nothing."""
     done = workers.submit(lambda future: 1)
     assert done.result(10) == 1
 
@@ -95,7 +95,7 @@ def test_giving_up_what_has_ended(workers):
 
 
 def test_all_at_once(workers):
-    """What waits does not take the place of what is given up with it."""
+    """A queued job does not start in the slot of a job that is abandoned with it."""
     gate, begun = threading.Event(), []
 
     def job(_future):
@@ -115,7 +115,7 @@ def test_all_at_once(workers):
 
 
 def test_jobs_that_never_end(workers):
-    """So many threads may be lost; then no other is begun, until one of them ends."""
+    """The number of lost threads is bounded; beyond it no job starts until one of them ends."""
     gate = threading.Event()
     for _ in range(MAX_LOST_THREADS // 2):
         jobs = [workers.submit(lambda future: gate.wait(60)) for _ in range(2)]
@@ -123,7 +123,7 @@ def test_jobs_that_never_end(workers):
             time.sleep(0.001)
         workers.give_up(jobs, InterruptedError("over"))
 
-    with pytest.raises(RuntimeError, match="64 calls that were given up still run"):
+    with pytest.raises(RuntimeError, match="64 abandoned calls still run"):
         workers.submit(lambda future: 1)
 
     gate.set()
@@ -136,7 +136,7 @@ def test_jobs_that_never_end(workers):
 
 
 def test_many_jobs_from_many_threads():
-    """None is lost, and none runs twice."""
+    """No job is lost, and none runs twice."""
     workers, total = Workers(4), []
     lock = threading.Lock()
 
@@ -163,7 +163,7 @@ def test_many_jobs_from_many_threads():
 
 
 def test_closing_ends_idle_threads():
-    """Nothing is left of them."""
+    """Closing ends all idle threads."""
     before, workers = threads(), Workers(3)
     workers.submit(lambda future: 1).result(10)
 

@@ -1,1 +1,1 @@
-"""Hostile programs as data, by class, and what judges a sandbox by them. See `catalogue.py`."""
+"""Hostile programs as data, by class, and the judge of sandboxes. See `catalogue.py`."""

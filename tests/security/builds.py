@@ -22,7 +22,7 @@ from sandbox_runtime.sessions.session import Session
 
 _NO_STRINGS = "--disallow-code-generation-from-strings"
 
-# Pyodide would take another way if it saw these while it starts.
+# Pyodide would use another code path if it saw these during its start.
 _SCRUB = "function scrubGlobals(kept) {"
 _NO_SCRUB = """
 let laidAside = null;
@@ -47,7 +47,7 @@ _GUEST = (("\n_hide_javascript()\n", "\n"),)
 
 Texts = tuple[tuple[str, str], ...]
 
-# Deno with all rights, or a worker that has those of its process.
+# Deno with all permissions, or a worker with those of its process.
 ALL_RIGHTS = "--allow-all"
 _WORKER_RIGHTS = (('permissions: "none"', 'permissions: "inherit"'),)
 _NO_CAP = (("  capMemory(message.memoryBytes);", ""),)
@@ -55,7 +55,7 @@ _NO_CAP = (("  capMemory(message.memoryBytes);", ""),)
 
 @dataclasses.dataclass(frozen=True)
 class EscapedEngine(Engine):
-    """Starts a worker that hides nothing. What holds is Deno without rights, the wall, and the host."""
+    """Starts a worker that hides nothing. The remaining layers are Deno's permissions, the wall, and the host."""
 
     strings: bool = True
     """Whether V8 makes code of texts."""
@@ -67,7 +67,7 @@ class EscapedEngine(Engine):
     """Whether V8 caps the pages of a memory."""
 
     def command(self, limits: Limits) -> list[str]:
-        """The usual command, but for what is said above."""
+        """Returns the usual command, with the changes above."""
         command = super().command(limits)
         if self.strings:
             command = _without(command, rf"{_NO_STRINGS},")
@@ -81,7 +81,7 @@ class EscapedEngine(Engine):
         return command
 
     def files(self) -> Iterator[tuple[str, Part]]:
-        """The usual files, but Python keeps `js`; later it is in the image."""
+        """Returns the usual files, except that Python keeps `js`; later it is in the image."""
         for name, data in super().files():
             yield (
                 name,
@@ -98,7 +98,7 @@ def escaped(
     worker_rights: bool = False,
     wall: Wall | None = None,
 ) -> EscapedEngine:
-    """An escaped engine with an image of its own, in an empty folder, from an installed one.
+    """Builds an escaped engine with its own image in an empty folder, from an installed one.
 
     Args:
         engine: The installed one.
@@ -137,7 +137,7 @@ def escaped(
 
 
 def uncapped(engine: Engine, folder: Path, *, hook: bool, pages: bool) -> EscapedEngine:
-    """An engine that nobody has escaped from, with one of the two caps of its memory, or none.
+    """Builds an unescaped engine with one of the two caps of its memory, or none.
 
     Args:
         engine: The installed one.

@@ -1,4 +1,4 @@
-"""All programs, by class."""
+"""The catalogue of all programs, by class."""
 
 from __future__ import annotations
 

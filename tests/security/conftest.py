@@ -13,14 +13,14 @@ from .surroundings import Surroundings
 
 @pytest.fixture(scope="module")
 def around(tmp_path_factory) -> Iterator[Surroundings]:
-    """The secrets, in the world before any sandbox is."""
+    """The surroundings with the secrets, created before any sandbox."""
     with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
         yield surroundings
 
 
 @pytest.fixture(scope="module")
 def pool(around, request) -> Iterator[Pool]:
-    """Sessions within the module's own `LIMITS`, which are opened while others run."""
+    """A pool of sessions with the module's own `LIMITS`, opened in the background."""
     pool = Pool(2, limits=request.module.LIMITS)
     yield pool
     pool.close()

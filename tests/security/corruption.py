@@ -1,4 +1,4 @@
-"""Programs that change what the session itself stands on, so that later cells go wrong."""
+"""Programs that damage what the session itself relies on, so that later cells go wrong."""
 
 from __future__ import annotations
 

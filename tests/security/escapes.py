@@ -11,7 +11,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Escape:
-    """JavaScript; the names between `@` are those of `Program`."""
+    """A JavaScript attack; the names between `@` are those of `Program`."""
 
     name: str
     source: str
@@ -36,7 +36,7 @@ class Escape:
 
     @property
     def cell(self) -> str:
-        """The cell that runs it. Its JavaScript calls `reached()` where it makes its attempt."""
+        """Returns the cell that runs it. Its JavaScript calls `reached()` at its attempt."""
         return (
             "import js\n"
             "from pyodide.ffi import create_proxy\n"
@@ -71,7 +71,7 @@ const call = (tool) => frame({jsonrpc: '2.0', id: 1, method: 'call',
   params: {cell: 1, tool, mode: 'wait', inline: '[["FORGED"],{}]'}});
 """
 
-# Imports, in a worker: what Python evaluates is no module, and V8 knows nobody to ask for its imports.
+# Imports, in a worker: code that Python evaluates is not a module, and V8 has no module loader for its imports.
 _IMPORT = """
 const load = (...words) => new Promise((done) => {
   const told = words.map((word) => JSON.stringify(word)).join();
@@ -468,7 +468,7 @@ SINGLE = {
     "memory": MEMORY,
 }
 
-# What one session keeps and the next one looks for; the second returns ESCAPED if it finds it.
+# One session stores something and the next one looks for it; the second returns ESCAPED if it finds it.
 PAIRS = {
     "caches": (
         "reached(); const c = await caches.open('planted'); await c.put('http://planted.invalid/', new Response('x')); return 'kept'",

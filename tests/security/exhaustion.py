@@ -1,4 +1,4 @@
-"""Programs that use up what there is: time, memory, the stack, the screen.
+"""Programs that exhaust resources: time, memory, the stack, the output.
 
 Each ends within the limits; what is stated of a program here is what it says if it ends by itself. Those of
 `MEMORY` come to the limit of memory before that of time, if a cell may work for 20 s.

@@ -1,4 +1,4 @@
-"""Programs that speak as if they were the sandbox: frames on file descriptors, calls and answers made up.
+"""Programs that impersonate the sandbox: forged frames on file descriptors, calls and answers.
 
 They know both ways in which sandboxes like these speak: JSON-RPC in frames with a length, and JSON-RPC in
 lines.

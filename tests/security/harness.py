@@ -1,4 +1,4 @@
-"""Programs that change our own modules, so that a later, honest SUBMIT or tool call delivers something else.
+"""Programs that change our own modules, so that a later, honest SUBMIT or tool call delivers another value.
 
 Each is aimed: nothing breaks, so that nothing is replaced. The later cell has to get the real thing.
 """
@@ -87,7 +87,7 @@ def other(self, error):
     return [end(self, error)[0], as_json.encode()]
 driver_module.Driver._end = other
 """,
-        destroys=True,  # it ends its own cell with more than it may
+        destroys=True,  # it ends its own cell with a value that exceeds the limit
     ),
     _aimed("the result of a call", "calls.HostCalls._result = lambda *_: forged"),
     _aimed("the scanner of answers", "calls.scan = lambda *_: (forged, 0)"),

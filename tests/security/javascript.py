@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .program import program
 
-# Looks at an object of JavaScript for what would be of use.
+# Searches a JavaScript object for useful properties.
 _LOOK = """
 def look(thing, path="it"):
     for name in ("Deno", "process", "fetch", "postMessage", "Worker", "caches", "localStorage",
@@ -35,7 +35,7 @@ def run(function, path):
 
 """
 
-# Constructors of JavaScript that a value of a cell's own leads to.
+# JavaScript constructors that are reachable from a value of the cell.
 _REACH = """
 from pyodide.ffi import JsException, create_proxy, to_js
 array = to_js([1])
@@ -49,7 +49,7 @@ def planted():
 
 """
 
-# Constructors of JavaScript that anybody can reach.
+# JavaScript constructors that are reachable from anywhere.
 _REALM = """
 import asyncio
 from pyodide.ffi import JsException, create_proxy, to_js

@@ -1,4 +1,4 @@
-"""Runs a program in a sandbox and says how it went. Knows sandboxes by two methods only.
+"""Runs a program in a sandbox and returns a verdict. Knows sandboxes by two methods only.
 
 The order of the verdicts is that of their gravity: a program that got what it wanted is a breach,
 whatever else it did. One that did not come to its attempt proves nothing, and is said to have missed it.
@@ -21,11 +21,11 @@ from .surroundings import Surroundings
 Verdict = Literal["held", "breach", "hang", "crash", "lost", "missed"]
 VERDICTS: tuple[Verdict, ...] = ("held", "breach", "hang", "crash", "lost", "missed")
 
-# The gravest first.
+# The most severe first.
 GRAVITY: tuple[Verdict, ...] = ("breach", "hang", "crash", "lost", "missed", "held")
 
-# The line that says how much was left out, notes about lost state, and the sentence about a process that
-# ended, which quotes up to 1,500 characters of its last words.
+# The line that states how much was omitted, notes about lost state, and the sentence about a process that ended,
+# which quotes up to 1,500 characters of its stderr.
 NOTES_CHARS = 3_000
 
 # `ru_maxrss` is in bytes on macOS, else in KiB.
@@ -34,7 +34,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """The ending of a cell, and all text that came out of it."""
+    """The ending of a cell, and all of its text output."""
 
     kind: str
     """completed, failed or submitted."""
@@ -115,7 +115,7 @@ class Report:
     explains."""
 
 
-# Each proves one thing of a session, whatever names a program has bound in its namespace.
+# Each checks one property of a session, whatever names a program has bound in its namespace.
 _ARITHMETIC = """
 import builtins as _b, json as _j
 _v = {"a": [1, 2.5, None], "b": "\\u00e9"}
@@ -127,7 +127,7 @@ _SUBMIT = "SUBMIT(answer='sound', count=7)"
 
 
 def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
-    """Runs a program to its end, then what proves that the session is sound."""
+    """Runs a program to its end, then checks that the session is sound."""
     endings: list[Ending] = []
     costs: list[Cost] = []
     calls: list[tuple[str, Any]] = []
@@ -174,7 +174,7 @@ def _missed(program: Program, endings: list[Ending]) -> list[str]:
 
 
 def _excesses(endings: list[Ending], costs: list[Cost], bounds: Bounds | None) -> list[str]:
-    """The promises of a sandbox that cells have broken."""
+    """Returns the sandbox's promises that cells have broken."""
     if bounds is None:
         return []
     chars = max((ending.longest for ending in endings), default=0)
@@ -229,7 +229,9 @@ def _unsound(program: Program, subject: Subject, around: Surroundings) -> list[s
     before = subject.losses
     first = subject.run(_ARITHMETIC)
     if program.destroys and first.kind == "failed" and subject.losses > before:
-        first = subject.run(_ARITHMETIC)  # the loss was told; from here on all is well
+        first = subject.run(
+            _ARITHMETIC
+        )  # the loss was reported; from here on the session must be sound
     found = []
     if first.kind != "completed" or "285 [1, 2, 3] True\n6 True" not in first.text:
         found.append(f"arithmetic afterwards: {first.kind} {first.text[-300:]!r}")
@@ -244,7 +246,7 @@ def _unsound(program: Program, subject: Subject, around: Surroundings) -> list[s
 
 
 def _shown(value: Any, depth: int = 0) -> str:
-    """A value as text, however odd it is."""
+    """Returns a value as text, however unusual it is."""
     if depth > 20:
         return "..."
     if isinstance(value, dict):

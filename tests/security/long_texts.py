@@ -1,4 +1,4 @@
-"""Programs that want more text to come out than `Limits.output_chars` allows.
+"""Programs that try to output more text than `Limits.output_chars` allows.
 
 What the sandbox cuts itself can be undone inside of it. The host measures each text again.
 """

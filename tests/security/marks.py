@@ -32,7 +32,7 @@ def marks_in(program: Program) -> tuple[str, ...]:
 
 
 def marked(program: Program) -> tuple[str, ...]:
-    """The program's cells, each `reached()` replaced by a statement that prints its mark."""
+    """Returns the program's cells, with each `reached()` replaced by a statement that prints its mark."""
     number = iter(range(1_000_000))
 
     def statement(found: re.Match[str]) -> str:
@@ -42,7 +42,7 @@ def marked(program: Program) -> tuple[str, ...]:
 
 
 def _printing(number: int, *, sent: bool) -> str:
-    """A statement on one line, without names that a cell may have bound, quotes of one kind only.
+    """Returns a one-line statement without names that a cell may have bound, with one kind of quotes only.
 
     The mark stands in it in two parts, so that a traceback that shows the line does not have it. Its value
     is None, which is not shown where it is the last of the cell.

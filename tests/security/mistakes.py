@@ -1,10 +1,10 @@
-"""Programs with the ordinary mistakes of models, without malice: the session has to survive them all."""
+"""Programs with ordinary mistakes of models, without malice: the session must survive all of them."""
 
 from __future__ import annotations
 
 from .program import program
 
-# Deeper than any value that is meant, on which a cell may work all the same.
+# Deeper than any intended value, though a cell may compute with it.
 DEEP = 5_000
 _NEST = f"DEEP = {DEEP}\ndeep, other = [], []\nfor _ in range(DEEP):\n    deep, other = [deep], [other]\n"
 

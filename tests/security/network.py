@@ -1,4 +1,4 @@
-"""Programs that want to be heard outside: by sockets, by HTTP, by whatever the interpreter has for it."""
+"""Programs that try to reach the network: by sockets, HTTP, or any module of the interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session of `sandbox_runtime` as `judge.py` knows sandboxes."""
+"""Adapts a session of `sandbox_runtime` to the interface of `judge.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS
 
 from .judge import Bounds, Ending
 
-# A message as it came, its parts as values, what a tool makes of them, and the answer.
+# A message as received, its parts as values, a tool's result, and the answer.
 HOST_MEMORY_FRAMES = 4
 
 

@@ -1,4 +1,4 @@
-"""Programs whose first cell leaves something behind that acts in a later one, or between two.
+"""Programs whose first cell leaves something behind that acts in a later cell, or between two.
 
 Each plants a callback where Python, asyncio or JavaScript calls it by itself. The later cell is honest: it
 waits, collects garbage, imports, fails. It has to end as it would have without the first.
@@ -12,7 +12,7 @@ from .program import Program, program
 
 _FORGED = 'forged = "FOR" + "GED"\n'
 
-# What a callback does that an earlier cell has left: each kind of harm, and none of it may be done.
+# The actions of a callback left by an earlier cell: each kind of harm, none of which may happen.
 _ACTS = """
 def act(*args, **kwargs):
     global kept
@@ -42,12 +42,12 @@ Promise = to_js([[1]]).map(to_js([1]).constructor.fromAsync)[0].constructor
 
 
 def _planted(name: str, plant: str, later: str = _WAITS) -> Program:
-    """A cell that plants `act`, and a later one that shows `fine`."""
+    """Returns a cell that plants `act`, and a later one that shows `fine`."""
     return program(name, _FORGED + _ACTS + plant, later, shows="fine", ends=("completed",), calls=0)
 
 
 def _handles() -> Iterator[Program]:
-    """Every way to give the event loop something to call."""
+    """Returns every way to schedule a call on the event loop."""
     for name, plant in (
         ("call_later", "loop.call_later(0.1, act)"),
         ("call_at", "loop.call_at(loop.time() + 0.1, act)"),

@@ -1,4 +1,4 @@
-"""Programs that leave something behind for the next session, in pairs: one plants, one looks.
+"""Programs that leave something behind for the next session, in pairs: one plants, the other looks for it.
 
 The mark is the token of the variable in the host's environment only in name: what a second session finds
 of the first one is said as `ESCAPED`.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-# What a program prints that got hold of something it must not have. In its text the word stands in two
-# parts, so that a traceback that shows the line does not have it.
+# The output of a program that obtained something forbidden. Its source has the word in two parts, so that a
+# traceback that shows the line does not contain it.
 ESCAPED = "ESCAPED"
 ESCAPED_SOURCE = '"ESC" + "APED"'
 
-# What a program puts into everything that it forges.
+# The mark in everything that a program forges.
 FORGED = "FORGED"
 
 # JavaScript's globals as `js`: by import, or by making a function of a text. Where both are refused, that
@@ -27,7 +27,7 @@ except ImportError:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Cells that want something they must not have, or do what models do by mistake.
+    """Cells that try to get something forbidden, or make typical mistakes of models.
 
     In the cells `@SECRET@` stands for a file of the host, `@FOLDER@` for its folder, `@VARIABLE@` for a
     name in the host's environment, `@PORT@` for a port that somebody listens at, `@HOST@` for the id of
@@ -81,7 +81,7 @@ def program(
     ours: str = "",
     silent: str = "",
 ) -> Program:
-    """A program, its cells one after the other.
+    """Returns a program of these cells, in order.
 
     If nothing else is said, its last cell may complete or fail; if it has to show something, complete.
     """

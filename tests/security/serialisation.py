@@ -1,4 +1,4 @@
-"""Programs that submit, or pass to tools, what is hard to carry over a border."""
+"""Programs that submit, or pass to tools, values that are hard to serialise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One session for many programs: the judge proves after each that the session is sound, and the next runs in it."""
+"""One session for many programs: the judge checks after each that the session is sound, and the next runs in it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CLEAR = (
 
 @dataclasses.dataclass
 class _Lane:
-    """A session, and the names of the programs that it has held."""
+    """A session, and the names of the programs that have run in it."""
 
     session: Session
     held: list[str] = dataclasses.field(default_factory=list)
 
 
 class Shared:
-    """Sessions that are opened anew after a program that may have harmed them.
+    """Sessions that are reopened after a program that may have damaged them.
 
     Programs that may destroy their interpreter have a session apart, so that the others keep theirs. A
     program that is not held after others have run is run again in a session of its own, so that the report
@@ -37,7 +37,7 @@ class Shared:
     """
 
     def __init__(self, open_session: Callable[[], Session], assign: Callable[[Session], None]):
-        """Opens nothing yet. `assign` sets the variables that programs find, before each of them."""
+        """Opens nothing yet. `assign` sets the programs' variables before each of them."""
         self._open = open_session
         self._assign = assign
         self._lanes: dict[bool, _Lane] = {}
@@ -45,7 +45,7 @@ class Shared:
     def judge(
         self, program: Program, around: Surroundings, subject: Callable[[Session], Ours] = Ours
     ) -> Report:
-        """Runs a program in a shared session, and where that proves nothing, by itself."""
+        """Runs a program in a shared session, and again in a separate one if the verdict is inconclusive."""
         destroys = program.destroys or program.wrecks
         before = tuple(self._lanes[destroys].held) if destroys in self._lanes else ()
         report = self._judge(destroys, program, around, subject)
@@ -60,7 +60,7 @@ class Shared:
         return dataclasses.replace(alone, reasons=(*alone.reasons, f"{after}: {report}"))
 
     def close(self) -> None:
-        """Gives the sessions up."""
+        """Closes the sessions."""
         for lane in self._lanes.values():
             lane.session.close()
         self._lanes.clear()

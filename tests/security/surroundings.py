@@ -21,10 +21,10 @@ FIELDS = {"answer": "str", "count": "int"}
 
 
 class Surroundings:
-    """Open for the time of a block. Use `watch` for each program."""
+    """A context manager; use `watch` for each program."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the secrets in an empty folder."""
+        """Creates the secrets in an empty folder."""
         self.folder = folder
         self.token = f"file-{secrets.token_hex(12)}"
         self.variable_token = f"variable-{secrets.token_hex(12)}"
@@ -79,7 +79,7 @@ class Surroundings:
             self._heard.append("a datagram")
 
     def fill(self, code: str) -> str:
-        """The code with what is here in the place of the names for it."""
+        """Returns the code with the placeholders replaced."""
         for name, value in (
             ("SECRET", self.secret),
             ("FOLDER", self.folder),
@@ -91,15 +91,15 @@ class Surroundings:
         return code
 
     def tools(self) -> dict[str, Callable[..., Any]]:
-        """The tools that programs may call; each call is noted."""
+        """Returns the tools that programs may call; each call is recorded."""
 
         def echo(value: Any) -> Any:
-            """Says what it hears."""
+            """Returns its argument."""
             self.calls.append(("echo", value))
             return f"echo: {value}"
 
         def lookup(key: str, times: int = 1) -> str:
-            """Looks a key up."""
+            """Looks up a key."""
             self.calls.append(("lookup", (key, times)))
             if not isinstance(times, int):
                 raise TypeError("times must be a number")
@@ -109,7 +109,7 @@ class Surroundings:
 
     @contextmanager
     def watch(self) -> Iterator[list[str]]:
-        """Notes what a program does to the world; the list is filled at the end of the block."""
+        """Records a program's effects; the list is filled at the end of the block."""
         self.calls.clear()
         self._heard.clear()
         before = self._files()
@@ -120,7 +120,7 @@ class Surroundings:
             noted.append("the host's files changed")
 
     def secrets_in(self, text: str) -> list[str]:
-        """The names of the secrets that a text has in it."""
+        """Returns the names of the secrets in a text."""
         found = (("file", self.token), ("environment", self.variable_token))
         return [f"the secret of the {name} came out" for name, token in found if token in text]
 

@@ -23,7 +23,7 @@ from .surroundings import FIELDS, KEPT, Surroundings
 
 LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
 
-# For escapes that work long before they come to what they attempt.
+# For escapes that compute for long before their attempt.
 UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=60)
 
 ESCAPES = [
@@ -48,7 +48,7 @@ class Shared:
         self._session: Session | None = None
 
     def open(self, limits: Limits) -> Session:
-        """A session with the tools and the variable; a tool of old was taken away again."""
+        """Opens a session with the tools and the variable, with a clean state for tools."""
         tools = self._around.tools()
         calls = self._around.calls
         session = Session(
@@ -62,13 +62,13 @@ class Shared:
         return session
 
     def get(self, limits: Limits = LIMITS) -> Session:
-        """The session, opened anew with these limits after one was given up."""
+        """Returns the session, reopened with these limits if the previous one was closed."""
         if self._session is None:
             self._session = self.open(limits)
         return self._session
 
     def close(self) -> None:
-        """Gives the session up."""
+        """Closes the session."""
         if self._session is not None:
             self._session.close()
         self._session = None
@@ -76,14 +76,14 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(engine, around) -> Iterator[Shared]:
-    """With the wall, as sessions have it."""
+    """A shared session with the wall, like usual sessions."""
     shared = Shared(engine, around)
     yield shared
     shared.close()
 
 
 def test_it_is_escaped(shared):
-    """The build is really escaped: JavaScript runs with everything that Deno gives a worker."""
+    """The build is really escaped: JavaScript has everything that Deno offers to a worker."""
     result = shared.get().run_cell(
         "import js\nprint(js.eval('[1 + 1, typeof Deno.readTextFile, typeof postMessage].join()'))"
     )
@@ -92,7 +92,7 @@ def test_it_is_escaped(shared):
 
 
 def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
-    """Runs an escape. A session that it may have harmed or filled is not used again."""
+    """Runs an escape. A session that it may have damaged or filled is not used again."""
     if escape.alone:
         shared.close()
     session = shared.get(UNHURRIED if escape.heavy else LIMITS)
@@ -111,7 +111,7 @@ def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
 
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_nothing_of_the_host_is_reached(escape, shared, around):
-    """No file, no connection, no process, no tool that was not declared, no forged submission."""
+    """An escape reaches no file, connection or process, no undeclared tool, and forges no submission."""
     hold(escape, shared, around)
 
 

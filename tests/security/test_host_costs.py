@@ -58,7 +58,7 @@ def test_memory_is_bounded_by_the_frame(name):
     with Cost() as cost, pytest.raises(ValueCrossingError, match="host's memory"):
         ValueCodec().decode(parts, limits.value_memory_bytes)
 
-    # What is read before it is known to be too large is not more than is allowed.
+    # No more than the limit is read before the value is known to be too large.
     assert cost.peak_bytes < limits.value_memory_bytes + 2 * limits.frame_bytes
 
 
@@ -84,7 +84,7 @@ CELLS = {
 
 @pytest.mark.parametrize("name", CELLS)
 def test_one_cell(name):
-    """A real one: the host's own work for it is short, and so is each stall."""
+    """In a real session, the host's work for a cell is short, and so is each stall."""
     limits = Limits(cell_seconds=20)
     with open_session(limits=limits, tools={"take": lambda value: None}) as session, Cost() as cost:
         result = session.run_cell(CELLS[name])
@@ -116,7 +116,7 @@ def test_a_submission_that_collides():
 
 
 def test_threads():
-    """No more than so many for a call that runs, and none for one that waits."""
+    """The number of threads per running call is bounded, and a queued call has none."""
     release = threading.Event()
     limits = Limits(concurrent_calls=4, call_seconds=60)
     with open_session(limits=limits, tools={"hang": lambda: release.wait(30)}) as session:
@@ -145,12 +145,12 @@ def test_threads_of_calls_that_were_given_up():
                 )
         release.set()
 
-    assert "calls that were given up still run on the host" in result.output
+    assert "abandoned calls still run on the host" in result.output
     assert cost.threads <= MAX_LOST_THREADS + 2 * 16 + OTHER_THREADS
 
 
 def test_disk(tmp_path, monkeypatch):
-    """A session writes nothing: neither where it was started nor among temporary files."""
+    """A session writes no files, neither in its working folder nor in the temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with open_session(tools={"echo": lambda value: value}) as session:

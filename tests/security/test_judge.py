@@ -1,4 +1,4 @@
-"""The judge itself: it fails a program that does not come to its attempt, and one that exceeds a limit."""
+"""The judge itself: it fails a program that does not reach its attempt, and one that exceeds a limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
 
 @pytest.fixture
 def judged(around):
-    """Judges a program in a session of its own."""
+    """Judges a program in a separate session."""
 
     def run(*cells, **said):
         with open_session(LIMITS, around.tools(), FIELDS) as session:
@@ -59,7 +59,7 @@ def test_a_program_that_fails_before_its_attempt_has_missed_it(judged, cell):
 
 
 def test_every_attempt_counts(judged):
-    """One of two that is not made is enough."""
+    """One missed attempt of two suffices for the verdict."""
     report = judged("reached()\n1 / 0\nreached()")
 
     assert report.verdict == "missed"
@@ -75,7 +75,7 @@ def test_a_traceback_that_shows_the_line_does_not_count(judged):
 
 
 def test_the_mark_comes_out_although_the_process_dies(judged):
-    """It is sent to the host before the attempt."""
+    """The mark is sent to the host before the attempt."""
     report = judged("import os\nreached()\nos.abort()", destroys=True)
 
     assert report.verdict == "held", report.reasons
@@ -91,7 +91,7 @@ def test_a_breach_is_graver_than_a_missed_attempt(judged):
 
 
 class Bounded(Ours):
-    """A sandbox that promises less than it keeps."""
+    """A sandbox that promises less than it enforces."""
 
     limit = Bounds(output_chars=10_000, host_cpu_seconds=60, host_memory_bytes=2**40)
 
@@ -123,7 +123,7 @@ def test_more_than_is_promised_is_a_breach(around, promise, cell):
 
 
 def test_what_is_to_be_shown_is_not_shown_by_a_traceback(judged):
-    """It quotes the cell's own lines."""
+    """A traceback quotes the cell's own lines, which do not count as output."""
     report = judged(
         "reached()\nprint('quoted' if missing else '')", ends=("failed",), shows="quoted"
     )

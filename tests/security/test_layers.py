@@ -1,4 +1,4 @@
-"""Each layer by itself, with the others switched off.
+"""Each layer alone, with the others switched off.
 
 The operating system's is in `tests/sandbox_runtime/test_wall.py`, the protocol's in `test_protocol.py`, the
 driver's in `test_bootstrap.py`, where CPython runs it, and the host's in `tests/fuzz`.
@@ -33,7 +33,7 @@ REACHING_OUT = [
 
 @pytest.fixture(scope="module", params=["process", "worker"])
 def rights(request, tmp_path_factory) -> EscapedEngine:
-    """Rights at one of the two places only, or at none but the process's, without any wall."""
+    """An engine with permissions at one of the two places only, or at the process only, without any wall."""
     return escaped(
         ready_engine(),
         tmp_path_factory.mktemp(request.param),
@@ -44,7 +44,7 @@ def rights(request, tmp_path_factory) -> EscapedEngine:
 
 
 class Sessions:
-    """One session for many escapes, and one of its own for each that needs it."""
+    """One session for many escapes, and a separate one for each that needs it."""
 
     def __init__(self, engine: EscapedEngine, around: Surroundings) -> None:
         self._engine = engine
@@ -52,7 +52,7 @@ class Sessions:
         self._session: Session | None = None
 
     def get(self) -> Session:
-        """The session, opened if there is none."""
+        """Returns the session, opened if there is none."""
         if self._session is None:
             self._session = Session(self._engine, LIMITS, self._around.tools(), FIELDS)
             self._session.assign({"kept": KEPT})
@@ -67,7 +67,7 @@ class Sessions:
 
 @pytest.fixture(scope="module")
 def sessions(rights, around) -> Iterator[Sessions]:
-    """The sessions of a module, for one set of rights."""
+    """The sessions of a module, for one set of permissions."""
     sessions = Sessions(rights, around)
     yield sessions
     sessions.close()
@@ -75,7 +75,7 @@ def sessions(rights, around) -> Iterator[Sessions]:
 
 @pytest.mark.parametrize("escape", REACHING_OUT)
 def test_rights_of_the_process_or_of_the_worker(escape, sessions, around):
-    """Either is enough, if the realm is broken out of and there is no wall."""
+    """Either denial suffices after an escape from the realm, without a wall."""
     if escape.alone:
         sessions.close()
     report = judge(program(escape.name, escape.cell, "print(1)"), Ours(sessions.get()), around)
@@ -96,7 +96,7 @@ def test_such_a_build_has_what_it_says(tmp_path, around):
 
 
 def test_v8_makes_no_code_of_texts(tmp_path):
-    """Although all of the realm is there to ask for it."""
+    """V8 refuses code from strings, although the whole realm is available."""
     engine = escaped(ready_engine(), tmp_path, strings=False)
     with Session(engine, LIMITS) as session:
         result = session.run_cell(
@@ -126,7 +126,7 @@ def test_memory_is_capped_by_the_worker_or_by_v8(tmp_path, hook, pages):
 
 
 def test_the_realm_has_nothing_to_work_with(tmp_path):
-    """Scrubbed, but with Python's way to JavaScript open and code from texts: what can be named."""
+    """The scrubbed realm exposes nothing useful, even with Python's access to JavaScript and code from strings."""
     with Session(ready_engine(), LIMITS) as session:
         result = session.run_cell(
             "from sandbox_runtime.guest import entry\n"

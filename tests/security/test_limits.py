@@ -23,17 +23,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 # More than the 0.35 s for which a program that may destroy its interpreter waits until its mark is out.
 LIMITS = Limits(cell_seconds=0.8, grace_seconds=0.3, memory_bytes=256 * 1024 * 1024)
 
-# For programs that use up something else than time: they have to come to the limit that they are about.
+# For programs that exhaust something other than time: they must reach their own limit first.
 UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=20)
 
-# A hostile cell may take its own time and that in which it is told to stop, and so much in which it ends.
-# Threads of V8 that compile and clear up work beside it.
+# A hostile cell may take its own time, the grace period, and this much until it ends.
+# V8's threads for compilation and garbage collection run concurrently.
 SLACK_SECONDS = 1.0
 
-# Programs that meet the limit of memory, and then that of time: to cancel a task takes memory.
+# Programs that reach the limit of memory, and then that of time: cancelling a task takes memory.
 MADE_TO_WAIT = frozenset({"very many tasks"})
 
-# Programs that reach no limit but that of time.
+# Programs that reach only the limit of time.
 ENDLESS = frozenset({"a flood of output that never ends"})
 
 # What a process takes beside the interpreter's memory: V8, code, the heap of JavaScript in which output,
@@ -47,7 +47,7 @@ def name_of(program: Program) -> str:
 
 
 class Watched(Ours):
-    """Notes how the first cell, which is the program, ended, and what it used."""
+    """Records the ending and the resource use of the first cell, which is the program."""
 
     usage: Usage | None = None
     ending: Ending | None = None
@@ -86,7 +86,7 @@ def unhurried(around) -> Iterator[Shared]:
 
 
 def watch(program: Program, shared: Shared, around: Surroundings) -> Watched:
-    """Runs a program; what it used must be within its session's limits."""
+    """Runs a program, whose resource use must be within its session's limits."""
     subjects: list[Watched] = []
 
     def watched(session: Session) -> Watched:
@@ -112,7 +112,7 @@ def test_time_is_bounded(program, hurried, around):
 
 @pytest.mark.parametrize("program", MEMORY, ids=name_of)
 def test_memory_is_bounded(program, unhurried, around):
-    """A cell gets no more memory than the limit; it is that limit by which it ends."""
+    """A cell gets no more memory than the limit, and ends by that limit."""
     subject = watch(program, unhurried, around)
 
     if program.name not in MADE_TO_WAIT:
@@ -121,5 +121,5 @@ def test_memory_is_bounded(program, unhurried, around):
 
 @pytest.mark.parametrize("program", [*STACK, *OUTPUT, *FLOODS], ids=name_of)
 def test_the_stack_and_the_output_are_bounded(program, hurried, unhurried, around):
-    """Deep values and floods of text harm only their own interpreter."""
+    """Deep values and huge outputs harm only their own interpreter."""
     watch(program, hurried if program.name in ENDLESS else unhurried, around)

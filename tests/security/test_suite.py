@@ -1,4 +1,4 @@
-"""Each program of the catalogue gets nothing, and leaves its session sound.
+"""No program of the catalogue achieves anything, and each leaves its session sound.
 
 Programs share a session for as long as it is sound; a session of its own for each is for the night.
 """
@@ -36,7 +36,7 @@ PROGRAMS = [
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Directory:
-    """A folder that was given to the session, beside one that was not."""
+    """A folder that is an input of the session, beside one that is not."""
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "a.txt").write_text("a" * 5000 + "b\n")
     return Directory(folder)
@@ -55,7 +55,7 @@ def shared(around, inputs) -> Iterator[Shared]:
 
 
 def check(report: Report, program: Program) -> None:
-    """Fails unless the program was held, and harmed its interpreter at most as it is meant to."""
+    """Fails unless the program was contained, and harmed its interpreter at most as specified."""
     assert report.verdict == "held", report.reasons
     assert program.destroys or report.losses == 0, "the session was lost"
 
@@ -84,20 +84,20 @@ def test_nothing_is_left_for_the_next_session(pair, shared, around):
 
 
 def test_there_are_programs_enough():
-    """Each has a name of its own within its class, and they are many."""
+    """Names are unique within each class, and the catalogue is large."""
     names = [(group, program.name) for group, programs in BY_CLASS.items() for program in programs]
     assert len(set(names)) == len(names) >= 150
 
 
 def every_program() -> list[Program]:
-    """Those of the catalogue, and those of pairs."""
+    """Yields the programs of the catalogue, and those of pairs."""
     return [program for programs in BY_CLASS.values() for program in programs] + [
         program for pair in PAIRS for program in (pair.plant, pair.look)
     ]
 
 
 def proves_its_attempt(program: Program) -> bool:
-    """With `reached()`, or it says why it cannot, and then exactly one end is right."""
+    """Returns whether a program has `reached()`, or a reason for its absence and exactly one valid ending."""
     if not program.silent:
         return bool(marks_in(program))
     one_end = program.shows or program.ends == ("completed",)
@@ -105,7 +105,7 @@ def proves_its_attempt(program: Program) -> bool:
 
 
 def test_every_program_proves_that_it_makes_its_attempt():
-    """Else it would be held by any sandbox, and test nothing."""
+    """A program that misses its attempt would pass in any sandbox."""
     assert [one.name for one in every_program() if not proves_its_attempt(one)] == []
 
 
@@ -118,7 +118,7 @@ def test_every_escape_proves_that_it_makes_its_attempt():
 
 
 def test_the_documents_count_right():
-    """The numbers of programs and escapes in the documents are those of the catalogue."""
+    """The numbers of programs and escapes in the documents match the catalogue."""
     security = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     stated = re.search(
         r"has ([\w ]+) hostile programs .*?, and (\d+) for a build", security, re.DOTALL

@@ -1,4 +1,4 @@
-"""Programs that misuse the tools they were given."""
+"""Programs that misuse their tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that change what the harness, imports and codecs stand on, so that a later cell runs something else.
+"""Programs that change what the harness, imports and codecs rely on, so that a later cell runs other code.
 
 Nothing of it is the harness's own: the interpreter's finders, loaders and codecs, the event loop's object, the
 classes of values, and what a finalizer changes while a cell is made ready. The later cell is honest.
@@ -18,12 +18,12 @@ _WAITS_A_MOMENT = "import asyncio\nawait asyncio.sleep(0.01)\nprint('fine')"
 
 
 def _of_values(name: str, change: str, later: str, submits: object) -> Program:
-    """The later cell submits a value that has to arrive as it is."""
+    """Returns a program whose later cell submits a value that must arrive unchanged."""
     return program(name, _IMPORTS + change, later, ends=("submitted",), submits=submits, ours=_OURS)
 
 
 def _codec(name: str, plant: str) -> Program:
-    """A codec that acts in the later cell only: in its own cell it may."""
+    """Returns a codec that acts only in the later cell; in its own cell it may."""
     encode = (
         "import codecs, encodings, gc\ndef encode(*args):\n"
         "    if 'later' in globals():\n        act()\n    return b'a', 1\n"
@@ -277,7 +277,7 @@ for sample in (to_js(b"abc"), to_js([1]), entry._host._worker, entry._host._call
 
 
 def _twice(name: str, change: str) -> Program:
-    """One cell blinds what looks, the next makes use of it, the third is honest."""
+    """Returns a program: one cell blinds the check, the next exploits that, the third is honest."""
     return program(
         name,
         f"{_IMPORTS}{change}\ndriver_module.bind_submit = None",

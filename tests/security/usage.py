@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-# How often it is looked at; what a process uses in its last moments is missed.
+# The sampling interval; the use in a process's last moments is missed.
 SAMPLE_SECONDS = 0.02
 
 _TICKS = os.sysconf("SC_CLK_TCK")
