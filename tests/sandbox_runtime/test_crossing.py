@@ -348,7 +348,7 @@ class TestHandles:
         )
 
         assert result.error_type == "ValueCrossingError"
-        assert "a handle stands for nothing" in result.message
+        assert "the handle is not valid in this session" in result.message
 
 
 class TestRules:
@@ -362,7 +362,7 @@ class TestRules:
 
     def test_no_class(self):
         """A rule is for a class."""
-        with pytest.raises(TypeError, match=r"A rule is for a class, not for list\[int\]"):
+        with pytest.raises(TypeError, match=r"A rule needs a class, not list\[int\]"):
             ValueType(list[int], list)
 
     def test_the_first_that_fits(self):

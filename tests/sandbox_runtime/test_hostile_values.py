@@ -123,7 +123,7 @@ class TestHostileData:
 
     def test_no_parts(self):
         """A value consists of at least one part."""
-        with pytest.raises(ValueCrossingError, match="nothing came"):
+        with pytest.raises(ValueCrossingError, match="it has no parts"):
             decode([])
 
     def test_text_that_is_not_utf_8(self):

@@ -24,7 +24,7 @@ from sandbox_runtime import Submitted, ValueCrossingError, open_session
 from sandbox_runtime.guest.values import arrays, codec
 from sandbox_runtime.guest.values.arrays import Array
 from sandbox_runtime.guest.values.tables import Table, receive_array
-from sandbox_runtime.values.decoder import Rows
+from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.encoder import decode, encode
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")

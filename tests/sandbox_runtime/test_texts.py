@@ -1,4 +1,4 @@
-"""Lazy texts: the host's side against real strings, and the cell's side in a real sandbox."""
+"""Lazy texts: the host's side against real strings, and the guest's side in a real sandbox."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sandbox_runtime import (
     TextStream,
     open_session,
 )
-from sandbox_runtime.texts.bytes import Deadline
 from sandbox_runtime.texts.calls import TextCalls
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.lazy_text import LazyText
 from sandbox_runtime.texts.search import Searcher
 
-# Few letters, so that things are found; of every width, and line ends.
+# Few letters, so that searches find matches; of every UTF-8 width, and with line ends.
 LETTERS = st.text(alphabet="aab\n\r é€😀\ufffd", max_size=60)
 
 
@@ -40,7 +40,7 @@ def forever() -> Deadline:
 
 
 def in_small_blocks(data: bytes) -> LazyText:
-    """A text whose blocks are a few bytes, so that everything lies across their borders."""
+    """Creates a text with blocks of a few bytes, so that every operation crosses block borders."""
     text = TextStream([])
     source = text.source
     source._file.write(data)
@@ -50,23 +50,23 @@ def in_small_blocks(data: bytes) -> LazyText:
 
 @pytest.fixture(scope="module")
 def searcher():
-    """One process for all searches of this module."""
+    """A searcher with one process for all searches of this module."""
     one = Searcher()
     yield one
     one.close()
 
 
 def search(searcher, *arguments, **bounds):
-    """What a search finds."""
-    found = []
-    searcher.search(*arguments, found.append, **bounds)
-    return found
+    """Returns the matches of a search."""
+    hits = []
+    searcher.search(*arguments, hits.append, **bounds)
+    return hits
 
 
 class TestLikeAString:
     @settings(deadline=None, max_examples=200)
     @given(LETTERS, st.integers(0, 70), st.integers(0, 70))
-    def test_ranges_are_those_of_the_text(self, content, start, stop):
+    def test_ranges_equal_slices_of_the_text(self, content, start, stop):
         """Positions are characters, whatever they take in bytes."""
         text = in_small_blocks(content.encode())
 
@@ -76,7 +76,7 @@ class TestLikeAString:
     @settings(deadline=None, max_examples=200)
     @given(LETTERS, st.text("aab\né€\ufffd", max_size=3), st.integers(0, 40), st.integers(0, 70))
     def test_find_rfind_and_count_agree_with_str(self, content, needle, start, stop):
-        """Also across blocks, with bounds, and for what overlaps itself."""
+        """The results are those of `str` across blocks, within bounds, and for overlapping matches."""
         text = in_small_blocks(content.encode())
 
         for end in (None, stop):
@@ -87,7 +87,7 @@ class TestLikeAString:
     @settings(deadline=None, max_examples=200)
     @given(LETTERS)
     def test_lines_are_those_between_line_feeds(self, content):
-        """Every position has a line, and every line a beginning."""
+        """Every position has a line number, and every line a start."""
         index = in_small_blocks(content.encode()).index
 
         for at in range(len(content)):
@@ -117,7 +117,7 @@ class TestLikeAString:
         ).map(b"".join)
     )
     def test_invalid_bytes_are_replaced_as_python_does(self, data):
-        """Blocks are cut so that decoding them one by one is decoding the whole."""
+        """Blocks end at character boundaries, so decoding them one by one equals decoding the whole."""
         text, whole = in_small_blocks(data), data.decode("utf-8", "replace")
 
         assert text.read(0, 1000) == whole
@@ -127,12 +127,12 @@ class TestLikeAString:
 
     @pytest.mark.parametrize("chars", [10, 100])
     def test_a_preview_is_the_beginning_and_the_end(self, chars):
-        """Nothing is counted for it."""
+        """A preview needs no counting of characters."""
         text = in_small_blocks(("é" * 80 + "end").encode())
 
-        shown = text.preview(chars)
+        preview = text.preview(chars)
 
-        assert shown == ("é" * 5 + "..." + "ééend" if chars == 10 else "é" * 80 + "end")
+        assert preview == ("é" * 5 + "..." + "ééend" if chars == 10 else "é" * 80 + "end")
 
 
 class TestSearch:
@@ -145,7 +145,7 @@ class TestSearch:
         st.integers(0, 20),
     )
     def test_matches_are_those_of_re(self, searcher, content, pattern, start):
-        """With their spans, groups and lines; `^` and `$` match at every line."""
+        """Spans, groups and lines are those of `re`; `^` and `$` match at every line."""
         text, start = in_small_blocks(content.encode()), min(start, len(content))
         hits = search(searcher, text.index, pattern, 0, forever(), start=start, limit=1000)
         real = list(re.compile(pattern, re.MULTILINE).finditer(content, start))
@@ -176,20 +176,20 @@ class TestSearch:
         ),
     )
     def test_a_grep_finds_the_first_match_of_each_line(self, searcher, content, pattern):
-        """A line ends before its line end, also one of two characters."""
+        """A line excludes its line end, which may be CR LF."""
         text = in_small_blocks(content.encode())
         hits = search(searcher, text.index, pattern, 0, forever(), lines=True, limit=1000)
         lines = content.split("\n")[: None if not content.endswith("\n") else -1] if content else []
-        found = [
+        expected = [
             (number, line)
             for number, line in enumerate((line.removesuffix("\r") for line in lines), 1)
             if re.search(pattern, line)
         ]
 
-        assert [(hit["line"], hit["text"]) for hit in hits] == found
+        assert [(hit["line"], hit["text"]) for hit in hits] == expected
 
     def test_matches_are_found_across_blocks_and_in_endless_lines(self, searcher, tmp_path):
-        """A line of 20 MB without an end is searched in pieces; numbers stay right behind it."""
+        """A line of 20 MB is searched in pieces; the line numbers after it are right."""
         file = tmp_path / "long.txt"
         file.write_text(
             "x" * 10_000_000 + "needle 1" + "é" * 5_000_000 + "\nneedle 2\n" + "y\n" * 3
@@ -204,21 +204,21 @@ class TestSearch:
             assert len(hits[0]["text"]) < 1100
 
     def test_a_pattern_that_never_ends_is_stopped(self, tmp_path):
-        """In time, with what was found before it; the next search works."""
+        """The search stops at its deadline and returns the matches so far; the next search works."""
         file = tmp_path / "trap.txt"
         file.write_text("x1\n" + "a" * 5000 + "b\n")
         calls = TextCalls(Limits(search_seconds=0.5))
         try:
             started = time.monotonic()
-            told = calls(TextFile(file), "search", "(a+)+$|x1", 0, 0, None, 5)
+            answer = calls(TextFile(file), "search", "(a+)+$|x1", 0, 0, None, 5)
             assert time.monotonic() - started < 5
-            assert "Limits.search_seconds" in told["stopped"]
+            assert "Limits.search_seconds" in answer["stopped"]
             assert calls(TextFile(file), "search", "x1", 0, 0, None, 5)["hits"]
         finally:
             calls.close()
 
     def test_a_pattern_that_needs_much_memory_is_refused(self, searcher, tmp_path):
-        """The process that searches has little, and its end is no end of ours."""
+        """The search process has little memory, and its death does not harm the host."""
         file = tmp_path / "a.txt"
         file.write_text("a" * 1000)
 
@@ -227,7 +227,7 @@ class TestSearch:
         assert search(searcher, TextFile(file).index, "a", 0, forever())
 
     def test_an_interrupt_ends_a_search(self, tmp_path):
-        """`cancel` comes from another thread."""
+        """A running search can be cancelled from another thread."""
         file = tmp_path / "trap.txt"
         file.write_text("a" * 5000 + "b")
         calls = TextCalls(Limits())
@@ -237,8 +237,8 @@ class TestSearch:
             calls(TextFile(file), "search", "(a+)+$", 0, 0, None, 1)
         calls.close()
 
-    def test_a_process_that_died_in_the_middle_of_a_search(self):
-        """The search is over, with what it found, and the error is about that; the next one works."""
+    def test_a_process_that_dies_during_a_search(self):
+        """The search fails with a clear error and keeps its matches; the next search works."""
         searcher = Searcher()
 
         def pieces():
@@ -247,17 +247,17 @@ class TestSearch:
             searcher._process.wait()
             yield "another needle\n"
 
-        text, found = TextStream(pieces()), []
+        text, hits = TextStream(pieces()), []
         try:
             with pytest.raises(ValueError, match="ended without an answer"):
-                searcher.search(text.index, "needle", 0, forever(), found.append, limit=9)
-            assert [hit["line"] for hit in found] == [1]
+                searcher.search(text.index, "needle", 0, forever(), hits.append, limit=9)
+            assert [hit["line"] for hit in hits] == [1]
             assert len(search(searcher, text.index, "needle", 0, forever(), limit=9)) == 2
         finally:
             searcher.close()
 
-    def test_nothing_starts_once_it_is_closed(self):
-        """Not for a search that is under way, and not for another."""
+    def test_no_process_starts_after_close(self):
+        """After `close` neither a running search nor a new one starts a process."""
         searcher = Searcher()
 
         def pieces():
@@ -271,17 +271,17 @@ class TestSearch:
                 search(searcher, text.index, "needle", 0, forever())
         assert searcher._process is None
 
-    def test_no_match_is_lost_where_they_are_more_than_one_answer_holds(self, tmp_path):
-        """An answer that was cut says that there is more, so that the next begins behind it."""
+    def test_no_match_is_lost_beyond_one_answer(self, tmp_path):
+        """A truncated answer says that there is more, so the next search continues after it."""
         file = tmp_path / "a.txt"
         file.write_text(("a" * 10_000 + "b") * 100)
         text, pattern = TextFile(file), "(" * 20 + "a{10000}" + ")" * 20
         calls, begins, answers, start = TextCalls(Limits()), [], 0, 0
         try:
             while start is not None:
-                told = calls(text, "search", pattern, 0, start, None, 1000)
-                begins += [hit["spans"][0][0] for hit in told["hits"]]
-                start = begins[-1] + 1 if told["more"] else None
+                answer = calls(text, "search", pattern, 0, start, None, 1000)
+                begins += [hit["spans"][0][0] for hit in answer["hits"]]
+                start = begins[-1] + 1 if answer["more"] else None
                 answers += 1
         finally:
             calls.close()
@@ -291,13 +291,13 @@ class TestSearch:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="looks at processes as POSIX has them")
     def test_nothing_is_left_when_the_host_is_killed(self, tmp_path):
-        """The process that searches ends when its stdin does, or at the latest by its own watchdog."""
+        """The search process ends when its stdin does, or at the latest by its watchdog."""
         file = tmp_path / "trap.txt"
         file.write_text("a" * 5000 + "b")
         program = (
             "import sys, threading, time\n"
             "from sandbox_runtime import TextFile\n"
-            "from sandbox_runtime.texts.bytes import Deadline\n"
+            "from sandbox_runtime.texts.deadline import Deadline\n"
             "from sandbox_runtime.texts.search import Searcher\n"
             "s = Searcher()\n"
             f"t = TextFile({str(file)!r})\n"
@@ -307,7 +307,7 @@ class TestSearch:
         )
         host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
         worker = int(host.stdout.readline())
-        time.sleep(0.2)  # into the pattern
+        time.sleep(0.2)  # so that the pattern is running
         host.kill()
         host.wait()
         host.stdout.close()
@@ -332,7 +332,7 @@ class TestFiles:
         ],
     )
     def test_encodings(self, tmp_path, data, encoding, text):
-        """By the mark at the beginning, or by name; what is invalid is replaced."""
+        """The byte order mark or a name selects the encoding; invalid bytes are replaced."""
         file = tmp_path / "t.txt"
         file.write_bytes(data)
 
@@ -340,7 +340,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("change", ["append", "truncate", "replace", "touch", "remove"])
     def test_a_changed_file_is_an_error_that_says_so(self, tmp_path, change):
-        """Written to, cut, replaced or gone: what was found in it before may be wrong."""
+        """A file that was written to, truncated, replaced or removed raises `TextChangedError`."""
         file = tmp_path / "t.txt"
         file.write_text("one\ntwo\n")
         text = TextFile(file)
@@ -363,8 +363,8 @@ class TestFiles:
         ):
             text.read(0, 3)
 
-    def test_what_is_not_there_is_refused_at_once(self, tmp_path):
-        """Before anything starts."""
+    def test_missing_paths_are_refused_at_once(self, tmp_path):
+        """A missing file or folder raises when the input is created."""
         with pytest.raises(FileNotFoundError):
             TextFile(tmp_path / "none.txt")
         with pytest.raises(NotADirectoryError):
@@ -373,24 +373,24 @@ class TestFiles:
 
 class TestStreams:
     def test_pieces_are_read_once_and_only_as_far_as_needed(self):
-        """What was read is kept where nobody else sees it."""
-        taken = []
+        """The iterator is consumed once, only as far as cells read; its pieces are spooled."""
+        read = []
 
         def pieces():
             for n in range(1000):
-                taken.append(n)
+                read.append(n)
                 yield f"line {n}\n" * 100
 
         text = TextStream(pieces())
-        assert taken == []
+        assert read == []
         assert text.read(0, 6) == "line 0"
-        assert len(taken) < 1000
+        assert len(read) < 1000
         assert text.length() == sum(len(f"line {n}\n") for n in range(1000)) * 100
-        assert len(taken) == 1000
+        assert len(read) == 1000
         assert text.read(0, 6) == "line 0"
 
-    def test_what_breaks_off_says_so_every_time(self):
-        """And never seems to be the end of the text."""
+    def test_a_failed_stream_raises_every_time(self):
+        """An iterator's failure is never mistaken for the end of the text."""
 
         def pieces():
             yield "a"
@@ -399,21 +399,21 @@ class TestStreams:
         text = TextStream(pieces(), name="feed")
         with pytest.raises(OSError, match="the line is dead"):
             text.length()
-        with pytest.raises(RuntimeError, match="feed broke off after 1 bytes"):
+        with pytest.raises(RuntimeError, match="feed failed after 1 bytes"):
             text.length()
 
-    def test_only_text_will_do_and_not_without_end(self):
-        """Bytes are refused, and more than may be spooled; half of a pair is replaced."""
+    def test_only_bounded_text_is_accepted(self):
+        """Bytes and texts beyond `most_bytes` are refused; a lone surrogate is replaced."""
         with pytest.raises(TypeError, match="a str can be an input as it is"):
             TextStream("abc")
-        with pytest.raises(TypeError, match="gave a bytes"):
+        with pytest.raises(TypeError, match="yielded a bytes"):
             TextStream([b"a"]).length()
         with pytest.raises(ValueError, match="more than 10 bytes"):
             TextStream(("aaa" for _ in range(9)), most_bytes=10).length()
         assert TextStream(["a\ud800b"]).read(0, 9) == "a\ufffdb"
 
-    def test_the_time_for_an_endless_one_is_limited(self):
-        """Its length cannot be told."""
+    def test_an_endless_stream_times_out(self):
+        """The length of an endless stream raises `TimeoutError` at the deadline."""
         text = TextStream("a" * 1000 for _ in iter(int, 1))
 
         with pytest.raises(TimeoutError):
@@ -422,7 +422,7 @@ class TestStreams:
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with rules of what to ignore, links to the outside, binaries and hidden files."""
+    """A folder with `.gitignore` files, links to the outside, binary and hidden files."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.txt").write_text("SECRET\n")
@@ -449,7 +449,7 @@ def project(tmp_path):
 
 class TestDirectories:
     def test_what_is_listed(self, project):
-        """As Git would: no hidden files, nothing ignored, the nearest rules first. And no links."""
+        """The list is Git's: no hidden or ignored files, and the nearest rules win. Links are left out too."""
         assert list(Directory(project).sizes()) == [
             "README.md",
             "data.bin",
@@ -475,12 +475,12 @@ class TestDirectories:
         ],
     )
     def test_nothing_else_can_be_read(self, project, path):
-        """A path is looked up in the list, and never becomes one of the system."""
+        """A path is looked up in the list and never becomes a path of the file system."""
         with pytest.raises(KeyError):
             Directory(project).file(path)
 
     def test_a_file_or_folder_that_became_a_link_is_not_followed(self, project, tmp_path):
-        """Since it was listed."""
+        """A file or folder that was replaced by a link after listing raises an error."""
         folder = Directory(project)
         folder.sizes()
         (project / "README.md").unlink()
@@ -489,33 +489,33 @@ class TestDirectories:
         (project / "src").symlink_to(tmp_path / "elsewhere")
 
         for path in ("README.md", "src/a.py"):
-            with pytest.raises(OSError, match=r"no regular file|Not a directory|symbolic links"):
+            with pytest.raises(OSError, match=r"not a regular file|Not a directory|symbolic links"):
                 folder.file(path)
 
     @pytest.mark.parametrize("path", ["src", "src/a.py", "src/deep", "src/deep/b.py"])
-    def test_what_vanishes_while_it_is_listed_is_left_out(self, project, path, monkeypatch):
-        """A folder that somebody works in is no reason to end a run."""
+    def test_entries_removed_during_the_listing_are_left_out(self, project, path, monkeypatch):
+        """Concurrent changes in a folder must not end a run."""
         listed, real = list(Directory(project).sizes()), os.scandir
         gone, parent = project / path, (project / path).parent.stat()
 
         @contextlib.contextmanager
         def scandir(folder):
             with real(folder) as entries:
-                found = list(entries)
-                here = os.stat(folder)  # noqa: PTH116 - of a descriptor
+                listing = list(entries)
+                here = os.stat(folder)  # noqa: PTH116 - a descriptor
                 if os.path.samestat(here, parent) and gone.exists():
                     gone.unlink() if gone.is_file() else gone.rename(project.parent / "elsewhere")
-                yield iter(found)
+                yield iter(listing)
 
         monkeypatch.setattr(os, "scandir", scandir)
 
         assert list(Directory(project).sizes()) == [
-            left for left in listed if left != path and not left.startswith(f"{path}/")
+            other for other in listed if other != path and not other.startswith(f"{path}/")
         ]
 
     @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-    def test_a_folder_that_may_not_be_read(self, project):
-        """Is left out below, and an error at the top, since it is not empty."""
+    def test_an_unreadable_folder(self, project):
+        """An unreadable subfolder is left out; an unreadable root is an error, since it may not be empty."""
         (project / "src").chmod(0)
         try:
             assert list(Directory(project).sizes()) == ["README.md", "data.bin"]
@@ -529,8 +529,8 @@ class TestDirectories:
         finally:
             project.chmod(0o755)
 
-    def test_a_folder_that_is_gone(self, project):
-        """An error, which does not tell a cell where it was."""
+    def test_a_removed_folder(self, project):
+        """A removed folder raises an error that does not reveal its path to the cell."""
         folder = Directory(project)
         project.rename(project.parent / "elsewhere")
 
@@ -541,7 +541,7 @@ class TestDirectories:
         assert str(caught.value) == "project cannot be listed: No such file or directory."
 
     def test_stars_take_no_time(self, project):
-        """A glob of a cell is hostile too."""
+        """Globs come from cells, so a hostile one must not take long."""
         calls = TextCalls(Limits())
         with pytest.raises(ValueError, match="2,999 characters"):
             calls(Directory(project), "sizes", "/".join(["**"] * 1000))
@@ -575,23 +575,23 @@ class TestCalls:
         ],
     )
     def test_wrong_arguments_are_refused(self, operation, arguments):
-        """Types, ranges and sizes are checked before anything is done with them."""
+        """Types, ranges and sizes are checked before the call does any work."""
         calls = TextCalls(Limits())
         with pytest.raises((TypeError, ValueError, LookupError)):
             calls(TextStream(["abc"]), operation, *arguments)
 
-    def test_only_texts_and_directories_are_asked(self):
-        """Another handle has no such operations."""
+    def test_other_handles_are_refused(self):
+        """Handles of other values have no such operations."""
         with pytest.raises(LookupError):
             TextCalls(Limits())(object(), "read", 0, 1)
 
 
 @pytest.fixture(scope="module")
 def session():
-    """One session for the cells of this module."""
-    taken = []
-    with open_session(tools={"take": lambda value: taken.append(value) or "taken"}) as one:
-        one.taken = taken
+    """One session for all cells of this module."""
+    received = []
+    with open_session(tools={"take": lambda value: received.append(value) or "taken"}) as one:
+        one.received = received
         yield one
 
 
@@ -641,15 +641,15 @@ class TestCells:
             "{}.splitlines()[1234]",
         ],
     )
-    def test_it_acts_like_the_text(self, session, text, expression):
-        """The same expression gives the same for a lazy text as for a plain one."""
+    def test_it_behaves_like_a_str(self, session, text, expression):
+        """An expression has the same result for a lazy text as for a plain one."""
         lazy, plain = expression.replace("{}", "text"), expression.replace("{}", "plain")
         lazy, plain = (e.replace("{{", "{").replace("}}", "}") for e in (lazy, plain))
 
         assert output(session, lazy) == output(session, plain)
 
     def test_lines(self, session, text):
-        """They count from 1 and come without their ends; iterating gives all of them."""
+        """Lines count from 1 and come without their ends; iteration yields all of them."""
         assert output(session, "text.line(1), text.line(30_000)") == (
             "('0: é line of 0 words', '29999: é line of 4 words')"
         )
@@ -688,7 +688,7 @@ class TestCells:
         )
 
     def test_grep(self, session, text):
-        """Lines with numbers and context, at most so many as were asked for."""
+        """Lines come with numbers and context, and no more of them than requested."""
         assert output(session, "print(text.grep('^(7|29999):', before=1, after=1))") == (
             "log.txt-7- 6: é line of 6 words\n"
             "log.txt:8: 7: é line of 0 words\n"
@@ -703,54 +703,54 @@ class TestCells:
             session, "h = hits[5]\nh.line_number, text[h.position:h.position + 4], h.path"
         ) == ("(6, 'line', 'log.txt')")
 
-    def test_what_it_cannot_do_says_what_it_can(self, session, text):
-        """Before an LM has to guess."""
-        told = failure(session, "text.upper()")
-        assert told.startswith("AttributeError: <TextFile 'log.txt'")
-        assert "text[a:b]" in told
+    def test_errors_name_the_supported_operations(self, session, text):
+        """An unsupported operation raises an error that lists the supported ones."""
+        message = failure(session, "text.upper()")
+        assert message.startswith("AttributeError: <TextFile 'log.txt'")
+        assert "text[a:b]" in message
         assert "cannot be searched for: missing )" in failure(session, "text.search('(a')")
         assert "expected string" in failure(session, "import re\nre.search('a', text)")
         assert "text.search(pattern)" in output(session, "help(text)")
 
     def test_too_much_at_once_is_refused_with_a_way_out(self, session, tmp_path):
-        """The host gives ten million characters at a time."""
+        """One read returns at most ten million characters; the error suggests alternatives."""
         file = tmp_path / "large.txt"
         file.write_text("0123456789\n" * 1_000_000)
         session.assign("large", TextFile(file))
 
         for code in ("str(large)", "large[5:]", "large.lines()", "print(large)"):
-            told = failure(session, code)
-            assert told.startswith("ValueError")
-            assert "10,000,000 characters" in told
-            assert "for line in text" in told
+            message = failure(session, code)
+            assert message.startswith("ValueError")
+            assert "10,000,000 characters" in message
+            assert "for line in text" in message
         assert output(session, "len(large), large[-11:]") == "(11000000, '0123456789\\n')"
 
     def test_the_same_object_comes_back(self, session, text):
-        """To tools and from SUBMIT, in lists and dicts, as with other handles."""
-        session.taken.clear()
+        """A lazy text passed to a tool or SUBMIT, even nested, is the host's own object."""
+        session.received.clear()
         assert output(session, "take({'deep': [text]})") == "'taken'"
         result = session.run_cell("import copy\nSUBMIT([text, copy.deepcopy(text)])")
 
-        assert session.taken[0]["deep"][0] is text
+        assert session.received[0]["deep"][0] is text
         assert isinstance(result, Submitted)
         assert all(value is text for value in result.outputs["output"])
 
     def test_numbers_are_of_the_sessions_own_table(self, session, text):
-        """A cell can make up a handle, but not one of anything that it was not given."""
-        told = failure(
+        """A cell can forge a handle, but not one to a value that it was never sent."""
+        message = failure(
             session,
             "from sandbox_runtime.guest.texts.lazy_text import LazyText\nLazyText(10**6, 'x', 'x')[0:5]",
         )
-        assert "a handle stands for nothing" in told
+        assert "the handle is not valid in this session" in message
         for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
-            told = failure(
+            message = failure(
                 session,
                 f"from sandbox_runtime.guest.texts.host_calls import HostConnection as way\nawait way.ask.{mode}",
             )
-            assert told == "LookupError: texts answer one call at a time"
+            assert message == "LookupError: texts answer one call at a time"
 
     def test_streams_and_directories(self, session, project):
-        """An iterable of text is a lazy text; a directory has many."""
+        """A stream behaves like a lazy text, a directory like a mapping of lazy texts."""
         session.assign({"s": TextStream(f"row {n}\n" for n in range(500)), "d": Directory(project)})
 
         assert output(session, "s.line(7), s[:5], s.grep('row 49[89]$')[1].line") == (
@@ -772,16 +772,16 @@ class TestCells:
         for path in ("../outside/secret.txt", "link.txt", "/etc/passwd"):
             assert failure(session, f"d[{path!r}]").startswith("KeyError")
 
-    def test_a_changed_file_is_told_to_the_cell(self, session, text, tmp_path):
-        """Rather than giving the new content for the old."""
+    def test_a_changed_file_raises_in_the_cell(self, session, text, tmp_path):
+        """A cell gets an error rather than new content in place of the old."""
         assert output(session, "text[:2]") == "'0:'"
         (tmp_path / "log.txt").write_text("new")
 
-        assert "log.txt has changed since it was given" in failure(session, "text[:2]")
+        assert "log.txt has changed since it became an input" in failure(session, "text[:2]")
         assert "has changed" in failure(session, "text.search('n')")
 
-    def test_they_live_on_in_a_fork_and_after_a_crash(self, opened, tmp_path):
-        """What a cell read is read again, and not kept."""
+    def test_texts_survive_forks_and_crashes(self, opened, tmp_path):
+        """Lazy texts work in forks and after a crash: they hold no state in the sandbox."""
         file = tmp_path / "a.txt"
         file.write_text("one\ntwo\n")
         session = opened(limits=Limits(cell_seconds=1, grace_seconds=0.5))
@@ -794,8 +794,8 @@ class TestCells:
         assert session.restarts == 1
         assert output(session, "first, kept[0].line(2)") == "('one', 'two')"
 
-    def test_the_cells_clock_stands_still_and_a_search_has_its_own(self, opened, tmp_path):
-        """What was found until then is in the error, block by block of a megabyte."""
+    def test_searches_have_a_clock_of_their_own(self, opened, tmp_path):
+        """A search does not count as cell time; on timeout, the error has the matches so far."""
         file = tmp_path / "trap.txt"
         file.write_text("x1\n" * 333 + ("y" * 999 + "\n") * 2000 + "a" * 5000 + "b\n")
         session = opened(limits=Limits(cell_seconds=1, search_seconds=2))
@@ -812,8 +812,8 @@ class TestCells:
 
 
 class TestSize:
-    def test_a_text_larger_than_the_sandbox_may_be(self, opened, tmp_path):
-        """300 MB with 160 MB of memory: read, searched and iterated over."""
+    def test_a_text_larger_than_the_sandbox(self, opened, tmp_path):
+        """A text of 300 MB is read, searched and iterated with 160 MB of memory."""
         file = tmp_path / "large.txt"
         with file.open("wb") as out:
             out.write(b"first line\n")
@@ -836,9 +836,9 @@ class TestSize:
     @pytest.mark.nightly
     @pytest.mark.timeout(900)
     def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
-        """Real lines at both ends and a hole between them, so that the disk need not hold it all.
+        """A sparse file of 20 GB, with real lines at both ends, stays within the memory limit.
 
-        `TEXTS_FOLDER` is where the file is made, if not in pytest's own folder.
+        `TEXTS_FOLDER` names the folder of the file; the default is pytest's own.
         """
         file = Path(os.environ.get("TEXTS_FOLDER", tmp_path)) / "huge.txt"
         lines = "".join(f"{n}: é the quick brown fox, {n * 7919}\n" for n in range(1_000_000))
@@ -861,12 +861,12 @@ class TestSize:
                 "import itertools\nsum(map(len, itertools.islice(text.chunks(), 500)))",
             ):
                 started = time.monotonic()
-                found = output(session, code)
+                result = output(session, code)
                 seconds = time.monotonic() - started
                 resident = _resident_bytes(session.pid)
                 peak = max(peak, resident)
                 sys.stdout.write(
-                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {found[:100]!r}\n"
+                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {result[:100]!r}\n"
                 )
             assert peak < 300_000_000
             assert output(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
@@ -875,6 +875,6 @@ class TestSize:
 
 
 def _resident_bytes(pid: int) -> int:
-    """The most that a process ever had in memory."""
+    """Returns the peak memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
