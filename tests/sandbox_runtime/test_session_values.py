@@ -31,7 +31,7 @@ class TestSubmit:
         assert result == Submitted({"answer": "a", "when": datetime.date(2024, 1, 2)})
 
     def test_a_wrong_call(self, given):
-        """An error that says the right one; the cell may try again."""
+        """The error shows the right call, and the cell may try again."""
         session = given(outputs={"answer": "str"})
 
         assert failure(session, "SUBMIT(result='a')").message == (
@@ -59,7 +59,7 @@ class TestSubmit:
         ids=["large", "empty parts", "long number", "surrogates", "odd numbers", "many"],
     )
     def test_values_arrive(self, session, code, value):
-        """Whatever their size."""
+        """Values of any size arrive."""
         assert session.run_cell(f"SUBMIT({code})") == Submitted({"output": value})
 
     @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ class TestSubmit:
         ids=["object", "place", "number"],
     )
     def test_values_that_cannot_leave(self, session, code, message):
-        """The place, and what to do."""
+        """The error names the place and says what to do."""
         result = failure(session, f"SUBMIT({code})")
 
         assert result.error_type == "CannotSend"
@@ -80,37 +80,37 @@ class TestSubmit:
         assert "codec.py" not in result.traceback
 
     def test_a_swallowed_submit(self, session):
-        """It counts."""
+        """A SUBMIT whose exception the cell swallows still counts."""
         code = "try:\n    SUBMIT(1)\nexcept BaseException:\n    pass\nraise ValueError"
 
         assert session.run_cell(code) == Submitted({"output": 1})
 
     def test_submit_in_a_task(self, session):
-        """From anywhere in the cell."""
+        """SUBMIT works from anywhere in the cell."""
         code = "import asyncio\nasync def f(): SUBMIT(1)\nawait asyncio.gather(f())"
 
         assert session.run_cell(code) == Submitted({"output": 1})
 
 
 class TestAssign:
-    """Variables are given once; what cells do to them stays done."""
+    """Variables are assigned once; changes by cells persist."""
 
     def test_by_name_or_all_at_once(self, session):
-        """Both forms."""
+        """Variables can be assigned one by one or as a mapping."""
         session.assign("one", 1)
         session.assign({"two": 2, "three": 3})
 
         assert output(session, "one, two, three") == "(1, 2, 3)\n"
 
     def test_changes_stay(self, session):
-        """Nothing is sent again."""
+        """Variables are not sent again, so changes by cells persist."""
         session.assign("rows", [1])
         session.run_cell("rows.append(2)")
 
         assert output(session, "rows") == "[1, 2]\n"
 
     def test_a_hundred_megabytes_of_text(self, session):
-        """Text goes as raw bytes, once."""
+        """Text is sent once, as raw bytes."""
         session.assign("text", "naïve 🙂 " * 10_000_000)
 
         assert output(session, "len(text), text[-8:], text.count('🙂')") == (
@@ -119,7 +119,7 @@ class TestAssign:
         session.run_cell("del text")
 
     def test_buffers(self, session):
-        """Binary parts of a value arrive beside it."""
+        """Binary parts of a value are sent outside the pickle."""
         import pickle
 
         session.assign("parts", [pickle.PickleBuffer(b"x" * 1_000_000), pickle.PickleBuffer(b"")])
@@ -127,7 +127,7 @@ class TestAssign:
         assert output(session, "[len(part) for part in parts]") == "[1000000, 0]\n"
 
     def test_a_record(self, session):
-        """A dataclass of the host is a record in cells, and itself on the way back."""
+        """A host dataclass is a record in cells, and the dataclass again on the way back."""
 
         @dataclasses.dataclass
         class Row:
@@ -140,7 +140,7 @@ class TestAssign:
         assert session.run_cell("SUBMIT(row)") == Submitted({"output": Row("a", 3)})
 
     def test_what_cannot_enter(self, session):
-        """It is refused with its place, and the session goes on."""
+        """A value that cannot enter is refused with its place, and the session continues."""
         with pytest.raises(
             ValueCrossingError, match=r"^rows\[1\]\['lock'\] is of type _thread.lock"
         ):
@@ -148,20 +148,20 @@ class TestAssign:
         assert output(session, "1") == "1\n"
 
     def test_what_the_sandbox_does_not_have(self, session):
-        """A class of the standard library that is missing there."""
+        """A standard-library class that the sandbox lacks is refused."""
         import grp
 
         with pytest.raises(ValueCrossingError, match="ModuleNotFoundError: No module named 'grp'"):
             session.assign("kind", grp.struct_group)
 
     @pytest.mark.parametrize("name", ["a b", "import", "", "SUBMIT"])
-    def test_names_that_are_none(self, session, name):
-        """Nothing is sent."""
+    def test_invalid_names(self, session, name):
+        """With an invalid variable name, nothing is sent."""
         with pytest.raises(ValueError, match="name"):
             session.assign(name, 1)
 
     def test_no_variable_is_assigned_if_one_name_is_wrong(self, session):
-        """All names are looked at first."""
+        """All names are checked before any variable is sent."""
         session.run_cell("fine = 0")
         with pytest.raises(ValueError, match="name"):
             session.assign({"fine": 1, "not fine": 2})
