@@ -380,7 +380,9 @@ class TestTableInCells:
     @pytest.mark.parametrize("act", [lambda t: t["size"], lambda t: t.filter(size=1)])
     def test_an_unknown_column(self, act):
         """The error lists the existing columns."""
-        with pytest.raises(KeyError, match="there is no column 'size'; there are: 'name', 'age'"):
+        with pytest.raises(
+            KeyError, match="there is no column 'size'; the columns are: 'name', 'age'"
+        ):
             act(PETS)
 
 

@@ -112,7 +112,7 @@ class TestToHost:
         rows: list[Any] = []
         rows.append(rows)
 
-        with pytest.raises(codec.CannotSend, match="deeper than 100 levels, or holds itself"):
+        with pytest.raises(codec.CannotSend, match="deeper than 100 levels, or contains itself"):
             codec.send(rows, "SUBMIT")
 
     def test_a_long_path_is_truncated(self):
