@@ -187,9 +187,8 @@ class SpooledBytes:
 
         def read(offset: int, size: int) -> bytes:
             size = max(0, min(size, self.size - offset))
-            if hasattr(
-                os, "pread"
-            ):  # needs no lock, which another thread may hold while it waits for a piece
+            # Needs no lock, which another thread may hold while it waits for a piece.
+            if hasattr(os, "pread"):
                 return os.pread(self._file.fileno(), size, offset)
             with self._lock:
                 self._file.seek(offset)

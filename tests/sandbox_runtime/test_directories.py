@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -252,3 +253,107 @@ def test_a_second_session_waits_no_longer_than_its_own_time(tmp_path):
 
     with folder._lock, pytest.raises(TimeoutError):
         folder.sizes(Deadline(0.1, "Limits.search_seconds"))
+
+
+class TestDirectories:
+    def test_what_is_listed(self, project):
+        """The list is Git's: no hidden or ignored files, and the nearest rules win. Links are left out too."""
+        assert list(Directory(project).sizes()) == [
+            "README.md",
+            "data.bin",
+            "src/a.py",
+            "src/deep/b.py",
+            "src/deep/keep.log",
+        ]
+        assert list(Directory(project, "src/**/*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "src/*.py").sizes()) == ["src/a.py"]
+        assert "app.log" in Directory(project, gitignore=False).sizes()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "../outside/secret.txt",
+            "/etc/passwd",
+            "link.txt",
+            "linked/secret.txt",
+            "",
+            ".env",
+            "src",
+        ],
+    )
+    def test_nothing_else_can_be_read(self, project, path):
+        """A path is looked up in the list and never becomes a path of the file system."""
+        with pytest.raises(KeyError):
+            Directory(project).file(path)
+
+    def test_a_file_or_folder_that_became_a_link_is_not_followed(self, project, tmp_path):
+        """A file or folder that was replaced by a link after listing raises an error."""
+        folder = Directory(project)
+        folder.sizes()
+        (project / "README.md").unlink()
+        (project / "README.md").symlink_to(tmp_path / "outside" / "secret.txt")
+        (project / "src").rename(tmp_path / "elsewhere")
+        (project / "src").symlink_to(tmp_path / "elsewhere")
+
+        for path in ("README.md", "src/a.py"):
+            with pytest.raises(OSError, match=r"not a regular file|Not a directory|symbolic links"):
+                folder.file(path)
+
+    @pytest.mark.parametrize("path", ["src", "src/a.py", "src/deep", "src/deep/b.py"])
+    def test_entries_removed_during_the_listing_are_left_out(self, project, path, monkeypatch):
+        """Concurrent changes in a folder must not end a run."""
+        listed, real = list(Directory(project).sizes()), os.scandir
+        gone, parent = project / path, (project / path).parent.stat()
+
+        @contextlib.contextmanager
+        def scandir(folder):
+            with real(folder) as entries:
+                listing = list(entries)
+                here = os.stat(folder)  # noqa: PTH116 - a descriptor
+                if os.path.samestat(here, parent) and gone.exists():
+                    gone.unlink() if gone.is_file() else gone.rename(project.parent / "elsewhere")
+                yield iter(listing)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+        assert list(Directory(project).sizes()) == [
+            other for other in listed if other != path and not other.startswith(f"{path}/")
+        ]
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+    def test_an_unreadable_folder(self, project):
+        """An unreadable subfolder is left out; an unreadable root is an error, since it may not be empty."""
+        (project / "src").chmod(0)
+        try:
+            assert list(Directory(project).sizes()) == ["README.md", "data.bin"]
+        finally:
+            (project / "src").chmod(0o755)
+        folder = Directory(project)
+        project.chmod(0)
+        try:
+            with pytest.raises(PermissionError):
+                folder.sizes()
+        finally:
+            project.chmod(0o755)
+
+    def test_a_removed_folder(self, project):
+        """A removed folder raises an error that does not reveal its path to the cell."""
+        folder = Directory(project)
+        project.rename(project.parent / "elsewhere")
+
+        with pytest.raises(FileNotFoundError):
+            folder.sizes()
+        with pytest.raises(TextChangedError) as caught:
+            TextCalls(Limits())(folder, "sizes", None)
+        assert str(caught.value) == "project cannot be listed: No such file or directory."
+
+    def test_stars_take_no_time(self, project):
+        """Globs come from cells, so a hostile one must not take long."""
+        calls = TextCalls(Limits())
+        with pytest.raises(ValueError, match="2,999 characters"):
+            calls(Directory(project), "sizes", "/".join(["**"] * 1000))
+        started = time.monotonic()
+        (project / ("a" * 200)).write_text("")
+        assert calls(Directory(project), "sizes", "a*a*a*a*a*a*a*a*a*ab") == []
+        assert time.monotonic() - started < 1

@@ -292,3 +292,38 @@ class TestCost:
             assert calls(TextFile(file), "search", "a+", 0, 0, None, 10)["hits"]
         finally:
             calls.close()
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("operation", "arguments"),
+        [
+            ("read", [0, 10**9]),
+            ("read", [-1, 1]),
+            ("read", ["0", 1]),
+            ("read", [True, 1]),
+            ("read", [2**80, 2**80]),
+            ("find", [b"x", 0, None]),
+            ("find", ["x" * 2_000_000, 0, None]),
+            ("search", ["x", 4096, 0, None, 1]),
+            ("search", ["x" * 30_000, 0, 0, None, 1]),
+            ("search", ["x", 0, 0, None, 10**9]),
+            ("search", ["x"]),
+            ("grep", ["x", 0, 0, 10**6, 0, 1]),
+            ("lines", [0, 1]),
+            ("_length", []),
+            ("__class__", []),
+            ("close", []),
+            (["read"], [0, 1]),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, operation, arguments):
+        """Types, ranges and sizes are checked before the call does any work."""
+        calls = TextCalls(Limits())
+        with pytest.raises((TypeError, ValueError, LookupError)):
+            calls(TextStream(["abc"]), operation, *arguments)
+
+    def test_other_handles_are_refused(self):
+        """Handles of other values have no such operations."""
+        with pytest.raises(LookupError):
+            TextCalls(Limits())(object(), "read", 0, 1)
