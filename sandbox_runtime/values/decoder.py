@@ -93,7 +93,7 @@ def _estimated_bytes(text: bytes | bytearray) -> int:
         return len(text)
     containers = 64 * text.count(b"[") + 192 * text.count(b"{")
     items = 44 * text.count(b",") + 60 * text.count(b":") + 28 * text.count(b'"')
-    # The keys of all tags are only a few objects. (Inside a text their quotes would be escaped.)
+    # The keys of all tags are two objects in total. (Inside a text their quotes would be escaped.)
     keys = text.count(b'{"$":') + text.count(b',"of":') + text.count(b'","at":')
     items -= 116 * keys
     wide = 4 if b"\\u" in text or not text.isascii() else 1

@@ -60,9 +60,9 @@ class ValueCodec:
 
     def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
         """Returns a codec with other rules that still knows the earlier classes and handles."""
-        border = ValueCodec(types)
-        border._classes, border._handles = self._classes, self._handles
-        return border
+        codec = ValueCodec(types)
+        codec._classes, codec._handles = self._classes, self._handles
+        return codec
 
     def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
         """Encodes a value for the sandbox, as its kind and parts. `label` names it in error messages.

@@ -1,7 +1,7 @@
 """Reduces tables, arrays and scalars of NumPy, pandas, Polars and Arrow to plain columns.
 
-None of these packages is imported here: a value of one can only exist if it is already imported. `guest/values/tables.py` puts the
-columns together again.
+None of these packages is imported here: a value of one can only exist if it is already imported.
+`guest/values/tables.py` puts the columns together again.
 """
 
 from __future__ import annotations

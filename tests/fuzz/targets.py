@@ -85,10 +85,10 @@ def values(data: bytes) -> None:
 
 
 def _decode(parts: object) -> None:
-    border = ValueCodec()
-    border.encode({"a": {1, 2}}, "known")
+    value_codec = ValueCodec()
+    value_codec.encode({"a": {1, 2}}, "known")
     with contextlib.suppress(ValueCrossingError):
-        border.decode(parts)
+        value_codec.decode(parts)
 
 
 # ---- Typed outputs and signatures ----

@@ -371,8 +371,8 @@ class TestRules:
         class Thumbnail(Photo):
             pass
 
-        border = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
-        kind, parts = border.encode([Thumbnail(), Photo()], "v")
+        value_codec = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
+        kind, parts = value_codec.encode([Thumbnail(), Photo()], "v")
 
         arrived = codec.receive(kind, parts)
 
@@ -402,12 +402,12 @@ class TestRules:
 
     def test_a_rule_that_fails(self):
         """The exception of a rule's function is the reason in the error."""
-        border = ValueCodec([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
+        value_codec = ValueCodec([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
 
         with pytest.raises(
             ValueCrossingError, match=r"v is of type .*Grid.*no attribute 'missing'"
         ):
-            border.encode_variable(Grid(1), "v", Stream(lambda: None, lambda _: None))
+            value_codec.encode_variable(Grid(1), "v", Stream(lambda: None, lambda _: None))
 
 
 scalars = (
@@ -443,10 +443,10 @@ trees = st.recursive(
 
 
 def there_and_back(value):
-    border = ValueCodec()
-    kind, parts = border.encode(value, "v")
+    value_codec = ValueCodec()
+    kind, parts = value_codec.encode(value, "v")
     text, extras = codec.send(codec.receive(kind, parts), "v")
-    return border.decode([text.encode(), *map(bytes, extras)])
+    return value_codec.decode([text.encode(), *map(bytes, extras)])
 
 
 def types_of(value):

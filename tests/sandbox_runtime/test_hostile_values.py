@@ -179,11 +179,11 @@ class TestHostileData:
     )
     def test_any_tree_of_tags(self, tree, extras):
         """No combination of tags raises anything else, even in a session with classes and handles."""
-        border = ValueCodec([HandleType(Plain)])
-        border.encode([Point(1, 2), Pair(1, "a"), Color.RED, Cat(name="Tom"), Plain()], "v")
+        value_codec = ValueCodec([HandleType(Plain)])
+        value_codec.encode([Point(1, 2), Pair(1, "a"), Color.RED, Cat(name="Tom"), Plain()], "v")
 
         with contextlib.suppress(ValueCrossingError):
-            border.decode([json.dumps(tree).encode(), *extras])
+            value_codec.decode([json.dumps(tree).encode(), *extras])
 
     @given(st.binary())
     def test_noise(self, noise):

@@ -444,10 +444,10 @@ class TestMachineNumbers:
         cells = arrays.numbers("d", bytes(8 * 1_000_000))
         tracemalloc.start()
         try:
-            made = receive_array("numpy", cells, (1000, 1000), "float64")
+            received = receive_array("numpy", cells, (1000, 1000), "float64")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-        assert made.shape == (1000, 1000)
+        assert received.shape == (1000, 1000)
         assert peak < 10_000_000

@@ -19,18 +19,18 @@ class TestHandles:
 
     def test_a_value_that_did_not_cross(self):
         """A value that cannot cross leaves no handle to any of its parts."""
-        border = ValueCodec([HandleType(Plain)])
+        value_codec = ValueCodec([HandleType(Plain)])
         with pytest.raises(ValueCrossingError):
-            border.encode([Plain(), threading.Lock()], "v")
+            value_codec.encode([Plain(), threading.Lock()], "v")
 
-        assert not border._handles._values
+        assert not value_codec._handles._values
 
     def test_numbers_cannot_be_guessed(self):
         """Numbers are random, not sequential, and exact as JSON numbers."""
-        border = ValueCodec([HandleType(Plain)])
-        border.encode([Plain() for _ in range(100)], "v")
+        value_codec = ValueCodec([HandleType(Plain)])
+        value_codec.encode([Plain() for _ in range(100)], "v")
 
-        numbers = sorted(border._handles._values)
+        numbers = sorted(value_codec._handles._values)
 
         assert len(numbers) == 100
         assert numbers[0] > 2**40
@@ -38,8 +38,8 @@ class TestHandles:
 
     def test_one_object_has_one_number(self):
         """An object keeps its number in values that cross at different times."""
-        border, plain = ValueCodec([HandleType(Plain)]), Plain()
+        value_codec, plain = ValueCodec([HandleType(Plain)]), Plain()
         for _ in range(3):
-            border.encode([plain, plain], "v")
+            value_codec.encode([plain, plain], "v")
 
-        assert len(border._handles._values) == 1
+        assert len(value_codec._handles._values) == 1

@@ -109,11 +109,11 @@ class TestRecords:
 
     def test_classes_of_one_name_stay_distinct(self):
         """A notebook that runs a cell again has two classes of one name."""
-        border = ValueCodec()
+        value_codec = ValueCodec()
         first = dataclasses.make_dataclass("Twin", [("a", int)])
         second = dataclasses.make_dataclass("Twin", [("b", int)])
 
-        back = [there_and_back(value, border) for value in (first(1), second(2), first(3))]
+        back = [there_and_back(value, value_codec) for value in (first(1), second(2), first(3))]
 
         assert [type(value) for value in back] == [first, second, first]
 
@@ -144,11 +144,11 @@ class TestRecords:
 
     def test_a_default_that_stays_on_the_host(self):
         """A field whose default the sandbox cannot know is left out; the host fills it in."""
-        border = ValueCodec()
-        kind = type(to_sandbox(Event(), border))
+        value_codec = ValueCodec()
+        kind = type(to_sandbox(Event(), value_codec))
 
         assert "when" not in kind()
-        assert isinstance(to_host(kind(), border=border).when, datetime.datetime)
+        assert isinstance(to_host(kind(), value_codec=value_codec).when, datetime.datetime)
 
     def test_frozen_records_have_a_hash(self):
         """Frozen records can be keys and members of sets, as on the host, and cannot be changed."""
@@ -182,9 +182,9 @@ class TestRecords:
     )
     def test_copies_inside_the_sandbox(self, copy_of):
         """Records, named tuples, enum members and handles can be copied and pickled."""
-        border = ValueCodec([HandleType(Plain)])
+        value_codec = ValueCodec([HandleType(Plain)])
         values = [Point(1, [2]), Pair(1, "a"), Color.RED, Access.READ, Slotted(1), Plain()]
-        arrived = to_sandbox(values, border)
+        arrived = to_sandbox(values, value_codec)
 
         assert copy_of(arrived) == arrived
         assert [type(value) for value in copy_of(arrived)] == [type(value) for value in arrived]

@@ -104,19 +104,19 @@ class Plain:
         self.x = 1
 
 
-def to_sandbox(value, border=None):
-    kind, parts = (border or ValueCodec()).encode(value, "x")
+def to_sandbox(value, value_codec=None):
+    kind, parts = (value_codec or ValueCodec()).encode(value, "x")
     return receive(kind, [bytes(part) for part in parts])
 
 
-def to_host(value, border=None):
+def to_host(value, value_codec=None):
     text, extras = codec.send(value, "SUBMIT")
-    return (border or ValueCodec()).decode([text.encode(), *map(bytes, extras)])
+    return (value_codec or ValueCodec()).decode([text.encode(), *map(bytes, extras)])
 
 
-def there_and_back(value, border=None):
-    border = border or ValueCodec()
-    return to_host(to_sandbox(value, border), border)
+def there_and_back(value, value_codec=None):
+    value_codec = value_codec or ValueCodec()
+    return to_host(to_sandbox(value, value_codec), value_codec)
 
 
 def same(one, other):

@@ -59,11 +59,11 @@ class LazyDirectory(Handle):
         return self.paths()
 
     def items(self) -> Iterator[tuple[str, LazyText]]:
-        """Iterates over paths and lazy texts."""
+        """Returns an iterator over paths and lazy texts."""
         return ((path, self[path]) for path in self.paths())
 
     def values(self) -> Iterator[LazyText]:
-        """Iterates over lazy texts."""
+        """Returns an iterator over lazy texts."""
         return (self[path] for path in self.paths())
 
     def paths(self, glob: str | None = None) -> list[str]:

@@ -55,7 +55,7 @@ class Handle:
 
 def _only(handle: Handle) -> str:
     return (
-        f"{handle!r} stands for a value that stays on the host: it can be passed to a tool, a "
+        f"{handle!r} refers to a value that stays on the host: it can be passed to a tool, a "
         "sub-call or SUBMIT, and stored in lists and dicts."
     )
 

@@ -50,7 +50,7 @@ class Table:
         return column in self._columns
 
     def rows(self) -> Iterator[Record]:
-        """Iterates over the rows."""
+        """Returns an iterator over the rows."""
         names = self.columns
         return (_row(names, row) for row in self._tuples())
 
