@@ -1,1 +1,1 @@
-"""Benchmarks that put this project beside the one to beat, in one run on one machine."""
+"""Benchmarks that compare this project with its peer in DSPy, in one run on one machine."""

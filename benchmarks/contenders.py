@@ -1,7 +1,7 @@
 """The two sandboxes under measurement, ours and the peer, behind one small protocol.
 
-Each is used as its users use it, through public names only: ours gets a variable once, the peer
-gets it with every cell, which is what `dspy.RLM` does.
+Each is used as its users use it, through public names only: ours gets a variable once, the peer gets it with every cell,
+as `dspy.RLM` does.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 Tools = Mapping[str, Callable[..., str]]
 Borrow = Callable[[], "AbstractContextManager[Repl]"]
 
-# A pool fills up in a second; one that does not in this time never will.
+# A pool refills within a second; one that takes this long never will.
 REFILL_SECONDS = 60.0
 
 
 class CellFailedError(Exception):
-    """A cell did not end as every cell of a benchmark must."""
+    """A cell of a benchmark did not end as it must."""
 
 
 class Repl(Protocol):
@@ -34,13 +34,13 @@ class Repl(Protocol):
         """The sandbox's own process."""
 
     def run(self, code: str) -> str:
-        """What a cell printed."""
+        """Runs a cell and returns its output."""
 
     def run_over(self, name: str, value: object, cells: Sequence[str]) -> list[str]:
-        """What each of the cells printed, with `value` as a variable."""
+        """Runs cells with `value` as a variable and returns their outputs."""
 
     def submitted(self, code: str) -> Mapping[str, Any]:
-        """What a cell submitted, by field."""
+        """Runs a cell and returns the fields that it submits."""
 
 
 class Contender(Protocol):
@@ -53,19 +53,19 @@ class Contender(Protocol):
         fields: Mapping[str, str] | None = None,
         output_chars: int | None = None,
     ) -> AbstractContextManager[Repl]:
-        """A new sandbox with default limits, or with another limit of output where it has one.
+        """Opens a new sandbox with default limits, or with another output limit if it has one.
 
-        `fields` are what SUBMIT takes, with their types.
+        `fields` are the parameters of SUBMIT, with their types.
         """
 
     def ready(self) -> AbstractContextManager[Borrow]:
-        """What gives a sandbox to one who has had others, and some time to himself since."""
+        """Prepares sandboxes and returns a function that borrows one, after others were used and given time to refill."""
 
     def each(self, tool: str, items: str) -> str:
-        """An expression for a tool's results on all items, by its best way for many."""
+        """Returns an expression for a tool's results on all items, by the fastest way for many calls."""
 
     def at_once(self, tool: str, items: str) -> str:
-        """The same for calls that wait."""
+        """Returns an expression for a tool's results on all items, for calls that block."""
 
 
 class OurRepl:
@@ -80,7 +80,7 @@ class OurRepl:
         return self._session.pid
 
     def run(self, code: str) -> str:
-        """What a cell printed."""
+        """Runs a cell and returns its output."""
         from sandbox_runtime import Completed
 
         result = self._session.run_cell(code)
@@ -89,12 +89,12 @@ class OurRepl:
         return result.output
 
     def run_over(self, name: str, value: object, cells: Sequence[str]) -> list[str]:
-        """Assign once, then run the cells."""
+        """Assigns the variable once, then runs the cells."""
         self._session.assign(name, value)
         return [self.run(cell) for cell in cells]
 
     def submitted(self, code: str) -> Mapping[str, Any]:
-        """What a cell submitted, by field."""
+        """Runs a cell and returns the fields that it submits."""
         from sandbox_runtime import Submitted
 
         result = self._session.run_cell(code)
@@ -119,7 +119,7 @@ class Ours:
         fields: Mapping[str, str] | None = None,
         output_chars: int | None = None,
     ) -> Iterator[Repl]:
-        """A session that closes at the end of the block."""
+        """Opens a session that closes at the end of the block."""
         limits = self._package.Limits()
         if output_chars is not None:
             limits = self._package.Limits(output_chars=output_chars)
@@ -128,7 +128,7 @@ class Ours:
 
     @contextmanager
     def ready(self) -> Iterator[Borrow]:
-        """A pool with a warm session."""
+        """Opens a pool and waits for a warm session."""
 
         @contextmanager
         def borrow() -> Iterator[Repl]:
@@ -148,11 +148,11 @@ class Ours:
             pool.close()
 
     def each(self, tool: str, items: str) -> str:
-        """One message for all."""
+        """Sends one message for all calls."""
         return f"{tool}.batched({items})"
 
     def at_once(self, tool: str, items: str) -> str:
-        """A task for each."""
+        """Runs each call in an asyncio task."""
         return f"await __import__('asyncio').gather(*[{tool}.aio(item) for item in {items}])"
 
 
@@ -168,15 +168,15 @@ class PeerRepl:
         return int(self._interpreter.deno_process.pid)
 
     def run(self, code: str) -> str:
-        """What a cell printed."""
+        """Runs a cell and returns its output."""
         return str(self._interpreter.execute(code))
 
     def run_over(self, name: str, value: object, cells: Sequence[str]) -> list[str]:
-        """Pass the value with every cell."""
+        """Passes the value with every cell."""
         return [str(self._interpreter.execute(cell, variables={name: value})) for cell in cells]
 
     def submitted(self, code: str) -> Mapping[str, Any]:
-        """What a cell submitted, by field."""
+        """Runs a cell and returns the fields that it submits."""
         result = self._interpreter.execute(code)
         output = getattr(result, "output", None)
         if not isinstance(output, dict):
@@ -203,7 +203,7 @@ class Peer:
         fields: Mapping[str, str] | None = None,
         output_chars: int | None = None,
     ) -> Iterator[Repl]:
-        """An interpreter that shuts down at the end of the block; it knows no limit of output."""
+        """Opens an interpreter that shuts down at the end of the block; it has no output limit."""
         del output_chars
         outputs = [{"name": name, "type": kind} for name, kind in (fields or {}).items()]
         with self._interpreter(
@@ -213,13 +213,13 @@ class Peer:
 
     @contextmanager
     def ready(self) -> Iterator[Borrow]:
-        """Nothing is kept warm: another is opened."""
+        """Opens a new interpreter each time, since none is kept warm."""
         yield self.open
 
     def each(self, tool: str, items: str) -> str:
-        """One after the other: there is no other way."""
+        """Calls one after the other, which is the only way."""
         return f"[{tool}(item) for item in {items}]"
 
     def at_once(self, tool: str, items: str) -> str:
-        """The same."""
+        """Calls one after the other, which is the only way."""
         return self.each(tool, items)

@@ -1,9 +1,9 @@
-"""A task whose score can rise only if an optimizer's text reaches the LM, and the contract with it.
+"""A task whose score can rise only if an optimizer's text, and the contract, reach the LM.
 
-The root LM is a scripted policy. It counts rightly if its prompt tells it of SUBMIT and has one of these:
-the keyword that the scripted proposers write, or a demo of a run that went well. Without them it can do the
-easy examples only, and a wavering one the first time: some optimizers learn from the difference. Scores
-say what reaches the prompt; they are nobody's accuracy.
+The root LM is a scripted policy. It counts correctly if its prompt explains SUBMIT and has one of these: the keyword that
+the scripted proposers write, or a demo of a successful run. Otherwise it solves only the easy examples, and a wavering one
+at the first try: some optimizers learn from the difference. Scores tell what reaches the prompt; they say nothing about
+the accuracy of any LM.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def metric(
     pred_name: str | None = None,
     pred_trace: Any = None,
 ) -> float:
-    """Whether the count is right."""
+    """Returns whether the count is right."""
     return float(prediction.count == gold.count)
 
 
 def score(program: dspy.Module) -> float:
-    """The share of the devset that the scripted policy counts rightly, in percent."""
+    """Returns the share of the devset that the scripted policy counts correctly, in percent."""
     return float(dspy.Evaluate(devset=DEVSET, metric=metric, num_threads=1)(program).score)
 
 
@@ -66,23 +66,23 @@ _COUNTS, _GUESSES = policy(_counts), policy(_guesses)
 
 
 def make_root() -> Player:
-    """The root LM: what it does depends on what reached its prompt."""
+    """Creates the root LM, whose behaviour depends on the content of its prompt."""
     tries: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
 
     def root(request: ChatRequest) -> str:
         demos = [message.text for message in request.messages if message.role == "assistant"]
-        told = KEYWORD in request.system or any(LOOKING in t or COUNTING in t for t in demos)
-        if not told and "=== Step 1 ===" in request.prompt and "wavering log" in request.prompt:
-            told = next(tries[request.prompt.count("ERROR")]) == 0
-        return (_COUNTS if told and "SUBMIT(" in request.system else _GUESSES)(request)
+        informed = KEYWORD in request.system or any(LOOKING in t or COUNTING in t for t in demos)
+        if not informed and "=== Step 1 ===" in request.prompt and "wavering log" in request.prompt:
+            informed = next(tries[request.prompt.count("ERROR")]) == 0
+        return (_COUNTS if informed and "SUBMIT(" in request.system else _GUESSES)(request)
 
     return root
 
 
 def proposer(*, replace: bool) -> Player:
-    """An LM that answers all prompts of DSPy's optimizers, with the keyword in each instruction.
+    """Creates an LM that answers all prompts of DSPy's optimizers, with the keyword in each instruction.
 
-    It appends to the instruction that it is shown, or throws all of it away.
+    It appends to the current instruction, or replaces all of it.
     """
 
     def play(request: ChatRequest) -> str:
@@ -93,7 +93,7 @@ def proposer(*, replace: bool) -> Player:
     return play
 
 
-_SHOWN = ("current_instruction", "current_policy", "basic_instruction")
+_CURRENT = ("current_instruction", "current_policy", "basic_instruction")
 
 
 def _proposed(name: str, inputs: Mapping[str, str], replace: bool) -> object:
@@ -104,12 +104,12 @@ def _proposed(name: str, inputs: Mapping[str, str], replace: bool) -> object:
         return "Code:"
     if "instruction" not in name and "policy" not in name:
         return "Nothing of note."
-    shown = [] if replace else [inputs[field] for field in _SHOWN if field in inputs]
-    return "\n\n".join([*shown, text])
+    current = [] if replace else [inputs[field] for field in _CURRENT if field in inputs]
+    return "\n\n".join([*current, text])
 
 
 def make_server() -> PolicyServer:
-    """The root LM as `root`, and two proposers, `append` and `replace`, behind one address."""
+    """Serves the root LM as `root`, and two proposers, `append` and `replace`, at one address."""
     return PolicyServer(
         {"root": make_root(), "append": proposer(replace=False), "replace": proposer(replace=True)}
     )

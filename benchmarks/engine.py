@@ -1,8 +1,8 @@
-"""Our sandbox and DSPy's, side by side: `python -m benchmarks.engine --help`.
+"""Compares our sandbox with DSPy's: `python -m benchmarks.engine --help`.
 
-Plans the rounds, alternates the two sides, and prints what they needed. Every round runs in its
-own Python process (`measure.py`), under a time limit; whatever ends this program, Ctrl-C included,
-leaves no process and no temporary file behind.
+Plans the rounds, alternates the two sides, and prints the results. Every round runs in a separate Python process
+(`measure.py`), under a time limit. However this program ends, including by Ctrl-C, it leaves no process and no temporary
+file behind.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from benchmarks.report import Measured, Result
 from benchmarks.rows import ROWS, Row
 
 Side = Literal["ours", "peer"]
-# A first sandbox may have to fetch Pyodide and build a boot image.
+# The first sandbox may have to download Pyodide and build a boot image.
 PREFLIGHT_CAP_SECONDS = 300.0
 INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How one side's processes are started."""
+    """The way in which one side's processes are started."""
 
     contender: Side
     arguments: Sequence[str]
     environment: dict[str, str]
     root: Path = ROOT
-    """Where they start: the project that is measured is the one that is found from there."""
+    """The working directory, which decides the checkout that is measured."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What this run measures."""
+    """The measurements of this run."""
 
     rows: Sequence[Row]
     sides: Sequence[Side]
@@ -51,16 +51,16 @@ class Plan:
     cap_seconds: float | None
 
     def rounds_of(self, row: Row, side: Side) -> int:
-        """Fresh processes for one side of a row."""
+        """Returns the number of fresh processes for one side of a row."""
         return self.rounds or (row.rounds if side == "ours" else row.peer_rounds)
 
     def cap_of(self, row: Row) -> float:
-        """Seconds a round of this row may take."""
+        """Returns the seconds that a round of this row may take."""
         return self.cap_seconds or row.cap_seconds
 
 
 class Bench:
-    """One run: its settings per side, and what it has found so far."""
+    """One run: its settings for each side, and its results so far."""
 
     def __init__(self, plan: Plan, settings: dict[Side, Setting]) -> None:
         self._plan = plan
@@ -70,41 +70,41 @@ class Bench:
         self.sandboxes: dict[str, dict[str, str]] = {}
 
     def exclude(self, side: Side, reason: str) -> None:
-        """Report every row of a side as failed for one reason."""
+        """Reports every row of a side as failed, for one reason."""
         self._unusable[side] = reason
         _progress(f"{side}: {reason}")
 
     def preflight(self) -> None:
-        """Open each side once: caches are warm afterwards, and a side that cannot start is known."""
+        """Opens each side once, to warm the caches and to detect a side that cannot start."""
         for side in self._plan.sides:
             if side in self._unusable:
                 continue
-            _progress(f"{side}: first sandbox, to fill the caches")
+            _progress(f"{side}: opening a first sandbox to warm the caches")
             try:
                 self.sandboxes[side] = self._answer(side, PREFLIGHT, PREFLIGHT_CAP_SECONDS)
             except ChildFailedError as failure:
                 self.exclude(side, f"cannot start: {failure}")
 
     def measure_all(self) -> None:
-        """Fill `results`, row by row."""
+        """Fills `results`, row by row."""
         for row in self._plan.rows:
             sides = {
                 side: Measured(problem=self._unusable.get(side))
                 for side in self._plan.sides
                 if side == "ours" or not row.ours_alone
             }
-            found = Result(row, sides.get("ours"), sides.get("peer"), self._plan.sides)
-            self.results.append(found)
+            result = Result(row, sides.get("ours"), sides.get("peer"), self._plan.sides)
+            self.results.append(result)
             rounds = max((self._plan.rounds_of(row, side) for side in sides), default=0)
             for number in range(rounds):
-                # The one that goes first finds the machine in another state than the second.
+                # Alternated, because the first one finds the machine in another state than the second.
                 ordered = list(sides) if number % 2 == 0 else list(reversed(sides))
                 for side in ordered:
                     if number < self._plan.rounds_of(row, side):
                         self._measure(row, side, sides[side])
 
     def _measure(self, row: Row, side: Side, measured: Measured) -> None:
-        """Add one round, or the reason why the row ends here for this side."""
+        """Adds one round, or the reason why the row ends here for this side."""
         if measured.problem is not None:
             return
         try:
@@ -115,8 +115,8 @@ class Bench:
             return
         measured.samples += samples
         measured.rounds += 1
-        shown = report.quantity(samples[-1], row.unit)
-        _progress(f"{row.name}, {side}, round {measured.rounds}: {shown}")
+        quantity = report.quantity(samples[-1], row.unit)
+        _progress(f"{row.name}, {side}, round {measured.rounds}: {quantity}")
 
     def _answer(self, side: Side, row: str, cap_seconds: float) -> Any:
         setting = self._settings[side]
@@ -126,7 +126,7 @@ class Bench:
 
 
 def main() -> int:
-    """Run the benchmark the command line asks for; the exit code says whether it ended by itself."""
+    """Runs the benchmark of the command line; the exit code tells whether it was interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     arguments = _parser().parse_args()
@@ -152,13 +152,13 @@ def _run(bench: Bench) -> int:
         bench.preflight()
         bench.measure_all()
     except KeyboardInterrupt:
-        _progress("interrupted; what was measured so far follows")
+        _progress("interrupted; the results so far follow")
         return INTERRUPTED
     return 0
 
 
 def _bench(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Bench:
-    """Both sides' settings; temporary files of the children go below `folder` too."""
+    """Creates the settings of both sides; temporary files of the children go below `folder` as well."""
     scratch = folder / "tmp"
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch), "DENO_NO_UPDATE_CHECK": "1"}
@@ -172,33 +172,35 @@ def _bench(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Bench:
         except peer.PeerUnavailableError as reason:
             bench.exclude("peer", str(reason))
         else:
-            theirs = {**environment, **peer.environment(arguments.peer_cache)}
-            settings["peer"] = Setting("peer", ["--runner", str(runner)], theirs)
+            peer_environment = {**environment, **peer.environment(arguments.peer_cache)}
+            settings["peer"] = Setting("peer", ["--runner", str(runner)], peer_environment)
     return bench
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.engine",
-        description="Our sandbox and dspy.PythonInterpreter, side by side.",
+        description="Compare our sandbox with dspy.PythonInterpreter.",
     )
     names = [row.name for row in ROWS]
-    parser.add_argument("--quick", action="store_true", help="leave out the rows that take minutes")
-    parser.add_argument("--only", action="append", choices=names, help="this row; repeatable")
-    parser.add_argument("--rounds", type=int, help="fresh processes per row and side")
+    parser.add_argument("--quick", action="store_true", help="skip the rows that take minutes")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="measure only this row; repeatable"
+    )
+    parser.add_argument("--rounds", type=int, help="number of fresh processes per row and side")
     parser.add_argument("--cap", type=float, metavar="SECONDS", help="time limit of each round")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument(
         "--peer-cache",
         type=Path,
         default=peer.default_cache(),
-        help="where the peer's npm packages stay (default: %(default)s)",
+        help="folder for the peer's npm packages (default: %(default)s)",
     )
     parser.add_argument(
         "--before",
         type=Path,
         metavar="CHECKOUT",
-        help="in place of the peer, another checkout of this project: what a change has cost",
+        help="compare with another checkout of this project instead of the peer, to measure a change",
     )
     sides = parser.add_mutually_exclusive_group()
     sides.add_argument("--ours-only", action="store_true")
@@ -217,7 +219,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _print(results: list[Result], facts: dict[str, Any]) -> None:
-    said = [
+    lines = [
         report.table(results),
         "Median (lowest to highest; n samples from r fresh processes); ratio: peer / ours.",
         report.problems(results),
@@ -225,7 +227,7 @@ def _print(results: list[Result], facts: dict[str, Any]) -> None:
         f"Versions: {facts['versions']}; in the sandboxes: {facts['sandboxes']}",
         report.summary(results),
     ]
-    sys.stdout.write("\n" + "\n".join(line for line in said if line) + "\n")
+    sys.stdout.write("\n" + "\n".join(line for line in lines if line) + "\n")
 
 
 def _progress(text: str) -> None:
@@ -234,7 +236,7 @@ def _progress(text: str) -> None:
 
 
 def _stop(*_: object) -> NoReturn:
-    """End the run; impatient signals after the first must not disturb the tidying up."""
+    """Ends the run; further signals are ignored, so that they do not disturb the cleanup."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

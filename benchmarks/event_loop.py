@@ -1,7 +1,7 @@
-"""How long an event loop stands still while an RLM runs on it: ours and `dspy.RLM`, in one run.
+"""Measures how long an event loop is blocked while an RLM runs on it: ours and `dspy.RLM`, in one run.
 
-A scripted policy plays the language model, behind a real server on this machine. A coroutine ticks every
-2 ms all the while; the longest time between two ticks, less these 2 ms, is the stall of a phase.
+A scripted policy plays the language model, behind a real server on this machine. Meanwhile a coroutine ticks every 2 ms;
+the longest time between two ticks, minus these 2 ms, is the stall of a phase.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# DSPy else asks the internet for a price list when it is imported.
+# Otherwise importing DSPy downloads a price list.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from benchmarks.peer import default_cache, deno_command, environment, write_patched_runner
@@ -27,7 +27,7 @@ from benchmarks.processes import ChildFailedError, answer_of
 
 TICK_SECONDS = 0.002
 
-# A round that takes longer has no figure.
+# A round that takes longer has no result.
 CAP_SECONDS = 300.0
 
 BUSY = "import time\nend = time.time() + 3\nwhile time.time() < end: pass"
@@ -35,7 +35,7 @@ BUSY = "import time\nend = time.time() + 3\nwhile time.time() < end: pass"
 
 @dataclass(frozen=True)
 class Phase:
-    """One thing that a run does."""
+    """One operation of a run."""
 
     name: str
     signature: str
@@ -45,7 +45,7 @@ class Phase:
 
 
 def work(n: int) -> int:
-    """A tool that works for a second."""
+    """Keeps the processor busy for a second."""
     end = time.perf_counter() + 1
     while time.perf_counter() < end:
         pass
@@ -77,7 +77,7 @@ PHASES = (
 
 
 async def worst_stall(run: Callable[[], Any]) -> float:
-    """The longest time that the loop stood still while `run()` was awaited, in seconds."""
+    """Returns the longest time in seconds that the loop was blocked while `run()` was awaited."""
     task = asyncio.ensure_future(run())
     worst = 0.0
     while not task.done():
@@ -89,9 +89,9 @@ async def worst_stall(run: Callable[[], Any]) -> float:
 
 
 def measure(runner: Path | None, phase: Phase) -> float:
-    """One round in this process, after a run that warms up what is imported and opened once.
+    """Measures one round in this process, after a run that warms up imports and caches.
 
-    With a runner it is the peer's, with DSPy's own interpreter on that runner.
+    With a runner it measures the peer, with DSPy's own interpreter on that runner.
     """
     import dspy
     from dspy.primitives.python_interpreter import PythonInterpreter
@@ -123,7 +123,7 @@ def measure(runner: Path | None, phase: Phase) -> float:
 
 
 def table(rounds: int, names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    """The rows: the phase, both medians, and how many times longer the peer's is."""
+    """Yields the rows: the phase, both medians, and their ratio."""
     with tempfile.TemporaryDirectory() as folder:
         runner = str(write_patched_runner(Path(folder)))
         for name in names:
@@ -131,7 +131,7 @@ def table(rounds: int, names: Sequence[str]) -> Iterator[tuple[str, str, str, st
                 _median([_child(name, *where) for _ in range(rounds)]) for where in ((), (runner,))
             )
             ratio = f"{peer / ours:.3g}" if ours and peer else ""
-            yield name, _shown(ours), _shown(peer), ratio
+            yield name, _milliseconds(ours), _milliseconds(peer), ratio
 
 
 def _child(name: str, *runner: str) -> float | None:
@@ -145,16 +145,16 @@ def _child(name: str, *runner: str) -> float | None:
 
 
 def _median(samples: Sequence[float | None]) -> float | None:
-    known = sorted(sample for sample in samples if sample is not None)
-    return known[len(known) // 2] if known else None
+    measured = sorted(sample for sample in samples if sample is not None)
+    return measured[len(measured) // 2] if measured else None
 
 
-def _shown(seconds: float | None) -> str:
+def _milliseconds(seconds: float | None) -> str:
     return "no result" if seconds is None else f"{seconds * 1000:,.3g} ms"
 
 
 def main() -> None:
-    """Measures everything, or one round for the process that does."""
+    """Measures everything; in a child process, one round."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.event_loop", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=[phase.name for phase in PHASES])

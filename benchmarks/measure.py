@@ -1,7 +1,7 @@
-"""One round of one row for one contender, in this process; the answer is JSON on stdout.
+"""Measures one round of one row for one contender, in this process; prints the result as JSON.
 
-Started by `engine.py`, once per round, so that no round sees what another left in memory. A
-failure is an ordinary traceback, whose last line `engine.py` reports.
+`engine.py` starts it once for each round, so that no round is affected by the memory state of another. A failure is an
+ordinary traceback, whose last line `engine.py` reports.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.contenders import Contender, Ours, Peer
 from benchmarks.rows import ROWS
 
-# Not a row: a first sandbox, which fills the caches and tells what it runs on.
+# Not a row: opens a first sandbox, which warms the caches and reports its versions.
 PREFLIGHT = "preflight"
 
 VERSIONS_CELL = """\
@@ -29,7 +29,7 @@ print(platform.python_version(), pyodide_version)
 
 
 def main() -> None:
-    """Measure what the arguments name."""
+    """Runs the measurement that the arguments name."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measure", description=__doc__)
     parser.add_argument("contender", choices=["ours", "peer"])
     parser.add_argument("row", choices=[PREFLIGHT, *(row.name for row in ROWS)])
@@ -43,14 +43,14 @@ def main() -> None:
 
 
 def preflight(contender: Contender) -> dict[str, str]:
-    """Open a sandbox once and ask it for its versions."""
+    """Opens a sandbox once and returns its versions."""
     with contender.open() as repl:
         python, pyodide = repl.run(VERSIONS_CELL).split()
     return {"python": python, "pyodide": pyodide}
 
 
 def sample(contender: Contender, name: str) -> list[float]:
-    """The samples of one round."""
+    """Returns the samples of one round."""
     row = next(row for row in ROWS if row.name == name)
     return row.measure(contender)
 

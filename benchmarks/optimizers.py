@@ -1,8 +1,8 @@
-"""DSPy's optimizers on our RLM and on `dspy.RLM`, side by side: `python -m benchmarks.optimizers`.
+"""Compares DSPy's optimizers on our RLM and on `dspy.RLM`: `python -m benchmarks.optimizers`.
 
-What is measured is plumbing: whether an optimizer's text or demo reaches the LM, whether the contract is
-still in the prompt then, and whether a saved program is as good when loaded. The LMs are scripts (see
-`counting.py`), so no score here is anybody's accuracy. Both sides run their cells in our sandbox.
+This measures plumbing: whether an optimizer's text or demo reaches the LM, whether the contract is then still in the
+prompt, and whether a saved program scores the same after loading. The LMs are scripts (see `counting.py`), so no score here
+is the accuracy of an LM. Both sides run their cells in our sandbox.
 """
 
 from __future__ import annotations
@@ -139,18 +139,18 @@ CASES: dict[str, Compile] = {
 
 
 def ours() -> dspy.Module:
-    """Our RLM for the task."""
+    """Creates our RLM for the task."""
     return RLM(COUNT, max_iterations=3)
 
 
 def peer() -> dspy.Module:
-    """DSPy's RLM for the task, in our sandbox: its own cannot start on every machine."""
+    """Creates DSPy's RLM for the task, in our sandbox, because its own cannot start on every machine."""
     return dspy.RLM(COUNT, max_iters=3, interpreter_factory=SandboxInterpreter)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What an optimizer did to one side. Scores are the scripted policy's, in percent."""
+    """The effect of an optimizer on one side. Scores are the scripted policy's, in percent."""
 
     optimizer: str
     side: str
@@ -169,38 +169,38 @@ class Row:
 def measure(name: str, side: str, make: Callable[[], dspy.Module]) -> Row:
     """Compiles, saves and loads one program."""
     started = time.perf_counter()
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     try:
         with make_server() as server, dspy.context(lm=server.lm("root"), trace=[], num_threads=1):
-            _measure(CASES[name], make, server, found)
-    # Whatever an optimizer trips over is a result of its own.
+            _measure(CASES[name], make, server, measured)
+    # Any failure of an optimizer is a result.
     except Exception as error:  # noqa: BLE001
-        found["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-    return Row(name, side, **found, seconds=time.perf_counter() - started)
+        measured["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return Row(name, side, **measured, seconds=time.perf_counter() - started)
 
 
 def _measure(
     compile_it: Compile,
     make: Callable[[], dspy.Module],
     server: PolicyServer,
-    found: dict[str, Any],
+    measured: dict[str, Any],
 ) -> None:
-    found["before"] = score(make())
+    measured["before"] = score(make())
     compiled = compile_it(make(), server)
-    found["after"] = score(compiled)
+    measured["after"] = score(compiled)
     last = server.requests_to("root")[-1].request
-    found["contract"] = last is not None and "SUBMIT(" in last.system
+    measured["contract"] = last is not None and "SUBMIT(" in last.system
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "compiled.json"
         compiled.save(path)
         loaded = make()
         loaded.load(path)
     loaded.set_lm(None)
-    found["loaded"] = score(loaded)
+    measured["loaded"] = score(loaded)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown, a line for each optimizer."""
+    """Returns the rows in Markdown, one line for each optimizer."""
     sides = list(dict.fromkeys(row.side for row in rows))
     columns = ["before", "after", "contract", "loaded"]
     head = ["optimizer", *(f"{side}: {column}" for side in sides for column in columns)]
@@ -227,7 +227,7 @@ def _line(cells: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what optimizers print and log."""
+    """Suppresses the output and logs of optimizers."""
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -239,9 +239,11 @@ def _quiet() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs every optimizer on every side and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.optimizers", description=__doc__)
-    parser.add_argument("--ours-only", action="store_true", help="leave out dspy.RLM")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="optimizers with this text")
+    parser.add_argument("--ours-only", action="store_true", help="skip dspy.RLM")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT", help="only optimizers whose names contain TEXT"
+    )
     options = parser.parse_args(arguments)
     sides = {"ours": ours} if options.ours_only else {"ours": ours, "dspy.RLM": peer}
     names = [n for n in CASES if not options.only or any(text in n for text in options.only)]

@@ -1,9 +1,8 @@
 """Prepares the peer, `dspy.PythonInterpreter`, for machines that reach only package registries.
 
-Its `runner.js` imports one helper, `readLines`, from deno.land. At run time the installed file is
-read, that one import is pointed at `read_lines.js`, and the result is written to a temporary
-folder; nothing of DSPy is kept here. Pyodide comes from the npm registry, by Deno, as it does for
-every user of DSPy. All flags and permissions are the ones the installed DSPy chooses by default.
+Its `runner.js` imports one helper, `readLines`, from deno.land. At run time the installed file is read, that one import is
+redirected to `read_lines.js`, and the result is written to a temporary folder; no code of DSPy is stored here. Deno gets
+Pyodide from the npm registry, as for every user of DSPy. All flags and permissions are the defaults of the installed DSPy.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ class PeerUnavailableError(Exception):
 
 
 def default_cache() -> Path:
-    """The folder that keeps the peer's npm packages between runs."""
+    """Returns the folder that keeps the peer's npm packages between runs."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "dspy-rlm-benchmarks" / "deno"
 
 
 def installed_runner() -> Path:
-    """The `runner.js` of the installed DSPy, found without importing DSPy."""
+    """Returns the `runner.js` of the installed DSPy, found without importing DSPy."""
     spec = importlib.util.find_spec("dspy")
     if spec is None or spec.origin is None:
         raise PeerUnavailableError('DSPy is not installed; install it with "pip install dspy"')
@@ -37,12 +36,12 @@ def installed_runner() -> Path:
 
 
 def write_patched_runner(folder: Path) -> Path:
-    """Write a copy of the installed runner to `folder` with its one remote import made local."""
+    """Writes a copy of the installed runner to `folder`, with its one remote import made local."""
     source = installed_runner().read_text(encoding="utf-8")
     if source.count(REMOTE_IMPORT) != 1:
         raise PeerUnavailableError(
             f"the installed runner.js does not import {REMOTE_IMPORT} exactly once; "
-            "this benchmark knows DSPy 3.4.1"
+            "this benchmark was written for DSPy 3.4.1"
         )
     shutil.copy(READ_LINES, folder)
     runner = folder.resolve() / "runner.js"
@@ -51,15 +50,15 @@ def write_patched_runner(folder: Path) -> Path:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """What the peer's process needs in its environment.
+    """Returns the environment variables that the peer's process needs.
 
-    `DENO_NO_PACKAGE_JSON` is what DSPy sets itself when it chooses the command.
+    DSPy itself sets `DENO_NO_PACKAGE_JSON` when it chooses the command.
     """
     return {"DENO_DIR": str(cache.resolve()), "DENO_NO_PACKAGE_JSON": "1"}
 
 
 def deno_command(runner: Path) -> list[str]:
-    """DSPy's own default command, with the patched runner in place of the installed one."""
+    """Returns DSPy's own default command, with the patched runner in place of the installed one."""
     from dspy.primitives.python_interpreter import PythonInterpreter
 
     installed = str(installed_runner())

@@ -1,7 +1,7 @@
-"""Child processes of a benchmark: run one to its answer or its time limit, and end its whole tree.
+"""Child processes of a benchmark: runs one until its answer or time limit, and ends its whole process tree.
 
-Also reads resident sizes. Trees and sizes come from /proc, so they are known on Linux only; the
-processes that are ended are always the ones found below a child started here.
+Also reads resident sizes. Trees and sizes come from /proc, so they are available on Linux only. Only descendants of a
+child started here are ever killed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ STAT_PARENT, STAT_START = 1, 19
 
 
 class ChildFailedError(Exception):
-    """A child gave no answer; the message says why in one line."""
+    """A child gave no answer; the message has the reason in one line."""
 
 
 class ProcessKey(NamedTuple):
-    """One process, told apart from a later one with the same id by its start time."""
+    """One process, distinguished by its start time from a later one with the same id."""
 
     pid: int
     start: str
@@ -40,7 +40,7 @@ def answer_of(
     cap_seconds: float,
     folder: Path = ROOT,
 ) -> str:
-    """What a child wrote to stdout; whatever happens, its tree is gone afterwards."""
+    """Runs a child and returns its stdout; in every case its process tree is gone afterwards."""
     child = subprocess.Popen(
         command,
         cwd=folder,
@@ -64,7 +64,7 @@ def answer_of(
 
 
 def resident_bytes(root: int) -> int:
-    """The sum of the resident sizes of a process and all below it; shared pages count each time."""
+    """Returns the sum of the resident sizes of a process tree; shared pages count each time."""
     return sum(_resident_bytes(pid) for pid in [root, *(key.pid for key in _descendants(root))])
 
 
@@ -82,7 +82,7 @@ def _reason(diagnostics: str, code: int) -> str:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """Interrupt a child that still runs, then end what is left of its tree."""
+    """Interrupts a child that still runs, then kills the rest of its tree."""
     if child.poll() is not None:
         return
     tree = _descendants(child.pid)
@@ -106,15 +106,15 @@ def _kill_group(child: subprocess.Popen[str]) -> None:
 
 
 def _descendants(root: int) -> list[ProcessKey]:
-    """Everything below a process, or nothing where there is no /proc."""
+    """Returns all descendants of a process; an empty list without /proc."""
     parents = {key: parent for key, parent in map(_stat, _pids()) if key is not None}
-    found: list[ProcessKey] = []
+    descendants: list[ProcessKey] = []
     level = {root}
     while level:
         children = [key for key, parent in parents.items() if parent in level]
-        found += children
+        descendants += children
         level = {key.pid for key in children}
-    return found
+    return descendants
 
 
 def _pids() -> list[int]:
@@ -128,7 +128,7 @@ def _key(pid: int) -> ProcessKey | None:
 
 
 def _stat(pid: int) -> tuple[ProcessKey | None, int]:
-    """A process and its parent's id; no process if it has just ended."""
+    """Returns a process and its parent's id; None for one that has just ended."""
     try:
         text = (PROC / str(pid) / "stat").read_text(encoding="utf-8")
     except OSError:

@@ -1,4 +1,4 @@
-"""Figures out of samples, and text and JSON out of figures. Measures nothing."""
+"""Computes statistics of samples, and formats them as text and JSON. Measures nothing."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ PACKAGES = ("dspy-rlm", "dspy", "deno")
 
 @dataclass
 class Measured:
-    """What one contender did in one row."""
+    """The samples of one contender in one row."""
 
     samples: list[float] = field(default_factory=list)
     rounds: int = 0
     problem: str | None = None
-    """Why there is no figure, or none of all rounds."""
+    """The reason why there is no result, or not one of all rounds."""
 
     @property
     def median(self) -> float | None:
-        """The middle of all samples, unless the row failed."""
+        """The median of all samples, unless the row failed."""
         return median(self.samples) if self.samples and self.problem is None else None
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row with both sides; None for a side that was not asked for."""
+    """One row with both sides; None for a side that was not requested."""
 
     row: Row
     ours: Measured | None
     peer: Measured | None
-    asked: Collection[Literal["ours", "peer"]] = ("ours", "peer")
+    requested: Collection[Literal["ours", "peer"]] = ("ours", "peer")
 
     @property
     def peerless(self) -> bool:
-        """True where the peer was asked for and has nothing to measure."""
-        return "peer" in self.asked and bool(self.row.ours_alone)
+        """True if the peer was requested and has nothing to measure."""
+        return "peer" in self.requested and bool(self.row.ours_alone)
 
     @property
     def ratio(self) -> float | None:
-        """How many times the peer needs what ours needs."""
+        """The peer's median divided by ours."""
         ours = self.ours.median if self.ours else None
         peer = self.peer.median if self.peer else None
         return peer / ours if ours and peer else None
 
 
 def table(results: list[Result]) -> str:
-    """The rows as aligned text: median, spread, samples and rounds of both sides, and the ratio."""
+    """Returns the rows as aligned text: median, spread, samples and rounds of both sides, and the ratio."""
     head = ("", "ours", "peer", "ratio")
     lines = [head, *(_cells(result) for result in results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -67,7 +67,7 @@ def table(results: list[Result]) -> str:
 
 
 def problems(results: list[Result]) -> str:
-    """One line for each figure that is missing, with the reason."""
+    """Returns one line for each missing result, with the reason."""
     missing = [
         f"{result.row.name}, {side}: {measured.problem}"
         for result in results
@@ -83,7 +83,7 @@ def problems(results: list[Result]) -> str:
 
 
 def summary(results: list[Result]) -> str:
-    """One closing line."""
+    """Returns a closing line."""
     compared = sorted((r.ratio, r.row.title) for r in results if r.ratio is not None)
     missing = len(results) - len(compared)
     rest = f"; {missing} of {len(results)} rows without a ratio" if missing else ""
@@ -98,12 +98,12 @@ def summary(results: list[Result]) -> str:
 
 
 def as_json(results: list[Result], facts: dict[str, Any]) -> dict[str, Any]:
-    """Everything measured, for machines."""
+    """Returns all results, for machines."""
     return {"format": FORMAT, **facts, "rows": [_row_json(result) for result in results]}
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Returns a description of this machine."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
@@ -113,12 +113,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The host's Python and the packages that matter."""
+    """Returns the versions of the host's Python and of the relevant packages."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def quantity(value: float, unit: Literal["seconds", "bytes"]) -> str:
-    """A figure as people write it."""
+    """Formats a value with its unit."""
     if unit == "bytes":
         return f"{value / 1e6:.0f} MB"
     for scale, name in ((1, "s"), (1e-3, "ms")):

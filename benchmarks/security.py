@@ -1,7 +1,7 @@
-"""Hostile programs in our sandbox and in DSPy's: `python -m benchmarks.security --help`.
+"""Runs hostile programs in our sandbox and in DSPy's: `python -m benchmarks.security --help`.
 
-The programs, and what judges them, are those of `tests/security`. Each runs in a process of its own, in a
-process group of its own, which is killed when the program has taken its time: that is a hang.
+The programs and their judge are those of `tests/security`. Each program runs in a separate process and process group,
+which is killed at its time limit: that counts as a hang.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from tests.security.surroundings import FIELDS, KEPT, Surroundings
 Side = Literal["ours", "peer"]
 Open = Callable[[Surroundings], AbstractContextManager[Subject]]
 
-# What a cell of ours may work; the peer knows no limit. A program that is not judged after this is hung.
+# The time limit of a cell of ours (the peer has none), and the time after which a program counts as hung.
 CELL_SECONDS = 5.0
 CAP_SECONDS = 60.0
 MEMORY_BYTES = 256 * 1024 * 1024
 
-# So that the machine survives a program that meets no other limit; more than a 32-bit interpreter needs.
+# Protects the machine from a program that meets no other limit; more than a 32-bit interpreter needs.
 DATA_BYTES = 8 * 1024 * 1024 * 1024
 
 NOT_SHOWN = """
-"attempt not shown": the program's output does not prove that it came to its attempt. Ours has then "missed"
-it. The peer has held: it refused the program before that, or dropped what was printed.
+"attempt not shown": the output does not prove that the program made its attempt. For ours the verdict is then "missed".
+For the peer it is "held": it refused the program before the attempt, or dropped its output.
 """
 
 PERSISTENCE = "left for the next session"
@@ -54,14 +54,14 @@ PERSISTENCE = "left for the next session"
 
 @dataclass(frozen=True)
 class Task:
-    """Programs that run one after the other, each in a session of its own: one, or a pair."""
+    """Programs that run one after the other, each in a separate session: one, or a pair."""
 
     group: str
     programs: Sequence[Program]
 
     @property
     def name(self) -> str:
-        """The name of the first."""
+        """The name of the first program."""
         return self.programs[0].name
 
 
@@ -74,12 +74,12 @@ class Running:
     pid: int
     pipe: int
     since: float
-    heard: bytearray = field(default_factory=bytearray)
+    received: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of a task."""
+    """The verdict on a task."""
 
     side: Side
     group: str
@@ -87,21 +87,21 @@ class Judged:
     verdict: str
     reasons: Sequence[str]
     unreached: int = 0
-    """How many of its attempts its output does not show."""
+    """The number of its attempts that its output does not prove."""
 
 
 def tasks() -> list[Task]:
-    """All of them, those that need our own names too."""
+    """Returns all tasks, including those that need names of our own."""
     single = [Task(group, [one]) for group, programs in BY_CLASS.items() for one in programs]
     return [*single, *(Task(PERSISTENCE, [pair.plant, pair.look]) for pair in PAIRS)]
 
 
-# ---- In the process of a task ----------------------------------------------------------------------
+# ---- In the process of a task ----
 
 
 @contextlib.contextmanager
 def open_ours(around: Surroundings) -> Iterator[Subject]:
-    """A session with limits; a folder beside the secret is among its inputs."""
+    """Opens a session with limits; a folder next to the secret is one of its inputs."""
     from sandbox_runtime import Directory, Limits, open_session
 
     limits = Limits(cell_seconds=CELL_SECONDS, grace_seconds=1, memory_bytes=MEMORY_BYTES)
@@ -136,19 +136,19 @@ class PeerSubject:
 
     @property
     def losses(self) -> int:
-        """Processes beyond the first, and the one that has ended."""
+        """The number of processes after the first, plus one if the current one has ended."""
         process = self._interpreter.deno_process
         ended = process is not None and process.poll() is not None
         return max(len(self._pids) - 1, 0) + ended
 
     @property
     def bounds(self) -> None:
-        """The peer promises nothing of what a cell prints or costs."""
+        """None: the peer promises no bounds on the output or cost of a cell."""
         return
 
 
 def opener_of_peer(runner: Path) -> Open:
-    """How the peer is opened, with the command that the installed DSPy chooses."""
+    """Returns a function that opens the peer, with the command that the installed DSPy chooses."""
     from dspy.primitives.python_interpreter import PythonInterpreter
 
     command = peer.deno_command(runner)
@@ -166,23 +166,23 @@ def opener_of_peer(runner: Path) -> Open:
     return open_peer
 
 
-def work(task: Task, opened: Open, folder: Path) -> Report:
-    """Judges the programs of a task; the worst verdict counts."""
+def work(task: Task, opener: Open, folder: Path) -> Report:
+    """Judges the programs of a task; returns the worst verdict."""
     folder.mkdir()
     reports = []
     with Surroundings(folder) as around:
         for program in task.programs:
-            with opened(around) as subject:
+            with opener(around) as subject:
                 reports.append(judge(program, subject, around))
     worst = min(reports, key=lambda report: GRAVITY.index(report.verdict))
     return dataclasses.replace(worst, unreached=sum(report.unreached for report in reports))
 
 
-# ---- The run ---------------------------------------------------------------------------------------
+# ---- The run ----
 
 
 class Run:
-    """Starts tasks, so many at a time, and hears of their ends."""
+    """Runs tasks concurrently, a limited number at a time."""
 
     def __init__(
         self, openers: dict[Side, Open], jobs: int, cap_seconds: float, folder: Path
@@ -196,7 +196,7 @@ class Run:
         self.judged: list[Judged] = []
 
     def all(self, todo: Sequence[tuple[Side, Task]]) -> None:
-        """Runs them to the last."""
+        """Runs all tasks to the end."""
         waiting = list(reversed(todo))
         try:
             while waiting or self._running:
@@ -212,24 +212,24 @@ class Run:
                 _kill(running.pid)
 
     def _start(self, side: Side, task: Task) -> None:
-        ours, theirs = os.pipe()
+        reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _child(task, self._openers[side], theirs, self._folder)
-        os.close(theirs)
-        self._running[ours] = Running(side, task, pid, ours, time.monotonic())
-        self._selector.register(ours, selectors.EVENT_READ)
+            _child(task, self._openers[side], writing, self._folder)
+        os.close(writing)
+        self._running[reading] = Running(side, task, pid, reading, time.monotonic())
+        self._selector.register(reading, selectors.EVENT_READ)
 
     def _on_output(self, running: Running) -> None:
         if chunk := os.read(running.pipe, 65536):
-            running.heard += chunk
+            running.received += chunk
             return
         try:
-            verdict, reasons, unreached = json.loads(running.heard)
+            verdict, reasons, unreached = json.loads(running.received)
         except ValueError:
-            self._end(running, Report("crash", ("the process of the host ended without a word",)))
+            self._end(running, Report("crash", ("the host process ended without a result",)))
         else:
             self._end(running, Report(verdict, tuple(reasons), unreached=unreached))
 
@@ -248,8 +248,8 @@ class Run:
         sys.stderr.write(f"{done.side} {done.group}: {done.name}: {done.verdict}{why}\n")
 
 
-def _child(task: Task, opened: Open, pipe: int, folder: Path) -> None:
-    """Never returns."""
+def _child(task: Task, opener: Open, pipe: int, folder: Path) -> None:
+    """Runs a task in the child process. Never returns."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
     code = 1
@@ -259,20 +259,20 @@ def _child(task: Task, opened: Open, pipe: int, folder: Path) -> None:
             os.dup2(quiet, stream)
         place = folder / f"task-{os.getpid()}"
         place.mkdir()
-        report = work(task, opened, place / "host")
+        report = work(task, opener, place / "host")
         reasons = [reason[:2000] for reason in report.reasons]
-        told = json.dumps([report.verdict, reasons, report.unreached])
-        view = memoryview(told.encode())
+        message = json.dumps([report.verdict, reasons, report.unreached])
+        view = memoryview(message.encode())
         while view:
             view = view[os.write(pipe, view) :]
         code = 0
     finally:
-        # Nothing of the parent's is to be tidied up here.
+        # Skips the cleanup handlers, which are the parent's.
         os._exit(code)
 
 
 def _kill(pid: int) -> None:
-    """Ends a child and its group. Our sandboxes have groups of their own, and end with their parent."""
+    """Kills a child and its process group. Our sandboxes have separate groups, and end with their parent."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
@@ -282,18 +282,18 @@ def _kill(pid: int) -> None:
 
 
 def verdict_of(side: Side, report: Report) -> str:
-    """The verdict that counts. The programs are written for our sandbox, where each must make its attempt.
+    """Returns the verdict for the table. The programs are written for our sandbox, where each must make its attempt.
 
-    The peer may refuse a program before it, or drop what was printed, and has held then.
+    The peer may refuse a program before that, or drop its output, which counts as held.
     """
     return "held" if side == "peer" and report.verdict == "missed" else report.verdict
 
 
-# ---- What is printed -------------------------------------------------------------------------------
+# ---- Output ----
 
 
 def table(judged: Sequence[Judged], sides: Sequence[Side]) -> str:
-    """A row for each class and side, in Markdown, and the totals."""
+    """Returns a Markdown table with a row for each class and side, and the totals."""
     groups = list(dict.fromkeys(one.group for one in judged))
     head = ("class", "side", "programs", *VERDICTS, "attempt not shown")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -308,7 +308,7 @@ def table(judged: Sequence[Judged], sides: Sequence[Side]) -> str:
 
 
 def main() -> int:
-    """Runs what the command line asks for."""
+    """Runs the tasks that the command line selects."""
     arguments = _parser().parse_args()
     if arguments.list:
         sys.stdout.writelines(f"{number:5} {group}\n" for group, number in counts().items())
@@ -318,7 +318,7 @@ def main() -> int:
         sides = ["ours"] if arguments.ours_only else ["peer"]
     every = [one for one in tasks() if not arguments.only or one.group in arguments.only]
     both = [one for one in every if not any(program.ours for program in one.programs)]
-    # A program that both can run, or, where only ours is asked for, all.
+    # The programs that both can run; all of them if only ours is requested.
     chosen = every if arguments.ours_only else both
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="hostile-"))
@@ -328,7 +328,7 @@ def main() -> int:
             os.environ.update(peer.environment(arguments.peer_cache))
             openers["peer"] = opener_of_peer(peer.write_patched_runner(folder))
         else:
-            import sandbox_runtime  # noqa: F401 - here, so that no child has to
+            import sandbox_runtime  # noqa: F401 - imported before forking, so that no child has to
         os.chdir(ROOT)
         run = Run(openers, arguments.jobs, arguments.cap, folder)
         with contextlib.suppress(KeyboardInterrupt):
@@ -345,18 +345,28 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.security", description=__doc__)
     parser.add_argument("--only", action="append", choices=[*BY_CLASS, PERSISTENCE])
-    parser.add_argument("--list", action="store_true", help="count the programs, and run none")
+    parser.add_argument(
+        "--list", action="store_true", help="count the programs without running them"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="programs at a time")
-    parser.add_argument("--cap", type=float, default=CAP_SECONDS, metavar="SECONDS", help="a hang")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts here")
+    parser.add_argument(
+        "--cap",
+        type=float,
+        default=CAP_SECONDS,
+        metavar="SECONDS",
+        help="time after which a program counts as hung",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the verdicts to FILE")
     parser.add_argument(
         "--peer-cache",
         type=Path,
         default=peer.default_cache(),
-        help="where the peer's npm packages stay (default: %(default)s)",
+        help="folder for the peer's npm packages (default: %(default)s)",
     )
     sides = parser.add_mutually_exclusive_group()
-    sides.add_argument("--ours-only", action="store_true", help="also what only ours can run")
+    sides.add_argument(
+        "--ours-only", action="store_true", help="include programs that only ours can run"
+    )
     sides.add_argument("--peer-only", action="store_true")
     return parser
 

@@ -45,7 +45,7 @@ from sandbox_runtime.sessions.session import Session
 from sandbox_runtime.texts.directory import Directory
 from sandbox_runtime.texts.lazy_text import LazyText, TextFile, TextStream
 from sandbox_runtime.tools.call_scope import check_call
-from sandbox_runtime.values.decoder import Rows
+from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, ValueType
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The report of the optimizers' benchmark, in which a failure is a row like any other."""
+"""The report of the optimizers' benchmark, in which a failure is an ordinary row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dspy
 from benchmarks.optimizers import Row, measure, table
 
 
-def test_a_row_for_each_optimizer_with_the_sides_beside_each_other():
-    """A row has the scripted policy's scores, whether the contract holds, and the failures."""
+def test_a_line_for_each_optimizer_with_both_sides():
+    """A line has the scores of both sides, the state of the contract, and failures."""
     rows = [
         Row("GEPA", "ours", 50.0, 100.0, True, 100.0),
         Row("GEPA", "dspy.RLM", 50.0, error="TypeError: no"),
@@ -19,8 +19,8 @@ def test_a_row_for_each_optimizer_with_the_sides_beside_each_other():
     )
 
 
-def test_what_an_optimizer_trips_over_is_told():
-    """The failure of one optimizer is reported, and the others still run."""
+def test_a_failing_optimizer_is_reported():
+    """The failure of one optimizer is reported and does not stop the others."""
 
     def make() -> dspy.Module:
         raise TypeError("no\nand more")

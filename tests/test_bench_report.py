@@ -1,4 +1,4 @@
-"""The benchmark's report of rows with only one side."""
+"""The benchmark's report of rows that have only one side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OURS = Measured([1.0], rounds=1)
 
 
 @pytest.mark.parametrize(
-    ("ours", "asked", "line", "told"),
+    ("ours", "requested", "line", "message"),
     [
         (
             OURS,
@@ -25,9 +25,9 @@ OURS = Measured([1.0], rounds=1)
     ],
     ids=["both", "ours", "peer"],
 )
-def test_what_is_not_there_and_what_was_not_asked_for(ours, asked, line, told):
-    """A missing measurement of the peer means that it has none or was not run; of ours, only the latter."""
-    results = [Result(ROW, ours, None, asked)]
+def test_missing_sides(ours, requested, line, message):
+    """A side without a result was not requested, or is the peer and has nothing to measure."""
+    results = [Result(ROW, ours, None, requested)]
 
     assert " ".join(table(results).splitlines()[1].split()) == " ".join(line.split())
-    assert problems(results) == told
+    assert problems(results) == message

@@ -89,7 +89,7 @@ PUMPED = {
     ],
     ("sandbox_runtime/rpc/protocol.py", None): [b"1", b",1", b"Content-Length: 1\r\n", b"Secret: "],
     (
-        "sandbox_runtime/values/decoder.py",
+        "sandbox_runtime/values/builders.py",
         r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'",
     ): [
         *("a", "a/", "/", "a/a"),
@@ -113,7 +113,7 @@ ANCHORED = {
         "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
     ),
     ("sandbox_runtime/rpc/protocol.py", None),
-    ("sandbox_runtime/values/decoder.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
+    ("sandbox_runtime/values/builders.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
     (
         "sandbox_runtime/packages/wheels.py",
         r"'([A-Za-z]\\w*)(?:/__init__\\.py|\\.py|(?:\\.[\\w-]+)*\\.so)'",

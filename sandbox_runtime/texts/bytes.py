@@ -1,4 +1,4 @@
-"""Byte sources of a lazy text: a file, or pieces that are spooled as far as they are read.
+"""Byte sources of a lazy text: a file, or pieces of text that are spooled as they are read.
 
 Always UTF-8; a file in another encoding is spooled as well. Knows no characters and no lines. A file is open only
 while it is read, so that any number of files can be inputs.
@@ -12,11 +12,11 @@ import os
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from sandbox_runtime.errors import TextChangedError
+from sandbox_runtime.texts.deadline import Deadline
 
 # Bytes decoded at a time when a file of another encoding is spooled.
 _SPOOL_BYTES = 1024 * 1024
@@ -32,70 +32,8 @@ _MARKS = (
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-# Interval at which a wait for another thread checks the deadline.
-_PATIENCE_SECONDS = 0.05
-
-
-class Deadline:
-    """A deadline for work on a text. `cancel` may be called from any thread."""
-
-    def __init__(self, seconds: float | None = None, name: str = "") -> None:
-        """Starts the clock. `name` is that of the limit, for the message; None means no limit."""
-        self._end = None if seconds is None else time.monotonic() + seconds
-        self._told = f"{name}, {seconds:g} s" if seconds is not None else ""
-        self._on_cancel: Callable[[], None] | None = None
-        self.cancelled = False
-
-    @property
-    def left(self) -> float | None:
-        """Returns the seconds left; None without a limit."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    def check(self) -> None:
-        """Raises `TimeoutError` after the deadline, `InterruptedError` after a cancellation."""
-        if self.cancelled:
-            raise InterruptedError("the work on a text was given up")
-        if self.left == 0.0:
-            raise TimeoutError(f"the time for one work on a text is over ({self._told})")
-
-    def cancel(self) -> None:
-        """Cancels the work at its next check."""
-        self.cancelled = True
-        # Read once: the block may end meanwhile.
-        if (action := self._on_cancel) is not None:
-            action()
-
-    @contextlib.contextmanager
-    def ending(self, action: Callable[[], None]) -> Iterator[None]:
-        """Does this at the end of the time, or when cancelled, while the block is running."""
-        left = self.left
-        timer = None if left is None else threading.Timer(left, action)
-        self._on_cancel = action
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
-            if self.cancelled:  # just before it was known what to do then
-                action()
-            yield
-        finally:
-            self._on_cancel = None
-            if timer is not None:
-                timer.cancel()
-
-    @contextlib.contextmanager
-    def holding(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:
-        """Holds a lock while the block is running. Raises what `check` raises while it waits for it."""
-        while not lock.acquire(timeout=_PATIENCE_SECONDS):
-            self.check()
-        try:
-            yield
-        finally:
-            lock.release()
-
-
 class Reader(Protocol):
-    """Reads, while it is open."""
+    """An open byte source."""
 
     def at(self, offset: int, size: int) -> bytes:
         """Returns the bytes from an offset; fewer only at the end. Raises `TextChangedError`."""
@@ -105,16 +43,16 @@ class TextBytes(Protocol):
     """The bytes of one text."""
 
     size: int
-    """The number of bytes, as far as known."""
+    """The number of bytes known so far."""
 
     complete: bool
     """True if `size` is final."""
 
     def extend(self, size: int, deadline: Deadline) -> None:
-        """Extends the known bytes to that many, if there are so many."""
+        """Reads on until `size` bytes are known, or all of them."""
 
     def reading(self) -> contextlib.AbstractContextManager[Reader]:
-        """Opens for reading. Raises `TextChangedError` if the bytes have changed."""
+        """Opens the source for reading. Raises `TextChangedError` if the bytes have changed."""
 
 
 class FileBytes:
@@ -122,37 +60,37 @@ class FileBytes:
 
     complete = True
 
-    def __init__(self, opened: Callable[[], int], name: str) -> None:
+    def __init__(self, open_file: Callable[[], int], name: str) -> None:
         """Records the identity of the file.
 
         Args:
-            opened: Returns a descriptor of the file, which is closed here; see `regular_files.py`.
-            name: For messages.
+            open_file: Returns a descriptor of the file, which is closed here; see `regular_files.py`.
+            name: The name for error messages.
 
         Raises:
             OSError: The file cannot be examined.
         """
-        self._opened = opened
+        self._open_file = open_file
         self._name = name
-        with open(opened(), "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
-            found = os.fstat(file.fileno())
+        with open(open_file(), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            status = os.fstat(file.fileno())
             start = file.read(4) or b""
-        self._identity = _identity(found)
+        self._identity = _identity(status)
         self.start = start
         self._skip = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
-        self.size = found.st_size - self._skip
+        self.size = status.st_size - self._skip
 
     def extend(self, size: int, deadline: Deadline) -> None:
-        """See `TextBytes`: all is known."""
+        """See `TextBytes`. The size of a file is known from the start."""
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
         """See `TextBytes`."""
         try:
-            file = open(self._opened(), "rb", buffering=0)  # noqa: PTH123, SIM115 - of a descriptor
+            file = open(self._open_file(), "rb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor
         except FileNotFoundError:
             raise TextChangedError(
-                f"{self._name} is gone: the file was removed or renamed since it was given."
+                f"{self._name} is gone: the file was removed or renamed after it became an input."
             ) from None
         except OSError as error:
             raise TextChangedError(
@@ -176,47 +114,47 @@ class FileBytes:
     def _check(self, descriptor: int) -> None:
         if _identity(os.fstat(descriptor)) != self._identity:
             raise TextChangedError(
-                f"{self._name} has changed since it was given: the file was written to or replaced, so "
-                "what was found in it before may be wrong. It has to be given anew."
+                f"{self._name} has changed since it became an input: the file was written to or replaced, "
+                "so earlier results may be wrong. Pass it as an input again."
             )
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
 class _At:
-    """A reader made of a function."""
+    """A reader that calls a function."""
 
     def __init__(self, read: Callable[[int, int], bytes]) -> None:
         self.at = read
 
 
 class SpooledBytes:
-    """The bytes of pieces of text, spooled to an unlinked temporary file as far as they were read.
+    """The bytes of pieces of text, spooled to an unlinked temporary file as they are read.
 
-    The system removes it however the process ends.
+    The system removes the file however the process ends.
     """
 
     def __init__(self, pieces: Iterable[str], name: str, most_bytes: int) -> None:
-        """Reads no piece yet. Reading beyond `most_bytes` is refused."""
+        """Reads no piece yet. `extend` raises `ValueError` beyond `most_bytes`."""
         self._pieces = iter(pieces)
         self._name = name
         self._most = most_bytes
-        self._file = tempfile.TemporaryFile(prefix="dspy-rlm-text-", buffering=0)  # noqa: SIM115 - as long as this
+        self._file = tempfile.TemporaryFile(prefix="dspy-rlm-text-", buffering=0)  # noqa: SIM115 - closed in __del__
         self._lock = threading.Lock()  # guards the file's position, its end and the iterator
         self._failed: BaseException | None = None
         self.size = 0
         self.complete = False
 
     def extend(self, size: int, deadline: Deadline) -> None:
-        """See `TextBytes`. Raises what the pieces raise, and again whenever more is wanted."""
+        """See `TextBytes`. Raises the error of the iterator, and raises again at each later call."""
         while self.size < size and not self.complete:
             deadline.check()
             with deadline.holding(self._lock):
                 if self._failed is not None:
                     raise RuntimeError(
-                        f"{self._name} broke off after {self.size:,} bytes: {self._failed}"
+                        f"{self._name} failed after {self.size:,} bytes: {self._failed}"
                     ) from self._failed
                 try:
                     self._take()
@@ -230,10 +168,10 @@ class SpooledBytes:
             self.complete = True
             return
         if not isinstance(piece, str):
-            raise TypeError(f"{self._name} gave a {type(piece).__name__} where text was expected")
+            raise TypeError(f"{self._name} yielded a {type(piece).__name__} instead of text")
         try:
             data = piece.encode()
-        except UnicodeEncodeError:  # half of a pair, which no encoding has
+        except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
             data = _SURROGATES.sub("\ufffd", piece).encode()
         if self.size + len(data) > self._most:
             raise ValueError(f"{self._name} has more than {self._most:,} bytes (most_bytes)")
@@ -249,7 +187,8 @@ class SpooledBytes:
 
         def read(offset: int, size: int) -> bytes:
             size = max(0, min(size, self.size - offset))
-            if hasattr(os, "pread"):  # does not wait for a piece that another thread waits for
+            # Needs no lock, which another thread may hold while it waits for a piece.
+            if hasattr(os, "pread"):
                 return os.pread(self._file.fileno(), size, offset)
             with self._lock:
                 self._file.seek(offset)
@@ -258,7 +197,7 @@ class SpooledBytes:
         yield _At(read)
 
     def __del__(self) -> None:
-        # Quietly: the interpreter warns of files that are left to it.
+        # Closed explicitly: the interpreter emits a ResourceWarning for an open file.
         if (file := getattr(self, "_file", None)) is not None:
             file.close()
 

@@ -1,9 +1,7 @@
 """Serves the operations of cells on lazy texts and directories.
 
-Every call has one deadline for all of its work, and can be cancelled.
-
-Everything that a cell sends is hostile until it is checked: the operation, the types of its arguments, their sizes.
-The target is a value of the session's own table (`handles.py`), never a path.
+Every call has one deadline for all of its work, and can be cancelled. The operation and its arguments are hostile until
+they are checked (`arguments.py`). The target is a value of the session's own table (`handles.py`), never a path.
 """
 
 from __future__ import annotations
@@ -19,8 +17,15 @@ from sandbox_runtime.guest.texts.host_calls import TEXT_CALL
 from sandbox_runtime.guest.texts.lazy_text import MAX_READ_CHARS
 from sandbox_runtime.guest.texts.lazy_text import LazyText as CellText
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.arguments import (
+    context_lines,
+    match_limit,
+    optional_position,
+    position,
+    short_text,
+)
 from sandbox_runtime.texts.context import lines_around
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.directory import Directory
 from sandbox_runtime.texts.globs import glob_matcher
 from sandbox_runtime.texts.lazy_text import LazyText
@@ -28,11 +33,6 @@ from sandbox_runtime.texts.search import MAX_FOUND_CHARS, Hit, Searcher, check_p
 from sandbox_runtime.texts.search_worker import cost_of
 
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
-
-MAX_HITS = 10_000
-MAX_CONTEXT_LINES = 100
-
-_NEEDLE_CHARS = 1_000_000
 
 
 def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
@@ -43,7 +43,7 @@ def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
 
 
 class TextCalls:
-    """Serves one session. From any thread."""
+    """Serves the calls of one session. Thread-safe."""
 
     def __init__(self, limits: Limits) -> None:
         """Starts nothing yet."""
@@ -52,23 +52,23 @@ class TextCalls:
             (seconds, f"Limits.{name}") for name, seconds in bounds.items() if seconds is not None
         )
         self._searcher = Searcher()
-        self._lock = threading.Lock()  # guards what is below
+        self._lock = threading.Lock()  # guards the fields below
         self._running: set[Deadline] = set()
         self._closed = False
 
     def __call__(self, value: object, operation: object, *arguments: Any) -> Any:
         """Answers one call. The cell sees its exceptions."""
-        known = (
+        operations = (
             _OF_TEXTS
             if isinstance(value, LazyText)
             else _OF_DIRECTORIES
             if isinstance(value, Directory)
             else {}
         )
-        if type(operation) is not str or operation not in known:
+        if type(operation) is not str or operation not in operations:
             raise LookupError("there is no such operation on this value")
         with self._deadline() as deadline:
-            return known[operation](self, deadline, value, *arguments)
+            return operations[operation](self, deadline, value, *arguments)
 
     def cancel(self) -> None:
         """Cancels running calls."""
@@ -103,96 +103,96 @@ class TextCalls:
         return text.length(deadline)
 
     def _read(self, deadline: Deadline, text: LazyText, start: Any, stop: Any) -> str:
-        first, last = _number(start), _number(stop)
+        first, last = position(start), position(stop)
         if last - first > MAX_READ_CHARS + 1:
             raise ValueError(f"one read gives at most {MAX_READ_CHARS:,} characters")
         return text.read(first, last, deadline)
 
     def _lines(self, deadline: Deadline, text: LazyText, first: Any, last: Any) -> str | None:
         index = text.index
-        start = index.char_of_line(_number(first, 1), deadline)
+        start = index.char_of_line(position(first, 1), deadline)
         if start is None:
             return None
-        stop = None if last is None else index.char_of_line(_number(last) + 1, deadline)
+        stop = None if last is None else index.char_of_line(position(last) + 1, deadline)
         most = start + MAX_READ_CHARS + 1
-        found = text.read(start, most if stop is None else min(stop, most), deadline)
-        if len(found) > MAX_READ_CHARS:
+        lines = text.read(start, most if stop is None else min(stop, most), deadline)
+        if len(lines) > MAX_READ_CHARS:
             raise ValueError(
                 f"these lines have more than {MAX_READ_CHARS:,} characters. Ask for fewer, loop with "
                 "`for line in text`, or read parts with text[a:b] or text.chunks()"
             )
-        return found
+        return lines
 
     def _line_of(self, deadline: Deadline, text: LazyText, char: Any) -> int:
-        return text.index.line_of_char(_number(char), deadline)
+        return text.index.line_of_char(position(char), deadline)
 
     def _char_of(self, deadline: Deadline, text: LazyText, line: Any) -> int | None:
-        return text.index.char_of_line(_number(line, 1), deadline)
+        return text.index.char_of_line(position(line, 1), deadline)
 
     def _find(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
-        return text.find(_text(needle), _number(start), _optional(stop), deadline)
+        return text.find(short_text(needle), position(start), optional_position(stop), deadline)
 
     def _rfind(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
-        return text.rfind(_text(needle), _number(start), _optional(stop), deadline)
+        return text.rfind(short_text(needle), position(start), optional_position(stop), deadline)
 
     def _count(self, deadline: Deadline, text: LazyText, needle: Any, start: Any, stop: Any) -> int:
-        return text.count(_text(needle), _number(start), _optional(stop), deadline)
+        return text.count(short_text(needle), position(start), optional_position(stop), deadline)
 
     def _search(
         self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
     ) -> dict[str, Any]:
         start, stop, limit = more
-        first, last = _number(start), _optional(stop)
-        found = _Found(_limit(limit))
-        with found.until_time_is_over():
+        first, last = position(start), optional_position(stop)
+        matches = _Matches(match_limit(limit))
+        with matches.until_deadline():
             pattern, flags = check_pattern(pattern, flags)
             self._searcher.search(
                 text.index,
                 pattern,
                 flags,
                 deadline,
-                found.take,
+                matches.add,
                 start=first,
                 stop=last,
-                limit=found.wanted,
-                chars=found.chars_left,
+                limit=matches.remaining,
+                chars=matches.remaining_chars,
             )
-        return found.told()
+        return matches.answer()
 
     def _grep(
         self, deadline: Deadline, text: LazyText, pattern: Any, flags: Any, *more: Any
     ) -> dict[str, Any]:
         start, before, after, limit = more
-        first, around = _number(start), (_context(before), _context(after))
-        found = _Found(_limit(limit))
-        with found.until_time_is_over():
-            self._grep_into(found, deadline, text, check_pattern(pattern, flags), around, first)
-        return found.told()
+        first, around = position(start), (context_lines(before), context_lines(after))
+        matches = _Matches(match_limit(limit))
+        with matches.until_deadline():
+            self._grep_into(matches, deadline, text, check_pattern(pattern, flags), around, first)
+        return matches.answer()
 
     def _grep_into(
         self,
-        found: _Found,
+        matches: _Matches,
         deadline: Deadline,
         text: LazyText,
         pattern: tuple[str, int],
         around: tuple[int, int],
         start: int = 0,
     ) -> None:
-        def take(hit: Hit) -> bool:
+        def add(hit: Hit) -> bool:
             hit["path"] = text.name
             if any(around):
                 hit["around"] = lines_around(text.index, hit["line"], *around, deadline)
-            return found.take(hit)
+            return matches.add(hit)
 
         self._searcher.search(
             text.index,
             *pattern,
             deadline,
-            take,
+            add,
             start=start,
             lines=True,
-            limit=found.wanted,
-            chars=found.chars_left,
+            limit=matches.remaining,
+            chars=matches.remaining_chars,
         )
 
     # ---- Directories ----
@@ -203,8 +203,8 @@ class TextCalls:
     def _file(self, deadline: Deadline, folder: Directory, path: Any) -> LazyText:
         _listed(folder, deadline)
         try:
-            return folder.file(_text(path), deadline)
-        except (TimeoutError, InterruptedError):  # are OSErrors
+            return folder.file(short_text(path), deadline)
+        except (TimeoutError, InterruptedError):  # subclasses of OSError
             raise
         except OSError as error:
             raise _gone(path) from error
@@ -213,28 +213,28 @@ class TextCalls:
         self, deadline: Deadline, folder: Directory, pattern: Any, flags: Any, *more: Any
     ) -> dict[str, Any]:
         glob, before, after, limit = more
-        around = (_context(before), _context(after))
-        found = _Found(_limit(limit))
-        with found.until_time_is_over():
+        around = (context_lines(before), context_lines(after))
+        matches = _Matches(match_limit(limit))
+        with matches.until_deadline():
             checked = check_pattern(pattern, flags)
             for path, _ in _matching(folder, glob, deadline):
-                found.place = path
+                matches.place = path
                 try:
                     text = folder.file(path, deadline)
-                    searched = folder.is_text(path, deadline)
-                except (TimeoutError, InterruptedError):  # are OSErrors
+                    is_text = folder.is_text(path, deadline)
+                except (TimeoutError, InterruptedError):  # subclasses of OSError
                     raise
                 except OSError as error:
                     raise _gone(path) from error
-                if searched:
-                    self._grep_into(found, deadline, text, checked, around)
-                if found.full:
+                if is_text:
+                    self._grep_into(matches, deadline, text, checked, around)
+                if matches.full:
                     break
-        return found.told()
+        return matches.answer()
 
 
-class _Found:
-    """Collects matches up to a limit. Does not search beyond it."""
+class _Matches:
+    """The matches of one call, up to its limit."""
 
     def __init__(self, limit: int) -> None:
         self.hits: list[Hit] = []
@@ -244,14 +244,14 @@ class _Found:
         self._stopped = ""
 
     @property
-    def wanted(self) -> int:
+    def remaining(self) -> int:
         return self._limit - len(self.hits)
 
     @property
-    def chars_left(self) -> int:
+    def remaining_chars(self) -> int:
         return MAX_FOUND_CHARS - self._chars
 
-    def take(self, hit: Hit) -> bool:
+    def add(self, hit: Hit) -> bool:
         """Adds a match. Returns True at the limit."""
         self.hits.append(hit)
         around = sum(len(line) for lines in hit.get("around", ()) for line in lines)
@@ -263,18 +263,18 @@ class _Found:
         return len(self.hits) >= self._limit or self._chars > MAX_FOUND_CHARS
 
     @contextlib.contextmanager
-    def until_time_is_over(self) -> Iterator[None]:
+    def until_deadline(self) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
             self._stopped = str(error) + (f", in {self.place}" if self.place else "")
 
-    def told(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
         return {"hits": self.hits, "more": self.full, "stopped": self._stopped}
 
 
 def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:
-    fits = None if glob is None else glob_matcher(_text(glob))
+    fits = None if glob is None else glob_matcher(short_text(glob))
     for path, size in _listed(folder, deadline).items():
         deadline.check()
         if fits is None or fits(path):
@@ -284,7 +284,7 @@ def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tupl
 def _listed(folder: Directory, deadline: Deadline) -> Mapping[str, int]:
     try:
         return folder.sizes(deadline)
-    except (TimeoutError, InterruptedError):  # are OSErrors
+    except (TimeoutError, InterruptedError):  # subclasses of OSError
         raise
     except OSError as error:
         raise TextChangedError(f"{folder.name} cannot be listed: {error.strerror}.") from error
@@ -294,41 +294,6 @@ def _gone(path: str) -> TextChangedError:
     return TextChangedError(
         f"{path} is gone: the file was removed or replaced since it was listed."
     )
-
-
-# ---- Arguments ----
-
-
-def _number(value: Any, least: int = 0) -> int:
-    if type(value) is not int:
-        raise TypeError(f"a position must be a whole number, not {type(value).__name__}")
-    if not least <= value < 2**62:
-        raise ValueError(f"a position must be {least} or more")
-    return value
-
-
-def _optional(value: Any) -> int | None:
-    return None if value is None else _number(value)
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(f"it must be a text, not {type(value).__name__}")
-    if len(value) > _NEEDLE_CHARS:
-        raise ValueError(f"what is sought may have {_NEEDLE_CHARS:,} characters")
-    return value
-
-
-def _limit(value: Any) -> int:
-    if not 1 <= _number(value) <= MAX_HITS:
-        raise ValueError(f"a limit must be from 1 to {MAX_HITS:,}")
-    return int(value)
-
-
-def _context(value: Any) -> int:
-    if _number(value) > MAX_CONTEXT_LINES:
-        raise ValueError(f"before and after may be {MAX_CONTEXT_LINES} lines at most")
-    return int(value)
 
 
 _OF_TEXTS: dict[str, Callable[..., Any]] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.index import TextIndex
 
-# Of one line of context.
+# The characters shown of one line of context.
 SHOWN_LINE_CHARS = 1000
 
 
@@ -19,27 +19,27 @@ def lines_around(
 
 
 def _lines(index: TextIndex, first: int, last: int, deadline: Deadline) -> list[str]:
-    """Returns the lines from one number to another, as far as they exist."""
+    """Returns the existing lines between two line numbers, both included."""
     lines: list[str] = []
     at = index.char_of_line(first, deadline)
     while at is not None and (missing := last - first + 1 - len(lines)) > 0:
         deadline.check()
-        # All of them, unless one is long; then it is the first of another round.
-        wanted = missing * (SHOWN_LINE_CHARS + 1)
-        piece = index.slice(at, at + wanted, deadline)
+        # Enough for all of them, unless one is long; the long one begins the next round.
+        size = missing * (SHOWN_LINE_CHARS + 1)
+        piece = index.slice(at, at + size, deadline)
         *whole, rest = piece.split("\n")
         whole = whole[:missing]
-        lines += map(_shown, whole)
-        if len(piece) < wanted:  # the text's end
-            return lines + [_shown(rest)] * bool(rest and len(whole) < missing)
+        lines += map(_truncated, whole)
+        if len(piece) < size:  # the end of the text
+            return lines + [_truncated(rest)] * bool(rest and len(whole) < missing)
         at += sum(map(len, whole)) + len(whole)
         if not whole:
-            lines.append(_shown(rest))
+            lines.append(_truncated(rest))
             at = index.char_of_line(first + len(lines), deadline)
     return lines
 
 
-def _shown(line: str) -> str:
+def _truncated(line: str) -> str:
     if len(line) > SHOWN_LINE_CHARS:
         return f"{line[:SHOWN_LINE_CHARS]}[...]"
     return line.removesuffix("\r")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.globs import IgnoreRules, glob_matcher, path_bytes
 from sandbox_runtime.texts.lazy_text import TextFile, looks_binary
 from sandbox_runtime.texts.regular_files import (
@@ -28,7 +28,7 @@ from sandbox_runtime.texts.regular_files import (
 
 MAX_FILES = 1_000_000
 
-# Entries examined: files, folders, hidden and ignored ones.
+# Entries examined: files and folders, including hidden and ignored ones.
 MAX_ENTRIES = 5_000_000
 
 # Characters of all paths of a list. A million files of the deepest repositories take a third of it.
@@ -55,8 +55,8 @@ _Rules = tuple[tuple[int, IgnoreRules], ...]
 class Directory:
     """The files of a folder as an input, by their paths below it. They stay on the host.
 
-    Left out are hidden files and folders, files ignored by `.gitignore`, symbolic links, and everything that is
-    no regular file. A hard link is an ordinary file.
+    Hidden files and folders, files ignored by `.gitignore`, symbolic links, and everything that is not a regular
+    file are left out. A hard link is an ordinary file.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Directory:
             raise NotADirectoryError(f"{path} is not a directory.")
         self.name = self.root.name
         self.pattern = pattern
-        self._wanted = glob_matcher(pattern)
+        self._matches = glob_matcher(pattern)
         self._gitignore = gitignore
-        self._lock = threading.Lock()  # guards these
+        self._lock = threading.Lock()  # guards the fields below, except `_binary`
         self._sizes: dict[str, int] | None = None
         self._left_out: Counter[str] = Counter()
         # Weak references: a search through a million files must not keep them all.
         self._files: weakref.WeakValueDictionary[str, TextFile] = weakref.WeakValueDictionary()
-        # Not guarded: concurrent checks of a file get the same result.
+        # Needs no lock: concurrent checks of a file get the same result.
         self._binary: dict[str, bool] = {}
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Directory:
 
     @property
     def size(self) -> str:
-        """Describes the size in words, with what had to be left out."""
+        """Describes the size in words, including what had to be left out."""
         sizes = self.sizes()
         left_out = "".join(
             f"; left out: {n:,} {what}" for what, n in sorted(self._left_out.items())
@@ -110,7 +110,7 @@ class Directory:
         deadline = deadline or Deadline()
         with deadline.holding(self._lock):
             if self._sizes is None:
-                listing = _Listing(self.root, self._wanted, deadline, gitignore=self._gitignore)
+                listing = _Listing(self.root, self._matches, deadline, gitignore=self._gitignore)
                 self._sizes = dict(sorted(listing.files()))
                 self._left_out = listing.left_out
             return self._sizes
@@ -146,10 +146,10 @@ class _Listing:
     """One bounded walk through a folder."""
 
     def __init__(
-        self, root: Path, wanted: Callable[[str], bool], deadline: Deadline, *, gitignore: bool
+        self, root: Path, matches: Callable[[str], bool], deadline: Deadline, *, gitignore: bool
     ) -> None:
         self._root = root
-        self._wanted = wanted
+        self._matches = matches
         self._deadline = deadline
         self._gitignore = gitignore
         self._started = time.thread_time()
@@ -166,26 +166,24 @@ class _Listing:
                 with scanned(self._root, folders) as (entries, descriptor):
                     rules = self._rules_in(folders, descriptor, rules)
                     for entry in entries:
-                        if (found := self._looked_at(entry, folders, rules)) is None:
+                        if (entry_size := self._examine(entry, folders, rules)) is None:
                             continue
-                        if isinstance(found, int):
+                        if isinstance(entry_size, int):
                             path = "/".join((*folders, entry.name))
-                            if self._wanted(path):
+                            if self._matches(path):
                                 self._count(path)
-                                yield path, found
+                                yield path, entry_size
                         else:
                             pending.append(((*folders, entry.name), rules))
-            except TimeoutError:  # is an OSError
+            except (TimeoutError, InterruptedError):  # subclasses of OSError
                 raise
-            except InterruptedError:
-                raise
-            except OSError as error:  # unreadable, or removed meanwhile
+            except OSError as error:  # unreadable, or removed in the meantime
                 if not folders:
                     raise
                 if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
                     self.left_out["folders that cannot be read"] += 1
 
-    def _looked_at(
+    def _examine(
         self, entry: os.DirEntry[str], folders: tuple[str, ...], rules: _Rules
     ) -> int | str | None:
         """Returns the size of a file, "folder", or None to leave the entry out."""
@@ -204,16 +202,16 @@ class _Listing:
             if self._ignored(path, rules, is_folder=is_folder):
                 return None
         if not is_folder and not _is_utf8(name):
-            self.left_out["files whose names are no UTF-8"] += 1
+            self.left_out["files whose names are not UTF-8"] += 1
             return None
         if is_folder:
             if not _is_utf8(name):
-                self.left_out["folders whose names are no UTF-8"] += 1
+                self.left_out["folders whose names are not UTF-8"] += 1
                 return None
             return "folder"
         try:
             return entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:  # removed meanwhile
+        except FileNotFoundError:  # removed in the meantime
             return None
 
     def _ignored(self, path: str, rules: _Rules, *, is_folder: bool) -> bool:
@@ -240,10 +238,10 @@ class _Listing:
         except OSError:
             return above
         in_force = sum(len(rules) for _, rules in above)
-        # Bounded before parsing: there are at most as many rules as line ends.
+        # Bounded before parsing: there are at most as many rules as lines.
         if data is None or in_force + data.count(b"\n") >= MAX_RULES:
             self.left_out[
-                f"files of rules (.gitignore), with more than {MAX_RULES_BYTES:,} bytes or "
+                f".gitignore files with more than {MAX_RULES_BYTES:,} bytes or "
                 f"{MAX_RULES:,} rules in force"
             ] += 1
             return above
@@ -267,13 +265,13 @@ class _Listing:
             self._refuse(f"more than {MAX_ENTRIES:,} files and folders")
         if time.thread_time() - self._started > MAX_LISTING_SECONDS:
             self._refuse(
-                f"so much in it, or such rules in its .gitignore files, that {MAX_LISTING_SECONDS:g} s "
-                "of work were not enough to list it"
+                f"so many entries, or such costly .gitignore rules, that listing it takes more than "
+                f"{MAX_LISTING_SECONDS:g} s of CPU time"
             )
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, reason: str) -> None:
         raise ValueError(
-            f"{self._root.name} has {why}. Give a folder in it, or another pattern or gitignore=False."
+            f"{self._root.name} has {reason}. Pass one of its subfolders, a narrower pattern, or gitignore=False."
         )
 
 

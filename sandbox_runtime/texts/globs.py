@@ -15,7 +15,7 @@ from typing import NamedTuple
 MAX_PATTERN_CHARS = 1000
 
 # Character masks cached per pattern: names use fewer characters.
-_KEPT_MASKS = 64
+_CACHED_MASKS = 64
 
 _SPECIAL = frozenset("*?[\\")
 
@@ -63,8 +63,8 @@ class Glob:
         """Parses the pattern. Raises `ValueError` if it is longer than `MAX_PATTERN_CHARS`."""
         if len(pattern) > MAX_PATTERN_CHARS:
             raise ValueError(
-                f"the pattern {pattern[:50]!r}... has {len(pattern):,} characters; it may have "
-                f"{MAX_PATTERN_CHARS:,}"
+                f"the pattern {pattern[:50]!r}... has {len(pattern):,} characters; at most "
+                f"{MAX_PATTERN_CHARS:,} are allowed"
             )
         plain = next((at for at, char in enumerate(pattern) if char in _SPECIAL), len(pattern))
         # Git first compares the literal prefix, and reads `**` after it as if at the beginning.
@@ -93,10 +93,10 @@ class Glob:
             mask = self._masks.get(char)
             if mask is None:
                 mask = self._mask(char)
-            kept = wide if char == "/" else stars | wide
+            unmoved = wide if char == "/" else stars | wide
             moved = (states & mask) << 1
             # `**/` may match the empty string.
-            states = moved | (moved & self._skips) << 1 | states & kept
+            states = moved | (moved & self._skips) << 1 | states & unmoved
             if not states:
                 return False
         return bool(states & self._end)
@@ -107,7 +107,7 @@ class Glob:
         for at, token in enumerate(self._tokens):
             if token == char if isinstance(token, str) else token.has(char):
                 mask |= 1 << at
-        if len(self._masks) >= _KEPT_MASKS:
+        if len(self._masks) >= _CACHED_MASKS:
             self._masks.clear()
         self._masks[char] = mask
         return mask
@@ -120,10 +120,10 @@ class Glob:
             if char == "*":
                 at = self._read_stars(pattern, at)
             elif char == "[":
-                found = _bracket(pattern, at)
-                if found is None:
+                parsed = _bracket(pattern, at)
+                if parsed is None:
                     return False
-                token, at = found
+                token, at = parsed
                 self._tokens.append(token)
             elif char == "\\":
                 if at + 1 == len(pattern):
@@ -184,10 +184,10 @@ def _bracket(pattern: str, at: int) -> tuple[_Set, int] | None:
             if end < 0:
                 return None
             if end > at + 2 and pattern[end - 1] == ":":
-                known = _CLASSES.get(pattern[at + 2 : end - 1])
-                if known is None:
+                named = _CLASSES.get(pattern[at + 2 : end - 1])
+                if named is None:
                     return None
-                ranges += known
+                ranges += named
                 at, char = end, ""
             else:
                 ranges.append("[[")
@@ -204,7 +204,7 @@ def glob_matcher(pattern: str) -> Callable[[str], bool]:
     A pattern without a slash applies to the name alone, in any folder.
 
     Raises:
-        ValueError: It is too long.
+        ValueError: The pattern is too long.
     """
     glob = Glob(pattern.removeprefix("./"))
     if "/" in pattern.removeprefix("./"):
@@ -242,8 +242,8 @@ class IgnoreRules:
         self._others: list[tuple[int, _Rule]] = []
         for number, rule in enumerate(rules):
             if rule.glob.is_literal:
-                known = self._paths if rule.anchored else self._names
-                known[rule.only_folders, rule.glob.prefix] = number
+                literals = self._paths if rule.anchored else self._names
+                literals[rule.only_folders, rule.glob.prefix] = number
             elif rule.glob.suffix is not None and not rule.anchored:
                 self._suffixes[rule.only_folders, rule.glob.suffix] = number
             else:

@@ -13,15 +13,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from itertools import accumulate
 
-from sandbox_runtime.texts.bytes import Deadline, Reader, TextBytes
+from sandbox_runtime.texts.bytes import Reader, TextBytes
+from sandbox_runtime.texts.deadline import Deadline
 
 # Small enough that decoding one block takes a tenth of a millisecond.
 BLOCK_BYTES = 256 * 1024
 
 # Decoded blocks in the cache: neighbours are requested one after the other.
-_KEPT_BLOCKS = 4
+_CACHED_BLOCKS = 4
 
-# A character has at most this many bytes.
+# The most bytes that UTF-8 has for a character.
 _LONGEST = 4
 
 
@@ -35,7 +36,7 @@ class _Block:
 
     @property
     def begins(self) -> array[int]:
-        """The starts of lines in the text, and its end, computed at first use."""
+        """The offset of each line, and the end of the last; computed at first use."""
         if self._begins is None:
             lengths = map(len, self.text.split("\n"))
             self._begins = array("Q", accumulate((n + 1 for n in lengths), initial=0))
@@ -47,7 +48,7 @@ class _Block:
             return char
         if "\ufffd" not in self.text:
             return len(self.text[:char].encode())
-        # A character counts from its first byte on, whatever follows.
+        # A character counts from its first byte, whatever follows.
         return bisect_right(
             range(len(self.data)), char, key=lambda n: count_chars(self.data[: n + 1])
         )
@@ -67,12 +68,12 @@ class TextIndex:
         """Starts with nothing counted."""
         self.source = source
         self._block_bytes = max(_LONGEST, block_bytes)
-        self._lock = threading.RLock()  # guards all below
-        # What is before each block, and after the last of them.
+        self._lock = threading.RLock()  # guards the fields below
+        # The totals before each block, and after the last one.
         self._bytes = array("Q", [0])
         self._chars = array("Q", [0])
         self._ends = array("Q", [0])
-        self._kept: OrderedDict[int, _Block] = OrderedDict()
+        self._cache: OrderedDict[int, _Block] = OrderedDict()
         self.complete = False
 
     @property
@@ -93,7 +94,7 @@ class TextIndex:
             return char < self._chars[-1]
 
     def byte_of_char(self, char: int, deadline: Deadline) -> int:
-        """Returns the byte offset of a character; the end of the text for one beyond it."""
+        """Returns the byte offset of a character; the end of the text for a position beyond it."""
         with deadline.holding(self._lock):
             if not self.count_to_char(char, deadline):
                 return self._bytes[-1]
@@ -130,11 +131,11 @@ class TextIndex:
         if line <= 1:
             return 0
         with deadline.holding(self._lock):
-            ends = line - 1  # the line begins after so many of them
+            ends = line - 1  # the line begins after this many line ends
             self._count_while(lambda: self._ends[-1] < ends, deadline)
             if self._ends[-1] < ends:
                 return None
-            # The block whose beginning has fewer, and whose end has enough.
+            # Binary search for the last block with fewer line ends before it.
             low, high = 0, len(self._ends) - 1
             while low < high:
                 middle = (low + high + 1) // 2
@@ -142,7 +143,7 @@ class TextIndex:
             return self._chars[low] + self._block(low).begins[ends - self._ends[low]]
 
     def slice(self, start: int, stop: int, deadline: Deadline) -> str:
-        """The characters from one number to before another; fewer where the text ends."""
+        """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
         parts: list[str] = []
         with deadline.holding(self._lock):
             while start < stop and self.count_to_char(start, deadline):
@@ -156,11 +157,11 @@ class TextIndex:
 
     # ---- Counting ----
 
-    def _count_while(self, wanted: Callable[[], bool], deadline: Deadline) -> None:
-        if self.complete or not wanted():
+    def _count_while(self, unfinished: Callable[[], bool], deadline: Deadline) -> None:
+        if self.complete or not unfinished():
             return
         with self.source.reading() as reader:
-            while not self.complete and wanted():
+            while not self.complete and unfinished():
                 deadline.check()
                 data = self._next_block(self._bytes[-1], reader, deadline)
                 if not data:
@@ -171,24 +172,24 @@ class TextIndex:
                 self._ends.append(self._ends[-1] + data.count(b"\n"))
 
     def _next_block(self, offset: int, reader: Reader, deadline: Deadline) -> bytes:
-        wanted = self._block_bytes + _LONGEST
-        self.source.extend(offset + wanted, deadline)
-        data = reader.at(offset, wanted)
+        size = self._block_bytes + _LONGEST
+        self.source.extend(offset + size, deadline)
+        data = reader.at(offset, size)
         if len(data) <= self._block_bytes:
             return data
         return data[: char_boundary(data, self._block_bytes)]
 
     def _block(self, at: int) -> _Block:
-        if at in self._kept:
-            self._kept.move_to_end(at)
-            with self.source.reading():  # what is kept must not hide that the file has changed
-                return self._kept[at]
+        if at in self._cache:
+            self._cache.move_to_end(at)
+            with self.source.reading():  # checks that the file has not changed
+                return self._cache[at]
         first, end = self._bytes[at], self._bytes[at + 1]
         with self.source.reading() as reader:
-            self._kept[at] = _Block(reader.at(first, end - first))
-        while len(self._kept) > _KEPT_BLOCKS:
-            self._kept.popitem(last=False)
-        return self._kept[at]
+            self._cache[at] = _Block(reader.at(first, end - first))
+        while len(self._cache) > _CACHED_BLOCKS:
+            self._cache.popitem(last=False)
+        return self._cache[at]
 
 
 def count_chars(data: bytes) -> int:
@@ -197,7 +198,7 @@ def count_chars(data: bytes) -> int:
 
 
 def char_boundary(data: bytes, at: int) -> int:
-    """The last place up to this one that cuts no character."""
+    """Returns the last boundary between characters at or before an offset."""
     for back in range(1, min(_LONGEST, at + 1)):
         byte = data[at - back]
         if byte & 0xC0 != 0x80:
@@ -216,9 +217,9 @@ def _width(lead: int) -> int:
 def blocks(
     source: TextBytes, start: int, size: int, deadline: Deadline
 ) -> Generator[tuple[int, bytes, bool], None, None]:
-    """Blocks from a byte to the end: where each begins, its bytes, and whether it is the last.
+    """Yields the blocks from a byte to the end: offset, bytes, and whether it is the last.
 
-    They are of whole lines, or where a line is longer than a block, of whole characters.
+    A block consists of whole lines; of whole characters where a line is longer than a block.
     """
     offset = start
     with source.reading() as reader:

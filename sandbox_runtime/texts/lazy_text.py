@@ -1,7 +1,7 @@
-"""Texts of any size as inputs: they stay where they are, and cells read ranges and matches of them.
+"""Texts of any size as inputs: they stay on the host, and cells read ranges and matches of them.
 
-`TextFile` is a file, `TextStream` any iterable of pieces of text. What cells ask of them comes by way
-of `calls.py`; `guest/texts/lazy_text.py` is what cells have.
+`TextFile` is a file, `TextStream` any iterable of pieces of text. `calls.py` serves the requests of cells;
+`guest/texts/lazy_text.py` is the class that cells use.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from functools import partial
 from pathlib import Path
 
 from sandbox_runtime.texts.bytes import (
-    Deadline,
     FileBytes,
     SpooledBytes,
     TextBytes,
     decoded_pieces,
     encoding_by_mark,
 )
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex, blocks
 from sandbox_runtime.texts.regular_files import open_regular
 
-# A temporary file larger than this is an accident, or an iterable without end.
+# A larger temporary file is an accident, or the iterable is endless.
 MOST_SPOOLED_BYTES = 64 * 1024**3
 
-# What is looked at in one go: as bytes, and as text.
+# The unit of a scan: in bytes, and in characters of decoded text.
 _SCAN_BYTES = 4 * 1024 * 1024
 _PIECE_CHARS = 1_000_000
 
-# `str.rfind` compares at every place what may be all of a needle; `str.find` does not.
+# `str.rfind` takes time up to the product of both lengths; `str.find` switches to a linear algorithm for long needles.
 _SHORT_NEEDLE_CHARS = 32
 
 
@@ -47,7 +47,7 @@ class LazyText:
 
     @property
     def source(self) -> TextBytes:
-        """Its bytes, as UTF-8."""
+        """The bytes of the text, as UTF-8."""
         return self.index.source
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class LazyText:
         return f"{at_least}{self.source.size:,} bytes{chars}"
 
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
-        """The characters from one number to before another; fewer where the text ends."""
+        """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
         return self.index.slice(start, stop, deadline or Deadline())
 
     def length(self, deadline: Deadline | None = None) -> int:
@@ -69,7 +69,7 @@ class LazyText:
         return self.index.count_all(deadline or Deadline())[0]
 
     def preview(self, chars: int) -> str:
-        """The beginning and the end, of as many characters at most."""
+        """Returns the beginning and the end, at most `chars` characters together."""
         self.source.extend(4 * chars + 4, Deadline())
         half = chars // 2
         with self.source.reading() as reader:
@@ -80,7 +80,7 @@ class LazyText:
                 return head[:chars] + "..."
             start = max(0, self.source.size - 4 * half)
             tail = reader.at(start, 4 * half)
-        while tail and tail[0] & 0xC0 == 0x80:  # the rest of a character that was cut
+        while tail and tail[0] & 0xC0 == 0x80:  # the rest of a truncated character
             tail = tail[1:]
         return f"{head[:half]}...{tail.decode('utf-8', 'replace')[-half:]}"
 
@@ -100,14 +100,15 @@ class LazyText:
             return -1
         if not needle:
             return stop
-        # Backwards, by characters: they are counted already.
+        # Backwards by characters: `length` has counted them all.
         step, end = max(_PIECE_CHARS, 2 * len(needle)), stop
         while end > start:
             deadline.check()
             begin = max(start, end - step)
-            found = last_place(self.read(begin, min(stop, end + len(needle) - 1), deadline), needle)
-            if found >= 0:
-                return begin + found
+            piece = self.read(begin, min(stop, end + len(needle) - 1), deadline)
+            place = last_place(piece, needle)
+            if place >= 0:
+                return begin + place
             end = begin
         return -1
 
@@ -118,8 +119,8 @@ class LazyText:
             return max(0, end - start + 1)
         if needle == "\n" and start == 0 and stop is None:
             return self.index.count_all(deadline)[1]
-        # Each piece begins where counting from left to right has come to in the one before.
-        found, char, rest = 0, start, ""
+        # Each piece begins where the count, from left to right, ended in the previous one.
+        matches, char, rest = 0, start, ""
         while stop is None or char < stop:
             end = char + _PIECE_CHARS
             piece = self.read(char, end if stop is None else min(stop, end), deadline)
@@ -127,22 +128,22 @@ class LazyText:
                 break
             char += len(piece)
             head, *others = (rest + piece).split(needle)
-            found += len(others)
+            matches += len(others)
             last = others[-1] if others else head
             rest = last[-len(needle) + 1 :] if len(needle) > 1 else ""
-        return found
+        return matches
 
     def _to_char(self, char: int, deadline: Deadline) -> int:
-        """The number of characters, as far as it is needed to know whether there is this one."""
+        """Returns `char` if the text has this character, else the length. Counts no further than necessary."""
         return char if self.index.count_to_char(char, deadline) else self.length(deadline)
 
     def _first_place(self, needle: str, start: int, deadline: Deadline) -> int:
-        """The first character from one on where a text is found, at machine speed; -1 if nowhere."""
-        if "\ufffd" in needle:  # stands for any invalid bytes as well
+        """Returns the position of the first match at or after a character, by a byte search; -1 if there is none."""
+        if "\ufffd" in needle:  # also the replacement of any invalid bytes
             return self._first_place_in_text(needle, start, deadline)
         try:
-            sought = needle.encode()
-        except UnicodeEncodeError:  # half of a pair is in no text
+            encoded = needle.encode()
+        except UnicodeEncodeError:  # no text contains a lone surrogate
             return -1
         offset, carry = self.index.byte_of_char(start, deadline), b""
         with self.source.reading() as reader:
@@ -153,14 +154,14 @@ class LazyText:
                 if not data:
                     return -1
                 data, base = carry + data, offset - len(carry)
-                at = data.find(sought)
+                at = data.find(encoded)
                 if at >= 0:
                     return self.index.char_of_byte(base + at, deadline)
                 offset = base + len(data)
-                carry = data[-len(sought) + 1 :] if len(sought) > 1 else b""
+                carry = data[-len(encoded) + 1 :] if len(encoded) > 1 else b""
 
     def _first_place_in_text(self, needle: str, char: int, deadline: Deadline) -> int:
-        """Like `_first_place`, for what has to be looked for in the decoded text."""
+        """Does the same in the decoded text, where a byte search would miss matches."""
         carry = ""
         while piece := self.read(char, char + _PIECE_CHARS, deadline):
             text = carry + piece
@@ -175,40 +176,40 @@ class LazyText:
 class TextFile(LazyText):
     """A text file as an input. It stays on the host; it must not change while it is used.
 
-    UTF-8, with or without a mark, is read where it is; invalid bytes become U+FFFD. UTF-16 and UTF-32 are
-    known by their marks. These, and every encoding that is named, are copied into a temporary file when
-    they are first read.
+    UTF-8, with or without a byte order mark, is read in place; invalid bytes become U+FFFD. UTF-16 and UTF-32
+    are recognized by their marks. A text in these, or in a named encoding, is converted into a temporary
+    file when it is first read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, encoding: str | None = None) -> None:
-        """Looks at the file, but does not read it.
+        """Examines the file without reading it.
 
         Args:
-            path: Where it is.
-            encoding: None: by the mark at its beginning, else UTF-8.
+            path: The path of the file.
+            encoding: The encoding; None to detect it by the byte order mark, with UTF-8 as the default.
 
         Raises:
-            OSError: It is not there, cannot be read, or is no regular file. (What comes out of a pipe
-                can be a `TextStream`.)
-            LookupError: There is no such encoding.
+            OSError: The file does not exist, cannot be read, or is not a regular file. (For a pipe, use
+                `TextStream`.)
+            LookupError: The encoding is unknown.
         """
-        # Absolute: the process may go to another folder.
+        # Absolute, because the process may change its working directory.
         full = Path(path).absolute()
         self._open(partial(open_regular, full), full.name, encoding)
 
-    def _open(self, opened: Callable[[], int], name: str, encoding: str | None) -> None:
-        file = FileBytes(opened, name)
-        known = codecs.lookup(encoding or encoding_by_mark(file.start)).name
+    def _open(self, open_file: Callable[[], int], name: str, encoding: str | None) -> None:
+        file = FileBytes(open_file, name)
+        codec = codecs.lookup(encoding or encoding_by_mark(file.start)).name
         source: TextBytes = file
-        if known not in ("utf-8", "utf-8-sig", "ascii"):
-            source = SpooledBytes(decoded_pieces(file, known), name, MOST_SPOOLED_BYTES)
+        if codec not in ("utf-8", "utf-8-sig", "ascii"):
+            source = SpooledBytes(decoded_pieces(file, codec), name, MOST_SPOOLED_BYTES)
         super().__init__(name, source)
 
 
 class TextStream(LazyText):
-    """An iterable of pieces of text as an input: lines, chunks, whatever a generator yields.
+    """An iterable of pieces of text as an input: lines, chunks, the items of a generator.
 
-    Read once, as far as cells read, and kept in a temporary file that nobody else can see.
+    Consumed once, only as far as cells read, and kept in a temporary file without a name.
     """
 
     def __init__(
@@ -221,9 +222,9 @@ class TextStream(LazyText):
         """Reads nothing yet.
 
         Args:
-            pieces: Texts that follow one another as they are; nothing is put between them.
-            name: What it is called in prompts and errors.
-            most_bytes: What it may take on disk.
+            pieces: The pieces, which are joined without a separator.
+            name: The name in prompts and errors.
+            most_bytes: The maximum size on disk.
         """
         if isinstance(pieces, str):
             raise TypeError("TextStream takes pieces of text; a str can be an input as it is.")
@@ -231,7 +232,7 @@ class TextStream(LazyText):
 
 
 def last_place(text: str, needle: str) -> int:
-    """Finds like `str.rfind`, in a time that does not grow with the product of the lengths."""
+    """Returns the result of `str.rfind`, in linear time."""
     if len(needle) <= _SHORT_NEEDLE_CHARS:
         return text.rfind(needle)
     at = text[::-1].find(needle[::-1])
@@ -239,7 +240,7 @@ def last_place(text: str, needle: str) -> int:
 
 
 def looks_binary(text: LazyText, deadline: Deadline) -> bool:
-    """True for bytes that are no text, judged as Git does: by a zero among the first."""
+    """Returns whether the content is binary, by Git's rule: a zero byte among the first 8,000."""
     for _, data, _ in blocks(text.source, 0, 8000, deadline):
         return b"\0" in data
     return False

@@ -1,8 +1,7 @@
-"""Opening files and folders of others without being led elsewhere, or made to wait.
+"""Opens untrusted files and folders without following links or blocking.
 
-What stood in a folder when it was listed may be a link, a pipe or a device by the time it is opened. So
-every name is opened from the folder that it is in, links are refused by the system, opening waits for
-nobody, and the type is that of what was opened. Knows no texts.
+A file may be replaced by a link, a pipe or a device between listing and opening it. So every name is opened relative to
+its folder, with O_NOFOLLOW and O_NONBLOCK, and its type is checked on the open descriptor. Knows no texts.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-# Windows has neither of them, and no pipes among its files.
+# Windows lacks these, but has no pipes in its file system.
 _CAN_OPEN_BELOW = (
     os.open in os.supports_dir_fd and os.scandir in os.supports_fd and hasattr(os, "O_NOFOLLOW")
 )
 
-# Opening a pipe waits for its other end unless it is told not to; a terminal would become ours.
+# Opening a pipe would block until its other end is open; a terminal would become our controlling terminal.
 _WITHOUT_WAITING = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -32,18 +31,18 @@ _FOLDER = getattr(os, "O_DIRECTORY", 0)
 
 
 def open_regular(path: str | os.PathLike[str]) -> int:
-    """A descriptor of the regular file that a path leads to; the caller closes it.
+    """Opens the regular file at a path. Returns its descriptor, which the caller closes.
 
     Raises:
         OSError: It cannot be opened, or is a pipe, a device, a socket or a folder.
     """
-    # Looked at before as well: opening a device may already do something.
+    # Checked before as well: opening a device may already have an effect.
     _check_regular(Path(path).stat(), path)
     return _checked(os.open(path, _WITHOUT_WAITING), path)
 
 
 def open_regular_below(root: Path, path: str) -> int:
-    """The same for a path below a folder. Raises OSError also if a part of it is a link."""
+    """Opens a regular file by its path below a folder. Also raises OSError if a part of the path is a link."""
     if not _CAN_OPEN_BELOW:
         return open_regular(_unlinked(root, path))
     *folders, name = path.split("/")
@@ -52,17 +51,17 @@ def open_regular_below(root: Path, path: str) -> int:
 
 
 def open_regular_in(folder: int, name: str) -> int:
-    """The same for a name in a folder that is open. On POSIX only."""
+    """Opens a regular file by its name in an open folder. POSIX only."""
     _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), name)
     return _checked(os.open(name, _WITHOUT_WAITING | _NO_LINK, dir_fd=folder), name)
 
 
 @contextmanager
 def opened_folder(root: Path, folders: Sequence[str]) -> Iterator[int]:
-    """A descriptor of a folder below another, while the block runs. On POSIX only.
+    """Opens a folder below another, while the block runs. POSIX only.
 
     Raises:
-        OSError: It cannot be opened, or a part below `root` is a link.
+        OSError: It cannot be opened, or a part of the path below `root` is a link.
     """
     at = os.open(root, os.O_RDONLY | _FOLDER | os.O_CLOEXEC)
     try:
@@ -79,7 +78,7 @@ def opened_folder(root: Path, folders: Sequence[str]) -> Iterator[int]:
 
 @contextmanager
 def scanned(root: Path, folders: Sequence[str]) -> Iterator[tuple[Iterator[os.DirEntry[str]], int]]:
-    """The entries of a folder below another, and its descriptor, -1 where there is none."""
+    """Lists a folder below another: yields its entries and its descriptor, -1 on systems without one."""
     if not _CAN_OPEN_BELOW:
         with os.scandir(_unlinked(root, "/".join(folders))) as entries:
             yield entries, -1
@@ -91,10 +90,10 @@ def scanned(root: Path, folders: Sequence[str]) -> Iterator[tuple[Iterator[os.Di
 def read_whole(descriptor: int, most: int) -> bytes | None:
     """Reads and closes the file; returns None if it has more than `most` bytes."""
     with open(descriptor, "rb", buffering=0) as file:
-        parts, left = [], most + 1
-        while left > 0 and (part := file.read(left)):
+        parts, remaining = [], most + 1
+        while remaining > 0 and (part := file.read(remaining)):
             parts.append(part)
-            left -= len(part)
+            remaining -= len(part)
     data = b"".join(parts)
     return data if len(data) <= most else None
 
@@ -102,7 +101,7 @@ def read_whole(descriptor: int, most: int) -> bytes | None:
 def _unlinked(root: Path, path: str) -> Path:
     full = root / path
     if Path(os.path.realpath(full)) != Path(os.path.realpath(root)) / path:
-        raise FileNotFoundError(errno.ENOENT, "is a link, or below one", path)
+        raise FileNotFoundError(errno.ENOENT, "is a symbolic link, or below one", path)
     return full
 
 
@@ -115,11 +114,11 @@ def _checked(descriptor: int, path: str | os.PathLike[str]) -> int:
     return descriptor
 
 
-def _check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
-    if stat.S_ISREG(found.st_mode):
+def _check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISREG(status.st_mode):
         return
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     raise OSError(
-        errno.EINVAL, "is no regular file, but a pipe, a device or the like", os.fspath(path)
+        errno.EINVAL, "is not a regular file, but a pipe, a device or the like", os.fspath(path)
     )

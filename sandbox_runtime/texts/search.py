@@ -1,8 +1,8 @@
-"""Searches texts for regular expressions that somebody hostile may have written.
+"""Searches texts for untrusted regular expressions.
 
-`re` cannot be stopped and may take forever, or all memory, for a few characters of pattern. So it runs
-in a process of its own with little memory (`search_worker.py`), which is killed when the time is over and
-ends by itself when this process does.
+`re` cannot be interrupted, and a pattern of a few characters can take forever or use up all memory. So it runs in a
+separate process with little memory (`search_worker.py`), which is killed at the deadline and ends by itself when this
+process does.
 """
 
 from __future__ import annotations
@@ -18,41 +18,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sandbox_runtime.texts.bytes import Deadline
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.index import TextIndex, blocks
 from sandbox_runtime.texts.search_worker import HEADER
 
-# What a cell may write; the flags that change how text is read, not what is returned.
+# Flags that a cell may use: those that change how the pattern is read, not the type of the result.
 ALLOWED_FLAGS = int(re.ASCII | re.IGNORECASE | re.MULTILINE | re.DOTALL | re.VERBOSE | re.UNICODE)
 
 MAX_PATTERN_CHARS = 20_000
 
 BLOCK_BYTES = 1024 * 1024
 
-# An answer holds matches of one block, of no more characters than were asked for and one match; JSON has
-# six bytes for a character at most.
+# An answer holds the matches of one block: at most the requested characters and one match more. JSON takes at most
+# six bytes for a character.
 MAX_FOUND_CHARS = 10_000_000
 MAX_ANSWER_BYTES = 96 * 1024 * 1024
 
-# What a process without a deadline gets for one block.
+# Seconds for one block where there is no deadline.
 _PATIENCE_SECONDS = 60.0
 
-# The worker needs nothing of the environment but what its Python needs to start.
+# The worker inherits only the variables that its Python needs to start.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
 
 _NO_ANSWER = "the pattern cannot be searched for: the search ended without an answer"
 
 Hit = dict[str, Any]
-"""A match: `spans` and `groups` with the whole one first, `names` of groups, its `line` and `text`."""
+"""A match: `spans` and `groups`, the whole match first; the `names` of groups; the number and text of its line
+(`line`, `text`)."""
 
 
 class Searcher:
-    """Searches, one text at a time; keeps a process for it from the first search on."""
+    """Searches one text at a time, in a process that is started by the first search and then kept."""
 
     def __init__(self) -> None:
         """Starts nothing yet."""
-        self._lock = threading.Lock()  # held for a search: the process does one at a time
-        self._guard = threading.Lock()  # guards what is below, for a moment
+        self._lock = threading.Lock()  # held during a search: the process runs one at a time
+        self._guard = threading.Lock()  # guards the fields below, only briefly
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
@@ -62,7 +63,7 @@ class Searcher:
         pattern: str,
         flags: int,
         deadline: Deadline,
-        found: Callable[[Hit], bool | None],
+        on_match: Callable[[Hit], bool | None],
         *,
         start: int = 0,
         stop: int | None = None,
@@ -70,25 +71,25 @@ class Searcher:
         limit: int = 1,
         chars: int = MAX_FOUND_CHARS,
     ) -> None:
-        """Finds the first matches between two characters. `lines`: the first one of each line.
+        """Finds the first matches between two characters, or the first match of each line.
 
         Args:
             index: The text.
-            pattern: As `re` has it. `^` and `$` match at every line.
-            flags: Those of `re`.
-            deadline: When it is stopped.
-            found: Takes each match as soon as it is found, and says true when these are enough. They are
-                good also when the search is stopped.
+            pattern: A pattern of `re`. `^` and `$` match at every line.
+            flags: Flags of `re`.
+            deadline: The deadline of the search.
+            on_match: Called with each match as soon as it is found; returns true to end the search. The matches
+                remain valid if the search fails later.
             start: No match begins before this character.
-            stop: No match ends after this one. None: the text's end.
-            lines: Whether matches lie within lines.
-            limit: How many.
-            chars: What they may cost together, by `cost_of`, but for the last.
+            stop: No match ends after this character; None for the end of the text.
+            lines: Whether to find the first match of each line, within it.
+            limit: The number of matches.
+            chars: The total cost of the matches, by `cost_of`; the last one may exceed it.
 
         Raises:
-            ValueError: The pattern is none, or the process that searched has ended.
-            TimeoutError: The time is over.
-            TextChangedError: The text is not what it was.
+            ValueError: The pattern is invalid, or the search process has ended.
+            TimeoutError: The deadline has passed.
+            TextChangedError: The text has changed.
         """
         offset, char, line = index.block_of_char(start, deadline)
         order: dict[str, Any] = {
@@ -106,18 +107,18 @@ class Searcher:
         }
         with (
             deadline.holding(self._lock),
-            contextlib.closing(blocks(index.source, offset, BLOCK_BYTES, deadline)) as given,
+            contextlib.closing(blocks(index.source, offset, BLOCK_BYTES, deadline)) as pieces,
         ):
-            for _, data, final in given:
+            for _, data, final in pieces:
                 answer = self._ask({**order, "final": final}, data, deadline)
                 order = {}
                 if "wrong" in answer:
                     raise ValueError(f"the pattern cannot be searched for: {answer['wrong']}")
-                if any(found(hit) for hit in answer["hits"]) or answer["done"]:
+                if any(on_match(hit) for hit in answer["hits"]) or answer["done"]:
                     break
 
     def close(self) -> None:
-        """Ends the process. A search that is under way fails, and so does every later one."""
+        """Ends the process. A running search fails, and so does every later one."""
         with self._guard:
             self._closed = True
             process, self._process = self._process, None
@@ -125,7 +126,7 @@ class Searcher:
             _end(process)
 
     def _process_for(self, order: dict[str, Any]) -> subprocess.Popen[bytes]:
-        """The process, started if need be. One that is new knows nothing of a search in its middle."""
+        """Returns the process, started if necessary. A new one cannot continue a search, so that raises `ValueError`."""
         with self._guard:
             process = self._process
             if process is not None and process.poll() is None:
@@ -147,8 +148,8 @@ class Searcher:
     def _ask(self, order: dict[str, Any], data: bytes, deadline: Deadline) -> dict[str, Any]:
         deadline.check()
         process = self._process_for(order)
-        left = deadline.left
-        order["seconds"] = (_PATIENCE_SECONDS if left is None else left) + 1.0
+        remaining = deadline.remaining
+        order["seconds"] = (_PATIENCE_SECONDS if remaining is None else remaining) + 1.0
         head = json.dumps(order).encode()
         try:
             with deadline.ending(process.kill):
@@ -193,7 +194,7 @@ def _start() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-        start_new_session=True,  # Ctrl-C is for the host, which ends this one
+        start_new_session=True,  # so that Ctrl-C reaches only the host, which ends the worker
     )
 
 
@@ -202,18 +203,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
-            with contextlib.suppress(OSError):  # what was not flushed goes nowhere
+            with contextlib.suppress(OSError):  # unflushed data is lost, as it should be
                 stream.close()
 
 
 def check_pattern(pattern: object, flags: object) -> tuple[str, int]:
-    """The pattern and flags of a cell. Raises `TypeError` or `ValueError` for what is none."""
+    """Returns a cell's pattern and flags. Raises `TypeError` or `ValueError` if they are not valid."""
     if type(pattern) is not str or type(flags) is not int:
-        raise TypeError("a pattern must be a text, or made by re.compile() of one")
+        raise TypeError("a pattern must be a str, or a str pattern compiled with re.compile()")
     if len(pattern) > MAX_PATTERN_CHARS:
         raise ValueError(
-            f"a pattern may have {MAX_PATTERN_CHARS:,} characters, not {len(pattern):,}"
+            f"a pattern may have at most {MAX_PATTERN_CHARS:,} characters, not {len(pattern):,}"
         )
     if flags & ~ALLOWED_FLAGS:
-        raise ValueError("a pattern may have the flags A, I, M, S and X of re")
+        raise ValueError("a pattern may have only the flags A, I, M, S and X of re")
     return pattern, flags

@@ -1,8 +1,8 @@
-"""Searches blocks of text for a regular expression: the program of a process that may be killed.
+"""Searches blocks of text for a regular expression: the program of the search process, which may be killed.
 
-Uses the standard library only and imports nothing of ours: `search.py` starts it as a file. Reads
-frames from stdin and answers each on stdout, until stdin ends. A pattern is hostile: it may use all of
-the time and memory that it gets, so this process has little of either.
+Uses only the standard library, and imports nothing of ours: `search.py` starts it as a file. Reads frames from stdin and
+answers each on stdout, until stdin ends. A pattern is hostile: it may use all the time and memory that it can get, so
+this process has little of either.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ HEADER = struct.Struct("<II")  # bytes of the JSON, bytes of the block
 
 MEMORY_BYTES = 768 * 1024 * 1024
 
-# The longest match that is found for certain, and the longest line that is searched in one piece.
+# The longest match that is always found, and the longest line that is searched in one piece.
 MATCH_CHARS = 64 * 1024
 LINE_CHARS = 1024 * 1024
 
-# What of the text before a window stays in sight, for look-behind and word boundaries.
+# Text kept before the searched position, for look-behind and word boundaries.
 CONTEXT_CHARS = 1024
 
-# What of a group, of all groups of a match, and of its line is told; the rest is a slice away.
+# Characters returned of a group, of all groups of a match, and of its line; a cell can read the rest by slicing.
 SHOWN_CHARS = 10_000
 SHOWN_MATCH_CHARS = 1_000_000
 SHOWN_LINE_CHARS = 1000
 
-# What a place of a group costs, in characters: two numbers, as JSON and as objects of Python.
+# The cost of a group's span, in characters: two numbers, as JSON and as Python objects.
 SPAN_COST = 64
 
 
@@ -42,26 +42,26 @@ class Scan:
     """One search through one text, block by block."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
-        """Compiles the pattern. Raises what `re` raises."""
+        """Compiles the pattern. Raises the errors of `re`."""
         self._pattern = re.compile(plan["pattern"], plan["flags"] | re.MULTILINE)
         self._lines = plan["lines"]
         self._limit = plan["limit"]
-        self._left = plan["chars"]  # what the matches may cost together, but for the last
-        self._first = plan["first"]  # matches begin here or later...
-        self._last = plan["last"]  # ...and end here or before; None for the end of the text
+        self._remaining_chars = plan["chars"]  # by `cost_of`; the last match may exceed it
+        self._first = plan["first"]  # matches begin here or later
+        self._last = plan["last"]  # matches end here or before; None for the end of the text
         self._literal = _literal(plan["pattern"], plan["flags"])
         tree = parser.parse(plan["pattern"], plan["flags"])
         self._in_line = _stays_in_line(tree, dotall=bool(tree.state.flags & re.DOTALL))
         self._window = ""
         self._window_char = plan["char"]  # the number of the window's first character
         self._window_line = plan["line"]
-        self._from = 0  # in the window: what is before it has been searched
-        self._counted = (0, 0)  # in the window: line ends before a place
+        self._from = 0  # in the window: the text before it has been searched
+        self._counted = (0, 0)  # a position in the window, and the line ends before it
         self.hits: list[dict[str, Any]] = []
         self.done = False
 
     def feed(self, data: bytes, *, final: bool) -> None:
-        """Searches on, with another block."""
+        """Continues the search in the next block."""
         if self._cannot_match(data, final=final):
             return
         self._window += data.decode("utf-8", "replace")
@@ -71,7 +71,7 @@ class Scan:
             self._search(final=final)
 
     def _cannot_match(self, data: bytes, *, final: bool) -> bool:
-        """Passes over a block of whole lines that lacks what every match has."""
+        """Skips a block of whole lines that lacks the text that every match contains."""
         if not self._lines or self._literal is None or len(self._window) > self._from:
             return False
         if self._literal in data or not (final or data.endswith(b"\n")):
@@ -90,7 +90,7 @@ class Scan:
         return first, max(0, min(len(self._window), self._last - self._window_char))
 
     def _search(self, *, final: bool) -> None:
-        """Finds matches wherever they are. One may be cut if it is longer than `MATCH_CHARS`."""
+        """Finds matches regardless of lines. A match longer than `MATCH_CHARS` may be truncated."""
         window = self._window
         safe = len(window) + 1 if final else len(window) - MATCH_CHARS
         start, end = self._bounds()
@@ -107,7 +107,7 @@ class Scan:
         self._trim(min(start, len(window)))
 
     def _search_lines(self, *, final: bool) -> None:
-        """Finds the first match of each line; in very long ones any number, piece by piece."""
+        """Finds the first match of each line. A very long line is searched in pieces and may have several."""
         window, at = self._window, self._from
         first, last = self._bounds()
         while at < len(window) and not self.done:
@@ -137,20 +137,20 @@ class Scan:
         return self._literal is None or self._window.find(self._literal.decode(), start) >= 0
 
     def _next_candidate(self, at: int) -> int:
-        """The beginning of the next line that may match; of the last one, if none of these can."""
+        """Returns the beginning of the next line that may match; of the last line if none can."""
         if self._literal is not None:
-            found = self._window.find(self._literal.decode(), at)
+            place = self._window.find(self._literal.decode(), at)
         elif self._in_line:
-            # No match reaches over a line's end: all lines at once, at the speed of C.
+            # No match crosses a line end, so one search covers all lines at the speed of C.
             match = self._pattern.search(self._window, at)
-            found = -1 if match is None else match.start()
+            place = -1 if match is None else match.start()
         else:
             return at
-        stop = len(self._window) if found < 0 else found
+        stop = len(self._window) if place < 0 else place
         return max(at, self._window.rfind("\n", at, stop) + 1)
 
     def _trim(self, searched: int) -> None:
-        """Forgets what was searched, but for the context."""
+        """Drops the searched text, except the context."""
         cut = max(0, searched - CONTEXT_CHARS)
         self._window_line += self._window.count("\n", 0, cut)
         self._window_char += cut
@@ -169,49 +169,49 @@ class Scan:
         line = window[before : after if after >= 0 else at + 2 * SHOWN_LINE_CHARS]
         hit = {
             "spans": spans,
-            "groups": _shown_groups(match),
+            "groups": _group_texts(match),
             "names": dict(match.re.groupindex),
             "line": self._line_of(at),
             "text": _around(line.removesuffix("\r"), at - before),
         }
         self.hits.append(hit)
         self._limit -= 1
-        self._left -= cost_of(hit)
-        self.done = self._limit <= 0 or self._left < 0
+        self._remaining_chars -= cost_of(hit)
+        self.done = self._limit <= 0 or self._remaining_chars < 0
 
     def _line_of(self, at: int) -> int:
-        """The line of a place at or after the last one that was asked for."""
+        """Returns the line number of a position, which must not be before that of the previous call."""
         place, ends = self._counted
         self._counted = at, ends + self._window.count("\n", place, at)
         return int(self._window_line + self._counted[1])
 
     def take(self) -> list[dict[str, Any]]:
-        """The matches since the last time."""
+        """Returns the matches since the last call."""
         hits, self.hits = self.hits, []
         return hits
 
 
 def cost_of(hit: dict[str, Any]) -> int:
-    """Returns the characters that a match takes."""
+    """Returns the cost of a match, in characters."""
     texts = sum(len(group) for group in hit["groups"] if group is not None)
     places = SPAN_COST * (len(hit["spans"]) + len(hit["names"])) + sum(map(len, hit["names"]))
     return len(hit["text"]) + texts + places
 
 
-def _shown_groups(match: re.Match[str]) -> list[str | None]:
-    """The texts of the groups, the whole match first; cut where they are long."""
-    shown: list[str | None] = []
-    left = SHOWN_MATCH_CHARS
+def _group_texts(match: re.Match[str]) -> list[str | None]:
+    """Returns the texts of the groups, the whole match first; long ones are truncated."""
+    texts: list[str | None] = []
+    remaining = SHOWN_MATCH_CHARS
     for begin, end in match.regs:
-        most = min(SHOWN_CHARS, left)
+        most = min(SHOWN_CHARS, remaining)
         if begin < 0:
-            shown.append(None)
+            texts.append(None)
         elif end - begin <= most:
-            shown.append(match.string[begin:end])
+            texts.append(match.string[begin:end])
         else:
-            shown.append(match.string[begin : begin + most] + "[...]")
-        left -= min(most, max(0, end - begin))
-    return shown
+            texts.append(match.string[begin : begin + most] + "[...]")
+        remaining -= min(most, max(0, end - begin))
+    return texts
 
 
 def _around(line: str, column: int) -> str:
@@ -223,7 +223,7 @@ def _around(line: str, column: int) -> str:
 
 
 def _literal(pattern: str, flags: int) -> bytes | None:
-    """The longest text that every match contains, as far as the pattern says so plainly."""
+    """Returns the longest text that every match contains; None if a simple look at the pattern shows none."""
     if flags & (re.IGNORECASE | re.VERBOSE) or "(?" in pattern:
         return None
     runs, run = [], ""
@@ -234,7 +234,7 @@ def _literal(pattern: str, flags: int) -> bytes | None:
         runs.append(run)
         run = ""
     longest = max([*runs, run], key=len)
-    # U+FFFD stands for bytes of any kind; a line end is in no line.
+    # U+FFFD may be any invalid bytes; no line contains a line end.
     if not longest or "\ufffd" in longest or "\n" in longest or "\r" in longest:
         return None
     try:
@@ -244,9 +244,9 @@ def _literal(pattern: str, flags: int) -> bytes | None:
 
 
 def _stays_in_line(tree: Any, *, dotall: bool) -> bool:
-    """True if no match can contain a line end or depend on what comes after one.
+    """Returns whether no match can contain a line end or depend on the text after one.
 
-    Parts that are not known are taken to be able to.
+    False for constructs that it does not know.
     """
 
     def stays(parts: Any) -> bool:
@@ -286,7 +286,7 @@ def _has_no_line_end(kind: Any, value: Any) -> bool:
 def _read(stream: BinaryIO, size: int) -> bytes:
     data = stream.read(size)
     if len(data) < size:
-        sys.exit(0)  # the host is gone
+        sys.exit(0)  # the host has ended
     return data
 
 
@@ -298,13 +298,13 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     incoming, outgoing = sys.stdin.buffer, sys.stdout.buffer
-    nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the watchdog, as long as this runs
+    nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 - for the watchdog, open until the process ends
     scan: Scan | None = None
     while True:
         head, size = HEADER.unpack(_read(incoming, HEADER.size))
         order = json.loads(_read(incoming, head))
         data = _read(incoming, size)
-        # Ends this process also when a pattern hangs and the host was killed meanwhile.
+        # A watchdog: ends this process even if a pattern hangs and the host has been killed.
         faulthandler.dump_traceback_later(order["seconds"], exit=True, file=nowhere)
         answer: dict[str, Any] = {}
         try:
@@ -316,7 +316,9 @@ def main() -> None:
         except (re.error, ValueError, OverflowError) as error:
             answer = {"wrong": str(error)}
         except (RecursionError, MemoryError) as error:
-            answer = {"wrong": f"it needs more than a search may use ({type(error).__name__})"}
+            answer = {
+                "wrong": f"it exceeds the memory or nesting of a search ({type(error).__name__})"
+            }
         faulthandler.cancel_dump_traceback_later()
         text = json.dumps(answer, ensure_ascii=False).encode()
         outgoing.write(HEADER.pack(len(text), 0) + text)

@@ -1,4 +1,4 @@
-"""Python values as they cross between host and sandbox, in both directions, and what that may cost.
+"""Python values as they cross between host and sandbox, in both directions, at a bounded cost.
 
 Knows no process.
 """

@@ -1,8 +1,8 @@
-"""Large values in pieces of bounded size: what is sent of them, and the room that they need there.
+"""Splits large values into chunks of bounded size, and computes the space that they need in the sandbox.
 
-Knows no pipe: `client.py` sends what this cuts. A text travels as the sandbox holds it, in one, two
-or four bytes for each character, so that its size there is known before, and it is put in its place
-without another copy.
+Knows no pipe: `client.py` sends the chunks. A text is sent in the form in which CPython stores it, with one, two or four
+bytes for each character, so that its size in the sandbox is known in advance and it is written into place without
+another copy.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Protocol
 from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.rpc.messages import Piece, Room
 
-# What is in flight of a value: a few of these on either side of the pipe.
+# The size of a chunk. A few chunks of a value are in flight on either side of the pipe.
 PIECE_BYTES = 1024 * 1024
 
-# Up to this a part rides with its message; a larger one goes ahead of it, in pieces.
+# A part up to this size is sent in its message; a larger one is sent before it, in chunks.
 SMALL_BYTES = 256 * 1024
 
-# No text and no bytes of a 32-bit interpreter are larger.
+# The largest str or bytes of a 32-bit interpreter.
 LARGEST_BYTES = 2**31 - 1024
 
 _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
@@ -36,16 +36,16 @@ class Text:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that it takes in the sandbox."""
+        """The size of the text in the sandbox."""
         return len(self._text) * self._width
 
     @property
     def room(self) -> Room:
-        """The place that it needs."""
+        """The space that the text needs."""
         return Room("ascii" if self._ascii else "text", len(self._text), self._width)
 
     def pieces(self) -> Iterator[Piece]:
-        """Its characters, each piece as narrow as its own allow."""
+        """Yields the characters in chunks, each in its narrowest encoding."""
         for piece in self._slices():
             width = 1 if self._ascii else _width(piece)
             yield Piece(width, [piece.encode(_ENCODINGS[width], "surrogatepass")])
@@ -56,20 +56,20 @@ class Text:
 
 
 def _width(text: str) -> int:
-    """The bytes that each character of a text takes, by its widest."""
+    """Returns the bytes for each character of a text, which its widest character decides."""
     if text.isascii():
         return 1
     try:
         text.encode("latin-1")
     except UnicodeEncodeError:
-        # Characters beyond the first 65,536 are two units each in UTF-16.
+        # Characters beyond the first 65,536 take two units in UTF-16.
         return 2 if len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text) else 4
     return 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """A pickle that is on its way already."""
+    """A pickle that has already been sent."""
 
     nbytes: int
 
@@ -78,27 +78,27 @@ AnyPart = Part | Text | Streamed
 
 
 def size_of(part: AnyPart) -> int:
-    """The bytes of a part."""
+    """Returns the size of a part in bytes."""
     return part.nbytes if isinstance(part, (Text, Streamed)) else nbytes(part)
 
 
 def split(parts: Sequence[AnyPart]) -> tuple[list[Part], list[Part | Text]]:
-    """The parts that ride with the message, and those that go ahead of it. The order stays."""
-    riding: list[Part] = []
+    """Splits the parts, in order: those that are sent in the message, and those that are sent before it."""
+    in_message: list[Part] = []
     for at, part in enumerate(parts):
         if isinstance(part, (Text, Streamed)) or nbytes(part) > SMALL_BYTES:
-            return riding, [item for item in parts[at:] if not isinstance(item, Streamed)]
-        riding.append(part)
-    return riding, []
+            return in_message, [item for item in parts[at:] if not isinstance(item, Streamed)]
+        in_message.append(part)
+    return in_message, []
 
 
 def allocation_for(part: Part | Text) -> Room:
-    """The place that a part needs."""
+    """Returns the space that a part needs."""
     return part.room if isinstance(part, Text) else Room("bytes", nbytes(part), 1)
 
 
 def cut(part: Part | Text) -> Iterator[Piece]:
-    """The pieces of a part. Only text is copied, a piece at a time."""
+    """Yields the chunks of a part. Only text is copied, a chunk at a time."""
     if isinstance(part, Text):
         yield from part.pieces()
         return
@@ -111,11 +111,11 @@ class Sink(Protocol):
     """The target of a pickler."""
 
     def write(self, data: Part, /) -> int:
-        """Takes bytes, which may change or go afterwards."""
+        """Accepts bytes, which may change or be freed after the call."""
 
 
 class NullSink:
-    """Takes bytes and forgets them: only whether there is an error matters."""
+    """Discards all bytes: used only to see whether pickling fails."""
 
     def write(self, data: Part, /) -> int:
         """See `Sink`."""
@@ -123,47 +123,47 @@ class NullSink:
 
 
 class Stream:
-    """The output of a pickler: kept while it is small, then streamed, so that no whole copy exists."""
+    """The output of a pickler: buffered while it is small, then streamed, so that there is no complete copy."""
 
     def __init__(self, begin: Callable[[], None], send_chunk: Callable[[Piece], None]) -> None:
-        """Keeps nothing yet.
+        """Starts empty.
 
         Args:
-            begin: Called before the first piece is poured.
-            pour: Sends a piece before it returns.
+            begin: Called before the first chunk is sent.
+            send_chunk: Sends a chunk before it returns.
         """
         self._begin = begin
-        self._pour = send_chunk
-        self._kept = bytearray()
-        self._poured = 0
+        self._send_chunk = send_chunk
+        self._buffer = bytearray()
+        self._sent = 0
 
     def write(self, data: Part, /) -> int:
-        """See `Sink`. Large strings come from the pickler in place; they are not copied here."""
+        """See `Sink`. The pickler passes large strings in place; they are not copied here."""
         size = nbytes(data)
         if size < PIECE_BYTES:
-            self._kept += data
-            if len(self._kept) >= PIECE_BYTES:
+            self._buffer += data
+            if len(self._buffer) >= PIECE_BYTES:
                 self._flush()
         else:
             self._flush()
             for piece in cut(data):
-                self._pour_one(piece)
+                self._send(piece)
         return size
 
     def finish(self) -> Part | Streamed:
-        """The pickle, if it is still here, or how much of it has gone."""
-        if not self._poured:
-            return self._kept
+        """Returns the pickle if none of it was sent, else the number of bytes sent."""
+        if not self._sent:
+            return self._buffer
         self._flush()
-        return Streamed(self._poured)
+        return Streamed(self._sent)
 
     def _flush(self) -> None:
-        if self._kept:
-            self._pour_one(Piece(1, [self._kept]))
-            self._kept = bytearray()
+        if self._buffer:
+            self._send(Piece(1, [self._buffer]))
+            self._buffer = bytearray()
 
-    def _pour_one(self, piece: Piece) -> None:
-        if not self._poured:
+    def _send(self, piece: Piece) -> None:
+        if not self._sent:
             self._begin()
-        self._poured += sum(map(nbytes, piece.attachments))
-        self._pour(piece)
+        self._sent += sum(map(nbytes, piece.attachments))
+        self._send_chunk(piece)

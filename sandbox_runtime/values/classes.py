@@ -1,8 +1,8 @@
 """The host's classes whose values cross as records: taken apart on the way in, rebuilt on the way back.
 
-A session knows the classes of the values it sent and those it was told of. A value that comes back
-under the name of one of these is validated as that class; nothing is ever imported by a name that the
-sandbox says. `guest/values/records.py` is the other side.
+A session knows the classes of the values that it sent and those declared when it was opened. A value that comes back
+under the name of one of these is validated as that class; no name from the sandbox is ever imported.
+`guest/values/records.py` is the other side.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sandbox_runtime.values.converted_keys import check_making
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
 
-# Defaults of these types are what they look like; others stay on the host, which fills them in.
+# Defaults of these types are sent; others stay on the host, which fills them in.
 _PLAIN_DEFAULTS = (type(None), bool, int, float, str, bytes, Decimal, datetime.date)
 _ENUM_BASES = ("IntFlag", "Flag", "StrEnum", "IntEnum", "Enum")
 _MIXINS = (str, int, float, bytes, complex)
 
 
 class Classes:
-    """The classes that a session knows, each by a name of its own."""
+    """The classes that a session knows, each under a unique name."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the names: two classes never have the same
+        self._lock = threading.Lock()  # guards the names, so that they stay unique
         self._classes: dict[str, type] = {}
         self._keys: dict[type, str] = {}
         self._validators: dict[type, Callable[[Any], Any] | None] = {}
@@ -71,7 +71,7 @@ class Classes:
             case "named":
                 return records.named_tuple, (cls, tuple(value))
             case "record":
-                # The record first, its fields after: they may refer back to it.
+                # The record is created before its fields, which may refer back to it.
                 return copyreg.__newobj__, (cls,), fields_of(value)  # type: ignore[attr-defined]
         return None
 
@@ -81,16 +81,16 @@ class Classes:
                 return self._keys[cls]
             plain = key = f"{cls.__module__}.{cls.__qualname__}"
             number = 1
-            while key in self._classes:  # another class of the same name, as notebooks have them
+            while key in self._classes:  # another class of the same name, as in notebooks
                 number += 1
                 key = f"{plain}#{number}"
             self._keys[cls], self._classes[key] = key, cls
             return key
 
     def rebuild(self, key: object, content: Any) -> Any:
-        """The content as a value of the class, if the session knows it and the content is valid.
+        """Returns the content as a value of the class, if the session knows it and the content is valid.
 
-        Else the content as it came: then it is for the declared type to say what is wrong.
+        Otherwise returns the content unchanged; the declared type then decides what is wrong with it.
         """
         cls = self._classes.get(key) if isinstance(key, str) else None
         if cls is None:
@@ -120,11 +120,11 @@ def kind_of(cls: Any) -> Kind | None:
 
 
 def _is_importable(cls: type) -> bool:
-    """True for a class of the standard library; not for one made there, as `make_dataclass` does."""
-    found: Any = sys.modules.get(cls.__module__) if is_standard(cls.__module__) else None
+    """Returns whether the class is importable from the standard library, unlike those of `make_dataclass`."""
+    current: Any = sys.modules.get(cls.__module__) if is_standard(cls.__module__) else None
     for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is cls and cls.__module__ != "__main__"
+        current = getattr(current, name, None)
+    return current is cls and cls.__module__ != "__main__"
 
 
 def _is_model(cls: type) -> bool:
@@ -134,7 +134,7 @@ def _is_model(cls: type) -> bool:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a Pydantic model or dataclass, with those that its class does not name."""
+    """Returns the fields of a Pydantic model or dataclass, including extra fields."""
     cls = type(value)
     if not _is_model(cls):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
@@ -149,15 +149,15 @@ def _noted(cls: Any, names: Iterable[str]) -> dict[str, str]:
 
 
 def _record_bases(cls: type) -> tuple[type, ...]:
-    """The nearest ancestors that are records too."""
-    found: list[type] = []
+    """Returns the nearest ancestors that are records as well."""
+    bases: list[type] = []
     for base in cls.__bases__:
-        found += [base] if kind_of(base) == "record" else _record_bases(base)
-    return tuple(dict.fromkeys(found))
+        bases += [base] if kind_of(base) == "record" else _record_bases(base)
+    return tuple(dict.fromkeys(bases))
 
 
 def _record_parts(cls: Any) -> tuple[Any, ...]:
-    """Fields, optional ones, defaults, factories, traits: see `records.record_class`."""
+    """Returns the fields, optional fields, defaults, factories and traits: see `records.record_class`."""
     types: dict[str, str] = {}
     optional: set[str] = set()
     defaults: dict[str, Any] = {}
@@ -177,12 +177,12 @@ def _record_parts(cls: Any) -> tuple[Any, ...]:
         if required:
             continue
         optional.add(name)
-        default, made_by = field.default, field.default_factory
-        if made_by in (list, dict, set):
-            factories[name] = made_by
+        default, factory = field.default, field.default_factory
+        if factory in (list, dict, set):
+            factories[name] = factory
         elif type(default) in (list, dict, set) and not default:
             factories[name] = type(default)
-        elif _is_plain_default(default) and (not model or not made_by):
+        elif _is_plain_default(default) and (not model or not factory):
             defaults[name] = default
     return types, frozenset(optional), defaults, factories, _traits(cls, model)
 
@@ -207,12 +207,12 @@ def _traits(cls: Any, model: bool) -> tuple[str, ...]:
     return tuple(name for name, there in traits.items() if there)
 
 
-# ---- Back to the host's classes --------------------------------------------------------------------
+# ---- Back to the host's classes ----
 
 
 def _validator(cls: Any) -> Callable[[Any], Any] | None:
     """Returns a function that builds a value from plain content, or raises; None if there is none."""
-    import pydantic  # where it is not needed, a session starts without it
+    import pydantic  # imported lazily, to keep the start of a session fast
 
     kind = kind_of(cls)
     if kind == "enum":
@@ -229,31 +229,33 @@ def _validator(cls: Any) -> Callable[[Any], Any] | None:
 def _model_validator(cls: Any) -> Callable[[Any], Any]:
     if "root" in cls.model_fields and getattr(cls, "__pydantic_root_model__", False):
         return lambda content: cls.model_validate(content["root"])
-    spoken = {name: _alias(field) or name for name, field in cls.model_fields.items()}
+    external_names = {name: _alias(field) or name for name, field in cls.model_fields.items()}
     closed = cls.model_config.get("extra") != "allow"
 
     def validate(content: Mapping[str, Any]) -> Any:
-        if closed and not content.keys() <= spoken.keys():
+        if closed and not content.keys() <= external_names.keys():
             raise ValueError("it has fields that would be lost")
-        return cls.model_validate({spoken.get(name, name): v for name, v in content.items()})
+        return cls.model_validate(
+            {external_names.get(name, name): v for name, v in content.items()}
+        )
 
     return validate
 
 
 def _alias(field: Any) -> str | None:
-    """The name by which a model reads a field, where it is another than the field's own."""
+    """Returns the name under which a model reads a field, if it differs from the field's own."""
     alias = field.validation_alias
     choices = getattr(alias, "choices", None) or [alias]
     return next((choice for choice in choices if isinstance(choice, str)), None)
 
 
 def _dataclass_validator(cls: Any, validate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    taken = {field.name for field in dataclasses.fields(cls) if field.init}
+    init_fields = {field.name for field in dataclasses.fields(cls) if field.init}
 
     def validate_fields(content: Mapping[str, Any]) -> Any:
-        made = validate({name: value for name, value in content.items() if name in taken})
-        if any(getattr(made, n) != v for n, v in content.items() if n not in taken):
+        instance = validate({name: value for name, value in content.items() if name in init_fields})
+        if any(getattr(instance, n) != v for n, v in content.items() if n not in init_fields):
             raise ValueError("it has fields that would be lost")
-        return made
+        return instance
 
     return validate_fields

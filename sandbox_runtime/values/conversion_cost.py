@@ -1,9 +1,9 @@
-"""Estimates the work of converting a value to a type, before it is done.
+"""Estimates the work of converting a value to a type, before the conversion.
 
-Pydantic tries every alternative of a union, to the bottom. Where alternatives hold alternatives (`A` and
-`B` that both have a field `A | B`), each level of a value multiplies the work, which nothing can
-interrupt: a value of fifty levels, a few hundred characters, takes for ever. Here the tries are counted
-without making them; equal questions are asked once, so that counting is quick where trying is not.
+Pydantic tries every alternative of a union, down to the leaves. Where unions are nested (`A` and `B` that both have a field
+`A | B`), each level of a value multiplies the work, and nothing can interrupt it: a value of fifty levels, a few hundred
+characters, takes practically forever. The tries are counted here without making them. Repeated subproblems are counted
+once (memoization), so counting is fast where trying is not.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LISTS = (list, tuple, set, frozenset)
 
 
 class EffortError(ValueError):
-    """Making a value of a type would take too much work."""
+    """Converting a value to a type would take too much work."""
 
 
 def check_effort(annotation: Any, value: Any) -> None:
-    """Raises `EffortError` if validating the value against the type would make too many tries."""
+    """Raises `EffortError` if validating the value against the type would take too many tries."""
     if not _multiplies(annotation):
         return
     counter = _Counter()
@@ -41,14 +41,13 @@ def check_effort(annotation: Any, value: Any) -> None:
     most = MAX_TRIES + TRIES_PER_PART * counter.parts
     if tries > most:
         raise EffortError(
-            f"its type has alternatives in alternatives, which would be tried more than {most:,} times "
-            "for a value that is nested like this one. Nest it less, or mark the alternatives with a "
-            "discriminator"
+            f"its type has unions in unions, and validating a value nested like this one would take more than "
+            f"{most:,} tries. Nest it less, or use a discriminated union"
         )
 
 
 def check_text_effort(annotation: Any, text: str) -> None:
-    """Like `check_effort` for a text that a value will be read from: all that counts are its brackets."""
+    """Does the same for a text that a value will be parsed from, by the nesting of its brackets alone."""
     fork = _multiplies(annotation)
     if not fork:
         return
@@ -58,15 +57,15 @@ def check_text_effort(annotation: Any, text: str) -> None:
         deepest = max(deepest, depth)
     if fork**deepest > MAX_TRIES:
         raise EffortError(
-            f"it is nested {deepest} levels deep, too many for a type with alternatives in alternatives"
+            f"it is nested {deepest} levels deep, too many for a type with unions in unions"
         )
 
 
 def _multiplies(annotation: Any) -> int:
-    """Returns the number of alternatives with parts of a union nested in another; 0 without one."""
+    """Returns the number of alternatives with parts of a union nested in another; 0 without such a union."""
     try:
-        return _known_multiplier(annotation)
-    except TypeError:  # a type that cannot be hashed
+        return _cached_multiplier(annotation)
+    except TypeError:  # an unhashable type
         return _multiplier(annotation)
 
 
@@ -76,8 +75,8 @@ def _multiplier(annotation: Any) -> int:
     while waiting:
         node = waiting.pop()
         if (key := _key(node)) not in graph:
-            graph[key] = found = [inner for inner in _parts(node) if not _is_leaf(inner)]
-            waiting += found
+            graph[key] = inner_types = [inner for inner in _parts(node) if not _is_leaf(inner)]
+            waiting += inner_types
     forks = {key for key, inner in graph.items() if _is_union(key[1]) and len(inner) > 1}
     below: set[Any] = set()
     waiting = [part for key in forks for part in graph[key]]
@@ -88,7 +87,7 @@ def _multiplier(annotation: Any) -> int:
     return max((len(graph[key]) for key in forks & below), default=0)
 
 
-_known_multiplier = functools.lru_cache(maxsize=1024)(_multiplier)
+_cached_multiplier = functools.lru_cache(maxsize=1024)(_multiplier)
 
 
 def _key(annotation: Any) -> Any:
@@ -104,23 +103,23 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _is_leaf(annotation: Any) -> bool:
-    """True for a type that has no parts: trying it costs the same whatever the value is."""
+    """Returns whether a type has no parts: a try of it costs the same for any value."""
     return not any(True for _ in _parts(annotation))
 
 
 def _plain(annotation: Any) -> Any:
-    """The type without what is noted of it, and what an alias stands for."""
+    """Returns the type without annotations, and with aliases resolved."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         elif type(annotation).__name__ == "TypeAliasType":
-            annotation = _meaning(annotation)
+            annotation = _alias_target(annotation)
         elif type(get_origin(annotation)).__name__ == "TypeAliasType":
-            annotation = _meaning(get_origin(annotation))
+            annotation = _alias_target(get_origin(annotation))
         elif type(annotation).__name__ == "PydanticRecursiveRef":
-            annotation = _referred(annotation.type_ref)
+            annotation = _generic_class(annotation.type_ref)
         elif get_origin(annotation) in (typing.Required, typing.NotRequired, typing.ClassVar):
             annotation = get_args(annotation)[0]
         else:
@@ -128,8 +127,8 @@ def _plain(annotation: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _meaning(alias: Any) -> Any:
-    """Returns the target of an alias, also of one written as text in order to name itself."""
+def _alias_target(alias: Any) -> Any:
+    """Returns the target of an alias, even of one written as text in order to refer to itself."""
 
     def holder() -> None: ...
 
@@ -143,29 +142,29 @@ def _meaning(alias: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _referred(reference: str) -> Any:
-    """The generic class that names itself, as `module.Name:id[argument:id]`."""
-    import pydantic  # where it is not needed, a session starts without it
+def _generic_class(reference: str) -> Any:
+    """Returns the generic class of a reference to itself, `module.Name:id[argument:id]`."""
+    import pydantic  # imported lazily, to keep the start of a session fast
 
-    found: Any = Any
+    match: Any = Any
     waiting: list[Any] = [pydantic.BaseModel]
     while waiting:
         cls = waiting.pop()
         waiting += type.__subclasses__(cls)
-        facts = getattr(cls, "__pydantic_generic_metadata__", None) or {}
-        origin = facts.get("origin")
+        metadata = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+        origin = metadata.get("origin")
         if origin is None or not reference.startswith(
             f"{origin.__module__}.{origin.__qualname__}:{id(origin)}"
         ):
             continue
-        found = cls
-        if all(f":{id(argument)}" in reference for argument in facts["args"]):
+        match = cls
+        if all(f":{id(argument)}" in reference for argument in metadata["args"]):
             break
-    return found
+    return match
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """The types of the parts of a value of the type."""
+    """Yields the types of a value's parts."""
     annotation = _plain(annotation)
     if get_origin(annotation) is typing.Literal:
         return
@@ -177,13 +176,13 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 _Place: TypeAlias = "str | tuple[Any, ...]"
 
-# In place of a name: whatever has none.
+# The place of all extra fields.
 _OTHERS = ("*",)
 
 
 @functools.lru_cache(maxsize=1024)
 def _fields(cls: Any) -> Mapping[_Place, Any]:
-    """The types of the fields of a record, by each name, or path, that a value may have them under."""
+    """Returns the types of a record's fields by each name, or path, under which a value may have them."""
     is_record = (
         hasattr(cls, "model_fields")
         or dataclasses.is_dataclass(cls)
@@ -193,17 +192,17 @@ def _fields(cls: Any) -> Mapping[_Place, Any]:
     if not is_record:
         return {}
     if not getattr(cls, "__pydantic_complete__", True):
-        cls.model_rebuild(raise_errors=False)  # it names classes that came after it
-    known = cast("dict[_Place, Any]", field_types(cls))
+        cls.model_rebuild(raise_errors=False)  # resolves references to classes defined later
+    types_by_place = cast("dict[_Place, Any]", field_types(cls))
     for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
-        known |= dict.fromkeys(_aliases(field), known[name])
+        types_by_place |= dict.fromkeys(_aliases(field), types_by_place[name])
     if extra := _extra(cls):
-        known[_OTHERS] = extra[1]
-    return known
+        types_by_place[_OTHERS] = extra[1]
+    return types_by_place
 
 
 def _extra(cls: Any) -> tuple[Any, ...]:
-    """The types of names and values of what a model takes besides its fields."""
+    """Returns the types of the names and values of a model's extra fields."""
     config = getattr(cls, "model_config", None) or {}
     if config.get("extra") != "allow":
         return ()
@@ -222,7 +221,7 @@ def _aliases(field: Any) -> Iterator[_Place]:
                 yield tuple(path)
 
 
-def _found(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
+def _content_of(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
     """Returns a value's content for a field."""
     if place == _OTHERS:
         return [item for name, item in value.items() if name not in fields]
@@ -241,24 +240,24 @@ class _Counter:
     """Counts the tries for one value."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, int], int] = {}
-        self._seen: dict[int, Any] = {}
+        self._tries: dict[tuple[Any, int], int] = {}
+        self._values: dict[int, Any] = {}
         self.parts = 1
-        """The parts of the value that were looked at."""
+        """The number of the value's parts."""
 
     def tries(self, annotation: Any, value: Any) -> int:
         """Counts the types that are tried, over all parts."""
         annotation = _plain(annotation)
         if not isinstance(value, (Mapping, *_LISTS)):
             return len(get_args(annotation)) if _is_union(annotation) else 1
-        if id(value) not in self._seen:
-            self._seen[id(value)] = value  # kept, so that no other gets its id
+        if id(value) not in self._values:
+            self._values[id(value)] = value  # keeps it alive, so that its id stays unique
             self.parts += len(value)
         key = _key(annotation), id(value)
-        if key not in self._known:
-            self._known[key] = 1  # for a value that holds itself
-            self._known[key] = 1 + self._tries_of_parts(annotation, value)
-        return self._known[key]
+        if key not in self._tries:
+            self._tries[key] = 1  # for a value that contains itself
+            self._tries[key] = 1 + self._tries_of_parts(annotation, value)
+        return self._tries[key]
 
     def _tries_of_parts(self, annotation: Any, value: Any) -> int:
         inner, origin = get_args(annotation), get_origin(annotation)
@@ -283,6 +282,6 @@ class _Counter:
             return sum(
                 self.tries(kind, part)
                 for place, kind in fields.items()
-                for part in _found(place, fields, value)
+                for part in _content_of(place, fields, value)
             )
         return sum(map(self.tries, fields.values(), value))  # a named tuple from a list

@@ -1,7 +1,7 @@
 """Checks the keys that type conversion creates, before the dict or set is built.
 
-`key_collisions.py` checks keys as they cross. Conversion can create others: a list becomes a set, a text becomes a
-number, an address or a record. Here each part that may become a key is converted on its own, into a list, and the
+`key_collisions.py` checks keys as they arrive. Conversion can create others: a list becomes a set, a text becomes a
+number, an address or a record. So each part that may become a key is first converted on its own, into a list, and the
 list is checked.
 """
 
@@ -22,7 +22,7 @@ from sandbox_runtime.values.key_collisions import check_keys
 _SETS = (set, frozenset, collections.abc.Set)
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 
-# Randomized hashes, or few values.
+# Types with randomized hashes, or with few values.
 _SECRET = frozenset({str, bytes, bool, type(None), datetime.date, datetime.time})
 
 _NO_KEY: Any = object()
@@ -42,30 +42,30 @@ def check_made_keys(annotation: Any, value: Any) -> None:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """Returns the key and element types in a type and in the fields of its classes, without randomized hashes."""
+    """Returns the types of the keys and elements in a type and its classes' fields, except those with randomized hashes."""
     try:
-        return _known_kinds(annotation)
-    except TypeError:  # a type that cannot be hashed
-        return _found_kinds(annotation)
+        return _cached_kinds(annotation)
+    except TypeError:  # an unhashable type
+        return _key_kinds(annotation)
 
 
-def _found_kinds(annotation: Any) -> tuple[Any, ...]:
-    found: dict[str, Any] = {}
-    seen: set[str] = set()
+def _key_kinds(annotation: Any) -> tuple[Any, ...]:
+    kinds: dict[str, Any] = {}
+    visited: set[str] = set()
     waiting = [annotation]
     while waiting:
         part = waiting.pop()
-        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in seen:
+        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         for key in _keys_of(part):
             if not _is_secret(key):
-                found[repr(key)] = key
+                kinds[repr(key)] = key
         waiting += _parts(part)
-    return tuple(found.values())
+    return tuple(kinds.values())
 
 
-_known_kinds = functools.lru_cache(maxsize=1024)(_found_kinds)
+_cached_kinds = functools.lru_cache(maxsize=1024)(_key_kinds)
 
 
 def _keys_of(annotation: Any) -> Iterator[Any]:
@@ -97,7 +97,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
 
 def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
     """Checks the innermost containers first: an element may itself be a set."""
-    seen: dict[int, Any] = {}
+    visited: dict[int, Any] = {}
     waiting: list[tuple[Any, bool]] = [(value, False)]
     while waiting:
         part, is_ready = waiting.pop()
@@ -105,51 +105,51 @@ def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
             for kind in kinds:
                 _check(part, kind)
             continue
-        if id(part) in seen:
+        if id(part) in visited:
             continue
-        seen[id(part)] = part
+        visited[id(part)] = part
         waiting.append((part, True))
         items = [*part.keys(), *part.values()] if isinstance(part, Mapping) else part
         waiting += [(item, False) for item in items if isinstance(item, _CONTAINERS)]
 
 
 def _check(part: Any, kind: Any) -> None:
-    """Checks the keys of a type that the items of a list, or the names of an object, would become."""
+    """Checks the keys that the items of a list, or the names of an object, would become."""
     if len(part) <= FEW_KEYS:
         return
     if set(map(type, part)) == {kind}:
         if not isinstance(part, (list, tuple)):
-            return  # they are keys already, and stay what they are
+            return  # they are keys already, and stay unchanged
         keys = list(part)
     else:
-        keys = [key for key in _made(list(part), kind) if key is not _NO_KEY]
+        keys = [key for key in _converted(list(part), kind) if key is not _NO_KEY]
     check_keys(keys)
 
 
-def _made(items: list[Any], kind: Any) -> list[Any]:
+def _converted(items: list[Any], kind: Any) -> list[Any]:
     try:
-        made: list[Any] = _validator(kind)(items)
-    except TypeError:  # a type that cannot be hashed
-        made = _new_validator(kind)(items)
-    return made
+        result: list[Any] = _validator(kind)(items)
+    except TypeError:  # an unhashable type
+        result = _new_validator(kind)(items)
+    return result
 
 
 def _new_validator(kind: Any) -> Any:
-    """Converts items to keys, in a list; skips those that do not fit or are unhashable."""
-    import pydantic  # where it is not needed, a session starts without it
+    """Returns a function that converts items to keys, in a list; it skips invalid and unhashable ones."""
+    import pydantic  # imported lazily, to keep the start of a session fast
 
-    def key(item: Any, make: Any) -> Any:
+    def key(item: Any, convert: Any) -> Any:
         try:
             check_effort(kind, item)
-            made = make(item)
-            hash(made)
+            result = convert(item)
+            hash(result)
         except Exception:  # noqa: BLE001 - a type's own validation may raise anything
             return _NO_KEY
-        return made
+        return result
 
-    tried = Annotated[kind, pydantic.WrapValidator(key)]
+    checked = Annotated[kind, pydantic.WrapValidator(key)]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-    return pydantic.TypeAdapter(list[tried], config=config).validate_python
+    return pydantic.TypeAdapter(list[checked], config=config).validate_python
 
 
 _validator = functools.lru_cache(maxsize=256)(_new_validator)

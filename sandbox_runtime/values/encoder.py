@@ -1,8 +1,7 @@
 """The host side of the value codec: pickles to the sandbox, checked data back.
 
-Values enter the sandbox as UTF-8 text, raw bytes, or a pickle whose classes all exist there. Only tagged JSON comes
-back, which `decoder.py` decodes;
-`guest/values/codec.py` is the other side.
+Values enter the sandbox as UTF-8 text, raw bytes, or a pickle whose classes all exist there. Only tagged JSON comes back,
+which `decoder.py` decodes. `guest/values/codec.py` is the other side.
 """
 
 from __future__ import annotations
@@ -27,10 +26,12 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.calls import in_cell
 from sandbox_runtime.values import tables
 from sandbox_runtime.values.annotations import classes_in, is_standard
+from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, NullSink, Sink, Stream, Text
 from sandbox_runtime.values.classes import Classes, fields_of, kind_of
-from sandbox_runtime.values.decoder import Rows, read
+from sandbox_runtime.values.decoder import read
 from sandbox_runtime.values.handles import Handles, Pending
+from sandbox_runtime.values.tabular.cells import Cells
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules, ValueType
 
 # Depth limit of the search for the offending element, which only serves an error message.
@@ -48,26 +49,26 @@ class ValueCodec:
 
         Args:
             types: Rules for types; and types whose classes cells can use by name: `Person`,
-                `list[Person]`. The classes of their fields are among these.
+                `list[Person]`. The classes of their fields are included.
         """
-        given = list(types)
-        self._rules = Rules(entry for entry in given if isinstance(entry, Rule))
-        classes = classes_in(*(entry for entry in given if not isinstance(entry, Rule)))
+        entries = list(types)
+        self._rules = Rules(entry for entry in entries if isinstance(entry, Rule))
+        classes = classes_in(*(entry for entry in entries if not isinstance(entry, Rule)))
         self.declared = [c for c in classes if kind_of(c) and not self._rules.find(c)]
         self._classes = Classes()
         self._handles = Handles()
 
     def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
         """Returns a codec with other rules that still knows the earlier classes and handles."""
-        border = ValueCodec(types)
-        border._classes, border._handles = self._classes, self._handles
-        return border
+        codec = ValueCodec(types)
+        codec._classes, codec._handles = self._classes, self._handles
+        return codec
 
     def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
         """Encodes a value for the sandbox, as its kind and parts. `label` names it in error messages.
 
         Raises:
-            ValueCrossingError: A part of it cannot or must not cross; the message has its place.
+            ValueCrossingError: A part of it cannot or must not cross; the message names its place.
         """
         if type(value) is str:
             return "text", [value.encode("utf-8", "surrogatepass")]
@@ -94,10 +95,10 @@ class ValueCodec:
     def encode_variable(
         self, value: object, name: str, stream: Stream
     ) -> tuple[str, Sequence[AnyPart]]:
-        """Encodes like `encode`, without copying large parts: text is encoded lazily, and a large pickle
-        is streamed.
+        """Encodes a variable. Unlike `encode`, does not copy large parts: text is encoded lazily, and a large
+        pickle is streamed.
 
-        A value of a `CodeType` becomes code that makes the variable, and its data.
+        A value of a `CodeType` becomes its data, and code that creates the variable.
         """
         rule = self._rules.find(type(value))
         if not isinstance(rule, CodeType):
@@ -107,7 +108,7 @@ class ValueCodec:
             payload, code = rule.payload(value), rule.code(value, name, data_name)
         except Exception as error:
             raise ValueCrossingError(
-                f"{name} is of type {_type_name(value)}, which could not say how it enters the "
+                f"{name} is of type {_type_name(value)}, and its rule failed to encode it for the "
                 f"sandbox. {_reason(error)}"
             ) from error
         kind, parts = self._encode_lazily(payload, name, stream)
@@ -151,7 +152,7 @@ class ValueCodec:
 
         pending = self._handles.pending()
         _Pickler(stream, keep, self._rules, self._classes, pending).dump(value)
-        pending.hand_out()  # all of the value can cross
+        pending.hand_out()  # only now, because all of the value can cross
 
     def _try(self, value: object) -> None:
         """Pickles a value into a null sink; no handle in it becomes valid."""
@@ -203,8 +204,8 @@ def encode_inline(value: object) -> str | None:
     return None
 
 
-# Common in tables and records, so no further checks.
-_AS_THEY_ARE = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
+# Common in tables and records; without further checks, for speed.
+_UNCHANGED = frozenset({datetime.datetime, datetime.date, datetime.timedelta, Decimal, uuid.UUID})
 
 
 class _Pickler(pickle.Pickler):
@@ -232,14 +233,16 @@ class _Pickler(pickle.Pickler):
             case ValueType(to_plain=to_plain):
                 return tables.to_plain(to_plain(value))
             case CodeType():
-                raise pickle.PicklingError("Only a variable can be of this type, not a part of one")
-        if kind in _AS_THEY_ARE:
+                raise pickle.PicklingError(
+                    "Only a variable can be of this type, not a part of a value"
+                )
+        if kind in _UNCHANGED:
             return NotImplemented
         if (lazy := in_cell(value)) is not None:
             return self._handles.reduce(value, f"{value.name!r}, {value.size}", lazy)
         if (record := self._classes.reduce_value(value)) is not None:
             return record
-        if kind is tables.Cells:
+        if kind is Cells:
             return value.reduced
         if kind is Rows:
             return tables.to_plain(list(value))
@@ -249,10 +252,10 @@ class _Pickler(pickle.Pickler):
             return time_zone, (value.key, _zone_data(value.key))
         if (table := tables.reduce(value)) is not None:
             return table
-        # Classes and functions travel as the name of their module and their own.
+        # Classes and functions are pickled by the names of their module and themselves.
         by_name = isinstance(value, type) or (callable(value) and kind.__module__ == "builtins")
-        if by_name and (made := self._classes.reduce_class(value)) is not None:
-            return made
+        if by_name and (specification := self._classes.reduce_class(value)) is not None:
+            return specification
         module = (getattr(value, "__module__", None) or "builtins") if by_name else kind.__module__
         if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
             return NotImplemented
@@ -260,7 +263,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _zone_data(key: str) -> bytes | None:
-    """Returns the rules of a time zone as in its file: the sandbox has no such files."""
+    """Returns the file of a time zone, since the sandbox has no time zone database."""
     for folder in zoneinfo.TZPATH:
         path = Path(folder, key)
         if path.is_file():
@@ -291,7 +294,7 @@ def _reason(error: Exception) -> str:
 
 
 def _key_text(key: object) -> str:
-    """Returns a key for an error message. One of a foreign class may contain secrets."""
+    """Returns a key for an error message; only its type for one of a foreign class, which may contain secrets."""
     return f"{key!r:.60}" if type(key) in (str, int, float, bool, bytes) else f"<{_type_name(key)}>"
 
 

@@ -15,10 +15,10 @@ NUMBER_BITS = 53
 
 
 class Handles:
-    """Values that stay on the host, by number. Kept as long as this table."""
+    """Values that stay on the host, by number. They are kept as long as this table."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards both: values and numbers grow together
+        self._lock = threading.Lock()  # guards both dicts, which change together
         self._values: dict[int, object] = {}
         self._numbers: dict[int, int] = {}
 
@@ -41,7 +41,7 @@ class Handles:
     def get(self, number: object) -> object:
         """Returns the value of a handle. Raises `ValueError` for an unknown number."""
         if type(number) is not int or number not in self._values:
-            raise ValueError("a handle stands for nothing")
+            raise ValueError("the handle is not valid in this session")
         return self._values[number]
 
 
@@ -57,10 +57,10 @@ class Pending:
         self, value: object, preview: str, kind: type[Handle] = Handle
     ) -> tuple[type[Handle], tuple[int, str, str]]:
         """Returns the reduction that creates the handle in the sandbox, with a class of its own if it has one."""
-        shown = " ".join(preview.split())
-        if len(shown) > MAX_PREVIEW_CHARS:
-            shown = shown[: MAX_PREVIEW_CHARS - 3] + "..."
-        return kind, (self._number(value), type(value).__name__, shown)
+        text = " ".join(preview.split())
+        if len(text) > MAX_PREVIEW_CHARS:
+            text = text[: MAX_PREVIEW_CHARS - 3] + "..."
+        return kind, (self._number(value), type(value).__name__, text)
 
     def hand_out(self) -> None:
         """Makes the handles valid."""
@@ -68,11 +68,11 @@ class Pending:
             self._handles.add(self._values)
 
     def _number(self, value: object) -> int:
-        known = self._handles.number_of(value)
-        if known is None:
-            known = self._numbers.get(id(value))
-        if known is None:
-            known = secrets.randbits(NUMBER_BITS)
-            self._numbers[id(value)] = known
-            self._values[known] = value
-        return known
+        number = self._handles.number_of(value)
+        if number is None:
+            number = self._numbers.get(id(value))
+        if number is None:
+            number = secrets.randbits(NUMBER_BITS)
+            self._numbers[id(value)] = number
+            self._values[number] = value
+        return number

@@ -27,11 +27,11 @@ from sandbox_runtime.host_costs import (
 
 V = TypeVar("V")
 
-# Hashes randomized per process, or only two values.
+# Types with hashes that are randomized per process, or with only one or two values.
 _SECRET = frozenset({str, bytes, datetime.date, datetime.time, PurePosixPath, bool, type(None)})
 
-# At most some 40 distinct values share a hash: a float has 2,098 exponents, and the hash repeats after 61. Integers
-# of such a size have distinct hashes.
+# At most about 40 distinct values share a hash: a float has 2,098 exponents, and hashes repeat after 61 of them.
+# Integers below the modulus have distinct hashes.
 _HARMLESS = _SECRET | {float, int}
 _MODULUS = sys.hash_info.modulus
 
@@ -55,12 +55,12 @@ def dict_of(pairs: Collection[tuple[Any, V]]) -> dict[Any, V]:
     if not _need_pacing(keys):
         return dict(pairs)
     most = _most_seconds(keys)
-    made: dict[Any, V] = {}
-    _paced(made.update, pairs, most)
+    result: dict[Any, V] = {}
+    _paced(result.update, pairs, most)
     # The caller may build a set of the keys, which has probe sequences of its own.
     other: set[Any] = set()
     _paced(other.update, keys, most)
-    return made
+    return result
 
 
 def set_of(items: Collection[Any]) -> set[Any]:
@@ -68,11 +68,11 @@ def set_of(items: Collection[Any]) -> set[Any]:
     if not _need_pacing(items):
         return set(items)
     most = _most_seconds(items)
-    made: set[Any] = set()
-    _paced(made.update, items, most)
+    result: set[Any] = set()
+    _paced(result.update, items, most)
     other: dict[Any, None] = {}
     _paced(lambda some: other.update(dict.fromkeys(some)), items, most)
-    return made
+    return result
 
 
 def check_keys(keys: Collection[Any]) -> None:
@@ -93,14 +93,14 @@ def _need_pacing(keys: Collection[Any]) -> bool:
 
 
 def _are_within(keys: Collection[Any], kinds: set[type]) -> bool:
-    """Returns whether the integers among the keys are their own hashes."""
+    """Returns whether all integers among the keys are their own hashes."""
     whole = keys if kinds == {int} else [key for key in keys if type(key) is int]
     return bool(min(whole) > -_MODULUS and max(whole) < _MODULUS)
 
 
 def _check_hashes(keys: Collection[Any]) -> None:
     hashes = list(map(hash, keys))
-    # Multiplied by a secret number, only equal hashes collide.
+    # After multiplication by a secret number, only equal hashes collide.
     scatter = (secrets.randbits(60) + 1).__mul__
     if len(keys) - len(set(map(scatter, hashes))) <= FEW_KEYS and not _has_large(keys):
         return
@@ -125,7 +125,7 @@ def _has_large(keys: Collection[Any]) -> bool:
 
 
 def _size(key: Any) -> int:
-    """Estimates the cost of comparing a key with one of equal hash, relative to a small number."""
+    """Estimates the cost of comparing a key with another of equal hash; that of a small number is 1."""
     kind = type(key)
     if kind is int:
         return 1 + int(key.bit_length()) // 1000
@@ -142,7 +142,7 @@ def _size(key: Any) -> int:
 
 
 def _most_seconds(keys: Collection[Any]) -> float:
-    """Returns the CPU seconds for inserting honest keys of this kind; some are slow to hash."""
+    """Returns the CPU seconds that inserting honest keys of this kind takes at most; some are slow to hash."""
     began = time.thread_time()
     for key in keys:
         hash(key)
@@ -150,10 +150,10 @@ def _most_seconds(keys: Collection[Any]) -> float:
 
 
 def _paced(insert: Callable[[Sequence[Any]], object], items: Iterable[Any], most: float) -> None:
-    """Inserts a few at a time; raises after `most` CPU seconds."""
-    over = time.thread_time() + most
-    rest = iter(items)
-    while some := list(islice(rest, _STEP)):
-        insert(some)
-        if time.thread_time() > over:
+    """Inserts a few items at a time; raises `ValueError` after `most` CPU seconds."""
+    end = time.thread_time() + most
+    remaining = iter(items)
+    while batch := list(islice(remaining, _STEP)):
+        insert(batch)
+        if time.thread_time() > end:
             raise ValueError(_REFUSAL)

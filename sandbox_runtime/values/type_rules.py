@@ -15,7 +15,7 @@ class HandleType:
     """A rule whose values stay on the host. Cells get handles, which come back as the same objects."""
 
     cls: type
-    """The type. Subclasses count as well."""
+    """The class. The rule also applies to its subclasses."""
 
     preview: Callable[[Any], str] | None = None
     """Returns a short description of a value, shown for its handle."""
@@ -29,7 +29,7 @@ class ValueType:
     """A rule whose values cross as plain data."""
 
     cls: type
-    """The type. Subclasses count as well."""
+    """The class. The rule also applies to its subclasses."""
 
     to_plain: Callable[[Any], Any]
     """Returns the replacement that crosses: anything that can cross itself."""
@@ -46,13 +46,13 @@ class CodeType:
     """A rule whose variables are created by code that runs in the sandbox."""
 
     cls: type
-    """The type. Subclasses count as well."""
+    """The class. The rule also applies to its subclasses."""
 
     payload: Callable[[Any], str | bytes]
-    """The data that the code works on."""
+    """Returns the data that the code works on."""
 
     code: Callable[[Any, str, str], str]
-    """Statements that bind the variable: from the value, the variable's name, and that of the data."""
+    """Returns statements that bind the variable. Called with the value, the variable's name and the data's name."""
 
     def __post_init__(self) -> None:
         _check_type(self.cls)
@@ -63,9 +63,11 @@ Rule: TypeAlias = HandleType | ValueType | CodeType
 
 def _check_type(kind: object) -> None:
     if not isinstance(kind, type):
-        raise TypeError(f"A rule is for a class, not for {kind!r}.")
+        raise TypeError(f"A rule needs a class, not {kind!r}.")
     if kind in _FIXED:
-        raise ValueError(f"There can be no rule for {kind.__name__}: it always crosses as it is.")
+        raise ValueError(
+            f"There can be no rule for {kind.__name__}: its values always cross unchanged."
+        )
 
 
 class Rules:
@@ -73,13 +75,13 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = tuple(rules)
-        self._found: dict[type, Rule | None] = {}
+        self._by_type: dict[type, Rule | None] = {}
 
     def find(self, kind: type) -> Rule | None:
         """Returns the rule for a class, if there is one."""
         if not self._rules:
             return None
-        if kind not in self._found:
+        if kind not in self._by_type:
             fits = (rule for rule in self._rules if issubclass(kind, rule.cls))
-            self._found[kind] = next(fits, None)
-        return self._found[kind]
+            self._by_type[kind] = next(fits, None)
+        return self._by_type[kind]

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --seconds N [--target T]`: see the package."""
+"""The command `python -m tests.fuzz --seconds N [--target T]`: see the package."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
-# How long one target runs before the next has its turn.
+# Seconds for one target before the next one.
 TURN_SECONDS = 60.0
 
-# Every so many inputs memory is measured as well, which makes Python ten times slower.
+# Memory is measured for one input in this many, because tracing makes Python ten times slower.
 MEMORY_EVERY = 10
 
-# Inputs that took longest stay among those that others are made of.
+# The number of slowest inputs kept as sources of mutations.
 KEPT_INPUTS = 200
 
 
 def main() -> int:
-    """Fuzzes for some time. Ends with 1 at the first finding, whose input is kept."""
+    """Fuzzes for the requested time. Exits with 1 at the first finding, and keeps its input."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="in all (600)")
     parser.add_argument("--target", help="one of them alone")
@@ -34,15 +34,18 @@ def main() -> int:
     parser.add_argument(
         "--own", action="store_true", help="without atheris, also where it is installed"
     )
-    given = parser.parse_args()
-    if importlib.util.find_spec("atheris") and given.target and not given.own:
-        return _by_atheris(given.target, given.seconds)
+    options = parser.parse_args()
+    if importlib.util.find_spec("atheris") and options.target and not options.own:
+        return _by_atheris(options.target, options.seconds)
     from .targets import TARGETS
 
-    if given.target and given.target not in TARGETS:
-        parser.error(f"there is no target {given.target!r}, only {', '.join(TARGETS)}")
+    if options.target and options.target not in TARGETS:
+        parser.error(f"there is no target {options.target!r}, only {', '.join(TARGETS)}")
     return _by_mutation(
-        [given.target] if given.target else list(TARGETS), given.seconds, given.seed, given.findings
+        [options.target] if options.target else list(TARGETS),
+        options.seconds,
+        options.seed,
+        options.findings,
     )
 
 
@@ -51,18 +54,18 @@ def _by_mutation(names: list[str], seconds: float, seed: int | None, findings: P
 
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     dice = random.Random(seed)
-    known = {name: list(seeds(name).values()) for name in names}
+    inputs = {name: list(seeds(name).values()) for name in names}
     counts = dict.fromkeys(names, 0)
-    over = time.monotonic() + seconds
+    end = time.monotonic() + seconds
     turn = min(TURN_SECONDS, seconds / len(names))
     print(f"seed {seed}; targets {', '.join(names)}", flush=True)
-    while time.monotonic() < over:
+    while time.monotonic() < end:
         for name in names:
-            found = _turn(
-                TARGETS[name], known[name], dice, min(over, time.monotonic() + turn), counts, name
+            finding = _turn(
+                TARGETS[name], inputs[name], dice, min(end, time.monotonic() + turn), counts, name
             )
-            if found is not None:
-                data, error = found
+            if finding is not None:
+                data, error = finding
                 findings.mkdir(exist_ok=True)
                 kept = findings / f"{name}-{time.time_ns():x}"
                 kept.write_bytes(data)
@@ -74,14 +77,14 @@ def _by_mutation(names: list[str], seconds: float, seed: int | None, findings: P
     return 0
 
 
-def _turn(target, known, dice, over, counts, name):  # type: ignore[no-untyped-def]
-    """Runs one target for a while. The input of a finding and its error, or None."""
+def _turn(target, inputs, dice, end, counts, name):  # type: ignore[no-untyped-def]
+    """Runs one target for a while. Returns the input and error of a finding, or None."""
     from .mutations import next_input
     from .oracle import run
 
     slow = 0.0
-    while time.monotonic() < over:
-        data = next_input(known, dice)
+    while time.monotonic() < end:
+        data = next_input(inputs, dice)
         counts[name] += 1
         try:
             took = run(target, data, memory=counts[name] % MEMORY_EVERY == 0)
@@ -89,12 +92,12 @@ def _turn(target, known, dice, over, counts, name):  # type: ignore[no-untyped-d
             if isinstance(error, KeyboardInterrupt):
                 raise
             return data, error
-        # What costs most for its size is nearest to a finding.
+        # The inputs with the highest cost per byte are nearest to a finding.
         cost = took / (len(data) + 100)
         if cost > slow:
             slow = cost
-            known.append(data)
-            del known[:-KEPT_INPUTS]
+            inputs.append(data)
+            del inputs[:-KEPT_INPUTS]
     return None
 
 

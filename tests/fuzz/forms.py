@@ -1,7 +1,7 @@
-"""Values that cost much for what they are, in any size: the red team's, and their relatives.
+"""Values with a high cost for their size, in any size: those of the red team, and similar ones.
 
-Each takes about how many bytes it may have, and gives the parts of a value. They are seeds of the fuzzers
-and what the host's promises are measured with.
+Each function takes an approximate size in bytes and returns the parts of a value. They are seeds of the fuzzers, and the
+inputs for measuring the host's bounds.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _strides(size: int) -> Parts:
 
 
 def _following(size: int) -> Parts:
-    """Keys of different hashes that follow each other through the table of a dict."""
+    """Returns keys with distinct hashes that share one probe sequence of a dict."""
     places = 1 << max(6, (size // 24).bit_length())
     filled, place = {}, 0
     for number in range(places * 54 // 100):

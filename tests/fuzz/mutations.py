@@ -1,4 +1,4 @@
-"""Inputs made of others: bytes changed, pieces repeated, joined, and put in that mean something."""
+"""Mutations of inputs: change bytes, repeat and join pieces, insert meaningful tokens."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ PIECES = [
     b"\xff", b"null", b"NaN", b"*", b"(", b"->", b"|", b"list[", b"Literal[", b"\n", b"\\u0000",
 ]  # fmt: skip
 
-# The longest input that is made; repeating doubles quickly.
+# The maximum size of an input, since repetition grows fast.
 MAX_BYTES = 200_000
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
-    """Some bytes changed, cut, doubled, or replaced by what means something."""
-    made = bytearray(data)
+    """Returns the input with some bytes changed, cut, repeated, or replaced by meaningful tokens."""
+    result = bytearray(data)
     for _ in range(dice.randint(1, 5)):
-        at = dice.randrange(len(made) + 1)
+        at = dice.randrange(len(result) + 1)
         match dice.randrange(7):
-            case 0 if at < len(made):
-                made[at] ^= 1 << dice.randrange(8)
+            case 0 if at < len(result):
+                result[at] ^= 1 << dice.randrange(8)
             case 1:
-                del made[at : at + dice.randint(1, 20)]
+                del result[at : at + dice.randint(1, 20)]
             case 2:
-                made[at:at] = made[at : at + dice.randint(1, 50)]
+                result[at:at] = result[at : at + dice.randint(1, 50)]
             case 3:
-                made[at:at] = dice.choice(PIECES)
-            case 4:  # what is worse than linear shows when it is long
-                piece = bytes(made[at : at + dice.randint(1, 40)])
-                made[at:at] = piece * dice.choice((2, 10, 100, 1000))
+                result[at:at] = dice.choice(PIECES)
+            case 4:  # worse than linear costs show in long inputs
+                piece = bytes(result[at : at + dice.randint(1, 40)])
+                result[at:at] = piece * dice.choice((2, 10, 100, 1000))
             case 5:
-                made[at:at] = dice.choice(PIECES) * dice.choice((2, 10, 100, 1000))
+                result[at:at] = dice.choice(PIECES) * dice.choice((2, 10, 100, 1000))
             case _:
-                made[at : at + dice.randint(1, 8)] = dice.randbytes(dice.randint(1, 8))
-        del made[MAX_BYTES:]
-    return bytes(made)
+                result[at : at + dice.randint(1, 8)] = dice.randbytes(dice.randint(1, 8))
+        del result[MAX_BYTES:]
+    return bytes(result)
 
 
-def next_input(known: Sequence[bytes], dice: random.Random) -> bytes:
-    """An input made of one or two of those that are known."""
-    data = dice.choice(known)
+def next_input(inputs: Sequence[bytes], dice: random.Random) -> bytes:
+    """Returns a mutation of one known input, or of two joined."""
+    data = dice.choice(inputs)
     if dice.random() < 0.2:
-        data += dice.choice(known)
+        data += dice.choice(inputs)
     return mutated(data, dice)

@@ -1,4 +1,4 @@
-"""Bounds on the cost of an input by its size: exceeding them is a finding, as an exception is."""
+"""Bounds on the cost of an input by its size. Exceeding one is a finding, like an exception."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-# CPU seconds: a fixed part, within which the bounds of `host_costs.py` end hostile inputs, and one for each
-# byte. What is worse than linear passes both with the inputs that mutation makes longer.
+# CPU seconds: a fixed part, in which the bounds of `host_costs.py` stop hostile inputs, and a part for each byte. A cost
+# worse than linear exceeds the sum in long inputs, which mutation produces.
 SECONDS = 2.0
 SECONDS_PER_BYTE = 1e-5
 
-# Bytes of memory at the peak: what targets hold themselves, and 128 for each byte.
+# Peak memory in bytes: what targets hold themselves, and 128 for each byte.
 PEAK_BYTES = 16 * 1024 * 1024
 PEAK_BYTES_PER_BYTE = 256
 
 
 class TooCostlyError(AssertionError):
-    """An input took more than it may."""
+    """An input cost more than its size allows."""
 
 
 def run(target: Callable[[bytes], None], data: bytes, *, memory: bool = True) -> float:
-    """Gives the input to the target. Returns the CPU seconds that it took.
+    """Passes the input to the target. Returns the CPU seconds that it took.
 
-    Raises what the target raises, and `TooCostlyError`. `memory` measures that too, which makes Python slow.
+    Raises the exceptions of the target, and `TooCostlyError`. `memory` also measures memory, which makes Python slow.
     """
     if memory:
         tracemalloc.start()

@@ -45,15 +45,15 @@ CORPUS = Path(__file__).with_name("corpus")
 SECRET = "0123456789abcdef0123456789abcdef"
 LIMIT = 1_000_000
 
-# Between the parts of an input for `values`, and of others that have some.
+# The separator of the parts of an input, for `values` and other targets with parts.
 PART_MARK = b"\x00\xff\x00"
 
-# The size of the forms that are seeds: mutation makes them longer.
+# The size of the forms used as seeds; mutation makes them longer.
 FORM_BYTES = 2_000
 
 
 def frames(data: bytes) -> None:
-    """A stream from the sandbox, read as the host does, in reads of a size that the data tells."""
+    """Parses a stream from the sandbox, as the host does, in reads of a size that the data decides."""
     size = 1 + data[0] if data else 1
     connection = Connection(LIMIT, secret=SECRET)
     with contextlib.suppress(ProtocolError):
@@ -62,10 +62,10 @@ def frames(data: bytes) -> None:
             while piece:
                 space = connection.space()
                 assert len(space) > 0
-                taken = min(len(space), len(piece))
-                space[:taken] = piece[:taken]
-                piece = piece[taken:]
-                for message in connection.received(taken):
+                count = min(len(space), len(piece))
+                space[:count] = piece[:count]
+                piece = piece[count:]
+                for message in connection.received(count):
                     _look_at(message)
 
 
@@ -80,22 +80,22 @@ def _look_at(message: object) -> None:
 
 
 def values(data: bytes) -> None:
-    """A value of the sandbox: its tree, and the raw parts behind marks."""
+    """Decodes a value of the sandbox: its tree, and its raw parts, which separators divide."""
     _decode(data.split(PART_MARK))
 
 
 def _decode(parts: object) -> None:
-    border = ValueCodec()
-    border.encode({"a": {1, 2}}, "known")
+    value_codec = ValueCodec()
+    value_codec.encode({"a": {1, 2}}, "known")
     with contextlib.suppress(ValueCrossingError):
-        border.decode(parts)
+        value_codec.decode(parts)
 
 
-# ---- Typed outputs and signatures ------------------------------------------------------------------
+# ---- Typed outputs and signatures ----
 
 
 class Left(pydantic.BaseModel):
-    """One of two that hold each other."""
+    """The first half of a pair of types that refer to each other."""
 
     x: Left | Right | None = None
     n: int = 0
@@ -116,7 +116,7 @@ OUTPUTS: tuple[Any, ...] = (
 
 
 def typed_outputs(data: bytes) -> None:
-    """A submitted value for a field of some type, which the first byte tells."""
+    """Converts a submitted value to a type, which the first byte selects."""
     if not data:
         return
     field = FieldInfo.from_annotation(OUTPUTS[data[0] % len(OUTPUTS)])
@@ -137,7 +137,7 @@ def signatures(data: bytes) -> None:
         signature_of(source, {"text": "x"}, {"Left": Left})
 
 
-# ---- Texts, checkpoints, reports -------------------------------------------------------------------
+# ---- Texts, checkpoints, reports ----
 
 
 @contextlib.contextmanager
@@ -154,7 +154,7 @@ def _texts() -> Iterator[tuple[TextCalls, list[Any]]]:
 
 
 def text_calls(data: bytes) -> None:
-    """Calls that a cell makes of a lazy text or a directory: the operation and its arguments."""
+    """Makes the calls of a cell on a lazy text or a directory: an operation with arguments."""
     try:
         arguments = ValueCodec().decode(data.split(PART_MARK))
     except ValueCrossingError:
@@ -169,7 +169,7 @@ def text_calls(data: bytes) -> None:
 
 
 def checkpoints(data: bytes) -> None:
-    """A file that says that it is a checkpoint."""
+    """Loads a file that claims to be a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state")
         path.write_bytes(data)
@@ -178,7 +178,7 @@ def checkpoints(data: bytes) -> None:
 
 
 def _reader(module: str, name: str) -> Callable[[bytes], None] | None:
-    """A target that is a function of one module; None where that is not there."""
+    """Returns a function of a module as a target; None if the module does not exist."""
     try:
         read = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
@@ -209,7 +209,7 @@ def _of_forms(before: bytes = b"") -> Mapping[str, bytes]:
 
 
 def seeds(target: str) -> dict[str, bytes]:
-    """The inputs that a target begins with, by name: its corpus, and forms that cost much."""
+    """Returns the initial inputs of a target by name: its corpus, and costly forms."""
     files = {path.name: path.read_bytes() for path in sorted((CORPUS / target).iterdir())}
     if target == "values":
         files |= _of_forms()

@@ -1,4 +1,4 @@
-"""The corpus, and some mutations of it: nothing but the errors that are meant to come, at a bounded cost."""
+"""The corpus and some mutations of it raise only the expected errors, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .mutations import next_input
 from .oracle import TooCostlyError, run
 from .targets import CORPUS, TARGETS, seeds, values
 
-# How many mutations of each target at night, and how many of them measure memory too. A call of a text or a
-# checkpoint opens files, a signature makes classes.
+# The number of mutations of each target in the nightly run, and how many of them measure memory too. Calls on texts and
+# checkpoints open files, and signatures create classes, so they have fewer.
 ROUNDS = {"frames": 3000, "values": 2000, "typed_outputs": 400, "text_calls": 60}
 OTHER_ROUNDS = 200
 MEMORY_EVERY = 20
 
-# Of these, one in so many is tried on each push.
+# One in this many of them runs on each push.
 PUSHED = 4
 
-# The bytes of a form in `values`, and at night.
+# The size of a form in `values`, and in the nightly run.
 FORM_BYTES, LARGE_FORM_BYTES = 50_000, 200_000
 
 CASES = [(target, name) for target in TARGETS for name in seeds(target)]
@@ -33,16 +33,16 @@ CASES = [(target, name) for target in TARGETS for name in seeds(target)]
 
 @pytest.mark.parametrize(("target", "name"), CASES, ids=[f"{t}-{n}" for t, n in CASES])
 def test_the_corpus(target, name):
-    """Every input of it by itself, within what its size may cost."""
+    """Every input of the corpus is handled within the cost that its size allows."""
     run(TARGETS[target], seeds(target)[name])
 
 
 def mutate(target: str, rounds: int) -> None:
-    """Runs mutations of every input, and of two of them joined."""
+    """Runs mutations of every corpus input, and of two of them joined."""
     dice = random.Random(target)
-    known = list(seeds(target).values())
+    inputs = list(seeds(target).values())
     for number in range(rounds):
-        data = next_input(known, dice)
+        data = next_input(inputs, dice)
         run(TARGETS[target], data, memory=number % MEMORY_EVERY == 0)
 
 
@@ -68,22 +68,22 @@ def test_noise(target, data):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_in_a_larger_size(name):
-    """Costs grow with the size, not with its square: each form, many times as large."""
+    """The cost of a form grows linearly with its size, not quadratically."""
     run(values, b"\x00\xff\x00".join(FORMS[name](FORM_BYTES)))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_in_a_very_large_size(name):
-    """Each form, a hundred times as large as in the corpus."""
+    """Each form is handled at a hundred times its size in the corpus."""
     run(values, b"\x00\xff\x00".join(FORMS[name](LARGE_FORM_BYTES)))
 
 
 class TestTheOracle:
-    """It sees what it is for."""
+    """The oracle detects excessive costs."""
 
     def test_time(self):
-        """A target that works for longer than its input allows."""
+        """A target that takes longer than its input allows is a finding."""
 
         def squared(data):
             sum(a == b for a in data for b in data)
@@ -93,13 +93,13 @@ class TestTheOracle:
             run(squared, b"x" * 12_000)
 
     def test_memory(self):
-        """A target that makes much of little."""
+        """A target that allocates more than its input allows is a finding."""
         with pytest.raises(TooCostlyError, match="bytes of memory"):
             run(lambda data: bytes(100_000_000), b"x")
 
 
 def test_the_corpus_reaches_what_it_is_for():
-    """Some of its frames are messages, some of its values are read: else nothing is tested."""
+    """Some frames of the corpus are valid messages and some values decode, so that deeper code is tested."""
     assert len(list((CORPUS / "frames").iterdir())) >= 15
     assert len(list((CORPUS / "values").iterdir())) >= 20
     for target in TARGETS:

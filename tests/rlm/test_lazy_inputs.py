@@ -80,7 +80,7 @@ class TestLazyInputs:
         log.write_text("new")
         rlm, server = play("log -> answer", "SUBMIT('x')")
 
-        with pytest.raises(TextChangedError, match="has changed since it was given"):
+        with pytest.raises(TextChangedError, match="has changed since it became an input"):
             rlm(log=text)
         assert not server.requests
 
@@ -111,7 +111,7 @@ class TestLazyInputs:
         rlm, _ = play("log -> answer", "change()\nlog[:5]", "SUBMIT('told')", tools=[change])
         result = rlm(log=TextFile(log))
 
-        assert "build.log has changed since it was given" in result.trajectory[0]["output"]
+        assert "build.log has changed since it became an input" in result.trajectory[0]["output"]
         assert result.answer == "told"
 
     def test_a_wrong_type_is_refused(self, play, log):

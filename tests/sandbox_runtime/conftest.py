@@ -237,3 +237,30 @@ def open_cells():
 def cells(open_cells):
     """A driver without tools, whose SUBMIT accepts any value."""
     return open_cells()
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with `.gitignore` files, links to the outside, binary and hidden files."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("SECRET\n")
+    root = tmp_path / "project"
+    for path, content in {
+        "README.md": "read me\n",
+        "src/a.py": "import os\n# TODO one\n",
+        "src/deep/b.py": "# TODO two\n",
+        "src/deep/keep.log": "TODO kept\n",
+        "src/deep/.gitignore": "!keep.log\n",
+        "app.log": "TODO log\n",
+        "build/out.txt": "TODO built\n",
+        ".git/config": "TODO git\n",
+        ".env": "TODO hidden\n",
+        ".gitignore": "*.log\nbuild/\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content)
+    (root / "data.bin").write_bytes(b"TODO\0\0")
+    (root / "link.txt").symlink_to(outside / "secret.txt")
+    (root / "linked").symlink_to(outside)
+    return root

@@ -102,18 +102,18 @@ class Movie(TypedDict):
 
 
 class Photo:
-    """Stays on the host."""
+    """A type whose values stay on the host."""
 
 
 class Money:
-    """Crosses as plain data."""
+    """A type whose values cross as plain data."""
 
     def __init__(self, cents: int) -> None:
         self.cents = cents
 
 
 class Grid:
-    """Is made by code of its own."""
+    """A type whose variables are created by code."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -135,13 +135,13 @@ TYPES = [
 
 @pytest.fixture(scope="module")
 def given_back():
-    """What the tool `give` was called with, in all tests of this module."""
+    """The arguments of the tool `give`, in all tests of this module."""
     return []
 
 
 @pytest.fixture(scope="module")
 def session(given_back):
-    """One session for all tests: they bind names of their own."""
+    """One session for all tests, which use different variable names."""
 
     def give(value):
         given_back.append(value)
@@ -152,7 +152,7 @@ def session(given_back):
 
 
 def submitted(session, code="SUBMIT(v)"):
-    """What comes out of a cell."""
+    """Returns the output that a cell submits."""
     result = session.run_cell(code)
     assert isinstance(result, Submitted), result
     return result.outputs["output"]
@@ -161,7 +161,7 @@ def submitted(session, code="SUBMIT(v)"):
 NOON = datetime.datetime(2024, 7, 1, 12, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
 CAT = Cat(name="Tom", born="2020-01-02", friends=[Animal(name="Rex")])
 
-# What a value is in a cell, and what comes back of it; the rows of the documentation.
+# A value, an expression that is true of it in a cell, and the value that comes back: the rows of the documentation.
 ROWS = [
     (None, "v is None", None),
     (True, "v is True", True),
@@ -216,7 +216,7 @@ class TestTheTable:
         ("value", "check", "back"), ROWS, ids=[type(value).__name__ for value, *_ in ROWS]
     )
     def test_a_row(self, session, value, check, back):
-        """The cell sees what it should; the value comes back as it should, nested as well."""
+        """The cell sees the documented value; it comes back as documented, nested as well."""
         session.assign("v", value)
 
         assert output(session, check) == "True"
@@ -225,28 +225,28 @@ class TestTheTable:
             assert type(returned) is type(back) or isinstance(returned, list)
 
     def test_a_time_zone_comes_back(self, session):
-        """By its name, not only by its offset."""
+        """A time zone comes back by its name, not only by its offset."""
         session.assign("v", [NOON])
 
         assert submitted(session)[0].tzinfo is NOON.tzinfo
 
     def test_a_variable_made_by_code(self, session):
-        """A `CodeType` runs its statements; its data does not stay."""
+        """The statements of a `CodeType` run; its data is removed afterwards."""
         session.assign("v", Grid(3))
 
         assert output(session, "v, inf, '_raw_v' in globals()") == "([[0, 0, 0]], inf, False)"
 
     def test_code_for_a_variable_that_fails(self, session):
-        """It is refused when it is assigned."""
+        """If the code fails, the assignment is refused."""
         with pytest.raises(ValueCrossingError, match="could not take v: ValueError"):
             session.assign("v", Grid("wide"))
 
 
 class TestClasses:
-    """Classes of records are known by name in cells, and by what they are on the host."""
+    """Classes of records have their names in cells, and are the original classes on the host."""
 
     def test_declared_classes_can_be_used(self, session):
-        """Without any value of them, as the types of outputs need it."""
+        """Declared classes can be used without any value of them, as for output types."""
         assert submitted(session, "SUBMIT(Cat('Kim', color=Color.BLUE))") == Cat(
             name="Kim", color=Color.BLUE
         )
@@ -262,19 +262,19 @@ class TestClasses:
         assert output(session, "print(Point, give())") == "mine a tool"
 
     def test_what_a_cell_made_invalid_comes_as_plain_data(self, session):
-        """An instance of a host's class is always a valid one."""
+        """An instance of a host class is always valid; an invalid record comes as plain data."""
         session.assign("v", Cat(name="Tom"))
 
         assert submitted(session, "v.lives = 'many'; SUBMIT(v)")["lives"] == "many"
 
     def test_no_field_is_lost(self, session):
-        """A field that the class does not have keeps the record from becoming an instance."""
+        """With a field that its class lacks, a record stays plain data."""
         session.assign("v", Cat(name="Tom"))
 
         assert submitted(session, "v.note = 'new'; SUBMIT(v)")["note"] == "new"
 
     def test_tools_get_instances(self, session, given_back):
-        """Also where nothing is declared."""
+        """Tools get instances, even without declared types."""
         session.assign("v", {"cats": [Cat(name="Tom")], "p": Point(1)})
 
         session.run_cell("give(v)")
@@ -282,13 +282,13 @@ class TestClasses:
         assert given_back[-1] == {"cats": [Cat(name="Tom")], "p": Point(1)}
 
     def test_what_tools_return_brings_its_classes(self, opened):
-        """A class that came as a result is known by name from then on."""
+        """The class of a tool's result can be used by name from then on."""
         session = opened(tools={"locate": lambda: Place("a")})
 
         assert output(session, "isinstance(locate(), Place)") == "True"
 
     def test_a_healed_session_knows_them(self, opened):
-        """Classes and handles are the session's, not the process's."""
+        """Classes and handles belong to the session, so they survive a restart of its process."""
         photo = Photo()
         session = opened(types=TYPES)
         session.assign({"photo": photo, "cat": Cat(name="Tom")})
@@ -303,16 +303,16 @@ class TestClasses:
 
 
 class TestHandles:
-    """Values that stay on the host: cells pass them on."""
+    """Cells pass on values that stay on the host."""
 
-    def test_it_says_what_it_is(self, session):
-        """Its type and its preview, on one line."""
+    def test_repr_of_a_handle(self, session):
+        """The repr has the type and the preview, on one line."""
         session.assign("photo", Photo())
 
         assert output(session, "photo") == "<Photo handle: png, 12 bytes>"
 
     def test_it_comes_out_as_the_same_object(self, session, given_back):
-        """Through variables, lists, dict keys, tool calls and SUBMIT."""
+        """The object survives variables, lists, dict keys, tool calls and SUBMIT."""
         photo = Photo()
         session.assign("v", [photo, {"a": photo}])
 
@@ -323,7 +323,7 @@ class TestHandles:
         assert next(iter(returned[1])) is photo
 
     def test_the_same_object_is_the_same_handle(self, session):
-        """However often it crosses; another object is another handle."""
+        """An object has one handle however often it crosses; another object has another."""
         photo = Photo()
         session.assign({"one": photo, "two": [photo], "other": Photo()})
 
@@ -332,8 +332,8 @@ class TestHandles:
         )
 
     @pytest.mark.parametrize("code", ["photo.url", "photo.url = 1", "del photo.url"])
-    def test_it_has_nothing_inside(self, session, code):
-        """The error says what it is good for."""
+    def test_a_handle_has_no_attributes(self, session, code):
+        """Attribute access raises an error that says how to use a handle."""
         session.assign("photo", Photo())
 
         result = session.run_cell(code)
@@ -341,38 +341,38 @@ class TestHandles:
         assert isinstance(result, Failed)
         assert "stays on the host: it can be passed to a tool" in result.message
 
-    def test_a_number_that_was_never_given(self, session):
-        """A cell cannot make up a handle."""
+    def test_a_forged_number(self, session):
+        """A cell cannot forge a handle."""
         result = session.run_cell(
             "from sandbox_runtime.guest.values.handles import Handle; SUBMIT(Handle(10**6, 'x', ''))"
         )
 
         assert result.error_type == "ValueCrossingError"
-        assert "a handle stands for nothing" in result.message
+        assert "the handle is not valid in this session" in result.message
 
 
 class TestRules:
-    """Rules for types of the user's own."""
+    """Rules for the user's own types."""
 
     @pytest.mark.parametrize("cls", [str, dict, object, type(None)])
     def test_fixed_types(self, cls):
-        """There can be no rule for what always crosses as it is."""
-        with pytest.raises(ValueError, match="always crosses as it is"):
+        """Types whose values always cross unchanged cannot have a rule."""
+        with pytest.raises(ValueError, match="always cross unchanged"):
             HandleType(cls)
 
-    def test_no_class(self):
-        """A rule is for a class."""
-        with pytest.raises(TypeError, match=r"A rule is for a class, not for list\[int\]"):
+    def test_a_rule_needs_a_class(self):
+        """Anything but a class is refused as the type of a rule."""
+        with pytest.raises(TypeError, match=r"A rule needs a class, not list\[int\]"):
             ValueType(list[int], list)
 
-    def test_the_first_that_fits(self):
-        """A rule counts for subclasses too, and those given first go first."""
+    def test_the_first_matching_rule_applies(self):
+        """A rule applies to subclasses, and the first matching rule wins."""
 
         class Thumbnail(Photo):
             pass
 
-        border = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
-        kind, parts = border.encode([Thumbnail(), Photo()], "v")
+        value_codec = ValueCodec([ValueType(Thumbnail, lambda _: "small"), *TYPES])
+        kind, parts = value_codec.encode([Thumbnail(), Photo()], "v")
 
         arrived = codec.receive(kind, parts)
 
@@ -392,7 +392,7 @@ class TestRules:
         ],
     )
     def test_what_cannot_cross_is_named_with_its_place(self, value, place):
-        """Inside of records, tables and values with rules as well."""
+        """Errors name the place, also inside records, tables and values with rules."""
         if place.startswith("rows[0]['cents']"):
             value = [Money(lambda: 1)]
         with pytest.raises(ValueCrossingError) as caught:
@@ -401,13 +401,13 @@ class TestRules:
         assert str(caught.value).startswith(place)
 
     def test_a_rule_that_fails(self):
-        """What its function raises is the reason."""
-        border = ValueCodec([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
+        """The exception of a rule's function is the reason in the error."""
+        value_codec = ValueCodec([CodeType(Grid, lambda grid: grid.missing, lambda *_: "")])
 
         with pytest.raises(
             ValueCrossingError, match=r"v is of type .*Grid.*no attribute 'missing'"
         ):
-            border.encode_variable(Grid(1), "v", Stream(lambda: None, lambda _: None))
+            value_codec.encode_variable(Grid(1), "v", Stream(lambda: None, lambda _: None))
 
 
 scalars = (
@@ -443,14 +443,14 @@ trees = st.recursive(
 
 
 def there_and_back(value):
-    border = ValueCodec()
-    kind, parts = border.encode(value, "v")
+    value_codec = ValueCodec()
+    kind, parts = value_codec.encode(value, "v")
     text, extras = codec.send(codec.receive(kind, parts), "v")
-    return border.decode([text.encode(), *map(bytes, extras)])
+    return value_codec.decode([text.encode(), *map(bytes, extras)])
 
 
 def types_of(value):
-    """The types of a value and of all that is in it."""
+    """Returns the types of a value and of all its parts."""
     kind = type(value)
     if isinstance(value, dict):
         return kind, [(types_of(k), types_of(v)) for k, v in value.items()]
@@ -462,7 +462,7 @@ def types_of(value):
 
 
 class TestRoundTrips:
-    """Whatever goes in comes out: equal, and of the same types."""
+    """Values survive a round trip: equal, and of the same types."""
 
     @given(trees)
     def test_both_sides_in_one_process(self, value):
@@ -475,7 +475,7 @@ class TestRoundTrips:
     @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(trees)
     def test_through_a_session(self, session, value):
-        """The same through a real sandbox, as an output and as an argument of a tool."""
+        """The same holds through a real sandbox, as an output and as a tool argument."""
         session.assign("v", value)
 
         for back in (submitted(session), submitted(session, "SUBMIT(give(v))")):
@@ -487,7 +487,7 @@ class TestSpeed:
     """Large plain values leave at the speed of C."""
 
     def test_many_small_lists(self, session):
-        """A million pairs take no more than a few seconds, also on a slow machine."""
+        """A million pairs take at most a few seconds, even on a slow machine."""
         session.run_cell("pairs = [[i, -i] for i in range(1_000_000)]")
 
         result = session.run_cell(
@@ -498,7 +498,7 @@ class TestSpeed:
         assert len(submitted(session, "SUBMIT(pairs)")) == 1_000_000
 
     def test_beside_others(self, session, given_back):
-        """One output or argument that is not plain does not make the others slow."""
+        """One value that is not plain does not slow down the others."""
         session.run_cell("pairs = [[i, -i] for i in range(1_000_000)]")
 
         result = session.run_cell(

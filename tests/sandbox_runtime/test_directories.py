@@ -1,7 +1,8 @@
-"""Folders of strangers: whatever is in them, they are listed within bounds, and what is left out is said."""
+"""Untrusted folders: listing is bounded whatever they contain, and reports what it leaves out."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -10,15 +11,15 @@ import pytest
 
 from sandbox_runtime import Directory, Limits, TextChangedError, TextFile
 from sandbox_runtime.texts import directory as directories
-from sandbox_runtime.texts.bytes import Deadline
 from sandbox_runtime.texts.calls import TextCalls
+from sandbox_runtime.texts.deadline import Deadline
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs the files of POSIX")
 
 
 @pytest.fixture
 def calls():
-    """What serves a session."""
+    """The calls of one session."""
     one = TextCalls(Limits(search_seconds=20))
     yield one
     one.close()
@@ -26,8 +27,8 @@ def calls():
 
 class TestRules:
     @pytest.mark.parametrize("stars", [4, 5, 6, 400])
-    def test_stars_of_a_rule_freeze_nobody(self, tmp_path, stars):
-        """A file whose name nearly fits, and a rule that regular expressions take years for."""
+    def test_a_hostile_rule_costs_little(self, tmp_path, stars):
+        """A rule that takes a backtracking matcher years costs next to nothing."""
         (tmp_path / ".gitignore").write_text("a*" * stars + "b\n")
         (tmp_path / ("a" * 200)).touch()
         started = time.thread_time()
@@ -36,26 +37,26 @@ class TestRules:
 
         assert time.thread_time() - started < 2
 
-    def test_more_rules_than_a_folder_may_have_are_not_applied_and_this_is_said(self, tmp_path):
-        """The files are there, since nobody has looked at the rules, and the size tells it."""
+    def test_too_many_rules_are_skipped_and_reported(self, tmp_path):
+        """Excess rules are not applied: the files are listed, and the size reports it."""
         (tmp_path / ".gitignore").write_text("*.log\n" * directories.MAX_RULES)
         (tmp_path / "a.log").touch()
         folder = Directory(tmp_path)
 
         assert list(folder.sizes()) == ["a.log"]
-        assert "left out: 1 files of rules (.gitignore), with more than" in folder.size
+        assert "left out: 1 .gitignore files with more than" in folder.size
 
-    def test_a_file_of_rules_that_is_too_large_is_not_read(self, tmp_path):
-        """It is none, and the size tells it. One of that size and few lines is read in no time."""
+    def test_an_oversized_gitignore_is_skipped(self, tmp_path):
+        """A `.gitignore` over the size bound is skipped and reported; one at the bound is parsed fast."""
         (tmp_path / ".gitignore").write_bytes(b"x" * (directories.MAX_RULES_BYTES + 1))
         (tmp_path / "a.log").touch()
 
-        assert "left out: 1 files of rules" in Directory(tmp_path).size
+        assert "left out: 1 .gitignore files" in Directory(tmp_path).size
         (tmp_path / ".gitignore").write_bytes(b"x" * directories.MAX_RULES_BYTES)
         assert "1 rules of .gitignore that are too long" in Directory(tmp_path).size
 
     def test_rules_of_many_folders_count_together(self, tmp_path):
-        """Each folder below another adds its own; the work for a file is bounded by their sum."""
+        """Rules add up along a path, so that the work for one file is bounded by their sum."""
         at = tmp_path
         for _ in range(5):
             (at / ".gitignore").write_text("*x*y\n" * (directories.MAX_RULES // 3))
@@ -63,12 +64,12 @@ class TestRules:
             at.mkdir()
         (at / "file").touch()
 
-        assert "left out: 2 files of rules" in Directory(tmp_path).size
+        assert "left out: 2 .gitignore files" in Directory(tmp_path).size
 
     @posix
     @pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
-    def test_rules_that_are_no_file_are_none(self, tmp_path, kind):
-        """A pipe would be waited for, a link could lead to any file."""
+    def test_a_gitignore_that_is_no_regular_file_is_ignored(self, tmp_path, kind):
+        """A `.gitignore` that is not a regular file is ignored: a pipe would block, a link could lead anywhere."""
         root = tmp_path / "root"
         root.mkdir()
         (root / "a").touch()
@@ -90,34 +91,34 @@ class TestRules:
 
 
 class TestSizes:
-    def test_work_that_is_too_much_is_refused_with_a_way_out(self, tmp_path, monkeypatch):
-        """The bound is one of the processor's work, so that a slow disk is no reason."""
+    def test_too_much_work_is_refused_with_alternatives(self, tmp_path, monkeypatch):
+        """The bound is CPU time, so a slow disk alone never exceeds it."""
         monkeypatch.setattr(directories, "MAX_LISTING_SECONDS", 0.0)
         (tmp_path / "a").touch()
 
-        with pytest.raises(ValueError, match="Give a folder in it, or another pattern"):
+        with pytest.raises(ValueError, match="Pass one of its subfolders, a narrower pattern"):
             Directory(tmp_path).sizes()
 
     @pytest.mark.parametrize(
-        ("bound", "told"),
+        ("bound", "message"),
         [
             ("MAX_FILES", "more than 10 files"),
             ("MAX_PATH_CHARS", "paths of more than 10 characters together"),
             ("MAX_ENTRIES", "more than 10 files and folders"),
         ],
     )
-    def test_what_is_too_much_is_refused(self, tmp_path, monkeypatch, bound, told):
-        """Files, their paths, and whatever is only looked at, hidden or not."""
+    def test_oversized_folders_are_refused(self, tmp_path, monkeypatch, bound, message):
+        """The number of files, their paths and all entries examined, even hidden ones, are bounded."""
         monkeypatch.setattr(directories, bound, 10)
         prefix = "." if bound == "MAX_ENTRIES" else ""
         for number in range(200):
             (tmp_path / f"{prefix}{number}").touch()
 
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             Directory(tmp_path).sizes()
 
     def test_a_folder_as_deep_as_the_system_allows_is_listed(self, tmp_path):
-        """Below a path that is too long for it nothing can be opened; the rest is listed."""
+        """A path longer than PATH_MAX can be listed, because each level is opened from the one above."""
         at = os.open(tmp_path, os.O_RDONLY)
         for _ in range(60):
             os.mkdir("d" * 200, dir_fd=at)
@@ -129,8 +130,8 @@ class TestSizes:
         assert [len(path) for path in Directory(tmp_path).sizes()] == [60 * 201 + 4]
 
     @posix
-    def test_names_that_are_no_text_are_counted(self, tmp_path):
-        """They cannot be told to a cell."""
+    def test_names_that_are_not_utf_8_are_counted(self, tmp_path):
+        """Names that are not UTF-8 cannot be shown to a cell, so they are left out and counted."""
         (tmp_path / "good").touch()
         try:
             os.close(os.open(os.fsencode(tmp_path) + b"/bad\xff", os.O_CREAT))
@@ -139,11 +140,11 @@ class TestSizes:
 
         assert (
             Directory(tmp_path).size
-            == "1 files, 0 bytes; left out: 1 files whose names are no UTF-8"
+            == "1 files, 0 bytes; left out: 1 files whose names are not UTF-8"
         )
 
     def test_loops_of_links_are_not_followed(self, tmp_path):
-        """Neither a link to itself, nor one to the folder that it is in."""
+        """A link to itself and a link to a parent folder end no listing."""
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "round").symlink_to(tmp_path)
         (tmp_path / "self").symlink_to("self")
@@ -151,8 +152,8 @@ class TestSizes:
 
         assert list(Directory(tmp_path).sizes()) == ["a/file"]
 
-    def test_a_search_keeps_no_file_that_nobody_has(self, tmp_path, calls):
-        """A million files are searched one after the other, and not held."""
+    def test_a_search_keeps_no_files(self, tmp_path, calls):
+        """A search through a million files must not keep their objects."""
         for number in range(50):
             (tmp_path / f"{number}.txt").write_text("needle\n")
         folder = Directory(tmp_path)
@@ -164,8 +165,8 @@ class TestSizes:
 
 
 @posix
-class TestWhatBecameOfAFile:
-    """Between listing, opening and reading a file may become anything."""
+class TestReplacedFiles:
+    """A file may be replaced at any time between listing, opening and reading."""
 
     @staticmethod
     def become(path, kind, tmp_path):
@@ -185,8 +186,10 @@ class TestWhatBecameOfAFile:
     @pytest.mark.parametrize("kind", ["fifo", "folder", "device", "link", "gone"])
     @pytest.mark.parametrize("opened", [False, True])
     @pytest.mark.parametrize("operation", ["read", "grep"])
-    def test_it_is_an_error_and_no_wait(self, tmp_path, calls, kind, opened, operation):
-        """Before it was opened for the first time, and after."""
+    def test_a_replaced_file_raises_without_blocking(
+        self, tmp_path, calls, kind, opened, operation
+    ):
+        """A replaced file raises an error and never blocks, before its first opening and after it."""
         root = tmp_path / "root"
         root.mkdir()
         (root / "a.txt").write_text("text\n")
@@ -195,17 +198,17 @@ class TestWhatBecameOfAFile:
         text = folder.file("a.txt") if opened else None
         self.become(root / "a.txt", kind, tmp_path)
 
-        asked = {
+        calls_by_case = {
             ("read", False): (folder, "file", "a.txt"),
             ("read", True): (text, "read", 0, 9),
             ("grep", False): (folder, "grep", "secret", 0, None, 0, 0, 9),
             ("grep", True): (text, "grep", "secret", 0, 0, 0, 0, 9),
         }
         with pytest.raises(TextChangedError):
-            calls(*asked[operation, opened])
+            calls(*calls_by_case[operation, opened])
 
-    def test_a_folder_that_became_a_link_leads_nowhere(self, tmp_path, calls):
-        """Also if it is replaced while it is listed, or between two looks at it."""
+    def test_a_folder_that_became_a_link_is_not_followed(self, tmp_path, calls):
+        """A folder replaced by a link, also during the listing, does not lead outside."""
         root, outside = tmp_path / "root", tmp_path / "outside"
         (root / "src").mkdir(parents=True)
         outside.mkdir()
@@ -221,7 +224,7 @@ class TestWhatBecameOfAFile:
         assert list(Directory(root).sizes()) == []
 
     def test_a_file_that_grows_or_shrinks_while_it_is_read(self, tmp_path, calls):
-        """No more is read than there was, and then it is an error."""
+        """A file whose size changed raises an error."""
         file = tmp_path / "a.txt"
         file.write_text("x" * 1000)
         text = TextFile(file)
@@ -233,20 +236,124 @@ class TestWhatBecameOfAFile:
                 calls(text, "length")
 
     @pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
-    def test_what_is_no_file_is_refused_at_once(self, tmp_path, kind):
-        """Where the user himself names it, too."""
+    def test_special_files_are_refused_at_once(self, tmp_path, kind):
+        """A path that the user names must be a regular file as well."""
         path = tmp_path / "a"
         path.touch()
         self.become(path, kind, tmp_path)
 
-        with pytest.raises(OSError, match=r"no regular file|Is a directory"):
+        with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
             TextFile(path)
 
 
 def test_a_second_session_waits_no_longer_than_its_own_time(tmp_path):
-    """Another may be listing the same folder, or waiting for the next piece of the same stream."""
+    """The deadline also bounds the wait for a lock that another session holds."""
     (tmp_path / "a").touch()
     folder = Directory(tmp_path)
 
     with folder._lock, pytest.raises(TimeoutError):
         folder.sizes(Deadline(0.1, "Limits.search_seconds"))
+
+
+class TestDirectories:
+    def test_what_is_listed(self, project):
+        """The list is Git's: no hidden or ignored files, and the nearest rules win. Links are left out too."""
+        assert list(Directory(project).sizes()) == [
+            "README.md",
+            "data.bin",
+            "src/a.py",
+            "src/deep/b.py",
+            "src/deep/keep.log",
+        ]
+        assert list(Directory(project, "src/**/*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "*.py").sizes()) == ["src/a.py", "src/deep/b.py"]
+        assert list(Directory(project, "src/*.py").sizes()) == ["src/a.py"]
+        assert "app.log" in Directory(project, gitignore=False).sizes()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "../outside/secret.txt",
+            "/etc/passwd",
+            "link.txt",
+            "linked/secret.txt",
+            "",
+            ".env",
+            "src",
+        ],
+    )
+    def test_nothing_else_can_be_read(self, project, path):
+        """A path is looked up in the list and never becomes a path of the file system."""
+        with pytest.raises(KeyError):
+            Directory(project).file(path)
+
+    def test_a_file_or_folder_that_became_a_link_is_not_followed(self, project, tmp_path):
+        """A file or folder that was replaced by a link after listing raises an error."""
+        folder = Directory(project)
+        folder.sizes()
+        (project / "README.md").unlink()
+        (project / "README.md").symlink_to(tmp_path / "outside" / "secret.txt")
+        (project / "src").rename(tmp_path / "elsewhere")
+        (project / "src").symlink_to(tmp_path / "elsewhere")
+
+        for path in ("README.md", "src/a.py"):
+            with pytest.raises(OSError, match=r"not a regular file|Not a directory|symbolic links"):
+                folder.file(path)
+
+    @pytest.mark.parametrize("path", ["src", "src/a.py", "src/deep", "src/deep/b.py"])
+    def test_entries_removed_during_the_listing_are_left_out(self, project, path, monkeypatch):
+        """Concurrent changes in a folder must not end a run."""
+        listed, real = list(Directory(project).sizes()), os.scandir
+        gone, parent = project / path, (project / path).parent.stat()
+
+        @contextlib.contextmanager
+        def scandir(folder):
+            with real(folder) as entries:
+                listing = list(entries)
+                here = os.stat(folder)  # noqa: PTH116 - a descriptor
+                if os.path.samestat(here, parent) and gone.exists():
+                    gone.unlink() if gone.is_file() else gone.rename(project.parent / "elsewhere")
+                yield iter(listing)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+        assert list(Directory(project).sizes()) == [
+            other for other in listed if other != path and not other.startswith(f"{path}/")
+        ]
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+    def test_an_unreadable_folder(self, project):
+        """An unreadable subfolder is left out; an unreadable root is an error, since it may not be empty."""
+        (project / "src").chmod(0)
+        try:
+            assert list(Directory(project).sizes()) == ["README.md", "data.bin"]
+        finally:
+            (project / "src").chmod(0o755)
+        folder = Directory(project)
+        project.chmod(0)
+        try:
+            with pytest.raises(PermissionError):
+                folder.sizes()
+        finally:
+            project.chmod(0o755)
+
+    def test_a_removed_folder(self, project):
+        """A removed folder raises an error that does not reveal its path to the cell."""
+        folder = Directory(project)
+        project.rename(project.parent / "elsewhere")
+
+        with pytest.raises(FileNotFoundError):
+            folder.sizes()
+        with pytest.raises(TextChangedError) as caught:
+            TextCalls(Limits())(folder, "sizes", None)
+        assert str(caught.value) == "project cannot be listed: No such file or directory."
+
+    def test_stars_take_no_time(self, project):
+        """Globs come from cells, so a hostile one must not take long."""
+        calls = TextCalls(Limits())
+        with pytest.raises(ValueError, match="2,999 characters"):
+            calls(Directory(project), "sizes", "/".join(["**"] * 1000))
+        started = time.monotonic()
+        (project / ("a" * 200)).write_text("")
+        assert calls(Directory(project), "sizes", "a*a*a*a*a*a*a*a*a*ab") == []
+        assert time.monotonic() - started < 1

@@ -1,4 +1,4 @@
-"""Patterns of strangers: read as Git reads them, and never at more than a bounded cost."""
+"""Untrusted patterns: parsed as Git parses them, and matched at a bounded cost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from sandbox_runtime.texts.globs import (
     path_bytes,
 )
 
-# One letter, one step: a matcher that goes back over what it has tried needs 30 times as much for each
-# further star, and none of these would end.
+# Each would be endless for a backtracking matcher, which needs 30 times as long for each further star.
 HOSTILE = [
     "a*" * 400 + "b",
     "*a" * 400 + "b",
@@ -55,7 +54,7 @@ PARTS = [
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A repository of Git's with files of odd names, and one more folder for rules."""
+    """A Git repository with files of unusual names, and a folder for more rules."""
     if shutil.which("git") is None:
         pytest.skip("needs Git to compare with")
     root = tmp_path_factory.mktemp("repository")
@@ -83,8 +82,8 @@ class TestAsGit:
         deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(RULES, RULES, st.sampled_from(["\n", "\r\n"]))
-    def test_git_leaves_out_the_same(self, repository, above, below, end):
-        """Any rules, also nested ones, name the files that Git itself does not see."""
+    def test_git_lists_the_same_files(self, repository, above, below, end):
+        """For any rules, also nested ones, the list equals Git's."""
         (repository / ".gitignore").write_bytes(above.replace("\n", end).encode())
         (repository / "x" / ".gitignore").write_bytes(below.encode())
         seen = subprocess.run(
@@ -98,23 +97,23 @@ class TestAsGit:
         hidden = {".gitignore", "x/.gitignore", ""}
         assert list(Directory(repository).sizes()) == sorted(set(seen.split("\0")) - hidden)
 
-    def test_check_ignore_says_the_same(self, repository):
-        """For each path by itself, with the rules that people write."""
+    def test_check_ignore_agrees(self, repository):
+        """`git check-ignore` agrees for each path, with typical rules."""
         (repository / ".gitignore").write_text(
             "*.o\n!x/a.o\n/d1/**/a\nabd/\n[!a-z]*\n**/z\n\\#c\nb]\ntrailing \n"
         )
         (repository / "x" / ".gitignore").write_text("b\n!/y/b\n")
-        told = subprocess.run(
+        listed = subprocess.run(
             ["git", "check-ignore", "--no-index", "--stdin", "-z"],
             cwd=repository,
             input="\0".join(TREE).encode(),
             capture_output=True,
         ).stdout.decode()
 
-        assert set(TREE) - set(Directory(repository).sizes()) == set(told.split("\0")) - {""}
+        assert set(TREE) - set(Directory(repository).sizes()) == set(listed.split("\0")) - {""}
 
-    def test_a_mark_at_the_beginning_is_no_rule(self):
-        """Editors put it there."""
+    def test_a_byte_order_mark_is_no_rule(self):
+        """A byte order mark, which some editors write, is not part of the first rule."""
         rules = IgnoreRules(b"\xef\xbb\xbfbuild\r\n")
 
         assert rules.verdict("build", is_folder=True, check=lambda: None)
@@ -134,15 +133,15 @@ class TestGlobs:
             ("docs/**", ["docs/a", "docs/a/b"], ["doc", "a/docs/b"]),
         ],
     )
-    def test_what_fits(self, pattern, fitting, others):
-        """A pattern without a slash is for the name, in any folder; characters are not bytes here."""
+    def test_globs_match_paths(self, pattern, fitting, others):
+        """A pattern without a slash matches names in any folder, by characters rather than bytes."""
         fits = glob_matcher(pattern)
 
         assert [path for path in [*fitting, *others] if fits(path)] == fitting
 
     @given(st.text("ab*?/", max_size=12), st.text("ab/", max_size=12))
     def test_stars_and_question_marks_are_those_of_a_regular_expression(self, pattern, path):
-        """Where no `**` is in the pattern, so that nothing more is meant."""
+        """Without `**`, a glob matches the same paths as the equivalent regular expression."""
         pattern = re.sub(r"\*+", "*", pattern)
         written = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
 
@@ -151,8 +150,8 @@ class TestGlobs:
 
 class TestCost:
     @pytest.mark.parametrize("pattern", HOSTILE)
-    def test_a_hostile_pattern_costs_what_an_honest_one_of_its_length_costs(self, pattern):
-        """4,000 characters of path against any pattern that is accepted: less than a second of work."""
+    def test_a_hostile_pattern_costs_no_more_than_an_honest_one(self, pattern):
+        """Any accepted pattern matches 4,000 characters of path in less than a second of CPU time."""
         rules = IgnoreRules(f"{pattern}\n/{pattern}\n".encode())
         started = time.thread_time()
 
@@ -162,17 +161,17 @@ class TestCost:
 
         assert time.thread_time() - started < 5
 
-    def test_a_longer_pattern_is_none(self):
-        """As a glob it is refused; as a rule it is passed over, and counted."""
+    def test_an_overlong_pattern_is_refused(self):
+        """An overlong glob is refused; an overlong rule is skipped and counted."""
         long = "x" * (MAX_PATTERN_CHARS + 1)
 
-        with pytest.raises(ValueError, match=r"has 1,001 characters; it may have 1,000"):
+        with pytest.raises(ValueError, match=r"has 1,001 characters; at most 1,000 are allowed"):
             Glob(long)
         rules = IgnoreRules(f"{long}\na\n".encode())
         assert (len(rules), rules.skipped) == (1, 1)
 
     def test_many_rules_without_wildcards_are_looked_up(self):
-        """Names, paths and endings cost the same however many there are: none is asked one by one."""
+        """Names, paths and suffixes are looked up in dicts, at a cost independent of their number."""
         lines = [f"name{n}\n/path/{n}\n*.end{n}\n" for n in range(3000)]
         rules = IgnoreRules("".join(lines).encode())
 

@@ -20,17 +20,17 @@ from sandbox_runtime.limits import MEBIBYTE
 
 @pytest.fixture(scope="module")
 def session():
-    """One session; each test binds variables of its own."""
+    """One session; each test uses different variable names."""
     with open_session() as shared:
         yield shared
 
 
 class TestArrival:
-    """What goes in pieces comes out as the same value, of the same type."""
+    """Values sent in chunks arrive equal and with the same type."""
 
     @pytest.mark.parametrize("letters", ["xyz\n", "naïf", "語 y\n", "🙂 yz", "\ud83d\ude42 y"])
     def test_text_of_every_width(self, session, letters):
-        """Python finds it equal to what it makes itself, so it is of the right inner kind."""
+        """The text equals one created in the sandbox, so its internal representation is right."""
         session.assign("text", letters * 1_000_001)
 
         assert output(session, f"text == {letters!r} * 1_000_001, text.isascii()") == str(
@@ -38,7 +38,7 @@ class TestArrival:
         )
 
     def test_one_wide_character_far_behind(self, session):
-        """The room is as wide as the widest, the pieces are not."""
+        """The allocated space is as wide as the widest character, the chunks are not."""
         session.assign("text", "x" * 3_000_000 + "🙂")
 
         assert output(session, "text == 'x' * 3_000_000 + '🙂', hash(text) == hash(text[:])") == (
@@ -46,7 +46,7 @@ class TestArrival:
         )
 
     def test_bytes(self, session):
-        """Exactly as they were, at the border of a piece too."""
+        """Bytes arrive unchanged, also at the border of a chunk."""
         data = os.urandom(3 * MEBIBYTE)
         for cut in (0, 1, 5):
             session.assign("data", data[: 3 * MEBIBYTE - cut])
@@ -55,7 +55,7 @@ class TestArrival:
             )
 
     def test_a_large_pickle_with_large_and_small_buffers(self, session):
-        """Its parts come in their order, whichever way each of them goes."""
+        """Buffers arrive in order, in the pickle or outside it."""
         numbers = bytearray(b"ab" * MEBIBYTE)
         value = {"rows": [f"{n:020}" for n in range(200_000)], "big": numbers, "small": b"z"}
 
@@ -66,7 +66,7 @@ class TestArrival:
         )
 
     def test_a_value_that_breaks_off_leaves_nothing_behind(self, session):
-        """The rest of it does not come; the next value is not mixed with its beginning."""
+        """After a failed transfer, the next value does not begin with the rest of the failed one."""
         rows = [f"{n:020}" for n in range(200_000)]
 
         with pytest.raises(ValueCrossingError, match=re.escape("rows[200000]")):
@@ -76,7 +76,7 @@ class TestArrival:
         assert output(session, "len(rows), rows[-1]") == str((200_000, rows[-1]))
 
     def test_a_lost_process_gets_it_again(self):
-        """Healing encodes the same values anew."""
+        """After a restart of the process the values are encoded and sent again."""
         with open_session(tools={"die": lambda: os.kill(own.pid, signal.SIGKILL)}) as own:
             own.assign({"text": "é" * 3_000_000, "rows": [f"{n:020}" for n in range(200_000)]})
             own.run_cell("die()")
@@ -84,20 +84,20 @@ class TestArrival:
             assert output(own, "text == 'é' * 3_000_000, rows[-1]") == str((True, f"{199_999:020}"))
 
     def test_a_hundred_megabytes(self, session):
-        """Arrive in a fraction of a second; the bound here is only that they arrive."""
+        """A hundred megabytes arrive; the time is not asserted."""
         session.assign("text", "x y\n" * 25_000_000)
 
         assert output(session, "len(text), text[-4:]; del text") == ""
 
 
 class TestRefusals:
-    """What does not fit is refused with numbers, and the session goes on."""
+    """A value that does not fit is refused with numbers, and the session continues."""
 
     LIMITS = Limits(memory_bytes=256 * MEBIBYTE)
 
     @pytest.mark.parametrize("value", ["x" * 250 * MEBIBYTE, bytes(250 * MEBIBYTE)])
     def test_more_than_is_left(self, opened, value):
-        """The room is asked for before anything is sent."""
+        """The space is requested before anything is sent."""
         session = opened(limits=self.LIMITS)
         message = r"take x: MemoryError: 262,144,000 bytes are needed, and [\d,]+ are left of the "
 
@@ -109,14 +109,14 @@ class TestRefusals:
         assert session.restarts == 0
 
     def test_wide_text_counts_as_wide(self, opened):
-        """A character outside of the first plane makes each of the text's take four bytes."""
+        """A character outside the basic plane makes each character of the text take four bytes."""
         session = opened(limits=self.LIMITS)
 
         with pytest.raises(ValueCrossingError, match=r"x takes 400,000,004 bytes, more than"):
             session.assign("x", "x" * 100_000_000 + "🙂")
 
     def test_a_pickle_of_unknown_size(self, opened):
-        """It is sent before its size is known: the rest of it is dropped, and the place is free again."""
+        """It is sent before its size is known: the rest is dropped, and the space is freed."""
         session = opened(limits=self.LIMITS)
         rows = [f"{n:0100000}" for n in range(2400)]
 
@@ -127,7 +127,7 @@ class TestRefusals:
         assert output(session, "len(rows)") == "500"
 
     def test_a_value_that_is_larger_than_its_pickle(self, opened):
-        """The message has numbers here too."""
+        """The message has numbers in this case too."""
         session = opened(limits=Limits(memory_bytes=128 * MEBIBYTE))
 
         with pytest.raises(ValueCrossingError, match=r"MemoryError: making it takes more, and"):
@@ -149,14 +149,14 @@ with open_session(limits=Limits(memory_bytes=2 * 2**30)) as session:
     session.assign("x", value)
     grown = peak() - before
     status = open(f"/proc/{session.pid}/status").read()
-    theirs = int(status.split("VmHWM:")[1].split()[0]) // 1024
-    shown = session.run_cell("len(x), x[-4:]").output.strip()
-print(grown, theirs, shown, sep="|")
+    sandbox_peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
+    printed = session.run_cell("len(x), x[-4:]").output.strip()
+print(grown, sandbox_peak, printed, sep="|")
 """
 
 
 def peaks(size):
-    """MiB that the host grew by, MiB of the sandbox at most, and what a cell saw."""
+    """Returns the growth of the host in MiB, the peak of the sandbox in MiB, and the output of a cell."""
     code = HOST_PEAK.replace("SIZE", str(size))
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -165,8 +165,8 @@ def peaks(size):
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    grown, theirs, shown = done.stdout.strip().split("|")
-    return int(grown), int(theirs), shown
+    grown, sandbox_peak, printed = done.stdout.strip().split("|")
+    return int(grown), int(sandbox_peak), printed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -174,28 +174,28 @@ class TestMemory:
     """Neither process holds a second copy."""
 
     def test_a_hundred_megabytes(self):
-        """The host grows by the pieces at hand; the sandbox by the value."""
-        grown, theirs, shown = peaks(100_000_000)
+        """The host grows by the chunks in flight, the sandbox by the value."""
+        grown, sandbox_peak, printed = peaks(100_000_000)
 
-        assert shown == r"(100000000, 'x y\n')"
+        assert printed == r"(100000000, 'x y\n')"
         assert grown < 40
-        assert theirs < 200 + 100 + 80
+        assert sandbox_peak < 200 + 100 + 80
 
     @pytest.mark.nightly
     def test_a_gigabyte(self):
-        """Fits into an interpreter of two."""
-        grown, theirs, shown = peaks(1_000_000_000)
+        """A gigabyte of text fits into an interpreter of two."""
+        grown, sandbox_peak, printed = peaks(1_000_000_000)
 
-        assert shown == r"(1000000000, 'x y\n')"
+        assert printed == r"(1000000000, 'x y\n')"
         assert grown < 40
-        assert theirs < 200 + 1000 + 100
+        assert sandbox_peak < 200 + 1000 + 100
 
 
 class TestManyBytes:
-    """Many small binary parts travel as one: no header of a frame is too long for its bound."""
+    """Many small binary parts are sent as one, so that no frame header exceeds its bound."""
 
     def test_a_million_each_way(self):
-        """As a variable, as arguments of a tool, as its result, and as a submission."""
+        """A million parts cross as a variable, as tool arguments and results, and as a submission."""
         count = 1_000_000
         value = [b"%d" % at for at in range(count)]
         seen = []
@@ -217,7 +217,7 @@ class TestManyBytes:
         assert submitted.outputs["answer"] == value
 
     @pytest.mark.parametrize(
-        "made",
+        "expression",
         [
             "{str(i): b'%d' % i for i in range(20_000)}",
             "[bytearray(b'%d' % i) for i in range(20_000)]",
@@ -227,13 +227,13 @@ class TestManyBytes:
             "[b'x' * 70_000] * 20 + [b''] * 20_000",
         ],
     )
-    def test_in_other_places(self, made):
-        """Each arrives as bytes, in its place."""
+    def test_in_other_places(self, expression):
+        """Each part arrives as bytes, in its place."""
         with open_session(outputs={"answer": "object"}) as session:
-            submitted = session.run_cell(f"SUBMIT(answer={made})")
+            submitted = session.run_cell(f"SUBMIT(answer={expression})")
             assert session.restarts == 0
 
-        expected = eval(made)
+        expected = eval(expression)
         if isinstance(expected, list):
             kinds = (bytearray, memoryview)
             expected = [bytes(item) if isinstance(item, kinds) else item for item in expected]

@@ -1,4 +1,4 @@
-"""What cells have of a lazy text, run by this very Python with a host that is a string."""
+"""The guest's lazy text, run by this Python with a host that is a string."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox_runtime.guest.texts.lazy_text import LazyText
 
 @pytest.fixture
 def lazy(monkeypatch):
-    """Makes lazy texts of strings."""
+    """Creates lazy texts from strings."""
     monkeypatch.setattr(HostConnection, "used", False)
 
     def make(content):
@@ -27,7 +27,7 @@ def lazy(monkeypatch):
 
 
 def test_every_chunk_has_something_new(lazy):
-    """Each begins with the overlap, and none is only that; together they are the text."""
+    """Each chunk begins with the overlap and adds to it; together they are the text."""
     for length in range(12):
         content = "abcdefghijkl"[:length]
         text = lazy(content)
@@ -42,13 +42,13 @@ def test_every_chunk_has_something_new(lazy):
 
 
 def test_chunks_of_eight_characters(lazy):
-    """As an example: the overlap alone is no third chunk."""
+    """A text that ends with a chunk has no further chunk of only the overlap."""
     assert list(lazy("abcdefgh").chunks(5, overlap=2)) == ["abcde", "defgh"]
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n", "\n\r\n"])
 def test_the_last_line_comes_without_its_end(lazy, end):
-    """As all others do; what is between the last line feed and the text's end is a line."""
+    """The text after the last line feed is a line, and CR is removed from it as from others."""
     lines = list(lazy(f"one\r\ntwo{end}"))
 
     assert lines == ["one", "two", *([""] if end == "\n\r\n" else [])]

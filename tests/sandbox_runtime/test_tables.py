@@ -1,7 +1,7 @@
-"""Tables and arrays: taken apart on the host, put together in the sandbox, with its packages or without.
+"""Tables and arrays: taken apart on the host, rebuilt in the sandbox, with its packages or without.
 
-The process of these tests has all the packages, so what arrives in it is the real thing. The sandbox has
-none of them: there it is a `Table` or an `Array`.
+This process has all the packages, so it rebuilds the original types. The sandbox has none of them, so it gets a `Table`
+or an `Array`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox_runtime import Submitted, ValueCrossingError, open_session
 from sandbox_runtime.guest.values import arrays, codec
 from sandbox_runtime.guest.values.arrays import Array
 from sandbox_runtime.guest.values.tables import Table, receive_array
-from sandbox_runtime.values.decoder import Rows
+from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.encoder import decode, encode
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -51,14 +51,14 @@ def session():
 
 
 def without_packages(session, value):
-    """The value as it comes back from a sandbox that has no packages."""
+    """Returns the value as it comes back from a sandbox that has no packages."""
     session.assign("v", value)
     result = session.run_cell("SUBMIT(v)")
     assert isinstance(result, Submitted), result
     return result.outputs["output"]
 
 
-# Columns, by what each of them holds.
+# Columns, by the kind of their values.
 CONTENT = {
     "whole": [1, 2],
     "half": [0.5, -math.inf],
@@ -119,35 +119,35 @@ class TestTables:
 
     @pytest.mark.parametrize("table", [PANDAS, POLARS, ARROW], ids=["pandas", "polars", "arrow"])
     def test_without_the_package(self, session, table):
-        """A record table: every value is the plain one."""
+        """A `Table` has the plain value in every cell."""
         back = without_packages(session, table)
 
         assert columns(back) == EXPECTED
         assert [type(item) for item in columns(back)["there"]] == [datetime.datetime, type(None)]
 
     def test_pandas(self):
-        """With the package it is the same frame, down to the types of its columns."""
+        """With pandas the result is the same frame, including the types of its columns."""
         arrived = to_sandbox(PANDAS)
 
         pd.testing.assert_frame_equal(arrived, PANDAS)
 
     def test_polars(self):
-        """The same values."""
+        """With Polars the result is a frame with the same values."""
         assert to_sandbox(POLARS).to_dicts() == POLARS.to_dicts()
 
     def test_arrow(self):
-        """The same values."""
+        """With Arrow the result is a table with the same values."""
         assert to_sandbox(ARROW).to_pylist() == ARROW.to_pylist()
 
     @pytest.mark.parametrize("table", [PANDAS, POLARS, ARROW], ids=["pandas", "polars", "arrow"])
     def test_back_to_the_host(self, table):
-        """The real thing leaves as rows of plain values."""
+        """A frame leaves the sandbox as rows of plain values."""
         back = to_host(table)
 
         assert columns(back) == EXPECTED
 
     def test_an_index_becomes_columns(self, session):
-        """If it says more than the number of the row."""
+        """An index becomes columns if it holds more than the row numbers."""
         index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "n"])
         frame = pd.DataFrame({"x": [1, 2]}, index=index)
 
@@ -158,22 +158,22 @@ class TestTables:
         ]
 
     def test_tables_without_rows(self, session):
-        """The columns stay known."""
+        """A table without rows keeps its columns."""
         for table in (PANDAS[:0], POLARS.head(0), ARROW.slice(0, 0)):
             back = without_packages(session, table)
             assert back == []
             assert back.columns == tuple(EXPECTED)
 
     def test_slices_of_arrow(self, session):
-        """Offsets and chunks are nothing one sees."""
+        """Offsets and chunks of Arrow do not affect the values."""
         table = pa.concat_tables([ARROW.slice(1), ARROW.slice(0, 1)])
 
         back = columns(without_packages(session, table))
 
         assert back == {name: items[::-1] for name, items in EXPECTED.items()}
 
-    def test_rows_go_in_again(self):
-        """What a host tool returns of them is a list."""
+    def test_rows_can_be_passed_in_again(self):
+        """Rows that a host tool received can be passed in again, as a list."""
         rows = Rows([{"a": 1}])
 
         assert to_sandbox(rows) == [{"a": 1}]
@@ -205,7 +205,7 @@ class TestTables:
         ids=lambda value: "",
     )
     def test_refused(self, value, message):
-        """What would be changed on the way is refused, with its place."""
+        """A value that would change in transfer is refused, and the error names the place."""
         with pytest.raises(ValueCrossingError) as caught:
             encode(value, "v")
 
@@ -237,7 +237,7 @@ class TestArrays:
         ids=lambda value: str(value.dtype),
     )
     def test_numpy(self, session, value):
-        """The same array with NumPy, the same elements without."""
+        """The result is the same array with NumPy, and has the same elements without."""
         arrived = to_sandbox(value)
 
         np.testing.assert_array_equal(arrived, value)
@@ -262,7 +262,7 @@ class TestArrays:
         ],
     )
     def test_scalars(self, value, plain):
-        """They are the plain value."""
+        """Scalars become plain values."""
         arrived = to_sandbox([value])[0]
 
         assert arrived == plain
@@ -280,7 +280,7 @@ class TestArrays:
         ids=lambda value: type(value).__name__,
     )
     def test_series(self, session, value):
-        """One dimension of values."""
+        """A series becomes an array of one dimension."""
         assert list(to_host(to_sandbox(value))) == [1, 2]
         assert without_packages(session, value) == [1, 2]
 
@@ -289,7 +289,7 @@ class TestArrays:
         st.data(),
     )
     def test_indexing_is_that_of_numpy(self, shape, data):
-        """Numbers and slices in any dimension give what NumPy gives."""
+        """Numbers and slices in any dimension have the results of NumPy."""
         real = np.arange(math.prod(shape)).reshape(shape)
         ours = Array(arrays.values(real.reshape(-1).tolist()), tuple(shape), "int64")
         at = tuple(data.draw(st.integers(-size, size - 1) | st.slices(size)) for size in shape)[
@@ -301,8 +301,8 @@ class TestArrays:
         assert (got.tolist() if isinstance(got, Array) else got) == expected.tolist()
         assert getattr(got, "shape", ()) == expected.shape
 
-    def test_what_can_be_asked(self):
-        """Over all elements, leaving out what is missing."""
+    def test_reductions(self):
+        """Reductions cover all elements and skip missing values."""
         array = Array(
             arrays.numbers("q", np.array([3, 0, 1, 3]).tobytes(), b"\0\1\0\0"), (4,), "Int64"
         )
@@ -314,8 +314,8 @@ class TestArrays:
         assert Array([5], (), "int64").item() == 5
 
     @pytest.mark.parametrize("act", [len, lambda a: a[0], lambda a: Array([], (0,), "f").item()])
-    def test_what_cannot_be_asked(self, act):
-        """An array without dimensions has one element; of no elements none is the only one."""
+    def test_invalid_operations(self, act):
+        """Operations that need a dimension, or exactly one element, raise clear errors."""
         with pytest.raises((TypeError, IndexError, ValueError), match="item"):
             act(Array([5], (), "int64"))
 
@@ -328,10 +328,10 @@ PETS = Table(
 
 
 class TestTableInCells:
-    """What a cell can do with a table."""
+    """The operations of a table in cells."""
 
-    def test_it_shows_itself(self):
-        """Shape, columns with types, and the first rows."""
+    def test_repr(self):
+        """The repr has the shape, the columns with types, and the first rows."""
         assert repr(PETS) == (
             "Table: 3 rows x 2 columns\nname   age\nstr    Int64\n'Tom'  3\n'Rex'  None\n'Kim'  1"
         )
@@ -347,8 +347,8 @@ class TestTableInCells:
         assert (PETS.shape, PETS.columns, "age" in PETS) == ((3, 2), ["name", "age"], True)
         assert PETS.to_dicts()[1] == {"name": "Rex", "age": None}
 
-    def test_parts(self):
-        """Each is a table again."""
+    def test_selections(self):
+        """Every selection from a table is a table."""
         names = {
             "head": PETS.head(1),
             "tail": PETS.tail(1),
@@ -379,13 +379,15 @@ class TestTableInCells:
 
     @pytest.mark.parametrize("act", [lambda t: t["size"], lambda t: t.filter(size=1)])
     def test_an_unknown_column(self, act):
-        """The message names those that there are."""
-        with pytest.raises(KeyError, match="there is no column 'size'; there are: 'name', 'age'"):
+        """The error lists the existing columns."""
+        with pytest.raises(
+            KeyError, match="there is no column 'size'; the columns are: 'name', 'age'"
+        ):
             act(PETS)
 
 
 class TestTablesOnTheWayOut:
-    """A table that is none as columns by name is refused in words."""
+    """A table without unique column names is refused with an explanation."""
 
     @pytest.mark.parametrize(
         ("table", "message"),
@@ -406,8 +408,8 @@ class TestTablesOnTheWayOut:
         ],
         ids=["pandas", "arrow", "index"],
     )
-    def test_names_that_are_there_twice(self, table, message):
-        """The message says what to do about them."""
+    def test_duplicate_column_names(self, table, message):
+        """The error says what to do about duplicate column names."""
         with pytest.raises(codec.CannotSend) as caught:
             codec.send(table, "v")
 
@@ -417,18 +419,18 @@ class TestTablesOnTheWayOut:
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("items", [[[1j, 2], [3, 4]], [[1, 2], [3, 4]], [["a", "b"]]])
 def test_a_matrix_is_an_array(items):
-    """Of the same numbers in the same places."""
-    made = to_sandbox(np.matrix(items))
+    """A matrix becomes an array with the same numbers in the same places."""
+    result = to_sandbox(np.matrix(items))
 
-    assert made.shape == np.matrix(items).shape
-    assert made.tolist() == items
+    assert result.shape == np.matrix(items).shape
+    assert result.tolist() == items
 
 
 class TestMachineNumbers:
-    """Where every number is its own value, they are not made into Python's on the way."""
+    """Arrays in which every number is a value of its own cross without conversion to Python numbers."""
 
-    def test_which_are(self):
-        """Not those that can be missing, and not those that stand for something else."""
+    def test_conversion_of_columns(self):
+        """Columns with missing values or with codes are converted; all others are not."""
         assert arrays.numbers("d", bytes(16)).machine.tolist() == [0.0, 0.0]
         for cells in (
             arrays.numbers("d", bytes(16), bytes([0, 1])),
@@ -438,14 +440,14 @@ class TestMachineNumbers:
             assert cells.machine is None
 
     def test_an_array_takes_no_more_memory_than_its_numbers(self):
-        """A list of as many floats takes four times as much beside it."""
+        """A list of as many floats would take four times the memory in addition."""
         cells = arrays.numbers("d", bytes(8 * 1_000_000))
         tracemalloc.start()
         try:
-            made = receive_array("numpy", cells, (1000, 1000), "float64")
+            received = receive_array("numpy", cells, (1000, 1000), "float64")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
 
-        assert made.shape == (1000, 1000)
+        assert received.shape == (1000, 1000)
         assert peak < 10_000_000

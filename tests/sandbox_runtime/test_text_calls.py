@@ -1,4 +1,4 @@
-"""Every call of a text has one deadline and one cancel, and an answer of bounded size."""
+"""Every call on a text has one deadline, can be cancelled, and returns an answer of bounded size."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from sandbox_runtime import Directory, Limits, TextFile, TextStream
 from sandbox_runtime.texts import calls as text_calls
-from sandbox_runtime.texts.calls import MAX_CONTEXT_LINES, MAX_HITS, TextCalls
+from sandbox_runtime.texts.arguments import MAX_CONTEXT_LINES, MAX_HITS
+from sandbox_runtime.texts.calls import TextCalls
 from sandbox_runtime.texts.lazy_text import last_place
 from sandbox_runtime.texts.search import MAX_FOUND_CHARS
 from sandbox_runtime.texts.search_worker import cost_of
 
-# What each operation is asked for on a text that has no end, or on a folder.
+# The arguments of each operation on an endless text, or on a folder.
 FAR = 2**60
 ENDLESS = {
     "length": (),
@@ -34,12 +35,12 @@ IN_FOLDER = {
     "grep": ("(x+)+$", 0, None, 1, 1, 1),
 }
 
-# The work of one call on the host beyond its deadline, in seconds of the processor: that of a block.
+# CPU seconds that one call may take beyond its deadline: the work of a block.
 MARGIN = 1.5
 
 
 def endless() -> TextStream:
-    """A text that goes on as long as it is read."""
+    """Creates a text without an end."""
 
     def pieces():
         while True:
@@ -49,16 +50,16 @@ def endless() -> TextStream:
 
 
 def outcome(call, *arguments):
-    """What ended a call: the name of an exception, or what its answer says."""
+    """Returns how a call ended: the name of its exception, or the state in its answer."""
     try:
-        told = call(*arguments)
-    except Exception as error:  # noqa: BLE001 - the name is what the test looks at
+        answer = call(*arguments)
+    except Exception as error:  # noqa: BLE001 - the test checks the name
         return type(error).__name__
-    return "stopped" if isinstance(told, dict) and told["stopped"] else "ended"
+    return "stopped" if isinstance(answer, dict) and answer["stopped"] else "ended"
 
 
-def test_all_operations_are_in_these_tables():
-    """A new one must be asked here as well."""
+def test_the_tables_list_all_operations():
+    """A new operation must be added to these tables."""
     assert set(ENDLESS) == set(text_calls._OF_TEXTS)
     assert set(IN_FOLDER) == set(text_calls._OF_DIRECTORIES)
 
@@ -66,7 +67,7 @@ def test_all_operations_are_in_these_tables():
 class TestDeadline:
     @pytest.mark.parametrize("operation", ENDLESS)
     def test_it_ends_every_call(self, operation):
-        """Within its time and the work of one block; a search tells what it has."""
+        """A call ends at its deadline plus the work of one block; a search returns its matches so far."""
         calls = TextCalls(Limits(search_seconds=0.3))
         started = time.thread_time()
         try:
@@ -79,7 +80,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("operation", ENDLESS)
     def test_a_cancel_ends_every_call(self, operation):
-        """From another thread, as when a cell is interrupted; then nothing works on."""
+        """A cancellation from another thread, as at an interrupt, ends the work."""
         calls, ended = TextCalls(Limits()), []
         work = threading.Thread(
             target=lambda: ended.append(outcome(calls, endless(), operation, *ENDLESS[operation]))
@@ -96,7 +97,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("operation", [*ENDLESS, *IN_FOLDER])
     def test_nothing_begins_once_it_is_closed(self, operation, tmp_path):
-        """A call that comes in while the session closes must not outlive it."""
+        """A call that arrives while the session closes must not outlive it."""
         (tmp_path / "a.txt").write_text("text\n")
         calls = TextCalls(Limits())
         calls.close()
@@ -109,7 +110,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("operation", IN_FOLDER)
     def test_a_folder_that_another_session_is_busy_with(self, operation, tmp_path):
-        """Is waited for no longer than the call's own time."""
+        """A call waits for a folder's lock no longer than its own deadline."""
         folder = Directory(tmp_path)
         calls = TextCalls(Limits(search_seconds=0.2))
 
@@ -120,7 +121,7 @@ class TestDeadline:
 
     @pytest.mark.parametrize("operation", ENDLESS)
     def test_a_text_that_another_session_is_busy_with(self, operation):
-        """Is waited for no longer than the call's own time, too."""
+        """A call waits for a text's lock no longer than its own deadline."""
         text = endless()
         calls = TextCalls(Limits(search_seconds=0.2))
         held, free = threading.Event(), threading.Event()
@@ -142,69 +143,69 @@ class TestDeadline:
 
 
 class TestContext:
-    """Lines around a match: as many as 100 before and after each of 10,000."""
+    """Context of a match: up to 100 lines before and after each of 10,000."""
 
-    def test_they_cost_no_more_than_the_lines_that_are_shown(self, tmp_path):
-        """In a block of 131,072 lines each of 200 lines was looked for from the block's beginning."""
+    def test_context_costs_no_more_than_its_lines(self, tmp_path):
+        """Each of 200 lines was once searched from the beginning of its block of 131,072 lines."""
         file = tmp_path / "a.txt"
         file.write_text("a\n" * 131_072)
         calls = TextCalls(Limits(search_seconds=60))
         started = time.thread_time()
         try:
-            told = calls(TextFile(file), "grep", "a", 0, 260_000, 100, 100, 500)
+            answer = calls(TextFile(file), "grep", "a", 0, 260_000, 100, 100, 500)
         finally:
             calls.close()
 
-        assert len(told["hits"]) == 500
-        assert [len(lines) for lines in told["hits"][0]["around"]] == [100, 100]
+        assert len(answer["hits"]) == 500
+        assert [len(lines) for lines in answer["hits"][0]["around"]] == [100, 100]
         assert time.thread_time() - started < 5
 
-    def test_the_deadline_holds_for_them(self, tmp_path):
-        """What has its context by then is the answer."""
+    def test_context_is_bounded_by_the_deadline(self, tmp_path):
+        """At the deadline, the answer holds the matches whose context is complete."""
         file = tmp_path / "a.txt"
         file.write_text("\n".join("x" * (n % 3 * 900) + "a" for n in range(30_000)))
         calls = TextCalls(Limits(search_seconds=0.2))
         started = time.thread_time()
         try:
-            told = calls(
+            answer = calls(
                 TextFile(file), "grep", "a", 0, 0, MAX_CONTEXT_LINES, MAX_CONTEXT_LINES, MAX_HITS
             )
         finally:
             calls.close()
 
-        assert "Limits.search_seconds" in told["stopped"] or told["more"]
-        assert all("around" in hit for hit in told["hits"])
+        assert "Limits.search_seconds" in answer["stopped"] or answer["more"]
+        assert all("around" in hit for hit in answer["hits"])
         assert time.thread_time() - started < 0.2 + MARGIN
 
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\n" * 3])
     @pytest.mark.parametrize("around", [(0, 1), (1, 0), (3, 2), (100, 100)])
-    def test_they_are_the_lines_of_the_text(self, tmp_path, end, around):
-        """Each as it is, or its first 1,000 characters; also long ones side by side."""
+    def test_context_lines_are_lines_of_the_text(self, tmp_path, end, around):
+        """Context lines are complete, or truncated to 1,000 characters, also adjacent long ones."""
         lines = [f"{n}" + "é" * (2000 if n % 4 == 0 else n) for n in range(40)]
         file = tmp_path / "a.txt"
         file.write_bytes(end.join(lines).encode())
         text = file.read_bytes().decode().split("\n")
-        shown = [t.removesuffix("\r") if len(t) <= 1000 else t[:1000] + "[...]" for t in text]
+        expected = [t.removesuffix("\r") if len(t) <= 1000 else t[:1000] + "[...]" for t in text]
         calls, (before, after) = TextCalls(Limits()), around
         try:
-            told = calls(TextFile(file), "grep", r"^\d", 0, 0, before, after, 100)
+            answer = calls(TextFile(file), "grep", r"^\d", 0, 0, before, after, 100)
         finally:
             calls.close()
 
-        assert len(told["hits"]) == 40
-        for hit in told["hits"]:
+        assert len(answer["hits"]) == 40
+        for hit in answer["hits"]:
             at = hit["line"] - 1
             assert hit["around"] == [
-                shown[max(0, at - before) : at],
-                shown[at + 1 : at + 1 + after],
+                expected[max(0, at - before) : at],
+                expected[at + 1 : at + 1 + after],
             ]
 
 
 class TestCost:
-    """What one call may cost the host, whatever is in the text."""
+    """The cost of one call to the host is bounded for any text."""
 
     def test_a_start_in_bytes_that_are_no_text(self, tmp_path):
-        """Every match before it was found and thrown away, each by decoding the block once more."""
+        """Once, every match before the start was found and dropped, each by decoding the block again."""
         file = tmp_path / "a.bin"
         file.write_bytes(b"\xff" + b"a" * 250_000 + b"\xe2\x82" * 50)
         calls, text = TextCalls(Limits(search_seconds=60)), TextFile(file)
@@ -216,7 +217,7 @@ class TestCost:
         assert time.thread_time() - started < 1
 
     def test_a_needle_that_nearly_fits_everywhere(self, tmp_path):
-        """`str.rfind` compares all of it at every place: hours, in one step that nothing can stop."""
+        """`str.rfind` would compare it at every position, for hours, and cannot be interrupted."""
         file = tmp_path / "a.txt"
         file.write_text("a" * 2_000_000)
         calls = TextCalls(Limits(search_seconds=60))
@@ -230,7 +231,7 @@ class TestCost:
 
     @pytest.mark.parametrize("length", [1, 31, 32, 33, 40, 200])
     def test_the_last_place_is_that_of_rfind(self, length):
-        """Short needles and long ones."""
+        """`last_place` equals `str.rfind` for short needles and long ones."""
         text = "abaab" * 100 + "b" + "abaab" * 20
         for at in range(0, len(text) - length, 7):
             needle = text[at : at + length]
@@ -247,21 +248,21 @@ class TestCost:
         ],
         ids=["groups", "nested", "names", "long"],
     )
-    def test_groups_count_in_what_a_search_gives(self, tmp_path, pattern):
-        """Places and names of groups cost like text; an answer that is full says that there is more."""
+    def test_groups_count_towards_the_cost_of_an_answer(self, tmp_path, pattern):
+        """Spans and group names cost like text; a full answer says that there is more."""
         file = tmp_path / "a.txt"
         file.write_text(("a" * 60_000 + "\n") * 40)
         calls = TextCalls(Limits())
         try:
-            told = calls(TextFile(file), "search", pattern, 0, 0, None, MAX_HITS)
+            answer = calls(TextFile(file), "search", pattern, 0, 0, None, MAX_HITS)
         finally:
             calls.close()
 
-        assert told["hits"]
-        most = max(map(cost_of, told["hits"]))
-        assert sum(map(cost_of, told["hits"])) <= MAX_FOUND_CHARS + most
+        assert answer["hits"]
+        most = max(map(cost_of, answer["hits"]))
+        assert sum(map(cost_of, answer["hits"])) <= MAX_FOUND_CHARS + most
         assert most < 1_200_000
-        assert told["more"]
+        assert answer["more"]
 
     @pytest.mark.parametrize(
         "pattern",
@@ -279,7 +280,7 @@ class TestCost:
         ids=range(9),
     )
     def test_patterns_are_compiled_in_the_process_that_may_be_killed(self, tmp_path, pattern):
-        """However long that takes, this process does next to nothing, and the next search works."""
+        """Compiling a hostile pattern costs the host next to nothing, and the next search works."""
         file = tmp_path / "a.txt"
         file.write_text("a" * 5000 + "\n")
         calls = TextCalls(Limits(search_seconds=1))
@@ -291,3 +292,38 @@ class TestCost:
             assert calls(TextFile(file), "search", "a+", 0, 0, None, 10)["hits"]
         finally:
             calls.close()
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("operation", "arguments"),
+        [
+            ("read", [0, 10**9]),
+            ("read", [-1, 1]),
+            ("read", ["0", 1]),
+            ("read", [True, 1]),
+            ("read", [2**80, 2**80]),
+            ("find", [b"x", 0, None]),
+            ("find", ["x" * 2_000_000, 0, None]),
+            ("search", ["x", 4096, 0, None, 1]),
+            ("search", ["x" * 30_000, 0, 0, None, 1]),
+            ("search", ["x", 0, 0, None, 10**9]),
+            ("search", ["x"]),
+            ("grep", ["x", 0, 0, 10**6, 0, 1]),
+            ("lines", [0, 1]),
+            ("_length", []),
+            ("__class__", []),
+            ("close", []),
+            (["read"], [0, 1]),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, operation, arguments):
+        """Types, ranges and sizes are checked before the call does any work."""
+        calls = TextCalls(Limits())
+        with pytest.raises((TypeError, ValueError, LookupError)):
+            calls(TextStream(["abc"]), operation, *arguments)
+
+    def test_other_handles_are_refused(self):
+        """Handles of other values have no such operations."""
+        with pytest.raises(LookupError):
+            TextCalls(Limits())(object(), "read", 0, 1)

@@ -1,1 +1,1 @@
-"""Texts and directories that stay on the host, as cells have them. Knows nothing of cells."""
+"""Texts and directories that stay on the host: the classes that cells use. Knows nothing of cells."""

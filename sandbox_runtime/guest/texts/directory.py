@@ -1,7 +1,6 @@
-"""Directories of texts that stay on the host, as cells have them.
+"""Directories of texts that stay on the host: the class that cells use.
 
-Runs inside the sandbox, so it uses the standard library only. The host's side is
-`sandbox_runtime/texts/directory.py`.
+Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/texts/directory.py` is the other side.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class LazyDirectory(Handle):
                           lines that match, each with path, line_number, position, line
     d.search(pattern, glob=None)                     the first of them, or None
 
-    Searching passes over binary files.
+    Searches skip binary files.
     """
 
     __slots__ = ()
@@ -60,29 +59,29 @@ class LazyDirectory(Handle):
         return self.paths()
 
     def items(self) -> Iterator[tuple[str, LazyText]]:
-        """Paths and lazy texts."""
+        """Returns an iterator over paths and lazy texts."""
         return ((path, self[path]) for path in self.paths())
 
     def values(self) -> Iterator[LazyText]:
-        """Lazy texts."""
+        """Returns an iterator over lazy texts."""
         return (self[path] for path in self.paths())
 
     def paths(self, glob: str | None = None) -> list[str]:
-        """The paths, sorted; those that fit `src/**/*.py`, or `*.py` in any folder."""
+        """The paths, sorted; with a glob, those that match: `src/**/*.py`, or `*.py` in any folder."""
         return list(self.sizes(glob))
 
     def sizes(self, glob: str | None = None) -> dict[str, int]:
-        """Bytes by path."""
-        return {path: size for path, size in ask(self, "sizes", glob)}  # noqa: C416 - lists become pairs
+        """The size of each file in bytes, by path."""
+        return {path: size for path, size in ask(self, "sizes", glob)}  # noqa: C416 - turns lists into pairs
 
     def tree(self, glob: str | None = None) -> str:
-        """Folders and files with their sizes, to look at."""
-        shown: list[str] = []
+        """A listing of folders and files with their sizes, as text."""
+        lines: list[str] = []
         open_folders: list[str] = []
         sizes = self.sizes(glob)
         for done, (path, size) in enumerate(sizes.items()):
-            if len(shown) >= MAX_TREE_LINES:
-                shown.append(f"[{len(sizes) - done:,} more files]")
+            if len(lines) >= MAX_TREE_LINES:
+                lines.append(f"[{len(sizes) - done:,} more files]")
                 break
             *folders, name = path.split("/")
             common = 0
@@ -90,10 +89,10 @@ class LazyDirectory(Handle):
                 folders[common] == open_folders[common]
             ):
                 common += 1
-            shown += ["  " * at + folders[at] + "/" for at in range(common, len(folders))]
+            lines += ["  " * at + folders[at] + "/" for at in range(common, len(folders))]
             open_folders = folders
-            shown.append(f"{'  ' * len(folders)}{name} ({size:,} bytes)")
-        return "\n".join(shown)
+            lines.append(f"{'  ' * len(folders)}{name} ({size:,} bytes)")
+        return "\n".join(lines)
 
     def grep(
         self,
@@ -106,11 +105,11 @@ class LazyDirectory(Handle):
         *,
         flags: int = 0,
     ) -> SearchResult:
-        """The lines in which a regular expression matches, with so many lines of context."""
+        """The lines in which a regular expression matches, with `before` and `after` lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
         return search_result(ask(self, "grep", text, bits, glob, before, after, limit), GrepHit)
 
     def search(self, pattern: Any, glob: str | None = None, *, flags: int = 0) -> GrepHit | None:
         """The first line in which a regular expression matches."""
-        found = self.grep(pattern, glob, limit=1, flags=flags)
-        return found[0] if found else None
+        hits = self.grep(pattern, glob, limit=1, flags=flags)
+        return hits[0] if hits else None

@@ -1,6 +1,6 @@
-"""The connection from the texts and directories of a cell to the host, where they are stored.
+"""The connection from lazy texts and directories to the host, which stores them.
 
-Runs inside the sandbox, so it uses the standard library only.
+Runs inside the sandbox, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class HostConnection:
     """True once a text has been received."""
 
 
-def connect(way: Callable[..., Any]) -> None:
+def connect(call: Callable[..., Any]) -> None:
     """Sets the function that calls the host."""
-    HostConnection.ask = way
+    HostConnection.ask = call
 
 
 def ask(value: Handle, operation: str, *arguments: Any) -> Any:
     """Runs an operation on one of the host's texts or directories. Blocks."""
     if HostConnection.ask is None:
-        raise RuntimeError("there is no host to ask")
+        raise RuntimeError("there is no connection to the host")
     return HostConnection.ask(value, operation, *arguments)

@@ -1,7 +1,7 @@
-"""Texts that stay on the host, as cells get them: cells read ranges and matches.
+"""Texts that stay on the host: the class that cells use to read ranges and matches.
 
-Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/texts/calls.py` is the
-other side; nothing is kept here except what a cell has requested.
+Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/texts/calls.py` is the other side; only
+content that a cell has requested is kept here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sandbox_runtime.guest.texts.matches import (
 )
 from sandbox_runtime.guest.values.handles import Handle
 
-# The most that one read returns: at four bytes per character it still fits well into a sandbox.
+# The most characters that one read returns: at four bytes each they still fit well into a sandbox.
 MAX_READ_CHARS = 10_000_000
 
 # Characters per fetch of an iteration, and matches per page of `finditer`.
@@ -43,8 +43,8 @@ class LazyText(Handle):
                                       lines that match, each with path, line_number, position, line
     text.line_number(position), text.line_start(line_number)
 
-    All of these search on the host. What they give is plain str and int. `re` itself does not take it:
-    write text.search(pattern), or re.search(pattern, text[a:b]).
+    All of these search on the host and return plain str and int. The functions of `re` do not accept this
+    text: use text.search(pattern), or re.search(pattern, text[a:b]).
     """
 
     __slots__ = ()
@@ -62,7 +62,7 @@ class LazyText(Handle):
         raise AttributeError(
             f"{self!r} has no {name!r}: it is a text that stays on the host. It has text[a:b], lines, "
             "line, chunks, find, count, search, finditer, findall and grep, and `for line in text`; "
-            "what these give is plain str. See help(text)."
+            "these return plain str. See help(text)."
         )
 
     # ---- As a str ----
@@ -99,7 +99,7 @@ class LazyText(Handle):
         return self._read(low, high)[:: key.step]
 
     def read(self, start: int = 0, size: int | None = None) -> str:
-        """Characters from a position."""
+        """Returns characters from a position."""
         return self._read(start, None if size is None else start + size)
 
     def __iter__(self) -> Iterator[str]:
@@ -116,76 +116,76 @@ class LazyText(Handle):
         if rest:
             yield rest.removesuffix("\r")
 
-    def __contains__(self, sought: object) -> bool:
-        if not isinstance(sought, str):
+    def __contains__(self, substring: object) -> bool:
+        if not isinstance(substring, str):
             raise TypeError(
-                f"'in <text>' requires string as left operand, not {type(sought).__name__}"
+                f"'in <text>' requires string as left operand, not {type(substring).__name__}"
             )
-        return self.find(sought) >= 0
+        return self.find(substring) >= 0
 
-    def find(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+    def find(self, substring: str, start: int | None = None, end: int | None = None) -> int:
         """Returns the position of the first match of a text; -1 if there is none."""
-        return int(ask(self, "find", sought, *self._bounds(start, end)))
+        return int(ask(self, "find", substring, *self._bounds(start, end)))
 
-    def rfind(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+    def rfind(self, substring: str, start: int | None = None, end: int | None = None) -> int:
         """Returns the position of the last match of a text; -1 if there is none."""
-        return int(ask(self, "rfind", sought, *self._bounds(start, end)))
+        return int(ask(self, "rfind", substring, *self._bounds(start, end)))
 
-    def index(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+    def index(self, substring: str, start: int | None = None, end: int | None = None) -> int:
         """Returns the position of the first match of a text. Raises ValueError if there is none."""
-        if (at := self.find(sought, start, end)) < 0:
+        if (at := self.find(substring, start, end)) < 0:
             raise ValueError("substring not found")
         return at
 
-    def count(self, sought: str, start: int | None = None, end: int | None = None) -> int:
+    def count(self, substring: str, start: int | None = None, end: int | None = None) -> int:
         """Counts the matches of a text, without overlaps."""
-        return int(ask(self, "count", sought, *self._bounds(start, end)))
+        return int(ask(self, "count", substring, *self._bounds(start, end)))
 
     def startswith(self, prefix: str | tuple[str, ...]) -> bool:
-        """Returns whether the text begins so."""
+        """Returns whether the text begins with a prefix, or with one of several."""
         prefixes = prefix if isinstance(prefix, tuple) else (prefix,)
         return any(ask(self, "read", 0, len(text)) == text for text in prefixes)
 
     def endswith(self, suffix: str | tuple[str, ...]) -> bool:
-        """Returns whether the text ends so."""
+        """Returns whether the text ends with a suffix, or with one of several."""
         suffixes = suffix if isinstance(suffix, tuple) else (suffix,)
         return any(self[-len(text) :] == text if text else True for text in suffixes)
 
     def splitlines(self) -> list[str]:
-        """All lines, if it is not too large."""
+        """Returns all lines, if the text is not too large."""
         return self.lines()
 
     # ---- Lines and chunks ----
 
     def line(self, number: int) -> str:
-        """One line, by its number from 1."""
-        found = ask(self, "lines", _line(number), number)
-        if not found:
+        """Returns a line by its number from 1."""
+        lines = ask(self, "lines", _line(number), number)
+        if not lines:
             raise IndexError(f"there is no line {number}")
-        return str(found).removesuffix("\n").removesuffix("\r")
+        return str(lines).removesuffix("\n").removesuffix("\r")
 
     def lines(self, first: int = 1, last: int | None = None) -> list[str]:
-        """The lines from one number to another, both counted from 1 and both included."""
+        """Returns the lines from `first` to `last`, both counted from 1 and included."""
         if last is not None and last < _line(first):
             return []
-        found = ask(self, "lines", _line(first), last)
-        if not found:
+        lines = ask(self, "lines", _line(first), last)
+        if not lines:
             return []
-        return [line.removesuffix("\r") for line in found.removesuffix("\n").split("\n")]
+        return [line.removesuffix("\r") for line in lines.removesuffix("\n").split("\n")]
 
     def line_number(self, position: int) -> int:
-        """The number, from 1, of the line that a character is in."""
+        """Returns the number, from 1, of the line that contains a character."""
         return int(ask(self, "line_of", position))
 
     def line_start(self, number: int) -> int:
-        """The position where a line begins."""
+        """Returns the position where a line begins."""
         at = ask(self, "char_of", _line(number))
         if at is None:
             raise IndexError(f"there is no line {number}")
         return int(at)
 
     def chunks(self, size: int = PIECE_CHARS, overlap: int = 0) -> Iterator[str]:
-        """Pieces of so many characters, each beginning with the last `overlap` of the one before."""
+        """Yields chunks of `size` characters, each beginning with the last `overlap` of the previous one."""
         if not 0 <= overlap < size <= MAX_READ_CHARS:
             raise ValueError(
                 f"a chunk must have from 1 to {MAX_READ_CHARS:,} characters, and more than the overlap"
@@ -205,13 +205,13 @@ class LazyText(Handle):
     def search(
         self, pattern: Any, start: int | None = None, end: int | None = None, *, flags: int = 0
     ) -> TextMatch | None:
-        """The first match of a regular expression; None if there is none.
+        """Returns the first match of a regular expression; None if there is none.
 
         `^` and `$` match at every line. A match over several lines is found if it is not longer than
         65,536 characters.
         """
-        found = self._find_matches(pattern, flags, *self._bounds(start, end), 1)
-        return found[0] if found else None
+        matches = self._find_matches(pattern, flags, *self._bounds(start, end), 1)
+        return matches[0] if matches else None
 
     def finditer(
         self,
@@ -222,23 +222,23 @@ class LazyText(Handle):
         limit: int | None = None,
         flags: int = 0,
     ) -> Iterator[TextMatch]:
-        """All matches, one after the other, or so many as `limit` says."""
+        """Yields all matches, or the first `limit` of them."""
         first, stop = self._bounds(start, end)
         while limit is None or limit > 0:
-            wanted = PAGE_HITS if limit is None else min(limit, PAGE_HITS)
-            found = self._find_matches(pattern, flags, first, stop, wanted)
-            yield from found
-            if not found.more:
+            page = PAGE_HITS if limit is None else min(limit, PAGE_HITS)
+            matches = self._find_matches(pattern, flags, first, stop, page)
+            yield from matches
+            if not matches.more:
                 return
-            limit = None if limit is None else limit - len(found)
-            last = found[-1]
+            limit = None if limit is None else limit - len(matches)
+            last = matches[-1]
             first = last.end() + (last.end() == last.start())
 
     def findall(self, pattern: Any, *, limit: int = 1000, flags: int = 0) -> SearchResult:
-        """The texts of the matches, or of their groups, as `re.findall` has them; `limit` at most."""
+        """Returns the texts of at most `limit` matches, or of their groups, as `re.findall` does."""
         matches = list(self.finditer(pattern, limit=limit + 1, flags=flags))
-        shown = [findall_item(match) for match in matches[:limit]]
-        return SearchResult(shown, more=len(matches) > limit)
+        items = [findall_item(match) for match in matches[:limit]]
+        return SearchResult(items, more=len(matches) > limit)
 
     def grep(
         self,
@@ -251,7 +251,7 @@ class LazyText(Handle):
         start: int = 0,
         flags: int = 0,
     ) -> SearchResult:
-        """The lines in which a regular expression matches, with so many lines of context."""
+        """Returns the lines in which a regular expression matches, with `before` and `after` lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
         payload = ask(self, "grep", text, bits, start, before, after, limit)
         return search_result(payload, GrepHit)
@@ -275,14 +275,14 @@ class LazyText(Handle):
         if stop is not None and stop <= start:
             return ""
         most = start + MAX_READ_CHARS + 1
-        found = ask(self, "read", start, most if stop is None else min(stop, most))
-        if len(found) > MAX_READ_CHARS:
+        text = ask(self, "read", start, most if stop is None else min(stop, most))
+        if len(text) > MAX_READ_CHARS:
             raise ValueError(
-                f"this is more than {MAX_READ_CHARS:,} characters of {self!r}, which are not read at "
+                f"this is more than {MAX_READ_CHARS:,} characters of {self!r}, which cannot be read at "
                 "once. Take a smaller text[a:b]; loop with `for line in text` or text.chunks(size); or "
                 "search on the host with text.search(pattern), text.grep(pattern), text.find(s)"
             )
-        return str(found)
+        return str(text)
 
 
 def _line(number: int) -> int:
@@ -298,7 +298,7 @@ def bind_len(namespace: dict[str, Any]) -> None:
 
 
 def long_len(value: Any, /) -> int:
-    """`len`, also for a lazy text of more characters than 2**31, which is all that Python can tell here."""
+    """Returns `len(value)`, also for a lazy text beyond 2**31 characters, the limit of `len` on 32-bit platforms."""
     return value.length if isinstance(value, LazyText) else len(value)
 
 

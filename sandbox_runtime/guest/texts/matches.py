@@ -1,6 +1,6 @@
-"""The results of searches in lazy texts, as cells get them, and the patterns to search for.
+"""The results of searches in lazy texts, and the patterns to search for.
 
-Runs inside the sandbox, so it uses the standard library only.
+Runs inside the sandbox, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class SearchResult(list[Any]):
-    """The result of a search. `more` is true when it stopped at its limit."""
+    """The result of a search. `more` is true if the search stopped at its limit."""
 
     more = False
 
@@ -19,16 +19,16 @@ class SearchResult(list[Any]):
         self.more = more
 
     def __repr__(self) -> str:
-        shown = super().__repr__()
+        text = super().__repr__()
         if self and isinstance(self[0], GrepHit):
-            shown = "\n".join(map(str, self))
+            text = "\n".join(map(str, self))
         if not self.more:
-            return shown
-        return f"{shown}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
+            return text
+        return f"{text}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
 
 
 class TextMatch:
-    """A match, as `re` has them, with `line_number` (from 1) and `line`."""
+    """A match as of `re`, with `line_number` (from 1) and `line`."""
 
     def __init__(self, payload: dict[str, Any]) -> None:
         self._spans, self._groups, self._names = (
@@ -46,19 +46,19 @@ class TextMatch:
         return int(number)
 
     def group(self, *groups: int | str) -> Any:
-        """The text of a group, or of the match; long ones are cut and end with [...]."""
-        found = tuple(self._groups[self._number(group)] for group in groups or (0,))
-        return found[0] if len(found) == 1 else found
+        """Returns the text of a group, or of the match; long ones are truncated and end with [...]."""
+        texts = tuple(self._groups[self._number(group)] for group in groups or (0,))
+        return texts[0] if len(texts) == 1 else texts
 
     def __getitem__(self, group: int | str) -> Any:
         return self.group(group)
 
     def groups(self, default: Any = None) -> tuple[Any, ...]:
-        """The texts of all groups."""
+        """Returns the texts of all groups."""
         return tuple(default if group is None else group for group in self._groups[1:])
 
     def groupdict(self, default: Any = None) -> dict[str, Any]:
-        """The texts of the groups that have names."""
+        """Returns the texts of the named groups."""
         texts = {name: self._groups[number] for name, number in self._names.items()}
         return {name: default if text is None else text for name, text in texts.items()}
 
@@ -81,7 +81,7 @@ class TextMatch:
 
 class GrepHit:
     """A line that matches: `path`, `line_number` (from 1), `position` of the match, `line`, `match`,
-    and the lines `before` and `after` it. Lines beyond 1,000 characters are cut.
+    and the lines `before` and `after` it. Lines beyond 1,000 characters are truncated.
     """
 
     def __init__(self, payload: dict[str, Any]) -> None:
@@ -104,22 +104,22 @@ class GrepHit:
 
 
 def findall_item(match: TextMatch) -> Any:
-    """Returns the item of a match as `re.findall` does: its text, its group or its groups."""
+    """Returns the item of a match in the form of `re.findall`: its text, its group or its groups."""
     groups = match.groups("")
     return groups if len(groups) > 1 else groups[0] if groups else match.group()
 
 
 def search_result(payload: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
     """Builds the result of a search on the host. Raises TimeoutError if the search was stopped early."""
-    found = SearchResult([kind(hit) for hit in payload["hits"]], more=payload["more"])
+    result = SearchResult([kind(hit) for hit in payload["hits"]], more=payload["more"])
     if payload["stopped"]:
         error = TimeoutError(
-            f"{payload['stopped']}. Found until then: {len(found)}, which are in the `found` of this "
-            "error. Search a part, or for something simpler."
+            f"{payload['stopped']}. The {len(result)} matches until then are in the attribute `found` of "
+            "this error. Search a part of the text, or use a simpler pattern."
         )
-        error.found = found  # type: ignore[attr-defined]
+        error.found = result  # type: ignore[attr-defined]
         raise error
-    return found
+    return result
 
 
 def pattern_of(pattern: Any, flags: int, ignore_case: bool) -> tuple[str, int]:

@@ -1,1 +1,1 @@
-"""Values on the sandbox's side: unpickled, rebuilt as classes, written as tagged JSON. Knows no cell."""
+"""Values on the sandbox's side: unpickled, rebuilt with their classes, encoded as tagged JSON. Knows no cell."""

@@ -1,6 +1,6 @@
-"""Arrays of the host, and the columns of its tables: machine numbers, each a value when asked for.
+"""Arrays of the host and the columns of its tables: machine numbers, converted to values on access.
 
-Runs inside the sandbox, so it uses the standard library only.
+Runs inside the sandbox, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-# Enough to see what is in an array; more is for code to look at.
+# Enough to see the contents of an array; code can inspect the rest.
 SHOWN_ITEMS = 10
 SHOWN_CHARS = 40
 
@@ -20,7 +20,7 @@ _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 class Cells(Sequence[Any]):
-    """A flat sequence of values, kept as machine numbers, each made into its value when asked for."""
+    """A flat sequence of values, stored as machine numbers, each converted on access."""
 
     def __init__(
         self, data: Any, nulls: bytes | None = None, show: Callable[[Any], Any] | None = None
@@ -31,7 +31,7 @@ class Cells(Sequence[Any]):
 
     @property
     def machine(self) -> Any:
-        """The numbers themselves, where none needs to be made into its value first; else None."""
+        """The numbers themselves if they need no conversion, else None."""
         return None if self._nulls or self._show else self._data
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Cells(Sequence[Any]):
 
 
 class _Moment:
-    """Microseconds since 1970 as a datetime."""
+    """Converts microseconds since 1970 to a datetime."""
 
     def __init__(self, zone: datetime.tzinfo | None) -> None:
         self._zone = zone
@@ -70,7 +70,7 @@ def _microseconds(count: int) -> datetime.timedelta:
 
 
 class _Category:
-    """A code as what it stands for."""
+    """Converts a code to its category."""
 
     def __init__(self, categories: list[Any]) -> None:
         self._categories = categories
@@ -80,7 +80,7 @@ class _Category:
 
 
 def numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
-    """Machine numbers, in little-endian bytes. `nulls` has a 1 for each that is missing."""
+    """Builds a column of machine numbers, from little-endian bytes. `nulls` has a 1 for each missing one."""
     missing = None if nulls is None else bytes(nulls)
     if typecode == "?":
         return Cells(bytes(data), missing, bool)
@@ -90,42 +90,42 @@ def numbers(typecode: str, data: Any, nulls: Any = None) -> Cells:
 
 
 def moments(data: Any, nulls: Any, zone: datetime.tzinfo | None) -> Cells:
-    """Datetimes, from microseconds since 1970 in 64 bits each."""
+    """Builds a column of datetimes, from 64-bit microseconds since 1970."""
     cells = numbers("q", data, nulls)
     return Cells(cells._data, cells._nulls, _Moment(zone))
 
 
 def durations(data: Any, nulls: Any) -> Cells:
-    """Timedeltas, from microseconds in 64 bits each."""
+    """Builds a column of timedeltas, from 64-bit microseconds."""
     cells = numbers("q", data, nulls)
     return Cells(cells._data, cells._nulls, _microseconds)
 
 
-def categories(typecode: str, codes: Any, known: list[Any]) -> Cells:
-    """Values of a short list, from their places in it; -1 is None."""
-    return Cells(numbers(typecode, codes)._data, None, _Category(known))
+def categories(typecode: str, codes: Any, labels: list[Any]) -> Cells:
+    """Builds a column of values of a short list, from their positions in it; -1 is None."""
+    return Cells(numbers(typecode, codes)._data, None, _Category(labels))
 
 
 def plain(value: Any) -> Any:
-    """A single value that another package has a type of its own for."""
+    """Returns a single value, in place of one with a type of another package."""
     return value
 
 
 def first(cells: Cells) -> Any:
-    """The same, for one that travels as a column."""
+    """Returns the only value of a column, which carried it."""
     return cells[0]
 
 
 def values(items: list[Any]) -> Cells:
-    """Values of any kind."""
+    """Builds a column of values of any kind."""
     return Cells(items)
 
 
 class Array:
     """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
 
-    Iterating goes over the first dimension. `tolist()` gives nested lists. `sum`, `min`, `max` and
-    `mean` go over all elements and leave None out.
+    Iteration goes over the first dimension. `tolist()` returns nested lists. `sum`, `min`, `max` and
+    `mean` cover all elements and skip None.
     """
 
     def __init__(self, cells: Sequence[Any], shape: tuple[int, ...], dtype: str) -> None:
@@ -196,7 +196,7 @@ class Array:
     def item(self) -> Any:
         """The only element."""
         if self.size != 1:
-            raise ValueError(f"item() needs one element, there are {self.size:,}")
+            raise ValueError(f"item() needs exactly one element, and there are {self.size:,}")
         return self._cells[0]
 
     def tolist(self) -> Any:
@@ -207,36 +207,36 @@ class Array:
 
     def sum(self) -> Any:
         """The sum of all elements."""
-        return sum(self._known())
+        return sum(self._present())
 
     def min(self) -> Any:
         """The smallest element."""
-        return min(self._known())
+        return min(self._present())
 
     def max(self) -> Any:
         """The largest element."""
-        return max(self._known())
+        return max(self._present())
 
     def mean(self) -> Any:
         """The mean of all elements."""
-        known = list(self._known())
-        return sum(known) / len(known)
+        values = list(self._present())
+        return sum(values) / len(values)
 
     def unique(self) -> list[Any]:
         """The distinct elements, in order of appearance."""
         return list(dict.fromkeys(self._cells))
 
-    def _known(self) -> Iterator[Any]:
+    def _present(self) -> Iterator[Any]:
         return (value for value in self._cells if value is not None)
 
     def __repr__(self) -> str:
-        shown = [short_repr(value) for value in islice(self._cells, SHOWN_ITEMS)]
-        rest = ", ..." if self.size > len(shown) else ""
-        return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(shown)}{rest})"
+        items = [short_repr(value) for value in islice(self._cells, SHOWN_ITEMS)]
+        rest = ", ..." if self.size > len(items) else ""
+        return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(items)}{rest})"
 
 
 def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
-    """Joins the results of indexing behind a slice."""
+    """Joins the results of indexing after a slice."""
     if not parts:
         sample = Array([], whole.shape[1:], whole.dtype)
         inner = tuple(
@@ -254,6 +254,6 @@ def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]
 
 
 def short_repr(value: Any) -> str:
-    """A value as Python writes it, cut."""
+    """Returns the repr of a value, truncated."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."

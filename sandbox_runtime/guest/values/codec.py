@@ -1,7 +1,7 @@
-"""Values at the sandbox's side of the border: pickles in, tagged JSON out.
+"""The guest side of the value codec: pickles in, tagged JSON out.
 
-Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values/encoder.py` is the other
-side. Nothing pickled ever leaves: the host believes data, never instructions.
+Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/values/encoder.py` is the other side. No
+pickle ever leaves the sandbox: the host accepts data, never instructions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
 
-# By name: a cell that replaces them in their modules does not replace them here.
+# Imported by name, so that a cell that replaces them in their modules does not affect this one.
 from json import dumps as to_json
 from json import loads as from_json
 from json.encoder import c_make_encoder as make_encoder  # type: ignore[attr-defined]
@@ -37,27 +37,27 @@ from sandbox_runtime.guest.values.tables import columns_of, plain_of
 
 Part = bytes | bytearray | memoryview
 
-# Text and bytes longer than this travel as raw bytes beside the JSON.
+# Text and bytes longer than this are sent as raw bytes outside the JSON.
 INLINE_CHARS = 64 * 1024
 
-# With more parts of their own than these, long texts and bytes share one as well: a frame says the length
-# of each part in its header, which is bounded.
+# Beyond this number of parts, long texts and bytes share one as well: the header of a frame lists the length of each
+# part, and is bounded.
 MAX_OWN_PARTS = 1_000
 
-# Deeper values are cycles or accidents, and would exhaust a recursive reader.
+# Deeper values are cycles or accidents, and would exhaust a recursive decoder.
 MAX_DEPTH = 100
 
 # About 4,200 digits: Python refuses to read or write longer numbers as decimal text.
 MAX_INT_BITS = 14_000
 
-# The digits of a whole number that the host may make of a `Decimal`; see `host_costs.py`.
+# The digits of an integer that the host may create from a `Decimal`; see `host_costs.py`.
 MAX_EXPONENT = 4_200
 
 
 def receive(kind: str, parts: Sequence[Any]) -> Any:
-    """The value that the host sent. Raises what pickle raises for a value that has no place here.
+    """Returns the value that the host sent. Raises the errors of `pickle` for a value that cannot exist here.
 
-    A part may be a text already, and a pickle a list of its pieces, which is emptied.
+    A part may already be a text, and a pickle may be a list of chunks, which is emptied.
     """
     first, *buffers = parts
     size = sum(map(len, first)) if type(first) is list else len(first)
@@ -78,7 +78,7 @@ def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
 
 
 def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
-    """A time zone by its name. `data` is its file, put where it is looked for if it is not there."""
+    """Returns a time zone by its name. If the sandbox lacks its file, `data` is written as that file."""
     try:
         return zoneinfo.ZoneInfo(key)
     except (zoneinfo.ZoneInfoNotFoundError, OSError):
@@ -90,8 +90,8 @@ def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
-class CannotSend(TypeError):  # noqa: N818 - what the LM reads
-    """A value has no form outside the sandbox; the message names its place."""
+class CannotSend(TypeError):  # noqa: N818 - the LM reads the name
+    """A value has no representation outside the sandbox; the message names its place."""
 
     __module__ = "builtins"  # tracebacks show the bare name
 
@@ -99,14 +99,14 @@ class CannotSend(TypeError):  # noqa: N818 - what the LM reads
 def send(value: Any, label: str) -> tuple[str, list[Part]]:
     """Encodes a value for the host: as JSON text, and the raw bytes that it refers to.
 
-    `label` is how error messages name the value.
+    `label` names the value in error messages.
 
     Raises:
-        CannotSend: It holds something that cannot leave, or is nested too deeply.
+        CannotSend: It contains something that cannot leave, or is nested too deeply.
     """
     if is_plain(value, depth=MAX_DEPTH, chars=INLINE_CHARS):
-        # A number that is too long for the encoder is too long for the host as well, and its place
-        # is found below.
+        # An integer too long for the encoder is too long for the host as well; the walk below finds
+        # its place.
         with contextlib.suppress(ValueError):
             return "".join(_encode_plain(value, 0)), []
     extras = _Extras()
@@ -114,7 +114,7 @@ def send(value: Any, label: str) -> tuple[str, list[Part]]:
     return to_json(tree, separators=(",", ":")), extras.parts
 
 
-# The standard encoder without what it makes anew for each value; for values free of cycles.
+# The standard encoder, created once instead of for each value. Only for values without cycles.
 _encode_plain = make_encoder(
     None, None, encode_basestring_ascii, None, ":", ",", False, False, True
 )
@@ -133,7 +133,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def send_call(args: tuple[Any, ...], kwargs: dict[str, Any], label: str) -> tuple[str, list[Part]]:
-    """Encodes the arguments of a call; see `send`. A few short ones, as in most calls, go fast."""
+    """Encodes the arguments of a call; see `send`. A few short ones, as in most calls, take a fast path."""
     few = len(args) + len(kwargs) < 8 and "$" not in kwargs
     if few and _SCALARS.issuperset(map(type, chain(args, kwargs.values()))):
         with contextlib.suppress(ValueError):
@@ -144,7 +144,7 @@ def send_call(args: tuple[Any, ...], kwargs: dict[str, Any], label: str) -> tupl
 
 
 class _Extras:
-    """The raw bytes beside a tree: long ones in parts of their own, short ones in one that they share."""
+    """The raw bytes of a tree: long values have parts of their own, short ones share one."""
 
     def __init__(self) -> None:
         self._own: list[Part] = []
@@ -152,8 +152,8 @@ class _Extras:
         self._shares = False
 
     def put(self, kind: str, data: bytes) -> dict[str, Any]:
-        """Takes bytes in. Returns the tag that refers to them: a part by its number, or the begin and the end
-        of a piece of the last part.
+        """Adds bytes. Returns the tag that refers to them: by the number of a part, or by the begin and end in the
+        shared part.
         """
         if len(data) > INLINE_CHARS and len(self._own) < MAX_OWN_PARTS:
             self._own.append(data)
@@ -164,7 +164,7 @@ class _Extras:
         return {"$": kind, "at": [begin, begin + len(data)]}
 
     def put_all(self, items: Sequence[bytes]) -> dict[str, Any]:
-        """Takes many short ones in. The tag says where they begin, and how long each is."""
+        """Adds many short values. The tag has their begin and the length of each."""
         self._shares = True
         begin = len(self._shared)
         self._shared += b"".join(items)
@@ -172,7 +172,7 @@ class _Extras:
 
     @property
     def parts(self) -> list[Part]:
-        """All parts, the shared one last, if there is one."""
+        """All parts; the shared one, if any, is last."""
         return [*self._own, self._shared] if self._shares else self._own
 
 
@@ -187,7 +187,9 @@ def _tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
     if kind is bytes:
         return extras.put("bytes", value)
     if depth > MAX_DEPTH:
-        raise CannotSend(f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        raise CannotSend(
+            f"{path[:200]} is nested deeper than {MAX_DEPTH} levels, or contains itself"
+        )
     if _is_plain_part(value, kind, depth):
         return value
     if kind is list:
@@ -204,7 +206,7 @@ def _are_short_bytes(items: list[Any]) -> bool:
 
 
 def _is_plain_part(value: Any, kind: type, depth: int) -> bool:
-    """True for an output or an argument that needs no walk, beside others that do."""
+    """Returns whether an output or argument needs no walk, even if others do."""
     return (
         (kind is list or kind is dict)
         and depth <= 2
@@ -223,24 +225,24 @@ def _dict_tree(value: dict[Any, Any], path: str, depth: int, extras: _Extras) ->
 
 
 def _fields_tree(fields: dict[Any, Any], path: str, depth: int, extras: _Extras) -> Any:
-    """Like `_dict_tree`, with paths as one writes them for attributes."""
+    """Encodes fields like the items of a dict, with paths in attribute notation."""
     if "$" in fields or not all(type(key) is str for key in fields):
         return _dict_tree(fields, path, depth, extras)
     return {k: _tree(item, f"{path}.{k}", depth + 1, extras) for k, item in fields.items()}
 
 
-def _known(value: Any, kind: str, content: Any, otherwise: Any = None) -> Any:
-    """The content with the name that the host has for the value's class, if the class is the host's."""
+def _with_class(value: Any, kind: str, content: Any, otherwise: Any = None) -> Any:
+    """Returns the content, tagged with the host's name of the value's class if the host has the class."""
     if (key := host_key(type(value))) is not None:
         return {"$": kind, "as": key, "of": content}
     return content if otherwise is None else otherwise
 
 
 def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
-    """Everything but the plain JSON types; a subclass counts as the type it extends."""
+    """Encodes all but the plain JSON types; a subclass is encoded as its base type."""
     match value:
         case enum.Enum():
-            return _known(value, "enum", _tree(value.value, path, depth, extras))
+            return _with_class(value, "enum", _tree(value.value, path, depth, extras))
         case str():
             return _tree(str.__str__(value), path, depth, extras)
         case int():
@@ -251,7 +253,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             return {"$": "handle", "of": handle_id(value)}
         case tuple():
             items = _tree(list(value), path, depth, extras)
-            return _known(value, "named", items, {"$": "tuple", "of": items})
+            return _with_class(value, "named", items, {"$": "tuple", "of": items})
         case frozenset():
             return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
         case _ if _is_set(value):
@@ -263,12 +265,14 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
         case list() | deque() | range() | ValuesView():
             return _tree(list(value), path, depth, extras)
         case Record():
-            return _known(value, "record", _fields_tree(dict(vars(value)), path, depth, extras))
+            return _with_class(
+                value, "record", _fields_tree(dict(vars(value)), path, depth, extras)
+            )
         case complex():
             return {"$": "complex", "of": [value.real, value.imag]}
         case datetime.datetime() if (zone := getattr(value.tzinfo, "key", None)) is not None:
             return {"$": "datetime", "of": value.isoformat(), "zone": str(zone)}
-        case datetime.datetime() if value != value:  # pandas has such a one
+        case datetime.datetime() if value != value:  # pandas's NaT
             return None
         case datetime.datetime() | datetime.date() | datetime.time():
             return {"$": _calendar_kind(value), "of": value.isoformat()}
@@ -301,7 +305,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
 
 
 def _is_set(value: Any) -> bool:
-    """Returns whether it is a set by its own classes: any class can be registered as a `Set`."""
+    """Returns whether it is a set by its own bases, since any class can be registered as a `Set`."""
     return not _SETS.isdisjoint(type(value).__mro__)
 
 
@@ -309,7 +313,7 @@ def _checked(value: int, path: str) -> int:
     if value.bit_length() > MAX_INT_BITS:
         raise CannotSend(
             f"{path} is an integer of more than {MAX_INT_BITS * 3 // 10:,} digits, which cannot "
-            "leave the sandbox; send it as text, made with hex()"
+            "leave the sandbox; send it as text, for example hex(value)"
         )
     return value
 

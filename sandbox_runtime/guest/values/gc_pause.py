@@ -1,6 +1,6 @@
-"""Python's garbage collector, paused while a large value is made: nothing of it is garbage yet.
+"""Pauses Python's garbage collector while a large value is built: none of it is garbage yet.
 
-Used at both sides of the border; the standard library only.
+Used on both sides; uses only the standard library.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-# A smaller value is made before a collection would be noticed.
+# A smaller value is built before a collection would cost noticeable time.
 LARGE_BYTES = 1024 * 1024
 
 
 @contextlib.contextmanager
 def paused(nbytes: int) -> Iterator[None]:
-    """Keeps the collector from walking over a large value again and again while it grows.
+    """Prevents the collector from traversing a growing value again and again.
 
-    Threads that do this at the same time may wake it early, but it never stays off.
+    Concurrent use in several threads may enable it early, but never leaves it disabled.
     """
     if nbytes < LARGE_BYTES or not gc.isenabled():
         yield

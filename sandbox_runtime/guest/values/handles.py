@@ -1,7 +1,7 @@
-"""Values that stay on the host, as the sandbox has them: opaque, and good to be passed back.
+"""Values that stay on the host, as the sandbox has them: opaque handles that can be passed back.
 
-Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values/handles.py` is the other
-side: the table of what the handles stand for.
+Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/values/handles.py` is the other side, with
+the table of the values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 
 class Handle:
-    """A value that stays on the host. Pass it to a tool, a sub-call or SUBMIT: they get the value."""
+    """An opaque value that stays on the host. Pass it to a tool, a sub-call or SUBMIT, which get the value itself."""
 
     __slots__ = ("_id", "_preview", "_type_name")
     _id: int
@@ -38,11 +38,11 @@ class Handle:
         return hash((Handle, self._id))
 
     def __repr__(self) -> str:
-        shown = f": {self._preview}" if self._preview else ""
-        return f"<{self._type_name} handle{shown}>"
+        preview = f": {self._preview}" if self._preview else ""
+        return f"<{self._type_name} handle{preview}>"
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # what Python itself asks of any object
+        if name.startswith("__"):  # Python itself looks these up on any object
             raise AttributeError(name)
         raise AttributeError(f"{_only(self)} It has no attribute {name!r} here.")
 
@@ -55,12 +55,12 @@ class Handle:
 
 def _only(handle: Handle) -> str:
     return (
-        f"{handle!r} stands for a value that stays on the host: it can be passed to a tool, a "
-        "sub-call or SUBMIT, and be kept in lists and dicts."
+        f"{handle!r} refers to a value that stays on the host: it can be passed to a tool, a "
+        "sub-call or SUBMIT, and stored in lists and dicts."
     )
 
 
 def handle_id(handle: Handle) -> int:
-    """The number under which the host has the value."""
+    """Returns the number under which the host has the value."""
     number: int = object.__getattribute__(handle, "_id")
     return number

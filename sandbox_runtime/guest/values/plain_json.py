@@ -1,6 +1,6 @@
 """Detects plain JSON at the speed of C: level by level instead of value by value.
 
-Used at both sides of the border; the standard library only.
+Used on both sides; uses only the standard library.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 _CONTAINERS = frozenset({list, dict})
 _PLAIN = frozenset({list, dict, str, int, float, bool, type(None)})
 
-# One level with more elements is left to the slow way, which can be interrupted: it may be a cycle
-# that doubles at each level, or one part that is there many times.
+# A level with more elements is left to the slow path, which can be interrupted: it may be a cycle that doubles at each
+# level, or a part with many references.
 MAX_LEVEL = 1 << 25
 
 
 def is_plain(value: Any, *, depth: int, chars: int, bits: int | None = None) -> bool:
-    """True for a tree of exact JSON types that needs no tag, and is within the bounds.
+    """Returns whether a tree has only exact JSON types, needs no tag, and is within the bounds.
 
     Args:
         value: The tree.
-        depth: How many containers may be inside each other.
-        chars: The longest text.
-        bits: The largest integer; None if whoever writes the numbers looks at them anyhow.
+        depth: The maximum nesting of containers.
+        chars: The maximum length of a text.
+        bits: The maximum size of an integer; None if the encoder checks integers itself.
     """
     level: list[Any] = [[value]]
     kinds: set[Any] = {list}
@@ -60,7 +60,7 @@ def _ints_fit(items: Callable[[], Iterable[Any]], kinds: set[Any], bits: int) ->
 
 
 def _split(level: list[Any], kinds: set[Any]) -> tuple[list[Any], list[Any]]:
-    """The lists and the dicts of a level, of which one knows what types are in it."""
+    """Splits a level into its lists and dicts. `kinds` are the types in it."""
     if dict not in kinds:
         return level, []
     if list not in kinds:
@@ -76,14 +76,14 @@ def _containers(items: chain[Any], kinds: set[Any]) -> list[Any]:
 
 
 def _keys_are_plain(dicts: list[dict[Any, Any]]) -> bool:
-    # By type first: comparing keys of other types would run code of theirs.
+    # Types are checked first: comparing keys of other types would run their code.
     return not set(map(type, chain.from_iterable(dicts))) - {str} and "$" not in set(
         chain.from_iterable(dicts)
     )
 
 
 def nested_within(tree: Any, depth: int) -> bool:
-    """True if no more than `depth` lists and dicts of a tree without cycles are inside each other."""
+    """Returns whether at most `depth` lists and dicts of a tree without cycles are nested in each other."""
     level: list[Any] = [tree]
     kinds: set[Any] = {type(tree)}
     while kinds & _CONTAINERS:

@@ -1,7 +1,7 @@
-"""Classes of the host as the sandbox has them: records, named tuples, enums, typed dicts.
+"""The host's classes in the sandbox: records, named tuples, enums, typed dicts.
 
-Runs inside the sandbox, so it uses the standard library only. The host says what a class is called and
-what it consists of; none of its code comes along. `sandbox_runtime/values/classes.py` is the other side.
+Runs inside the sandbox, so it uses only the standard library. The host sends the name and structure of a class, and none
+of its code. `sandbox_runtime/values/classes.py` is the other side.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator, KeysView
 from typing import Any, ClassVar
 
-# The classes made here can be pickled and copied by name, which takes a module that has them.
+# Pickling and copying find classes by module and name, so the classes created here need a module.
 _HOME = types.ModuleType("host_types", "The classes of the values that came from the host.")
 sys.modules[_HOME.__name__] = _HOME
 
-# Under which name the host knows a class. By class, so that nothing has to be asked of a value.
+# The host's name of each class. By class, so that no attribute of a value is read.
 _KEYS: dict[type, str] = {}
 
-_MADE: dict[tuple[str, str], type] = {}
+_CLASSES: dict[tuple[str, str], type] = {}
 _UNBOUND: dict[type, None] = {}
 
 
@@ -37,13 +37,13 @@ class Record:
     __record_optional__: ClassVar[frozenset[str]] = frozenset()
     __record_open__: ClassVar[bool] = False
 
-    def __init__(self, /, *args: Any, **given: Any) -> None:
+    def __init__(self, /, *args: Any, **keywords: Any) -> None:
         kind = type(self)
         names = list(kind.__record_fields__)
         problems = [f"takes {len(names)} values, got {len(args)}"] if len(args) > len(names) else []
         fields = dict(zip(names, args, strict=False))
-        problems += [f"got {name!r} twice" for name in given if name in fields]
-        fields |= given
+        problems += [f"got {name!r} twice" for name in keywords if name in fields]
+        fields |= keywords
         if not kind.__record_open__:
             problems += [f"has no field {name!r}" for name in fields if name not in names]
         left_out = [name for name in names if name not in fields]
@@ -53,7 +53,7 @@ class Record:
             raise TypeError(f"{kind.__name__}() {', '.join(problems)}. Call {kind.__doc__}.")
         fields |= {n: v for n, v in kind.__record_defaults__.items() if n in left_out}
         fields |= {n: make() for n, make in kind.__record_factories__.items() if n in left_out}
-        # In the order of the class; what the host has a default for, it fills in itself.
+        # In the order of the class. Defaults that only the host has are filled in there.
         self.__dict__.update({name: fields.pop(name) for name in names if name in fields}, **fields)
 
     def __getitem__(self, name: str) -> Any:
@@ -130,23 +130,23 @@ def record_class(
     factories: dict[str, Any] | None = None,
     traits: tuple[str, ...] = (),
 ) -> type:
-    """The record class of a Pydantic model or dataclass.
+    """Returns the record class of a Pydantic model or dataclass.
 
     Args:
-        key: How the host calls the class.
-        name: Its own name.
-        bases: Those of its bases that are records.
-        fields: Its fields, with their types as text.
-        optional: Fields that may be left out.
-        defaults: What some of these are then.
-        factories: What makes some of these then.
-        traits: `frozen`, `hashable`, `identity`, `order`, `open` (it takes unknown fields).
+        key: The host's name of the class.
+        name: The class's own name.
+        bases: The bases that are records.
+        fields: The fields, with their types as text.
+        optional: Fields that may be omitted.
+        defaults: Default values of some of these.
+        factories: Default factories of some of these.
+        traits: `frozen`, `hashable`, `identity`, `order`, `open` (unknown fields are accepted).
     """
 
     def make() -> type:
-        shown = [f"{n}: {t}{' = ...' if n in optional else ''}" for n, t in fields.items()]
+        parameters = [f"{n}: {t}{' = ...' if n in optional else ''}" for n, t in fields.items()]
         members: dict[str, Any] = {
-            "__doc__": f"{name}({', '.join(shown)})",
+            "__doc__": f"{name}({', '.join(parameters)})",
             "__annotations__": dict(fields),
             "__record_fields__": fields,
             "__record_optional__": optional,
@@ -158,78 +158,78 @@ def record_class(
             members |= _TRAITS[trait]() if trait in _TRAITS else {}
         try:
             return type(name, bases or (Record,), members)
-        except TypeError:  # bases that cannot be joined without those that stayed on the host
+        except TypeError:  # bases whose MRO conflicts without those that stayed on the host
             return type(name, bases[:1], members)
 
-    return _made(key, repr((name, bases, fields, optional, defaults, traits)), make)
+    return _class_of(key, repr((name, bases, fields, optional, defaults, traits)), make)
 
 
 def named_tuple_class(
     key: str, name: str, fields: dict[str, str], defaults: tuple[Any, ...] = ()
 ) -> type:
-    """The class of a named tuple."""
+    """Returns the class of a named tuple."""
 
     def make() -> type:
         make_class: Any = namedtuple
         kind = make_class(name, list(fields), defaults=defaults)
         kind.__annotations__ = dict(fields)
         kind.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
-        made: type = kind
-        return made
+        cls: type = kind
+        return cls
 
-    return _made(key, repr((name, fields, defaults)), make)
+    return _class_of(key, repr((name, fields, defaults)), make)
 
 
 def named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
-    """A named tuple of a class."""
+    """Returns a named tuple of a class."""
     return kind._make(items)
 
 
 def enum_class(
     key: str, name: str, base: str, mixin: type | None, members: list[tuple[str, Any]]
 ) -> type:
-    """The class of an enum, with all its members. `base` is the name of a class in `enum`."""
+    """Returns the class of an enum, with all its members. `base` is the name of a class in `enum`."""
 
     def make() -> type:
         options = {} if mixin is None else {"type": mixin}
-        made: Any = getattr(enum, base)(name, members, **options)
-        return made  # type: ignore[no-any-return]
+        cls: Any = getattr(enum, base)(name, members, **options)
+        return cls  # type: ignore[no-any-return]
 
-    return _made(key, repr((name, base, mixin, members)), make)
+    return _class_of(key, repr((name, base, mixin, members)), make)
 
 
 def enum_member(kind: Any, value: Any) -> Any:
-    """The member of an enum that has a value; of a flag also a combination."""
+    """Returns the member of an enum with a value; for a flag, also a combination."""
     return kind(value)
 
 
 def typed_dict_class(key: str, name: str, fields: dict[str, str], optional: frozenset[str]) -> type:
-    """A typed dict: calling it makes a dict."""
+    """Returns a typed dict: calling it creates a dict."""
 
     def make() -> type:
         notes = {n: typing.NotRequired[Any] if n in optional else Any for n in fields}
         make_class: Any = typing.TypedDict
-        made = make_class(name, notes)
-        made.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
-        return made  # type: ignore[no-any-return]
+        cls = make_class(name, notes)
+        cls.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
+        return cls  # type: ignore[no-any-return]
 
-    return _made(key, repr((name, fields, optional)), make)
+    return _class_of(key, repr((name, fields, optional)), make)
 
 
-def _made(key: str, description: str, make: Callable[[], type]) -> type:
-    """The class that was made for a description, or a new one, which is then remembered."""
-    kind = _MADE.get((key, description))
+def _class_of(key: str, description: str, make: Callable[[], type]) -> type:
+    """Returns the class of a description, created at the first call."""
+    kind = _CLASSES.get((key, description))
     if kind is None:
-        kind = _MADE[key, description] = make()
+        kind = _CLASSES[key, description] = make()
         _KEYS[kind] = key
         _settle(kind)
-    # Each time: the class may have been sent before there was a namespace to bind it in.
+    # At each call: the class may have arrived before there was a namespace to bind it in.
     _UNBOUND[kind] = None
     return kind
 
 
 def _settle(kind: type) -> None:
-    """Gives a class its place in the module, so that its instances can be copied and pickled."""
+    """Binds a class in the module of these classes, so that its instances can be copied and pickled."""
     name, number = kind.__name__.replace(".", "_"), 1
     while hasattr(_HOME, name):
         number += 1
@@ -246,9 +246,9 @@ def host_key(kind: type) -> str | None:
     return None
 
 
-def bind_classes(namespace: dict[str, Any], taken: dict[str, Any]) -> None:
-    """Puts the classes that have arrived into a namespace, under the names that are free there."""
+def bind_classes(namespace: dict[str, Any], reserved: dict[str, Any]) -> None:
+    """Binds new classes in a namespace, under names that are neither bound there nor in `reserved`."""
     while _UNBOUND:
         kind, _ = _UNBOUND.popitem()
-        if kind.__name__.isidentifier() and kind.__name__ not in taken:
+        if kind.__name__.isidentifier() and kind.__name__ not in reserved:
             namespace.setdefault(kind.__name__, kind)

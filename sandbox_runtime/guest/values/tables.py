@@ -1,7 +1,7 @@
-"""Tables of the host: the real thing where its package is there, else a `Table`.
+"""Tables of the host: the original type if its package is installed, else a `Table`.
 
-Runs inside the sandbox, so it uses the standard library only. `sandbox_runtime/values/tables.py` takes tables
-and arrays apart on the host, into columns of machine numbers or of plain values.
+Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/values/tables.py` takes tables and arrays
+apart on the host, into columns of machine numbers or plain values.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from sandbox_runtime.guest.values.arrays import Array, Cells, short_repr
 from sandbox_runtime.guest.values.records import Record
 
-# Enough to see what is in a table; more is for code to look at.
+# Enough to see the contents of a table; code can inspect the rest.
 SHOWN_ROWS = 5
 
 
 class Table:
     """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`.
 
-    A row is a record of its columns. Nothing changes a table; what looks like it gives another.
+    A row is a record of its columns. A table is immutable; its methods return new tables.
     """
 
     def __init__(self, columns: dict[Any, Sequence[Any]], types: dict[Any, str], rows: int) -> None:
@@ -50,7 +50,7 @@ class Table:
         return column in self._columns
 
     def rows(self) -> Iterator[Record]:
-        """The rows, one after the other."""
+        """Returns an iterator over the rows."""
         names = self.columns
         return (_row(names, row) for row in self._tuples())
 
@@ -67,7 +67,7 @@ class Table:
     def __getitem__(self, at: Any) -> Any:
         """A column by name, a row by number, rows by slice, columns by a list of names."""
         if isinstance(at, slice):
-            return self._taken(range(self._rows)[at])
+            return self._with_rows(range(self._rows)[at])
         if isinstance(at, list):
             return self.select(*at)
         if type(at) is int and at not in self._columns:
@@ -79,16 +79,16 @@ class Table:
         try:
             return self._columns[name]
         except (KeyError, TypeError):
-            known = ", ".join(map(repr, self._columns))
-            raise KeyError(f"there is no column {name!r}; there are: {known}") from None
+            names = ", ".join(map(repr, self._columns))
+            raise KeyError(f"there is no column {name!r}; the columns are: {names}") from None
 
-    def _taken(self, rows: Sequence[int]) -> Table:
+    def _with_rows(self, rows: Sequence[int]) -> Table:
         if isinstance(rows, range) and (rows.step > 0 or not rows):
             part = slice(rows.start, rows.stop, rows.step)
-            taken: dict[Any, Sequence[Any]] = {n: c[part] for n, c in self._columns.items()}
+            selected: dict[Any, Sequence[Any]] = {n: c[part] for n, c in self._columns.items()}
         else:
-            taken = {n: [c[at] for at in rows] for n, c in self._columns.items()}
-        return Table(taken, self.types, len(rows))
+            selected = {n: [c[at] for at in rows] for n, c in self._columns.items()}
+        return Table(selected, self.types, len(rows))
 
     def head(self, count: int = SHOWN_ROWS) -> Table:
         """The first rows."""
@@ -99,12 +99,12 @@ class Table:
         return self[max(self._rows - max(count, 0), 0) :]  # type: ignore[no-any-return]
 
     def select(self, *names: Any) -> Table:
-        """These columns only."""
+        """Returns a table of these columns only."""
         chosen = {name: self._cells(name) for name in names}
         return Table(chosen, {name: self.types[name] for name in chosen}, self._rows)
 
     def filter(self, predicate: Callable[[Record], Any] | None = None, /, **values: Any) -> Table:
-        """The rows for which the predicate is true and the columns have these values."""
+        """Returns the rows for which the predicate is true and the columns have these values."""
         rows: Sequence[int] = range(self._rows)
         for name, value in values.items():
             cells = self._cells(name)
@@ -112,26 +112,26 @@ class Table:
         if predicate is not None:
             names, columns = self.columns, list(self._columns.values())
             rows = [at for at in rows if predicate(_row(names, [cells[at] for cells in columns]))]
-        return self._taken(rows)
+        return self._with_rows(rows)
 
     def sort_by(self, *names: Any, descending: bool = False) -> Table:
-        """The rows in order of these columns; rows without a value come last."""
+        """Returns the rows in order of these columns; rows without a value come last."""
         rows: list[int] = list(range(self._rows))
         for name in reversed(names):
             cells = self._cells(name)
-            known = [at for at in rows if not _missing(cells[at])]
+            present = [at for at in rows if not _missing(cells[at])]
             missing = [at for at in rows if _missing(cells[at])]
-            rows = sorted(known, key=cells.__getitem__, reverse=descending) + missing
-        return self._taken(rows)
+            rows = sorted(present, key=cells.__getitem__, reverse=descending) + missing
+        return self._with_rows(rows)
 
     def group_by(self, *names: Any) -> dict[Any, Table]:
-        """The rows by the value of a column, or by the tuple of the values of some."""
+        """Returns the rows by the value of a column, or by the tuple of the values of several."""
         columns = [self._cells(name) for name in names]
         keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
         groups: dict[Any, list[int]] = {}
         for at, key in enumerate(keys):
             groups.setdefault(key, []).append(at)
-        return {key: self._taken(rows) for key, rows in groups.items()}
+        return {key: self._with_rows(rows) for key, rows in groups.items()}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Table):
@@ -166,17 +166,17 @@ def _missing(value: Any) -> bool:
     return value is None or bool(value != value)
 
 
-# ---- What the host sends ---------------------------------------------------------------------------
+# ---- From the host ----
 
 
 def receive_array(package: str, cells: Cells, shape: tuple[int, ...], dtype: str) -> Any:
-    """An array: NumPy's, or a series of another package, if that is here; else an `Array`."""
+    """Builds an array: of NumPy, or a series of another package, if it is installed; else an `Array`."""
     if (module := _package(package)) is None:
         return Array(cells, shape, dtype)
     if package == "numpy":
-        made = module.empty(len(cells), dtype)
-        made[:] = list(cells) if cells.machine is None else cells.machine
-        return made.reshape(shape)
+        result = module.empty(len(cells), dtype)
+        result[:] = list(cells) if cells.machine is None else cells.machine
+        return result.reshape(shape)
     elements = list(cells)
     if package == "pandas":
         return module.Series(elements, dtype=dtype)
@@ -186,9 +186,9 @@ def receive_array(package: str, cells: Cells, shape: tuple[int, ...], dtype: str
 def receive_table(
     package: str, columns: dict[Any, Cells], types: dict[Any, str], rows: int, index: int
 ) -> Any:
-    """A table: the real one if its package is here; else a `Table`.
+    """Builds a table of the original package if it is installed; else a `Table`.
 
-    `index` is how many of the columns, from the first, are the index of a pandas table.
+    `index` is the number of leading columns that are the index of a pandas table.
     """
     if (module := _package(package)) is None:
         return Table(dict(columns), types, rows)
@@ -206,14 +206,14 @@ def _package(name: str) -> Any:
         return None
 
 
-# ---- On the way out --------------------------------------------------------------------------------
+# ---- To the host ----
 
 
 def columns_of(value: Any) -> dict[Any, list[Any]] | None:
-    """The columns of a table, of whichever package; None for what is no table.
+    """Returns the columns of a table of any package; None for other values.
 
     Raises:
-        ValueError: Two of its columns have one name; says what to do.
+        ValueError: Two of its columns have the same name; the message says what to do.
     """
     kind = type(value)
     if isinstance(value, Table):
@@ -231,14 +231,14 @@ def columns_of(value: Any) -> dict[Any, list[Any]] | None:
 
 
 def _unique(names: list[Any]) -> list[Any]:
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise ValueError(f"has two columns called {twice[0]!r}; rename one")
+    duplicates = [name for name, times in Counter(names).items() if times > 1]
+    if duplicates:
+        raise ValueError(f"has two columns called {duplicates[0]!r}; rename one")
     return names
 
 
 def _with_index(frame: Any) -> Any:
-    """The frame with its index as the first columns."""
+    """Returns the frame with its index as the first columns."""
     try:
         return frame.reset_index()
     except ValueError as error:
@@ -256,7 +256,7 @@ def _pandas_items(column: Any) -> list[Any]:
 
 
 def _missing_text(item: Any) -> bool:
-    """True for what pandas has in place of a missing text: a number that is none."""
+    """Returns whether an item is NaN, which pandas has in place of a missing text."""
     return isinstance(item, float) and item != item
 
 
@@ -265,12 +265,12 @@ def _is_plain_index(index: Any) -> bool:
 
 
 def plain_of(value: Any) -> tuple[Any] | None:
-    """An array or number of a package as lists and plain numbers, in a tuple; None for what is none."""
+    """Returns an array or number of a package as lists and plain numbers, in a tuple; None for other values."""
     if isinstance(value, Array):
         return (value.tolist(),)
     package = type(value).__module__.partition(".")[0]
     if package == "numpy" and hasattr(value, "tolist"):
-        # As microseconds: of finer ones NumPy makes plain numbers.
+        # Converted to microseconds, because NumPy's tolist() returns integers for finer units.
         timed = value.dtype.kind in "mM"
         return ((value.astype(f"{value.dtype.kind}8[us]") if timed else value).tolist(),)
     if package == "pandas" and type(value).__name__ == "NAType":

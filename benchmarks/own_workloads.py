@@ -1,6 +1,6 @@
-"""What only our sandbox is asked: the peer has nothing of the kind.
+"""Workloads for our sandbox only: the peer has no such features.
 
-Measurements as in `questions.py`; the contender is ours, whatever it is.
+Measurements as in `workloads.py`; the contender is always ours.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders import Contender, OurRepl
-from benchmarks.questions import TOOL_CALLS, TOOL_CELLS, TRIVIAL, expect, text_of
+from benchmarks.workloads import TOOL_CALLS, TOOL_CELLS, TRIVIAL, expect, text_of
 
 if TYPE_CHECKING:
     from sandbox_runtime import Session
 
-# What is searched: lines of 100 characters, a gigabyte of them, and one that is looked for at the end.
+# The searched file: a gigabyte of lines of 100 characters, and one line to find at the end.
 LINE = f"{'the quick brown fox jumps over the lazy dog':<99}\n"
 LINES = 10_000_000
 NEEDLE = "here is the Needle\n"
 SAVED_MEGABYTES = 10
-LOOK = "print(len(text), kept)"
-# Gives back what comes, until nothing does.
+READ_BACK = "print(len(text), kept)"
+# Echoes its input until the input ends.
 ECHO = "import os\nwhile data := os.read(0, 1): os.write(1, data)"
-SEEN = f"{SAVED_MEGABYTES * 1_000_000} kept"
+EXPECTED = f"{SAVED_MEGABYTES * 1_000_000} kept"
 
 
 def pipe_trip(_ours: Contender) -> list[float]:
-    """One byte to another Python and back, through two pipes: what a call of the host pays for the trip."""
+    """Sends one byte to another Python process and back, through two pipes: the round trip of a host call."""
     samples = []
     command = [sys.executable, "-c", ECHO]
     with subprocess.Popen(
@@ -53,7 +53,7 @@ def pipe_trip(_ours: Contender) -> list[float]:
 
 
 def assign_1gb(_ours: Contender) -> list[float]:
-    """Hand over a gigabyte of text, and look at it once."""
+    """Assigns a gigabyte of text, and reads it once."""
     from sandbox_runtime import Limits, open_session
 
     text = text_of(1000)
@@ -69,7 +69,7 @@ def assign_1gb(_ours: Contender) -> list[float]:
 
 
 def in_file(code: str, answer: str) -> Callable[[Contender], list[float]]:
-    """A cell that searches `text`, a file of a gigabyte that the session has not looked at before."""
+    """Returns a measurement of a cell that searches `text`, a file of a gigabyte that the session has not read before."""
 
     def measure(_ours: Contender) -> list[float]:
         from sandbox_runtime import Limits, TextFile, open_session
@@ -84,20 +84,20 @@ def in_file(code: str, answer: str) -> Callable[[Contender], list[float]]:
                 repl = OurRepl(session)
                 session.assign("text", TextFile(path))
                 started = time.perf_counter()
-                said = repl.run(f"print({code})")
+                printed = repl.run(f"print({code})")
                 seconds = time.perf_counter() - started
-        expect(answer, said)
+        expect(answer, printed)
         return [seconds]
 
     return measure
 
 
 def with_packages(_ours: Contender) -> list[float]:
-    """Open a session that has a package, and import it. Fetching it was done before."""
+    """Opens a session with a package that is already downloaded, and imports it."""
     from sandbox_runtime import open_session, resolve_packages
 
     packages = resolve_packages(["networkx"])
-    open_session(packages=packages).close()  # makes the image, once
+    open_session(packages=packages).close()  # builds the package image, once
     started = time.perf_counter()
     with open_session(packages=packages) as session:
         answer = OurRepl(session).run("import networkx; print(networkx.path_graph(3))")
@@ -107,7 +107,7 @@ def with_packages(_ours: Contender) -> list[float]:
 
 
 def checkpoint(_ours: Contender) -> list[float]:
-    """Save a session with some variables."""
+    """Saves a session with some variables."""
     with _session() as session:
         started = time.perf_counter()
         session.checkpoint()
@@ -115,33 +115,33 @@ def checkpoint(_ours: Contender) -> list[float]:
 
 
 def restore(_ours: Contender) -> list[float]:
-    """Open a session from a saved state, and run a first cell."""
+    """Opens a session from a saved state, and runs a first cell."""
     from sandbox_runtime import open_session
 
     with _session() as session:
         state = session.checkpoint()
     started = time.perf_counter()
     with open_session(restore=state) as session:
-        answer = OurRepl(session).run(LOOK)
+        answer = OurRepl(session).run(READ_BACK)
         seconds = time.perf_counter() - started
-    expect(SEEN, answer)
+    expect(EXPECTED, answer)
     return [seconds]
 
 
 def heal(_ours: Contender) -> list[float]:
-    """Kill the process of a session; the next cell's time, until it has the old variables' values."""
+    """Kills the process of a session; measures the next cell, which restores the variables."""
     with _session() as session:
         os.kill(session.pid, signal.SIGKILL)
         started = time.perf_counter()
-        answer = OurRepl(session).run(LOOK)
+        answer = OurRepl(session).run(READ_BACK)
         seconds = time.perf_counter() - started
-    expect(SEEN, answer)
+    expect(EXPECTED, answer)
     return [seconds]
 
 
 @contextmanager
 def _session() -> Iterator[Session]:
-    """A session with 10 MB of variables, from the host and of its own."""
+    """Opens a session with 10 MB of variables, from the host and from a cell."""
     from sandbox_runtime import open_session
 
     with open_session() as session:

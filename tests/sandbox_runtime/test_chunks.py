@@ -1,4 +1,4 @@
-"""Large values in pieces: what is sent of them, and that no whole copy is made."""
+"""Large values in chunks: what is sent, and that no complete copy is made."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ DECODERS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 
 
 def decoded(text):
-    """The text that its pieces make."""
+    """Returns the text of the chunks."""
     return "".join(
         bytes(p.attachments[0]).decode(DECODERS[p.width], "surrogatepass") for p in text.pieces()
     )
 
 
 def collecting():
-    """A stream, and the list of the bytes that it pours."""
+    """Returns a stream, and the list of the bytes that it sends."""
     poured = []
     return Stream(
         lambda: poured.append(b""), lambda p: poured.append(bytes(p.attachments[0]))
@@ -50,7 +50,7 @@ def collecting():
 
 
 class TestText:
-    """A text travels as the sandbox holds it."""
+    """A text is sent in the form in which the sandbox stores it."""
 
     @pytest.mark.parametrize(
         ("text", "room"),
@@ -64,18 +64,18 @@ class TestText:
             ("x" * PIECE_BYTES + "🙂", Room("text", PIECE_BYTES + 1, 4)),
         ],
     )
-    def test_its_widest_character_says_how_wide_it_is(self, text, room):
-        """One, two or four bytes for each; ASCII is told apart, as Python does."""
+    def test_the_widest_character_decides_the_width(self, text, room):
+        """The widest character decides between one, two and four bytes; ASCII is separate, as in CPython."""
         assert Text(text).room == room
         assert size_of(Text(text)) == room.length * room.width
 
     @given(st.text(st.characters(categories=None)))
     def test_nothing_is_lost(self, text):
-        """Lone surrogates neither."""
+        """Every text survives, even with lone surrogates."""
         assert decoded(Text(text)) == text
 
     def test_each_piece_is_as_narrow_as_it_can_be(self):
-        """One wide character does not make the rest of a long text wide on its way."""
+        """One wide character does not widen all chunks of a long text."""
         pieces = list(Text("x" * PIECE_BYTES + "🙂" + "é" * PIECE_BYTES).pieces())
 
         assert [piece.width for piece in pieces] == [1, 4, 1]
@@ -83,17 +83,17 @@ class TestText:
 
     @pytest.mark.parametrize("letter", ["x", "é", "語"])
     def test_no_whole_copy_is_made(self, letter):
-        """Only the pieces at hand take memory of the host's."""
+        """The host allocates only the chunks in flight."""
         text = Text(letter * 20 * PIECE_BYTES)
 
-        # What other threads of this process allocate meanwhile is counted too.
+        # Allocations of other threads are counted too.
         assert min(traced_peak(lambda: collections.deque(cut(text), 0)) for _ in range(3)) < (
             8 * PIECE_BYTES
         )
 
 
 def traced_peak(work: Callable[[], object]) -> int:
-    """The most bytes that were allocated at a time while the work was done."""
+    """Returns the peak of allocated bytes during the work."""
     tracemalloc.start()
     try:
         work()
@@ -103,23 +103,23 @@ def traced_peak(work: Callable[[], object]) -> int:
 
 
 class TestCollector:
-    """While a large value is made, nobody looks for garbage in it."""
+    """The garbage collector is paused while a large value is built."""
 
-    def test_it_is_awake_again_afterwards(self):
-        """Also after an error."""
+    def test_it_is_enabled_again_afterwards(self):
+        """The collector is enabled again, even after an error."""
         with contextlib.suppress(ValueError), paused(LARGE_BYTES):
             assert not gc.isenabled()
             raise ValueError
 
         assert gc.isenabled()
 
-    def test_a_small_value_leaves_it_alone(self):
-        """A message a millisecond is not worth a switch."""
+    def test_a_small_value_does_not_pause_it(self):
+        """For a small value, as in a message each millisecond, the collector is not paused."""
         with paused(LARGE_BYTES - 1):
             assert gc.isenabled()
 
     def test_one_that_was_off_stays_off(self):
-        """It is the caller's to switch."""
+        """A collector that the caller disabled stays disabled."""
         gc.disable()
         try:
             with paused(LARGE_BYTES):
@@ -130,10 +130,10 @@ class TestCollector:
 
 
 class TestParts:
-    """Small parts ride with the message, larger ones go ahead."""
+    """Small parts are sent in the message, larger ones before it."""
 
-    def test_from_the_first_large_one_on_all_go_ahead(self):
-        """The sandbox puts them after those that ride; the order stays."""
+    def test_parts_after_a_large_one_are_sent_before_the_message(self):
+        """All parts from the first large one on are sent before the message, so the order is kept."""
         large = bytes(SMALL_BYTES + 1)
 
         assert split([b"a", b"b"]) == ([b"a", b"b"], [])
@@ -141,7 +141,7 @@ class TestParts:
         assert split([b"a", Streamed(5), b"b"]) == ([b"a"], [b"b"])
 
     def test_bytes_are_not_copied(self):
-        """Their pieces are views of them."""
+        """Chunks of bytes are views."""
         data = bytearray(2 * PIECE_BYTES + 1)
 
         pieces = list(cut(data))
@@ -150,7 +150,7 @@ class TestParts:
         assert all(piece.attachments[0].obj is data for piece in pieces)
 
     def test_a_view_of_numbers_counts_in_bytes(self):
-        """As everywhere."""
+        """The size of a memoryview is in bytes, whatever its items."""
         numbers = memoryview(bytes(24)).cast("d")
 
         assert allocation_for(numbers) == Room("bytes", 24, 1)
@@ -158,10 +158,10 @@ class TestParts:
 
 
 class TestStream:
-    """A pickle that is small stays; a large one is poured out as it is made."""
+    """A small pickle is kept; a large one is streamed while it is produced."""
 
     def test_a_small_one(self):
-        """Nothing is sent before the whole is known."""
+        """Nothing of a small pickle is sent before it is complete."""
         stream, poured = collecting()
 
         stream.write(b"ab")
@@ -170,7 +170,7 @@ class TestStream:
         assert (stream.finish(), poured) == (b"abc", [])
 
     def test_a_large_one(self):
-        """The pieces in order, after one call of `begin`; none is larger than a piece may be."""
+        """Chunks are sent in order, after one call of `begin`, and none exceeds the chunk size."""
         stream, poured = collecting()
         data = [b"a" * 60_000] * 40 + [b"b" * 5 * PIECE_BYTES, b"c"]
 
@@ -183,7 +183,7 @@ class TestStream:
         assert max(map(len, poured)) <= 2 * PIECE_BYTES
 
     def test_no_whole_pickle_is_made(self):
-        """A list of documents costs a piece or two, not the documents again."""
+        """Pickling a list of documents costs a chunk or two, not a copy of the documents."""
         documents = [f"{n:09}" * 4000 for n in range(1000)] + [bytes(20 * PIECE_BYTES)]
         sent = 0
 
@@ -205,7 +205,7 @@ class TestStream:
 
     @given(st.lists(st.binary(min_size=1, max_size=9)), st.lists(st.integers(0, 20)))
     def test_pieces_are_read_as_a_file(self, pieces, counts):
-        """Any number of bytes at a time, across the borders of pieces."""
+        """Reads of any size cross the borders of chunks."""
         whole, file = b"".join(pieces), Pieces(list(pieces))
         for count in counts:
             assert file.read(count) == whole[:count]
@@ -214,13 +214,13 @@ class TestStream:
         assert target[: file.readinto(target)] == whole[:10]
 
     def test_lines_of_a_file_of_pieces(self):
-        """What `pickle` asks of a file."""
+        """Lines can be read, as `pickle` requires of a file."""
         file = Pieces([b"a", b"b\nc", b"d"])
 
         assert [file.readline(), file.readline(), file.readline()] == [b"ab\n", b"cd", b""]
 
     def test_a_pickle_in_pieces_is_received(self):
-        """It is used up piece by piece, so that the pickle and the value are not both there whole."""
+        """Chunks are freed one by one, so that the pickle and the value never both exist completely."""
         value = [{"n": n, "text": str(n) * 50} for n in range(1000)]
         data = pickle.dumps(value, protocol=5)
         pieces = [data[at : at + 1000] for at in range(0, len(data), 1000)]

@@ -1,4 +1,4 @@
-"""Keys that a type makes of lists and texts are looked at before a dict or a set is built."""
+"""Keys that type conversion creates from lists and texts are checked before a dict or set is built."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
 from sandbox_runtime.values.converted_keys import check_making
 
-# Python's modulus for hashes: all multiples of it have the hash 0.
+# Python's hash modulus (`sys.hash_info.modulus`): all its multiples have the hash 0.
 P = 2**61 - 1
 
 MANY = [k * P for k in range(1, 4_000)]
 
 
 class Point(pydantic.BaseModel, frozen=True):
-    """A record that may be a key."""
+    """A record that can be a key."""
 
     n: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A dataclass that may be a key."""
+    """A dataclass that can be a key."""
 
     n: int
 
 
 class Pair(NamedTuple):
-    """A named tuple that may be a key."""
+    """A named tuple that can be a key."""
 
     n: int
     s: str = ""
 
 
 class Holder(pydantic.BaseModel):
-    """Has its set inside."""
+    """A record with a set in a field."""
 
     items: dict[str, set[int]]
 
@@ -97,20 +97,20 @@ HONEST: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize(("annotation", "value"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_keys_that_would_collide_are_refused(annotation, value):
-    """Whatever they are before the type makes keys of them."""
+    """Colliding keys are refused, whatever type they are converted from."""
     with pytest.raises(ValueError, match="collide"):
         check_making(annotation, value)
 
 
 @pytest.mark.parametrize(("annotation", "value"), HONEST.values(), ids=HONEST.keys())
 def test_honest_values_pass(annotation, value):
-    """No value is refused for its size."""
+    """Honest values are not refused for their size."""
     check_making(annotation, value)
 
 
 @pytest.mark.parametrize("written", [lambda value: value, json.dumps], ids=["value", "text"])
 def test_a_submission(written):
-    """Also where the submitted value is a text that stands for it."""
+    """Submitted values are checked, also those parsed from text."""
     fields = dspy.Signature({"q": (str, dspy.InputField()), "a": (set[int], dspy.OutputField())})
     outputs = {"a": written([f"+{n}" for n in MANY * 3])}
     began = time.thread_time()
@@ -122,7 +122,7 @@ def test_a_submission(written):
 
 
 def test_an_input_of_a_sub_call():
-    """What a cell passes to `predict` is made on the host, before an LM is asked."""
+    """Inputs of `predict` are converted on the host, so they are checked before the LM call."""
     signature = dspy.Signature({"n": (set[int], dspy.InputField()), "a": (str, dspy.OutputField())})
     with pytest.raises(ValueError, match="collide"):
         check_inputs(signature, {"n": [f"+{n}" for n in MANY]})
@@ -130,10 +130,10 @@ def test_an_input_of_a_sub_call():
 
 @pytest.mark.parametrize("count", [900, 4_000])
 def test_an_argument_of_a_tool(count):
-    """Also of a call so small that DSPy checks it in its own way."""
+    """Tool arguments are checked, even in calls so small that DSPy validates them."""
 
     def tool(n: set[uuid.UUID]) -> int:
-        """Counts."""
+        """Counts the items."""
         return len(n)
 
     call = host_function(dspy.Tool(tool))

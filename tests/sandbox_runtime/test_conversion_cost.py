@@ -1,4 +1,4 @@
-"""How much work a type makes of a value."""
+"""The work of converting a value to a type is bounded before the conversion."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from sandbox_runtime.values.conversion_cost import EffortError, check_effort, ch
 
 
 class Left(BaseModel):
-    """Has the same field as `Right`."""
+    """A model with the same field as `Right`."""
 
     x: Left | Right | None = None
 
 
 class Right(BaseModel):
-    """Has the same field as `Left`."""
+    """A model with the same field as `Left`."""
 
     x: Left | Right | None = None
 
 
 class Tree(BaseModel):
-    """Of one kind only."""
+    """A recursive model without a union."""
 
     children: list[Tree] = []
 
 
 class Plus(BaseModel):
-    """One of two kinds of an expression."""
+    """One of two kinds of expression."""
 
     op: Literal["+"]
     a: Plus | Times | int
@@ -43,7 +43,7 @@ class Plus(BaseModel):
 
 
 class Times(BaseModel):
-    """The other."""
+    """The other kind of expression."""
 
     op: Literal["*"]
     a: Plus | Times | int
@@ -52,14 +52,14 @@ class Times(BaseModel):
 
 @dataclasses.dataclass
 class Node:
-    """Dataclasses refer to each other as well."""
+    """A dataclass that refers to another one."""
 
     x: Node | Twin | None = None
 
 
 @dataclasses.dataclass
 class Twin:
-    """Like `Node`."""
+    """A dataclass with the same fields as `Node`."""
 
     x: Node | Twin | None = None
 
@@ -85,43 +85,43 @@ T = TypeVar("T")
 
 
 class First(BaseModel, Generic[T]):
-    """Generic classes name themselves in a way of Pydantic's own."""
+    """A generic class, which Pydantic refers to in its own way."""
 
     x: First[T] | Second[T] | T | None = None
 
 
 class Second(BaseModel, Generic[T]):
-    """Like `First`."""
+    """A generic class with the same field as `First`."""
 
     x: First[T] | Second[T] | T | None = None
 
 
 class Upper(BaseModel):
-    """Takes its field from a place within the value."""
+    """A model that reads its field from a path within the value."""
 
     x: Upper | Lower | None = Field(None, validation_alias=AliasPath("x", 0))
 
 
 class Lower(BaseModel):
-    """Like `Upper`."""
+    """A model with the same path as `Upper`."""
 
     x: Upper | Lower | None = Field(None, validation_alias=AliasPath("x", 0))
 
 
 class Open(BaseModel, extra="allow"):
-    """Takes fields that it does not name."""
+    """A model with extra fields."""
 
     __pydantic_extra__: dict[str, Open | Wide]
 
 
 class Wide(BaseModel, extra="allow"):
-    """Like `Open`."""
+    """Another model with extra fields."""
 
     __pydantic_extra__: dict[str, Open | Wide]
 
 
 def paths(depth, leaf):
-    """Where `Upper` has its field."""
+    """Returns a value with the field of `Upper` at each level."""
     value = leaf
     for _ in range(depth):
         value = {"x": [value]}
@@ -129,7 +129,7 @@ def paths(depth, leaf):
 
 
 def nested(depth, leaf=None):
-    """A dict in a dict in a dict."""
+    """Returns dicts nested in dicts."""
     value = leaf
     for _ in range(depth):
         value = {"x": value}
@@ -137,7 +137,7 @@ def nested(depth, leaf=None):
 
 
 def lists(depth, leaf):
-    """A list in a list in a list."""
+    """Returns lists nested in lists."""
     value = leaf
     for _ in range(depth):
         value = [value]
@@ -145,7 +145,7 @@ def lists(depth, leaf):
 
 
 def expression(depth):
-    """A sum of sums."""
+    """Returns a nested sum."""
     return 1 if depth == 0 else {"op": "+", "a": expression(depth - 1), "b": expression(depth - 1)}
 
 
@@ -182,26 +182,28 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("annotation", "value"), HONEST, ids=str)
 def test_honest_values(annotation, value):
-    """Are within the bound, and do what Pydantic does."""
+    """Honest values are within the bound, and convert as with Pydantic alone."""
     check_effort(annotation, value)
 
-    with contextlib.suppress(pydantic.ValidationError):  # it was worth the try
+    with contextlib.suppress(
+        pydantic.ValidationError
+    ):  # some are invalid; the conversion must only be fast
         pydantic.TypeAdapter(annotation).validate_python(value)
 
 
 @pytest.mark.parametrize(("annotation", "value"), HOSTILE, ids=lambda part: str(part)[:40])
 def test_values_that_multiply(annotation, value):
-    """Are refused, and finding that out takes no time."""
+    """Values that multiply the tries are refused, and the check itself is fast."""
     began = time.thread_time()
 
-    with pytest.raises(EffortError, match=r"alternatives|nested too deeply"):
+    with pytest.raises(EffortError, match=r"unions in unions|nested too deeply"):
         check_effort(annotation, value)
 
     assert time.thread_time() - began < 2
 
 
 def test_a_text_of_such_a_value():
-    """Only its brackets are looked at, and only where there are such alternatives."""
+    """Only brackets count, and only for types with unions in unions."""
     text = '{"x": ' * 40 + "null" + "}" * 40
 
     with pytest.raises(EffortError, match="40 levels"):
@@ -210,22 +212,22 @@ def test_a_text_of_such_a_value():
     check_text_effort(Left | Right, text[-30:])
 
 
-def test_alternatives_that_are_told_apart():
-    """By a discriminator: still counted as if all were tried, up to the same bound."""
+def test_discriminated_unions():
+    """A discriminated union still counts as if all alternatives were tried, up to the same bound."""
     kinds = Annotated[Plus | Times, Field(discriminator="op")]
 
     check_effort(kinds, expression(6))
 
 
 def test_a_value_that_holds_itself():
-    """Is counted once."""
+    """A value that contains itself is counted once."""
     loop: dict[str, object] = {}
     loop["x"] = loop
 
     check_effort(Left | Right, loop)
 
 
-def test_a_type_that_nothing_is_known_of():
-    """Makes no work."""
+def test_an_unknown_type():
+    """An unknown type counts as no work."""
     check_effort("nonsense", nested(50))
     check_effort(object(), nested(50))

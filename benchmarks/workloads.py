@@ -1,7 +1,7 @@
-"""What both contenders are asked: the same work, each in its own way where it has one.
+"""Workloads for both contenders: the same work, each in its own way if it has one.
 
-A measurement opens its own sandbox, checks every answer, and returns its samples in seconds or bytes.
-It runs in a fresh Python process per round, which `measure.py` starts.
+A measurement opens a sandbox, checks every answer, and returns its samples in seconds or bytes. Each round runs in a fresh
+Python process, which `measure.py` starts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CROWD = 16
 DICTS = 100_000
 PRINTED_LINES = 200_000
 PRINTED_CHARS = PRINTED_LINES * 100
-# An idle process gives memory back for a moment after its last cell.
+# A process still releases memory for a moment after its last cell.
 SETTLE_SECONDS = 2.0
 
 PROSE = (
@@ -39,7 +39,7 @@ PROSE = (
 
 
 def cold_start(contender: Contender) -> list[float]:
-    """Open a sandbox and run a first cell; closing is not counted."""
+    """Opens a sandbox and runs a first cell; closing is not counted."""
     started = time.perf_counter()
     with contender.open() as repl:
         answer = repl.run(TRIVIAL)
@@ -49,7 +49,7 @@ def cold_start(contender: Contender) -> list[float]:
 
 
 def warm_cell(contender: Contender) -> list[float]:
-    """One trivial cell in a sandbox that has run a few."""
+    """Runs a trivial cell in a sandbox that has run a few."""
     with contender.open() as repl:
         for _ in range(WARM_UP_CELLS):
             expect("2", repl.run(TRIVIAL))
@@ -57,7 +57,7 @@ def warm_cell(contender: Contender) -> list[float]:
 
 
 def tool_call(contender: Contender) -> list[float]:
-    """One call of a host function from a loop inside a cell."""
+    """Measures one call of a host function, from a loop inside a cell."""
 
     def echo(text: str) -> str:
         return text
@@ -71,7 +71,7 @@ def tool_call(contender: Contender) -> list[float]:
 
 
 def cells_over_text(megabytes: int) -> Callable[[Contender], list[float]]:
-    """Ten cells that each look at another place of a text, with the time to hand it over."""
+    """Returns a measurement of ten cells that each read another part of a text, including its transfer."""
 
     def measure(contender: Contender) -> list[float]:
         text = text_of(megabytes)
@@ -84,7 +84,7 @@ def cells_over_text(megabytes: int) -> Callable[[Contender], list[float]]:
 
 
 def dicts(contender: Contender) -> list[float]:
-    """Many small dicts as a variable, and their number."""
+    """Passes many small dicts as a variable, and counts them."""
     rows = [
         {"id": number, "name": f"user {number}", "score": number / 8, "active": number % 2 == 0}
         for number in range(DICTS)
@@ -94,17 +94,17 @@ def dicts(contender: Contender) -> list[float]:
 
 
 def print_abridged(contender: Contender) -> list[float]:
-    """A cell that prints 20 MB, with each sandbox's default limit of output, if it has one."""
+    """Prints 20 MB in a cell, with each sandbox's default output limit, if it has one."""
     return _print_much(contender, output_chars=None)
 
 
 def print_whole(contender: Contender) -> list[float]:
-    """A cell that prints 20 MB, all of which comes back."""
+    """Prints 20 MB in a cell, all of which is returned."""
     return _print_much(contender, output_chars=PRINTED_CHARS + MEGABYTE)
 
 
 def idle_memory(contender: Contender) -> list[float]:
-    """The resident size of the sandbox's processes when it has run a cell and waits."""
+    """Returns the resident size of the sandbox's processes after a cell, when idle."""
     with contender.open() as repl:
         expect("2", repl.run(TRIVIAL))
         time.sleep(SETTLE_SECONDS)
@@ -112,7 +112,7 @@ def idle_memory(contender: Contender) -> list[float]:
 
 
 def warm_lend(contender: Contender) -> list[float]:
-    """Get a sandbox where others were used before, and run a first cell."""
+    """Borrows a sandbox after others were used, and runs a first cell."""
     with contender.ready() as borrow:
         started = time.perf_counter()
         with borrow() as repl:
@@ -123,13 +123,13 @@ def warm_lend(contender: Contender) -> list[float]:
 
 
 def tool_batch(contender: Contender) -> list[float]:
-    """One of many calls of a host function that a cell makes by the best way for many."""
+    """Measures one of many calls of a host function, by the fastest way for many."""
 
     def echo(text: str) -> str:
         return text
 
-    echoed = contender.each("echo", f"['x'] * {BATCHED_CALLS}")
-    cell = f"print(sum(map(len, {echoed})))"
+    echo_all = contender.each("echo", f"['x'] * {BATCHED_CALLS}")
+    cell = f"print(sum(map(len, {echo_all})))"
     with contender.open(tools={"echo": echo}) as repl:
         expect("1", repl.run("print(len(echo('x')))"))
         return [
@@ -139,28 +139,28 @@ def tool_batch(contender: Contender) -> list[float]:
 
 
 def tools_at_once(contender: Contender) -> list[float]:
-    """A cell whose host calls take their time, made at once where that can be done."""
+    """Runs a cell whose host calls block, concurrently if possible."""
 
     def wait(text: str) -> str:
         time.sleep(WAITING_CALL_SECONDS)
         return text
 
-    waited = contender.at_once("wait", f"['x'] * {WAITING_CALLS}")
-    cell = f"print(len({waited}))"
+    wait_all = contender.at_once("wait", f"['x'] * {WAITING_CALLS}")
+    cell = f"print(len({wait_all}))"
     with contender.open(tools={"wait": wait}) as repl:
         expect("2", repl.run(TRIVIAL))
         return [timed(lambda: repl.run(cell), str(WAITING_CALLS)) for _ in range(TOOL_CELLS)]
 
 
 def assign_100mb(contender: Contender) -> list[float]:
-    """Hand over 100 MB of text, and look at it once."""
+    """Assigns 100 MB of text, and reads it once."""
     text = text_of(100)
     cell = "print(len(text), text[-8:].encode())"
     return _over(contender, "text", text, [cell], [f"{len(text)} {text[-8:].encode()!r}"])
 
 
 def submit_pairs(contender: Contender) -> list[float]:
-    """A cell that makes and submits many small lists, until the host has them."""
+    """Creates and submits many small lists in a cell, until the host has them."""
     cell = f"SUBMIT(pairs=[[n, n + 1] for n in range({PAIRS})])"
     with contender.open(fields={"pairs": "list"}) as repl:
         expect("2", repl.run(TRIVIAL))
@@ -173,13 +173,13 @@ def submit_pairs(contender: Contender) -> list[float]:
 
 
 def sixteen(contender: Contender) -> list[float]:
-    """Sixteen threads that each open a sandbox and run a cell, until the last has its answer."""
+    """Opens a sandbox and runs a cell in each of sixteen threads, until the last has its answer."""
     with _crowd(contender) as (_, seconds):
         return [seconds]
 
 
 def sixteen_memory(contender: Contender) -> list[float]:
-    """The resident size of each of sixteen sandboxes that have run a cell and wait."""
+    """Returns the mean resident size of sixteen idle sandboxes that have run a cell."""
     with _crowd(contender) as (pids, _):
         time.sleep(SETTLE_SECONDS)
         return [sum(map(resident_bytes, pids)) / CROWD]
@@ -187,33 +187,33 @@ def sixteen_memory(contender: Contender) -> list[float]:
 
 @contextmanager
 def _crowd(contender: Contender) -> Iterator[tuple[list[int], float]]:
-    """The processes of sixteen open sandboxes, and the seconds until all had run a cell."""
-    enough = threading.Event()
+    """Yields the processes of sixteen open sandboxes, and the seconds until all had run a cell."""
+    finished = threading.Event()
 
-    def answer(arrived: queue.SimpleQueue[int | Exception]) -> None:
+    def answer(answers: queue.SimpleQueue[int | Exception]) -> None:
         try:
-            # Opened, used and closed in one thread: the peer insists.
+            # Opened, used and closed in one thread, as the peer requires.
             with contender.open() as repl:
                 expect("2", repl.run(TRIVIAL))
-                arrived.put(repl.pid)
-                enough.wait()
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that measures
-            arrived.put(error)
+                answers.put(repl.pid)
+                finished.wait()
+        except Exception as error:  # noqa: BLE001 - raised again in the measuring thread
+            answers.put(error)
 
-    arrived: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
-    threads = [threading.Thread(target=answer, args=(arrived,)) for _ in range(CROWD)]
+    answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+    threads = [threading.Thread(target=answer, args=(answers,)) for _ in range(CROWD)]
     started = time.perf_counter()
     try:
         for thread in threads:
             thread.start()
-        found = [arrived.get() for _ in threads]
+        results = [answers.get() for _ in threads]
         seconds = time.perf_counter() - started
-        for problem in found:
+        for problem in results:
             if isinstance(problem, Exception):
                 raise problem
-        yield [pid for pid in found if isinstance(pid, int)], seconds
+        yield [pid for pid in results if isinstance(pid, int)], seconds
     finally:
-        enough.set()
+        finished.set()
         for thread in threads:
             thread.join()
 
@@ -246,7 +246,7 @@ def _print_much(contender: Contender, output_chars: int | None) -> list[float]:
 
 
 def timed(run: Callable[[], str], expected: str) -> float:
-    """Seconds until the expected answer."""
+    """Returns the seconds until the expected answer."""
     started = time.perf_counter()
     answer = run()
     seconds = time.perf_counter() - started
@@ -255,13 +255,13 @@ def timed(run: Callable[[], str], expected: str) -> float:
 
 
 def expect(expected: str, answer: str) -> None:
-    """Raises `CellFailedError` for another answer."""
+    """Raises `CellFailedError` unless the answer is the expected one."""
     if answer.strip() != expected:
         raise CellFailedError(f"expected {expected[:100]!r}, got {answer.strip()[:100]!r}")
 
 
 def text_of(megabytes: int) -> str:
-    """ASCII prose in lines, with both kinds of quotes, in exactly so many characters."""
+    """Returns ASCII prose in lines, with both kinds of quotes, of exactly this size."""
     lines: list[str] = []
     size = 0
     while size < MEGABYTE:

@@ -1,4 +1,4 @@
-"""Dicts and sets of keys that somebody else chose."""
+"""Dicts and sets of untrusted keys are built in bounded time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_keys(name):
-    """Make the dict and the set that Python makes of them."""
+    """Honest keys give the same dict and set as Python's constructors."""
     keys = HONEST[name]
 
     assert set_of(keys) == set(keys)
@@ -74,7 +74,7 @@ def test_honest_keys(name):
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_keys_of_equal_hash(name):
-    """Are refused, in a fraction of the time that the set would take."""
+    """Keys of equal hash are refused, in a fraction of the time that building the set would take."""
     keys = HOSTILE[name]
     began = time.thread_time()
 
@@ -87,7 +87,7 @@ def test_keys_of_equal_hash(name):
 
 
 def following(places):
-    """Keys for a dict of so many places: some fill a path through it, the others begin it anew."""
+    """Returns keys for a dict of a given size: some fill a probe sequence, the others start it again."""
     filled, place = {}, 0
     for number in range(places * 53 // 100):
         filled[place] = number
@@ -106,7 +106,7 @@ def following(places):
 
 @pytest.mark.parametrize("make", [set_of, lambda keys: dict_of([(key, 0) for key in keys])])
 def test_keys_that_follow_each_other(make):
-    """All their hashes differ, and each is tried in thousands of places: refused by the time it takes."""
+    """Keys with distinct hashes but one probe sequence are refused by the time that they take."""
     keys = following(1 << 19)
     assert len(set(map(hash, keys))) == len(keys)
     began = time.thread_time()
@@ -118,7 +118,7 @@ def test_keys_that_follow_each_other(make):
 
 
 def test_a_key_without_a_hash():
-    """Is a TypeError, as it is for Python."""
+    """An unhashable key raises TypeError, as in Python."""
     for keys in ([[1]], [[1]] * 100):
         with pytest.raises(TypeError, match="unhashable"):
             set_of(keys)
@@ -127,7 +127,7 @@ def test_a_key_without_a_hash():
 
 
 def test_the_last_of_equal_keys_counts():
-    """And the first one's place, as in any dict."""
+    """Among equal keys the last value wins, in the first one's place, as in any dict."""
     pairs = [(k % 5000, k) for k in range(10_000)]
 
     assert list(dict_of(pairs).items()) == list(dict(pairs).items())

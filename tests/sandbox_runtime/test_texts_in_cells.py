@@ -1,0 +1,316 @@
+"""Lazy texts and directories in the cells of a real sandbox."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cells import output
+
+from sandbox_runtime import (
+    Directory,
+    Failed,
+    Limits,
+    Submitted,
+    TextFile,
+    TextStream,
+    open_session,
+)
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One session for all cells of this module."""
+    received = []
+    with open_session(tools={"take": lambda value: received.append(value) or "taken"}) as one:
+        one.received = received
+        yield one
+
+
+CONTENT = "".join(f"{n}: é line of {n % 7} words\r\n" for n in range(30_000))
+
+
+@pytest.fixture
+def text(session, tmp_path):
+    """A file of 30,000 lines as `text`, and the same text as `plain`."""
+    file = tmp_path / "log.txt"
+    file.write_bytes(CONTENT.encode())
+    text = TextFile(file)
+    session.assign({"text": text, "plain": CONTENT})
+    return text
+
+
+def failure(session, code: str) -> str:
+    result = session.run_cell(code)
+    assert isinstance(result, Failed), result
+    return f"{result.error_type}: {result.message}"
+
+
+class TestCells:
+    @pytest.mark.parametrize(
+        "expression",
+        [
+            "len({})",
+            "{}[5:25]",
+            "{}[-30:]",
+            "{}[-30:-10]",
+            "{}[10:5]",
+            "{}[3]",
+            "{}[-3]",
+            "{}[::-1000]",
+            "{}[100:9000:777]",
+            "{}[:]",
+            "{}.find('29999')",
+            "{}.find('6 words', 500, 900)",
+            "{}.find('nowhere')",
+            "{}.rfind('line')",
+            "{}.rfind('line', 0, -9000)",
+            "{}.index('500: ')",
+            "{}.count('é line')",
+            "'é line of 6' in {}, 'x' in {}",
+            "{}.startswith('0: é'), {}.startswith(('x', '0')), {}.endswith('words\\r\\n')",
+            "bool({}), str({})[:10], f'{{{}}}'[-9:]",
+            "{}.splitlines()[1234]",
+        ],
+    )
+    def test_it_behaves_like_a_str(self, session, text, expression):
+        """An expression has the same result for a lazy text as for a plain one."""
+        lazy, plain = expression.replace("{}", "text"), expression.replace("{}", "plain")
+        lazy, plain = (e.replace("{{", "{").replace("}}", "}") for e in (lazy, plain))
+
+        assert output(session, lazy) == output(session, plain)
+
+    def test_lines(self, session, text):
+        """Lines count from 1 and come without their ends; iteration yields all of them."""
+        assert output(session, "text.line(1), text.line(30_000)") == (
+            "('0: é line of 0 words', '29999: é line of 4 words')"
+        )
+        assert output(session, "text.lines(2, 3)") == (
+            "['1: é line of 1 words', '2: é line of 2 words']"
+        )
+        assert output(session, "list(text) == plain.splitlines() == text.lines()") == "True"
+        assert output(session, "at = text.line_start(77)\ntext.line_number(at), text[at:at+4]") == (
+            "(77, '76: ')"
+        )
+        assert output(session, "''.join(text.chunks(100_000)) == plain") == "True"
+        assert "count from 1" in failure(session, "text.line(0)")
+        assert "no line 30001" in failure(session, "text.line(30_001)")
+
+    def test_regular_expressions(self, session, text):
+        """Matches are like those of `re`, found on the host."""
+        assert (
+            output(
+                session,
+                "m = text.search(r'^(?P<n>2\\d{3}): é', start=1000)\n"
+                "m['n'], m.group(1), m.groupdict(), m.line_number, m.line, text[m.start():m.end()]",
+            )
+            == "('2000', '2000', {'n': '2000'}, 2001, '2000: é line of 5 words', '2000: é')"
+        )
+        assert output(session, "text.search('nowhere')") == ""
+        assert (
+            output(
+                session,
+                "import re\np = re.compile(r'(\\d+): É LINE of [12]', re.I)\n"
+                "[m.span() for m in text.finditer(p)] == [m.span() for m in p.finditer(plain)]",
+            )
+            == "True"
+        )
+        assert output(session, "text.findall('é (line)', limit=3)") == (
+            "['line', 'line', 'line']\n[the first 3; there may be more: raise limit, or go on after these]"
+        )
+
+    def test_grep(self, session, text):
+        """Lines come with numbers and context, and no more of them than requested."""
+        assert output(session, "print(text.grep('^(7|29999):', before=1, after=1))") == (
+            "log.txt-7- 6: é line of 6 words\n"
+            "log.txt:8: 7: é line of 0 words\n"
+            "log.txt-9- 8: é line of 1 words\n"
+            "log.txt-29999- 29998: é line of 3 words\n"
+            "log.txt:30000: 29999: é line of 4 words"
+        )
+        assert output(
+            session, "hits = text.grep('LINE', ignore_case=True)\nlen(hits), hits.more"
+        ) == ("(100, True)")
+        assert output(
+            session, "h = hits[5]\nh.line_number, text[h.position:h.position + 4], h.path"
+        ) == ("(6, 'line', 'log.txt')")
+
+    def test_errors_name_the_supported_operations(self, session, text):
+        """An unsupported operation raises an error that lists the supported ones."""
+        message = failure(session, "text.upper()")
+        assert message.startswith("AttributeError: <TextFile 'log.txt'")
+        assert "text[a:b]" in message
+        assert "cannot be searched for: missing )" in failure(session, "text.search('(a')")
+        assert "expected string" in failure(session, "import re\nre.search('a', text)")
+        assert "text.search(pattern)" in output(session, "help(text)")
+
+    def test_too_much_at_once_is_refused_with_a_way_out(self, session, tmp_path):
+        """One read returns at most ten million characters; the error suggests alternatives."""
+        file = tmp_path / "large.txt"
+        file.write_text("0123456789\n" * 1_000_000)
+        session.assign("large", TextFile(file))
+
+        for code in ("str(large)", "large[5:]", "large.lines()", "print(large)"):
+            message = failure(session, code)
+            assert message.startswith("ValueError")
+            assert "10,000,000 characters" in message
+            assert "for line in text" in message
+        assert output(session, "len(large), large[-11:]") == "(11000000, '0123456789\\n')"
+
+    def test_the_same_object_comes_back(self, session, text):
+        """A lazy text passed to a tool or SUBMIT, even nested, is the host's own object."""
+        session.received.clear()
+        assert output(session, "take({'deep': [text]})") == "'taken'"
+        result = session.run_cell("import copy\nSUBMIT([text, copy.deepcopy(text)])")
+
+        assert session.received[0]["deep"][0] is text
+        assert isinstance(result, Submitted)
+        assert all(value is text for value in result.outputs["output"])
+
+    def test_numbers_are_of_the_sessions_own_table(self, session, text):
+        """A cell can forge a handle, but not one to a value that it was never sent."""
+        message = failure(
+            session,
+            "from sandbox_runtime.guest.texts.lazy_text import LazyText\nLazyText(10**6, 'x', 'x')[0:5]",
+        )
+        assert "the handle is not valid in this session" in message
+        for mode in ("batched([(text, 'length')])", "aio(text, 'length')"):
+            message = failure(
+                session,
+                f"from sandbox_runtime.guest.texts.host_calls import HostConnection as way\nawait way.ask.{mode}",
+            )
+            assert message == "LookupError: texts answer one call at a time"
+
+    def test_streams_and_directories(self, session, project):
+        """A stream behaves like a lazy text, a directory like a mapping of lazy texts."""
+        session.assign({"s": TextStream(f"row {n}\n" for n in range(500)), "d": Directory(project)})
+
+        assert output(session, "s.line(7), s[:5], s.grep('row 49[89]$')[1].line") == (
+            "('row 6', 'row 0', 'row 499')"
+        )
+        assert output(session, "len(d), d.paths('*.py'), 'app.log' in d") == (
+            "(5, ['src/a.py', 'src/deep/b.py'], False)"
+        )
+        assert output(session, "d['src/a.py'].line(1), d['src/a.py'] == d['src/a.py']") == (
+            "('import os', True)"
+        )
+        assert output(session, "d.grep('TODO')") == (
+            "src/a.py:2: # TODO one\nsrc/deep/b.py:1: # TODO two\nsrc/deep/keep.log:1: TODO kept"
+        )
+        assert output(session, "d.search('TODO', 'src/deep/**').path") == "'src/deep/b.py'"
+        assert output(session, "print(d.tree('*.py'))") == (
+            "src/\n  a.py (21 bytes)\n  deep/\n    b.py (11 bytes)"
+        )
+        for path in ("../outside/secret.txt", "link.txt", "/etc/passwd"):
+            assert failure(session, f"d[{path!r}]").startswith("KeyError")
+
+    def test_a_changed_file_raises_in_the_cell(self, session, text, tmp_path):
+        """A cell gets an error rather than new content in place of the old."""
+        assert output(session, "text[:2]") == "'0:'"
+        (tmp_path / "log.txt").write_text("new")
+
+        assert "log.txt has changed since it became an input" in failure(session, "text[:2]")
+        assert "has changed" in failure(session, "text.search('n')")
+
+    def test_texts_survive_forks_and_crashes(self, opened, tmp_path):
+        """Lazy texts work in forks and after a crash: they hold no state in the sandbox."""
+        file = tmp_path / "a.txt"
+        file.write_text("one\ntwo\n")
+        session = opened(limits=Limits(cell_seconds=1, grace_seconds=0.5))
+        session.assign("text", TextFile(file))
+        assert output(session, "first = text.line(1)\nkept = [text]") == ""
+        with session.fork() as fork:
+            assert output(fork, "kept[0].line(2)") == "'two'"
+        session.run_cell("sum(range(10**12))")
+
+        assert session.restarts == 1
+        assert output(session, "first, kept[0].line(2)") == "('one', 'two')"
+
+    def test_searches_have_a_clock_of_their_own(self, opened, tmp_path):
+        """A search does not count as cell time; on timeout, the error has the matches so far."""
+        file = tmp_path / "trap.txt"
+        file.write_text("x1\n" * 333 + ("y" * 999 + "\n") * 2000 + "a" * 5000 + "b\n")
+        session = opened(limits=Limits(cell_seconds=1, search_seconds=2))
+        session.assign("text", TextFile(file))
+
+        result = session.run_cell(
+            "try:\n    text.grep(r'(a+)+$|x1', limit=10_000)\n"
+            "except TimeoutError as error:\n    print(len(error.found))\n    raise",
+        )
+        assert isinstance(result, Failed)
+        assert result.error_type == "TimeoutError"
+        assert "Limits.search_seconds" in result.message
+        assert int(result.output) > 300
+
+
+class TestSize:
+    def test_a_text_larger_than_the_sandbox(self, opened, tmp_path):
+        """A text of 300 MB is read, searched and iterated with 160 MB of memory."""
+        file = tmp_path / "large.txt"
+        with file.open("wb") as out:
+            out.write(b"first line\n")
+            out.truncate(300_000_000)
+            out.seek(0, os.SEEK_END)
+            out.write("\nthe needle is é here\n".encode())
+        session = opened(limits=Limits(memory_bytes=160 * 1024 * 1024))
+        session.assign("text", TextFile(file))
+
+        assert output(session, "len(text), text[-22:-1]") == (
+            "(300000022, '\\nthe needle is é here')"
+        )
+        assert output(
+            session, "text.find('needle'), text.grep('needle is (.)')[0].line_number"
+        ) == ("(300000005, 3)")
+        assert output(
+            session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
+        ) == ("300000022")
+
+    @pytest.mark.nightly
+    @pytest.mark.timeout(900)
+    def test_twenty_gigabytes_with_the_sandbox_under_300_megabytes(self, opened, tmp_path):
+        """A sparse file of 20 GB, with real lines at both ends, stays within the memory limit.
+
+        `TEXTS_FOLDER` names the folder of the file; the default is pytest's own.
+        """
+        file = Path(os.environ.get("TEXTS_FOLDER", tmp_path)) / "huge.txt"
+        lines = "".join(f"{n}: é the quick brown fox, {n * 7919}\n" for n in range(1_000_000))
+        with file.open("wb") as out:
+            out.write(lines.encode())
+            out.truncate(20_000_000_000)
+            out.seek(0, os.SEEK_END)
+            out.write(b"\n" + lines.encode() + "the needle is é here\n".encode())
+        session = opened(limits=Limits(search_seconds=300, memory_bytes=256 * 1024 * 1024))
+        try:
+            session.assign("text", TextFile(file))
+            peak = 0
+            for code in (
+                "len(text)",
+                "text.find('needle')",
+                "text.search(r'needle is (.)').span()",
+                "text.grep(r'^999999: .*fox', limit=5)",
+                "text[-22:], text[10_000_000_000:10_000_000_003]",
+                "next(iter(text)), text.line(1_000_000)",
+                "import itertools\nsum(map(len, itertools.islice(text.chunks(), 500)))",
+            ):
+                started = time.monotonic()
+                result = output(session, code)
+                seconds = time.monotonic() - started
+                resident = _resident_bytes(session.pid)
+                peak = max(peak, resident)
+                sys.stdout.write(
+                    f"{seconds:7.2f} s  {resident / 1e6:5.0f} MB  {code!r}: {result[:100]!r}\n"
+                )
+            assert peak < 300_000_000
+            assert output(session, "text[text.find('needle is'):][:11]") == "'needle is é'"
+        finally:
+            file.unlink()
+
+
+def _resident_bytes(pid: int) -> int:
+    """Returns the peak memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
