@@ -19,7 +19,8 @@ import dspy
 from dspy import LMError, is_retryable_lm_error
 
 from dspy_rlm.budget.admission import CallPlan
-from dspy_rlm.budget.ledger import Ledger, Reservation, Spent
+from dspy_rlm.budget.call_queue import Reservation
+from dspy_rlm.budget.ledger import Ledger, Spent
 from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.concurrency.anyio_threads import reachable
