@@ -15,7 +15,8 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
-from dspy_rlm.lms.metering import Meter, metered
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
 from dspy_rlm.testing import (
     Action,
     Counted,
@@ -231,7 +232,7 @@ class TestEnds:
         result = rlm(q="")
 
         assert (result.a, result.run.stopped_by) == ("found", "max_tokens")
-        assert "characters left out" in server.requests[-1].prompt
+        assert "characters omitted" in server.requests[-1].prompt
 
     @pytest.mark.parametrize("how", ["sync", "async"])
     def test_calls_under_way_at_the_end_are_not_free(self, play, how):
