@@ -23,7 +23,8 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
-from dspy_rlm.lms.metering import Meter, metered
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.values.conversion import TypeRules

@@ -38,7 +38,12 @@ def abridged(text: str, limit: int) -> str:
     for mark in _MARK.finditer(middle):
         omitted += int(mark[1].replace(",", "")) - len(mark[0])
     count = min(omitted, _LARGEST_COUNT)
-    return f"{text[:half]}\n... ({count:,} characters omitted) ...\n{text[-half:]}"
+    return without_middle(text[:half], count, text[-half:])
+
+
+def without_middle(head: str, omitted: int, tail: str) -> str:
+    """The two ends of a text, and between them a line with the number of characters omitted."""
+    return f"{head}\n... ({omitted:,} characters omitted) ...\n{tail}"
 
 
 def in_one_line(text: str, limit: int) -> str:

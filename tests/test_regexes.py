@@ -132,6 +132,7 @@ NOT_OF_STRANGERS = {
     "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures/parser.py": "two characters, without repetition",
+    "dspy_rlm/signatures/constraints.py": "numbers in braces, in a pattern of bounded length",
     "sandbox_runtime/guest/integrity/object_memory.py": "the interpreter's own memory, while the boot image is made",
     "sandbox_runtime/packages/lockfile.py": "a lock file of the user's",
     "sandbox_runtime/packages/pip_report.py": "names of packages, short or refused",
@@ -244,7 +245,7 @@ def test_it_grows_with_the_text(path, source):
 def read_signature(text):
     """Parses an invalid signature."""
     with pytest.raises(ValueError, match=r"signature|field"):
-        signatures._read_text(text, signatures._Types({}, {}))
+        signatures._read_text(text, signatures.CellTypes({}, {}))
 
 
 # Readers of such texts that use no expression, or several.

@@ -1,29 +1,26 @@
 """The spending of a run and all its sub-runs, on one ledger that never exceeds the limits.
 
 Before a call is sent, its upper bound is reserved; afterwards, the actual amount is booked instead. A call
-that does not fit beside those in flight waits for them; one that can never fit is refused. Knows no LM:
-`metering.py` supplies the bounds and the amounts.
+that does not fit beside those in flight waits for them; one that can never fit is refused. `call_queue.py`
+keeps their order, `call_bounds.py` computes the bounds. Knows no LM: `metering.py` supplies the amounts.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
-import enum
 import functools
 import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
 from datetime import UTC, datetime
 from typing import Any
 
 from dspy_rlm.budget.admission import Amount, CallPlan, Room, reply_ever, reply_now
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.budget.prices import Seen
-from dspy_rlm.budget.token_bounds import Counted
+from dspy_rlm.budget.call_bounds import CallBounds
+from dspy_rlm.budget.call_queue import CallQueue, Reservation, Verdict
+from dspy_rlm.budget.refusals import price_unknown, too_expensive, too_late, too_many_calls
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.report import UNDER_WAY, Call, Usage, added
 
@@ -50,60 +47,6 @@ class Spent:
     """True if a part of the prompt was charged at a lower price, as with a provider's cache."""
 
 
-class Reservation:
-    """A place in the queue, then an amount reserved for a call. Settled or left once, from any thread."""
-
-    def __init__(self, ledger: Ledger, plan: CallPlan) -> None:
-        self.plan = plan
-        self.granted: Future[None] = Future()
-        # Set by the ledger when it is granted.
-        self.amount = Amount()
-        self.input_tokens = 0
-        self.counted_bound = 0
-        self.is_priced = True
-        self.reply_tokens: int | None = None
-        """The limit of the reply in tokens; None: no limit."""
-        self._ledger = ledger
-
-    @property
-    def cuts(self) -> bool:
-        """True if the limit of the reply is below the LM's own."""
-        own = self.plan.reply_tokens
-        return self.reply_tokens is not None and (own is None or self.reply_tokens < own)
-
-    def wait(self) -> None:
-        """Blocks until the call may be sent, or the reservation is left.
-
-        Raises:
-            BudgetExceededError: It does not fit. Nothing is reserved.
-        """
-        with contextlib.suppress(CancelledError):
-            self.granted.result()
-
-    async def soon(self) -> None:
-        """Like `wait`, for an event loop. Cancelling it does not leave the queue."""
-        if not self.granted.done():
-            waiter = asyncio.wrap_future(self.granted)
-            await asyncio.wait({waiter})
-            if not waiter.cancelled():
-                waiter.exception()  # marked as retrieved; `wait` raises it
-        self.wait()
-
-    def leave(self) -> None:
-        """Gives up the reserved amount, or the place in the queue: nothing was sent. Never blocks."""
-        self._ledger.take_back(self)
-
-    def leave_the_line(self) -> None:
-        """Gives up a place in the queue; an amount that is granted stays. Never blocks."""
-        self._ledger.take_back(self, only_in_line=True)
-
-
-class _Verdict(enum.Enum):
-    SENT = enum.auto()
-    WAITS_FOR_ROOM = enum.auto()
-    WAITS_FOR_A_PRICE = enum.auto()
-
-
 class Ledger:
     """Counts the spending of a tree of runs on the host. Safe to share between threads and event loops."""
 
@@ -116,14 +59,9 @@ class Ledger:
         self._lock = threading.Lock()  # guards everything below
         self._llm_calls = 0
         self._spent = Amount()
-        self._line: list[Reservation] = []
-        self._open: dict[Reservation, None] = {}  # in order of admission
+        self._queue = CallQueue(self._decided)
+        self._bounds = CallBounds(in_dollars=budget.max_cost is not None)
         self._unbounded = False  # whether a call may have had any cost
-        self._counted = Counted()
-        self._seen: dict[str, Seen] = {}
-        self._dearer: dict[
-            str, float
-        ] = {}  # by model: the highest ratio of a call's cost to its price in the table
         self._unpriced = ""
         self._usage: dict[tuple[int, str], Usage] = {}
         self._calls: list[Call] = []
@@ -151,11 +89,7 @@ class Ledger:
         with self._lock:
             left = self.llm_calls_left
             if count > left:
-                raise BudgetExceededError(
-                    f"{count} sub-LM call(s) asked for, {left} of {self.budget.max_llm_calls} left "
-                    "(max_llm_calls). Ask fewer, put more into one prompt, or work with code.",
-                    limit="max_llm_calls",
-                )
+                raise too_many_calls(count, left, self.budget.max_llm_calls)
             self._llm_calls += count
 
     def give_back_llm_calls(self, count: int) -> None:
@@ -204,7 +138,7 @@ class Ledger:
     def trust(self, text: str) -> None:
         """Adds text of prompts that comes from us or the program's author; see `Counted.trust`."""
         with self._lock:
-            self._counted.trust(text)
+            self._bounds.trust(text)
 
     def reserve(self, plan: CallPlan) -> Reservation:
         """Queues a call. The caller waits for the reservation, then settles or leaves it.
@@ -216,60 +150,53 @@ class Ledger:
         if self.budget.is_metered:
             plan.prompt.read()  # slow for long prompts, so not under the lock
         with self._lock:
-            self._line.append(reservation)
-            try:
-                self._let_in()
-            except BaseException:
-                self._drop(reservation)
-                raise
+            self._queue.join(reservation)
         if reservation.granted.done():
             reservation.wait()
         return reservation
 
-    def take_back(self, reservation: Reservation, *, only_in_line: bool = False) -> None:
+    def take_back(self, reservation: Reservation, *, only_waiting: bool = False) -> None:
         """Releases a reservation. Idempotent."""
         with self._lock:
-            if reservation in self._line or not only_in_line:
-                self._drop(reservation)
-            self._let_in()
-
-    def _drop(self, reservation: Reservation) -> None:
-        if reservation in self._line:
-            self._line.remove(reservation)
-            reservation.granted.cancel()
-        self._open.pop(reservation, None)
+            if reservation in self._queue.waiting or not only_waiting:
+                self._queue.drop(reservation)
+            self._queue.admit()
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
         """Books the actual amount in place of the reserved one. Unknown parts count at their bound."""
         with self._lock:
-            if reservation not in self._open:
+            if reservation not in self._queue.in_flight:
                 return
-            del self._open[reservation]
+            self._queue.drop(reservation)
             call = spent.call
             self._calls.append(call)
             key = call.depth, call.model
             self._usage[key] = self._usage.get(key, Usage(call.model, call.depth)).plus(call)
             if not call.cached:
                 self._book(reservation, spent)
-            self._let_in()
+            self._queue.admit()
 
     def _book(self, reservation: Reservation, spent: Spent) -> None:
         call = spent.call
         tokens, cost = reservation.amount.tokens, reservation.amount.cost
         if spent.answered or call.input_tokens is not None:
-            tokens = reservation.input_tokens if call.input_tokens is None else call.input_tokens
+            tokens = (
+                reservation.prompt.input_tokens if call.input_tokens is None else call.input_tokens
+            )
             tokens += spent.reply_bytes if call.output_tokens is None else call.output_tokens
         if call.cost is not None:
             cost = call.cost
         elif spent.answered:
             self._unpriced = call.model
         else:
-            self._unbounded = self._unbounded or not reservation.is_priced
+            self._unbounded = self._unbounded or not reservation.prompt.is_priced
         self._spent = self._spent.plus(Amount(tokens, cost))
         if call.kind == "action":
             self._turns[call.depth] = Amount(tokens, cost, call.seconds)
         if spent.answered and self.budget.is_metered:
-            self._learn(reservation, spent)
+            self._bounds.learn(
+                reservation.plan, reservation.prompt, call, discounted=spent.discounted
+            )
         if call.kind == "action" and call.depth == 0:
             self._hold_back(reservation, spent, Amount(tokens, cost, call.seconds))
 
@@ -280,56 +207,13 @@ class Ledger:
         prompt = turn.tokens + spent.reply_bytes - (call.output_tokens or 0)
         cost = 0.0
         if self.budget.max_cost is not None:
-            # The tokens for the reply are priced at the higher of the two rates.
-            price = reservation.plan.price(int(prompt))
-            if price is not None:
-                cost = prompt * price.input + answer * max(price.input, price.output)
-            elif call.model in self._seen:
-                cost = self._seen[call.model].bound(int(prompt) + answer, answer)
+            cost = self._bounds.extraction_cost(reservation.plan, prompt, answer)
             cost = max(min(cost, self.budget.max_cost * HELD_BACK), turn.cost)
         self._extraction = Amount(prompt + answer, cost, turn.seconds)
 
-    def _learn(self, reservation: Reservation, spent: Spent) -> None:
-        """Tightens the bounds of later calls by what this one took."""
-        call, plan = spent.call, reservation.plan
-        if call.input_tokens is None:
-            return
-        if plan.candidates == 1:
-            bound = reservation.counted_bound
-            self._counted.learn(plan.model, plan.counted_as, plan.prompt, bound, call.input_tokens)
-        if call.cost is None or call.output_tokens is None:
-            return
-        # Without tokens of one kind, the cost says nothing about its price.
-        if call.input_tokens and call.output_tokens and not spent.discounted:
-            seen = self._seen.setdefault(call.model, Seen())
-            bound = reservation.counted_bound
-            seen.add(call.input_tokens, call.output_tokens, call.cost, bound)
-        price = plan.price(call.input_tokens)
-        expected = price.of(call.input_tokens, call.output_tokens) if price else 0.0
-        if expected and call.cost > expected * self._dearer.get(call.model, 1.0):
-            self._dearer[call.model] = call.cost / expected
-
     # ---- Admission ----
 
-    def _let_in(self) -> None:
-        """Admits queued calls in order. None overtakes a call that waits for room."""
-        for reservation in list(self._line):
-            try:
-                verdict = self._decided(reservation)
-            except BudgetExceededError as error:
-                self._line.remove(reservation)
-                with contextlib.suppress(InvalidStateError):
-                    reservation.granted.set_exception(error)
-                continue
-            if verdict is _Verdict.WAITS_FOR_ROOM:
-                return
-            if verdict is _Verdict.SENT:
-                self._line.remove(reservation)
-                with contextlib.suppress(InvalidStateError):  # its waiter was cancelled
-                    reservation.granted.set_result(None)
-                    self._open[reservation] = None
-
-    def _decided(self, reservation: Reservation) -> _Verdict:
+    def _decided(self, reservation: Reservation) -> Verdict:
         """Returns whether a call is sent now, and reserves its amount. Raises if it can never be sent."""
         plan, budget = reservation.plan, self.budget
         is_last = plan.final and plan.depth == 0
@@ -337,76 +221,43 @@ class Ledger:
         if not is_last and budget.max_seconds is not None:
             self._refuse_late(held)
         if not budget.is_metered:
-            return _Verdict.SENT
+            return Verdict.SENT
         self._refuse_unpriced()
-        self._bound_prompt(reservation)
-        if self._unbounded and not reservation.is_priced:
-            raise _price_unknown(plan.model)
+        reservation.prompt = self._bounds.prompt(plan)
+        if self._unbounded and not reservation.prompt.is_priced:
+            raise price_unknown(plan.model)
         try:
             return self._fitted(reservation, held)
         except BudgetExceededError:
             if not self._may_be_cheaper(reservation, held):
                 raise
         # The bound from a learned price does not fit, but the usual cost of such calls does.
-        reservation.is_priced = False
+        reservation.prompt = dataclasses.replace(reservation.prompt, is_priced=False)
         return self._fitted(reservation, held)
 
-    def _fitted(self, reservation: Reservation, held: Amount) -> _Verdict:
+    def _fitted(self, reservation: Reservation, held: Amount) -> Verdict:
         """Returns whether the bound of a call fits, now or later. Raises if it never does."""
-        plan, usual = reservation.plan, self._usual_reply(reservation)
-        bound = functools.partial(self._most, reservation)
-        reply = reply_now(plan, bound, self._room(held, beside=self._open), usual)
+        plan, prompt, in_flight = reservation.plan, reservation.prompt, self._queue.in_flight
+        usual = self._bounds.usual_reply(plan, prompt)
+        bound = functools.partial(self._bounds.most, plan, prompt)
+        reply = reply_now(plan, bound, self._room(held, beside=in_flight), usual)
         if reply is None:
             # Spending is final, so there will never be more room than this.
             reply = reply_ever(plan, bound, self._room(held), usual)
             if reply is None:
-                raise self._refusal(bound(plan.least(usual)), held, beyond_doubt=True)
-            if self._open:
-                return _Verdict.WAITS_FOR_ROOM
-        if not reservation.is_priced and not all(other.is_priced for other in self._open):
-            return _Verdict.WAITS_FOR_A_PRICE
+                need = bound(plan.least(usual)).plus(held)
+                raise too_expensive(self.budget, self._spent, need, beyond_doubt=True)
+            if in_flight:
+                return Verdict.WAITS_FOR_ROOM
+        if not prompt.is_priced and not all(other.prompt.is_priced for other in in_flight):
+            return Verdict.WAITS_FOR_A_PRICE
         reservation.reply_tokens, reservation.amount = reply, bound(reply)
-        return _Verdict.SENT
-
-    def _usual_reply(self, reservation: Reservation) -> int | None:
-        """Returns the longest reply so far, if the price is learned from replies; else None."""
-        plan = reservation.plan
-        if self.budget.max_cost is None or plan.price(reservation.counted_bound) is not None:
-            return None
-        seen = self._seen.get(plan.model)
-        return seen.longest_reply if seen else None
+        return Verdict.SENT
 
     def _may_be_cheaper(self, reservation: Reservation, held: Amount) -> bool:
         """Returns whether a call with a learned price fits at the usual cost of such calls."""
-        if self._unbounded or self._usual_reply(reservation) is None:
-            return False
-        seen = self._seen[reservation.plan.model]
-        return self._room(held).has(Amount(0, seen.usual_cost(reservation.counted_bound)))
-
-    def _bound_prompt(self, reservation: Reservation) -> None:
-        plan = reservation.plan
-        bound = self._counted.bound(plan.model, plan.counted_as, plan.prompt)
-        if plan.longest_prompt is not None:
-            bound = min(bound, plan.longest_prompt)  # a longer one is refused, at no cost
-        reservation.counted_bound = bound
-        reservation.input_tokens = bound * plan.candidates
-        reservation.is_priced = (
-            self.budget.max_cost is None
-            or plan.price(bound) is not None
-            or plan.model in self._seen
-        )
-
-    def _most(self, reservation: Reservation, reply_tokens: int) -> Amount:
-        """Returns the upper bound of a call with replies of at most this many tokens; cost only with a price."""
-        plan, prompt = reservation.plan, reservation.input_tokens
-        replies, cost = reply_tokens * plan.candidates, 0.0
-        if self.budget.max_cost is not None and reservation.is_priced:
-            price = plan.price(reservation.counted_bound)
-            if price is not None:
-                cost = price.of(prompt, replies) * self._dearer.get(plan.model, 1.0)
-            elif plan.model in self._seen:
-                cost = self._seen[plan.model].bound(prompt, replies)
-        return Amount(prompt + replies, cost)
+        usual = self._bounds.usual_cost(reservation.plan, reservation.prompt)
+        return usual is not None and not self._unbounded and self._room(held).has(Amount(0, usual))
 
     def _room(self, held: Amount, beside: Any = ()) -> Room:
         """Returns what may be spent beside these reservations and the amount held back."""
@@ -438,32 +289,16 @@ class Ledger:
         self._refuse_late(held.plus(Amount(seconds=amount.seconds)))
         self._refuse_unpriced()
         if not self._room(held).has(amount):
-            raise self._refusal(amount, held)
+            raise too_expensive(self.budget, self._spent, amount.plus(held))
 
     def _refuse_late(self, held: Amount) -> None:
         most = self.budget.max_seconds
         if most is not None and self.seconds + held.seconds > most:
-            raise _refusal("max_seconds", "seconds", most - self.seconds, most, held.seconds)
+            raise too_late(self.seconds, held.seconds, most)
 
     def _refuse_unpriced(self) -> None:
         if self.budget.max_cost is not None and self._unpriced:
-            raise _price_unknown(self._unpriced)
-
-    def _refusal(
-        self, amount: Amount, held: Amount, *, beyond_doubt: bool = False
-    ) -> BudgetExceededError:
-        """Returns the error for an amount that does not fit."""
-        need = amount.plus(held)
-        budget, spent = self.budget, self._spent
-        tokens = budget.max_tokens
-        if tokens is not None and (
-            spent.tokens >= tokens or spent.tokens + need.tokens > tokens or budget.max_cost is None
-        ):
-            return _refusal(
-                "max_tokens", "tokens", tokens - spent.tokens, tokens, need.tokens, beyond_doubt
-            )
-        cost = budget.max_cost or 0.0
-        return _refusal("max_cost", "US dollars", cost - spent.cost, cost, need.cost, beyond_doubt)
+            raise price_unknown(self._unpriced)
 
     def left(self) -> dict[str, Any]:
         """Returns the rest of each limit that is set, by unit."""
@@ -502,11 +337,14 @@ class Ledger:
             if self._unpriced or self._unbounded:
                 return None
             if self.budget.max_cost is None:
-                under_way = [*self._open, *(call for call in self._calls if call.cost is None)]
+                under_way = [
+                    *self._queue.in_flight,
+                    *(call for call in self._calls if call.cost is None),
+                ]
                 return None if under_way else self._spent.cost
-            if not all(reservation.is_priced for reservation in self._open):
+            if not all(reservation.prompt.is_priced for reservation in self._queue.in_flight):
                 return None
-            return sum((r.amount.cost for r in self._open), self._spent.cost)
+            return sum((r.amount.cost for r in self._queue.in_flight), self._spent.cost)
 
     def sub_calls(self) -> tuple[Call, ...]:
         """Returns the calls that code caused, in the order in which they ended."""
@@ -521,29 +359,5 @@ class Ledger:
     def _under_way(self) -> list[Call]:
         return [
             Call(r.plan.kind, r.plan.model, r.plan.depth, r.plan.chars, error=UNDER_WAY)
-            for r in self._open
+            for r in self._queue.in_flight
         ]
-
-
-def _price_unknown(model: str) -> PriceUnknownError:
-    return PriceUnknownError(
-        f"The price of {model!r} is not known, so max_cost cannot be kept. Limit the run by max_tokens or "
-        f"max_llm_calls instead, or give its price: prices={{{model!r}: (dollars for a million tokens of "
-        "prompts, of replies)}.",
-        limit="max_cost",
-    )
-
-
-def _refusal(
-    limit: str, unit: str, left: float, most: float, need: float, beyond_doubt: bool = False
-) -> BudgetExceededError:
-    about = "up to" if beyond_doubt else "about"
-    return BudgetExceededError(
-        f"{_shown(max(left, 0))} of {_shown(most)} {unit} left ({limit}), and {about} {_shown(need)} "
-        "needed, the end of the run included. Ask less, or SUBMIT what there is.",
-        limit=limit,
-    )
-
-
-def _shown(number: float) -> str:
-    return f"{int(number):,}" if number == int(number) else f"{number:.4g}"

@@ -12,6 +12,7 @@ from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.untrusted_text import as_value
 from dspy_rlm.report import Call, RunReport, Step
+from sandbox_runtime.helpers import in_one_line
 
 # The number of kinds of sub-call errors that are shown, and the length of each.
 SHOWN_ERRORS = 3
@@ -87,8 +88,7 @@ def sub_calls_text(calls: Sequence[Call]) -> str:
 
 
 def _first_line(text: str) -> str:
-    line = as_value(text.strip().partition("\n")[0])
-    return line if len(line) <= SHOWN_ERROR_CHARS else f"{line[:SHOWN_ERROR_CHARS]} ..."
+    return in_one_line(as_value(text.strip().partition("\n")[0]), SHOWN_ERROR_CHARS)
 
 
 def objective_scores(accuracy: float, prediction: dspy.Prediction | None) -> dict[str, float]:

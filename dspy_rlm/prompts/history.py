@@ -46,14 +46,11 @@ def abridge_history(history: str, max_output_chars: int) -> str:
         end = start + int(match[1].replace(",", ""))
         if end != len(history) and not history.startswith("\n=== Step ", end):
             continue  # a line of code that looks like an output header
-        parts.append(history[at : match.start()] + _abridged(history[start:end], max_output_chars))
+        parts.append(history[at : match.start()] + _shown(history[start:end], max_output_chars))
         at = search = end
     return "".join([*parts, history[at:]])
 
 
-def _abridged(output: str, limit: int) -> str:
-    half = limit // 2
-    cut = len(output) - 2 * half
-    if len(output) > limit:
-        output = f"{output[:half]}\n... ({cut:,} characters left out) ...\n{output[-half:]}"
+def _shown(output: str, limit: int) -> str:
+    output = abridged(output, limit)
     return f"\n```\nOutput ({len(output):,} chars):\n{output}"

@@ -35,7 +35,7 @@ LINE_FORMS = {
     "background tasks": r"\[\d+ background task",
     "coroutine": r"\[coroutine .{1,100}was never awaited",
     "lost sandbox": r"\[The sandbox ended",
-    "abridged": r"\.\.\. ?\([\d,]+ characters (?:omitted|left out)",
+    "abridged": r"\.\.\. ?\([\d,]+ characters omitted",
     "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
     "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
     "|Variables, ready to use",

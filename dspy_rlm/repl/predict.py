@@ -28,11 +28,9 @@ from dspy_rlm.values.conversion import TypeRules, to_plain
 from dspy_rlm.values.previews import NAME_CHARS, VALUE_CHARS, short_repr, staying
 from sandbox_runtime import LazyText
 from sandbox_runtime.helpers import (
-    EffortError,
     abridged,
     annotation_text,
     check_keys,
-    check_text_effort,
     in_one_line,
     redact_secrets,
 )
@@ -183,36 +181,14 @@ def _try(
     adapter = copy.copy(bounded_adapter(metering))
     if hasattr(adapter, "use_json_adapter_fallback"):
         adapter.use_json_adapter_fallback = False  # it would retry without a reason
-    adapter = guarded(adapter)
-    adapter.parse = _watched(adapter.parse)
     try:
-        with dspy.context(trace=[], adapter=adapter):
+        with dspy.context(trace=[], adapter=guarded(adapter)):
             prediction = dspy.Predict(task, **config)(lm=lm, **values)
     except AdapterParseError as error:
         return {}, _problem_of(error)
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
-
-
-def _watched(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the adapter's `parse`, which refuses a reply that takes its types too long to validate."""
-
-    @functools.wraps(parse)
-    def watched(signature: type[dspy.Signature], completion: str) -> Any:
-        for name, field in signature.output_fields.items():
-            try:
-                check_text_effort(field.annotation, completion)
-            except EffortError as error:
-                raise AdapterParseError(
-                    adapter_name="",
-                    signature=signature,
-                    lm_response=completion,
-                    message=f"Failed to parse field {name} . Error message: {error}",
-                ) from error
-        return parse(signature, completion)
-
-    return watched
 
 
 def _problem_of(error: AdapterParseError) -> str:

@@ -23,7 +23,8 @@ from dspy_rlm.dspy_bridge.streaming import (
     streaming_sink,
 )
 from dspy_rlm.events import Sink
-from dspy_rlm.lms.metering import Meter, metered, metered_adapter
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos

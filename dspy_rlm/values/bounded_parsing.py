@@ -20,7 +20,7 @@ from dspy import AdapterParseError
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.dspy_internals.adapters import field_header_pattern, parse_value, wrap_json_fallback
-from sandbox_runtime.helpers import check_made_keys
+from sandbox_runtime.helpers import EffortError, check_made_keys, check_text_effort
 
 # The longest text that is repaired. A benign text of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000
@@ -137,6 +137,7 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
 
     def careful_parse(signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         try:
+            _check_effort(signature.output_fields, completion)
             trees = [
                 check_repairable(text)
                 for text in _texts_to_repair(wrapped, signature.output_fields, completion)
@@ -158,6 +159,15 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
     wrapped.parse = careful_parse
     wrap_json_fallback(wrapped, careful)
     return cast("dspy.Adapter", wrapped)
+
+
+def _check_effort(fields: Mapping[str, FieldInfo], completion: str) -> None:
+    """Refuses a reply that Pydantic would take too long to validate against its types."""
+    for name, field in fields.items():
+        try:
+            check_text_effort(field.annotation, completion)
+        except EffortError as error:
+            raise HardTextError(f"{name}: {error}") from error
 
 
 def _texts_to_repair(

@@ -60,8 +60,7 @@ def preview(value: object, limit: int = PREVIEW_CHARS, rules: TypeRules = DEFAUL
     if isinstance(value, str):
         return in_one_line(value, limit)
     if isinstance(value, (bytes, bytearray)):
-        text, half = bytes(value), limit // 8
-        return repr(text if len(text) <= 2 * half else text[:half] + b"..." + text[-half:])
+        return _ends_of_bytes(bytes(value), limit // 8)
     return short_repr(value, limit, rules)
 
 
@@ -163,8 +162,12 @@ class _Abridging(reprlib.Repr):
 
 
 def _show_bytes(shower: _Abridging, value: bytes | bytearray, level: int) -> str:
-    most = shower.maxstring // 4
-    return repr(value if len(value) <= 2 * most else value[:most] + b"..." + value[-most:])
+    return _ends_of_bytes(value, shower.maxstring // 4)
+
+
+def _ends_of_bytes(value: bytes | bytearray, half: int) -> str:
+    """Returns the literal of the bytes, or of their first and last ones."""
+    return repr(value if len(value) <= 2 * half else value[:half] + b"..." + value[-half:])
 
 
 # The methods that render values of these types and of their subclasses.

@@ -26,6 +26,7 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     without_patterns,
 )
+from sandbox_runtime.truncation import without_middle
 
 # Encoded forms of at least this many characters are also found across line breaks.
 _LEAST_WRAPPED = 16
@@ -48,7 +49,7 @@ def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
         half = MAX_CHARS // 2
         head, tail = (_clean(part, more) for part in (text[:half], text[-half:]))
         left = len(text) - 2 * (half - _MARGIN)
-        return f"{head[:-_MARGIN]}\n... ({left:,} characters omitted) ...\n{tail[_MARGIN:]}"
+        return without_middle(head[:-_MARGIN], left, tail[_MARGIN:])
     return _clean(text, more)
 
 

@@ -79,7 +79,7 @@ def test_a_cut_history_can_still_be_read_step_by_step():
     assert cut.finished
     assert outputs[1] == "short\nlines"
     assert outputs[0] == outputs[2]
-    assert outputs[0].startswith("z" * 50 + "\n... (49,900 characters left out)")
+    assert outputs[0].startswith("z" * 50 + "\n... (49,900 characters omitted)")
 
 
 def test_a_demo_of_another_kind_of_history_is_shown_as_it_is():

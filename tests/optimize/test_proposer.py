@@ -98,7 +98,7 @@ def test_a_turn_is_shown_with_long_outputs_cut():
     )
 
     assert text.startswith("# Turn 3\n## repl_history\n=== Step 1 ===\nCode:\n")
-    assert "(4,400 characters left out)" in text
+    assert "(4,400 characters omitted)" in text
     assert text.endswith("Output (1 chars):\n2\n## code\nSUBMIT(1)\n## feedback\nGood.")
     assert len(text) < 1000
 

@@ -279,7 +279,7 @@ class TestMoney:
         places = [ledger.reserve(wanted(20, reply=None)) for _ in range(16)]
 
         assert all(place.granted.done() for place in places)
-        assert all(place.cuts and place.is_priced for place in places)
+        assert all(place.cuts and place.prompt.is_priced for place in places)
 
     def test_a_price_that_rises_is_believed(self):
         """A table can be old: what a call has cost more than its bound, the next ones can too."""
@@ -454,7 +454,7 @@ class TestNeverPassed:
                 with lock:
                     real["tokens"] += tokens_in + tokens_out
                     real["cost"] += cost
-                    if not place.is_priced:
+                    if not place.prompt.is_priced:
                         real["unknown"] = max(real["unknown"], cost)
                 facts = {"input_tokens": tokens_in, "output_tokens": tokens_out, "cost": cost}
                 if fate == "lost":
@@ -474,8 +474,8 @@ class TestNeverPassed:
             assert real["tokens"] <= max_tokens
         if max_cost is not None:
             assert real["cost"] <= max_cost * slack + real["unknown"]
-        assert not ledger._open
-        assert not ledger._line
+        assert not ledger._queue.in_flight
+        assert not ledger._queue.waiting
 
     def test_honest_calls_are_neither_refused_nor_serialised(self):
         """With a known price sixteen calls run concurrently, though each bound is eight times the actual use."""

@@ -15,7 +15,8 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
-from dspy_rlm.lms.metering import Meter, metered
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
 from dspy_rlm.testing import Fault, PolicyServer, fields, rules
 
 

@@ -15,7 +15,8 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
-from dspy_rlm.lms.metering import Meter, metered
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
 from dspy_rlm.testing import (
     Action,
     Counted,
@@ -231,7 +232,7 @@ class TestEnds:
         result = rlm(q="")
 
         assert (result.a, result.run.stopped_by) == ("found", "max_tokens")
-        assert "characters left out" in server.requests[-1].prompt
+        assert "characters omitted" in server.requests[-1].prompt
 
     @pytest.mark.parametrize("how", ["sync", "async"])
     def test_calls_under_way_at_the_end_are_not_free(self, play, how):
@@ -348,7 +349,7 @@ class TestTries:
         assert ledger.sub_calls()[0].input_tokens is None
         assert len(ledger.sub_calls()) == sent
         assert ledger.llm_calls == 1
-        assert not ledger._open
+        assert not ledger._queue.in_flight
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_one_that_waits_for_room_ends_with_its_run(self, asynchronous):
@@ -372,7 +373,7 @@ class TestTries:
             threads = [threading.Thread(target=ask) for _ in range(2)]
             for thread in threads:
                 thread.start()
-            while not (ledger._line and ledger._open):
+            while not (ledger._queue.waiting and ledger._queue.in_flight):
                 threading.Event().wait(0.01)
             stop.cancel(RunEndedError("over"))
             for thread in threads:
@@ -380,8 +381,8 @@ class TestTries:
             held.set()
 
         assert len(ended) == 2
-        assert not ledger._line
-        assert not ledger._open
+        assert not ledger._queue.waiting
+        assert not ledger._queue.in_flight
         assert ledger.llm_calls == len(ledger.sub_calls()) == 1
 
     def test_what_never_left_takes_nothing(self):
@@ -475,8 +476,8 @@ class TestNeverPassed:
         assert books.tokens
         assert books.tokens <= limits.get("max_tokens", 1e12)
         assert books.cost <= limits.get("max_cost", 1e12)
-        assert not ledger._open
-        assert not ledger._line
+        assert not ledger._queue.in_flight
+        assert not ledger._queue.waiting
         assert 0 <= ledger.llm_calls <= 80
 
     @pytest.mark.parametrize("limits", [{"max_tokens": 60_000}, {"max_cost": 0.4}])

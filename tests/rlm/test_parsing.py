@@ -154,6 +154,17 @@ def test_a_hard_submission_ends_no_run(play, text, output):
     assert time.process_time() - began < 30
 
 
+class Left(pydantic.BaseModel):
+    part: Left | Right
+
+
+class Right(pydantic.BaseModel):
+    part: Left | Right
+
+
+Left.model_rebuild()
+
+
 class TestReplies:
     @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
@@ -190,6 +201,37 @@ class TestReplies:
         reply = replies[adapter]
 
         assert careful(adapter()).parse(Task, reply) == adapter().parse(Task, reply)
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
+    def test_a_reply_that_multiplies_the_work_of_its_types_is_refused(self, adapter):
+        """Each level of the value doubles the tries of Pydantic, so a short reply would take for ever."""
+        tree = '{"part": ' * 60 + "1" + "}" * 60
+        reply = {
+            dspy.ChatAdapter: f"[[ ## tree ## ]]\n{tree}",
+            dspy.JSONAdapter: f'{{"tree": {tree}}}',
+            dspy.XMLAdapter: f"<tree>{tree}</tree>",
+        }[adapter]
+
+        with pytest.raises(AdapterParseError, match=r"tree: .*alternatives in alternatives"):
+            careful(adapter()).parse(
+                dspy.Signature({"tree": (Left | Right, dspy.OutputField())}), reply
+            )
+
+    def test_types_that_multiply_the_work_are_refused_in_a_sub_call(self, play):
+        """The check applies to the types of a cell, and the message has the reason."""
+        tree = '{"part": ' * 60 + "1" + "}" * 60
+        rlm, server = play(
+            "q -> answer: str",
+            "import dataclasses\n"
+            "@dataclasses.dataclass\nclass Left:\n    part: 'Left | Right'\n"
+            "@dataclasses.dataclass\nclass Right:\n    part: 'Left | Right'\n"
+            "try:\n    predict('q -> tree: Left | Right', q=q)\n"
+            "except Exception as error:\n    SUBMIT(str(error))",
+            sub=lambda _: f"[[ ## tree ## ]]\n{tree}\n\n[[ ## completed ## ]]",
+        )
+
+        assert "alternatives in alternatives" in rlm(q="").answer
+        assert len(server.requests_to("sub")) > 1
 
     def test_a_sub_lm_with_a_hard_reply_is_asked_again(self, play):
         """The cell gets its outputs, and the sub-LM the reason."""

@@ -162,7 +162,6 @@ OURS = [
     "[3 background task(s) were still running and are cancelled]",
     "[coroutine 'f' was never awaited]",
     "... (1,234 characters omitted) ...",
-    "... (1,234 characters left out) ...",
     "Reasoning: done",
     "Code:",
     "```python",

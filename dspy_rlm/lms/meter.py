@@ -1,0 +1,101 @@
+"""The account that the calls of one metered LM are booked on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.concurrency.cancellation import CancelScope
+from sandbox_runtime import check_call
+
+
+@dataclasses.dataclass
+class Meter:
+    """The account that the calls of one metered LM are booked on."""
+
+    ledger: Ledger
+    kind: str
+    """The purpose of the calls: see `Call.kind`."""
+
+    depth: int
+    scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the calls in flight, and refuses further ones."""
+
+    final: bool = False
+    """See `CallPlan.final`."""
+
+    charged: bool = True
+    """True if calls count towards `max_llm_calls`."""
+
+    prepaid: int = 0
+    """Calls that are charged already."""
+
+    included: int = 0
+    """Calls paid for with the sandbox that they use; not refunded on a cache hit."""
+
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """DSPy's settings for the calls."""
+
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
+
+    def give_back(self) -> None:
+        """Refunds the prepaid calls that were not used."""
+        with self._lock:
+            unused, self.prepaid = self.prepaid, 0
+        self.ledger.give_back_llm_calls(unused)
+
+    def take_prepaid(self) -> int:
+        """Takes one of the prepaid calls, for another meter; returns 0 if there is none."""
+        with self._lock:
+            calls = min(self.prepaid, 1)
+            self.prepaid -= calls
+            return calls
+
+    @contextlib.contextmanager
+    def charging(self) -> Iterator[Charge]:
+        """Charges one call; refunds it if nothing was sent, or on a cache hit.
+
+        Raises:
+            BudgetExceededError: No call is left.
+            RunEndedError: The run has ended.
+        """
+        self.scope.check()
+        check_call()
+        charge = Charge(given_back=self._charge())
+        try:
+            yield charge
+        finally:
+            if charge.given_back and not charge.sent:
+                self.ledger.give_back_llm_calls(1)
+
+    def _charge(self) -> bool:
+        """Charges one call; returns whether it can be refunded."""
+        if not self.charged:
+            return False
+        with self._lock:
+            if self.included:
+                self.included -= 1
+                return False
+            if self.prepaid:
+                self.prepaid -= 1
+                return True
+        self.ledger.charge_llm_calls(1)
+        return True
+
+    def context(self) -> Mapping[str, Any]:
+        """Returns DSPy's settings for a call."""
+        # Sub-calls are concurrent, and a listener could not tell their chunks apart.
+        return {**self.settings, "send_stream": None} if self.charged else self.settings
+
+
+@dataclasses.dataclass
+class Charge:
+    """A call that was charged."""
+
+    given_back: bool
+    sent: bool = False
+    """True if a request was sent, and no cache answered."""
