@@ -18,7 +18,6 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import in_new_thread
 from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
@@ -41,7 +40,7 @@ from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import ready_packages
+from sandbox_runtime.helpers import ready_packages, run_in_thread
 
 
 class RLM(Configured, Portable, dspy.Module):
@@ -196,14 +195,16 @@ class RLM(Configured, Portable, dspy.Module):
         """Like `forward`, without blocking the event loop while LMs and cells run."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        prepared = await in_new_thread(self.prepare, inputs, factory, loop)
+        prepare = functools.partial(self.prepare, inputs, factory, loop)
+        # Not in the loop's executor: all of its threads may be waiting for this run.
+        prepared = await asyncio.wrap_future(run_in_thread(prepare, "rlm-inputs"))
 
         async def perform(request: Request) -> Any:
             match request:
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell(code):
-                    return await thread.do(sandbox.run_cell, code)
+                    return await thread.run(sandbox.run_cell, code)
                 case Extract(fields):
                     with dspy.context(trace=[]):
                         return await self.extract.acall(**prepared.last_prompt, **fields)
@@ -213,7 +214,7 @@ class RLM(Configured, Portable, dspy.Module):
                 sandbox, thread = await work.open()
                 with _dspy_settings(prepared, self.generate_action):
                     await adrive(_steps(prepared, self.generate_action), perform, thread)
-                prediction = await thread.do(prepared.run.prediction)
+                prediction = await thread.run(prepared.run.prediction)
                 await work.close()
         return prediction
 

@@ -19,7 +19,7 @@ import anyio.from_thread
 import anyio.to_thread
 import dspy
 
-from dspy_rlm.concurrency.threads import fulfil
+from sandbox_runtime.helpers import fulfil
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -104,7 +104,7 @@ def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
 class Worker(Protocol):
     """A thread that runs jobs one at a time."""
 
-    def do(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
+    def run(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Runs the work in the thread and returns its result."""
 
 
@@ -113,11 +113,11 @@ async def adrive(todo: Steps, perform: Callable[[Request], Awaitable[Any]], thre
 
     So rendering a long history or validating a large output does not block the event loop.
     """
-    request = await thread.do(next, todo)
+    request = await thread.run(next, todo)
     while not isinstance(request, Done):
         try:
             result = await perform(request)
         except _DECIDED_HERE as error:
-            request = await thread.do(todo.throw, error)
+            request = await thread.run(todo.throw, error)
         else:
-            request = await thread.do(todo.send, result)
+            request = await thread.run(todo.send, result)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dspy_rlm.middleware import HostFunction
+from sandbox_runtime.helpers import run_in_thread
 
 # An attribute of our own functions: True if a call returns an awaitable. `functools.wraps` copies it.
 AWAITS = "_dspy_rlm_awaits"
@@ -51,8 +50,7 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
+    return run_in_thread(functools.partial(asyncio.run, coroutine), "rlm-coroutine").result()
 
 
 def by_name(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from sandbox_runtime.errors import TextChangedError
+from sandbox_runtime.threads import call_after
 
 # Bytes decoded at a time when a file of another encoding is spooled.
 _SPOOL_BYTES = 1024 * 1024
@@ -68,20 +69,17 @@ class Deadline:
     @contextlib.contextmanager
     def ending(self, action: Callable[[], None]) -> Iterator[None]:
         """Does this at the end of the time, or when cancelled, while the block is running."""
-        left = self.left
-        timer = None if left is None else threading.Timer(left, action)
+        end = self._end
         self._on_cancel = action
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
-            if self.cancelled:  # just before it was known what to do then
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_on_cancel", None)
+            if end is not None:
+                stack.enter_context(
+                    call_after(lambda: end - time.monotonic(), action, "text-limit")
+                )
+            if self.cancelled:  # cancelled just before the action was set
                 action()
             yield
-        finally:
-            self._on_cancel = None
-            if timer is not None:
-                timer.cancel()
 
     @contextlib.contextmanager
     def holding(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:

@@ -9,12 +9,12 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.runs.loop import AskRoot, Done, Extract, RunCell, adrive, drive, steps
 from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, Submitted
+from sandbox_runtime.threads import DaemonPool
 
 SIGNATURE = dspy.Signature("question -> answer: int")
 
@@ -232,11 +232,11 @@ def test_both_drivers_do_the_same():
         return next_result(request)
 
     async def main():
-        thread = WorkerThread()
+        thread = DaemonPool(1, "rlm-sandbox", idle_seconds=None)
         try:
             await adrive(steps(other, lambda *_: None), perform, thread)
         finally:
-            thread.end()
+            thread.close()
 
     asyncio.run(main())
 
