@@ -47,10 +47,10 @@ def steps_among(demos: Iterable[Demo]) -> list[Demo]:
 
 def shown_demos(demos: Sequence[Demo]) -> list[dict[str, Any]]:
     """Returns the demos as a prompt shows them: only steps, with long outputs shortened."""
-    return [_shown(dict(demo)) for demo in steps_among(demos)]
+    return [_shorten_demo(dict(demo)) for demo in steps_among(demos)]
 
 
-def _shown(demo: dict[str, Any]) -> dict[str, Any]:
+def _shorten_demo(demo: dict[str, Any]) -> dict[str, Any]:
     history, variables = demo.get("repl_history"), demo.get("variables_info")
     if isinstance(history, str):
         demo["repl_history"] = abridge_history(history, DEMO_OUTPUT_CHARS)

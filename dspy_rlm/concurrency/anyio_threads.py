@@ -59,11 +59,11 @@ class Stream:
             work = functools.partial(function, *args, **kwargs)
             result = work() if self._is_on_loop() else self._elsewhere(work)
             # A coroutine runs on the loop, which DSPy would block until there is room for its message.
-            return self._unblocked(result) if inspect.iscoroutine(result) else result
+            return self._await_unblocked(result) if inspect.iscoroutine(result) else result
 
         return call
 
-    async def _unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def _await_unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         with dspy.context(send_stream=_Unblocking(self)):
             return await coroutine
 
@@ -83,7 +83,7 @@ class Stream:
         return not self._loop.is_closed() and self._raw.statistics().open_receive_streams > 0
 
     def _send_and_wait(self, message: Any) -> None:
-        with self._handed_over(_sent(self._raw, message)) as sent:
+        with self._handed_over(_send_to(self._raw, message)) as sent:
             while not wait([sent], POLL_SECONDS).done:
                 if not self._is_read():
                     return
@@ -123,7 +123,7 @@ class Stream:
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
         # One task for each message; they queue in the order of their creation.
-        task = self._loop.create_task(_sent(self._raw, message))
+        task = self._loop.create_task(_send_to(self._raw, message))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
@@ -165,7 +165,7 @@ def reachable(function: Callable[P, T]) -> Callable[P, T]:
     return function if stream is None else stream.reachable(function)
 
 
-async def _sent(stream: Any, message: Any) -> None:
+async def _send_to(stream: Any, message: Any) -> None:
     with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
         await stream.send(message)
 

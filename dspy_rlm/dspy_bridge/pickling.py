@@ -128,22 +128,24 @@ def packed_state(module: Any) -> dict[str, Any]:
     state = _flat(dspy.Module.__getstate__(module))
     unsafe = [name for name, value in state.items() if not _is_plain(value)]
     with _being_packed(module):
-        written = {name: _packed(name, state[name], ()) for name in unsafe}
-        lms = [lm for _, found in written.values() for lm in found]
+        written = {name: _pack(name, state[name], ()) for name in unsafe}
+        lms = [lm for _, value_lms in written.values() for lm in value_lms]
         lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
-        known = [
+        secrets = [
             *environment_secrets(),
             *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
         ]
         for name, (packed, _) in written.items():
-            held = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
+            held = [
+                secret for secret in secrets if secret.encode("utf-8", "replace") in packed.data
+            ]
             if held:
                 logger.warning(
                     "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
                     "from the environment when they need it.",
                     _shown_name(name),
                 )
-            state[name] = _packed(name, state[name], held)[0] if held else packed
+            state[name] = _pack(name, state[name], held)[0] if held else packed
     return state
 
 
@@ -189,7 +191,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     )
 
 
-def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
+def _pack(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
     """Returns the value as bytes, with secrets removed from its texts, and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
@@ -230,13 +232,13 @@ class _Pickler(cloudpickle.Pickler):
     def persistent_id(self, value: Any) -> int | None:
         """Returns the index of an object that stays outside. Called by pickle."""
         if self._hidden and isinstance(value, (str, bytes)):
-            return self._cleaned(value)
+            return self._index_of_cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
             return None
         self.outside.append(value)
         return len(self.outside) - 1
 
-    def _cleaned(self, value: str | bytes) -> int | None:
+    def _index_of_cleaned(self, value: str | bytes) -> int | None:
         """Returns the index of the text without its secrets; None if it has none."""
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):

@@ -120,7 +120,9 @@ def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
     def sink(event: Event) -> None:
         if isinstance(event, RunEnded) and event.report.status == "submitted":
             for listener in listeners:
-                stream.send(_whole(listener, (event.outputs or {})[listener.signature_field_name]))
+                stream.send(
+                    _single_chunk(listener, (event.outputs or {})[listener.signature_field_name])
+                )
         if text := _text(provider, event, depth):
             stream.send(StatusMessage(text))
 
@@ -136,7 +138,7 @@ def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
     ]
 
 
-def _whole(listener: StreamListener, value: Any) -> StreamResponse:
+def _single_chunk(listener: StreamListener, value: Any) -> StreamResponse:
     """Returns an output as a single, final chunk, and marks the listener as done."""
     listener.stream_start = listener.stream_end = True
     text = value if isinstance(value, str) else _json(value)

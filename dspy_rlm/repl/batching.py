@@ -32,7 +32,7 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def _unless_cell_is_over(work: Callable[[T], R]) -> Callable[[T], R]:
-    """Returns the work, which refuses to begin once the cell that asked for it is over."""
+    """Returns the work, which refuses to start once the cell that called it has ended."""
 
     def begin(item: T) -> R:
         check_call()

@@ -1,8 +1,8 @@
 """The loop of a run, without I/O: a generator that yields requests and is sent their results.
 
-`steps` decides; `drive` and `adrive` have the requests performed, so that `forward` and `aforward` share one
-loop. The shape is that of httpx's `Auth.auth_flow`. A test drives the generator with a
-list of results, without an LM and without a sandbox.
+`steps` decides; `drive` and `adrive` perform the requests, so that `forward` and `aforward` share one loop. The design is
+that of httpx's `Auth.auth_flow`. A test drives the generator with a list of results, without an LM and
+without a sandbox.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RunCell:
 
 @dataclass(frozen=True)
 class Extract:
-    """Ask for the outputs, since no turn is left. The result is a `dspy.Prediction`."""
+    """Ask for the outputs, because no turn is left. The result is a `dspy.Prediction`."""
 
     fields: Mapping[str, str]
     """The inputs of the extractor by name."""
@@ -45,7 +45,7 @@ class Extract:
 
 @dataclass(frozen=True)
 class Done:
-    """The run has its outputs. Yielded last, since a generator that returned would raise."""
+    """The run has its outputs. Yielded last, because a generator that returns raises `StopIteration`."""
 
 
 Request: TypeAlias = AskRoot | RunCell | Extract | Done

@@ -1,8 +1,8 @@
-"""A prepared run, and the opening of its sandbox with the inputs in it.
+"""Opens the sandbox of a prepared run, with the inputs in it.
 
-An asynchronous run uses its sandbox in a thread of its own, so that it does not block the event loop. Queueing
+An asynchronous run uses its sandbox in a separate thread, so it does not block the event loop. Queueing
 for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: the run's work is cancelled
-from another thread, and its own thread ends when it can.
+from another thread, and its thread ends when it can.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sandbox_runtime.helpers import DaemonPool, Slot, call_after
 # The time that a run's last call may take beyond `max_seconds`.
 LATE_SECONDS = 2.0
 
-# How often the remaining time is read anew: it changes with what has to be held back.
+# The interval at which the remaining time is read again: it changes with the amount that is held back.
 POLL_SECONDS = 0.5
 
 
@@ -200,7 +200,7 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
         case Failed() as failed:
             problem = failed.traceback or f"{failed.error_type}: {failed.message}"
         case Submitted():
-            problem = "It called SUBMIT, which is for the sub-run itself."
+            problem = "It called SUBMIT, which only the sub-run itself may call."
     raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{problem}")
 
 

@@ -54,13 +54,13 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
                 f"{v.name:<{names}}  {v.type_name}{f', {v.size}' if v.size else ''}"
                 for v in variables
             ]
-            return _indented("\n".join(lines), width)
+            return _indent("\n".join(lines), width)
         case ActionChosen(number=number, reasoning=reasoning, code=code):
             heading = _heading(number, reasoning or "(no reasoning)", width)
-            shown = _prompted(code, width) if code else _indented("(no code)", width)
-            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, shown, colour)}"
+            body = _at_prompt(code, width) if code else _indent("(no code)", width)
+            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, body, colour)}"
         case StepTaken(step=step):
-            return _indented(step.output or NO_OUTPUT, width)
+            return _indent(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
             return f"\n{INDENT}{printable(summary(report))}"
 
@@ -94,19 +94,19 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     )
 
 
-def _prompted(code: str, width: int) -> str:
+def _at_prompt(code: str, width: int) -> str:
     """Returns code as at Python's prompt."""
-    lines = _shortened(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
+    lines = _shorten(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
     marks = [">>>", *["..."] * (len(lines) - 1)]
-    shown = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
-    return "\n".join(line.rstrip() for line in shown)
+    body = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
+    return "\n".join(line.rstrip() for line in body)
 
 
-def _indented(text: str, width: int) -> str:
-    return textwrap.indent(_shortened(text, MAX_OUTPUT_LINES, width - len(INDENT)), INDENT)
+def _indent(text: str, width: int) -> str:
+    return textwrap.indent(_shorten(text, MAX_OUTPUT_LINES, width - len(INDENT)), INDENT)
 
 
-def _shortened(text: str, most: int, width: int) -> str:
+def _shorten(text: str, most: int, width: int) -> str:
     lines = printable(text.strip("\n")).split("\n")
     if len(lines) > most:
         lines = [*lines[: most - 1], f"({len(lines) - most + 1:,} more lines)"]

@@ -107,7 +107,7 @@ class History:
         return heads[0], self._next_title(heads[0].output_start)
 
     def _action_heads(self, start: int, action: Action) -> Iterator[_Head]:
-        forms = itertools.product(_as_recorded(action.reasoning), _as_recorded(action.code))
+        forms = itertools.product(_recorded_forms(action.reasoning), _recorded_forms(action.code))
         for reasoning, written in forms:
             line = f"Reasoning: {reasoning}\n" if reasoning else ""
             prefix = f"{line}{_CODE}{written}"
@@ -153,7 +153,7 @@ class History:
         )
 
 
-def _as_recorded(text: str) -> list[str]:
+def _recorded_forms(text: str) -> list[str]:
     """Returns the forms in which a run may record `text`: verbatim, as ChatAdapter returns it, or abridged."""
     lines = "\n".join(text.splitlines())
     forms = [text, lines, text.strip(), lines.strip()]

@@ -116,10 +116,10 @@ def _replay(script: Policy, request: ChatRequest, prompt: Prompt, *, exact: bool
     history = History(prompt.inputs[_HISTORY_FIELD], exact=exact)
     generator = script(_task(request, prompt))
     try:
-        move = _checked(next(generator))
+        move = _check_move(next(generator))
         while not history.finished:
             action = move.then if isinstance(move, Raw) else move
-            move = _checked(generator.send(history.read_step(action)))
+            move = _check_move(generator.send(history.read_step(action)))
     except StopIteration:
         return NO_FURTHER_MOVE
     finally:
@@ -136,7 +136,7 @@ def _task(request: ChatRequest, prompt: Prompt) -> Task:
     )
 
 
-def _checked(move: object) -> Move:
+def _check_move(move: object) -> Move:
     if not isinstance(move, Action | Raw):
         raise TypeError(f"A policy yields Action or Raw, not {type(move).__name__}.")
     return move

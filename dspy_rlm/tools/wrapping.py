@@ -67,9 +67,9 @@ def by_name(
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Returns True if a call of the function returns an awaitable."""
-    marked: bool | None = getattr(function, AWAITS, None)
-    if marked is not None:
-        return marked
+    awaits: bool | None = getattr(function, AWAITS, None)
+    if awaits is not None:
+        return awaits
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
     )

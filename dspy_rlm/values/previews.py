@@ -217,8 +217,8 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
         parts = _parts(value) if depth < _MAX_DEPTH else None
         if parts is None or set(map(type, parts)) <= _ATOMS:
             return None
-        found = (search(part, depth + 1) for part in parts)
-        return next((part for part in found if part is not None), None)
+        results = (search(part, depth + 1) for part in parts)
+        return next((part for part in results if part is not None), None)
 
     return search(value, 0)
 
@@ -250,8 +250,8 @@ def problems_of(
     """
     expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
     return [
-        f"{expected}{f' at {place}' if place else ''}{said}"
-        for place, said in _places(value, error, rules)
+        f"{expected}{f' at {place}' if place else ''}{problem}"
+        for place, problem in _places(value, error, rules)
     ]
 
 
@@ -268,7 +268,7 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     """Returns the places where a value is wrong, with the problem at each."""
     if not isinstance(error, pydantic.ValidationError):
         # The error's text may quote the value.
-        problem = "" if staying(value, rules) is not None else f": {_said(error)}"
+        problem = "" if staying(value, rules) is not None else f": {_message_of(error)}"
         return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{problem}")]
     if error.error_count() > MAX_LISTED_ERRORS:
         return [("", f": {error.error_count():,} parts of it do not fit; look at one of them")]
@@ -286,7 +286,7 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     return problems
 
 
-def _said(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     try:
         return in_one_line(redact_secrets(str(error)), VALUE_CHARS) or type(error).__name__
     except Exception:  # noqa: BLE001 - a user's method may raise anything

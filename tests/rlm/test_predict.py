@@ -294,7 +294,7 @@ class TestPredictBatched:
         numbers, why = rlm(q="").answer
 
         assert numbers == [1, 2]
-        assert "There was no budget to ask again" in why
+        assert "There was no budget for a retry" in why
         assert len(server.requests_to("sub")) == 3
 
     def test_many_rows_are_asked_at_the_same_time(self, play):
