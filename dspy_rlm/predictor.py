@@ -1,4 +1,4 @@
-"""The predictor of an RLM: the demos that optimizers may put into it, and its copies and saved states."""
+"""The predictor of an RLM: its demos, which optimizers may set, its copies and its saved states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.values.previews import preview
 
-# A demo shows how a task is worked on; the data of another run is of little use.
+# A demo shows an approach to a task; the data of another run is of little use.
 DEMO_OUTPUT_CHARS = 600
 DEMO_VARIABLES_CHARS = 2_000
 

@@ -16,7 +16,7 @@ from dspy_rlm.middleware import Wrapper
 from sandbox_runtime.helpers import redact_secrets
 
 Known = Callable[[], Iterable[str]]
-"""Returns the known secrets besides those of the environment. Called only when something was raised."""
+"""Returns the known secrets besides those of the environment. Called only after an exception."""
 
 # Types of an exception's attributes that are kept when it is rebuilt.
 _PLAIN = (int, float, bool, type(None))
@@ -113,7 +113,7 @@ def _group(
 
 @functools.lru_cache(maxsize=256)
 def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
-    """Returns a subclass of `kind`, caught in the same places, whose `str` is a text that is set on it."""
+    """Returns a subclass of `kind`, caught in the same places, whose `str` is a text set on the instance."""
 
     def text(self: Any) -> str:
         return str(self.__dict__.get("_clean_text", ""))
@@ -170,7 +170,7 @@ def cleaning(function: Callable[..., Any], secrets: Known) -> Callable[..., Any]
             new = clean(error)
             if new is error:
                 raise
-        # Outside the handler: else Python would chain the original to it.
+        # Outside of the handler: otherwise Python would chain the original to it.
         raise new
 
     return call

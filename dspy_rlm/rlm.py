@@ -92,7 +92,7 @@ class RLM(Configured, Portable, dspy.Module):
             prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
-            packages: Packages that code can import beside the standard library, such as `["networkx"]`;
+            packages: Packages that code can import besides the standard library, such as `["networkx"]`;
                 or the path of a lock file with hashes. They are downloaded now, the first time, and then
                 kept in the user's cache.
             types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
@@ -100,7 +100,7 @@ class RLM(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             max_iters: Another name for `max_iterations`.
-            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run ends it.
+            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
         Raises:
             SignatureError: The signature, a tool or a limit is invalid; says which and why.
@@ -134,7 +134,7 @@ class RLM(Configured, Portable, dspy.Module):
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             verbose=verbose,
         )
-        self._context: RunContext | None = None  # set for a sub-run; a root run makes its own
+        self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
 
@@ -151,7 +151,7 @@ class RLM(Configured, Portable, dspy.Module):
         """Runs until there are outputs.
 
         Args:
-            interpreter: The interpreter for this run, instead of the configured one; it stays open.
+            interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
             **inputs: The inputs by name.
 
@@ -234,7 +234,7 @@ class RLM(Configured, Portable, dspy.Module):
 
     @staticmethod
     def spawn(config: RLMConfig, context: RunContext) -> RLM:
-        """Returns an RLM for a sub-run: never of a subclass, whose constructor may be another."""
+        """Returns an RLM for a sub-run, never of a subclass, whose constructor may differ."""
         child = RLM(config.signature, tools=config.tools)  # checks that they fit together
         child._config = dataclasses.replace(config, signature=child.signature)
         child._context = context
@@ -245,7 +245,7 @@ class RLM(Configured, Portable, dspy.Module):
         return self._config.interpreter_factory or configured_factory()
 
     def default_signature(self) -> type[dspy.Signature]:
-        """Returns the predictor's signature as it is before an optimizer changes it."""
+        """Returns the predictor's signature before an optimizer has changed it."""
         return default_signature(self._config)
 
     def action_signature(self) -> type[dspy.Signature]:
@@ -255,7 +255,7 @@ class RLM(Configured, Portable, dspy.Module):
 
     @property
     def extract(self) -> dspy.Predict:
-        """The predictor that extracts outputs once no turn is left.
+        """The predictor that extracts outputs once the turns are used up.
 
         It is built on demand, so that optimizers do not see it as a parameter, unless one was set."""
         if self._extract is not None:
@@ -290,7 +290,7 @@ def _dspy_settings(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[N
 def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
     """Attaches the report to whatever ends a run without outputs.
 
-    An error while the sandbox is opened is raised as it is: no LM was called.
+    An error while the sandbox is opened is raised unchanged: no LM was called.
     """
     run = prepared.run
     try:
@@ -304,6 +304,6 @@ def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Itera
             raise
         message = f"The run was stopped before its first turn: {reason}"
         raise RunFailedError(message, run=run.fail(reason)) from reason
-    except BaseException as error:  # Ctrl-C or cancellation: raised as it is
+    except BaseException as error:  # Ctrl-C or cancellation: raised unchanged
         error.run = run.fail(error)  # type: ignore[attr-defined]
         raise

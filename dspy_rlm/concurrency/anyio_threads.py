@@ -1,7 +1,7 @@
 """Writing to DSPy's stream, which `dspy.streamify` reads, from any thread.
 
-DSPy sends only from threads that AnyIO has started. A run has threads of its own, for cells, tools and
-batches; calls that send to the stream are moved from these to a thread of AnyIO.
+DSPy sends only from threads that AnyIO has started. A run has its own threads, for cells, tools and batches;
+calls that send to the stream are moved from these to an AnyIO thread.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Stream:
             return False
 
     def _is_read(self) -> bool:
-        """Returns false once the reader or its loop has ended, for good."""
+        """Returns False once the reader or its loop has ended, which is final."""
         return not self._loop.is_closed() and self._raw.statistics().open_receive_streams > 0
 
     def _send_and_wait(self, message: Any) -> None:
@@ -90,7 +90,7 @@ class Stream:
             sent.result()
 
     def _elsewhere(self, work: Callable[[], T]) -> T:
-        """Runs the work once, in an AnyIO thread if possible, else in this one, and returns its result."""
+        """Runs the work once, in an AnyIO thread if possible, otherwise in this thread, and returns its result."""
         if not self._is_read():
             return _without_stream(work)
         job: Future[T] = Future()
@@ -143,8 +143,8 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
     """Returns the stream of the running program; None if there is none, or its loop is unknown.
 
     Args:
-        loop: The event loop of the run. The loop that AnyIO knows for this thread takes precedence: in such a
-            thread a program may have a loop of its own.
+        loop: The event loop of the run. The loop that AnyIO has for this thread takes precedence: in such
+            a thread a program may run its own loop.
     """
     stream = dspy.settings.send_stream
     if stream is None:
@@ -160,7 +160,7 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
 
 
 def reachable(function: Callable[P, T]) -> Callable[P, T]:
-    """Returns the function; if the program streams, called so that DSPy can send from it."""
+    """Returns the function. If the program streams, it runs in a thread from which DSPy can send."""
     stream = current()
     return function if stream is None else stream.reachable(function)
 
@@ -171,7 +171,7 @@ async def _send_to(stream: Any, message: Any) -> None:
 
 
 async def _in_worker(work: Callable[[], None]) -> None:
-    """Runs the work in a thread of AnyIO, in the context of this coroutine."""
+    """Runs the work in an AnyIO thread, in the context of this coroutine."""
     # A limiter of its own: work that waits for other work would deadlock on a shared one.
     limiter = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)

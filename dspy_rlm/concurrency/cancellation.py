@@ -1,4 +1,4 @@
-"""Cancelling what belongs to a run: its sandboxes, its sub-calls, its sub-runs. From any thread, at once.
+"""Cancels the work of a run from any thread, at once: its sandboxes, its sub-calls, its sub-runs.
 
 A run is cancelled when it ends, when its caller is cancelled, and, except for its last call, when its time is
 over. Nothing new is sent for it afterwards. What cannot be interrupted, such as a request in flight or a tool
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class CancelScope:
-    """Cancels some work, and the scopes below it. Safe to use from any thread."""
+    """Cancels a part of a run, and the scopes below it. Thread-safe."""
 
     def __init__(self, parent: CancelScope | None = None, *, cancellable: bool = False) -> None:
         """Creates a scope that is not cancelled.
@@ -120,7 +120,7 @@ class CancelScope:
 
 
 def _fresh_copy(reason: Exception) -> Exception:
-    """Returns an equal error: one object raised in many threads collects the tracebacks of them all."""
+    """Returns an equal error: one object raised in many threads would collect all of their tracebacks."""
     error = type(reason).__new__(type(reason), *reason.args)
     vars(error).update(vars(reason))
     return error

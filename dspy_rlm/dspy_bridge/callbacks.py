@@ -1,7 +1,7 @@
 """Reports a sandbox to DSPy's callbacks: startup, execution, tool calls, shutdown.
 
 DSPy picks the handler for a `CodeInterpreter` by the name of the method that is called. `ReportedSandbox`
-has those methods. A run without callbacks does without it.
+has those methods. A run without callbacks does not use it.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class InterpreterSandbox:
             outputs: The fields that SUBMIT takes, with their types as text.
             output_chars: Characters of a cell's output that are kept.
             rules: How values of some types enter the interpreter.
-            ending: Called at the end. None: shut the interpreter down.
+            ending: Called at the end. None: the interpreter is shut down.
 
         Raises:
             TypeError: It is not a `CodeInterpreter`.

@@ -154,7 +154,7 @@ class SandboxInterpreter(ToolCalls):
         self.shutdown()
 
     def _register(self, session: Session) -> None:
-        """Registers tools and outputs if they have changed since the last time."""
+        """Registers the tools and outputs if they have changed since the last registration."""
         current = (dict(self.tools), self.output_fields)
         if current != self._registered:
             tools: dict[str, HostTool] = wrap_all(self.tools, [self.report_to_callbacks, naming])
@@ -167,7 +167,7 @@ class SandboxInterpreter(ToolCalls):
         unsent = {
             n: v for n, v in variables.items() if n not in self._sent or self._sent[n] is not v
         }
-        for name in unsent:  # if sending fails, what the name is bound to is unknown
+        for name in unsent:  # if sending fails, the value of the name is unknown
             self._sent.pop(name, None)
         session.assign(unsent)
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})

@@ -30,7 +30,7 @@ class LastValue:
         self._values = [as_json(value)]
 
     def take(self) -> Any:
-        """Returns the value and forgets it; None if there was none since the last time."""
+        """Returns the value and forgets it; None if there is no new one."""
         return self._values.pop() if self._values else None
 
 

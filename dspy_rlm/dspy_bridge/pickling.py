@@ -51,13 +51,13 @@ def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
 
 
 class Portable:
-    """A mixin for modules: copies that share what is live, and pickles that any pickler can write."""
+    """A mixin for modules: copies that share live objects, and pickles that any pickler can write."""
 
     _LIVE: frozenset[str] = frozenset()
     """The attributes that a deep copy shares."""
 
     def __copy__(self) -> Any:
-        """A copy that shares everything but the module's history."""
+        """Returns a copy that shares everything but the module's history."""
         return _new(self, dict(dspy.Module.__getstate__(self)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -79,7 +79,7 @@ class Portable:
 
 
 def _live(value: Any, memo: Mapping[int, Any]) -> Any:
-    """Returns the value itself; but a tool that belongs to the program being copied belongs to the copy."""
+    """Returns the value itself, except that a tool of the program being copied becomes a tool of the copy."""
     if isinstance(value, dict):
         return {name: _live(part, memo) for name, part in value.items()}
     if isinstance(value, RLMConfig):
@@ -106,7 +106,7 @@ def _new(module: Any, state: dict[str, Any]) -> Any:
 class Packed:
     """A value as bytes written by cloudpickle, with LMs without keys, and without pools.
 
-    The module that it belongs to, and the programs around that, stay outside the bytes: the outer pickler
+    The module that it belongs to, and the programs around that, stay outside of the bytes: the outer pickler
     writes each of them once.
     """
 
@@ -150,7 +150,7 @@ def packed_state(module: Any) -> dict[str, Any]:
 
 
 def unpacked_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the module's state that `packed_state` was made from."""
+    """Returns the module's state from the result of `packed_state`."""
     values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
     config = {n: values.pop(n) for n in list(values) if n.startswith(_OF_CONFIG)}
     if config:
@@ -248,7 +248,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        """Returns how to write an object. Called by pickle."""
+        """Returns the reduction of an object. Called by pickle."""
         if isinstance(value, dspy.BaseLM):
             self.lms.append(value)
             return _lm_again, (lm_state(value),)

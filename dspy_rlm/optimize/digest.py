@@ -1,4 +1,4 @@
-"""Summarizes a run in a few lines: what each step did and what was wasted. It decides nothing."""
+"""Summarizes a run in a few lines: what each step did and what was wasted. It makes no decisions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _asked_again(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _prompts(code: str) -> Iterator[str]:
-    """Yields the prompts that are string literals in the code. Computed prompts are not found."""
+    """Yields the prompts that are string literals in the code. Computed prompts are not included."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError):

@@ -208,7 +208,7 @@ class Run:
             "",
             _error_note(
                 "No code was run: your reply could not be read. Give both fields, `reasoning` and "
-                f"`code`, in the format that was asked for. Your reply was:\n{excerpt}"
+                f"`code`, in the requested format. Your reply was:\n{excerpt}"
             ),
             failed=True,
         )

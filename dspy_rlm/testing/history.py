@@ -101,9 +101,9 @@ class History:
                 if self._is_boundary(end):
                     return head, end
         if not heads:
-            raise HistoryError(self._complaint("it shows no code and output"))
+            raise HistoryError(self._complaint("it has no code and output"))
         if self._exact:
-            raise HistoryError(self._complaint("its output is not as long as it says"))
+            raise HistoryError(self._complaint("its output does not have the stated length"))
         return heads[0], self._next_title(heads[0].output_start)
 
     def _action_heads(self, start: int, action: Action) -> Iterator[_Head]:

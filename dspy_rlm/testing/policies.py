@@ -54,7 +54,7 @@ Move: TypeAlias = Action | Raw
 Policy: TypeAlias = Callable[[Task], Generator[Move, Observation, None]]
 
 NO_FURTHER_MOVE = Action(
-    reasoning="The script has ended and the run still asks.",
+    reasoning="The script has ended, but the run continues.",
     code='print("the policy has no further move")',
 )
 
@@ -73,7 +73,7 @@ def policy(script: Policy) -> Player:
 
 
 def scripted(*moves: Move) -> Player:
-    """Returns a player of a root LM that makes these moves in order, whatever the cells print."""
+    """Returns a player of a root LM that makes these moves in order, regardless of the cells' output."""
 
     def script(task: Task) -> Generator[Move, Observation, None]:
         # Not `yield from`: a tuple's iterator cannot be sent an observation.

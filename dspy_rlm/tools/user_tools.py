@@ -110,7 +110,7 @@ CHECKED_CHARS = 10_000
 
 
 def _is_cheap(values: Iterable[Any]) -> bool:
-    """Returns True for a small amount of plain JSON data, where checking costs no more than its size."""
+    """Returns True for a small amount of plain JSON data, where checking takes time in proportion to its size."""
     parts = chars = 0
     waiting = list(values)
     while waiting:

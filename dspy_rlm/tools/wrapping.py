@@ -45,7 +45,7 @@ def awaiting(_name: str, function: HostFunction) -> HostFunction:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to completion from synchronous code, also under a running event loop."""
+    """Runs a coroutine to completion from synchronous code, even inside a running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -24,10 +24,10 @@ from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
 # Enough to recognise a format (a log line, a CSV header, a record); code can look at the rest.
 PREVIEW_CHARS = 1000
 
-# The longest name of a class, a field or a file that is shown.
+# The maximum length of the name of a class, a field or a file.
 NAME_CHARS = 100
 
-# The longest type and the longest part of a wrong value in an error message.
+# The maximum lengths of a type and of a part of an invalid value in an error message.
 TYPE_CHARS = 300
 VALUE_CHARS = 200
 
@@ -206,7 +206,7 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
     """
     kinds: Any = (LazyText, Directory) if texts else ()
 
-    seen: set[int] = set()  # values of the host may have cycles and shared parts
+    seen: set[int] = set()  # host values may have cycles and shared parts
 
     def search(value: Any, depth: int) -> Any:
         if type(value) in _ATOMS or isinstance(value, dspy.Type) or id(value) in seen:
@@ -234,13 +234,13 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
     return None if fields is None else [part for _, part in fields]
 
 
-# ---- What is wrong with a value --------------------------------------------------------------------
+# ---- Problems of a value ---------------------------------------------------------------------------
 
 
 def problems_of(
     annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> list[str]:
-    """Describes what is wrong with a value, in sentences that show little of it; at most `MAX_PROBLEMS`.
+    """Describes what is wrong with a value, in at most `MAX_PROBLEMS` sentences that show little of it.
 
     Args:
         annotation: The expected type.
@@ -265,13 +265,13 @@ def problem_of(
 
 
 def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, str]]:
-    """Returns the places where a value is wrong, with the problem at each."""
+    """Returns the places where a value is invalid, with the problem at each."""
     if not isinstance(error, pydantic.ValidationError):
         # The error's text may quote the value.
         problem = "" if staying(value, rules) is not None else f": {_message_of(error)}"
         return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{problem}")]
     if error.error_count() > MAX_LISTED_ERRORS:
-        return [("", f": {error.error_count():,} parts of it do not fit; look at one of them")]
+        return [("", f": {error.error_count():,} parts of it do not fit; check one of them")]
     problems = []
     for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
