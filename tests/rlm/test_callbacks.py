@@ -26,7 +26,7 @@ from sandbox_runtime import SessionClosedError
 
 @dataclasses.dataclass
 class Seen:
-    """One call, as a handler was told of it."""
+    """One call, as reported to a handler."""
 
     kind: str
     id: str
@@ -87,14 +87,14 @@ for _kind in ("startup", "execute", "tool_call", "shutdown"):
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    """A handler that DSPy's settings have. To be asked for before `play`, whose settings end first."""
+    """A handler in DSPy's settings. Request it before `play`, whose settings end first."""
     recorder = Recorder()
     with dspy.context(callbacks=[recorder]):
         yield recorder
 
 
 def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
-    """A run by `forward` or by `aforward`."""
+    """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
 
@@ -132,7 +132,7 @@ class TestARun:
 
     @both
     def test_it_is_told_of_the_users_lm(self, recorder, play, how):
-        """A metered copy is an LM of the same class and model, with the handlers of the user's own."""
+        """Callbacks see the metered copy as an LM of the same class and model, with the handlers of the user's LM."""
         rlm, _ = play("q -> answer", "SUBMIT(sub_llm('hello'))", sub=replies())
         own = Recorder()
         rlm.sub_lm.callbacks.append(own)
@@ -148,7 +148,7 @@ class TestARun:
 
     @both
     def test_the_interpreter_is_seen(self, recorder, play, how):
-        """Startup, each cell with its code, the inputs with the first, shutdown; parts of the run."""
+        """Startup, each cell with its code, the inputs with the first, and shutdown are reported as parts of the run."""
         rlm, _ = play("q: str -> n: int", "print(q)", "1/0", "SUBMIT(3)")
         called(rlm, how, q="hi")
         cells = recorder.all("interpreter_execute")
@@ -167,7 +167,7 @@ class TestARun:
 
     @both
     def test_everything_in_a_cell_is_a_part_of_it(self, recorder, play, how):
-        """Sub-LM calls, typed ones, batches in threads, and tools, also asynchronous ones."""
+        """Sub-LM calls, typed calls, batches in threads, and sync and async tools are parts of the cell."""
         active: dict[str, str | None] = {}
 
         def search(word: str) -> str:
@@ -230,7 +230,7 @@ class TestARun:
         )
 
     def test_handlers_of_an_instance(self, play):
-        """Those of the RLM hear of its runs, those of its predictor of the predictor's calls."""
+        """The RLM's handlers receive its runs; those of its predictor receive the predictor's calls."""
         rlm, _ = play("q -> answer", "SUBMIT(q)")
         of_rlm, of_predictor = Recorder(), Recorder()
         rlm.callbacks.append(of_rlm)
@@ -256,7 +256,7 @@ class TestARun:
         assert isinstance(recorder.all("interpreter_execute")[0].exception, CodeExecutionError)
 
     def test_a_handler_that_fails_does_not_disturb(self, play):
-        """DSPy logs it; the run is as without."""
+        """A failing handler is logged by DSPy and does not affect the run."""
 
         class Broken(BaseCallback):
             def on_interpreter_execute_start(self, call_id, instance, inputs):
@@ -267,7 +267,7 @@ class TestARun:
             assert rlm(q="?").answer == "right"
 
     def test_runs_at_the_same_time_are_kept_apart(self, recorder, play):
-        """Each call in a cell is a part of its own run."""
+        """Each call in a cell is a part of its own run, even if runs are concurrent."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
 
         async def all_of_them():
@@ -312,7 +312,7 @@ class TestARun:
 
     @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
     def test_without_handlers_no_interpreter_is_made(self, play, callbacks):
-        """Cells then run in the session itself."""
+        """Without handlers, cells run in the session itself."""
 
         def count() -> int:
             gc.collect()  # what an earlier run with such a tool has left
@@ -365,11 +365,11 @@ class TestARun:
 
 
 class TestTheEndOfTheTime:
-    """Another thread ends what is under way; the shutdown is reported once, as a part of the run all the same."""
+    """Another thread ends the work in progress; the shutdown is still reported once, as a part of the run."""
 
     @pytest.fixture
     def recorder(self) -> Iterator[Recorder]:
-        """A handler of every thread's, also of those that know nothing of the run."""
+        """A handler for all threads, including those outside of the run's context."""
         before, recorder = dspy.settings.callbacks, Recorder()
         dspy.configure(callbacks=[recorder])
         yield recorder
@@ -402,7 +402,7 @@ class TestTheEndOfTheTime:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_of_a_module_in_a_cell(self, recorder, play):
-        """DSPy's module shuts down the interpreter that it has."""
+        """A DSPy module in a cell shuts down its own interpreter."""
         rlm, _ = play(
             "q -> answer",
             "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
@@ -425,7 +425,7 @@ class TestTheEndOfTheTime:
 
 
 class TestSandboxInterpreter:
-    """Our sandbox under DSPy's modules, reported as `dspy.PythonInterpreter` is."""
+    """Our sandbox under DSPy's modules is reported like `dspy.PythonInterpreter`."""
 
     def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder, kept):
         """A lazy start and tool calls are parts of the execution, as in DSPy's own interpreter."""
@@ -461,7 +461,7 @@ class TestSandboxInterpreter:
         assert recorder.one("interpreter_startup").parent is None
 
     def test_handlers_of_its_own(self, kept):
-        """`callbacks=`, for this interpreter alone; tools that are coroutines end when they have."""
+        """`callbacks=` applies to this interpreter alone; calls of coroutine tools end when the coroutines do."""
         own = Recorder()
 
         async def later(word: str) -> str:

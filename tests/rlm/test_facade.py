@@ -26,7 +26,7 @@ def values(**given):
 
 class TestModules:
     def test_predict_and_chain_of_thought(self, play):
-        """Typed outputs by attribute; the thought is one of them."""
+        """Both modules return typed outputs as attributes; ChainOfThought also returns its reasoning."""
         rlm, _ = play(
             "q -> answer: list",
             "import dspy\n"
@@ -72,7 +72,7 @@ class TestModules:
         asked = []
 
         def search(query: str) -> str:
-            """Looks up."""
+            """Looks a text up."""
             asked.append(query)
             return "42"
 
@@ -145,11 +145,11 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_code_act_calls_the_runs_tools(self, play):
-        """They run on the host, where they belong: closures, methods and coroutines among them."""
+        """CodeAct calls the run's tools on the host, including closures, methods and coroutines."""
         asked = []
 
         def search(query: str) -> str:
-            """Looks up."""
+            """Looks a text up."""
             asked.append(query)
             return "42"
 
@@ -187,7 +187,7 @@ class TestModules:
         asked = []
 
         def search(query: str) -> str:
-            """Looks up."""
+            """Looks a text up."""
             asked.append(query)
             return "42"
 
@@ -222,7 +222,7 @@ class TestModules:
         ],
     )
     def test_what_is_not_for_cells_is_refused(self, play, code, told):
-        """Addresses, keys, interpreters and functions of the REPL."""
+        """Cells cannot pass addresses, keys, interpreters or functions of the REPL."""
         rlm, server = play("q -> answer", f"import dspy\n{code}", "SUBMIT('')")
 
         assert told in outputs(rlm(q="?"))[0]
@@ -230,7 +230,7 @@ class TestModules:
 
 
 def codes(code, answer=42):
-    """A sub-LM that has this code run, and then answers with what stands here."""
+    """A sub-LM that runs this code, and then replies with this answer."""
     return values(
         reasoning="r", generated_code=f"```python\n{code}\n```", finished=True, answer=answer
     )
@@ -238,7 +238,7 @@ def codes(code, answer=42):
 
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 class TestSandboxes:
-    """Modules that run code have a sandbox of their own, which is the run's in all that is limited."""
+    """Modules that run code have their own sandbox, with all limits of the run."""
 
     @pytest.fixture
     def pool(self):
@@ -267,7 +267,7 @@ class TestSandboxes:
         assert "943718400" not in told
 
     def test_they_come_from_the_pool_of_the_run(self, play, pool, deno_children):
-        """Six at once, with room for one: no more sandboxes than that of the run and one below it."""
+        """Of six concurrent modules one has a sandbox at a time: there are never more than that of the run and one below."""
         before, most, over = deno_children(), [0], threading.Event()
         rlm, _ = play(
             "q -> answer: list[int]",
@@ -296,7 +296,7 @@ class TestSandboxes:
         assert most[0] <= 2 + 1  # the run, one below it; one that ends
 
     def test_a_run_that_a_tool_of_theirs_starts_does_not_wait_for_them(self, play, pool):
-        """It has a seat below that of the module, which waits for it."""
+        """A run started by a module's tool has a child slot of the module's, so it cannot deadlock."""
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
         inner.set_lm(server.lm("root"))
 

@@ -95,7 +95,7 @@ class TestInThePrompt:
         )
 
     def test_a_preview_of_nothing(self):
-        """The first turn has a history too."""
+        """An empty history has a preview too."""
         assert "(no messages yet)" in described(dspy.History(messages=[]))
 
     def test_long_messages_are_abridged(self):

@@ -20,24 +20,24 @@ SIGNATURE = dspy.Signature("question -> answer: int")
 
 
 def action(code, reasoning="Because."):
-    """A reply of the root LM."""
+    """Builds a reply of the root LM."""
     return dspy.Prediction(reasoning=reasoning, code=code)
 
 
 def unparsed(text):
-    """A reply that DSPy's adapter could not read."""
+    """Builds the error for a reply that DSPy's adapter could not parse."""
     return AdapterParseError("ChatAdapter", SIGNATURE, text)
 
 
 def played(results, **budget):
-    """Drives a run by the results; the run, the requests it made, and the steps that were added."""
+    """Drives a run with the results; returns the run, its requests, and the added steps."""
     run, made, added = Run(SIGNATURE, [], Budget(**budget)), [], []
     drive(steps(run, lambda *entry: added.append(entry)), performing(made, results))
     return run, made, added
 
 
 def performing(made, results):
-    """Notes requests, and returns or raises one result after the other."""
+    """Returns a function that records requests, and returns or raises the results in order."""
     left = iter(results)
 
     def perform(request):
@@ -51,7 +51,7 @@ def performing(made, results):
 
 
 def kinds(made):
-    """The requests' kinds in short."""
+    """Returns the class names of the requests."""
     return [type(request).__name__ for request in made]
 
 
@@ -79,7 +79,7 @@ class TestSteps:
         assert "1 / 0" in made[2].fields["repl_history"]
 
     def test_a_reply_without_code_runs_no_cell(self):
-        """The LM is asked again, and the slip is a step."""
+        """The LM is called again, and the bad reply is a step."""
         run, made, _ = played([action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
 
         assert kinds(made) == ["AskRoot", "AskRoot", "RunCell"]
@@ -95,7 +95,7 @@ class TestSteps:
         assert [fields for fields, _ in added] == [made[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
-        """When no turn is left, the outputs are extracted from the whole history."""
+        """When the turns are used up, the outputs are extracted from the whole history."""
         run, made, _ = played(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )
@@ -113,7 +113,7 @@ class TestSteps:
         assert run.steps == []
 
     def test_a_turn_that_cannot_be_paid_ends_the_run(self):
-        """Any limit but the time is the caller's to see."""
+        """Exceeding any limit except the time is raised to the caller."""
         poor = BudgetExceededError("Too dear.", limit="max_cost")
         with pytest.raises(BudgetExceededError, match="Too dear"):
             played([poor])
@@ -137,7 +137,7 @@ class TestSteps:
         assert run.prediction().run.stopped_by == limit
 
     def test_an_extraction_that_is_too_long_is_asked_for_again_with_less(self):
-        """Long outputs are shown shorter and shorter, and then the refusal is the caller's."""
+        """Long outputs are shortened step by step; after that the error is raised to the caller."""
         poor = [BudgetExceededError("Too long.", limit="max_tokens") for _ in range(4)]
         start = [action("print()"), Completed("x" * 9000)]
         run, made, _ = played([*start, *poor[:3], dspy.Prediction(answer=4)], max_iterations=1)
@@ -152,7 +152,7 @@ class TestSteps:
         assert caught.value is poor[-1]
 
     def test_a_final_answer_in_prose_is_run(self):
-        """A reply without the fields that says no more than FINAL(...) is that call."""
+        """A reply that consists of FINAL(...) alone is run as that call."""
         _, made, added = played([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
 
         assert kinds(made) == ["AskRoot", "RunCell"]
@@ -160,7 +160,7 @@ class TestSteps:
         assert len(added) == 1
 
     def test_turns_in_a_row_that_fail_end_the_run(self):
-        """One that did not fail begins the count anew."""
+        """Consecutive failed turns end the run; a successful turn resets the count."""
         failed = [action("1 / 0"), Failed("ZeroDivisionError", "division by zero")]
         fine = [action("x = 1"), Completed("")]
         results = [*failed, *fine, *failed, action(""), dspy.Prediction(answer=4)]
@@ -185,7 +185,7 @@ class TestSteps:
         assert run.outputs == {"answer": 4}
 
     def test_whoever_watches_hears_of_everything_in_order(self):
-        """The start, each iteration, what was chosen, each step; the end comes with the prediction."""
+        """Observers receive start, iterations, actions and steps in order; the end comes with the prediction."""
         seen = []
         run = Run(SIGNATURE, [], Budget(), [seen.append])
         drive(
@@ -209,7 +209,7 @@ class TestSteps:
             played([ConnectionError("gone")])
 
     def test_a_stop_iteration_of_a_request_is_an_error_like_others(self):
-        """Thrown into a generator it would come out as a RuntimeError that says nothing."""
+        """A StopIteration is raised unchanged; thrown into a generator it would become an opaque RuntimeError."""
         with pytest.raises(StopIteration):
             played([])
 

@@ -13,7 +13,7 @@ from sandbox_runtime import WrappedTool
 
 
 def marking(mark):
-    """Puts a mark around what functions return."""
+    """Wraps the results of functions in a mark."""
 
     def wrap(name, function):
         @functools.wraps(function)
@@ -43,7 +43,7 @@ def test_the_sandbox_side_of_a_function_stays():
 
 
 def test_sub_calls_are_announced_with_how_many_they_are():
-    """Before the call, and for the REPL's own functions only: a tool may have the name of an alias."""
+    """Sub-calls are announced before the call, for the REPL's own functions only: a tool may have an alias's name."""
     heard = []
     functions = {
         "sub_llm_batched": lambda prompts: len(prompts),

@@ -39,7 +39,7 @@ def report(status: str, stopped_by: str, steps: int = 2) -> RunReport:
 
 class TestRenderEvent:
     def test_a_run_starts_with_its_variables(self):
-        """Names in a column, then types and sizes."""
+        """A run starts with its variables: names in a column, then types and sizes."""
         variables = [
             Variable("logs", "str", "1,200 characters", ""),
             Variable("n", "int", "", ""),
@@ -50,7 +50,7 @@ class TestRenderEvent:
         )
 
     def test_an_action_looks_as_at_the_prompt(self):
-        """The reasoning with the number of the step, then the code."""
+        """An action shows the reasoning with the number of the step, then the code."""
         action = ActionChosen(3, "Count\nthe lines.", "n = 0\n\nfor line in logs:\n    n += 1")
 
         assert render_event(action) == (
@@ -62,11 +62,11 @@ class TestRenderEvent:
         )
 
     def test_an_output_stands_below_its_code(self):
-        """Indented like the code, without prompts."""
+        """An output is indented like its code, without prompts."""
         assert render_event(StepTaken(3, Step("", "print(1)", "1\n2"), 0)) == "    1\n    2"
 
     def test_a_step_without_output_says_so(self):
-        """Nothing printed is worth knowing, too."""
+        """A step without output says so."""
         shown = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
 
         assert shown == "    (no output - did you forget to print?)"
@@ -133,7 +133,7 @@ def test_printable_text_stays():
 
 
 def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch):
-    """Never in a file or a pipe, nor with NO_COLOR or on a dumb terminal."""
+    """Colours are never used in a file or pipe, with NO_COLOR, or on a dumb terminal."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert wants_colour(Terminal())

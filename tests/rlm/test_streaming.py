@@ -27,12 +27,12 @@ both = pytest.mark.parametrize("is_async_program", [False, True])
 
 
 def streamed(rlm: dspy.Module, inputs: dict[str, Any], **options: Any) -> list[Any]:
-    """All that the reader gets."""
+    """Returns all messages that the reader receives."""
     return list(dspy.streamify(rlm, async_streaming=False, **options)(**inputs))
 
 
 def said(items: list[Any]) -> list[str]:
-    """The status messages, without the seconds."""
+    """Returns the status messages, without the seconds."""
     texts = [item.message for item in items if isinstance(item, StatusMessage)]
     return [text.rpartition(", ")[0] if text.endswith(" s") else text for text in texts]
 
@@ -111,7 +111,7 @@ class TestStatusMessages:
 
     @both
     def test_a_provider_of_ones_own_says_it_otherwise(self, play, is_async_program):
-        """A text changed, one left out, the others as they are."""
+        """A provider can change one text, omit another and keep the rest."""
 
         class Short(StatusMessages):
             def iteration_status_message(self, iteration, max_iterations, depth):
@@ -137,7 +137,7 @@ class TestStatusMessages:
 
     @both
     def test_a_provider_that_knows_nothing_of_us(self, play, is_async_program):
-        """Its messages come as with every module, ours beside them."""
+        """A foreign provider's messages are sent as for every module, together with ours."""
 
         class Theirs(StatusMessageProvider):
             def module_start_status_message(self, instance, inputs):
@@ -241,7 +241,7 @@ class TestStatusMessages:
 
     @both
     def test_a_run_that_fails(self, play, is_async_program):
-        """Says so, and the reader gets the exception."""
+        """A failing run sends a message, and the reader gets the exception."""
         rlm, server = play("q -> answer", "1")
         server.close()
         items: list[Any] = []
@@ -337,7 +337,7 @@ class TestListeners:
 
     @both
     def test_a_predictor_in_a_tool(self, play, is_async_program):
-        """Can be listened to in whatever thread the tool is called."""
+        """A predictor in a tool can be listened to in every thread that calls the tool."""
         inner = dspy.Predict("text -> summary")
 
         def summarize(text: str) -> str:
@@ -391,7 +391,7 @@ class TestListeners:
 
     @both
     def test_an_rlm_in_an_asynchronous_tool(self, play, is_async_program):
-        """Its messages reach the reader of the whole."""
+        """Messages of an RLM in an async tool reach the reader of the whole program."""
 
         async def look(q: str) -> str:
             return (await inner.acall(q=q)).answer
@@ -517,7 +517,7 @@ class TestStream:
         assert asyncio.run(both()) == ["hello", True]
 
     def test_messages_from_the_loop_keep_their_order(self):
-        """Those that find no room wait, and nothing overtakes them."""
+        """Messages that find the buffer full wait, and nothing overtakes them."""
 
         async def fill() -> list[int]:
             sending, reading = anyio.create_memory_object_stream[int](2)

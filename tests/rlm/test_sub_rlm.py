@@ -97,7 +97,7 @@ class TestSubRuns:
         assert offered == [True] * max_depth + [False]
 
     def test_tools_are_inherited_or_not(self, play):
-        """All, none, or some by name or as they are; others are refused with the names that there are."""
+        """A sub-run inherits all tools, none, or some; an unknown name is refused with the available ones."""
 
         def one() -> int:
             return 1
@@ -174,13 +174,13 @@ class TestSubRuns:
         assert "too long" in outputs(result)[0]
 
     def test_handles_and_lazy_texts_go_on_by_reference(self, play, tmp_path):
-        """The sub-run has the very file and image; no copy is made of either."""
+        """A sub-run gets the same file and image objects, without a copy."""
         (tmp_path / "big.log").write_text("a\nneedle\n" * 1000)
         scan = dspy.Image("data:image/png;base64,AAAA")
         given = []
 
         def look(image: dspy.Image) -> int:
-            """Looks."""
+            """Looks at an image."""
             given.append(image)
             return 3
 

@@ -24,7 +24,7 @@ SUB_CALLS = 7
 
 
 def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
-    """A run by `forward` or by `aforward`."""
+    """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
 
@@ -39,7 +39,7 @@ def replies() -> Any:
 
 @pytest.fixture
 def run(play):
-    """An RLM that asks in every way there is, and its server."""
+    """An RLM that calls LMs in every way, and its server."""
     return play("q -> answer: str", *CELLS, sub=replies())
 
 
@@ -54,7 +54,7 @@ def reported(server, model: str) -> int:
 class TestUsage:
     @both
     def test_the_prediction_has_that_of_every_call(self, run, how):
-        """Root, sub-LM, batches in threads and runs below, each once."""
+        """The prediction's usage has every call once: root, sub-LM, batches in threads, sub-runs."""
         rlm, server = run
         with dspy.context(track_usage=True):
             usage = called(rlm, how, q="?").get_lm_usage()
@@ -67,7 +67,7 @@ class TestUsage:
 
     @both
     def test_a_tracker_hears_of_every_call(self, run, how):
-        """One entry for each; it agrees with the run's own report."""
+        """A usage tracker gets one entry per call, in agreement with the run's report."""
         rlm, _ = run
         with dspy.track_usage() as tracker:
             result = called(rlm, how, q="?")
@@ -82,7 +82,7 @@ class TestUsage:
         )
 
     def test_in_a_program_it_is_the_programs(self, run):
-        """The outermost module has it all, as with any module."""
+        """In a program, the outermost module has all the usage, as with any module."""
 
         class Program(dspy.Module):
             def __init__(self, rlm):
@@ -99,7 +99,7 @@ class TestUsage:
         assert usage["openai/sub"]["total_tokens"] == reported(server, "sub")
 
     def test_runs_at_the_same_time_have_their_own(self, play):
-        """Each prediction that of its own calls."""
+        """Concurrent predictions have the usage of their own calls."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
 
         async def both_runs() -> list[dspy.Prediction]:
@@ -115,7 +115,7 @@ class TestUsage:
 class TestHistory:
     @both
     def test_the_modules_have_their_calls(self, run, how):
-        """The RLM all that it caused, its predictor its own, the LMs theirs; DSPy's own list all."""
+        """Histories: the RLM has all calls it caused, the predictor and the LMs their own, DSPy's global list all."""
         rlm, server = run
         root = dspy.settings.lm
         before = len(GLOBAL_HISTORY)

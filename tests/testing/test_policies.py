@@ -165,7 +165,7 @@ class TestPolicy:
 
 
 class TestRaw:
-    """A policy can play an LM's slips."""
+    """A policy can play an LM's bad replies."""
 
     def test_it_is_the_whole_reply(self, serve):
         """A slip arrives verbatim, without fields or fences added."""
