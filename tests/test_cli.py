@@ -45,7 +45,7 @@ def find_errors(task: Task):
 
 
 class Server:
-    """A policy server, and commands that ask it."""
+    """A policy server, and commands that use it."""
 
     def __init__(self, folder: Path) -> None:
         models = {
@@ -63,7 +63,7 @@ class Server:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """No model, no key, and a cache of its own."""
+    """An environment without model and key, with a separate cache."""
     kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
     for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
         kept.pop(name, None)
@@ -166,7 +166,7 @@ class TestTerminal:
         assert OBEYED.findall(shown) == []
 
     def test_an_answer_in_a_pipe(self, hostile):
-        """Byte for byte; what goes to stderr is for reading."""
+        """An answer in a pipe is unchanged byte for byte; stderr is escaped."""
         done = subprocess.run(
             [*COMMAND, "ask", *hostile.arguments, "hostile.txt", "-q", "Why?"],
             cwd=hostile.folder,
@@ -228,7 +228,7 @@ class TestAsk:
         assert done.stderr == ""
 
     def test_a_quiet_run_still_tells_what_it_took(self, server):
-        """One line on stderr instead of all steps."""
+        """A quiet run prints one line to stderr instead of all steps."""
         done = server.ask("log.txt", "-q", "ERROR", "--quiet")
 
         assert done.stdout == "It is bad: 2\n"
@@ -275,7 +275,7 @@ class TestAsk:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):
-        """Exit code 130, what was spent, and no process is left."""
+        """Ctrl-C gives exit code 130 and the spending, and leaves no process."""
         asked, answer = threading.Event(), threading.Event()
 
         def wait_for_ever(request: object) -> str:
@@ -322,7 +322,7 @@ class TestMistakes:
         ],
     )
     def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):
-        """Before anything is asked or started."""
+        """A mistake is reported before an LM is called or a sandbox started."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
 
@@ -333,7 +333,7 @@ class TestMistakes:
         assert shown.err.count("dspy-rlm: ") == 1
 
     def test_no_model_is_told_how_to_configure_one(self, folder, monkeypatch, capsys):
-        """The message has a key, a model, a server of one's own, and the demo."""
+        """Without a model, the message names a key, a model, a self-hosted server, and the demo."""
         monkeypatch.delenv("DSPY_RLM_MODEL", raising=False)
 
         assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 2
@@ -401,7 +401,7 @@ def test_several_files_are_a_dict(folder):
     ],
 )
 def test_answers_read_well(outputs, text):
-    """Texts as they are, all else as JSON; names only where there are several."""
+    """Answers are texts unchanged and other values as JSON, with names only if there are several."""
     assert answer_text(outputs) == text
 
 

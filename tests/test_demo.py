@@ -43,7 +43,7 @@ SOURCES = {
 
 @pytest.fixture(scope="module")
 def lms():
-    """The demo's own LMs."""
+    """The scripted LMs of the demo."""
     with cast() as lms:
         yield lms
 
@@ -66,12 +66,12 @@ class TestTruth:
         assert undocumented_functions(SOURCES, "pack") == ["pack.f", "pack.sub.k"]
 
     def test_docstrings_say_what_a_module_deals_with(self):
-        """Its first paragraph, in public modules that are no tests."""
+        """The subject is judged by the docstring's first paragraph, in public modules that are not tests."""
         assert modules_about(SOURCES, "data compression and archives") == ["gzip", "zipfile"]
 
 
 class TestPolicies:
-    """They never know the answer: other files and other questions give other answers."""
+    """Policies do not know the answers: other files and questions give other answers."""
 
     def test_the_class_is_found(self, lms):
         """A definition that is not a test's goes first, and quoted code does not count."""
@@ -215,7 +215,7 @@ class TestCommand:
         assert "\x1b" not in run.stderr
 
     def test_it_makes_no_noise(self, run):
-        """No log lines, no warnings, no tracebacks."""
+        """The demo prints no log lines, warnings or tracebacks."""
         for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
             assert noise not in run.stderr
 

@@ -101,14 +101,14 @@ class TestLoadTexts:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
     def test_a_pipe_in_a_folder_is_not_waited_for(self, folder):
-        """Only files are read: a pipe would block."""
+        """Only regular files are read: a pipe would block."""
         os.mkfifo(folder / "pipe")
 
         assert "pipe" not in load_texts([folder]).by_path
 
     @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
     def test_a_dead_link_is_ignored(self, folder):
-        """A link to nothing is no file."""
+        """A dangling link is ignored."""
         (folder / "link").symlink_to("nowhere")
 
         assert "link" not in load_texts([folder]).by_path
@@ -129,7 +129,7 @@ class TestDecode:
         ],
     )
     def test_texts(self, data, text):
-        """UTF-8 first, then what a mark says, then Latin-1; line ends as Python gives them."""
+        """Text is decoded as UTF-8, then by its byte order mark, then as Latin-1, with Python's line ends."""
         assert decode(data) == text
 
     @pytest.mark.parametrize(

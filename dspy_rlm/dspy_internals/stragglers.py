@@ -20,7 +20,8 @@ def no_stragglers() -> Iterator[None]:
 
     When few items are left, `dspy.Evaluate`, and with it every optimizer, starts an item that has taken 120
     seconds a second time. There is no setting for it. A run of an RLM may take that long; both would continue,
-    and both would be paid for. The change affects all threads of the process while any thread is in the block. It can be nested.
+    and both would be paid for. The change affects all threads of the process while any thread is in the
+    block. It can be nested.
     """
     _enter()
     try:

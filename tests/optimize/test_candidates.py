@@ -23,7 +23,7 @@ def rlm():
 
 
 def test_the_texts_are_the_policy_and_the_tools(rlm):
-    """A tool's description stands in its own text only."""
+    """A tool's description is in its own text only."""
     texts = components(rlm)
 
     assert texts.keys() == {"policy", "tool:peek"}
@@ -45,7 +45,7 @@ def test_new_texts_reach_the_prompt_and_leave_the_original_alone(rlm):
 
 
 def test_a_text_for_no_tool_is_a_mistake(rlm):
-    """Else it would be optimized in vain."""
+    """A text for an unknown tool is an error; it would be optimized in vain."""
     with pytest.raises(KeyError, match="The RLM has no tool:poke"):
         with_components(rlm, {"tool:poke": "?"})
 

@@ -32,7 +32,7 @@ def entry(step):
 
 class TestDigest:
     def test_a_step_is_one_line(self):
-        """Code and outcome, the error's last line standing for all of it."""
+        """A step is one line: its code and its outcome, with the last line of an error."""
         assert digest(STEPS).splitlines() == [
             "1. print(logs[:9]) ; print(1) -> 11 chars: 2026-01-0 1",
             "2. print(x) -> NameError: name 'x' is not defined",
@@ -42,7 +42,7 @@ class TestDigest:
         ]
 
     def test_waste_is_told_in_sentences(self):
-        """Unread inputs, errors, repetition: what the run could have done without."""
+        """Waste is described in sentences: unread inputs, errors, repetition."""
         assert waste(STEPS, ["logs", "question"]) == [
             "The input `question` was never read.",
             "2 of 5 steps ended in an error: 2, 4.",
@@ -52,7 +52,7 @@ class TestDigest:
         ]
 
     def test_a_good_run_wastes_nothing(self):
-        """Nothing is said where there is nothing to say."""
+        """A run without waste gets no text about it."""
         assert waste(STEPS[:1], ["logs"]) == []
 
 
@@ -91,7 +91,7 @@ class TestFeedback:
         ]
 
     def test_it_is_a_score_for_other_optimizers(self):
-        """One metric serves all: what bootstraps asks whether it is true."""
+        """One metric serves all optimizers: those that bootstrap use its truth value."""
         assert feedback(0.5, RUN)
         assert not feedback(0.0, RUN)
         assert sum([feedback(0.5, RUN), feedback(1.0, RUN)]) == 1.5
@@ -133,11 +133,11 @@ class TestSubCalls:
 
 class TestObjectives:
     def test_costs_are_negative(self):
-        """GEPA takes more for better in every objective."""
+        """Costs are negative, because GEPA maximizes every objective."""
         assert objective_scores(0.5, RUN) == {"accuracy": 0.5, "steps": -5.0, "sub_calls": -3.0}
 
     def test_tokens_count_where_dspy_tracks_them(self):
-        """Unknown is left out, never nought."""
+        """Tokens count where DSPy tracks them; an unknown count is omitted, never 0."""
         run = dspy.Prediction(run=REPORT)
         run.set_lm_usage({"a": {"total_tokens": 70}, "b": {"total_tokens": 7}})
 

@@ -123,7 +123,7 @@ class TestEventLoop:
     """The event loop is never blocked by a run."""
 
     def test_a_busy_cell_stalls_it_for_less_than_20_ms(self, play, pool):
-        """The loop is stalled for less than 20 ms; time in which the machine ran other work does not count. Best of three."""
+        """The loop stalls for less than 20 ms, without time in which the machine ran other work; best of three."""
         ends: list[float] = []
 
         def note() -> None:
@@ -593,7 +593,7 @@ class TestManyRuns:
 
 
 class TestLiveLoops:
-    """Calls from inside a running event loop, as in a notebook's cell, and from several threads with loops of their own."""
+    """Calls inside a running event loop, as in a notebook, and from several threads with their own loops."""
 
     @pytest.fixture
     def tools(self):

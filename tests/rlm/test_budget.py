@@ -36,7 +36,7 @@ def test_what_is_left_in_words():
     ],
 )
 def test_each_limit_has_its_range(name, value):
-    """A limit out of its range is refused by name, as is NaN, which would pass every comparison."""
+    """A limit out of its range is refused by name, as is NaN, which no comparison would catch."""
     with pytest.raises(ValueError, match=name):
         Budget(**{name: value})
 

@@ -93,7 +93,7 @@ def recorder() -> Iterator[Recorder]:
         yield recorder
 
 
-def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
+def run_once(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
     """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
@@ -118,7 +118,7 @@ class TestARun:
     def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, recorder, play, how):
         """Handlers are called once for module, predictor, LM and adapter, with inputs and outputs."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(q)")
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         module, predictor = recorder.all("module")
         assert (module.instance, predictor.instance) == (rlm, rlm.generate_action)
@@ -136,7 +136,7 @@ class TestARun:
         rlm, _ = play("q -> answer", "SUBMIT(sub_llm('hello'))", sub=replies())
         own = Recorder()
         rlm.sub_lm.callbacks.append(own)
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
         root, sub = recorder.all("lm")
 
         assert [type(lm.instance).__name__ for lm in (root, sub)] == ["LM", "LM"]
@@ -150,7 +150,7 @@ class TestARun:
     def test_the_interpreter_is_seen(self, recorder, play, how):
         """Startup, each cell with its code, the inputs with the first, and shutdown are reported as parts of the run."""
         rlm, _ = play("q: str -> n: int", "print(q)", "1/0", "SUBMIT(3)")
-        called(rlm, how, q="hi")
+        run_once(rlm, how, q="hi")
         cells = recorder.all("interpreter_execute")
 
         assert [cell.inputs["code"] for cell in cells] == ["print(q)", "1/0", "SUBMIT(3)"]
@@ -189,7 +189,7 @@ class TestARun:
             sub=replies(),
             tools=[search, later],
         )
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
         in_cell = [lm for lm in recorder.all("lm") if lm.instance.model == "openai/sub"]
 
         assert [recorder.path(lm) for lm in in_cell] == [
@@ -216,7 +216,7 @@ class TestARun:
             "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
             sub=replies("SUBMIT(sub_llm('deep'))"),
         )
-        assert called(rlm, how, q="outer").answer == "yes"
+        assert run_once(rlm, how, q="outer").answer == "yes"
 
         deep = recorder.one("lm", prompt="deep")
         assert recorder.path(deep) == [*CELL, *CELL, "lm"]
@@ -249,7 +249,7 @@ class TestARun:
             raise KeyError(word)
 
         rlm, _ = play("q -> answer", "fail('x')", "SUBMIT('')", tools=[fail])
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         assert isinstance(recorder.one("tool").exception, KeyError)
         assert isinstance(recorder.one("interpreter_tool_call").exception, KeyError)

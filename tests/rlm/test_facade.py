@@ -267,7 +267,7 @@ class TestSandboxes:
         assert "943718400" not in told
 
     def test_they_come_from_the_pool_of_the_run(self, play, pool, deno_children):
-        """Of six concurrent modules one has a sandbox at a time: there are never more than that of the run and one below."""
+        """Of six concurrent modules one has a sandbox at a time, besides that of the run."""
         before, most, over = deno_children(), [0], threading.Event()
         rlm, _ = play(
             "q -> answer: list[int]",

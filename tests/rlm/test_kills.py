@@ -96,7 +96,7 @@ def run(play, pool) -> Callable[[Callable[[], None]], dict[str, Any]]:
 
 
 def test_a_run_whose_sandbox_is_killed_after_every_cell(run, deno_children):
-    """A run whose sandbox is killed after every cell has the same outputs, answers and tool calls as an undisturbed one."""
+    """A run whose sandbox is killed after every cell has the outputs, answers and tool calls of an undisturbed one."""
     others = deno_children()
     killed = []
 

@@ -272,7 +272,7 @@ class TestMoney:
             places[0].wait()
 
     def test_a_learned_price_lets_many_go_at_once(self):
-        """After a learned price a reply may be a few times as long as earlier ones; a truncated reply is requested again."""
+        """With a learned price a reply may be a few times as long as earlier ones; a truncated one is retried."""
         ledger = Ledger(Budget(max_cost=10))
         took = spent(input_tokens=5, output_tokens=1, cost=0.01)
         ledger.settle(ledger.reserve(wanted(20, reply=None)), took)

@@ -29,7 +29,7 @@ def unparsed(text):
     return AdapterParseError("ChatAdapter", SIGNATURE, text)
 
 
-def played(results, **budget):
+def play_results(results, **budget):
     """Drives a run with the results; returns the run, its requests, and the added steps."""
     run, made, added = Run(SIGNATURE, [], Budget(**budget)), [], []
     drive(steps(run, lambda *entry: added.append(entry)), performing(made, results))
@@ -58,7 +58,7 @@ def kinds(made):
 class TestSteps:
     def test_a_turn_asks_and_then_runs_the_cell(self):
         """The code of a reply goes to the sandbox, and a right submission ends the run."""
-        run, made, _ = played([action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
+        run, made, _ = play_results([action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
 
         assert kinds(made) == ["AskRoot", "RunCell"]
         assert made[1] == RunCell("SUBMIT(4)")
@@ -66,7 +66,7 @@ class TestSteps:
 
     def test_a_failed_cell_is_an_observation(self):
         """The next prompt shows the error, and the run continues."""
-        _, made, _ = played(
+        _, made, _ = play_results(
             [
                 action("1 / 0"),
                 Failed("ZeroDivisionError", "division by zero", traceback="Traceback: 1 / 0"),
@@ -80,14 +80,14 @@ class TestSteps:
 
     def test_a_reply_without_code_runs_no_cell(self):
         """The LM is called again, and the bad reply is a step."""
-        run, made, _ = played([action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
+        run, made, _ = play_results([action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
 
         assert kinds(made) == ["AskRoot", "AskRoot", "RunCell"]
         assert run.steps[0].output.startswith("[Error]")
 
     def test_an_unreadable_reply_is_added_to_the_trace(self):
         """DSPy adds no entry for it, so the loop's caller does."""
-        _, made, added = played(
+        _, made, added = play_results(
             [unparsed("blah"), action("SUBMIT(4)"), Submitted({"answer": 4}, "")]
         )
 
@@ -96,7 +96,7 @@ class TestSteps:
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
         """When the turns are used up, the outputs are extracted from the whole history."""
-        run, made, _ = played(
+        run, made, _ = play_results(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )
 
@@ -107,7 +107,7 @@ class TestSteps:
     def test_a_turn_cut_off_by_the_time_leaves_no_step(self):
         """The run goes straight to the extraction."""
         late = BudgetExceededError("The time is over.", limit="max_seconds")
-        run, made, _ = played([late, dspy.Prediction(answer=4)])
+        run, made, _ = play_results([late, dspy.Prediction(answer=4)])
 
         assert kinds(made) == ["AskRoot", "Extract"]
         assert run.steps == []
@@ -116,20 +116,20 @@ class TestSteps:
         """Exceeding any limit except the time is raised to the caller."""
         poor = BudgetExceededError("Too dear.", limit="max_cost")
         with pytest.raises(BudgetExceededError, match="Too dear"):
-            played([poor])
+            play_results([poor])
 
     def test_a_price_that_is_not_known_ends_the_run(self):
         """A price that stays unknown after the LM has answered ends the run."""
         unknown = PriceUnknownError("Nobody knows.", limit="max_cost")
         with pytest.raises(PriceUnknownError, match="Nobody knows"):
-            played([action("print(1)"), Completed("1"), unknown])
+            play_results([action("print(1)"), Completed("1"), unknown])
 
     @pytest.mark.parametrize("limit", ["max_tokens", "max_cost"])
     def test_what_was_found_is_extracted_when_a_turn_cannot_be_paid(self, limit):
         """The turn that did not fit leaves no step, and no entry in the trace."""
         poor = BudgetExceededError("Too dear.", limit=limit)
         results = [action("print(4)"), Completed("4"), poor, dspy.Prediction(answer=4)]
-        run, made, added = played(results)
+        run, made, added = play_results(results)
 
         assert kinds(made) == ["AskRoot", "RunCell", "AskRoot", "Extract"]
         assert [step.code for step in run.steps] == ["print(4)"]
@@ -140,7 +140,9 @@ class TestSteps:
         """Long outputs are shortened step by step; after that the error is raised to the caller."""
         poor = [BudgetExceededError("Too long.", limit="max_tokens") for _ in range(4)]
         start = [action("print()"), Completed("x" * 9000)]
-        run, made, _ = played([*start, *poor[:3], dspy.Prediction(answer=4)], max_iterations=1)
+        run, made, _ = play_results(
+            [*start, *poor[:3], dspy.Prediction(answer=4)], max_iterations=1
+        )
         lengths = [len(request.fields["repl_history"]) for request in made[2:]]
 
         assert kinds(made) == ["AskRoot", "RunCell", *["Extract"] * 4]
@@ -148,12 +150,12 @@ class TestSteps:
         assert len(set(lengths)) == 4
         assert run.outputs == {"answer": 4}
         with pytest.raises(BudgetExceededError) as caught:
-            played([*start, *poor], max_iterations=1)
+            play_results([*start, *poor], max_iterations=1)
         assert caught.value is poor[-1]
 
     def test_a_final_answer_in_prose_is_run(self):
         """A reply that consists of FINAL(...) alone is run as that call."""
-        _, made, added = played([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
+        _, made, added = play_results([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
 
         assert kinds(made) == ["AskRoot", "RunCell"]
         assert "4" in made[1].code
@@ -164,7 +166,7 @@ class TestSteps:
         failed = [action("1 / 0"), Failed("ZeroDivisionError", "division by zero")]
         fine = [action("x = 1"), Completed("")]
         results = [*failed, *fine, *failed, action(""), dspy.Prediction(answer=4)]
-        run, made, _ = played(results, max_errors=2)
+        run, made, _ = play_results(results, max_errors=2)
 
         assert kinds(made)[-2:] == ["AskRoot", "Extract"]
         assert len(run.steps) == 4
@@ -172,7 +174,7 @@ class TestSteps:
 
     def test_a_wrong_submission_is_an_observation(self):
         """The LM gets the validation error, and may correct its outputs."""
-        run, made, _ = played(
+        run, made, _ = play_results(
             [
                 action("SUBMIT('x')"),
                 Submitted({"answer": "x"}, ""),
@@ -206,12 +208,12 @@ class TestSteps:
     def test_an_error_of_a_request_ends_the_run(self):
         """An error that the loop does not handle reaches the caller unchanged."""
         with pytest.raises(ConnectionError, match="gone"):
-            played([ConnectionError("gone")])
+            play_results([ConnectionError("gone")])
 
     def test_a_stop_iteration_of_a_request_is_an_error_like_others(self):
         """A StopIteration is raised unchanged; thrown into a generator it would become an opaque RuntimeError."""
         with pytest.raises(StopIteration):
-            played([])
+            play_results([])
 
     def test_done_comes_last(self):
         """A finished generator would raise StopIteration, which no future can carry."""
@@ -224,7 +226,7 @@ class TestSteps:
 def test_both_drivers_do_the_same():
     """The asynchronous driver makes the same requests, and throws in the same errors."""
     results = [unparsed("blah"), action("print(4)"), Completed("4"), dspy.Prediction(answer=4)]
-    run, expected, _ = played(results, max_iterations=2)
+    run, expected, _ = play_results(results, max_iterations=2)
     other, made = Run(SIGNATURE, [], Budget(max_iterations=2)), []
     next_result = performing(made, results)
 

@@ -382,7 +382,7 @@ def test_a_value_that_stays_is_never_shown(play, code, preview):
 
 
 def test_values_with_cycles_are_looked_through():
-    """Host values with cycles and shared parts are searched only once."""
+    """The search of host values with cycles and shared parts ends."""
     loop: list[Any] = []
     loop += [loop, loop, [loop]]
 

@@ -31,13 +31,13 @@ def streamed(rlm: dspy.Module, inputs: dict[str, Any], **options: Any) -> list[A
     return list(dspy.streamify(rlm, async_streaming=False, **options)(**inputs))
 
 
-def said(items: list[Any]) -> list[str]:
+def status_texts(items: list[Any]) -> list[str]:
     """Returns the status messages, without the seconds."""
     texts = [item.message for item in items if isinstance(item, StatusMessage)]
     return [text.rpartition(", ")[0] if text.endswith(" s") else text for text in texts]
 
 
-def heard(items: list[Any], name: str) -> list[str]:
+def received(items: list[Any], name: str) -> list[str]:
     """Returns the text that listeners received for a field, joined per stream."""
     chunks = [i for i in items if isinstance(i, StreamResponse) and i.signature_field_name == name]
     text = "".join(f"{chunk.chunk}{'|' if chunk.is_last_chunk else ''}" for chunk in chunks)
@@ -66,7 +66,7 @@ class TestStatusMessages:
         )
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 3 lines of code",
             "Iteration 1: sub_llm",
@@ -105,7 +105,7 @@ class TestStatusMessages:
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
         assert items[-1].answer == ["s", "t", "u", "v", "w"]
-        calling = [text for text in said(items) if text.startswith("Calling")]
+        calling = [text for text in status_texts(items) if text.startswith("Calling")]
         assert calling == [f"Calling tool {n}..." for n in ["search"] * 3 + ["later"] * 2]
         assert not caplog.records
 
@@ -128,7 +128,7 @@ class TestStatusMessages:
             rlm, {"q": "?"}, is_async_program=is_async_program, status_message_provider=Short()
         )
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "turn 1 of 20, depth 0",
             "Iteration 1: sub_llm",
             "turn 2 of 20, depth 0",
@@ -155,7 +155,7 @@ class TestStatusMessages:
             rlm, {"q": "?"}, is_async_program=is_async_program, status_message_provider=Theirs()
         )
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "module RLM",
             "Iteration 1/20: asking the LM what to do",
             "module ActionPredictor",
@@ -183,7 +183,7 @@ class TestStatusMessages:
         other = StreamListener("a", predict=dspy.Predict("q -> a"))
         items = streamed(Program(rlm), {"q": "?"}, stream_listeners=[other])
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 1 line of code",
             "Submitted, 1 iteration, 0 sub-LM calls",
@@ -225,9 +225,9 @@ class TestStatusMessages:
             return items
 
         items = asyncio.run(asyncio.wait_for(read(), 60))
-        ours = [text for text in said(items) if not text.startswith(("Calling", "Tool"))]
+        ours = [text for text in status_texts(items) if not text.startswith(("Calling", "Tool"))]
 
-        assert len([text for text in said(items) if text.startswith("Calling")]) == 9
+        assert len([text for text in status_texts(items) if text.startswith("Calling")]) == 9
         assert ours == [
             *(
                 f"Iteration {n}{text}"
@@ -236,7 +236,7 @@ class TestStatusMessages:
             ),
             "Submitted, 6 iterations, 0 sub-LM calls",
         ]
-        assert heard(items, "answer") == ["found"]
+        assert received(items, "answer") == ["found"]
         assert items[-1].answer == "found"
 
     @both
@@ -249,7 +249,7 @@ class TestStatusMessages:
         with pytest.raises(RunFailedError, match="The run failed after 0 step"):
             items.extend(program(q="?"))
 
-        assert said(items)[-1].startswith("Failed (")
+        assert status_texts(items)[-1].startswith("Failed (")
 
 
 class TestListeners:
@@ -277,8 +277,8 @@ class TestListeners:
             ],
         )
 
-        assert heard(items, "reasoning") == ["Look at it first.", "That is it."]
-        assert [c.strip("`\n").removeprefix("python\n") for c in heard(items, "code")] == [
+        assert received(items, "reasoning") == ["Look at it first.", "That is it."]
+        assert [c.strip("`\n").removeprefix("python\n") for c in received(items, "code")] == [
             "print(q)",
             "SUBMIT(sub_llm(q))",
         ]
@@ -331,7 +331,7 @@ class TestListeners:
             stream_listeners=[OutputListener(rlm, "answer")],
         )
 
-        assert heard(items, "answer") == ["found in the end, at last"]
+        assert received(items, "answer") == ["found in the end, at last"]
         assert len([item for item in items if isinstance(item, StreamResponse)]) > 3
         assert items[-1].answer == "found in the end, at last"
 
@@ -354,7 +354,7 @@ class TestListeners:
             rlm, {"q": "?"}, is_async_program=is_async_program, stream_listeners=[listener]
         )
 
-        assert heard(items, "summary") == ["short and sweet"] * 2
+        assert received(items, "summary") == ["short and sweet"] * 2
         assert items[-1].answer == ["short and sweet"] * 2
 
     def test_a_listener_to_what_is_no_output(self, play):
@@ -385,9 +385,9 @@ class TestListeners:
             stream_listeners=[OutputListener(rlm, "answer"), StreamListener("verdict")],
         )
 
-        assert heard(items, "answer") == ["found"]
-        assert heard(items, "verdict") == ["all is well here"]
-        assert said(items)[0] == "Iteration 1/20: asking the LM what to do"
+        assert received(items, "answer") == ["found"]
+        assert received(items, "verdict") == ["all is well here"]
+        assert status_texts(items)[0] == "Iteration 1/20: asking the LM what to do"
 
     @both
     def test_an_rlm_in_an_asynchronous_tool(self, play, is_async_program):
@@ -402,7 +402,7 @@ class TestListeners:
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
         assert items[-1].answer == "found"
-        assert [text for text in said(items) if "tool" not in text.lower()] == [
+        assert [text for text in status_texts(items) if "tool" not in text.lower()] == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 1 line of code",
             "Iteration 1/3: asking the LM what to do",

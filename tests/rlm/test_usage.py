@@ -23,7 +23,7 @@ CELLS = (
 SUB_CALLS = 7
 
 
-def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
+def run_once(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
     """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
@@ -57,7 +57,7 @@ class TestUsage:
         """The prediction's usage has every call once: root, sub-LM, batches in threads, sub-runs."""
         rlm, server = run
         with dspy.context(track_usage=True):
-            usage = called(rlm, how, q="?").get_lm_usage()
+            usage = run_once(rlm, how, q="?").get_lm_usage()
 
         assert len(server.requests_to("sub")) == SUB_CALLS
         assert {name: entry["total_tokens"] for name, entry in usage.items()} == {
@@ -70,7 +70,7 @@ class TestUsage:
         """A usage tracker gets one entry per call, in agreement with the run's report."""
         rlm, _ = run
         with dspy.track_usage() as tracker:
-            result = called(rlm, how, q="?")
+            result = run_once(rlm, how, q="?")
 
         assert {name: len(entries) for name, entries in tracker.usage_data.items()} == {
             "openai/root": 3,
@@ -119,7 +119,7 @@ class TestHistory:
         rlm, server = run
         root = dspy.settings.lm
         before = len(GLOBAL_HISTORY)
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         assert [entry["model"] for entry in rlm.generate_action.history] == ["openai/root"] * 3
         assert len(root.history) == 3
