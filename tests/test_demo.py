@@ -151,10 +151,10 @@ class TestRunDemo:
         (tmp_path / "odd.py").write_text('"Reads " "archives."\n')
 
         assert run_demo(tmp_path) == 1
-        shown = capsys.readouterr().out
-        assert "WRONG" in shown
-        assert "Truth: 1 modules: odd" in shown
-        assert shown.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
+        output = capsys.readouterr().out
+        assert "WRONG" in output
+        assert "Truth: 1 modules: odd" in output
+        assert output.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
 
     def test_the_summary_is_one_line(self):
         """The summary is one line, even without a question."""

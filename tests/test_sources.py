@@ -91,13 +91,13 @@ class TestLoadTexts:
         (folder / ".git/hooks").mkdir()
         (folder / "images").mkdir()
         (folder / "images/a").write_bytes(b"\0")
-        given = [folder / path for path in paths]
+        arguments = [folder / path for path in paths]
         if not told:
-            assert load_texts(given).by_path  # a folder that is named is not hidden
+            assert load_texts(arguments).by_path  # a folder that is named is not hidden
             return
 
         with pytest.raises(InputError, match=told):
-            load_texts(given)
+            load_texts(arguments)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
     def test_a_pipe_in_a_folder_is_not_waited_for(self, folder):

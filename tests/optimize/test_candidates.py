@@ -52,10 +52,10 @@ def test_a_text_for_no_tool_is_a_mistake(rlm):
 
 def test_optimize_anything_finds_a_better_policy(server, rlm):
     """Scores are the scripted policy's. The reflection LM is a function here."""
-    shown = []
+    prompts = []
 
     def reflect(prompt):
-        shown.append(str(prompt))
+        prompts.append(str(prompt))
         return f"```\nWork by {KEYWORD}.\n```"
 
     result = optimize_anything(
@@ -70,7 +70,7 @@ def test_optimize_anything_finds_a_better_policy(server, rlm):
 
     assert score(rlm) == 50.0
     assert score(with_components(rlm, result.best_candidate)) == 100.0
-    assert "The run ended by SUBMIT, after 2 steps" in shown[0]
+    assert "The run ended by SUBMIT, after 2 steps" in prompts[0]
 
 
 def test_a_run_that_fails_scores_nothing(rlm):
@@ -78,7 +78,7 @@ def test_a_run_that_fails_scores_nothing(rlm):
     with PolicyServer({"out": scripted()}) as server:
         lm = server.lm("out")
     with dspy.context(lm=lm):  # the server is gone
-        value, told = evaluator(rlm, metric)(components(rlm), DEVSET[0])
+        value, info = evaluator(rlm, metric)(components(rlm), DEVSET[0])
 
     assert value == 0.0
-    assert told["error"].startswith("The run failed after 0 step(s)")
+    assert info["error"].startswith("The run failed after 0 step(s)")

@@ -64,10 +64,10 @@ def test_long_outputs_of_a_demo_are_cut_when_it_is_shown(server):
         }
     ]
     rlm(log="easy log\nERROR\n")
-    shown = server.requests[0].messages[1].text
+    message = server.requests[0].messages[1].text
 
-    assert "[[ ## repl_history ## ]]\n=== Step 1 ===" in shown
-    assert len(shown) < 2 * DEMO_OUTPUT_CHARS + 3500
+    assert "[[ ## repl_history ## ]]\n=== Step 1 ===" in message
+    assert len(message) < 2 * DEMO_OUTPUT_CHARS + 3500
     assert rlm.generate_action.demos[0]["repl_history"] == history
 
 

@@ -59,21 +59,21 @@ class TestDigest:
 class TestFeedback:
     def test_the_whole_run_is_told(self):
         """Without a step, the text describes the whole run and its ending."""
-        told = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
+        result = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
 
-        assert told.score == 0.0
-        assert told.feedback.startswith(
+        assert result.score == 0.0
+        assert result.feedback.startswith(
             "Score: 0. Expected 2.\nThe run ended by SUBMIT, after 5 steps and 3 sub-LM prompts.\n"
             "All steps of the run:\n1. print("
         )
-        assert "Waste:\n- The input `question` was never read." in told.feedback
+        assert "Waste:\n- The input `question` was never read." in result.feedback
 
     def test_one_step_is_told(self):
         """With GEPA's `pred_trace`, the text describes the outcome of that step."""
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
-        told = feedback(0.0, RUN, pred_trace=[entry(step)])
+        result = feedback(0.0, RUN, pred_trace=[entry(step)])
 
-        assert "The result of this step (turn 2/20): NameError: name 'x'" in told.feedback
+        assert "The result of this step (turn 2/20): NameError: name 'x'" in result.feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
         """If the report is hidden, the steps, including failed ones, come from the trace."""
@@ -82,9 +82,9 @@ class TestFeedback:
             entry(dspy.Prediction(code="SUBMIT(1)", output="SUBMIT: n")),
             (dspy.Predict("a -> b"), {}, dspy.Prediction(b="")),
         ]
-        told = feedback(1.0, dspy.Prediction(n=1), trace=trace)
+        result = feedback(1.0, dspy.Prediction(n=1), trace=trace)
 
-        assert told.feedback.splitlines()[1:4] == [
+        assert result.feedback.splitlines()[1:4] == [
             "All steps of the run:",
             "1. (no code) -> [Error] No code was run",
             "2. SUBMIT(1) -> SUBMIT: n",
@@ -124,10 +124,10 @@ class TestSubCalls:
     def test_they_are_part_of_the_feedback(self):
         """Feedback of a run with sub-calls mentions them; an unknown cost is left out."""
         report = dataclasses.replace(REPORT, sub_calls=(Call("sub_llm", "m", 0, 5, 2, 0.5),))
-        told = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
+        result = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
 
-        assert "Sub-calls: 1 sub_llm.\n- The slowest took 0.5 s" in told
-        assert "cost" not in told
+        assert "Sub-calls: 1 sub_llm.\n- The slowest took 0.5 s" in result
+        assert "cost" not in result
         assert "Sub-calls" not in feedback(0.0, RUN).feedback
 
 

@@ -203,9 +203,9 @@ class TestARun:
         for tool in tools.values():
             assert recorder.path(tool) == [*CELL, "tool"]
             assert tool.outputs == tool.inputs["kwargs"]["word"]
-        asked = [call.inputs["tool_name"] for call in recorder.all("interpreter_tool_call")]
-        assert asked[:4] == ["sub_llm", "sub_llm_batched", "predict", "predict_batched"]
-        assert asked[4:] == ["search", "later", "search", "later"]
+        tool_names = [call.inputs["tool_name"] for call in recorder.all("interpreter_tool_call")]
+        assert tool_names[:4] == ["sub_llm", "sub_llm_batched", "predict", "predict_batched"]
+        assert tool_names[4:] == ["search", "later", "search", "later"]
         assert len({call.parent for call in recorder.all("interpreter_tool_call")}) == 1
 
     @both
@@ -306,8 +306,8 @@ class TestARun:
 
         assert rlm(q="?").answer == "ayesb"
         assert calls == ["a", "b"]
-        told = [c.inputs["kwargs"]["word"] for c in recorder.all("tool") if c.inputs["kwargs"]]
-        assert told == ["a", "b"]
+        reports = [c.inputs["kwargs"]["word"] for c in recorder.all("tool") if c.inputs["kwargs"]]
+        assert reports == ["a", "b"]
         assert len(recorder.all("interpreter_execute")) == 3
 
     @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
@@ -316,8 +316,8 @@ class TestARun:
 
         def count() -> int:
             gc.collect()  # what an earlier run with such a tool has left
-            made = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
-            return sum("count" in sandbox.tools for sandbox in made)
+            wrappers = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
+            return sum("count" in sandbox.tools for sandbox in wrappers)
 
         rlm, _ = play("q -> answer: int", "SUBMIT(count())", tools=[count])
         with dspy.context(callbacks=callbacks):
@@ -413,8 +413,8 @@ class TestTheEndOfTheTime:
         assert rlm(q="?").run.stopped_by == "max_seconds"
 
         def of_the_modules() -> list[Seen]:
-            told = recorder.all("interpreter_shutdown")
-            return [seen for seen in told if isinstance(seen.instance, SandboxInterpreter)]
+            reports = recorder.all("interpreter_shutdown")
+            return [seen for seen in reports if isinstance(seen.instance, SandboxInterpreter)]
 
         end = time.monotonic() + 30
         while not of_the_modules():  # in the module's own thread, which nobody waits for

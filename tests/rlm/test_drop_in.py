@@ -245,15 +245,15 @@ class TestOlderCode:
     def test_waiting_for_it_is_no_time_of_the_run(self, play):
         """The run's time starts when it has the interpreter."""
         waiting = Waiting()
-        taken = borrowed_factory(waiting)
+        factory = borrowed_factory(waiting)
         rlm, _ = play("q -> a", "SUBMIT", interpreter=waiting, max_seconds=60)
 
         async def main() -> tuple[datetime, Any]:
-            taken()
+            factory()
             run = asyncio.ensure_future(rlm.acall(q="?"))
             await asyncio.wait([run], timeout=0.3)
             free = datetime.now(UTC)
-            taken.give_back()
+            factory.give_back()
             return free, await run
 
         free, result = asyncio.run(main())

@@ -69,16 +69,16 @@ class TestModules:
 
     def test_react_uses_the_runs_tools(self, play):
         """`ReAct` calls the run's tools by name on the host, and each of its calls is counted."""
-        asked = []
+        queries = []
 
         def search(query: str) -> str:
             """Looks a text up."""
-            asked.append(query)
+            queries.append(query)
             return "42"
 
         steps = route(
             (
-                lambda r: asks_for("next_tool_name")(r) and not asked,
+                lambda r: asks_for("next_tool_name")(r) and not queries,
                 values(next_thought="t", next_tool_name="search", next_tool_args='{"query": "x"}'),
             ),
             (
@@ -95,7 +95,7 @@ class TestModules:
         )
         result = rlm(q="?")
 
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert result.run.llm_calls == len(server.requests_to("sub")) == 3
 
     def test_rlm_is_a_sub_run(self, play):
@@ -146,11 +146,11 @@ class TestModules:
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_code_act_calls_the_runs_tools(self, play):
         """CodeAct calls the run's tools on the host, including closures, methods and coroutines."""
-        asked = []
+        queries = []
 
         def search(query: str) -> str:
             """Looks a text up."""
-            asked.append(query)
+            queries.append(query)
             return "42"
 
         async def shout(text: str) -> str:
@@ -158,7 +158,7 @@ class TestModules:
 
         acts = route(
             (
-                lambda r: asks_for("generated_code")(r) and not asked,
+                lambda r: asks_for("generated_code")(r) and not queries,
                 values(
                     generated_code="found = search('x')\nprint(shout('so ') + found)",
                     finished=False,
@@ -176,7 +176,7 @@ class TestModules:
         result = rlm(q="?")
 
         first, second, _ = server.requests_to("sub")
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert "search(query: str) -> str" in first.messages[0].text
         assert "Looks up." in first.messages[0].text
         assert "SO 42" in second.prompt
@@ -184,11 +184,11 @@ class TestModules:
 
     def test_react_v2_submits_by_a_tool_call(self, play):
         """`ReActV2` submits by a tool call, has the run's tools, and each of its calls is counted."""
-        asked = []
+        queries = []
 
         def search(query: str) -> str:
             """Looks a text up."""
-            asked.append(query)
+            queries.append(query)
             return "42"
 
         def calls(name, **args):
@@ -200,14 +200,14 @@ class TestModules:
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ReActV2('q -> answer: int', tools=[search])(q=q).answer)",
             sub=route(
-                (lambda _: not asked, calls("search", query="x")),
+                (lambda _: not queries, calls("search", query="x")),
                 otherwise=calls("submit", answer=42),
             ),
             tools=[search],
         )
         result = rlm(q="?")
 
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert result.run.llm_calls == len(server.requests_to("sub")) == 2
         assert {c.kind for c in result.run.sub_calls} == {"dspy.ReActV2"}
 
@@ -261,10 +261,10 @@ class TestSandboxes:
             limits=Limits(memory_bytes=256 * 2**20),
         )
         rlm(q="?")
-        told = "".join(exchange.prompt for exchange in server.requests_to("sub"))
+        prompts = "".join(exchange.prompt for exchange in server.requests_to("sub"))
 
-        assert "MemoryError" in told
-        assert "943718400" not in told
+        assert "MemoryError" in prompts
+        assert "943718400" not in prompts
 
     def test_they_come_from_the_pool_of_the_run(self, play, pool, deno_children):
         """Of six concurrent modules one has a sandbox at a time, besides that of the run."""

@@ -292,17 +292,17 @@ class TestOtherInterpreters:
 
     def test_a_configured_factory_is_used(self, play):
         """`dspy.configure(interpreter_factory=...)` holds for us too; the contract has its rules."""
-        made = []
+        instances = []
 
         def factory() -> CodeInterpreter:
-            made.append(dspy.LocalInterpreter())
-            return made[-1]
+            instances.append(dspy.LocalInterpreter())
+            return instances[-1]
 
         rlm, server = play("q -> answer", "SUBMIT(answer='x')")
         with dspy.context(interpreter_factory=factory):
             rlm(q="")
 
-        assert len(made) == 1
+        assert len(instances) == 1
         assert "WebAssembly" not in server.requests[0].messages[0].text
 
     def test_a_factory_that_makes_something_else_is_refused(self, play):

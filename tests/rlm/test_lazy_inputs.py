@@ -61,18 +61,18 @@ class TestLazyInputs:
 
     def test_tools_get_the_very_object(self, play, log):
         """Tools get the identical object, and can use it without the limits of cells."""
-        given = []
+        arguments = []
 
         def inspect(text: object) -> str:
             """Looks at a text."""
-            given.append(text)
+            arguments.append(text)
             return text.name
 
         text = TextFile(log)
         rlm, _ = play("log -> answer", "SUBMIT(inspect(log))", tools=[inspect])
 
         assert rlm(log=text).answer == "build.log"
-        assert given[0] is text
+        assert arguments[0] is text
 
     def test_a_file_that_changed_before_the_run_ends_it_before_it_costs(self, play, log):
         """A changed file ends the run before an LM is called."""

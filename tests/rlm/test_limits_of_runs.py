@@ -203,10 +203,10 @@ class TestTime:
     )
     def test_sub_calls_are_abandoned(self, play, held, code):
         """Sub-calls, including sub-runs, are abandoned, and nothing more is sent."""
-        asked = []
+        prompts = []
 
         def late(request):
-            asked.append(request)
+            prompts.append(request)
             held.wait()
             return ""
 
@@ -216,7 +216,7 @@ class TestTime:
             assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
             assert result.run.sub_calls
             assert all("max_seconds" in call.error for call in result.run.sub_calls)
-        assert len(asked) == 2 * (2 if "batched" in code else 1)
+        assert len(prompts) == 2 * (2 if "batched" in code else 1)
         held.set()
 
     def test_an_extraction_that_hangs_ends_the_run(self, kept, held):

@@ -31,9 +31,9 @@ def unparsed(text):
 
 def play_results(results, **budget):
     """Drives a run with the results; returns the run, its requests, and the added steps."""
-    run, made, added = Run(SIGNATURE, [], Budget(**budget)), [], []
-    drive(steps(run, lambda *entry: added.append(entry)), performing(made, results))
-    return run, made, added
+    run, requests, added = Run(SIGNATURE, [], Budget(**budget)), [], []
+    drive(steps(run, lambda *entry: added.append(entry)), performing(requests, results))
+    return run, requests, added
 
 
 def performing(made, results):
@@ -58,15 +58,15 @@ def kinds(made):
 class TestSteps:
     def test_a_turn_asks_and_then_runs_the_cell(self):
         """The code of a reply goes to the sandbox, and a right submission ends the run."""
-        run, made, _ = play_results([action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
+        run, requests, _ = play_results([action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
 
-        assert kinds(made) == ["AskRoot", "RunCell"]
-        assert made[1] == RunCell("SUBMIT(4)")
+        assert kinds(requests) == ["AskRoot", "RunCell"]
+        assert requests[1] == RunCell("SUBMIT(4)")
         assert run.outputs == {"answer": 4}
 
     def test_a_failed_cell_is_an_observation(self):
         """The next prompt shows the error, and the run continues."""
-        _, made, _ = play_results(
+        _, requests, _ = play_results(
             [
                 action("1 / 0"),
                 Failed("ZeroDivisionError", "division by zero", traceback="Traceback: 1 / 0"),
@@ -75,41 +75,43 @@ class TestSteps:
             ]
         )
 
-        assert kinds(made) == ["AskRoot", "RunCell", "AskRoot", "RunCell"]
-        assert "1 / 0" in made[2].fields["repl_history"]
+        assert kinds(requests) == ["AskRoot", "RunCell", "AskRoot", "RunCell"]
+        assert "1 / 0" in requests[2].fields["repl_history"]
 
     def test_a_reply_without_code_runs_no_cell(self):
         """The LM is called again, and the bad reply is a step."""
-        run, made, _ = play_results([action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")])
+        run, requests, _ = play_results(
+            [action(""), action("SUBMIT(4)"), Submitted({"answer": 4}, "")]
+        )
 
-        assert kinds(made) == ["AskRoot", "AskRoot", "RunCell"]
+        assert kinds(requests) == ["AskRoot", "AskRoot", "RunCell"]
         assert run.steps[0].output.startswith("[Error]")
 
     def test_an_unreadable_reply_is_added_to_the_trace(self):
         """DSPy adds no entry for it, so the loop's caller does."""
-        _, made, added = play_results(
+        _, requests, added = play_results(
             [unparsed("blah"), action("SUBMIT(4)"), Submitted({"answer": 4}, "")]
         )
 
-        assert kinds(made) == ["AskRoot", "AskRoot", "RunCell"]
-        assert [fields for fields, _ in added] == [made[0].fields]
+        assert kinds(requests) == ["AskRoot", "AskRoot", "RunCell"]
+        assert [fields for fields, _ in added] == [requests[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
         """When the turns are used up, the outputs are extracted from the whole history."""
-        run, made, _ = play_results(
+        run, requests, _ = play_results(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )
 
-        assert kinds(made) == ["AskRoot", "RunCell", "Extract"]
-        assert "print(4)" in made[2].fields["repl_history"]
+        assert kinds(requests) == ["AskRoot", "RunCell", "Extract"]
+        assert "print(4)" in requests[2].fields["repl_history"]
         assert run.outputs == {"answer": 4}
 
     def test_a_turn_cut_off_by_the_time_leaves_no_step(self):
         """The run goes straight to the extraction."""
         late = BudgetExceededError("The time is over.", limit="max_seconds")
-        run, made, _ = play_results([late, dspy.Prediction(answer=4)])
+        run, requests, _ = play_results([late, dspy.Prediction(answer=4)])
 
-        assert kinds(made) == ["AskRoot", "Extract"]
+        assert kinds(requests) == ["AskRoot", "Extract"]
         assert run.steps == []
 
     def test_a_turn_that_cannot_be_paid_ends_the_run(self):
@@ -129,9 +131,9 @@ class TestSteps:
         """The turn that did not fit leaves no step, and no entry in the trace."""
         poor = BudgetExceededError("Too dear.", limit=limit)
         results = [action("print(4)"), Completed("4"), poor, dspy.Prediction(answer=4)]
-        run, made, added = play_results(results)
+        run, requests, added = play_results(results)
 
-        assert kinds(made) == ["AskRoot", "RunCell", "AskRoot", "Extract"]
+        assert kinds(requests) == ["AskRoot", "RunCell", "AskRoot", "Extract"]
         assert [step.code for step in run.steps] == ["print(4)"]
         assert [step for _, step in added if step is not None] == []
         assert run.prediction().run.stopped_by == limit
@@ -140,12 +142,12 @@ class TestSteps:
         """Long outputs are shortened step by step; after that the error is raised to the caller."""
         poor = [BudgetExceededError("Too long.", limit="max_tokens") for _ in range(4)]
         start = [action("print()"), Completed("x" * 9000)]
-        run, made, _ = play_results(
+        run, requests, _ = play_results(
             [*start, *poor[:3], dspy.Prediction(answer=4)], max_iterations=1
         )
-        lengths = [len(request.fields["repl_history"]) for request in made[2:]]
+        lengths = [len(request.fields["repl_history"]) for request in requests[2:]]
 
-        assert kinds(made) == ["AskRoot", "RunCell", *["Extract"] * 4]
+        assert kinds(requests) == ["AskRoot", "RunCell", *["Extract"] * 4]
         assert lengths == sorted(lengths, reverse=True)
         assert len(set(lengths)) == 4
         assert run.outputs == {"answer": 4}
@@ -155,10 +157,10 @@ class TestSteps:
 
     def test_a_final_answer_in_prose_is_run(self):
         """A reply that consists of FINAL(...) alone is run as that call."""
-        _, made, added = play_results([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
+        _, requests, added = play_results([unparsed("FINAL(4)"), Submitted({"answer": 4}, "")])
 
-        assert kinds(made) == ["AskRoot", "RunCell"]
-        assert "4" in made[1].code
+        assert kinds(requests) == ["AskRoot", "RunCell"]
+        assert "4" in requests[1].code
         assert len(added) == 1
 
     def test_turns_in_a_row_that_fail_end_the_run(self):
@@ -166,15 +168,15 @@ class TestSteps:
         failed = [action("1 / 0"), Failed("ZeroDivisionError", "division by zero")]
         fine = [action("x = 1"), Completed("")]
         results = [*failed, *fine, *failed, action(""), dspy.Prediction(answer=4)]
-        run, made, _ = play_results(results, max_errors=2)
+        run, requests, _ = play_results(results, max_errors=2)
 
-        assert kinds(made)[-2:] == ["AskRoot", "Extract"]
+        assert kinds(requests)[-2:] == ["AskRoot", "Extract"]
         assert len(run.steps) == 4
         assert run.prediction().run.stopped_by == "max_errors"
 
     def test_a_wrong_submission_is_an_observation(self):
         """The LM gets the validation error, and may correct its outputs."""
-        run, made, _ = play_results(
+        run, requests, _ = play_results(
             [
                 action("SUBMIT('x')"),
                 Submitted({"answer": "x"}, ""),
@@ -183,7 +185,7 @@ class TestSteps:
             ]
         )
 
-        assert "answer: expected int" in made[2].fields["repl_history"]
+        assert "answer: expected int" in requests[2].fields["repl_history"]
         assert run.outputs == {"answer": 4}
 
     def test_whoever_watches_hears_of_everything_in_order(self):
@@ -227,8 +229,8 @@ def test_both_drivers_do_the_same():
     """The asynchronous driver makes the same requests, and throws in the same errors."""
     results = [unparsed("blah"), action("print(4)"), Completed("4"), dspy.Prediction(answer=4)]
     run, expected, _ = play_results(results, max_iterations=2)
-    other, made = Run(SIGNATURE, [], Budget(max_iterations=2)), []
-    next_result = performing(made, results)
+    other, requests = Run(SIGNATURE, [], Budget(max_iterations=2)), []
+    next_result = performing(requests, results)
 
     async def perform(request):
         return next_result(request)
@@ -242,6 +244,6 @@ def test_both_drivers_do_the_same():
 
     asyncio.run(main())
 
-    assert kinds(made) == kinds(expected) == ["AskRoot", "AskRoot", "RunCell", "Extract"]
-    assert isinstance(made[-1], Extract)
+    assert kinds(requests) == kinds(expected) == ["AskRoot", "AskRoot", "RunCell", "Extract"]
+    assert isinstance(requests[-1], Extract)
     assert other.outputs == run.outputs

@@ -44,7 +44,7 @@ def test_the_sandbox_side_of_a_function_stays():
 
 def test_sub_calls_are_announced_with_how_many_they_are():
     """Sub-calls are announced before the call, for the REPL's own functions only: a tool may have an alias's name."""
-    heard = []
+    events = []
     functions = {
         "sub_llm_batched": lambda prompts: len(prompts),
         "predict_batched": lambda signature, rows: len(rows),
@@ -53,7 +53,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
         "BUDGET": lambda: {},
     }
     announce = announce_sub_calls(
-        lambda *told: heard.append(told), functions.keys() - {"llm_query"}
+        lambda *told: events.append(told), functions.keys() - {"llm_query"}
     )
     wrapped = wrap_all(functions, [announce])
     wrapped["sub_llm_batched"](["a", "b"])
@@ -62,7 +62,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
     wrapped["llm_query"]("a tool of the user's")
     wrapped["BUDGET"]()
 
-    assert heard == [("sub_llm_batched", 2), ("predict_batched", 3), ("dspy.Predict", 1)]
+    assert events == [("sub_llm_batched", 2), ("predict_batched", 3), ("dspy.Predict", 1)]
 
 
 def test_errors_are_cleaned_of_known_secrets():

@@ -216,11 +216,11 @@ class TestAbridged:
     def test_the_ends_stay_and_the_count_is_exact(self, chars, limit):
         """Both ends are kept, and the notice has the exact count, in the sandbox's words."""
         text = "".join(chr(97 + i % 26) for i in range(chars))
-        shown = abridged(text, limit)
+        excerpt = abridged(text, limit)
 
-        assert len(shown) <= limit + MAX_MARK_CHARS
-        assert shown == text or (limit == 1 or shown == abridge(text, limit))
-        assert shown == text or text.startswith(shown[: limit // 2])
+        assert len(excerpt) <= limit + MAX_MARK_CHARS
+        assert excerpt == text or (limit == 1 or excerpt == abridge(text, limit))
+        assert excerpt == text or text.startswith(excerpt[: limit // 2])
 
     def test_what_was_left_out_before_counts(self):
         """A text that is shortened twice states the characters missing from the original."""

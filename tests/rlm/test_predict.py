@@ -212,11 +212,11 @@ class TestPredict:
 
     def test_sub_calls_leave_no_trace_and_keep_the_context(self, play):
         """The caller's callbacks and usage tracker hear of them; an optimizer's trace does not."""
-        heard = []
+        events = []
 
         class Listening(dspy.utils.callback.BaseCallback):
             def on_lm_start(self, call_id, instance, inputs):
-                heard.append(instance.model)
+                events.append(instance.model)
 
         rlm, _ = play("q -> n: int", 'SUBMIT(predict("t -> n: int", t=q).n)', sub=answering(n=1))
         with dspy.context(trace=[], callbacks=[Listening()], track_usage=True):
@@ -224,7 +224,7 @@ class TestPredict:
             trace = list(dspy.settings.trace)
 
         assert [entry[0] for entry in trace] == [rlm.generate_action]
-        assert heard == ["openai/root", "openai/sub"]
+        assert events == ["openai/root", "openai/sub"]
         assert set(result.get_lm_usage()) == {"openai/root", "openai/sub"}
 
 

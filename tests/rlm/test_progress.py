@@ -67,9 +67,9 @@ class TestRenderEvent:
 
     def test_a_step_without_output_says_so(self):
         """A step without output says so."""
-        shown = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
+        screen = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
 
-        assert shown == "    (no output - did you forget to print?)"
+        assert screen == "    (no output - did you forget to print?)"
 
     def test_a_reply_without_code_is_a_step_of_its_own(self):
         """An unreadable reply has no code to show before its error."""
@@ -77,9 +77,9 @@ class TestRenderEvent:
             ActionChosen(3, "", ""),
             StepTaken(3, Step("", "", "[Error] No code was run."), 0),
         ]
-        shown = "\n".join(map(render_event, events))
+        screen = "\n".join(map(render_event, events))
 
-        assert shown == "\n[3] (no reasoning)\n    (no code)\n    [Error] No code was run."
+        assert screen == "\n[3] (no reasoning)\n    (no code)\n    [Error] No code was run."
 
     def test_long_things_are_cut(self):
         """Many lines and wide lines are shortened, and it shows."""
@@ -108,23 +108,23 @@ class TestRenderEvent:
     )
     def test_a_run_ends_with_what_it_took(self, status, stopped_by, said):
         """The last line has the ending, iterations, sub-LM calls and seconds."""
-        shown = render_event(RunEnded(report(status, stopped_by)))
+        screen = render_event(RunEnded(report(status, stopped_by)))
 
-        assert shown == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
+        assert screen == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
 
     def test_colours_set_code_apart(self):
         """On a terminal the reasoning is bold and the code dim, line by line."""
-        shown = render_event(ActionChosen(1, "Go.", "a\nb"), colour=True)
+        screen = render_event(ActionChosen(1, "Go.", "a\nb"), colour=True)
 
-        assert shown == (
+        assert screen == (
             "\n\x1b[1m[1] Go.\x1b[0m\n\x1b[2m    >>> a\x1b[0m\n\x1b[2m    ... b\x1b[0m"
         )
 
     def test_output_cannot_control_the_terminal(self):
         """Printed text is untrusted: escape sequences and bidi marks are spelled out."""
-        shown = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
+        screen = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
 
-        assert shown == "    \\x1b[2Jgone\\u202e\\r!"
+        assert screen == "    \\x1b[2Jgone\\u202e\\r!"
 
 
 def test_printable_text_stays():

@@ -379,11 +379,11 @@ class TestEnds:
         """The terminal shows code and output as they come, on stderr."""
         rlm, _ = play("q -> answer", "print(6 * 7)", "SUBMIT('x')", verbose=True)
         rlm(q="")
-        shown = capsys.readouterr()
+        captured = capsys.readouterr()
 
-        assert "print(6 * 7)" in shown.err
-        assert "42" in shown.err
-        assert shown.out == ""
+        assert "print(6 * 7)" in captured.err
+        assert "42" in captured.err
+        assert captured.out == ""
 
 
 class TestBadInput:

@@ -202,9 +202,9 @@ def test_a_run_that_fails_shows_no_secret(lm, kept):
     with dspy.context(lm=lm()), pytest.raises(Exception, match="The run failed") as caught:
         RLM("q -> answer", pool=kept)(q="?")
 
-    shown = "".join(traceback.format_exception(caught.value))
+    visible = "".join(traceback.format_exception(caught.value))
     assert shown_in(str(caught.value) + str(caught.value.run.dump())) == []
-    assert shown_in(shown.replace(everything(), "")) == []
+    assert shown_in(visible.replace(everything(), "")) == []
 
 
 def test_an_error_without_a_secret_is_the_same_object(play):
@@ -412,8 +412,8 @@ def test_a_real_provider_that_quotes_the_key(play):
         rlm.sub_lm = other.lm("sub", extra_headers={"X-Own": HEADER}, api_key=KEY)
         rlm(q="?")
 
-    shown = server.requests_to("root")[1].prompt
-    assert "Incorrect API key provided: [secret], [secret]" in shown
+    visible = server.requests_to("root")[1].prompt
+    assert "Incorrect API key provided: [secret], [secret]" in visible
 
 
 class Checked(pydantic.BaseModel):

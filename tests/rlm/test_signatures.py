@@ -122,12 +122,12 @@ class TestClasses:
                 "tags": {"type": "list[str]", "optional": True, "default": []},
             },
         }
-        made = types({"signature": "t -> box: Box", "classes": {"Box": schema}})["box"]
+        box = types({"signature": "t -> box: Box", "classes": {"Box": schema}})["box"]
 
-        assert made(n=1).tags == []
-        assert made.model_fields["n"].description == "a count"
+        assert box(n=1).tags == []
+        assert box.model_fields["n"].description == "a count"
         with pytest.raises(pydantic.ValidationError):
-            made(n=0)
+            box(n=0)
 
     def test_the_runs_own_class_comes_first_for_what_came_from_it(self):
         """A record class that the host has sent is that class again."""

@@ -60,9 +60,9 @@ class TestNamedModels:
         """An unknown name is refused with the available ones, before any LM call."""
         rlm, server = play("q -> answer", "sub_llm('?', model='large')", "SUBMIT('')")
         rlm.sub_lm = {"mini": server.lm("sub"), "vision": server.lm("sub")}
-        shown = outputs(rlm(q=""))[0]
+        message = outputs(rlm(q=""))[0]
 
-        assert "There is no model 'large'. The models are: mini, vision." in shown
+        assert "There is no model 'large'. The models are: mini, vision." in message
         assert not server.requests_to("sub")
 
     @pytest.mark.parametrize(

@@ -114,10 +114,10 @@ class TestSubRuns:
             sub=working("SUBMIT([n for n in ('one', 'two') if n in globals()])"),
             tools=[one, two],
         )
-        shown = outputs(rlm(q="?"))[0]
+        message = outputs(rlm(q="?"))[0]
 
-        assert shown.startswith("['one', 'two'] [] ['two'] ['one']")
-        assert "There is no tool 'three' to give to a sub-run. The tools are: one, two." in shown
+        assert message.startswith("['one', 'two'] [] ['two'] ['one']")
+        assert "There is no tool 'three' to give to a sub-run. The tools are: one, two." in message
 
     def test_functions_of_the_cell_are_given_by_their_source(self, play):
         """`setup` runs first in the sub-run's REPL: functions, classes or text."""
@@ -177,11 +177,11 @@ class TestSubRuns:
         """A sub-run gets the same file and image objects, without a copy."""
         (tmp_path / "big.log").write_text("a\nneedle\n" * 1000)
         scan = dspy.Image("data:image/png;base64,AAAA")
-        given = []
+        arguments = []
 
         def look(image: dspy.Image) -> int:
             """Looks at an image."""
-            given.append(image)
+            arguments.append(image)
             return 3
 
         rlm, _ = play(
@@ -194,7 +194,7 @@ class TestSubRuns:
         answer = rlm(log=TextFile(tmp_path / "big.log"), scan=scan).answer
 
         assert answer == [1000, "<Image handle: png, 3 bytes>", 3]
-        assert given[0] is scan
+        assert arguments[0] is scan
 
     def test_many_sub_runs_at_once(self, play):
         """`sub_rlm.batched` and asyncio; an async caller's loop stays free, and has the async tools."""
@@ -279,7 +279,7 @@ class TestCompiled:
         action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
 
         assert rlm(text="x").n == 7
-        told = server.requests_to("sub")[0]
-        assert ("PLAN-B" in told.messages[0].text) is shares
-        assert any("DEMO()" in message.text for message in told.messages) is shares
-        assert "look_up" not in told.messages[0].text
+        request = server.requests_to("sub")[0]
+        assert ("PLAN-B" in request.messages[0].text) is shares
+        assert any("DEMO()" in message.text for message in request.messages) is shares
+        assert "look_up" not in request.messages[0].text

@@ -154,12 +154,12 @@ class TestOutputs:
     def test_tables(self, play, package):
         """A table, also without rows, and a list of dicts become the declared table type."""
         table = pd.DataFrame({"x": [1, 2], "s": ["a", None]})
-        given = {pd.DataFrame: table, pl.DataFrame: pl.DataFrame({"x": [1, 2], "s": ["a", None]})}
-        given[pa.Table] = pa.table({"x": [1, 2], "s": ["a", None]})
+        tables = {pd.DataFrame: table, pl.DataFrame: pl.DataFrame({"x": [1, 2], "s": ["a", None]})}
+        tables[pa.Table] = pa.table({"x": [1, 2], "s": ["a", None]})
         task = signature({"t": package}, {"all": package, "none": package, "rows": package})
         rlm, _ = play(task, "SUBMIT(t, t.filter(x=3), [{'x': r.x, 's': r.s} for r in t.rows()])")
 
-        result = rlm(t=given[package])
+        result = rlm(t=tables[package])
 
         rows = [("x", 2), ("s", 2)]
         for name in ("all", "rows"):

@@ -76,8 +76,8 @@ class TestUsage:
             "openai/root": 3,
             "openai/sub": SUB_CALLS,
         }
-        told = tracker.get_total_tokens().values()
-        assert sum(entry["prompt_tokens"] for entry in told) == sum(
+        totals = tracker.get_total_tokens().values()
+        assert sum(entry["prompt_tokens"] for entry in totals) == sum(
             usage.input_tokens for usage in result.run.usage
         )
 
@@ -132,7 +132,7 @@ class TestHistory:
         """Calls can be inspected through the module, the LM, and `dspy.inspect_history`."""
         rlm, _ = run
         rlm(q="?")
-        shown = []
+        listings = []
         for inspect in (
             rlm.inspect_history,
             dspy.settings.lm.inspect_history,
@@ -140,11 +140,11 @@ class TestHistory:
         ):
             file = io.StringIO()
             inspect(n=1, file=file)
-            shown.append(file.getvalue())
+            listings.append(file.getvalue())
 
-        assert shown[0] == shown[2]
-        assert "deep" in shown[0]
-        assert "SUBMIT(sub_rlm(" in shown[1]
+        assert listings[0] == listings[2]
+        assert "deep" in listings[0]
+        assert "SUBMIT(sub_rlm(" in listings[1]
 
     def test_history_can_be_turned_off(self, run):
         """`disable_history` works as for every DSPy module."""

@@ -38,9 +38,9 @@ FIELD = dspy.Signature("v -> a").input_fields["v"]
 class TestDescribe:
     def test_a_text_is_told_by_its_ends(self):
         """A text is described by its exact size, its beginning and its end."""
-        shown = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD, type_rules())
+        description = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD, type_rules())
 
-        assert shown.render() == (
+        assert description.render() == (
             "Variable: `logs` (access it in your code)\nType: str\nSize: 1,001,000 characters\n"
             f"Preview:\n```\n{'a' * 500}...{'z' * 500}\n```"
         )
