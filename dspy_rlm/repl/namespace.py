@@ -44,7 +44,7 @@ def make_namespace(
     """
 
     def BUDGET() -> dict[str, Any]:  # noqa: N802 - the name of the REPL's vocabulary
-        """Return the remaining budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
+        """Returns the remaining budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
         return budget_left()
 
     queries = make_queries(context)
@@ -65,7 +65,7 @@ def make_namespace(
 
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
     def rlm_query(prompt: Any, /, **options: Any) -> Any:
-        """Like sub_rlm(signature, ...). With a prompt alone, return the answer that a sub-run finds for it."""
+        """Like sub_rlm(signature, ...). With a prompt alone, returns the answer that a sub-run finds for it."""
         if options.keys() - {"model", "tools", "setup", "max_iterations"}:
             return sub_rlm(prompt, **options)
         return sub_rlm("prompt -> answer: str", prompt=prompt, **options).answer
