@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy import CodeInterpreter
@@ -41,6 +41,8 @@ from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import ready_packages, run_in_thread
+
+T = TypeVar("T")
 
 
 class RLM(Configured, Portable, dspy.Module):
@@ -195,9 +197,7 @@ class RLM(Configured, Portable, dspy.Module):
         """Like `forward`, without blocking the event loop while LMs and cells run."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        prepare = functools.partial(self.prepare, inputs, factory, loop)
-        # Not in the loop's executor: all of its threads may be waiting for this run.
-        prepared = await asyncio.wrap_future(run_in_thread(prepare, "rlm-inputs"))
+        prepared = await _in_thread(self.prepare, inputs, factory, loop)
 
         async def perform(request: Request) -> Any:
             match request:
@@ -277,6 +277,11 @@ class RLM(Configured, Portable, dspy.Module):
 
 def _steps(prepared: PreparedRun, predictor: dspy.Predict) -> Steps:
     return steps(prepared.run, functools.partial(add_step, predictor))
+
+
+async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Runs the work in a new thread: all threads of the loop's executor may be waiting for this run."""
+    return await asyncio.wrap_future(run_in_thread(functools.partial(work, *args), "rlm-inputs"))
 
 
 @contextlib.contextmanager
