@@ -70,7 +70,7 @@ __all__ = [
     "uninstall",
 ]
 
-# These import DSPy, which takes a second; who only wants `dspy-rlm --help` need not wait for it.
+# These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",

@@ -38,26 +38,26 @@ class RLMConfig:
     """The resources of each of its sandboxes."""
 
     sub_lm: SubLM = None
-    """The LMs that code can ask. None: the LM that writes the code."""
+    """The LMs that code can call. None: the LM that writes the code."""
 
     types: TypeRules = ()
     """Rules for how values of certain types cross to the sandbox."""
 
     packages: PackageSet | None = None
-    """The packages that cells can import beside the standard library."""
+    """The packages that cells can import besides the standard library."""
 
     pool: Pool | None = None
     """The pool that lends the sandboxes. None: the one that all RLMs of the process share."""
 
     interpreter_factory: Callable[[], CodeInterpreter] | None = None
-    """Makes the interpreter that cells run in. None: our sandbox."""
+    """Creates the interpreter that cells run in. None: our sandbox."""
 
     verbose: bool = False
     """True to print each step to stderr."""
 
     @property
     def models(self) -> Models | None:
-        """The LMs that code can ask; None where `sub_lm` names none."""
+        """The LMs that code can call; None if `sub_lm` names none."""
         return named_models(self.sub_lm)
 
     @property
@@ -82,7 +82,7 @@ class RLMConfig:
 
 
 class Setting(Generic[T]):
-    """An attribute that reads one field of the module's config, and replaces it.
+    """An attribute that reads and replaces one field of the module's config.
 
     Args:
         part: The field of the config that is itself a dataclass with a field of the attribute's name.

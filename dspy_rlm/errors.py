@@ -8,7 +8,7 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
     │   └── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
-    ├── RunEndedError         a call for a run that has ended; raised in the threads that it left behind
+    ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     └── RunFailedError        a run ended without outputs; carries its report
 """
 
@@ -53,7 +53,7 @@ class SubCallError(RLMError, ValueError):
 
 
 class RunEndedError(RLMError):
-    """The run that a call was made for has ended or was cancelled. Nothing was sent."""
+    """The run of a call has ended or was cancelled. Nothing was sent."""
 
 
 class RunFailedError(RLMError):

@@ -28,7 +28,7 @@ class IterationStarted:
 
 @dataclasses.dataclass(frozen=True)
 class ActionChosen:
-    """The root LM has replied; its code runs next, if there is any that can."""
+    """The root LM has replied; its code runs next, if it has any that can run."""
 
     number: int
     reasoning: str

@@ -11,7 +11,7 @@ from sandbox_runtime import WrappedTool
 HostFunction: TypeAlias = Callable[..., Any]
 
 Wrapper: TypeAlias = Callable[[str, HostFunction], HostFunction]
-"""Takes a name and its function; returns the function wrapped, or as it is."""
+"""Takes a name and its function; returns the function, wrapped or unchanged."""
 
 
 def wrap_all(
@@ -19,7 +19,7 @@ def wrap_all(
 ) -> dict[str, HostFunction]:
     """Returns the functions by name, each wrapped by all wrappers; the last one is the outermost.
 
-    The sandbox side of a `WrappedTool` stays as it is.
+    The sandbox side of a `WrappedTool` is not changed.
     """
     wrapped = dict(functions)
     for wrap in wrappers:

@@ -1,4 +1,4 @@
-"""The predictor of an RLM: the demos that optimizers may put into it, and its copies and saved states."""
+"""The predictor of an RLM: its demos, which optimizers may set, its copies and its saved states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dspy_rlm.lms.saved_state import lm_state
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.values.previews import preview
 
-# A demo shows how a task is worked on; the data of another run is of little use.
+# A demo shows an approach to a task; the data of another run is of little use.
 DEMO_OUTPUT_CHARS = 600
 DEMO_VARIABLES_CHARS = 2_000
 
@@ -47,10 +47,10 @@ def steps_among(demos: Iterable[Demo]) -> list[Demo]:
 
 def shown_demos(demos: Sequence[Demo]) -> list[dict[str, Any]]:
     """Returns the demos as a prompt shows them: only steps, with long outputs shortened."""
-    return [_shown(dict(demo)) for demo in steps_among(demos)]
+    return [_shorten_demo(dict(demo)) for demo in steps_among(demos)]
 
 
-def _shown(demo: dict[str, Any]) -> dict[str, Any]:
+def _shorten_demo(demo: dict[str, Any]) -> dict[str, Any]:
     history, variables = demo.get("repl_history"), demo.get("variables_info")
     if isinstance(history, str):
         demo["repl_history"] = abridge_history(history, DEMO_OUTPUT_CHARS)

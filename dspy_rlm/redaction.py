@@ -16,7 +16,7 @@ from dspy_rlm.middleware import Wrapper
 from sandbox_runtime.helpers import redact_secrets
 
 Known = Callable[[], Iterable[str]]
-"""Returns the known secrets besides those of the environment. Called only when something was raised."""
+"""Returns the known secrets besides those of the environment. Called only after an exception."""
 
 # Types of an exception's attributes that are kept when it is rebuilt.
 _PLAIN = (int, float, bool, type(None))
@@ -27,11 +27,11 @@ _MAX_CHAIN = 100
 
 def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
     """Returns the exception itself, or one of its kind without the secrets in its texts."""
-    known = list(secrets)
+    secret_texts = list(secrets)
     chain = _chain(error)
-    if len(chain) < _MAX_CHAIN and all(_is_clean(one, known) for one in chain):
+    if len(chain) < _MAX_CHAIN and all(_is_clean(one, secret_texts) for one in chain):
         return error
-    rebuilt = {id(one): _rebuilt(one, known) for one in chain}
+    rebuilt = {id(one): _rebuild(one, secret_texts) for one in chain}
     for one in chain:
         new = rebuilt[id(one)]
         new.__cause__ = rebuilt.get(id(one.__cause__))
@@ -39,7 +39,7 @@ def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
         new.__suppress_context__ = one.__suppress_context__
     for one in reversed(chain):  # groups last: their parts are rebuilt already
         if isinstance(one, BaseExceptionGroup):
-            rebuilt[id(one)] = _group(one, rebuilt, known)
+            rebuilt[id(one)] = _group(one, rebuilt, secret_texts)
     return rebuilt[id(error)]
 
 
@@ -70,14 +70,14 @@ def _texts(error: BaseException) -> list[str]:
     return [text_of(error), *map(str, getattr(error, "__notes__", ()))]
 
 
-def _is_clean(error: BaseException, known: list[str]) -> bool:
-    return all(redact_secrets(text, known) == text for text in _texts(error))
+def _is_clean(error: BaseException, secret_texts: list[str]) -> bool:
+    return all(redact_secrets(text, secret_texts) == text for text in _texts(error))
 
 
-def _rebuilt(error: BaseException, known: list[str]) -> BaseException:
+def _rebuild(error: BaseException, secret_texts: list[str]) -> BaseException:
     """Returns an exception of the same kind, with the secrets in its text redacted."""
     kind: Any = RuntimeError if isinstance(error, BaseExceptionGroup) else type(error)
-    text, *notes = (redact_secrets(part, known) for part in _texts(error))
+    text, *notes = (redact_secrets(part, secret_texts) for part in _texts(error))
     try:
         cls: Any = _clean_class(kind)
         new: BaseException = cls.__new__(cls)
@@ -89,7 +89,7 @@ def _rebuilt(error: BaseException, known: list[str]) -> BaseException:
     ours = kind.__module__.partition(".")[0] in ("dspy", "dspy_rlm", "sandbox_runtime")
     for name, value in attributes.items():
         if isinstance(value, str):
-            new.__dict__[name] = redact_secrets(value, known)
+            new.__dict__[name] = redact_secrets(value, secret_texts)
         elif ours or isinstance(value, _PLAIN):
             new.__dict__[name] = value
     new.__dict__["_clean_text"] = text
@@ -100,10 +100,10 @@ def _rebuilt(error: BaseException, known: list[str]) -> BaseException:
 
 
 def _group(
-    group: BaseExceptionGroup[Any], rebuilt: dict[int, BaseException], known: list[str]
+    group: BaseExceptionGroup[Any], rebuilt: dict[int, BaseException], secret_texts: list[str]
 ) -> BaseException:
     parts = [rebuilt.get(id(part), RuntimeError("(left out)")) for part in group.exceptions]
-    new = BaseExceptionGroup(redact_secrets(group.message, known), parts)
+    new = BaseExceptionGroup(redact_secrets(group.message, secret_texts), parts)
     old = rebuilt[id(group)]
     new.__cause__, new.__context__ = old.__cause__, old.__context__
     for note in getattr(old, "__notes__", ()):
@@ -113,7 +113,7 @@ def _group(
 
 @functools.lru_cache(maxsize=256)
 def _clean_class(kind: Any, name: str = "") -> type[BaseException]:
-    """Returns a subclass of `kind`, caught in the same places, whose `str` is a text that is set on it."""
+    """Returns a subclass of `kind`, caught in the same places, whose `str` is a text set on the instance."""
 
     def text(self: Any) -> str:
         return str(self.__dict__.get("_clean_text", ""))
@@ -135,16 +135,16 @@ def _base_of(kind: type[BaseException]) -> Any:
     return Exception
 
 
-def clean_errors(known: Known) -> Wrapper:
+def clean_errors(secrets: Known) -> Wrapper:
     """Returns a wrapper that redacts the exceptions of functions."""
-    return lambda _name, function: cleaning(function, known)
+    return lambda _name, function: cleaning(function, secrets)
 
 
-def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:
+def cleaning(function: Callable[..., Any], secrets: Known) -> Callable[..., Any]:
     """Returns the function, sync or async, with its exceptions redacted."""
 
     def clean(error: Exception) -> Exception:
-        new = cleaned(error, known())
+        new = cleaned(error, secrets())
         return new if isinstance(new, Exception) else error
 
     if inspect.iscoroutinefunction(function):
@@ -170,7 +170,7 @@ def cleaning(function: Callable[..., Any], known: Known) -> Callable[..., Any]:
             new = clean(error)
             if new is error:
                 raise
-        # Outside the handler: else Python would chain the original to it.
+        # Outside of the handler: otherwise Python would chain the original to it.
         raise new
 
     return call

@@ -74,7 +74,7 @@ def added(one: Any, other: Any) -> Any:
     return None if one is None or other is None else one + other
 
 
-# Changes when a saved trajectory can no longer be read the same way.
+# Incremented when a saved trajectory can no longer be read in the same way.
 FORMAT_VERSION = 1
 
 

@@ -1,4 +1,4 @@
-"""A report in words: how a run ended and what it took."""
+"""A report in words: the end of a run, and its cost."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dspy_rlm.report import RunReport
 
 
 def summary(report: RunReport) -> str:
-    """Returns how a run ended and what it took: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
+    """Returns the end of a run and its cost: `Submitted, 4 iterations, 12 sub-LM calls, 3.1 s`."""
     return f"{_outcome(report)}, {spending(report)}"
 
 
 def spending(report: RunReport) -> str:
-    """Returns what a run took: `4 iterations, 12 sub-LM calls, 3.1 s`."""
+    """Returns the cost of a run: `4 iterations, 12 sub-LM calls, 3.1 s`."""
     return ", ".join(
         [
             count(report.iterations, "iteration"),
@@ -22,7 +22,7 @@ def spending(report: RunReport) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """Returns a number of things: `1 file`, `1,787 files`."""
+    """Returns a number with its noun: `1 file`, `1,787 files`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 

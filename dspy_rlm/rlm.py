@@ -10,15 +10,14 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.concurrency.threads import in_new_thread
 from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
@@ -41,7 +40,9 @@ from dspy_rlm.signatures.inputs import check_signature
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import ready_packages
+from sandbox_runtime.helpers import ready_packages, run_in_thread
+
+T = TypeVar("T")
 
 
 class RLM(Configured, Portable, dspy.Module):
@@ -93,7 +94,7 @@ class RLM(Configured, Portable, dspy.Module):
             prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
-            packages: Packages that code can import beside the standard library, such as `["networkx"]`;
+            packages: Packages that code can import besides the standard library, such as `["networkx"]`;
                 or the path of a lock file with hashes. They are downloaded now, the first time, and then
                 kept in the user's cache.
             types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
@@ -101,7 +102,7 @@ class RLM(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             max_iters: Another name for `max_iterations`.
-            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run ends it.
+            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
         Raises:
             SignatureError: The signature, a tool or a limit is invalid; says which and why.
@@ -135,7 +136,7 @@ class RLM(Configured, Portable, dspy.Module):
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             verbose=verbose,
         )
-        self._context: RunContext | None = None  # set for a sub-run; a root run makes its own
+        self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
 
@@ -152,7 +153,7 @@ class RLM(Configured, Portable, dspy.Module):
         """Runs until there are outputs.
 
         Args:
-            interpreter: The interpreter for this run, instead of the configured one; it stays open.
+            interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
             **inputs: The inputs by name.
 
@@ -196,14 +197,14 @@ class RLM(Configured, Portable, dspy.Module):
         """Like `forward`, without blocking the event loop while LMs and cells run."""
         factory = checked_factory(interpreter_factory, interpreter) or self.factory()
         loop = asyncio.get_running_loop()
-        prepared = await in_new_thread(self.prepare, inputs, factory, loop)
+        prepared = await _in_thread(self.prepare, inputs, factory, loop)
 
         async def perform(request: Request) -> Any:
             match request:
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell(code):
-                    return await thread.do(sandbox.run_cell, code)
+                    return await thread.run(sandbox.run_cell, code)
                 case Extract(fields):
                     with dspy.context(trace=[]):
                         return await self.extract.acall(**prepared.last_prompt, **fields)
@@ -213,7 +214,7 @@ class RLM(Configured, Portable, dspy.Module):
                 sandbox, thread = await work.open()
                 with _dspy_settings(prepared, self.generate_action):
                     await adrive(_steps(prepared, self.generate_action), perform, thread)
-                prediction = await thread.do(prepared.run.prediction)
+                prediction = await thread.run(prepared.run.prediction)
                 await work.close()
         return prediction
 
@@ -233,7 +234,7 @@ class RLM(Configured, Portable, dspy.Module):
 
     @staticmethod
     def spawn(config: RLMConfig, context: RunContext) -> RLM:
-        """Returns an RLM for a sub-run: never of a subclass, whose constructor may be another."""
+        """Returns an RLM for a sub-run, never of a subclass, whose constructor may differ."""
         child = RLM(config.signature, tools=config.tools)  # checks that they fit together
         child._config = dataclasses.replace(config, signature=child.signature)
         child._context = context
@@ -244,7 +245,7 @@ class RLM(Configured, Portable, dspy.Module):
         return self._config.interpreter_factory or configured_factory()
 
     def default_signature(self) -> type[dspy.Signature]:
-        """Returns the predictor's signature as it is before an optimizer changes it."""
+        """Returns the predictor's signature before an optimizer has changed it."""
         return default_signature(self._config)
 
     def action_signature(self) -> type[dspy.Signature]:
@@ -254,7 +255,7 @@ class RLM(Configured, Portable, dspy.Module):
 
     @property
     def extract(self) -> dspy.Predict:
-        """The predictor that extracts outputs once no turn is left.
+        """The predictor that extracts outputs once the turns are used up.
 
         It is built on demand, so that optimizers do not see it as a parameter, unless one was set."""
         if self._extract is not None:
@@ -278,6 +279,11 @@ def _steps(prepared: PreparedRun, predictor: dspy.Predict) -> Steps:
     return steps(prepared.run, functools.partial(add_step, predictor))
 
 
+async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Runs the work in a new thread: all threads of the loop's executor may be waiting for this run."""
+    return await asyncio.wrap_future(run_in_thread(functools.partial(work, *args), "rlm-inputs"))
+
+
 @contextlib.contextmanager
 def _dspy_settings(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
     """Sets DSPy's settings for the turns of a run."""
@@ -289,7 +295,7 @@ def _dspy_settings(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[N
 def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
     """Attaches the report to whatever ends a run without outputs.
 
-    An error while the sandbox is opened is raised as it is: no LM was called.
+    An error while the sandbox is opened is raised unchanged: no LM was called.
     """
     run = prepared.run
     try:
@@ -303,6 +309,6 @@ def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Itera
             raise
         message = f"The run was stopped before its first turn: {reason}"
         raise RunFailedError(message, run=run.fail(reason)) from reason
-    except BaseException as error:  # Ctrl-C or cancellation: raised as it is
+    except BaseException as error:  # Ctrl-C or cancellation: raised unchanged
         error.run = run.fail(error)  # type: ignore[attr-defined]
         raise

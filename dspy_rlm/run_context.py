@@ -1,9 +1,9 @@
 """The context of a run: shared with its sub-calls and sub-runs, and in part visible to code inside the run.
 
 `RunContext` is the run's own: it is passed on explicitly, from the run to the functions that its cells call
-and to its sub-runs. `OuterRun` is the small part that code inside a run finds without being passed anything,
-such as a tool that starts an RLM of its own: enough to wait in the right place and to be cancelled with the
-run, without the ledger and the LMs. It is kept in DSPy's settings, which follow into the threads of
+and to its sub-runs. `OuterRun` is the small part that code inside a run can read without being passed anything,
+such as a tool that starts its own RLM: enough to wait in the right place and to be cancelled with the
+run, without the ledger and the LMs. It is kept in DSPy's settings, which are inherited by the threads of
 `dspy.Parallel` and `dspy.asyncify`; context variables do not.
 """
 
@@ -42,17 +42,17 @@ class OuterRun:
     """The part of a run that code inside it sees, through DSPy's settings."""
 
     slot: Slot | None = None
-    """The slot that the run holds in the pool, for as long as it goes on."""
+    """The slot that the run holds in the pool until it ends."""
 
     work_scope: CancelScope | None = None
-    """Cancels what was started inside the run."""
+    """Cancels everything that was started inside the run."""
 
     lent: tuple[object, ...] = ()
     """The factories of the caller's own interpreters that are busy with this run or one around it."""
 
 
 def current_outer_run() -> OuterRun:
-    """Returns the run that the calling code is inside of; an empty one outside of all runs."""
+    """Returns the innermost run around the calling code; an empty `OuterRun` outside of all runs."""
     outer: OuterRun | None = dspy.settings.get(_SETTING)
     return outer or OuterRun()
 
@@ -75,13 +75,13 @@ class RunContext:
     """One for the whole tree."""
 
     models: Models
-    """The LMs that code can ask."""
+    """The LMs that code can call."""
 
     depth: int = 0
     """Levels below the root run, which is at 0."""
 
     setup: str = ""
-    """Code of the run above that the REPL of this one begins with."""
+    """Code of the outer run that runs first in this REPL."""
 
     other_lms: Sequence[dspy.BaseLM | None] = ()
     """Further LMs of the run, such as the one that writes the code: their secrets are hidden too."""
@@ -99,16 +99,16 @@ class RunContext:
     """Cancels everything of the run."""
 
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
-    """Cancels what must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
+    """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
     interpreter_factory: InterpreterFactory | None = None
-    """Makes the interpreter that cells run in. None: a sandbox of the pool."""
+    """Creates the interpreter that cells run in. None: a sandbox of the pool."""
 
     limits: Limits = dataclasses.field(default_factory=Limits)
-    """Of the run's sandbox and of each that its code asks for; so are the packages and the pool."""
+    """The limits of the run's sandbox and of each that its code opens; the same holds for packages and pool."""
 
     packages: PackageSet | None = None
-    """The packages that cells can import beside the standard library."""
+    """The packages that cells can import besides the standard library."""
 
     pool: Pool = dataclasses.field(default_factory=default_pool)
     """The pool that lends the sandboxes."""
@@ -134,7 +134,7 @@ class RunContext:
         """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
 
         Args:
-            setup: The code that its REPL begins with.
+            setup: The code that runs first in its REPL.
             lm: The LM that writes its code.
         """
         scope = CancelScope(self.work_scope)
@@ -151,7 +151,7 @@ class RunContext:
 
     @property
     def is_deepest(self) -> bool:
-        """True where `max_depth` leaves no level for a sandbox below this run."""
+        """True if `max_depth` leaves no level for a sandbox below this run."""
         return self.depth >= self.ledger.budget.max_depth
 
     @functools.cached_property
@@ -183,10 +183,10 @@ class RunContext:
         )
         return metered(self.models.choose(model), meter)
 
-    # ---- Sandboxes: for the run itself, and for those that its code asks for ----
+    # ---- Slots for the run's own sandbox, and for those that its code opens ----
 
     def new_slot(self) -> Slot:
-        """Returns a slot of the pool, as a child of the one that is held already; to be waited for."""
+        """Returns a slot of the pool, as a child of the one that is held already. The caller waits for it."""
         return self.pool.slot(parent=current_outer_run().slot)
 
     @contextlib.contextmanager
@@ -194,7 +194,7 @@ class RunContext:
         """Makes this run the outer run of all runs started inside the block.
 
         Raises:
-            InputError: The run is inside another one with the same interpreter: it would wait for ever.
+            InputError: The run is inside another one with the same interpreter: it would wait forever.
         """
         outer = current_outer_run()
         factory = self.interpreter_factory
@@ -209,10 +209,10 @@ class RunContext:
 
     @contextlib.contextmanager
     def sandbox_permit(self) -> Iterator[None]:
-        """Charges a sandbox that code asks for, and waits for one of the run's permits.
+        """Charges a sandbox that code requests, and waits for one of the run's permits.
 
         Raises:
-            BudgetExceededError: No LM call is left that could use it, so none is opened.
+            BudgetExceededError: No LM call is left that could use it, so it is not opened.
         """
         self.work_scope.check()
         self.ledger.charge_sandbox()
@@ -222,7 +222,7 @@ class RunContext:
 
     @contextlib.contextmanager
     def nested_slot(self) -> Iterator[None]:
-        """Holds a slot of the pool below that of the run, which waits for the block; see `AdmissionQueue`."""
+        """Holds a child slot of the run's slot; the run waits for the block. See `AdmissionQueue`."""
         slot = self.new_slot()
         try:
             with self.work_scope.on_cancel(slot.release):

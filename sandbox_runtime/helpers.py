@@ -12,6 +12,7 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
 from sandbox_runtime.values.annotations import (
     annotation_text,
@@ -28,10 +29,12 @@ __all__ = [
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
+    "DaemonPool",
     "EffortError",
     "Slot",
     "abridged",
     "annotation_text",
+    "call_after",
     "check_keys",
     "check_made_keys",
     "check_making",
@@ -39,12 +42,15 @@ __all__ = [
     "classes_in",
     "environment_secrets",
     "field_types",
+    "fulfil",
     "in_one_line",
     "is_secret_name",
     "is_typed_dict",
     "ready_packages",
     "redact_secrets",
+    "run_in_thread",
     "secrets_of",
     "shown_signature",
+    "start_thread",
     "url_without_secrets",
 ]

@@ -26,6 +26,7 @@ from sandbox_runtime.open import open_session, ready_packages
 from sandbox_runtime.packages.resolve import PackageSet, Wanted
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.sessions.session import Session
+from sandbox_runtime.threads import start_thread
 from sandbox_runtime.values.type_rules import Rule
 
 # A warm session takes about 200 MB.
@@ -195,10 +196,7 @@ class Pool:
             session = group.warm.pop()[0] if group.warm else None
             if self._maintainer is None:
                 _close_at_exit()
-                self._maintainer = threading.Thread(
-                    target=self._maintain, name="sandbox-pool", daemon=True
-                )
-                self._maintainer.start()
+                self._maintainer = start_thread(self._maintain, "sandbox-pool")
             self._changed.notify_all()
             return session
 

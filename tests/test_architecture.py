@@ -85,6 +85,35 @@ def test_every_folder_says_what_it_owns():
     assert silent == []
 
 
+# Modules that start threads by themselves, with the reason.
+STARTS_THREADS = {
+    "sandbox_runtime/threads.py",  # for all others
+    "sandbox_runtime/packages/pip_guard.py",  # runs in pip's process, with the standard library only
+    "dspy_rlm/testing/listener.py",  # `socketserver`'s own; a connection is listed before its thread starts
+}
+
+
+def _starts_threads(source: str) -> bool:
+    names = {"Thread", "Timer", "ThreadPoolExecutor", "start_new_thread"}
+    return any(
+        isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in names
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_threads_are_started_in_one_module():
+    """So every thread is named, and is a daemon unless its work is sure to end."""
+    starting = {
+        str(path.relative_to(PROJECT))
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for path in (PROJECT / package).rglob("*.py")
+        if "node_modules" not in path.parts and _starts_threads(path.read_text("utf-8"))
+    }
+
+    assert starting == STARTS_THREADS
+
+
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_pages_for_contributors_name_files_that_exist(page):
     """A path in back-ticks exists, relative to the root, a package, or the folder of the architecture page."""

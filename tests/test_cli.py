@@ -45,7 +45,7 @@ def find_errors(task: Task):
 
 
 class Server:
-    """A policy server, and commands that ask it."""
+    """A policy server, and commands that use it."""
 
     def __init__(self, folder: Path) -> None:
         models = {
@@ -63,7 +63,7 @@ class Server:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Returns an environment without a model or key, and with a separate cache."""
+    """An environment without model and key, with a separate cache."""
     kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
     for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
         kept.pop(name, None)
@@ -144,29 +144,29 @@ class TestTerminal:
             stderr=theirs,
         )
         os.close(theirs)
-        shown = b""
+        output = b""
         try:
             while part := os.read(ours, 65536):
-                shown += part
-        except OSError:  # the error on Linux if the other end is closed
+                output += part
+        except OSError:  # how Linux says that the other end is closed
             pass
         os.close(ours)
         command.wait(60)
-        return shown.decode().replace("\r\n", "\n")
+        return output.decode().replace("\r\n", "\n")
 
     @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
         """Control characters in the answer and in every step before it are spelled out on a terminal."""
-        shown = self.on_terminal(
+        output = self.on_terminal(
             "ask", *hostile.arguments, "hostile.txt", "-q", "Why?", *more, folder=hostile.folder
         )
 
-        assert "end" in shown
-        assert "x1b]0;pwned" in shown or "u001b]0;pwned" in shown
-        assert OBEYED.findall(shown) == []
+        assert "end" in output
+        assert "x1b]0;pwned" in output or "u001b]0;pwned" in output
+        assert OBEYED.findall(output) == []
 
     def test_an_answer_in_a_pipe(self, hostile):
-        """A pipe gets the answer byte for byte; stderr is escaped for reading."""
+        """An answer in a pipe is unchanged byte for byte; stderr is escaped."""
         done = subprocess.run(
             [*COMMAND, "ask", *hostile.arguments, "hostile.txt", "-q", "Why?"],
             cwd=hostile.folder,
@@ -192,10 +192,10 @@ class TestTerminal:
     def test_errors(self, folder, arguments):
         """Control characters in errors are spelled out: in file names, arguments and messages of programs."""
         (folder / "fails.py").write_text("raise ValueError('\\x1b[2J\\u202e')")
-        shown = self.on_terminal(*arguments, folder=folder)
+        output = self.on_terminal(*arguments, folder=folder)
 
-        assert "x1b" in shown
-        assert OBEYED.findall(shown) == []
+        assert "x1b" in output
+        assert OBEYED.findall(output) == []
 
 
 class TestAsk:
@@ -221,10 +221,10 @@ class TestAsk:
         """`--json` prints one object with outputs and spending; with `--quiet` stderr is empty."""
         signature = "text, question -> answer: str, lines: list[int]"
         done = server.ask("log.txt", "-q", "ERROR", "--sig", signature, "--json", "--quiet")
-        said = json.loads(done.stdout)
+        result = json.loads(done.stdout)
 
-        assert said["outputs"] == {"answer": "It is bad: 2", "lines": [2, 4]}
-        assert (said["status"], said["iterations"], said["llm_calls"]) == ("submitted", 3, 1)
+        assert result["outputs"] == {"answer": "It is bad: 2", "lines": [2, 4]}
+        assert (result["status"], result["iterations"], result["llm_calls"]) == ("submitted", 3, 1)
         assert done.stderr == ""
 
     def test_a_quiet_run_still_tells_what_it_took(self, server):
@@ -259,11 +259,11 @@ class TestAsk:
         """With `--json`, the error and the spending are JSON too."""
         server.policies.fail("root", Fault(status=400, after=2, times=None))
         done = server.ask("log.txt", "-q", "ERROR", "--json", "--quiet")
-        said = json.loads(done.stdout)
+        result = json.loads(done.stdout)
 
         assert done.returncode == 1
-        assert said["error"].startswith("LMInvalidRequestError: ")
-        assert (said["status"], said["iterations"], said["llm_calls"]) == ("failed", 2, 1)
+        assert result["error"].startswith("LMInvalidRequestError: ")
+        assert (result["status"], result["iterations"], result["llm_calls"]) == ("failed", 2, 1)
 
     def test_a_missing_key_tells_how_to_give_one(self, folder):
         """The model is named but cannot be used: the message says how to configure it."""
@@ -275,7 +275,7 @@ class TestAsk:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):
-        """Ctrl-C exits with code 130, reports the spending, and leaves no process."""
+        """Ctrl-C gives exit code 130 and the spending, and leaves no process."""
         asked, answer = threading.Event(), threading.Event()
 
         def wait_for_ever(request: object) -> str:
@@ -295,12 +295,12 @@ class TestAsk:
             assert asked.wait(60)
             sandboxes = deno_children(child.pid)
             child.send_signal(signal.SIGINT)
-            shown = child.communicate(timeout=30)[1]
+            output = child.communicate(timeout=30)[1]
             answer.set()
 
         assert child.returncode == 130
-        assert shown.endswith("\ndspy-rlm: interrupted after 0 steps.\n")
-        assert "Traceback" not in shown
+        assert output.endswith("\ndspy-rlm: interrupted after 0 steps.\n")
+        assert "Traceback" not in output
         assert sandboxes or sys.platform != "linux"
         assert not any(Path(f"/proc/{pid}").exists() for pid in sandboxes)
 
@@ -322,23 +322,23 @@ class TestMistakes:
         ],
     )
     def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):
-        """A mistake is reported before anything starts."""
+        """A mistake is reported before an LM is called or a sandbox started."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
 
         assert main(["ask", *arguments, "-q", "Why?"]) == 2
-        shown = capsys.readouterr()
-        assert shown.out == ""
-        assert told in shown.err
-        assert shown.err.count("dspy-rlm: ") == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert told in output.err
+        assert output.err.count("dspy-rlm: ") == 1
 
     def test_no_model_is_told_how_to_configure_one(self, folder, monkeypatch, capsys):
-        """The message mentions a key, a model, a local server, and the demo."""
+        """Without a model, the message names a key, a model, a self-hosted server, and the demo."""
         monkeypatch.delenv("DSPY_RLM_MODEL", raising=False)
 
         assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 2
-        shown = capsys.readouterr().err
-        assert shown.startswith("No model is configured")
+        output = capsys.readouterr().err
+        assert output.startswith("No model is configured")
         for hint in (
             "export OPENAI_API_KEY",
             "--model openai/",
@@ -346,7 +346,7 @@ class TestMistakes:
             "--api-base",
             "demo",
         ):
-            assert hint in shown
+            assert hint in output
 
     @pytest.mark.parametrize("arguments", [[], ["ask"], ["ask", "x"], ["nothing"]])
     def test_incomplete_commands_show_the_usage(self, capsys, arguments):
@@ -401,7 +401,7 @@ def test_several_files_are_a_dict(folder):
     ],
 )
 def test_answers_read_well(outputs, text):
-    """Texts are printed unchanged, other values as JSON; names only if there are several."""
+    """Answers are texts unchanged and other values as JSON, with names only if there are several."""
     assert answer_text(outputs) == text
 
 
@@ -419,8 +419,8 @@ def test_a_reader_may_leave(folder):
     with child, child.stdout, child.stderr:
         assert child.stdout.readline().startswith(b"dspy-rlm demo: ")
         child.stdout.close()
-        shown = child.stderr.read()
+        output = child.stderr.read()
 
     assert child.returncode == 1
-    assert b"Traceback" not in shown
-    assert b"BrokenPipe" not in shown
+    assert b"Traceback" not in output
+    assert b"BrokenPipe" not in output

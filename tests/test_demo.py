@@ -43,7 +43,7 @@ SOURCES = {
 
 @pytest.fixture(scope="module")
 def lms():
-    """The demo's own language models."""
+    """The scripted LMs of the demo."""
     with cast() as lms:
         yield lms
 
@@ -66,12 +66,12 @@ class TestTruth:
         assert undocumented_functions(SOURCES, "pack") == ["pack.f", "pack.sub.k"]
 
     def test_docstrings_say_what_a_module_deals_with(self):
-        """The first paragraph of public modules that are not tests is used."""
+        """The subject is judged by the docstring's first paragraph, in public modules that are not tests."""
         assert modules_about(SOURCES, "data compression and archives") == ["gzip", "zipfile"]
 
 
 class TestPolicies:
-    """The policies do not contain the answers: other files and questions give other answers."""
+    """Policies do not know the answers: other files and questions give other answers."""
 
     def test_the_class_is_found(self, lms):
         """A definition outside of tests comes first, and quoted code does not count."""
@@ -151,10 +151,10 @@ class TestRunDemo:
         (tmp_path / "odd.py").write_text('"Reads " "archives."\n')
 
         assert run_demo(tmp_path) == 1
-        shown = capsys.readouterr().out
-        assert "WRONG" in shown
-        assert "Truth: 1 modules: odd" in shown
-        assert shown.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
+        output = capsys.readouterr().out
+        assert "WRONG" in output
+        assert "Truth: 1 modules: odd" in output
+        assert output.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
 
     def test_the_summary_is_one_line(self):
         """The summary is one line, even without a question."""

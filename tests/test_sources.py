@@ -91,24 +91,24 @@ class TestLoadTexts:
         (folder / ".git/hooks").mkdir()
         (folder / "images").mkdir()
         (folder / "images/a").write_bytes(b"\0")
-        given = [folder / path for path in paths]
+        arguments = [folder / path for path in paths]
         if not told:
-            assert load_texts(given).by_path  # a folder that is named is not hidden
+            assert load_texts(arguments).by_path  # a folder that is named is not hidden
             return
 
         with pytest.raises(InputError, match=told):
-            load_texts(given)
+            load_texts(arguments)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
     def test_a_pipe_in_a_folder_is_not_waited_for(self, folder):
-        """Only regular files are read: reading a pipe would block."""
+        """Only regular files are read: a pipe would block."""
         os.mkfifo(folder / "pipe")
 
         assert "pipe" not in load_texts([folder]).by_path
 
     @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
     def test_a_dead_link_is_ignored(self, folder):
-        """A symbolic link without a target is skipped."""
+        """A dangling link is ignored."""
         (folder / "link").symlink_to("nowhere")
 
         assert "link" not in load_texts([folder]).by_path
@@ -129,7 +129,7 @@ class TestDecode:
         ],
     )
     def test_texts(self, data, text):
-        """UTF-8 is tried first, then the byte order mark, then Latin-1; line ends are those of Python."""
+        """Text is decoded as UTF-8, then by its byte order mark, then as Latin-1, with Python's line ends."""
         assert decode(data) == text
 
     @pytest.mark.parametrize(

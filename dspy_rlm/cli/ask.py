@@ -29,7 +29,7 @@ Name a model, and give its key the way its provider wants it:
     export OPENAI_API_KEY=...
     dspy-rlm ask FILE -q QUESTION --model openai/gpt-5-mini
 
-Any name that dspy.LM takes will do. The variables {MODEL_VARIABLE} and {SUB_MODEL_VARIABLE} stand
+Any name that dspy.LM accepts works. The variables {MODEL_VARIABLE} and {SUB_MODEL_VARIABLE} stand
 for --model and --sub-model. For a server that speaks OpenAI's API (vLLM, llama.cpp, LM Studio, Ollama):
 
     dspy-rlm ask FILE -q QUESTION --model openai/NAME --api-base http://localhost:8000/v1
@@ -132,7 +132,7 @@ def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
         ) from error
     names = list(checked.input_fields)
     if sorted(names) != sorted([name, "question"]):
-        source = "one file was given, so it is" if name == "text" else "the files are"
+        source = "there is one file, so it is" if name == "text" else "the files are"
         raise SignatureError(
             f"The signature needs the inputs {name!r} and 'question', and no others ({source} in "
             f"{name!r}). It has {', '.join(map(repr, names)) or 'none'}. Write {example}."

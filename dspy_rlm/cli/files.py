@@ -1,6 +1,6 @@
 """Selects and decodes the files that are the inputs of a run.
 
-Decides which files are worth reading and counts those it leaves out. Knows no run and prints nothing.
+Decides which files are worth reading and counts those it leaves out. Knows nothing of runs and prints nothing.
 """
 
 from __future__ import annotations

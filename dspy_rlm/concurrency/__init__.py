@@ -1,1 +1,1 @@
-"""Threads, cancellation, and DSPy's stream from any thread. Knows no run and no LM."""
+"""Cancellation, and DSPy's stream from any thread. Knows nothing of runs and LMs."""

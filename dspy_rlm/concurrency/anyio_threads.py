@@ -1,7 +1,7 @@
 """Writing to DSPy's stream, which `dspy.streamify` reads, from any thread.
 
-DSPy sends only from threads that AnyIO has started. A run has threads of its own, for cells, tools and
-batches; calls that send to the stream are moved from these to a thread of AnyIO.
+DSPy sends only from threads that AnyIO has started. A run has its own threads, for cells, tools and batches;
+calls that send to the stream are moved from these to an AnyIO thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import anyio.from_thread
 import anyio.to_thread
 import dspy
 
-from dspy_rlm.concurrency.threads import fulfil
+from sandbox_runtime.helpers import fulfil
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,11 +59,11 @@ class Stream:
             work = functools.partial(function, *args, **kwargs)
             result = work() if self._is_on_loop() else self._elsewhere(work)
             # A coroutine runs on the loop, which DSPy would block until there is room for its message.
-            return self._unblocked(result) if inspect.iscoroutine(result) else result
+            return self._await_unblocked(result) if inspect.iscoroutine(result) else result
 
         return call
 
-    async def _unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def _await_unblocked(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         with dspy.context(send_stream=_Unblocking(self)):
             return await coroutine
 
@@ -79,18 +79,18 @@ class Stream:
             return False
 
     def _is_read(self) -> bool:
-        """Returns false once the reader or its loop has ended, for good."""
+        """Returns False once the reader or its loop has ended, which is final."""
         return not self._loop.is_closed() and self._raw.statistics().open_receive_streams > 0
 
     def _send_and_wait(self, message: Any) -> None:
-        with self._handed_over(_sent(self._raw, message)) as sent:
+        with self._handed_over(_send_to(self._raw, message)) as sent:
             while not wait([sent], POLL_SECONDS).done:
                 if not self._is_read():
                     return
             sent.result()
 
     def _elsewhere(self, work: Callable[[], T]) -> T:
-        """Runs the work once, in an AnyIO thread if possible, else in this one, and returns its result."""
+        """Runs the work once, in an AnyIO thread if possible, otherwise in this thread, and returns its result."""
         if not self._is_read():
             return _without_stream(work)
         job: Future[T] = Future()
@@ -123,7 +123,7 @@ class Stream:
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             return
         # One task for each message; they queue in the order of their creation.
-        task = self._loop.create_task(_sent(self._raw, message))
+        task = self._loop.create_task(_send_to(self._raw, message))
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
@@ -143,8 +143,8 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
     """Returns the stream of the running program; None if there is none, or its loop is unknown.
 
     Args:
-        loop: The event loop of the run. The loop that AnyIO knows for this thread takes precedence: in such a
-            thread a program may have a loop of its own.
+        loop: The event loop of the run. The loop that AnyIO has for this thread takes precedence: in such
+            a thread a program may run its own loop.
     """
     stream = dspy.settings.send_stream
     if stream is None:
@@ -160,18 +160,18 @@ def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
 
 
 def reachable(function: Callable[P, T]) -> Callable[P, T]:
-    """Returns the function; if the program streams, called so that DSPy can send from it."""
+    """Returns the function. If the program streams, it runs in a thread from which DSPy can send."""
     stream = current()
     return function if stream is None else stream.reachable(function)
 
 
-async def _sent(stream: Any, message: Any) -> None:
+async def _send_to(stream: Any, message: Any) -> None:
     with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
         await stream.send(message)
 
 
 async def _in_worker(work: Callable[[], None]) -> None:
-    """Runs the work in a thread of AnyIO, in the context of this coroutine."""
+    """Runs the work in an AnyIO thread, in the context of this coroutine."""
     # A limiter of its own: work that waits for other work would deadlock on a shared one.
     limiter = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)

@@ -1,4 +1,4 @@
-"""Cancelling what belongs to a run: its sandboxes, its sub-calls, its sub-runs. From any thread, at once.
+"""Cancels the work of a run from any thread, at once: its sandboxes, its sub-calls, its sub-runs.
 
 A run is cancelled when it ends, when its caller is cancelled, and, except for its last call, when its time is
 over. Nothing new is sent for it afterwards. What cannot be interrupted, such as a request in flight or a tool
@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import TypeVar
 
-T = TypeVar("T")
+from sandbox_runtime.helpers import run_in_thread, start_thread
 
-# How often the remaining time is read anew: it changes with what has to be held back.
-POLL_SECONDS = 0.5
+T = TypeVar("T")
 
 
 class CancelScope:
-    """Cancels some work, and the scopes below it. Safe to use from any thread."""
+    """Cancels a part of a run, and the scopes below it. Thread-safe."""
 
     def __init__(self, parent: CancelScope | None = None, *, cancellable: bool = False) -> None:
         """Creates a scope that is not cancelled.
@@ -35,7 +33,7 @@ class CancelScope:
         self.cancellable: bool = cancellable or (parent is not None and parent.cancellable)
         self.reason: Exception | None = None
         self._lock = threading.Lock()  # guards the reason and the callbacks
-        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._callbacks: dict[object, Callable[[], object]] = {}
         self._leave_parent: Callable[[], None] = lambda: None
         if parent is not None:
             key = parent._add(lambda: self.cancel(parent.reason or RuntimeError("cancelled")))
@@ -59,7 +57,7 @@ class CancelScope:
             raise _fresh_copy(self.reason) from None
 
     @contextlib.contextmanager
-    def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """Calls `callback`, which must not block, if the scope is cancelled in the block or was before."""
         key = self._add(callback)
         try:
@@ -67,7 +65,7 @@ class CancelScope:
         finally:
             self._remove(key)
 
-    def _add(self, callback: Callable[[], None]) -> object:
+    def _add(self, callback: Callable[[], object]) -> object:
         key = object()
         with self._lock:
             cancelled = self.reason is not None
@@ -90,17 +88,6 @@ class CancelScope:
         """
         self.check()
         outcome: Future[T] = Future()
-        context = contextvars.copy_context()
-
-        def run() -> None:
-            try:
-                result = context.run(work)
-            except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
-                with contextlib.suppress(InvalidStateError):
-                    outcome.set_exception(error)
-            else:
-                with contextlib.suppress(InvalidStateError):
-                    outcome.set_result(result)
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
@@ -108,8 +95,7 @@ class CancelScope:
 
         with self.on_cancel(abandon):
             self.check()
-            threading.Thread(target=run, name="rlm-call", daemon=True).start()
-            return outcome.result()
+            return run_in_thread(work, "rlm-call", outcome).result()
 
     async def run_abandonable_async(self, work: Awaitable[T]) -> T:
         """Like `run_abandonable`, for a coroutine, which is cancelled."""
@@ -134,7 +120,7 @@ class CancelScope:
 
 
 def _fresh_copy(reason: Exception) -> Exception:
-    """Returns an equal error: one object raised in many threads collects the tracebacks of them all."""
+    """Returns an equal error: one object raised in many threads would collect all of their tracebacks."""
     error = type(reason).__new__(type(reason), *reason.args)
     vars(error).update(vars(reason))
     return error
@@ -151,31 +137,10 @@ def _cancellations() -> int:
     return task.cancelling() if task is not None else 0
 
 
-def in_background(work: Callable[[], object], *, terminates: bool) -> Callable[[], None]:
+def in_background(work: Callable[[], object], *, terminates: bool) -> Callable[[], object]:
     """Returns a function that runs the work in a new thread.
 
     Interpreter exit waits for that thread only if `terminates` is true: the work is sure to end.
     """
 
-    def start() -> None:
-        threading.Thread(target=work, name="rlm-cancel", daemon=not terminates).start()
-
-    return start
-
-
-@contextlib.contextmanager
-def call_after(seconds_left: Callable[[], float], work: Callable[[], None]) -> Iterator[None]:
-    """Calls the work from another thread once no seconds are left, unless the block is left before."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while (seconds := seconds_left()) > 0:
-            if over.wait(min(seconds, POLL_SECONDS)):
-                return
-        work()
-
-    threading.Thread(target=watch, name="rlm-clock", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
+    return lambda: start_thread(work, "rlm-cancel", daemon=not terminates)

@@ -1,1 +1,1 @@
-"""Callbacks, streams, traces, pickles and interpreters, as DSPy has them. Knows no run."""
+"""Callbacks, streams, traces, pickles and interpreters, as DSPy defines them. Knows nothing of runs."""

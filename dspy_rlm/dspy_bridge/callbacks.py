@@ -1,7 +1,7 @@
 """Reports a sandbox to DSPy's callbacks: startup, execution, tool calls, shutdown.
 
 DSPy picks the handler for a `CodeInterpreter` by the name of the method that is called. `ReportedSandbox`
-has those methods. A run without callbacks does without it.
+has those methods. A run without callbacks does not use it.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def ended_once(end: Callable[[], None]) -> Callable[[], None]:
 
 
 class Arguments(dict[str, Any]):
-    """The arguments of a call by name, for callbacks. `given` has them as they were passed."""
+    """The arguments of a call by name, for callbacks. `original` has them as they were passed."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        super().__init__(_named(function, args, kwargs))
-        self.given = args, kwargs
+        super().__init__(_by_name(function, args, kwargs))
+        self.original = args, kwargs
 
 
 class ToolCalls:
@@ -104,7 +104,7 @@ class ToolCalls:
     def _call(self, tool_name: str, kwargs: dict[str, Any]) -> Any:
         if tool_name not in self.tools:
             raise CodeInterpreterError(f"Unknown tool: {tool_name}")
-        args, named = kwargs.given if isinstance(kwargs, Arguments) else ((), kwargs)
+        args, named = kwargs.original if isinstance(kwargs, Arguments) else ((), kwargs)
         return self.tools[tool_name](*args, **named)
 
     def report_to_callbacks(self, name: str, function: HostFunction) -> HostFunction:
@@ -194,7 +194,7 @@ class ReportedSandbox(ToolCalls):
         return self._sandbox
 
 
-def _named(
+def _by_name(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the arguments by name, as far as the function's signature has the names."""

@@ -53,7 +53,7 @@ class InterpreterSandbox:
             outputs: The fields that SUBMIT takes, with their types as text.
             output_chars: Characters of a cell's output that are kept.
             rules: How values of some types enter the interpreter.
-            ending: Called at the end. None: shut the interpreter down.
+            ending: Called at the end. None: the interpreter is shut down.
 
         Raises:
             TypeError: It is not a `CodeInterpreter`.
@@ -113,18 +113,18 @@ class InterpreterSandbox:
         except SyntaxError as error:
             # Nothing was bound: DSPy's interpreter prepends the assignments to the code.
             self._unassigned = {**variables, **self._unassigned}
-            return Failed("SyntaxError", self._abridged(str(error)))
+            return Failed("SyntaxError", self._abridge(str(error)))
         except CodeExecutionError as error:
-            return Failed("CodeExecutionError", self._abridged(str(error)))
+            return Failed("CodeExecutionError", self._abridge(str(error)))
         if isinstance(result, FinalOutput):
             outputs = result.output
             return Submitted(outputs if isinstance(outputs, dict) else {"output": outputs})
         lines = result if isinstance(result, list) else [] if result is None else [result]
-        return Completed(self._abridged("\n".join(str(line) for line in lines)))
+        return Completed(self._abridge("\n".join(str(line) for line in lines)))
 
     def close(self) -> None:
         """Shuts the interpreter down once, or returns it to the caller who lent it. Call it from any thread."""
         self._ending()
 
-    def _abridged(self, text: str) -> str:
+    def _abridge(self, text: str) -> str:
         return abridged(text, self._output_chars)

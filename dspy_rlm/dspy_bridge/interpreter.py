@@ -82,7 +82,7 @@ class SandboxInterpreter(ToolCalls):
             CodeInterpreterError: The session cannot be opened, or the interpreter has been shut down.
         """
         if self._ended:
-            raise _ended()
+            raise _ended_error()
         if self._session is None:
             try:
                 pool = self._pool or default_pool()
@@ -93,11 +93,11 @@ class SandboxInterpreter(ToolCalls):
                 self._ended = True
                 raise CodeInterpreterError(str(error)) from error
 
-    def _started(self) -> Session:
+    def _open_session(self) -> Session:
         if self._session is None:
             self.start()
         if self._session is None or self._ended:
-            raise _ended()
+            raise _ended_error()
         return self._session
 
     @reported
@@ -114,7 +114,7 @@ class SandboxInterpreter(ToolCalls):
             CodeExecutionError: The code raised; the session goes on.
             CodeInterpreterError: The session is lost, or a variable cannot enter it.
         """
-        session = self._started()
+        session = self._open_session()
         try:
             self._register(session)
             self._assign(session, variables or {})
@@ -154,7 +154,7 @@ class SandboxInterpreter(ToolCalls):
         self.shutdown()
 
     def _register(self, session: Session) -> None:
-        """Registers tools and outputs if they have changed since the last time."""
+        """Registers the tools and outputs if they have changed since the last registration."""
         current = (dict(self.tools), self.output_fields)
         if current != self._registered:
             tools: dict[str, HostTool] = wrap_all(self.tools, [self.report_to_callbacks, naming])
@@ -167,13 +167,13 @@ class SandboxInterpreter(ToolCalls):
         unsent = {
             n: v for n, v in variables.items() if n not in self._sent or self._sent[n] is not v
         }
-        for name in unsent:  # if sending fails, what the name is bound to is unknown
+        for name in unsent:  # if sending fails, the value of the name is unknown
             self._sent.pop(name, None)
         session.assign(unsent)
         self._sent.update({n: v for n, v in unsent.items() if type(v) in _UNCHANGING})
 
 
-def _ended() -> CodeInterpreterError:
+def _ended_error() -> CodeInterpreterError:
     return CodeInterpreterError("This interpreter has ended. Create another for a new session.")
 
 

@@ -1,4 +1,4 @@
-"""Chooses the interpreter of a run: our sandbox, one from a factory, or an instance of the caller's.
+"""Chooses the interpreter of a run: our sandbox, one from a factory, or the caller's instance.
 
 DSPy has had three ways to pass one, and code written for any of them works: `interpreter=` with an
 instance (until 3.2), an instance as the first argument of a call (3.3), and `interpreter_factory=` with a
@@ -23,9 +23,9 @@ InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
 
 class Borrowed:
-    """Wraps an interpreter of the caller's as a factory. Runs take turns on it; no run shuts it down.
+    """Wraps the caller's interpreter as a factory. Runs take turns on it; no run shuts it down.
 
-    Create it with `borrowed` only, which keeps one for each interpreter.
+    Create it with `borrowed` only, which keeps one instance for each interpreter.
     """
 
     def __init__(self, interpreter: CodeInterpreter) -> None:
@@ -40,7 +40,7 @@ class Borrowed:
         return getattr(self._interpreter, "execution_instructions", "")
 
     def __call__(self) -> CodeInterpreter:
-        """Waits until no other run uses it."""
+        """Waits until no other run uses the interpreter, and returns it."""
         self._turn.acquire()
         try:
             self._tools = dict(self._interpreter.tools)
@@ -60,7 +60,7 @@ class Borrowed:
             self._turn.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("it has a living interpreter. Give an interpreter_factory instead")
+        raise TypeError("it has a live interpreter. Pass an interpreter_factory instead")
 
 
 # By the identity of the interpreter, which the value keeps alive.
@@ -69,7 +69,7 @@ _lock = threading.Lock()  # guards it
 
 
 def borrowed(interpreter: CodeInterpreter) -> Borrowed:
-    """Returns the factory for an interpreter of the caller's; always the same one for the same interpreter."""
+    """Returns the factory for the caller's interpreter, always the same for the same interpreter."""
     with _lock:
         factory = _borrowed.get(id(interpreter))
         if factory is None:
@@ -84,7 +84,7 @@ def checked_factory(value: object, older: object = None) -> InterpreterFactory |
         SignatureError: It is not a factory, or both were passed.
     """
     if value is not None and older is not None:
-        raise SignatureError("Give interpreter_factory or interpreter, not both.")
+        raise SignatureError("Pass interpreter_factory or interpreter, not both.")
     chosen = older if value is None else value
     if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
         return borrowed(chosen)

@@ -18,7 +18,7 @@ class LastValue:
     """The value of the last expression that cells reported, if any."""
 
     def __init__(self) -> None:
-        self._told: list[Any] = []
+        self._values: list[Any] = []
 
     def tool(self) -> WrappedTool:
         """Returns the tool that a session registers as `NAME`."""
@@ -27,11 +27,11 @@ class LastValue:
 
     def _tell(self, value: Any) -> None:
         """Stores the value of a cell's last expression."""
-        self._told = [as_json(value)]
+        self._values = [as_json(value)]
 
     def take(self) -> Any:
-        """Returns the value and forgets it; None if there was none since the last time."""
-        return self._told.pop() if self._told else None
+        """Returns the value and forgets it; None if there is no new one."""
+        return self._values.pop() if self._values else None
 
 
 def as_json(value: Any) -> Any:

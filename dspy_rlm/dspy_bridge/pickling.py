@@ -51,13 +51,13 @@ def module_state(module: Any, json_mode: bool = True) -> dict[str, Any]:
 
 
 class Portable:
-    """A mixin for modules: copies that share what is live, and pickles that any pickler can write."""
+    """A mixin for modules: copies that share live objects, and pickles that any pickler can write."""
 
     _LIVE: frozenset[str] = frozenset()
     """The attributes that a deep copy shares."""
 
     def __copy__(self) -> Any:
-        """A copy that shares everything but the module's history."""
+        """Returns a copy that shares everything but the module's history."""
         return _new(self, dict(dspy.Module.__getstate__(self)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -79,7 +79,7 @@ class Portable:
 
 
 def _live(value: Any, memo: Mapping[int, Any]) -> Any:
-    """Returns the value itself; but a tool that belongs to the program being copied belongs to the copy."""
+    """Returns the value itself, except that a tool of the program being copied becomes a tool of the copy."""
     if isinstance(value, dict):
         return {name: _live(part, memo) for name, part in value.items()}
     if isinstance(value, RLMConfig):
@@ -106,7 +106,7 @@ def _new(module: Any, state: dict[str, Any]) -> Any:
 class Packed:
     """A value as bytes written by cloudpickle, with LMs without keys, and without pools.
 
-    The module that it belongs to, and the programs around that, stay outside the bytes: the outer pickler
+    The module that it belongs to, and the programs around that, stay outside of the bytes: the outer pickler
     writes each of them once.
     """
 
@@ -128,27 +128,29 @@ def packed_state(module: Any) -> dict[str, Any]:
     state = _flat(dspy.Module.__getstate__(module))
     unsafe = [name for name, value in state.items() if not _is_plain(value)]
     with _being_packed(module):
-        written = {name: _packed(name, state[name], ()) for name in unsafe}
-        lms = [lm for _, found in written.values() for lm in found]
+        written = {name: _pack(name, state[name], ()) for name in unsafe}
+        lms = [lm for _, value_lms in written.values() for lm in value_lms]
         lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
-        known = [
+        secrets = [
             *environment_secrets(),
             *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
         ]
         for name, (packed, _) in written.items():
-            held = [secret for secret in known if secret.encode("utf-8", "replace") in packed.data]
+            held = [
+                secret for secret in secrets if secret.encode("utf-8", "replace") in packed.data
+            ]
             if held:
                 logger.warning(
                     "The %s of the module hold a secret, which is saved as [secret]. Let them read it "
                     "from the environment when they need it.",
                     _shown_name(name),
                 )
-            state[name] = _packed(name, state[name], held)[0] if held else packed
+            state[name] = _pack(name, state[name], held)[0] if held else packed
     return state
 
 
 def unpacked_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the module's state that `packed_state` was made from."""
+    """Returns the module's state from the result of `packed_state`."""
     values = {n: v.unpack() if isinstance(v, Packed) else v for n, v in state.items()}
     config = {n: values.pop(n) for n in list(values) if n.startswith(_OF_CONFIG)}
     if config:
@@ -189,7 +191,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     )
 
 
-def _packed(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
+def _pack(name: str, value: Any, hidden: Sequence[str]) -> tuple[Packed, list[Any]]:
     """Returns the value as bytes, with secrets removed from its texts, and the LMs in it."""
     file = io.BytesIO()
     pickler = _Pickler(file, hidden)
@@ -230,13 +232,13 @@ class _Pickler(cloudpickle.Pickler):
     def persistent_id(self, value: Any) -> int | None:
         """Returns the index of an object that stays outside. Called by pickle."""
         if self._hidden and isinstance(value, (str, bytes)):
-            return self._cleaned(value)
+            return self._index_of_cleaned(value)
         if not isinstance(value, dspy.Module) or not _leads_back(value):
             return None
         self.outside.append(value)
         return len(self.outside) - 1
 
-    def _cleaned(self, value: str | bytes) -> int | None:
+    def _index_of_cleaned(self, value: str | bytes) -> int | None:
         """Returns the index of the text without its secrets; None if it has none."""
         text = value if isinstance(value, str) else value.decode("utf-8", "replace")
         if not any(secret in text for secret in self._hidden):
@@ -246,7 +248,7 @@ class _Pickler(cloudpickle.Pickler):
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
-        """Returns how to write an object. Called by pickle."""
+        """Returns the reduction of an object. Called by pickle."""
         if isinstance(value, dspy.BaseLM):
             self.lms.append(value)
             return _lm_again, (lm_state(value),)

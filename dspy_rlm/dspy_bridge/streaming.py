@@ -49,18 +49,18 @@ _SUB_CALLS = {
 class StatusMessages(StatusMessageProvider):
     """The status messages of an RLM. Subclass it to change them; None sends nothing.
 
-    Any other provider may have methods of these names too; those it lacks are taken from here. `depth` is 0
+    Any other provider may have methods of these names too; this class supplies those it lacks. `depth` is 0
     for the run itself and 1 for runs that its code starts.
     """
 
     def iteration_status_message(
         self, iteration: int, max_iterations: int, depth: int
     ) -> str | None:
-        """Returns the message for the time before the root LM is asked for its next step."""
+        """Returns the message that is shown before the root LM is called for its next step."""
         return f"{_level(depth)}Iteration {iteration}/{max_iterations}: asking the LM what to do"
 
     def cell_status_message(self, iteration: int, code: str, depth: int) -> str | None:
-        """Returns the message for the time before a cell runs."""
+        """Returns the message that is shown before a cell runs."""
         lines = count(len(code.splitlines()), "line")
         return f"{_level(depth)}Iteration {iteration}: running {lines} of code"
 
@@ -73,11 +73,11 @@ class StatusMessages(StatusMessageProvider):
         return f"{_level(depth)}Iteration {iteration}: {name}{how_many}"
 
     def run_end_status_message(self, report: RunReport, depth: int) -> str | None:
-        """Returns the message for the time after the run."""
+        """Returns the message that is shown after the run."""
         return f"{_level(depth)}{summary(report)}"
 
     def tool_end_status_message(self, outputs: Any) -> str | None:
-        """Returns None: DSPy's text says that the LM is asked next, but here the cell goes on."""
+        """Returns None: DSPy's text says that the LM is called next, but here the cell continues."""
         return None
 
 
@@ -88,7 +88,7 @@ def _level(depth: int) -> str:
 class OutputListener(StreamListener):
     """Listens to an output of an RLM, which arrives as one chunk when it is submitted.
 
-    If no turn is left and the output is extracted instead, it arrives in chunks, as the LM writes it.
+    If the turns are used up and the output is extracted instead, it arrives in chunks, as the LM writes it.
     """
 
     def __init__(self, rlm: dspy.Module, name: str, *, allow_reuse: bool = False) -> None:
@@ -120,7 +120,9 @@ def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
     def sink(event: Event) -> None:
         if isinstance(event, RunEnded) and event.report.status == "submitted":
             for listener in listeners:
-                stream.send(_whole(listener, (event.outputs or {})[listener.signature_field_name]))
+                stream.send(
+                    _single_chunk(listener, (event.outputs or {})[listener.signature_field_name])
+                )
         if text := _text(provider, event, depth):
             stream.send(StatusMessage(text))
 
@@ -136,7 +138,7 @@ def output_listeners(rlm: dspy.Module) -> list[StreamListener]:
     ]
 
 
-def _whole(listener: StreamListener, value: Any) -> StreamResponse:
+def _single_chunk(listener: StreamListener, value: Any) -> StreamResponse:
     """Returns an output as a single, final chunk, and marks the listener as done."""
     listener.stream_start = listener.stream_end = True
     text = value if isinstance(value, str) else _json(value)
@@ -187,7 +189,7 @@ def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str])
 
     Args:
         tell: Gets the name and the number, before the call.
-        names: The names that are the REPL's own; a tool of the user's may have such a name too.
+        names: The REPL's own names; one of the user's tools may have the same name.
     """
 
     def wrap(name: str, function: HostFunction) -> HostFunction:

@@ -1,4 +1,4 @@
-"""Writes a run's steps to DSPy's trace, which is all that optimizers see of a run.
+"""Writes a run's steps to DSPy's trace, the only part of a run that optimizers see.
 
 DSPy writes an entry for each reply that could be parsed. This module adds the rest: the result of the
 step, replies that could not be parsed, and the end of a failed run. A nested run writes to a trace of its
@@ -34,7 +34,7 @@ class FailedStep(FailedPrediction):
     def __init__(self, completion_text: str, output: str = "", *, replied: bool = True) -> None:
         super().__init__(completion_text=completion_text)
         self.output = output
-        self.replied = replied  # False where the text is not the LM's but says how the run ended
+        self.replied = replied  # False if the text is not the LM's but describes the end of the run
 
     def keys(self) -> tuple[str, ...]:
         """Returns the name of the one field."""
@@ -86,7 +86,7 @@ def failure(
 ) -> RunFailedError:
     """Returns the exception for a run that ended without outputs, and adds the end to the trace.
 
-    An LM that cannot be reached is not the prompt's fault, so optimizers must not learn from it: no entry.
+    An unreachable LM is not the prompt's fault, so optimizers must not learn from it: it adds no entry.
     """
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "

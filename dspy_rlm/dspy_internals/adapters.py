@@ -12,7 +12,7 @@ __all__ = ["field_header_pattern", "parse_value", "wrap_json_fallback"]
 
 
 def wrap_json_fallback(adapter: Any, wrap: Callable[[Any], Any]) -> None:
-    """Wraps the adapter that `ChatAdapter` and its subclasses turn to when a reply cannot be parsed."""
+    """Wraps the adapter that `ChatAdapter` and its subclasses fall back to when a reply cannot be parsed."""
     if not hasattr(adapter, "_make_json_adapter_fallback"):
         return
     make = adapter._make_json_adapter_fallback

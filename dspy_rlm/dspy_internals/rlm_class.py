@@ -14,6 +14,6 @@ _MODULES = ("dspy", "dspy.predict", "dspy.predict.rlm")
 
 
 def replace_rlm(cls: type) -> None:
-    """Makes `dspy.RLM` this class, for imports that come later."""
+    """Makes `dspy.RLM` this class, for later imports."""
     for module in _MODULES:
         setattr(import_module(module), "RLM", cls)  # noqa: B010 - mypy knows the module's own

@@ -1,4 +1,4 @@
-"""The mark of DSPy for fields without a type."""
+"""DSPy's marker for fields without a type."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ def no_stragglers() -> Iterator[None]:
     """Makes DSPy's parallel evaluation wait for its last items instead of running them twice.
 
     When few items are left, `dspy.Evaluate`, and with it every optimizer, starts an item that has taken 120
-    seconds a second time. There is no setting for it. A run of an RLM may take that long; both would continue
-    and be paid for. The change affects all threads of the process while any is inside. It can be nested.
+    seconds a second time. There is no setting for it. A run of an RLM may take that long; both would continue,
+    and both would be paid for. The change affects all threads of the process while any thread is in the
+    block. It can be nested.
     """
     _enter()
     try:

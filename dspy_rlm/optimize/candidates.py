@@ -33,7 +33,7 @@ def components(rlm: RLM) -> dict[str, str]:
 
 
 def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
-    """Returns a copy of the RLM with these texts. Texts that the candidate lacks stay as they are.
+    """Returns a copy of the RLM with these texts. Texts that the candidate lacks stay unchanged.
 
     Raises:
         KeyError: The candidate has a text for an unknown tool.

@@ -1,4 +1,4 @@
-"""Summarizes a run in a few lines: what each step did and what was wasted. It decides nothing."""
+"""Summarizes a run in a few lines: what each step did and what was wasted. It makes no decisions."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def outcome(output: str) -> str:
 def error_of(output: str) -> str:
     """Returns the error in a step's output, in one line; empty if there is none."""
     lines = [text for text in output.splitlines() if text.strip()]
-    marked = [text for text in lines if text.startswith("[Error] ")]
-    if marked:
-        return marked[-1]
+    error_lines = [text for text in lines if text.startswith("[Error] ")]
+    if error_lines:
+        return error_lines[-1]
     raised = any(text.startswith("Traceback (most recent call last)") for text in lines)
     return lines[-1] if raised else ""
 
 
 def waste(steps: Sequence[Step], inputs: Iterable[str]) -> list[str]:
     """Returns what was wasted in the run, in sentences."""
-    return [*_unread(steps, inputs), *_failed(steps), *_repeated(steps), *_asked_again(steps)]
+    return [*_unread(steps, inputs), *_failures(steps), *_repetitions(steps), *_asked_again(steps)]
 
 
 def _unread(steps: Sequence[Step], inputs: Iterable[str]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _unread(steps: Sequence[Step], inputs: Iterable[str]) -> Iterator[str]:
             yield f"The input `{name}` was never read."
 
 
-def _failed(steps: Sequence[Step]) -> Iterator[str]:
+def _failures(steps: Sequence[Step]) -> Iterator[str]:
     failed = [number for number, step in enumerate(steps, 1) if error_of(step.output)]
     silent = [number for number, step in enumerate(steps, 1) if not step.output.strip()]
     if failed:
@@ -73,7 +73,7 @@ def _failed(steps: Sequence[Step]) -> Iterator[str]:
         yield f"Printed nothing: step {_listed(silent)}."
 
 
-def _repeated(steps: Sequence[Step]) -> Iterator[str]:
+def _repetitions(steps: Sequence[Step]) -> Iterator[str]:
     first: dict[str, int] = {}
     for number, step in enumerate(steps, 1):
         earlier = first.setdefault(step.code.strip(), number)
@@ -89,7 +89,7 @@ def _asked_again(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _prompts(code: str) -> Iterator[str]:
-    """Yields the prompts that are string literals in the code. Computed prompts are not found."""
+    """Yields the prompts that are string literals in the code. Computed prompts are not included."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""Feedback for a metric: a score, with a text from which a proposer can learn what to improve."""
+"""Feedback for a metric: a score, with a text that shows a proposer what to improve."""
 
 from __future__ import annotations
 

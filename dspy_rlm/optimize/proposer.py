@@ -13,7 +13,7 @@ from dspy_rlm.prompts.instructions import CONTRACT_HEADING
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.values.previews import preview
 
-# A proposer reads many runs at once, so each field is cut to what shows how the work went.
+# A proposer reads many runs at once, so each field is shortened to what is needed to follow the work.
 OUTPUT_CHARS = 600
 FIELD_CHARS = 8_000
 
@@ -83,7 +83,7 @@ def policy_in(reply: str) -> str:
 
 
 def render_turn(number: int, turn: Mapping[str, Any]) -> str:
-    """Returns a turn as the proposer reads it, with long outputs cut."""
+    """Returns a turn as the proposer reads it, with long outputs shortened."""
     inputs, outputs = turn.get("Inputs", {}), turn.get("Generated Outputs", {})
     outputs = outputs if isinstance(outputs, Mapping) else {"reply": outputs}
     fields = [*inputs.items(), *outputs.items(), ("feedback", turn.get("Feedback", ""))]

@@ -1,4 +1,4 @@
 """The functions that cells can call: `sub_llm`, `predict`, `sub_rlm` and the `dspy` module.
 
-They are given the `RunContext`, never the run itself.
+They receive the `RunContext`, never the run itself.
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextvars
+import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from dspy_rlm.concurrency.anyio_threads import reachable
 from sandbox_runtime import check_call
+from sandbox_runtime.helpers import DaemonPool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,17 +22,17 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     if not items:
         return []
     work = reachable(_unless_cell_is_over(work))
-    pool = ThreadPoolExecutor(min(MAX_CONCURRENT_CALLS, len(items)))
+    pool = DaemonPool(min(MAX_CONCURRENT_CALLS, len(items)), "rlm-batch")
     try:
-        jobs = [pool.submit(contextvars.copy_context().run, work, item) for item in items]
+        jobs = [pool.submit(functools.partial(work, item)) for item in items]
         return [job.result() for job in jobs]
     finally:
         # After Ctrl-C, calls that were not sent stay unsent, and answers in flight are dropped.
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.close(cancel_queued=True)
 
 
 def _unless_cell_is_over(work: Callable[[T], R]) -> Callable[[T], R]:
-    """Returns the work, which refuses to begin once the cell that asked for it is over."""
+    """Returns the work, which refuses to start once the cell that called it has ended."""
 
     def begin(item: T) -> R:
         check_call()

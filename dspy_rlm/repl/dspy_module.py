@@ -23,7 +23,7 @@ from dspy_rlm.redaction import cleaning
 from dspy_rlm.repl.predict import (
     MAX_PROBLEM_CHARS,
     as_record,
-    predicted,
+    predict_outputs,
     read_call,
     refuse_what_stays,
 )
@@ -34,12 +34,12 @@ from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 from sandbox_runtime.helpers import abridged, in_one_line
 
-# The options of the LM that a cell may set: they shape the reply and cannot redirect a request.
+# The LM options that a cell may set: they shape the reply and cannot redirect a request.
 LM_OPTIONS = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed", "reasoning_effort"})
 
 _STEPS = ("max_iters", "max_iterations")
 
-# The kinds that run code in a sandbox of their own, which is counted like that of a sub-run.
+# The kinds that run code in their own sandbox, which counts like that of a sub-run.
 _SANDBOXED = frozenset({"CodeAct", "ProgramOfThought"})
 
 # Above any provider's limits for stop sequences.
@@ -71,7 +71,7 @@ def make_facade(
 
     def call(kind: str, signature: Any, options: Any, inputs: Any) -> Any:
         """Runs one of DSPy's modules: `import dspy`, then dspy.Predict("a -> b")(a=...).b."""
-        options = _checked(kind, options)
+        options = _check_options(kind, options)
         if kind == "RLM":
             if sub_rlm is None:
                 raise SubCallError(
@@ -91,7 +91,7 @@ def make_facade(
         if kind in ("Predict", "ChainOfThought"):
             if kind == "ChainOfThought" and "reasoning" not in task.output_fields:
                 task = task.prepend("reasoning", dspy.OutputField(), type_=str)
-            return as_record(task, predicted(context, task, values, lm, options))
+            return as_record(task, predict_outputs(context, task, values, lm, options))
         with contextlib.ExitStack() as stack:
             if kind in _SANDBOXED:
                 stack.enter_context(context.sandbox_permit())
@@ -128,7 +128,7 @@ def _run_module(
         chosen = [_tool(name, tools) for name in options.get("tools") or ()]
         options["tools"] = [_clean(tool, context) for tool in chosen]
     if kind in _SANDBOXED:
-        # CodeAct would run the source of its tools in the sandbox; ours are functions of the host.
+        # CodeAct would run its tools' source in the sandbox, but ours are host functions.
         tools_of_module = options.pop("tools", [])
         functions = {tool.name: host_function(tool, context.rules) for tool in tools_of_module}
         options["interpreter_factory"] = lambda: opened(
@@ -170,11 +170,13 @@ def _run_module(
     return outputs
 
 
-def _checked(kind: Any, options: Any) -> dict[str, Any]:
+def _check_options(kind: Any, options: Any) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in _OPTIONS:
-        shown = kind if isinstance(kind, str) else "that"
-        shown = in_one_line(shown, NAME_CHARS)
-        raise ValueError(f"There is no dspy.{shown} in the REPL. There are: {', '.join(_OPTIONS)}.")
+        kind_name = kind if isinstance(kind, str) else "that"
+        kind_name = in_one_line(kind_name, NAME_CHARS)
+        raise ValueError(
+            f"There is no dspy.{kind_name} in the REPL. There are: {', '.join(_OPTIONS)}."
+        )
     if not isinstance(options, Mapping):
         raise TypeError(f"dspy.{kind} takes a signature and options by name")
     allowed = _OPTIONS[kind] | {"model"}
@@ -195,7 +197,7 @@ def _checked(kind: Any, options: Any) -> dict[str, Any]:
 
 
 def _problem(name: str, value: Any) -> str:
-    """Returns a description of the valid values of an option; "" if the value is valid."""
+    """Returns a description of the valid values of an option; "" if the value itself is valid."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if name == "max_tokens":
         return "" if whole and value > 0 else "a whole number, 1 or more,"

@@ -18,7 +18,7 @@ from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.conversion import to_plain
 from sandbox_runtime import WrappedTool
 
-# In import order; the last one has the functions that cells see.
+# In import order. The last one has the functions that cells see.
 _CELL_MODULES = ("signatures", "dspy_module", "names")
 
 
@@ -37,14 +37,14 @@ def make_namespace(
         context: The run that their calls belong to.
         tools: The user's tools, which sub-runs and modules can use.
         start: Starts a sub-run.
-        budget_left: Returns the rest of the budget.
+        budget_left: Returns the remaining budget.
         reserved: Names of the user's inputs and tools, which take precedence.
         records: True for our own REPL, which has records and cell-side code. Otherwise results are dicts,
             and functions that need such code are left out.
     """
 
     def BUDGET() -> dict[str, Any]:  # noqa: N802 - the name of the REPL's vocabulary
-        """What is left of the budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
+        """Returns the remaining budget: turns, LM calls, and tokens, cost or seconds if these are limited."""
         return budget_left()
 
     queries = make_queries(context)
@@ -65,7 +65,7 @@ def make_namespace(
 
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
     def rlm_query(prompt: Any, /, **options: Any) -> Any:
-        """Like sub_rlm(signature, ...), or with a prompt alone: its answer, found in a REPL of its own."""
+        """Like sub_rlm(signature, ...). With a prompt alone, returns the answer that a sub-run finds for it."""
         if options.keys() - {"model", "tools", "setup", "max_iterations"}:
             return sub_rlm(prompt, **options)
         return sub_rlm("prompt -> answer: str", prompt=prompt, **options).answer

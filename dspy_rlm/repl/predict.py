@@ -35,7 +35,7 @@ from sandbox_runtime.helpers import (
     redact_secrets,
 )
 
-# Tries for one item.
+# Attempts for one item.
 MAX_TRIES = 3
 
 # Characters of a bad reply that are quoted to the LM.
@@ -60,7 +60,7 @@ Outputs = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class FailedRow:
-    """Takes the place of a failed row's result in a batch; an exception in the REPL."""
+    """Replaces the result of a failed row in a batch; an exception in the REPL."""
 
     error: str
     """The name of the exception."""
@@ -78,12 +78,12 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
 
         The signature may also be a dict of outputs ({"date": datetime.date}), or a class (a Pydantic
         model, a dataclass), whose instance is then the result. Values have the declared types: a reply
-        that does not fit is asked again, with the reason. `model=` names another sub-LM, and
+        that does not fit is retried with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
         task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
-        return as_record(task, predicted(context, task, inputs, lm))
+        return as_record(task, predict_outputs(context, task, inputs, lm))
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.
@@ -130,7 +130,7 @@ def read_call(
     return signature, inputs, options
 
 
-def predicted(
+def predict_outputs(
     context: RunContext,
     signature: type[dspy.Signature],
     inputs: Mapping[str, Any],
@@ -153,12 +153,12 @@ def predicted(
         except BudgetExceededError as error:
             if not problem:
                 raise
-            raise SubCallError(f"{problem}\nThere was no budget to ask again: {error}") from error
+            raise SubCallError(f"{problem}\nThere was no budget for a retry: {error}") from error
         if not problem:
             return outputs
     raise SubCallError(
-        f"No reply fitted the signature in {MAX_TRIES} tries; make it simpler, or say more in "
-        f"instructions=. Of the last one the sub-LM was told: {problem}"
+        f"No reply fitted the signature in {MAX_TRIES} tries. Simplify it, or explain more in "
+        f"instructions=. The problem with the last reply: {problem}"
     )
 
 
@@ -170,7 +170,7 @@ def _try(
     config: Mapping[str, Any],
     problem: str,
 ) -> tuple[Outputs, str]:
-    """Returns the outputs of one try, and the problems with them."""
+    """Returns the outputs of one attempt, and the problems with them."""
     values = dict(inputs)
     task = signature
     if problem:
@@ -195,11 +195,11 @@ def _problem_of(error: AdapterParseError) -> str:
     """Returns the message to the LM about a reply that could not be parsed."""
     reply = str(error.lm_response or "")
     if not reply.strip():
-        return f"{_NO_REPLY}. Give every field, in the format that is asked for."
+        return f"{_NO_REPLY}. Give every field, in the requested format."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(redact_secrets(str(error))) or "fields are missing"
     return (
-        f"your reply could not be read: {reason}. Give every field, in the format that is asked for. Your "
+        f"your reply could not be read: {reason}. Give every field, in the requested format. Your "
         f"reply was:\n{shown.strip()}"
     )
 
@@ -259,7 +259,7 @@ def _predict_rows(
     def work(inputs: Mapping[str, Any]) -> Any:
         lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
-            return as_record(signature, predicted(context, signature, inputs, lm))
+            return as_record(signature, predict_outputs(context, signature, inputs, lm))
         except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
             name = type(error).__name__
             text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
@@ -277,14 +277,14 @@ def _predict_rows(
 def _row_inputs(
     signature: type[dspy.Signature], row: Any, shared: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns the inputs of a row: its own by name, or the row as the value of the only input left."""
-    left = [name for name in signature.input_fields if name not in shared]
+    """Returns the inputs of a row: its own by name, or the row as the value of the only remaining input."""
+    remaining = [name for name in signature.input_fields if name not in shared]
     fields = row if isinstance(row, Mapping) else _fields(row)
-    if fields is not None and (len(left) != 1 or left[0] in fields):
+    if fields is not None and (len(remaining) != 1 or remaining[0] in fields):
         return {**shared, **fields}
-    if isinstance(row, Mapping) and signature.input_fields[left[0]].annotation is str:
+    if isinstance(row, Mapping) and signature.input_fields[remaining[0]].annotation is str:
         return {**shared, **row}  # a dict is not text; the error is about its names
-    return {**shared, left[0]: row} if len(left) == 1 else {**shared, "row": row}
+    return {**shared, remaining[0]: row} if len(remaining) == 1 else {**shared, "row": row}
 
 
 def _fields(row: Any) -> Mapping[str, Any] | None:
@@ -310,7 +310,7 @@ def _key(value: Any) -> Any:
     try:
         hash(value)
     except TypeError:
-        return object()  # equal to nothing
+        return object()  # not equal to any other row
     return type(value), value
 
 

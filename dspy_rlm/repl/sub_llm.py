@@ -15,7 +15,7 @@ from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.run_context import RunContext
 from sandbox_runtime.helpers import abridged, in_one_line
 
-# The longest error text in a batch's results.
+# The maximum length of an error text in a batch's results.
 MAX_ERROR_CHARS = 10_000
 
 Prompt = tuple[Any, ...]

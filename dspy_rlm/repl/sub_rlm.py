@@ -48,8 +48,8 @@ def make_sub_runs(
             r.answer
 
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
-        in a prompt. `tools=` says which of the tools it has: True (all), False, or a list of names.
-        `setup=` is code that runs there first: a text, or functions of this REPL that it shall have.
+        in a prompt. `tools=` selects the tools it has: True (all), False, or a list of names.
+        `setup=` is code that runs there first: a text, or functions of this REPL that it needs.
         `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget.
         """
         task, values, options = read_call(context, signature, inputs, _OPTIONS)
@@ -57,7 +57,7 @@ def make_sub_runs(
             task,
             values,
             context.models.choose(options.get("model")),
-            _inherited(options.get("tools", True), tools),
+            _inherited_tools(options.get("tools", True), tools),
             _code(options.get("setup")),
             _iterations(options.get("max_iterations")),
         )
@@ -80,7 +80,7 @@ def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dic
     return {name: prediction[name] for name in sub_run.signature.output_fields}
 
 
-def _inherited(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
+def _inherited_tools(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
     if isinstance(names, bool):
         return list(tools) if names else []
     if not isinstance(names, (list, tuple)):

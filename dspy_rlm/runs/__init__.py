@@ -1,1 +1,1 @@
-"""One run, from checked inputs to a prediction. Never sees the `RLM` itself, only its parts."""
+"""One run, from checked inputs to a prediction. Depends on the parts of an `RLM`, never on the `RLM` itself."""

@@ -1,4 +1,4 @@
-"""All that the runs of one RLM are built from, without the RLM itself."""
+"""The parts that the runs of one RLM are built from, without the RLM itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dspy_rlm.run_context import RunContext
 
 @dataclasses.dataclass(frozen=True)
 class Blueprint:
-    """All that the runs of one RLM are built from."""
+    """The parts that the runs of one RLM are built from."""
 
     config: RLMConfig
 

@@ -1,4 +1,4 @@
-"""Starting a sub-run: an RLM one level below, with the settings of the run that asks for it."""
+"""Starts sub-runs: an RLM one level below, with the settings of the run that requests it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dspy_rlm.runs.blueprint import Blueprint
 
 
 def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> dspy.Prediction:
-    """Runs what a cell of the run with this context has asked for, one level below."""
+    """Runs a sub-run, one level below, that a cell of the run with this context has requested."""
     config = blueprint.config
     turns = min(
         sub_run.max_iterations or config.budget.max_iterations, config.budget.max_iterations
@@ -40,7 +40,7 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
 
 
 def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
-    """True where a part of a task is to be done as the whole is: same fields, no instructions of its own."""
+    """Returns True if a part of the task is done as the whole is: same fields, no instructions of its own."""
     fields = [
         [(name, field.annotation) for name, field in side.items()]
         for one in (signature, whole)
@@ -54,7 +54,7 @@ def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) 
 
 
 def _share_compiled(blueprint: Blueprint, predictor: dspy.Predict) -> None:
-    """Gives a sub-run's predictor the policy block and the demos of the run above, without tool documents."""
+    """Copies to a sub-run's predictor the policy block and the demos of the run above, without tool documents."""
     compiled = blueprint.predictor
     tools = blueprint.config.tools.values()
     block = instructions.without_tools(compiled.signature.instructions, tools)

@@ -1,8 +1,8 @@
 """The loop of a run, without I/O: a generator that yields requests and is sent their results.
 
-`steps` decides; `drive` and `adrive` have the requests performed, so that `forward` and `aforward` share one
-loop. The shape is that of httpx's `Auth.auth_flow`. A test drives the generator with a
-list of results, without an LM and without a sandbox.
+`steps` decides; `drive` and `adrive` perform the requests, so that `forward` and `aforward` share one loop. The design is
+that of httpx's `Auth.auth_flow`. A test drives the generator with a list of results, without an LM and
+without a sandbox.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RunCell:
 
 @dataclass(frozen=True)
 class Extract:
-    """Ask for the outputs, since no turn is left. The result is a `dspy.Prediction`."""
+    """Ask for the outputs, because no turn is left. The result is a `dspy.Prediction`."""
 
     fields: Mapping[str, str]
     """The inputs of the extractor by name."""
@@ -45,7 +45,7 @@ class Extract:
 
 @dataclass(frozen=True)
 class Done:
-    """The run has its outputs. Yielded last, since a generator that returned would raise."""
+    """The run has its outputs. Yielded last, because a generator that returns raises `StopIteration`."""
 
 
 Request: TypeAlias = AskRoot | RunCell | Extract | Done
@@ -104,7 +104,7 @@ def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
 class Worker(Protocol):
     """A thread that runs jobs one at a time."""
 
-    def do(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
+    def run(self, work: Callable[..., T], *args: Any) -> Awaitable[T]:
         """Runs the work in the thread and returns its result."""
 
 
@@ -113,11 +113,11 @@ async def adrive(todo: Steps, perform: Callable[[Request], Awaitable[Any]], thre
 
     So rendering a long history or validating a large output does not block the event loop.
     """
-    request = await thread.do(next, todo)
+    request = await thread.run(next, todo)
     while not isinstance(request, Done):
         try:
             result = await perform(request)
         except _DECIDED_HERE as error:
-            request = await thread.do(todo.throw, error)
+            request = await thread.run(todo.throw, error)
         else:
-            request = await thread.do(todo.send, result)
+            request = await thread.run(todo.send, result)

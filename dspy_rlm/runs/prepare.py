@@ -1,6 +1,6 @@
 """Builds a run: checks the inputs, and puts together the REPL's functions and the run's place in its tree.
 
-Everything that can be wrong before it costs anything is found here.
+Finds every error that can be found before the run costs anything.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def prepare(
     Args:
         blueprint: The parts of the RLM.
         inputs: The inputs by name, as the caller passed them.
-        factory: Makes the interpreter that cells run in; None for our sandbox.
+        factory: Creates the interpreter that cells run in; None for our sandbox.
         loop: The event loop of an asynchronous run.
 
     Raises:
         InputError: The inputs do not fit the signature.
-        LMNotConfiguredError: There is no LM to ask.
+        LMNotConfiguredError: No LM is configured.
     """
     config, predictor = blueprint.config, blueprint.predictor
     values = check_inputs(config.signature, inputs, config.types)
@@ -99,7 +99,7 @@ def prepare(
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
     ]
-    # The first turn of a sub-run was charged when it asked for its sandbox.
+    # The first turn of a sub-run was charged when it requested its sandbox.
     first = Meter(
         ledger, "action", depth, context.work_scope, charged=depth > 0, included=int(depth > 0)
     )
@@ -135,7 +135,7 @@ def prepare(
 
 
 def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
-    """Returns the LM that writes the code. A predictor of the user's own may do without one."""
+    """Returns the LM that writes the code. A user's own predictor may need none."""
     lm: dspy.BaseLM | None = getattr(predictor, "lm", None) or dspy.settings.lm
     if lm is None and isinstance(predictor, dspy.Predict):
         raise dspy.LMNotConfiguredError(
@@ -177,5 +177,5 @@ def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:
-    """Returns the arguments for a predictor of DSPy's; none for one of the user's own."""
+    """Returns the arguments for one of DSPy's predictors; none for a user's own predictor."""
     return arguments if isinstance(predictor, dspy.Predict) else {}

@@ -11,7 +11,7 @@ from dspy_rlm.prompts.variables import class_lines
 
 
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
-    """Returns the predictor's signature as it is before an optimizer changes it."""
+    """Returns the predictor's signature before an optimizer has changed it."""
     block = instructions.policy_block(config.signature, config.tools.values())
     return instructions.action_signature(block)
 

@@ -42,12 +42,12 @@ from sandbox_runtime.helpers import abridged, redact_secrets
 # Characters of an unreadable reply that are quoted to the LM.
 SHOWN_REPLY_CHARS = 2000
 
-# Characters of each output that the extraction sees if the whole does not fit into the budget: tried in turn.
+# Characters of each output that the extraction sees if the whole does not fit into the budget. They are tried in order.
 SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
 
 _PAID = ("max_tokens", "max_cost")
 
-# The least that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
+# The minimum that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
 
 EXTRACTED = {
@@ -89,7 +89,7 @@ class Run:
         self._code = ""
         self._variables = variables
         self._failures = 0  # consecutive failed turns
-        self._out_of = ""  # the limit that the next turn does not fit into
+        self._out_of = ""  # the limit that the next turn would exceed
         self._shortened = 0  # times that the history was shortened for the extraction
         self._has_started = False
         self._ended = False
@@ -148,7 +148,7 @@ class Run:
         return {"variables_info": self._variables_info, "repl_history": history}
 
     def shorten(self, error: BudgetExceededError) -> None:
-        """Shortens the outputs that the extraction sees, since they do not fit into the budget whole.
+        """Shortens the outputs that the extraction sees, because they do not fit into the budget in full.
 
         Raises:
             BudgetExceededError: `error` itself: nothing is left to shorten.
@@ -179,7 +179,7 @@ class Run:
         self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
 
     def stop_asking(self, error: BudgetExceededError) -> None:
-        """Ends the turns: the next one does not fit into the time, the tokens or the dollars that are left.
+        """Ends the turns: the next one does not fit into the remaining time, tokens or dollars.
 
         It leaves no step; the outputs are extracted from the steps before it.
 
@@ -194,7 +194,7 @@ class Run:
     def read_unparsed(self, error: AdapterParseError) -> str | None:
         """Returns the code of a reply without the expected fields, which may be `FINAL(...)`.
 
-        None if there is none: the reply is then this turn's step.
+        None if it has no code: the reply is then this turn's step.
         """
         reply = str(error.lm_response or "")
         self._reasoning, self._code = "", final_code(reply) or ""
@@ -202,13 +202,13 @@ class Run:
         if self._code:
             self.action = dspy.Prediction(reasoning="", code=self._code)
             return self._code
-        shown = abridged(reply, SHOWN_REPLY_CHARS)
-        self.action = FailedStep(shown)
+        excerpt = abridged(reply, SHOWN_REPLY_CHARS)
+        self.action = FailedStep(excerpt)
         self._take_step(
             "",
             _error_note(
                 "No code was run: your reply could not be read. Give both fields, `reasoning` and "
-                f"`code`, in the format that was asked for. Your reply was:\n{shown}"
+                f"`code`, in the requested format. Your reply was:\n{excerpt}"
             ),
             failed=True,
         )
@@ -295,7 +295,7 @@ class Run:
         note = note.rstrip("\n")
         whole = _join(output, note) if note else output.rstrip("\n")
         whole = abridged(whole, self._output_chars)
-        # A note that was shortened counts as output.
+        # A shortened note counts as output.
         step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
         self.steps.append(step)
         if self.action is not None:

@@ -1,21 +1,20 @@
-"""A prepared run, and the opening of its sandbox with the inputs in it.
+"""Opens the sandbox of a prepared run, with the inputs in it.
 
-An asynchronous run uses its sandbox in a thread of its own, so that it does not block the event loop. Queueing
+An asynchronous run uses its sandbox in a separate thread, so it does not block the event loop. Queueing
 for a sandbox takes no thread. Leaving, also by cancellation, waits for nothing: the run's work is cancelled
-from another thread, and its own thread ends when it can.
+from another thread, and its thread ends when it can.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from dspy import CodeInterpreterError
 
-from dspy_rlm.concurrency.cancellation import call_after
-from dspy_rlm.concurrency.threads import WorkerThread
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox, is_watched
 from dspy_rlm.dspy_bridge.foreign_interpreter import InterpreterSandbox
 from dspy_rlm.dspy_bridge.interpreter_factory import (
@@ -41,10 +40,13 @@ from sandbox_runtime import (
     Submitted,
     ValueCrossingError,
 )
-from sandbox_runtime.helpers import Slot
+from sandbox_runtime.helpers import DaemonPool, Slot, call_after
 
 # The time that a run's last call may take beyond `max_seconds`.
 LATE_SECONDS = 2.0
+
+# The interval at which the remaining time is read again: it changes with the amount that is held back.
+POLL_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +148,10 @@ class PreparedRun:
         over = BudgetExceededError(
             f"The time of the run is over (max_seconds={most:g}).", limit="max_seconds"
         )
+        clock = functools.partial(call_after, name="rlm-clock", poll_seconds=POLL_SECONDS)
         with (
-            call_after(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
-            call_after(
+            clock(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
+            clock(
                 lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.cancel(over)
             ),
         ):
@@ -197,7 +200,7 @@ def _set_up(sandbox: Sandbox, code: str) -> None:
         case Failed() as failed:
             problem = failed.traceback or f"{failed.error_type}: {failed.message}"
         case Submitted():
-            problem = "It called SUBMIT, which is for the sub-run itself."
+            problem = "It called SUBMIT, which only the sub-run itself may call."
     raise SubCallError(f"The setup of the sub-run failed, so it was not started.\n{problem}")
 
 
@@ -207,26 +210,26 @@ class OffloadedSandbox:
     def __init__(self, prepared: PreparedRun) -> None:
         """Opens nothing yet; `open` does."""
         self._prepared = prepared
-        self._thread: WorkerThread | None = None
+        self._thread: DaemonPool | None = None
         self._opened = contextlib.ExitStack()  # entered and left in the thread
         self._around = contextlib.ExitStack()  # entered and left on the event loop
 
-    async def open(self) -> tuple[Sandbox, WorkerThread]:
+    async def open(self) -> tuple[Sandbox, DaemonPool]:
         """Waits for a slot without a thread, then opens the sandbox in one."""
         slot = self._prepared.slot()
         if slot is not None:
             self._opened.callback(slot.release)
             await slot.acquire_async()
-        self._thread = WorkerThread()
+        self._thread = DaemonPool(1, "rlm-sandbox", idle_seconds=None)
         self._around.enter_context(self._prepared.context.entering(slot))
-        sandbox = await self._thread.do(self._opened.enter_context, self._prepared.opened(slot))
+        sandbox = await self._thread.run(self._opened.enter_context, self._prepared.opened(slot))
         return sandbox, self._thread
 
     async def close(self) -> None:
         """Closes the sandbox and waits for it."""
         self._around.close()
         if self._thread is not None:
-            await self._thread.do(self._opened.close)
+            await self._thread.run(self._opened.close)
 
     def release(self) -> None:
         """Closes what is still open, even if opening it is still in progress. Waits for nothing."""
@@ -235,7 +238,7 @@ class OffloadedSandbox:
             self._opened.close()  # at most a slot is held
             return
         self._thread.submit(self._opened.close)
-        self._thread.end()
+        self._thread.close()
 
 
 @contextlib.asynccontextmanager

@@ -68,7 +68,7 @@ class InterruptibleSandbox:
 
 
 def is_session(sandbox: Sandbox) -> TypeGuard[Session | ReportedSandbox]:
-    """Returns whether the sandbox is a session of ours. Others may take any time to close."""
+    """Returns True if the sandbox is one of our sessions. Others may take any time to close."""
     return isinstance(sandbox, (Session, ReportedSandbox))
 
 

@@ -14,11 +14,11 @@ def printable(text: str) -> str:
     """Returns the text with control characters and invisible characters spelled out."""
     if text.isprintable():
         return text
-    shown = (
+    characters = (
         char if char.isprintable() or char == "\n" else repr(char)[1:-1]
         for char in text.expandtabs(4)
     )
-    return "".join(shown)
+    return "".join(characters)
 
 
 def show_exactly(text: str, stream: TextIO) -> None:
@@ -50,7 +50,7 @@ class Plainly(logging.Filter):
 
 def log_plainly() -> None:
     """Adds `Plainly` to the handlers of all loggers that exist."""
-    known = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
-    for handler in {handler for logger in known for handler in logger.handlers}:
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
         if not any(isinstance(filtered, Plainly) for filtered in handler.filters):
             handler.addFilter(Plainly())

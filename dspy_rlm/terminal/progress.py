@@ -1,6 +1,6 @@
 """Shows the progress of a run on the terminal.
 
-Code looks as at Python's own prompt, with its output below. Colours only on a terminal.
+Code is shown as at Python's own prompt, with its output below. Colours are used only on a terminal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dspy_rlm.prompts.history import NO_OUTPUT
 from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.escaping import printable
 
-# Lines shown of one code, output or reasoning; the prediction has all of it.
+# The maximum number of lines of one code, output or reasoning; the prediction has all of them.
 MAX_CODE_LINES, MAX_OUTPUT_LINES, MAX_REASONING_LINES = 30, 16, 4
 
 # Columns if the width of the terminal is unknown, and the bounds of a readable width.
@@ -44,7 +44,7 @@ def print_event(event: Event) -> None:
 
 
 def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> str:
-    """Returns the lines for an event; none for one that another event covers."""
+    """Returns the lines for an event; none for an event that another one covers."""
     match event:
         case IterationStarted() | SubCallStarted():
             return ""
@@ -54,19 +54,19 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
                 f"{v.name:<{names}}  {v.type_name}{f', {v.size}' if v.size else ''}"
                 for v in variables
             ]
-            return _indented("\n".join(lines), width)
+            return _indent("\n".join(lines), width)
         case ActionChosen(number=number, reasoning=reasoning, code=code):
             heading = _heading(number, reasoning or "(no reasoning)", width)
-            shown = _prompted(code, width) if code else _indented("(no code)", width)
-            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, shown, colour)}"
+            body = _at_prompt(code, width) if code else _indent("(no code)", width)
+            return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, body, colour)}"
         case StepTaken(step=step):
-            return _indented(step.output or NO_OUTPUT, width)
+            return _indent(step.output or NO_OUTPUT, width)
         case RunEnded(report=report):
             return f"\n{INDENT}{printable(summary(report))}"
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Returns true for a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    """Returns True for a terminal, unless NO_COLOR is set (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
@@ -83,7 +83,7 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     label = f"[{number}] "
     return "\n".join(
         textwrap.wrap(
-            # More than the lines can hold: wrapping all of a long text is slow.
+            # More than fits into the lines: wrapping a whole long text is slow.
             printable(" ".join(reasoning[: 8 * MAX_WIDTH * MAX_REASONING_LINES].split())),
             width,
             initial_indent=label,
@@ -94,19 +94,19 @@ def _heading(number: int, reasoning: str, width: int) -> str:
     )
 
 
-def _prompted(code: str, width: int) -> str:
+def _at_prompt(code: str, width: int) -> str:
     """Returns code as at Python's prompt."""
-    lines = _shortened(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
+    lines = _shorten(code, MAX_CODE_LINES, width - len(INDENT) - 4).split("\n")
     marks = [">>>", *["..."] * (len(lines) - 1)]
-    shown = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
-    return "\n".join(line.rstrip() for line in shown)
+    body = (f"{INDENT}{mark} {line}" for mark, line in zip(marks, lines, strict=True))
+    return "\n".join(line.rstrip() for line in body)
 
 
-def _indented(text: str, width: int) -> str:
-    return textwrap.indent(_shortened(text, MAX_OUTPUT_LINES, width - len(INDENT)), INDENT)
+def _indent(text: str, width: int) -> str:
+    return textwrap.indent(_shorten(text, MAX_OUTPUT_LINES, width - len(INDENT)), INDENT)
 
 
-def _shortened(text: str, most: int, width: int) -> str:
+def _shorten(text: str, most: int, width: int) -> str:
     lines = printable(text.strip("\n")).split("\n")
     if len(lines) > most:
         lines = [*lines[: most - 1], f"({len(lines) - most + 1:,} more lines)"]

@@ -1,7 +1,7 @@
 """Test RLM programs without an LM: policies, rule-based sub-LMs, and a server that plays them.
 
-A policy is a Python generator that plays the root LM. It reads the output that the prompt really
-shows and answers with real code; the program reaches it through `dspy.LM` and HTTP:
+A policy is a Python generator that plays the root LM. It reads the output in the actual
+prompt and replies with real code; the program reaches it through `dspy.LM` and HTTP:
 
     def find(task: Task) -> Generator[Action, Observation, None]:
         seen = yield Action("How many lines are there?", "print(len(logs.splitlines()))")

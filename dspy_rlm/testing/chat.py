@@ -1,7 +1,7 @@
 """OpenAI's chat-completions format, without I/O: bytes in, a request out; a reply in, bytes out.
 
-Knows the field names, the validation of requests and the wording of errors. Knows no socket, no model and
-no prompt convention; `listener.py` and `server.py` have those.
+Knows the field names, the validation of requests and the wording of errors. Knows nothing of sockets, models and
+prompt conventions; `listener.py` and `server.py` have those.
 """
 
 from __future__ import annotations

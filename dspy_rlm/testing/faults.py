@@ -77,15 +77,15 @@ class FaultPlan:
         self._planned: dict[str, list[_Planned]] = {}
 
     def add(self, model: str, fault: Fault) -> None:
-        """Plan a fault behind those the model already has."""
+        """Add a fault after those the model already has."""
         with self._lock:
             self._planned.setdefault(model, []).append(_Planned(fault))
 
     def take(self, request: ChatRequest) -> Fault | None:
         """Returns the fault for this request and counts it as used; None if there is none.
 
-        A request gets the first fault that is not used up and whose predicate accepts it. While that one
-        waits for its `after`, later ones wait too.
+        A request gets the first fault that is not used up and whose predicate accepts it. While that fault
+        waits for its `after`, later faults wait too.
         """
         with self._lock:
             for planned in self._planned.get(request.model, []):

@@ -101,13 +101,13 @@ class History:
                 if self._is_boundary(end):
                     return head, end
         if not heads:
-            raise HistoryError(self._complaint("it shows no code and output"))
+            raise HistoryError(self._complaint("it has no code and output"))
         if self._exact:
-            raise HistoryError(self._complaint("its output is not as long as it says"))
+            raise HistoryError(self._complaint("its output does not have the stated length"))
         return heads[0], self._next_title(heads[0].output_start)
 
     def _action_heads(self, start: int, action: Action) -> Iterator[_Head]:
-        forms = itertools.product(_as_recorded(action.reasoning), _as_recorded(action.code))
+        forms = itertools.product(_recorded_forms(action.reasoning), _recorded_forms(action.code))
         for reasoning, written in forms:
             line = f"Reasoning: {reasoning}\n" if reasoning else ""
             prefix = f"{line}{_CODE}{written}"
@@ -153,7 +153,7 @@ class History:
         )
 
 
-def _as_recorded(text: str) -> list[str]:
+def _recorded_forms(text: str) -> list[str]:
     """Returns the forms in which a run may record `text`: verbatim, as ChatAdapter returns it, or abridged."""
     lines = "\n".join(text.splitlines())
     forms = [text, lines, text.strip(), lines.strip()]

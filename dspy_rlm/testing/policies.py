@@ -54,7 +54,7 @@ Move: TypeAlias = Action | Raw
 Policy: TypeAlias = Callable[[Task], Generator[Move, Observation, None]]
 
 NO_FURTHER_MOVE = Action(
-    reasoning="The script has ended and the run still asks.",
+    reasoning="The script has ended, but the run continues.",
     code='print("the policy has no further move")',
 )
 
@@ -73,7 +73,7 @@ def policy(script: Policy) -> Player:
 
 
 def scripted(*moves: Move) -> Player:
-    """Returns a player of a root LM that makes these moves in order, whatever the cells print."""
+    """Returns a player of a root LM that makes these moves in order, regardless of the cells' output."""
 
     def script(task: Task) -> Generator[Move, Observation, None]:
         # Not `yield from`: a tuple's iterator cannot be sent an observation.
@@ -116,10 +116,10 @@ def _replay(script: Policy, request: ChatRequest, prompt: Prompt, *, exact: bool
     history = History(prompt.inputs[_HISTORY_FIELD], exact=exact)
     generator = script(_task(request, prompt))
     try:
-        move = _checked(next(generator))
+        move = _check_move(next(generator))
         while not history.finished:
             action = move.then if isinstance(move, Raw) else move
-            move = _checked(generator.send(history.read_step(action)))
+            move = _check_move(generator.send(history.read_step(action)))
     except StopIteration:
         return NO_FURTHER_MOVE
     finally:
@@ -136,7 +136,7 @@ def _task(request: ChatRequest, prompt: Prompt) -> Task:
     )
 
 
-def _checked(move: object) -> Move:
+def _check_move(move: object) -> Move:
     if not isinstance(move, Action | Raw):
         raise TypeError(f"A policy yields Action or Raw, not {type(move).__name__}.")
     return move

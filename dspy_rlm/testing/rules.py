@@ -23,7 +23,7 @@ def rules(table: Iterable[Rule], default: str | Callable[[str], str] | None = No
             condition is a regular expression to search for, or a predicate of the text. A reply
             is a text, or a function of the match (of the text, after a predicate).
         default: The reply when no rule matches, or a function of the text that returns it.
-            Without one, such a prompt is an error (HTTP 500).
+            Without a default, such a prompt is an error (HTTP 500).
     """
     compiled = [(_compile(condition), reply) for condition, reply in table]
 

@@ -192,7 +192,7 @@ class PolicyServer:
             return Dropped()
         if fault.malformed_body:
             turn.error = "The body was malformed on purpose."
-            return _malformed(request)
+            return _malformed_body(request)
         if fault.cut_off:
             turn.error = "The reply was cut off on purpose."
         return self._play(turn, request, cut_off=fault.cut_off)
@@ -260,7 +260,7 @@ def _refusal(
     return Whole(status, chat.write_error(status, message, code), headers)
 
 
-def _malformed(request: ChatRequest) -> Answer:
+def _malformed_body(request: ChatRequest) -> Answer:
     if request.stream:
         return Streamed((b'data: {"choices": [\n\n', b"data: [DONE]\n\n"))
     return Whole(200, b'{"choices": [')

@@ -89,7 +89,9 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
             # 20 microseconds, and a pattern takes much longer. Its errors also quote the value, which must
             # not happen to one that stays on the host. Its second check, by Pydantic, has no such problem.
             checked = trusting
-            named = {name: _fitted(tool, name, value, rules) for name, value in named.items()}
+            named = {
+                name: _convert_argument(tool, name, value, rules) for name, value in named.items()
+            }
         for name, value in named.items():
             check_making((tool.arg_types or {}).get(name, Any), value)
         return checked.acall(**named) if awaits else checked(**named)
@@ -108,7 +110,7 @@ CHECKED_CHARS = 10_000
 
 
 def _is_cheap(values: Iterable[Any]) -> bool:
-    """Returns True for a small amount of plain JSON data, where checking costs no more than its size."""
+    """Returns True for a small amount of plain JSON data, where checking takes time in proportion to its size."""
     parts = chars = 0
     waiting = list(values)
     while waiting:
@@ -136,17 +138,17 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, dict))
 
 
-def _fitted(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
+def _convert_argument(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
     """Converts an argument to its declared type. Raises `ValueError` with the problem."""
     annotation = (tool.arg_types or {}).get(name, Any)
     if annotation is Any:
         return value
     try:
-        return convert(value, annotation, rules, _validated)
+        return convert(value, annotation, rules, _validate)
     except (ValueError, TypeError) as error:
         problem = problems_of(annotation, value, error, rules)[0]
         raise ValueError(f"Arg {name} is invalid: {problem}") from error
 
 
-def _validated(value: Any, annotation: Any) -> Any:
+def _validate(value: Any, annotation: Any) -> Any:
     return pydantic.TypeAdapter(annotation).validate_python(value)

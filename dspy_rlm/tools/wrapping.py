@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dspy_rlm.middleware import HostFunction
+from sandbox_runtime.helpers import run_in_thread
 
 # An attribute of our own functions: True if a call returns an awaitable. `functools.wraps` copies it.
 AWAITS = "_dspy_rlm_awaits"
@@ -46,13 +45,12 @@ def awaiting(_name: str, function: HostFunction) -> HostFunction:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Runs a coroutine to completion from synchronous code, also under a running event loop."""
+    """Runs a coroutine to completion from synchronous code, even inside a running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
+    return run_in_thread(functools.partial(asyncio.run, coroutine), "rlm-coroutine").result()
 
 
 def by_name(
@@ -69,9 +67,9 @@ def by_name(
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Returns True if a call of the function returns an awaitable."""
-    marked: bool | None = getattr(function, AWAITS, None)
-    if marked is not None:
-        return marked
+    awaits: bool | None = getattr(function, AWAITS, None)
+    if awaits is not None:
+        return awaits
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
     )

@@ -1,4 +1,4 @@
 """Typed values: converted for the sandbox and back, previewed, and parsed from text.
 
-Knows no signature and no LM.
+Knows nothing of signatures and LMs.
 """

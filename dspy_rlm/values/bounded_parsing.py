@@ -33,7 +33,7 @@ FREE_READS, READS_PER_CHAR = 100_000, 20
 # characters takes half a second.
 MAX_SEARCH = 16_000_000
 
-# The exceptions of parsers besides those that say what is wrong with the text.
+# The exceptions of parsers besides those that describe a problem of the text.
 _FAILURES = (RecursionError, MemoryError, ArithmeticError, LookupError, AttributeError)
 
 
@@ -106,12 +106,12 @@ def check_repairable(text: str) -> Any:
     except _FAILURES as error:
         raise HardTextError(_reason(text, error)) from error
     except ValueError:
-        return ""  # DSPy reports what is wrong with it
+        return ""  # DSPy reports the problem
 
 
 def _reason(value: Any, error: BaseException) -> str:
     if isinstance(error, RecursionError | MemoryError):
-        return "it is nested too deeply. Give a flatter value"
+        return "it is nested too deeply. Send a flatter value"
     length = f" of {len(value):,} characters" if isinstance(value, str) else ""
     return f"the {type(value).__name__}{length} could not be read ({type(error).__name__})"
 

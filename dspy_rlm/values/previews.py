@@ -24,10 +24,10 @@ from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
 # Enough to recognise a format (a log line, a CSV header, a record); code can look at the rest.
 PREVIEW_CHARS = 1000
 
-# The longest name of a class, a field or a file that is shown.
+# The maximum length of the name of a class, a field or a file.
 NAME_CHARS = 100
 
-# The longest type and the longest part of a wrong value in an error message.
+# The maximum lengths of a type and of a part of an invalid value in an error message.
 TYPE_CHARS = 300
 VALUE_CHARS = 200
 
@@ -209,7 +209,7 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
     """
     kinds: Any = (LazyText, Directory) if texts else ()
 
-    seen: set[int] = set()  # values of the host may have cycles and shared parts
+    seen: set[int] = set()  # host values may have cycles and shared parts
 
     def search(value: Any, depth: int) -> Any:
         if type(value) in _ATOMS or isinstance(value, dspy.Type) or id(value) in seen:
@@ -220,8 +220,8 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
         parts = _parts(value) if depth < _MAX_DEPTH else None
         if parts is None or set(map(type, parts)) <= _ATOMS:
             return None
-        found = (search(part, depth + 1) for part in parts)
-        return next((part for part in found if part is not None), None)
+        results = (search(part, depth + 1) for part in parts)
+        return next((part for part in results if part is not None), None)
 
     return search(value, 0)
 
@@ -237,13 +237,13 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
     return None if fields is None else [part for _, part in fields]
 
 
-# ---- What is wrong with a value --------------------------------------------------------------------
+# ---- Problems of a value ---------------------------------------------------------------------------
 
 
 def problems_of(
     annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> list[str]:
-    """Describes what is wrong with a value, in sentences that show little of it; at most `MAX_PROBLEMS`.
+    """Describes what is wrong with a value, in at most `MAX_PROBLEMS` sentences that show little of it.
 
     Args:
         annotation: The expected type.
@@ -253,8 +253,8 @@ def problems_of(
     """
     expected = f"expected {in_one_line(annotation_text(annotation), TYPE_CHARS)}"
     return [
-        f"{expected}{f' at {place}' if place else ''}{said}"
-        for place, said in _places(value, error, rules)
+        f"{expected}{f' at {place}' if place else ''}{problem}"
+        for place, problem in _places(value, error, rules)
     ]
 
 
@@ -268,13 +268,13 @@ def problem_of(
 
 
 def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, str]]:
-    """Returns the places where a value is wrong, with the problem at each."""
+    """Returns the places where a value is invalid, with the problem at each."""
     if not isinstance(error, pydantic.ValidationError):
         # The error's text may quote the value.
-        problem = "" if staying(value, rules) is not None else f": {_said(error)}"
+        problem = "" if staying(value, rules) is not None else f": {_message_of(error)}"
         return [("", f", got {short_repr(value, VALUE_CHARS, rules)}{problem}")]
     if error.error_count() > MAX_LISTED_ERRORS:
-        return [("", f": {error.error_count():,} parts of it do not fit; look at one of them")]
+        return [("", f": {error.error_count():,} parts of it do not fit; check one of them")]
     problems = []
     for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
@@ -289,7 +289,7 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     return problems
 
 
-def _said(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     try:
         return in_one_line(redact_secrets(str(error)), VALUE_CHARS) or type(error).__name__
     except Exception:  # noqa: BLE001 - a user's method may raise anything

@@ -19,6 +19,8 @@ import sys
 import threading
 import weakref
 
+from sandbox_runtime.threads import start_thread
+
 if sys.platform != "win32":
     import fcntl
 
@@ -41,8 +43,7 @@ class Gate:
         self._wake, self._sealing = os.pipe()
         self._lock = threading.Lock()  # guards the closing of the descriptors
         self._listener: int | None = None
-        self._thread = threading.Thread(target=self._serve, name="sandbox-gate", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._serve, "sandbox-gate")
         _gates.add(self)
 
     def seal(self) -> None:

@@ -41,6 +41,7 @@ from sandbox_runtime.rpc.messages import (
 )
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
+from sandbox_runtime.threads import start_thread
 from sandbox_runtime.truncation import plain, printable
 
 # Runs a tool call. Returns None if the answer comes later, through `Channel.answer`.
@@ -167,10 +168,7 @@ class Channel:
             )
         except OSError as error:
             raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
-        self._stderr = threading.Thread(
-            target=self._process.drain_stderr, name=f"sandbox-{self.pid}-stderr", daemon=True
-        )
-        self._stderr.start()
+        self._stderr = start_thread(self._process.drain_stderr, f"sandbox-{self.pid}-stderr")
         try:
             self._initialize(engine, seed)
         except BaseException:

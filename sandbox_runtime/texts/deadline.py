@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from sandbox_runtime.threads import call_after
+
 # Interval at which a wait for another thread checks the deadline.
 _PATIENCE_SECONDS = 0.05
 
@@ -43,20 +45,16 @@ class Deadline:
     @contextlib.contextmanager
     def ending(self, action: Callable[[], None]) -> Iterator[None]:
         """Calls `action` at the deadline or on cancellation, if the block is still running then."""
-        remaining = self.remaining
-        timer = None if remaining is None else threading.Timer(remaining, action)
+        end = self._end
         self._on_cancel = action
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_on_cancel", None)
+            if end is not None:
+                timer = call_after(lambda: end - time.monotonic(), action, "text-limit")
+                stack.enter_context(timer)
             if self.cancelled:  # before the action was registered
                 action()
             yield
-        finally:
-            self._on_cancel = None
-            if timer is not None:
-                timer.cancel()
 
     @contextlib.contextmanager
     def holding(self, lock: threading.Lock | threading.RLock) -> Iterator[None]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import dataclasses
 import functools
 import inspect
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -21,14 +21,14 @@ from typing import Any
 from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
-from sandbox_runtime.host_costs import BYTES_PER_CALL
+from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
 from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.sandbox import HostTool, WrappedTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
+from sandbox_runtime.threads import DaemonPool, call_after, start_thread
 from sandbox_runtime.tools.call_scope import Call, current_call
-from sandbox_runtime.tools.thread_pool import Workers
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
 
@@ -61,7 +61,7 @@ class HostTools:
         """The rate-limited audit events of this session."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: asyncio.AbstractEventLoop | None = None
-        self._workers = Workers(limits.concurrent_calls)
+        self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
         self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
@@ -174,7 +174,7 @@ class HostTools:
     def close(self) -> None:
         """Abandons running calls. Never waits for a tool."""
         self.give_up()
-        self._workers.close()
+        self._workers.close(cancel_queued=True)
         self._texts.close()
         with self._changed:
             loop, self._own_loop = self._own_loop, None
@@ -255,18 +255,15 @@ class HostTools:
 
     def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
         """Runs a call in a thread, in a copy of this context. `size` is the memory of its arguments."""
-        context, running, own = contextvars.copy_context(), Running(), Call(self._part_of())
+        running, own = Running(), Call(self._part_of())
+        future: Future[Any] = Future()
 
-        def job(future: Future[Any]) -> Any:
+        def job() -> Any:
             own.check()
-            with self._timed(name, future, running, own):
-                return context.run(current)
-
-        def current() -> Any:
-            with own.current():
+            with self._timed(name, future, running, own), own.current():
                 return work(running)
 
-        future = self._workers.submit(job)
+        self._workers.submit(job, future)
         with self._changed:
             self._open[future] = size
             self._open_bytes += size
@@ -297,13 +294,9 @@ class HostTools:
             if running.coroutine is not None:
                 running.coroutine.cancel()
 
-        timer = threading.Timer(seconds, expire)
-        timer.daemon = True
-        timer.start()
-        try:
+        end = time.monotonic() + seconds
+        with call_after(lambda: end - time.monotonic(), expire, "host-tool-limit"):
             yield
-        finally:
-            timer.cancel()
 
     def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
         """Waits in this thread for a coroutine on the loop."""
@@ -331,9 +324,7 @@ class HostTools:
         with self._changed:
             if self._own_loop is None:
                 self._own_loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=_run_loop, args=(self._own_loop,), name="host-tool-loop", daemon=True
-                ).start()
+                start_thread(functools.partial(_run_loop, self._own_loop), "host-tool-loop")
             return self._own_loop
 
     # ---- Answers ----

@@ -13,7 +13,7 @@ from dspy_rlm.testing import PolicyServer
 
 @pytest.fixture
 def server() -> Iterator[PolicyServer]:
-    """The root LM and the proposers."""
+    """A server for the root LM and the proposers."""
     with make_server() as server:
         yield server
 

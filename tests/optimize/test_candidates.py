@@ -23,7 +23,7 @@ def rlm():
 
 
 def test_the_texts_are_the_policy_and_the_tools(rlm):
-    """A tool's description stands in its own text only."""
+    """A tool's description is in its own text only."""
     texts = components(rlm)
 
     assert texts.keys() == {"policy", "tool:peek"}
@@ -45,17 +45,17 @@ def test_new_texts_reach_the_prompt_and_leave_the_original_alone(rlm):
 
 
 def test_a_text_for_no_tool_is_a_mistake(rlm):
-    """Else it would be optimized in vain."""
+    """A text for an unknown tool is an error; it would be optimized in vain."""
     with pytest.raises(KeyError, match="The RLM has no tool:poke"):
         with_components(rlm, {"tool:poke": "?"})
 
 
 def test_optimize_anything_finds_a_better_policy(server, rlm):
     """Scores are the scripted policy's. The reflection LM is a function here."""
-    shown = []
+    prompts = []
 
     def reflect(prompt):
-        shown.append(str(prompt))
+        prompts.append(str(prompt))
         return f"```\nWork by {KEYWORD}.\n```"
 
     result = optimize_anything(
@@ -70,7 +70,7 @@ def test_optimize_anything_finds_a_better_policy(server, rlm):
 
     assert score(rlm) == 50.0
     assert score(with_components(rlm, result.best_candidate)) == 100.0
-    assert "The run ended by SUBMIT, after 2 steps" in shown[0]
+    assert "The run ended by SUBMIT, after 2 steps" in prompts[0]
 
 
 def test_a_run_that_fails_scores_nothing(rlm):
@@ -78,7 +78,7 @@ def test_a_run_that_fails_scores_nothing(rlm):
     with PolicyServer({"out": scripted()}) as server:
         lm = server.lm("out")
     with dspy.context(lm=lm):  # the server is gone
-        value, told = evaluator(rlm, metric)(components(rlm), DEVSET[0])
+        value, info = evaluator(rlm, metric)(components(rlm), DEVSET[0])
 
     assert value == 0.0
-    assert told["error"].startswith("The run failed after 0 step(s)")
+    assert info["error"].startswith("The run failed after 0 step(s)")

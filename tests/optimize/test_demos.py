@@ -19,7 +19,7 @@ STEPS = [
 
 
 def test_examples_of_the_task_are_no_demos_of_a_step():
-    """They have no code, and the inputs they carry may be larger than any file should be."""
+    """Examples of the task are not kept as demos: they have no code, and their inputs may be huge."""
     compiled = dspy.LabeledFewShot(k=2).compile(RLM(COUNT), trainset=TRAINSET)
 
     assert compiled.generate_action.demos == []
@@ -37,7 +37,7 @@ def test_an_input_that_is_called_code_does_not_make_an_example_a_step():
 
 
 def test_the_last_step_of_a_run_shows_the_whole_run(server):
-    """Its history has every step before it, with what came of each."""
+    """Its history has every step before it, with the outcome of each."""
     teacher, pupil = (RLM(COUNT, interpreter_factory=dspy.LocalInterpreter) for _ in range(2))
     teacher(log="easy log\nERROR\n")
     *_, (_, inputs, step) = dspy.settings.trace
@@ -64,15 +64,15 @@ def test_long_outputs_of_a_demo_are_cut_when_it_is_shown(server):
         }
     ]
     rlm(log="easy log\nERROR\n")
-    shown = server.requests[0].messages[1].text
+    message = server.requests[0].messages[1].text
 
-    assert "[[ ## repl_history ## ]]\n=== Step 1 ===" in shown
-    assert len(shown) < 2 * DEMO_OUTPUT_CHARS + 3500
+    assert "[[ ## repl_history ## ]]\n=== Step 1 ===" in message
+    assert len(message) < 2 * DEMO_OUTPUT_CHARS + 3500
     assert rlm.generate_action.demos[0]["repl_history"] == history
 
 
 def test_a_cut_history_can_still_be_read_step_by_step():
-    """The lengths it states are those of what it shows, also where code looks like output."""
+    """The lengths it states are those of what it shows, even where code looks like output."""
     cut = History(abridge_history(render_steps(STEPS), 100), exact=True)
     outputs = [cut.read_step(None).output for _ in STEPS]
 
@@ -83,7 +83,7 @@ def test_a_cut_history_can_still_be_read_step_by_step():
 
 
 def test_a_demo_of_another_kind_of_history_is_shown_as_it_is():
-    """State of `dspy.RLM` has its history as data."""
+    """A demo with another kind of history, as in the state of `dspy.RLM`, is shown unchanged."""
     demo = {"code": "SUBMIT(1)", "repl_history": {"entries": []}}
 
     assert shown_demos([demo]) == [demo]

@@ -25,7 +25,7 @@ def rows(path):
 
 
 def test_a_row_is_what_the_lm_saw_and_said(server, program, tmp_path):
-    """Step by step, with the outcome and the score of the run."""
+    """A row has the chat of one step, with its outcome and the score of the run."""
     path = tmp_path / "runs.jsonl"
     count = export(path, program, collect(program, DEVSET, metric, num_threads=1))
     written = rows(path)
@@ -79,7 +79,7 @@ def test_a_baked_program_has_its_contract_inside(server, program):
 
 
 def test_dspys_own_fine_tuning_data_has_the_contract_of_a_baked_program(server, program):
-    """It reads the signature of the predictor in the trace."""
+    """DSPy's fine-tuning data, which uses the predictor's signature from the trace, has the inlined contract."""
     with dspy.context(trace=[]):
         inline_contract(program)(**DEVSET[0].inputs())
         data = build_call_data_from_trace(dspy.settings.trace, 1, dspy.ChatAdapter())

@@ -32,7 +32,7 @@ def entry(step):
 
 class TestDigest:
     def test_a_step_is_one_line(self):
-        """Code and outcome, the error's last line standing for all of it."""
+        """A step is one line: its code and its outcome, with the last line of an error."""
         assert digest(STEPS).splitlines() == [
             "1. print(logs[:9]) ; print(1) -> 11 chars: 2026-01-0 1",
             "2. print(x) -> NameError: name 'x' is not defined",
@@ -42,7 +42,7 @@ class TestDigest:
         ]
 
     def test_waste_is_told_in_sentences(self):
-        """Unread inputs, errors, repetition: what the run could have done without."""
+        """Waste is described in sentences: unread inputs, errors, repetition."""
         assert waste(STEPS, ["logs", "question"]) == [
             "The input `question` was never read.",
             "2 of 5 steps ended in an error: 2, 4.",
@@ -52,28 +52,28 @@ class TestDigest:
         ]
 
     def test_a_good_run_wastes_nothing(self):
-        """Nothing is said where there is nothing to say."""
+        """A run without waste gets no text about it."""
         assert waste(STEPS[:1], ["logs"]) == []
 
 
 class TestFeedback:
     def test_the_whole_run_is_told(self):
         """Without a step, the text describes the whole run and its ending."""
-        told = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
+        result = feedback(0.0, RUN, example=EXAMPLE, note="Expected 2.")
 
-        assert told.score == 0.0
-        assert told.feedback.startswith(
+        assert result.score == 0.0
+        assert result.feedback.startswith(
             "Score: 0. Expected 2.\nThe run ended by SUBMIT, after 5 steps and 3 sub-LM prompts.\n"
             "All steps of the run:\n1. print("
         )
-        assert "Waste:\n- The input `question` was never read." in told.feedback
+        assert "Waste:\n- The input `question` was never read." in result.feedback
 
     def test_one_step_is_told(self):
         """With GEPA's `pred_trace`, the text describes the outcome of that step."""
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
-        told = feedback(0.0, RUN, pred_trace=[entry(step)])
+        result = feedback(0.0, RUN, pred_trace=[entry(step)])
 
-        assert "The result of this step (turn 2/20): NameError: name 'x'" in told.feedback
+        assert "The result of this step (turn 2/20): NameError: name 'x'" in result.feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
         """If the report is hidden, the steps, including failed ones, come from the trace."""
@@ -82,16 +82,16 @@ class TestFeedback:
             entry(dspy.Prediction(code="SUBMIT(1)", output="SUBMIT: n")),
             (dspy.Predict("a -> b"), {}, dspy.Prediction(b="")),
         ]
-        told = feedback(1.0, dspy.Prediction(n=1), trace=trace)
+        result = feedback(1.0, dspy.Prediction(n=1), trace=trace)
 
-        assert told.feedback.splitlines()[1:4] == [
+        assert result.feedback.splitlines()[1:4] == [
             "All steps of the run:",
             "1. (no code) -> [Error] No code was run",
             "2. SUBMIT(1) -> SUBMIT: n",
         ]
 
     def test_it_is_a_score_for_other_optimizers(self):
-        """One metric serves all: what bootstraps asks whether it is true."""
+        """One metric serves all optimizers: those that bootstrap use its truth value."""
         assert feedback(0.5, RUN)
         assert not feedback(0.0, RUN)
         assert sum([feedback(0.5, RUN), feedback(1.0, RUN)]) == 1.5
@@ -124,20 +124,20 @@ class TestSubCalls:
     def test_they_are_part_of_the_feedback(self):
         """Feedback of a run with sub-calls mentions them; an unknown cost is left out."""
         report = dataclasses.replace(REPORT, sub_calls=(Call("sub_llm", "m", 0, 5, 2, 0.5),))
-        told = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
+        result = feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
 
-        assert "Sub-calls: 1 sub_llm.\n- The slowest took 0.5 s" in told
-        assert "cost" not in told
+        assert "Sub-calls: 1 sub_llm.\n- The slowest took 0.5 s" in result
+        assert "cost" not in result
         assert "Sub-calls" not in feedback(0.0, RUN).feedback
 
 
 class TestObjectives:
     def test_costs_are_negative(self):
-        """GEPA takes more for better in every objective."""
+        """Costs are negative, because GEPA maximizes every objective."""
         assert objective_scores(0.5, RUN) == {"accuracy": 0.5, "steps": -5.0, "sub_calls": -3.0}
 
     def test_tokens_count_where_dspy_tracks_them(self):
-        """Unknown is left out, never nought."""
+        """Tokens count where DSPy tracks them; an unknown count is omitted, never 0."""
         run = dspy.Prediction(run=REPORT)
         run.set_lm_usage({"a": {"total_tokens": 70}, "b": {"total_tokens": 7}})
 

@@ -36,7 +36,7 @@ def test_the_policy_needs_help():
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_optimizer_makes_the_program_better(server, tmp_path, name):
-    """Compiled, saved, and loaded into a fresh RLM and into one with other tools and budgets."""
+    """A compiled program is better, also when loaded into a new RLM or one with other tools and budgets."""
     compiled = CASES[name](student(), server)
     assert score(compiled) == AFTER
 
@@ -71,7 +71,7 @@ def test_bootstrapped_demos_are_steps(server):
 
 
 def test_in_our_sandbox(server):
-    """The others run where cells start faster; what they compile is as good here."""
+    """A program compiled in a faster interpreter works as well in our sandbox."""
     sandboxed = student(interpreter_factory=None)
     sandboxed.load_state(CASES["COPRO, replaces"](student(), server).dump_state())
 

@@ -109,7 +109,7 @@ class TestCopies:
         assert other.rlm.tools["helper"].func is other.helper
 
     def test_changing_a_copy_leaves_the_original(self, pool):
-        """An optimizer's candidates do not mix."""
+        """Changing a copy leaves the original unchanged, so an optimizer's candidates do not mix."""
         rlm = full(pool)
         other = copy.deepcopy(rlm)
         other.generate_action.signature = other.generate_action.signature.with_instructions("New.")
@@ -134,7 +134,7 @@ class TestPickles:
         assert loaded._config.pool is None
 
     def test_a_saved_program_is_loaded(self, pool, tmp_path):
-        """DSPy's own way to save all of a program."""
+        """A program saved whole by DSPy is loaded."""
         full(pool).save(tmp_path / "program", save_program=True)
         loaded = dspy.load(str(tmp_path / "program"), allow_pickle=True)
 
@@ -143,7 +143,7 @@ class TestPickles:
 
     @pytest.mark.parametrize("suffix", ["json", "pkl"])
     def test_a_saved_state_has_no_key(self, pool, tmp_path, suffix):
-        """Headers open doors just as keys do."""
+        """A saved state has no key, nor a header that works as one."""
         path = tmp_path / f"state.{suffix}"
         full(pool).save(path)
         fresh = RLM("text -> n: int")
@@ -180,7 +180,7 @@ class TestPickles:
         holder = {"rlm": None}
 
         def ask(prompt: str) -> str:
-            """Uses all that it can reach."""
+            """Uses everything in its closure."""
             return str((lm, holder["rlm"], program.table))
 
         program.rlm = holder["rlm"] = RLM(
@@ -276,7 +276,7 @@ def test_no_place_in_an_lm_keeps_a_secret(tmp_path, place, role):
 
 
 def test_settings_that_shape_answers_are_kept():
-    """A loaded program asks as the saved one did."""
+    """Settings that shape answers are saved, so a loaded program calls its LM in the same way."""
     settings = {
         "temperature": 0.3, "max_tokens": 100, "top_p": 0.9, "reasoning_effort": "high", "seed": 3,
         "stop": ["END"], "api_base": "https://example.org:8000/v1?version=2", "api_version": "2024-10-01",
@@ -336,7 +336,7 @@ def local(function):
     ids=["closure", "default", "partial", "object"],
 )
 def test_a_tool_that_holds_the_key_of_an_lm_is_saved_without(caplog, make):
-    """The text of the key is replaced, and a warning says where it stood."""
+    """The text of the key is replaced, and a warning names its place."""
     rlm = RLM("a -> b", tools={"f": make()}, sub_lm=secret_lm())
     rlm.holder = [make(), secret_lm()]
     data = pickle.dumps(rlm)

@@ -16,7 +16,7 @@ SLIP = Raw("I would rather talk about it.")
 
 @pytest.fixture
 def run_traced():
-    """Runs an RLM of these moves and gives its trace, and the error if it failed."""
+    """Runs an RLM with these moves; returns its trace, and the error if it failed."""
 
     def run(*moves, call=lambda rlm: rlm(text="abc"), faults=None, **options):
         with PolicyServer({"traced": scripted(*moves)}, faults=faults) as server:
@@ -41,7 +41,7 @@ def outcomes(trace):
 class TestOutcomes:
     @pytest.mark.parametrize("way", ["forward", "aforward"])
     def test_each_step_says_what_came_of_it(self, run_traced, way):
-        """Output, error and submission stand with the code that made them."""
+        """Each entry of the trace has the code with its output, error or submission."""
 
         def call(rlm):
             return rlm(text="abc") if way == "forward" else asyncio.run(rlm.acall(text="abc"))
@@ -57,19 +57,19 @@ class TestOutcomes:
         assert [inputs["iteration"][:4] for _, inputs, _ in trace] == ["1/20", "2/20", "3/20"]
 
     def test_the_outcome_is_no_field_of_the_prompt(self, run_traced):
-        """The predictor asks for reasoning and code, as ever."""
+        """The outcome is not a field of the prompt: the predictor still asks for reasoning and code."""
         trace, _ = run_traced(Action("", "SUBMIT(3)"))
 
         assert list(trace[0][0].signature.output_fields) == ["reasoning", "code"]
 
     def test_code_that_is_none_has_an_outcome_too(self, run_traced):
-        """A reply without code is the LM's slip, and optimizers see how it was told."""
+        """A reply without code has an outcome too: optimizers see the message to the LM."""
         trace, _ = run_traced(Action("", ""), Action("", "SUBMIT(3)"))
 
         assert outcomes(trace)[0].startswith("[Error]")
 
     def test_an_unreadable_reply_is_kept_as_a_failed_prediction(self, run_traced):
-        """GEPA shows it to its proposer; a demo cannot be made of it."""
+        """An unreadable reply is a failed prediction: GEPA's proposer sees it, and it never becomes a demo."""
         trace, _ = run_traced(SLIP, Action("", "SUBMIT(3)"))
         _, inputs, failed = trace[0]
         demo = dspy.Example(augmented=True, **inputs, **failed)
@@ -83,7 +83,7 @@ class TestOutcomes:
 
 
 class Broken(dspy.LocalInterpreter):
-    """An interpreter that dies of its second cell."""
+    """An interpreter that dies in its second cell."""
 
     cells = 0
 
@@ -108,7 +108,7 @@ class TestFailedRuns:
         assert error.run.iterations == 1
 
     def test_bootstrapping_keeps_a_run_that_died(self):
-        """DSPy drops a program that raises from what GEPA reflects on; this one it keeps."""
+        """A run that died is kept for GEPA's reflection, although DSPy drops programs that raise."""
         example = dspy.Example(text="abc").with_inputs("text")
         with PolicyServer({"traced": scripted(*self.moves)}) as server:
             rlm = RLM("text -> n: int", interpreter_factory=Broken)

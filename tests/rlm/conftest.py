@@ -37,7 +37,7 @@ def fresh() -> ThriftyPool:
 
 @pytest.fixture
 def play(kept: ThriftyPool) -> Iterator[Play]:
-    """Gives `play(signature, *moves, sub=..., extracted=..., **options)`: an RLM and its server.
+    """Returns `play(signature, *moves, sub=..., extracted=..., **options)`: an RLM and its server.
 
     The moves are those of the root LM, in order. `extracted` answers the fallback.
     """

@@ -27,7 +27,7 @@ AT_ONCE_SECONDS = 10
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Returns when it is so; a hang is a failure."""
+    """Waits until the condition holds; a hang fails the test."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"
@@ -35,7 +35,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """The same, with the loop free."""
+    """Like `wait_until`, without blocking the event loop."""
     async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.01)
@@ -51,7 +51,7 @@ def seconds_kept_waiting() -> float:
 
 
 async def cancelled(run: Coroutine[Any, Any, Any], reached: Callable[[], bool]) -> Any:
-    """Cancels a run when it is so far; the exception that came of it, which must be at once."""
+    """Cancels a run once the condition holds, and returns its exception, which must come at once."""
     task = asyncio.ensure_future(run)
     await until(lambda: reached() or task.done())
     began = time.monotonic()
@@ -84,7 +84,7 @@ class Slow:
 
 
 class Blocked:
-    """Something that is begun and does not end before the test does."""
+    """Work that starts and does not end before the test does."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -108,7 +108,7 @@ def blocked() -> Iterator[Blocked]:
 
 @pytest.fixture
 def pool(deno_children) -> Iterator[Pool]:
-    """One of the test's own, after which no process and no thread is left."""
+    """A pool for one test, which leaves no process and no thread behind."""
     default_pool().close()  # what it makes ready for others would look like ours
     before, threads = deno_children(), our_threads()
     pool = ThriftyPool(keeps=0, max_sessions=4)
@@ -120,10 +120,10 @@ def pool(deno_children) -> Iterator[Pool]:
 
 
 class TestEventLoop:
-    """It stays free, whatever a run does."""
+    """The event loop is never blocked by a run."""
 
     def test_a_busy_cell_stalls_it_for_less_than_20_ms(self, play, pool):
-        """Time in which the machine had other work than our thread does not count; best of three tries."""
+        """The loop stalls for less than 20 ms, without time in which the machine ran other work; best of three."""
         ends: list[float] = []
 
         def note() -> None:
@@ -157,7 +157,7 @@ class TestEventLoop:
         assert min(tries) < 0.02, tries
 
     def test_work_of_the_host_is_done_in_other_threads(self, play, pool):
-        """Inputs are described, plain tools called, and outputs validated beside the loop."""
+        """Inputs are described, plain tools called, and outputs validated outside of the loop's thread."""
         where: set[tuple[str, str]] = set()
 
         def note(name: str) -> None:
@@ -189,7 +189,7 @@ class TestEventLoop:
         assert threading.main_thread().name not in {thread for _, thread in where}
 
     def test_inputs_are_checked_in_none_of_its_threads(self, play, pool, blocked):
-        """They may be full of runs that wait for this one."""
+        """The threads of the loop's executor may all be taken by runs that wait for this one."""
         rlm, _ = play("q -> a", "SUBMIT('x')", pool=pool)
 
         async def main() -> str:
@@ -208,7 +208,7 @@ class TestEventLoop:
         assert asyncio.run(main()) == "x"
 
     def test_async_tools_run_on_it(self, play, pool):
-        """Runs at the same time do not mix: each has its own sandbox and its own counters."""
+        """Concurrent runs do not mix: each has its own sandbox and its own counters."""
         loops = set()
 
         async def note(n: int) -> int:
@@ -232,7 +232,7 @@ class TestCancelling:
         "code", ["while True: pass", "import time\ntime.sleep(50)", "sum(range(10**12))"]
     )
     def test_during_a_cell(self, play, pool, code):
-        """The sandbox is ended, and what the run found is on the exception."""
+        """The sandbox is closed, and the exception has the run's results so far."""
         ready = threading.Event()
 
         def note() -> None:
@@ -245,7 +245,7 @@ class TestCancelling:
         assert [step["output"] for step in error.run.trajectory] == ["42"]
 
     def test_during_a_call_of_the_root_lm(self, play, pool, blocked):
-        """The request is given up, and no other is made."""
+        """The request is abandoned, and no other is sent."""
         rlm, server = play("q -> a", blocked, pool=pool)
         error = asyncio.run(cancelled(rlm.acall(q=""), blocked.begun.is_set))
 
@@ -278,7 +278,7 @@ class TestCancelling:
         assert len(server.requests_to("sub")) == sent <= 2
 
     def test_during_a_sub_run(self, play, pool):
-        """Its cell, its sandbox and its LM end with it."""
+        """The cell, the sandbox and the LM call of the sub-run end with the run."""
         ready = threading.Semaphore(0)
 
         def note() -> None:
@@ -319,7 +319,7 @@ class TestCancelling:
         default_pool().close()
 
     def test_during_an_async_tool(self, play, pool):
-        """It is cancelled too, on the caller's loop."""
+        """An async tool is cancelled too, on the caller's loop."""
         seen = []
 
         async def forever() -> None:
@@ -340,11 +340,11 @@ class TestCancelling:
         assert seen == ["begun", "cancelled"]
 
     def test_during_a_tool_that_never_returns(self, play, pool, blocked, deno_children):
-        """Python cannot end its thread, but nothing waits for it: its seat and its sandbox are free."""
+        """Python cannot end the tool's thread, but nothing waits for it: its slot and its sandbox are free."""
         before = deno_children()
 
         def never() -> None:
-            """Does not return."""
+            """Never returns."""
             blocked()
 
         rlm, _ = play("q -> a", "never()", tools=[never], pool=pool)
@@ -358,7 +358,7 @@ class TestCancelling:
         blocked.released.set()
 
     def test_during_a_run_that_a_plain_tool_has_started(self, play, pool, blocked):
-        """It ends too, and sends nothing more."""
+        """A run that a plain tool has started ends too, and sends nothing more."""
         inner, server = play("q -> a", blocked, pool=pool)
         inner.set_lm(server.lm("root"))
         ended: list[BaseException] = []
@@ -388,7 +388,7 @@ class TestCancelling:
         blocked.released.set()
 
     def test_while_the_sandbox_is_opened(self, play, pool):
-        """A cold start takes some 0.3 s: it is cancelled in the middle."""
+        """A cold start, which takes about 0.3 s, is cancelled in the middle."""
         rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
 
         async def main() -> None:
@@ -402,7 +402,7 @@ class TestCancelling:
         assert not server.requests
 
     def test_before_the_sandbox_is_opened(self, play, pool):
-        """The seat is left, also where opening never begins."""
+        """The slot is released, even if opening never starts."""
         rlm, server = play("q -> a", "SUBMIT('')", pool=pool)
 
         async def main() -> None:
@@ -438,7 +438,7 @@ class TestCancelling:
         asyncio.run(main())
 
     def test_while_it_stands_in_line(self, play, blocked):
-        """It leaves the line, and those behind it move up."""
+        """A queued run leaves the queue, and those behind it move up."""
         pool = ThriftyPool(max_sessions=1)
         rlm, _ = play(
             "q -> a",
@@ -501,12 +501,12 @@ def submit(answer: str) -> Any:
 
 
 class TestManyRuns:
-    """Hundreds in one process share the pool."""
+    """Hundreds of runs in one process share the pool."""
 
     @pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.nightly)])
     @pytest.mark.timeout(900)
     def test_many_at_the_same_time(self, play, deno_children, count):
-        """All right, with no more sandboxes than the pool has seats, and threads in proportion."""
+        """Every run succeeds, with no more sandboxes than the pool has slots, and threads in proportion."""
         before, most = deno_children(), [0, 0]
         pool = Pool(2, max_sessions=4)
         rlm, _ = play("n: int -> m: int", "x = n * 10", "SUBMIT(x)", pool=pool)
@@ -525,7 +525,7 @@ class TestManyRuns:
         pool.close()
 
     def test_batches_parallel_and_asyncify(self, play, deno_children):
-        """DSPy's own ways to run many wait in the same line."""
+        """DSPy's own ways to run many programs wait in the same queue."""
         before, most = deno_children(), [0]
         pool = ThriftyPool(keeps=2, max_sessions=2)
         rlm, _ = play("n: int -> m: int", "SUBMIT(n * 10)", pool=pool)
@@ -567,11 +567,11 @@ class TestManyRuns:
             return inner(n=n).m
 
         async def ask_async(n: int) -> int:
-            """The same, on the loop."""
+            """Runs another RLM on the loop."""
             return (await inner.acall(n=n)).m
 
         def ask_in_threads(n: int) -> list[int]:
-            """The same, by way of DSPy's threads."""
+            """Runs another RLM in DSPy's threads."""
             pairs = [(inner, dspy.Example(n=k).with_inputs("n")) for k in range(n)]
             return [r.m for r in dspy.Parallel(num_threads=n, disable_progress_bar=True)(pairs)]
 
@@ -593,11 +593,11 @@ class TestManyRuns:
 
 
 class TestLiveLoops:
-    """A notebook's cell runs inside of a loop that is running already; so do several threads, each with its own."""
+    """Calls inside a running event loop, as in a notebook, and from several threads with their own loops."""
 
     @pytest.fixture
     def tools(self):
-        """A plain one and a coroutine function, with the threads and loops that they ran on."""
+        """A plain tool and a coroutine function, with the threads and loops that they ran on."""
         ran_on: list[Any] = []
 
         def plain(n: int) -> int:
@@ -614,7 +614,7 @@ class TestLiveLoops:
         return plain, slow, ran_on
 
     def test_both_calls_work_in_a_live_loop(self, play, pool, tools):
-        """`rlm(...)` blocks it as any call does, and `await rlm.acall(...)` leaves it free."""
+        """`rlm(...)` blocks a running loop as any call does, and `await rlm.acall(...)` leaves it free."""
         plain, slow, ran_on = tools
         rlm, _ = play(
             "n: int -> m: list",
@@ -638,7 +638,7 @@ class TestLiveLoops:
         assert asyncio.run(cell()) == ([2, 11, 11, 12, 13, "yes"], [2, 11, 11, 12, 13, "yes"])
 
     def test_loops_in_threads_do_not_mix(self, play, pool):
-        """Two loops in two threads with settings of their own, at once; and a call without any loop."""
+        """Two loops in two threads, each with its own settings, do not mix; nor does a call without a loop."""
         loops: dict[str, set[Any]] = {}
 
         async def whose() -> str:

@@ -36,14 +36,14 @@ def test_what_is_left_in_words():
     ],
 )
 def test_each_limit_has_its_range(name, value):
-    """A limit out of it is refused by name; a number that is none never gets into a comparison."""
+    """A limit out of its range is refused by name, as is NaN, which no comparison would catch."""
     with pytest.raises(ValueError, match=name):
         Budget(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, None])
 def test_limits_are_whole_numbers(value):
-    """A limit that is none is refused by name."""
+    """A limit that is not a whole number is refused by name."""
     with pytest.raises(ValueError, match="max_iterations"):
         Budget(max_iterations=value)
 

@@ -26,7 +26,7 @@ from sandbox_runtime import SessionClosedError
 
 @dataclasses.dataclass
 class Seen:
-    """One call, as a handler was told of it."""
+    """One call, as reported to a handler."""
 
     kind: str
     id: str
@@ -87,14 +87,14 @@ for _kind in ("startup", "execute", "tool_call", "shutdown"):
 
 @pytest.fixture
 def recorder() -> Iterator[Recorder]:
-    """A handler that DSPy's settings have. To be asked for before `play`, whose settings end first."""
+    """A handler in DSPy's settings. Request it before `play`, whose settings end first."""
     recorder = Recorder()
     with dspy.context(callbacks=[recorder]):
         yield recorder
 
 
-def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
-    """A run by `forward` or by `aforward`."""
+def run_once(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
+    """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
 
@@ -118,7 +118,7 @@ class TestARun:
     def test_a_handler_hears_of_module_predictor_lm_and_adapter(self, recorder, play, how):
         """Handlers are called once for module, predictor, LM and adapter, with inputs and outputs."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(q)")
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         module, predictor = recorder.all("module")
         assert (module.instance, predictor.instance) == (rlm, rlm.generate_action)
@@ -132,11 +132,11 @@ class TestARun:
 
     @both
     def test_it_is_told_of_the_users_lm(self, recorder, play, how):
-        """A metered copy is an LM of the same class and model, with the handlers of the user's own."""
+        """Callbacks see the metered copy as an LM of the same class and model, with the handlers of the user's LM."""
         rlm, _ = play("q -> answer", "SUBMIT(sub_llm('hello'))", sub=replies())
         own = Recorder()
         rlm.sub_lm.callbacks.append(own)
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
         root, sub = recorder.all("lm")
 
         assert [type(lm.instance).__name__ for lm in (root, sub)] == ["LM", "LM"]
@@ -148,9 +148,9 @@ class TestARun:
 
     @both
     def test_the_interpreter_is_seen(self, recorder, play, how):
-        """Startup, each cell with its code, the inputs with the first, shutdown; parts of the run."""
+        """Startup, each cell with its code, the inputs with the first, and shutdown are reported as parts of the run."""
         rlm, _ = play("q: str -> n: int", "print(q)", "1/0", "SUBMIT(3)")
-        called(rlm, how, q="hi")
+        run_once(rlm, how, q="hi")
         cells = recorder.all("interpreter_execute")
 
         assert [cell.inputs["code"] for cell in cells] == ["print(q)", "1/0", "SUBMIT(3)"]
@@ -167,7 +167,7 @@ class TestARun:
 
     @both
     def test_everything_in_a_cell_is_a_part_of_it(self, recorder, play, how):
-        """Sub-LM calls, typed ones, batches in threads, and tools, also asynchronous ones."""
+        """Sub-LM calls, typed calls, batches in threads, and sync and async tools are parts of the cell."""
         active: dict[str, str | None] = {}
 
         def search(word: str) -> str:
@@ -189,7 +189,7 @@ class TestARun:
             sub=replies(),
             tools=[search, later],
         )
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
         in_cell = [lm for lm in recorder.all("lm") if lm.instance.model == "openai/sub"]
 
         assert [recorder.path(lm) for lm in in_cell] == [
@@ -203,9 +203,9 @@ class TestARun:
         for tool in tools.values():
             assert recorder.path(tool) == [*CELL, "tool"]
             assert tool.outputs == tool.inputs["kwargs"]["word"]
-        asked = [call.inputs["tool_name"] for call in recorder.all("interpreter_tool_call")]
-        assert asked[:4] == ["sub_llm", "sub_llm_batched", "predict", "predict_batched"]
-        assert asked[4:] == ["search", "later", "search", "later"]
+        tool_names = [call.inputs["tool_name"] for call in recorder.all("interpreter_tool_call")]
+        assert tool_names[:4] == ["sub_llm", "sub_llm_batched", "predict", "predict_batched"]
+        assert tool_names[4:] == ["search", "later", "search", "later"]
         assert len({call.parent for call in recorder.all("interpreter_tool_call")}) == 1
 
     @both
@@ -216,7 +216,7 @@ class TestARun:
             "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
             sub=replies("SUBMIT(sub_llm('deep'))"),
         )
-        assert called(rlm, how, q="outer").answer == "yes"
+        assert run_once(rlm, how, q="outer").answer == "yes"
 
         deep = recorder.one("lm", prompt="deep")
         assert recorder.path(deep) == [*CELL, *CELL, "lm"]
@@ -230,7 +230,7 @@ class TestARun:
         )
 
     def test_handlers_of_an_instance(self, play):
-        """Those of the RLM hear of its runs, those of its predictor of the predictor's calls."""
+        """The RLM's handlers receive its runs; those of its predictor receive the predictor's calls."""
         rlm, _ = play("q -> answer", "SUBMIT(q)")
         of_rlm, of_predictor = Recorder(), Recorder()
         rlm.callbacks.append(of_rlm)
@@ -249,14 +249,14 @@ class TestARun:
             raise KeyError(word)
 
         rlm, _ = play("q -> answer", "fail('x')", "SUBMIT('')", tools=[fail])
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         assert isinstance(recorder.one("tool").exception, KeyError)
         assert isinstance(recorder.one("interpreter_tool_call").exception, KeyError)
         assert isinstance(recorder.all("interpreter_execute")[0].exception, CodeExecutionError)
 
     def test_a_handler_that_fails_does_not_disturb(self, play):
-        """DSPy logs it; the run is as without."""
+        """A failing handler is logged by DSPy and does not affect the run."""
 
         class Broken(BaseCallback):
             def on_interpreter_execute_start(self, call_id, instance, inputs):
@@ -267,7 +267,7 @@ class TestARun:
             assert rlm(q="?").answer == "right"
 
     def test_runs_at_the_same_time_are_kept_apart(self, recorder, play):
-        """Each call in a cell is a part of its own run."""
+        """Each call in a cell is a part of its own run, even if runs are concurrent."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
 
         async def all_of_them():
@@ -306,18 +306,18 @@ class TestARun:
 
         assert rlm(q="?").answer == "ayesb"
         assert calls == ["a", "b"]
-        told = [c.inputs["kwargs"]["word"] for c in recorder.all("tool") if c.inputs["kwargs"]]
-        assert told == ["a", "b"]
+        reports = [c.inputs["kwargs"]["word"] for c in recorder.all("tool") if c.inputs["kwargs"]]
+        assert reports == ["a", "b"]
         assert len(recorder.all("interpreter_execute")) == 3
 
     @pytest.mark.parametrize("callbacks", [[], [BaseCallback()]])
     def test_without_handlers_no_interpreter_is_made(self, play, callbacks):
-        """Cells then run in the session itself."""
+        """Without handlers, cells run in the session itself."""
 
         def count() -> int:
             gc.collect()  # what an earlier run with such a tool has left
-            made = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
-            return sum("count" in sandbox.tools for sandbox in made)
+            wrappers = [thing for thing in gc.get_objects() if isinstance(thing, ReportedSandbox)]
+            return sum("count" in sandbox.tools for sandbox in wrappers)
 
         rlm, _ = play("q -> answer: int", "SUBMIT(count())", tools=[count])
         with dspy.context(callbacks=callbacks):
@@ -365,11 +365,11 @@ class TestARun:
 
 
 class TestTheEndOfTheTime:
-    """Another thread ends what is under way; the shutdown is reported once, as a part of the run all the same."""
+    """Another thread ends the work in progress; the shutdown is still reported once, as a part of the run."""
 
     @pytest.fixture
     def recorder(self) -> Iterator[Recorder]:
-        """A handler of every thread's, also of those that know nothing of the run."""
+        """A handler for all threads, including those outside of the run's context."""
         before, recorder = dspy.settings.callbacks, Recorder()
         dspy.configure(callbacks=[recorder])
         yield recorder
@@ -402,7 +402,7 @@ class TestTheEndOfTheTime:
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
     def test_of_a_module_in_a_cell(self, recorder, play):
-        """DSPy's module shuts down the interpreter that it has."""
+        """A DSPy module in a cell shuts down its own interpreter."""
         rlm, _ = play(
             "q -> answer",
             "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
@@ -413,8 +413,8 @@ class TestTheEndOfTheTime:
         assert rlm(q="?").run.stopped_by == "max_seconds"
 
         def of_the_modules() -> list[Seen]:
-            told = recorder.all("interpreter_shutdown")
-            return [seen for seen in told if isinstance(seen.instance, SandboxInterpreter)]
+            reports = recorder.all("interpreter_shutdown")
+            return [seen for seen in reports if isinstance(seen.instance, SandboxInterpreter)]
 
         end = time.monotonic() + 30
         while not of_the_modules():  # in the module's own thread, which nobody waits for
@@ -425,7 +425,7 @@ class TestTheEndOfTheTime:
 
 
 class TestSandboxInterpreter:
-    """Our sandbox under DSPy's modules, reported as `dspy.PythonInterpreter` is."""
+    """Our sandbox under DSPy's modules is reported like `dspy.PythonInterpreter`."""
 
     def test_a_lazy_start_and_tool_calls_are_parts_of_the_execution(self, recorder, kept):
         """A lazy start and tool calls are parts of the execution, as in DSPy's own interpreter."""
@@ -461,7 +461,7 @@ class TestSandboxInterpreter:
         assert recorder.one("interpreter_startup").parent is None
 
     def test_handlers_of_its_own(self, kept):
-        """`callbacks=`, for this interpreter alone; tools that are coroutines end when they have."""
+        """`callbacks=` applies to this interpreter alone; calls of coroutine tools end when the coroutines do."""
         own = Recorder()
 
         async def later(word: str) -> str:

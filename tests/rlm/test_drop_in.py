@@ -29,7 +29,7 @@ SUBMIT_LENGTH = "SUBMIT(len(text))"
 
 
 class Noting(dspy.LocalInterpreter):
-    """Counts what happens to it."""
+    """An interpreter that counts its calls."""
 
     execution_instructions = "The code runs in a local interpreter."
     made = 0
@@ -45,7 +45,7 @@ class Noting(dspy.LocalInterpreter):
 
 
 class Waiting:
-    """An interpreter whose code `wait` ends when the test says so; all other code submits."""
+    """An interpreter whose code `wait` blocks until the test releases it; all other code submits."""
 
     execution_instructions = ""
 
@@ -58,11 +58,11 @@ class Waiting:
         """Starts without any preparation, as DSPy's protocol allows."""
 
     def shutdown(self) -> None:
-        """No run may do that."""
+        """Records the shutdown, which no run may request."""
         raise AssertionError("it was ended")
 
     def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
-        """Counts how many are at it."""
+        """Runs code, and counts the concurrent executions."""
         self.running += 1
         self.most = max(self.most, self.running)
         if code == "wait":
@@ -98,14 +98,14 @@ class TestSettings:
 
     @pytest.mark.parametrize("name", ["max_iters", "max_iterations"])
     def test_both_names_of_the_limit(self, play, name):
-        """The newer versions' and the older ones'."""
+        """The limit has the name of newer DSPy versions and that of older ones."""
         rlm, server = play("q -> a", "1", "2", "3", extracted={"a": "x"}, **{name: 2})
 
         assert rlm(q="").a == "x"
         assert len(server.requests) == 3  # two turns and the extraction
 
     def test_limits_that_are_set_later(self, play):
-        """Attributes of the module, as the peer has them."""
+        """Limits can be set later, as attributes of the module, like in `dspy.RLM`."""
         rlm, server = play("q -> a", "print('y' * 900)", "2", extracted={"a": "x"})
         rlm.max_iters, rlm.max_llm_calls, rlm.max_output_chars = 1, 0, 100
 
@@ -128,7 +128,7 @@ class TestSettings:
         assert len(server.requests) == 1
 
     def test_a_predictor_of_the_users_own(self):
-        """Anything that can be called and says `reasoning` and `code`; it may ask no LM of DSPy's."""
+        """Any callable that returns `reasoning` and `code` serves as the predictor; it need not use DSPy's LM."""
         rlm = RLM("text -> n: int", interpreter_factory=dspy.LocalInterpreter)
         rlm.generate_action = Answering(
             [
@@ -144,7 +144,7 @@ class TestSettings:
         assert "There is no LM to ask" in result.trajectory[0]["output"]
 
     def test_batch(self, play):
-        """The examples of a batch, each a run of its own."""
+        """Each example of a batch is a separate run."""
         rlm, _ = play("text -> n: int", SUBMIT_LENGTH)
         examples = [dspy.Example(text="x" * n).with_inputs("text") for n in range(1, 6)]
 
@@ -157,7 +157,7 @@ WAYS = ("once", "configured", "called")
 
 class TestOlderCode:
     def test_an_interpreter_for_all_calls(self, play, borrowed):
-        """Until DSPy 3.2: `interpreter=`. It keeps its state, and stays open."""
+        """An instance passed as `interpreter=` (until DSPy 3.2) keeps its state and stays open."""
         rlm, _ = play(
             "text -> n: int",
             "n = globals().get('n', 0) + len(text)\nSUBMIT(n)",
@@ -170,7 +170,7 @@ class TestOlderCode:
         assert borrowed.execute("n") == 5
 
     def test_the_same_by_position(self, borrowed):
-        """The eighth argument was the interpreter."""
+        """The interpreter is also accepted as the eighth positional argument."""
         player = scripted(Action("", "SUBMIT(abs_of(-2))"))
         with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
             rlm = RLM("text -> n: int", 5, 50, 10_000, False, [abs_of], None, borrowed)
@@ -178,7 +178,7 @@ class TestOlderCode:
         assert borrowed.execute("1 + 1") == 2
 
     def test_an_interpreter_for_one_call(self, play, borrowed):
-        """DSPy 3.3: the first argument of a call."""
+        """An instance is accepted as the first argument of a call, as in DSPy 3.3."""
         rlm, _ = play("text -> n: int", "SUBMIT(len(text) + bonus)")
         borrowed.execute("bonus = 10")
 
@@ -243,17 +243,17 @@ class TestOlderCode:
             assert list(threads.map(run, range(6))) == [0, 1, 2, 3, 4, 5]
 
     def test_waiting_for_it_is_no_time_of_the_run(self, play):
-        """It counts from when the run has it."""
+        """The run's time starts when it has the interpreter."""
         waiting = Waiting()
-        taken = borrowed_factory(waiting)
+        factory = borrowed_factory(waiting)
         rlm, _ = play("q -> a", "SUBMIT", interpreter=waiting, max_seconds=60)
 
         async def main() -> tuple[datetime, Any]:
-            taken()
+            factory()
             run = asyncio.ensure_future(rlm.acall(q="?"))
             await asyncio.wait([run], timeout=0.3)
             free = datetime.now(UTC)
-            taken.give_back()
+            factory.give_back()
             return free, await run
 
         free, result = asyncio.run(main())
@@ -288,7 +288,7 @@ class TestOlderCode:
 
     @pytest.mark.parametrize("given", WAYS)
     def test_a_run_inside_the_run_that_has_it(self, play, borrowed, given):
-        """Would wait for ever; it is an error that the code sees."""
+        """An inner run with the same interpreter would deadlock, so the code gets an error."""
         settings = {"interpreter_factory": borrowed} if given == "configured" else {}
         args = [borrowed] if given == "called" else []
 
@@ -307,7 +307,7 @@ class TestOlderCode:
 
     @pytest.mark.parametrize("given", WAYS)
     def test_sub_runs_do_not_take_it(self, borrowed, kept, given):
-        """They get a sandbox of their own."""
+        """Sub-runs get their own sandbox instead of the caller's interpreter."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
         settings = {"interpreter_factory": borrowed} if given == "configured" else {}
@@ -319,7 +319,7 @@ class TestOlderCode:
                 assert rlm(*args, text="").n == 3
 
     def test_copies_share_it_and_pickles_refuse_it(self, borrowed):
-        """The reason says what to give instead."""
+        """Copies share a borrowed interpreter; pickling it is refused, and the message names the alternative."""
         rlm = RLM("q -> a", interpreter=borrowed)
         assert copy.deepcopy(rlm).factory() is rlm.factory()
         with pytest.raises(pickle.PicklingError, match="Give an interpreter_factory"):
@@ -351,7 +351,7 @@ class TestOlderCode:
 
 class TestFactories:
     def test_the_host_can_end_while_one_is_shut_down(self, play):
-        """Those of others may wait for a cell that never ends."""
+        """The host can exit while a foreign interpreter waits for a cell that never ends."""
         waiting = Waiting()
         shut_down = threading.Event()
 
@@ -378,7 +378,7 @@ class TestFactories:
         assert all(thread.daemon for thread in ours if thread.name in ("rlm-cancel", "rlm-sandbox"))
 
     def test_for_one_call(self, play, noting):
-        """It goes before the module's own, makes one for each run, and the prompt has its rules."""
+        """A factory for one call precedes the module's own, is called for each run, and its rules are in the prompt."""
         rlm, server = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=_nothing)
 
         assert rlm(interpreter_factory=noting, text="ab").n == 2
@@ -393,7 +393,7 @@ class TestFactories:
         marker = Thing()
 
         def make() -> Thing:
-            """Makes a thing."""
+            """Creates a `Thing`."""
             return marker
 
         def is_it(thing: Any) -> bool:
@@ -432,7 +432,7 @@ class TestFactories:
         assert not server.requests
 
     def test_one_that_fails(self, play):
-        """Its own error reaches the caller."""
+        """The error of a failing factory reaches the caller unchanged."""
         rlm, server = play("q -> a", "SUBMIT(q)")
         with pytest.raises(CodeInterpreterError, match="nothing here"):
             rlm(interpreter_factory=_nothing, q="")
@@ -472,7 +472,7 @@ class TestInstall:
         assert dspy.RLM is dspy.predict.RLM is theirs is not RLM
 
     def test_a_program_that_cannot_be_edited(self, tmp_path):
-        """It runs unchanged, with its arguments."""
+        """A program runs unchanged, with its arguments."""
         (tmp_path / "program.py").write_text(PROGRAM)
         player = scripted(
             Action("", "print(len(transcript))"), Action("", "SUBMIT(shout(transcript[-5:]))")
@@ -492,7 +492,7 @@ class TestInstall:
         assert ended.stdout.split() == ["__main__", "dspy_rlm.rlm", "one", "-m"], ended.stderr
 
     def test_its_errors_are_its_own(self, tmp_path):
-        """Told as Python tells them, with its exit codes."""
+        """Errors of the program are printed as by Python, with Python's exit codes."""
         (tmp_path / "fails.py").write_text("import dspy\nraise KeyError('mine')")
         (tmp_path / "exits.py").write_text("raise SystemExit(7)")
 
@@ -511,7 +511,7 @@ class TestInstall:
 class TestFlex:
     @pytest.mark.filterwarnings("ignore:Passing OpenAI-style")  # DSPy's facade does
     def test_dspys_facade_builds_ours_when_it_is_installed(self):
-        """DSPy's own modules take the name from the same place."""
+        """DSPy's own modules use the installed class too."""
         root = scripted(Action("", "import dspy\nSUBMIT(dspy.RLM('t -> n: int')(t='abcd').n)"))
         child = scripted(Action("", "SUBMIT(len(t))"))
         theirs = dspy.RLM
@@ -542,7 +542,7 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Answering:
-    """A predictor with answers of its own, in turn and over again. Takes what DSPy gives, and no more."""
+    """A predictor that repeats fixed answers in order. It accepts exactly the arguments that DSPy passes."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:
         self._answers = itertools.cycle(answers)
@@ -570,7 +570,7 @@ def _nothing() -> dspy.LocalInterpreter:
 
 
 def _in_this_context(work):
-    """The work with DSPy's settings of this thread, in whichever thread it is done."""
+    """Returns the work, run with this thread's DSPy settings in any thread."""
     settings = dspy.settings.copy()
 
     def call(item):

@@ -188,7 +188,7 @@ class TestLMs:
             assert rates["max_output_tokens"] > 0
 
     def test_a_two_step_adapter_has_an_lm(self):
-        """`TwoStepAdapter` keeps the LM that it asks itself in `extraction_model`."""
+        """`TwoStepAdapter` keeps its own LM in `extraction_model`."""
         with contract("TwoStepAdapter.extraction_model", "lms/metering.py"):
             lm = lm_with(Engine())
             assert dspy.TwoStepAdapter(lm).extraction_model is lm
@@ -294,7 +294,7 @@ class TestSettings:
 
 
 class TestAdapters:
-    """How adapters write prompts and read replies."""
+    """The prompts that adapters write, and their parsing of replies."""
 
     def test_an_unreadable_field_is_named_in_the_message(self):
         """The message has the field after "Failed to parse" and the reason after "Error message"."""
@@ -308,7 +308,7 @@ class TestAdapters:
             assert "many" in caught.value.lm_response
 
     def test_the_json_fallback_can_be_switched_off_and_wrapped(self):
-        """A reply that cannot be parsed is asked for again as JSON, unless the switch is off."""
+        """An unparsable reply is requested again as JSON, unless the switch is off."""
         predict = dspy.Predict("question -> answer: int")
         adapter, engine, wrapped = dspy.ChatAdapter(), Engine("no fields"), []
 
@@ -443,7 +443,7 @@ class TestInterpreters:
 
 
 class TestOptimizers:
-    """What optimizers run and read."""
+    """The parts of a program that optimizers run and read."""
 
     def test_evaluation_takes_a_timeout_from_the_executor(self):
         """`dspy.Evaluate` runs on `ParallelExecutor`, whose `timeout` of 0 is never."""

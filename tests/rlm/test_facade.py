@@ -26,7 +26,7 @@ def values(**given):
 
 class TestModules:
     def test_predict_and_chain_of_thought(self, play):
-        """Typed outputs by attribute; the thought is one of them."""
+        """Both modules return typed outputs as attributes; ChainOfThought also returns its reasoning."""
         rlm, _ = play(
             "q -> answer: list",
             "import dspy\n"
@@ -69,16 +69,16 @@ class TestModules:
 
     def test_react_uses_the_runs_tools(self, play):
         """`ReAct` calls the run's tools by name on the host, and each of its calls is counted."""
-        asked = []
+        queries = []
 
         def search(query: str) -> str:
-            """Looks up."""
-            asked.append(query)
+            """Looks a text up."""
+            queries.append(query)
             return "42"
 
         steps = route(
             (
-                lambda r: asks_for("next_tool_name")(r) and not asked,
+                lambda r: asks_for("next_tool_name")(r) and not queries,
                 values(next_thought="t", next_tool_name="search", next_tool_args='{"query": "x"}'),
             ),
             (
@@ -95,7 +95,7 @@ class TestModules:
         )
         result = rlm(q="?")
 
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert result.run.llm_calls == len(server.requests_to("sub")) == 3
 
     def test_rlm_is_a_sub_run(self, play):
@@ -145,12 +145,12 @@ class TestModules:
 
     @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
     def test_code_act_calls_the_runs_tools(self, play):
-        """They run on the host, where they belong: closures, methods and coroutines among them."""
-        asked = []
+        """CodeAct calls the run's tools on the host, including closures, methods and coroutines."""
+        queries = []
 
         def search(query: str) -> str:
-            """Looks up."""
-            asked.append(query)
+            """Looks a text up."""
+            queries.append(query)
             return "42"
 
         async def shout(text: str) -> str:
@@ -158,7 +158,7 @@ class TestModules:
 
         acts = route(
             (
-                lambda r: asks_for("generated_code")(r) and not asked,
+                lambda r: asks_for("generated_code")(r) and not queries,
                 values(
                     generated_code="found = search('x')\nprint(shout('so ') + found)",
                     finished=False,
@@ -176,7 +176,7 @@ class TestModules:
         result = rlm(q="?")
 
         first, second, _ = server.requests_to("sub")
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert "search(query: str) -> str" in first.messages[0].text
         assert "Looks up." in first.messages[0].text
         assert "SO 42" in second.prompt
@@ -184,11 +184,11 @@ class TestModules:
 
     def test_react_v2_submits_by_a_tool_call(self, play):
         """`ReActV2` submits by a tool call, has the run's tools, and each of its calls is counted."""
-        asked = []
+        queries = []
 
         def search(query: str) -> str:
-            """Looks up."""
-            asked.append(query)
+            """Looks a text up."""
+            queries.append(query)
             return "42"
 
         def calls(name, **args):
@@ -200,14 +200,14 @@ class TestModules:
             "q -> answer: int",
             "import dspy\nSUBMIT(dspy.ReActV2('q -> answer: int', tools=[search])(q=q).answer)",
             sub=route(
-                (lambda _: not asked, calls("search", query="x")),
+                (lambda _: not queries, calls("search", query="x")),
                 otherwise=calls("submit", answer=42),
             ),
             tools=[search],
         )
         result = rlm(q="?")
 
-        assert (result.answer, asked) == (42, ["x"])
+        assert (result.answer, queries) == (42, ["x"])
         assert result.run.llm_calls == len(server.requests_to("sub")) == 2
         assert {c.kind for c in result.run.sub_calls} == {"dspy.ReActV2"}
 
@@ -222,7 +222,7 @@ class TestModules:
         ],
     )
     def test_what_is_not_for_cells_is_refused(self, play, code, told):
-        """Addresses, keys, interpreters and functions of the REPL."""
+        """Cells cannot pass addresses, keys, interpreters or functions of the REPL."""
         rlm, server = play("q -> answer", f"import dspy\n{code}", "SUBMIT('')")
 
         assert told in outputs(rlm(q="?"))[0]
@@ -230,7 +230,7 @@ class TestModules:
 
 
 def codes(code, answer=42):
-    """A sub-LM that has this code run, and then answers with what stands here."""
+    """A sub-LM that runs this code, and then replies with this answer."""
     return values(
         reasoning="r", generated_code=f"```python\n{code}\n```", finished=True, answer=answer
     )
@@ -238,7 +238,7 @@ def codes(code, answer=42):
 
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 class TestSandboxes:
-    """Modules that run code have a sandbox of their own, which is the run's in all that is limited."""
+    """Modules that run code have their own sandbox, with all limits of the run."""
 
     @pytest.fixture
     def pool(self):
@@ -261,13 +261,13 @@ class TestSandboxes:
             limits=Limits(memory_bytes=256 * 2**20),
         )
         rlm(q="?")
-        told = "".join(exchange.prompt for exchange in server.requests_to("sub"))
+        prompts = "".join(exchange.prompt for exchange in server.requests_to("sub"))
 
-        assert "MemoryError" in told
-        assert "943718400" not in told
+        assert "MemoryError" in prompts
+        assert "943718400" not in prompts
 
     def test_they_come_from_the_pool_of_the_run(self, play, pool, deno_children):
-        """Six at once, with room for one: no more sandboxes than that of the run and one below it."""
+        """Of six concurrent modules one has a sandbox at a time, besides that of the run."""
         before, most, over = deno_children(), [0], threading.Event()
         rlm, _ = play(
             "q -> answer: list[int]",
@@ -296,7 +296,7 @@ class TestSandboxes:
         assert most[0] <= 2 + 1  # the run, one below it; one that ends
 
     def test_a_run_that_a_tool_of_theirs_starts_does_not_wait_for_them(self, play, pool):
-        """It has a seat below that of the module, which waits for it."""
+        """A run started by a module's tool has a child slot of the module's, so it cannot deadlock."""
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)
         inner.set_lm(server.lm("root"))
 

@@ -87,13 +87,13 @@ def test_the_contract_names_all_that_is_true_of_the_run():
 
 class TestWholeInstruction:
     def test_the_contract_comes_after_the_block(self):
-        """The block has the tools already, so nothing is said twice."""
+        """The contract follows the block and does not repeat its tools."""
         block = policy_block(Report, TOOLS.values())
 
         assert compose(block, TOOLS.values(), "Contract.") == f"{block}\n\nContract."
 
     def test_tools_that_an_optimizer_left_out_are_put_back(self):
-        """Else the LM would know their names and not what they are for."""
+        """The documents of tools that an optimizer dropped are added to the contract."""
         assert compose("Be quick.", TOOLS.values(), "Contract.") == (
             "Be quick.\n\nTools you can call in the REPL:\n"
             "- `grep(pattern: str, limit: int = 5) -> list[str]`\n    Finds lines.\n\n    Slowly."
@@ -102,7 +102,7 @@ class TestWholeInstruction:
         assert compose("", {}, "Contract.") == "Contract."
 
     def test_a_contract_that_is_inside_already_is_not_repeated(self):
-        """A baked instruction is the whole of it."""
+        """An instruction with an inlined contract is used unchanged."""
         assert (
             compose("Be quick.\n\nContract.", TOOLS.values(), "Contract.").count("Contract.") == 1
         )
@@ -116,7 +116,7 @@ class TestWholeInstruction:
 
 
 def test_the_contract_offers_what_there_is():
-    """No sub-runs at the last level; sub-LMs where code can choose; limits where they are set."""
+    """The contract lists sub-runs, sub-LMs and limits only where the run has them."""
     models = Models({"mini": None, "vision": None}, {"vision": "reads images"})
     budget = Budget(
         7, 11, max_depth=1, max_cost=0.5, max_tokens=90_000, max_seconds=60, max_errors=3
@@ -144,19 +144,19 @@ def test_the_contract_says_how_results_are_read():
 
 
 def test_the_last_turn_is_announced():
-    """The LM must know that nothing comes after it."""
+    """The prompt of the last turn says that no other follows."""
     left = {"llm_calls": 4}
     assert iteration_line(2, Budget(3, 9), left) == "2/3, 4 sub-LM prompts left"
     assert iteration_line(3, Budget(3, 9), left).endswith("This is the last turn: SUBMIT now.")
 
 
 def test_the_strategy_knows_typed_extraction():
-    """Facts from many pieces are what `predict_batched` is for."""
+    """The strategy recommends `predict_batched` for facts from many pieces."""
     assert "many pieces, use `predict_batched`" in policy_block(Report, [])
 
 
 def test_the_fallback_asks_for_the_typed_outputs():
-    """It has the task, the run so far, and the output fields with their descriptions."""
+    """The extraction's prompt has the task, the run so far, and the output fields with descriptions."""
     signature = extract_signature(Report)
 
     assert list(signature.input_fields) == ["variables_info", "repl_history"]

@@ -25,7 +25,7 @@ from dspy_rlm.testing import Action, PolicyServer, asks_for, fields, route, rule
 
 @pytest.fixture
 def own(fresh: ThriftyPool) -> Iterator[SandboxInterpreter]:
-    """One whose session is new, so that it can be lost with all that it remembers."""
+    """An interpreter with a new session, which the test may destroy."""
     with SandboxInterpreter(pool=fresh) as opened:
         yield opened
 
@@ -38,11 +38,11 @@ def interpreter(kept: ThriftyPool) -> Iterator[SandboxInterpreter]:
 
 class TestProtocol:
     def test_it_is_a_code_interpreter(self):
-        """DSPy accepts it where it wants one."""
+        """DSPy accepts it as a `CodeInterpreter`."""
         assert isinstance(SandboxInterpreter(), CodeInterpreter)
 
     def test_execute_returns_what_was_printed(self, interpreter):
-        """Text as printed, the last value if nothing else, None for nothing."""
+        """Printed text, otherwise the last value, otherwise None."""
         assert interpreter.execute("print('a'); print('b')") == "a\nb\n"
         assert interpreter.execute("x = 20\nx + 1") == 21
         assert interpreter("y = x") is None
@@ -82,7 +82,7 @@ class TestProtocol:
         assert interpreter.execute("rows", {"rows": rows, "s": {1}}) == [1, 2]
 
     def test_a_name_that_is_given_something_else_and_back(self, interpreter):
-        """The sandbox has what was given last, whatever it had before."""
+        """The sandbox has the latest value of a name, whatever it had before."""
         text = "text"
         assert interpreter.execute("x", {"x": text}) == "text"
         assert interpreter.execute("x", {"x": [1]}) == [1]
@@ -105,7 +105,7 @@ class TestProtocol:
         assert interpreter.execute("1") == 1
 
     def test_a_lost_session_is_not_replaced_in_silence(self, kept):
-        """The protocol asks for an error; the interpreter has then ended."""
+        """A lost session is an error, as the protocol requires, and ends the interpreter."""
         with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20), pool=kept) as interpreter:
             interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
             with pytest.raises(CodeExecutionError, match="as it was before this cell"):
@@ -116,7 +116,7 @@ class TestProtocol:
                 interpreter.execute("1")
 
     def test_a_loss_between_two_executions(self, own):
-        """Ends it as well, even if the code would have run."""
+        """A loss between two executions ends the interpreter, even if the code would have run."""
         own.tools["echo"] = lambda value: value
         own.execute("import time; x = echo(time.time())")  # cannot be asked twice
         os.kill(own._session.pid, signal.SIGKILL)
@@ -136,7 +136,7 @@ class TestProtocol:
         assert own.execute("x") == 1
 
     def test_a_session_that_is_brought_back_goes_on(self, kept):
-        """A cell that ended the process is one that failed; the variables are there."""
+        """A cell that ended the process has failed; the variables are restored."""
         with SandboxInterpreter(
             limits=Limits(cell_seconds=0.3, grace_seconds=0.3), pool=kept
         ) as interpreter:
@@ -152,7 +152,7 @@ class TestProtocol:
         assert interpreter.execute("SUBMIT(1, b='x')") == FinalOutput({"a": 1, "b": "x"})
 
     def test_tools_may_be_added_between_executions(self, interpreter):
-        """The dict is DSPy's to change; coroutine functions are awaited."""
+        """DSPy may change the dict of tools between executions; coroutine functions are awaited."""
 
         async def later(n: int) -> int:
             await asyncio.sleep(0)
@@ -183,7 +183,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.usefixtures("quiet")
 class TestDspyModules:
     def test_program_of_thought(self):
-        """Its code runs in our sandbox and its answer uses the output."""
+        """`ProgramOfThought` runs its code in our sandbox and answers with the output."""
         code = fields(lambda _given: {"reasoning": "", "generated_code": "result = 6 * 7\nresult"})
         answer = fields(lambda given: {"reasoning": "", "answer": given["code_output"]})
         player = route((asks_for("generated_code"), code), otherwise=answer)
@@ -194,7 +194,7 @@ class TestDspyModules:
             assert program(question="6 * 7?").answer == 42
 
     def test_code_act(self):
-        """It defines its tools in the sandbox by their source."""
+        """`CodeAct` defines its tools in the sandbox by their source."""
 
         def moves(given):
             if "code_output_0" in given["trajectory"]:
@@ -240,7 +240,7 @@ class TestDspyModules:
 
 class TestOtherInterpreters:
     def test_our_rlm_runs_on_dspys_local_interpreter(self, play):
-        """Any CodeInterpreter serves; what it prints is abridged on the host."""
+        """Any `CodeInterpreter` can run our cells; its output is abridged on the host."""
         rlm, _ = play(
             "text -> n: int",
             "print('x' * 50_000)",
@@ -280,7 +280,7 @@ class TestOtherInterpreters:
         assert [step["output"] for step in result.trajectory[:2]] == ["None\n1", ""]
 
     def test_a_first_cell_that_does_not_parse(self, play):
-        """Costs no input: an interpreter that writes assignments above the code has bound none."""
+        """A first cell that does not parse loses no input: an interpreter that prepends assignments has bound none."""
         rlm, _ = play(
             "text -> n: int",
             "print(len(text)",
@@ -292,17 +292,17 @@ class TestOtherInterpreters:
 
     def test_a_configured_factory_is_used(self, play):
         """`dspy.configure(interpreter_factory=...)` holds for us too; the contract has its rules."""
-        made = []
+        instances = []
 
         def factory() -> CodeInterpreter:
-            made.append(dspy.LocalInterpreter())
-            return made[-1]
+            instances.append(dspy.LocalInterpreter())
+            return instances[-1]
 
         rlm, server = play("q -> answer", "SUBMIT(answer='x')")
         with dspy.context(interpreter_factory=factory):
             rlm(q="")
 
-        assert len(made) == 1
+        assert len(instances) == 1
         assert "WebAssembly" not in server.requests[0].messages[0].text
 
     def test_a_factory_that_makes_something_else_is_refused(self, play):
@@ -323,10 +323,10 @@ class Prefixing(dspy.LocalInterpreter):
 
 
 def add(a: int, b: int) -> int:
-    """Adds."""
+    """Adds one."""
     return a + b
 
 
 def triple(n: int) -> int:
-    """Triples."""
+    """Triples a number."""
     return 3 * n

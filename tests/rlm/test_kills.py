@@ -55,7 +55,7 @@ class Shop:
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
-    """One of the test's own, so that no other's processes are ended."""
+    """A pool for one test, so that no other test's processes are killed."""
     pool = ThriftyPool(keeps=0)
     yield pool
     pool.close()
@@ -63,7 +63,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture
 def run(play, pool) -> Callable[[Callable[[], None]], dict[str, Any]]:
-    """Plays all cells, and does something after each; what is known of the run."""
+    """Plays all cells with an action after each, and returns the record of the run."""
 
     def start(after: Callable[[], None]) -> dict[str, Any]:
         @policy
@@ -96,7 +96,7 @@ def run(play, pool) -> Callable[[Callable[[], None]], dict[str, Any]]:
 
 
 def test_a_run_whose_sandbox_is_killed_after_every_cell(run, deno_children):
-    """Has the same outputs and answers as one left alone, and calls each tool as often."""
+    """A run whose sandbox is killed after every cell has the outputs, answers and tool calls of an undisturbed one."""
     others = deno_children()
     killed = []
 

@@ -38,7 +38,7 @@ FIND = "hit = log.grep('^ERROR .* by (.*)')[0]\nprint(hit)", "SUBMIT(hit.line.sp
 class TestLazyInputs:
     @pytest.mark.parametrize("signature", ["log -> answer", "log: str -> answer: str", Audit])
     def test_a_file_is_an_input_under_any_sensible_type(self, play, log, signature):
-        """None, `str`, or its own class; it is searched where it is."""
+        """A file may be declared without a type, as `str`, or as its own class; it is searched in place."""
         rlm, server = play(signature, *FIND)
         result = rlm(log=TextFile(log))
 
@@ -61,21 +61,21 @@ class TestLazyInputs:
 
     def test_tools_get_the_very_object(self, play, log):
         """Tools get the identical object, and can use it without the limits of cells."""
-        given = []
+        arguments = []
 
         def inspect(text: object) -> str:
             """Looks at a text."""
-            given.append(text)
+            arguments.append(text)
             return text.name
 
         text = TextFile(log)
         rlm, _ = play("log -> answer", "SUBMIT(inspect(log))", tools=[inspect])
 
         assert rlm(log=text).answer == "build.log"
-        assert given[0] is text
+        assert arguments[0] is text
 
     def test_a_file_that_changed_before_the_run_ends_it_before_it_costs(self, play, log):
-        """No LM is asked about what is no longer there."""
+        """A changed file ends the run before an LM is called."""
         text = TextFile(log)
         log.write_text("new")
         rlm, server = play("log -> answer", "SUBMIT('x')")
@@ -85,7 +85,7 @@ class TestLazyInputs:
         assert not server.requests
 
     def test_a_folder_that_cannot_be_listed_ends_it_before_it_costs(self, play, tmp_path):
-        """Rather than being an empty one; the message says what to do."""
+        """An unreadable folder is an error with advice, not an empty directory."""
         (tmp_path / "texts").mkdir()
         folder = Directory(tmp_path / "texts")
         (tmp_path / "texts").rmdir()

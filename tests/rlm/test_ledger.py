@@ -23,7 +23,7 @@ CHEAP = Price(1e-6, 4e-6)
 
 
 def wanted(size=0, *, reply=10, price=None, **facts):
-    """A call of the model `lm` with a prompt of so many bytes, which may be answered with so many tokens."""
+    """Builds a request to the model `lm`, with a prompt of this size and a bound of the reply's tokens."""
     prompt = Prompt(("x" * size,)) if size else Prompt(())
     return CallPlan(
         facts.pop("model", "lm"), prompt, reply_tokens=reply, price=lambda _tokens: price, **facts
@@ -31,7 +31,7 @@ def wanted(size=0, *, reply=10, price=None, **facts):
 
 
 def call(kind="sub_llm", **facts):
-    """A call of the model `lm`."""
+    """Builds a call of the model `lm`."""
     return Call(kind, facts.pop("model", "lm"), 0, **facts)
 
 
@@ -67,7 +67,7 @@ class TestCalls:
             assert sum(pool.map(ask, range(100))) == 10
 
     def test_calls_given_back_can_be_made(self):
-        """A cache hit was charged before anybody knew that it would be one."""
+        """A cache hit, which is charged before it is known to be one, is refunded."""
         ledger = Ledger(Budget(max_llm_calls=1))
         ledger.charge_llm_calls(1)
         ledger.give_back_llm_calls(1)
@@ -112,7 +112,7 @@ class TestRoom:
             ledger.reserve(wanted(61))
 
     def test_one_that_waits_is_refused_once_it_cannot_fit(self):
-        """The one before it has taken what it needed."""
+        """A waiting call is refused once the earlier ones have spent its budget."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(50))
         second = ledger.reserve(wanted(50))
@@ -122,7 +122,7 @@ class TestRoom:
             second.wait()
 
     def test_nobody_overtakes_one_that_waits_for_room(self):
-        """Else small calls would keep a large one waiting for ever."""
+        """Small calls cannot overtake a waiting large one, which would starve it."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(50))
         large, small = ledger.reserve(wanted(70)), ledger.reserve(wanted(5))
@@ -134,7 +134,7 @@ class TestRoom:
 
     @pytest.mark.parametrize("leave", ["leave", "leave_the_line"])
     def test_a_place_that_is_left_lets_others_in(self, leave):
-        """Twice is fine; so is leaving what was refused."""
+        """Leaving the queue lets others in; it is idempotent, and allowed after a refusal."""
         ledger = Ledger(Budget(max_tokens=100))
         first = ledger.reserve(wanted(60))
         large, small = ledger.reserve(wanted(80)), ledger.reserve(wanted(5))
@@ -159,7 +159,7 @@ class TestRoom:
         assert len(ledger.sub_calls()) == 1
 
     def test_an_event_loop_waits_without_blocking(self):
-        """A cancelled waiter has left the line, and nothing is set aside for it."""
+        """A cancelled waiter has left the queue, and nothing is reserved for it."""
         ledger = Ledger(Budget(max_tokens=100))
 
         async def main():
@@ -184,7 +184,7 @@ class TestRoom:
         assert ledger.left()["tokens"] == 30
 
     def test_a_long_reply_is_let_have_what_is_left(self):
-        """Alone; beside others it is a share, but enough for most replies."""
+        """A single call may use the whole remaining budget; concurrent ones a share that suffices for most replies."""
         ledger = Ledger(Budget(max_tokens=300_000))
         one = ledger.reserve(wanted(reply=1_000_000))
         many = [ledger.reserve(wanted(reply=1_000_000)) for _ in range(15)]
@@ -202,7 +202,7 @@ class TestRoom:
         assert not place.cuts
 
     def test_all_candidates_count(self):
-        """Each may be a request of its own, with the prompt once more."""
+        """Each candidate is counted as a separate request with the whole prompt."""
         ledger = Ledger(Budget(max_tokens=400))
         with pytest.raises(BudgetExceededError):
             ledger.reserve(wanted(100, reply=10, candidates=4))
@@ -211,7 +211,7 @@ class TestRoom:
 
 class TestMoney:
     def test_the_price_of_a_reply_counts_as_if_it_were_long(self):
-        """A prompt is known beforehand, and a reply is not."""
+        """The price of a reply is estimated for a long one, since its length is unknown beforehand."""
         ledger = Ledger(Budget(max_cost=1.0))
         first = ledger.reserve(wanted(500_000, reply=8_000, price=CHEAP))
         second = ledger.reserve(wanted(500_000, reply=8_000, price=CHEAP))
@@ -238,7 +238,7 @@ class TestMoney:
         assert ledger.cost_at_most() < 5.001
 
     def test_a_price_that_is_known_lets_the_others_go(self):
-        """All at once, as far as they fit."""
+        """Once the price is known, all calls that fit run at once."""
         ledger = Ledger(Budget(max_cost=100))
         places = [ledger.reserve(wanted(40, reply=100)) for _ in range(16)]
         ledger.settle(places[0], spent(input_tokens=10, output_tokens=10, cost=0.01))
@@ -246,7 +246,7 @@ class TestMoney:
         assert all(place.granted.done() for place in places)
 
     def test_a_call_bounds_the_next_one_by_both_its_counts(self):
-        """One token of a reply may have cost all of it, and so may one token of the prompt."""
+        """A call bounds both prices: its whole cost may be due to one token of its reply or of its prompt."""
         ledger = Ledger(Budget(max_cost=100))
         took = spent(input_tokens=100, output_tokens=10, cost=0.1)
         ledger.settle(ledger.reserve(wanted(100)), took)
@@ -272,7 +272,7 @@ class TestMoney:
             places[0].wait()
 
     def test_a_learned_price_lets_many_go_at_once(self):
-        """Short replies are let have a few times what they had; one that is cut is asked for again."""
+        """With a learned price a reply may be a few times as long as earlier ones; a truncated one is retried."""
         ledger = Ledger(Budget(max_cost=10))
         took = spent(input_tokens=5, output_tokens=1, cost=0.01)
         ledger.settle(ledger.reserve(wanted(20, reply=None)), took)
@@ -282,7 +282,7 @@ class TestMoney:
         assert all(place.cuts and place.prompt.is_priced for place in places)
 
     def test_a_price_that_rises_is_believed(self):
-        """A table can be old: what a call has cost more than its bound, the next ones can too."""
+        """If a call costs more than its bound, later bounds grow accordingly, since a price table can be outdated."""
         ledger = Ledger(Budget(max_cost=10))
         first = ledger.reserve(wanted(1000, reply=100, price=CHEAP))
         ledger.settle(first, spent(input_tokens=500, output_tokens=100, cost=0.0018))
@@ -291,7 +291,7 @@ class TestMoney:
         assert second.amount.cost == pytest.approx(2 * CHEAP.of(500, 100), rel=0.01)
 
     def test_an_unknown_price_keeps_no_limit(self):
-        """It is None and not 0, and a limit in dollars refuses what it cannot count."""
+        """An unknown price is None, not 0, and a limit in dollars refuses calls that it cannot count."""
         ledger = Ledger(Budget(max_cost=1))
         ledger.settle(ledger.reserve(wanted(1)), spent(cost=None, input_tokens=1, output_tokens=1))
 
@@ -302,7 +302,7 @@ class TestMoney:
             ledger.reserve(wanted(1))
 
     def test_a_lost_call_without_a_price_is_the_last(self):
-        """It may have cost anything, so that no second one may."""
+        """A lost call without a price may have cost anything, so no other call is allowed."""
         ledger = Ledger(Budget(max_cost=1))
         ledger.settle(ledger.reserve(wanted(1)), Spent(call(error="lost"), answered=False))
 
@@ -311,7 +311,7 @@ class TestMoney:
         ledger.reserve(wanted(1, model="priced", price=CHEAP)).wait()
 
     def test_what_is_cached_is_free(self):
-        """It is counted apart, and changes neither tokens nor cost."""
+        """Cache hits are counted separately and change neither tokens nor cost."""
         ledger = Ledger(Budget(max_tokens=1000))
         took = spent(cached=True, cost=0.0, input_tokens=0, output_tokens=0)
         ledger.settle(ledger.reserve(wanted(5)), took)
@@ -321,7 +321,7 @@ class TestMoney:
         assert ledger.left()["tokens"] == 1000
 
     def test_what_nobody_waited_for_counts_at_its_bound(self):
-        """Its server may still answer, and charge for it."""
+        """An abandoned call counts at its upper bound: its server may still answer and charge for it."""
         ledger = Ledger(Budget(max_tokens=1000, max_cost=1))
         place = ledger.reserve(wanted(100, reply=50, price=Price(0.001, 0.002)))
         ledger.settle(place, Spent(call(error="abandoned"), answered=False))
@@ -357,7 +357,7 @@ class TestMoney:
 
 class TestTurns:
     def test_a_turn_is_left_for_the_extraction(self):
-        """A run stops while what the end of it takes can still be paid."""
+        """A run stops while the budget still covers the extraction."""
         ledger = Ledger(Budget(max_tokens=140))
         for used in (40, 80):
             assert ledger.exhausted(0) == ""
@@ -421,7 +421,7 @@ class TestNeverPassed:
         max_tokens=st.one_of(st.none(), st.integers(100, 10**6)),
     )
     def test_whatever_calls_do(self, seed, threads, max_cost, max_tokens):
-        """Random models, sizes, ends and interleavings: what really was spent stays within both limits.
+        """With random models, sizes, endings and interleavings, the actual spending stays within both limits.
 
         One call of a model whose price was not known may be dearer. Nothing is left open in the end.
         """

@@ -29,7 +29,7 @@ def root(*codes, **extracted):
 
 class TestEnds:
     def test_failed_turns_in_a_row_end_a_run(self, play):
-        """`max_errors` of them; one that works begins the count anew."""
+        """A run ends after `max_errors` consecutive failed turns; a successful one resets the count."""
         rlm, server = play(
             "q -> answer",
             *("1/0", "print('fine')", "1/0", "2/0", "SUBMIT('never')"),
@@ -45,7 +45,7 @@ class TestEnds:
         assert "2 failed turns in a row end the run." in server.requests[0].messages[0].text
 
     def test_tokens_end_a_run_while_the_extraction_can_be_paid(self, play):
-        """The limit holds for all LMs together; what is left is in the prompt and in BUDGET()."""
+        """The limit applies to all LMs together; the rest is in the prompt and in BUDGET()."""
         rlm, server = play(
             "q -> answer",
             *["print(BUDGET())"] * 20,
@@ -115,11 +115,11 @@ class Slow:
 
 
 class TestTime:
-    """`max_seconds` cuts off what is under way, in time for the outputs to be extracted."""
+    """`max_seconds` cancels the work in progress, in time for the outputs to be extracted."""
 
     @staticmethod
     def results(rlm):
-        """Of both calls; each must end far below the minute that a cell may take."""
+        """Returns the results of both calls; each must end far below the minute that a cell may take."""
         began = time.monotonic()
         yield rlm(q="?")
         yield asyncio.run(rlm.acall(q="?"))
@@ -139,7 +139,7 @@ class TestTime:
         """A cell is cut off even in a tool that never returns; the step says so, and the extraction sees it."""
 
         def wait() -> None:
-            """Does not return."""
+            """Never returns."""
             held.wait()
 
         rlm, server = play(
@@ -160,7 +160,7 @@ class TestTime:
         assert "(max_seconds=1.5)" in server.requests[-1].prompt
 
     def test_a_cell_that_is_watched_is_interrupted(self, play):
-        """It is asked to end before it is made to, as without handlers."""
+        """With handlers too, a cell is interrupted before its process is killed."""
         rlm, _ = play(
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
@@ -202,11 +202,11 @@ class TestTime:
         ],
     )
     def test_sub_calls_are_abandoned(self, play, held, code):
-        """Runs below the run among them; nothing more is sent."""
-        asked = []
+        """Sub-calls, including sub-runs, are abandoned, and nothing more is sent."""
+        prompts = []
 
         def late(request):
-            asked.append(request)
+            prompts.append(request)
             held.wait()
             return ""
 
@@ -216,11 +216,11 @@ class TestTime:
             assert (result.answer, result.run.stopped_by) == ("x", "max_seconds")
             assert result.run.sub_calls
             assert all("max_seconds" in call.error for call in result.run.sub_calls)
-        assert len(asked) == 2 * (2 if "batched" in code else 1)
+        assert len(prompts) == 2 * (2 if "batched" in code else 1)
         held.set()
 
     def test_an_extraction_that_hangs_ends_the_run(self, kept, held):
-        """A little late, and with all that it found."""
+        """A hanging extraction ends the run a little late, with everything found so far."""
 
         def late(request):
             held.wait()
@@ -236,7 +236,7 @@ class TestTime:
             held.set()
 
     def test_it_may_be_over_while_inputs_are_assigned(self, play):
-        """That is an end like others: with the cause, and with the run."""
+        """Time that runs out while inputs are assigned ends the run with the cause and the report."""
         pool = ThriftyPool(keeps=0, max_sessions=1)
 
         def payload(_value):
@@ -257,7 +257,7 @@ class TestTime:
         assert not server.requests
 
     def test_time_in_line_does_not_count(self, play):
-        """A run that waits for its sandbox has not begun."""
+        """The time in the queue does not count: the run starts with its sandbox."""
         pool = ThriftyPool(keeps=0, max_sessions=1)
         rlm, _ = play("q -> answer", "SUBMIT('x')", pool=pool, max_seconds=2)
         slot = pool.slot()
@@ -284,7 +284,7 @@ def held():
 
 class TestCharges:
     def test_cache_hits_are_free(self, kept):
-        """A prompt that DSPy's cache answers is given back to the budget."""
+        """A prompt that DSPy's cache answers is refunded to the budget."""
         prompt = uuid.uuid4().hex
         models = {
             "root": root(f"SUBMIT([sub_llm('{prompt}') for _ in range(5)])"),

@@ -29,7 +29,7 @@ def server():
 
 
 def test_it_is_the_users_lm_in_all_but_the_booking(server):
-    """Its class, its options, its history and callbacks; only calls through it are counted."""
+    """A metered LM has the class, options, history and callbacks of the user's; only calls through it are counted."""
     lm = server.lm("lm", temperature=0.2)
     ledger = Ledger(Budget())
     made = metered(lm, Meter(ledger, "sub_llm", 0))
@@ -43,7 +43,7 @@ def test_it_is_the_users_lm_in_all_but_the_booking(server):
 
 
 def test_a_metered_lm_is_metered_once(server):
-    """On the ledger that it was made for last."""
+    """Metering an LM again replaces its ledger."""
     outer, inner = Ledger(Budget()), Ledger(Budget())
     lm = metered(metered(server.lm("lm"), Meter(outer, "a", 0)), Meter(inner, "b", 0))
     lm("hello")
@@ -52,7 +52,7 @@ def test_a_metered_lm_is_metered_once(server):
 
 
 def test_nothing_is_sent_beyond_the_budget(server):
-    """The refusal comes before the request; also from `acall`."""
+    """Calls over the budget, `acall` included, are refused before a request is sent."""
     lm = metered(server.lm("lm"), Meter(Ledger(Budget(max_llm_calls=1)), "a", 0))
     asyncio.run(lm.acall("one"))
 
@@ -75,7 +75,7 @@ def test_adapters_use_it_as_they_use_the_original(server):
 
 
 def test_other_lms_than_dspys_own(server):
-    """A dummy, and a class of the user's, are booked the same."""
+    """A dummy LM and a user's own class are booked like DSPy's LMs."""
     ledger = Ledger(Budget())
     dummy = metered(DummyLM([{"n": "3"}]), Meter(ledger, "a", 0))
     with dspy.context(adapter=dspy.ChatAdapter()):
@@ -118,7 +118,7 @@ def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_what_an_abandoned_call_took_is_not_known(asynchronous):
-    """Its server may still answer and charge for it: None, and never 0."""
+    """The cost of an abandoned call is None, never 0: its server may still answer and charge for it."""
     ledger, stop, released = Ledger(Budget()), CancelScope(cancellable=True), threading.Event()
 
     def ask(_request):

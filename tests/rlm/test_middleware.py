@@ -13,7 +13,7 @@ from sandbox_runtime import WrappedTool
 
 
 def marking(mark):
-    """Puts a mark around what functions return."""
+    """Wraps the results of functions in a mark."""
 
     def wrap(name, function):
         @functools.wraps(function)
@@ -43,8 +43,8 @@ def test_the_sandbox_side_of_a_function_stays():
 
 
 def test_sub_calls_are_announced_with_how_many_they_are():
-    """Before the call, and for the REPL's own functions only: a tool may have the name of an alias."""
-    heard = []
+    """Sub-calls are announced before the call, for the REPL's own functions only: a tool may have an alias's name."""
+    events = []
     functions = {
         "sub_llm_batched": lambda prompts: len(prompts),
         "predict_batched": lambda signature, rows: len(rows),
@@ -53,7 +53,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
         "BUDGET": lambda: {},
     }
     announce = announce_sub_calls(
-        lambda *told: heard.append(told), functions.keys() - {"llm_query"}
+        lambda *told: events.append(told), functions.keys() - {"llm_query"}
     )
     wrapped = wrap_all(functions, [announce])
     wrapped["sub_llm_batched"](["a", "b"])
@@ -62,7 +62,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
     wrapped["llm_query"]("a tool of the user's")
     wrapped["BUDGET"]()
 
-    assert heard == [("sub_llm_batched", 2), ("predict_batched", 3), ("dspy.Predict", 1)]
+    assert events == [("sub_llm_batched", 2), ("predict_batched", 3), ("dspy.Predict", 1)]
 
 
 def test_errors_are_cleaned_of_known_secrets():

@@ -40,7 +40,7 @@ def outputs(prediction):
 
 
 class Books:
-    """A player that answers as long as it may, and notes what it took: the truth at the server."""
+    """A player that replies as long as allowed and records the actual usage."""
 
     def __init__(self, text="x", *, tokens=None, input_tokens=10, released=None):
         self.text, self.wants, self.input_tokens = text, tokens, input_tokens
@@ -53,7 +53,7 @@ class Books:
         return self.answer(request, self.wants, self.input_tokens)
 
     def answer(self, request, wants, input_tokens):
-        """The reply to a request, which would be of so many tokens if it may."""
+        """Builds the reply to a request, with this many tokens where allowed."""
         self.released()
         most = request.most_tokens
         wants = wants or most or 1
@@ -68,7 +68,7 @@ class Books:
 
 class TestWhatACellAsksFor:
     def test_a_first_batch_of_an_unknown_price_sends_one(self, play):
-        """Its price is learned from one call, not from sixteen."""
+        """An unknown price is learned from one call, not from sixteen."""
         rlm, server = play(
             "q -> a",
             "print(sub_llm_batched([str(n) for n in range(16)]))",
@@ -100,7 +100,7 @@ class TestWhatACellAsksFor:
 
     @pytest.mark.parametrize("limit", [{"max_cost": 0.5}, {"max_tokens": 30_000}])
     def test_long_replies_are_let_have_what_is_left(self, play, limit):
-        """`max_tokens` and all else that a cell sets; the LM makes use of all that it may."""
+        """Long replies may use the remaining budget, together with `max_tokens` and other options of a cell."""
         books = Books('[[ ## b ## ]]\n"x"')
         rlm, _ = play(
             "q -> a: str",
@@ -122,7 +122,7 @@ class TestWhatACellAsksFor:
         assert all(most < 1_000_000 for most in books.limits)
 
     def test_dense_text_is_refused_before_it_is_sent(self, play):
-        """A character may be four tokens; the rule of thumb says that four are one."""
+        """Dense text, with up to four tokens per character, is refused before it is sent."""
         rlm, server = play(
             "q -> a: str",
             f"sub_llm({DENSE!r} * 5_000)",
@@ -160,7 +160,7 @@ class TestWhatACellAsksFor:
         assert not server.requests_to("sub")
 
     def test_candidates_of_the_lm_count(self, play):
-        """Each answer of `n` is charged."""
+        """Each of `n` candidates is charged."""
         books = Books("x")
         rlm, _ = play(
             "q -> a",
@@ -178,7 +178,7 @@ class TestWhatACellAsksFor:
 
 class TestReplies:
     def test_a_reply_that_was_cut_is_asked_for_once_more(self, play):
-        """Beside others it had room for most replies only; nothing cut is given to the code."""
+        """A truncated reply is requested once more, and never returned to the code."""
         books = Books("long", tokens=20_000)
         rlm, _server = play("q -> a: str", "SUBMIT(sub_llm('?'))", sub=books, max_tokens=200_000)
         result = rlm(q="")
@@ -189,7 +189,7 @@ class TestReplies:
         assert result.run.llm_calls == 1
 
     def test_where_there_is_no_room_for_it_the_code_is_told(self, play):
-        """A part of an answer is no answer."""
+        """Without room for a retry the code gets an error, not a truncated answer."""
         rlm, _server = play(
             "q -> a: str",
             "sub_llm('?')",
@@ -222,7 +222,7 @@ class TestReplies:
 
 class TestEnds:
     def test_a_history_that_does_not_fit_is_shortened_for_the_extraction(self, play):
-        """Outputs that are dense are left out in part, and the limit is kept."""
+        """Dense outputs are shortened for the extraction, and the limit is kept."""
         rlm, server = play(
             "q -> a",
             f"print({DENSE!r} * 6_000)",
@@ -264,7 +264,7 @@ class TestEnds:
 
 
 class TestHosts:
-    """Operations that cost the host something are charged as a call, or refused."""
+    """Operations that take resources of the host are charged as a call, or refused."""
 
     def test_a_sub_run_without_a_call_left_opens_nothing(self, play):
         """Without a call left, a sub-run opens no sandbox and runs no setup code."""
@@ -305,7 +305,7 @@ class TestHosts:
         assert not server.requests_to("sub")
 
     def test_the_first_turn_of_a_sub_run_is_paid_with_it(self, play):
-        """One call for the sandbox and the turn together, as before."""
+        """The sandbox and the first turn of a sub-run are charged together as one call."""
         rlm, _ = play(
             "q -> n: int",
             "SUBMIT(sub_rlm('q -> n: int', q=q).n)",
@@ -329,12 +329,12 @@ class TestHosts:
 
 
 class TestTries:
-    """Each request takes something, also one that is sent again."""
+    """Every request is charged, including retries."""
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     @pytest.mark.parametrize("fault", [{"drop_connection": True}, {"malformed_body": True}])
     def test_an_answer_that_got_lost_counts_at_its_bound(self, fault, asynchronous):
-        """Its server has charged for it, perhaps."""
+        """A lost answer counts at its upper bound, since its server may have charged for it."""
         ledger = Ledger(Budget(max_tokens=100_000))
         with PolicyServer({"lm": Books("x", tokens=5)}) as server:
             server.fail("lm", Fault(**fault))
@@ -353,7 +353,7 @@ class TestTries:
 
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_one_that_waits_for_room_ends_with_its_run(self, asynchronous):
-        """It is not sent, and nothing is left in line or charged for it."""
+        """A waiting call ends with its run: it is not sent, queued or charged."""
         ledger, stop, held = (
             Ledger(Budget(max_tokens=1_000)),
             CancelScope(cancellable=True),
@@ -386,7 +386,7 @@ class TestTries:
         assert ledger.llm_calls == len(ledger.sub_calls()) == 1
 
     def test_what_never_left_takes_nothing(self):
-        """There was no server to charge for it."""
+        """A call that was never sent is not charged."""
         ledger = Ledger(Budget(max_tokens=10_000))
         with PolicyServer({"lm": Books()}) as server:
             lm = metered(server.lm("lm"), Meter(ledger, "a", 0))
@@ -396,7 +396,7 @@ class TestTries:
         assert ledger.left()["tokens"] == 10_000
 
     def test_an_adapter_with_an_lm_of_its_own_is_on_the_ledger(self, kept):
-        """DSPy's adapter in two steps asks a second LM, for the run and for its sub-calls."""
+        """The second LM of DSPy's `TwoStepAdapter` is on the ledger, for the run and its sub-calls."""
         reads = fields(
             lambda _: {"b": "x", "reasoning": "r", "code": "SUBMIT(predict('q -> b', q=q).b)"}
         )
@@ -416,7 +416,7 @@ class TestNeverPassed:
 
     @pytest.mark.parametrize("seed", range(6))
     def test_by_many_at_once(self, seed):
-        """Threads and event loops, several models, retries, faults, caches, cancelling, an end in between."""
+        """The limits hold under threads, event loops, several models, retries, faults, caches and cancellation."""
         dice = random.Random(seed)
         limits = (
             {"max_tokens": dice.randrange(2_000, 60_000)}
@@ -482,7 +482,7 @@ class TestNeverPassed:
 
     @pytest.mark.parametrize("limits", [{"max_tokens": 60_000}, {"max_cost": 0.4}])
     def test_by_a_run_that_asks_in_every_way(self, play, limits):
-        """Batches, typed calls, `aio`, sub-runs and modules of DSPy's, each as much as it may."""
+        """The limits hold for batches, typed calls, `aio`, sub-runs and DSPy's modules, each at its maximum."""
         books = Books("[[ ## b ## ]]\nx", tokens=3_000, input_tokens=50)
         asks = (
             "import asyncio, dspy\n"

@@ -77,7 +77,7 @@ CELLS = {
 
 
 def fail() -> None:
-    """Always fails, and says much."""
+    """Always fails, with a long message."""
     raise RuntimeError("x" * CHARS)
 
 
@@ -92,7 +92,7 @@ def is_lasting(code: str) -> bool:
 
 
 def growth(server: Any) -> int:
-    """By how much the second prompt is longer than the first."""
+    """Returns the growth of the prompt from the first to the second turn."""
     first, second = (exchange.prompt for exchange in server.requests_to("root")[:2])
     return len(second) - len(first)
 
@@ -214,22 +214,22 @@ class TestAbridged:
     @pytest.mark.parametrize("chars", [0, 1, 164, 165, 10_000, 1_234_567])
     @pytest.mark.parametrize("limit", [1, 100, 999])
     def test_the_ends_stay_and_the_count_is_exact(self, chars, limit):
-        """The words are those of the sandbox."""
+        """Both ends are kept, and the notice has the exact count, in the sandbox's words."""
         text = "".join(chr(97 + i % 26) for i in range(chars))
-        shown = abridged(text, limit)
+        excerpt = abridged(text, limit)
 
-        assert len(shown) <= limit + MAX_MARK_CHARS
-        assert shown == text or (limit == 1 or shown == abridge(text, limit))
-        assert shown == text or text.startswith(shown[: limit // 2])
+        assert len(excerpt) <= limit + MAX_MARK_CHARS
+        assert excerpt == text or (limit == 1 or excerpt == abridge(text, limit))
+        assert excerpt == text or text.startswith(excerpt[: limit // 2])
 
     def test_what_was_left_out_before_counts(self):
-        """A text that is cut twice says how much is missing of the first one."""
+        """A text that is shortened twice states the characters missing from the original."""
         once = abridged("x" * 10_000, 4_000)
 
         assert "(9,000 characters omitted)" in abridged(once, 1_000)
 
     def test_a_forged_count_stays_within_the_bound(self):
-        """A cell can print such a line; it makes no longer text."""
+        """A forged count that a cell prints does not lengthen the text."""
         forged = "\n... (999,999,999,999,999,999 characters omitted) ...\n" * 1_000
 
         assert len(abridged(forged, 10)) <= 10 + MAX_MARK_CHARS

@@ -94,7 +94,7 @@ class TestExtractCode:
         assert told in str(caught.value)
 
     def test_only_the_first_python_block_runs(self):
-        """The second is usually what the LM expects to write after seeing the first one's output."""
+        """Only the first Python block runs: the second usually depends on the first one's output."""
         assert extract_code("```python\na\n```\nthen\n```python\nb\n```") == "a"
 
 
@@ -143,7 +143,7 @@ class TestParseOutputs:
         ],
     )
     def test_a_wrong_value_is_told_with_its_place(self, change, told):
-        """The LM reads what was expected, where, and what it gave."""
+        """The LM gets the expected type, the place, and the actual value."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, **change})
         assert told in str(caught.value)

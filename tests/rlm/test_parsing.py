@@ -46,7 +46,7 @@ MOST_SECONDS = 8.0
     ],
 )
 def test_a_hard_text_is_refused_soon(make, chars, annotation):
-    """Its length does not decide how long the host works on it, and only a `ValueError` comes of it."""
+    """A hard text is refused with a `ValueError`, in a time that does not depend on its length."""
     text = make(chars)
     began = time.thread_time()
     with contextlib.suppress(ValueError):
@@ -70,7 +70,7 @@ def test_a_hard_text_is_refused_soon(make, chars, annotation):
     ids=["long list", "long dict", "long text", "quotes", "cut off", "fence", "python", "int", "bool"],
 )  # fmt: skip
 def test_honest_texts_are_read_as_before(text, annotation, value):
-    """JSON of any length, and what DSPy repairs."""
+    """JSON of any length, and text that DSPy can repair, are parsed as before."""
     result = parsed(text, annotation)
 
     assert result == (json.loads(text) if value is None else value)
@@ -112,7 +112,7 @@ class Ids(pydantic.BaseModel):
     ],
 )
 def test_keys_that_collide_are_refused(annotation, make):
-    """A list or a text that becomes a set is no way round what is checked where sets cross."""
+    """A list or text that becomes a set has its keys checked like a set that crosses."""
     collide = make([n * (2**61 - 1) for n in range(1, 20_000)])
     began = time.thread_time()
     with pytest.raises(ValueError, match="collide"):
@@ -234,7 +234,7 @@ class TestReplies:
         assert len(server.requests_to("sub")) > 1
 
     def test_a_sub_lm_with_a_hard_reply_is_asked_again(self, play):
-        """The cell gets its outputs, and the sub-LM the reason."""
+        """A sub-LM with a hard reply is called again with the reason, and the cell gets its outputs."""
         replies = iter(["[[ ## items ## ]]\n{}".format('["' * 30_000), "[[ ## items ## ]]\n['a']"])
         rlm, server = play(
             "q -> answer: list[str]",

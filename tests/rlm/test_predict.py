@@ -37,7 +37,7 @@ def answering(**values):
 
 class TestPredict:
     def test_outputs_are_typed_attributes(self, play):
-        """Values of the declared types, by attribute and by name."""
+        """Outputs have the declared types, and can be read by attribute and by name."""
         rlm, server = play(
             "page: str -> answer: list",
             'r = predict("text, unit -> day: datetime.date, total: float | None, tags: set[str]", '
@@ -118,7 +118,7 @@ class TestPredict:
         assert "Count twice." in system
 
     def test_a_reply_that_does_not_fit_is_asked_again_with_the_reason(self, play):
-        """Once more each time, and each time counts."""
+        """A reply that does not fit is retried with the reason, and every attempt counts."""
 
         def wavering(request: ChatRequest) -> str:
             good = "problem_with_last_reply" in request.prompt
@@ -174,7 +174,7 @@ class TestPredict:
         ],
     )
     def test_a_wrong_call_says_what_to_do_and_costs_nothing(self, play, call, told):
-        """The message reaches the cell as an exception, and no LM is asked."""
+        """A wrong call raises in the cell, with advice, and no LM is called."""
         rlm, server = play("q -> answer", call, "SUBMIT('')")
         result = rlm(q="?")
 
@@ -212,11 +212,11 @@ class TestPredict:
 
     def test_sub_calls_leave_no_trace_and_keep_the_context(self, play):
         """The caller's callbacks and usage tracker hear of them; an optimizer's trace does not."""
-        heard = []
+        events = []
 
         class Listening(dspy.utils.callback.BaseCallback):
             def on_lm_start(self, call_id, instance, inputs):
-                heard.append(instance.model)
+                events.append(instance.model)
 
         rlm, _ = play("q -> n: int", 'SUBMIT(predict("t -> n: int", t=q).n)', sub=answering(n=1))
         with dspy.context(trace=[], callbacks=[Listening()], track_usage=True):
@@ -224,7 +224,7 @@ class TestPredict:
             trace = list(dspy.settings.trace)
 
         assert [entry[0] for entry in trace] == [rlm.generate_action]
-        assert heard == ["openai/root", "openai/sub"]
+        assert events == ["openai/root", "openai/sub"]
         assert set(result.get_lm_usage()) == {"openai/root", "openai/sub"}
 
 
@@ -245,7 +245,7 @@ class TestPredictBatched:
         assert result.run.llm_calls == len(server.requests_to("sub")) == 3
 
     def test_a_failed_row_has_its_exception(self, play):
-        """The others keep their results; `failed` and `ok` tell them apart."""
+        """A failed row has its exception, the others keep their results; `failed` and `ok` separate them."""
         sub = fields(lambda given: {"n": given["text"]})
         rlm, server = play(
             "q -> answer: list",
@@ -267,7 +267,7 @@ class TestPredictBatched:
         assert "'txt' is not an input of this signature" in outputs(result)[0]
 
     def test_a_batch_over_the_budget_is_refused_whole(self, play):
-        """Before any of it is sent."""
+        """A batch over the budget is refused before any of it is sent."""
         rlm, server = play(
             "q -> answer: int",
             'predict_batched("text -> n: int", list("abcd"))',
@@ -294,7 +294,7 @@ class TestPredictBatched:
         numbers, why = rlm(q="").answer
 
         assert numbers == [1, 2]
-        assert "There was no budget to ask again" in why
+        assert "There was no budget for a retry" in why
         assert len(server.requests_to("sub")) == 3
 
     def test_many_rows_are_asked_at_the_same_time(self, play):
@@ -332,7 +332,7 @@ def test_aliases_of_other_systems(play):
     """`llm_query` and `llm_query_batched` are there, unless the user has given the name to a tool."""
 
     def llm_query(prompt: str) -> str:
-        """Mine."""
+        """The user's own tool."""
         return f"mine: {prompt}"
 
     code = "SUBMIT([llm_query('a'), *llm_query_batched(['b'])])"

@@ -39,7 +39,7 @@ def report(status: str, stopped_by: str, steps: int = 2) -> RunReport:
 
 class TestRenderEvent:
     def test_a_run_starts_with_its_variables(self):
-        """Names in a column, then types and sizes."""
+        """A run starts with its variables: names in a column, then types and sizes."""
         variables = [
             Variable("logs", "str", "1,200 characters", ""),
             Variable("n", "int", "", ""),
@@ -50,7 +50,7 @@ class TestRenderEvent:
         )
 
     def test_an_action_looks_as_at_the_prompt(self):
-        """The reasoning with the number of the step, then the code."""
+        """An action shows the reasoning with the number of the step, then the code."""
         action = ActionChosen(3, "Count\nthe lines.", "n = 0\n\nfor line in logs:\n    n += 1")
 
         assert render_event(action) == (
@@ -62,14 +62,14 @@ class TestRenderEvent:
         )
 
     def test_an_output_stands_below_its_code(self):
-        """Indented like the code, without prompts."""
+        """An output is indented like its code, without prompts."""
         assert render_event(StepTaken(3, Step("", "print(1)", "1\n2"), 0)) == "    1\n    2"
 
     def test_a_step_without_output_says_so(self):
-        """Nothing printed is worth knowing, too."""
-        shown = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
+        """A step without output says so."""
+        screen = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
 
-        assert shown == "    (no output - did you forget to print?)"
+        assert screen == "    (no output - did you forget to print?)"
 
     def test_a_reply_without_code_is_a_step_of_its_own(self):
         """An unreadable reply has no code to show before its error."""
@@ -77,9 +77,9 @@ class TestRenderEvent:
             ActionChosen(3, "", ""),
             StepTaken(3, Step("", "", "[Error] No code was run."), 0),
         ]
-        shown = "\n".join(map(render_event, events))
+        screen = "\n".join(map(render_event, events))
 
-        assert shown == "\n[3] (no reasoning)\n    (no code)\n    [Error] No code was run."
+        assert screen == "\n[3] (no reasoning)\n    (no code)\n    [Error] No code was run."
 
     def test_long_things_are_cut(self):
         """Many lines and wide lines are shortened, and it shows."""
@@ -108,23 +108,23 @@ class TestRenderEvent:
     )
     def test_a_run_ends_with_what_it_took(self, status, stopped_by, said):
         """The last line has the ending, iterations, sub-LM calls and seconds."""
-        shown = render_event(RunEnded(report(status, stopped_by)))
+        screen = render_event(RunEnded(report(status, stopped_by)))
 
-        assert shown == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
+        assert screen == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
 
     def test_colours_set_code_apart(self):
         """On a terminal the reasoning is bold and the code dim, line by line."""
-        shown = render_event(ActionChosen(1, "Go.", "a\nb"), colour=True)
+        screen = render_event(ActionChosen(1, "Go.", "a\nb"), colour=True)
 
-        assert shown == (
+        assert screen == (
             "\n\x1b[1m[1] Go.\x1b[0m\n\x1b[2m    >>> a\x1b[0m\n\x1b[2m    ... b\x1b[0m"
         )
 
     def test_output_cannot_control_the_terminal(self):
         """Printed text is untrusted: escape sequences and bidi marks are spelled out."""
-        shown = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
+        screen = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
 
-        assert shown == "    \\x1b[2Jgone\\u202e\\r!"
+        assert screen == "    \\x1b[2Jgone\\u202e\\r!"
 
 
 def test_printable_text_stays():
@@ -133,7 +133,7 @@ def test_printable_text_stays():
 
 
 def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch):
-    """Never in a file or a pipe, nor with NO_COLOR or on a dumb terminal."""
+    """Colours are never used in a file or pipe, with NO_COLOR, or on a dumb terminal."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert wants_colour(Terminal())

@@ -60,7 +60,7 @@ class TestPrompts:
         assert prompt_of(None, {"messages": messages}).bytes >= TOKENS_A_REQUEST + 16 + 11
 
     def test_so_does_what_goes_with_them(self):
-        """Tools, schemas, texts to stop at: whatever an option brings."""
+        """Tools, schemas, stop sequences and all other options count."""
         plain = prompt_of("x", {}).bytes
         schema = Answer.model_json_schema()
         assert prompt_of("x", {"stop": ["y" * 500]}).bytes >= plain + 500
@@ -68,11 +68,11 @@ class TestPrompts:
         assert prompt_of("x", {"response_format": Answer}).bytes >= plain + 2 * len(str(schema))
 
     def test_keys_and_addresses_do_not(self):
-        """They are not sent to the model."""
+        """Keys and addresses do not count, because they are not sent to the model."""
         assert prompt_of("x", {"api_key": "k" * 99, "api_base": "b" * 99}) == prompt_of("x", {})
 
     def test_an_image_does_not_count_by_its_bytes(self):
-        """A sound does, far less than one token a byte."""
+        """An image does not count by its bytes; audio does, at far less than one token per byte."""
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10**6}}
         sound = {"type": "input_audio", "input_audio": {"data": "A" * 160_000, "format": "mp3"}}
         plain = prompt_of(None, {"messages": [{"role": "user", "content": []}]}).bytes
@@ -93,14 +93,14 @@ class TestCounted:
         assert counted.bound("other", 0, first) == first.bytes + 1
 
     def test_a_line_that_stands_twice_counts_twice(self):
-        """Only as often as it did are its tokens among those that are known."""
+        """A line that occurs more often than in counted prompts counts for each further occurrence."""
         counted, first = Counted(), Prompt(("a long line\nb",))
         counted.learn("lm", 0, first, 20, 4)
 
         assert counted.bound("lm", 0, Prompt(("a long line\n" * 20,))) >= 19 * 12
 
     def test_our_own_text_counts_half(self):
-        """It is English; what a stranger wrote is not, whatever it looks like."""
+        """Our own English text counts half; untrusted text counts in full, whatever it looks like."""
         counted, ours = Counted(), "Write Python code, and nothing else.\n" * 20
         counted.trust(ours)
         assert counted.bound("lm", 0, Prompt((ours,))) <= 0.6 * len(ours)
@@ -123,13 +123,13 @@ class TestCounted:
         assert counted.bound("lm", 0, Prompt(("y" * 100,))) >= 300
 
     def test_long_prompts_take_no_time(self):
-        """Beyond some megabytes lines are not compared."""
+        """Beyond some megabytes lines are not compared, so long prompts take no time."""
         assert Prompt(("\n" * 3_000_000,)).lines is None
 
 
 class TestPrices:
     def test_the_dearest_rate_counts_that_a_call_can_meet(self):
-        """Long prompts, reasoning, writing to a cache; another tier or a batch only where it is asked for."""
+        """The highest rate that a call can meet counts; another tier or a batch only where requested."""
         model = Model(GPT)
         short, long = model.price(1000, {}), model.price(300_000, {})
 

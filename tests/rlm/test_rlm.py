@@ -235,7 +235,7 @@ class TestTools:
         assert asyncio.run(rlm.acall(q="x")).a == "x" * 8
 
     def test_what_a_tool_raises_is_raised_in_the_cell(self, play):
-        """Under its own name, catchable as the builtin it derives from."""
+        """A tool's exception is raised in the cell under its own name, catchable as its builtin base."""
 
         class NotThereError(LookupError):
             pass
@@ -261,7 +261,7 @@ class TestTools:
             assert asyncio.run(rlm.acall(q="")).answer == "mine"
 
     def test_the_lm_is_told_what_tools_take(self, play):
-        """Full documentation in the block, the exact call in the contract."""
+        """The block has the tools' full documentation, the contract their exact calls."""
 
         def search(query: str, limit: int = 10) -> list[str]:
             """Looks the query up.
@@ -379,11 +379,11 @@ class TestEnds:
         """The terminal shows code and output as they come, on stderr."""
         rlm, _ = play("q -> answer", "print(6 * 7)", "SUBMIT('x')", verbose=True)
         rlm(q="")
-        shown = capsys.readouterr()
+        captured = capsys.readouterr()
 
-        assert "print(6 * 7)" in shown.err
-        assert "42" in shown.err
-        assert shown.out == ""
+        assert "print(6 * 7)" in captured.err
+        assert "42" in captured.err
+        assert captured.out == ""
 
 
 class TestBadInput:
@@ -403,7 +403,7 @@ class TestBadInput:
         ],
     )
     def test_the_constructor_refuses_what_cannot_work(self, build, told):
-        """A clear error at the earliest moment, with the name of what is wrong."""
+        """The constructor refuses invalid arguments with an error that names them."""
         with pytest.raises(ValueError, match=re.escape(told)):
             build()
 
@@ -422,7 +422,7 @@ class TestBadInput:
         ],
     )
     def test_wrong_inputs_cost_nothing(self, play, inputs, told):
-        """They are refused before a sandbox or an LM is touched."""
+        """Wrong inputs are refused before a sandbox is opened or an LM is called."""
         rlm, server = play("text: str, rows: list[int] -> answer")
 
         with pytest.raises(InputError) as caught:
@@ -452,7 +452,7 @@ class TestBadInput:
         assert prompt.count("`Code_python(code: str)`") == 1
 
     def test_a_constraint_that_is_none_for_the_value(self, play):
-        """A text is not greater than three, and not less."""
+        """A constraint that does not apply to the value's type is not checked."""
 
         class Odd(dspy.Signature):
             """Takes either."""
@@ -465,7 +465,7 @@ class TestBadInput:
             rlm(x="abc")
 
     def test_a_value_that_cannot_cross_costs_no_lm_call(self, play):
-        """The place of the offending element is named."""
+        """A value that cannot cross is refused before an LM call, with the place of the element."""
         rlm, server = play("rows -> answer")
 
         with pytest.raises(InputError, match=r"rows\[1\]\['when'\] is of type function"):
@@ -473,7 +473,7 @@ class TestBadInput:
         assert not server.requests
 
     def test_a_missing_lm_is_told_before_the_sandbox_opens(self):
-        """The message says how to configure one."""
+        """A missing LM is reported before the sandbox opens, with advice on how to configure one."""
         with (
             dspy.context(lm=None),
             pytest.raises(dspy.LMNotConfiguredError, match=r"dspy\.configure"),

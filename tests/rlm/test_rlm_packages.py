@@ -16,14 +16,14 @@ SHORTEST = "import networkx as nx\nSUBMIT(nx.shortest_path(nx.path_graph(n), 0, 
 
 class TestPackages:
     def test_the_code_of_a_run_imports_them(self, play):
-        """They are in the REPL, and the prompt says so."""
+        """The packages can be imported in the REPL, and the prompt says so."""
         rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
 
         assert rlm(n=3).path == [0, 1, 2]
         assert "Also installed: `networkx`." in str(server.requests[0])
 
     def test_those_of_a_lock_file(self, play, tmp_path):
-        """A path in the place of names."""
+        """A path of a lock file is accepted in place of names."""
         lock = tmp_path / "sandbox.txt"
         lock.write_text(resolve_packages(["networkx"]).lock())
 
@@ -77,7 +77,7 @@ class TestPackages:
             make(packages=["two words"])
 
     def test_under_dspys_interpreter_protocol(self, fresh):
-        """The same packages for DSPy's own modules."""
+        """DSPy's own modules get the same packages."""
         with SandboxInterpreter(packages=["networkx"], pool=fresh) as interpreter:
             assert interpreter.execute("import networkx as nx\nlen(nx.path_graph(3))") == 3
 

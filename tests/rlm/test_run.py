@@ -45,7 +45,7 @@ class TestRun:
         }
 
     def test_the_first_prompt_says_that_nothing_has_happened(self, run):
-        """Some text stands where the history will be."""
+        """The first prompt has a text in place of the history."""
         assert run.action_inputs()["repl_history"].startswith("You have not interacted")
 
     def test_silence_is_pointed_out(self, run):
@@ -77,7 +77,7 @@ class TestRun:
         assert (prediction.run.status, prediction.run.stopped_by) == ("submitted", "SUBMIT")
 
     def test_a_wrong_submit_is_a_step(self, run):
-        """The LM may correct it while turns are left."""
+        """A wrong submission is a step, which the LM may correct while turns are left."""
         run.read(action("SUBMIT('x')"))
         run.observe(Submitted({"n": "x"}))
 
@@ -93,7 +93,7 @@ class TestRun:
         assert run.outputs is None
 
     def test_an_unreadable_reply_is_shown_back_abridged(self, run):
-        """The LM sees what it wrote, not all of it."""
+        """An unreadable reply is shown to the LM, abridged."""
         run.read_unparsed(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
 
         assert "your reply could not be read" in run.steps[0].output
@@ -137,7 +137,7 @@ class TestRun:
         assert seen[-1].outputs == {"n": 1}
 
     def test_an_action_that_cannot_run_is_told_as_such(self):
-        """The code of a slip is shown, and not announced as running; the next iteration is."""
+        """Code that cannot run is shown but not announced as running."""
         seen: list[object] = []
         run = Run(SIGNATURE, [], Budget(), [seen.append])
         run.read(action("```js\nx\n```"))
@@ -147,7 +147,7 @@ class TestRun:
 
 
 def test_nothing_is_told_after_the_end():
-    """A cancelled run may still be reading outputs in a thread."""
+    """No event follows the end, even if a cancelled run is still reading outputs in a thread."""
     seen = []
     run = Run(SIGNATURE, [], Budget(), [seen.append])
     run.read(action("print(1)"))

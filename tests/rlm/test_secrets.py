@@ -54,7 +54,7 @@ def shown_in(text: str) -> list[str]:
 
 
 class Failing(dspy.LM):
-    """An LM whose own code fails, and quotes all that it knows."""
+    """An LM whose own code fails with all its secrets in the message."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -92,7 +92,7 @@ def unreachable() -> dspy.LM:
 
 
 def tool(x: int = 0) -> int:
-    """Fails, and says too much."""
+    """Fails with a secret in the message."""
     try:
         raise PermissionError(everything())
     except PermissionError as error:
@@ -100,12 +100,12 @@ def tool(x: int = 0) -> int:
 
 
 async def later(x: int = 0) -> int:
-    """Fails later, and says too much."""
+    """Fails asynchronously, with a secret in the message."""
     raise ConnectionError(everything())
 
 
 def group() -> None:
-    """Fails in many ways at once."""
+    """Raises a group of exceptions."""
     raise ExceptionGroup(everything(), [ValueError(everything()), KeyError(everything())])
 
 
@@ -156,7 +156,7 @@ def test_no_road_shows_a_secret(play, code, sub_lm):
 
 @pytest.mark.parametrize("names", ["plain", "aio"])
 def test_no_error_of_a_tool_reaches_a_sub_lm(play, names):
-    """ReAct shows its LM the traceback of a tool that failed, with what is behind it."""
+    """The traceback of a failed tool, which ReAct shows to its LM with all causes, has no secret."""
     used = {"plain": tool, "aio": later}[names]
     called = []
 
@@ -202,9 +202,9 @@ def test_a_run_that_fails_shows_no_secret(lm, kept):
     with dspy.context(lm=lm()), pytest.raises(Exception, match="The run failed") as caught:
         RLM("q -> answer", pool=kept)(q="?")
 
-    shown = "".join(traceback.format_exception(caught.value))
+    visible = "".join(traceback.format_exception(caught.value))
     assert shown_in(str(caught.value) + str(caught.value.run.dump())) == []
-    assert shown_in(shown.replace(everything(), "")) == []
+    assert shown_in(visible.replace(everything(), "")) == []
 
 
 def test_an_error_without_a_secret_is_the_same_object(play):
@@ -274,7 +274,7 @@ def test_the_secrets_of_an_lm_are_found(settings, secret):
 
 
 def test_settings_that_shape_an_answer_are_no_secrets():
-    """Their values are words that errors may have."""
+    """Settings that shape an answer are not secrets: their values are ordinary words."""
     lm = dspy.LM(
         "openai/gpt-4o-mini", temperature=0.5, max_tokens=1000, reasoning_effort="high",
         extra_body={"chat_template_kwargs": {"enable_thinking": False}}, api_base="http://localhost:8000/v1",
@@ -287,7 +287,7 @@ def test_settings_that_shape_an_answer_are_no_secrets():
 
 
 class Connection:
-    """A value of the user's with a password in it."""
+    """A user's value that contains a password."""
 
     def __repr__(self) -> str:
         return f"Connection(password={PASSWORD!r})"
@@ -304,7 +304,7 @@ def use_many(ns: list[int]) -> int:
 
 
 def back(c: Any) -> Any:
-    """Gives back what cannot cross, below what stays."""
+    """Returns a value that cannot cross, inside one that stays on the host."""
     return {c: [object()]}
 
 
@@ -382,7 +382,7 @@ def test_a_value_that_stays_is_never_shown(play, code, preview):
 
 
 def test_values_with_cycles_are_looked_through():
-    """An input of the host may hold itself, more than once."""
+    """The search of host values with cycles and shared parts ends."""
     loop: list[Any] = []
     loop += [loop, loop, [loop]]
 
@@ -412,12 +412,12 @@ def test_a_real_provider_that_quotes_the_key(play):
         rlm.sub_lm = other.lm("sub", extra_headers={"X-Own": HEADER}, api_key=KEY)
         rlm(q="?")
 
-    shown = server.requests_to("root")[1].prompt
-    assert "Incorrect API key provided: [secret], [secret]" in shown
+    visible = server.requests_to("root")[1].prompt
+    assert "Incorrect API key provided: [secret], [secret]" in visible
 
 
 class Checked(pydantic.BaseModel):
-    """A class of the user's whose own check says too much."""
+    """A user's class whose validator puts a secret into its message."""
 
     n: int
 

@@ -49,7 +49,7 @@ class TestText:
         ],
     )
     def test_types_are_those_that_one_writes(self, written, meant):
-        """Builtins, standard modules, typing, DSPy's media, the run's own classes."""
+        """A text may name builtins, standard modules, typing, DSPy's media and the run's own classes."""
         found = types(f"text -> out: {written}")["out"]
 
         assert found == meant or typing.get_args(found) == typing.get_args(meant)
@@ -71,7 +71,7 @@ class TestText:
         ],
     )
     def test_nothing_else_is_reached(self, written):
-        """No module is imported, no attribute read, nothing called."""
+        """Parsing a signature imports no module, reads no attribute and calls nothing."""
         with pytest.raises(ValueError, match=r"not known|not a type|not a signature|holds texts"):
             types(f"text -> out: {written}")
 
@@ -122,12 +122,12 @@ class TestClasses:
                 "tags": {"type": "list[str]", "optional": True, "default": []},
             },
         }
-        made = types({"signature": "t -> box: Box", "classes": {"Box": schema}})["box"]
+        box = types({"signature": "t -> box: Box", "classes": {"Box": schema}})["box"]
 
-        assert made(n=1).tags == []
-        assert made.model_fields["n"].description == "a count"
+        assert box(n=1).tags == []
+        assert box.model_fields["n"].description == "a count"
         with pytest.raises(pydantic.ValidationError):
-            made(n=0)
+            box(n=0)
 
     def test_the_runs_own_class_comes_first_for_what_came_from_it(self):
         """A record class that the host has sent is that class again."""
@@ -148,7 +148,7 @@ class TestClasses:
 
 
 class TestSize:
-    """A signature is made on the host before an LM is asked, and so for nothing: its parts are bounded."""
+    """A signature is built on the host before any charge, so its parts are bounded."""
 
     @pytest.mark.parametrize(
         "source",
@@ -205,7 +205,7 @@ class TestSize:
 
     @pytest.mark.parametrize("count", [100, 101])
     def test_an_enum_has_few_members_without_a_hash(self, count):
-        """Python compares each of them with all before."""
+        """An enum with unhashable values has few members: Python compares each with all others."""
         members = {f"m{n}": [n] for n in range(count)}
         source = {"signature": "t -> b: E", "classes": {"E": {"kind": "enum", "members": members}}}
         if count <= 100:
@@ -215,7 +215,7 @@ class TestSize:
                 types(source)
 
     def test_one_of_usual_size_is_made(self):
-        """A thousand labels, members that are tuples, long instructions."""
+        """Signatures of a usual size are built: a thousand labels, tuples as members, long instructions."""
         labels = ", ".join(repr(f"label {n}") for n in range(1_000))
         assert len(typing.get_args(types(f"t -> b: Literal[{labels}]")["b"])) == 1_000
         members = {f"m{n}": (n, n) for n in range(500)}

@@ -1,4 +1,4 @@
-"""Stops: of some work, of all below it, and of calls that are under way."""
+"""Cancel scopes: of some work, of their children, and of calls in flight."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 import contextvars
 import gc
 import threading
-import time
 import weakref
 
 import pytest
 
-from dspy_rlm.concurrency.cancellation import CancelScope, call_after
+from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import BudgetExceededError, RunEndedError
 
 ENDED = RunEndedError("over")
@@ -33,7 +32,7 @@ class TestStop:
         assert CancelScope(root).reason is root.reason  # too late to begin
 
     def test_ends_are_called_while_they_matter(self):
-        """Once; at once where it was stopped before; not after their block."""
+        """A callback runs once: at once if the scope was cancelled before, and not after its block."""
         stop, called = CancelScope(), []
         with stop.on_cancel(lambda: called.append("left")):
             pass
@@ -58,7 +57,7 @@ class TestStop:
             assert called == ["other"]
 
     def test_what_has_ended_is_not_kept(self):
-        """A run may have any number of runs below it."""
+        """A parent keeps no reference to cancelled children: a run may have any number of sub-runs."""
         root = CancelScope()
         below = [CancelScope(root) for _ in range(3)]
         gone = [weakref.ref(stop) for stop in below]
@@ -71,7 +70,7 @@ class TestStop:
         assert root.reason is None
 
     def test_each_check_raises_an_error_of_its_own(self):
-        """Many threads may raise it at once, and each adds to the traceback of what it raises."""
+        """Each check raises a fresh copy: many threads may raise it, and each adds to its traceback."""
         stop = CancelScope()
         stop.cancel(BudgetExceededError("over", limit="max_seconds"))
         caught = []
@@ -118,7 +117,7 @@ class TestStop:
             stop.run_abandonable(lambda: pytest.fail("it was made"))
 
     def test_a_call_gives_what_it_gives(self):
-        """Its result or its exception, in the caller's context."""
+        """A call returns its result or raises its exception, in the caller's context."""
         mark = contextvars.ContextVar("mark", default="")
         mark.set("mine")
         stop = CancelScope()
@@ -162,16 +161,3 @@ class TestStop:
 
         with pytest.raises(RunEndedError):
             asyncio.run(cancelled())
-
-    def test_a_clock_that_runs_out(self):
-        """It looks again, for what is left may change; and it does nothing once it is left."""
-        left, rung = [1000.0], threading.Event()
-        with call_after(lambda: left[0], rung.set):
-            left[0] = 0
-            assert rung.wait(30)
-        rung.clear()
-        end = time.monotonic() + 0.2
-        with call_after(lambda: end - time.monotonic(), rung.set):
-            pass
-
-        assert not rung.wait(0.5)

@@ -27,17 +27,17 @@ both = pytest.mark.parametrize("is_async_program", [False, True])
 
 
 def streamed(rlm: dspy.Module, inputs: dict[str, Any], **options: Any) -> list[Any]:
-    """All that the reader gets."""
+    """Returns all messages that the reader receives."""
     return list(dspy.streamify(rlm, async_streaming=False, **options)(**inputs))
 
 
-def said(items: list[Any]) -> list[str]:
-    """The status messages, without the seconds."""
+def status_texts(items: list[Any]) -> list[str]:
+    """Returns the status messages, without the seconds."""
     texts = [item.message for item in items if isinstance(item, StatusMessage)]
     return [text.rpartition(", ")[0] if text.endswith(" s") else text for text in texts]
 
 
-def heard(items: list[Any], name: str) -> list[str]:
+def received(items: list[Any], name: str) -> list[str]:
     """Returns the text that listeners received for a field, joined per stream."""
     chunks = [i for i in items if isinstance(i, StreamResponse) and i.signature_field_name == name]
     text = "".join(f"{chunk.chunk}{'|' if chunk.is_last_chunk else ''}" for chunk in chunks)
@@ -66,7 +66,7 @@ class TestStatusMessages:
         )
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 3 lines of code",
             "Iteration 1: sub_llm",
@@ -105,13 +105,13 @@ class TestStatusMessages:
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
         assert items[-1].answer == ["s", "t", "u", "v", "w"]
-        calling = [text for text in said(items) if text.startswith("Calling")]
+        calling = [text for text in status_texts(items) if text.startswith("Calling")]
         assert calling == [f"Calling tool {n}..." for n in ["search"] * 3 + ["later"] * 2]
         assert not caplog.records
 
     @both
     def test_a_provider_of_ones_own_says_it_otherwise(self, play, is_async_program):
-        """A text changed, one left out, the others as they are."""
+        """A provider can change one text, omit another and keep the rest."""
 
         class Short(StatusMessages):
             def iteration_status_message(self, iteration, max_iterations, depth):
@@ -128,7 +128,7 @@ class TestStatusMessages:
             rlm, {"q": "?"}, is_async_program=is_async_program, status_message_provider=Short()
         )
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "turn 1 of 20, depth 0",
             "Iteration 1: sub_llm",
             "turn 2 of 20, depth 0",
@@ -137,7 +137,7 @@ class TestStatusMessages:
 
     @both
     def test_a_provider_that_knows_nothing_of_us(self, play, is_async_program):
-        """Its messages come as with every module, ours beside them."""
+        """A foreign provider's messages are sent as for every module, together with ours."""
 
         class Theirs(StatusMessageProvider):
             def module_start_status_message(self, instance, inputs):
@@ -155,7 +155,7 @@ class TestStatusMessages:
             rlm, {"q": "?"}, is_async_program=is_async_program, status_message_provider=Theirs()
         )
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "module RLM",
             "Iteration 1/20: asking the LM what to do",
             "module ActionPredictor",
@@ -183,7 +183,7 @@ class TestStatusMessages:
         other = StreamListener("a", predict=dspy.Predict("q -> a"))
         items = streamed(Program(rlm), {"q": "?"}, stream_listeners=[other])
 
-        assert said(items) == [
+        assert status_texts(items) == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 1 line of code",
             "Submitted, 1 iteration, 0 sub-LM calls",
@@ -225,9 +225,9 @@ class TestStatusMessages:
             return items
 
         items = asyncio.run(asyncio.wait_for(read(), 60))
-        ours = [text for text in said(items) if not text.startswith(("Calling", "Tool"))]
+        ours = [text for text in status_texts(items) if not text.startswith(("Calling", "Tool"))]
 
-        assert len([text for text in said(items) if text.startswith("Calling")]) == 9
+        assert len([text for text in status_texts(items) if text.startswith("Calling")]) == 9
         assert ours == [
             *(
                 f"Iteration {n}{text}"
@@ -236,12 +236,12 @@ class TestStatusMessages:
             ),
             "Submitted, 6 iterations, 0 sub-LM calls",
         ]
-        assert heard(items, "answer") == ["found"]
+        assert received(items, "answer") == ["found"]
         assert items[-1].answer == "found"
 
     @both
     def test_a_run_that_fails(self, play, is_async_program):
-        """Says so, and the reader gets the exception."""
+        """A failing run sends a message, and the reader gets the exception."""
         rlm, server = play("q -> answer", "1")
         server.close()
         items: list[Any] = []
@@ -249,7 +249,7 @@ class TestStatusMessages:
         with pytest.raises(RunFailedError, match="The run failed after 0 step"):
             items.extend(program(q="?"))
 
-        assert said(items)[-1].startswith("Failed (")
+        assert status_texts(items)[-1].startswith("Failed (")
 
 
 class TestListeners:
@@ -277,8 +277,8 @@ class TestListeners:
             ],
         )
 
-        assert heard(items, "reasoning") == ["Look at it first.", "That is it."]
-        assert [c.strip("`\n").removeprefix("python\n") for c in heard(items, "code")] == [
+        assert received(items, "reasoning") == ["Look at it first.", "That is it."]
+        assert [c.strip("`\n").removeprefix("python\n") for c in received(items, "code")] == [
             "print(q)",
             "SUBMIT(sub_llm(q))",
         ]
@@ -331,13 +331,13 @@ class TestListeners:
             stream_listeners=[OutputListener(rlm, "answer")],
         )
 
-        assert heard(items, "answer") == ["found in the end, at last"]
+        assert received(items, "answer") == ["found in the end, at last"]
         assert len([item for item in items if isinstance(item, StreamResponse)]) > 3
         assert items[-1].answer == "found in the end, at last"
 
     @both
     def test_a_predictor_in_a_tool(self, play, is_async_program):
-        """Can be listened to in whatever thread the tool is called."""
+        """A predictor in a tool can be listened to in every thread that calls the tool."""
         inner = dspy.Predict("text -> summary")
 
         def summarize(text: str) -> str:
@@ -354,7 +354,7 @@ class TestListeners:
             rlm, {"q": "?"}, is_async_program=is_async_program, stream_listeners=[listener]
         )
 
-        assert heard(items, "summary") == ["short and sweet"] * 2
+        assert received(items, "summary") == ["short and sweet"] * 2
         assert items[-1].answer == ["short and sweet"] * 2
 
     def test_a_listener_to_what_is_no_output(self, play):
@@ -385,13 +385,13 @@ class TestListeners:
             stream_listeners=[OutputListener(rlm, "answer"), StreamListener("verdict")],
         )
 
-        assert heard(items, "answer") == ["found"]
-        assert heard(items, "verdict") == ["all is well here"]
-        assert said(items)[0] == "Iteration 1/20: asking the LM what to do"
+        assert received(items, "answer") == ["found"]
+        assert received(items, "verdict") == ["all is well here"]
+        assert status_texts(items)[0] == "Iteration 1/20: asking the LM what to do"
 
     @both
     def test_an_rlm_in_an_asynchronous_tool(self, play, is_async_program):
-        """Its messages reach the reader of the whole."""
+        """Messages of an RLM in an async tool reach the reader of the whole program."""
 
         async def look(q: str) -> str:
             return (await inner.acall(q=q)).answer
@@ -402,7 +402,7 @@ class TestListeners:
         items = streamed(rlm, {"q": "?"}, is_async_program=is_async_program)
 
         assert items[-1].answer == "found"
-        assert [text for text in said(items) if "tool" not in text.lower()] == [
+        assert [text for text in status_texts(items) if "tool" not in text.lower()] == [
             "Iteration 1/20: asking the LM what to do",
             "Iteration 1: running 1 line of code",
             "Iteration 1/3: asking the LM what to do",
@@ -517,7 +517,7 @@ class TestStream:
         assert asyncio.run(both()) == ["hello", True]
 
     def test_messages_from_the_loop_keep_their_order(self):
-        """Those that find no room wait, and nothing overtakes them."""
+        """Messages that find the buffer full wait, and nothing overtakes them."""
 
         async def fill() -> list[int]:
             sending, reading = anyio.create_memory_object_stream[int](2)

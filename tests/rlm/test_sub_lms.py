@@ -20,7 +20,7 @@ def outputs(prediction):
 
 
 def sent_parts(exchange):
-    """The content of the last message, as it was on the wire."""
+    """Returns the content of the last message as sent."""
     return exchange.request.raw["messages"][-1]["content"]
 
 
@@ -40,7 +40,7 @@ class TestNamedModels:
             yield server
 
     def test_code_picks_one_by_name(self, server, kept):
-        """The first is the default; the contract lists them with what is said of them."""
+        """Code selects a sub-LM by name; the first is the default, and the contract lists them with descriptions."""
         sub_lm = {"mini": server.lm("a"), "vision": (server.lm("b"), "reads images")}
         result = RLM("q -> answer: list", sub_lm=sub_lm, pool=kept)(q="?")
 
@@ -60,9 +60,9 @@ class TestNamedModels:
         """An unknown name is refused with the available ones, before any LM call."""
         rlm, server = play("q -> answer", "sub_llm('?', model='large')", "SUBMIT('')")
         rlm.sub_lm = {"mini": server.lm("sub"), "vision": server.lm("sub")}
-        shown = outputs(rlm(q=""))[0]
+        message = outputs(rlm(q=""))[0]
 
-        assert "There is no model 'large'. The models are: mini, vision." in shown
+        assert "There is no model 'large'. The models are: mini, vision." in message
         assert not server.requests_to("sub")
 
     @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ class TestMedia:
         )
 
     def test_batches_have_media_too(self, play):
-        """A prompt is then a tuple; equal text with the same image is one prompt."""
+        """A prompt in a batch may be a tuple with media; equal text with the same image is one prompt."""
         rlm, server = play(
             "images: list[dspy.Image] -> answer: list[str]",
             "SUBMIT(sub_llm_batched([('What?', image) for image in images] + [('What?', images[0])]))",
@@ -117,7 +117,7 @@ class TestMedia:
         assert sorted(urls) == sorted([PIXEL.url, other.url])
 
     def test_a_typed_call_takes_an_image(self, play):
-        """Declared in the signature, or known by what it is."""
+        """A typed call accepts an image, whether declared in the signature or not."""
         rlm, server = play(
             "image: dspy.Image -> answer: list[int]",
             "SUBMIT([predict('scan: dspy.Image -> n: int', scan=image).n, "

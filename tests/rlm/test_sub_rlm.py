@@ -97,7 +97,7 @@ class TestSubRuns:
         assert offered == [True] * max_depth + [False]
 
     def test_tools_are_inherited_or_not(self, play):
-        """All, none, or some by name or as they are; others are refused with the names that there are."""
+        """A sub-run inherits all tools, none, or some; an unknown name is refused with the available ones."""
 
         def one() -> int:
             return 1
@@ -114,10 +114,10 @@ class TestSubRuns:
             sub=working("SUBMIT([n for n in ('one', 'two') if n in globals()])"),
             tools=[one, two],
         )
-        shown = outputs(rlm(q="?"))[0]
+        message = outputs(rlm(q="?"))[0]
 
-        assert shown.startswith("['one', 'two'] [] ['two'] ['one']")
-        assert "There is no tool 'three' to give to a sub-run. The tools are: one, two." in shown
+        assert message.startswith("['one', 'two'] [] ['two'] ['one']")
+        assert "There is no tool 'three' to give to a sub-run. The tools are: one, two." in message
 
     def test_functions_of_the_cell_are_given_by_their_source(self, play):
         """`setup` runs first in the sub-run's REPL: functions, classes or text."""
@@ -174,14 +174,14 @@ class TestSubRuns:
         assert "too long" in outputs(result)[0]
 
     def test_handles_and_lazy_texts_go_on_by_reference(self, play, tmp_path):
-        """The sub-run has the very file and image; no copy is made of either."""
+        """A sub-run gets the same file and image objects, without a copy."""
         (tmp_path / "big.log").write_text("a\nneedle\n" * 1000)
         scan = dspy.Image("data:image/png;base64,AAAA")
-        given = []
+        arguments = []
 
         def look(image: dspy.Image) -> int:
-            """Looks."""
-            given.append(image)
+            """Looks at an image."""
+            arguments.append(image)
             return 3
 
         rlm, _ = play(
@@ -194,7 +194,7 @@ class TestSubRuns:
         answer = rlm(log=TextFile(tmp_path / "big.log"), scan=scan).answer
 
         assert answer == [1000, "<Image handle: png, 3 bytes>", 3]
-        assert given[0] is scan
+        assert arguments[0] is scan
 
     def test_many_sub_runs_at_once(self, play):
         """`sub_rlm.batched` and asyncio; an async caller's loop stays free, and has the async tools."""
@@ -279,7 +279,7 @@ class TestCompiled:
         action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
 
         assert rlm(text="x").n == 7
-        told = server.requests_to("sub")[0]
-        assert ("PLAN-B" in told.messages[0].text) is shares
-        assert any("DEMO()" in message.text for message in told.messages) is shares
-        assert "look_up" not in told.messages[0].text
+        request = server.requests_to("sub")[0]
+        assert ("PLAN-B" in request.messages[0].text) is shares
+        assert any("DEMO()" in message.text for message in request.messages) is shares
+        assert "look_up" not in request.messages[0].text

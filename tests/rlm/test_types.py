@@ -79,7 +79,7 @@ class Frame(dspy.SandboxSerializable):
 
 
 class Packed(Frame):
-    """Its data is not text."""
+    """A type whose data is not text."""
 
     def to_sandbox(self) -> bytes:
         return b"\xff\xfe"
@@ -152,14 +152,14 @@ class TestOutputs:
 
     @pytest.mark.parametrize("package", [pd.DataFrame, pl.DataFrame, pa.Table])
     def test_tables(self, play, package):
-        """A table comes out as the declared one, also without rows; so do rows that are dicts."""
+        """A table, also without rows, and a list of dicts become the declared table type."""
         table = pd.DataFrame({"x": [1, 2], "s": ["a", None]})
-        given = {pd.DataFrame: table, pl.DataFrame: pl.DataFrame({"x": [1, 2], "s": ["a", None]})}
-        given[pa.Table] = pa.table({"x": [1, 2], "s": ["a", None]})
+        tables = {pd.DataFrame: table, pl.DataFrame: pl.DataFrame({"x": [1, 2], "s": ["a", None]})}
+        tables[pa.Table] = pa.table({"x": [1, 2], "s": ["a", None]})
         task = signature({"t": package}, {"all": package, "none": package, "rows": package})
         rlm, _ = play(task, "SUBMIT(t, t.filter(x=3), [{'x': r.x, 's': r.s} for r in t.rows()])")
 
-        result = rlm(t=given[package])
+        result = rlm(t=tables[package])
 
         rows = [("x", 2), ("s", 2)]
         for name in ("all", "rows"):
@@ -170,7 +170,7 @@ class TestOutputs:
         assert len(empty) == 0
 
     def test_arrays(self):
-        """Lists become arrays, also inside of other types."""
+        """Lists become arrays, even inside other types."""
         parsed = parse_outputs(outputs_of(dict[str, np.ndarray]), {"a": {"m": [[1, 2], [3, 4]]}})
 
         assert parsed["a"]["m"].shape == (2, 2)
@@ -181,7 +181,7 @@ class TestOutputs:
             parse_outputs(outputs_of(pd.DataFrame), {"a": 5})
 
     def test_plain_data_stays_itself(self):
-        """Nothing is copied where there is nothing to change."""
+        """Plain data is returned as the same object."""
         value = [1, {"a": (2, [3])}, {4}]
 
         assert to_plain(value) is value
@@ -191,7 +191,7 @@ class TestMedia:
     """Images, audio and files stay on the host; cells pass them on."""
 
     def test_tools_and_outputs_get_the_same_object(self, play):
-        """Through a list, a host tool that declares it, and SUBMIT."""
+        """The identical object passes through a list, a host tool that declares it, and SUBMIT."""
         image = dspy.Image(f"data:image/png;base64,{PIXEL}")
         got = []
 
@@ -222,14 +222,14 @@ class TestMedia:
         ],
     )
     def test_the_prompt_says_what_they_are(self, value, shown):
-        """Type, preview, and what can be done with one."""
+        """The prompt has the type of a media value, its preview, and its uses."""
         text = describe("v", value, FIELD, type_rules()).render()
 
         assert shown in text
         assert "(a handle: the value stays outside; pass it to a tool" in text
 
     def test_a_history(self, play):
-        """It is a record of its messages, and comes back as what it was."""
+        """A history is a record of its messages, and comes back as a history."""
         history = dspy.History(messages=[{"question": "Who?", "answer": "Ada"}])
         task = signature({"history": dspy.History}, {"last": str, "history_out": dspy.History})
         rlm, _ = play(task, "SUBMIT(history.messages[-1]['answer'], history)")
@@ -331,7 +331,7 @@ class TestInputs:
 
     @pytest.mark.parametrize("value", [dspy.Image(f"data:image/png;base64,{PIXEL}"), Money(5)])
     def test_another_interpreter_has_no_handles(self, play, value):
-        """It is said before an LM is asked."""
+        """A handle in an interpreter without handles is refused before any LM call."""
         rlm, server = play(
             signature({"v": Any}, {"a": str}),
             "SUBMIT('x')",
@@ -427,7 +427,7 @@ class TestDescriptions:
         ],
     )
     def test_what_is_told(self, value, annotation, told):
-        """Types of fields and columns, shapes, and the first rows."""
+        """Descriptions have the types of fields and columns, shapes, and the first rows."""
         field = signature({"v": annotation}, {"a": str}).input_fields["v"]
 
         text = describe("v", value, field, type_rules([MONEY])).render()

@@ -23,8 +23,8 @@ CELLS = (
 SUB_CALLS = 7
 
 
-def called(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
-    """A run by `forward` or by `aforward`."""
+def run_once(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
+    """Calls an RLM by `forward` or by `aforward`."""
     return rlm(**inputs) if how == "sync" else asyncio.run(rlm.acall(**inputs))
 
 
@@ -39,7 +39,7 @@ def replies() -> Any:
 
 @pytest.fixture
 def run(play):
-    """An RLM that asks in every way there is, and its server."""
+    """An RLM that calls LMs in every way, and its server."""
     return play("q -> answer: str", *CELLS, sub=replies())
 
 
@@ -54,10 +54,10 @@ def reported(server, model: str) -> int:
 class TestUsage:
     @both
     def test_the_prediction_has_that_of_every_call(self, run, how):
-        """Root, sub-LM, batches in threads and runs below, each once."""
+        """The prediction's usage has every call once: root, sub-LM, batches in threads, sub-runs."""
         rlm, server = run
         with dspy.context(track_usage=True):
-            usage = called(rlm, how, q="?").get_lm_usage()
+            usage = run_once(rlm, how, q="?").get_lm_usage()
 
         assert len(server.requests_to("sub")) == SUB_CALLS
         assert {name: entry["total_tokens"] for name, entry in usage.items()} == {
@@ -67,22 +67,22 @@ class TestUsage:
 
     @both
     def test_a_tracker_hears_of_every_call(self, run, how):
-        """One entry for each; it agrees with the run's own report."""
+        """A usage tracker gets one entry per call, in agreement with the run's report."""
         rlm, _ = run
         with dspy.track_usage() as tracker:
-            result = called(rlm, how, q="?")
+            result = run_once(rlm, how, q="?")
 
         assert {name: len(entries) for name, entries in tracker.usage_data.items()} == {
             "openai/root": 3,
             "openai/sub": SUB_CALLS,
         }
-        told = tracker.get_total_tokens().values()
-        assert sum(entry["prompt_tokens"] for entry in told) == sum(
+        totals = tracker.get_total_tokens().values()
+        assert sum(entry["prompt_tokens"] for entry in totals) == sum(
             usage.input_tokens for usage in result.run.usage
         )
 
     def test_in_a_program_it_is_the_programs(self, run):
-        """The outermost module has it all, as with any module."""
+        """In a program, the outermost module has all the usage, as with any module."""
 
         class Program(dspy.Module):
             def __init__(self, rlm):
@@ -99,7 +99,7 @@ class TestUsage:
         assert usage["openai/sub"]["total_tokens"] == reported(server, "sub")
 
     def test_runs_at_the_same_time_have_their_own(self, play):
-        """Each prediction that of its own calls."""
+        """Concurrent predictions have the usage of their own calls."""
         rlm, _ = play("q: str -> answer: str", "SUBMIT(sub_llm(q))", sub=replies())
 
         async def both_runs() -> list[dspy.Prediction]:
@@ -115,11 +115,11 @@ class TestUsage:
 class TestHistory:
     @both
     def test_the_modules_have_their_calls(self, run, how):
-        """The RLM all that it caused, its predictor its own, the LMs theirs; DSPy's own list all."""
+        """Histories: the RLM has all calls it caused, the predictor and the LMs their own, DSPy's global list all."""
         rlm, server = run
         root = dspy.settings.lm
         before = len(GLOBAL_HISTORY)
-        called(rlm, how, q="?")
+        run_once(rlm, how, q="?")
 
         assert [entry["model"] for entry in rlm.generate_action.history] == ["openai/root"] * 3
         assert len(root.history) == 3
@@ -132,7 +132,7 @@ class TestHistory:
         """Calls can be inspected through the module, the LM, and `dspy.inspect_history`."""
         rlm, _ = run
         rlm(q="?")
-        shown = []
+        listings = []
         for inspect in (
             rlm.inspect_history,
             dspy.settings.lm.inspect_history,
@@ -140,11 +140,11 @@ class TestHistory:
         ):
             file = io.StringIO()
             inspect(n=1, file=file)
-            shown.append(file.getvalue())
+            listings.append(file.getvalue())
 
-        assert shown[0] == shown[2]
-        assert "deep" in shown[0]
-        assert "SUBMIT(sub_rlm(" in shown[1]
+        assert listings[0] == listings[2]
+        assert "deep" in listings[0]
+        assert "SUBMIT(sub_rlm(" in listings[1]
 
     def test_history_can_be_turned_off(self, run):
         """`disable_history` works as for every DSPy module."""

@@ -37,10 +37,10 @@ FIELD = dspy.Signature("v -> a").input_fields["v"]
 
 class TestDescribe:
     def test_a_text_is_told_by_its_ends(self):
-        """Exact size, the beginning and the end."""
-        shown = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD, type_rules())
+        """A text is described by its exact size, its beginning and its end."""
+        description = describe("logs", "a" * 1000 + "z" * 1_000_000, FIELD, type_rules())
 
-        assert shown.render() == (
+        assert description.render() == (
             "Variable: `logs` (access it in your code)\nType: str\nSize: 1,001,000 characters\n"
             f"Preview:\n```\n{'a' * 500}...{'z' * 500}\n```"
         )
@@ -70,14 +70,14 @@ class TestDescribe:
         ],
     )
     def test_other_values_are_told_by_type_and_size(self, value, told):
-        """Element types, sizes, and the fields of records."""
+        """Other values are described by element types, sizes, and the fields of records."""
         text = describe("v", value, FIELD, type_rules()).render()
 
         for part in told:
             assert part in text
 
     def test_a_large_container_costs_no_more_than_a_small_one(self):
-        """Only its first elements are looked at."""
+        """Only the first elements of a container are read."""
 
         class Untouchable:
             def __repr__(self) -> str:
@@ -108,5 +108,5 @@ class TestDescribe:
     ],
 )
 def test_types_are_written_as_one_writes_them(annotation, text):
-    """Short names for the user's classes, full ones for the standard library's."""
+    """Types have short names for the user's classes, full ones for the standard library's."""
     assert annotation_text(annotation) == text

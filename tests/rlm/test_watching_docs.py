@@ -35,9 +35,11 @@ def test_the_examples_run(play, capsys):
             exec(compile(block, str(DOCS), "exec"), names)
     printed = capsys.readouterr().out
 
-    shown = re.search(r"among the pieces of code:\n\n(.*?)\n\n\*\*", DOCS.read_text("utf-8"), re.S)
-    assert shown is not None
-    for line in shown[1].splitlines():
+    example = re.search(
+        r"among the pieces of code:\n\n(.*?)\n\n\*\*", DOCS.read_text("utf-8"), re.S
+    )
+    assert example is not None
+    for line in example[1].splitlines():
         assert re.sub(r"\d+\.\d+ s$", "", line.strip()) in printed
     assert "StatusMessage(message='Turn 1')" in printed
     assert "StatusMessage(message='asking 12 more')" in printed

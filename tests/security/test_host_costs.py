@@ -145,7 +145,7 @@ def test_threads_of_calls_that_were_given_up():
                 )
         release.set()
 
-    assert "abandoned calls still run on the host" in result.output
+    assert "abandoned calls are still running on the host" in result.output
     assert cost.threads <= MAX_LOST_THREADS + 2 * 16 + OTHER_THREADS
 
 

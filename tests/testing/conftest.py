@@ -72,7 +72,7 @@ class Run:
         self._printed: list[str] = []
 
     def ask(self) -> Action:
-        """One request; gives the reply as DSPy read it, without the fence."""
+        """One request; returns the reply as DSPy read it, without the fence."""
         with dspy.context(lm=self.lm, adapter=self.adapter or dspy.ChatAdapter()):
             reply = dspy.Predict(self.signature)(
                 variables_info=self.variables_info,
@@ -83,7 +83,7 @@ class Run:
         return Action(reply.reasoning, code)
 
     def step(self) -> str:
-        """One turn of the loop; gives what the cell printed."""
+        """One turn of the loop; returns the cell's output."""
         action = self.ask()
         self._printed.clear()
         exec(action.code, self._namespace)

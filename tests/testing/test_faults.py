@@ -265,7 +265,7 @@ class TestPlan:
 
 
 class TestFault:
-    """Validation of a `Fault`'s own settings."""
+    """Validation of the settings of a `Fault`."""
 
     @pytest.mark.parametrize(
         ("settings", "complaint"),

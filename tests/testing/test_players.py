@@ -153,7 +153,7 @@ class TestRoute:
     """`route` chooses a player."""
 
     def test_the_first_branch_that_accepts_plays(self, serve):
-        """Branches are asked in order."""
+        """Branches are tried in order."""
         player = route(
             (lambda request: "a" in request.prompt, lambda request: "first"),
             (lambda request: "b" in request.prompt, lambda request: "second"),

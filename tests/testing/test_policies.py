@@ -165,7 +165,7 @@ class TestPolicy:
 
 
 class TestRaw:
-    """A policy can play an LM's slips."""
+    """A policy can play an LM's bad replies."""
 
     def test_it_is_the_whole_reply(self, serve):
         """A slip arrives verbatim, without fields or fences added."""
@@ -287,9 +287,9 @@ class TestHostilePrompts:
     def test_code_may_look_like_a_history(self, run_of, code):
         """The replayed policy knows its own code, so the history's layout cannot mislead it."""
         run = run_of(scripted(Action("Code:\n```python\n", code), Action("Next.", "print(2)")))
-        told = run.ask()
+        reply = run.ask()
 
-        run.steps = [(told.reasoning, told.code, "1\n")]
+        run.steps = [(reply.reasoning, reply.code, "1\n")]
 
         assert run.step() == "2\n"
 
@@ -332,9 +332,9 @@ class TestAbridgedOutputs:
         """If the stated length does not help, the next step's title ends an output."""
 
         def render(steps):
-            shown = [f"=== Step {i} ===\nCode:\n```python\n{c}\n```\nOutput (9,999 chars):\n{o}"
+            sections = [f"=== Step {i} ===\nCode:\n```python\n{c}\n```\nOutput (9,999 chars):\n{o}"
                      for i, (_, c, o) in enumerate(steps, 1)]  # fmt: skip
-            return "\n".join(shown)
+            return "\n".join(sections)
 
         run = run_of(policy(print_text), variables={"text": "abc"}, render=render)
         run.steps = [("", "print(text, end='')", "abc"), ("", "print('abc' == text, end='')", "x")]

@@ -116,7 +116,7 @@ class TestLM:
 
 
 class TestOtherClients:
-    """OpenAI's own client; LiteLLM and most others stand on it."""
+    """OpenAI's own client, which LiteLLM and most others are built on."""
 
     @pytest.fixture
     def client(self, server):
@@ -124,21 +124,21 @@ class TestOtherClients:
             yield client
 
     def test_openais_client_is_served(self, client):
-        """A whole reply, with its usage."""
+        """OpenAI's client gets a whole reply, with its usage."""
         reply = client.chat.completions.create(**HELLO)
 
         assert reply.choices[0].message.content == "hello"
         assert reply.usage.total_tokens == 4
 
     def test_openais_client_can_stream(self, client):
-        """A stream whose pieces add up to the reply."""
+        """OpenAI's client gets a stream whose chunks add up to the reply."""
         with client.chat.completions.create(**HELLO, stream=True) as stream:
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
 
         assert "".join(pieces) == "hello"
 
     def test_openais_client_lists_the_models(self, client):
-        """The names are those the server was given."""
+        """The listed names are those of the server's players."""
         assert [model.id for model in client.models.list()] == ["echo"]
 
     def test_openais_client_understands_errors(self, client):
@@ -171,7 +171,7 @@ class TestStreaming:
         assert server.requests[0].request.stream
 
     def test_events_follow_openais_order(self, server, connection):
-        """Role, words, end, usage when asked for, and [DONE]."""
+        """Events are role, words, end, usage when requested, and [DONE], in this order."""
         options = {"stream": True, "stream_options": {"include_usage": True}}
         connection.request("POST", "/v1/chat/completions", json.dumps({**HELLO, **options}))
         response = connection.getresponse()
@@ -295,7 +295,7 @@ class TestProtocol:
         ],
     )
     def test_other_addresses_do_not_exist(self, server, connection, method, path, status):
-        """They are refused in OpenAI's format, and are no exchanges."""
+        """Requests to other addresses are refused in OpenAI's format and not logged."""
         found, reply = send(connection, b"{}", method, path)
 
         assert found == status
@@ -337,7 +337,7 @@ class TestPlayers:
             serve(broken=broken).lm("broken")("?")
 
     def test_a_player_gives_text(self, serve):
-        """Anything else is the player's slip, and named."""
+        """A reply that is not text is reported as the player's error."""
         with pytest.raises(LMError, match="The player gave int, not text"):
             serve(broken=lambda request: 3).lm("broken")("?")
 
@@ -378,7 +378,7 @@ class TestLog:
         assert [e.prompt for e in server.requests] == ["first", "second"]
 
     def test_the_list_is_the_callers(self, server):
-        """Changing what `requests` gave changes nothing in the server."""
+        """Changing the list that `requests` returned changes nothing in the server."""
         server.lm("echo")("hello")
 
         server.requests.clear()

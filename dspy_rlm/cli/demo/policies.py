@@ -1,6 +1,6 @@
 """The scripted LMs of the demo: a policy for each kind of question, and a rule-based sub-LM.
 
-They know how to search but not the answers. A policy sees what a root LM sees: it reads the question and
+They know how to search, but not the answers. A policy sees what a root LM sees: it reads the question and
 the files with code in the REPL, and the output of its cells decides the next cell. The sub-LM has a
 vocabulary for each subject, and applies it to the text in its prompt.
 """
@@ -277,7 +277,7 @@ def play_root(task: Task) -> Moves:
     raise LookupError(f"No policy for these variables:\n{task.variables_info}")
 
 
-# Stems of words about a subject: a rule-based approximation of what a reader would understand.
+# Stems of words about a subject: a rule-based approximation of a reader's judgement.
 VOCABULARY = {
     "archives": ("archiv", "tarball", "zip file"),
     "audio": ("audio", "sound", "wave file", "aiff"),

@@ -1,6 +1,6 @@
 """The questions of the demo, and their correct answers, computed on the host with `ast`.
 
-Shares nothing with the policies but one list of words (see `modules_about`).
+Shares nothing with the policies except one list of words (see `modules_about`).
 """
 
 from __future__ import annotations

@@ -37,14 +37,14 @@ ROOT_MODEL, SUB_MODEL = "scripted-root", "rule-based-sub"
 
 DISCLAIMER = """\
 No language model takes part. A scripted policy plays the root LM and a rule-based reader the sub-LM. \
-They know how to look, not what there is to find. So this shows the engine at work, not the wits of a \
-model. With a model of yours: dspy-rlm ask."""
+They know how to search, not the answers. So this shows the engine at work, not what a model \
+can do. To use a model: dspy-rlm ask."""
 
 NO_LOOPBACK = """\
 Nothing can be reached at 127.0.0.1 here (is the loopback interface down? "ip link set lo up" brings \
-it up). So the policies are asked within this process instead of over HTTP; all else is the same."""
+it up). So the policies are called in this process instead of over HTTP; everything else is the same."""
 
-# Long enough for a loaded machine, short enough to wait for.
+# Long enough for a loaded machine, and short enough to wait for.
 CONNECT_SECONDS = 5.0
 
 

@@ -1,4 +1,4 @@
-"""`import dspy` inside the sandbox: modules that the host executes, on the run's own budget.
+"""`import dspy` inside the sandbox: modules that the host executes within the run's budget.
 
 Runs inside the sandbox. Only signatures, plain options and inputs are sent to the host, which validates
 them.
@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from dspy_rlm.repl.guest.signatures import Classes, described, taken
+from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 KINDS = ("Predict", "ChainOfThought", "ReAct", "ReActV2", "CodeAct", "ProgramOfThought", "RLM")
 
@@ -68,14 +68,14 @@ class _Written:
         if isinstance(self._signature, str):
             classes.note_names(self._signature)
             return {"signature": self._signature, "instructions": self._instructions}
-        spec, inner, _ = described(self._signature)
+        spec, inner, _ = describe_signature(self._signature)
         classes.by_name.update(inner.by_name)
         classes.schemas.update(inner.schemas)
         return {**spec, "instructions": self._instructions}
 
 
 class Prediction:
-    """Outputs by name, for modules that a cell defines."""
+    """The outputs by name, for modules that a cell defines."""
 
     def __init__(self, **outputs: Any) -> None:
         self.__dict__.update(outputs)
@@ -99,7 +99,7 @@ class Module:
 
 
 class Predictor(Module):
-    """One of DSPy's modules, by the name of its class."""
+    """One of DSPy's modules, identified by the name of its class."""
 
     _call: Any
 
@@ -109,27 +109,27 @@ class Predictor(Module):
         self.options = {name: _plain(value) for name, value in options.items()}
 
     def forward(self, **inputs: Any) -> Any:
-        """Runs on the host."""
-        spec, classes, _ = described(self.signature)
-        return taken(self._call(type(self).__name__, spec, self.options, inputs), classes)
+        """Runs the module on the host."""
+        spec, classes, _ = describe_signature(self.signature)
+        return rebuild_result(self._call(type(self).__name__, spec, self.options, inputs), classes)
 
     async def acall(self, **inputs: Any) -> Any:
-        """Runs on the host, for asyncio.gather."""
-        spec, classes, _ = described(self.signature)
+        """Runs the module on the host, for use with asyncio.gather."""
+        spec, classes, _ = describe_signature(self.signature)
         kind = type(self).__name__
-        return taken(await self._call.aio(kind, spec, self.options, inputs), classes)
+        return rebuild_result(await self._call.aio(kind, spec, self.options, inputs), classes)
 
 
 def module(call: Callable[..., Any]) -> types.ModuleType:
     """Creates the module that `import dspy` returns. `call` calls the host."""
     module: Any = types.ModuleType(
-        "dspy", "DSPy, as far as the REPL has it: its calls run on the host."
+        "dspy", "The part of DSPy that the REPL offers. Its calls run on the host."
     )
     for own in (Module, Prediction, Signature, InputField, OutputField):
         setattr(module, own.__name__, own)
     module.Tool = lambda func, **_: func
     for kind in KINDS:
-        doc = f"dspy.{kind}, which runs on the host."
+        doc = f"dspy.{kind}. It runs on the host."
         setattr(
             module, kind, type(kind, (Predictor,), {"_call": staticmethod(call), "__doc__": doc})
         )

@@ -10,13 +10,13 @@ from typing import Any
 
 
 def front(name: str, call: Any) -> Callable[[Any], Any]:
-    """Returns the function that gets a cell's last value. It returns values that the host cannot have."""
+    """Returns the function that gets a cell's last value. It returns values that cannot be sent to the host."""
 
-    def told(value: Any) -> Any:
+    def report(value: Any) -> Any:
         try:
             call(value)
         except Exception:  # noqa: BLE001 - whatever failed, the value is then shown as text
             return value
         return None
 
-    return told
+    return report

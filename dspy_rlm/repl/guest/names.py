@@ -15,19 +15,19 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dspy_rlm.repl.guest.signatures import Classes, described, taken
+from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 Call = Callable[..., Any]
 
 
 class SubCallError(ValueError):
-    """A row of a batch has no valid result."""
+    """A row of a batch that has no valid result."""
 
     __module__ = "builtins"  # tracebacks show the name without the module
 
 
 class Batch(list[Any]):
-    """The results of many rows, in order. The result of a row that failed is its exception."""
+    """The results of many rows, in order. The result of a failed row is its exception."""
 
     @property
     def failed(self) -> dict[int, Exception]:
@@ -44,11 +44,11 @@ def front(name: str, call: Call) -> Any:
     """Returns the function that a cell gets under a name."""
     match name:
         case "predict":
-            return _typed(call, taken)
+            return _typed(call, rebuild_result)
         case "predict_batched":
             return _typed(call, _batch)
         case "sub_rlm":
-            return _typed(call, taken, _with_sources)
+            return _typed(call, rebuild_result, _with_sources)
         case "rlm_query":
             return _typed(call, lambda value, _classes, _cls: value, _with_sources)
         case "FINAL" | "FINAL_VAR":
@@ -64,15 +64,15 @@ def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = di
     """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants."""
 
     def tool(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
-        spec, classes, cls = described(signature)
+        spec, classes, cls = describe_signature(signature)
         return take(call(spec, *args, **options(kwargs)), classes, cls)
 
     async def aio(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
-        spec, classes, cls = described(signature)
+        spec, classes, cls = describe_signature(signature)
         return take(await call.aio(spec, *args, **options(kwargs)), classes, cls)
 
     def batched(signatures: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> Batch:
-        specs = [described(signature) for signature in signatures]
+        specs = [describe_signature(signature) for signature in signatures]
         results = call.batched([spec for spec, _, _ in specs], *more, **options(kwargs))
         return Batch(
             item if isinstance(item, Exception) else take(item, classes, cls)
@@ -91,7 +91,7 @@ def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
     return Batch(
         SubCallError(value.message)
         if type(value).__name__ == "FailedRow"
-        else taken(value, classes, cls)
+        else rebuild_result(value, classes, cls)
         for value in values
     )
 
@@ -141,7 +141,7 @@ def _class_source(cls: type) -> str:
 
 
 def _final(*args: Any, **outputs: Any) -> None:
-    """Ends the run, as SUBMIT does. The name of a variable means its value."""
+    """Ends the run, as SUBMIT does. The name of a variable stands for its value."""
     namespace = vars(sys.modules["__main__"])
     values = [
         namespace[arg] if isinstance(arg, str) and arg.isidentifier() and arg in namespace else arg

@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Any
 
-# Classes with this module came from the host, which knows them by name.
+# The module name of classes that came from the host, which knows them by name.
 _HOST_MODULE = "host_types"
 
 _PLAIN = (type(None), bool, int, float, str)
@@ -65,7 +65,7 @@ class Classes:
         try:
             tree = ast.parse(f"def f({' '.join(text.replace('->', ',').split())}): pass")
         except (SyntaxError, ValueError):
-            return  # the host reports what is wrong with it
+            return  # the host reports the error
         for node in ast.walk(tree):
             value = namespace.get(node.id) if isinstance(node, ast.Name) else None
             if isinstance(value, type) and not _is_standard(value) and _has_schema(value):
@@ -100,8 +100,8 @@ class Classes:
         if typing.get_origin(annotation) is typing.Annotated:
             for note in typing.get_args(annotation)[1:]:
                 bounds |= _bounds(note)
-        described = {**facts, "type": self.text(annotation)}
-        return {**described, "constraints": bounds} if bounds else described
+        field = {**facts, "type": self.text(annotation)}
+        return {**field, "constraints": bounds} if bounds else field
 
 
 def fields_of(cls: Any) -> dict[str, dict[str, Any]] | None:
@@ -189,7 +189,7 @@ def _is_standard(cls: type) -> bool:
 # ---- A signature, and back -------------------------------------------------------------------------
 
 
-def described(signature: Any) -> tuple[Any, Classes, Any]:
+def describe_signature(signature: Any) -> tuple[Any, Classes, Any]:
     """Returns a signature as plain data, the classes that it names, and the class of the result, if any."""
     classes = Classes()
     if hasattr(signature, "__dspy_spec__"):
@@ -224,15 +224,15 @@ def _entry(entry: Any, classes: Classes) -> dict[str, Any]:
     return classes._field({"type": entry})
 
 
-def own(value: Any, classes: Classes) -> Any:
+def to_cell_classes(value: Any, classes: Classes) -> Any:
     """Converts the parts of a result that belong to the cell's own classes to instances of them."""
     kind = type(value)
     if kind is list:
-        return [own(item, classes) for item in value]
+        return [to_cell_classes(item, classes) for item in value]
     if kind is dict:
-        return {key: own(item, classes) for key, item in value.items()}
+        return {key: to_cell_classes(item, classes) for key, item in value.items()}
     if kind in (tuple, set, frozenset):
-        return kind(own(item, classes) for item in value)
+        return kind(to_cell_classes(item, classes) for item in value)
     if not _is_host(kind):
         return value
     cls = classes.by_name.get(kind.__name__)
@@ -241,15 +241,15 @@ def own(value: Any, classes: Classes) -> Any:
     if isinstance(value, enum.Enum):
         return cls(value.value)
     if isinstance(value, tuple):
-        return cls(*(own(item, classes) for item in value))
-    return cls(**{name: own(item, classes) for name, item in vars(value).items()})
+        return cls(*(to_cell_classes(item, classes) for item in value))
+    return cls(**{name: to_cell_classes(item, classes) for name, item in vars(value).items()})
 
 
-def taken(value: Any, classes: Classes, cls: Any = None) -> Any:
-    """Converts a record of outputs to the cell's own classes; to an instance of `cls` if there is one."""
+def rebuild_result(value: Any, classes: Classes, cls: Any = None) -> Any:
+    """Converts a record of outputs to the cell's own classes; to an instance of `cls` if it is passed."""
     if not hasattr(type(value), "__record_fields__"):
         return value
-    outputs = {name: own(item, classes) for name, item in vars(value).items()}
+    outputs = {name: to_cell_classes(item, classes) for name, item in vars(value).items()}
     if cls is not None:
         return cls(**outputs)
     vars(value).update(outputs)
