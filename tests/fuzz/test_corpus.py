@@ -66,6 +66,7 @@ def test_noise(target, data):
     TARGETS[target](data)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_in_a_larger_size(name):
     """Costs grow with the size, not with its square: each form, many times as large."""
