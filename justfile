@@ -6,8 +6,12 @@ python := env("PYTHON", "python")
 default:
     @just --list
 
-# Everything CI checks: format, lint, types, imports, docstrings, both languages' tests.
-ok: fmt-check lint types imports docstrings deno test
+# Everything CI checks, side by side: format, lint, types, imports, docstrings, both languages' tests.
+[parallel]
+ok: test checks
+
+# Everything CI checks but the Python tests.
+checks: fmt-check lint types imports docstrings deno
 
 # Format Python and TypeScript.
 fmt:
@@ -37,17 +41,20 @@ deno:
     cd sandbox_runtime/deno && deno task ok
 
 # Run the Python tests; arguments go to pytest, e.g. `just test tests/rlm -k budget`.
+[positional-arguments]
 test *arguments:
-    {{python}} -m pytest {{arguments}}
+    {{python}} -m pytest "$@"
 
 # Run what CI leaves out: tests that need minutes, much memory or a package registry.
 nightly:
     {{python}} -m pytest -m nightly
 
 # Run the hostile programs against our sandbox and DSPy's.
+[positional-arguments]
 security *arguments:
-    {{python}} -m benchmarks.security {{arguments}}
+    {{python}} -m benchmarks.security "$@"
 
 # Compare the engine with that of another checkout, or with DSPy's.
+[positional-arguments]
 bench *arguments:
-    {{python}} -m benchmarks.engine {{arguments}}
+    {{python}} -m benchmarks.engine "$@"

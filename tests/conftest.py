@@ -43,13 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leaves so many cases of a test marked `sampled` as they are, and marks the others `nightly`.
 
-    Those that stay are spread over all of them: one of each kind, where cases of a kind stand together.
+    Those that stay are spread over all of them by their ids, whatever the order in which they run.
     """
     families: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("sampled"):
             families.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for family in families.values():
+        family.sort(key=lambda item: item.nodeid)  # pytest-randomly may have shuffled them
         count = min(len(family), family[0].get_closest_marker("sampled").args[0])
         kept = {number * len(family) // count for number in range(count)}
         for number, item in enumerate(family):

@@ -159,11 +159,11 @@ def test_a_missing_wall_is_recorded_once(seen):
     assert seen.facts("wall.missing")["found"] == str(NO_WALL)
 
 
-def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path):
+def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path_factory):
     """A violation of the protocol is recorded; an honest cell never causes such a record."""
-    from tests.security.builds import escaped
+    from tests.security.builds import shared_escape
 
-    engine = escaped(ready_engine(), tmp_path)
+    engine = shared_escape(ready_engine(), tmp_path_factory.getbasetemp())
     with Session(engine, LIMITS, {}, None) as session:
         session.run_cell("import js\njs.Deno.stdout.writeSync(js.Uint8Array.new([1, 2, 3]))")
 

@@ -8,10 +8,13 @@ changed must be there, so that the build cannot become the usual one unnoticed.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from sandbox_runtime import Limits
 from sandbox_runtime.buffers import Part
@@ -89,8 +92,52 @@ class EscapedEngine(Engine):
             )
 
 
-def escaped(
-    engine: Engine,
+def escaped(engine: Engine, folder: Path) -> EscapedEngine:
+    """Builds an escaped engine with an image of its own, in an empty folder, from an installed one.
+
+    It takes seconds. Tests use the one that `shared_escape` keeps, and `variant` for other rights.
+    """
+    for name in assets.INSTALLED_FILES:
+        shutil.copyfile(engine.folder / name, folder / name)
+    _change(folder / "worker.js", _WORKER)
+    built = EscapedEngine(engine.deno, folder, from_sources=True, wall=engine.wall)
+    with Session(built, Limits()) as session:
+        state = session.checkpoint()
+    for name in assets.IMAGE_FILES:
+        (folder / name).write_bytes(state.files[name])
+    (folder / assets.CACHE_FILE).write_bytes(b"")
+    assets.write_manifest(folder)
+    built = dataclasses.replace(built, from_sources=False)
+    # Compiled with the flags of this build, so that its later starts are as fast as the usual ones.
+    with Session(built, Limits()) as session:
+        session.run_cell("import asyncio\nawait asyncio.sleep(0)")
+        (folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
+    assets.write_manifest(folder)
+    return built
+
+
+def shared_escape(engine: Engine, run_folder: Path) -> EscapedEngine:
+    """Returns the escaped engine of this test run, built by the first worker that needs it.
+
+    Args:
+        engine: The installed one.
+        run_folder: pytest's base folder. Those of all workers of a run lie in one folder.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run_folder = run_folder.parent
+    folder = run_folder / "escaped-engine"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = run_folder / "escaped-engine-unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            escaped(engine, unfinished)
+            unfinished.rename(folder)
+    return EscapedEngine(engine.deno, folder, wall=engine.wall)
+
+
+def variant(
+    engine: EscapedEngine,
     folder: Path,
     *,
     strings: bool = True,
@@ -98,42 +145,28 @@ def escaped(
     worker_rights: bool = False,
     wall: Wall | None = None,
 ) -> EscapedEngine:
-    """Builds an escaped engine with its own image in an empty folder, from an installed one.
+    """Returns an escaped engine with other rights, in an empty folder. Its image is the same.
 
     Args:
-        engine: The installed one.
+        engine: An escaped engine.
         folder: Where its changed copy goes.
         strings: Whether V8 makes code of texts.
         rights: Whether Deno has all rights.
         worker_rights: Whether the worker has those of its process.
-        wall: What the system puts round it; None: what it usually does.
+        wall: The system's wall around it; None: the usual one.
     """
     for name in assets.INSTALLED_FILES:
         shutil.copyfile(engine.folder / name, folder / name)
-    _change(folder / "worker.js", _WORKER)
     if worker_rights:
         _change(folder / "sandbox.js", _WORKER_RIGHTS)
-    made = EscapedEngine(
-        engine.deno,
-        folder,
-        from_sources=True,
+    assets.write_manifest(folder)
+    return dataclasses.replace(
+        engine,
+        folder=folder,
         wall=engine.wall if wall is None else wall,
         strings=strings,
         rights=rights,
     )
-    with Session(made, Limits()) as session:
-        state = session.checkpoint()
-    for name in assets.IMAGE_FILES:
-        (folder / name).write_bytes(state.files[name])
-    (folder / assets.CACHE_FILE).write_bytes(b"")
-    assets.write_manifest(folder)
-    made = dataclasses.replace(made, from_sources=False)
-    # Compiled with the flags of this build, so that its later starts are as fast as the usual ones.
-    with Session(made, Limits()) as session:
-        session.run_cell("import asyncio\nawait asyncio.sleep(0)")
-        (folder / assets.CACHE_FILE).write_bytes(session.compiled_runtime())
-    assets.write_manifest(folder)
-    return made
 
 
 def uncapped(engine: Engine, folder: Path, *, hook: bool, pages: bool) -> EscapedEngine:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox_runtime import Pool
+from sandbox_runtime.open import ready_engine
 
+from .builds import EscapedEngine, shared_escape
 from .surroundings import Surroundings
 
 
@@ -16,6 +18,12 @@ def around(tmp_path_factory) -> Iterator[Surroundings]:
     """The surroundings with the secrets, created before any sandbox."""
     with Surroundings(tmp_path_factory.mktemp("host")) as surroundings:
         yield surroundings
+
+
+@pytest.fixture(scope="session")
+def escaped_engine(tmp_path_factory) -> EscapedEngine:
+    """The build that hides nothing, one for all workers."""
+    return shared_escape(ready_engine(), tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,15 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox_runtime import Limits, Session
-from sandbox_runtime.open import ready_engine
 
-from .builds import EscapedEngine, escaped
+from .builds import EscapedEngine
 from .escapes import PAIRS, SINGLE, Escape
 from .judge import judge
 from .ours import Ours
 from .program import program
 from .surroundings import FIELDS, KEPT, Surroundings
 
-LIMITS = Limits(cell_seconds=4, grace_seconds=1, memory_bytes=256 * 1024 * 1024)
+LIMITS = Limits(cell_seconds=2, grace_seconds=0.5, memory_bytes=256 * 1024 * 1024)
 
 # For escapes that compute for long before their attempt.
 UNHURRIED = dataclasses.replace(LIMITS, cell_seconds=60)
@@ -31,12 +30,6 @@ ESCAPES = [
     for group, escapes in SINGLE.items()
     for escape in escapes
 ]
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory) -> EscapedEngine:
-    """The build that hides nothing."""
-    return escaped(ready_engine(), tmp_path_factory.mktemp("engine"))
 
 
 class Shared:
@@ -75,9 +68,9 @@ class Shared:
 
 
 @pytest.fixture(scope="module")
-def shared(engine, around) -> Iterator[Shared]:
+def shared(escaped_engine, around) -> Iterator[Shared]:
     """A shared session with the wall, like usual sessions."""
-    shared = Shared(engine, around)
+    shared = Shared(escaped_engine, around)
     yield shared
     shared.close()
 
@@ -109,6 +102,7 @@ def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
     assert escape.ends or session.restarts == before, "the session was lost"
 
 
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_nothing_of_the_host_is_reached(escape, shared, around):
     """An escape reaches no file, connection or process, no undeclared tool, and forges no submission."""
