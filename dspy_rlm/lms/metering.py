@@ -249,6 +249,7 @@ class _Tries:
         Raises:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
+        self._lm.reply_was_cut = reading.is_cut(None)
         if not (place.cuts and reading.is_cut(place.reply_tokens)):
             return True
         self._cut_at = place.reply_tokens or 0
@@ -282,6 +283,8 @@ class _Metered:
     """The calls of a metered LM: reserved, cancellable, retried and settled."""
 
     _meter: Meter
+    reply_was_cut = False
+    """True if the last reply ended at its limit of tokens."""
     _described = Model()
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0
