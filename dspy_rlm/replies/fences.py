@@ -176,6 +176,8 @@ def _before_a_lone_fence(
     lines: list[str], at: int, opening: re.Match[str], work: Work
 ) -> Block | None:
     """Returns the code before a closing fence without an opening one."""
+    if not work.affords(sum(map(len, lines[:at])) + at):
+        return None
     first = next((n + 1 for n in range(at - 1, -1, -1) if FIELD.match(lines[n])), 0)
     code = "\n".join(lines[first:at]).strip("\n")
     if opening["before"].strip() or not code.strip():
@@ -206,13 +208,13 @@ def _end_of_block(lines: list[str], at: int, mark: str, label: str, work: Work) 
     plain = [end for end in ends if end.is_plain]
     chosen = None
     if label in PYTHON_LABELS or label in _VAGUE_LABELS:
-        compiling = (end for end in ends if work.compiles(_content(lines, at, end)))
+        compiling = (end for end in ends if _compiles(lines, at, end, work))
         chosen = next(compiling, None)
         if chosen is not None and chosen.last:
             # The end of a comment may look like a fence.
-            later = (end for end in plain if work.compiles(_content(lines, at, end)))
+            later = (end for end in plain if _compiles(lines, at, end, work))
             chosen = next(later, chosen)
-        chosen = chosen or _first_outside_strings(lines, at, plain)
+        chosen = chosen or _first_outside_strings(lines, at, plain, work)
     chosen = chosen or next(iter(plain), None)
     chosen = chosen or next((end for end in ends if FIELD.match(lines[end.line])), None)
     return chosen or _End(len(lines), len(lines), is_closed=False)
@@ -238,13 +240,21 @@ def _possible_ends(lines: list[str], at: int, mark: str) -> Iterator[_End]:
             yield _End(number, number, is_closed=False)
 
 
-def _content(lines: list[str], at: int, end: _End) -> str:
-    """Returns the code that a block would have with this end, without its indentation."""
-    return textwrap.dedent("\n".join([*lines[at : end.line], end.last]))
+def _compiles(lines: list[str], at: int, end: _End, work: Work) -> bool:
+    """Returns whether a block with this end compiles, without its indentation."""
+    content = [*lines[at : end.line], end.last]
+    return work.affords(sum(map(len, content)) + len(content)) and work.compiles(
+        textwrap.dedent("\n".join(content))
+    )
 
 
-def _first_outside_strings(lines: list[str], at: int, ends: list[_End]) -> _End | None:
+def _first_outside_strings(lines: list[str], at: int, ends: list[_End], work: Work) -> _End | None:
     """Returns the first end that is not inside a long string; the first of all if each is."""
+    if not ends or not work.affords(
+        sum(map(len, lines[at : ends[-1].line])) + len(lines[at : ends[-1].line])
+    ):
+        return next(iter(ends), None)
+    lines = lines[: ends[-1].line + 1]
     text = "\n".join(lines[at:])
     strings = [(span.start, span.end) for span in spans(text) if span.is_string]
     starts = list(itertools.accumulate((len(line) + 1 for line in lines[at:]), initial=0))

@@ -37,12 +37,16 @@ class Work:
     def __init__(self, chars: int) -> None:
         self._left = 200_000 + 30 * chars
 
+    def affords(self, chars: int) -> bool:
+        """Takes so many characters from what may still be looked at; False if they are not left."""
+        if self._left < chars:
+            return False
+        self._left -= chars
+        return True
+
     def tree(self, code: str) -> ast.Module | None:
         """Returns the syntax tree; None if the text does not compile, or the work is used up."""
-        if self._left < len(code):
-            return None
-        self._left -= len(code)
-        return tree_of(code)
+        return tree_of(code) if self.affords(len(code)) else None
 
     def compiles(self, code: str) -> bool:
         """Returns whether the text compiles as a cell."""
@@ -96,36 +100,31 @@ def spans(code: str) -> Iterator[Span]:
         at = end
 
 
-# Nesting of f-strings in f-strings, and of brackets in their expressions.
-_MAX_NESTING = 8
+# Nesting of f-strings in f-strings, and the longest expression in one.
+_MAX_NESTING, _MAX_EXPRESSION_CHARS = 8, 2_000
 
 
 def _end_of_string(
-    code: str, at: int, quotes: str, is_formatted: bool, nesting: int
+    code: str, at: int, quotes: str, is_formatted: bool, nesting: int, limit: int | None = None
 ) -> tuple[int, bool]:
     """Returns the end of a string whose content begins at `at`, and whether it is closed."""
-    is_long = len(quotes) == 3
-    stops = _stops(quotes, is_formatted)
-    while (match := stops.search(code, at)) is not None:
+    limit = len(code) if limit is None else limit
+    stops = _STOPS[quotes, is_formatted and nesting < _MAX_NESTING]
+    while (match := stops.search(code, at, limit)) is not None:
         found = match[0]
         at = match.end()
         if found == quotes:
             return at, True
-        if found == "\n":
-            if not is_long:
-                return match.start(), False
+        if found == "\n" and len(quotes) == 1:
+            return match.start(), False
+        if found == "{" and code.startswith("{", at):
+            at += 1
         elif found == "{":
-            if code.startswith("{", at):
-                at += 1
-            elif nesting < _MAX_NESTING:
-                after = _end_of_expression(code, at, quotes, nesting)
-                at = at if after is None else after
-    return len(code), False
-
-
-def _stops(quotes: str, is_formatted: bool) -> re.Pattern[str]:
-    """Returns the pattern of what matters inside a string."""
-    return _STOPS[quotes, is_formatted]
+            after = _end_of_expression(code, at, quotes, nesting, limit)
+            if after is None:
+                stops = _STOPS[quotes, False]
+            at = after or at
+    return limit, False
 
 
 _STOPS = {
@@ -141,14 +140,17 @@ _IN_EXPRESSION = re.compile(
 )
 
 
-def _end_of_expression(code: str, at: int, quotes: str, nesting: int) -> int | None:
-    """Returns the end of a replacement field of an f-string; None if it has none before the line's end."""
+def _end_of_expression(code: str, at: int, quotes: str, nesting: int, limit: int) -> int | None:
+    """Returns the end of a replacement field of an f-string; None if none is found."""
     depth = 1
-    while (match := _IN_EXPRESSION.search(code, at)) is not None:
+    limit = min(limit, at + _MAX_EXPRESSION_CHARS)
+    while (match := _IN_EXPRESSION.search(code, at, limit)) is not None:
         at = match.end()
         if match["quotes"]:
-            formatted = any(letter in "fFtT" for letter in match["prefix"])
-            at, is_closed = _end_of_string(code, at, match["quotes"], formatted, nesting + 1)
+            is_formatted = any(letter in "fFtT" for letter in match["prefix"])
+            at, is_closed = _end_of_string(
+                code, at, match["quotes"], is_formatted, nesting + 1, limit
+            )
             if not is_closed:
                 return None
         elif match[0] == "{":
