@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -129,6 +130,13 @@ class RunReport:
     """Total in US dollars, with an upper bound for calls that were not waited for. None: no bound is known,
     as without `max_cost`."""
 
+    repairs: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How often each repair of a reply was needed, by the names in docs/replies.md."""
+
+    turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `cut_off`, `other_language`,
+    `shell`, `too_long`, `syntax_error`, `refused_submit`."""
+
     @property
     def iterations(self) -> int:
         """Turns of the root LM."""
@@ -156,6 +164,8 @@ class RunReport:
             "cost_at_most": self.cost_at_most,
             "usage": [dataclasses.asdict(usage) for usage in self.usage],
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
+            "repairs": dict(self.repairs),
+            "turns_lost": dict(self.turns_lost),
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

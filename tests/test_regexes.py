@@ -17,9 +17,12 @@ import dspy_rlm
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
-from dspy_rlm.prompts import replies
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
+from dspy_rlm.replies.fences import fenced_blocks
+from dspy_rlm.replies.final_calls import final_code
+from dspy_rlm.replies.python_source import Work, spans
+from dspy_rlm.replies.reader import RawReply, read_reply
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -256,8 +259,10 @@ READERS = {
     "as_data": untrusted.as_data,
     "as_value": untrusted.as_value,
     "as_prompt": untrusted.as_prompt,
-    "extract_code": lambda text: replies._fenced_blocks(text),
-    "final_code": replies.final_code,
+    "reply": lambda text: read_reply(RawReply(text)),
+    "fenced_blocks": lambda text: fenced_blocks(text, Work(len(text))),
+    "spans": lambda text: list(spans(text)),
+    "final_code": lambda text: final_code(text, Work(len(text))),
     "reason of a reply": predictions._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),

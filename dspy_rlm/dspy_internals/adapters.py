@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dspy.adapters.chat_adapter import field_header_pattern
+from dspy.adapters.chat_adapter import ChatAdapter, field_header_pattern
 from dspy.adapters.utils import parse_value
 
-__all__ = ["field_header_pattern", "parse_value", "wrap_json_fallback"]
+__all__ = ["field_header_pattern", "is_dspys_format", "parse_value", "wrap_json_fallback"]
 
 
 def wrap_json_fallback(adapter: Any, wrap: Callable[[Any], Any]) -> None:
@@ -17,3 +17,9 @@ def wrap_json_fallback(adapter: Any, wrap: Callable[[Any], Any]) -> None:
         return
     make = adapter._make_json_adapter_fallback
     adapter._make_json_adapter_fallback = lambda: wrap(make())
+
+
+def is_dspys_format(adapter: Any) -> bool:
+    """Returns whether the adapter writes one of DSPy's own text formats: sections, JSON or XML."""
+    parse = type(adapter).parse
+    return isinstance(adapter, ChatAdapter) and str(parse.__module__).startswith("dspy.")

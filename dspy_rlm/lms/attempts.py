@@ -242,6 +242,7 @@ class _Tries:
         Raises:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
+        self._lm.reply_was_cut = reading.is_cut(None)
         if not (place.cuts and reading.is_cut(place.reply_tokens)):
             return True
         self._cut_at = place.reply_tokens or 0

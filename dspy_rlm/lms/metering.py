@@ -24,6 +24,8 @@ class _Metered:
     """The calls of a metered LM: reserved, cancellable, retried and settled."""
 
     _meter: Meter
+    reply_was_cut = False
+    """True if the last reply ended at its limit of tokens."""
     _described = Model()
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0

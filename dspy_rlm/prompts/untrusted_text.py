@@ -28,6 +28,7 @@ LINE_FORMS = {
     "no steps": "You have not interacted with the REPL",
     "no output": r"\(no output - did you",
     "error": r"\[Error\]",
+    "note": r"\[Note\]",
     "refusal": "SUBMIT was refused",
     "slip": "No code was run:|Your reply was:",
     "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",

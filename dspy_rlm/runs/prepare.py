@@ -16,6 +16,7 @@ import dspy
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
+from dspy_rlm.dspy_bridge.reply_adapter import reply_adapter
 from dspy_rlm.dspy_bridge.streaming import (
     announce_sub_calls,
     extract_settings,
@@ -112,6 +113,9 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
     )
+    adapter = bounded_adapter(
+        functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
+    )
     prompt = _prompt(blueprint, context, lm and metered(lm, first))
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
@@ -122,9 +126,8 @@ def prepare(
         context=context,
         prompt=prompt,
         last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
-        adapter=bounded_adapter(
-            functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
-        ),
+        adapter=reply_adapter(adapter),
+        last_adapter=adapter,
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={

@@ -6,7 +6,9 @@ the end into a prediction. Never blocks, so a test needs no LM and no sandbox.
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from dspy import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import (
@@ -29,9 +32,10 @@ from dspy_rlm.events import (
 )
 from dspy_rlm.prompts.history import abridge_history, render_steps
 from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.replies import extract_code, final_code, is_python
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.replies.messages import repair_note
+from dspy_rlm.replies.reader import RawReply, Reading, read_code_field, read_reply
 from dspy_rlm.report import RunReport, Status, Step
 from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
@@ -54,6 +58,8 @@ EXTRACTED = {
     "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
     "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
 }
+_SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
+
 OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
 
 
@@ -93,6 +99,9 @@ class Run:
         self._shortened = 0  # times that the history was shortened for the extraction
         self._has_started = False
         self._ended = False
+        self._reading = Reading()
+        self._repairs: Counter[str] = Counter()
+        self._turns_lost: Counter[str] = Counter()
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -161,19 +170,25 @@ class Run:
 
     def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
         """Returns the code to run, or None for a bad reply, which is then this turn's step."""
+        reading = take_reading(action) if isinstance(action, dspy.Prediction) else None
         self.action = action if isinstance(action, dspy.Prediction) else None
-        self._reasoning, text = str(action["reasoning"] or ""), str(action["code"] or "")
-        try:
-            self._code = extract_code(text)
-        except ReplyError as bad_reply:
-            self._code = text.strip()
-            self._choose(runs=False)
-            self._take_step("", _error_note(str(bad_reply)), failed=True)
-            return None
-        if not is_python(self._code):
-            self._code = final_code(text) or self._code
-        self._choose()
-        return self._code
+        code, reasoning = str(action["code"] or ""), str(action["reasoning"] or "")
+        if reading is None:  # the predictor is the user's own
+            reading = read_code_field(code, reasoning)
+        return self._take_reading(reading, code)
+
+    def _take_reading(self, reading: Reading, reply: str) -> str | None:
+        """Returns the code of a reply; a problem with it is this turn's step."""
+        self._reading = reading
+        self._reasoning = reading.reasoning
+        self._code = reading.code or reply.strip()
+        self._choose(runs=bool(reading.code))
+        if reading.code:
+            self._repairs.update(reading.repairs)
+            return reading.code
+        self._turns_lost[reading.cause] += 1
+        self._take_step("", _error_note(reading.problem), failed=True)
+        return None
 
     def _choose(self, *, runs: bool = True) -> None:
         self.tell(ActionChosen(len(self.steps) + 1, self._reasoning, self._code, runs))
@@ -192,32 +207,31 @@ class Run:
         self.action, self._out_of = None, error.limit
 
     def read_unparsed(self, error: AdapterParseError) -> str | None:
-        """Returns the code of a reply without the expected fields, which may be `FINAL(...)`.
+        """Returns the code of a reply that the adapter could not parse.
 
         None if it has no code: the reply is then this turn's step.
         """
         reply = str(error.lm_response or "")
-        self._reasoning, self._code = "", final_code(reply) or ""
-        self._choose(runs=bool(self._code))
-        if self._code:
-            self.action = dspy.Prediction(reasoning="", code=self._code)
-            return self._code
-        excerpt = abridged(reply, SHOWN_REPLY_CHARS)
-        self.action = FailedStep(excerpt)
-        self._take_step(
-            "",
-            _error_note(
-                "No code was run: your reply could not be read. Give both fields, `reasoning` and "
-                f"`code`, in the requested format. Your reply was:\n{excerpt}"
-            ),
-            failed=True,
-        )
-        return None
+        if isinstance(error, UnreadableReplyError):
+            reading = error.reading
+        else:
+            reading = read_reply(RawReply(reply))
+        shown = abridged(reply, SHOWN_REPLY_CHARS)
+        if reading.code:
+            self.action = dspy.Prediction(reasoning=reading.reasoning, code=reading.code)
+        else:
+            self.action = FailedStep(shown)
+            if reading.cause == "unreadable":
+                quoted = f"{reading.problem}\nYour reply was:\n{shown}"
+                reading = dataclasses.replace(reading, reasoning="", problem=quoted)
+        return self._take_reading(reading, "")
 
     # ---- Results of cells ----
 
     def observe(self, result: CellResult) -> None:
         """Handles the result of a cell: valid outputs end the run, everything else is an observation."""
+        if isinstance(result, Failed) and result.error_type in _SYNTAX_ERRORS:
+            self._turns_lost["syntax_error"] += 1
         match result:
             case Completed(output=output):
                 self._take_step(output)
@@ -233,6 +247,7 @@ class Run:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except ReplyError as bad_reply:
+            self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
             self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
             return
@@ -278,6 +293,8 @@ class Run:
             cost_at_most=self.ledger.cost_at_most(),
             under_way=self.ledger.under_way(),
             sub_calls=self.ledger.sub_calls(),
+            repairs=dict(self._repairs),
+            turns_lost=dict(self._turns_lost),
         )
         outputs = None if self._status == "failed" else self.outputs
         try:
@@ -292,7 +309,7 @@ class Run:
         All text that goes into the next prompt passes through here, and is shortened here.
         """
         self._failures = self._failures + 1 if failed else 0
-        note = note.rstrip("\n")
+        note = "\n".join(filter(None, [note.rstrip("\n"), *self._notes(output)]))
         whole = _join(output, note) if note else output.rstrip("\n")
         whole = abridged(whole, self._output_chars)
         # A shortened note counts as output.
@@ -302,6 +319,21 @@ class Run:
             self.action["output"] = step.output
         self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
         self._begin_iteration()
+
+    def _notes(self, output: str) -> list[str]:
+        """Returns the harness's remarks on the reply of this turn, each in one line."""
+        notes = [repair_note(self._reading.repairs), *self._reading.notes]
+        last = self.steps[-1] if self.steps else None
+        if (
+            last is not None
+            and self._code
+            and last.code == self._code
+            and last.output == output.rstrip("\n")
+        ):
+            notes.append(
+                "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
+            )
+        return [f"[Note] {as_value(note)}" for note in notes if note]
 
     def tell(self, event: Event) -> None:
         """Sends an event to the observers; none after `RunEnded`, even if a cancelled run goes on."""

@@ -65,7 +65,10 @@ class PreparedRun:
     """The same for the extraction, whose LM may spend the part of the budget that is held back."""
 
     adapter: Any
-    """DSPy's adapter for both; LM calls of its own are on the ledger too."""
+    """DSPy's adapter for the turns; LM calls of its own are on the ledger too."""
+
+    last_adapter: Any
+    """DSPy's adapter for the extraction."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""

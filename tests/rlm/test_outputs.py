@@ -1,4 +1,4 @@
-"""Code out of the LM's reply, typed outputs out of what it submits."""
+"""Typed outputs from submitted values, and replies that are a `FINAL(...)`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm.prompts.replies import extract_code, final_code
+from dspy_rlm.replies.final_calls import final_code
+from dspy_rlm.replies.python_source import Work
 from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
 
 
@@ -42,60 +43,7 @@ from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
 )
 def test_a_final_in_plain_text_is_a_call(reply, code):
     """Text that is not Python is the answer itself; a code block is unchanged."""
-    assert final_code(reply) == code
-
-
-class TestExtractCode:
-    @pytest.mark.parametrize(
-        ("reply", "code"),
-        [
-            ("x = 1", "x = 1"),
-            ("```python\nx = 1\n```", "x = 1"),
-            ("```\nx = 1\n```", "x = 1"),
-            ("```py\nx = 1\n```", "x = 1"),
-            ("```Python3 title=a\nx = 1\n```", "x = 1"),
-            ("~~~python\nx = 1\n~~~", "x = 1"),
-            ("Here it is:\n```python\nx = 1\n```\nDone.", "x = 1"),
-            ("```python\nx = 1", "x = 1"),
-            ("```\n```python\nx = 1\n```\n```", "x = 1"),
-            ("```json\n{}\n```\n```python\nx = 1\n```", "x = 1"),
-            ("```python\ns = '''\n````\n'''\n```", "s = '''\n````\n'''"),
-            ("```python\ns = 'a ``` b'\n```", "s = 'a ``` b'"),
-            (
-                '```python\ns = """\n```json\n{}\n```\n"""\n```\nDone.',
-                's = """\n```json\n{}\n```\n"""',
-            ),
-            ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
-            ("```python\nfor a in b:\n    c\n\n```", "for a in b:\n    c"),
-            (
-                "```python\n>>> x = 1\n>>> for a in b:\n...     c\n9\n```",
-                "x = 1\nfor a in b:\n    c",
-            ),
-        ],
-    )
-    def test_code_is_found(self, reply, code):
-        """Code is found in any fence or without one; backticks inside the code do not end it."""
-        assert extract_code(reply) == code
-
-    @pytest.mark.parametrize(
-        ("reply", "told"),
-        [
-            ("", "empty"),
-            ("  \n ", "empty"),
-            ("```python\n```", "empty"),
-            ("```bash\nls\n```", "```bash block"),
-            ("I would list it:\n```sql\nselect 1\n```", "no ```python block"),
-        ],
-    )
-    def test_no_code_is_told(self, reply, told):
-        """The message says what was found and what to write instead."""
-        with pytest.raises(ReplyError, match="No code was run") as caught:
-            extract_code(reply)
-        assert told in str(caught.value)
-
-    def test_only_the_first_python_block_runs(self):
-        """Only the first Python block runs: the second usually depends on the first one's output."""
-        assert extract_code("```python\na\n```\nthen\n```python\nb\n```") == "a"
+    assert final_code(reply, Work(len(reply))) == code
 
 
 class Item(pydantic.BaseModel):

@@ -115,10 +115,10 @@ class TestSlips:
     @pytest.mark.parametrize(
         ("move", "told"),
         [
-            (Action("hm", ""), "the code field is empty"),
+            (Action("hm", ""), "your reply has no code"),
             (
                 Raw("[[ ## reasoning ## ]]\nhm\n[[ ## code ## ]]\n```bash\nls\n```\n"),
-                "holds a ```bash block",
+                "no ```python block, only ```bash",
             ),
             (Action("", "x = (1,"), "SyntaxError: '(' was never closed"),
             (Action("", "1/0"), "ZeroDivisionError: division by zero"),
@@ -157,7 +157,7 @@ class TestSlips:
         result = rlm(q="?")
 
         assert result.answer == "fine"
-        assert "your reply could not be read" in steps(result)[0]
+        assert "no code that could be recognized" in steps(result)[0]
         assert "Let me think about it for a while." in steps(result)[0]
 
     @pytest.mark.parametrize(

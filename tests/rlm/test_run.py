@@ -96,7 +96,7 @@ class TestRun:
         """An unreadable reply is shown to the LM, abridged."""
         run.read_unparsed(AdapterParseError("ChatAdapter", SIGNATURE, "blah " * 10_000))
 
-        assert "your reply could not be read" in run.steps[0].output
+        assert "no code that could be recognized" in run.steps[0].output
         assert len(run.steps[0].output) < 2500
 
     def test_the_extracted_outputs_are_the_prediction(self, run):

@@ -170,7 +170,7 @@ OURS = [
     "Variable: `x` (access it in your code)",
     "(no output - did you forget to print?)",
     "You have not interacted with the REPL environment yet.",
-    "No code was run: your reply could not be read.",
+    "No code was run: your reply has no code.",
 ]
 
 

@@ -1,0 +1,115 @@
+"""Wraps DSPy's adapter so that replies of the root LM are read by `dspy_rlm.replies`.
+
+The adapter still writes the prompt. DSPy's own parsing costs a second request for each reply that is not in the
+format that was asked for, although its meaning is mostly clear.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import dspy
+from dspy import AdapterParseError
+
+from dspy_rlm.dspy_internals.adapters import is_dspys_format
+from dspy_rlm.replies.fences import fenced
+from dspy_rlm.replies.reader import RawReply, Reading, read_reply
+
+_FIELDS = {"reasoning", "code"}
+
+# The entry of a prediction that has the `Reading` of the reply.
+READING = "_reading"
+
+
+class UnreadableReplyError(AdapterParseError):
+    """A reply from which nothing can be run; `reading` says why."""
+
+    reading: Reading
+
+
+class _ReplyText(str):
+    """The text of a reply, with all that came with it."""
+
+    raw: RawReply
+
+
+def reply_adapter(adapter: dspy.Adapter) -> dspy.Adapter:
+    """Returns a copy of the adapter that reads replies with `reasoning` and `code` in any form."""
+    wrapped: Any = copy.copy(adapter)
+    vars(wrapped).pop("parse", None)
+    wrapped.__class__ = _reading_class(cast("Any", type(adapter)))
+    wrapped.use_json_adapter_fallback = False
+    wrapped._whole = adapter
+    return cast("dspy.Adapter", wrapped)
+
+
+@functools.cache
+def _reading_class(cls: Any) -> Any:
+    class ReplyAdapter(cls):
+        """See `reply_adapter`."""
+
+        def _call_postprocess(
+            self, processed: Any, original: Any, outputs: Any, lm: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            is_cut = bool(getattr(lm, "reply_was_cut", False))
+            if set(original.output_fields) == _FIELDS and is_dspys_format(self._whole):
+                texts = [_reply_text(output, is_cut) for output in outputs or [None]]
+                return [self.parse(processed, text) for text in texts]
+            return super()._call_postprocess(processed, original, outputs, lm, *args, **kwargs)
+
+        def parse(self, signature: Any, completion: str) -> dict[str, Any]:
+            """Parses a reply. One that is in the format of a user's own adapter is parsed by it."""
+            if set(signature.output_fields) != _FIELDS:
+                return self._whole.parse(signature, completion)  # type: ignore[no-any-return]
+            if not is_dspys_format(self._whole):
+                try:
+                    return self._whole.parse(signature, completion)  # type: ignore[no-any-return]
+                except AdapterParseError:
+                    pass  # perhaps the reply is in another format
+            reading = read_reply(getattr(completion, "raw", None) or RawReply(completion))
+            if not reading.problem:
+                # As the prompt asks for it: optimizers make demos of it.
+                values = {"reasoning": reading.reasoning, "code": fenced(reading.code)}
+                return {**values, READING: reading}
+            error = UnreadableReplyError(
+                adapter_name=cls.__name__,
+                signature=signature,
+                lm_response=str(completion),
+                message=reading.problem,
+            )
+            error.reading = reading
+            raise error
+
+    ReplyAdapter.format = cls.format  # DSPy wraps it for callbacks once more in each subclass
+    ReplyAdapter.__name__ = ReplyAdapter.__qualname__ = cls.__name__  # error messages show the name
+    return ReplyAdapter
+
+
+def _reply_text(output: Any, is_cut: bool) -> _ReplyText:
+    raw = _raw(output, is_cut)
+    text = _ReplyText(raw.text if isinstance(raw.text, str) else raw.text or "")
+    text.raw = raw
+    return text
+
+
+def _raw(output: Any, is_cut: bool) -> RawReply:
+    if not isinstance(output, Mapping):
+        return RawReply(output, is_cut=is_cut)
+    return RawReply(
+        output.get("text"),
+        str(output.get("reasoning_content") or ""),
+        output.get("tool_calls") or (),
+        is_cut,
+    )
+
+
+def take_reading(action: dspy.Prediction) -> Reading | None:
+    """Removes the reading from a prediction, which is in DSPy's trace; returns None if it has none."""
+    reading: Reading | None = action._store.pop(READING, None)
+    completions = getattr(action, "_completions", None)
+    if completions is not None:
+        completions._completions.pop(READING, None)
+    return reading

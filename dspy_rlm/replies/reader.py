@@ -1,0 +1,383 @@
+"""Turns any reply of a root LM into code, or into a message that says what to do instead.
+
+`read_reply` decides without I/O and never raises. docs/replies.md lists every form, and what becomes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dspy_rlm.replies import messages
+from dspy_rlm.replies.fences import FIELD, Block, Blocks, fenced_blocks
+from dspy_rlm.replies.fields import Fields, fields_of_value, parsed_json, read_fields
+from dspy_rlm.replies.final_calls import final_code
+from dspy_rlm.replies.python_source import Work, does_something, final_calls
+from dspy_rlm.replies.repairs import repaired, without_shell_lines
+
+# A longer reply is not read: parsing it would take seconds.
+MAX_REPLY_CHARS = 2_000_000
+
+
+@dataclass(frozen=True)
+class RawReply:
+    """A reply as the LM's client returned it."""
+
+    text: Any = ""
+    """The content: text, None, a list of parts, or an object."""
+    thoughts: str = ""
+    """The text of the reasoning channel."""
+    tool_calls: Sequence[Any] = ()
+    is_cut: bool = False
+    """True if the reply ended at its limit of tokens."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reply after it was read: code to run, or the problem with it."""
+
+    reasoning: str = ""
+    code: str = ""
+    """The code to run; empty if there is a problem."""
+    repairs: tuple[str, ...] = ()
+    """The names of the repairs that were made, as `messages.REPAIRS` has them."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the LM about parts of the reply that were not run."""
+    problem: str = ""
+    """The message for the LM if nothing is run."""
+    cause: str = ""
+    """The kind of the problem: a key of `messages.PROBLEMS`."""
+
+
+def read_reply(reply: RawReply) -> Reading:
+    """Reads a whole reply."""
+    text, repairs = _text_of(reply)
+    if len(text) > MAX_REPLY_CHARS:
+        return _problem("too_long", chars=len(text))
+    text = _normalized(text)
+    work = Work(len(text))
+    if not text.strip():
+        return _problem("cut_off" if reply.is_cut else "empty", reasoning=reply.thoughts.strip())
+    fields = read_fields(text, work)
+    reading = _read_code(fields, work, is_cut=reply.is_cut)
+    repairs = (*repairs, *reading.repairs)
+    reasoning = reading.reasoning or reply.thoughts.strip()
+    return Reading(
+        reasoning, reading.code, _unique(repairs), reading.notes, reading.problem, reading.cause
+    )
+
+
+def read_code_field(text: str, reasoning: str = "") -> Reading:
+    """Reads the text of the code field alone, as a predictor of the user's own returns it."""
+    if len(text) > MAX_REPLY_CHARS:
+        return _problem("too_long", chars=len(text))
+    return _read_code(
+        Fields(reasoning, _normalized(text), is_complete=True), Work(len(text)), is_cut=False
+    )
+
+
+def _normalized(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff").replace("\0", "")
+
+
+# ---- The text of a reply -----------------------------------------------------------------------------
+
+
+def _text_of(reply: RawReply) -> tuple[str, tuple[str, ...]]:
+    """Returns the text to read, and the repairs that were needed to find it."""
+    text = _content(reply.text)
+    if text.strip():
+        return text, ()
+    for call in reply.tool_calls:
+        code = _code_of_call(call)
+        if code:
+            return f"```python\n{code}\n```", ("tool_call",)
+    thoughts = str(reply.thoughts or "")
+    if _has_code(thoughts):
+        return thoughts, ("reasoning_channel",)
+    return "", ()
+
+
+def _content(value: Any) -> str:
+    """Returns the text of a content that may be a list of parts or an object."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        fields = fields_of_value(value)
+        if fields is not None:
+            code = f"[[ ## code ## ]]\n{fields.code}" if fields.code else ""
+            return f"[[ ## reasoning ## ]]\n{fields.reasoning}\n\n{code}"
+        return _content(value.get("text") or value.get("content") or "")
+    if isinstance(value, Sequence):
+        return "\n".join(part for one in value if (part := _content(one)))
+    return ""
+
+
+def _code_of_call(call: Any) -> str:
+    """Returns the code that a tool call asks to run, or calls the function that it names."""
+    function = _item(call, "function") or call
+    name, arguments = str(_item(function, "name") or ""), _item(function, "arguments")
+    if isinstance(arguments, str):
+        arguments = parsed_json(arguments)[0]
+    fields = fields_of_value(arguments) if isinstance(arguments, Mapping) else None
+    if fields is not None and fields.code:
+        return fields.code
+    if isinstance(arguments, str):
+        return arguments
+    if isinstance(arguments, Mapping) and name.isidentifier():
+        listed = ", ".join(
+            f"{key}={value!r}" for key, value in arguments.items() if str(key).isidentifier()
+        )
+        return f"{name}({listed})"
+    return ""
+
+
+def _item(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _has_code(text: str) -> bool:
+    if len(text) > MAX_REPLY_CHARS:
+        return False
+    work = Work(len(text))
+    if FIELD.search(text) and (read_fields(text, work).code or "").strip():
+        return True
+    return any(block.is_python for block in fenced_blocks(text, work).blocks)
+
+
+# ---- The code of a reply -----------------------------------------------------------------------------
+
+
+def _read_code(fields: Fields, work: Work, *, is_cut: bool) -> Reading:
+    """Returns the code of the fields, or the problem with them."""
+    if fields.code is None:
+        return _problem("cut_off" if is_cut else "unreadable", reasoning=fields.reasoning)
+    text = _inner_json(fields.code)
+    final = final_code(text, work)
+    if final is not None:
+        return Reading(fields.reasoning, final, fields.repairs)
+    found = fenced_blocks(text, work)
+    whole = work.tree(text.strip("\n")) if found.blocks else None
+    if not found.blocks or (whole is not None and does_something(whole)):
+        return _read_unfenced(fields, text, work, is_cut=is_cut)
+    return _read_blocks(fields, found, work, is_cut=is_cut)
+
+
+def _inner_json(text: str) -> str:
+    """Returns the code in a code field that is an object with a code field."""
+    if not text.lstrip().startswith("{"):
+        return text
+    inner = fields_of_value(parsed_json(text.strip())[0])
+    return inner.code if inner is not None and inner.code else text
+
+
+def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Reading:
+    """Reads a code field without a fence."""
+    is_field = fields.is_complete or bool(fields.repairs) or bool(fields.reasoning)
+    if not text.strip():
+        return _problem("cut_off" if is_cut else "empty", reasoning=fields.reasoning)
+    if is_cut and not fields.is_complete:
+        return _problem("cut_off", reasoning=fields.reasoning)
+    result = repaired(text.strip("\n"), work)
+    tree = work.tree(result.code)
+    if tree is not None and (is_field or does_something(tree)):
+        return _runs(fields, result.code, result.repairs, _notes_on_shell(result.removed))
+    parts = _parts(text, work)
+    if parts is not None:
+        prose, code, invented = parts
+        repairs = ("text_after_the_code",) if invented else ()
+        return _runs(fields._replace(reasoning=fields.reasoning or prose), code, repairs, ())
+    if _is_shell(text):
+        return _problem("shell", reasoning=fields.reasoning)
+    if is_field and not _is_prose(text):
+        return _runs(fields, text.strip("\n"), (), ())  # the traceback says what is wrong with it
+    return _problem("unreadable", reasoning=fields.reasoning or text.strip())
+
+
+def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> Reading:
+    """Reads a code field, or a whole reply, with fenced blocks."""
+    blocks = _blocks_of_code(found.blocks, work)
+    prose = fields.reasoning or found.between(0, found.blocks[0].first).strip()
+    if not blocks:
+        outside = found.outside.strip()
+        tree = work.tree(outside)
+        if outside and tree is not None and does_something(tree):
+            return _runs(fields, outside, (), ())
+        labels = sorted({block.label for block in found.blocks if block.label})
+        if is_cut and not found.blocks[-1].is_closed:
+            return _problem("cut_off", reasoning=prose)
+        if not any(block.code.strip() for block in found.blocks) and not outside:
+            return _problem("empty", reasoning=prose)
+        return _problem("other_language", reasoning=prose, labels=labels)
+    notes: tuple[str, ...] = ()
+    if is_cut and not blocks[-1].is_closed and not fields.is_complete:
+        if len(blocks) == 1:
+            return _problem("cut_off", reasoning=prose)
+        blocks, count = blocks[:-1], len(blocks)
+        notes = (messages.not_run(count - 1, count, "cut_off"),)
+    chosen, others, invented = _chosen(blocks, found, work)
+    notes = (*notes, *others)
+    repairs = [*fields.repairs]
+    if invented and "text_after_the_code" not in repairs:
+        repairs.append("text_after_the_code")
+    code, removed = [], list[str]()
+    for block in chosen:
+        result = repaired(block.code, work)
+        code.append(result.code)
+        repairs += result.repairs
+        removed += result.removed
+    whole = "\n\n".join(part.strip("\n") for part in code)
+    if not whole.strip():
+        return _problem("shell" if removed else "empty", reasoning=prose)
+    if len(chosen) == 1 and not work.compiles(whole) and _is_shell(whole):
+        return _problem("shell", reasoning=prose)
+    return Reading(prose, whole, _unique(repairs), (*notes, *_notes_on_shell(removed)))
+
+
+def _blocks_of_code(blocks: Sequence[Block], work: Work) -> list[Block]:
+    """Returns the blocks of Python. One that says so goes before one that says nothing."""
+    labelled = [block for block in blocks if block.is_python and block.code.strip()]
+    if labelled:
+        return labelled
+    vague = [
+        block
+        for block in blocks
+        if block.is_vague and block.code.strip() and final_code(block.code, work) is None
+    ]
+    doing = [
+        block
+        for block in vague
+        if (tree := work.tree(repaired(block.code, work).code)) and does_something(tree)
+    ]
+    if doing:
+        return doing
+    bare = [block for block in vague if not block.label]
+    return bare if len(bare) == 1 and len(blocks) == 1 else []
+
+
+def _chosen(
+    blocks: list[Block], found: Blocks, work: Work
+) -> tuple[list[Block], tuple[str, ...], bool]:
+    """Returns the blocks to run as one cell, notes on the others, and whether output was invented."""
+    invented = _invents_output(found.between(blocks[-1].end, len(found.lines))) or any(
+        block.first >= blocks[0].end and block.label in _OUTPUT_LABELS for block in found.blocks
+    )
+    blocks = _without_drafts(blocks)
+    if len(blocks) == 1:
+        return blocks, (), invented
+    trees = [work.tree(repaired(block.code, work).code) for block in blocks]
+    for n, block in enumerate(blocks[:-1]):
+        tree = trees[n]
+        if tree is not None and final_calls(tree):
+            return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "submits"),), invented
+        if _invents_output(found.between(block.end, blocks[n + 1].first)) or any(
+            block.end <= other.first < blocks[n + 1].first and other.label in _OUTPUT_LABELS
+            for other in found.blocks
+        ):
+            return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "invented"),), True
+    compiling = [n for n, tree in enumerate(trees) if tree is not None]
+    if len(compiling) == len(blocks):
+        return blocks, (), invented
+    if not compiling:
+        return blocks[:1], (messages.not_run(1, len(blocks), "broken"),), invented
+    if compiling[0] != 0:
+        first = compiling[0]
+        return [blocks[first]], (messages.only_run(first + 1, len(blocks)),), invented
+    end = next(n for n, tree in enumerate(trees) if tree is None)
+    return blocks[:end], (messages.not_run(end, len(blocks), "broken"),), invented
+
+
+def _without_drafts(blocks: list[Block]) -> list[Block]:
+    """Leaves out a block that a later one repeats from its beginning."""
+    kept = []
+    for n, block in enumerate(blocks):
+        later = blocks[n + 1 :]
+        code = block.code.strip()
+        if not any(
+            other.code.strip() == code or other.code.strip().startswith(f"{code}\n")
+            for other in later
+        ):
+            kept.append(block)
+    return kept
+
+
+_OUTPUT_LABELS = frozenset(
+    {"output", "out", "result", "results", "stdout", "observation", "console"}
+)
+
+_OUTPUT = re.compile(
+    r"^[ \t*_#>\[-]*(?:(?:expected |execution |repl |console |code )?"
+    r"(?:output|observation|result|results|stdout|logs?)(?: \([\d,]+ chars\))?[*_ \]]*:"
+    r"|out\[\d+\]|\(no output|=== step|\[\[ ## (?:repl_history|output|iteration))",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def _invents_output(text: str) -> bool:
+    """Returns whether the text pretends that code was run."""
+    return _OUTPUT.search(text) is not None
+
+
+# A cell of prose and code is split at one of so many paragraphs.
+_MAX_PARAGRAPHS = 40
+
+
+def _parts(text: str, work: Work) -> tuple[str, str, bool] | None:
+    """Splits text without a fence into prose and the code after it; None if no part is clearly code.
+
+    What follows the code is left out if it pretends that the code was run.
+    """
+    invented = _OUTPUT.search(text)
+    if invented is not None and invented.start() > 0:
+        text = text[: invented.start()]
+        tree = work.tree(text.strip("\n"))
+        if tree is not None and does_something(tree):
+            return "", text.strip("\n"), True
+    lines = text.split("\n")
+    starts = [
+        n
+        for n in range(1, len(lines))
+        if lines[n].strip() and (not lines[n - 1].strip() or lines[n - 1].rstrip().endswith(":"))
+    ]
+    for start in starts[:_MAX_PARAGRAPHS]:
+        code = "\n".join(lines[start:]).strip("\n")
+        tree = work.tree(code)
+        # A call that ends the run may be a quotation.
+        if tree is not None and does_something(tree) and not final_calls(tree):
+            return "\n".join(lines[:start]).strip(), code, invented is not None
+    return None
+
+
+def _is_prose(text: str) -> bool:
+    """Returns whether the text is rather prose than code: its lines read as sentences."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    sentences = sum(
+        bool(re.match(r"[A-Z\"'*#-]?[\w'*]+(?:,? [\w'\"`*()-]+){3,}[.:!?,]?$", line))
+        for line in lines[:50]
+    )
+    return sentences * 2 >= len(lines[:50])
+
+
+def _is_shell(text: str) -> bool:
+    plain, removed = without_shell_lines(text)
+    return bool(removed) and not plain.replace("pass", "").strip()
+
+
+def _notes_on_shell(removed: Sequence[str]) -> tuple[str, ...]:
+    return (messages.shell_lines(removed),) if removed else ()
+
+
+def _runs(fields: Fields, code: str, repairs: Sequence[str], notes: Sequence[str]) -> Reading:
+    if not code.strip():
+        return _problem("shell" if notes else "empty", reasoning=fields.reasoning)
+    return Reading(fields.reasoning, code, _unique((*fields.repairs, *repairs)), tuple(notes))
+
+
+def _problem(cause: str, *, reasoning: str = "", **details: Any) -> Reading:
+    return Reading(reasoning, problem=messages.problem(cause, **details), cause=cause)
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
