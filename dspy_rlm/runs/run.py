@@ -17,6 +17,7 @@ from dspy import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
@@ -270,15 +271,10 @@ class Run:
             self.action["output"] = abridged(redact_secrets(message), self._output_chars)
         return self._end()
 
-    def prediction(self) -> dspy.Prediction:
+    def prediction(self) -> RLMPrediction:
         """Ends the run and returns its outputs, trajectory and report."""
         report = self._end()
-        return dspy.Prediction(
-            **(self.outputs or {}),
-            trajectory=report.trajectory,
-            final_reasoning=self._reasoning,
-            run=report,
-        )
+        return RLMPrediction.of_run(self.outputs or {}, self._reasoning, report)
 
     def _end(self) -> RunReport:
         report = RunReport(
