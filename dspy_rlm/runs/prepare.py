@@ -35,7 +35,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
-from dspy_rlm.runs.prompt import composed_signature
+from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
@@ -176,7 +176,10 @@ def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -
         blueprint.config, predictor, context.interpreter_factory, context.depth
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": signature, **_if_dspys(predictor, demos=demos, lm=lm)}
+    hint: dict[str, str] = {}
+    if isinstance(predictor, dspy.Predict):
+        signature, hint = with_hint(signature, predictor)
+    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, lm=lm)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dspy.streaming import StatusMessage, streaming_response
 from dspy.utils.callback import BaseCallback
 
 from dspy_rlm.report import RunReport
-from dspy_rlm.testing import asks_for, fields, route, rules
+from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 
 
 @pytest.fixture
@@ -151,6 +151,49 @@ class TestPrograms:
 
             assert best(q="1").a == "1"
         assert dspy.BestOfN(rlm, 1, lambda _q, _p: 1.0, 1.0)(q="1").run.status == "submitted"
+
+    @pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.JSONAdapter(), None])
+    def test_refine_gives_its_advice_to_the_root_lm(self, play, adapter):
+        """The second attempt has the advice in each turn; sub-calls and sub-runs, which it is not for, have none."""
+        sub = route(
+            (asks_for("code"), scripted(Action("", "SUBMIT('z')"))),
+            (asks_for("n"), fields(lambda _: {"n": 4})),
+        )
+        moves = ("predict('q -> n: int', q='?'); sub_rlm('q -> b', q='?')", "SUBMIT(q)")
+        rlm, server = play(
+            "q -> a",
+            *moves,
+            sub=sub,
+            extracted={"discussion": "d", "advice": {"generate_action": "count twice"}},
+        )
+        with dspy.context(adapter=adapter):
+            best = dspy.Refine(rlm, N=2, reward_fn=lambda _q, _p: 0.5, threshold=1.0)(q="1")
+
+        hints = [
+            request.prompt.count("[[ ## hint_ ## ]]\ncount twice") for request in server.requests
+        ]
+        assert best.a == "1"
+        #                 turn sub sub turn advice turn sub sub turn
+        assert hints == [0, 0, 0, 0, 0, 1, 0, 0, 1]
+        assert "hint_" not in "".join(request.prompt for request in server.requests_to("sub"))
+
+    def test_refine_finds_an_rlm_inside_a_program(self, play):
+        """The advice is by the predictor's name in the program, and only for a predictor that is to blame."""
+
+        class Program(dspy.Module):
+            def __init__(self, rlm: dspy.Module) -> None:
+                super().__init__()
+                self.inner = rlm
+
+            def forward(self, q: str) -> dspy.Prediction:
+                return self.inner(q=q)
+
+        for advice, expected in (("count twice", 1), ("N/A", 0)):
+            extracted = {"discussion": "d", "advice": {"inner.generate_action": advice}}
+            rlm, server = play("q -> a", "SUBMIT(q)", extracted=extracted)
+            dspy.Refine(Program(rlm), N=2, reward_fn=lambda _q, _p: 0.5, threshold=1.0)(q="1")
+
+            assert server.requests[-1].prompt.count("[[ ## hint_ ## ]]") == expected
 
     @pytest.mark.parametrize("kind", ["json", "csv"])
     def test_an_evaluation_is_saved(self, rlm, plain, tmp_path, kind):
