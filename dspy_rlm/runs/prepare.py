@@ -6,6 +6,7 @@ Finds every error that can be found before the run costs anything.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -116,6 +117,9 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
+    last_adapter: Any = copy.copy(adapter)
+    if hasattr(last_adapter, "use_json_adapter_fallback"):
+        last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
     prompt = _prompt(blueprint, context, lm and metered(lm, first))
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
@@ -127,7 +131,7 @@ def prepare(
         prompt=prompt,
         last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
         adapter=reply_adapter(adapter),
-        last_adapter=adapter,
+        last_adapter=last_adapter,
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
