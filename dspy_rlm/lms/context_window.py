@@ -22,7 +22,7 @@ OVERFLOW_TEXTS = {
     "code": r"context_length_exceeded|model_max_prompt_tokens_exceeded",
     # OpenAI, Azure, vLLM, llama-cpp-python; xAI says "prompt", OpenRouter "endpoint".
     # https://github.com/vllm-project/vllm/issues/20409
-    "maximum": r"maximum (?:context|prompt|input) (?:length|limit) (?:is|of)\b",
+    "maximum": r"maximum (?:context|prompt|input) (?:length|limit) (?:is|of)\b|model's maximum context limit",
     # OpenAI's Responses API, and its models of 2025.
     "openai": r"exceeds? the (?:context window|configured limit)",
     # Anthropic; Bedrock and LiteLLM's proxy repeat it. https://github.com/anthropics/claude-code/issues

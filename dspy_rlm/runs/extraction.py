@@ -25,8 +25,8 @@ PROBLEM_FIELD = "problem_with_last_reply"
 _MAX_PROBLEM_CHARS = 4_000
 
 
-# Strings, and the brackets outside of them.
-JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\]]')
+# Strings, of which the last may be cut off, and the brackets outside of them.
+_JSON_MARKS = re.compile(r'(?s)"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]')
 
 
 class Extraction:
@@ -142,7 +142,7 @@ def _json_fields(reply: str, names: list[str]) -> dict[str, Any]:
 def _end_of_object(text: str, start: int) -> int | None:
     """Returns where the object that begins at `start` ends; None if it was cut off."""
     depth = 0
-    for match in JSON_MARKS.finditer(text, start):
+    for match in _JSON_MARKS.finditer(text, start):
         depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
         if depth == 0:
             return match.end()

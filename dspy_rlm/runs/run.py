@@ -274,7 +274,7 @@ class Run:
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
-            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
+            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}", failed=True)
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
