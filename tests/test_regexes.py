@@ -20,11 +20,11 @@ from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
+from dspy_rlm.replies import outputs
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
 from dspy_rlm.replies.reader import RawReply, read_reply
-from dspy_rlm.runs import extraction
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -47,7 +47,7 @@ PUMPED = {
         "1",
         "a",
     ],
-    ("dspy_rlm/runs/extraction.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
+    ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
         *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
     ],
@@ -235,8 +235,8 @@ def compiled(path, source):
         return made.get(source, [untrusted._LINE])
     if path == "sandbox_runtime/rpc/protocol.py":
         return [protocol._HEADER, protocol._SECRET]
-    if path == "dspy_rlm/runs/extraction.py":
-        return [extraction._JSON_MARKS]
+    if path == "dspy_rlm/replies/outputs.py":
+        return [outputs._JSON_MARKS]
     if path == "dspy_rlm/lms/context_window.py":
         return [context_window._OVERFLOW]
     if path == "dspy_rlm/optimize/digest.py":

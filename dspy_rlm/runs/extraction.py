@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dspy
 from dspy import AdapterParseError
 
-from dspy_rlm.dspy_internals.adapters import field_header_pattern
 from dspy_rlm.prompts.instructions import is_readable
+from dspy_rlm.replies.outputs import read_outputs
 from dspy_rlm.signatures.outputs import typed_outputs
-from dspy_rlm.values.bounded_parsing import check_repairable
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime.helpers import abridged
 
@@ -25,10 +23,6 @@ PROBLEM_FIELD = "problem_with_last_reply"
 _MAX_PROBLEM_CHARS = 4_000
 
 
-# Strings, of which the last may be cut off, and the brackets outside of them.
-_JSON_MARKS = re.compile(r'(?s)"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]')
-
-
 class Extraction:
     """The outputs that were extracted so far, and the problems of the others."""
 
@@ -38,6 +32,9 @@ class Extraction:
 
         self.problem = ""
         """What is wrong with the last reply; empty before the first."""
+
+        self.was_cut: Callable[[], bool] = lambda: False
+        """Returns whether the last reply ended at its limit of tokens."""
 
         self._signature = signature
         self._rules = rules
@@ -55,12 +52,18 @@ class Extraction:
             AdapterParseError: Some are not, after the last request.
         """
         values = {name: extracted[name] for name in self.missing if name in extracted}
-        return self._take(values, str(dict(values)))
+        cut = self.missing[-1]
+        if self._requests < MAX_REQUESTS - 1 and cut in values and self.was_cut():
+            del values[cut]  # perhaps there is only a part of it; the last request has to do
+            self._take(values, "")
+            self.problem = f"- {cut}: your reply was cut off at its limit of tokens. Write less"
+            return False
+        return self._take(values, str(values))
 
     def take_unparsed(self, error: AdapterParseError) -> bool:
         """Like `take`, for a reply that the adapter could not parse as a whole."""
         reply = str(error.lm_response or "")
-        return self._take(read_fields(reply, self.missing), reply)
+        return self._take(read_outputs(reply, self.missing), reply)
 
     def _take(self, values: Mapping[str, Any], reply: str) -> bool:
         self._requests += 1
@@ -73,6 +76,8 @@ class Extraction:
         self.kept.update(done)
         problems += [f"{n}: this output is missing" for n in fields if n not in {*checked, *values}]
         listed = "\n".join(f"- {problem}" for problem in problems)
+        if problems and not values:
+            listed = f"Your reply had no output in the requested format.\n{listed}"
         self.problem = abridged(listed, _MAX_PROBLEM_CHARS)
         if problems and self._requests >= MAX_REQUESTS:
             raise self.failure(reply)
@@ -103,47 +108,3 @@ class Extraction:
             "signature": own.append(PROBLEM_FIELD, field, type_=str),
             PROBLEM_FIELD: self.problem,
         }
-
-
-def read_fields(reply: str, names: list[str]) -> dict[str, Any]:
-    """Returns the fields that a reply has, in sections or as a JSON object; without one that was cut off."""
-    sections = {name: text for name, text in _sections(reply) if name in names}
-    return sections or _json_fields(reply, names)
-
-
-def _sections(reply: str) -> Iterator[tuple[str, str]]:
-    name, lines = "", list[str]()
-    for line in reply.splitlines():
-        match = field_header_pattern.match(line.strip())
-        if match is None:
-            lines.append(line)
-            continue
-        yield name, "\n".join(lines).strip()
-        name, lines = match[1], [line.strip()[match.end() :].lstrip(" =:")]
-    yield name, "\n".join(lines).strip()
-
-
-def _json_fields(reply: str, names: list[str]) -> dict[str, Any]:
-    start = reply.find("{")
-    if start < 0:
-        return {}
-    end = _end_of_object(reply, start)
-    try:
-        data = check_repairable(reply[start:end])
-    except ValueError:
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    if end is None and data:
-        data.popitem()  # perhaps only a part of the value
-    return {name: value for name, value in data.items() if name in names}
-
-
-def _end_of_object(text: str, start: int) -> int | None:
-    """Returns where the object that begins at `start` ends; None if it was cut off."""
-    depth = 0
-    for match in _JSON_MARKS.finditer(text, start):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.end()
-    return None

@@ -117,6 +117,8 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
+    last_lm = lm and metered(lm, last)
+    run.extraction.was_cut = lambda: bool(getattr(last_lm, "reply_was_cut", False))
     last_adapter: Any = copy.copy(adapter)
     if hasattr(last_adapter, "use_json_adapter_fallback"):
         last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
@@ -129,7 +131,7 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
+        last_prompt=_if_dspys(extractor, lm=last_lm),
         adapter=reply_adapter(adapter),
         last_adapter=last_adapter,
         values=values,
