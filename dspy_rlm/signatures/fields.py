@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from dspy_rlm.dspy_internals.signatures import IS_TYPE_UNDEFINED
 
@@ -30,6 +31,20 @@ def notes_of(field: FieldInfo) -> str:
 def has_type(field: FieldInfo) -> bool:
     """Returns False if the signature states no type, in which case DSPy assumes `str`."""
     return not _extra(field).get(IS_TYPE_UNDEFINED)
+
+
+def defaults_of(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Returns the value of every field that has a `default` or a `default_factory`.
+
+    A factory that takes the other values gets those of the fields before it.
+    """
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if field.default_factory is not None:
+            values[name] = field.get_default(call_default_factory=True, validated_data=values)
+        elif field.default is not PydanticUndefined:
+            values[name] = field.default
+    return values
 
 
 def _extra(field: FieldInfo) -> Mapping[str, Any]:

@@ -8,10 +8,9 @@ from typing import Annotated, Any, get_args
 import dspy
 import pydantic
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.signatures.fields import has_type
+from dspy_rlm.signatures.fields import defaults_of, has_type
 from dspy_rlm.signatures.names import RESERVED_NAMES
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
@@ -26,6 +25,9 @@ MAX_LISTED_CHARS = 4_000
 
 # The keyword arguments of a call besides the inputs.
 CALL_OPTIONS = frozenset({"interpreter_factory"})
+
+# The inputs of the extraction, which has the outputs as outputs.
+EXTRACTION_INPUTS = frozenset({"variables_info", "repl_history", "problem_with_last_reply"})
 
 
 def check_signature(
@@ -50,6 +52,11 @@ def check_signature(
     )
     _refuse(set(tool_names) & set(checked.input_fields), "An input", "a tool has the same name")
     _refuse(RESULT_NAMES & set(checked.output_fields), "An output", "every result has that field")
+    _refuse(
+        EXTRACTION_INPUTS & set(checked.output_fields),
+        "An output",
+        "the extraction of outputs has an input of that name",
+    )
     return checked
 
 
@@ -67,8 +74,7 @@ def check_inputs(
         InputError: Inputs are missing, unknown or of the wrong type; the message names all of them.
     """
     fields = signature.input_fields
-    values = {n: f.default for n, f in fields.items() if f.default is not PydanticUndefined}
-    values.update(arguments)
+    values = {**defaults_of(fields), **arguments}
     unknown = [name for name in values if name not in fields]
     problems = [
         f"{in_one_line(repr(name), NAME_CHARS)} is not an input of this signature"

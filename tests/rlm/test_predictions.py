@@ -14,6 +14,7 @@ import pytest
 from dspy.streaming import StatusMessage, streaming_response
 from dspy.utils.callback import BaseCallback
 
+from dspy_rlm import SignatureError
 from dspy_rlm.report import RunReport
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 
@@ -285,3 +286,62 @@ class TestTracers:
 
         assert sum(use["total_tokens"] for use in prediction.get_lm_usage().values()) > 0
         assert isinstance(prediction.run, RunReport)
+
+
+class Labelled(dspy.Signature):
+    """Label the text."""
+
+    text: str = dspy.InputField()
+    tags: list[str] = dspy.InputField(default_factory=lambda: ["none"])
+    times: int = dspy.InputField(default=2)
+    label: str = dspy.OutputField()
+
+
+class TestNamesAndDefaults:
+    def test_defaults_of_fields_are_used(self, play):
+        """An input with a default or a factory may be left out of the call."""
+        rlm, _ = play(Labelled, "SUBMIT(f'{text} {tags} {times}')")
+
+        assert rlm(text="t").label == "t ['none'] 2"
+        assert rlm(text="t", tags=["x"], times=1).label == "t ['x'] 1"
+
+    def test_a_factory_runs_for_each_call(self, play):
+        """No call sees the list of another."""
+        seen: list[list[str]] = []
+        signature = dspy.Signature(
+            {
+                "rows": (
+                    list,
+                    dspy.InputField(default_factory=lambda: seen.append([]) or seen[-1]),
+                ),
+                "a": (str, dspy.OutputField()),
+            },
+            "",
+        )
+        rlm, _ = play(signature, "rows.append('x')\nSUBMIT(str(rows))")
+
+        assert [rlm().a, rlm().a] == ["['x']", "['x']"]
+        assert seen == [[], []]
+
+    @pytest.mark.parametrize("name", ["items", "keys", "values", "get", "completions"])
+    def test_an_output_may_be_called_like_a_method(self, play, name):
+        """Its value is at its key, as with `dspy.Predict`; the method stays what it is."""
+        rlm, _ = play(f"q -> {name}", "SUBMIT(q)", extracted={name: "1"})
+        predict = dspy.Predict(f"q -> {name}")
+        for program in (rlm, predict):
+            prediction = program(q="1")
+
+            assert prediction[name] == dict(prediction)[name] == prediction.toDict()[name] == "1"
+
+    @pytest.mark.parametrize("name", ["run", "trajectory", "variables_info", "repl_history"])
+    def test_an_output_that_would_be_lost_is_refused(self, play, name):
+        """Some names are taken: in every result, or in the prompt that extracts outputs."""
+        with pytest.raises(SignatureError, match=f"cannot be called '{name}'"):
+            play(f"q -> {name}", "SUBMIT(q)")
+
+    @pytest.mark.parametrize("name", ["items", "keys", "run", "trajectory", "repl_history", "lm"])
+    def test_an_input_may_have_any_such_name(self, play, name):
+        """Inputs are variables of the REPL, and no fields of the result."""
+        rlm, _ = play(f"{name} -> a", f"SUBMIT({name})")
+
+        assert rlm(**{name: "1"}).a == "1"
