@@ -137,6 +137,7 @@ PUBLIC_DSPY = {
         "CodeExecutionError",
         "CodeInterpreter",
         "CodeInterpreterError",
+        "ContextWindowExceededError",
         "Evaluate",
         "Example",
         "File",
