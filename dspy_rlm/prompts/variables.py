@@ -168,11 +168,12 @@ _DIRECTORY_USE = (
 
 
 def _describe_text(base: Variable, value: LazyText) -> Variable:
+    shown = value.preview(PREVIEW_CHARS)  # first: of a stream, it makes the size known
     return dataclasses.replace(
         base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
         size=value.size,
-        preview=value.preview(PREVIEW_CHARS),
+        preview=shown,
     )
 
 
