@@ -12,6 +12,8 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
 from sandbox_runtime.values.annotations import (
@@ -32,6 +34,7 @@ __all__ = [
     "DaemonPool",
     "EffortError",
     "Slot",
+    "UnreadableTextError",
     "abridged",
     "annotation_text",
     "call_after",
@@ -52,5 +55,6 @@ __all__ = [
     "secrets_of",
     "shown_signature",
     "start_thread",
+    "text_of",
     "url_without_secrets",
 ]

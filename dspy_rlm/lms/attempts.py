@@ -25,6 +25,7 @@ from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.lms.valid_text import valid_arguments
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import redact_secrets
@@ -126,7 +127,8 @@ class _Tries:
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any], charge: Charge) -> None:
         self._lm, self._meter = lm, lm._meter
-        self._prompt, self._options = prompt, dict(options)
+        prompt, options = valid_arguments(prompt, options)
+        self._prompt, self._options = prompt, options
         self._charge = charge
         self._failed = 0
         self._cut_at = 0
