@@ -178,7 +178,8 @@ class RLM(Configured, Portable, dspy.Module):
                     return sandbox.run_cell(code)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
-                        return self.extract(**prepared.last_prompt, **fields)
+                        extractor = self.extract
+                        return extractor(**prepared.last_call(extractor), **fields)
 
         with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
             sandbox = prepared.open_sandbox(opened)
@@ -207,7 +208,8 @@ class RLM(Configured, Portable, dspy.Module):
                     return await thread.run(sandbox.run_cell, code)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
-                        return await self.extract.acall(**prepared.last_prompt, **fields)
+                        extractor = self.extract
+                        return await extractor.acall(**prepared.last_call(extractor), **fields)
 
         async with open_in_thread(prepared) as work:
             with _ending_with_report(prepared, self.generate_action):

@@ -6,6 +6,7 @@ Finds every error that can be found before the run costs anything.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
-from dspy_rlm.runs.prompt import composed_signature
+from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
@@ -116,6 +117,11 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
+    last_lm = lm and metered(lm, last)
+    run.extraction.was_cut = lambda: bool(getattr(last_lm, "reply_was_cut", False))
+    last_adapter: Any = copy.copy(adapter)
+    if hasattr(last_adapter, "use_json_adapter_fallback"):
+        last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
     prompt = _prompt(blueprint, context, lm and metered(lm, first))
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
@@ -125,9 +131,9 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
+        last_prompt=_if_dspys(extractor, lm=last_lm),
         adapter=reply_adapter(adapter),
-        last_settings={"trace": [], "adapter": adapter},
+        last_settings={"trace": [], "adapter": last_adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
@@ -176,7 +182,10 @@ def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -
         blueprint.config, predictor, context.interpreter_factory, context.depth
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": signature, **_if_dspys(predictor, demos=demos, lm=lm)}
+    hint: dict[str, str] = {}
+    if isinstance(predictor, dspy.Predict):
+        signature, hint = with_hint(signature, predictor)
+    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, lm=lm)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:
