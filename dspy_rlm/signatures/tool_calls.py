@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,12 @@ class ToolCall:
 
     from_schema: bool = False
     """True if the parameters are those of a JSON schema."""
+
+    def leaves_out(self, name: str) -> bool:
+        """Returns True if None means that an optional argument is left out: its type has no None."""
+        parameter = self.signature.parameters[name]
+        words = re.findall(r"\w+", repr(parameter.annotation))
+        return parameter.default is not Parameter.empty and not {"None", "Any"} & set(words)
 
     @property
     def unpacks(self) -> bool:

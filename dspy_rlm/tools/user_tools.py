@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from types import GenericAlias
 from typing import Any
 
@@ -53,13 +54,24 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
             }
         for name, value in named.items():
             check_making((checking.arg_types or {}).get(name, Any), value)
+        if awaits:
+            return awaited(checked.acall(**named), named)
+        with explained(named):
+            result = checked(**named)
+        return result.awaitable if isinstance(result, _Pending) else result
+
+    async def awaited(coroutine: Awaitable[Any], named: Mapping[str, Any]) -> Any:
+        with explained(named):
+            return await coroutine
+
+    @contextlib.contextmanager
+    def explained(named: Mapping[str, Any]) -> Iterator[None]:
         try:
-            result = checked.acall(**named) if awaits else checked(**named)
+            yield
         except ValueError as error:
             if problem := _problem_with_call(checking, named, error, rules):
                 raise ValueError(f"{problem} The call is {right_call}.") from error
             raise
-        return result.awaitable if isinstance(result, _Pending) else result
 
     invoke.__name__ = invoke.__qualname__ = str(tool.name)
     invoke.__doc__ = doc_text(tool)
@@ -165,6 +177,8 @@ def _arguments(call: ToolCall, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if call.unpacks:
         return dict(call.signature.bind(*args, **kwargs).arguments)
     named = by_name(call.signature, args, kwargs)
+    if call.from_schema:
+        named = {n: v for n, v in named.items() if v is not None or not call.leaves_out(n)}
     return {call.own_names.get(name, name): value for name, value in named.items()}
 
 
