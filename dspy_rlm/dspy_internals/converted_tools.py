@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,3 +19,11 @@ def converter_of(function: Callable[..., Any]) -> str:
     """Returns the module that converted a tool with this function; empty if none did."""
     module = str(getattr(function, "__module__", ""))
     return module if module in (MCP, LANGCHAIN) else ""
+
+
+def has_loop_of_its_own(function: Callable[..., Any]) -> bool:
+    """Returns whether a converted tool answers only on the event loop that opened its MCP session."""
+    if converter_of(function) != MCP:
+        return False
+    session = inspect.getclosurevars(function).nonlocals.get("session")
+    return type(session).__module__.partition(".")[0] in ("mcp", "fastmcp")

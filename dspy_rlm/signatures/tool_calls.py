@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import enum
 import inspect
@@ -149,6 +150,9 @@ def doc_text(tool: dspy.Tool) -> str:
     call = tool_call_of(tool)
     lines = inspect.cleandoc(tool.desc or "").splitlines()
     lines += [f"{name}: {' '.join(text.split())}" for name, text in call.notes.items()]
+    own = getattr(builtins, tool.name or "", None)
+    if own is not None and own is not tool.func:
+        lines.append(f"It hides Python's own {tool.name}, which is builtins.{tool.name} here.")
     if call.outputs:
         listed = ", ".join(f".{name}" for name in call.outputs)
         lines.append(f"Returns an object with {listed}.")

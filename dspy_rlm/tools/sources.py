@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import inspect
 import logging
@@ -12,7 +13,8 @@ from typing import Any, TypeAlias
 import dspy
 import pydantic
 
-from dspy_rlm.errors import SignatureError
+from dspy_rlm.dspy_internals.converted_tools import has_loop_of_its_own
+from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.signatures.callables import describe, hint_of
 from dspy_rlm.signatures.json_schemas import python_name
 from dspy_rlm.signatures.names import RESERVED_NAMES
@@ -25,6 +27,7 @@ ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
 # The characters of a value's `repr` in an error message.
 _SHOWN_CHARS = 100
 
+_LAMBDA = "<lambda>"
 _RENAME = "Name it in a mapping: tools={'a_name': ...}."
 
 
@@ -65,9 +68,21 @@ def normalize_tools(
     return normalized
 
 
+def check_loop(tools: Iterable[dspy.Tool], loop: asyncio.AbstractEventLoop | None) -> None:
+    """Raises `InputError` for tools that could never answer a synchronous run, in which `loop` is None."""
+    bound = [str(tool.name) for tool in tools if loop is None and has_loop_of_its_own(tool.func)]
+    if bound:
+        raise InputError(
+            f"{', '.join(bound)}: a tool of an MCP session answers on the event loop that opened the session, "
+            "which a synchronous run does not use. Call `await rlm.acall(...)` in that loop."
+        )
+
+
 def _as_tool(source: Any, name: Any) -> dspy.Tool:
-    if name is not None and not isinstance(name, str):
-        raise SignatureError(f"The name of a tool must be a text, not {_short(name)}.")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise SignatureError(
+            f"The name of a tool must be a text with a Python name, not {_short(name)}."
+        )
     if not isinstance(source, dspy.Tool):
         if _is_langchains(source):
             source = _from_langchain(source)
@@ -141,8 +156,6 @@ def _tool_of(function: Callable[..., Any], name: str | None) -> dspy.Tool:
         else:
             return tool
     described = describe(function)
-    if (name or described.name) == "<lambda>":
-        raise SignatureError(f"A tool needs a name, and a lambda has none. {_RENAME}")
     return _built(function, name or described.name, described.doc)
 
 
@@ -231,7 +244,7 @@ def _from_langchain(source: Any) -> dspy.Tool:
 def _python_named(tool: dspy.Tool) -> dspy.Tool:
     """Returns the tool under a Python name. The documentation then states its own."""
     name = python_name(tool.name or "")
-    if name == tool.name or not name.isidentifier():
+    if name == tool.name or tool.name == _LAMBDA or not name.isidentifier() or not name.strip("_"):
         return tool
     note = f"Its own name is {tool.name!r}; code calls it {name}()."
     desc = "\n\n".join(filter(None, (inspect.cleandoc(tool.desc or ""), note)))
@@ -239,7 +252,7 @@ def _python_named(tool: dspy.Tool) -> dspy.Tool:
 
 
 def _check_name(name: str) -> None:
-    if name == "<lambda>":
+    if name == _LAMBDA:
         raise SignatureError(f"A tool needs a name, and a lambda has none. {_RENAME}")
     if not name.isidentifier() or (name.startswith("__") and name.endswith("__")):
         raise SignatureError(
