@@ -37,7 +37,7 @@ from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_signature
-from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
+from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import ready_packages, run_in_thread

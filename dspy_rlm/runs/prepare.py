@@ -41,6 +41,7 @@ from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
+from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime.helpers import annotation_text
@@ -66,6 +67,7 @@ def prepare(
     """
     config, predictor = blueprint.config, blueprint.predictor
     values = check_inputs(config.signature, inputs, config.types)
+    check_loop(config.tools.values(), loop)
     lm = _action_lm(predictor)
     fields = config.signature.input_fields
     variables = [
