@@ -32,6 +32,10 @@ _REFUSED = (
 # The lowest HTTP status that is an error.
 _BAD = 400
 
+# Statuses of a server or a gateway that has stopped waiting: the LM behind it may have answered, and charged for it.
+# RFC 9110 (408, 502, 504), nginx (499), Cloudflare (520, 524).
+_STOPPED_WAITING = frozenset({408, 499, 502, 504, 520, 524})
+
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
 
@@ -110,6 +114,8 @@ def may_be_charged(error: BaseException) -> bool:
         return True  # it was cancelled
     if isinstance(error, LMError):
         status = error.status
+        if status in _STOPPED_WAITING:
+            return True
         refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
         return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
     return not isinstance(error, (TypeError, ValueError))  # the request was invalid

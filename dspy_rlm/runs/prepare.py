@@ -24,6 +24,7 @@ from dspy_rlm.dspy_bridge.streaming import (
     streaming_sink,
 )
 from dspy_rlm.events import Sink
+from dspy_rlm.lms.gate import Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.sub_lms import Models
@@ -101,14 +102,25 @@ def prepare(
         clean_errors(context.secrets),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
+    # The root makes no other call at the same time as its own turn.
+    gate = context.gates.of(lm) if lm and depth > 0 else Gate(1)
     first = Meter(
-        ledger, "action", depth, context.work_scope, charged=depth > 0, included=int(depth > 0)
+        ledger,
+        "action",
+        depth,
+        context.work_scope,
+        context.tree_scope,
+        gate,
+        charged=depth > 0,
+        included=int(depth > 0),
     )
     last = Meter(
         ledger,
         "extract",
         depth,
         context.run_scope,
+        context.tree_scope,
+        gate,
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
@@ -165,6 +177,12 @@ def _context(
         limits=config.sandbox_limits,
         packages=config.packages,
         pool=config.lending_pool,
+        gates=Gates(
+            config.max_concurrency,
+            {name: one.model for name, one in config.models.by_name.items()}
+            if config.models
+            else {},
+        ),
     )
     return dataclasses.replace(context, annotations=config.annotations, interpreter_factory=factory)
 
