@@ -26,7 +26,9 @@ from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
 from dspy_rlm.lms.faults import is_of_concurrency, is_permanent, read_fault
 from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
+from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.lms.sendable import sendable
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
@@ -41,6 +43,9 @@ MAX_CROWDED_OUT = 8
 
 # A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
 SHORT_SECONDS = 10.0
+
+# Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
+SHORT_PROMPT_CHARS = 20_000
 
 # Options for several candidate replies, each of which is charged.
 _CANDIDATES = ("n", "num_generations", "best_of")
@@ -77,6 +82,7 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     Settings of DSPy that a step needs are in effect while the generator is suspended at it.
     """
     with lm._meter.charging() as charge:
+        prompt, options = sendable(prompt), sendable(dict(options))
         tries = _Tries(lm, prompt, options, charge)
         while True:
             with tries.entering() as entry:
@@ -152,6 +158,8 @@ class _Tries:
         self._chars = characters(prompt) + characters(arguments.get("messages"))
         self._chars += characters(arguments.get("request"))
         metered = self._meter.ledger.budget.is_metered
+        if self._meter.is_sub_call and self._chars > SHORT_PROMPT_CHARS:
+            facts_of(lm).check(self._chars)
         self._parts = prompt_of(prompt, arguments) if metered else Prompt(())
 
     @contextlib.contextmanager

@@ -49,6 +49,11 @@ class Meter:
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 
+    @property
+    def is_sub_call(self) -> bool:
+        """True for calls that are no turns of a run."""
+        return self.charged and self.kind != "action"
+
     def give_back(self) -> None:
         """Refunds the prepaid calls that were not used."""
         with self._lock:

@@ -15,7 +15,7 @@ import dspy
 import pydantic
 from dspy import AdapterParseError, LMError
 
-from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.repl.batching import map_concurrently
@@ -260,7 +260,7 @@ def _predict_rows(
         lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predict_outputs(context, signature, inputs, lm))
-        except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
+        except (LMError, BudgetExceededError, TypeError, ValueError) as error:
             name = type(error).__name__
             text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
             return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
@@ -268,7 +268,8 @@ def _predict_rows(
             lm._meter.give_back()
 
     try:
-        results = dict(zip(distinct, map_concurrently(work, list(distinct.values())), strict=True))
+        rows_done = map_concurrently(work, list(distinct.values()), context.gates.most)
+        results = dict(zip(distinct, rows_done, strict=True))
     finally:
         charged.give_back()  # for rows that were not started
     return [results[key] for key in keys]
@@ -317,18 +318,27 @@ def _key(value: Any) -> Any:
 # ---- Results ---------------------------------------------------------------------------------------
 
 
-def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
-    """Returns the outputs as one record, with the fields as attributes."""
+def as_record(signature: type[dspy.Signature], outputs: Outputs, status: str = "") -> Any:
+    """Returns the outputs as one record, with the fields as attributes.
+
+    Args:
+        signature: The fields.
+        outputs: Their values.
+        status: Another attribute, unless the signature has an output of that name.
+    """
     fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
+    name = "Prediction"
+    if status and "status" not in outputs:
+        fields, outputs, name = (*fields, ("status", str)), {**outputs, "status": status}, "SubRun"
     try:
-        cls = _record_class(fields)
+        cls = _record_class(name, fields)
     except TypeError:  # a type that cannot be hashed
-        cls = _record_class(tuple((name, annotation_text(note)) for name, note in fields))
+        cls = _record_class(name, tuple((field, annotation_text(note)) for field, note in fields))
     return cls(**outputs)
 
 
 @functools.lru_cache(maxsize=256)
-def _record_class(fields: tuple[tuple[str, Any], ...]) -> Any:
-    cls = dataclasses.make_dataclass("Prediction", list(fields))
+def _record_class(name: str, fields: tuple[tuple[str, Any], ...]) -> Any:
+    cls = dataclasses.make_dataclass(name, list(fields))
     cls.__module__ = __name__
     return cls
