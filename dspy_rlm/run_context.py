@@ -26,6 +26,7 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.lms.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
+from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.values.conversion import TypeRules
@@ -107,6 +108,9 @@ class RunContext:
 
     gates: Gates = dataclasses.field(default_factory=Gates)
     """Bound the calls of each LM in flight."""
+
+    schemas: Schemas = dataclasses.field(default_factory=Schemas)
+    """Decides which typed sub-calls ask for replies in a JSON schema."""
 
     interpreter_factory: InterpreterFactory | None = None
     """Creates the interpreter that cells run in. None: a sandbox of the pool."""

@@ -105,6 +105,7 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
                         seconds = tries.pause(error, entry, streamed=streamed.emitted)
                     else:
                         entry.answered()
+                        lm.reply = reply
                         if tries.is_over(place, reading, streamed=streamed.emitted):
                             return reply
                         continue

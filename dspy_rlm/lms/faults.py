@@ -73,7 +73,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("content_filter",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # Azure
     Rule(("content management policy",), LMInvalidRequestError, "The server refuses the content of this prompt"),
     Rule(("loading model",), LMServerError, "Wait until the server has loaded the model"),  # llama.cpp, 503
-    Rule(("resource_exhausted", "retry in"), LMRateLimitError),  # Gemini's limit a minute
+    Rule(("exceeded your current quota", "retry in"), LMRateLimitError),  # Gemini's limit a minute
     # Money.
     Rule(("insufficient_quota",), LMBillingError),  # OpenAI, 429
     Rule(("exceeded your current quota", "billing details"), LMBillingError),  # OpenAI, Gemini
@@ -155,7 +155,7 @@ def _class_advice(error: LMError) -> str:
         and error.status == 404
         and type(error) is LMInvalidRequestError
     ):
-        return _ADDRESS
+        return f"{_ADDRESS}, and the name of the model"
     return next((advice for cls, advice in _ADVICE if isinstance(error, cls)), "")
 
 

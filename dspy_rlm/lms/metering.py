@@ -29,6 +29,8 @@ class _Metered:
     _unmetered: dspy.BaseLM
     reply_was_cut = False
     """True if the last reply ended at its limit of tokens."""
+    reply: Any = None
+    """The last reply, as DSPy returns it."""
     _described = Model()
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0

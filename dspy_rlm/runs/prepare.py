@@ -27,6 +27,7 @@ from dspy_rlm.events import Sink
 from dspy_rlm.lms.gate import Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
+from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
@@ -177,6 +178,7 @@ def _context(
         limits=config.sandbox_limits,
         packages=config.packages,
         pool=config.lending_pool,
+        schemas=Schemas(allowed=dspy.settings.adapter is None),
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}
