@@ -82,7 +82,9 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     Settings of DSPy that a step needs are in effect while the generator is suspended at it.
     """
     with lm._meter.charging() as charge:
-        prompt, options = sendable(prompt), sendable(dict(options))
+        prompt, options = sendable(prompt), dict(options)
+        if isinstance(messages := options.get("messages"), list):
+            messages[:] = sendable(messages)  # DSPy knows its adapters' own list by its identity
         tries = _Tries(lm, prompt, options, charge)
         while True:
             with tries.entering() as entry:
