@@ -168,6 +168,7 @@ class RLM(Configured, Portable, dspy.Module):
         Raises:
             InputError: The inputs do not fit the signature; no LM was called.
             LMNotConfiguredError: No LM is configured.
+            PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown; no LM was called.
             EngineError: The sandbox engine cannot be installed; no LM was called.
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.

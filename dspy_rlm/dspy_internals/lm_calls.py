@@ -6,11 +6,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import dspy
+from dspy import lm15
+from dspy.clients.backend_selection import select_backend
 from dspy.clients.call_context import adapter_fallback_scope
 from dspy.utils.callback import with_callbacks
 from dspy.utils.usage_tracker import UsageTracker
 
-__all__ = ["UsageTracker", "adapter_fallback_scope", "call_on_a_loop", "is_dspys_own"]
+__all__ = [
+    "UsageTracker",
+    "adapter_fallback_scope",
+    "call_on_a_loop",
+    "is_dspys_own",
+    "is_priced_by_the_table_alone",
+]
 
 _ENTRY_POINTS = ("forward", "aforward", "__call__", "acall")
 
@@ -20,6 +28,19 @@ def is_dspys_own(lm: Any, names: tuple[str, ...] = _ENTRY_POINTS) -> bool:
     return isinstance(lm, dspy.LM) and all(
         name not in vars(lm) and getattr(type(lm), name) is getattr(dspy.LM, name) for name in names
     )
+
+
+def is_priced_by_the_table_alone(lm: Any) -> bool:
+    """Returns whether the cost of the LM's calls is what DSPy's table says, so that it is unknown without an entry.
+
+    Other engines, such as LiteLLM's, have prices of their own.
+    """
+    if not is_dspys_own(lm) or not isinstance(lm.engine, str):
+        return False
+    try:
+        return bool(select_backend(lm).native)
+    except (dspy.LMError, lm15.LM15Error, ValueError, TypeError):
+        return False
 
 
 def call_on_a_loop(

@@ -12,6 +12,8 @@ from dspy import ContextWindowExceededError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import described
+from dspy_rlm.budget.refusals import price_unknown
+from dspy_rlm.dspy_internals.lm_calls import is_priced_by_the_table_alone
 
 # Characters of English per token, by a common rule of thumb; other languages and code have fewer.
 CHARS_A_TOKEN = 4
@@ -72,3 +74,16 @@ def facts_of(lm: dspy.BaseLM, budget: Budget | None = None) -> ModelFacts:
         model.longest_prompt,
         price.input / CHARS_A_TOKEN * _MILLION if price else None,
     )
+
+
+def check_price(lm: dspy.BaseLM, budget: Budget) -> None:
+    """Raises for an LM whose calls will have no known cost, before the first of them is paid.
+
+    Raises:
+        PriceUnknownError: `max_cost` is set, and neither `prices=` nor DSPy's table has the model.
+    """
+    model = str(lm.model)
+    if budget.max_cost is None or budget.price(model) is not None:
+        return
+    if is_priced_by_the_table_alone(lm) and described(lm).price(_USUAL_TOKENS, {}) is None:
+        raise price_unknown(model)

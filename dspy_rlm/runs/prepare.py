@@ -27,6 +27,7 @@ from dspy_rlm.events import Sink
 from dspy_rlm.lms.gate import Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
+from dspy_rlm.lms.model_facts import check_price
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
@@ -64,6 +65,7 @@ def prepare(
     Raises:
         InputError: The inputs do not fit the signature.
         LMNotConfiguredError: No LM is configured.
+        PriceUnknownError: `max_cost` cannot be kept, because the price of an LM is unknown.
     """
     config, predictor = blueprint.config, blueprint.predictor
     values = check_inputs(config.signature, inputs, config.types)
@@ -74,6 +76,9 @@ def prepare(
     ]
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
+    if depth == 0:
+        for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
+            check_price(one, config.budget)
     stream = current(loop)
     sinks: list[Sink] = [print_event] if config.verbose else []
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []

@@ -29,6 +29,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
     adapter_fallback_scope,
     call_on_a_loop,
     is_dspys_own,
+    is_priced_by_the_table_alone,
 )
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
@@ -530,3 +531,12 @@ def test_a_call_can_be_sent_on_a_loop_with_its_callbacks_in_the_callers_thread()
 
     here = threading.current_thread()
     assert seen == [(here, "prompt"), (here, ["reply"])]
+
+
+def test_native_calls_are_priced_by_the_table():
+    """The selection of the backend says which LMs have no other source of prices."""
+    with contract("backend_selection.select_backend", "dspy_internals/lm_calls.py"):
+        assert is_priced_by_the_table_alone(dspy.LM("openai/x", api_base="http://127.0.0.1:1/v1"))
+        assert not is_priced_by_the_table_alone(dspy.LM("openai/x", engine="litellm"))
+        assert not is_priced_by_the_table_alone(dspy.LM("openai/x", headers={"a": "b"}))
+        assert not is_priced_by_the_table_alone(DummyLM([]))
