@@ -215,6 +215,10 @@ def _members(kind: Any, fresh: Any) -> dict[str, Any] | None:
             return None
         if base is not object and base.__eq__(member, wanted[name]) is not True:
             return None
+    # Names for the same member there have the same member here, and no others.
+    pairs = {(id(there[name]), id(wanted[name])) for name in wanted}
+    if not len(pairs) == len(set(map(id, there.values()))) == len(set(map(id, wanted.values()))):
+        return None
     return dict(there)
 
 

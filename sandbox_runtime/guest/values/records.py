@@ -40,6 +40,11 @@ class Record:
     __record_optional__: ClassVar[frozenset[str]] = frozenset()
     __record_open__: ClassVar[bool] = False
 
+    def __new__(cls, /, *_: Any, **__: Any) -> Any:
+        # Without it, a cell that has set `__new__` on a subclass would leave that unable to take arguments, though
+        # the attribute is removed: CPython does not restore the slot.
+        return object.__new__(cls)
+
     def __init__(self, /, *args: Any, **keywords: Any) -> None:
         kind = type(self)
         names = list(kind.__record_fields__)
