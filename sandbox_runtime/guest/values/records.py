@@ -41,8 +41,11 @@ class Record:
     __record_open__: ClassVar[bool] = False
 
     def __new__(cls, /, *_: Any, **__: Any) -> Any:
-        # Without it, a cell that has set `__new__` on a subclass would leave that unable to take arguments, though
-        # the attribute is removed: CPython does not restore the slot.
+        """Creates a record without fields.
+
+        Without this, a cell that has set `__new__` on a subclass would leave that unable to take arguments, though
+        the attribute is removed: CPython does not restore the slot.
+        """
         return object.__new__(cls)
 
     def __init__(self, /, *args: Any, **keywords: Any) -> None:
