@@ -177,7 +177,7 @@ class RLM(Configured, Portable, dspy.Module):
                 case RunCell(code):
                     return sandbox.run_cell(code)
                 case Extract(fields):
-                    with dspy.context(trace=[], adapter=prepared.last_adapter):
+                    with dspy.context(**prepared.last_settings):
                         return self.extract(**prepared.last_prompt, **fields)
 
         with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
@@ -206,7 +206,7 @@ class RLM(Configured, Portable, dspy.Module):
                 case RunCell(code):
                     return await thread.run(sandbox.run_cell, code)
                 case Extract(fields):
-                    with dspy.context(trace=[], adapter=prepared.last_adapter):
+                    with dspy.context(**prepared.last_settings):
                         return await self.extract.acall(**prepared.last_prompt, **fields)
 
         async with open_in_thread(prepared) as work:

@@ -127,7 +127,7 @@ def prepare(
         prompt=prompt,
         last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
         adapter=reply_adapter(adapter),
-        last_adapter=adapter,
+        last_settings={"trace": [], "adapter": adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={

@@ -67,8 +67,8 @@ class PreparedRun:
     adapter: Any
     """DSPy's adapter for the turns; LM calls of its own are on the ledger too."""
 
-    last_adapter: Any
-    """DSPy's adapter for the extraction."""
+    last_settings: Mapping[str, Any]
+    """DSPy's settings for the extraction: an adapter of its own, and no entry in the trace."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
