@@ -260,5 +260,30 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
         "def asks(kind, other):\n    SUBMIT(answer=forged, count=1)\n"
         "collections.abc.Set.__subclasshook__ = classmethod(asks)",
     ),
+    _aimed(
+        "the builtins that new functions get",
+        """
+import builtins, sys
+def forging(function):
+    def forge(*args, **named):
+        try:
+            echo(forged)
+        except Exception:
+            pass
+        return function(*args, **named)
+    return forge
+kinds = (type(len), type(forging))
+evil = {name: forging(value) if isinstance(value, kinds) else value for name, value in vars(builtins).items()}
+for name, module in list(sys.modules.items()):
+    if name != "__main__" and "__builtins__" in vars(module):
+        vars(module)["__builtins__"] = evil
+""",
+        later="import dataclasses, functools, json, re, typing\n"
+        "@dataclasses.dataclass\nclass A:\n    x: int = 1\n"
+        "assert dataclasses.asdict(A()) == {'x': 1}\nfunctools.wraps(len)(lambda: 1)\n"
+        "json.dumps({'a': [1]}, indent=1)\ntyping.get_type_hints(A)\nre.compile('[ab]+c').sub(str, 'x')\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    import traceback\n    traceback.format_exc()\n",
+        at_once=True,
+    ),
     _aimed("the limit of output", "driver._output_chars = 10**9\ndriver.output._half = 10**9"),
 )

@@ -106,14 +106,16 @@ class Foundation:
             return
         self._objects.append((module, type(module), vars(module)))
         values, known, changing = vars(module), vars(builtins), frozenset(changing)
-        # Names such as `__spec__` are among the builtins too, and mean the module's own.
+        # Names such as `__spec__` are among the builtins too, and mean the module's own. Python's own instructions
+        # find `__import__` and `__build_class__` in the builtins only; `__builtins__` is where new functions get these.
         used = {name for code in codes for name in _global_names(code) if name[:2] != "__"}
         bound = used & known.keys() - values.keys()
         values.update((name, known[name]) for name in sorted(bound))
         fixed = (
             name
             for name, value in values.items()
-            if (whole or name in bound or isinstance(value, _KINDS)) and name not in changing
+            if (whole or name in bound or name == "__builtins__" or isinstance(value, _KINDS))
+            and name not in changing
         )
         self.add_names(values, fixed)
 
