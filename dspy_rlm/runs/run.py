@@ -32,6 +32,7 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.lms.context_window import is_overflow
+from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
@@ -205,12 +206,13 @@ class Run:
     def _take_reading(self, reading: Reading, reply: str) -> str | None:
         """Returns the code of a reply; a problem with it is this turn's step."""
         self._reading = reading
-        self._reasoning = reading.reasoning
-        self._code = reading.code or reply.strip()
+        # An escaped surrogate means the same in a string literal, and the trajectory stays valid Unicode.
+        self._reasoning = valid_text(reading.reasoning)
+        self._code = valid_text(reading.code or reply.strip())
         self._choose(runs=bool(reading.code))
         if reading.code:
             self._repairs.update(reading.repairs)
-            return reading.code
+            return self._code
         self._turns_lost[reading.cause] += 1
         self._take_step("", _error_note(reading.problem), failed=True)
         return None
