@@ -19,7 +19,12 @@ import regex  # type: ignore[import-untyped]
 from dspy import AdapterParseError
 from pydantic.fields import FieldInfo
 
-from dspy_rlm.dspy_internals.adapters import field_header_pattern, parse_value, wrap_json_fallback
+from dspy_rlm.dspy_internals.adapters import (
+    field_header_pattern,
+    parse_value,
+    read_advice,
+    wrap_json_fallback,
+)
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
 from sandbox_runtime.helpers import EffortError, check_made_keys, check_text_effort
 
@@ -147,9 +152,15 @@ def _reason(value: Any, error: BaseException) -> str:
 def bounded_adapter(
     changed: Callable[[dspy.Adapter], dspy.Adapter] = lambda adapter: adapter,
 ) -> dspy.Adapter:
-    """Returns the adapter of DSPy's settings after `changed`, with bounded parsing of replies."""
+    """Returns the adapter of DSPy's settings after `changed`, with bounded parsing of replies.
+
+    It is without the hints of `dspy.Refine`, which say "N/A" to predictors that Refine does not know.
+    """
     own = dspy.settings.adapter or dspy.ChatAdapter()
-    return careful(changed(getattr(own, "_careful_of", own)))
+    own = getattr(own, "_careful_of", own)
+    while advice := read_advice(own):
+        own = advice.adapter
+    return careful(changed(own))
 
 
 def careful(adapter: dspy.Adapter) -> dspy.Adapter:
