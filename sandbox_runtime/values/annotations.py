@@ -33,11 +33,13 @@ def is_typed_dict(cls: Any) -> bool:
 
 
 def field_types(cls: Any) -> dict[str, Any]:
-    """Returns the fields of a Pydantic model, dataclass, named tuple or typed dict, with their types."""
+    """Returns the fields of a Pydantic model, dataclass, attrs class, named tuple or typed dict, with their types."""
     if isinstance(fields := getattr(cls, "model_fields", None), dict):
         return {name: field.annotation for name, field in fields.items()}
     if dataclasses.is_dataclass(cls):
         names = [field.name for field in dataclasses.fields(cls)]
+    elif isinstance(attributes := getattr(cls, "__attrs_attrs__", None), tuple):
+        names = [field.name for field in attributes]
     elif is_typed_dict(cls):
         names = list(cls.__annotations__)
     else:

@@ -112,7 +112,7 @@ def kind_of(cls: Any) -> Kind | None:
         return None
     if issubclass(cls, enum.Enum):
         return "enum" if cls.__members__ else None
-    if _is_model(cls) or dataclasses.is_dataclass(cls):
+    if _is_model(cls) or dataclasses.is_dataclass(cls) or _is_attrs(cls):
         return "record"
     if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
         return "named"
@@ -133,9 +133,15 @@ def _is_model(cls: type) -> bool:
     )
 
 
+def _is_attrs(cls: type) -> bool:
+    return isinstance(getattr(cls, "__attrs_attrs__", None), tuple)
+
+
 def fields_of(value: Any) -> dict[str, Any]:
-    """Returns the fields of a Pydantic model or dataclass, including extra fields."""
-    cls = type(value)
+    """Returns the fields of a Pydantic model, dataclass or attrs class, including extra fields."""
+    cls: Any = type(value)
+    if _is_attrs(cls):
+        return {field.name: getattr(value, field.name) for field in cls.__attrs_attrs__}
     if not _is_model(cls):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     own = vars(value)
@@ -163,6 +169,8 @@ def _record_parts(cls: Any) -> tuple[Any, ...]:
     defaults: dict[str, Any] = {}
     factories: dict[str, Any] = {}
     model = _is_model(cls)
+    if not model and _is_attrs(cls):
+        return _attrs_parts(cls)
     fields: dict[str, Any] = (
         cls.model_fields if model else {f.name: f for f in dataclasses.fields(cls)}
     )
@@ -185,6 +193,33 @@ def _record_parts(cls: Any) -> tuple[Any, ...]:
         elif _is_plain_default(default) and (not model or not factory):
             defaults[name] = default
     return types, frozenset(optional), defaults, factories, _traits(cls, model)
+
+
+def _attrs_parts(cls: Any) -> tuple[Any, ...]:
+    """Returns the same for an attrs class, which needs no import of attrs."""
+    types = {field.name: annotation_text(field.type or Any) for field in cls.__attrs_attrs__}
+    with_default = [f for f in cls.__attrs_attrs__ if type(f.default).__name__ != "_Nothing"]
+    factories = {
+        field.name: factory
+        for field in with_default
+        if (factory := getattr(field.default, "factory", None)) in (list, dict, set)
+    }
+    defaults = {f.name: f.default for f in with_default if _is_plain_default(f.default)}
+    by_identity = cls.__eq__ is object.__eq__
+    hashable = cls.__hash__ is not None and not by_identity
+    flags = {
+        "frozen": cls.__setattr__.__name__ == "_frozen_setattrs",
+        "hashable": hashable,
+        "identity": by_identity,
+    }
+    optional = frozenset(field.name for field in with_default)
+    return (
+        types,
+        optional,
+        defaults,
+        factories,
+        tuple(name for name, there in flags.items() if there),
+    )
 
 
 def _is_plain_default(default: Any) -> bool:
@@ -219,11 +254,37 @@ def _validator(cls: Any) -> Callable[[Any], Any] | None:
         return cls  # type: ignore[no-any-return]
     if kind == "record" and _is_model(cls):
         return _model_validator(cls)
+    if kind == "record" and not dataclasses.is_dataclass(cls):
+        return _attrs_builder(cls)
     try:
         validate = pydantic.TypeAdapter(cls).validate_python
     except (pydantic.errors.PydanticUserError, NameError):  # a field of a type unknown to Pydantic
         return None
     return _dataclass_validator(cls, validate) if kind == "record" else validate
+
+
+def _attrs_builder(cls: Any) -> Callable[[Any], Any]:
+    """Returns a function that builds an attrs class, with the types checked that Pydantic knows."""
+    import pydantic
+
+    arguments, checks = {}, {}
+    for field in cls.__attrs_attrs__:
+        if field.init:
+            # attrs removes the underscores of private fields from the names of arguments.
+            arguments[field.name] = getattr(field, "alias", None) or field.name.lstrip("_")
+        try:
+            checks[field.name] = pydantic.TypeAdapter(field.type or Any).validate_python
+        except (pydantic.errors.PydanticUserError, NameError):
+            continue
+
+    def build(content: Mapping[str, Any]) -> Any:
+        checked = {n: checks[n](value) if n in checks else value for n, value in content.items()}
+        instance = cls(**{arguments[n]: value for n, value in checked.items() if n in arguments})
+        if any(getattr(instance, n) != v for n, v in checked.items() if n not in arguments):
+            raise ValueError("it has fields that would be lost")
+        return instance
+
+    return build
 
 
 def _model_validator(cls: Any) -> Callable[[Any], Any]:

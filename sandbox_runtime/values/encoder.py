@@ -13,9 +13,10 @@ import json
 import pickle
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from sandbox_runtime.buffers import Part
@@ -248,6 +249,8 @@ class _Pickler(pickle.Pickler):
             return tables.to_plain(list(value))
         if isinstance(value, PurePath):
             return PurePosixPath, (value.as_posix(),)
+        if (plain := _unpicklable(value)) is not value:
+            return tables.to_plain(plain)
         if kind is zoneinfo.ZoneInfo and value.key:
             return time_zone, (value.key, _zone_data(value.key))
         if (table := tables.reduce(value)) is not None:
@@ -260,6 +263,19 @@ class _Pickler(pickle.Pickler):
         if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
             return NotImplemented
         raise pickle.PicklingError("Its class exists on the host only.")
+
+
+def _unpicklable(value: Any) -> Any:
+    """Returns plain data for standard types that cannot be pickled, and for the addresses of Pydantic."""
+    if isinstance(value, MappingProxyType):
+        return dict(value)
+    if isinstance(value, (KeysView, ValuesView, ItemsView)) and is_standard(type(value).__module__):
+        return list(value)
+    if isinstance(value, memoryview):
+        return value.tobytes()
+    kind = type(value)
+    is_address = kind.__module__.startswith(("pydantic.networks", "pydantic_core"))
+    return str(value) if is_address and (kind.__name__.endswith(("Url", "Dsn"))) else value
 
 
 def _zone_data(key: str) -> bytes | None:

@@ -60,6 +60,10 @@ def reduce(value: Any) -> Reduced | None:
     package = package_of(kind)
     if reducer := _REDUCERS.get((package, kind.__name__)):
         return reducer(value)
+    if package == "pandas" and kind.__name__.endswith("Index"):
+        return pandas_index(value)
+    if package == "pandas" and hasattr(value, "dtype") and hasattr(value, "__len__"):
+        return pandas_array(sys.modules["pandas"].Series(value))
     if package == "pandas":
         return pandas_scalar(value)
     if package == "numpy" and hasattr(value, "dtype") and value.shape == ():
@@ -78,12 +82,9 @@ _REDUCERS: dict[tuple[str | None, str], Callable[[Any], Reduced]] = {
     ("numpy", "MaskedArray"): numpy_array,
     ("numpy", "matrix"): numpy_array,
     ("numpy", "memmap"): numpy_array,
+    ("numpy", "recarray"): numpy_array,
     ("pandas", "DataFrame"): pandas_frame,
     ("pandas", "Series"): pandas_series,
-    ("pandas", "Index"): pandas_index,
-    ("pandas", "RangeIndex"): pandas_index,
-    ("pandas", "DatetimeIndex"): pandas_index,
-    ("pandas", "Categorical"): lambda value: pandas_array(sys.modules["pandas"].Series(value)),
     ("polars", "DataFrame"): polars_frame,
     ("polars", "Series"): polars_series,
     ("pyarrow", "Table"): arrow_table,

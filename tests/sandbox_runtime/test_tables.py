@@ -179,6 +179,53 @@ class TestTables:
         assert to_sandbox(rows) == [{"a": 1}]
 
     @pytest.mark.parametrize(
+        ("column", "texts"),
+        [
+            (pd.cut([1, 5, 9], 2), ["(0.992, 5.0]", "(0.992, 5.0]", "(5.0, 9.0]"]),
+            (pd.arrays.IntervalArray.from_breaks([0, 1, 2]), ["(0, 1]", "(1, 2]"]),
+            (pd.Series([pd.Interval(0, 1)], dtype=object), ["(0, 1]"]),
+            (pd.period_range("2024-01", periods=2, freq="M"), ["2024-01", "2024-02"]),
+            (pd.Series([pd.Period("2024-01"), pd.NaT], dtype=object), ["2024-01", None]),
+            (pd.Series([pd.offsets.MonthEnd()], dtype=object), ["ME"]),
+        ],
+        ids=lambda value: "",
+    )
+    def test_intervals_and_periods_are_texts(self, session, column, texts):
+        """As columns, as series, as scalars and as the index that `groupby` makes of them."""
+        frame = pd.DataFrame({"c": column, "n": range(len(column))})
+        session.assign({"t": frame, "by": frame.set_index("c"), "s": pd.Series(column)})
+
+        code = "SUBMIT([list(t['c']), list(by['c']), list(s)])"
+        assert session.run_cell(code).outputs["output"] == [texts] * 3
+        assert [to_sandbox(item) for item in pd.Series(column)] == texts
+        # With pandas, periods are periods again.
+        assert [None if pd.isna(item) else str(item) for item in to_sandbox(frame)["c"]] == texts
+
+    def test_a_structured_array_is_a_table(self, session):
+        """As rows of a database or of a file of fixed columns come."""
+        array = np.array([(1, "a"), (2, "b")], [("n", "i4"), ("s", "U3")])
+        session.assign({"t": array, "r": pd.DataFrame({"n": [2**62]}).to_records(index=False)})
+
+        rows = session.run_cell("SUBMIT([t, r])").outputs["output"]
+
+        assert rows == [[{"n": 1, "s": "a"}, {"n": 2, "s": "b"}], [{"n": 2**62}]]
+
+    @pytest.mark.parametrize(
+        ("index", "items"),
+        [
+            (pd.MultiIndex.from_tuples([(1, "a")]), [(1, "a")]),
+            (pd.to_timedelta(["1h"]), [HOUR]),
+            (pd.CategoricalIndex(["a"]), ["a"]),
+            (pd.period_range("2024", periods=1, freq="Y"), ["2024"]),
+        ],
+    )
+    def test_any_index_of_pandas(self, session, index, items):
+        """It arrives as an array of its elements."""
+        session.assign("i", index)
+
+        assert session.run_cell("SUBMIT(list(i))").outputs["output"] == items
+
+    @pytest.mark.parametrize(
         ("value", "message"),
         [
             (
@@ -197,10 +244,10 @@ class TestTables:
                 "v is of type pandas.DataFrame, which cann",
             ),
             (pl.LazyFrame({"a": [1]}), "v is of type polars.lazyframe.frame.LazyFrame, which"),
-            (np.zeros(2, [("a", "i4")]), "v is of type numpy.ndarray"),
+            (np.zeros(2, [("a", "i4", 3)]), "v is of type numpy.ndarray"),
+            (np.zeros((2, 2), [("a", "i4")]), "v is of type numpy.ndarray"),
             (np.ma.masked_array([1], [True]), "v is of type numpy.ma.MaskedArray"),
             (np.longdouble(1), "v is of type numpy.longdouble"),
-            (pd.Series(pd.period_range("2024", periods=1)), "v[0] is of type pandas.Period"),
         ],
         ids=lambda value: "",
     )

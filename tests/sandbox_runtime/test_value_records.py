@@ -9,6 +9,7 @@ import datetime
 import enum
 import pickle
 
+import attrs
 import pytest
 from value_samples import (
     Access,
@@ -49,6 +50,28 @@ class TestRecords:
         assert type(record).__name__ == "Point"
         assert (record.x, record["y"]) == (1, "a")
         assert repr(record) == "Point(x=1, y='a')"
+
+    @pytest.mark.parametrize("define", [attrs.define, attrs.frozen, attrs.define(slots=False)])
+    def test_an_attrs_class(self, define):
+        """Its fields, defaults and private names cross as those of a dataclass, and it is built and checked again."""
+
+        @define
+        class Part:
+            name: str
+            _size: int = 1
+            tags: list = attrs.field(factory=list)
+
+        codec = ValueCodec()
+        record = to_sandbox(Part("a", 2), codec)
+
+        assert repr(record) == "Part(name='a', _size=2, tags=[])"
+        assert repr(type(record)("b")) == "Part(name='b', _size=1, tags=[])"
+        assert to_host(record, codec) == Part("a", 2)
+        assert to_host(type(record)("b", "many"), codec) == {
+            "name": "b",
+            "_size": "many",
+            "tags": [],
+        }
 
     def test_a_slotted_dataclass(self):
         """A dataclass without `__dict__` crosses by its fields."""

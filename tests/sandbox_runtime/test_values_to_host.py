@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import ipaddress
+import types
 from collections import Counter, OrderedDict, deque
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -143,3 +147,19 @@ class TestToHost:
         part = [1]
 
         assert to_host([part, part]) == [[1], [1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (collections.ChainMap({"a": 1}, {"b": 2}), {"a": 1, "b": 2}),
+        (types.MappingProxyType({1: 2}), {1: 2}),
+        (types.SimpleNamespace(a=[1], b=None), {"a": [1], "b": None}),
+        (array.array("q", [2**62, -1]), [2**62, -1]),
+        (ipaddress.ip_address("1.2.3.4"), "1.2.3.4"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+    ],
+)
+def test_containers_and_addresses_of_the_standard_library(value, plain):
+    """They leave as the plain data that they hold; no turn is lost to their class."""
+    assert to_host(value) == plain

@@ -11,11 +11,13 @@ import math
 import pickle
 import re
 import threading
+import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given
 from value_samples import (
@@ -237,3 +239,28 @@ class TestRefusedByHost:
 
         with pytest.raises(ValueCrossingError, match="exists on the host only"):
             encode(Names(), "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        ({"a": 1}.keys(), ["a"]),
+        ({"a": 1}.values(), [1]),
+        ({"a": 1}.items(), [("a", 1)]),
+        (OrderedDict(a=1).values(), [1]),
+        (memoryview(b"abc")[1:], b"bc"),
+        (pydantic.HttpUrl("http://a.b/"), "http://a.b/"),
+        ([pydantic.AnyUrl("ftp://a.b")], ["ftp://a.b/"]),
+    ],
+)
+def test_views_and_addresses_are_plain_data(value, plain):
+    """They cannot be pickled, or have a class that the sandbox lacks, but their content is clear."""
+    assert to_sandbox(value) == plain
+
+
+def test_a_secret_stays_on_the_host():
+    """Pydantic's secrets are no text: they are refused, without their content."""
+    with pytest.raises(ValueCrossingError, match="SecretStr") as caught:
+        encode(pydantic.SecretStr("xyzzy"), "v")
+    assert "xyzzy" not in str(caught.value)

@@ -12,7 +12,8 @@ import datetime
 import enum
 import uuid
 import zoneinfo
-from collections import OrderedDict, deque
+from array import array
+from collections import ChainMap, OrderedDict, deque
 from collections.abc import Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
@@ -26,6 +27,7 @@ from json.encoder import encode_basestring_ascii
 from pathlib import Path, PurePath
 from pickle import Unpickler
 from pickle import loads as unpickle
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from sandbox_runtime.guest.values.chunks import Pieces
@@ -262,7 +264,11 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             return extras.put("bytes", bytes(value))
         case dict():
             return _dict_tree(dict(value), path, depth, extras)
-        case list() | deque() | range() | ValuesView():
+        case ChainMap() | MappingProxyType():
+            return _dict_tree(dict(value), path, depth, extras)
+        case SimpleNamespace():
+            return _fields_tree(dict(vars(value)), path, depth, extras)
+        case list() | deque() | range() | ValuesView() | array():
             return _tree(list(value), path, depth, extras)
         case Record():
             return _with_class(
@@ -285,6 +291,8 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             )
         case Decimal() | Fraction() | uuid.UUID() | PurePath():
             return {"$": _named_kind(value), "of": str(value)}
+    if type(value).__module__ == "ipaddress":
+        return _tree(str(value), path, depth + 1, extras)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return _fields_tree(fields, path, depth, extras)

@@ -19,12 +19,23 @@ from sandbox_runtime.values.tabular.cells import (
 
 
 def numpy_array(value: Any) -> Reduced:
-    """Reduces an array."""
+    """Reduces an array; one with named fields, as a table."""
     np: Any = sys.modules["numpy"]
     # A matrix could not be flattened: it always has two dimensions.
     plain = value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
+    if _is_table(plain) and not isinstance(plain, np.ma.MaskedArray):
+        # A structured array is a table. The sandbox has one of its own where it lacks pandas.
+        columns = {name: numpy_cells(plain[name]) for name in plain.dtype.names}
+        types = {name: str(plain.dtype[name]) for name in columns}
+        return tables.receive_table, ("pandas", columns, types, len(plain), 0)
     cells = numpy_cells(plain.reshape(-1))
     return tables.receive_array, ("numpy", cells, tuple(value.shape), str(value.dtype))
+
+
+def _is_table(array: Any) -> bool:
+    """Returns whether an array has rows of named, single values."""
+    names = array.dtype.names or ()
+    return bool(names) and array.ndim == 1 and all(not array.dtype[n].shape for n in names)
 
 
 def numpy_cells(flat: Any) -> Cells:

@@ -30,8 +30,13 @@ def pandas_frame(value: Any) -> Reduced:
             raise pickle.PicklingError(f"Its index cannot become columns: {error}") from error
     names = unique_names(list(value.columns))
     columns = {name: _column_cells(value[name]) for name in names}
-    types = {name: str(value[name].dtype) for name in names}
+    # Intervals travel as texts, which no dtype of pandas reads.
+    types = {name: _dtype_text(value[name].dtype) for name in names}
     return tables.receive_table, ("pandas", columns, types, len(value), index)
+
+
+def _dtype_text(dtype: Any) -> str:
+    return "object" if type(dtype).__name__ == "IntervalDtype" else str(dtype)
 
 
 def pandas_series(value: Any) -> Reduced:
@@ -98,8 +103,15 @@ def _plain_items(series: Any) -> list[Any]:
 
 
 def pandas_scalar(value: Any) -> Reduced | None:
-    """Reduces a missing value, a timestamp or a duration; returns None for other values."""
+    """Reduces a missing value, a timestamp or a duration; an interval, a period or an offset becomes its text.
+
+    Returns None for other values.
+    """
     name = type(value).__name__
+    if name in ("Interval", "Period"):
+        return arrays.plain, (str(value),)
+    if isinstance(text := getattr(value, "freqstr", None), str):
+        return arrays.plain, (text,)
     if name in ("NAType", "NaTType"):
         return arrays.plain, (None,)
     if name in ("Timestamp", "Timedelta"):
