@@ -83,6 +83,9 @@ CASES = [
     Case("litellm", 400, openai("Budget has been exceeded! Current cost: 0.02, Max budget: 0.01", "budget_exceeded", "400"), MONEY, True, CREDIT),
     Case("litellm", 429, openai("No deployments available for selected model. Passed model=x. Deployment crossed budget: 0.0004", "None", "429"), MONEY, True, CREDIT),
     Case("litellm", 429, openai("Max parallel request limit reached. Limit type: max_parallel_requests", "None", "429"), LIMIT, False, LATER),
+    Case("lm studio", 200, json.dumps({"error": "Unexpected endpoint or method. (POST /chat/completions)"}), BAD, True, "end with /v1"),
+    Case("openrouter", 200, json.dumps({"error": {"code": 401, "message": "No auth credentials found"}}), AUTH, True, KEY),
+    Case("openrouter", 200, json.dumps({"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-min."}}), LIMIT, False, LATER),
     Case("openrouter", 402, openai("Insufficient credits. Add more at https://openrouter.ai/credits", code=402), MONEY, True, CREDIT),
     Case("openrouter", 403, openai("x requires moderation. Your input was flagged for \"violence\".", code=403), BAD, False, "content of this prompt"),
 ]  # fmt: skip
@@ -140,7 +143,42 @@ class TestServers:
         assert str(raised.value).count(case.advice) == 1
 
 
+HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
+
+
 class TestReading:
+    @pytest.mark.parametrize(
+        ("status", "body", "text"),
+        [
+            (502, HTML, "an HTML page of a gateway, HTTP 502: 502 Bad Gateway"),
+            (422, '{"detail": "x"}', "HTTP 422, without a text"),
+            (
+                200,
+                json.dumps(
+                    {
+                        "choices": [
+                            {
+                                "index": 0,
+                                "message": {"role": "assistant", "content": ""},
+                                "finish_reason": "error",
+                                "error": {"code": 502, "message": "Provider returned error"},
+                            }
+                        ]
+                    }
+                ),
+                "Provider returned error",
+            ),
+        ],
+    )
+    def test_what_a_gateway_says(self, play, status, body, text):
+        """A page of a gateway, an error without words and one inside of a reply are one line each."""
+        rlm, server = play("q -> a: list", "SUBMIT(sub_llm_batched(['x']))", sub=lambda _: "x")
+        server.fail("sub", Fault(status=status, body=body))
+        (item,) = rlm(q="").a
+
+        assert item.startswith("[ERROR] LM")
+        assert item.endswith(f"[openai/sub] {text}")
+
     def test_reading_twice_changes_nothing(self):
         """The text and the class of an error are changed once."""
         error = dspy.LMInvalidRequestError(
