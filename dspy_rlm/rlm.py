@@ -38,7 +38,7 @@ from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_signature
-from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
+from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import ready_packages, run_in_thread
@@ -184,7 +184,8 @@ class RLM(Configured, Portable, dspy.Module):
                     return prepared.checked(sandbox.run_cell(code))
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
-                        return self.extract(**prepared.last_prompt, **fields)
+                        extractor = self.extract
+                        return extractor(**prepared.last_call(extractor), **fields)
 
         with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
             sandbox = prepared.open_sandbox(opened)
@@ -213,7 +214,8 @@ class RLM(Configured, Portable, dspy.Module):
                     return prepared.checked(await thread.run(sandbox.run_cell, code))
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
-                        return await self.extract.acall(**prepared.last_prompt, **fields)
+                        extractor = self.extract
+                        return await extractor.acall(**prepared.last_call(extractor), **fields)
 
         async with open_in_thread(prepared) as work:
             with _ending_with_report(prepared, self.generate_action):

@@ -28,7 +28,7 @@ from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
-from dspy_rlm.lms.sendable import sendable
+from dspy_rlm.lms.valid_text import valid_arguments
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
@@ -82,9 +82,6 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     Settings of DSPy that a step needs are in effect while the generator is suspended at it.
     """
     with lm._meter.charging() as charge:
-        prompt, options = sendable(prompt), dict(options)
-        if isinstance(messages := options.get("messages"), list):
-            messages[:] = sendable(messages)  # DSPy knows its adapters' own list by its identity
         tries = _Tries(lm, prompt, options, charge)
         while True:
             with tries.entering() as entry:
@@ -152,7 +149,8 @@ class _Tries:
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any], charge: Charge) -> None:
         self._lm, self._meter = lm, lm._meter
-        self._prompt, self._options = prompt, dict(options)
+        prompt, options = valid_arguments(prompt, options)
+        self._prompt, self._options = prompt, options
         self._charge = charge
         self._failed = 0
         self._crowded_out = 0

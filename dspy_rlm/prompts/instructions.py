@@ -241,23 +241,25 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
     outputs = {
-        name: (_readable(field.annotation), field)
+        name: (field.annotation if is_readable(field.annotation) else Any, field)
         for name, field in signature.output_fields.items()
     }
     result: type[dspy.Signature] = dspy.Signature({**inputs, **outputs}, text)
     return result
 
 
-def _readable(annotation: Any) -> Any:
-    """Returns the type, or `Any` for a type that an adapter could not parse from a reply."""
+def is_readable(annotation: Any) -> bool:
+    """Returns whether an adapter can parse the type from a reply."""
     try:
         pydantic.TypeAdapter(annotation)
     except pydantic.errors.PydanticUserError:
-        return Any
-    return annotation
+        return False
+    return True
 
 
-def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failures: int = 0) -> str:
+def iteration_line(
+    number: int, budget: Budget, left: Mapping[str, Any], failures: int = 0, note: str = ""
+) -> str:
     """Returns the input that, besides the history, changes with every step.
 
     Args:
@@ -265,10 +267,13 @@ def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failure
         budget: The limits.
         left: The remaining budget, as returned by `Ledger.left`.
         failures: The number of failed turns in a row just before this one.
+        note: A remark on the prompt.
     """
     line = f"{number}/{budget.max_iterations}, {left_text(left)}"
     if budget.max_errors is not None and failures:
         line += f", {failures} of {budget.max_errors} failed turns in a row"
+    if note:
+        line += f". {note}"
     return (
         f"{line}. This is the last turn: SUBMIT now." if number == budget.max_iterations else line
     )

@@ -6,6 +6,7 @@ Finds every error that can be found before the run costs anything.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -38,11 +39,12 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
-from dspy_rlm.runs.prompt import composed_signature
+from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.terminal.progress import print_event
+from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime.helpers import annotation_text
@@ -69,6 +71,7 @@ def prepare(
     """
     config, predictor = blueprint.config, blueprint.predictor
     values = check_inputs(config.signature, inputs, config.types)
+    check_loop(config.tools.values(), loop)
     lm = _action_lm(predictor)
     fields = config.signature.input_fields
     variables = [
@@ -134,6 +137,11 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
+    last_lm = lm and metered(lm, last)
+    run.extraction.was_cut = lambda: bool(getattr(last_lm, "reply_was_cut", False))
+    last_adapter: Any = copy.copy(adapter)
+    if hasattr(last_adapter, "use_json_adapter_fallback"):
+        last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
     prompt = _prompt(blueprint, context, lm and metered(lm, first))
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
@@ -143,9 +151,9 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
+        last_prompt=_if_dspys(extractor, lm=last_lm),
         adapter=reply_adapter(adapter),
-        last_settings={"trace": [], "adapter": adapter},
+        last_settings={"trace": [], "adapter": last_adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
@@ -201,7 +209,10 @@ def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -
         blueprint.config, predictor, context.interpreter_factory, context.depth
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": signature, **_if_dspys(predictor, demos=demos, lm=lm)}
+    hint: dict[str, str] = {}
+    if isinstance(predictor, dspy.Predict):
+        signature, hint = with_hint(signature, predictor)
+    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, lm=lm)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:

@@ -6,9 +6,13 @@ import dspy
 
 from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
+from dspy_rlm.dspy_internals.adapters import read_advice
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.variables import class_lines
+
+# The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
+HINT, _NO_ADVICE = "hint_", "N/A"
 
 
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
@@ -47,6 +51,21 @@ def composed_signature(
     whole = instructions.compose(own.instructions, config.tools.values(), text)
     composed: type[dspy.Signature] = own.with_instructions(whole)
     return composed
+
+
+def with_hint(
+    signature: type[dspy.Signature], predictor: dspy.Predict
+) -> tuple[type[dspy.Signature], dict[str, str]]:
+    """Returns the signature and the inputs with the advice that `dspy.Refine` has for this predictor, if any.
+
+    Refine's own adapter looks for the advice by the predictor's signature, which a run extends.
+    """
+    advice = read_advice(dspy.settings.adapter)
+    text = advice and advice.by_name.get(advice.names.get(predictor.signature, ""))
+    if not text or text == _NO_ADVICE:
+        return signature, {}
+    field = dspy.InputField(desc="Advice from an earlier attempt at this task")
+    return signature.append(HINT, field, type_=str), {HINT: text}
 
 
 def _facts(config: RLMConfig, predictor: dspy.Predict) -> dict[str, str]:

@@ -81,6 +81,10 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    def last_call(self, extractor: Any) -> dict[str, Any]:
+        """Returns the extractor's arguments besides the fields, for its next call."""
+        return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
+
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
         """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""

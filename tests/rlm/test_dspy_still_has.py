@@ -302,6 +302,10 @@ class TestSettings:
             assert prediction.answer == "7"
 
 
+def _no_reward(_inputs: Any, _prediction: Any) -> float:
+    return 0.0
+
+
 class TestAdapters:
     """The prompts that adapters write, and their parsing of replies."""
 
@@ -315,6 +319,30 @@ class TestAdapters:
             pattern = r"Failed to parse field answer .*Error message: \S"
             assert re.search(pattern, str(caught.value), re.DOTALL)
             assert "many" in caught.value.lm_response
+
+    def test_refine_wraps_the_adapter_with_its_advice(self):
+        """A run finds the advice that `dspy.Refine` adds to the prompts of its second attempt."""
+        seen: list[Any] = []
+
+        class Program(dspy.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.guess = dspy.Predict("question -> answer")
+
+            def forward(self, question: str) -> dspy.Prediction:
+                seen.append((adapters.read_advice(dspy.settings.adapter), self.guess.signature))
+                return self.guess(question=question)
+
+        chat = dspy.ChatAdapter()
+        reply = '[[ ## discussion ## ]]\nd\n\n[[ ## advice ## ]]\n{"guess": "Think."}\n\n' + ANSWER
+        with contract("Refine.forward", "dspy_internals/adapters.py"):
+            with dspy.context(lm=lm_with(Engine(reply)), adapter=chat, trace=[]):
+                dspy.Refine(Program(), 2, reward_fn=_no_reward, threshold=1.0)(question="?")
+            (none, _), (advice, signature) = seen
+            assert none is None
+            assert advice.adapter is chat
+            assert advice.by_name[advice.names[signature]] == "Think."
+            assert adapters.read_advice(None) is None
 
     def test_the_json_fallback_can_be_switched_off_and_wrapped(self):
         """An unparsable reply is requested again as JSON, unless the switch is off."""

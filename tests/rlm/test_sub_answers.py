@@ -11,7 +11,7 @@ from dspy_rlm import RLM
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.lms.schemas import Schemas
-from dspy_rlm.lms.sendable import sendable
+from dspy_rlm.lms.valid_text import with_valid_text
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, rules, scripted
 from dspy_rlm.testing.chat import Counted
 
@@ -123,14 +123,14 @@ class TestBatches:
         "call", ["sub_llm_batched(texts)", "[r.a for r in predict_batched('t -> a', texts)]"]
     )
     def test_lone_surrogates_are_sent_as_valid_text(self, play, call):
-        """Half of a character is replaced, two halves are joined; no prompt of the batch is lost."""
+        """Half of a character is escaped, two halves are joined; no prompt of the batch is lost."""
         code = f"texts = ['a\\ud83d', '\\ud83d\\ude00', 'c']\nSUBMIT({call})"
         sub = fields(lambda _: {"a": "ok"}) if "predict" in call else rules([], default="ok")
         rlm, server = play("q -> a: list", code, sub=sub)
 
         assert rlm(q="").a == ["ok"] * 3
         sent = "".join(e.prompt for e in server.requests_to("sub"))
-        assert "\ufffd" in sent
+        assert "a\\ud83d" in sent
         assert "\U0001f600" in sent
 
     def test_errors_of_servers_are_one_line(self, play):
@@ -156,19 +156,19 @@ class TestBatches:
         assert rlm(q="").a == ["Prediction", "SubCallError", "Prediction"]
 
 
-class TestSendable:
+class TestValidText:
     def test_what_is_valid_is_the_same_object(self):
         """Nothing is copied without need."""
         messages = [{"role": "user", "content": [{"type": "text", "text": "ä\U0001f600"}]}]
 
-        assert sendable(messages) is messages
+        assert with_valid_text(messages) is messages
 
     def test_every_text_of_a_request_is_made_valid(self):
         """Keys and values of any depth are changed, and nothing else."""
         value = {"a\ud800": [{"b": ("x\udfff", 1, None)}]}
 
-        assert sendable(value) == {"a\ufffd": [{"b": ("x\ufffd", 1, None)}]}
-        assert sendable("\ud83d\ude00") == "\U0001f600"
+        assert with_valid_text(value) == {"a\\ud800": [{"b": ("x\\udfff", 1, None)}]}
+        assert with_valid_text("\ud83d\ude00") == "\U0001f600"
 
 
 class TestWindows:
