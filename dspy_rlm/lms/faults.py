@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from dspy import (
+    ContextWindowExceededError,
     LMAuthError,
     LMBillingError,
     LMError,
@@ -23,6 +24,7 @@ from dspy import (
     LMUnsupportedModelError,
 )
 
+from dspy_rlm.lms.context_window import is_overflow
 from sandbox_runtime.helpers import abridged
 
 # The longest text of a server's error that is kept.
@@ -72,6 +74,10 @@ class Rule:
     passing: bool = False
     """True if it concerns one prompt or a moment, although the class says that it is permanent."""
 
+
+_TOO_LONG = Rule(
+    (), ContextWindowExceededError, "The prompt is longer than the context window of this model"
+)
 
 # The first rule that fits applies. Sources: the error pages of OpenAI (platform.openai.com/docs/guides/error-codes),
 # Anthropic (docs.anthropic.com/en/api/errors), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), Azure
@@ -127,7 +133,7 @@ def read_fault(error: LMError) -> LMError:
     """Returns the error itself, with the class and the text that its server means by it. Idempotent."""
     if hasattr(error, "permanent"):
         return error
-    text, rule = _text(error), _rule(error)
+    text, rule = _text(error), _TOO_LONG if is_overflow(error) else _rule(error)
     cls = rule.cls if rule else _BY_CODE.get(_code(error))
     if cls is not None and not isinstance(error, cls):
         error.__class__ = cls

@@ -143,6 +143,52 @@ class TestServers:
         assert str(raised.value).count(case.advice) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            400,
+            openai(
+                "the request exceeds the available context size (2048)", "exceed_context_size_error"
+            ),
+        ),
+        (
+            400,
+            openai(
+                "This model's maximum context length is 2048 tokens. However, you requested 9000 tokens."
+            ),
+        ),
+        (
+            400,
+            anthropic(
+                "invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum"
+            ),
+        ),
+        (
+            429,
+            openai(
+                "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 50000."
+            ),
+        ),
+    ],
+)
+def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
+    """A sub-LM's window that was exceeded is one item of its batch, of DSPy's own class, and is not repeated."""
+    rlm, server = play(
+        "q -> a: list", "SUBMIT(sub_llm_batched(['short', 'long']))", sub=lambda _: "x"
+    )
+    rlm.sub_lm = server.lm("sub", num_retries=2)
+    server.fail(
+        "sub", Fault(status=status, body=body, times=None, only=lambda r: r.prompt == "long")
+    )
+    answer, item = rlm(q="").a
+
+    assert answer == "x"
+    assert item.startswith("[ERROR] ContextWindowExceededError: [openai/sub] ")
+    assert item.endswith("The prompt is longer than the context window of this model.")
+    assert len(server.requests_to("sub")) == 2
+
+
 HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
 
 
