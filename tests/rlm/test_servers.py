@@ -5,6 +5,7 @@ The bodies are those of the servers' documentation and sources; see `dspy_rlm.lm
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, NamedTuple
 
@@ -285,3 +286,16 @@ class TestReading:
 
         assert isinstance(raised.value.__cause__, dspy.LMAuthError)
         assert len(server.requests_to("sub")) == 1
+
+    @pytest.mark.parametrize("turns", [1, 3])
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_no_turn_and_no_extraction_follow(self, play, turns, asynchronous):
+        """After a permanent fault of a sub-LM nothing more is paid, in the last turn too: no turn, no extraction."""
+        code = "try: sub_llm('x')\nexcept Exception: pass\nSUBMIT('a guess')"
+        rlm, server = play("q -> a", code, sub=lambda _: "x", max_iterations=turns)
+        server.fail("sub", Fault(status=401, message="Bad key", times=None))
+        with pytest.raises(RunFailedError) as raised:
+            asyncio.run(rlm.acall(q="")) if asynchronous else rlm(q="")
+
+        assert raised.value.run.iterations == 1
+        assert len(server.requests_to("root")) == 1
