@@ -23,7 +23,7 @@ from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
-from dspy_rlm.lms.faults import is_of_concurrency, is_permanent, read_fault
+from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent, read_fault
 from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import facts_of
@@ -100,6 +100,7 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
                         with tries.sending(place) as reading:
                             reading.under_way = True
                             reply = reading.take((yield send))
+                            tries.check_answer(reading)
                     except LMError as error:
                         seconds = tries.pause(error, entry, streamed=streamed.emitted)
                     else:
@@ -277,6 +278,13 @@ class _Tries:
         )  # fmt: skip
         spent = Spent(call, not error, reading.bytes, reading.discounted)
         meter.ledger.settle(place, spent)
+
+    def check_answer(self, reading: Reading) -> None:
+        """Raises the error that a reply has in place of an answer."""
+        for entry in reading.history:
+            if not reading.chars and (error := error_in_reply(entry.get("response"))) is not None:
+                error.model = str(self._lm.model)
+                raise error
 
     def is_over(self, place: Reservation, reading: Reading, *, streamed: bool) -> bool:
         """Returns whether the reply is complete. One that was cut by the budget is requested again.

@@ -7,9 +7,11 @@ proxy, a used-up quota 429 at OpenAI. DSPy classifies by status and code; this m
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, cast
 
 from dspy import (
+    ContextWindowExceededError,
     LMAuthError,
     LMBillingError,
     LMError,
@@ -22,6 +24,7 @@ from dspy import (
     LMUnsupportedModelError,
 )
 
+from dspy_rlm.lms.context_window import is_overflow
 from sandbox_runtime.helpers import abridged
 
 # The longest text of a server's error that is kept.
@@ -41,6 +44,15 @@ _ADVICE: tuple[tuple[type[LMError], str], ...] = (
     (LMRateLimitError, _LATER),
     (LMTimeoutError, "Raise timeout= of dspy.LM, or ask for less"),
 )
+
+# Gateways such as OpenRouter send errors with status 200 and the real one in the body, for replies that they stream.
+_BY_CODE: dict[str, type[LMError]] = {
+    "401": LMAuthError,
+    "402": LMBillingError,
+    "403": LMAuthError,
+    "408": LMTimeoutError,
+    "429": LMRateLimitError,
+}
 
 _PERMANENT = (LMAuthError, LMNotConfiguredError, LMUnsupportedModelError, LMBillingError)
 
@@ -62,6 +74,10 @@ class Rule:
     passing: bool = False
     """True if it concerns one prompt or a moment, although the class says that it is permanent."""
 
+
+_TOO_LONG = Rule(
+    (), ContextWindowExceededError, "The prompt is longer than the context window of this model"
+)
 
 # The first rule that fits applies. Sources: the error pages of OpenAI (platform.openai.com/docs/guides/error-codes),
 # Anthropic (docs.anthropic.com/en/api/errors), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), Azure
@@ -117,9 +133,10 @@ def read_fault(error: LMError) -> LMError:
     """Returns the error itself, with the class and the text that its server means by it. Idempotent."""
     if hasattr(error, "permanent"):
         return error
-    text, rule = _text(error), _rule(error)
-    if rule is not None and not isinstance(error, rule.cls):
-        error.__class__ = rule.cls
+    text, rule = _text(error), _TOO_LONG if is_overflow(error) else _rule(error)
+    cls = rule.cls if rule else _BY_CODE.get(_code(error))
+    if cls is not None and not isinstance(error, cls):
+        error.__class__ = cls
     advice = (rule.advice if rule else "") or _class_advice(error)
     changed = cast("Any", error)
     changed.permanent = isinstance(error, _PERMANENT) or bool(rule and rule.permanent)
@@ -149,6 +166,11 @@ def _rule(error: LMError) -> Rule | None:
     return None
 
 
+def _code(error: LMError) -> str:
+    """Returns the status that the body of a reply with status 200 states, or ""."""
+    return str(error.provider_code or "") if error.status in (None, 200) else ""
+
+
 def _class_advice(error: LMError) -> str:
     if (
         isinstance(error, LMInvalidRequestError)
@@ -162,4 +184,32 @@ def _class_advice(error: LMError) -> str:
 def _text(error: LMError) -> str:
     """Returns the text of the server in one line, without DSPy's paragraph of advice below it."""
     first = str(error.message or "").partition("\n\n")[0]
-    return " ".join(abridged(first, MAX_TEXT_CHARS).split()) or type(error).__name__
+    if first.lstrip()[:1] == "<":
+        title = first.partition("<title>")[2].partition("</title>")[0]
+        first = f"an HTML page of a gateway, HTTP {error.status}: {title}"
+    return (
+        " ".join(abridged(first, MAX_TEXT_CHARS).split()) or f"HTTP {error.status}, without a text"
+    )
+
+
+def error_in_reply(response: Any) -> LMServerError | None:
+    """Returns the error that a reply with status 200 has in place of an answer; None for an answer.
+
+    LM Studio answers so to an unknown path, and OpenRouter when the provider behind it failed.
+    """
+    body = getattr(response, "provider_data", None)
+    if not isinstance(body, Mapping):
+        return None
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    found = body.get("error") or (first.get("error") if isinstance(first, Mapping) else None)
+    if not found:
+        return None
+    details = found if isinstance(found, Mapping) else {"message": found}
+    code = details.get("code")
+    return LMServerError(
+        str(details.get("message") or "the server gave an error in place of an answer"),
+        model=getattr(response, "model", None),
+        provider_code=None if code is None else str(code),
+        status=200,
+    )

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
+from weakref import WeakValueDictionary
 
 import dspy
 
@@ -127,9 +128,16 @@ class Gate:
                 self._in_flight.add(entry)
 
 
+_shared: WeakValueDictionary[Any, Gate] = WeakValueDictionary()
+_shared_lock = threading.Lock()  # guards _shared
+
+
 @dataclasses.dataclass
 class Gates:
-    """The gates of a run with its sub-runs, by LM."""
+    """The gates of a run with its sub-runs, by LM.
+
+    A limit that the program has set is that of a server or a key, so all runs of the process share its gate.
+    """
 
     concurrency: Concurrency = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -144,7 +152,8 @@ class Gates:
         key = lm.model, options.get("api_base") or options.get("base_url")
         with self._lock:
             if key not in self._gates:
-                self._gates[key] = Gate(self._most(lm.model))
+                most = self._most(lm.model)
+                self._gates[key] = Gate(DEFAULT_CONCURRENCY) if most is None else _of_all(key, most)
             return self._gates[key]
 
     @property
@@ -154,12 +163,22 @@ class Gates:
             return max([DEFAULT_CONCURRENCY, *self.concurrency.values()])
         return self.concurrency or DEFAULT_CONCURRENCY
 
-    def _most(self, model: str) -> int:
+    def _most(self, model: str) -> int | None:
+        """Returns the limit that the program has set for a model; None for none."""
         if not isinstance(self.concurrency, Mapping):
-            return self.concurrency or DEFAULT_CONCURRENCY
+            return self.concurrency
         named = [self.concurrency.get(name) for name, its in self.names.items() if its == model]
         found = [most for most in (*named, self.concurrency.get(model)) if most]
-        return min(found, default=DEFAULT_CONCURRENCY)
+        return min(found, default=None)
+
+
+def _of_all(key: Any, most: int) -> Gate:
+    """Returns the gate of an LM with this limit that all runs in progress share."""
+    with _shared_lock:
+        gate = _shared.get((key, most))
+        if gate is None:
+            gate = _shared[key, most] = Gate(most)
+        return gate
 
 
 def check_concurrency(concurrency: Any) -> Concurrency:

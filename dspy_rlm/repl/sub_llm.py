@@ -125,7 +125,7 @@ def _ask_with_media(lm: dspy.BaseLM, text: str, media: Sequence[Any]) -> Any:
     try:
         outputs = _Parts()(lm, {}, dspy.Signature("parts -> answer"), [], {"parts": parts})
     except AdapterParseError:
-        return None
+        return getattr(lm, "reply", None)  # it has no text
     return outputs[0]["answer"]
 
 

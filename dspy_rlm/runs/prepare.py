@@ -25,7 +25,7 @@ from dspy_rlm.dspy_bridge.streaming import (
     streaming_sink,
 )
 from dspy_rlm.events import Sink
-from dspy_rlm.lms.gate import Gate, Gates
+from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price
@@ -111,8 +111,8 @@ def prepare(
         clean_errors(context.secrets),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
-    # The root makes no other call at the same time as its own turn.
-    gate = context.gates.of(lm) if lm and depth > 0 else Gate(1)
+    # The turns of the root are not held back by the calls of its code.
+    gate = context.gates.of(lm) if lm and depth > 0 else Gate(DEFAULT_CONCURRENCY)
     first = Meter(
         ledger,
         "action",

@@ -152,6 +152,15 @@ class TestGate:
 
         assert third.granted.done()
 
+    def test_runs_at_the_same_time_share_a_limit_that_was_set(self):
+        """A limit is that of a server, however many runs call it; the default is that of a run."""
+        lm, key = dspy.LM("openai/shared"), {"openai/shared": 2}
+
+        assert Gates(key).of(lm) is not Gates({"openai/shared": 3}).of(lm)
+        one, other = Gates(key), Gates(2)
+        assert one.of(lm) is other.of(lm)
+        assert Gates().of(lm) is not Gates().of(lm)
+
     def test_equal_models_at_one_address_share_a_gate(self):
         """Copies of an LM are one server; the same model elsewhere is another."""
         gates = Gates({"openai/x": 2})

@@ -5,6 +5,7 @@ The bodies are those of the servers' documentation and sources; see `dspy_rlm.lm
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, NamedTuple
 
@@ -83,6 +84,9 @@ CASES = [
     Case("litellm", 400, openai("Budget has been exceeded! Current cost: 0.02, Max budget: 0.01", "budget_exceeded", "400"), MONEY, True, CREDIT),
     Case("litellm", 429, openai("No deployments available for selected model. Passed model=x. Deployment crossed budget: 0.0004", "None", "429"), MONEY, True, CREDIT),
     Case("litellm", 429, openai("Max parallel request limit reached. Limit type: max_parallel_requests", "None", "429"), LIMIT, False, LATER),
+    Case("lm studio", 200, json.dumps({"error": "Unexpected endpoint or method. (POST /chat/completions)"}), BAD, True, "end with /v1"),
+    Case("openrouter", 200, json.dumps({"error": {"code": 401, "message": "No auth credentials found"}}), AUTH, True, KEY),
+    Case("openrouter", 200, json.dumps({"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-min."}}), LIMIT, False, LATER),
     Case("openrouter", 402, openai("Insufficient credits. Add more at https://openrouter.ai/credits", code=402), MONEY, True, CREDIT),
     Case("openrouter", 403, openai("x requires moderation. Your input was flagged for \"violence\".", code=403), BAD, False, "content of this prompt"),
 ]  # fmt: skip
@@ -140,7 +144,88 @@ class TestServers:
         assert str(raised.value).count(case.advice) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            400,
+            openai(
+                "the request exceeds the available context size (2048)", "exceed_context_size_error"
+            ),
+        ),
+        (
+            400,
+            openai(
+                "This model's maximum context length is 2048 tokens. However, you requested 9000 tokens."
+            ),
+        ),
+        (
+            400,
+            anthropic(
+                "invalid_request_error", "prompt is too long: 208310 tokens > 200000 maximum"
+            ),
+        ),
+        (
+            429,
+            openai(
+                "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 50000."
+            ),
+        ),
+    ],
+)
+def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
+    """A sub-LM's window that was exceeded is one item of its batch, of DSPy's own class, and is not repeated."""
+    rlm, server = play(
+        "q -> a: list", "SUBMIT(sub_llm_batched(['short', 'long']))", sub=lambda _: "x"
+    )
+    rlm.sub_lm = server.lm("sub", num_retries=2)
+    server.fail(
+        "sub", Fault(status=status, body=body, times=None, only=lambda r: r.prompt == "long")
+    )
+    answer, item = rlm(q="").a
+
+    assert answer == "x"
+    assert item.startswith("[ERROR] ContextWindowExceededError: [openai/sub] ")
+    assert item.endswith("The prompt is longer than the context window of this model.")
+    assert len(server.requests_to("sub")) == 2
+
+
+HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
+
+
 class TestReading:
+    @pytest.mark.parametrize(
+        ("status", "body", "text"),
+        [
+            (502, HTML, "an HTML page of a gateway, HTTP 502: 502 Bad Gateway"),
+            (422, '{"detail": "x"}', "HTTP 422, without a text"),
+            (
+                200,
+                json.dumps(
+                    {
+                        "choices": [
+                            {
+                                "index": 0,
+                                "message": {"role": "assistant", "content": ""},
+                                "finish_reason": "error",
+                                "error": {"code": 502, "message": "Provider returned error"},
+                            }
+                        ]
+                    }
+                ),
+                "Provider returned error",
+            ),
+        ],
+    )
+    def test_what_a_gateway_says(self, play, status, body, text):
+        """A page of a gateway, an error without words and one inside of a reply are one line each."""
+        rlm, server = play("q -> a: list", "SUBMIT(sub_llm_batched(['x']))", sub=lambda _: "x")
+        server.fail("sub", Fault(status=status, body=body))
+        (item,) = rlm(q="").a
+
+        assert item.startswith("[ERROR] LM")
+        assert item.endswith(f"[openai/sub] {text}")
+
     def test_reading_twice_changes_nothing(self):
         """The text and the class of an error are changed once."""
         error = dspy.LMInvalidRequestError(
@@ -201,3 +286,16 @@ class TestReading:
 
         assert isinstance(raised.value.__cause__, dspy.LMAuthError)
         assert len(server.requests_to("sub")) == 1
+
+    @pytest.mark.parametrize("turns", [1, 3])
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_no_turn_and_no_extraction_follow(self, play, turns, asynchronous):
+        """After a permanent fault of a sub-LM nothing more is paid, in the last turn too: no turn, no extraction."""
+        code = "try: sub_llm('x')\nexcept Exception: pass\nSUBMIT('a guess')"
+        rlm, server = play("q -> a", code, sub=lambda _: "x", max_iterations=turns)
+        server.fail("sub", Fault(status=401, message="Bad key", times=None))
+        with pytest.raises(RunFailedError) as raised:
+            asyncio.run(rlm.acall(q="")) if asynchronous else rlm(q="")
+
+        assert raised.value.run.iterations == 1
+        assert len(server.requests_to("root")) == 1

@@ -88,6 +88,16 @@ class TestAnswers:
         """A cut answer has a line at its end; reasoning without an answer is marked; no text is an error."""
         assert answers(play, reply(message, reason)) == expected
 
+    def test_an_answer_to_an_image_is_told_apart_too(self, play):
+        """Prompts with media pass through an adapter of DSPy's, which has no place for a reasoning alone."""
+        image = dspy.Image("data:image/png;base64,iVBORw0KGgo=")
+        code = SHOW.replace("'x'", "'x', q")
+        rlm, server = play("q: dspy.Image -> a: str", code, sub=lambda _: "x")
+        body = reply({"content": None, "reasoning_content": "A cat."})
+        server.fail("sub", Fault(status=200, body=json.dumps(body)))
+
+        assert rlm(q=image).a.endswith("This is its reasoning:\nA cat.")
+
     def test_cut_answers_of_a_batch_are_marked_one_by_one(self, play):
         """The calls of a batch run at once; only the answer that was cut has the line."""
 

@@ -89,7 +89,7 @@ class TestSubRuns:
     @pytest.mark.parametrize("max_depth", [0, 1, 2])
     def test_depth_is_counted_on_the_host(self, play, max_depth):
         """Depth is counted on the host: at the last level `sub_rlm` is in neither the REPL nor the contract."""
-        code = "SUBMIT('sub_rlm' in globals() and sub_rlm('q -> n: int', q=q).n + 1)"
+        code = "SUBMIT(sub_rlm('q -> n: int', q=q).n + 1 if 'sub_rlm' in globals() else 0)"
         rlm, server = play("q -> n: int", code, sub=working(code), max_depth=max_depth)
 
         assert rlm(q="?").n == max_depth

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 from dspy.clients.base_lm import GLOBAL_HISTORY
 
-from dspy_rlm.testing import Action, asks_for, chat, fields, route, rules, scripted
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.lms.call_readings import COST_HEADER, Reading
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
+from dspy_rlm.testing import Action, PolicyServer, asks_for, chat, fields, route, rules, scripted
 
 both = pytest.mark.parametrize("how", ["sync", "async"])
 
@@ -154,3 +160,25 @@ class TestHistory:
 
         assert rlm.history == []
         assert rlm.sub_lm.history == []
+
+
+@pytest.mark.parametrize(("cost", "booked"), [(0.25, 0.25), (0.0, 0.0), (-1.0, None), (None, None)])
+def test_the_cost_in_the_header_of_a_proxy_is_booked(cost, booked):
+    """LiteLLM's proxy knows the price of a call, and says so in a header that DSPy's LiteLLM engine keeps."""
+    ledger = Ledger(Budget())
+    with PolicyServer({"lm": lambda _: chat.Counted("x", 5, 5, cost=cost)}) as server:
+        metered(server.lm("lm", engine="litellm"), Meter(ledger, "sub_llm", 0))("hi")
+
+    (call,) = ledger.sub_calls()
+    assert call.cost == booked
+
+
+def test_a_header_that_is_no_number_is_no_cost():
+    """What a server sends is not trusted to be a number."""
+    reading = Reading(None)
+    reading.add_usage("lm", {"prompt_tokens": 1})
+    for value in ("nan", "inf", "a", "", None, []):
+        response = SimpleNamespace(_hidden_params={"additional_headers": {COST_HEADER: value}})
+        reading.history.append({"response": response, "cost": None})
+
+    assert reading.cost is None

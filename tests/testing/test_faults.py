@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -280,3 +283,24 @@ class TestFault:
         """A fault that does nothing, or two things at once, is a mistake of the test."""
         with pytest.raises(ValueError, match=complaint):
             Fault(**settings)
+
+
+def test_a_body_is_sent_in_place_of_openais():
+    """The words of another server can be played, also with status 200, which needs them."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]})
+    got = []
+    with PolicyServer({"m": echo}) as server:
+        server.fail("m", Fault(status=503, body='{"detail": "asleep"}'))
+        server.fail("m", Fault(status=200, body='{"error": "no such path"}'))
+        host = server.base_url.removeprefix("http://").removesuffix("/v1")
+        for _ in range(2):
+            with contextlib.closing(http.client.HTTPConnection(host)) as client:
+                client.request("POST", "/v1/chat/completions", body)
+                answer = client.getresponse()
+                got.append((answer.status, answer.read()))
+
+    assert got == [(503, b'{"detail": "asleep"}'), (200, b'{"error": "no such path"}')]
+    with pytest.raises(ValueError, match="A body needs the status"):
+        Fault(body="x", delay_seconds=1)
+    with pytest.raises(ValueError, match="An error status is 400 to 599"):
+        Fault(status=200)
