@@ -111,7 +111,11 @@ def _union(texts: Any) -> str:
 
 def note_of(schema: Any) -> str:
     """Returns the description, the constraints and the keys of a schema, as text; empty if it has none."""
-    bounds = [f"{key} {schema[key]}" for key in _BOUNDS if schema.get(key) not in (None, False)]
+    bounds = [
+        f"{key} {schema[key]}"
+        for key in _BOUNDS
+        if schema.get(key) is not None and schema[key] is not False
+    ]
     parts = [str(schema.get("description") or "").strip(), ", ".join(bounds), _keys_text(schema, 0)]
     text = "; ".join(part.rstrip(".") if at < 2 else part for at, part in enumerate(parts) if part)
     return text if len(text) <= _MAX_NOTE_CHARS else f"{text[:_MAX_NOTE_CHARS]} ..."
