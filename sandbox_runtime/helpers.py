@@ -17,6 +17,8 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
@@ -39,6 +41,7 @@ __all__ = [
     "EffortError",
     "SignatureText",
     "Slot",
+    "UnreadableTextError",
     "abridged",
     "annotation_text",
     "as_error",
@@ -60,5 +63,6 @@ __all__ = [
     "secrets_of",
     "shown_signature",
     "start_thread",
+    "text_of",
     "url_without_secrets",
 ]

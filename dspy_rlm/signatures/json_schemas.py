@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import keyword
-import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -34,8 +33,6 @@ _BOUNDS = (
     *("multipleOf", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
 )
 
-_NOT_IN_NAMES = re.compile(r"\W")
-
 
 # The default of an optional argument whose schema states no value: it is then left out.
 OMITTED = SignatureText("...")
@@ -43,7 +40,8 @@ OMITTED = SignatureText("...")
 
 def python_name(name: str) -> str:
     """Returns the name with what a Python name cannot have replaced; it may still be none."""
-    clean = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFKC", name).strip())
+    text = unicodedata.normalize("NFKC", name).strip()
+    clean = "".join(char if f"a{char}".isidentifier() else "_" for char in text)
     return f"{clean}_" if keyword.iskeyword(clean) else clean
 
 
