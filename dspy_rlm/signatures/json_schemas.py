@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import keyword
-import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -34,8 +33,6 @@ _BOUNDS = (
     *("multipleOf", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
 )
 
-_NOT_IN_NAMES = re.compile(r"\W")
-
 
 # The default of an optional argument whose schema states no value: it is then left out.
 OMITTED = SignatureText("...")
@@ -43,7 +40,8 @@ OMITTED = SignatureText("...")
 
 def python_name(name: str) -> str:
     """Returns the name with what a Python name cannot have replaced; it may still be none."""
-    clean = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFKC", name).strip())
+    text = unicodedata.normalize("NFKC", name).strip()
+    clean = "".join(char if f"a{char}".isidentifier() else "_" for char in text)
     return f"{clean}_" if keyword.iskeyword(clean) else clean
 
 
@@ -111,7 +109,11 @@ def _union(texts: Any) -> str:
 
 def note_of(schema: Any) -> str:
     """Returns the description, the constraints and the keys of a schema, as text; empty if it has none."""
-    bounds = [f"{key} {schema[key]}" for key in _BOUNDS if schema.get(key) not in (None, False)]
+    bounds = [
+        f"{key} {schema[key]}"
+        for key in _BOUNDS
+        if schema.get(key) is not None and schema[key] is not False
+    ]
     parts = [str(schema.get("description") or "").strip(), ", ".join(bounds), _keys_text(schema, 0)]
     text = "; ".join(part.rstrip(".") if at < 2 else part for at, part in enumerate(parts) if part)
     return text if len(text) <= _MAX_NOTE_CHARS else f"{text[:_MAX_NOTE_CHARS]} ..."

@@ -6,7 +6,6 @@ import builtins
 import dataclasses
 import enum
 import inspect
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,8 +56,8 @@ class ToolCall:
     def leaves_out(self, name: str) -> bool:
         """Returns True if None means that an optional argument is left out: its type has no None."""
         parameter = self.signature.parameters[name]
-        words = re.findall(r"\w+", repr(parameter.annotation))
-        return parameter.default is not Parameter.empty and not {"None", "Any"} & set(words)
+        types = type_name(parameter.annotation).split(" | ")
+        return parameter.default is not Parameter.empty and not {"None", "Any"} & set(types)
 
     @property
     def unpacks(self) -> bool:

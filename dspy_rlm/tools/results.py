@@ -6,9 +6,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import io
-import itertools
 from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, Sequence, ValuesView
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType
 from typing import Any
 
 import dspy
@@ -17,15 +16,11 @@ import dspy
 MAX_ITEMS = 100_000
 MAX_CHARS = 256 * 1024 * 1024
 
-# The iterators that become a list. Open files, which are iterators too, are refused.
-_LAZY: tuple[type, ...] = (
-    *(GeneratorType, map, filter, zip, enumerate, reversed, KeysView, ValuesView, ItemsView),
-    *(itertools.chain, itertools.islice, itertools.takewhile, itertools.dropwhile),
-    *(itertools.starmap, itertools.accumulate, itertools.count, itertools.cycle, itertools.repeat),
-    *(itertools.product, itertools.permutations, itertools.combinations, itertools.filterfalse),
-    *(itertools.compress, itertools.pairwise, itertools.zip_longest),
-    *(type(iter([])), type(iter(())), type(iter({})), type(iter(set())), type(iter(range(0)))),
-)
+# The modules whose iterators become a list. Those of other modules may be values of their own, and an open file,
+# which is an iterator too, is refused.
+_MODULES = frozenset({"builtins", "itertools", "csv", "_csv", "sqlite3"})
+
+_VIEWS = (KeysView, ValuesView, ItemsView)
 
 
 def is_async_lazy(result: object) -> bool:
@@ -47,9 +42,10 @@ def settled(name: str, result: Any, outputs: Sequence[str] | None = None) -> Any
     """
     if isinstance(result, dspy.Prediction):
         return _record(result, outputs)
-    if isinstance(result, _LAZY):
-        items: Iterator[Any] = iter(result)  # type: ignore[call-overload]
-        return _listed(name, items)
+    if isinstance(result, _VIEWS) or (
+        isinstance(result, Iterator) and type(result).__module__ in _MODULES
+    ):
+        return _listed(name, iter(result))
     if isinstance(result, io.IOBase):
         raise TypeError(
             f"{name}() returned an open file. The tool must return its content: file.read()."

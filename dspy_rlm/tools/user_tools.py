@@ -172,8 +172,6 @@ def _is_async(tool: dspy.Tool) -> bool:
 
 def _arguments(call: ToolCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments by the tool's own names. Raises `TypeError` if they do not match."""
-    cell_names = {own: name for name, own in call.own_names.items()}
-    kwargs = {cell_names.get(name, name): value for name, value in kwargs.items()}
     if call.unpacks:
         return dict(call.signature.bind(*args, **kwargs).arguments)
     named = by_name(call.signature, args, kwargs)
