@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pickle
 import traceback
 import urllib.parse
 from typing import Any
@@ -147,6 +148,8 @@ def test_no_road_shows_a_secret(play, code, sub_lm):
     result = rlm(q="?")
     seen = [exchange.prompt for exchange in server.requests_to("root")]
     seen += [str(result.run.dump()), str(result.trajectory), str(result.run)]
+    # On disk, where a run is saved with its prediction.
+    seen += [pickle.dumps(result.run.dump()).decode("latin-1"), repr(pickle.dumps(result.toDict()))]
 
     assert shown_in("".join(seen)) == []
     assert result.run.iterations == 2
