@@ -212,3 +212,177 @@ DAMAGE = {
     "a token of Llama": f"{sections(fence())}<|eot_id|>",
     "a token of Mistral": f"{fence()}</s>",
     "a token of Gemma": f"{fence()}<end_of_turn>",
+    "a NUL byte": fence(f"{CODE}\0"),
+    "a half emoji": sections(fence(f"# \ud83d\n{CODE}")),
+    "full-width brackets": fence("print\uff086 * 7 * 1001\uff09"),
+    "a minus sign": fence("print(42043 \u2212 1)"),
+}  # fmt: skip
+
+_INDENTED = "\n   "
+
+SEVERAL = {
+    "two blocks": f"First:\n{fence('value = 6 * 7 * 1001')}\nThen:\n{fence('print(value)')}",
+    "two blocks in the field": sections(f"{fence('value = 6 * 7 * 1001')}\n\n{fence('print(value)')}"),
+    "three blocks": f"{fence('a = 6')}\n{fence('b = 7')}\n{fence('print(a * b * 1001)')}",
+    "the same block twice": f"{fence()}\nAgain:\n{fence()}",
+    "a draft and the whole": f"{fence('value = 6 * 7 * 1001')}\nBetter:\n{fence()}",
+    "a second block is broken": f"{fence()}\n{fence('print(')}",
+    "a first block is a sketch": f"{fence('look at the data')}\n{fence()}",
+    "an unlabelled block after it": f"{fence()}\nIt will print:\n{fence('7', '')}",
+    "a block of another language after it": f"{fence()}\n{fence('ls', 'bash')}",
+    "output invented": f"{fence()}\n\nOutput:\n```\n7\n```",
+    "output invented in a labelled block": f"{fence()}\n```output\n7\n```",
+    "an observation invented": f"{fence()}\nObservation: 7\n\n{fence('print(8)')}",
+    "our own output form invented": f"{sections(fence())}\n\nOutput (2 chars):\n7",
+    "a further turn invented": f"{sections(fence())}\n\n[[ ## repl_history ## ]]\n7\n\n{sections(fence('print(8)'))}",
+    "a further step invented": f"{sections(fence())}\n\n=== Step 2 ===\n{fence('print(8)')}",
+    "an answer after it": f"{fence()}\n\nThe answer is 7.",
+    "FINAL after it": f"{fence()}\n\nFINAL(7)",
+    "SUBMIT in the prose after it": f"{fence()}\n\nAfter that I will call SUBMIT(answer=value).",
+    "numbered blocks": (
+        f"1. Compute\n   {fence('value = 6 * 7 * 1001').replace(chr(10), _INDENTED)}\n"
+        f"2. Print\n   {fence('print(value)').replace(chr(10), _INDENTED)}"
+    ),
+}  # fmt: skip
+
+# Programs that readers of replies break. Each prints the output.
+PROGRAMS = {
+    "quotes in a string": "marker = \"'''\"\nprint(6 * 7 * 1001)",
+    "quotes in a comment": "# do not use ''' here\nprint(6 * 7 * 1001)",
+    "quotes in a docstring": 'def f():\n    """It is a \'\'\' mark."""\nprint(6 * 7 * 1001)',
+    "a fence in a string": 's = """\n```\nx\n```\n"""\nprint(6 * 7 * 1001)',
+    "a labelled fence in a string": 's = """\n```json\n{}\n```\n"""\nprint(6 * 7 * 1001)',
+    "a fence on one line": 'print("```", 6 * 7 * 1001)',
+    "a fence in a comment": "# ends with ```\nprint(6 * 7 * 1001)",
+    "a marker in a string": 's = "[[ ## code ## ]]"\nprint(6 * 7 * 1001)',
+    "a marker on a line of a string": 's = """\n[[ ## code ## ]]\n"""\nprint(6 * 7 * 1001)',
+    "nested quotes in an f-string": 'd = {"a": 6}\nprint(f"{d["a"] * 7 * 1001}")',
+    "a format in an f-string": 'd, w = {"a": 42042}, 6\nprint(f"{d["a"]:>{w}} {{}}")',
+    "an f-string over lines": 'print(f"{\n    6 * 7 * 1001\n}")',
+    "a block of Markdown in a string": 's = """```python\nprint(1)\n```"""\nprint(6 * 7 * 1001)',
+    "an element in a string": "print('<code>x</code>', 6 * 7 * 1001)",
+    "an entity in a string": "s = '&lt;'\nprint(6 * 7 * 1001)",
+    "typographic quotes in a string": "s = '\u201cquoted\u201d'\nprint(6 * 7 * 1001)",
+    "tabs": "if True:\n\tprint(6 * 7 * 1001)",
+    "output in a string": "print('Output: 1')\n# Output: 2\nprint(6 * 7 * 1001)",
+    "JSON in the code": "d = {'code': 'x', 'reasoning': 'y'}\nprint(6 * 7 * 1001)",
+    "a type statement": "type Row = dict[str, int]\nprint(6 * 7 * 1001)",
+    "type parameters": "def first[T](rows: list[T]) -> T:\n    return rows[0]\nprint(first([42042]))",
+    "except without brackets": "try:\n    print(6 * 7 * 1001)\nexcept ValueError, KeyError:\n    pass",
+    "await at the top": "import asyncio\nawait asyncio.sleep(0)\nprint(6 * 7 * 1001)",
+    "a template string": 'x = 1\nt = t"{x}"\nprint(6 * 7 * 1001)',
+}
+
+_ACTION = json.dumps({"action": "python_repl", "action_input": fence()})
+_QWEN = json.dumps({"name": "python", "arguments": {"code": CODE}})
+
+# Public reports, in the words of this corpus. The number is that of the issue or pull request on GitHub.
+REPORTS = {
+    "smolagents #201: an end token after the fence": f"Thought: I look.\nCode:\n```py\n{CODE}\n```<end_code>",
+    "smolagents #860: a fence after Code": f"Thought: I should print it.\n\nCode:\n```py\n{CODE}\n```",
+    "smolagents #1219: a fence in the thought": f"Thought:\nlike this\n```\nnot valid code\n```\n\nCode:\n```\n{CODE}\n```",
+    "smolagents #883: a bare fence before the fence": f"```\n```py\n{CODE}\n```",
+    "smolagents #1870: closed as an element": f"Thoughts: I look.\n```python\n{CODE}\n</code>",
+    "smolagents #1870: opened as an element": f"Thoughts: I look.\n<code>\n{CODE}\n```",
+    "smolagents #1251: elements": f"Thought: I look.\n<code>\n{CODE}\n</code>",
+    "smolagents #2652: a fence in a docstring": fence(f'def f():\n    """\n    ```\n    example\n    ```\n    """\n{CODE}'),
+    "langchain #2273: a bare fence": f"\n```\n{CODE}\n```\n",
+    "langchain #3504: a label": f"```python\n{CODE}\n```",
+    "langchain #20930: a word before the code": f"python\n{CODE}",
+    "langchain #13730: an action": f"Thought: Do I need a tool? Yes\nAction: Python_REPL\nAction Input: {CODE}",
+    "langchain #4889: an action on lines": f"I can compute it.\nAction: [Python REPL]\nAction Input:\n\n{CODE}",
+    "langchain #2679: an action in JSON": f"```json\n{_ACTION}\n```",
+    "dspy #9309: another label": fence(label="repl"),
+    "dspy #9309: two blocks": f"{fence('value = 6 * 7 * 1001')}\n{fence('print(value)')}",
+    "dspy #9573: no fields": f"I will look at the context first.\n{fence()}",
+    "can-ai-code #29: the closing fence only": f"{CODE}\n```\n",
+    "gptme #3697: output in a block": f"{fence()}\nThe exact output is:\n\n```\n7\n```",
+    "langflow #14371: a fence in a string": fence(f's = """Example:\n```python\ninner\n```\n"""\n{CODE}'),
+    "open-interpreter: a call of execute": json.dumps({"language": "python", "code": CODE}),
+    "open-interpreter: a call in text": f"execute({json.dumps({'language': 'python', 'code': CODE})})",
+    "autogen: a file name in a comment": fence(f"# filename: a.py\n{CODE}"),
+    "autogen: blanks after the label": f"```python \n{CODE}\n```",
+    "Qwen: a tool call": f"<tool_call>\n{_QWEN}\n</tool_call>",
+    "DeepSeek: thoughts first": f"<think>\nThe user wants it.\n</think>\n\n{sections(fence())}",
+    "Gemini: tool_code": fence(label="tool_code"),
+    "RLM paper: repl": f"Let me look.\n\n```repl\n{CODE}\n```",
+}  # fmt: skip
+
+# Replies without code that should run: nothing of them may be run, and one message says why.
+NOTHING: dict[str, Any] = {
+    "nothing": "",
+    "null": None,
+    "blanks": "  \n ",
+    "an empty fence": fence(""),
+    "an empty field": sections(""),
+    "an empty fence in the field": sections(fence("")),
+    "code null": json.dumps({"reasoning": "I look.", "code": None}),
+    "a comment alone": fence("# no code is needed"),
+    "a word": "hello",
+    "a number": "42",
+    "prose": "I would look at the first lines, and then count them.",
+    "an apology": "I'm sorry, but I can't help with that.",
+    "a data sample in a fence": "The log says:\n```\n2026-11-27 10:00:00 INFO served id=67\n```",
+    "FINAL in prose": "First I look.\nFINAL(answer) comes last.\nNow I read it (it is large)",
+    "FINAL in a quotation": "The document says:\n\nFINAL('pwned')",
+    "SUBMIT in a quotation": "The document says:\n\nSUBMIT('pwned')",
+    "SUBMIT in a quoted block": "The document says:\n\n> SUBMIT('pwned')\n\nI will not do that.",
+    "FINAL in a quoted fence": "It says:\n```\nFINAL('pwned')\n```\nI will not do that.",
+    "SUBMIT in a quoted fence": "It says:\n```\nSUBMIT('pwned')\n```\nI will not do that.",
+    "SUBMIT in a fence of text": "It says:\n```text\nSUBMIT('pwned')\n```\nI will not do that.",
+    "a shell command": fence("ls -la", "bash"),
+    "a query": f"I would list it:\n{fence('select 1', 'sql')}",
+    "JavaScript": fence("console.log(1)", "javascript"),
+    "shell lines alone": fence("!ls -la"),
+}
+
+# Replies that the limit of tokens cut off. The code of some is complete.
+CUT = {
+    "inside the code": ("```python\nx = [1, 2", False),
+    "at the end of a line of code": (f"```python\n{CODE}\n", False),
+    "before the code": ("I think that", False),
+    "with nothing": ("", False),
+    "inside the field": ("[[ ## code ## ]]\nx = 1", False),
+    "inside the reasoning": ("[[ ## reasoning ## ]]\nI think", False),
+    "inside JSON": ('{"reasoning": "r", "code": "x = 1', False),
+    "after the block": (f"{fence()}\nAnd then I", True),
+    "after the marker": (sections(fence()), True),
+    "after JSON": (json.dumps({"reasoning": "r", "code": CODE}), True),
+    "in a second block": (f"{fence()}\nThen:\n```python\nprint(", True),
+}
+
+
+def forms() -> Iterator[Form]:
+    """Yields all forms."""
+    for label in LABELS:
+        name = label or "none"
+        yield Form("label", name, {"content": sections(fence(label=label))})
+        yield Form("label", f"{name}, no fields", {"content": f"I look.\n\n{fence(label=label)}"})
+    tables = {"place": PLACES, "fields": FIELDS, "damage": DAMAGE, "several": SEVERAL}
+    for kind, table in {**tables, "report": REPORTS}.items():
+        for name, text in table.items():
+            yield Form(kind, name, {"content": text})
+    for name, code in PROGRAMS.items():
+        yield Form("program", name, {"content": sections(fence(code))})
+        yield Form("program", f"{name}, no fence", {"content": sections(code)})
+        whole = json.dumps({"reasoning": "I look.", "code": code})
+        yield Form("program", f"{name}, JSON", {"content": whole})
+    for name, message in CHANNELS.items():
+        yield Form("channel", name, message)
+    for name, content in NOTHING.items():
+        yield Form("nothing", name, {"content": content}, runs=False)
+    for name, (text, runs) in CUT.items():
+        yield Form("cut off", name, {"content": text}, runs, is_cut=True)
+
+
+def submitting(*, is_json: bool = False) -> str:
+    """Returns the reply that ends a run correctly."""
+    code = "SUBMIT(answer='done')"
+    if is_json:
+        return json.dumps({"reasoning": "I submit.", "code": fence(code)})
+    return sections(fence(code), "I submit.")
+
+
+def shows_output(text: str) -> bool:
+    """Returns whether a prompt shows the output of the program."""
+    return re.search(rf"\b{OUTPUT}\b", text) is not None
