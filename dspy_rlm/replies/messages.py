@@ -32,7 +32,7 @@ PROBLEMS = {
         "No code was run: the call that ends the run is not in a ```python block, and may be a quotation. If you "
         "mean it, write it in one ```python block."
     ),
-    "empty": "No code was run: your reply has no code. Write Python, in one ```python block.",
+    "empty": "No code was run: your reply has no code, or only comments. Write Python, in one ```python block.",
     "cut_off": (
         "No code was run: your reply was cut off at its limit of tokens before the code was complete. Write "
         "less: a short reasoning, then a short ```python block. Split long code over several turns."

@@ -282,8 +282,12 @@ def _without_prompts(code: str) -> str:
 
 def _without_label(code: str) -> str | None:
     """Returns the code without a first line that is the label of a lost fence."""
-    first, _, rest = code.lstrip("\n").partition("\n")
-    return rest if first.strip().lower() in PYTHON_LABELS and rest.strip() else None
+    lines = code.lstrip("\n").split("\n")
+    first = next(
+        (n for n, line in enumerate(lines) if line.strip().lower() not in PYTHON_LABELS), 0
+    )
+    rest = "\n".join(lines[first:])
+    return rest if first and rest.strip() else None
 
 
 def _unquoted(code: str) -> str | None:

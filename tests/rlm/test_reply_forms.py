@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tokenize
 from io import StringIO
 from pathlib import Path
@@ -139,6 +140,34 @@ def test_a_quoted_call_that_ends_the_run_is_not_run(text, call):
 def test_a_call_that_ends_the_run_is_run_where_it_is_meant(text):
     """A block of Python, the code field, and a reply of nothing else are meant."""
     assert "('a')" in read_reply(RawReply(text)).code
+
+
+# ---- The documentation ----
+
+PAGE = (Path(__file__).parents[2] / "docs" / "replies.md").read_text("utf-8")
+ROWS = re.findall(r"^\| (.+) \| ```` (\".*\") ```` \| (.+) \|$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "example", "becomes"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_table_of_the_documentation_is_true(name, example, becomes):
+    """Each example of docs/replies.md becomes what its row says."""
+    reading = read_reply(RawReply(json.loads(example), is_cut=name.endswith("(cut off)")))
+
+    if reading.problem:
+        assert becomes == f"message `{reading.cause}`"
+        return
+    repaired = ", ".join(f"`{name}`" for name in reading.repairs)
+    note = ", with a note" if reading.notes else ""
+    assert becomes == f"runs{f', repaired: {repaired}' if repaired else ''}{note}"
+
+
+def test_the_documentation_has_every_form():
+    """docs/replies.md has an example of each message, and the text of each repair and message."""
+    assert len(ROWS) > 60
+    for name, text in {**REPAIRS, **PROBLEMS}.items():
+        assert f"| `{name}` | {text} |" in PAGE
+    shown = " ".join(becomes for _, _, becomes in ROWS)
+    assert [name for name in PROBLEMS if f"`{name}`" not in shown] == ["too_long"]
 
 
 # ---- Newer Python ----
