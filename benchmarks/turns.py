@@ -202,8 +202,10 @@ def measure(system: str, server: Server, url: str, threads: int, python: Path | 
     """Returns the runs of a system on all forms."""
     models = [f"{system}-{number}" for number in range(len(server.corpus))]
     if python is not None:
-        command = [str(python), __file__, "--client", system, url, str(len(models))]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [str(python), "-m", "benchmarks.turns", "--client", system, url, str(len(models))]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+        )
         answers = json.loads(done.stdout.splitlines()[-1])
     else:
         with ThreadPoolExecutor(threads) as pool:
@@ -247,6 +249,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a kind of forms; may be repeated")
     parser.add_argument("--threads", type=int, default=4, help="runs at once (4)")
     parser.add_argument("--ours-only", action="store_true", help="without the peers")
+    parser.add_argument("--names", action="store_true", help="name the forms that ours loses")
     parser.add_argument("--rlms-python", type=Path, help="the Python in which rlms is installed")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -261,6 +264,10 @@ def main() -> int:
             python = options.rlms_python if system == "rlms" else None
             runs[system] = measure(system, server, url, options.threads, python)
     print(table(corpus, runs))
+    if options.names:
+        for form, run in zip(corpus, runs["ours"], strict=True):
+            if (form.runs and not run.is_understood) or run.answer != "done":
+                print(f"lost by ours: {form.kind}: {form.name}")
     losses = {
         system: sum(
             (Lost().plus(form, run).requests for form, run in zip(corpus, results, strict=True)), 0

@@ -129,6 +129,10 @@ def _content(value: Any, depth: int = 0) -> str:
     return ""
 
 
+# The name under which DSPy keeps arguments that are not JSON.
+_UNPARSED = "partial_json"
+
+
 def _code_of_call(call: Any) -> str:
     """Returns the code that a tool call asks to run, or calls the function that it names."""
     function = _item(call, "function") or call
@@ -136,6 +140,8 @@ def _code_of_call(call: Any) -> str:
     if isinstance(arguments, str):
         value = parsed_json(arguments)[0]
         arguments = value if isinstance(value, str | Mapping) and value else arguments
+    if isinstance(arguments, Mapping) and isinstance(arguments.get(_UNPARSED), str):
+        arguments = arguments[_UNPARSED]
     fields = fields_of_value(arguments) if isinstance(arguments, Mapping) else None
     if fields is not None and fields.code:
         return fields.code

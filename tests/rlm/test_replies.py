@@ -181,6 +181,7 @@ def test_damage_is_repaired_and_named(repair, text, code):
         ({"thoughts": f"I think\n{fence()}"}, "reasoning_channel"),
         ({"thoughts": sections(fence())}, "reasoning_channel"),
         ({"tool_calls": [{"function": {"name": "python", "arguments": json.dumps({"code": CODE})}}]}, "tool_call"),
+        ({"tool_calls": [{"function": {"name": "python", "arguments": json.dumps({"partial_json": CODE})}}]}, "tool_call"),
         ({"text": [{"type": "text", "text": fence()}]}, None),
         ({"text": {"reasoning": "a", "code": CODE}}, None),
     ],
