@@ -249,11 +249,13 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a kind of forms; may be repeated")
     parser.add_argument("--threads", type=int, default=4, help="runs at once (4)")
     parser.add_argument("--ours-only", action="store_true", help="without the peers")
+    parser.add_argument("--every", type=int, default=1, help="each form of that many only (1)")
     parser.add_argument("--names", action="store_true", help="name the forms that ours loses")
     parser.add_argument("--rlms-python", type=Path, help="the Python in which rlms is installed")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     corpus = [form for form in forms() if not options.only or form.kind in options.only]
+    corpus = corpus[:: options.every]
     runs: dict[str, list[Run]] = {}
     server = Server(corpus)
     with serving(server) as url:
