@@ -136,7 +136,7 @@ class RunReport:
     """How often each repair of a reply was needed, by the names in docs/replies.md."""
 
     turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `cut_off`, `other_language`,
+    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `other_language`,
     `shell`, `too_long`, `syntax_error`, `refused_submit`."""
 
     overflows: int = 0

@@ -20,7 +20,9 @@ PYTHON_LABELS = frozenset(
 )
 
 # Labels of blocks that may hold Python if they look like it.
-_VAGUE_LABELS = frozenset({"", "code", "text", "txt", "plaintext", "plain", "script", "input"})
+_VAGUE_LABELS = frozenset(
+    {"", "code", "text", "txt", "plaintext", "plain", "script", "input", "diff"}
+)
 
 _WRAPPERS = frozenset({"", "markdown", "md"})
 
@@ -31,7 +33,7 @@ _MAX_NESTING = 3
 _MAX_ENDS = 60
 
 FIELD = re.compile(
-    r"^[ \t>*`~]*\[\[[ \t]*#+[ \t]*(?P<name>\w+)[ \t]*#+[ \t]*\]\]\**[ \t]*[:=]?", re.MULTILINE
+    r"^[ \t*`~]*\[\[[ \t]*#+[ \t]*(?P<name>\w+)[ \t]*#+[ \t]*\]\]\**[ \t]*[:=]?", re.MULTILINE
 )
 """The marker of a field, as DSPy's `ChatAdapter` writes it, at the beginning of a line."""
 
@@ -39,6 +41,9 @@ _OPENING = re.compile(r"^(?P<before>[^`~\n]*?)(?P<mark>`{3,}|~{3,}(?!~))(?P<info
 _LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?$")
 _FENCE = re.compile("`{3,}")
 _QUOTED = re.compile(r"^[ \t]*> ?")
+# Ends of blocks in the formats of other agents.
+_CLOSING_ELEMENTS = ("</code>", "</python>", "<end_code>")
+
 _LABEL = re.compile(r"[^\W\d][\w+#-]*")
 
 
@@ -52,6 +57,8 @@ class Block(NamedTuple):
     end: int
     """The line after the closing fence."""
     is_closed: bool
+    is_quotation: bool = False
+    """True if it is in a quotation of Markdown, whose lines begin with `>`."""
 
     @property
     def is_python(self) -> bool:
@@ -138,7 +145,7 @@ def _block_at(lines: list[str], at: int, work: Work, before: list[Block]) -> Blo
         code = f"{rest}\n{code}"
     if not end.is_closed and not code.strip() and not label:
         return None  # the stray end of an outer pair of fences
-    return Block(label, code.strip("\n"), at, end.after, end.is_closed)
+    return Block(label, code.strip("\n"), at, end.after, end.is_closed, ">" in indent)
 
 
 def _block_in_one_line(line: str, at: int, work: Work) -> Block | None:
@@ -238,6 +245,8 @@ def _possible_ends(lines: list[str], at: int, mark: str) -> Iterator[_End]:
                 yield _End(number, number, is_closed=False)
         elif text.endswith(mark):
             yield _End(number, number + 1, line.rstrip().rstrip(mark[0]))
+        elif line.strip() in _CLOSING_ELEMENTS:
+            yield _End(number, number + 1, is_plain=True)
         elif FIELD.match(line):
             yield _End(number, number, is_closed=False)
 

@@ -6,6 +6,7 @@ Known formats: the sections of DSPy's `ChatAdapter`, JSON objects, XML elements,
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -31,6 +32,22 @@ _ARGUMENT_NAMES = (
     "action",
 )
 
+# Names of tools that run Python.
+_PYTHON_TOOLS = frozenset(
+    {
+        *(
+            "python",
+            "python_repl",
+            "pythonrepl",
+            "python_interpreter",
+            "code_interpreter",
+            "ipython",
+        ),
+        *("python_repl_ast", "repl", "execute", "execute_python", "run_python", "run_code", "exec"),
+        *("execute_code", "interpreter"),
+    }
+)
+
 _MAX_DEPTH = 4
 
 
@@ -43,12 +60,20 @@ class Fields(NamedTuple):
     repairs: tuple[str, ...] = ()
     is_complete: bool = False
     """True if the end of the code field was written: a reply that was cut off later has its code."""
+    source: str = "text"
+    """"field" if the reply names the field, "loose" if it does so amid prose, "text" if the code is the whole reply."""
 
 
 def read_fields(text: str, work: Work) -> Fields:
     """Finds the fields of a reply."""
     thought, text = _without_thoughts(text)
-    fields = _json_fields(text) or _sections(text, work) or _elements(text) or Fields("", None)
+    fields = (
+        _call_fields(text)
+        or _json_fields(text)
+        or _sections(text, work)
+        or _elements(text)
+        or Fields("", None)
+    )
     if fields.code is None and not fields.reasoning:
         fields = fields._replace(reasoning="", code=None)
         return Fields(thought, text, fields.repairs)
@@ -104,7 +129,7 @@ def _sections(text: str, work: Work) -> Fields | None:
         plain = next((one.text for one in sections if not one.name and one.text.strip()), "")
         found = reasoning or plain
         if fenced_blocks(found, work).blocks:
-            return Fields(reasoning, found, is_complete=len(sections) > 1)
+            return Fields(reasoning, found, is_complete=len(sections) > 1, source="loose")
         return Fields(reasoning or plain.strip(), "" if empty else None)
     after = sections[code_at + 1 :]
     if not reasoning:
@@ -117,6 +142,7 @@ def _sections(text: str, work: Work) -> Fields | None:
         sections[code_at].text,
         ("text_after_the_code",) if invented else (),
         is_complete=code_at + 1 < len(sections),
+        source="field",
     )
 
 
@@ -164,7 +190,27 @@ def _json_fields(text: str) -> Fields | None:
     if not whole:
         return None
     value, is_whole = parsed_json(whole)
-    return fields_of_value(value, is_complete=is_whole)
+    if isinstance(value, str):
+        value, is_whole = (
+            parsed_json(value.strip()) if value.lstrip().startswith("{") else (None, True)
+        )
+    fields = fields_of_value(value, is_complete=is_whole)
+    if fields is None or text.strip().startswith(whole[:1]):
+        return fields
+    outside = text.replace(whole, "").replace("```", "").strip()
+    return fields if outside in ("", "json", "JSON") else fields._replace(source="loose")
+
+
+_CALL = re.compile(r"\s*(\w{1,40})\(\s*(?=\{)")
+
+
+def _call_fields(text: str) -> Fields | None:
+    """Reads a reply that is a call of a tool for Python, with an object as its argument."""
+    match = _CALL.match(text)
+    if match is None or match[1].lower() not in _PYTHON_TOOLS or not text.rstrip().endswith(")"):
+        return None
+    value, _ = parsed_json(text[match.end() :].rstrip()[:-1])
+    return fields_of_value(value)
 
 
 _NAMED = re.compile(
@@ -215,24 +261,35 @@ def fields_of_value(value: Any, *, is_complete: bool = True, depth: int = 0) -> 
     reasoning = next((named[name] for name in _REASONING_NAMES if name in named), None)
     code = next((named[name] for name in _CODE_NAMES if name in named), None)
     if any(name in named for name in _CODE_NAMES):
-        return Fields(_text(reasoning), _text(code), is_complete=is_complete)
-    for name in _ARGUMENT_NAMES:
-        inner = fields_of_value(named.get(name), is_complete=is_complete, depth=depth + 1)
+        return Fields(_text(reasoning), _text(code), (), is_complete, "field")
+    tool = named.get("action") or named.get("tool") or named.get("name")
+    if isinstance(tool, str) and tool.strip().lower().replace(" ", "_") in _PYTHON_TOOLS:
+        arguments = next((named[name] for name in _ARGUMENT_NAMES if name in named), None)
+        if isinstance(arguments, str) and not arguments.lstrip().startswith("{"):
+            return Fields(_text(reasoning), arguments, (), is_complete, "field")
+    inner_values = [named[name] for name in _ARGUMENT_NAMES if name in named]
+    inner_values += [
+        one for one in itertools.islice(named.values(), 20) if isinstance(one, Mapping)
+    ]
+    for one in inner_values:
+        inner = fields_of_value(one, is_complete=is_complete, depth=depth + 1)
         if inner is not None:
             return inner
     return Fields(_text(reasoning), None) if isinstance(reasoning, str) else None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, depth: int = 0) -> str:
     """Returns the text of a field that may be a list of lines, or an object that holds the text."""
     if isinstance(value, str):
         return value
+    if depth > _MAX_DEPTH:
+        return ""
     if isinstance(value, Sequence):
-        return "\n".join(_text(one).rstrip("\n") for one in value)
+        return "\n".join(_text(one, depth + 1).rstrip("\n") for one in value)
     if isinstance(value, Mapping):
         for name in (*_CODE_NAMES, "text", "content", "value", "source"):
             if value.get(name):
-                return _text(value[name])
+                return _text(value[name], depth + 1)
     return ""
 
 
@@ -254,17 +311,23 @@ def _elements(text: str) -> Fields | None:
         thought, _, end = _element(text, name)
         if thought:
             break
-    found = [
-        (text.find(f"<{name}>", end), name) for name in _CODE_ELEMENTS if f"<{name}>" in text[end:]
-    ]
-    if not found:
+    match = _CODE_ELEMENT.search(text, end)
+    if match is None:
         is_all = thought and not text[end:].strip()
         return Fields(thought.strip(), None) if is_all else None
-    start, name = min(found)
-    code, is_complete, _ = _element(text[start:], name, last=True)
-    if "```" in text.replace(code, ""):
+    name = match["name"]
+    code, is_complete, _ = _element(f"<{name}>{text[match.end() :]}", name, last=True)
+    if "```" in text.replace(code, "") and "```" not in code:
         return None  # the element is a part of the prose, or of the code
-    return Fields(thought.strip(), _unescaped(code, name), is_complete=is_complete)
+    is_amid = "\n" not in code.strip() and bool(text[end : match.start()].strip())
+    source = "loose" if is_amid else "field"
+    return Fields(thought.strip(), _unescaped(code, name), (), is_complete, source)
+
+
+_CODE_ELEMENT = re.compile(
+    rf"^[ \t]*(?:<pre>)?<(?P<name>{'|'.join(_CODE_ELEMENTS)})(?:[ ][^<>\n]{{0,200}})?>",
+    re.MULTILINE,
+)
 
 
 _NEXT_ELEMENT = re.compile(r"</(\w{1,20})>\s*<\1>")

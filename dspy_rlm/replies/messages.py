@@ -15,6 +15,7 @@ REPAIRS = {
     "blanks": "blanks of another kind, or of no width, were replaced",
     "indentation": "the indentation of all lines was removed",
     "fences": "a stray fence was removed",
+    "punctuation": "full-width characters were replaced",
     "quotes": "typographic quotes were replaced",
     "entities": "HTML entities were replaced",
     "escapes": "doubled escapes were undone",
@@ -27,7 +28,11 @@ REPAIRS = {
 """Each repair by name, as the note in the output says it."""
 
 PROBLEMS = {
-    "empty": "No code was run: your reply has no code. Write Python, in one ```python block.",
+    "quoted": (
+        "No code was run: the call that ends the run is not in a ```python block, and may be a quotation. If you "
+        "mean it, write it in one ```python block."
+    ),
+    "empty": "No code was run: your reply has no code, or only comments. Write Python, in one ```python block.",
     "cut_off": (
         "No code was run: your reply was cut off at its limit of tokens before the code was complete. Write "
         "less: a short reasoning, then a short ```python block. Split long code over several turns."

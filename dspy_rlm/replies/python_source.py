@@ -1,7 +1,8 @@
 """Questions about Python source that may be broken: does it compile, where are its strings, is it code at all.
 
-`ast` gives the answers where it can. The host's Python may be older than the sandbox's, so f-strings that
-reuse their own quotes (PEP 701, Python 3.12) are accepted on every version.
+`ast` gives the answers where it can. The host's Python may be older than the sandbox's, so newer syntax is
+accepted on every version: f-strings that reuse their own quotes (PEP 701), template strings (PEP 750), type
+parameters and the type statement (PEP 695), and `except` without brackets (PEP 758).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 _FLAGS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
-_REUSES_QUOTES = sys.version_info >= (3, 12)
+_IS_AS_NEW = sys.version_info >= (3, 14)
 
 # Calls that end a run.
 FINAL_CALLS = frozenset({"SUBMIT", "FINAL", "FINAL_VAR"})
@@ -56,18 +57,43 @@ class Work:
 def tree_of(code: str) -> ast.Module | None:
     """Returns the syntax tree of a cell; None if it does not compile."""
     tree = _parsed(code)
-    if tree is None and not _REUSES_QUOTES:
-        plain = _without_formatted_strings(code)
-        tree = _parsed(plain) if plain != code else None
+    if tree is None and not _IS_AS_NEW:
+        older = _in_older_syntax(_without_formatted_strings(code))
+        tree = _parsed(older) if older != code else None
     return tree
 
 
 def _parsed(code: str) -> ast.Module | None:
+    # Python warns of an unknown escape such as `\d`, on the host's standard error.
+    code = _ESCAPE.sub(lambda match: match[0] if match[1] in _ESCAPES else f"\\{match[0]}", code)
     try:
         tree = compile(code, "<reply>", "exec", _FLAGS)
     except _NOT_PYTHON:
         return None
     return tree if isinstance(tree, ast.Module) else None
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = frozenset("\n\\'\"abfnrtvxNuU01234567")
+
+_OLDER = (
+    (re.compile(r"^([ \t]*)type[ \t]+(\w+)(?:\[[^\[\]\n]*\])?[ \t]*=", re.MULTILINE), r"\1\2 ="),
+    (
+        re.compile(
+            r"^([ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+\w+)\[(?:[^\[\]\n]|\[[^\[\]\n]*\])*\]",
+            re.MULTILINE,
+        ),
+        r"\1",
+    ),
+    (re.compile(r"^([ \t]*except\*?[ \t]+)([^\n():]+,[^\n():]+):", re.MULTILINE), r"\1(\2):"),
+)
+
+
+def _in_older_syntax(code: str) -> str:
+    """Returns the code with newer statements as Python 3.11 has them, to judge it only."""
+    for expression, older in _OLDER:
+        code = expression.sub(older, code)
+    return code
 
 
 def _without_formatted_strings(code: str) -> str:
@@ -97,7 +123,7 @@ def spans(code: str) -> Iterator[Span]:
             continue
         is_formatted = any(letter in "fFtT" for letter in match["prefix"])
         end, is_closed = strings.end(match.end(), match["quotes"], is_formatted, len(code))
-        yield Span(match.start(), end, True, is_closed, is_formatted)
+        yield Span(match.start(), end, True, is_closed, is_formatted and not strings.is_plain)
         at = end
 
 
@@ -127,12 +153,16 @@ class _Strings:
     def __init__(self, code: str) -> None:
         self._code = code
         self._left = 4 * len(code) + _MAX_EXPRESSION_CHARS
+        self.is_plain = False
+        """True if the last string was read as a plain one, because a field of it has no end."""
 
     def end(
         self, at: int, quotes: str, is_formatted: bool, limit: int, nesting: int = 0
     ) -> tuple[int, bool]:
         """Returns the end of a string whose content begins at `at`, and whether it is closed."""
         code = self._code
+        if not nesting:
+            self.is_plain = self._left <= 0
         stops = _STOPS[quotes, is_formatted and nesting < _MAX_NESTING and self._left > 0]
         while (match := stops.search(code, at, limit)) is not None:
             found = match[0]
@@ -148,7 +178,7 @@ class _Strings:
                 if after is None:
                     if nesting:
                         return at, False  # only the outermost string is read again, as a plain one
-                    stops = _STOPS[quotes, False]
+                    stops, self.is_plain = _STOPS[quotes, False], True
                 at = after or at
         return limit, False
 
@@ -211,7 +241,11 @@ _STATEMENTS = (
 def does_something(tree: ast.Module) -> bool:
     """Returns whether the tree has a statement that is no bare value, such as a word or a data sample."""
     return any(
-        isinstance(node, _STATEMENTS)
+        (
+            isinstance(node, _STATEMENTS)
+            # A word and a colon before other words are mostly prose.
+            and not (isinstance(node, ast.AnnAssign) and node.value is None)
+        )
         or (
             isinstance(node, ast.Expr)
             and any(isinstance(n, ast.Call | ast.Await) for n in ast.walk(node))
@@ -222,9 +256,20 @@ def does_something(tree: ast.Module) -> bool:
 
 def final_calls(tree: ast.Module) -> bool:
     """Returns whether the cell itself calls a function that ends the run."""
-    return any(
+    return any(_is_final_call(node) for node in ast.walk(tree))
+
+
+def final_calls_are_statements(tree: ast.Module) -> bool:
+    """Returns whether each such call is a statement: `12 | SUBMIT(1)` is a line of a listing."""
+    calls = sum(_is_final_call(node) for node in ast.walk(tree))
+    return calls == sum(
+        isinstance(node, ast.Expr) and _is_final_call(node.value) for node in ast.walk(tree)
+    )
+
+
+def _is_final_call(node: ast.AST) -> bool:
+    return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in FINAL_CALLS
-        for node in ast.walk(tree)
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,12 @@ from dspy_rlm.replies import messages
 from dspy_rlm.replies.fences import FIELD, Block, Blocks, fenced_blocks
 from dspy_rlm.replies.fields import Fields, fields_of_value, parsed_json, read_fields
 from dspy_rlm.replies.final_calls import final_code
-from dspy_rlm.replies.python_source import Work, does_something, final_calls
+from dspy_rlm.replies.python_source import (
+    Work,
+    does_something,
+    final_calls,
+    final_calls_are_statements,
+)
 from dspy_rlm.replies.repairs import repaired, without_shell_lines
 
 # A longer reply is not read: parsing it would take seconds.
@@ -79,7 +85,9 @@ def read_code_field(text: str, reasoning: str = "") -> Reading:
 
 
 def _normalized(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff").replace("\0", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff").replace("\0", "")
+    # Halves of a character that belong together are joined, and the others replaced.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 # ---- The text of a reply -----------------------------------------------------------------------------
@@ -100,19 +108,29 @@ def _text_of(reply: RawReply) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-def _content(value: Any) -> str:
+# Parts of a content that are nested deeper are no text.
+_MAX_PARTS_DEPTH = 4
+
+
+def _content(value: Any, depth: int = 0) -> str:
     """Returns the text of a content that may be a list of parts or an object."""
     if isinstance(value, str):
         return value
+    if depth > _MAX_PARTS_DEPTH:
+        return ""
     if isinstance(value, Mapping):
         fields = fields_of_value(value)
         if fields is not None:
             code = f"[[ ## code ## ]]\n{fields.code}" if fields.code else ""
             return f"[[ ## reasoning ## ]]\n{fields.reasoning}\n\n{code}"
-        return _content(value.get("text") or value.get("content") or "")
-    if isinstance(value, Sequence):
-        return "\n".join(part for one in value if (part := _content(one)))
+        return _content(value.get("text") or value.get("content") or "", depth + 1)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return "\n".join(part for one in value if (part := _content(one, depth + 1)))
     return ""
+
+
+# The name under which DSPy keeps arguments that are not JSON.
+_UNPARSED = "partial_json"
 
 
 def _code_of_call(call: Any) -> str:
@@ -120,7 +138,10 @@ def _code_of_call(call: Any) -> str:
     function = _item(call, "function") or call
     name, arguments = str(_item(function, "name") or ""), _item(function, "arguments")
     if isinstance(arguments, str):
-        arguments = parsed_json(arguments)[0]
+        value = parsed_json(arguments)[0]
+        arguments = value if isinstance(value, str | Mapping) and value else arguments
+    if isinstance(arguments, Mapping) and isinstance(arguments.get(_UNPARSED), str):
+        arguments = arguments[_UNPARSED]
     fields = fields_of_value(arguments) if isinstance(arguments, Mapping) else None
     if fields is not None and fields.code:
         return fields.code
@@ -156,6 +177,8 @@ def _read_code(fields: Fields, work: Work, *, is_cut: bool) -> Reading:
         return _problem("cut_off" if is_cut else "unreadable", reasoning=fields.reasoning)
     text = _inner_json(fields.code)
     final = final_code(text, work)
+    if final is not None and fields.source == "loose":
+        return _problem("quoted", reasoning=fields.reasoning)
     if final is not None:
         return Reading(fields.reasoning, final, fields.repairs)
     found = fenced_blocks(text, work)
@@ -173,20 +196,33 @@ def _inner_json(text: str) -> str:
     return inner.code if inner is not None and inner.code else text
 
 
+# Repairs that leave a reply of code alone a reply of code alone. After others, its text may be a quotation.
+_HARMLESS = frozenset({"blanks", "punctuation", "quotes", "entities", "tabs"})
+
+
 def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Reading:
     """Reads a code field without a fence."""
-    is_field = fields.is_complete or bool(fields.repairs) or bool(fields.reasoning)
+    is_field = fields.source == "field" or fields.is_complete or bool(fields.reasoning)
     if not text.strip():
         return _problem("cut_off" if is_cut else "empty", reasoning=fields.reasoning)
     if is_cut and not fields.is_complete:
         return _problem("cut_off", reasoning=fields.reasoning)
     result = repaired(text.strip("\n"), work)
     tree = work.tree(result.code)
+    if tree is not None and not tree.body:
+        return _problem("empty", reasoning=fields.reasoning)
     if tree is not None and (is_field or does_something(tree)):
+        is_changed = not (_HARMLESS.issuperset(result.repairs) and final_calls_are_statements(tree))
+        if final_calls(tree) and (
+            fields.source == "loose" or (is_changed and fields.source == "text")
+        ):
+            return _problem("quoted", reasoning=fields.reasoning)
         return _runs(fields, result.code, result.repairs, _notes_on_shell(result.removed))
     parts = _parts(text, work)
     if parts is not None:
         prose, code, invented = parts
+        if (tree := work.tree(code)) is not None and final_calls(tree):
+            return _problem("quoted", reasoning=fields.reasoning or prose)
         repairs = ("text_after_the_code",) if invented else ()
         return _runs(fields._replace(reasoning=fields.reasoning or prose), code, repairs, ())
     if _is_shell(text):
@@ -198,7 +234,7 @@ def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Re
 
 def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> Reading:
     """Reads a code field, or a whole reply, with fenced blocks."""
-    blocks = _blocks_of_code(found.blocks, work)
+    blocks = _blocks_of_code(found.blocks, work, is_field=fields.source == "field")
     prose = fields.reasoning or found.between(0, found.blocks[0].first).strip()
     if not blocks:
         outside = found.outside.strip()
@@ -208,7 +244,7 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
         labels = sorted({block.label for block in found.blocks if block.label})
         if is_cut and not found.blocks[-1].is_closed:
             return _problem("cut_off", reasoning=prose)
-        if not any(block.code.strip() for block in found.blocks) and not outside:
+        if not any(block.code.strip() for block in found.blocks):
             return _problem("empty", reasoning=prose)
         return _problem("other_language", reasoning=prose, labels=labels)
     notes: tuple[str, ...] = ()
@@ -229,14 +265,28 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
         repairs += result.repairs
         removed += result.removed
     whole = "\n\n".join(part.strip("\n") for part in code)
-    if not whole.strip():
+    tree = work.tree(whole)
+    if not whole.strip() or (tree is not None and not tree.body):
         return _problem("shell" if removed else "empty", reasoning=prose)
+    if tree is not None and final_calls(tree) and _may_be_quoted(fields, found, chosen):
+        return _problem("quoted", reasoning=prose)
     if len(chosen) == 1 and not work.compiles(whole) and _is_shell(whole):
         return _problem("shell", reasoning=prose)
     return Reading(prose, whole, _unique(repairs), (*notes, *_notes_on_shell(removed)))
 
 
-def _blocks_of_code(blocks: Sequence[Block], work: Work) -> list[Block]:
+def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block]) -> bool:
+    """Returns whether code that ends the run may be a quotation: no label says that it is Python, and prose is around."""
+    if fields.source == "field":
+        return False
+    if any(block.is_quotation for block in chosen):
+        return True
+    return not all(block.is_python for block in chosen) and bool(
+        found.outside.strip() or len(found.blocks) > len(chosen)
+    )
+
+
+def _blocks_of_code(blocks: Sequence[Block], work: Work, *, is_field: bool) -> list[Block]:
     """Returns the blocks of Python. One that says so goes before one that says nothing."""
     labelled = [block for block in blocks if block.is_python and block.code.strip()]
     if labelled:
@@ -254,7 +304,18 @@ def _blocks_of_code(blocks: Sequence[Block], work: Work) -> list[Block]:
     if doing:
         return doing
     bare = [block for block in vague if not block.label]
-    return bare if len(bare) == 1 and len(blocks) == 1 else []
+    is_code = len(bare) == 1 == len(blocks) and (
+        is_field or work.compiles(bare[0].code) or _CODE_LINE.search(bare[0].code) is not None
+    )
+    return bare if is_code else []
+
+
+# The beginning of a line that is rather code than data or prose.
+_CODE_LINE = re.compile(
+    r"^[ \t]*(?:(?:import|from|def|class|for|while|if|with|try|return|await|async)\b(?!.*[.!?]$)"
+    r"|\w{1,40}[ \t]*=[^=\n]|[\w.]{1,80}\()",
+    re.MULTILINE,
+)
 
 
 def _chosen(
@@ -324,6 +385,12 @@ def _invents_output(text: str) -> bool:
 _MAX_PARAGRAPHS = 40
 
 
+# The beginning of a line of code in the format of ReAct.
+_INPUT = re.compile(
+    r"^[ \t]*(?:action input|code|python|command)[ \t]*:[ \t]*(?=\S)", re.IGNORECASE
+)
+
+
 def _parts(text: str, work: Work) -> tuple[str, str, bool] | None:
     """Splits text without a fence into prose and the code after it; None if no part is clearly code.
 
@@ -338,14 +405,19 @@ def _parts(text: str, work: Work) -> tuple[str, str, bool] | None:
     lines = text.split("\n")
     starts = [
         n
-        for n in range(1, len(lines))
-        if lines[n].strip() and (not lines[n - 1].strip() or lines[n - 1].rstrip().endswith(":"))
+        for n in range(len(lines))
+        if lines[n].strip()
+        and (
+            _INPUT.match(lines[n])
+            or (n and (not lines[n - 1].strip() or lines[n - 1].rstrip().endswith((":", ": |"))))
+        )
     ]
     for start in starts[:_MAX_PARAGRAPHS]:
-        code = "\n".join(lines[start:]).strip("\n")
+        code = "\n".join([_INPUT.sub("", lines[start]), *lines[start + 1 :]]).strip("\n")
+        if code.startswith((" ", "\t")):
+            code = textwrap.dedent(code)
         tree = work.tree(code)
-        # A call that ends the run may be a quotation.
-        if tree is not None and does_something(tree) and not final_calls(tree):
+        if tree is not None and does_something(tree):
             return "\n".join(lines[:start]).strip(), code, invented is not None
     return None
 

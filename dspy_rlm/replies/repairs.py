@@ -10,7 +10,7 @@ import html
 import json
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dspy_rlm.replies.fences import PYTHON_LABELS
@@ -33,15 +33,19 @@ class Repaired(NamedTuple):
 
 def repaired(code: str, work: Work) -> Repaired:
     """Returns the code, repaired where it does not compile and a repair helps."""
-    code = _without_special_tokens(code)
+    result = _repaired(_without_special_tokens(code), work)
+    plain = _without_label(result.code)
+    if plain is not None and (tree := work.tree(plain)) and does_something(tree):
+        return result._replace(code=plain)
+    return result
+
+
+def _repaired(code: str, work: Work) -> Repaired:
     if _has_prompts(code):
         plain = _without_prompts(code)
         if work.compiles(plain):
             return Repaired(plain, ("prompts",))
     if (tree := work.tree(code)) is not None:
-        relabelled = _without_label(code)
-        if relabelled is not None and (rest := work.tree(relabelled)) and does_something(rest):
-            return Repaired(relabelled)
         unquoted = _unquoted(code) if not does_something(tree) else None
         if unquoted is not None and (inner := work.tree(unquoted)) and does_something(inner):
             return Repaired(unquoted, ("quoted_code",))
@@ -62,20 +66,17 @@ def repaired(code: str, work: Work) -> Repaired:
 _Repair = Callable[[str], "str | None"]
 
 
-def _attempts(code: str) -> list[tuple[tuple[str, ...], str | None]]:
-    """Returns the code after each repair, and after those that occur together."""
-    attempts: list[tuple[tuple[str, ...], str | None]] = []
+def _attempts(code: str) -> Iterator[tuple[tuple[str, ...], str | None]]:
+    """Yields the code after each repair, and after those that occur together."""
     for name, repair in _REPAIRS.items():
-        changed = repair(code)
-        attempts.append(((name,), changed))
-    for first in ("blanks", "escapes", "entities", "indentation"):
+        yield (name,), repair(code)
+    for first in ("blanks", "punctuation", "escapes", "entities", "indentation"):
         once = _REPAIRS[first](code)
         if once is None or once == code:
             continue
         for second, repair in _REPAIRS.items():
             if second != first:
-                attempts.append(((first, second), repair(once)))
-    return attempts
+                yield (first, second), repair(once)
 
 
 # ---- The repairs -------------------------------------------------------------------------------------
@@ -92,6 +93,19 @@ _TRANSLATED = {**_BLANKS, **_NOTHING, **_LINE_ENDS}
 def _with_plain_blanks(code: str) -> str | None:
     """Replaces blanks of other kinds, and removes characters of no width, outside of strings."""
     return outside_strings(code, lambda part: part.translate(_TRANSLATED))
+
+
+# Full-width forms of ASCII, as input methods for Chinese and Japanese write them, and signs that look like a minus.
+_PUNCTUATION = {
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys(map(ord, "\u2212\u2013\u2010\u2011"), "-"),
+    0x3001: ",",
+}
+
+
+def _with_plain_punctuation(code: str) -> str | None:
+    """Replaces full-width characters outside of strings."""
+    return outside_strings(code, lambda part: part.translate(_PUNCTUATION))
 
 
 # Typographic quotes, each with those that may close it: U+201C to U+201E are double, U+2018 to U+201A single.
@@ -202,6 +216,8 @@ _STRAY_CLOSING = re.compile(r"[ \t]*(?:`{1,}|~{3,})[ \t]*")
 def _without_stray_fences(code: str) -> str | None:
     """Removes a fence that is left at the beginning or the end."""
     lines = code.strip().split("\n")
+    if len(lines) == 1 and lines[0].startswith("`") and lines[0].endswith("`"):
+        return lines[0].strip("`")
     first, end = 0, len(lines)
     while first < end and _STRAY_OPENING.fullmatch(lines[first]):
         first += 1
@@ -222,6 +238,7 @@ def _without_diff(code: str) -> str | None:
 
 _REPAIRS: dict[str, _Repair] = {
     "blanks": _with_plain_blanks,
+    "punctuation": _with_plain_punctuation,
     "indentation": _without_indentation,
     "fences": _without_stray_fences,
     "quotes": _with_straight_quotes,
@@ -265,8 +282,12 @@ def _without_prompts(code: str) -> str:
 
 def _without_label(code: str) -> str | None:
     """Returns the code without a first line that is the label of a lost fence."""
-    first, _, rest = code.lstrip("\n").partition("\n")
-    return rest if first.strip().lower() in PYTHON_LABELS and rest.strip() else None
+    lines = code.lstrip("\n").split("\n")
+    first = next(
+        (n for n, line in enumerate(lines) if line.strip().lower() not in PYTHON_LABELS), 0
+    )
+    rest = "\n".join(lines[first:])
+    return rest if first and rest.strip() else None
 
 
 def _unquoted(code: str) -> str | None:

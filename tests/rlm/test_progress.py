@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -145,3 +146,17 @@ def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not wants_colour(Terminal())
+
+
+def test_the_last_line_names_lost_turns_and_repairs():
+    """The form of replies has a cost too: it is named where there is one."""
+    run = dataclasses.replace(
+        report("submitted", "SUBMIT", 2),
+        turns_lost={"unreadable": 2, "shell": 1},
+        repairs={"quotes": 1},
+    )
+
+    assert render_event(RunEnded(run, {})).strip() == (
+        "Submitted, 2 iterations, 1 sub-LM call, 3.1 s; "
+        "3 turns lost (unreadable 2, shell), 1 repair (quotes)"
+    )

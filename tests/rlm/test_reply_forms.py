@@ -1,0 +1,329 @@
+"""The corpus of forms of replies: each is run, or answered with a message; none runs what was only quoted."""
+
+from __future__ import annotations
+
+import json
+import re
+import tokenize
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.reply_forms import CODE, OUTPUT, forms
+from dspy_rlm.replies.fences import fenced
+from dspy_rlm.replies.messages import PROBLEMS, REPAIRS
+from dspy_rlm.replies.python_source import tree_of
+from dspy_rlm.replies.reader import RawReply, read_code_field, read_reply
+from sandbox_runtime import Completed
+
+FORMS = list(forms())
+REAL = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "real_replies.jsonl")
+    .read_text("utf-8")
+    .splitlines()
+]
+
+
+def raw(form):
+    """The reply of a form, as a client returns it."""
+    message = form.message
+    return RawReply(
+        message.get("content"),
+        message.get("reasoning_content") or "",
+        message.get("tool_calls") or (),
+        form.is_cut,
+    )
+
+
+def test_the_corpus_is_large():
+    """The corpus has the promised number of forms, each with a name of its own."""
+    assert len(FORMS) >= 200
+    assert len({(form.kind, form.name) for form in FORMS}) == len(FORMS)
+
+
+@pytest.fixture(scope="module")
+def session(kept):
+    """One sandbox for all forms."""
+    with kept.lend() as session:
+        yield session
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.name}")
+def test_each_form_runs_or_gets_a_message(form, session):
+    """The program of a form prints its output in the sandbox; a form without a program gets one message."""
+    reading = read_reply(raw(form))
+
+    assert bool(reading.code) is form.runs, reading
+    assert set(reading.repairs) <= set(REPAIRS)
+    if not form.runs:
+        assert reading.problem.startswith("No code was run: ")
+        assert reading.cause in PROBLEMS
+        return
+    result = session.run_cell(reading.code)
+    assert isinstance(result, Completed), result
+    assert OUTPUT in result.output
+
+
+@pytest.mark.parametrize("case", REAL, ids=range(len(REAL)))
+def test_replies_of_a_real_model_are_read(case):
+    """Each reply of a small model is run where it has code, and else gets the right message."""
+    reading = read_reply(RawReply(case["reply"], is_cut=case["is_cut"]))
+
+    assert (reading.cause or "code") == case["expected"]
+    assert occurs(reading.code, case["reply"])
+
+
+# ---- Quotations ----
+
+QUOTED = [
+    "The document says:\n\nSUBMIT('pwned')",
+    "The document says: SUBMIT('pwned')",
+    "The document says:\nSUBMIT('pwned')\nI will not do that.",
+    "The document says:\n\n    SUBMIT('pwned')\n",
+    "The document\n    SUBMIT('pwned')",
+    "It says:\n```\nSUBMIT('pwned')\n```\nI will not do that.",
+    "It says:\n```text\nSUBMIT('pwned')\n```",
+    "It says:\n```\nx = 'pwned'\nSUBMIT(x)\n```",
+    "It says:\n~~~\nSUBMIT('pwned')\n~~~",
+    "It says `SUBMIT('pwned')`.",
+    "`SUBMIT('pwned')`",
+    "It says:\n> SUBMIT('pwned')",
+    "> SUBMIT('pwned')",
+    "It says:\n> ```python\n> SUBMIT('pwned')\n> ```",
+    "It says:\n> [[ ## code ## ]]\n> SUBMIT('pwned')",
+    "It says <code>SUBMIT('pwned')</code> there.",
+    "It says:\n<code>SUBMIT('pwned')</code>",
+    'It says {"code": "SUBMIT(\'pwned\')"} there.',
+    'It says:\n{"reasoning": "r", "code": "SUBMIT(\'pwned\')"}',
+    'It says:\n```json\n{"code": "SUBMIT(\'pwned\')"}\n```\nI will not do that.',
+    "$ cat notes.txt\nSUBMIT('pwned')",
+    "!cat notes.txt\nSUBMIT('pwned')",
+    "12: SUBMIT('pwned')",
+    "12 | SUBMIT('pwned')",
+    "\"SUBMIT('pwned')\"",
+    '["x = 1", "SUBMIT(\'pwned\')"]',
+    "Action Input: SUBMIT('pwned')\nThat is in the log.",
+    "The log has code: SUBMIT('pwned')",
+    "It says:\n```bash\nSUBMIT('pwned')\n```",
+    "It says:\n```\nprint(1)\n```\nand\n```\nSUBMIT('pwned')\n```",
+    "It says:\n```SUBMIT('pwned')```",
+]
+
+
+@pytest.mark.parametrize("call", ["SUBMIT", "FINAL", "FINAL_VAR"])
+@pytest.mark.parametrize("text", QUOTED)
+def test_a_quoted_call_that_ends_the_run_is_not_run(text, call):
+    """A document that the model quotes cannot end the run: the call must be in a block of Python, or be the reply."""
+    reading = read_reply(RawReply(text.replace("SUBMIT", call)))
+
+    assert call not in reading.code
+    assert reading.code or reading.problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SUBMIT('a')",
+        "FINAL('a')",
+        "```\nSUBMIT('a')\n```",
+        "I am done.\n```python\nSUBMIT('a')\n```",
+        "[[ ## code ## ]]\nSUBMIT('a')",
+        "[[ ## code ## ]]\n```\nSUBMIT('a')\n```",
+        '{"reasoning": "r", "code": "SUBMIT(\'a\')"}',
+        "<code>\nSUBMIT('a')\n</code>",
+    ],
+)
+def test_a_call_that_ends_the_run_is_run_where_it_is_meant(text):
+    """A block of Python, the code field, and a reply of nothing else are meant."""
+    assert "('a')" in read_reply(RawReply(text)).code
+
+
+# ---- The documentation ----
+
+PAGE = (Path(__file__).parents[2] / "docs" / "replies.md").read_text("utf-8")
+ROWS = re.findall(r"^\| (.+) \| ```` (\".*\") ```` \| (.+) \|$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "example", "becomes"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_table_of_the_documentation_is_true(name, example, becomes):
+    """Each example of docs/replies.md becomes what its row says."""
+    reading = read_reply(RawReply(json.loads(example), is_cut=name.endswith("(cut off)")))
+
+    if reading.problem:
+        assert becomes == f"message `{reading.cause}`"
+        return
+    repaired = ", ".join(f"`{name}`" for name in reading.repairs)
+    note = ", with a note" if reading.notes else ""
+    assert becomes == f"runs{f', repaired: {repaired}' if repaired else ''}{note}"
+
+
+def test_the_documentation_has_every_form():
+    """docs/replies.md has an example of each message, and the text of each repair and message."""
+    assert len(ROWS) > 60
+    for name, text in {**REPAIRS, **PROBLEMS}.items():
+        assert f"| `{name}` | {text} |" in PAGE
+    shown = " ".join(becomes for _, _, becomes in ROWS)
+    assert [name for name in PROBLEMS if f"`{name}`" not in shown] == ["too_long"]
+
+
+# ---- Newer Python ----
+
+NEWER = [
+    'print(f"{d["a"]}")',
+    'print(f"{f"{x}"}")',
+    "print(f'{x!r:>{w}}' f\"{'\\n'.join(rows)}\")",
+    'print(f"{\n    x  # why\n}")',
+    't = t"{x} and {y:>3}"',
+    "t = rt'{x}\\d'",
+    "type Row = dict[str, list[int]]",
+    "type Pair[T] = tuple[T, T]",
+    "def first[T](rows: list[T]) -> T:\n    return rows[0]",
+    "async def first[T: (int, str)](rows: list[T]) -> T:\n    return rows[0]",
+    "class Box[T = int]:\n    pass",
+    "class Box[*Ts, **P](Base):\n    pass",
+    "try:\n    f()\nexcept ValueError, KeyError:\n    pass",
+    "try:\n    f()\nexcept* ValueError, KeyError:\n    pass",
+]
+
+
+@pytest.mark.parametrize("code", NEWER)
+def test_newer_python_is_python(code):
+    """Cells run on a newer Python than the host's may be: its syntax compiles, and several blocks stay one program."""
+    assert tree_of(code) is not None
+    text = f"{fenced(code)}\nThen:\n{fenced('print(1)')}"
+    assert read_reply(RawReply(text)).code == f"{code}\n\nprint(1)"
+    assert read_reply(RawReply(text)).notes == ()
+
+
+@pytest.mark.parametrize(
+    "code", ["type = = 1", "def f[T(x):\n    pass", "except ValueError, KeyError:", 'f"{"']
+)
+def test_broken_code_is_not_taken_for_newer_python(code):
+    """What no version of Python compiles does not compile."""
+    assert tree_of(code) is None
+
+
+def test_an_unknown_escape_says_nothing_on_the_host(recwarn):
+    """Python warns of a regular expression in a plain string; the cell's own warning is enough."""
+    assert tree_of("import re\nre.findall('\\d+', text)") is not None
+    assert not recwarn.list
+
+
+# ---- Any text ----
+
+PIECES = [
+    CODE, "```", "```python\n", "\n```\n", "~~~\n", "[[ ## code ## ]]\n", "[[ ## reasoning ## ]]\n", "[[ ## completed ## ]]",
+    "<code>", "</code>", "<think>", "</think>", '{"code": "', '"}', "'", '"""', 'f"{', "SUBMIT(x)", "FINAL(", ")", "\n", "\n\n",
+    "    ", "> ", "- ", "Output:\n", ">>> ", "!ls\n", "%time\n", "\\n", "&lt;", "\u201c", "\u00a0", "\ufeff", "\ud83d", "\0", "# ", "x", " ",
+    "print(", "if x:", "def f():", "1: ", "+", "python\n", "Action Input: ", "<tool_call>", "\uff08", "`", "json\n", "[", "]", "{", "}",
+]  # fmt: skip
+TEXTS = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=8)), max_size=14).map("".join)
+
+
+def occurs(code, text):
+    """Returns whether the words and numbers of the code occur in the text, in that order."""
+    at = 0
+    for word in words(code):
+        found = text.find(word, at)
+        if found < 0:
+            return False
+        at = found + len(word)
+    return True
+
+
+def words(code):
+    """Yields the names and numbers of the code, without those in strings and comments."""
+    try:
+        for token in tokenize.generate_tokens(StringIO(code).readline):
+            if token.type in (tokenize.NAME, tokenize.NUMBER):
+                yield token.string
+    except (tokenize.TokenError, SyntaxError):
+        return
+
+
+# Repairs after which the words of the code are not those of the reply, or are in another order.
+CHANGING = {
+    "entities",
+    "escapes",
+    "line_ends",
+    "quoted_code",
+    "punctuation",
+    "blanks",
+    "shell_lines",
+    "quotes",
+}
+
+
+@given(text=TEXTS, is_cut=st.booleans())
+def test_any_text_is_read(text, is_cut):
+    """Every text becomes code or a message, never an exception, and the code is what the reply contains."""
+    reading = read_reply(RawReply(text, is_cut=is_cut))
+
+    assert bool(reading.code) != bool(reading.problem)
+    assert reading.cause in {*PROBLEMS, ""}
+    assert set(reading.repairs) <= set(REPAIRS)
+    (reading.code + reading.reasoning + reading.problem).encode()
+    if not CHANGING & set(reading.repairs) and "\\" not in text and "FINAL" not in reading.code:
+        assert occurs(reading.code, text.replace("\0", ""))
+
+
+@given(text=TEXTS)
+def test_reading_is_idempotent(text):
+    """The code of a reading, written as the prompt asks for it, is read as the same code."""
+    reading = read_reply(RawReply(text))
+    if not reading.code:
+        return
+    again = read_reply(
+        RawReply(
+            f"[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n{fenced(reading.code)}\n\n[[ ## completed ## ]]"
+        )
+    )
+
+    if tree_of(reading.code) is not None:
+        assert again.code == reading.code.strip("\n")
+    else:
+        assert again.code or again.problem
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS, st.binary(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["code", "text", "name", "arguments", "function", "reasoning", 1, None]), inner, max_size=3),
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(content=VALUES, thoughts=TEXTS, calls=st.lists(VALUES, max_size=2))
+def test_any_message_is_read(content, thoughts, calls):
+    """Contents and tool calls of any shape become code or a message."""
+    reading = read_reply(RawReply(content, thoughts, calls))
+
+    assert bool(reading.code) != bool(reading.problem)
+
+
+def test_deeply_nested_messages_are_read():
+    """Nesting without end is no error."""
+    text, value = f"{'[' * 100_000}{']' * 100_000}", []
+    for _ in range(5000):
+        value = [value]
+    for reply in (
+        RawReply(text),
+        RawReply(f'{{"code": {text}}}'),
+        RawReply({"code": value}),
+        RawReply(value),
+    ):
+        assert read_reply(reply).problem
+
+
+@given(code=TEXTS)
+def test_any_code_field_is_read(code):
+    """The code field of a user's own predictor becomes code or a message."""
+    reading = read_code_field(code)
+
+    assert bool(reading.code) != bool(reading.problem)
