@@ -47,7 +47,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
 from sandbox_runtime.guest.interrupts import Interrupts
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
-from sandbox_runtime.guest.tasks import all_tasks, cancel_all
+from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
 from sandbox_runtime.guest.values.codec import Part, send
@@ -196,8 +196,11 @@ class Driver:
         started = monotonic()
         try:
             interrupts.allowed = True
-            self._execute(code, f"<cell {cell}>")
-            interrupts.allowed = False
+            try:
+                self._execute(code, f"<cell {cell}>")
+            finally:
+                interrupts.allowed = False
+                self._end_threads()  # to remove tracers reads all stacks, which must be no suspended ones
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             interrupts.allowed = False
             self._reserve = None
@@ -299,6 +302,7 @@ class Driver:
                     value = self._host.wait_for(value)
             if value is not None and (displayed := self._display(value)) is not None:
                 write_value(displayed, self._stream, self.output, self._output_chars)
+            self._finish_threads()
         except CancelledError as error:
             if self.interrupts.stop is None:
                 raise
@@ -315,7 +319,9 @@ class Driver:
         if tasks:
             self._host.wait_for(cancel_all(tasks))
             self._given_up += [task for task in tasks if not task.done()]
-            self._note(f"{len(tasks)} background task(s) were still running and are cancelled")
+            # Those of suspended threads are counted as threads.
+            if count := sum(not settles(task) for task in tasks):
+                self._note(f"{count} background task(s) were still running and are cancelled")
         if dropped := self._drop_callbacks():
             self._note(
                 f"{dropped} callback(s) of the event loop were still waiting and are dropped"
@@ -323,6 +329,12 @@ class Driver:
 
     def _note(self, text: str) -> None:
         self.output.write(f"\n[{text}]\n")
+
+    def _finish_threads(self) -> None:
+        """Waits for the threads of the cell."""
+
+    def _end_threads(self) -> None:
+        """Ends the threads that are left."""
 
     def _drop_callbacks(self) -> int:
         """Drops the pending callbacks of the event loop and reports their number."""

@@ -133,6 +133,9 @@ CHANGING = {
     *("_harness", "_outputs", "_display"),
 }
 
+# Attributes of `GreenThreads` that change as threads start, wait and end.
+CHANGING_THREADS = {"now", "_alive", "_queued", "_blocked", "_ending", "_grants", "_idents"}
+
 
 def belongs(module: str) -> bool:
     """Returns whether the functions and classes of a module, by its name, are fixed."""
