@@ -29,8 +29,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest import importable, tool_wrappers
 from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
+from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, no_input
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
@@ -102,7 +103,7 @@ class Driver:
         self.output = Output(output_chars, host.emit)
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
-        self._builtins = {**vars(builtins), "input": _no_input}
+        self._builtins = {**vars(builtins), **OWN_BUILTINS}
         classes = (*CLASSES, Stream, ByteStream, Output)
         self._guard = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
@@ -163,6 +164,7 @@ class Driver:
         plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
+        importable.remove(self._harness)
         self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = _unchanged
@@ -173,6 +175,7 @@ class Driver:
             else:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
+        importable.add(self._harness)
 
     def prepare(self, cell: int, code: str) -> None:
         """Prepares everything for a cell. Replaced objects may have hostile finalizers.
@@ -246,8 +249,10 @@ class Driver:
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
+        importable.add(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
+        sys.stdin = no_input()
         self.interrupts.listen()
 
     def _open(self) -> None:
@@ -385,8 +390,3 @@ class Driver:
 def _unchanged(value: Any) -> Any:
     """Returns the value: without a display tool, a cell's last value is shown by its repr."""
     return value
-
-
-def _no_input(prompt: object = "") -> str:
-    """Replaces `input`."""
-    raise RuntimeError("input() is not available: nobody sits at this REPL")

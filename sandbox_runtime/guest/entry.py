@@ -9,6 +9,7 @@ import asyncio
 import asyncio.events
 import builtins
 import importlib
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ import pyodide.webloop
 from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
 from sandbox_runtime.guest import thread_modules, tool_wrappers
+from sandbox_runtime.guest.builtin_names import end_cell
+from sandbox_runtime.guest.date_texts import linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
@@ -263,6 +266,8 @@ def _hide_javascript() -> None:
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js, _run_sync)
 time.sleep = _sleep  # type: ignore[assignment]
+time.strftime = linux_strftime(time.strftime)
+os._exit = os.abort = end_cell  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
 """The pending callbacks of the running cell."""
