@@ -19,7 +19,14 @@ def act():
 
 def _planted(name: str, plant: str, later: str = _LATER) -> Program:
     """Returns a cell that leaves a thread behind, and a later one that has to end as if alone."""
-    return program(name, _IMPORTS + _ACT + plant, later, shows="fine", ends=("completed",), calls=0)
+    return program(
+        name,
+        _IMPORTS + _ACT + "reached()\n" + plant,
+        later,
+        shows="fine",
+        ends=("completed",),
+        calls=0,
+    )
 
 
 PROGRAMS: tuple[Program, ...] = (
@@ -87,8 +94,8 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     program(
         "more threads than there are stacks",
-        _IMPORTS
-        + "threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(2000)]\n"
+        _IMPORTS + "reached()\n"
+        "threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(2000)]\n"
         "for t in threads: t.start()\nprint('fine')",
         destroys=True,
     ),
@@ -99,14 +106,14 @@ PROGRAMS: tuple[Program, ...] = (
         "    if not n: time.sleep(0.01); return 'x'\n"
         "    return sorted([1], key=lambda _: re.sub('a', lambda m: nest(n - 1), 'a'))[0] and 'x'\n"
         "def work():\n    try: nest(10**6)\n    except RecursionError: pass\n"
-        "threads = [threading.Thread(target=work) for _ in range(64)]\n"
+        "threads = [threading.Thread(target=work) for _ in range(64)]\nreached()\n"
         "for t in threads: t.start()\nprint('fine')",
         destroys=True,
     ),
     program(
         "collections while stacks are suspended",
-        _IMPORTS
-        + "def work():\n    for _ in range(20): gc.enable(); time.sleep(0.001); [[[]] for _ in range(9999)]\n"
+        _IMPORTS + "reached()\n"
+        "def work():\n    for _ in range(20): gc.enable(); time.sleep(0.001); [[[]] for _ in range(9999)]\n"
         "threads = [threading.Thread(target=work) for _ in range(20)]\n"
         "for t in threads: t.start()",
         destroys=True,
@@ -116,7 +123,7 @@ PROGRAMS: tuple[Program, ...] = (
         _IMPORTS + "def work():\n"
         "    while True:\n"
         "        try: time.sleep(1)\n        except BaseException: pass\n"
-        "threading.Thread(target=work, daemon=True).start(); time.sleep(0.01)",
+        "reached()\nthreading.Thread(target=work, daemon=True).start(); time.sleep(0.01)",
         destroys=True,
     ),
 )
