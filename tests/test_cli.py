@@ -318,7 +318,7 @@ class TestMistakes:
             (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
             (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),
             (["nothing.txt"], "no such file or folder"),
-            (["logs/core"], "it is binary, not a text"),
+            (["logs/core"], "core is binary data, not a text"),
         ],
     )
     def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import dspy
 
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
 
-SubLM: TypeAlias = "dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
+SubLM: TypeAlias = "str | dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +53,43 @@ class Models:
         raise ValueError(f"There is no model {shown}. The models are: {', '.join(self.names)}.")
 
 
+def checked_sub_lm(sub_lm: Any) -> dspy.BaseLM | Mapping[str, Any] | None:
+    """Returns the `sub_lm` argument of an RLM, checked; the name of a model becomes a `dspy.LM`.
+
+    Raises:
+        SignatureError: It is no LM, or a value of a dict is none.
+    """
+    if isinstance(sub_lm, str):
+        try:
+            return dspy.LM(sub_lm)
+        except (ValueError, dspy.LMError) as error:
+            raise SignatureError(f"sub_lm={sub_lm!r} is no model: {error}") from error
+    if isinstance(sub_lm, Mapping):
+        _named(sub_lm)
+        return sub_lm
+    if sub_lm is None or isinstance(sub_lm, dspy.BaseLM):
+        return sub_lm
+    raise SignatureError(
+        "sub_lm must be a dspy.LM, the name of a model such as 'openai/gpt-5-mini', or a dict of LMs by name, not "
+        f"{short_repr(sub_lm, VALUE_CHARS)}."
+    )
+
+
 def named_models(sub_lm: SubLM) -> Models | None:
     """Returns the sub-LMs from an RLM's `sub_lm` argument; None for none.
 
     Raises:
         SignatureError: A value is not an LM, or has no name.
     """
+    sub_lm = checked_sub_lm(sub_lm)
     if sub_lm is None:
         return None
-    if not isinstance(sub_lm, Mapping):
+    if isinstance(sub_lm, dspy.BaseLM):
         return Models({"": sub_lm})
+    return _named(sub_lm)
+
+
+def _named(sub_lm: Mapping[str, Any]) -> Models:
     by_name, descriptions = {}, {}
     for name, entry in sub_lm.items():
         lm, text = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, "")
