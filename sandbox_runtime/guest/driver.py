@@ -17,7 +17,7 @@ import types
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
@@ -96,6 +96,9 @@ class Driver:
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
+        # Looked at without a call: a cell's tracer would observe one, and act after the cell's code.
+        self.threads: Mapping[int, object] = {}
+        """The live threads of the running cell."""
         self.interrupts = Interrupts(host.heard, Driver._execute.__code__)
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
@@ -205,7 +208,10 @@ class Driver:
                 self._execute(code, f"<cell {cell}>")
             finally:
                 interrupts.allowed = False
-                self._end_threads()  # to remove tracers reads all stacks, which must be no suspended ones
+                if (
+                    self.threads
+                ):  # removing tracers reads all stacks, which must be no suspended ones
+                    self._end_threads()
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             interrupts.allowed = False
             self._reserve = None
@@ -313,7 +319,8 @@ class Driver:
                     value = self._host.wait_for(value)
             if value is not None and (displayed := self._display(value)) is not None:
                 write_value(displayed, self._stream, self.output, self._output_chars)
-            self._finish_threads()
+            if self.threads:
+                self._finish_threads()
         except CancelledError as error:
             if self.interrupts.stop is None:
                 raise

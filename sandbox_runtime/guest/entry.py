@@ -242,12 +242,11 @@ class PyodideDriver(Driver):
 
     def _finish_threads(self) -> None:
         """See `Driver`."""
-        if _threads.busy:
-            _threads.finish()
+        _threads.finish()
 
     def _end_threads(self) -> None:
         """See `Driver`."""
-        if _threads.busy and (working := _threads.end()):
+        if working := _threads.end():
             self._note(f"{working} thread(s) were still running and are stopped")
 
     def _drop_callbacks(self) -> int:
@@ -365,6 +364,7 @@ _threads = GreenThreads(
     _loop, _run_sync, driver.ownership, driver.interrupts, threading.get_ident(), _host.set_idle
 )
 driver.calls.stacks = _threads
+driver.threads = _threads.alive
 _suspended = SuspendedStacks()
 thread_modules.install(_threads, _loop)
 keep_exceptions(_loop)

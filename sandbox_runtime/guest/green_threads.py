@@ -101,21 +101,16 @@ class GreenThreads:
         self.main = self.now = main_ident
         """The identifiers of the main thread, and of the one whose stack runs."""
         self._idents = itertools.count(main_ident + 1)
-        self._alive: dict[int, tuple[Handle, bool]] = {}  # with whether it is a daemon
+        self.alive: dict[int, tuple[Handle, bool]] = {}  # with whether it is a daemon
         self._queued: deque[tuple[Callable[[], object], Handle, bool, Context]] = deque()
         self._blocked: dict[int, asyncio.Future[bool]] = {}  # waits without a timeout
         self._ending = False
         self._grants = 0
 
     @property
-    def busy(self) -> bool:
-        """True while there are threads besides the main one."""
-        return bool(self._alive)
-
-    @property
     def suspends(self) -> bool:
         """True if a wait of the current stack must let others run."""
-        return self.now != self.main or bool(self._alive)
+        return self.now != self.main or bool(self.alive)
 
     # ---- For `threading` ----
 
@@ -142,9 +137,9 @@ class GreenThreads:
         return started
 
     def _start_queued(self) -> None:
-        while self._queued and len(self._alive) < MAX_THREADS:
+        while self._queued and len(self.alive) < MAX_THREADS:
             function, handle, daemon, context = self._queued.popleft()
-            self._alive[handle.ident] = (handle, daemon)
+            self.alive[handle.ident] = (handle, daemon)
             self._loop.call_soon(self._run, function, handle, context=context)
 
     def start_new(
@@ -166,7 +161,7 @@ class GreenThreads:
             pass  # the thread's end, or that of the cell
         finally:
             self.now = self.main
-            self._alive.pop(ident, None)
+            self.alive.pop(ident, None)
             handle._set_done()
             self._start_queued()
             self._set_idle(True)  # the cell's own stack is suspended
@@ -261,7 +256,7 @@ class GreenThreads:
         return self._all_blocked()
 
     def _deadlock(self) -> str:
-        count = len(self._alive)
+        count = len(self.alive)
         who = f"the cell and its {count} thread(s) wait" if count else "the cell waits"
         return (
             f"deadlock: {who} for a lock, an event or a queue, and nothing is left that could release "
@@ -273,7 +268,7 @@ class GreenThreads:
     def finish(self) -> None:
         """Waits for the threads that are no daemons, as Python does before it exits. Skips those that wait for ever."""
         while not self._all_blocked():
-            handle = next((handle for handle, daemon in self._alive.values() if not daemon), None)
+            handle = next((handle for handle, daemon in self.alive.values() if not daemon), None)
             if handle is None:
                 return
             try:
@@ -285,11 +280,11 @@ class GreenThreads:
     def _all_blocked(self) -> bool:
         """Returns whether every thread besides the main one waits without a timeout."""
         blocked = self._blocked
-        return all(ident in blocked and not blocked[ident].done() for ident in self._alive)
+        return all(ident in blocked and not blocked[ident].done() for ident in self.alive)
 
     def end(self) -> int:
         """Ends the threads that are left. Returns how many of them had work to do."""
-        working = len(self._alive) - len(self._blocked.keys() & self._alive.keys())
+        working = len(self.alive) - len(self._blocked.keys() & self.alive.keys())
         self._ending = True
         self._grants = 0
         self._queued.clear()
@@ -302,14 +297,14 @@ class GreenThreads:
             if settles(task) and task is not asyncio.current_task():
                 task.cancel()
         for _ in range(UNWIND_TURNS):
-            if not self._alive:
+            if not self.alive:
                 return
             await asyncio.sleep(0)
 
     def reset(self) -> None:
         """Forgets the threads of earlier cells."""
         self._queued.clear()
-        self._alive.clear()
+        self.alive.clear()
         self._blocked.clear()
         self._ending = False
         self.now = self.main

@@ -138,7 +138,7 @@ CHANGING = {
 }
 
 # Attributes of `GreenThreads` that change as threads start, wait and end.
-CHANGING_THREADS = {"now", "_alive", "_queued", "_blocked", "_ending", "_grants", "_idents"}
+CHANGING_THREADS = {"now", "_queued", "_blocked", "_ending", "_grants", "_idents"}
 
 
 def belongs(module: str) -> bool:
