@@ -173,7 +173,10 @@ def _final_var(*args: Any, **outputs: Any) -> None:
     """Ends the run with the value of a variable, `FINAL_VAR("name")`, or with a value."""
     namespace = vars(sys.modules["__main__"])
     for arg in args:
-        if isinstance(arg, str) and arg.isidentifier() and arg not in namespace:
+        if not isinstance(arg, str) or not arg.isidentifier() or arg in namespace:
+            continue
+        # A text that a variable holds is a value: FINAL_VAR(found).
+        if not any(value is arg for value in namespace.values()):
             raise NameError(
                 f"FINAL_VAR({arg!r}): there is no variable {arg!r}. Variables: {', '.join(_variables()) or 'none'}. "
                 "Assign it first; FINAL(value) takes a text as it is."
