@@ -52,23 +52,47 @@ def make_namespace(
     sub_runs = make_sub_runs(context, tools, start)
     typed.update(sub_runs)
     if sub_runs:
-        typed["rlm_query"] = _rlm_query(sub_runs["sub_rlm"])
+        query = _rlm_query(sub_runs["sub_rlm"])
+        typed |= {"rlm_query": query, "recursive_llm": query}
     names = wrap_all(typed, [_with_cell_side if records else _plain])
     if records:
         facade = make_facade(context, tools, sub_runs.get("sub_rlm"))
-        names |= {name: _with_cell_side(name, _only_in_cells) for name in ("FINAL", "FINAL_VAR")}
+        names |= {
+            name: _with_cell_side(name, _only_in_cells)
+            for name in ("FINAL", "FINAL_VAR", "SHOW_VARS")
+        }
+        if sub_runs:
+            names["rlm_query_batched"] = _with_cell_side("rlm_query_batched", query)
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
-    names |= {"llm_query": queries["sub_llm"], "llm_query_batched": queries["sub_llm_batched"]}
+    names |= {
+        "llm_query": _llm_query(queries["sub_llm"]),
+        "llm_query_batched": queries["sub_llm_batched"],
+    }
+    if "recursive_llm" not in names:
+        names["recursive_llm"] = names["llm_query"]
     own = {**queries, **names, "BUDGET": BUDGET}
     return {name: function for name, function in own.items() if name not in reserved}
 
 
+def _llm_query(sub_llm: Callable[..., Any]) -> Callable[..., Any]:
+    def llm_query(prompt: str, *more: Any, model: str | None = None) -> Any:
+        """Like sub_llm(prompt). A second text is the context that the prompt is about."""
+        texts = [item for item in more if isinstance(item, str)]
+        media = [item for item in more if not isinstance(item, str)]
+        return sub_llm("\n\n".join([prompt, *texts]) if texts else prompt, *media, model=model)
+
+    return llm_query
+
+
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
-    def rlm_query(prompt: Any, /, **options: Any) -> Any:
-        """Like sub_rlm(signature, ...). With a prompt alone, returns the answer that a sub-run finds for it."""
+    def rlm_query(prompt: Any, context: Any = None, /, **options: Any) -> Any:
+        """Like sub_rlm(signature, ...). With a prompt, and a context if any, returns the answer of a sub-run."""
         if options.keys() - {"model", "tools", "setup", "max_iterations"}:
             return sub_rlm(prompt, **options)
-        return sub_rlm("prompt -> answer: str", prompt=prompt, **options).answer
+        if context is not None:
+            options["context"] = context
+        inputs = ", ".join(["prompt", *(["context"] if context is not None else [])])
+        return sub_rlm(f"{inputs} -> answer: str", prompt=prompt, **options).answer
 
     return rlm_query
 

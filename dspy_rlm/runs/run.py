@@ -41,6 +41,7 @@ from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import RawReply, Reading, read_code_field, read_reply
 from dspy_rlm.report import RunReport, Status, Step
 from dspy_rlm.runs.extraction import Extraction
+from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
@@ -108,6 +109,7 @@ class Run:
         self._has_started = False
         self._ended = False
         self._reading = Reading()
+        self._overwritten: set[str] = set()  # inputs that a cell has assigned, each reported once
         self._repairs: Counter[str] = Counter()
         self._turns_lost: Counter[str] = Counter()
         self._started = time.monotonic()
@@ -356,6 +358,13 @@ class Run:
     def _notes(self, output: str) -> list[str]:
         """Returns the harness's remarks on the reply of this turn, each in one line."""
         notes = [repair_note(self._reading.repairs), *self._reading.notes]
+        if self._reading.code:
+            names = {variable.name for variable in self._variables} - self._overwritten
+            for name in overwritten_inputs(self._code, names):
+                self._overwritten.add(name)
+                notes.append(
+                    f"This cell assigned the input {name} anew; the original value is gone."
+                )
         last = self.steps[-1] if self.steps else None
         if (
             last is not None

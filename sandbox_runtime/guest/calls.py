@@ -13,7 +13,7 @@ import sys
 
 # By name: a cell that replaces them in their module does not replace them here.
 from builtins import len, memoryview
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
 from typing import Any, Protocol
@@ -49,6 +49,17 @@ class CallHost(Protocol):
         """Asks the host to run a tool, and returns at once; `HostCalls.answered` gets the answer."""
 
 
+class Stacks(Protocol):
+    """The threads of a cell; see `green_threads.py`."""
+
+    @property
+    def suspends(self) -> bool:
+        """True if a wait of the current stack must let others run."""
+
+    def suspend(self, awaitable: Awaitable[Any]) -> Any:
+        """Suspends the current stack until the awaitable is done, and returns its value."""
+
+
 class HostCalls:
     """The host calls of one session, including those in flight."""
 
@@ -68,6 +79,8 @@ class HostCalls:
         self._tickets = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[tuple[str, Sequence[Part]]]] = {}
         self._slots: asyncio.Semaphore | None = None
+        self.stacks: Stacks | None = None
+        """The threads of the cell; None where there can be none."""
         self.value_bytes = sys.maxsize
         """The largest value that may leave the sandbox."""
 
@@ -95,14 +108,15 @@ class HostCalls:
         def tool(*args: Any, **kwargs: Any) -> Any:
             self._check(name)
             sent = self.checked(send_call(args, kwargs, argument_label), argument_label)
-            text, parts = self._host.call("wait", name, *sent)
+            if self.stacks is not None and self.stacks.suspends:
+                text, parts = self.stacks.suspend(self._begin_in_slot(name, *sent))
+            else:
+                text, parts = self._host.call("wait", name, *sent)
             self._check(name)
             return self._result(text, parts)
 
         async def aio(*args: Any, **kwargs: Any) -> Any:
-            if self._slots is None:
-                self._slots = asyncio.Semaphore(MAX_OPEN_CALLS)
-            async with self._slots:
+            async with self._slot():
                 self._check(name)
                 label = f"{name}.aio() arguments"
                 sent = self.checked(send_call(args, kwargs, label), label)
@@ -128,6 +142,18 @@ class HostCalls:
             function.__doc__ = doc + "\n" + _USAGE.format(name=name)
         tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
         return tool
+
+    def _slot(self) -> asyncio.Semaphore:
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(MAX_OPEN_CALLS)
+        return self._slots
+
+    async def _begin_in_slot(
+        self, name: str, arguments: str, extras: list[Part]
+    ) -> tuple[str, Sequence[Part]]:
+        async with self._slot():
+            self._check(name)
+            return await self._begin(name, arguments, extras)
 
     async def _begin(
         self, name: str, arguments: str, extras: list[Part]

@@ -17,7 +17,7 @@ import types
 
 # By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
@@ -29,8 +29,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest import importable, tool_wrappers
 from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
+from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, no_input
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
@@ -47,7 +48,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
 from sandbox_runtime.guest.interrupts import Interrupts
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
 from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
-from sandbox_runtime.guest.tasks import all_tasks, cancel_all
+from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
 from sandbox_runtime.guest.values.codec import Part, send
@@ -95,6 +96,9 @@ class Driver:
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
+        # Looked at without a call: a cell's tracer would observe one, and act after the cell's code.
+        self.threads: Mapping[int, object] = {}
+        """The live threads of the running cell."""
         self.interrupts = Interrupts(host.heard, Driver._execute.__code__)
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
@@ -102,7 +106,7 @@ class Driver:
         self.output = Output(output_chars, host.emit)
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
-        self._builtins = {**vars(builtins), "input": _no_input}
+        self._builtins = {**vars(builtins), **OWN_BUILTINS}
         classes = (*CLASSES, Stream, ByteStream, Output)
         self._guard = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
@@ -163,6 +167,7 @@ class Driver:
         plan = from_json(declared)
         for name in self._harness:
             self._namespace.pop(name, None)
+        importable.remove(self._harness)
         self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = _unchanged
@@ -174,6 +179,7 @@ class Driver:
             else:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
+        importable.add(self._harness)
 
     def prepare(self, cell: int, code: str) -> object:
         """Prepares everything for a cell. Replaced objects may have hostile finalizers.
@@ -198,8 +204,14 @@ class Driver:
         started = monotonic()
         try:
             interrupts.allowed = True
-            self._execute(code, f"<cell {cell}>")
-            interrupts.allowed = False
+            try:
+                self._execute(code, f"<cell {cell}>")
+            finally:
+                interrupts.allowed = False
+                if (
+                    self.threads
+                ):  # removing tracers reads all stacks, which must be no suspended ones
+                    self._end_threads()
         except BaseException as caught:  # noqa: BLE001 - a cell may raise anything; all of it is data
             interrupts.allowed = False
             self._reserve = None
@@ -245,8 +257,10 @@ class Driver:
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
+        importable.add(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
+        sys.stdin = no_input()
         self.interrupts.listen()
 
     def _open(self) -> None:
@@ -305,6 +319,8 @@ class Driver:
                     value = self._host.wait_for(value)
             if value is not None and (displayed := self._display(value)) is not None:
                 write_value(displayed, self._stream, self.output, self._output_chars)
+            if self.threads:
+                self._finish_threads()
         except CancelledError as error:
             if self.interrupts.stop is None:
                 raise
@@ -321,7 +337,9 @@ class Driver:
         if tasks:
             self._host.wait_for(cancel_all(tasks))
             self._given_up += [task for task in tasks if not task.done()]
-            self._note(f"{len(tasks)} background task(s) were still running and are cancelled")
+            # Those of suspended threads are counted as threads.
+            if count := sum(not settles(task) for task in tasks):
+                self._note(f"{count} background task(s) were still running and are cancelled")
         if dropped := self._drop_callbacks():
             self._note(
                 f"{dropped} callback(s) of the event loop were still waiting and are dropped"
@@ -329,6 +347,12 @@ class Driver:
 
     def _note(self, text: str) -> None:
         self.output.write(f"\n[{text}]\n")
+
+    def _finish_threads(self) -> None:
+        """Waits for the threads of the cell."""
+
+    def _end_threads(self) -> None:
+        """Ends the threads that are left."""
 
     def _drop_callbacks(self) -> int:
         """Drops the pending callbacks of the event loop and reports their number."""
@@ -379,8 +403,3 @@ class Driver:
 def _unchanged(value: Any) -> Any:
     """Returns the value: without a display tool, a cell's last value is shown by its repr."""
     return value
-
-
-def _no_input(prompt: object = "") -> str:
-    """Replaces `input`."""
-    raise RuntimeError("input() is not available: nobody sits at this REPL")

@@ -9,7 +9,9 @@ import asyncio
 import asyncio.events
 import builtins
 import importlib
+import os
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from gc import collect, freeze, unfreeze
@@ -26,9 +28,11 @@ import pyodide.code
 import pyodide.ffi.wrappers
 import pyodide.http
 import pyodide.webloop
-from pyodide.ffi import run_sync, to_js, unregister_js_module
+from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest import thread_modules, tool_wrappers
+from sandbox_runtime.guest.builtin_names import end_cell
+from sandbox_runtime.guest.date_texts import linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
@@ -37,7 +41,13 @@ from sandbox_runtime.guest.event_loop import (
     own_generators,
     take_generators,
 )
-from sandbox_runtime.guest.harness_foundation import SETTINGS, belongs, build_foundation
+from sandbox_runtime.guest.green_threads import GreenThreads
+from sandbox_runtime.guest.harness_foundation import (
+    CHANGING_THREADS,
+    SETTINGS,
+    belongs,
+    build_foundation,
+)
 from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
 from sandbox_runtime.guest.integrity.grounds import Ground, ground_slot
@@ -46,6 +56,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merg
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.pyodide_host import PyodideHost
+from sandbox_runtime.guest.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.tasks import settled
 from sandbox_runtime.guest.values import kept_classes
 from sandbox_runtime.guest.values.records import Known
@@ -92,15 +103,30 @@ UNCOUNTED_CELLS = 200
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
+    interrupts, ident = driver.interrupts, _threads.now
+    # The stop is raised once in the cell itself, and in each of its threads.
+    raise_stop = interrupts.raise_overdue if ident == _threads.main else interrupts.raise_stop
     _host.set_idle(True)
+    _threads.now = _threads.main  # callbacks of the event loop run in no thread
+    _suspended.enter()
     try:
-        value, error = run_sync(settled(awaitable, driver.interrupts.raise_overdue))
+        value, error = run_sync(settled(awaitable, raise_stop))
     finally:
+        _suspended.leave()
+        _threads.now = ident
         _host.set_idle(False)
     if error is not None:
         raise error
-    driver.interrupts.raise_overdue()
+    raise_stop()
     return value
+
+
+def _sleep(seconds: float, /) -> None:
+    """Replaces `time.sleep`: the other threads of the cell run meanwhile."""
+    if _threads.suspends and can_run_sync() and seconds >= 0:
+        _threads.sleep(seconds)
+    else:
+        _host.sleep(seconds)
 
 
 class PyodideDriver(Driver):
@@ -129,7 +155,10 @@ class PyodideDriver(Driver):
         restore(vars(builtins), self._builtins, sealed=True)
         self._guard = self._traceback_guard = NamespaceGuard((), ())  # covered by the foundation
         proxies = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
-        fill_harness(build_foundation(self, _host, _loop, _memory, _c_hooks, proxies))
+        foundation = build_foundation(self, _host, _loop, _memory, _c_hooks, proxies)
+        foundation.add_object(_threads, CHANGING_THREADS)
+        foundation.add_object(_suspended, vars(_suspended))
+        fill_harness(foundation)
 
     def ground(self) -> Any:
         """Returns the parts that `integrity.ts` checks: how to restore them, and their addresses."""
@@ -206,6 +235,20 @@ class PyodideDriver(Driver):
             restore(now, own, sealed=True)
         merge_into(vars(asyncio.events), self._policy)
 
+    def _check_call(self, name: str) -> None:
+        """See `Driver`."""
+        _threads.check()
+        super()._check_call(name)
+
+    def _finish_threads(self) -> None:
+        """See `Driver`."""
+        _threads.finish()
+
+    def _end_threads(self) -> None:
+        """See `Driver`."""
+        if working := _threads.end():
+            self._note(f"{working} thread(s) were still running and are stopped")
+
     def _drop_callbacks(self) -> int:
         """See `Driver`. `worker.ts` drops the timers."""
         dropped = sum(not handle.cancelled() for handle in _waiting)
@@ -244,6 +287,8 @@ class PyodideDriver(Driver):
     def _prepare(self) -> None:
         """See `Driver`."""
         super()._prepare()
+        _threads.reset()
+        _suspended.reset()
         take_generators(_loop)
 
     def drop_rooms(self) -> None:
@@ -293,7 +338,9 @@ def _hide_javascript() -> None:
 
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js, _run_sync)
-time.sleep = _host.sleep  # type: ignore[assignment]
+time.sleep = _sleep  # type: ignore[assignment]
+time.strftime = linux_strftime(time.strftime)
+os._exit = os.abort = end_cell  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
 """The pending callbacks of the running cell."""
@@ -313,6 +360,13 @@ _quiet: Any = zip(
 quieten = map(is_, _quiet, repeat(None)).__next__
 """Removes all tracers in C, without a Python step that they could observe. Its result is meaningless."""
 driver = PyodideDriver(_host)
+_threads = GreenThreads(
+    _loop, _run_sync, driver.ownership, driver.interrupts, threading.get_ident(), _host.set_idle
+)
+driver.calls.stacks = _threads
+driver.threads = _threads.alive
+_suspended = SuspendedStacks()
+thread_modules.install(_threads, _loop)
 keep_exceptions(_loop)
 pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)

@@ -137,6 +137,9 @@ CHANGING = {
     *("_harness", "_outputs", "_display", "_kept"),
 }
 
+# Attributes of `GreenThreads` that change as threads start, wait and end.
+CHANGING_THREADS = {"now", "_queued", "_blocked", "_ending", "_grants", "_idents"}
+
 
 def belongs(module: str) -> bool:
     """Returns whether the functions and classes of a module, by its name, are fixed."""

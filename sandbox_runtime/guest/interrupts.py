@@ -15,6 +15,9 @@ from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started
 # In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
 
+# Such a frame runs a thread of the cell; see `green_threads.py`.
+THREAD_CODES: set[types.CodeType] = set()
+
 
 class CellTimeoutError(KeyboardInterrupt):
     """The cell ran longer than `Limits.cell_seconds`."""
@@ -65,10 +68,13 @@ class Interrupts:
             self.stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
         if self._may_raise(frame):
             raise self.stop
+        in_thread = _in_thread(frame)
         self._overdue = True
         for task in all_tasks():
             if not not_started(task):
                 task.cancel()
+        if in_thread:
+            self.raise_stop()  # the cell itself waits, and is stopped by the cancellation
 
     def raise_overdue(self) -> None:
         """Stops the cell if a signal arrived where an exception would have been lost."""
@@ -76,12 +82,28 @@ class Interrupts:
             self._overdue = False
             raise self.stop
 
+    def raise_stop(self) -> None:
+        """Stops a thread of the cell, every time it is about to wait."""
+        if self.stop is not None:
+            raise type(self.stop)(*self.stop.args)  # one for each, which collects its own traceback
+
     def _may_raise(self, frame: types.FrameType | None) -> bool:
         """Returns True in the code of a cell or task; False in the event loop, which an exception would break."""
         task = current_task()
         running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         while frame is not None and frame.f_code not in BORDER_CODES:
+            if frame.f_code in THREAD_CODES:
+                return False
             if frame is running or frame.f_code is self._cell_code:
                 return True
             frame = frame.f_back
         return False
+
+
+def _in_thread(frame: types.FrameType | None) -> bool:
+    """Returns whether a frame is the code of a thread."""
+    while frame is not None and frame.f_code not in BORDER_CODES:
+        if frame.f_code in THREAD_CODES:
+            return True
+        frame = frame.f_back
+    return False

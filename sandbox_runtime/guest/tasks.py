@@ -65,3 +65,9 @@ def not_started(task: asyncio.Task[Any]) -> bool:
         and work.cr_frame is not None
         and not (work.cr_suspended or work.cr_running)
     )
+
+
+def settles(task: asyncio.Task[Any]) -> bool:
+    """Returns whether a task only waits for what a suspended stack waits for."""
+    work = task.get_coro()
+    return type(work) is CoroutineType and work.cr_code is settled.__code__

@@ -15,6 +15,14 @@ from sandbox_runtime.guest.output import abridge
 # Frames of files in this folder belong to the harness and are hidden from cells.
 HARNESS_FOLDER = __file__.rpartition("/")[0]
 
+# `re` and others are written in C, and accept no text that stays on the host.
+LAZY_TEXT_HINT = (
+    "this text stays on the host: use text.search(pattern), text.finditer or text.grep, or pass a part of it, "
+    "text[a:b]"
+)
+
+ZONES_HINT = "there is no zone data here, and no way to load it: use datetime.timezone(datetime.timedelta(hours=...))"
+
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
 # Exceptions that are nested in arguments, or chained, more deeply than this are not shown.
@@ -42,6 +50,10 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         lines = "".join(report.format())
         if isinstance(error, SystemExit):
             lines += f"({message})\n"
+        elif isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
+            lines += f"({LAZY_TEXT_HINT})\n"
+        elif name == "ZoneInfoNotFoundError":
+            lines += f"({ZONES_HINT})\n"
     except BaseException:  # noqa: BLE001 - its own methods may raise anything
         message = "(the exception itself could not be shown)"
         lines = f"{name}: {message}\n"

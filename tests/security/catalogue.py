@@ -19,6 +19,7 @@ from . import (
     outliving,
     processes,
     serialisation,
+    threads,
     tool_abuse,
     underneath,
 )
@@ -39,6 +40,7 @@ BY_CLASS: Mapping[str, Sequence[Program]] = {
     "corrupted state": corruption.PROGRAMS,
     "changed harness": harness.PROGRAMS,
     "what outlives its cell": outliving.PROGRAMS,
+    "threads": threads.PROGRAMS,
     "changed foundations": underneath.PROGRAMS,
     "functions of C": c_functions.PROGRAMS,
     "values": serialisation.PROGRAMS,

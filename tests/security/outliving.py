@@ -466,8 +466,8 @@ again.addaudithook(hear)
     ),
     _planted(
         "atexit and threads",
-        "import atexit, threading\natexit.register(act)\nthreading.excepthook = act\nreached()\n"
-        "try:\n    threading.Thread(target=act).start()\nexcept RuntimeError:\n    pass",
+        "import atexit, threading, time\natexit.register(act)\nthreading.excepthook = act\nreached()\n"
+        "def wait():\n    time.sleep(0.1)\n    act()\nthreading.Thread(target=wait, daemon=True).start()",
     ),
 )
 

@@ -13,6 +13,7 @@ import inspect
 import linecache
 import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -52,8 +53,14 @@ def front(name: str, call: Call) -> Any:
             return _typed(call, _sub_run, _with_sources)
         case "rlm_query":
             return _typed(call, lambda value, _classes, _cls: value, _with_sources)
-        case "FINAL" | "FINAL_VAR":
+        case "FINAL":
             return _final
+        case "FINAL_VAR":
+            return _final_var
+        case "SHOW_VARS":
+            return _show_vars
+        case "rlm_query_batched":
+            return _batched_only(call)
         case "dspy":
             from dspy_rlm.repl.guest.dspy_module import module
 
@@ -160,3 +167,48 @@ def _final(*args: Any, **outputs: Any) -> None:
         for arg in args
     ]
     namespace["SUBMIT"](*values, **outputs)
+
+
+def _final_var(*args: Any, **outputs: Any) -> None:
+    """Ends the run with the value of a variable, `FINAL_VAR("name")`, or with a value."""
+    namespace = vars(sys.modules["__main__"])
+    for arg in args:
+        if not isinstance(arg, str) or not arg.isidentifier() or arg in namespace:
+            continue
+        # A text that a variable holds is a value: FINAL_VAR(found).
+        if not any(value is arg for value in namespace.values()):
+            raise NameError(
+                f"FINAL_VAR({arg!r}): there is no variable {arg!r}. Variables: {', '.join(_variables()) or 'none'}. "
+                "Assign it first; FINAL(value) takes a text as it is."
+            )
+    _final(*args, **outputs)
+
+
+def _variables() -> dict[str, str]:
+    """Returns the types of the cell's variables by name, without functions of the REPL and modules."""
+    return {
+        name: type(value).__name__
+        for name, value in vars(sys.modules["__main__"]).items()
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        and not _is_own(value)
+    }
+
+
+def _is_own(value: Any) -> bool:
+    own = not isinstance(value, types.FunctionType)
+    return not own and not value.__code__.co_filename.startswith("<cell ")
+
+
+def _show_vars() -> str:
+    """Returns the names and types of the variables."""
+    shown = ", ".join(f"{name}: {kind}" for name, kind in _variables().items())
+    return f"Available variables: {shown}" if shown else "There are no variables yet."
+
+
+def _batched_only(call: Any) -> Call:
+    def batched(prompts: Iterable[Any], *more: Any, **options: Any) -> list[Any]:
+        """Calls rlm_query for all prompts at once. A prompt that failed has its exception in place of an answer."""
+        return call.batched(prompts, *more, **_with_sources(options))  # type: ignore[no-any-return]
+
+    return batched

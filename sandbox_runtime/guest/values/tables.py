@@ -64,6 +64,19 @@ class Table:
             return iter([()] * self._rows)
         return zip(*self._columns.values(), strict=True)
 
+    def __getattr__(self, name: str) -> Any:
+        """A column whose name is no method, `t.name`."""
+        if name.startswith("_"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        if name in self._columns:
+            return self[name]
+        columns = ", ".join(map(repr, self._columns))
+        raise AttributeError(
+            f"a Table has no {name!r}. It has the columns {columns} (t['name'] or t.name), and: columns, types, "
+            "shape, rows(), head, tail, select, filter(lambda row: ...), sort_by, group_by, to_dicts(). See "
+            "help(t)."
+        )
+
     def __getitem__(self, at: Any) -> Any:
         """A column by name, a row by number, rows by slice, columns by a list of names."""
         if isinstance(at, slice):
