@@ -39,6 +39,8 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # By file: the expressions that read untrusted text (of strangers, models or tools), and the units to repeat for a
 # bad case: each alone, and after the expression's own beginning.
 PUMPED = {
+    ("dspy_rlm/signatures/json_schemas.py", r"'\\W'"): ["a", "-", "a-"],
+    ("dspy_rlm/signatures/tool_calls.py", r"'\\w+'"): ["a", "-", "a-"],
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
@@ -179,6 +181,8 @@ def reply_expressions():
     for module in (fences, fields, python_source, reader, repairs):
         for name, value in vars(module).items():
             values = value.values() if isinstance(value, dict) else [value]
+            if isinstance(value, tuple):
+                values = [one for part in value if isinstance(part, tuple) for one in part]
             for number, one in enumerate(values):
                 if isinstance(one, re.Pattern):
                     found[f"{module.__name__.rpartition('.')[2]}.{name}{number or ''}"] = one
