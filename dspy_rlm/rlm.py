@@ -10,19 +10,29 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import dspy
 from dspy import CodeInterpreter
 
+from dspy_rlm.arguments import (
+    MAX_ITERATIONS,
+    checked_limits,
+    checked_pool,
+    checked_rules,
+    checked_turns,
+    refuse_unknown,
+)
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
+    is_interpreter,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
@@ -36,7 +46,7 @@ from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
-from dspy_rlm.signatures.inputs import check_signature
+from dspy_rlm.signatures.inputs import check_positional, check_signature, warn_of_hiding_names
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
@@ -51,7 +61,7 @@ class RLM(Configured, Portable, dspy.Module):
     def __init__(
         self,
         signature: str | type[dspy.Signature],
-        max_iterations: int = 20,
+        max_iterations: int = MAX_ITERATIONS,
         max_llm_calls: int = 50,
         max_output_chars: int = 10_000,
         verbose: bool = False,
@@ -71,6 +81,7 @@ class RLM(Configured, Portable, dspy.Module):
         pool: Pool | None = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
+        **unknown: Never,
     ) -> None:
         """Configures the module. A run starts when it is called.
 
@@ -103,21 +114,23 @@ class RLM(Configured, Portable, dspy.Module):
                 here. None: the pool that all RLMs of the process share.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
+            **unknown: None: an argument of any other name is an error that says what was meant.
 
         Raises:
-            SignatureError: The signature, a tool or a limit is invalid; says which and why.
+            SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
             PackageError: A package cannot be installed; says which and why.
             EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
         """
         super().__init__()
+        refuse_unknown(unknown, inspect.signature(RLM).parameters)
         normalized = normalize_tools(tools)
-        turns = max_iterations if max_iters is None else max_iters
+        pool = checked_pool(pool)
         named_models(sub_lm)  # an error in it is raised now, not in the first run
         self._config = RLMConfig(
             signature=check_signature(signature, normalized),
             tools=normalized,
             budget=Budget(
-                turns,
+                checked_turns(max_iterations, max_iters),
                 max_llm_calls,
                 max_depth,
                 max_cost,
@@ -126,16 +139,15 @@ class RLM(Configured, Portable, dspy.Module):
                 max_errors,
                 prices,
             ),
-            limits=dataclasses.replace(
-                limits or (pool.limits if pool else Limits()), output_chars=max_output_chars
-            ),
+            limits=checked_limits(limits, pool, max_output_chars),
             sub_lm=sub_lm,
-            types=type_rules(types),
+            types=type_rules(checked_rules(types)),
             packages=pool.packages if pool and packages is None else ready_packages(packages),
             pool=pool,
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             verbose=verbose,
         )
+        warn_of_hiding_names(self.signature, stacklevel=2)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
@@ -144,18 +156,18 @@ class RLM(Configured, Portable, dspy.Module):
 
     def forward(
         self,
-        interpreter: CodeInterpreter | None = None,
         /,
-        *,
+        *interpreter: CodeInterpreter,
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
         """Runs until there are outputs.
 
         Args:
-            interpreter: The interpreter for this run, instead of the configured one. It stays open.
+            *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name.
+            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
+                this run, and `config`, options for its calls.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -167,7 +179,7 @@ class RLM(Configured, Portable, dspy.Module):
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
         """
-        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        factory = self._call_factory(interpreter, interpreter_factory)
         prepared = self.prepare(inputs, factory, loop=None)
 
         def perform(request: Request) -> Any:
@@ -188,14 +200,13 @@ class RLM(Configured, Portable, dspy.Module):
 
     async def aforward(
         self,
-        interpreter: CodeInterpreter | None = None,
         /,
-        *,
+        *interpreter: CodeInterpreter,
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
         """Like `forward`, without blocking the event loop while LMs and cells run."""
-        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        factory = self._call_factory(interpreter, interpreter_factory)
         loop = asyncio.get_running_loop()
         prepared = await _in_thread(self.prepare, inputs, factory, loop)
 
@@ -243,6 +254,16 @@ class RLM(Configured, Portable, dspy.Module):
     def factory(self) -> InterpreterFactory | None:
         """Returns the configured interpreter factory, this module's or DSPy's; None for our sandbox."""
         return self._config.interpreter_factory or configured_factory()
+
+    def _call_factory(
+        self, interpreter: Sequence[Any], factory: InterpreterFactory | None
+    ) -> InterpreterFactory | None:
+        """Returns the factory for one call, from its arguments or from the settings."""
+        positional = interpreter if interpreter != (None,) else ()
+        check_positional(
+            self.signature, positional, is_interpreter=is_interpreter(positional and positional[0])
+        )
+        return checked_factory(factory, *positional) or self.factory()
 
     def default_signature(self) -> type[dspy.Signature]:
         """Returns the predictor's signature before an optimizer has changed it."""

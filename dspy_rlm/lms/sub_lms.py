@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import dspy
 
@@ -53,6 +53,17 @@ class Models:
         raise ValueError(f"There is no model {shown}. The models are: {', '.join(self.names)}.")
 
 
+def _checked_lm(lm: Any) -> dspy.BaseLM:
+    """Returns the LM. Raises `SignatureError` for anything else, with what to write instead."""
+    if isinstance(lm, dspy.BaseLM):
+        return lm
+    if isinstance(lm, str):
+        advice = f"Write sub_lm=dspy.LM({lm!r})"
+    else:
+        advice = 'Write sub_lm=dspy.LM("openai/gpt-5-mini"), or for several a dict of LMs by name'
+    raise SignatureError(f"sub_lm must be a dspy.LM, not {short_repr(lm, VALUE_CHARS)}. {advice}.")
+
+
 def named_models(sub_lm: SubLM) -> Models | None:
     """Returns the sub-LMs from an RLM's `sub_lm` argument; None for none.
 
@@ -62,7 +73,7 @@ def named_models(sub_lm: SubLM) -> Models | None:
     if sub_lm is None:
         return None
     if not isinstance(sub_lm, Mapping):
-        return Models({"": sub_lm})
+        return Models({"": _checked_lm(sub_lm)})
     by_name, descriptions = {}, {}
     for name, entry in sub_lm.items():
         lm, text = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, "")

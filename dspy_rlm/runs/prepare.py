@@ -38,7 +38,7 @@ from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.prompt import composed_signature
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
-from dspy_rlm.signatures.inputs import check_inputs
+from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.progress import print_event
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
@@ -64,8 +64,9 @@ def prepare(
         LMNotConfiguredError: No LM is configured.
     """
     config, predictor = blueprint.config, blueprint.predictor
-    values = check_inputs(config.signature, inputs, config.types)
-    lm = _action_lm(predictor)
+    options, arguments = split_options(config.signature, inputs)
+    values = check_inputs(config.signature, arguments, config.types)
+    lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
     variables = [
         describe(name, value, fields[name], config.types) for name, value in values.items()
@@ -116,7 +117,7 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
-    prompt = _prompt(blueprint, context, lm and metered(lm, first))
+    prompt = _prompt(blueprint, context, lm=lm and metered(lm, first), **options)
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
         for signature in (prompt.get("signature"), getattr(extractor, "signature", None)):
@@ -125,7 +126,7 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last)),
+        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last), **options),
         adapter=reply_adapter(adapter),
         last_adapter=adapter,
         values=values,
@@ -146,6 +147,17 @@ def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
             "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
         )
     return lm
+
+
+def _checked_lm(lm: Any) -> dspy.BaseLM | None:
+    """Returns the LM, if it is one: `dspy.configure` accepts anything."""
+    if lm is None or isinstance(lm, dspy.BaseLM):
+        checked: dspy.BaseLM | None = lm
+        return checked
+    raise dspy.LMNotConfiguredError(
+        f"The configured LM is {lm!r:.200}, which is not an LM. Write "
+        f"dspy.configure(lm=dspy.LM({lm if isinstance(lm, str) else 'openai/gpt-4o-mini'!r}))."
+    )
 
 
 def _context(
@@ -169,14 +181,14 @@ def _context(
     return dataclasses.replace(context, annotations=config.annotations, interpreter_factory=factory)
 
 
-def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -> dict[str, Any]:
+def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[str, Any]:
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
         blueprint.config, predictor, context.interpreter_factory, context.depth
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": signature, **_if_dspys(predictor, demos=demos, lm=lm)}
+    return {"signature": signature, **_if_dspys(predictor, demos=demos, **options)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:

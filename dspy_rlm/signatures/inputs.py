@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import dspy
@@ -12,7 +14,13 @@ from pydantic_core import PydanticUndefined
 
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.signatures.fields import has_type
-from dspy_rlm.signatures.names import RESERVED_NAMES
+from dspy_rlm.signatures.names import HIDING_NAMES, RESERVED_NAMES
+from dspy_rlm.signatures.signature_errors import (
+    EXAMPLE,
+    not_a_signature,
+    repeated_field,
+    unusable,
+)
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from sandbox_runtime import LazyText
@@ -27,6 +35,9 @@ MAX_LISTED_CHARS = 4_000
 # The keyword arguments of a call besides the inputs.
 CALL_OPTIONS = frozenset({"interpreter_factory"})
 
+# Further ones, those of `dspy.Predict`. An input of the same name takes precedence.
+PREDICT_OPTIONS = ("lm", "config")
+
 
 def check_signature(
     signature: str | type[dspy.Signature], tool_names: Collection[str]
@@ -34,16 +45,19 @@ def check_signature(
     """Returns the signature as a class, after checking that its names can coexist in one REPL.
 
     Raises:
-        SignatureError: It cannot be parsed, has no outputs, or uses a reserved name.
+        SignatureError: It cannot be parsed, has no outputs, has a field twice, or uses a reserved name.
     """
     try:
-        checked: type[dspy.Signature] | None = dspy.ensure_signature(signature)
+        ensured: Any = dspy.ensure_signature(signature)
     except Exception as error:
-        raise SignatureError(f"{signature!r} is not a signature: {error}") from error
-    if checked is None or not checked.output_fields:
-        raise SignatureError(
-            f"{signature!r} has no output. Write it like 'logs, question -> answer'."
-        )
+        raise SignatureError(unusable(signature, error)) from error
+    if not (inspect.isclass(ensured) and issubclass(ensured, dspy.Signature)):
+        raise SignatureError(not_a_signature(signature))
+    checked: type[dspy.Signature] = ensured
+    if not checked.output_fields:
+        raise SignatureError(f"{signature!r} has no output. {EXAMPLE}")
+    if name := repeated_field(signature):
+        raise SignatureError(f"{signature!r} has the field {name!r} twice. Rename one.")
     _refuse(RESERVED_NAMES & set(checked.input_fields), "An input", "the REPL has that name itself")
     _refuse(
         CALL_OPTIONS & set(checked.input_fields), "An input", "a call's own option has that name"
@@ -51,6 +65,58 @@ def check_signature(
     _refuse(set(tool_names) & set(checked.input_fields), "An input", "a tool has the same name")
     _refuse(RESULT_NAMES & set(checked.output_fields), "An output", "every result has that field")
     return checked
+
+
+def warn_of_hiding_names(signature: type[dspy.Signature], stacklevel: int) -> None:
+    """Warns if an input hides a builtin that most code needs: `list(...)` then fails in the LM's cells."""
+    for name in sorted(HIDING_NAMES & set(signature.input_fields)):
+        warnings.warn(
+            f"The input {name!r} hides Python's {name} in the REPL, so code that calls {name}(...) fails. "
+            f"Rename it, for example to {name}_input.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def check_positional(
+    signature: type[dspy.Signature], arguments: Sequence[Any], *, is_interpreter: bool
+) -> None:
+    """Refuses inputs that were passed by position, as `dspy.Predict` does.
+
+    Raises:
+        InputError: There are any; says how to pass them.
+    """
+    if not arguments or (len(arguments) == 1 and is_interpreter):
+        return
+    names = ", ".join(f"{name}=..." for name in signature.input_fields)
+    advice = (
+        " For an example: rlm(**example.inputs())."
+        if isinstance(arguments[0], dspy.Example)
+        else ""
+    )
+    raise InputError(f"Inputs go by name: rlm({names}).{advice}")
+
+
+def split_options(
+    signature: type[dspy.Signature], arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the options of a call that `dspy.Predict` takes too, and the inputs.
+
+    Raises:
+        InputError: An option has the wrong type.
+    """
+    options = {
+        name: arguments[name]
+        for name in PREDICT_OPTIONS
+        if name in arguments and name not in signature.input_fields
+    }
+    if not isinstance(options.get("lm"), dspy.BaseLM | None):
+        raise InputError(f"lm must be a dspy.LM, not {options['lm']!r:.200}.")
+    if not isinstance(options.get("config"), Mapping | None):
+        raise InputError(
+            f"config must be a dict of the LM's options, such as {{'temperature': 1.0}}, not "
+            f"{options['config']!r:.200}."
+        )
+    return options, {name: value for name, value in arguments.items() if name not in options}
 
 
 def _refuse(names: Collection[str], kind: str, reason: str) -> None:
