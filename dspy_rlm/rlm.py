@@ -50,9 +50,12 @@ from dspy_rlm.signatures.inputs import check_positional, check_signature, warn_o
 from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import ready_packages, run_in_thread
+from sandbox_runtime.helpers import abridged, annotation_text, ready_packages, run_in_thread
 
 T = TypeVar("T")
+
+# DSPy prints the repr of a module with each of its failures, and a notebook shows it.
+MAX_REPR_CHARS = 300
 
 
 class RLM(Configured, Portable, dspy.Module):
@@ -122,7 +125,7 @@ class RLM(Configured, Portable, dspy.Module):
             EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
         """
         super().__init__()
-        refuse_unknown(unknown, inspect.signature(RLM).parameters)
+        refuse_unknown(unknown, inspect.signature(RLM.__init__).parameters)
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
         named_models(sub_lm)  # an error in it is raised now, not in the first run
@@ -151,6 +154,16 @@ class RLM(Configured, Portable, dspy.Module):
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
+
+    def __repr__(self) -> str:
+        """Returns the fields only: DSPy's own repr has the whole prompt."""
+        fields = " -> ".join(
+            ", ".join(
+                f"{name}: {annotation_text(field.annotation)}" for name, field in side.items()
+            )
+            for side in (self.signature.input_fields, self.signature.output_fields)
+        )
+        return f"{type(self).__name__}({abridged(fields, MAX_REPR_CHARS)!r})"
 
     # ---- The loop is `loop.py`; here its requests are performed ----
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import io
+import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import dspy
@@ -149,7 +151,8 @@ def check_inputs(
             try:
                 checked[name] = _conversation(_validated(field, values[name]), fields)
             except Exception as error:  # noqa: BLE001 - a user's type may raise anything
-                problems.append(problem_of(name, field.annotation, values[name], error, rules))
+                problem = problem_of(name, field.annotation, values[name], error, rules)
+                problems.append(f"{problem}{_text_advice(field, values[name])}")
     if problems:
         listed = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
         expected = abridged(", ".join(listed), MAX_LISTED_CHARS)
@@ -157,6 +160,19 @@ def check_inputs(
             f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
         )
     return checked
+
+
+def _text_advice(field: FieldInfo, value: Any) -> str:
+    """Returns how to pass a file or an iterator as a text; empty for other values and types."""
+    if str not in (field.annotation, *get_args(field.annotation)):
+        return ""
+    if isinstance(value, os.PathLike):
+        return " (pass TextFile(path) for the text of that file, str(path) for the path)"
+    if isinstance(value, io.IOBase):
+        return " (pass TextFile(path), or file.read())"
+    if isinstance(value, Iterator):
+        return " (pass TextStream(pieces) for a text in pieces)"
+    return ""
 
 
 def _validated(field: FieldInfo, value: Any) -> Any:

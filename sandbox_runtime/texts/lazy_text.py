@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -228,6 +228,9 @@ class TextStream(LazyText):
         """
         if isinstance(pieces, str):
             raise TypeError("TextStream takes pieces of text; a str can be an input as it is.")
+        first = pieces[0] if isinstance(pieces, Sequence) and pieces else ""
+        if not isinstance(first, str):
+            raise TypeError(f"TextStream takes pieces of text, not of {type(first).__name__}.")
         super().__init__(name, SpooledBytes(pieces, name, most_bytes))
 
 
