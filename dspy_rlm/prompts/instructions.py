@@ -262,7 +262,7 @@ def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failure
         left: The remaining budget, as returned by `Ledger.left`.
         failures: The number of failed turns in a row just before this one.
     """
-    line = f"{number}/{budget.max_iterations}, {left_text(left)}"
+    line = f"{number}/{budget.max_iterations}, {left_text(left, budget)}"
     if budget.max_errors is not None and failures:
         line += f", {failures} of {budget.max_errors} failed turns in a row"
     return (

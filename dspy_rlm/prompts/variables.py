@@ -165,7 +165,7 @@ def _describe_text(base: Variable, value: LazyText) -> Variable:
     return dataclasses.replace(
         base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
-        size=value.size,
+        size=value.byte_size,  # the number of characters is known only after a run: prompts would differ
         preview=value.preview(PREVIEW_CHARS),
     )
 

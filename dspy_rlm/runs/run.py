@@ -17,6 +17,7 @@ from dspy import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
@@ -199,10 +200,13 @@ class Run:
         It leaves no step; the outputs are extracted from the steps before it.
 
         Raises:
-            BudgetExceededError: `error` itself, if there is nothing to extract from, or no budget for it.
+            BudgetExceededError: There is nothing to extract from, or no budget for it.
         """
-        is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
-        if not is_end or isinstance(error, PriceUnknownError):
+        if isinstance(error, PriceUnknownError):
+            raise error
+        if error.limit in _PAID and not self.steps:
+            raise for_the_user(error)
+        if error.limit not in (*_PAID, "max_seconds"):
             raise error
         self.action, self._out_of = None, error.limit
 

@@ -56,9 +56,14 @@ class LazyText:
     @property
     def size(self) -> str:
         """Describes the size in words, without counting anything."""
-        at_least = "" if self.source.complete else "at least "
         chars = f", {self.index.counted[1]:,} characters" if self.index.complete else ""
-        return f"{at_least}{self.source.size:,} bytes{chars}"
+        return f"{self.byte_size}{chars}"
+
+    @property
+    def byte_size(self) -> str:
+        """Describes the size in bytes, which for a file is the same before and after it was read."""
+        at_least = "" if self.source.complete else "at least "
+        return f"{at_least}{self.source.size:,} bytes"
 
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
         """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
