@@ -36,10 +36,12 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
+from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.sub_lms import SubLM, named_models
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
+from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
@@ -205,7 +207,11 @@ class RLM(Configured, Portable, dspy.Module):
                     with dspy.context(trace=[], adapter=prepared.last_adapter):
                         return self.extract(**prepared.last_prompt, **fields)
 
-        with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
+        with (
+            prepared.closing() as opened,
+            cancelled_with_executor(prepared.interrupt),
+            _ending_with_report(prepared, self.generate_action),
+        ):
             sandbox = prepared.open_sandbox(opened)
             with _dspy_settings(prepared, self.generate_action):
                 drive(_steps(prepared, self.generate_action), perform)
@@ -343,6 +349,10 @@ def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Itera
             raise
         message = f"The run was stopped before its first turn: {reason}"
         raise RunFailedError(message, run=run.fail(reason)) from reason
-    except BaseException as error:  # Ctrl-C or cancellation: raised unchanged
-        error.run = run.fail(error)  # type: ignore[attr-defined]
+    except BaseException as error:  # Ctrl-C or cancellation: the exception itself goes on
+        report = run.fail(error)
+        error.run = report  # type: ignore[attr-defined]
+        if isinstance(error, KeyboardInterrupt) and not error.args:
+            steps = count(report.iterations, "step")
+            error.args = (f"The run was interrupted after {steps}; its report is error.run.",)
         raise

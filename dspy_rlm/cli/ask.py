@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import RunFailedError, SignatureError
 from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import spending
+from dspy_rlm.report_text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
@@ -91,6 +91,11 @@ def run_ask(request: Request) -> int:
     except RunFailedError as error:
         return _report_failure(error, as_json=request.as_json)
     outputs = {name: prediction[name] for name in rlm.signature.output_fields}
+    if prediction.run.status == "extracted":
+        _note(
+            f"dspy-rlm: {reason_of_extraction(prediction.run)}. This answer was extracted from the steps, not "
+            "submitted."
+        )
     if request.as_json:
         _print_json({"outputs": plain(outputs), **_facts(prediction.run)})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -15,7 +16,8 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.prompts.variables import Variable
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.progress import (
     MAX_OUTPUT_LINES,
     print_event,
@@ -102,6 +104,9 @@ class TestRenderEvent:
         [
             ("submitted", "SUBMIT", "Submitted"),
             ("extracted", "max_iterations", "Turns used up, outputs extracted"),
+            ("extracted", "max_cost", "Budget used up (max_cost), outputs extracted"),
+            ("extracted", "max_seconds", "Time used up (max_seconds), outputs extracted"),
+            ("extracted", "max_errors", "Too many failed turns (max_errors), outputs extracted"),
             ("failed", "KeyboardInterrupt", "Interrupted"),
             ("failed", "LMServerError", "Failed (LMServerError)"),
         ],
@@ -111,6 +116,36 @@ class TestRenderEvent:
         screen = render_event(RunEnded(report(status, stopped_by)))
 
         assert screen == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
+
+    def test_a_run_ends_with_its_cost(self):
+        """Tokens and dollars are in the last line where they are known, and so are cached and failed calls."""
+        calls = [
+            Call("sub_llm", "m", 0, cached=at == 0, error="no" if at == 1 else "")
+            for at in range(3)
+        ]
+        usage = (
+            Usage("root", 0, calls=1, cached=1, input_tokens=9_000, output_tokens=400, cost=0.0008),
+            Usage("m", 0, calls=2, cached=1, input_tokens=3_000, output_tokens=0, cost=0.00003),
+        )
+        run = dataclasses.replace(
+            report("submitted", "SUBMIT"),
+            llm_calls=2,
+            usage=usage,
+            cost=0.00083,
+            sub_calls=tuple(calls),
+        )
+
+        assert summary(run) == (
+            "Submitted, 2 iterations (1 cached), 3 sub-LM calls (1 cached, 1 failed), 12,400 tokens, "
+            "$0.00083, 3.1 s"
+        )
+
+    def test_unknown_costs_are_left_out(self):
+        """A sum with an unknown part would be too small, so it is not shown."""
+        usage = (Usage("root", 0, calls=1, input_tokens=None, output_tokens=5, cost=None),)
+        run = dataclasses.replace(report("submitted", "SUBMIT"), usage=usage, cost=None)
+
+        assert summary(run) == "Submitted, 2 iterations, 1 sub-LM call, 3.1 s"
 
     def test_colours_set_code_apart(self):
         """On a terminal the reasoning is bold and the code dim, line by line."""
