@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dspy_rlm.concurrency.anyio_threads import reachable
+from dspy_rlm.concurrency.batch_progress import item_counter
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import DaemonPool
 
@@ -21,7 +22,7 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Returns the results for all items in order. Each call runs in a copy of the caller's context."""
     if not items:
         return []
-    work = reachable(_unless_cell_is_over(work))
+    work = reachable(_unless_cell_is_over(_counted(work, item_counter(len(items)))))
     pool = DaemonPool(min(MAX_CONCURRENT_CALLS, len(items)), "rlm-batch")
     try:
         jobs = [pool.submit(functools.partial(work, item)) for item in items]
@@ -29,6 +30,16 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     finally:
         # After Ctrl-C, calls that were not sent stay unsent, and answers in flight are dropped.
         pool.close(cancel_queued=True)
+
+
+def _counted(work: Callable[[T], R], item_done: Callable[[], None]) -> Callable[[T], R]:
+    def count(item: T) -> R:
+        try:
+            return work(item)
+        finally:
+            item_done()
+
+    return count
 
 
 def _unless_cell_is_over(work: Callable[[T], R]) -> Callable[[T], R]:

@@ -39,7 +39,8 @@ from dspy_rlm.runs.prompt import composed_signature
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs, split_options
-from dspy_rlm.terminal.progress import print_event
+from dspy_rlm.terminal.logged import logging_sink
+from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime.helpers import annotation_text
@@ -74,7 +75,8 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
     stream = current(loop)
-    sinks: list[Sink] = [print_event] if config.verbose else []
+    sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
     run = Run(
         config.signature,

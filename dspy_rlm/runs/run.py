@@ -18,6 +18,7 @@ from dspy import AdapterParseError
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.refusals import for_the_user
+from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
@@ -29,6 +30,7 @@ from dspy_rlm.events import (
     RunStarted,
     Sink,
     StepTaken,
+    SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import abridge_history, render_steps
@@ -120,9 +122,15 @@ class Run:
         if not self.over:
             self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
 
-    def sub_call(self, name: str, count: int) -> None:
-        """Emits that the running cell calls other LMs. From any thread."""
-        self.tell(SubCallStarted(len(self.steps) + 1, name, count))
+    def sub_call(self, name: str, count: int) -> Listener:
+        """Emits that the running cell calls other LMs, and returns a listener for their progress. From any thread."""
+        number, began = len(self.steps) + 1, time.monotonic()
+        self.tell(SubCallStarted(number, name, count))
+
+        def progress(done: int, total: int) -> None:
+            self.tell(SubCallProgress(number, name, done, total, time.monotonic() - began))
+
+        return progress
 
     @property
     def over(self) -> bool:
