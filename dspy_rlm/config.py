@@ -15,6 +15,7 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
@@ -51,6 +52,9 @@ class RLMConfig:
 
     interpreter_factory: Callable[[], CodeInterpreter] | None = None
     """Creates the interpreter that cells run in. None: our sandbox."""
+
+    max_concurrency: Concurrency = None
+    """The calls of an LM at once, for all or by sub-LM. None: the default."""
 
     verbose: bool = False
     """True to print each step to stderr."""
@@ -125,6 +129,7 @@ class Configured:
     sub_lm = Setting[SubLM]()
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
+    max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.
     max_iterations = Setting[int]("budget")

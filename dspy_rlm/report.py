@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic_core import to_jsonable_python
+
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
 
@@ -137,6 +139,13 @@ class RunReport:
     """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `cut_off`, `other_language`,
     `shell`, `too_long`, `syntax_error`, `refused_submit`."""
 
+    overflows: int = 0
+    """Requests that the root LM refused because the prompt was longer than its context window. The history was
+    shortened each time, and the request repeated."""
+
+    partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The outputs that a failed run had extracted; the others did not fit their types."""
+
     @property
     def iterations(self) -> int:
         """Turns of the root LM."""
@@ -166,6 +175,10 @@ class RunReport:
             "sub_calls": [dataclasses.asdict(call) for call in self.sub_calls],
             "repairs": dict(self.repairs),
             "turns_lost": dict(self.turns_lost),
+            "overflows": self.overflows,
+            "partial_outputs": to_jsonable_python(
+                dict(self.partial_outputs), fallback=str, serialize_unknown=True
+            ),
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

@@ -38,7 +38,8 @@ from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.lms.sub_lms import SubLM, named_models
+from dspy_rlm.lms.gate import check_concurrency
+from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
 from dspy_rlm.report_text import count
@@ -49,7 +50,7 @@ from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.signatures.inputs import check_positional, check_signature, warn_of_hiding_names
-from dspy_rlm.tools.user_tools import ToolSource, normalize_tools
+from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
 from sandbox_runtime.helpers import abridged, annotation_text, ready_packages, run_in_thread
@@ -79,6 +80,7 @@ class RLM(Configured, Portable, dspy.Module):
         max_tokens: int | None = None,
         max_seconds: float | None = None,
         max_errors: int | None = None,
+        max_concurrency: int | Mapping[str, int] | None = None,
         prices: Mapping[str, tuple[float, float]] | None = None,
         limits: Limits | None = None,
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
@@ -107,6 +109,8 @@ class RLM(Configured, Portable, dspy.Module):
             max_seconds: Wall time of a run, from when it has its sandbox. Running cells and calls are
                 cancelled.
             max_errors: Consecutive failed turns before the outputs are extracted.
+            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
+                a server refuses some of them.
             prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
@@ -130,7 +134,7 @@ class RLM(Configured, Portable, dspy.Module):
         refuse_unknown(unknown, inspect.signature(RLM.__init__).parameters)
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
-        named_models(sub_lm)  # an error in it is raised now, not in the first run
+        sub_lm = checked_sub_lm(sub_lm)
         self._config = RLMConfig(
             signature=check_signature(signature, normalized),
             tools=normalized,
@@ -150,6 +154,7 @@ class RLM(Configured, Portable, dspy.Module):
             packages=pool.packages if pool and packages is None else ready_packages(packages),
             pool=pool,
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
+            max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
         )
         warn_of_hiding_names(self.signature, stacklevel=2)
@@ -190,6 +195,7 @@ class RLM(Configured, Portable, dspy.Module):
         Raises:
             InputError: The inputs do not fit the signature; no LM was called.
             LMNotConfiguredError: No LM is configured.
+            PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown; no LM was called.
             EngineError: The sandbox engine cannot be installed; no LM was called.
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
@@ -202,10 +208,11 @@ class RLM(Configured, Portable, dspy.Module):
                 case AskRoot(fields):
                     return self.generate_action(**prepared.prompt, **fields)
                 case RunCell(code):
-                    return sandbox.run_cell(code)
+                    return prepared.checked(sandbox.run_cell(code))
                 case Extract(fields):
-                    with dspy.context(trace=[], adapter=prepared.last_adapter):
-                        return self.extract(**prepared.last_prompt, **fields)
+                    with dspy.context(**prepared.last_settings):
+                        extractor = self.extract
+                        return extractor(**prepared.last_call(extractor), **fields)
 
         with (
             prepared.closing() as opened,
@@ -234,10 +241,11 @@ class RLM(Configured, Portable, dspy.Module):
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell(code):
-                    return await thread.run(sandbox.run_cell, code)
+                    return prepared.checked(await thread.run(sandbox.run_cell, code))
                 case Extract(fields):
-                    with dspy.context(trace=[], adapter=prepared.last_adapter):
-                        return await self.extract.acall(**prepared.last_prompt, **fields)
+                    with dspy.context(**prepared.last_settings):
+                        extractor = self.extract
+                        return await extractor.acall(**prepared.last_call(extractor), **fields)
 
         async with open_in_thread(prepared) as work:
             with _ending_with_report(prepared, self.generate_action):

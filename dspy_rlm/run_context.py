@@ -23,8 +23,10 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
+from dspy_rlm.lms.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
+from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.values.conversion import TypeRules
@@ -101,6 +103,15 @@ class RunContext:
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
+    tree_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the root run with everything below it."""
+
+    gates: Gates = dataclasses.field(default_factory=Gates)
+    """Bound the calls of each LM in flight."""
+
+    schemas: Schemas = dataclasses.field(default_factory=Schemas)
+    """Decides which typed sub-calls ask for replies in a JSON schema."""
+
     interpreter_factory: InterpreterFactory | None = None
     """Creates the interpreter that cells run in. None: a sandbox of the pool."""
 
@@ -127,7 +138,13 @@ class RunContext:
         cancellable = loop is not None or ledger.budget.max_seconds is not None
         scope = CancelScope(current_outer_run().work_scope, cancellable=cancellable)
         return cls(
-            ledger, models, loop=loop, run_scope=scope, work_scope=CancelScope(scope), **fields
+            ledger,
+            models,
+            loop=loop,
+            run_scope=scope,
+            work_scope=CancelScope(scope),
+            tree_scope=scope,
+            **fields,
         )
 
     def child(self, setup: str = "", lm: dspy.BaseLM | None = None) -> RunContext:
@@ -178,10 +195,18 @@ class RunContext:
         Raises:
             ValueError: There is no such model.
         """
+        lm = self.models.choose(model)
         meter = Meter(
-            self.ledger, kind, self.depth, self.work_scope, prepaid=prepaid, included=included
+            self.ledger,
+            kind,
+            self.depth,
+            self.work_scope,
+            self.tree_scope,
+            self.gates.of(lm),
+            prepaid=prepaid,
+            included=included,
         )
-        return metered(self.models.choose(model), meter)
+        return metered(lm, meter)
 
     # ---- Slots for the run's own sandbox, and for those that its code opens ----
 

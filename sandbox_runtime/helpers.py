@@ -6,13 +6,21 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 from sandbox_runtime.admission import Slot
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
-from sandbox_runtime.redaction.redact import environment_secrets, redact_secrets, shown_signature
+from sandbox_runtime.redaction.redact import (
+    SignatureText,
+    environment_secrets,
+    redact_secrets,
+    shown_signature,
+)
 from sandbox_runtime.redaction.secret_patterns import (
     is_secret_name,
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
+from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
 from sandbox_runtime.values.annotations import (
     annotation_text,
@@ -31,9 +39,12 @@ __all__ = [
     "MAX_REPETITIONS",
     "DaemonPool",
     "EffortError",
+    "SignatureText",
     "Slot",
+    "UnreadableTextError",
     "abridged",
     "annotation_text",
+    "as_error",
     "call_after",
     "check_keys",
     "check_made_keys",
@@ -52,5 +63,6 @@ __all__ = [
     "secrets_of",
     "shown_signature",
     "start_thread",
+    "text_of",
     "url_without_secrets",
 ]

@@ -327,7 +327,7 @@ class TestMistakes:
             (["nothing.txt"], "no such file or folder"),
             (["empty.txt"], "the file is empty"),
             (["/proc/self/mem"], "Cannot read /proc/self/mem: input/output error."),
-            (["logs/core"], "it is binary, not a text"),
+            (["logs/core"], "core is binary data, not a text"),
         ],
     )
     def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):

@@ -7,18 +7,22 @@ the tables of this file.
 from __future__ import annotations
 
 import ast
+import gc
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import dspy_rlm
 from dspy_rlm.events import ActionChosen
+from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
+from dspy_rlm.replies import fences, fields, outputs, python_source, reader, repairs
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
@@ -38,6 +42,14 @@ PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
+    ("dspy_rlm/lms/context_window.py", "'|'.join(OVERFLOW_TEXTS.values())"): [
+        "input token count",
+        "requested tokens (",
+        "maximum context length ",
+        "1",
+        "a",
+    ],
+    ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
         *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
     ],
@@ -138,22 +150,85 @@ NOT_OF_STRANGERS = {
     "dspy_rlm/signatures/constraints.py": "numbers in braces, in a pattern of bounded length",
     "sandbox_runtime/guest/integrity/object_memory.py": "the interpreter's own memory, while the boot image is made",
     "sandbox_runtime/packages/lockfile.py": "a lock file of the user's",
+    "sandbox_runtime/packages/pip.py": "single characters, without repetition",
     "sandbox_runtime/packages/pip_report.py": "names of packages, short or refused",
     "sandbox_runtime/isolation/os_isolation.py": "numbers that the kernel writes",
     "sandbox_runtime/texts/search_worker.py": "a cell's own pattern, in the process that is killed for it",
 }
 
 
+# The reader of replies: all its expressions are constants of its modules, and all are pumped with these units.
+REPLIES = "dspy_rlm/replies/"
+REPLY_UNITS = [
+    *("[[", "[[ ", "[[ ## ", "[[ ## a", "[[ ## a ## ", "#", " ", "\t", "\n", "\n ", "*", "`", "``` ", "~", "~~~`", ">"),
+    *("1. ", "1", "a", "-", "<think>", "</a", "</a>", "</a>\n", "<", "```\n{", "\n```", "{", "[", "{ ", '{"code"', '"'),
+    *("'", "\\", "\\n", '\\"', "rf", "u2019", "\u2019", "\u201d", "output (1", "output", "- ", "output ", "out[1", "a, ", "a b "),
+    *("<|a", "<|", "<|a|>", "</s>", "</s> ", ">>> ", "In [1", "... ", "%a", "!", "$ ", "pip ", "pip install", "1:", "1 |"),
+]  # fmt: skip
+
+# Those of its expressions that are compared at the beginning of a line only, or with all of it.
+ANCHORED_IN_REPLIES = {
+    *("_STRAY_OPENING", "_STRAY_CLOSING", "_SHELL", "_BARE_SHELL", "_INPUT_LINE", "_SENTENCE"),
+    *("_QUOTED",),
+}
+
+
+def reply_expressions():
+    """Returns the compiled expressions of the reader of replies, by name."""
+    found = {}
+    for module in (fences, fields, python_source, reader, repairs):
+        for name, value in vars(module).items():
+            values = value.values() if isinstance(value, dict) else [value]
+            for number, one in enumerate(values):
+                if isinstance(one, re.Pattern):
+                    found[f"{module.__name__.rpartition('.')[2]}.{name}{number or ''}"] = one
+    return found
+
+
+@pytest.mark.parametrize("name", reply_expressions())
+def test_expressions_for_replies_grow_with_the_text(name):
+    """The time of each expression that reads replies is linear in the text."""
+    expression = reply_expressions()[name]
+    anchored = name.partition(".")[2].rstrip("0123456789") in ANCHORED_IN_REPLIES
+    for first in ["", "[[ ", "```\n{", "<a", "{", " ", "1", '"', "\\", "a", "In [1", "output ("]:
+        for unit in REPLY_UNITS:
+            for work in used(expression, anchored=anchored):
+                make = partial(repeated, first, unit)
+                assert growth(work, make, 10_000) < 9, make(40)
+
+
+def repeated(first, unit, n):
+    """Returns a text of that length."""
+    return first + unit * (n // len(unit) + 1)
+
+
+def test_expressions_for_replies_are_constants():
+    """An expression of the reader of replies that is compiled elsewhere would not be in the table."""
+    for file in sorted((ROOT / REPLIES).glob("*.py")):
+        tree = ast.parse(file.read_text("utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node) for function in functions for node in ast.walk(function)}
+        for node in uses_of_re(tree):
+            assert node.func.attr == "compile", (file, node.lineno)
+            assert id(node) not in inside, (file, node.lineno)
+
+
+def uses_of_re(tree):
+    """Yields the calls of functions of `re` that take an expression."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        of = node.func.value
+        if isinstance(of, ast.Name) and of.id == "re" and node.func.attr in CALLS:
+            yield node
+
+
 def expressions():
     """Returns each use of `re` with an expression: its file, the expression's source, the method."""
     for root in ("dspy_rlm", "sandbox_runtime"):
         for file in sorted((ROOT / root).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-                    continue
-                of = node.func.value
-                if isinstance(of, ast.Name) and of.id == "re" and node.func.attr in CALLS:
-                    yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
+            for node in uses_of_re(ast.parse(file.read_text("utf-8"))):
+                yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
 
 
 # By file: those that `redact_secrets` puts together, each repetition with an end.
@@ -167,6 +242,7 @@ BOUNDED = {
 def known(path, source):
     return (
         path in BOUNDED
+        or path.startswith(REPLIES)
         or path in NOT_OF_STRANGERS
         or (path, source) in PUMPED
         or (path, None) in PUMPED
@@ -192,12 +268,16 @@ def growth(work, make, size=20_000):
     def seconds(n, negligible=0.0):
         text = make(n)
         best = float("inf")
-        for _ in range(3):
-            started = time.thread_time()
-            work(text)
-            best = min(best, time.thread_time() - started)
-            if best <= negligible:
-                break
+        gc.disable()  # its time depends on all objects of the process
+        try:
+            for _ in range(3):
+                started = time.thread_time()
+                work(text)
+                best = min(best, time.thread_time() - started)
+                if best <= negligible:
+                    break
+        finally:
+            gc.enable()
         return best
 
     # What takes no time at any size says nothing, and one such time is enough.
@@ -225,6 +305,10 @@ def compiled(path, source):
         return made.get(source, [untrusted._LINE])
     if path == "sandbox_runtime/rpc/protocol.py":
         return [protocol._HEADER, protocol._SECRET]
+    if path == "dspy_rlm/replies/outputs.py":
+        return [outputs._JSON_MARKS]
+    if path == "dspy_rlm/lms/context_window.py":
+        return [context_window._OVERFLOW]
     if path == "dspy_rlm/optimize/digest.py":
         return [re.compile(r"\bname\b")]
     return [re.compile(ast.literal_eval(source))]
@@ -270,6 +354,9 @@ READERS = {
     "printable": printable,
     "progress": lambda text: render_event(ActionChosen(1, text, text, True)),
 }
+# Readers that do much for each character get a shorter text.
+SIZES = {"reply": 3_000, "fenced_blocks": 5_000}
+
 UNITS = [
     *(
         "```",
@@ -315,6 +402,30 @@ UNITS = [
         "[",
         "\\",
     ),
+    *(
+        'f"{',
+        "f'{x\"",
+        "x = 1\n\n",
+        "x = \n```\n",
+        "\u201ca\u201d",
+        "\u201c",
+        "</s>",
+        "%a\n",
+        ">>> a\n",
+        "[[ ## code ## ]]\n```\n",
+        "output:\n",
+        "```py\nx = \n```\n",
+        "```py\nx = 1\n```\n",
+        "<code>",
+        "<code></code>\n",
+        '{"code": ',
+        "```\n{",
+        '\\"',
+        "&lt;",
+        "+a\n",
+        "1: a\n",
+        "a:\n\nb c\n",
+    ),
 ]
 
 
@@ -322,13 +433,13 @@ UNITS = [
 def test_readers_grow_with_the_text(reader):
     """The time of each reader is linear, including a fence with 20,000 letters and a backtick, once quadratic."""
     for make in [
-        *(lambda n, unit=unit: (unit * (n // len(unit) + 1))[:n] for unit in UNITS),
+        *(lambda n, unit=unit: unit * (n // len(unit) + 1) for unit in UNITS),
         lambda n: "```" + "a" * n + "`",
         lambda n: "```\n" + "a\n" * (n // 2),
         lambda n: "FINAL(" + "(" * n,
         lambda n: "Failed to parse field a with " * (n // 30),
     ]:
-        assert growth(READERS[reader], make) < 9, make(40)
+        assert growth(READERS[reader], make, SIZES.get(reader, 20_000)) < 9, make(40)
 
 
 def test_a_length_that_is_no_number_is_no_length():

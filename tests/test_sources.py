@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import sys
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 
 from dspy_rlm.cli.files import decode, load_python, load_texts, size_text
 from dspy_rlm.errors import InputError
+from dspy_rlm.sources import load_texts as public_load_texts
+from sandbox_runtime.helpers import UnreadableTextError
 
 
 @pytest.fixture
@@ -69,6 +74,10 @@ class TestLoadTexts:
         """Hidden files are skipped only inside of folders."""
         assert ".env" in load_texts([folder, folder / ".env"]).by_path
 
+    def test_the_public_function(self, folder):
+        """`dspy_rlm.sources.load_texts` is the same function; it accepts paths as text too."""
+        assert public_load_texts([str(folder / "src")]).by_path["a.py"] == "a = 1\n"
+
     def test_relative_arguments_work(self, folder, monkeypatch):
         """`.` is the current folder."""
         monkeypatch.chdir(folder / "src")
@@ -80,7 +89,7 @@ class TestLoadTexts:
         ("paths", "told"),
         [
             (["nothing"], "no such file or folder"),
-            (["src/logo.png"], "it is binary, not a text"),
+            (["src/logo.png"], "logo.png is a PNG image, not a text"),
             (["CVS"], ""),
             ([".git/hooks"], r"There is no text in .*hooks\.$"),
             (["images"], r"no text in .*images\. Skipped: 1 binary \(1 bytes\)"),
@@ -129,15 +138,36 @@ class TestDecode:
         ],
     )
     def test_texts(self, data, text):
-        """Text is decoded as UTF-8, then by its byte order mark, then as Latin-1, with Python's line ends."""
+        """Text is decoded as UTF-8, then by its byte order mark, then as Windows-1252, with Python's line ends."""
         assert decode(data) == text
 
     @pytest.mark.parametrize(
-        "data", [b"text\0text", bytes(range(1, 256)), b"\xff\xfe\x00", b"\xef\xbb\xbf\xff"]
+        ("data", "reason"),
+        [
+            (bytes(range(1, 256)), "binary data"),
+            (b"\0\1", "binary data"),
+            (b"PK\x03\x04\0\0\x01", "a ZIP archive"),
+            (b"%PDF-1.7\n", "a PDF document"),
+            (gzip.compress(b"\0\1"), "binary data, compressed with gzip"),
+            (gzip.compress(b"text" * 1000)[:-9], "incomplete"),
+            (b"\x1f\x8b\x08 no gzip", "cannot be decompressed"),
+            (b"\xff\xfe\x00", "byte order mark of UTF-16"),
+            (b"\xef\xbb\xbf\xff", "byte order mark of UTF-8"),
+        ],
     )
-    def test_binaries(self, data):
-        """A null byte, many control characters or a wrong byte order mark make a file binary."""
-        assert decode(data) is None
+    def test_what_is_no_text(self, data, reason):
+        """Many control characters, a wrong byte order mark or damaged compression is an error that says so."""
+        with pytest.raises(UnreadableTextError, match=reason):
+            decode(data)
+
+    @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+    def test_compressed_texts(self, compress):
+        """They are decompressed first, whatever the name of the file."""
+        assert decode(compress("größer\r\n".encode("utf-16"))) == "größer\n"
+
+    def test_nul_bytes_in_a_log(self):
+        """A rotation that truncates a log below its writer leaves a block of them."""
+        assert decode(b"start\n" + bytes(64) + b"ERROR\n") == "start\n" + "\0" * 64 + "ERROR\n"
 
 
 class TestLoadPython:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Protocol
 
 from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.call_bounds import PromptBound
+from dspy_rlm.concurrency.waiting import wait_async
 from dspy_rlm.errors import BudgetExceededError
 
 
@@ -49,11 +49,7 @@ class Reservation:
 
     async def soon(self) -> None:
         """Like `wait`, for an event loop. Cancelling it does not leave the queue."""
-        if not self.granted.done():
-            waiter = asyncio.wrap_future(self.granted)
-            await asyncio.wait({waiter})
-            if not waiter.cancelled():
-                waiter.exception()  # marked as retrieved; `wait` raises it
+        await wait_async(self.granted)
         self.wait()
 
     def leave(self) -> None:

@@ -5,7 +5,6 @@ Decides which files are worth reading and counts those it leaves out. Knows noth
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import io
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.report_text import count
+from sandbox_runtime.helpers import UnreadableTextError, text_of
 
 # Version control folders whose names do not begin with a dot.
 VERSION_CONTROL = frozenset({"CVS", "_darcs"})
@@ -24,21 +24,8 @@ VERSION_CONTROL = frozenset({"CVS", "_darcs"})
 # Folders of installed packages, which lie inside the standard library's folder but do not belong to it.
 NOT_STANDARD = frozenset({"site-packages", "dist-packages"})
 
-# Byte order marks. UTF-32 comes first, because its marks begin with those of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-
-# Control characters that text files contain: tab, line feed, form feed, carriage return, escape.
-_TEXT_CONTROLS = b"\t\n\f\r\x1b"
-_CONTROLS = bytes(code for code in range(32) if code not in _TEXT_CONTROLS)
-
-# The share of other control characters: very low in text of a one-byte encoding, high in a binary.
-MAX_CONTROL_SHARE = 0.01
+# The largest text from a compressed file: a text has to fit into the sandbox's memory.
+MAX_EXPANDED_BYTES = 1024**3
 
 
 @dataclass(frozen=True)
@@ -79,7 +66,7 @@ class Texts:
         return ", ".join(f"{n:,} {why} ({size_text(sizes[why])})" for why, n in counts.items())
 
 
-def load_texts(paths: Sequence[Path]) -> Texts:
+def load_texts(paths: Sequence[str | os.PathLike[str]]) -> Texts:
     """Reads the text of files, and of all files in folders that are neither hidden nor binary.
 
     Paths are relative to the deepest folder that contains all of them.
@@ -87,27 +74,31 @@ def load_texts(paths: Sequence[Path]) -> Texts:
     Raises:
         InputError: A path does not exist, a file that was named is not text, or no file is.
     """
-    base = _common_folder(paths)
+    named = [Path(path) for path in paths]
+    base = _common_folder(named)
     read: dict[str, str] = {}
     skipped: dict[str, Skipped] = {}
     size = 0
     # Files first: a file that is named is read even if it would be left out of its folder.
-    for path in sorted(paths, key=lambda path: path.is_dir()):
+    for path in sorted(named, key=lambda path: path.is_dir()):
         for file, hidden in _files(path):
             name = _name(file, base)
             if name in read or name in skipped:
                 continue
             data = None if hidden else _bytes(file)
-            text = None if data is None else decode(data)
-            if data is not None and text is not None:
-                read[name] = text
-                size += len(data)
-                continue
-            reason = "hidden" if hidden else "unreadable" if data is None else "binary"
+            reason = problem = "hidden" if hidden else "unreadable"
+            if data is not None:
+                try:
+                    read[name] = decode(data, file.name)
+                except UnreadableTextError as error:
+                    reason, problem = "binary", str(error)
+                else:
+                    size += len(data)
+                    continue
             if file == path:
                 with _reading(path):
                     file.read_bytes()  # raises again if it is unreadable
-                raise InputError(f"Cannot read {path}: it is {reason}, not a text.")
+                raise InputError(f"Cannot read {path}: {problem}.")
             skipped[name] = Skipped(name, reason, file.stat().st_size)
     texts = Texts(dict(sorted(read.items())), size, tuple(skipped.values()))
     if not read:
@@ -189,25 +180,13 @@ def decode_python(data: bytes) -> str | None:
         return None
 
 
-def decode(data: bytes) -> str | None:
-    """Decodes text as UTF-8, by its byte order mark, or as Latin-1; None if it is binary."""
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return _strict(data, encoding)
-    if b"\0" in data:
-        return None
-    text = _strict(data, "utf-8")
-    if text is not None:
-        return text
-    controls = len(data) - len(data.translate(None, _CONTROLS))
-    return None if controls > MAX_CONTROL_SHARE * len(data) else _strict(data, "latin-1")
+def decode(data: bytes, name: str = "the file") -> str:
+    """Decompresses and decodes text by the rules of `TextFile`.
 
-
-def _strict(data: bytes, encoding: str) -> str | None:
-    try:
-        return _newlines(data.decode(encoding))
-    except UnicodeDecodeError:
-        return None
+    Raises:
+        UnreadableTextError: It is binary, damaged, or too large.
+    """
+    return _newlines(text_of(data, name, MAX_EXPANDED_BYTES))
 
 
 def _newlines(text: str) -> str:

@@ -19,6 +19,7 @@ import anyio.from_thread
 import anyio.to_thread
 import dspy
 
+from dspy_rlm.dspy_internals.streaming import ServableStatuses, servable
 from sandbox_runtime.helpers import fulfil
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ class Stream:
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            work = functools.partial(function, *args, **kwargs)
+            work = functools.partial(_with_servable_statuses, function, *args, **kwargs)
             result = work() if self._is_on_loop() else self._elsewhere(work)
             # A coroutine runs on the loop, which DSPy would block until there is room for its message.
             return self._await_unblocked(result) if inspect.iscoroutine(result) else result
@@ -136,7 +137,7 @@ class _Unblocking:
 
     async def send(self, message: Any) -> None:
         """Sends as soon as there is room in the buffer."""
-        self.stream.send_later(message)
+        self.stream.send_later(servable(message))
 
 
 def current(loop: asyncio.AbstractEventLoop | None = None) -> Stream | None:
@@ -175,6 +176,15 @@ async def _in_worker(work: Callable[[], None]) -> None:
     # A limiter of its own: work that waits for other work would deadlock on a shared one.
     limiter = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+
+
+def _with_servable_statuses(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls the function; a server can send the status messages of DSPy's callbacks in it."""
+    stream = dspy.settings.send_stream
+    if stream is None:
+        return function(*args, **kwargs)
+    with dspy.context(send_stream=ServableStatuses(stream)):
+        return function(*args, **kwargs)
 
 
 def _without_stream(work: Callable[[], T]) -> T:

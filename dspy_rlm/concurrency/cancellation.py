@@ -56,6 +56,10 @@ class CancelScope:
         if self.reason is not None:
             raise _fresh_copy(self.reason) from None
 
+    def reason_to_raise(self) -> Exception:
+        """Returns a copy of the reason, for a thread to raise."""
+        return _fresh_copy(self.reason or RuntimeError("cancelled"))
+
     @contextlib.contextmanager
     def on_cancel(self, callback: Callable[[], object]) -> Iterator[None]:
         """Calls `callback`, which must not block, if the scope is cancelled in the block or was before."""
@@ -91,7 +95,7 @@ class CancelScope:
 
         def abandon() -> None:
             with contextlib.suppress(InvalidStateError):
-                outcome.set_exception(_fresh_copy(self.reason or RuntimeError("cancelled")))
+                outcome.set_exception(self.reason_to_raise())
 
         with self.on_cancel(abandon):
             self.check()

@@ -20,8 +20,11 @@ from dspy_rlm.replies.reader import RawReply, Reading, read_reply
 
 _FIELDS = {"reasoning", "code"}
 
-# The entry of a prediction that has the `Reading` of the reply.
-READING = "_reading"
+
+class _Code(str):
+    """The code of a prediction, with the `Reading` of the reply. Callbacks and tracers see a text."""
+
+    reading: Reading
 
 
 class UnreadableReplyError(AdapterParseError):
@@ -72,8 +75,9 @@ def _reading_class(cls: Any) -> Any:
             reading = read_reply(getattr(completion, "raw", None) or RawReply(completion))
             if not reading.problem:
                 # As the prompt asks for it: optimizers make demos of it.
-                values = {"reasoning": reading.reasoning, "code": fenced(reading.code)}
-                return {**values, READING: reading}
+                code = _Code(fenced(reading.code))
+                code.reading = reading
+                return {"reasoning": reading.reasoning, "code": code}
             error = UnreadableReplyError(
                 adapter_name=cls.__name__,
                 signature=signature,
@@ -107,9 +111,14 @@ def _raw(output: Any, is_cut: bool) -> RawReply:
 
 
 def take_reading(action: dspy.Prediction) -> Reading | None:
-    """Removes the reading from a prediction, which is in DSPy's trace; returns None if it has none."""
-    reading: Reading | None = action._store.pop(READING, None)
-    completions = getattr(action, "_completions", None)
-    if completions is not None:
-        completions._completions.pop(READING, None)
-    return reading
+    """Returns the reading of a reply, and leaves plain text in the prediction, which is in DSPy's trace.
+
+    Returns None if the prediction has none.
+    """
+    code = action["code"]
+    if not isinstance(code, _Code):
+        return None
+    action["code"] = str(code)
+    if (completions := action.completions) is not None:
+        completions["code"][:] = map(str, completions["code"])
+    return code.reading

@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy.streaming import StatusMessage, StatusMessageProvider, StreamListener, StreamResponse
+from dspy.streaming import StatusMessageProvider, StreamListener, StreamResponse
 from pydantic_core import to_json
 
 from dspy_rlm.concurrency.anyio_threads import Stream
 from dspy_rlm.concurrency.batch_progress import Listener, batches_reported_to
-from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
+from dspy_rlm.dspy_internals.streaming import ServableStatus, StatusStreamingCallback
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -125,7 +125,7 @@ def streaming_sink(rlm: dspy.Module, stream: Stream, depth: int) -> Sink:
                     _single_chunk(listener, (event.outputs or {})[listener.signature_field_name])
                 )
         if text := _text(provider, event, depth):
-            stream.send(StatusMessage(text))
+            stream.send(ServableStatus(text))
 
     return sink
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import dspy
 from dspy import LMError, is_retryable_lm_error
@@ -23,14 +23,29 @@ from dspy_rlm.budget.token_bounds import Prompt, prompt_of
 from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_readings import Reading, characters, may_be_charged
+from dspy_rlm.lms.faults import is_of_concurrency, is_permanent, read_fault
+from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
+from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.lms.valid_text import valid_arguments
+from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import redact_secrets
 
 # The options that limit the length of a reply; which one applies depends on the LM.
 _REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+# Times that a call is sent again because the server has refused it beside others. They are no retries: the server may
+# allow fewer calls at once than were sent.
+MAX_CROWDED_OUT = 8
+
+# A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
+SHORT_SECONDS = 10.0
+
+# Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
+SHORT_PROMPT_CHARS = 20_000
 
 # Options for several candidate replies, each of which is charged.
 _CANDIDATES = ("n", "num_generations", "best_of")
@@ -40,7 +55,7 @@ _CANDIDATES = ("n", "num_generations", "best_of")
 class Wait:
     """Wait until the call may be sent, or its place in the queue is left."""
 
-    place: Reservation
+    place: Reservation | Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,23 +84,30 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     with lm._meter.charging() as charge:
         tries = _Tries(lm, prompt, options, charge)
         while True:
-            try:
-                with tries.admitted() as place:
-                    yield Wait(place)
-                    send = Send(*tries.arguments(place))
-            except BudgetExceededError as error:
-                raise tries.refused(error) from error.__cause__
-            with adapter_fallback_scope() as streamed:
+            with tries.entering() as entry:
+                yield Wait(entry)
+                tries.check()
+                while (seconds := entry.seconds_held_back()) > 0:
+                    yield Pause(seconds)
                 try:
-                    with tries.sending(place) as reading:
-                        reading.under_way = True
-                        reply = reading.take((yield send))
-                except LMError as error:
-                    seconds = tries.pause(error, streamed=streamed.emitted)
-                else:
-                    if tries.is_over(place, reading, streamed=streamed.emitted):
-                        return reply
-                    continue
+                    with tries.admitted() as place:
+                        yield Wait(place)
+                        send = Send(*tries.arguments(place))
+                except BudgetExceededError as error:
+                    raise tries.refused(error) from error.__cause__
+                with adapter_fallback_scope() as streamed:
+                    try:
+                        with tries.sending(place) as reading:
+                            reading.under_way = True
+                            reply = reading.take((yield send))
+                    except LMError as error:
+                        seconds = tries.pause(error, entry, streamed=streamed.emitted)
+                    else:
+                        entry.answered()
+                        lm.reply = reply
+                        if tries.is_over(place, reading, streamed=streamed.emitted):
+                            return reply
+                        continue
             yield Pause(seconds)
 
 
@@ -126,16 +148,35 @@ class _Tries:
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any], charge: Charge) -> None:
         self._lm, self._meter = lm, lm._meter
-        self._prompt, self._options = prompt, dict(options)
+        prompt, options = valid_arguments(prompt, options)
+        self._prompt, self._options = prompt, options
         self._charge = charge
         self._failed = 0
+        self._crowded_out = 0
         self._cut_at = 0
         arguments = {**getattr(lm, "kwargs", {}), **options}
         self._arguments = arguments
         self._chars = characters(prompt) + characters(arguments.get("messages"))
         self._chars += characters(arguments.get("request"))
         metered = self._meter.ledger.budget.is_metered
+        if self._meter.is_sub_call and self._chars > SHORT_PROMPT_CHARS:
+            facts_of(lm).check(self._chars)
         self._parts = prompt_of(prompt, arguments) if metered else Prompt(())
+
+    @contextlib.contextmanager
+    def entering(self) -> Iterator[Entry]:
+        """Yields a place among the calls of this LM, to be waited for. The call ends with the block."""
+        entry = self._meter.gate.enter()
+        try:
+            with self._meter.scope.on_cancel(entry.leave):
+                yield entry
+        finally:
+            entry.leave()
+
+    def check(self) -> None:
+        """Raises if the run or the cell has ended meanwhile."""
+        self._meter.scope.check()
+        check_call()
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[Reservation]:
@@ -144,8 +185,7 @@ class _Tries:
         try:
             with self._meter.scope.on_cancel(place.leave_the_line):
                 yield place
-            self._meter.scope.check()
-            check_call()
+            self.check()
         except BaseException:
             place.leave()
             raise
@@ -210,6 +250,8 @@ class _Tries:
             with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
                 yield reading
         except BaseException as failure:
+            if isinstance(failure, LMError):
+                read_fault(failure)
             abandoned = type(failure) is type(meter.scope.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
@@ -270,13 +312,26 @@ class _Tries:
             limit=limit,
         )
 
-    def pause(self, error: LMError, *, streamed: bool) -> float:
+    def pause(self, error: LMError, entry: Entry, *, streamed: bool) -> float:
         """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
-        if streamed or self._failed >= self._lm._tries or not is_retryable_lm_error(error):
+        if is_permanent(error) and self._meter.charged:
+            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+        hint = getattr(error, "retry_after", None)
+        hint = float(hint) if isinstance(hint, (int, float)) else None
+        crowded = is_of_concurrency(error) and entry.refused(hint) and not streamed
+        waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
+        if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
+            self._crowded_out += 1
+            return hint or 0.0
+        if streamed or self._failed >= self._lm._tries or not _is_passing(error):
             raise error
         self._failed += 1
-        hint = getattr(error, "retry_after", None)
-        return hint if isinstance(hint, (int, float)) else float(2 ** min(self._failed - 1, 6))
+        return float(2 ** min(self._failed - 1, 6)) if hint is None else hint
+
+
+def _is_passing(error: LMError) -> bool:
+    """Returns whether another try may succeed."""
+    return is_retryable_lm_error(error) and not is_permanent(error)
 
 
 def _price(ledger: Ledger, lm: Any, options: Mapping[str, Any], input_tokens: int) -> Any:

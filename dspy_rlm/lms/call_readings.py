@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,6 +35,13 @@ BYTES_PER_TOKEN = 4
 
 # The lowest HTTP status that is an error.
 _BAD = 400
+
+# Statuses of a server or a gateway that has stopped waiting: the LM behind it may have answered, and charged for it.
+# RFC 9110 (408, 502, 504), nginx (499), Cloudflare (520, 524).
+_STOPPED_WAITING = frozenset({408, 499, 502, 504, 520, 524})
+
+# US dollars for a request; see "Response headers" in the documentation of LiteLLM's proxy.
+COST_HEADER = "x-litellm-response-cost"
 
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
@@ -85,7 +93,7 @@ class Reading(UsageTracker):
         """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
         if not self.billed:
             return None if self._abandoned else 0.0
-        costs: list[Any] = [entry.get("cost") for entry in self.history]
+        costs: list[Any] = [_cost_of(entry) for entry in self.history]
         known = [cost for cost in costs if _is_cost(cost)]
         return float(sum(known)) if known and len(known) == len(costs) else None
 
@@ -130,6 +138,8 @@ def may_be_charged(error: BaseException) -> bool:
         return True  # it was cancelled
     if isinstance(error, LMError):
         status = error.status
+        if status in _STOPPED_WAITING:
+            return True
         refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
         return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
     return not isinstance(error, (TypeError, ValueError))  # the request was invalid
@@ -146,6 +156,24 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_never_sent(error: BaseException) -> bool:
     return isinstance(error, ConnectionRefusedError) or type(error).__name__ in _NEVER_SENT
+
+
+def _cost_of(entry: Mapping[str, Any]) -> Any:
+    """Returns the cost in an entry of the history; that of a proxy takes precedence over DSPy's estimate."""
+    cost = _proxys_cost(entry)
+    return entry.get("cost") if cost is None else cost
+
+
+def _proxys_cost(entry: Mapping[str, Any]) -> float | None:
+    """Returns the cost that LiteLLM's proxy reports in a header, where DSPy's engine shows headers."""
+    hidden = getattr(entry.get("response"), "_hidden_params", None)
+    headers = hidden.get("additional_headers") if isinstance(hidden, Mapping) else None
+    for name, value in headers.items() if isinstance(headers, Mapping) else ():
+        if str(name).lower().endswith(COST_HEADER):
+            with contextlib.suppress(ValueError, TypeError):
+                cost = float(value)
+                return cost if _is_cost(cost) else None
+    return None
 
 
 def _is_cost(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
 from sandbox_runtime import check_call
 
 
@@ -24,6 +25,12 @@ class Meter:
     depth: int
     scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the calls in flight, and refuses further ones."""
+
+    tree: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the root run: for an LM that can never answer."""
+
+    gate: Gate = dataclasses.field(default_factory=lambda: Gate(DEFAULT_CONCURRENCY))
+    """Bounds the calls of the LM in flight."""
 
     final: bool = False
     """See `CallPlan.final`."""
@@ -41,6 +48,11 @@ class Meter:
     """DSPy's settings for the calls."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
+
+    @property
+    def is_sub_call(self) -> bool:
+        """True for calls that are no turns of a run."""
+        return self.charged and self.kind != "action"
 
     def give_back(self) -> None:
         """Refunds the prepaid calls that were not used."""

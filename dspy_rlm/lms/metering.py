@@ -14,6 +14,8 @@ import dspy
 
 from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.concurrency.anyio_threads import reachable
+from dspy_rlm.concurrency.lm_loop import run_on_loop
+from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
@@ -24,8 +26,11 @@ class _Metered:
     """The calls of a metered LM: reserved, cancellable, retried and settled."""
 
     _meter: Meter
+    _unmetered: dspy.BaseLM
     reply_was_cut = False
     """True if the last reply ended at its limit of tokens."""
+    reply: Any = None
+    """The last reply, as DSPy returns it."""
     _described = Model()
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0
@@ -39,6 +44,9 @@ class _Metered:
                 case Wait(place):
                     return place.wait()
                 case Send(prompt, options):
+                    if _is_sent_on_a_loop(self._unmetered, self._meter):
+                        run = functools.partial(run_on_loop, scope)
+                        return call_on_a_loop(self, run, prompt, dict(options))
                     call = functools.partial(send, prompt, **options)
                     return scope.run_abandonable(reachable(call)) if scope.cancellable else call()
                 case Pause(seconds):
@@ -79,13 +87,13 @@ class _Clean:
 def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     """Returns the LM with its calls on a ledger. It shares the history and the callbacks of the original.
 
-    If the run can be cancelled, or its tokens are limited, calls are retried here: DSPy would go on retrying
-    after a call was abandoned, and each try is a request that costs something.
+    Calls are retried here: DSPy would go on retrying after a call was abandoned, and would not report tries that
+    failed, each of which is a request that may cost something.
 
     The first time, DSPy may download its table of prices, which can take seconds.
     """
     if isinstance(lm, _Metered):
-        lm = lm._unmetered  # type: ignore[attr-defined]
+        lm = lm._unmetered
     kind: Any = type(lm)
     copied: Any = lm.copy()
     copied.__class__ = _metered_class(kind)
@@ -93,7 +101,7 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     copied._meter, copied._unmetered = meter, lm
     if meter.ledger.budget.is_metered:
         copied._described = described(lm)
-    if (meter.scope.cancellable or meter.ledger.budget.is_metered) and _is_retried(lm):
+    if _is_retried(lm):
         copied._tries, copied.num_retries = copied.num_retries, 0
     return copied
 
@@ -109,10 +117,18 @@ def metered_adapter(adapter: Any, meter: Meter) -> Any:
 
 def _is_retried(lm: dspy.BaseLM) -> bool:
     """Returns whether DSPy retries calls: not for an LM with a `forward` of its own."""
-    return isinstance(lm, dspy.LM) and all(
-        name not in vars(lm) and getattr(type(lm), name) is getattr(dspy.LM, name)
-        for name in ("forward", "aforward")
-    )
+    return is_dspys_own(lm, ("forward", "aforward"))
+
+
+def _is_sent_on_a_loop(lm: dspy.BaseLM, meter: Meter) -> bool:
+    """Returns whether calls of threads go to the shared loop, where they can be cancelled.
+
+    Not for an LM with its own code or engine, which may expect a thread, and not if a part of the reply may be
+    streamed to the caller.
+    """
+    can_end = meter.charged or meter.scope.cancellable
+    streams = not meter.charged and dspy.settings.send_stream is not None
+    return can_end and not streams and is_dspys_own(lm) and isinstance(lm.engine, str)
 
 
 @functools.cache

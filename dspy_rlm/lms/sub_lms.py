@@ -11,7 +11,7 @@ import dspy
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
 
-SubLM: TypeAlias = "dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
+SubLM: TypeAlias = "str | dspy.BaseLM | Mapping[str, dspy.BaseLM | tuple[dspy.BaseLM, str]] | None"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +53,26 @@ class Models:
         raise ValueError(f"There is no model {shown}. The models are: {', '.join(self.names)}.")
 
 
-def _checked_lm(lm: Any) -> dspy.BaseLM:
-    """Returns the LM. Raises `SignatureError` for anything else, with what to write instead."""
-    if isinstance(lm, dspy.BaseLM):
-        return lm
-    if isinstance(lm, str):
-        advice = f"Write sub_lm=dspy.LM({lm!r})"
-    else:
-        advice = 'Write sub_lm=dspy.LM("openai/gpt-5-mini"), or for several a dict of LMs by name'
-    raise SignatureError(f"sub_lm must be a dspy.LM, not {short_repr(lm, VALUE_CHARS)}. {advice}.")
+def checked_sub_lm(sub_lm: Any) -> dspy.BaseLM | Mapping[str, Any] | None:
+    """Returns the `sub_lm` argument of an RLM, checked; the name of a model becomes a `dspy.LM`.
+
+    Raises:
+        SignatureError: It is no LM, or a value of a dict is none.
+    """
+    if isinstance(sub_lm, str):
+        try:
+            return dspy.LM(sub_lm)
+        except (ValueError, dspy.LMError) as error:
+            raise SignatureError(f"sub_lm={sub_lm!r} is no model: {error}") from error
+    if isinstance(sub_lm, Mapping):
+        _named(sub_lm)
+        return sub_lm
+    if sub_lm is None or isinstance(sub_lm, dspy.BaseLM):
+        return sub_lm
+    raise SignatureError(
+        "sub_lm must be a dspy.LM, the name of a model such as 'openai/gpt-5-mini', or a dict of LMs by name, not "
+        f"{short_repr(sub_lm, VALUE_CHARS)}."
+    )
 
 
 def named_models(sub_lm: SubLM) -> Models | None:
@@ -70,10 +81,15 @@ def named_models(sub_lm: SubLM) -> Models | None:
     Raises:
         SignatureError: A value is not an LM, or has no name.
     """
+    sub_lm = checked_sub_lm(sub_lm)
     if sub_lm is None:
         return None
-    if not isinstance(sub_lm, Mapping):
-        return Models({"": _checked_lm(sub_lm)})
+    if isinstance(sub_lm, dspy.BaseLM):
+        return Models({"": sub_lm})
+    return _named(sub_lm)
+
+
+def _named(sub_lm: Mapping[str, Any]) -> Models:
     by_name, descriptions = {}, {}
     for name, entry in sub_lm.items():
         lm, text = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, "")

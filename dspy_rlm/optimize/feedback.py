@@ -117,7 +117,8 @@ def objective_scores(accuracy: float, prediction: dspy.Prediction | None) -> dic
 
 
 def _report(prediction: Any) -> RunReport | None:
-    report = prediction.get("run") if isinstance(prediction, dspy.Prediction) else None
+    # An attribute of an RLM's own prediction; perhaps a field of that of a program around it.
+    report = getattr(prediction, "run", None) if isinstance(prediction, dspy.Prediction) else None
     return report if isinstance(report, RunReport) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -20,12 +21,44 @@ SHOWN_ACTION_CHARS = 20_000
 _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 
 
-def render_step(step: Step, number: int) -> str:
+@dataclasses.dataclass(frozen=True)
+class Detail:
+    """How much of the steps a prompt shows, in characters."""
+
+    older_output: int
+    """Of the output of each step but the newest."""
+
+    newest_output: int
+    action: int = SHOWN_ACTION_CHARS
+    """Of the reasoning, and of the code, of each step."""
+
+
+# Tried in this order when a prompt is longer than the LM's context window. The newest output is what the LM has
+# just asked for.
+LESS_DETAIL = (
+    Detail(4_000, 10_000),
+    Detail(2_000, 8_000, 8_000),
+    Detail(1_000, 4_000, 4_000),
+    Detail(400, 2_000, 2_000),
+    Detail(200, 1_000, 1_000),
+    Detail(80, 400, 400),
+    Detail(80, 80, 80),
+)
+
+
+def render_step(
+    step: Step,
+    number: int,
+    output_chars: int | None = None,
+    action_chars: int = SHOWN_ACTION_CHARS,
+) -> str:
     """Renders a step for the prompt. The length is exact, so that a parser finds the end of the output."""
-    thought, code = (abridged(text, SHOWN_ACTION_CHARS) for text in (step.reasoning, step.code))
+    thought, code = (abridged(text, action_chars) for text in (step.reasoning, step.code))
     reasoning = f"Reasoning: {as_data(thought)}\n" if thought else ""
     data = step.output.removesuffix(step.note)
     output = f"{as_data(data)}{step.output[len(data) :]}" or NO_OUTPUT
+    if output_chars is not None:
+        output = abridged(output, output_chars)
     return (
         f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
         f"Output ({len(output):,} chars):\n{output}"
@@ -35,6 +68,23 @@ def render_step(step: Step, number: int) -> str:
 def render_steps(steps: Sequence[Step]) -> str:
     """Renders the whole history for the prompt."""
     return "\n".join(render_step(step, at + 1) for at, step in enumerate(steps)) or NO_STEPS
+
+
+def fit_steps(steps: Sequence[Step], max_chars: int) -> str:
+    """Renders the history in the most detail that fits; in the least, if nothing fits."""
+    text = NO_STEPS
+    for detail in LESS_DETAIL if steps else ():
+        text = _render_in(detail, steps)
+        if len(text) <= max_chars:
+            break
+    return text
+
+
+def _render_in(detail: Detail, steps: Sequence[Step]) -> str:
+    *older, newest = steps
+    texts = [render_step(s, n, detail.older_output, detail.action) for n, s in enumerate(older, 1)]
+    texts.append(render_step(newest, len(steps), detail.newest_output, detail.action))
+    return "\n".join(texts)
 
 
 def abridge_history(history: str, max_output_chars: int) -> str:

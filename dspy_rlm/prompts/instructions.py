@@ -65,7 +65,7 @@ SUB_RUN_LINES = (
     "- `sub_rlm(signature, **inputs)`: like `predict`, but the sub-LM works in a REPL of its own, in which the "
     "inputs are variables. Use it for parts that are too large for one prompt. `tools=[...]` names the tools "
     "that it has (default: all), and `setup=[f, g]` gives it functions of yours. Each of its turns counts as "
-    "a prompt.",
+    "a prompt. Its `status` is 'submitted', or 'extracted' if its turns ran out and the outputs are a guess.",
 )
 
 EXTRACT = """\
@@ -117,6 +117,7 @@ def contract(
     depth: int = 0,
     *,
     records: bool = True,
+    facts: Mapping[str, str] | None = None,
 ) -> str:
     """Returns the contract of a run. It is the same at every step, so that the prompt's prefix is cacheable.
 
@@ -128,7 +129,9 @@ def contract(
         models: The sub-LMs, if code can choose between them.
         depth: The depth of the run; 0 is the root.
         records: True if the results of typed sub-calls have attributes; False if they are dicts.
+        facts: What is known of the sub-LMs, by their names; that of the only one is "".
     """
+    facts = facts or {}
     names = ", ".join(signature.output_fields)
     named = models.names if models else []
     return "\n".join(
@@ -141,7 +144,8 @@ def contract(
             "Functions, ready to call:",
             *query_lines(records),
             *(SUB_RUN_LINES if depth < budget.max_depth else ()),
-            *(_model_lines(models) if models and named else ()),
+            *(_model_lines(models, facts) if models and named else ()),
+            *([f"- The sub-LM: {facts['']}."] if facts.get("") else ()),
             "- `BUDGET() -> dict`: returns what is left of the budget.",
             *(
                 f"- `{tool_call(tool)}`: a tool; `help({name})` has the details."
@@ -180,12 +184,12 @@ def query_lines(records: bool) -> list[str]:
     ]
 
 
-def _model_lines(models: Models) -> list[str]:
+def _model_lines(models: Models, facts: Mapping[str, str]) -> list[str]:
     """Returns the lines of the sub-LMs that code can choose from."""
     first, *others = models.names
     lines = [f"- Sub-LMs, for `model=` of the functions above (default: {first!r}):"]
     for name in (first, *others):
-        text = models.descriptions.get(name, "")
+        text = "; ".join(filter(None, [models.descriptions.get(name, ""), facts.get(name, "")]))
         lines.append(f"    - {name!r}: {text}" if text else f"    - {name!r}")
     return lines
 
@@ -237,23 +241,25 @@ def extract_signature(signature: type[dspy.Signature]) -> type[dspy.Signature]:
         "repl_history": (str, dspy.InputField(desc="The steps of the run")),
     }
     outputs = {
-        name: (_readable(field.annotation), field)
+        name: (field.annotation if is_readable(field.annotation) else Any, field)
         for name, field in signature.output_fields.items()
     }
     result: type[dspy.Signature] = dspy.Signature({**inputs, **outputs}, text)
     return result
 
 
-def _readable(annotation: Any) -> Any:
-    """Returns the type, or `Any` for a type that an adapter could not parse from a reply."""
+def is_readable(annotation: Any) -> bool:
+    """Returns whether an adapter can parse the type from a reply."""
     try:
         pydantic.TypeAdapter(annotation)
     except pydantic.errors.PydanticUserError:
-        return Any
-    return annotation
+        return False
+    return True
 
 
-def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failures: int = 0) -> str:
+def iteration_line(
+    number: int, budget: Budget, left: Mapping[str, Any], failures: int = 0, note: str = ""
+) -> str:
     """Returns the input that, besides the history, changes with every step.
 
     Args:
@@ -261,10 +267,13 @@ def iteration_line(number: int, budget: Budget, left: Mapping[str, Any], failure
         budget: The limits.
         left: The remaining budget, as returned by `Ledger.left`.
         failures: The number of failed turns in a row just before this one.
+        note: A remark on the prompt.
     """
     line = f"{number}/{budget.max_iterations}, {left_text(left, budget)}"
     if budget.max_errors is not None and failures:
         line += f", {failures} of {budget.max_errors} failed turns in a row"
+    if note:
+        line += f". {note}"
     return (
         f"{line}. This is the last turn: SUBMIT now." if number == budget.max_iterations else line
     )

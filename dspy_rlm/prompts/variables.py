@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.errors import InputError
+from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.signatures.fields import constraints_of, description_of
 from dspy_rlm.values.conversion import TypeRules, rule_of
@@ -93,6 +94,11 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
     sandbox.
     """
     variable = _described(name, value, field, rules)
+    if valid_text(variable.preview) != variable.preview:
+        remark = "has lone surrogates, such as \\udce9, which are shown escaped"
+        variable = dataclasses.replace(
+            variable, size="; ".join(filter(None, (variable.size, remark)))
+        )
     return dataclasses.replace(
         variable,
         type_name=in_one_line(variable.type_name, MAX_TYPE_CHARS),
@@ -172,11 +178,12 @@ _DIRECTORY_USE = (
 
 
 def _describe_text(base: Variable, value: LazyText) -> Variable:
+    shown = value.preview(PREVIEW_CHARS)  # first: of a stream, it makes the size known
     return dataclasses.replace(
         base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
         size=value.byte_size,  # the number of characters is known only after a run: prompts would differ
-        preview=value.preview(PREVIEW_CHARS),
+        preview=shown,
     )
 
 

@@ -14,16 +14,19 @@ from sandbox_runtime.helpers import DaemonPool
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Sub-calls of one batch that are in flight at the same time.
-MAX_CONCURRENT_CALLS = 16
 
+def map_concurrently(work: Callable[[T], R], items: Sequence[T], most: int) -> list[R]:
+    """Returns the results for all items in order. Each call runs in a copy of the caller's context.
 
-def map_concurrently(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Returns the results for all items in order. Each call runs in a copy of the caller's context."""
+    Args:
+        work: The function to call.
+        items: Its arguments.
+        most: The calls at the same time.
+    """
     if not items:
         return []
     work = reachable(_unless_cell_is_over(_counted(work, item_counter(len(items)))))
-    pool = DaemonPool(min(MAX_CONCURRENT_CALLS, len(items)), "rlm-batch")
+    pool = DaemonPool(min(most, len(items)), "rlm-batch")
     try:
         jobs = [pool.submit(functools.partial(work, item)) for item in items]
         return [job.result() for job in jobs]

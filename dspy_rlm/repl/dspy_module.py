@@ -29,7 +29,7 @@ from dspy_rlm.repl.predict import (
 )
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.outputs import typed_outputs
-from dspy_rlm.tools.user_tools import host_function
+from dspy_rlm.tools.user_tools import callable_by_name, host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 from sandbox_runtime.helpers import abridged, in_one_line
@@ -115,6 +115,7 @@ def _run_module(
     tools: Mapping[str, dspy.Tool],
 ) -> dict[str, Any]:
     interpreters: list[SandboxInterpreter] = []
+    chosen: list[dspy.Tool] = []
 
     def opened(interpreter: SandboxInterpreter) -> SandboxInterpreter:
         interpreters.append(interpreter)
@@ -126,11 +127,14 @@ def _run_module(
 
     if "tools" in _OPTIONS[kind]:
         chosen = [_tool(name, tools) for name in options.get("tools") or ()]
-        options["tools"] = [_clean(tool, context) for tool in chosen]
+        options["tools"] = [_clean(callable_by_name(tool), context) for tool in chosen]
     if kind in _SANDBOXED:
         # CodeAct would run its tools' source in the sandbox, but ours are host functions.
-        tools_of_module = options.pop("tools", [])
-        functions = {tool.name: host_function(tool, context.rules) for tool in tools_of_module}
+        options.pop("tools", None)
+        functions = {
+            str(tool.name): cleaning(host_function(tool, context.rules), context.secrets)
+            for tool in chosen
+        }
         options["interpreter_factory"] = lambda: opened(
             SandboxInterpreter(
                 functions,
@@ -143,8 +147,8 @@ def _run_module(
         options["tools"] = []
         task = [
             signature.instructions,
-            *([_TOOLS] if tools_of_module else []),
-            *map(document, tools_of_module),
+            *([_TOOLS] if chosen else []),
+            *map(document, chosen),
         ]
         signature = signature.with_instructions("\n".join(task))
     if "max_iterations" in options:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pydantic
-from dspy import AdapterParseError, LMError
+from dspy import AdapterParseError, LMError, LMInvalidRequestError, LMUnsupportedFeatureError
 
-from dspy_rlm.errors import BudgetExceededError, InputError, SubCallError
+from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.repl.batching import map_concurrently
@@ -49,6 +50,11 @@ MAX_ERROR_CHARS = 10_000
 
 # The input field with the problem of the last reply.
 PROBLEM_FIELD = "problem_with_last_reply"
+
+_CUT = "your reply was cut off at its limit of tokens."
+
+# The end of a reply in the format of DSPy's `ChatAdapter`.
+_COMPLETED = "[[ ## completed ## ]]"
 
 _NO_REPLY = "your reply had no text"
 
@@ -177,31 +183,84 @@ def _try(
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         task = signature.append(PROBLEM_FIELD, field, type_=str)
         values[PROBLEM_FIELD] = problem
-    metering = functools.partial(metered_adapter, meter=lm._meter)
-    adapter = copy.copy(bounded_adapter(metering))
-    if hasattr(adapter, "use_json_adapter_fallback"):
-        adapter.use_json_adapter_fallback = False  # it would retry without a reason
+    schema = context.schemas.fit(lm, task)
     try:
-        with dspy.context(trace=[], adapter=guarded(adapter)):
-            prediction = dspy.Predict(task, **config)(lm=lm, **values)
+        prediction = _predicted(task, values, lm, config, schema=schema)
     except AdapterParseError as error:
-        return {}, _problem_of(error)
+        return {}, _problem_of(error, task, is_cut=_is_incomplete(lm))
+    except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
+        if not (schema and context.schemas.refused(lm, error)):
+            raise
+        return _try(context, signature, inputs, lm, config, problem)
+    if _is_incomplete(lm):
+        return {}, f"{_CUT} {_again(task)} Be brief."
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
     return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
 
 
-def _problem_of(error: AdapterParseError) -> str:
-    """Returns the message to the LM about a reply that could not be parsed."""
+def _predicted(
+    task: type[dspy.Signature],
+    values: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any],
+    *,
+    schema: bool,
+) -> dspy.Prediction:
+    """Returns the prediction of one request. With `schema`, the server constrains the reply to a JSON schema."""
+
+    def adapted(adapter: dspy.Adapter) -> dspy.Adapter:
+        chosen = dspy.JSONAdapter(callbacks=adapter.callbacks) if schema else adapter
+        return cast("dspy.Adapter", metered_adapter(chosen, lm._meter))
+
+    adapter: Any = copy.copy(bounded_adapter(adapted))
+    if hasattr(adapter, "use_json_adapter_fallback"):
+        adapter.use_json_adapter_fallback = False  # it would retry without a reason
+    with dspy.context(trace=[], adapter=guarded(adapter)):
+        return dspy.Predict(task, **config)(lm=lm, **values)
+
+
+def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut: bool) -> str:
+    """Returns the message to the LM about a reply that could not be parsed.
+
+    The reply stands in the middle, each line marked: a weak model continues with what it read last.
+    """
+    again = _again(task)
     reply = str(error.lm_response or "")
     if not reply.strip():
-        return f"{_NO_REPLY}. Give every field, in the requested format."
+        return f"{_NO_REPLY}. {again}"
+    if is_cut:
+        return f"{_CUT} {again} Be brief."
     shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(redact_secrets(str(error))) or "fields are missing"
-    return (
-        f"your reply could not be read: {reason}. Give every field, in the requested format. Your "
-        f"reply was:\n{shown.strip()}"
-    )
+    quoted = "\n".join(f"> {line}" for line in shown.strip().split("\n"))
+    return f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
+
+
+def _again(task: type[dspy.Signature]) -> str:
+    first = next(iter(task.output_fields))
+    return f"Write a new reply with every field in the requested format, beginning with {first}."
+
+
+def _is_incomplete(lm: Any) -> bool:
+    """Returns whether the last reply ended at its limit of tokens before its fields were complete.
+
+    DSPy repairs the half of a JSON value, so that the rest of a list is lost without a word. A weak model writes on
+    after the end, which is no loss.
+    """
+    if not getattr(lm, "reply_was_cut", False):
+        return False
+    reply = getattr(lm, "reply", None)
+    output = reply[0] if isinstance(reply, list) and reply else reply
+    text = str((output.get("text") if isinstance(output, Mapping) else output) or "")
+    if _COMPLETED in text:
+        return False
+    start = text.find("{")
+    try:
+        json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError, IndexError):
+        return True
+    return text[:start].strip() not in ("", "```json", "```")
 
 
 def _reason(message: str) -> str:
@@ -260,7 +319,7 @@ def _predict_rows(
         lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
             return as_record(signature, predict_outputs(context, signature, inputs, lm))
-        except (SubCallError, LMError, InputError, BudgetExceededError, TypeError) as error:
+        except (LMError, BudgetExceededError, TypeError, ValueError) as error:
             name = type(error).__name__
             text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
             return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
@@ -268,7 +327,8 @@ def _predict_rows(
             lm._meter.give_back()
 
     try:
-        results = dict(zip(distinct, map_concurrently(work, list(distinct.values())), strict=True))
+        rows_done = map_concurrently(work, list(distinct.values()), context.gates.most)
+        results = dict(zip(distinct, rows_done, strict=True))
     finally:
         charged.give_back()  # for rows that were not started
     return [results[key] for key in keys]
@@ -317,18 +377,27 @@ def _key(value: Any) -> Any:
 # ---- Results ---------------------------------------------------------------------------------------
 
 
-def as_record(signature: type[dspy.Signature], outputs: Outputs) -> Any:
-    """Returns the outputs as one record, with the fields as attributes."""
+def as_record(signature: type[dspy.Signature], outputs: Outputs, status: str = "") -> Any:
+    """Returns the outputs as one record, with the fields as attributes.
+
+    Args:
+        signature: The fields.
+        outputs: Their values.
+        status: Another attribute, unless the signature has an output of that name.
+    """
     fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
+    name = "Prediction"
+    if status and "status" not in outputs:
+        fields, outputs, name = (*fields, ("status", str)), {**outputs, "status": status}, "SubRun"
     try:
-        cls = _record_class(fields)
+        cls = _record_class(name, fields)
     except TypeError:  # a type that cannot be hashed
-        cls = _record_class(tuple((name, annotation_text(note)) for name, note in fields))
+        cls = _record_class(name, tuple((field, annotation_text(note)) for field, note in fields))
     return cls(**outputs)
 
 
 @functools.lru_cache(maxsize=256)
-def _record_class(fields: tuple[tuple[str, Any], ...]) -> Any:
-    cls = dataclasses.make_dataclass("Prediction", list(fields))
+def _record_class(name: str, fields: tuple[tuple[str, Any], ...]) -> Any:
+    cls = dataclasses.make_dataclass(name, list(fields))
     cls.__module__ = __name__
     return cls

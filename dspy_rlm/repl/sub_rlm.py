@@ -45,8 +45,9 @@ def make_sub_runs(
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
 
             r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
-            r.answer
+            r.answer, r.status
 
+        `status` is "submitted", or "extracted" if the turns of the sub-run ran out: then the outputs are a guess.
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
         in a prompt. `tools=` selects the tools it has: True (all), False, or a list of names.
         `setup=` is code that runs there first: a text, or functions of this REPL that it needs.
@@ -62,12 +63,16 @@ def make_sub_runs(
             _iterations(options.get("max_iterations")),
         )
         with context.sandbox_permit():
-            return as_record(task, _outputs(start, sub_run))
+            outputs, status = _outputs(start, sub_run)
+        return as_record(task, outputs, status)
 
     return {"sub_rlm": sub_rlm}
 
 
-def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dict[str, Any]:
+def _outputs(
+    start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun
+) -> tuple[dict[str, Any], str]:
+    """Returns the outputs of a sub-run, and how it ended."""
     try:
         prediction = start(sub_run)
     except RunFailedError as error:
@@ -77,7 +82,8 @@ def _outputs(start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun) -> dic
         raise SubCallError(
             f"The sub-run failed after {error.run.iterations} step(s): {type(cause).__name__}: {cause}"
         ) from error
-    return {name: prediction[name] for name in sub_run.signature.output_fields}
+    outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
+    return outputs, prediction.run.status
 
 
 def _inherited_tools(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:

@@ -35,8 +35,10 @@ FIELD = re.compile(
 )
 """The marker of a field, as DSPy's `ChatAdapter` writes it, at the beginning of a line."""
 
-_OPENING = re.compile(r"^(?P<before>[^`~\n]*?)(?P<mark>`{3,}|~{3,})(?P<info>[^`\n]*)$")
+_OPENING = re.compile(r"^(?P<before>[^`~\n]*?)(?P<mark>`{3,}|~{3,}(?!~))(?P<info>[^`\n]*)$")
 _LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?$")
+_FENCE = re.compile("`{3,}")
+_QUOTED = re.compile(r"^[ \t]*> ?")
 _LABEL = re.compile(r"[^\W\d][\w+#-]*")
 
 
@@ -81,7 +83,7 @@ class Blocks(NamedTuple):
 
 def fenced(code: str) -> str:
     """Returns the code in a block of Python, whose fence is longer than any in the code."""
-    longest = max((len(run) for run in re.findall("`{3,}", code)), default=2)
+    longest = max((len(run) for run in _FENCE.findall(code)), default=2)
     mark = "`" * (longest + 1)
     return f"{mark}python\n{code}\n{mark}"
 
@@ -268,7 +270,7 @@ def _first_outside_strings(lines: list[str], at: int, ends: list[_End], work: Wo
 def _unindented(content: list[str], before: str) -> str:
     """Returns the lines without the indentation, or the quotation marks, of their opening fence."""
     if ">" in before:
-        content = [re.sub(r"^[ \t]*> ?", "", line) for line in content]
+        content = [_QUOTED.sub("", line) for line in content]
         before = before.replace(">", "")
     width = len(before)
     return "\n".join(line[min(width, len(line) - len(line.lstrip())) :] for line in content)

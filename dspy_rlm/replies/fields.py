@@ -267,6 +267,9 @@ def _elements(text: str) -> Fields | None:
     return Fields(thought.strip(), _unescaped(code, name), is_complete=is_complete)
 
 
+_NEXT_ELEMENT = re.compile(r"</(\w{1,20})>\s*<\1>")
+
+
 def _element(text: str, name: str, *, last: bool = False) -> tuple[str, bool, int]:
     """Returns the content of the first element of a name, whether it is closed, and the position after it."""
     opening, closing = f"<{name}>", f"</{name.partition('=')[0]}>"
@@ -280,7 +283,8 @@ def _element(text: str, name: str, *, last: bool = False) -> tuple[str, bool, in
     content = text[start:end]
     if last:
         # A second element is another step.
-        content = re.split(rf"{re.escape(closing)}\s*{re.escape(opening)}", content, maxsplit=1)[0]
+        at = next((m.start() for m in _NEXT_ELEMENT.finditer(content) if m[1] == name), None)
+        content = content[:at]
     return content, True, end + len(closing)
 
 

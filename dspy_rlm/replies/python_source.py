@@ -35,7 +35,7 @@ class Work:
     """A bound on the characters that are compiled while one reply is read."""
 
     def __init__(self, chars: int) -> None:
-        self._left = 200_000 + 30 * chars
+        self._left = 400_000 + 5 * chars
 
     def affords(self, chars: int) -> bool:
         """Takes so many characters from what may still be looked at; False if they are not left."""
@@ -88,6 +88,7 @@ _TOKEN = re.compile(
 
 def spans(code: str) -> Iterator[Span]:
     """Yields the strings and comments of the code in order, also of code that does not compile."""
+    strings = _Strings(code)
     at = 0
     while (match := _TOKEN.search(code, at)) is not None:
         if match["comment"] is not None:
@@ -95,39 +96,13 @@ def spans(code: str) -> Iterator[Span]:
             at = match.end()
             continue
         is_formatted = any(letter in "fFtT" for letter in match["prefix"])
-        end, is_closed = _end_of_string(code, match.end(), match["quotes"], is_formatted, 0)
+        end, is_closed = strings.end(match.end(), match["quotes"], is_formatted, len(code))
         yield Span(match.start(), end, True, is_closed, is_formatted)
         at = end
 
 
 # Nesting of f-strings in f-strings, and the longest expression in one.
-_MAX_NESTING, _MAX_EXPRESSION_CHARS = 4, 400
-
-
-def _end_of_string(
-    code: str, at: int, quotes: str, is_formatted: bool, nesting: int, limit: int | None = None
-) -> tuple[int, bool]:
-    """Returns the end of a string whose content begins at `at`, and whether it is closed."""
-    limit = len(code) if limit is None else limit
-    stops = _STOPS[quotes, is_formatted and nesting < _MAX_NESTING]
-    while (match := stops.search(code, at, limit)) is not None:
-        found = match[0]
-        at = match.end()
-        if found == quotes:
-            return at, True
-        if found == "\n" and len(quotes) == 1:
-            return match.start(), False
-        if found == "{" and code.startswith("{", at):
-            at += 1
-        elif found == "{":
-            after = _end_of_expression(code, at, quotes, nesting, limit)
-            if after is None:
-                if nesting:
-                    return at, False  # only the outermost string is read again, as a plain one
-                stops = _STOPS[quotes, False]
-            at = after or at
-    return limit, False
-
+_MAX_NESTING, _MAX_EXPRESSION_CHARS = 4, 4000
 
 _STOPS = {
     (quotes, formatted): re.compile(
@@ -138,32 +113,70 @@ _STOPS = {
 }
 
 _IN_EXPRESSION = re.compile(
-    r"""(?P<prefix>(?<!\w)(?:[rRbBuUfFtT]|[rR][bBfFtT]|[bBfFtT][rR])?)(?P<quotes>\"{3}|'{3}|"|')|[{}\n]"""
+    r"""(?P<prefix>(?<!\w)(?:[rRbBuUfFtT]|[rR][bBfFtT]|[bBfFtT][rR])?)(?P<quotes>\"{3}|'{3}|"|')|[{}]"""
 )
 
 
-def _end_of_expression(code: str, at: int, quotes: str, nesting: int, limit: int) -> int | None:
-    """Returns the end of a replacement field of an f-string; None if none is found."""
-    depth = 1
-    limit = min(limit, at + _MAX_EXPRESSION_CHARS)
-    while (match := _IN_EXPRESSION.search(code, at, limit)) is not None:
-        at = match.end()
-        if match["quotes"]:
-            is_formatted = any(letter in "fFtT" for letter in match["prefix"])
-            at, is_closed = _end_of_string(
-                code, at, match["quotes"], is_formatted, nesting + 1, limit
-            )
-            if not is_closed:
-                return None
-        elif match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return at
-        elif len(quotes) == 1:
-            return None
-    return None
+class _Strings:
+    """Finds the ends of strings in a text.
+
+    A replacement field that has no end is read once more, as plain text. The characters that are read in such
+    fields are bounded; after that, all f-strings are read as plain strings.
+    """
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+        self._left = 4 * len(code) + _MAX_EXPRESSION_CHARS
+
+    def end(
+        self, at: int, quotes: str, is_formatted: bool, limit: int, nesting: int = 0
+    ) -> tuple[int, bool]:
+        """Returns the end of a string whose content begins at `at`, and whether it is closed."""
+        code = self._code
+        stops = _STOPS[quotes, is_formatted and nesting < _MAX_NESTING and self._left > 0]
+        while (match := stops.search(code, at, limit)) is not None:
+            found = match[0]
+            at = match.end()
+            if found == quotes:
+                return at, True
+            if found == "\n" and len(quotes) == 1:
+                return match.start(), False
+            if found == "{" and code.startswith("{", at):
+                at += 1
+            elif found == "{":
+                after = self._end_of_expression(at, limit, nesting)
+                if after is None:
+                    if nesting:
+                        return at, False  # only the outermost string is read again, as a plain one
+                    stops = _STOPS[quotes, False]
+                at = after or at
+        return limit, False
+
+    def _end_of_expression(self, at: int, limit: int, nesting: int) -> int | None:
+        """Returns the end of a replacement field of an f-string; None if none is found."""
+        depth = 1
+        limit = min(limit, at + min(_MAX_EXPRESSION_CHARS, self._left))
+        while (match := _IN_EXPRESSION.search(self._code, at, limit)) is not None:
+            self._left -= match.end() - at
+            at = match.end()
+            if match["quotes"]:
+                is_formatted = any(letter in "fFtT" for letter in match["prefix"])
+                end, is_closed = self.end(at, match["quotes"], is_formatted, limit, nesting + 1)
+                self._left -= end - at
+                at = end
+                if not is_closed:
+                    return None
+            elif match[0] == "{":
+                depth += 1
+            elif match[0] == "}":
+                depth -= 1
+                if depth == 0:
+                    return at
+        self._left -= max(limit - at, 0)
+        return None
+
+
+_LINE_END = re.compile("\n")
 
 
 def outside_strings(code: str, change: Callable[[str], str]) -> str:
@@ -177,12 +190,12 @@ def outside_strings(code: str, change: Callable[[str], str]) -> str:
 
 def starts_of_lines_outside_strings(code: str) -> set[int]:
     """Returns the positions of lines that do not begin inside a string."""
-    starts = {0, *(match.end() for match in re.finditer("\n", code))}
+    starts = {0, *(match.end() for match in _LINE_END.finditer(code))}
     for span in spans(code):
         if span.is_string and "\n" in code[span.start : span.end]:
             starts -= {
                 span.start + match.end()
-                for match in re.finditer("\n", code[span.start : span.end])
+                for match in _LINE_END.finditer(code[span.start : span.end])
                 if span.start + match.end() < span.end
             }
     return starts

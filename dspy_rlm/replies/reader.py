@@ -350,13 +350,13 @@ def _parts(text: str, work: Work) -> tuple[str, str, bool] | None:
     return None
 
 
+_SENTENCE = re.compile(r"[A-Z\"'*#-]?[\w'*]+(?:,? [\w'\"`*()-]+){3,}[.:!?,]?$")
+
+
 def _is_prose(text: str) -> bool:
     """Returns whether the text is rather prose than code: its lines read as sentences."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    sentences = sum(
-        bool(re.match(r"[A-Z\"'*#-]?[\w'*]+(?:,? [\w'\"`*()-]+){3,}[.:!?,]?$", line))
-        for line in lines[:50]
-    )
+    sentences = sum(bool(_SENTENCE.match(line)) for line in lines[:50])
     return sentences * 2 >= len(lines[:50])
 
 

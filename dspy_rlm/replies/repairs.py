@@ -101,6 +101,12 @@ _QUOTES = {
 }  # fmt: skip
 
 
+_QUOTED = {
+    opening: re.compile(rf"(?P<text>[^\n{closing}]*)[{closing}]")
+    for opening, closing in _QUOTES.items()
+}
+
+
 def _with_straight_quotes(code: str) -> str | None:
     """Replaces typographic quotes that delimit strings."""
     if not any(quote in code for quote in _QUOTES):
@@ -109,24 +115,24 @@ def _with_straight_quotes(code: str) -> str | None:
     plain = {span.start: span.end for span in spans(code) if span.is_closed}
     at = 0
     while at < len(code):
-        closing = _QUOTES.get(code[at])
-        if at in plain or closing is None:
+        if at in plain or code[at] not in _QUOTED:
             end = plain.get(at, at + 1)
             result.append(code[at:end])
             at = end
             continue
-        line_end = code.find("\n", at)
-        line = code[at + 1 : line_end if line_end >= 0 else len(code)]
-        length = next((n for n, char in enumerate(line) if char in closing), None)
-        if length is None:
+        match = _QUOTED[code[at]].match(code, at + 1)
+        if match is None:
             return None
-        text = line[:length]
+        text = match["text"]
         quote = '"' if '"' not in text else "'"
         if quote in text:
             return None
         result.append(f"{quote}{text}{quote}")
-        at += length + 2
+        at = match.end()
     return "".join(result)
+
+
+_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)"')
 
 
 def _with_single_escapes(code: str) -> str | None:
@@ -135,11 +141,7 @@ def _with_single_escapes(code: str) -> str | None:
         return None
     if ("\n" not in code.strip() and "\\n" in code) or '\\"' in code:
         try:
-            text = (
-                re.sub(r'(?<!\\)((?:\\\\)*)"', r'\1\\"', code)
-                .replace("\n", "\\n")
-                .replace("\t", "\\t")
-            )
+            text = _QUOTE.sub(r'\1\\"', code).replace("\n", "\\n").replace("\t", "\\t")
             value = json.loads(f'"{text}"', strict=False)
         except ValueError:
             return code.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
@@ -147,12 +149,15 @@ def _with_single_escapes(code: str) -> str | None:
     return None
 
 
+_ESCAPED_LINE_END = re.compile(r"\\r\\n|\\n")
+
+
 def _with_line_ends(code: str) -> str | None:
     """Replaces each `\\n` outside of strings by the line end that it stands for."""
     if "\\n" not in code:
         return None
     return outside_strings(
-        code, lambda part: re.sub(r"\\r?\\n|\\n", "\n", part).replace("\\t", "\t")
+        code, lambda part: _ESCAPED_LINE_END.sub("\n", part).replace("\\t", "\t")
     )
 
 
@@ -170,29 +175,39 @@ def _without_indentation(code: str) -> str | None:
     return f"{first}\n{textwrap.dedent(rest)}" if rest else None
 
 
+_INDENTATION = re.compile(r"^[ \t]+", re.MULTILINE)
+
+
 def _with_spaces(code: str) -> str | None:
     """Replaces tabs in the indentation."""
-    return re.sub(r"^[ \t]+", lambda match: match[0].expandtabs(4), code, flags=re.MULTILINE)
+    return _INDENTATION.sub(lambda match: match[0].expandtabs(4), code)
+
+
+_LINE_NUMBER = re.compile(r"^[ \t]*\d+[ \t]*[:|][ ]?|^[ \t]*\d+\t")
 
 
 def _without_line_numbers(code: str) -> str | None:
     """Removes line numbers."""
     lines = [line for line in code.split("\n") if line.strip()]
-    pattern = re.compile(r"^[ \t]*(\d+)[ \t]*[:|][ ]?|^[ \t]*(\d+)\t")
-    numbers = [pattern.match(line) for line in lines]
+    numbers = [_LINE_NUMBER.match(line) for line in lines]
     if not lines or not all(numbers):
         return None
-    return "\n".join(pattern.sub("", line) for line in code.split("\n"))
+    return "\n".join(_LINE_NUMBER.sub("", line) for line in code.split("\n"))
+
+
+_STRAY_OPENING = re.compile(r"[ \t]*(?:`{1,}|~{3,})\w*[ \t]*")
+_STRAY_CLOSING = re.compile(r"[ \t]*(?:`{1,}|~{3,})[ \t]*")
 
 
 def _without_stray_fences(code: str) -> str | None:
     """Removes a fence that is left at the beginning or the end."""
     lines = code.strip().split("\n")
-    while lines and re.fullmatch(r"[ \t]*(?:`{1,}|~{3,})\w*[ \t]*", lines[0]):
-        lines.pop(0)
-    while lines and re.fullmatch(r"[ \t]*(?:`{1,}|~{3,})[ \t]*", lines[-1]):
-        lines.pop()
-    return "\n".join(lines) if lines else None
+    first, end = 0, len(lines)
+    while first < end and _STRAY_OPENING.fullmatch(lines[first]):
+        first += 1
+    while first < end and _STRAY_CLOSING.fullmatch(lines[end - 1]):
+        end -= 1
+    return "\n".join(lines[first:end]) if first < end else None
 
 
 def _without_diff(code: str) -> str | None:
@@ -218,21 +233,19 @@ _REPAIRS: dict[str, _Repair] = {
     "diff": _without_diff,
 }
 
-_SPECIAL_TOKEN = re.compile(
-    r"(?:<\|[\w/ -]{1,40}\|>|<\uff5c[\w\u2581]{1,40}\uff5c>|</s>|<end_of_turn>|<eos>|\[/INST\])\Z"
+_SPECIAL_TOKENS = re.compile(
+    r"(?:(?:<\|[\w/ -]{1,40}\|>|<\uff5c[\w\u2581]{1,40}\uff5c>|</s>|<end_of_turn>|<eos>|\[/INST\])\s{0,9}){1,9}\Z"
 )
 
 
 def _without_special_tokens(code: str) -> str:
     """Removes tokens of chat templates at the end."""
-    plain = code
-    while (
-        match := _SPECIAL_TOKEN.search(plain.rstrip(), max(len(plain.rstrip()) - 60, 0))
-    ) is not None:
-        plain = plain[: match.start()]
-    return plain if plain == code else plain.rstrip()
+    end = len(code.rstrip())
+    match = _SPECIAL_TOKENS.search(code[max(end - 400, 0) : end])
+    return code if match is None else code[: max(end - 400, 0) + match.start()].rstrip()
 
 
+_INPUT_LINE = re.compile(r"(?:>>>|\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$)")
 _PROMPT = re.compile(r"^(?:>>> ?|In \[\d+\]: )", re.MULTILINE)
 
 
@@ -244,7 +257,7 @@ def _without_prompts(code: str) -> str:
     """Returns the input lines of an interactive session."""
     lines = []
     for line in code.split("\n"):
-        match = re.match(r"(?:>>>|\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$)", line)
+        match = _INPUT_LINE.match(line)
         if match:
             lines.append(line[match.end() :])
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from dspy import AdapterParseError
+from dspy import AdapterParseError, LMError
 
 from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError
@@ -53,7 +53,7 @@ Steps: TypeAlias = Generator[Request, Any, None]
 OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
 
 # Errors of requests that the loop handles. All others end the run where they are raised.
-_DECIDED_HERE = (AdapterParseError, BudgetExceededError)
+_DECIDED_HERE = (AdapterParseError, BudgetExceededError, LMError)
 
 
 def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
@@ -75,6 +75,9 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
         except BudgetExceededError as error:
             run.stop_asking(error)
             continue
+        except LMError as error:
+            run.overflow(error)
+            continue
         else:
             code = run.read(action)
         if code is not None:
@@ -84,6 +87,10 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
             extracted = yield Extract(run.extract_inputs())
         except BudgetExceededError as error:
             run.shorten(error)
+        except LMError as error:
+            run.overflow(error)
+        except AdapterParseError as error:
+            run.extract_unparsed(error)
         else:
             run.extract(extracted)
     yield Done()

@@ -6,6 +6,7 @@ Finds every error that can be found before the run costs anything.
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -24,8 +25,11 @@ from dspy_rlm.dspy_bridge.streaming import (
     streaming_sink,
 )
 from dspy_rlm.events import Sink
+from dspy_rlm.lms.gate import Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
+from dspy_rlm.lms.model_facts import check_price
+from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
@@ -35,12 +39,13 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
-from dspy_rlm.runs.prompt import composed_signature
+from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
 from dspy_rlm.terminal.progress import Progress
+from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from sandbox_runtime.helpers import annotation_text
@@ -63,10 +68,12 @@ def prepare(
     Raises:
         InputError: The inputs do not fit the signature.
         LMNotConfiguredError: No LM is configured.
+        PriceUnknownError: `max_cost` cannot be kept, because the price of an LM is unknown.
     """
     config, predictor = blueprint.config, blueprint.predictor
     options, arguments = split_options(config.signature, inputs)
     values = check_inputs(config.signature, arguments, config.types)
+    check_loop(config.tools.values(), loop)
     lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
     variables = [
@@ -74,6 +81,9 @@ def prepare(
     ]
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
+    if depth == 0:
+        for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
+            check_price(one, config.budget)
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
@@ -104,14 +114,25 @@ def prepare(
         clean_errors(context.secrets),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
+    # The root makes no other call at the same time as its own turn.
+    gate = context.gates.of(lm) if lm and depth > 0 else Gate(1)
     first = Meter(
-        ledger, "action", depth, context.work_scope, charged=depth > 0, included=int(depth > 0)
+        ledger,
+        "action",
+        depth,
+        context.work_scope,
+        context.tree_scope,
+        gate,
+        charged=depth > 0,
+        included=int(depth > 0),
     )
     last = Meter(
         ledger,
         "extract",
         depth,
         context.run_scope,
+        context.tree_scope,
+        gate,
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
@@ -119,6 +140,11 @@ def prepare(
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
     )
+    last_lm = lm and metered(lm, last)
+    run.extraction.was_cut = lambda: bool(getattr(last_lm, "reply_was_cut", False))
+    last_adapter: Any = copy.copy(adapter)
+    if hasattr(last_adapter, "use_json_adapter_fallback"):
+        last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
     prompt = _prompt(blueprint, context, lm=lm and metered(lm, first), **options)
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
@@ -128,9 +154,9 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=lm and metered(lm, last), **options),
+        last_prompt=_if_dspys(extractor, lm=last_lm, **options),
         adapter=reply_adapter(adapter),
-        last_adapter=adapter,
+        last_settings={"trace": [], "adapter": last_adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
@@ -179,6 +205,13 @@ def _context(
         limits=config.sandbox_limits,
         packages=config.packages,
         pool=config.lending_pool,
+        schemas=Schemas(allowed=dspy.settings.adapter is None),
+        gates=Gates(
+            config.max_concurrency,
+            {name: one.model for name, one in config.models.by_name.items()}
+            if config.models
+            else {},
+        ),
     )
     return dataclasses.replace(context, annotations=config.annotations, interpreter_factory=factory)
 
@@ -190,7 +223,10 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
         blueprint.config, predictor, context.interpreter_factory, context.depth
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
-    return {"signature": signature, **_if_dspys(predictor, demos=demos, **options)}
+    hint: dict[str, str] = {}
+    if isinstance(predictor, dspy.Predict):
+        signature, hint = with_hint(signature, predictor)
+    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, **options)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:

@@ -6,8 +6,13 @@ import dspy
 
 from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
+from dspy_rlm.dspy_internals.adapters import read_advice
+from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.variables import class_lines
+
+# The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
+HINT, _NO_ADVICE = "hint_", "N/A"
 
 
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
@@ -33,9 +38,43 @@ def composed_signature(
         else getattr(factory, "execution_instructions", "")
     )
     text = instructions.contract(
-        config.signature, config.tools, config.budget, rules, config.models, depth, records=ours
+        config.signature,
+        config.tools,
+        config.budget,
+        rules,
+        config.models,
+        depth,
+        records=ours,
+        facts=_facts(config, predictor),
     )
     own = getattr(predictor, "signature", None) or default_signature(config)
     whole = instructions.compose(own.instructions, config.tools.values(), text)
     composed: type[dspy.Signature] = own.with_instructions(whole)
     return composed
+
+
+def with_hint(
+    signature: type[dspy.Signature], predictor: dspy.Predict
+) -> tuple[type[dspy.Signature], dict[str, str]]:
+    """Returns the signature and the inputs with the advice that `dspy.Refine` has for this predictor, if any.
+
+    Refine's own adapter looks for the advice by the predictor's signature, which a run extends.
+    """
+    advice = read_advice(dspy.settings.adapter)
+    text = advice and advice.by_name.get(advice.names.get(predictor.signature, ""))
+    if not text or text == _NO_ADVICE:
+        return signature, {}
+    field = dspy.InputField(desc="Advice from an earlier attempt at this task")
+    return signature.append(HINT, field, type_=str), {HINT: text}
+
+
+def _facts(config: RLMConfig, predictor: dspy.Predict) -> dict[str, str]:
+    """Returns what is known of the sub-LMs in words, by their names."""
+    lms = config.models.by_name if config.models else {"": _own_lm(predictor)}
+    return {name: facts_of(lm, config.budget).text() for name, lm in lms.items() if lm is not None}
+
+
+def _own_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
+    """Returns the LM that writes the code, which is the sub-LM too if there is no other."""
+    lm = getattr(predictor, "lm", None) or dspy.settings.lm
+    return lm if isinstance(lm, dspy.BaseLM) else None

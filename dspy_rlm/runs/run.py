@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
-from dspy import AdapterParseError
+from dspy import AdapterParseError, LMError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
+from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
@@ -33,13 +34,17 @@ from dspy_rlm.events import (
     SubCallProgress,
     SubCallStarted,
 )
-from dspy_rlm.prompts.history import abridge_history, render_steps
+from dspy_rlm.lms.context_window import is_overflow
+from dspy_rlm.lms.valid_text import valid_text
+from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
 from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import RawReply, Reading, read_code_field, read_reply
 from dspy_rlm.report import RunReport, Status, Step
+from dspy_rlm.runs.extraction import Extraction
+from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
@@ -60,6 +65,8 @@ LEAST_OUTPUT_CHARS = 1000
 EXTRACTED = {
     "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
     "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+    "context_window": "The prompt was longer than the LM's context window; the outputs were extracted from the "
+    "trajectory.",
 }
 _SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
 
@@ -88,7 +95,8 @@ class Run:
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
-        self._variables_info = render_variables(variables)
+        self.extraction = Extraction(signature, types)
+        self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._types = types
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
@@ -150,7 +158,9 @@ class Run:
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
-        line = iteration_line(number, self.budget, self.ledger.left(), self._failures)
+        line = iteration_line(
+            number, self.budget, self.ledger.left(), self._failures, self._window.note
+        )
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
@@ -160,10 +170,10 @@ class Run:
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
-        history = render_steps(self.steps)
+        history = self._window.history(self.steps)
         if self._shortened:
             history = abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
-        return {"variables_info": self._variables_info, "repl_history": history}
+        return {"variables_info": self._window.variables_info, "repl_history": history}
 
     def shorten(self, error: BudgetExceededError) -> None:
         """Shortens the outputs that the extraction sees, because they do not fit into the budget in full.
@@ -172,8 +182,24 @@ class Run:
             BudgetExceededError: `error` itself: nothing is left to shorten.
         """
         if error.limit not in _PAID or self._shortened == len(SHORTENED_OUTPUT_CHARS):
+            if self.extraction.problem:
+                raise self.extraction.failure() from error
             raise error
         self._shortened += 1
+
+    def overflow(self, error: LMError) -> None:
+        """Shortens the prompt, because the LM's context window is shorter; ends the turns if it cannot be.
+
+        Raises:
+            LMError: `error` itself: it is another error, or nothing is left to shorten.
+        """
+        if not is_overflow(error):
+            raise error
+        if self._window.overflow(self.steps):
+            return
+        if self.over or not self.steps:
+            raise error
+        self.action, self._out_of = None, "context_window"
 
     # ---- Replies of the root LM ----
 
@@ -189,12 +215,13 @@ class Run:
     def _take_reading(self, reading: Reading, reply: str) -> str | None:
         """Returns the code of a reply; a problem with it is this turn's step."""
         self._reading = reading
-        self._reasoning = reading.reasoning
-        self._code = reading.code or reply.strip()
+        # An escaped surrogate means the same in a string literal, and the trajectory stays valid Unicode.
+        self._reasoning = valid_text(reading.reasoning)
+        self._code = valid_text(reading.code or reply.strip())
         self._choose(runs=bool(reading.code))
         if reading.code:
             self._repairs.update(reading.repairs)
-            return reading.code
+            return self._code
         self._turns_lost[reading.cause] += 1
         self._take_step("", _error_note(reading.problem), failed=True)
         return None
@@ -261,14 +288,23 @@ class Run:
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
-            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}")
+            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}", failed=True)
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
-    def extract(self, extracted: dspy.Prediction) -> None:
-        """Handles the outputs of the extraction."""
-        self.outputs = {name: extracted[name] for name in self.signature.output_fields}
+    def extract(self, extracted: Mapping[str, Any] | dspy.Prediction) -> None:
+        """Handles the outputs of the extraction. Those that do not fit are still missing."""
+        self._finish(complete=self.extraction.take(dict(extracted)))
+
+    def extract_unparsed(self, error: AdapterParseError) -> None:
+        """Handles a reply of the extraction that the adapter could not parse."""
+        self._finish(complete=self.extraction.take_unparsed(error))
+
+    def _finish(self, *, complete: bool) -> None:
+        if not complete:
+            return
+        self.outputs = {name: self.extraction.kept[name] for name in self.signature.output_fields}
         self._status, self._stopped_by = "extracted", self._limit_reached()
         self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
 
@@ -282,15 +318,10 @@ class Run:
             self.action["output"] = abridged(redact_secrets(message), self._output_chars)
         return self._end()
 
-    def prediction(self) -> dspy.Prediction:
+    def prediction(self) -> RLMPrediction:
         """Ends the run and returns its outputs, trajectory and report."""
         report = self._end()
-        return dspy.Prediction(
-            **(self.outputs or {}),
-            trajectory=report.trajectory,
-            final_reasoning=self._reasoning,
-            run=report,
-        )
+        return RLMPrediction.of_run(self.outputs or {}, self._reasoning, report)
 
     def _end(self) -> RunReport:
         report = RunReport(
@@ -307,6 +338,8 @@ class Run:
             sub_calls=self.ledger.sub_calls(),
             repairs=dict(self._repairs),
             turns_lost=dict(self._turns_lost),
+            overflows=self._window.overflows,
+            partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
         try:

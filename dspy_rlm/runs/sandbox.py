@@ -27,11 +27,13 @@ from dspy_rlm.errors import (
     RunEndedError,
     SubCallError,
 )
+from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
 from sandbox_runtime import (
+    CellResult,
     Completed,
     Failed,
     Sandbox,
@@ -67,8 +69,8 @@ class PreparedRun:
     adapter: Any
     """DSPy's adapter for the turns; LM calls of its own are on the ledger too."""
 
-    last_adapter: Any
-    """DSPy's adapter for the extraction."""
+    last_settings: Mapping[str, Any]
+    """DSPy's settings for the extraction: an adapter of its own, and no entry in the trace."""
 
     values: Mapping[str, Any]
     """The inputs by name, checked."""
@@ -79,12 +81,29 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    def last_call(self, extractor: Any) -> dict[str, Any]:
+        """Returns the extractor's arguments besides the fields, for its next call."""
+        return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
+
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
         """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""
+        over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
-            opened.callback(self.context.run_scope.cancel, RunEndedError("The run has ended."))
-            yield opened
+            opened.callback(self.context.run_scope.cancel, over)
+            try:
+                yield opened
+            except KeyboardInterrupt:
+                # Before the sandbox is closed, which takes a moment: calls in flight cost money.
+                self.context.run_scope.cancel(over)
+                raise
+
+    def checked(self, result: CellResult) -> CellResult:
+        """Returns the result of a cell; a failure if an LM of the run can never answer, even after SUBMIT."""
+        fault = self.context.tree_scope.reason
+        if fault is None or not is_permanent(fault):
+            return result
+        return Failed(type(fault).__name__, str(fault), output=result.output)
 
     def open_sandbox(self, opened: contextlib.ExitStack) -> Sandbox:
         """Waits for a slot, and opens the sandbox on the stack, with the inputs in it.

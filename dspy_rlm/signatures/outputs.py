@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Mapping
 from functools import partial
@@ -21,7 +22,12 @@ from dspy_rlm.values.previews import (
     short_repr,
     staying,
 )
-from sandbox_runtime.helpers import abridged, in_one_line, is_typed_dict
+from sandbox_runtime.helpers import (
+    abridged,
+    field_types,
+    in_one_line,
+    is_typed_dict,
+)
 
 # The longest list of problems with outputs.
 MAX_REFUSAL_CHARS = 4_000
@@ -72,13 +78,35 @@ def typed_outputs(
             continue
         value = values[name]
         try:
-            done[name] = convert(value, field.annotation, rules, partial(_parse, field, rules))
+            done[name] = _converted(name, field, value, rules)
         except Exception as error:  # noqa: BLE001 - a user's type may raise anything, and values are hostile
             label = in_one_line(name, NAME_CHARS)
             problems += [
                 f"{label}: {p}" for p in problems_of(field.annotation, value, error, rules)
             ]
     return done, problems
+
+
+def _converted(name: str, field: FieldInfo, value: Any, rules: TypeRules) -> Any:
+    """Converts a value, which may be in a dict with the name of its field: `{"answer": ...}`."""
+    parse = partial(_parse, field, rules)
+    is_wrapped = isinstance(value, dict) and set(value) == {name}
+    if is_wrapped and field.annotation is str:  # any value can become a text
+        return convert(value[name], str, rules, parse)
+    try:
+        return convert(value, field.annotation, rules, parse)
+    except (ValueError, TypeError):
+        is_record = isinstance(value, Mapping) or (
+            isinstance(value, str) and value.lstrip().startswith("{")
+        )
+        if not is_wrapped and (is_record or name not in field_types(field.annotation)):
+            raise
+        other = value[name] if is_wrapped else {name: value}
+        try:
+            return convert(other, field.annotation, rules, parse)
+        except (ValueError, TypeError):
+            pass
+        raise  # the problem of the value as it was submitted
 
 
 def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> Any:
@@ -101,5 +129,8 @@ def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> A
 def _is_of(value: Any, annotation: Any) -> bool:
     # `typing.Any` is a class in some versions of Python.
     if not isinstance(annotation, type) or annotation in (Any, str) or is_typed_dict(annotation):
+        return False
+    # A bool is no number and a point in time is no date, although their classes are subclasses.
+    if isinstance(value, (bool, datetime.datetime)) and type(value) is not annotation:
         return False
     return get_origin(annotation) is None and isinstance(value, annotation)

@@ -86,12 +86,20 @@ class Counted(str):
     input_tokens: int
     output_tokens: int
     finish_reason: str
+    cost: float | None
+    """US dollars that are reported in a header, as LiteLLM's proxy does."""
 
     def __new__(
-        cls, text: str, input_tokens: int, output_tokens: int, finish_reason: str = "stop"
+        cls,
+        text: str,
+        input_tokens: int,
+        output_tokens: int,
+        finish_reason: str = "stop",
+        cost: float | None = None,
     ) -> Counted:
         """A reply with this text; the counts cover all candidates together."""
         reply = super().__new__(cls, text)
+        reply.cost = cost
         reply.input_tokens, reply.output_tokens = input_tokens, output_tokens
         reply.finish_reason = finish_reason
         return reply

@@ -23,6 +23,10 @@ class Fault:
     message: str = "The server was told to fail."
     """The error message that is sent with `status`."""
 
+    body: str | None = None
+    """The whole body that is sent with `status`, instead of OpenAI's form with `message`: the words of another
+    server. Only with it, the status may be 200."""
+
     retry_after_seconds: float | None = 0.0
     """The Retry-After header that is sent with `status`; None sends none.
 
@@ -65,7 +69,10 @@ class Fault:
                 "This fault does nothing: set a status, drop_connection, cut_off, "
                 "malformed_body or delay_seconds."
             )
-        if self.status is not None and not 400 <= self.status <= 599:
+        if self.body is not None and self.status is None:
+            raise ValueError("A body needs the status that it is sent with.")
+        allowed = self.status in (None, 200) if self.body is not None else self.status is None
+        if not (allowed or 400 <= (self.status or 0) <= 599):
             raise ValueError(f"An error status is 400 to 599, not {self.status}.")
 
 

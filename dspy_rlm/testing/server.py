@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import dspy
@@ -186,7 +186,8 @@ class PolicyServer:
             turn.error = "The server was closed during a fault's delay."
             return Dropped()
         if fault.status is not None:
-            return turn.refuse(fault.status, fault.message, "fault", fault.retry_after_seconds)
+            answer = turn.refuse(fault.status, fault.message, "fault", fault.retry_after_seconds)
+            return answer if fault.body is None else replace(answer, body=fault.body.encode())
         if fault.drop_connection:
             turn.error = "The connection was dropped on purpose."
             return Dropped()
@@ -207,7 +208,9 @@ class PolicyServer:
             events = chat.write_events(request, reply, number=number, created=created)
             return Streamed(events, cut_off)
         body = chat.write_completion(request, reply, number=number, created=created)
-        return Whole(200, body, cut_off=cut_off)
+        cost = getattr(reply, "cost", None)
+        headers = {} if cost is None else {"x-litellm-response-cost": f"{cost}"}
+        return Whole(200, body, headers, cut_off=cut_off)
 
     def _no_such_model(self, model: str) -> str:
         names = ", ".join(sorted(self._models)) or "none"
@@ -228,7 +231,7 @@ class _Turn:
 
     def refuse(
         self, status: int, message: str, code: str, retry_after_seconds: float | None = None
-    ) -> Answer:
+    ) -> Whole:
         """Records an error and returns its answer."""
         self.error = message
         return _refusal(status, message, code, retry_after_seconds)

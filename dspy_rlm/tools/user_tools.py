@@ -1,71 +1,26 @@
-"""Checks the names of the user's tools and wraps the tools as host functions that cells can call."""
+"""Wraps the user's tools as host functions that cells can call."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import inspect
 import itertools
-import keyword
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from types import GenericAlias
+from typing import Any
 
 import dspy
 import pydantic
+import pydantic_core
 
-from dspy_rlm.errors import SignatureError
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.signatures.names import RESERVED_NAMES
+from dspy_rlm.signatures.callables import hint_of, is_only_async
+from dspy_rlm.signatures.tool_calls import ToolCall, doc_text, shown, tool_call_of
+from dspy_rlm.tools.results import asettled, is_async_lazy, settled
 from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, convert, to_plain
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
-from sandbox_runtime.helpers import check_making
-
-ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
-
-
-def normalize_tools(
-    tools: Collection[ToolSource] | Mapping[str, ToolSource] | None,
-) -> dict[str, dspy.Tool]:
-    """Returns the tools by name: by the keys of a mapping, or by the names of the functions in a list.
-
-    Raises:
-        SignatureError: Something is not a tool, or a name is reserved or not a Python identifier.
-    """
-    if tools is None:
-        return {}
-    if isinstance(tools, (str, bytes)) or not isinstance(tools, (Collection, Mapping)):
-        raise SignatureError(f"tools must be a list of functions or dspy.Tool, not {tools!r}.")
-    named = list(tools.items()) if isinstance(tools, Mapping) else [(None, tool) for tool in tools]
-    normalized: dict[str, dspy.Tool] = {}
-    for name, source in named:
-        tool = _as_tool(source, name)
-        _check_name(tool.name)
-        if tool.name in normalized:
-            raise SignatureError(
-                f"Two tools are called {tool.name!r}. Rename one with dspy.Tool(f, name=...)."
-            )
-        normalized[tool.name] = tool
-    return normalized
-
-
-def _as_tool(source: ToolSource, name: str | None) -> dspy.Tool:
-    if isinstance(source, dspy.Tool):
-        return source if name in (None, source.name) else source.model_copy(update={"name": name})
-    if not callable(source):
-        raise SignatureError(f"A tool must be a function or a dspy.Tool, not {source!r}.")
-    try:
-        return dspy.Tool(source, name=name)
-    except Exception as error:
-        raise SignatureError(f"{source!r} cannot be a tool: {error}") from error
-
-
-def _check_name(name: str) -> None:
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise SignatureError(
-            f"A tool cannot be called {name!r}: it is not a Python identifier. Name it with dspy.Tool(f, name=...)."
-        )
-    if name in RESERVED_NAMES:
-        raise SignatureError(f"A tool cannot be called {name!r}: the REPL has that name itself.")
+from sandbox_runtime.helpers import as_error, check_making
 
 
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
@@ -74,15 +29,19 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     For a coroutine function it returns a coroutine. `rules` say how to build values of some types from plain
     data.
     """
-    signature = inspect.signature(tool.func)
-    awaits = is_async(tool.func)
-    trusting = tool.model_copy(update={"args": {name: {} for name in tool.args or {}}})
+    call = tool_call_of(tool)
+    awaits = _is_async(tool)
+    checking = _by_name(tool, call, _Pending)
+    trusting = checking.model_copy(update={"args": {name: {} for name in checking.args or {}}})
     # Python's `re` may backtrack without end on a pattern that Pydantic's engine matches in linear time.
     has_pattern = "'pattern" in str(tool.args)
+    right_call = f"{tool.name}{shown(call.signature)}"
 
     def invoke(*args: Any, **kwargs: Any) -> Any:
-        named = by_name(signature, args, kwargs)
-        checked = tool
+        named = _arguments(call, args, kwargs)
+        if call.from_schema:
+            named = {name: _as_json(name, value, rules) for name, value in named.items()}
+        checked = checking
         cheap = not has_pattern and _is_cheap(named.values())
         if not cheap or any(not _is_plain(value, rules) for value in named.values()):
             # DSPy first checks against a JSON schema, in Python: objects never pass, each part takes about
@@ -90,17 +49,149 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
             # not happen to one that stays on the host. Its second check, by Pydantic, has no such problem.
             checked = trusting
             named = {
-                name: _convert_argument(tool, name, value, rules) for name, value in named.items()
+                name: _convert_argument(checking, name, value, rules, right_call)
+                for name, value in named.items()
             }
         for name, value in named.items():
-            check_making((tool.arg_types or {}).get(name, Any), value)
-        return checked.acall(**named) if awaits else checked(**named)
+            check_making((checking.arg_types or {}).get(name, Any), value)
+        if awaits:
+            return awaited(checked.acall(**named), named)
+        with explained(named):
+            result = checked(**named)
+        return result.awaitable if isinstance(result, _Pending) else result
 
-    functools.update_wrapper(invoke, tool.func)
-    invoke.__name__, invoke.__doc__ = tool.name, tool.desc
-    invoke.__signature__ = signature  # type: ignore[attr-defined]
+    async def awaited(coroutine: Awaitable[Any], named: Mapping[str, Any]) -> Any:
+        with explained(named):
+            return await coroutine
+
+    @contextlib.contextmanager
+    def explained(named: Mapping[str, Any]) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if problem := _problem_with_call(checking, named, error, rules):
+                raise ValueError(f"{problem} The call is {right_call}.") from error
+            raise
+
+    invoke.__name__ = invoke.__qualname__ = str(tool.name)
+    invoke.__doc__ = doc_text(tool)
+    invoke.__signature__ = shown(call.signature)  # type: ignore[attr-defined]
     setattr(invoke, AWAITS, awaits)
     return invoke
+
+
+def callable_by_name(tool: dspy.Tool) -> dspy.Tool:
+    """Returns the tool for callers that pass every argument by name, as DSPy's modules do.
+
+    Arguments without a name are passed under the name of their parameter: `*args` as a sequence.
+    """
+    return _by_name(tool, tool_call_of(tool), lambda awaitable: awaitable)
+
+
+def _by_name(tool: dspy.Tool, call: ToolCall, pending: Callable[[Any], Any]) -> dspy.Tool:
+    """Returns the tool for arguments by name. `pending` wraps an awaitable result of a plain function."""
+    types = dict(tool.arg_types or {})
+    schemas = dict(tool.args or {})
+    if call.unpacks:
+        for name, parameter in call.signature.parameters.items():
+            types[name] = hint_of(parameter)
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                schemas[name] = {}
+                if parameter.kind is parameter.VAR_KEYWORD and types[name] is not Any:
+                    types[name] = GenericAlias(dict, (str, types[name]))
+    run = _runner(tool, call, pending)
+    return tool.model_copy(update={"func": run, "arg_types": types, "args": schemas})
+
+
+class _Pending:
+    """An awaitable that a plain function returned. DSPy's synchronous call would refuse the awaitable itself."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.awaitable = awaitable
+
+
+def _runner(tool: dspy.Tool, call: ToolCall, pending: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns a function that calls the tool with arguments by name, and settles the result."""
+    function: Callable[..., Any] = tool.func
+    name = tool.name
+    if isinstance(function, dspy.Module) and is_only_async(function):
+        function = function.acall
+
+    def start(named: dict[str, Any]) -> Any:
+        named = {**{n: v for n, v in call.defaults.items() if n not in named}, **named}
+        try:
+            if call.unpacks:
+                bound = inspect.BoundArguments(call.signature, named)
+                return function(*bound.args, **bound.kwargs)
+            return function(**named)
+        except BaseException as raised:
+            error = as_error(name, raised)
+            if error is raised:
+                raise
+        raise error
+
+    async def finish(result: Any) -> Any:
+        try:
+            if inspect.isawaitable(result):
+                result = await result
+            if is_async_lazy(result):
+                return await asettled(name, result)
+            return settled(name, result, call.outputs)
+        except BaseException as raised:
+            error = as_error(name, raised)
+            if error is raised:
+                raise
+        raise error
+
+    async def arun(**named: Any) -> Any:
+        return await finish(start(named))
+
+    def run(**named: Any) -> Any:
+        result = start(named)
+        if inspect.isawaitable(result) or is_async_lazy(result):
+            return pending(finish(result))
+        try:
+            return settled(name, result, call.outputs)
+        except BaseException as raised:
+            error = as_error(name, raised)
+            if error is raised:
+                raise
+        raise error
+
+    return arun if _is_async(tool) else run
+
+
+def _is_async(tool: dspy.Tool) -> bool:
+    if isinstance(tool.func, dspy.Module):
+        return is_only_async(tool.func)
+    return is_async(tool.func)
+
+
+# ---- Arguments ----
+
+
+def _arguments(call: ToolCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments by the tool's own names. Raises `TypeError` if they do not match."""
+    cell_names = {own: name for name, own in call.own_names.items()}
+    kwargs = {cell_names.get(name, name): value for name, value in kwargs.items()}
+    if call.unpacks:
+        return dict(call.signature.bind(*args, **kwargs).arguments)
+    named = by_name(call.signature, args, kwargs)
+    if call.from_schema:
+        named = {n: v for n, v in named.items() if v is not None or not call.leaves_out(n)}
+    return {call.own_names.get(name, name): value for name, value in named.items()}
+
+
+def _as_json(name: str, value: Any, rules: TypeRules) -> Any:
+    """Returns an argument of a tool with a JSON schema as JSON data. A value that stays on the host is kept."""
+    if _is_json(value) and _is_plain(value, rules):
+        return value
+    if staying(value, rules) is not None:
+        return value
+    try:
+        return pydantic_core.to_jsonable_python(to_plain(value))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"Arg {name} is invalid: {error}") from error
 
 
 # Up to this many parts of arguments go through DSPy's own check, which is slow. Larger arguments are checked
@@ -138,7 +229,9 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, dict))
 
 
-def _convert_argument(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) -> Any:
+def _convert_argument(
+    tool: dspy.Tool, name: str, value: Any, rules: TypeRules, right_call: str = ""
+) -> Any:
     """Converts an argument to its declared type. Raises `ValueError` with the problem."""
     annotation = (tool.arg_types or {}).get(name, Any)
     if annotation is Any:
@@ -147,8 +240,34 @@ def _convert_argument(tool: dspy.Tool, name: str, value: Any, rules: TypeRules) 
         return convert(value, annotation, rules, _validate)
     except (ValueError, TypeError) as error:
         problem = problems_of(annotation, value, error, rules)[0]
-        raise ValueError(f"Arg {name} is invalid: {problem}") from error
+        advice = f" The call is {right_call}." if right_call else ""
+        raise ValueError(f"Arg {name} is invalid: {problem}.{advice}") from error
+
+
+def _problem_with_call(
+    tool: dspy.Tool, named: Mapping[str, Any], error: ValueError, rules: TypeRules
+) -> str:
+    """Returns what DSPy found wrong with the arguments; empty for an error of the tool itself."""
+    if isinstance(error, pydantic.ValidationError):
+        if error.title != "Wrapper":  # the name of the model that DSPy validates with
+            return ""
+        for name, value in named.items():
+            try:
+                _convert_argument(tool, name, value, rules)
+            except ValueError as problem:
+                return str(problem)
+        return ""
+    text = str(error)
+    return f"{text.rstrip('.')}." if type(error) is ValueError and text.startswith("Arg ") else ""
 
 
 def _validate(value: Any, annotation: Any) -> Any:
-    return pydantic.TypeAdapter(annotation).validate_python(value)
+    return _adapter(annotation).validate_python(value)
+
+
+def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return pydantic.TypeAdapter(annotation)
+    except pydantic.errors.PydanticUserError:  # a class that Pydantic does not know: instances only
+        config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+        return pydantic.TypeAdapter(annotation, config=config)

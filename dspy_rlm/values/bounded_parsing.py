@@ -19,7 +19,13 @@ import regex  # type: ignore[import-untyped]
 from dspy import AdapterParseError
 from pydantic.fields import FieldInfo
 
-from dspy_rlm.dspy_internals.adapters import field_header_pattern, parse_value, wrap_json_fallback
+from dspy_rlm.dspy_internals.adapters import (
+    field_header_pattern,
+    parse_value,
+    read_advice,
+    wrap_json_fallback,
+)
+from dspy_rlm.values.bool_checks import check_no_bool_as_number
 from sandbox_runtime.helpers import EffortError, check_made_keys, check_text_effort
 
 # The longest text that is repaired. A benign text of that length takes 0.4 s.
@@ -72,10 +78,34 @@ def parsed(value: Any, annotation: Any) -> Any:
         ValueError: It does not match the type, or is too expensive to parse.
         TypeError: It does not match the type.
     """
-    is_read = isinstance(value, str) and annotation is not str
-    check_made_keys(annotation, check_repairable(value) if is_read else value)
+    if annotation is str:
+        return _text(value)
+    tree = check_repairable(value) if isinstance(value, str) else value
+    check_made_keys(annotation, tree)
     try:
-        return parse_value(value, annotation)
+        result = parse_value(value, annotation)
+    except _FAILURES as error:
+        raise HardTextError(_reason(value, error)) from error
+    is_bool = isinstance(value, str) and value.strip() in ("True", "False")
+    check_no_bool_as_number(is_bool or tree, result)
+    return result
+
+
+def _text(value: Any) -> str:
+    """Converts a value to text as DSPy does, with `str`, but not where that would be a text about the value."""
+    if value is None:
+        raise TypeError(
+            "None is not a text. If nothing was found, say so in a text; print() and list.sort() return None"
+        )
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise TypeError(
+                "these bytes are not UTF-8, so they are not a text; decode them with the right encoding"
+            ) from None
+    try:
+        return str(parse_value(value, str))
     except _FAILURES as error:
         raise HardTextError(_reason(value, error)) from error
 
@@ -122,9 +152,15 @@ def _reason(value: Any, error: BaseException) -> str:
 def bounded_adapter(
     changed: Callable[[dspy.Adapter], dspy.Adapter] = lambda adapter: adapter,
 ) -> dspy.Adapter:
-    """Returns the adapter of DSPy's settings after `changed`, with bounded parsing of replies."""
+    """Returns the adapter of DSPy's settings after `changed`, with bounded parsing of replies.
+
+    It is without the hints of `dspy.Refine`, which say "N/A" to predictors that Refine does not know.
+    """
     own = dspy.settings.adapter or dspy.ChatAdapter()
-    return careful(changed(getattr(own, "_careful_of", own)))
+    own = getattr(own, "_careful_of", own)
+    while advice := read_advice(own):
+        own = advice.adapter
+    return careful(changed(own))
 
 
 def careful(adapter: dspy.Adapter) -> dspy.Adapter:

@@ -19,6 +19,17 @@ interface Tracked {
   integrity: Integrity;
 }
 
+/** What prepares a cell or an assignment; see `PyodideDriver`. */
+export interface Preparation {
+  /** Returns whether there is anything to settle. */
+  prepare: () => boolean;
+  /** Loads tools, and keeps classes that have arrived. */
+  settle: () => void;
+  unsettle: () => void;
+  /** Returns the ground of the tools, and of what was settled. */
+  ground: () => Ground;
+}
+
 export class Harness {
   readonly #module: Words;
   readonly #quieten: () => boolean;
@@ -69,16 +80,24 @@ export class Harness {
   }
 
   /**
-   * Restores the harness and calls `prepare`, until the harness is intact afterwards.
+   * Restores the harness and calls `prepare`, until the harness is intact afterwards. Then settles what is built
+   * only when it is needed, and tracks it like the rest.
    *
    * Preparing a cell replaces objects of earlier cells, whose finalizers may change the harness once more.
    * Once the cell has started, nothing may do so.
    */
-  prepare(prepare: () => void): void {
+  prepare({ prepare, settle, unsettle, ground }: Preparation): void {
     for (let attempt = 0; attempt < PREPARE_ATTEMPTS; attempt++) {
       this.restore();
-      prepare();
-      if (this.intact) return;
+      const unsettled = prepare();
+      if (!this.intact) continue;
+      if (!unsettled) return;
+      // From here on no code of a cell runs. If it does nevertheless, nothing that was settled can be trusted.
+      settle();
+      const sound = this.#fixed.every(({ integrity }) => integrity.intact);
+      if (!sound) unsettle();
+      this.setTools(ground());
+      if (sound) return;
     }
     throw new Error("finalizers of earlier cells change the harness again and again");
   }

@@ -36,7 +36,11 @@ export interface Driver {
   assign(name: string, kind: string, parts: Part[]): [string, string] | undefined;
   drop_rooms(): void;
   register(declared: string): Ground;
-  prepare: { (cell: number, code: string): void };
+  tools_ground(): Ground;
+  unsettled(): boolean;
+  settle_lazy(code: string): void;
+  unsettle(): void;
+  prepare: { (cell: number, code: string): boolean };
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   ground(): Ground;

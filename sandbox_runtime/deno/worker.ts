@@ -36,7 +36,7 @@ const output = new CellOutput((text) => post({ op: "output", text }, []));
 let pyodide: Pyodide;
 let script: Started["script"];
 let driver: Driver;
-/** `driver.run` and `driver.prepare`: creating a proxy for each cell would cost time. */
+/** Methods of `driver`: creating a proxy for each cell would cost time. */
 let runCell: Driver["run"];
 let prepareCell: Driver["prepare"];
 let harness: Harness;
@@ -77,7 +77,7 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
-      harness.restore();
+      prepare(() => driver.unsettled());
       return assign(message);
     case "register":
       harness.restore();
@@ -140,6 +140,7 @@ async function boot(message: Boot): Promise<void> {
   });
   // Undoes what loading has changed since the image was made, and what a saved cell left behind.
   harness.restore();
+  harness.setTools(driver.tools_ground());
   noteLibraries(pyodide);
   timers.close();
 }
@@ -158,13 +159,23 @@ function quietConsole(): Console {
 /** Runs a cell. It ends once nothing of it is left that could still run. */
 async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
   output.begin(outputChars);
-  harness.prepare(() => prepareCell(cell, code));
+  prepare(() => prepareCell(cell, code), code);
   timers.open();
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
   await timers.turn();
   return typeof end === "string" ? [end] : end;
+}
+
+/** Restores the harness, so that nothing of earlier cells has a part in what follows. */
+function prepare(step: () => boolean, code = ""): void {
+  harness.prepare({
+    prepare: step,
+    settle: () => driver.settle_lazy(code),
+    unsettle: () => driver.unsettle(),
+    ground: () => driver.tools_ground(),
+  });
 }
 
 function assign({ id, name, kind, parts }: Extract<ToWorker, { op: "assign" }>): void {

@@ -10,6 +10,13 @@ from sandbox_runtime.guest.values.codec import Part, receive
 
 Namespace = dict[str, Any]
 
+# By the kind of a `WrappedTool`; any other is a function.
+_Maker = Callable[[Sequence[str], str, Any], Any]
+_BY_KIND: dict[str, _Maker] = {
+    "module": tool_wrappers.importable,
+    "display": tool_wrappers.display,
+}
+
 
 def bind_value(namespace: Namespace, name: str, kind: str, parts: Sequence[Part]) -> None:
     """Binds a variable to a value from the host.
@@ -35,7 +42,7 @@ def tool_object(tool: dict[str, Any], call: Callable[..., Any]) -> Any:
     if "front" not in tool:
         return call
     tool_wrappers.add(tool["modules"])
-    make = tool_wrappers.importable if tool["kind"] == "module" else tool_wrappers.function
+    make: _Maker = _BY_KIND.get(tool["kind"], tool_wrappers.function)
     return make(tool["front"], tool["name"], call)
 
 

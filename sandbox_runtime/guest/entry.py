@@ -12,7 +12,10 @@ import importlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from gc import freeze
+from gc import collect, freeze, unfreeze
+from gc import disable as pause_collector
+from gc import enable as resume_collector
+from gc import get_freeze_count as shelved
 from itertools import islice, repeat
 from operator import is_
 from typing import Any
@@ -44,6 +47,8 @@ from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.pyodide_host import PyodideHost
 from sandbox_runtime.guest.tasks import settled
+from sandbox_runtime.guest.values import kept_classes
+from sandbox_runtime.guest.values.records import Known
 
 # No module here imports it, but the host sends values of its class.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
@@ -77,6 +82,13 @@ _set_profile: Any = sys.setprofile
 # A collection after a cell may take this share of the cell's time.
 COLLECTION_SHARE = 0.02
 
+# A collection of everything that earlier cells have left is worth its time after so many new objects, and a tenth.
+MIN_SHELVED = 20_000
+
+# The objects are counted after so many seconds of cells, or so many cells.
+UNCOUNTED_SECONDS = 0.15
+UNCOUNTED_CELLS = 200
+
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
@@ -96,7 +108,10 @@ class PyodideDriver(Driver):
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
-        self._fresh = True  # no cell has run
+        self._uncounted = 0.0  # the seconds of cells since objects were counted
+        self._shelved = 0  # the objects that the collector left after its last pass over all
+        self._kept: kept_classes.Kept = ()
+        self._replaced: list[Any] = []
         self.rooms: list[Any] = []
         """Buffers for large parts of the next value, which `value_buffers.ts` allocates and fills."""
 
@@ -123,14 +138,49 @@ class PyodideDriver(Driver):
     def register(self, declared: str) -> Any:
         """See `Driver`. Returns the ground of the tools."""
         super().register(declared)
-        foundation = Foundation(belongs)
-        foundation.add_names(vars(self), ("_harness", "_outputs", "_display"))
+        return self.tools_ground()
+
+    def tools_ground(self) -> Any:
+        """Returns the ground of the tools, and of what is loaded of them."""
+        foundation = tool_wrappers.foundation_of_tools(belongs)
+        foundation.add_names(vars(self), ("_harness", "_outputs", "_display", "_kept"))
+        kept_classes.add_to(foundation, [kind for _, (_, _, kind), _ in self._kept])
         foundation.add_names(self._harness, tuple(self._harness), changing=())
         foundation.add(self._display)
         for field in self._outputs or ():
             foundation.add_names(field, tuple(field), changing=())
-        foundation.add_names(tool_wrappers._SOURCES, tuple(tool_wrappers._SOURCES), changing=())
         return to_js(fill_tools(foundation))
+
+    def prepare(self, cell: int, code: str) -> bool:
+        """See `Driver`. Returns whether `settle_lazy` has anything to do."""
+        super().prepare(cell, code)
+        return self.unsettled(code)
+
+    def unsettled(self, code: str = "") -> bool:
+        """Returns whether classes have arrived, or a cell names wrapped tools that are not loaded."""
+        self._replaced.clear()
+        return not kept_classes.unchanged(self._kept) or bool(tool_wrappers.unloaded(code))
+
+    def settle_lazy(self, code: str = "") -> None:
+        """Loads the wrapped tools that a cell's source names, and keeps the classes that have arrived.
+
+        For `worker.ts`, which has just restored and checked the harness: no code of a cell can run meanwhile, and
+        what was loaded is forgotten if the harness has changed nevertheless. Therefore nothing that a cell has
+        left is freed here.
+        """
+        pause_collector()
+        try:
+            self._kept, replaced = kept_classes.settle(self._kept, _can_be_fixed)
+            self._replaced += [*replaced, kept_classes.bind(self._kept)]
+            tool_wrappers.load(tool_wrappers.unloaded(code))
+        finally:
+            resume_collector()
+
+    def unsettle(self) -> None:
+        """Forgets everything that `settle_lazy` has loaded and kept."""
+        self._kept = ()
+        kept_classes.bind(())
+        tool_wrappers.unload()
 
     def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
         """See `Driver`. Returns the ground of the settings: that of everything else is older than the session."""
@@ -144,9 +194,10 @@ class PyodideDriver(Driver):
 
     def rest(self) -> None:
         """See `Driver`."""
+        unfreeze()
         super().rest()
-        if self._fresh:
-            freeze()  # a collection then visits only objects of cells, not the whole interpreter
+        freeze()  # a collection then visits only objects of the running cell, not the whole interpreter
+        self._shelved = shelved()
 
     def _restore_interpreter(self) -> None:
         """See `Driver`."""
@@ -173,6 +224,19 @@ class PyodideDriver(Driver):
             except _ANYTHING:
                 pass
 
+    def _shelve(self, seconds: float) -> None:
+        """See `Driver`. What is shelved is collected between cells only, when there is enough of it."""
+        freeze()
+        self._uncounted += seconds + UNCOUNTED_SECONDS / UNCOUNTED_CELLS
+        if self._uncounted < UNCOUNTED_SECONDS:  # counting takes a millisecond
+            return
+        self._uncounted = 0.0
+        if shelved() > self._shelved + self._shelved // 10 + MIN_SHELVED:
+            unfreeze()
+            collect()
+            freeze()
+            self._shelved = shelved()
+
     def _may_collect(self, seconds: float) -> bool:
         """See `Driver`."""
         return self._collection_seconds <= COLLECTION_SHARE * seconds
@@ -180,7 +244,6 @@ class PyodideDriver(Driver):
     def _prepare(self) -> None:
         """See `Driver`."""
         super()._prepare()
-        self._fresh = False
         take_generators(_loop)
 
     def drop_rooms(self) -> None:
@@ -208,6 +271,17 @@ class PyodideDriver(Driver):
         """See `Driver`."""
         text, *parts = super().run(cell, code)
         return to_js([text, *parts]) if parts else text
+
+
+def _can_be_fixed(known: Known) -> bool:
+    """Returns whether each part of a class is found in memory."""
+    foundation = Foundation(belongs)
+    kept_classes.add_to(foundation, [known[2]])
+    try:
+        foundation.locator(_memory)()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _hide_javascript() -> None:

@@ -65,8 +65,7 @@ def own_generators(loop: Any, ownership: Ownership) -> None:
         began(generator)
 
     def end(generator: Any) -> None:
-        if ownership.owns_generator(generator):
-            ended(generator)
+        ownership.close_generator(generator, ended)
 
     loop._asyncgen_firstiter_hook, loop._asyncgen_finalizer_hook = begin, end
 

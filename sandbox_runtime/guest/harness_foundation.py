@@ -20,8 +20,8 @@ from typing import Any
 
 from sandbox_runtime.guest.integrity.foundation import Foundation
 
-# The harness's own modules, and those of the standard library and Pyodide that it depends on. Changes to others
-# persist.
+# The harness's own modules, and those of the standard library and Pyodide that it depends on, also those of the
+# wrapped tools of `dspy_rlm`. Changes to others persist.
 HARNESS = "sandbox_runtime"
 STANDS_ON = frozenset(
     [
@@ -33,6 +33,7 @@ STANDS_ON = frozenset(
         "_pyodide._importhook",
         "_weakrefset",
         "abc",
+        "annotationlib",
         "ast",
         "asyncio",
         "asyncio.base_futures",
@@ -66,6 +67,7 @@ STANDS_ON = frozenset(
         "importlib._bootstrap_external",
         "importlib.machinery",
         "importlib.util",
+        "inspect",
         "io",
         "json",
         "json.decoder",
@@ -73,6 +75,7 @@ STANDS_ON = frozenset(
         "json.scanner",
         "keyword",
         "linecache",
+        "operator",
         "pathlib",
         "pathlib._os",
         "pickle",
@@ -86,6 +89,7 @@ STANDS_ON = frozenset(
         "tokenize",
         "traceback",
         "types",
+        "typing",
         "uuid",
         "warnings",
         "weakref",
@@ -129,8 +133,8 @@ SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("
 CHANGING = {
     *SETTINGS["driver"],
     *("_submitted", "_running", "_collection_seconds"),
-    *("_stream", "output", "_reserve", "rooms", "_fresh"),
-    *("_harness", "_outputs", "_display"),
+    *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
+    *("_harness", "_outputs", "_display", "_kept"),
 }
 
 

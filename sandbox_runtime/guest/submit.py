@@ -12,7 +12,7 @@ Fields = Sequence[dict[str, str]]
 def bind_submit(
     outputs: Fields | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Returns the outputs of a SUBMIT call: by position, by keyword, or as one dict of all.
+    """Returns the outputs of a SUBMIT call: by position, by keyword, or as one dict of all, whatever its keyword.
 
     Raises:
         TypeError: A field is missing, unknown or passed twice.
@@ -22,8 +22,14 @@ def bind_submit(
             raise TypeError("SUBMIT() takes one value, or the outputs by name")
         return {"output": args[0]} if args else kwargs
     names = [field["name"] for field in outputs]
-    if len(args) == 1 and not kwargs and type(args[0]) is dict and set(args[0]) == set(names):
+    if len(args) == 1 and not kwargs and _has_all(args[0], outputs):
         return dict(args[0])
+    if (
+        len(kwargs) == 1 < len(names)
+        and not args
+        and _has_all(next(iter(kwargs.values())), outputs)
+    ):
+        return dict(next(iter(kwargs.values())))
     values = dict(zip(names, args, strict=False))
     problems = [f"takes {len(names)} values, got {len(args)}"] if len(args) > len(names) else []
     problems += [f"has no field {name!r}" for name in kwargs if name not in names]
@@ -33,6 +39,15 @@ def bind_submit(
     if problems:
         raise TypeError(f"SUBMIT() {', '.join(problems)}. Call {submit_usage(outputs)}.")
     return {name: values[name] for name in names}
+
+
+def _has_all(value: Any, outputs: Fields) -> bool:
+    """Returns whether a value is a dict of all outputs, and not the value of the only one."""
+    if not isinstance(value, dict) or set(value) != {field["name"] for field in outputs}:
+        return False
+    (only,) = outputs if len(outputs) == 1 else ({"type": ""},)
+    takes_dict = only["type"].startswith(("dict", "Dict", "Mapping"))
+    return not takes_dict or isinstance(next(iter(value.values())), dict)
 
 
 def submit_usage(outputs: Fields | None) -> str:

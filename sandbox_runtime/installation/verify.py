@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from pathlib import Path
 
 from sandbox_runtime.engine import assets
@@ -21,6 +22,7 @@ from sandbox_runtime.engine.provenance import (
     sha256_of,
 )
 from sandbox_runtime.installation import install
+from sandbox_runtime.threads import DaemonPool
 
 # V8's compiled form has two common variants, and some rare ones (2 in 3, 1 in 4, and 1 in 30 each, of 46 builds
 # on a loaded machine of two cores). After so many builds each common one has been seen.
@@ -101,14 +103,15 @@ def compare_forms(name: str, here: bytes, forms: Iterable[bytes]) -> Finding:
 def _forms(engine: Engine) -> Iterator[bytes]:
     """Builds V8's compiled form again and again."""
     install.forget_compiled(engine)
-    with ThreadPoolExecutor(FORMS_AT_ONCE) as threads:
-        waiting = [threads.submit(install.compiled_form, engine) for _ in range(FORMS)]
-        try:
-            for form in waiting:
-                yield form.result()
-        finally:
-            for form in waiting:
-                form.cancel()
+    threads = DaemonPool(FORMS_AT_ONCE, "verify")
+    build = functools.partial(install.compiled_form, engine)
+    waiting = [threads.submit(build) for _ in range(FORMS)]
+    try:
+        for form in waiting:
+            yield form.result()
+    finally:
+        threads.close(cancel_queued=True)
+        wait(waiting)  # they use the folder
 
 
 def verify(*, rebuild: bool) -> Iterator[Finding]:

@@ -102,14 +102,17 @@ def _forms(value: str) -> frozenset[str]:
     return frozenset(form for form in forms if len(form) >= LEAST_CHARS)
 
 
-class _Hidden:
-    """Placeholder in a signature for a hidden default."""
+class SignatureText:
+    """A type or a default in a signature, as the text to show for it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     def __repr__(self) -> str:
-        return "..."
+        return self._text
 
 
-_HIDDEN_DEFAULT = _Hidden()
+_HIDDEN_DEFAULT = SignatureText("...")
 
 # Defaults of these types are shown; the `repr` of other classes may say anything.
 _SHOWN_DEFAULTS = (bool, int, float, complex, type(None), type(...), type, enum.Enum, bytes)
@@ -133,6 +136,8 @@ def shown_signature(signature: inspect.Signature) -> inspect.Signature:
 
 
 def _may_be_shown(name: object, value: object, depth: int = 0) -> bool:
+    if isinstance(value, SignatureText):
+        return redact_secrets(repr(value)) == repr(value)
     if isinstance(value, str):
         named = is_secret_name(name) and is_worth_hiding(value)
         return not named and redact_secrets(value) == value

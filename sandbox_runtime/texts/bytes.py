@@ -1,12 +1,11 @@
 """Byte sources of a lazy text: a file, or pieces of text that are spooled as they are read.
 
-Always UTF-8; a file in another encoding is spooled as well. Knows no characters and no lines. A file is open only
+Always UTF-8; a file that is compressed or in another encoding is spooled as well. Knows no characters and no lines. A file is open only
 while it is read, so that any number of files can be inputs.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import os
 import re
@@ -18,18 +17,17 @@ from typing import Protocol
 from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.texts.deadline import Deadline
 
-# Bytes decoded at a time when a file of another encoding is spooled.
-_SPOOL_BYTES = 1024 * 1024
+# Bytes read at a time when a file is converted.
+_PIECE_BYTES = 1024 * 1024
 
-# Byte order marks. Those of UTF-16 are prefixes of UTF-32's, so UTF-32 comes first.
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+# Bytes examined in each of three parts of a file.
+_SAMPLE_BYTES = 64 * 1024
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class UnreadableTextError(ValueError):
+    """The bytes of a text cannot be had: they are damaged, or more than may be stored."""
 
 
 class Reader(Protocol):
@@ -74,11 +72,14 @@ class FileBytes:
         self._name = name
         with open(open_file(), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
             status = os.fstat(file.fileno())
-            start = file.read(4) or b""
         self._identity = _identity(status)
-        self.start = start
-        self._skip = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
-        self.size = status.st_size - self._skip
+        self._skip = 0
+        self.size = status.st_size
+
+    def skip(self, size: int) -> None:
+        """Leaves out the first bytes, such as a byte order mark."""
+        self._skip += size
+        self.size -= size
 
     def extend(self, size: int, deadline: Deadline) -> None:
         """See `TextBytes`. The size of a file is known from the start."""
@@ -130,14 +131,46 @@ class _At:
         self.at = read
 
 
+class DiskAllowance:
+    """The bytes that several texts may take on disk together. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        """Starts with nothing taken."""
+        self._most = most
+        self._taken = 0
+        self._lock = threading.Lock()  # guards `_taken`
+
+    def take(self, size: int, name: str) -> None:
+        """Takes bytes. Raises `ValueError` if there are not so many left."""
+        with self._lock:
+            if self._taken + size > self._most:
+                raise UnreadableTextError(
+                    f"{name} takes too much of the disk: compressed and converted texts may have {self._most:,} "
+                    "bytes together"
+                )
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """Returns bytes."""
+        with self._lock:
+            self._taken -= size
+
+
 class SpooledBytes:
     """The bytes of pieces of text, spooled to an unlinked temporary file as they are read.
 
     The system removes the file however the process ends.
     """
 
-    def __init__(self, pieces: Iterable[str], name: str, most_bytes: int) -> None:
-        """Reads no piece yet. `extend` raises `ValueError` beyond `most_bytes`."""
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        name: str,
+        most_bytes: int,
+        allowance: DiskAllowance | None = None,
+    ) -> None:
+        """Reads no piece yet. `extend` raises `ValueError` beyond `most_bytes`, or beyond the allowance."""
+        self._allowance = allowance
         self._pieces = iter(pieces)
         self._name = name
         self._most = most_bytes
@@ -152,6 +185,8 @@ class SpooledBytes:
         while self.size < size and not self.complete:
             deadline.check()
             with deadline.holding(self._lock):
+                if isinstance(self._failed, UnreadableTextError):
+                    raise self._failed
                 if self._failed is not None:
                     raise RuntimeError(
                         f"{self._name} failed after {self.size:,} bytes: {self._failed}"
@@ -174,7 +209,11 @@ class SpooledBytes:
         except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
             data = _SURROGATES.sub("\ufffd", piece).encode()
         if self.size + len(data) > self._most:
-            raise ValueError(f"{self._name} has more than {self._most:,} bytes (most_bytes)")
+            raise UnreadableTextError(
+                f"{self._name} has more than {self._most:,} bytes (most_bytes)"
+            )
+        if self._allowance is not None:
+            self._allowance.take(len(data), self._name)
         self._file.seek(self.size)
         written = 0
         while written < len(data):
@@ -200,21 +239,28 @@ class SpooledBytes:
         # Closed explicitly: the interpreter emits a ResourceWarning for an open file.
         if (file := getattr(self, "_file", None)) is not None:
             file.close()
+            if self._allowance is not None:
+                self._allowance.give_back(self.size)
 
 
-def decoded_pieces(source: FileBytes, encoding: str) -> Iterator[str]:
-    """Decodes a file of another encoding in pieces; invalid bytes become U+FFFD."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+def pieces_of(source: FileBytes) -> Iterator[bytes]:
+    """Yields the bytes of a file in pieces."""
     offset = 0
-    while True:
-        with source.reading() as reader:
-            data = reader.at(offset, _SPOOL_BYTES)
+    while data := bytes_at(source, offset, _PIECE_BYTES):
         offset += len(data)
-        yield decoder.decode(data, final=not data)
-        if not data:
-            return
+        yield data
 
 
-def encoding_by_mark(start: bytes) -> str:
-    """Returns the encoding of a file by its byte order mark; UTF-8 without one."""
-    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+def bytes_at(source: TextBytes, offset: int, size: int) -> bytes:
+    """Returns bytes of a source, which is opened for it."""
+    with source.reading() as reader:
+        return reader.at(offset, size)
+
+
+def samples_of(source: FileBytes) -> list[bytes]:
+    """Returns the beginning of a file, and of a long one parts of its middle and its end."""
+    ends = source.size - _SAMPLE_BYTES
+    starts = (0, ends // 2, ends) if ends > 2 * _SAMPLE_BYTES else (0,)
+    size = _SAMPLE_BYTES if len(starts) > 1 else 3 * _SAMPLE_BYTES
+    with source.reading() as reader:
+        return [reader.at(start, size) for start in starts]

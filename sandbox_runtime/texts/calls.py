@@ -24,6 +24,7 @@ from sandbox_runtime.texts.arguments import (
     position,
     short_text,
 )
+from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.context import lines_around
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.directory import Directory
@@ -31,6 +32,9 @@ from sandbox_runtime.texts.globs import glob_matcher
 from sandbox_runtime.texts.lazy_text import LazyText
 from sandbox_runtime.texts.search import MAX_FOUND_CHARS, Hit, Searcher, check_pattern
 from sandbox_runtime.texts.search_worker import cost_of
+
+# The files that a result names; of all others it has the number.
+MAX_PASSED_OVER = 10
 
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
 
@@ -220,14 +224,19 @@ class TextCalls:
             for path, _ in _matching(folder, glob, deadline):
                 matches.place = path
                 try:
-                    text = folder.file(path, deadline)
-                    is_text = folder.is_text(path, deadline)
+                    reason = folder.not_text(path, deadline)
+                    text = None if reason else folder.file(path, deadline)
                 except (TimeoutError, InterruptedError):  # subclasses of OSError
                     raise
                 except OSError as error:
                     raise _gone(path) from error
-                if is_text:
-                    self._grep_into(matches, deadline, text, checked, around)
+                if text is not None:
+                    try:
+                        self._grep_into(matches, deadline, text, checked, around)
+                    except UnreadableTextError as error:
+                        reason = str(error)
+                if reason:
+                    matches.pass_over(path, reason)
                 if matches.full:
                     break
         return matches.answer()
@@ -242,6 +251,14 @@ class _Matches:
         self._chars = 0
         self._limit = limit
         self._stopped = ""
+        self._passed_over: list[list[str]] = []
+        self._passed_over_count = 0
+
+    def pass_over(self, path: str, reason: str) -> None:
+        """Notes a file that could not be searched, or not completely."""
+        self._passed_over_count += 1
+        if len(self._passed_over) < MAX_PASSED_OVER:
+            self._passed_over.append([path, reason])
 
     @property
     def remaining(self) -> int:
@@ -270,7 +287,12 @@ class _Matches:
             self._stopped = str(error) + (f", in {self.place}" if self.place else "")
 
     def answer(self) -> dict[str, Any]:
-        return {"hits": self.hits, "more": self.full, "stopped": self._stopped}
+        return {
+            "hits": self.hits,
+            "more": self.full,
+            "stopped": self._stopped,
+            "passed_over": [self._passed_over_count, self._passed_over],
+        }
 
 
 def _matching(folder: Directory, glob: Any, deadline: Deadline) -> Iterator[tuple[str, int]]:

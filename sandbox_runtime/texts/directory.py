@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from sandbox_runtime.texts.bytes import DiskAllowance, UnreadableTextError
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.globs import IgnoreRules, glob_matcher, path_bytes
-from sandbox_runtime.texts.lazy_text import TextFile, looks_binary
+from sandbox_runtime.texts.lazy_text import TextFile
 from sandbox_runtime.texts.regular_files import (
     open_regular,
     open_regular_below,
@@ -41,6 +42,9 @@ MAX_LISTING_SECONDS = 60.0
 # The largest collections of rules have a few hundred.
 MAX_RULES_BYTES = 1024 * 1024
 MAX_RULES = 10_000
+
+# Bytes on disk of the compressed and converted files of a folder that are in use.
+MAX_CONVERTED_BYTES = 8 * 1024**3
 
 # Entries and rules between two checks of the clock.
 _CHECKED_ENTRIES = 64
@@ -83,13 +87,14 @@ class Directory:
         self.pattern = pattern
         self._matches = glob_matcher(pattern)
         self._gitignore = gitignore
-        self._lock = threading.Lock()  # guards the fields below, except `_binary`
+        self._lock = threading.Lock()  # guards the fields below, except `_passed_over`
         self._sizes: dict[str, int] | None = None
         self._left_out: Counter[str] = Counter()
         # Weak references: a search through a million files must not keep them all.
         self._files: weakref.WeakValueDictionary[str, TextFile] = weakref.WeakValueDictionary()
+        self._allowance = DiskAllowance(MAX_CONVERTED_BYTES)
         # Needs no lock: concurrent checks of a file get the same result.
-        self._binary: dict[str, bool] = {}
+        self._passed_over: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<Directory {self.name!r}, {self.size}>"
@@ -142,23 +147,29 @@ class Directory:
         with deadline.holding(self._lock):
             file = self._files.get(path)
             if file is None:
-                self._files[path] = file = DirectoryFile(self.root, path)
+                self._files[path] = file = DirectoryFile(self.root, path, self._allowance)
             return file
 
-    def is_text(self, path: str, deadline: Deadline | None = None) -> bool:
-        """Returns False for a binary file, which searches skip."""
-        if path not in self._binary:
-            deadline = deadline or Deadline()
-            self._binary[path] = looks_binary(self.file(path, deadline), deadline)
-        return not self._binary[path]
+    def not_text(self, path: str, deadline: Deadline | None = None) -> str:
+        """Returns why searches pass a file over, such as "a PNG image"; "" for a text."""
+        if path not in self._passed_over:
+            try:
+                self._passed_over[path] = self.file(path, deadline).binary
+            except (
+                UnreadableTextError
+            ) as error:  # compressed, and damaged or of an unsupported kind
+                self._passed_over[path] = str(error)
+        return self._passed_over[path]
 
 
 class DirectoryFile(TextFile):
     """A file of a directory, named by its relative path."""
 
-    def __init__(self, root: Path, path: str) -> None:
+    def __init__(self, root: Path, path: str, allowance: DiskAllowance) -> None:
         """Examines the file. Raises OSError if it was removed or replaced since it was listed."""
-        self._open(partial(open_regular_below, root, path), path, None)
+        self._open(partial(open_regular_below, root, path), path, None, allowance)
+        if self.binary:
+            self.note = "; ".join(filter(None, (self.binary, self.note)))
 
 
 class _Listing:

@@ -13,18 +13,27 @@ from functools import partial
 from pathlib import Path
 
 from sandbox_runtime.texts.bytes import (
+    DiskAllowance,
     FileBytes,
     SpooledBytes,
     TextBytes,
-    decoded_pieces,
-    encoding_by_mark,
+    UnreadableTextError,
+    bytes_at,
+    pieces_of,
+    samples_of,
 )
+from sandbox_runtime.texts.compression import compression_of, decompressed, decompressor
 from sandbox_runtime.texts.deadline import Deadline
-from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex, blocks
+from sandbox_runtime.texts.forms import Form, decoded, form_of
+from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex
 from sandbox_runtime.texts.regular_files import open_regular
+from sandbox_runtime.texts.whole import binary_kind, no_decompressor
 
 # A larger temporary file is an accident, or the iterable is endless.
 MOST_SPOOLED_BYTES = 64 * 1024**3
+
+# A larger text from a compressed file is more likely an attack: a few MB can expand to that.
+MOST_EXPANDED_BYTES = 16 * 1024**3
 
 # The unit of a scan: in bytes, and in characters of decoded text.
 _SCAN_BYTES = 4 * 1024 * 1024
@@ -43,6 +52,8 @@ class LazyText:
     def __init__(self, name: str, source: TextBytes, block_bytes: int = BLOCK_BYTES) -> None:
         """Reads nothing yet."""
         self.name = name
+        self.note = ""
+        """A remark on the content for the prompt, such as the guess of an encoding."""
         self.index = TextIndex(source, block_bytes)
 
     @property
@@ -55,15 +66,23 @@ class LazyText:
 
     @property
     def size(self) -> str:
-        """Describes the size in words, without counting anything."""
+        """Describes the size in words, without counting anything; with the remarks on the content."""
         chars = f", {self.index.counted[1]:,} characters" if self.index.complete else ""
-        return f"{self.byte_size}{chars}"
+        return f"{self._bytes_text}{chars}{self._remarks}"
 
     @property
     def byte_size(self) -> str:
-        """Describes the size in bytes, which for a file is the same before and after it was read."""
+        """Describes the size in bytes, which for a file is the same before and after it was read, with remarks."""
+        return f"{self._bytes_text}{self._remarks}"
+
+    @property
+    def _bytes_text(self) -> str:
         at_least = "" if self.source.complete else "at least "
         return f"{at_least}{self.source.size:,} bytes"
+
+    @property
+    def _remarks(self) -> str:
+        return f"; {self.note}" if self.note else ""
 
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
         """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
@@ -181,34 +200,65 @@ class LazyText:
 class TextFile(LazyText):
     """A text file as an input. It stays on the host; it must not change while it is used.
 
-    UTF-8, with or without a byte order mark, is read in place; invalid bytes become U+FFFD. UTF-16 and UTF-32
-    are recognized by their marks. A text in these, or in a named encoding, is converted into a temporary
-    file when it is first read.
+    UTF-8, with or without a byte order mark, is read in place; invalid bytes become U+FFFD. Other encodings are
+    recognized by their marks or guessed, which `size` says. A text in these, or in a named encoding, is converted
+    into a temporary file as far as it is read; so is a file compressed with gzip, bzip2, xz or Zstandard.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, encoding: str | None = None) -> None:
-        """Examines the file without reading it.
+        """Examines the file: its beginning, and a part of its middle and end.
 
         Args:
             path: The path of the file.
-            encoding: The encoding; None to detect it by the byte order mark, with UTF-8 as the default.
+            encoding: The encoding; None to recognize it. With an encoding, a binary file is read as text too.
 
         Raises:
             OSError: The file does not exist, cannot be read, or is not a regular file. (For a pipe, use
                 `TextStream`.)
             LookupError: The encoding is unknown.
+            ValueError: The file is not a text, is damaged, or its compression is not supported.
         """
         # Absolute, because the process may change its working directory.
         full = Path(path).absolute()
         self._open(partial(open_regular, full), full.name, encoding)
+        if self.binary:
+            raise ValueError(
+                f"{self.name} is {self.binary}, not a text. Convert it to text, pass its bytes "
+                "(`open(path, 'rb').read()`), or name an encoding to read it as text all the same."
+            )
 
-    def _open(self, open_file: Callable[[], int], name: str, encoding: str | None) -> None:
+    def _open(
+        self,
+        open_file: Callable[[], int],
+        name: str,
+        encoding: str | None,
+        allowance: DiskAllowance | None = None,
+    ) -> None:
+        if encoding is not None:
+            encoding = codecs.lookup(encoding).name
         file = FileBytes(open_file, name)
-        codec = codecs.lookup(encoding or encoding_by_mark(file.start)).name
+        samples = samples_of(file)
+        pieces, notes = pieces_of(file), []
+        compression = compression_of(samples[0])
+        if compression:
+            make = decompressor(compression)
+            if make is None:
+                raise UnreadableTextError(no_decompressor(name, compression))
+            pieces = decompressed(partial(bytes_at, file), make, name)
+            samples = [next(decompressed(partial(bytes_at, file), make, name), b"")]
+            notes.append(f"{file.size:,} bytes of {compression}, decompressed as it is read")
+        form = form_of(samples, has_end=not compression) if encoding is None else Form(encoding)
+        notes += [form.note] if form.note else []
         source: TextBytes = file
-        if codec not in ("utf-8", "utf-8-sig", "ascii"):
-            source = SpooledBytes(decoded_pieces(file, codec), name, MOST_SPOOLED_BYTES)
+        if compression or form.encoding not in ("utf-8", "utf-8-sig", "ascii"):
+            most = MOST_EXPANDED_BYTES if compression else MOST_SPOOLED_BYTES
+            source = SpooledBytes(decoded(pieces, form.encoding), name, most, allowance)
+        elif samples[0].startswith(codecs.BOM_UTF8):
+            file.skip(len(codecs.BOM_UTF8))
         super().__init__(name, source)
+        self.note = "; ".join(notes)
+        self.binary = binary_kind(form, compression)
+        """What the file is instead of a text; empty for a text."""
 
 
 class TextStream(LazyText):
@@ -245,10 +295,3 @@ def last_place(text: str, needle: str) -> int:
         return text.rfind(needle)
     at = text[::-1].find(needle[::-1])
     return at if at < 0 else len(text) - at - len(needle)
-
-
-def looks_binary(text: LazyText, deadline: Deadline) -> bool:
-    """Returns whether the content is binary, by Git's rule: a zero byte among the first 8,000."""
-    for _, data, _ in blocks(text.source, 0, 8000, deadline):
-        return b"\0" in data
-    return False

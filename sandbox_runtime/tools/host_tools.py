@@ -29,6 +29,7 @@ from sandbox_runtime.sandbox import HostTool, WrappedTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after, start_thread
 from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
 
@@ -204,14 +205,25 @@ class HostTools:
             except TypeError as error:
                 self.refusals.record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
-        return self._call_of(tool, args, kwargs)
+        return self._call_of(name, tool, args, kwargs)
 
-    def _call_of(self, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Work:
-        """A call with bound arguments."""
+    def _call_of(
+        self, name: str, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+    ) -> Work:
+        """Returns a call with bound arguments. It never raises what would end the host."""
 
         def work(running: Running | None) -> Any:
-            result = tool(*args, **kwargs)
-            return self._await(result, running) if inspect.isawaitable(result) else result
+            try:
+                result = tool(*args, **kwargs)
+            except BaseException as raised:
+                error = as_error(name, raised)
+                if error is raised:
+                    raise
+            else:
+                if inspect.isawaitable(result):
+                    return self._await(_contained(name, result), running)
+                return result
+            raise error
 
         return work
 
@@ -240,7 +252,7 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._call_of(tool, *item)
+            work = self._call_of(call.tool, tool, *item)
             self._start(call.tool, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
@@ -376,6 +388,17 @@ class _Both(Call):
     def over(self) -> bool:
         """See `Call`."""
         return super().over or self._other.over
+
+
+async def _contained(name: str, result: Awaitable[Any]) -> Any:
+    """Awaits a result. What would end the event loop's thread is raised as an error instead."""
+    try:
+        return await result
+    except BaseException as raised:
+        error = as_error(name, raised)
+        if error is raised:
+            raise
+    raise error
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -74,8 +74,9 @@ def _only_threads_of_this_test() -> None:
 
 
 def our_threads() -> list[str]:
-    """The threads of this test's runs; those of a pool and of its warm sessions are its own."""
+    """The threads of this test's runs, without those of a pool, and the loop for LM calls that all runs share."""
     names = [thread.name for thread in threading.enumerate() if thread not in earlier_threads]
+    names = [name for name in names if name != "rlm-lm-calls"]
     return [name for name in names if name.startswith(("rlm-", "host-tool"))]
 
 
@@ -259,7 +260,7 @@ class TestCancelling:
             "q -> a", "sub_llm_batched([str(n) for n in range(50)])", sub=blocked, pool=pool
         )
         error = asyncio.run(cancelled(rlm.acall(q=""), lambda: blocked.count == 16))
-        wait_until(lambda: not [name for name in our_threads() if name != "rlm-call"])
+        wait_until(lambda: not our_threads())
 
         assert blocked.count == 16
         assert error.run.llm_calls == 50  # charged for as a whole

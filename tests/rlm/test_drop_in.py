@@ -322,7 +322,7 @@ class TestOlderCode:
         """Copies share a borrowed interpreter; pickling it is refused, and the message names the alternative."""
         rlm = RLM("q -> a", interpreter=borrowed)
         assert copy.deepcopy(rlm).factory() is rlm.factory()
-        with pytest.raises(pickle.PicklingError, match="Give an interpreter_factory"):
+        with pytest.raises(pickle.PicklingError, match="Pass an interpreter_factory"):
             pickle.dumps(rlm)
 
     @pytest.mark.parametrize(

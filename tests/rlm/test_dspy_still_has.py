@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,12 +21,19 @@ from dspy import lm15
 from dspy.clients.call_context import stream_emitted
 from dspy.evaluate import evaluate
 from dspy.streaming import StatusMessageProvider, StreamListener
-from dspy.utils import BaseCallback, with_callbacks
+from dspy.utils import BaseCallback, DummyLM, with_callbacks
 
 from dspy_rlm.dspy_internals import adapters, gepa, model_table, rlm_class, signatures, stragglers
-from dspy_rlm.dspy_internals.lm_calls import UsageTracker, adapter_fallback_scope
+from dspy_rlm.dspy_internals.lm_calls import (
+    UsageTracker,
+    adapter_fallback_scope,
+    call_on_a_loop,
+    is_dspys_own,
+    is_priced_by_the_table_alone,
+)
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
+from dspy_rlm.testing import PolicyServer
 
 ANSWER = "[[ ## answer ## ]]\n7\n\n[[ ## completed ## ]]"
 
@@ -293,6 +302,10 @@ class TestSettings:
             assert prediction.answer == "7"
 
 
+def _no_reward(_inputs: Any, _prediction: Any) -> float:
+    return 0.0
+
+
 class TestAdapters:
     """The prompts that adapters write, and their parsing of replies."""
 
@@ -306,6 +319,30 @@ class TestAdapters:
             pattern = r"Failed to parse field answer .*Error message: \S"
             assert re.search(pattern, str(caught.value), re.DOTALL)
             assert "many" in caught.value.lm_response
+
+    def test_refine_wraps_the_adapter_with_its_advice(self):
+        """A run finds the advice that `dspy.Refine` adds to the prompts of its second attempt."""
+        seen: list[Any] = []
+
+        class Program(dspy.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.guess = dspy.Predict("question -> answer")
+
+            def forward(self, question: str) -> dspy.Prediction:
+                seen.append((adapters.read_advice(dspy.settings.adapter), self.guess.signature))
+                return self.guess(question=question)
+
+        chat = dspy.ChatAdapter()
+        reply = '[[ ## discussion ## ]]\nd\n\n[[ ## advice ## ]]\n{"guess": "Think."}\n\n' + ANSWER
+        with contract("Refine.forward", "dspy_internals/adapters.py"):
+            with dspy.context(lm=lm_with(Engine(reply)), adapter=chat, trace=[]):
+                dspy.Refine(Program(), 2, reward_fn=_no_reward, threshold=1.0)(question="?")
+            (none, _), (advice, signature) = seen
+            assert none is None
+            assert advice.adapter is chat
+            assert advice.by_name[advice.names[signature]] == "Think."
+            assert adapters.read_advice(None) is None
 
     def test_the_json_fallback_can_be_switched_off_and_wrapped(self):
         """An unparsable reply is requested again as JSON, unless the switch is off."""
@@ -496,3 +533,38 @@ def test_the_class_rlm_lies_in_three_modules():
     with contract("RLM, by the names of three modules", "dspy_internals/rlm_class.py"):
         assert dspy.RLM is dspy.predict.RLM is dspy.predict.rlm.RLM
         assert dspy.RLM is rlm_class.DSPyRLM
+
+
+def test_a_call_can_be_sent_on_a_loop_with_its_callbacks_in_the_callers_thread():
+    """`acall` without its callbacks can be awaited elsewhere, and callbacks are told of a function by another name."""
+    seen: list[Any] = []
+
+    class Watching(BaseCallback):
+        def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+            seen.append((threading.current_thread(), inputs["prompt"]))
+
+        def on_lm_end(self, call_id: str, outputs: Any, exception: Any = None) -> None:
+            seen.append((threading.current_thread(), outputs))
+
+    def elsewhere(call: Any) -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(call())).result()
+
+    with PolicyServer({"lm": lambda _: "reply"}) as server:
+        lm = server.lm("lm", callbacks=[Watching()])
+        with contract("BaseLM.acall.__wrapped__ and with_callbacks", "dspy_internals/lm_calls.py"):
+            assert call_on_a_loop(lm, elsewhere, "prompt", {}) == ["reply"]
+            assert is_dspys_own(lm)
+            assert not is_dspys_own(DummyLM([]))
+
+    here = threading.current_thread()
+    assert seen == [(here, "prompt"), (here, ["reply"])]
+
+
+def test_native_calls_are_priced_by_the_table():
+    """The selection of the backend says which LMs have no other source of prices."""
+    with contract("backend_selection.select_backend", "dspy_internals/lm_calls.py"):
+        assert is_priced_by_the_table_alone(dspy.LM("openai/x", api_base="http://127.0.0.1:1/v1"))
+        assert not is_priced_by_the_table_alone(dspy.LM("openai/x", engine="litellm"))
+        assert not is_priced_by_the_table_alone(dspy.LM("openai/x", headers={"a": "b"}))
+        assert not is_priced_by_the_table_alone(DummyLM([]))

@@ -178,7 +178,7 @@ class TestModules:
         first, second, _ = server.requests_to("sub")
         assert (result.answer, queries) == (42, ["x"])
         assert "search(query: str) -> str" in first.messages[0].text
-        assert "Looks up." in first.messages[0].text
+        assert "Looks a text up." in first.messages[0].text
         assert "SO 42" in second.prompt
         assert result.run.llm_calls == 3
 

@@ -18,7 +18,7 @@ from dspy_rlm.prompts.instructions import (
     policy_block,
     without_tools,
 )
-from dspy_rlm.tools.user_tools import normalize_tools
+from dspy_rlm.tools.sources import normalize_tools
 
 
 class Level(enum.Enum):

@@ -14,6 +14,7 @@ from dspy.utils.callback import BaseCallback
 from thrifty_pool import ThriftyPool
 
 from dspy_rlm import RLM, BudgetExceededError, CodeType, Limits, RunFailedError
+from dspy_rlm.errors import PriceUnknownError
 from dspy_rlm.testing import Action, Fault, PolicyServer, fields, route, rules, scripted
 from dspy_rlm.testing import asks_for as asks
 
@@ -101,8 +102,36 @@ class TestEnds:
         assert result.run.cost == pytest.approx(sum(usage.cost for usage in result.run.usage))
 
     def test_an_unknown_price_and_a_limit_in_dollars_do_not_go_together(self, play):
-        """The run ends as soon as the price turns out to be unknown, and says what to do."""
+        """A price that DSPy's table does not have is refused before the first call, with what to do."""
         rlm, server = play("q -> answer", "print(1)", "SUBMIT('x')", max_cost=1)
+
+        with pytest.raises(PriceUnknownError, match=r"prices=.*openai/root.*dollars for a million"):
+            rlm(q="?")
+        with pytest.raises(PriceUnknownError, match="prices="):
+            asyncio.run(rlm.acall(q="?"))
+        assert server.requests == []
+
+    def test_a_sub_lm_without_a_price_is_refused_too(self, play):
+        """The prices of the sub-LMs are checked with that of the root."""
+        prices = {"root": (0, 0)}
+        rlm, server = play("q -> answer", "SUBMIT('x')", max_cost=1, prices=prices)
+
+        with pytest.raises(PriceUnknownError, match="openai/sub"):
+            rlm(q="?")
+        assert server.requests == []
+
+    @pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+    def test_an_lm_with_prices_of_its_own_is_asked(self, play):
+        """The cost of an LM that sends its calls itself may be known afterwards: it ends the run if not."""
+
+        class Own(dspy.LM):
+            def forward(self, *args, **options):
+                return super().forward(*args, **options)
+
+        rlm, server = play(
+            "q -> answer", "print(1)", "SUBMIT('x')", max_cost=1, prices={"sub": (0, 0)}
+        )
+        rlm.set_lm(Own("openai/root", api_base=server.base_url, api_key="none", cache=False))
 
         with pytest.raises(RunFailedError, match="Limit the run by max_tokens") as caught:
             rlm(q="?")

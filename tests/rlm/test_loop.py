@@ -174,6 +174,16 @@ class TestSteps:
         assert len(run.steps) == 4
         assert run.prediction().run.stopped_by == "max_errors"
 
+    def test_refused_submissions_count_as_failed_turns(self):
+        """An LM that repeats a submission that does not fit is stopped by `max_errors` too."""
+        refused = [action("SUBMIT('x')"), Submitted({"answer": "x"}, "")]
+        run, requests, _ = play_results(
+            [*refused, *refused, dspy.Prediction(answer=4)], max_errors=2
+        )
+
+        assert kinds(requests)[-1] == "Extract"
+        assert run.prediction().run.stopped_by == "max_errors"
+
     def test_a_wrong_submission_is_an_observation(self):
         """The LM gets the validation error, and may correct its outputs."""
         run, requests, _ = play_results(

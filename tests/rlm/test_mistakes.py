@@ -24,7 +24,6 @@ class TestConstructor:
     @pytest.mark.parametrize(
         ("arguments", "advice"),
         [
-            ({"sub_lm": "openai/gpt-5-mini"}, "sub_lm=dspy.LM('openai/gpt-5-mini')"),
             ({"sub_lm": [dspy.LM("openai/x")]}, "sub_lm must be a dspy.LM"),
             ({"sub_lm": 5}, "a dict of LMs by name"),
             ({"limits": {"cell_seconds": 3}}, "limits=dspy_rlm.Limits(cell_seconds=3)"),

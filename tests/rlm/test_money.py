@@ -67,6 +67,7 @@ class Books:
 
 
 class TestWhatACellAsksFor:
+    @pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
     def test_a_first_batch_of_an_unknown_price_sends_one(self, play):
         """An unknown price is learned from one call, not from sixteen."""
         rlm, server = play(
@@ -77,6 +78,14 @@ class TestWhatACellAsksFor:
             max_cost=0.5,
             prices={"root": (0, 0)},
         )
+
+        class Own(dspy.LM):
+            """An LM that may have prices of its own, so that it is asked."""
+
+            def forward(self, *args, **options):
+                return super().forward(*args, **options)
+
+        rlm.sub_lm = Own("openai/sub", api_base=server.base_url, api_key="none", cache=False)
         with pytest.raises(RunFailedError, match="price of 'openai/sub' is not known"):
             rlm(q="")
 

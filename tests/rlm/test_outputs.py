@@ -12,6 +12,7 @@ import pytest
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work
 from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.values.bool_checks import check_no_bool_as_number
 
 
 @pytest.mark.parametrize(
@@ -110,3 +111,150 @@ class TestParseOutputs:
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, "score": ["x" * 1000] * 100_000})
         assert len(str(caught.value)) < 1000
+
+
+class Answer(pydantic.BaseModel):
+    answer: str
+    number: float = 0
+    is_sure: bool = False
+
+
+def read(annotation, value):
+    """The value that a single output `answer` of this type gets."""
+    fields = {"q": (str, dspy.InputField()), "answer": (annotation, dspy.OutputField())}
+    return parse_outputs(dspy.Signature(fields).output_fields, {"answer": value})["answer"]
+
+
+class TestValuesThatLookRight:
+    """Values that Python would convert without an error, although they are not the answer."""
+
+    def test_none_is_no_text(self):
+        """It would become the text 'None'; the message names functions that return it."""
+        with pytest.raises(ReplyError, match=r"None is not a text.*print\(\)"):
+            read(str, None)
+        assert read(str | None, None) is None
+
+    @pytest.mark.parametrize(
+        ("annotation", "value", "place"),
+        [
+            (int, True, ""),
+            (float, False, ""),
+            (int, "True", ""),
+            (int, "true", ""),
+            (int | None, True, ""),
+            (list[int], [1, True], "[1]"),
+            (dict[str, int], {"a": 1, "b": False}, "['b']"),
+            (list[tuple[int, bool]], [[1, True], [True, True]], "[1][0]"),
+            (Answer, {"answer": "x", "number": True}, "['number']"),
+            (list[Answer], [{"answer": "x", "number": True}], "[0]['number']"),
+            (Answer, '{"answer": "x", "number": true}', "['number']"),
+        ],
+    )
+    def test_a_bool_is_no_number(self, annotation, value, place):
+        """True would become 1: code that submitted a condition instead of a count would give an answer."""
+        with pytest.raises(ReplyError, match="is not a number") as caught:
+            read(annotation, value)
+        assert place in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("annotation", "value"),
+        [
+            (bool, True),
+            (Answer, {"answer": "x", "is_sure": True}),
+            (dict[str, bool], {"a": True}),
+            (int | bool, True),
+            (str, True),
+        ],
+    )
+    def test_a_bool_where_one_is_declared(self, annotation, value):
+        """Bools stay bools beside numbers, and become text where text is declared, as in DSPy."""
+        read(annotation, value)
+
+    def test_values_that_share_parts_cost_no_more_than_their_parts(self):
+        """A list that holds one list twice, sixty times over, has sixty parts and not 2**60."""
+        value: list = [1]
+        for _ in range(60):
+            value = [value, value]
+
+        check_no_bool_as_number(value, value)
+
+    def test_a_cyclic_value_is_checked_once(self):
+        """A value that contains itself ends, and its bools are found."""
+        value: list = [True]
+        value.append(value)
+
+        with pytest.raises(ValueError, match="True is not a number"):
+            check_no_bool_as_number(value, [1, value])
+
+    def test_bytes_are_decoded(self):
+        """DSPy would make the text "b'...'" of them; bytes that are not UTF-8 are refused."""
+        assert read(str, "é".encode()) == "é"
+        with pytest.raises(ReplyError, match="not UTF-8"):
+            read(str, b"\xe9")
+
+    def test_a_point_in_time_is_no_date(self):
+        """The class `datetime` is a subclass of `date`, but its time would be in the answer unseen."""
+        assert type(read(datetime.date, datetime.datetime(2024, 1, 2))) is datetime.date
+        with pytest.raises(ReplyError, match="zero time"):
+            read(datetime.date, datetime.datetime(2024, 1, 2, 3))
+
+    @pytest.mark.parametrize(
+        ("annotation", "value", "result"),
+        [
+            (int, "42", 42),
+            (int, " 42.0 ", 42),
+            (int, 4.0, 4),
+            (float, "1e3", 1000.0),
+            (str, 42, "42"),
+            (list[int], ["1"], [1]),
+            (int, 2**53 + 1, 2**53 + 1),
+            (int, str(2**64 + 1), 2**64 + 1),
+        ],
+    )
+    def test_numbers_as_text_and_text_as_numbers(self, annotation, value, result):
+        """They are converted where DSPy does so, without a loss of digits."""
+        assert read(annotation, value) == result
+
+    @pytest.mark.parametrize(
+        ("annotation", "value"),
+        [
+            (int, "1,234"),
+            (int, "12 apples"),
+            (int, "about 5"),
+            (int, 4.5),
+            (int, float("nan")),
+            (int, float("inf")),
+            (float, "50%"),
+            (float, 10**400),
+            (list[str], [1]),
+            (list[str], "a, b"),
+        ],
+    )
+    def test_text_that_is_no_number_is_refused(self, annotation, value):
+        """A part of a text is never read as the whole."""
+        with pytest.raises(ReplyError, match="expected"):
+            read(annotation, value)
+
+
+class TestDictsNamedLikeTheirField:
+    @pytest.mark.parametrize(
+        ("annotation", "value", "result"),
+        [
+            (str, {"answer": "x"}, "x"),
+            (int, {"answer": 5}, 5),
+            (list[str], {"answer": ["a"]}, ["a"]),
+            (dict[str, int], {"answer": {"a": 1}}, {"a": 1}),
+            (dict[str, int], {"answer": 1}, {"answer": 1}),
+            (Answer, {"answer": "x"}, Answer(answer="x")),
+            (Answer, {"answer": {"answer": "x"}}, Answer(answer="x")),
+            (Answer, "x", Answer(answer="x")),
+        ],
+    )
+    def test_the_reading_that_fits_the_type(self, annotation, value, result):
+        """A dict with the field's own name is its value if it fits the type, and else holds the value."""
+        assert read(annotation, value) == result
+
+    def test_a_problem_is_that_of_the_submitted_value(self):
+        """Where neither reading fits, the message shows the value as the LM wrote it."""
+        with pytest.raises(ReplyError, match=r"got \{'answer': 'many'\}"):
+            read(int, {"answer": "many"})

@@ -212,7 +212,7 @@ class TestReplies:
             dspy.XMLAdapter: f"<tree>{tree}</tree>",
         }[adapter]
 
-        with pytest.raises(AdapterParseError, match=r"tree: .*alternatives in alternatives"):
+        with pytest.raises(AdapterParseError, match=r"tree: .*unions in unions"):
             careful(adapter()).parse(
                 dspy.Signature({"tree": (Left | Right, dspy.OutputField())}), reply
             )
@@ -230,7 +230,7 @@ class TestReplies:
             sub=lambda _: f"[[ ## tree ## ]]\n{tree}\n\n[[ ## completed ## ]]",
         )
 
-        assert "alternatives in alternatives" in rlm(q="").answer
+        assert "unions in unions" in rlm(q="").answer
         assert len(server.requests_to("sub")) > 1
 
     def test_a_sub_lm_with_a_hard_reply_is_asked_again(self, play):

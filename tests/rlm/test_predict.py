@@ -133,7 +133,10 @@ class TestPredict:
         assert result.run.llm_calls == 2
         again = server.requests_to("sub")[1].prompt
         assert "n: Input should be a valid integer" in again
-        assert "Your reply was:\n\\[[ ## n ## ]]\nseven" in again
+        assert "It was:\n> \\[[ ## n ## ]]\n> seven\n>" in again
+        assert (
+            "Do not repeat it. Write a new reply with every field in the requested format" in again
+        )
 
     def test_constraints_are_part_of_the_type(self, play):
         """A reply that violates a constraint is retried; after three attempts the cell sees the reason."""

@@ -266,10 +266,10 @@ def test_batches_report_each_item_that_has_ended():
         return item
 
     with batches_reported_to(lambda done, count: heard.append((done, count))):
-        assert map_concurrently(lambda item: item, [1, 2]) == [1, 2]
+        assert map_concurrently(lambda item: item, [1, 2], 1) == [1, 2]
         with pytest.raises(ValueError):  # noqa: PT011
-            map_concurrently(work, [3])
-    map_concurrently(work, [1])
+            map_concurrently(work, [3], 1)
+    map_concurrently(work, [1], 1)
 
     assert heard == [(1, 2), (2, 2), (1, 1)]
 

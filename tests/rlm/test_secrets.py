@@ -407,7 +407,7 @@ def test_a_real_provider_that_quotes_the_key(play):
     with PolicyServer({"sub": fields(lambda _: {"a": "1"})}) as other:
         from dspy_rlm.testing import Fault
 
-        other.fail("sub", Fault(status=401, message=f"Incorrect API key provided: {KEY}, {HEADER}"))
+        other.fail("sub", Fault(status=400, message=f"Incorrect API key provided: {KEY}, {HEADER}"))
         rlm, server = play("q -> answer", "sub_llm('x')", "SUBMIT('done')")
         rlm.sub_lm = other.lm("sub", extra_headers={"X-Own": HEADER}, api_key=KEY)
         rlm(q="?")

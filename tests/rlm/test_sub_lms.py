@@ -142,3 +142,20 @@ class TestMedia:
         raw = server.requests_to("sub")[0].request.raw
 
         assert (raw["temperature"], raw["max_completion_tokens"]) == (0.5, 77)
+
+
+class TestOneSubLM:
+    def test_the_name_of_a_model_is_an_lm(self):
+        """`sub_lm="openai/..."` is `dspy.LM("openai/...")`, in the constructor and as an attribute."""
+        rlm = RLM("q -> a", sub_lm="openai/gpt-4o-mini")
+
+        assert isinstance(rlm.sub_lm, dspy.LM)
+        assert rlm.sub_lm.model == "openai/gpt-4o-mini"
+        rlm.sub_lm = "openai/gpt-5-mini"
+        assert rlm._config.models.default.model == "openai/gpt-5-mini"
+
+    @pytest.mark.parametrize("sub_lm", [[dspy.LM("openai/x")], dspy.LM, 5, "", "openai/", object()])
+    def test_anything_else_is_refused_by_the_constructor(self, sub_lm):
+        """A list, a class or an incomplete name is no LM; the message says what is."""
+        with pytest.raises(SignatureError, match="sub_lm"):
+            RLM("q -> a", sub_lm=sub_lm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import signal
 
@@ -73,11 +74,28 @@ class TestSubmit:
         assert cells.error(call) == "TypeError: SUBMIT() takes one value, or the outputs by name"
 
     def test_a_single_field_that_is_a_dict(self):
-        """A dict with exactly the field's name names the field; any other dict is its value."""
+        """A dict whose only key is the field's name holds its value, unless only the dict itself fits the field."""
         outputs = [{"name": "answer", "type": "dict"}]
 
         assert bind_submit(outputs, ({"a": 1},), {}) == {"answer": {"a": 1}}
-        assert bind_submit(outputs, ({"answer": 1},), {}) == {"answer": 1}
+        assert bind_submit(outputs, ({"answer": {"a": 1}},), {}) == {"answer": {"a": 1}}
+        assert bind_submit(outputs, ({"answer": 1},), {}) == {"answer": {"answer": 1}}
+
+    @pytest.mark.parametrize("keyword", ["answer", "result"])
+    def test_one_dict_of_all_fields(self, keyword):
+        """A dict with exactly the fields' names is read as their values, by position and by any keyword."""
+        outputs = [{"name": "answer", "type": "str"}, {"name": "n", "type": "int"}]
+        whole = collections.OrderedDict(n=3, answer="x")
+
+        assert bind_submit(outputs, (whole,), {}) == {"answer": "x", "n": 3}
+        assert bind_submit(outputs, (), {keyword: whole}) == {"answer": "x", "n": 3}
+
+    def test_a_dict_that_lacks_a_field_is_not_taken_apart(self):
+        """It would be a guess which field it is meant for."""
+        outputs = [{"name": "answer", "type": "str"}, {"name": "n", "type": "int"}]
+
+        with pytest.raises(TypeError, match="is missing 'n'"):
+            bind_submit(outputs, ({"answer": "x"},), {})
 
     def test_its_documentation(self, open_cells):
         """The documentation of SUBMIT shows the fields, for `help`."""

@@ -67,7 +67,6 @@ class TestTools:
             ("ValueError", "ValueError"),
             ("QuotaError", "OSError"),
             ("TimeoutError", "OSError"),
-            ("StopIteration", "StopIteration"),
             ("Exception", "RuntimeError"),
         ],
     )
@@ -164,18 +163,58 @@ class TestTools:
         """Each call is one small round trip."""
         assert output(session, "sum(echo(n) for n in range(2000))") == "1999000\n"
 
-    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
-    def test_what_is_no_exception_goes_to_the_caller(self, opened, kind):
+    def test_ctrl_c_goes_to_the_caller(self, opened):
         """Ctrl-C in a tool closes the session and propagates to the caller."""
 
         def tool():
-            raise kind
+            raise KeyboardInterrupt
 
         session = opened(tools={"tool": tool})
 
-        with pytest.raises(kind):
+        with pytest.raises(KeyboardInterrupt):
             session.run_cell("tool()")
         assert session.closed
+
+    @pytest.mark.parametrize(
+        ("kind", "expected"),
+        [
+            (SystemExit, "tool() called sys.exit('x'), which ends a program"),
+            (GeneratorExit, "tool() raised GeneratorExit: x"),
+            (BaseException, "tool() raised BaseException: x"),
+            (StopIteration, "tool() raised StopIteration: an iterator in it had no more items"),
+        ],
+    )
+    @pytest.mark.parametrize("call", ["tool()", "await tool.aio()", "list(map(tool, range(0, 2)))"])
+    def test_a_tool_that_ends_its_program_ends_only_its_call(self, given, kind, expected, call):
+        """Whatever a tool raises is an error in the cell, in a call of any form; no loop ends early."""
+
+        def tool(_item=0):
+            raise kind("x")
+
+        async def later(_item=0):
+            raise kind("x")
+
+        session = given(tools={"tool": tool, "later": later})
+
+        assert failure(session, call).message.startswith(expected)
+        if kind is not StopIteration:  # Python itself turns that into a RuntimeError in a coroutine
+            text = expected.replace("tool()", "later()")
+            assert failure(session, call.replace("tool", "later")).message.startswith(text)
+        assert output(session, "print(1)") == "1\n"
+
+    def test_a_batch_with_a_tool_that_exits(self, given):
+        """An item whose call exits has its error in its place."""
+
+        def tool(item):
+            if item == 2:
+                raise SystemExit(item)
+            return item
+
+        session = given(tools={"tool": tool})
+
+        assert output(session, "[type(r).__name__ for r in tool.batched([1, 2, 3])]") == (
+            "['int', 'RuntimeError', 'int']\n"
+        )
 
     def test_a_tool_cannot_use_its_session(self, given):
         """The session is busy with the cell that calls; the cell sees the error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import pytest
@@ -24,16 +25,86 @@ class TestFiles:
             ("aé\n".encode("utf-32"), None, "aé\n"),
             ("aé\n".encode("latin-1"), "latin-1", "aé\n"),
             ("aé\n".encode("utf-16-le"), "utf-16-le", "aé\n"),
-            (b"a\xffb", None, "a\ufffdb"),
+            (b"a\xffb", None, "a\u00ffb"),
+            ("é€\x81".encode("cp1252", "replace") + b"\x81", None, "é€?\x81"),
+            ("aé\n".encode("utf-16-le") * 9, None, "aé\n" * 9),
+            ("aé\n".encode("utf-16-be") * 9, None, "aé\n" * 9),
+            ("éé".encode() + b"\xe9", None, "éé\ufffd"),
+            (b"a\xffb", "utf-8", "a\ufffdb"),
+            (b"a" + bytes(64) + b"b", None, "a" + "\0" * 64 + "b"),
+            (b"\x89PNG\0", "latin-1", "\x89PNG\0"),
             (b"", None, ""),
         ],
     )
     def test_encodings(self, tmp_path, data, encoding, text):
-        """The byte order mark or a name selects the encoding; invalid bytes are replaced."""
+        """A name, the byte order mark or the bytes select the encoding; invalid bytes are replaced."""
         file = tmp_path / "t.txt"
         file.write_bytes(data)
 
         assert TextFile(file, encoding=encoding).read(0, 100) == text
+
+    @pytest.mark.parametrize(
+        ("data", "note"),
+        [
+            ("é\n".encode(), ""),
+            ("é\n".encode("utf-16"), ""),
+            (b"\xe9\n", "; not UTF-8, read as windows-1252; name another encoding with encoding="),
+            ("a\n".encode("utf-16-le") * 9, "; has no byte order mark, read as UTF-16-LE"),
+            ("éé".encode() + b"\xe9", "; some bytes are not UTF-8 and are read as U+FFFD"),
+            (
+                "é".encode("utf-16") + b"\0\xd8a\0",
+                "; some bytes are not UTF-16 and are read as U+FFFD",
+            ),
+            (b"a\0b", "; 1 NUL bytes in the parts examined"),
+            (gzip.compress(b"a"), "; 21 bytes of gzip, decompressed as it is read"),
+        ],
+    )
+    def test_a_guess_is_not_silent(self, tmp_path, data, note):
+        """The size, which is in the prompt and in the cell's repr, says what was assumed."""
+        file = tmp_path / "t.txt"
+        file.write_bytes(data)
+
+        assert TextFile(file).size.partition("bytes")[2] == note
+
+    @pytest.mark.parametrize("place", [100_000, 2_000_000, 3_999_000])
+    def test_an_encoding_is_recognized_late_in_a_file(self, tmp_path, place):
+        """The beginning, the middle and the end are examined: a log may have its first umlaut late."""
+        data = bytearray(b"a" * 4_000_000)
+        data[place : place + 3] = b"\xe9\xe9\xe9"
+        file = tmp_path / "t.txt"
+        file.write_bytes(data)
+
+        assert TextFile(file).note.startswith("not UTF-8") == (place != 100_000)
+
+    @pytest.mark.parametrize("cut", range(4))
+    def test_samples_may_cut_a_character(self, tmp_path, cut):
+        """A character at the border of a sample is not taken for invalid bytes."""
+        file = tmp_path / "t.txt"
+        file.write_bytes(b"a" * cut + "\U0001f600".encode() * 200_000)
+
+        assert TextFile(file).note == ""
+
+    @pytest.mark.parametrize(
+        ("data", "kind"),
+        [
+            (b"%PDF-1.7\nall ASCII", "a PDF document"),
+            (b"PK\x03\x04\x14\0\0\0\x08\0", "a ZIP archive"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG image"),
+            (bytes(257) + b"ustar", "a tar archive"),
+            (gzip.compress(bytes(257) + b"ustar"), "a tar archive, compressed with gzip"),
+            (b"\x04\x22\x4d\x18\1\2\3", "compressed with LZ4"),
+            (bytes(range(1, 256)), "binary data"),
+            (bytes(10), "binary data"),
+        ],
+    )
+    def test_what_is_no_text_is_refused(self, tmp_path, data, kind):
+        """The message names the kind and what to do; with an encoding the file is read all the same."""
+        file = tmp_path / "t"
+        file.write_bytes(data)
+
+        with pytest.raises(ValueError, match=f"t is {kind}.*not a text. Convert it"):
+            TextFile(file)
+        assert TextFile(file, encoding="latin-1").length()
 
     @pytest.mark.parametrize("change", ["append", "truncate", "replace", "touch", "remove"])
     def test_a_changed_file_is_an_error_that_says_so(self, tmp_path, change):

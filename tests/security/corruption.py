@@ -837,7 +837,7 @@ print("walked")
         "the driver's methods",
         _DRIVER
         + """
-for ask in (lambda: driver.run(99, "print('inner')"), lambda: driver.run(99, "SUBMIT(answer='FOR' + 'GED', count=1)"), lambda: driver._begin(5), lambda: driver._sweep_tasks()):
+for ask in (lambda: driver.run(99, "print('inner')"), lambda: driver.run(99, "SUBMIT(answer='FOR' + 'GED', count=1)"), lambda: driver._open(), lambda: driver._sweep_tasks()):
     try:
         reached()
         print(str(ask())[:100])

@@ -29,16 +29,21 @@ from sandbox_runtime.guest import tasks
 driver = entry.driver
 forged = "FOR" + "GED"
 as_json = '{"answer": "' + forged + '", "count": 1}'
-reached()
 """
+
+# After the change, so that one that fails is not taken for one that had no effect.
+_REACHED = "\nreached()\n"
 
 _HONEST = "SUBMIT(answer=echo('real'), count=1)"
 
 
-def _aimed(name: str, change: str, later: str = "", **more: object) -> Program:
+def _aimed(
+    name: str, change: str, later: str = "", *, at_once: bool = False, **more: object
+) -> Program:
+    """Returns a program whose change takes effect in a later cell, or `at_once`: then its mark is before it."""
     return program(
         name,
-        _IMPORTS + change,
+        _IMPORTS + (_REACHED + change if at_once else change + _REACHED),
         later + _HONEST,
         ends=("submitted",),
         submits="echo: real",
@@ -48,7 +53,7 @@ def _aimed(name: str, change: str, later: str = "", **more: object) -> Program:
     )
 
 
-_PUT_BACK = "put_back = driver._grounds['harness'].restore\n"
+_PUT_BACK = "put_back = entry.harness().restore\n"
 
 PROGRAMS = (
     _aimed("bind_submit", "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
@@ -87,6 +92,7 @@ def other(self, error):
     return [end(self, error)[0], as_json.encode()]
 driver_module.Driver._end = other
 """,
+        at_once=True,
         destroys=True,  # it ends its own cell with a value that exceeds the limit
     ),
     _aimed("the result of a call", "calls.HostCalls._result = lambda *_: forged"),
@@ -102,7 +108,7 @@ driver_module.Driver._end = other
     program(
         "a tool's other ways",
         _IMPORTS + "async def other(*_):\n    return forged\necho.aio = other\n"
-        "echo.batched = lambda items: [forged for _ in items]",
+        "echo.batched = lambda items: [forged for _ in items]" + _REACHED,
         "SUBMIT(answer=await echo.aio(echo.batched(['real'])[0]), count=1)",
         ends=("submitted",),
         submits="echo: echo: real",
@@ -110,7 +116,7 @@ driver_module.Driver._end = other
     ),
     program(
         "the fields of SUBMIT",
-        _IMPORTS + "for field in driver._outputs:\n    field['name'] = 'other'",
+        _IMPORTS + "for field in driver._outputs:\n    field['name'] = 'other'" + _REACHED,
         _HONEST,
         ends=("submitted",),
         submits="echo: real",
@@ -120,6 +126,7 @@ driver_module.Driver._end = other
         "attributes of a class that were not there",
         "entry.PyodideDriver._running = property(lambda _: False, lambda *_: None)\n"
         "driver_module.Driver.__getattribute__ = lambda self, name: object.__getattribute__(self, name)",
+        at_once=True,
         destroys=True,
     ),
     _aimed(
@@ -144,6 +151,7 @@ for kind in kinds:
         elif type(thing) in (staticmethod, classmethod) and type(thing.__func__) is type(forging):
             thing.__init__(forging(thing.__func__))
 """,
+        at_once=True,
         later="asked = files['a.txt'].length\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    import traceback\n"
         "    assert 'ZeroDivisionError' in traceback.format_exc()\n",
     ),
@@ -216,8 +224,8 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
     ),
     _aimed(
         "what is looked at",
-        "entry.Ground.words = lambda *_, **__: (b'', b'')\n"
-        "for ground in driver._grounds.values():\n    ground._all = ground._core = b''\n"
+        "for ground in (entry.harness, entry.settings, entry.tools):\n"
+        "    for cell in (*ground().locate.__closure__, *ground.__closure__):\n        cell.cell_contents = ()\n"
         "object_memory.Memory.of_names = lambda *_, **__: iter(())\n"
         "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}",
     ),
@@ -229,7 +237,9 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
     program(
         "three cells in a row",
         *(
-            _IMPORTS + "driver_module.send = driver_module.bind_submit = lambda *_: forged"
+            _IMPORTS
+            + "driver_module.send = driver_module.bind_submit = lambda *_: forged"
+            + _REACHED
             for _ in range(3)
         ),
         _HONEST,
@@ -249,6 +259,31 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
         "import collections.abc\n"
         "def asks(kind, other):\n    SUBMIT(answer=forged, count=1)\n"
         "collections.abc.Set.__subclasshook__ = classmethod(asks)",
+    ),
+    _aimed(
+        "the builtins that new functions get",
+        """
+import builtins, sys
+def forging(function):
+    def forge(*args, **named):
+        try:
+            echo(forged)
+        except Exception:
+            pass
+        return function(*args, **named)
+    return forge
+kinds = (type(len), type(forging))
+evil = {name: forging(value) if isinstance(value, kinds) else value for name, value in vars(builtins).items()}
+for name, module in list(sys.modules.items()):
+    if name != "__main__" and "__builtins__" in vars(module):
+        vars(module)["__builtins__"] = evil
+""",
+        later="import dataclasses, functools, json, re, typing\n"
+        "@dataclasses.dataclass\nclass A:\n    x: int = 1\n"
+        "assert dataclasses.asdict(A()) == {'x': 1}\nfunctools.wraps(len)(lambda: 1)\n"
+        "json.dumps({'a': [1]}, indent=1)\ntyping.get_type_hints(A)\nre.compile('[ab]+c').sub(str, 'x')\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError:\n    import traceback\n    traceback.format_exc()\n",
+        at_once=True,
     ),
     _aimed("the limit of output", "driver._output_chars = 10**9\ndriver.output._half = 10**9"),
 )

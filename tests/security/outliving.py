@@ -262,24 +262,78 @@ again()
     ),
 )
 
+# Takes the rights of the running cell, whatever keeps them.
+_STEALS = """
+def steal(*args, **named):
+    from sandbox_runtime.guest import callback_ownership, entry
+    ownership = entry.driver.ownership
+    if ownership._running is None:
+        return
+    ownership._collecting = False
+    callback_ownership._mark.set(ownership._running)
+    act()
+"""
+
+
+def _garbage(name: str, plant: str, later: str) -> Program:
+    """Returns a program whose garbage is still there when the later cell begins.
+
+    Its first cell makes a collection expensive, so that the second one ends without.
+    """
+    return program(
+        name,
+        "held = [[] for _ in range(400_000)]",
+        _FORGED + _ACTS + plant,
+        later,
+        shows="fine",
+        ends=("completed",),
+        calls=0,
+    )
+
+
 FINALIZERS = (
-    _planted(
+    _garbage(
+        "garbage that is collected later, and takes its rights itself",
+        _STEALS + "class A:\n    def __del__(self):\n        steal()\nimport gc\ngc.disable()\n"
+        "a = A()\na.me = a\nreached()\ndel a",
+        "import gc\nkept_alive = [[] for _ in range(50_000)]\ngc.collect()\nprint('fine')",
+    ),
+    _garbage(
+        "weak references to garbage that take their rights themselves",
+        _STEALS + "import gc, weakref\nclass A:\n    pass\ngc.disable()\n"
+        "a = A()\na.me = a\n"
+        "finalizer = weakref.finalize(a, steal)\nreference = weakref.ref(a, steal)\nreached()\ndel a",
+        "import gc\nkept_alive = [[] for _ in range(50_000)]\ngc.collect()\nprint('fine')",
+    ),
+    _garbage(
+        "garbage with a trace function",
+        "import gc, sys\nclass A:\n    def __del__(self):\n        sys.settrace(act)\n        sys.setprofile(act)\n"
+        "gc.disable()\na = A()\na.me = a\nreached()\ndel a",
+        "import gc\nkept_alive = [[] for _ in range(50_000)]\ngc.collect()\ndef f():\n    return 'fine'\nprint(f())",
+    ),
+    _garbage(
+        "garbage that changes builtins",
+        "import builtins, gc\nclass A:\n    def __del__(self):\n        builtins.len = act\n"
+        "gc.disable()\na = A()\na.me = a\nreached()\ndel a",
+        "import gc\nkept_alive = [[] for _ in range(50_000)]\ngc.collect()\nlen('a')\nprint('fine')",
+    ),
+    _garbage(
         "garbage that is collected later",
         "class A:\n    def __del__(self):\n        act()\nimport gc\ngc.disable()\n"
-        "held = [[] for _ in range(200_000)]\na = A()\na.me = a\nreached()\ndel a",
+        "a = A()\na.me = a\nreached()\ndel a",
         "import gc\ngc.collect()\nprint('fine')",
     ),
-    _planted(
+    _garbage(
         "weak references to garbage",
         "import gc, weakref\nclass A:\n    pass\ngc.disable()\n"
-        "held = [[] for _ in range(200_000)]\na = A()\na.me = a\n"
+        "a = A()\na.me = a\n"
         "finalizer = weakref.finalize(a, act)\nreference = weakref.ref(a, act)\nreached()\ndel a",
         "import gc\ngc.collect()\nprint('fine')",
     ),
-    _planted(
+    _garbage(
         "a generator in garbage",
         "import gc\ngc.disable()\ndef numbers():\n    try:\n        me = yield 1\n        yield me\n"
-        "    finally:\n        act()\nheld = [[] for _ in range(200_000)]\n"
+        "    finally:\n        act()\n"
         "a = numbers()\nnext(a)\na.send(a)\nreached()\ndel a",
         "import gc\ngc.collect()\nprint('fine')",
     ),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Directory, Limits, Session, open_session
+from sandbox_runtime import Directory, Limits, Session, Submitted, open_session
 
+from .aims import aims_of
 from .catalogue import BY_CLASS, counts
 from .escapes import PAIRS as ESCAPED_PAIRS
 from .escapes import SINGLE
@@ -107,6 +108,32 @@ def proves_its_attempt(program: Program) -> bool:
 def test_every_program_proves_that_it_makes_its_attempt():
     """A program that misses its attempt would pass in any sandbox."""
     assert [one.name for one in every_program() if not proves_its_attempt(one)] == []
+
+
+# Names that programs add to the harness on purpose.
+ADDED = {"sandbox_runtime.guest.entry.PyodideDriver._running"}
+
+
+def test_every_name_of_the_harness_that_a_program_reaches_for_exists(around):
+    """A name that was renamed or removed would make an attempt empty, though it runs to its end."""
+    aims = {aim: one.name for one in every_program() for aim in aims_of(one)}
+    paths = sorted((aim.module, *aim.path) for aim in aims)
+    with open_session(LIMITS, around.tools(), FIELDS) as session:
+        session.assign({"paths": paths})
+        session.run_cell(
+            "import importlib\nmissing, nothing = [], object()\n"
+            "for module, *path in paths:\n    thing = importlib.import_module(module)\n"
+            "    for name in path:\n"
+            "        thing = getattr(thing, name, nothing)\n"
+            "    if thing is nothing:\n        missing.append('.'.join((module, *path)))"
+        )
+        result = session.run_cell("SUBMIT('\\n'.join(missing), len(paths))")
+
+    assert isinstance(result, Submitted)
+    missing = set(str(result.outputs["answer"]).split())
+    assert missing - ADDED == set()
+    assert ADDED - missing == set(), "these exist"
+    assert result.outputs["count"] > 80
 
 
 def test_every_escape_proves_that_it_makes_its_attempt():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import PurePosixPath
 
-from .harness import _HONEST, _IMPORTS, _OURS, _aimed
+from .harness import _HONEST, _IMPORTS, _OURS, _REACHED, _aimed
 from .outliving import _ACTS, _FORGED, _LOOP, _planted
 from .program import Program, program
 
@@ -19,7 +19,9 @@ _WAITS_A_MOMENT = "import asyncio\nawait asyncio.sleep(0.01)\nprint('fine')"
 
 def _of_values(name: str, change: str, later: str, submits: object) -> Program:
     """Returns a program whose later cell submits a value that must arrive unchanged."""
-    return program(name, _IMPORTS + change, later, ends=("submitted",), submits=submits, ours=_OURS)
+    return program(
+        name, _IMPORTS + change + _REACHED, later, ends=("submitted",), submits=submits, ours=_OURS
+    )
 
 
 def _codec(name: str, plant: str) -> Program:
@@ -130,7 +132,7 @@ LOOP = (
     _planted(
         "what the harness remembers of the loop",
         _LOOP + "from sandbox_runtime.guest import entry\nreached()\n"
-        "try:\n    entry.driver._loops.clear()\nexcept AttributeError:\n    entry.driver._loops = ()\n"
+        "entry.driver._loops = ()\n"
         "loop.call_soon = loop.create_task = act",
         _WAITS_A_MOMENT,
     ),
@@ -280,8 +282,8 @@ def _twice(name: str, change: str) -> Program:
     """Returns a program: one cell blinds the check, the next exploits that, the third is honest."""
     return program(
         name,
-        f"{_IMPORTS}{change}\ndriver_module.bind_submit = None",
-        f"{_IMPORTS}driver_module.bind_submit = lambda *_: {{'answer': forged, 'count': 1}}",
+        f"{_IMPORTS}{change}\ndriver_module.bind_submit = None{_REACHED}",
+        f"{_IMPORTS}driver_module.bind_submit = lambda *_: {{'answer': forged, 'count': 1}}{_REACHED}",
         _HONEST,
         ends=("submitted",),
         submits="echo: real",
@@ -317,6 +319,7 @@ LOOKING = (
         "for work in (lambda: driver.run(9, '1'), lambda: driver.prepare(9, '1')):\n"
         "    try:\n        work()\n    except RuntimeError as error:\n        print(error)\n"
         "driver._running = False",
+        at_once=True,
     ),
 )
 

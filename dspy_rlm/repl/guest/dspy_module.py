@@ -90,6 +90,10 @@ class Prediction:
 class Module:
     """Base class of modules that a cell defines: calling one calls its `forward`."""
 
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        """Creates a module. CPython needs it after a cell has set `__new__` on a class that had none."""
+        return object.__new__(cls)
+
     def __init__(self, *_: Any, **__: Any) -> None:
         """Accepts any arguments and ignores them."""
 

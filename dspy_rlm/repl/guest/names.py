@@ -7,6 +7,7 @@ cell become plain data, and failures in a batch become exceptions.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import linecache
@@ -48,7 +49,7 @@ def front(name: str, call: Call) -> Any:
         case "predict_batched":
             return _typed(call, _batch)
         case "sub_rlm":
-            return _typed(call, rebuild_result, _with_sources)
+            return _typed(call, _sub_run, _with_sources)
         case "rlm_query":
             return _typed(call, lambda value, _classes, _cls: value, _with_sources)
         case "FINAL" | "FINAL_VAR":
@@ -94,6 +95,17 @@ def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
         else rebuild_result(value, classes, cls)
         for value in values
     )
+
+
+def _sub_run(value: Any, classes: Classes, cls: Any) -> Any:
+    """Returns the outputs of a sub-run; its `status` is no field of the cell's own class."""
+    if cls is None or type(value).__name__ != "SubRun":
+        return rebuild_result(value, classes, cls)
+    status = vars(value).pop("status")
+    result = rebuild_result(value, classes, cls)
+    with contextlib.suppress(AttributeError, TypeError, ValueError):  # the class has no room for it
+        object.__setattr__(result, "status", status)
+    return result
 
 
 def _with_sources(kwargs: dict[str, Any]) -> dict[str, Any]:

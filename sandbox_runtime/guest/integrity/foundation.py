@@ -71,6 +71,7 @@ class Foundation:
         self._volatile = frozenset(volatile)
         self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is reused
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
+        self._tables: list[tuple[dict[Any, Any], tuple[tuple[Any, Any], ...]]] = []
         self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
         self._descriptors: list[tuple[Any, Any, tuple[Any, ...]]] = []
@@ -85,7 +86,12 @@ class Foundation:
     # ---- Adding objects ----
 
     def add_module(
-        self, module: types.ModuleType, *, whole: bool, codes: Iterable[types.CodeType] = ()
+        self,
+        module: types.ModuleType,
+        *,
+        whole: bool,
+        codes: Iterable[types.CodeType] = (),
+        changing: Iterable[str] = (),
     ) -> None:
         """Adds a module: all its names, or only those bound to functions and classes.
 
@@ -94,16 +100,23 @@ class Foundation:
             whole: Whether all of its names are fixed.
             codes: The code that runs in it. Names that a cell adds to a module stay, and one that hides a
                 builtin would be used in its place: so the builtins that the code uses are bound here, and fixed.
+            changing: The names that its functions bind themselves.
         """
         if self._is_known(module):
             return
         self._objects.append((module, type(module), vars(module)))
-        values, known = vars(module), vars(builtins)
-        # Names such as `__spec__` are among the builtins too, and mean the module's own.
+        values, known, changing = vars(module), vars(builtins), frozenset(changing)
+        # Names such as `__spec__` are among the builtins too, and mean the module's own. Python's own instructions
+        # find `__import__` and `__build_class__` in the builtins only; `__builtins__` is where new functions get these.
         used = {name for code in codes for name in _global_names(code) if name[:2] != "__"}
         bound = used & known.keys() - values.keys()
         values.update((name, known[name]) for name in sorted(bound))
-        fixed = (k for k, v in values.items() if whole or k in bound or isinstance(v, _KINDS))
+        fixed = (
+            name
+            for name, value in values.items()
+            if (whole or name in bound or name == "__builtins__" or isinstance(value, _KINDS))
+            and name not in changing
+        )
         self.add_names(values, fixed)
 
     def add_names(
@@ -146,6 +159,19 @@ class Foundation:
             fixed = thing.__flags__ & (1 << 8)  # Py_TPFLAGS_IMMUTABLETYPE: an immutable C type
             if self._ours(thing.__module__) and not fixed and not self._is_known(thing):
                 self.add_class(thing)
+
+    def add_table(self, table: dict[Any, Any]) -> None:
+        """Adds a dictionary whose keys may be of any immutable type. All its items are fixed."""
+        if not self._is_known(table):
+            self._tables.append((table, tuple(table.items())))
+
+    def add_function(self, function: types.FunctionType) -> None:
+        """Adds a function from any module; one that is not tracked brings its own names along."""
+        if self._is_known(function):
+            return
+        if not self._ours(function.__module__):
+            self.add_table(function.__globals__)
+        self._add_function(function)
 
     def _add_function(self, function: types.FunctionType) -> None:
         defaults = function.__defaults__
@@ -212,7 +238,7 @@ class Foundation:
 
         Everything it uses is in its closure, which `core` covers.
         """
-        dictionaries = tuple(self._names)
+        dictionaries, tables = tuple(self._names), tuple(self._tables)
         functions = tuple(self._functions)
         cells = tuple(self._cells)
         descriptors = tuple(self._descriptors)
@@ -228,6 +254,8 @@ class Foundation:
             for names, own, others in dictionaries:
                 fixed = [name for name, _ in own]
                 yield from memory.of_names(names, fixed, sealed=others is not None)
+            for table, _ in tables:
+                yield from memory.of_names(table, tuple(table), sealed=True)
             for function, *_ in functions:
                 yield from memory.of_function(function)
             for cell, _ in cells:
@@ -268,14 +296,14 @@ class Foundation:
 
     def putter(self) -> types.FunctionType:
         """Returns a function that restores everything. It looks up no names; it uses only its closure."""
-        dictionaries = tuple(self._names)
+        dictionaries, tables = tuple(self._names), tuple(self._tables)
         functions = tuple(self._functions)
         cells = tuple(self._cells)
         descriptors = tuple(self._descriptors)
         classes = tuple(self._classes)
         objects = tuple(self._objects)
         # Under other names: in the closure, the same name would hide the builtin on this line.
-        type_of, str_type, to_list, to_dict = type, str, list, dict
+        type_of, str_type, to_list, to_dict, to_tuple = type, str, list, dict, tuple
         set_on_class, drop_from_class = type.__setattr__, type.__delattr__
         class_names = type.__dict__["__dict__"].__get__
         set_on_object = object.__setattr__
@@ -309,6 +337,10 @@ class Foundation:
                     for key in to_list(names):
                         if key not in known and key not in others:
                             dropped += (names.pop(key),)
+            for table, pairs in tables:
+                dropped += to_tuple(table.items())
+                empty(table)
+                extend(table, pairs)
             for function, code, defaults, keywords in functions:
                 if function.__code__ is not code:
                     function.__code__ = code

@@ -84,7 +84,7 @@ class Memory:
         )
 
     def of_names(
-        self, names: dict[str, Any], fixed: Sequence[str], *, sealed: bool
+        self, names: dict[Any, Any], fixed: Sequence[Any], *, sealed: bool
     ) -> Iterator[int]:
         """Yields the words of a dictionary that hold the values of some of its names."""
         yield id(names) + self._table

@@ -25,7 +25,7 @@ class LazyDirectory(Handle):
                           lines that match, each with path, line_number, position, line
     d.search(pattern, glob=None)                     the first of them, or None
 
-    Searches skip binary files.
+    Searches pass over binary files, and say so.
     """
 
     __slots__ = ()

@@ -10,18 +10,29 @@ from typing import Any
 
 
 class SearchResult(list[Any]):
-    """The result of a search. `more` is true if the search stopped at its limit."""
+    """The result of a search. `more` is true if the search stopped at its limit.
+
+    `passed_over` has files that were not searched, each with the reason, such as "a PNG image".
+    """
 
     more = False
 
-    def __init__(self, items: list[Any], *, more: bool = False) -> None:
+    def __init__(
+        self, items: list[Any], *, more: bool = False, passed_over: tuple[int, Any] = (0, ())
+    ) -> None:
         super().__init__(items)
         self.more = more
+        self._passed_over_count, files = passed_over
+        self.passed_over = dict(files)
 
     def __repr__(self) -> str:
         text = super().__repr__()
         if self and isinstance(self[0], GrepHit):
             text = "\n".join(map(str, self))
+        if self._passed_over_count:
+            named = ", ".join(f"{path}: {reason}" for path, reason in self.passed_over.items())
+            others = self._passed_over_count - len(self.passed_over)
+            text += f"\n[not searched: {named}{f', and {others:,} more files' if others else ''}]"
         if not self.more:
             return text
         return f"{text}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
@@ -111,7 +122,11 @@ def findall_item(match: TextMatch) -> Any:
 
 def search_result(payload: dict[str, Any], kind: type[TextMatch] | type[GrepHit]) -> SearchResult:
     """Builds the result of a search on the host. Raises TimeoutError if the search was stopped early."""
-    result = SearchResult([kind(hit) for hit in payload["hits"]], more=payload["more"])
+    result = SearchResult(
+        [kind(hit) for hit in payload["hits"]],
+        more=payload["more"],
+        passed_over=payload["passed_over"],
+    )
     if payload["stopped"]:
         error = TimeoutError(
             f"{payload['stopped']}. The {len(result)} matches until then are in the attribute `found` of "

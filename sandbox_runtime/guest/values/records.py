@@ -11,7 +11,7 @@ import sys
 import types
 import typing
 from collections import namedtuple
-from collections.abc import Callable, Iterator, KeysView
+from collections.abc import Callable, Container, Iterator, KeysView
 from typing import Any, ClassVar
 
 # Pickling and copying find classes by module and name, so the classes created here need a module.
@@ -21,8 +21,11 @@ sys.modules[_HOME.__name__] = _HOME
 # The host's name of each class. By class, so that no attribute of a value is read.
 _KEYS: dict[type, str] = {}
 
-_CLASSES: dict[tuple[str, str], type] = {}
+_CLASSES: dict[str, Known] = {}
 _UNBOUND: dict[type, None] = {}
+
+Known = tuple[str, tuple[Any, ...], type]
+"""The name of a function of `MAKERS`, the arguments that it made a class of, and the class."""
 
 
 class Record:
@@ -36,6 +39,14 @@ class Record:
     __record_factories__: ClassVar[dict[str, Callable[[], Any]]] = {}
     __record_optional__: ClassVar[frozenset[str]] = frozenset()
     __record_open__: ClassVar[bool] = False
+
+    def __new__(cls, /, *_: Any, **__: Any) -> Any:
+        """Creates a record without fields.
+
+        Without this, a cell that has set `__new__` on a subclass would leave that unable to take arguments, though
+        the attribute is removed: CPython does not restore the slot.
+        """
+        return object.__new__(cls)
 
     def __init__(self, /, *args: Any, **keywords: Any) -> None:
         kind = type(self)
@@ -142,42 +153,54 @@ def record_class(
         factories: Default factories of some of these.
         traits: `frozen`, `hashable`, `identity`, `order`, `open` (unknown fields are accepted).
     """
+    parts = (fields, optional, defaults or {}, factories or {}, traits)
+    return _class_of("record", (key, name, bases, *parts))
 
-    def make() -> type:
-        parameters = [f"{n}: {t}{' = ...' if n in optional else ''}" for n, t in fields.items()]
-        members: dict[str, Any] = {
-            "__doc__": f"{name}({', '.join(parameters)})",
-            "__annotations__": dict(fields),
-            "__record_fields__": fields,
-            "__record_optional__": optional,
-            "__record_defaults__": defaults or {},
-            "__record_factories__": factories or {},
-            "__record_open__": "open" in traits,
-        }
-        for trait in traits:
-            members |= _TRAITS[trait]() if trait in _TRAITS else {}
-        try:
-            return type(name, bases or (Record,), members)
-        except TypeError:  # bases whose MRO conflicts without those that stayed on the host
-            return type(name, bases[:1], members)
 
-    return _class_of(key, repr((name, bases, fields, optional, defaults, traits)), make)
+def _make_record(
+    _key: str,
+    name: str,
+    bases: tuple[type, ...],
+    fields: dict[str, str],
+    optional: frozenset[str],
+    defaults: dict[str, Any],
+    factories: dict[str, Any],
+    traits: tuple[str, ...],
+) -> type:
+    parameters = [f"{n}: {t}{' = ...' if n in optional else ''}" for n, t in fields.items()]
+    members: dict[str, Any] = {
+        "__doc__": f"{name}({', '.join(parameters)})",
+        "__annotations__": dict(fields),
+        "__record_fields__": dict(fields),
+        "__record_optional__": optional,
+        "__record_defaults__": dict(defaults),
+        "__record_factories__": dict(factories),
+        "__record_open__": "open" in traits,
+    }
+    for trait in traits:
+        members |= _TRAITS[trait]() if trait in _TRAITS else {}
+    try:
+        return type(name, bases or (Record,), members)
+    except TypeError:  # bases whose MRO conflicts without those that stayed on the host
+        return type(name, bases[:1], members)
 
 
 def named_tuple_class(
     key: str, name: str, fields: dict[str, str], defaults: tuple[Any, ...] = ()
 ) -> type:
     """Returns the class of a named tuple."""
+    return _class_of("named", (key, name, fields, defaults))
 
-    def make() -> type:
-        make_class: Any = namedtuple
-        kind = make_class(name, list(fields), defaults=defaults)
-        kind.__annotations__ = dict(fields)
-        kind.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
-        cls: type = kind
-        return cls
 
-    return _class_of(key, repr((name, fields, defaults)), make)
+def _make_named_tuple(
+    _key: str, name: str, fields: dict[str, str], defaults: tuple[Any, ...]
+) -> type:
+    make_class: Any = namedtuple
+    kind = make_class(name, list(fields), defaults=defaults)
+    kind.__annotations__ = dict(fields)
+    kind.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
+    cls: type = kind
+    return cls
 
 
 def named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
@@ -189,13 +212,26 @@ def enum_class(
     key: str, name: str, base: str, mixin: type | None, members: list[tuple[str, Any]]
 ) -> type:
     """Returns the class of an enum, with all its members. `base` is the name of a class in `enum`."""
+    return _class_of("enum", (key, name, base, mixin, members))
 
-    def make() -> type:
-        options = {} if mixin is None else {"type": mixin}
-        cls: Any = getattr(enum, base)(name, members, **options)
-        return cls  # type: ignore[no-any-return]
 
-    return _class_of(key, repr((name, base, mixin, members)), make)
+def _make_enum(
+    _key: str, name: str, base: str, mixin: type | None, members: list[tuple[str, Any]]
+) -> type:
+    options = {} if mixin is None else {"type": mixin}
+    cls: Any = getattr(enum, base)(name, members, **options)
+    if base == "Flag":
+        # A combination of members is created where it is first needed, in each cell anew.
+        cls.__eq__, cls.__hash__ = _equal_members, _member_hash
+    return cls  # type: ignore[no-any-return]
+
+
+def _equal_members(one: Any, other: Any) -> Any:
+    return one._value_ == other._value_ if type(one) is type(other) else NotImplemented
+
+
+def _member_hash(member: Any) -> int:
+    return hash(member._value_)
 
 
 def enum_member(kind: Any, value: Any) -> Any:
@@ -205,37 +241,61 @@ def enum_member(kind: Any, value: Any) -> Any:
 
 def typed_dict_class(key: str, name: str, fields: dict[str, str], optional: frozenset[str]) -> type:
     """Returns a typed dict: calling it creates a dict."""
-
-    def make() -> type:
-        notes = {n: typing.NotRequired[Any] if n in optional else Any for n in fields}
-        make_class: Any = typing.TypedDict
-        cls = make_class(name, notes)
-        cls.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
-        return cls  # type: ignore[no-any-return]
-
-    return _class_of(key, repr((name, fields, optional)), make)
+    return _class_of("typed", (key, name, fields, optional))
 
 
-def _class_of(key: str, description: str, make: Callable[[], type]) -> type:
+def _make_typed_dict(
+    _key: str, name: str, fields: dict[str, str], optional: frozenset[str]
+) -> type:
+    notes = {n: typing.NotRequired[Any] if n in optional else Any for n in fields}
+    make_class: Any = typing.TypedDict
+    cls = make_class(name, notes)
+    cls.__doc__ = f"{name}({', '.join(f'{n}: {t}' for n, t in fields.items())})"
+    return cls  # type: ignore[no-any-return]
+
+
+MAKERS: dict[str, Callable[..., type]] = {
+    "record": _make_record,
+    "named": _make_named_tuple,
+    "enum": _make_enum,
+    "typed": _make_typed_dict,
+}
+
+
+def _class_of(maker: str, args: tuple[Any, ...]) -> type:
     """Returns the class of a description, created at the first call."""
-    kind = _CLASSES.get((key, description))
-    if kind is None:
-        kind = _CLASSES[key, description] = make()
-        _KEYS[kind] = key
+    described = description(maker, args)
+    if described in _CLASSES:
+        _, _, kind = _CLASSES[described]
+    else:
+        kind = MAKERS[maker](*args)
+        _CLASSES[described] = maker, args, kind
+        _KEYS[kind] = args[0]
         _settle(kind)
     # At each call: the class may have arrived before there was a namespace to bind it in.
     _UNBOUND[kind] = None
     return kind
 
 
+def description(maker: str, args: tuple[Any, ...]) -> str:
+    """Returns a text that is the same for equal classes only."""
+    return repr((maker, *(sorted(arg) if type(arg) is frozenset else arg for arg in args)))
+
+
 def _settle(kind: type) -> None:
     """Binds a class in the module of these classes, so that its instances can be copied and pickled."""
-    name, number = kind.__name__.replace(".", "_"), 1
-    while hasattr(_HOME, name):
-        number += 1
-        name = f"{kind.__name__}_{number}"
+    name = unique_name(kind.__name__, vars(_HOME))
     kind.__module__, kind.__qualname__ = _HOME.__name__, name
     setattr(_HOME, name, kind)
+
+
+def unique_name(plain: str, used: Container[str]) -> str:
+    """Returns the name of a class, or one like it that is not used yet."""
+    name, number = plain.replace(".", "_"), 1
+    while name in used:
+        number += 1
+        name = f"{plain}_{number}"
+    return name
 
 
 def host_key(kind: type) -> str | None:

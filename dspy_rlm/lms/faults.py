@@ -1,0 +1,165 @@
+"""Reads the errors of LM servers: the right class, one line of text with what to do, and whether it is permanent.
+
+Servers say the same thing with different statuses: a wrong key is 400 at Gemini, an unknown model 400 at LiteLLM's
+proxy, a used-up quota 429 at OpenAI. DSPy classifies by status and code; this module adds the texts. No I/O.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+from dspy import (
+    LMAuthError,
+    LMBillingError,
+    LMError,
+    LMInvalidRequestError,
+    LMNotConfiguredError,
+    LMRateLimitError,
+    LMServerError,
+    LMTimeoutError,
+    LMTransportError,
+    LMUnsupportedModelError,
+)
+
+from sandbox_runtime.helpers import abridged
+
+# The longest text of a server's error that is kept.
+MAX_TEXT_CHARS = 1_500
+
+_KEY = "Check the api_key of this LM, and that it may use the model"
+_MODEL = "Check the name of the model; a local server must have it loaded"
+_MONEY = "Add credit, or raise the limit of the key"
+_MEMORY = "Use a smaller model or a shorter context on this server"
+_ADDRESS = "Check api_base: most servers expect it to end with /v1"
+_LATER = "Wait, or lower max_concurrency"
+
+_ADVICE: tuple[tuple[type[LMError], str], ...] = (
+    (LMAuthError, _KEY),
+    (LMUnsupportedModelError, _MODEL),
+    (LMBillingError, _MONEY),
+    (LMRateLimitError, _LATER),
+    (LMTimeoutError, "Raise timeout= of dspy.LM, or ask for less"),
+)
+
+_PERMANENT = (LMAuthError, LMNotConfiguredError, LMUnsupportedModelError, LMBillingError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The meaning of an error of a server."""
+
+    texts: tuple[str, ...]
+    """Lower-case parts of its text or code, all of which it has."""
+
+    cls: type[LMError]
+    advice: str = ""
+    """What to do, if it differs from that of the class."""
+
+    permanent: bool = False
+    """True if every call of this LM fails, although the class does not say so."""
+
+    passing: bool = False
+    """True if it concerns one prompt or a moment, although the class says that it is permanent."""
+
+
+# The first rule that fits applies. Sources: the error pages of OpenAI (platform.openai.com/docs/guides/error-codes),
+# Anthropic (docs.anthropic.com/en/api/errors), Gemini (ai.google.dev/gemini-api/docs/troubleshooting), Azure
+# (learn.microsoft.com/azure/ai-services/openai), OpenRouter (openrouter.ai/docs/api-reference/errors); the sources of
+# vLLM, llama.cpp (tools/server), Ollama (server/routes.go), LM Studio's bug tracker, LiteLLM (proxy/auth).
+RULES: tuple[Rule, ...] = (
+    # One prompt, or a moment.
+    Rule(("flagged",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # OpenRouter, 403
+    Rule(("content_filter",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # Azure
+    Rule(("content management policy",), LMInvalidRequestError, "The server refuses the content of this prompt"),
+    Rule(("loading model",), LMServerError, "Wait until the server has loaded the model"),  # llama.cpp, 503
+    Rule(("exceeded your current quota", "retry in"), LMRateLimitError),  # Gemini's limit a minute
+    # Money.
+    Rule(("insufficient_quota",), LMBillingError),  # OpenAI, 429
+    Rule(("exceeded your current quota", "billing details"), LMBillingError),  # OpenAI, Gemini
+    Rule(("credit balance is too low",), LMBillingError),  # Anthropic, 400
+    Rule(("insufficient credits",), LMBillingError),  # OpenRouter, 402
+    Rule(("budget has been exceeded",), LMBillingError),  # LiteLLM's proxy, 400 and 429
+    Rule(("budget_exceeded",), LMBillingError),
+    Rule(("exceededbudget",), LMBillingError),
+    Rule(("crossed budget",), LMBillingError),  # LiteLLM's budget of a deployment, 429
+    # Keys.
+    Rule(("api key not valid",), LMAuthError),  # Gemini, 400
+    Rule(("api_key_invalid",), LMAuthError),
+    Rule(("invalid_api_key",), LMAuthError),
+    Rule(("invalid subscription key",), LMAuthError),  # Azure, 401
+    Rule(("authentication error", "key"), LMAuthError),  # LiteLLM's proxy, 400 and 401
+    Rule(("key not allowed to access model",), LMAuthError),  # LiteLLM's proxy
+    Rule(("key_model_access_denied",), LMAuthError),
+    # Models.
+    Rule(("invalid model name",), LMUnsupportedModelError),  # LiteLLM's proxy, 400
+    Rule(("no models loaded",), LMUnsupportedModelError),  # LM Studio
+    Rule(("model_not_found",), LMUnsupportedModelError),  # OpenAI, LM Studio
+    Rule(("deploymentnotfound",), LMUnsupportedModelError),  # Azure, 404
+    Rule(("api deployment for this resource does not exist",), LMUnsupportedModelError),
+    Rule(("the model ", "does not exist"), LMUnsupportedModelError),  # OpenAI, vLLM, 404
+    Rule(("model ", "not found, try pulling it"), LMUnsupportedModelError),  # Ollama, 404
+    Rule(("model ", " not found"), LMUnsupportedModelError),  # Ollama's OpenAI endpoint
+    Rule(("models/", "is not found for api version"), LMUnsupportedModelError),  # Gemini, 404
+    Rule(("not_found_error", "model:"), LMUnsupportedModelError),  # Anthropic, 404
+    Rule(("llm provider not provided",), LMUnsupportedModelError),  # LiteLLM
+    # Machines and addresses.
+    Rule(("requires more system memory",), LMServerError, _MEMORY, permanent=True),  # Ollama, 500
+    Rule(("does not support chat completions",), LMInvalidRequestError, _MODEL, permanent=True),  # llama.cpp, 501
+    Rule(("unexpected endpoint or method",), LMInvalidRequestError, _ADDRESS, permanent=True),  # LM Studio, 200
+    Rule(("404 page not found",), LMInvalidRequestError, _ADDRESS, permanent=True),  # Ollama, Go's router
+    Rule(("max parallel request",), LMRateLimitError),  # LiteLLM's proxy
+    Rule(("overloaded",), LMServerError, "The provider is overloaded: try later"),  # Anthropic 529, Gemini, OpenAI
+)  # fmt: skip
+
+
+def read_fault(error: LMError) -> LMError:
+    """Returns the error itself, with the class and the text that its server means by it. Idempotent."""
+    if hasattr(error, "permanent"):
+        return error
+    text, rule = _text(error), _rule(error)
+    if rule is not None and not isinstance(error, rule.cls):
+        error.__class__ = rule.cls
+    advice = (rule.advice if rule else "") or _class_advice(error)
+    changed = cast("Any", error)
+    changed.permanent = isinstance(error, _PERMANENT) or bool(rule and rule.permanent)
+    line = f"{text.rstrip('. ')}. {advice}." if advice else text
+    changed.message = line
+    error.args = (f"[{error.model}] {line}" if error.model else line,)
+    return error
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Returns whether every call of the LM will fail like this one: a wrong key, an unknown model, no credit."""
+    return isinstance(error, LMError) and bool(getattr(read_fault(error), "permanent", False))
+
+
+def is_of_concurrency(error: LMError) -> bool:
+    """Returns whether a server refused a call because of the number of calls at once, or may have."""
+    return isinstance(error, LMRateLimitError) and not is_permanent(error)
+
+
+def _rule(error: LMError) -> Rule | None:
+    if isinstance(error, (LMTransportError, LMNotConfiguredError)):
+        return None  # not a server's words
+    words = f"{error.provider_code or ''}\n{error.message or error}".lower()
+    for rule in RULES:
+        if all(text in words for text in rule.texts):
+            return rule
+    return None
+
+
+def _class_advice(error: LMError) -> str:
+    if (
+        isinstance(error, LMInvalidRequestError)
+        and error.status == 404
+        and type(error) is LMInvalidRequestError
+    ):
+        return f"{_ADDRESS}, and the name of the model"
+    return next((advice for cls, advice in _ADVICE if isinstance(error, cls)), "")
+
+
+def _text(error: LMError) -> str:
+    """Returns the text of the server in one line, without DSPy's paragraph of advice below it."""
+    first = str(error.message or "").partition("\n\n")[0]
+    return " ".join(abridged(first, MAX_TEXT_CHARS).split()) or type(error).__name__

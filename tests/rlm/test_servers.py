@@ -1,0 +1,203 @@
+"""The errors of LM servers, in their own words: the class, what to do, and the number of requests.
+
+The bodies are those of the servers' documentation and sources; see `dspy_rlm.lms.faults`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import dspy
+import pytest
+
+from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.lms.faults import RULES, is_permanent, read_fault
+from dspy_rlm.testing import Action, Fault, PolicyServer, scripted
+
+
+def openai(message: str, kind: str = "invalid_request_error", code: Any = None) -> str:
+    """An error as OpenAI and compatible servers write it."""
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+
+
+def anthropic(kind: str, message: str) -> str:
+    """An error as Anthropic writes it."""
+    return json.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+
+def google(code: int, status: str, message: str) -> str:
+    """An error as Gemini writes it."""
+    return json.dumps({"error": {"code": code, "message": message, "status": status}})
+
+
+class Case(NamedTuple):
+    """An answer of a server, and what it means."""
+
+    server: str
+    status: int
+    body: str
+    cls: type[Exception]
+    permanent: bool
+    advice: str
+
+
+AUTH, MODEL, MONEY = dspy.LMAuthError, dspy.LMUnsupportedModelError, dspy.LMBillingError
+LIMIT, DOWN, BAD = dspy.LMRateLimitError, dspy.LMServerError, dspy.LMInvalidRequestError
+KEY, NAME, CREDIT, LATER = "api_key", "name of the model", "Add credit", "max_concurrency"
+
+CASES = [
+    Case("openai", 401, openai("Incorrect API key provided: sk-x. You can find your API key at https://x.", code="invalid_api_key"), AUTH, True, KEY),
+    Case("openai", 403, openai("Country, region, or territory not supported", code="unsupported_country_region_territory"), AUTH, True, KEY),
+    Case("openai", 404, openai("The model `gpt-9` does not exist or you do not have access to it.", code="model_not_found"), MODEL, True, NAME),
+    Case("openai", 429, openai("You exceeded your current quota, please check your plan and billing details.", "insufficient_quota", "insufficient_quota"), MONEY, True, CREDIT),
+    Case("openai", 429, openai("Rate limit reached for gpt-4o in organization org-x on requests per min (RPM): Limit 3. Please try again in 20s.", "requests", "rate_limit_exceeded"), LIMIT, False, LATER),
+    Case("openai", 503, openai("The engine is currently overloaded, please try again later", "server_error"), DOWN, False, "try later"),
+    Case("openai", 400, openai("Invalid prompt: your prompt was flagged as potentially violating our usage policy."), BAD, False, "content of this prompt"),
+    Case("anthropic", 401, anthropic("authentication_error", "invalid x-api-key"), AUTH, True, KEY),
+    Case("anthropic", 403, anthropic("permission_error", "Your API key does not have permission to use the specified resource."), AUTH, True, KEY),
+    Case("anthropic", 404, anthropic("not_found_error", "model: claude-9"), MODEL, True, NAME),
+    Case("anthropic", 400, anthropic("invalid_request_error", "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."), MONEY, True, CREDIT),
+    Case("anthropic", 529, anthropic("overloaded_error", "Overloaded"), DOWN, False, "try later"),
+    Case("gemini", 400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."), AUTH, True, KEY),
+    Case("gemini", 404, google(404, "NOT_FOUND", "models/gemini-9 is not found for API version v1beta, or is not supported for generateContent."), MODEL, True, NAME),
+    Case("gemini", 429, google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details. Please retry in 34.07s."), LIMIT, False, LATER),
+    Case("gemini", 503, google(503, "UNAVAILABLE", "The model is overloaded. Please try again later."), DOWN, False, "try later"),
+    Case("azure", 401, json.dumps({"error": {"code": "401", "message": "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription."}}), AUTH, True, KEY),
+    Case("azure", 404, json.dumps({"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}), MODEL, True, NAME),
+    Case("azure", 400, openai("The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", code="content_filter"), BAD, False, "content of this prompt"),
+    Case("azure", 429, json.dumps({"error": {"code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded call rate limit of your current pricing tier. Please retry after 10 seconds."}}), LIMIT, False, LATER),
+    Case("vllm", 404, openai("The model `qwen` does not exist.", "NotFoundError", 404), MODEL, True, NAME),
+    Case("vllm", 401, json.dumps({"error": "Unauthorized"}), AUTH, True, KEY),
+    Case("llama.cpp", 401, openai("Invalid API Key", "authentication_error", 401), AUTH, True, KEY),
+    Case("llama.cpp", 503, openai("Loading model", "unavailable_error", 503), DOWN, False, "has loaded the model"),
+    Case("ollama", 404, openai("model 'qwen' not found", "not_found_error"), MODEL, True, NAME),
+    Case("ollama", 404, openai('model "qwen" not found, try pulling it first', "api_error"), MODEL, True, NAME),
+    Case("ollama", 500, openai("model requires more system memory (8.0 GiB) than is available (5.0 GiB)", "api_error"), DOWN, True, "smaller model"),
+    Case("ollama", 404, "404 page not found", BAD, True, "end with /v1"),
+    Case("lm studio", 404, openai("No models loaded. Please load a model in the developer page or use the 'lms load' command.", code="model_not_found"), MODEL, True, NAME),
+    Case("litellm", 401, openai("Authentication Error, Invalid proxy server token passed. Received API Key = sk-...x", "auth_error", "401"), AUTH, True, KEY),
+    Case("litellm", 400, openai("Authentication Error, No api key passed in.", "auth_error", "400"), AUTH, True, KEY),
+    Case("litellm", 400, openai("/chat/completions: Invalid model name passed in model=gpt. Call `/v1/models` to view available models for your key.", "None", "400"), MODEL, True, NAME),
+    Case("litellm", 403, openai("key not allowed to access model. This key can only access models=['a']. Tried to access b", "key_model_access_denied", "403"), AUTH, True, KEY),
+    Case("litellm", 400, openai("Budget has been exceeded! Current cost: 0.02, Max budget: 0.01", "budget_exceeded", "400"), MONEY, True, CREDIT),
+    Case("litellm", 429, openai("No deployments available for selected model. Passed model=x. Deployment crossed budget: 0.0004", "None", "429"), MONEY, True, CREDIT),
+    Case("litellm", 429, openai("Max parallel request limit reached. Limit type: max_parallel_requests", "None", "429"), LIMIT, False, LATER),
+    Case("openrouter", 402, openai("Insufficient credits. Add more at https://openrouter.ai/credits", code=402), MONEY, True, CREDIT),
+    Case("openrouter", 403, openai("x requires moderation. Your input was flagged for \"violence\".", code=403), BAD, False, "content of this prompt"),
+]  # fmt: skip
+
+
+def ids(case: Case) -> str:
+    """A short name of a case."""
+    return f"{case.server}-{case.status}-{case.cls.__name__}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+class TestServers:
+    def test_of_a_sub_lm(self, case, kept):
+        """A permanent error of a sub-LM ends the run after one request; any other is an observation for the code."""
+        code = "try:\n    print(sub_llm('x'))\nexcept Exception as e:\n    print(type(e).__name__, e)\nSUBMIT('a guess')"
+        with (
+            PolicyServer(
+                {"root": scripted(Action("", code)), "sub": lambda _: "x"},
+                faults={"sub": Fault(status=case.status, body=case.body, times=None)},
+            ) as server,
+            dspy.context(lm=server.lm("root")),
+        ):
+            rlm = RLM("q -> a", sub_lm=server.lm("sub", num_retries=2), pool=kept)
+            if case.permanent:
+                with pytest.raises(RunFailedError) as raised:
+                    rlm(q="")
+                report, text = raised.value.run, str(raised.value)
+                assert isinstance(raised.value.__cause__, case.cls)
+                assert report.stopped_by == case.cls.__name__
+            else:
+                report = rlm(q="").run
+                text = report.steps[0].output
+            requests = len(server.requests_to("sub"))
+
+        assert requests == (1 if case.permanent or case.cls is BAD else 3)
+        assert text.count(case.advice) == 1
+        assert case.cls.__name__ in text
+        assert "To fix" not in text
+
+    def test_of_the_root(self, case, kept):
+        """An error of the root LM ends the run with its class and what to do; a permanent one is not repeated."""
+        with (
+            PolicyServer(
+                {"root": lambda _: "x"},
+                faults={"root": Fault(status=case.status, body=case.body, times=None)},
+            ) as server,
+            dspy.context(lm=server.lm("root", num_retries=2)),
+        ):
+            with pytest.raises(RunFailedError) as raised:
+                RLM("q -> a", pool=kept)(q="")
+            requests = len(server.requests)
+
+        assert isinstance(raised.value.__cause__, case.cls)
+        assert requests == (1 if case.permanent or case.cls is BAD else 3)
+        assert str(raised.value).count(case.advice) == 1
+
+
+class TestReading:
+    def test_reading_twice_changes_nothing(self):
+        """The text and the class of an error are changed once."""
+        error = dspy.LMInvalidRequestError(
+            "Invalid model name passed in model=x.", model="m", status=400
+        )
+        once = str(read_fault(error))
+
+        assert str(read_fault(error)) == once
+        assert once == (
+            "[m] Invalid model name passed in model=x. Check the name of the model; a local server must have it loaded."
+        )
+
+    def test_a_broken_connection_is_no_servers_word(self):
+        """The text of a transport error is not searched: it may quote anything."""
+        error = dspy.LMTransportError("the model x does not exist in DNS")
+
+        assert type(read_fault(error)) is dspy.LMTransportError
+        assert not is_permanent(error)
+
+    def test_rules_are_searched_in_lower_case(self):
+        """A rule with an upper-case letter would never apply."""
+        assert all(text == text.lower() for rule in RULES for text in rule.texts)
+
+    def test_a_key_that_is_missing_ends_the_run_before_any_request(self, play, monkeypatch):
+        """An LM without a key never answers, so the run ends at its first call."""
+        monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+        rlm, _ = play("q -> a", "sub_llm('x')", "SUBMIT('a guess')", sub_lm="anthropic/claude-x")
+        with pytest.raises(RunFailedError, match="ANTHROPIC_API_KEY") as raised:
+            rlm(q="")
+
+        assert raised.value.run.iterations == 1
+
+    def test_a_batch_with_a_wrong_key_ends_the_run(self, play):
+        """No more requests are sent than were in flight when the first was refused, and no key is shown."""
+        rlm, server = play(
+            "q -> a",
+            "sub_llm_batched([str(i) for i in range(50)])",
+            "SUBMIT('a guess')",
+            sub=lambda _: "x",
+        )
+        rlm.sub_lm = server.lm("sub", api_key="sk-very-secret-0123456789")
+        server.fail(
+            "sub", Fault(status=401, message="Bad key sk-very-secret-0123456789", times=None)
+        )
+        with pytest.raises(RunFailedError) as raised:
+            rlm(q="")
+
+        assert len(server.requests_to("sub")) <= 16
+        assert "very-secret" not in f"{raised.value}{raised.value.run.dump()}"
+
+    def test_a_sub_run_with_a_wrong_key_ends_the_run(self, play):
+        """The turns of a sub-run are sub-calls too: its LM's wrong key ends the whole tree."""
+        code = "try: sub_rlm('q -> a', q='x')\nexcept Exception: pass\nSUBMIT('a guess')"
+        rlm, server = play("q -> a", code, sub=lambda _: "x")
+        server.fail("sub", Fault(status=401, message="Bad key", times=None))
+        with pytest.raises(RunFailedError) as raised:
+            rlm(q="")
+
+        assert isinstance(raised.value.__cause__, dspy.LMAuthError)
+        assert len(server.requests_to("sub")) == 1
