@@ -50,6 +50,22 @@ class SubCallStarted:
 
 
 @dataclasses.dataclass(frozen=True)
+class SubCallProgress:
+    """One call of a batch has ended."""
+
+    number: int
+    name: str
+    done: int
+    """The number of calls that have ended, with or without a reply."""
+
+    count: int
+    """The number of calls of the batch. Equal prompts are one call."""
+
+    seconds: float
+    """The time since the batch began."""
+
+
+@dataclasses.dataclass(frozen=True)
 class StepTaken:
     """A step is complete."""
 
@@ -68,6 +84,14 @@ class RunEnded:
     """The outputs; None if the run failed."""
 
 
-Event = RunStarted | IterationStarted | ActionChosen | SubCallStarted | StepTaken | RunEnded
+Event = (
+    RunStarted
+    | IterationStarted
+    | ActionChosen
+    | SubCallStarted
+    | SubCallProgress
+    | StepTaken
+    | RunEnded
+)
 
 Sink = Callable[[Event], None]

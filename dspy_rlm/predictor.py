@@ -22,6 +22,10 @@ Demo: TypeAlias = "Mapping[str, Any] | dspy.Example"
 class ActionPredictor(Portable, dspy.Predict):
     """Predicts a run's next step. Accepts only demos that are steps; copies share the LM."""
 
+    def __repr__(self) -> str:
+        """Returns the fields only: DSPy's own repr has the instructions, which are long."""
+        return f"ActionPredictor({self.signature.signature!r})"
+
     @property
     def demos(self) -> list[Demo]:
         """The example steps that a prompt shows before the task's own, as they were stored."""

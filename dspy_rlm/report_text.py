@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dspy_rlm.report import RunReport
+from dspy_rlm.budget.budget import dollars
+from dspy_rlm.report import RunReport, added
+
+_ENDS = {
+    "max_iterations": "Turns used up",
+    "max_errors": "Too many failed turns (max_errors)",
+    "max_seconds": "Time used up (max_seconds)",
+}
+_REASONS = {
+    "max_iterations": "The turns were used up",
+    "max_errors": "Too many turns in a row failed (max_errors)",
+    "max_seconds": "The time was used up (max_seconds)",
+}
 
 
 def summary(report: RunReport) -> str:
@@ -30,14 +42,29 @@ def _counts(counts: Mapping[str, int], thing: str, end: str = "") -> str:
 
 
 def spending(report: RunReport) -> str:
-    """Returns the cost of a run: `4 iterations, 12 sub-LM calls, 3.1 s`."""
+    """Returns the cost of a run: `4 iterations, 12 sub-LM calls (2 cached), 12,400 tokens, $0.0008, 3.1 s`.
+
+    Tokens and dollars are left out where the LMs report none, or a price is unknown.
+    """
+    cached = sum(call.cached for call in report.sub_calls)
+    failed = sum(bool(call.error) for call in report.sub_calls)
+    turns_cached = sum(usage.cached for usage in report.usage) - cached
+    # Calls that a cache answered are not among `llm_calls`, which the limit counts.
+    calls = max(report.llm_calls + cached, len(report.sub_calls))
     return ", ".join(
         [
-            count(report.iterations, "iteration"),
-            count(report.llm_calls, "sub-LM call"),
+            count(report.iterations, "iteration") + _of_which(cached=turns_cached),
+            count(calls, "sub-LM call") + _of_which(cached=cached, failed=failed),
+            *([f"{tokens:,} tokens"] if (tokens := _tokens(report)) else []),
+            *([dollars(report.cost)] if report.cost else []),
             f"{report.seconds:.1f} s",
         ]
     )
+
+
+def reason_of_extraction(report: RunReport) -> str:
+    """Returns why a run ended without SUBMIT: `The turns were used up`, `The budget was used up (max_cost)`."""
+    return _REASONS.get(report.stopped_by) or f"The budget was used up ({report.stopped_by})"
 
 
 def count(number: int, thing: str) -> str:
@@ -45,12 +72,25 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def _of_which(**numbers: int) -> str:
+    parts = [f"{number:,} {name}" for name, number in numbers.items() if number > 0]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _tokens(report: RunReport) -> int | None:
+    total: int | None = 0
+    for usage in report.usage:
+        total = added(total, added(usage.input_tokens, usage.output_tokens))
+    return total
+
+
 def _outcome(report: RunReport) -> str:
     match report.status:
         case "submitted":
             return "Submitted"
         case "extracted":
-            return "Turns used up, outputs extracted"
+            end = _ENDS.get(report.stopped_by, f"Budget used up ({report.stopped_by})")
+            return f"{end}, outputs extracted"
         case _ if report.stopped_by == "KeyboardInterrupt":
             return "Interrupted"
         case _:

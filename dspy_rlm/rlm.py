@@ -10,40 +10,55 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import dspy
 from dspy import CodeInterpreter
 
+from dspy_rlm.arguments import (
+    MAX_ITERATIONS,
+    checked_limits,
+    checked_pool,
+    checked_rules,
+    checked_turns,
+    refuse_unknown,
+)
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
     configured_factory,
+    is_interpreter,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
+from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts import instructions
+from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
-from dspy_rlm.signatures.inputs import check_signature
+from dspy_rlm.signatures.inputs import check_positional, check_signature, warn_of_hiding_names
 from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import ready_packages, run_in_thread
+from sandbox_runtime.helpers import abridged, annotation_text, ready_packages, run_in_thread
 
 T = TypeVar("T")
+
+# DSPy prints the repr of a module with each of its failures, and a notebook shows it.
+MAX_REPR_CHARS = 300
 
 
 class RLM(Configured, Portable, dspy.Module):
@@ -52,7 +67,7 @@ class RLM(Configured, Portable, dspy.Module):
     def __init__(
         self,
         signature: str | type[dspy.Signature],
-        max_iterations: int = 20,
+        max_iterations: int = MAX_ITERATIONS,
         max_llm_calls: int = 50,
         max_output_chars: int = 10_000,
         verbose: bool = False,
@@ -73,6 +88,7 @@ class RLM(Configured, Portable, dspy.Module):
         pool: Pool | None = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
+        **unknown: Never,
     ) -> None:
         """Configures the module. A run starts when it is called.
 
@@ -107,21 +123,23 @@ class RLM(Configured, Portable, dspy.Module):
                 here. None: the pool that all RLMs of the process share.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
+            **unknown: None: an argument of any other name is an error that says what was meant.
 
         Raises:
-            SignatureError: The signature, a tool or a limit is invalid; says which and why.
+            SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
             PackageError: A package cannot be installed; says which and why.
             EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
         """
         super().__init__()
+        refuse_unknown(unknown, inspect.signature(RLM.__init__).parameters)
         normalized = normalize_tools(tools)
-        turns = max_iterations if max_iters is None else max_iters
+        pool = checked_pool(pool)
         sub_lm = checked_sub_lm(sub_lm)
         self._config = RLMConfig(
             signature=check_signature(signature, normalized),
             tools=normalized,
             budget=Budget(
-                turns,
+                checked_turns(max_iterations, max_iters),
                 max_llm_calls,
                 max_depth,
                 max_cost,
@@ -130,37 +148,46 @@ class RLM(Configured, Portable, dspy.Module):
                 max_errors,
                 prices,
             ),
-            limits=dataclasses.replace(
-                limits or (pool.limits if pool else Limits()), output_chars=max_output_chars
-            ),
+            limits=checked_limits(limits, pool, max_output_chars),
             sub_lm=sub_lm,
-            types=type_rules(types),
+            types=type_rules(checked_rules(types)),
             packages=pool.packages if pool and packages is None else ready_packages(packages),
             pool=pool,
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
         )
+        warn_of_hiding_names(self.signature, stacklevel=2)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
+
+    def __repr__(self) -> str:
+        """Returns the fields only: DSPy's own repr has the whole prompt."""
+        fields = " -> ".join(
+            ", ".join(
+                f"{name}: {annotation_text(field.annotation)}" for name, field in side.items()
+            )
+            for side in (self.signature.input_fields, self.signature.output_fields)
+        )
+        return f"{type(self).__name__}({abridged(fields, MAX_REPR_CHARS)!r})"
 
     # ---- The loop is `loop.py`; here its requests are performed ----
 
     def forward(
         self,
-        interpreter: CodeInterpreter | None = None,
         /,
-        *,
+        *interpreter: CodeInterpreter,
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
         """Runs until there are outputs.
 
         Args:
-            interpreter: The interpreter for this run, instead of the configured one. It stays open.
+            *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name.
+            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
+                this run, and `config`, options for its calls.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -173,7 +200,7 @@ class RLM(Configured, Portable, dspy.Module):
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
         """
-        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        factory = self._call_factory(interpreter, interpreter_factory)
         prepared = self.prepare(inputs, factory, loop=None)
 
         def perform(request: Request) -> Any:
@@ -187,7 +214,11 @@ class RLM(Configured, Portable, dspy.Module):
                         extractor = self.extract
                         return extractor(**prepared.last_call(extractor), **fields)
 
-        with prepared.closing() as opened, _ending_with_report(prepared, self.generate_action):
+        with (
+            prepared.closing() as opened,
+            cancelled_with_executor(prepared.interrupt),
+            _ending_with_report(prepared, self.generate_action),
+        ):
             sandbox = prepared.open_sandbox(opened)
             with _dspy_settings(prepared, self.generate_action):
                 drive(_steps(prepared, self.generate_action), perform)
@@ -195,14 +226,13 @@ class RLM(Configured, Portable, dspy.Module):
 
     async def aforward(
         self,
-        interpreter: CodeInterpreter | None = None,
         /,
-        *,
+        *interpreter: CodeInterpreter,
         interpreter_factory: InterpreterFactory | None = None,
         **inputs: Any,
     ) -> dspy.Prediction:
         """Like `forward`, without blocking the event loop while LMs and cells run."""
-        factory = checked_factory(interpreter_factory, interpreter) or self.factory()
+        factory = self._call_factory(interpreter, interpreter_factory)
         loop = asyncio.get_running_loop()
         prepared = await _in_thread(self.prepare, inputs, factory, loop)
 
@@ -251,6 +281,16 @@ class RLM(Configured, Portable, dspy.Module):
     def factory(self) -> InterpreterFactory | None:
         """Returns the configured interpreter factory, this module's or DSPy's; None for our sandbox."""
         return self._config.interpreter_factory or configured_factory()
+
+    def _call_factory(
+        self, interpreter: Sequence[Any], factory: InterpreterFactory | None
+    ) -> InterpreterFactory | None:
+        """Returns the factory for one call, from its arguments or from the settings."""
+        positional = interpreter if interpreter != (None,) else ()
+        check_positional(
+            self.signature, positional, is_interpreter=is_interpreter(positional and positional[0])
+        )
+        return checked_factory(factory, *positional) or self.factory()
 
     def default_signature(self) -> type[dspy.Signature]:
         """Returns the predictor's signature before an optimizer has changed it."""
@@ -317,6 +357,10 @@ def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Itera
             raise
         message = f"The run was stopped before its first turn: {reason}"
         raise RunFailedError(message, run=run.fail(reason)) from reason
-    except BaseException as error:  # Ctrl-C or cancellation: raised unchanged
-        error.run = run.fail(error)  # type: ignore[attr-defined]
+    except BaseException as error:  # Ctrl-C or cancellation: the exception itself goes on
+        report = run.fail(error)
+        error.run = report  # type: ignore[attr-defined]
+        if isinstance(error, KeyboardInterrupt) and not error.args:
+            steps = count(report.iterations, "step")
+            error.args = (f"The run was interrupted after {steps}; its report is error.run.",)
         raise

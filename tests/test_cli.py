@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dspy_rlm.cli.ask import answer_text, checked_signature, load_variable
+from dspy_rlm.cli.ask import answer_text, checked_signature, how_to_configure, load_variable
 from dspy_rlm.cli.main import main
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.testing import Action, Fault, PolicyServer, Task, policy, rules
@@ -318,6 +318,8 @@ class TestMistakes:
             (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
             (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),
             (["nothing.txt"], "no such file or folder"),
+            (["empty.txt"], "the file is empty"),
+            (["/proc/self/mem"], "Cannot read /proc/self/mem: input/output error."),
             (["logs/core"], "core is binary data, not a text"),
         ],
     )
@@ -325,12 +327,65 @@ class TestMistakes:
         """A mistake is reported before an LM is called or a sandbox started."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
+        (folder / "empty.txt").write_text("")
 
         assert main(["ask", *arguments, "-q", "Why?"]) == 2
         output = capsys.readouterr()
         assert output.out == ""
         assert told in output.err
         assert output.err.count("dspy-rlm: ") == 1
+
+    def test_an_empty_question_is_refused(self, folder, capsys):
+        """A question of blanks would cost a run without an answer."""
+        assert main(["ask", str(folder / "log.txt"), "-q", "  ", "--model", "openai/root"]) == 2
+        assert "The question is empty" in capsys.readouterr().err
+
+    def test_a_mistake_is_json_too(self, capsys):
+        """With --json there is one JSON object on stdout for a usage error as well."""
+        assert main(["ask", "nothing.txt", "-q", "Why?", "--json"]) == 2
+        output = capsys.readouterr()
+        assert json.loads(output.out)["error"].startswith("InputError: Cannot read nothing.txt")
+
+    def test_a_missing_file_is_told_before_dspy_is_imported(self, folder):
+        """The error takes no import of DSPy, which takes a second."""
+        code = (
+            "import sys; from dspy_rlm.cli.main import main; code = main(sys.argv[1:]); "
+            "sys.exit(9 if 'dspy' in sys.modules else code)"
+        )
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "ask",
+            "nothing.txt",
+            "-q",
+            "Why?",
+            "--model",
+            "openai/x",
+        ]
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=False,
+        )
+
+        assert done.returncode == 2
+
+    @pytest.mark.parametrize(
+        ("model", "variable"),
+        [
+            ("anthropic/claude-x", "ANTHROPIC_API_KEY"),
+            ("openrouter/some/model", "OPENROUTER_API_KEY"),
+            ("together_ai/x", "TOGETHERAI_API_KEY"),
+            ("openai/x", "OPENAI_API_KEY"),
+            ("gpt-5", "OPENAI_API_KEY"),
+        ],
+    )
+    def test_the_key_is_that_of_the_models_provider(self, model, variable):
+        """The advice for a missing key names the variable of the provider."""
+        assert f"export {variable}=..." in how_to_configure(model)
+        assert f"--model {model}\n" in how_to_configure(model)
 
     def test_no_model_is_told_how_to_configure_one(self, folder, monkeypatch, capsys):
         """Without a model, the message names a key, a model, a self-hosted server, and the demo."""
@@ -424,3 +479,26 @@ def test_a_reader_may_leave(folder):
     assert child.returncode == 1
     assert b"Traceback" not in output
     assert b"BrokenPipe" not in output
+
+
+def test_the_package_is_a_command(folder):
+    """`python -m dspy_rlm` is the command line too, and `doctor` is one of its commands."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dspy_rlm", "--help"],
+        cwd=folder,
+        env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0
+    assert "doctor" in done.stdout
+
+
+def test_doctor_checks_the_sandbox(folder):
+    """`dspy-rlm doctor` runs the sandbox's own check and passes on its exit code."""
+    done = run("doctor", "--json", folder=folder)
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)

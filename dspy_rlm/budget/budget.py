@@ -122,10 +122,37 @@ def _checked_prices(prices: Any) -> dict[str, tuple[float, float]]:
     return {model: (float(price[0]), float(price[1])) for model, price in prices.items()}
 
 
-def left_text(left: Mapping[str, Any]) -> str:
-    """Returns the rest of a budget in words: `4 sub-LM prompts left, 12,000 tokens, $0.25, 81 s`."""
+# Below this share a limit is little, and its rest is shown exactly. Above it, tokens and dollars are shown in
+# tenths and seconds not at all: a prompt that changes with every millisecond is never in a cache.
+LITTLE = 0.1
+LITTLE_TIME = 0.25
+
+
+def left_text(left: Mapping[str, Any], budget: Budget) -> str:
+    """Returns the rest of a budget in words: `4 sub-LM prompts left, 70% of 100,000 tokens left`."""
     words = [f"{left['llm_calls']} sub-LM prompts left"]
-    words += [f"{left['tokens']:,} tokens left"] if "tokens" in left else []
-    words += [f"${left['cost']:.4g} left"] if "cost" in left else []
-    words += [f"{left['seconds']:.0f} s left"] if "seconds" in left else []
+    if budget.max_tokens is not None:
+        tokens = left["tokens"]
+        coarse = _tenths(tokens / budget.max_tokens, f"{budget.max_tokens:,} tokens")
+        words.append(coarse or f"{tokens:,} tokens left")
+    if budget.max_cost is not None:
+        cost = left["cost"]
+        coarse = _tenths(cost / budget.max_cost, dollars(budget.max_cost))
+        words.append(coarse or f"{dollars(cost)} left")
+    if budget.max_seconds is not None and left["seconds"] < LITTLE_TIME * budget.max_seconds:
+        words.append(f"{left['seconds']:.0f} s left")
     return ", ".join(words)
+
+
+def _tenths(share: float, whole: str) -> str:
+    """Returns the rest of a limit in tenths; empty if it is little."""
+    # The small number makes up for the rounding of a quotient such as 0.3 / 0.1.
+    return f"{int(10 * share + 1e-9) * 10}% of {whole} left" if share >= LITTLE else ""
+
+
+def dollars(amount: float) -> str:
+    """Returns an amount in US dollars with two digits or more, never in scientific notation: `$0.000094`."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    digits = 2 if amount == 0 else max(2, 1 - math.floor(math.log10(amount)))
+    return f"${amount:.{min(digits, 12)}f}"

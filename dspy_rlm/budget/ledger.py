@@ -46,6 +46,9 @@ class Spent:
     discounted: bool = False
     """True if a part of the prompt was charged at a lower price, as with a provider's cache."""
 
+    replayed: Amount = dataclasses.field(default_factory=Amount)
+    """The amount that the reply of a cache had taken when it was computed. It counts only in `Ledger.left`."""
+
 
 class Ledger:
     """Counts the spending of a tree of runs on the host. Safe to share between threads and event loops."""
@@ -59,6 +62,8 @@ class Ledger:
         self._lock = threading.Lock()  # guards everything below
         self._llm_calls = 0
         self._spent = Amount()
+        self._replayed = Amount()
+        self._replayed_calls = 0
         self._queue = CallQueue(self._decided)
         self._bounds = CallBounds(in_dollars=budget.max_cost is not None)
         self._unbounded = False  # whether a call may have had any cost
@@ -92,10 +97,11 @@ class Ledger:
                 raise too_many_calls(count, left, self.budget.max_llm_calls)
             self._llm_calls += count
 
-    def give_back_llm_calls(self, count: int) -> None:
-        """Refunds calls that were booked and not sent."""
+    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
+        """Refunds calls that were booked and not sent; `replayed` if a cache answered them."""
         with self._lock:
             self._llm_calls -= count
+            self._replayed_calls += count if replayed else 0
 
     def charge_sandbox(self) -> None:
         """Books a sandbox that code asks for as one call, which includes the first LM call in it.
@@ -172,6 +178,7 @@ class Ledger:
             self._calls.append(call)
             key = call.depth, call.model
             self._usage[key] = self._usage.get(key, Usage(call.model, call.depth)).plus(call)
+            self._replayed = self._replayed.plus(spent.replayed)
             if not call.cached:
                 self._book(reservation, spent)
             self._queue.admit()
@@ -301,14 +308,20 @@ class Ledger:
             raise price_unknown(self._unpriced)
 
     def left(self) -> dict[str, Any]:
-        """Returns the rest of each limit that is set, by unit."""
+        """Returns the rest of each limit that is set, by unit, for prompts and code.
+
+        A reply of a cache counts as if it had been computed: equal runs then have equal prompts, which the
+        cache answers. The limits themselves count what is spent.
+        """
         budget = self.budget
         with self._lock:
-            left: dict[str, Any] = {"llm_calls": self.llm_calls_left}
+            used = self._spent.plus(self._replayed)
+            calls_left = max(self.llm_calls_left - self._replayed_calls, 0)
+            left: dict[str, Any] = {"llm_calls": calls_left}
             if budget.max_tokens is not None:
-                left["tokens"] = max(budget.max_tokens - int(self._spent.tokens), 0)
+                left["tokens"] = max(budget.max_tokens - int(used.tokens), 0)
             if budget.max_cost is not None:
-                left["cost"] = round(max(budget.max_cost - self._spent.cost, 0.0), 6)
+                left["cost"] = round(max(budget.max_cost - used.cost, 0.0), 6)
             if budget.max_seconds is not None:
                 left["seconds"] = round(max(budget.max_seconds - self.seconds, 0.0), 1)
         return left

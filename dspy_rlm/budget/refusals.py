@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dspy_rlm.budget.admission import Amount
-from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.budget import Budget, dollars
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+
+# The advice at the end of a refusal, which code of the LM sees.
+TO_THE_LM = " Ask less, or SUBMIT what there is."
 
 
 def too_many_calls(count: int, left: int, most: int) -> BudgetExceededError:
@@ -40,7 +43,7 @@ def too_expensive(
             "max_tokens", "tokens", tokens - spent.tokens, tokens, need.tokens, beyond_doubt
         )
     cost = budget.max_cost or 0.0
-    return _refusal("max_cost", "US dollars", cost - spent.cost, cost, need.cost, beyond_doubt)
+    return _refusal("max_cost", "", cost - spent.cost, cost, need.cost, beyond_doubt)
 
 
 def price_unknown(model: str) -> PriceUnknownError:
@@ -57,10 +60,22 @@ def _refusal(
     limit: str, unit: str, left: float, most: float, need: float, beyond_doubt: bool = False
 ) -> BudgetExceededError:
     about = "up to" if beyond_doubt else "about"
+    shown = _shown if unit else dollars
+    of = f"{shown(max(left, 0))} of {shown(most)} {unit}".rstrip()
     return BudgetExceededError(
-        f"{_shown(max(left, 0))} of {_shown(most)} {unit} left ({limit}), and {about} {_shown(need)} "
-        "needed, the end of the run included. Ask less, or SUBMIT what there is.",
+        f"{of} left ({limit}), and {about} {shown(need)} needed, the end of the run included.{TO_THE_LM}",
         limit=limit,
+    )
+
+
+def for_the_user(error: BudgetExceededError) -> BudgetExceededError:
+    """Returns the error that ends a run, with advice for the user in place of that for the LM."""
+    text = str(error)
+    if not text.endswith(TO_THE_LM):
+        return error
+    return BudgetExceededError(
+        f"{text.removesuffix(TO_THE_LM)} The first turn does not fit: raise {error.limit}.",
+        limit=error.limit,
     )
 
 

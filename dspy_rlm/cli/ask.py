@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dspy
 from dspy import LMAuthError, LMConfigurationError, LMError
@@ -17,24 +18,32 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import RunFailedError, SignatureError
 from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import spending
+from dspy_rlm.report_text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
 MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
 
-HOW_TO_CONFIGURE = f"""\
+HOW_TO_CONFIGURE = """\
 Name a model, and give its key the way its provider wants it:
 
-    export OPENAI_API_KEY=...
-    dspy-rlm ask FILE -q QUESTION --model openai/gpt-5-mini
+    export {key}=...
+    dspy-rlm ask FILE -q QUESTION --model {model}
 
-Any name that dspy.LM accepts works. The variables {MODEL_VARIABLE} and {SUB_MODEL_VARIABLE} stand
+Any name that dspy.LM accepts works. The variables {model_variable} and {sub_model_variable} stand
 for --model and --sub-model. For a server that speaks OpenAI's API (vLLM, llama.cpp, LM Studio, Ollama):
 
     dspy-rlm ask FILE -q QUESTION --model openai/NAME --api-base http://localhost:8000/v1
 
 No model at hand? "dspy-rlm demo" shows the engine at work without one."""
+
+# The variables for the keys of providers that are not called after them.
+KEY_VARIABLES = {
+    "fireworks_ai": "FIREWORKS_API_KEY",
+    "huggingface": "HF_TOKEN",
+    "together_ai": "TOGETHERAI_API_KEY",
+    "vertex_ai": "GOOGLE_APPLICATION_CREDENTIALS",
+}
 
 # A self-hosted server usually requires no key, but the client must send one.
 NO_KEY = "none"
@@ -70,7 +79,7 @@ def run_ask(request: Request) -> int:
     log_plainly()
     model = request.model or os.environ.get(MODEL_VARIABLE)
     if not model:
-        _note(f"No model is configured, so nothing can answer.\n\n{HOW_TO_CONFIGURE}")
+        _note(f"No model is configured, so nothing can answer.\n\n{how_to_configure()}")
         return 2
     sub_model = request.sub_model or os.environ.get(SUB_MODEL_VARIABLE)
     lm = _lm(model, request.api_base)
@@ -89,8 +98,13 @@ def run_ask(request: Request) -> int:
         with dspy.context(lm=lm):
             prediction = rlm(question=request.question, **{name: value})
     except RunFailedError as error:
-        return _report_failure(error, as_json=request.as_json)
+        return _report_failure(error, request, model)
     outputs = {name: prediction[name] for name in rlm.signature.output_fields}
+    if prediction.run.status == "extracted":
+        _note(
+            f"dspy-rlm: {reason_of_extraction(prediction.run)}. This answer was extracted from the steps, not "
+            "submitted."
+        )
     if request.as_json:
         _print_json({"outputs": plain(outputs), **_facts(prediction.run)})
     else:
@@ -152,13 +166,27 @@ def _lm(model: str, api_base: str | None) -> dspy.LM:
         raise SignatureError(f"Cannot use the model {model!r}: {error}") from error
 
 
-def _report_failure(error: RunFailedError, *, as_json: bool) -> int:
+def how_to_configure(model: str = "openai/gpt-5-mini") -> str:
+    """Explains how to name a model and to give its key, with the variable of the model's own provider."""
+    provider = model.partition("/")[0] if "/" in model else "openai"
+    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
+    return HOW_TO_CONFIGURE.format(
+        key=KEY_VARIABLES.get(provider, f"{name}_API_KEY"),
+        model=model,
+        model_variable=MODEL_VARIABLE,
+        sub_model_variable=SUB_MODEL_VARIABLE,
+    )
+
+
+def _report_failure(error: RunFailedError, request: Request, model: str) -> int:
     cause = error.__cause__
-    if as_json:
+    if request.as_json:
         _print_json({"error": f"{type(cause).__name__}: {cause}", **_facts(error.run)})
     _note(f"dspy-rlm: no answer. {type(cause).__name__}: {cause}\nSpent: {spending(error.run)}.")
     if isinstance(cause, LMAuthError | LMConfigurationError):
-        _note(f"\n{HOW_TO_CONFIGURE}")
+        _note(f"\n{how_to_configure(model)}")
+    if request.api_base and not urlsplit(request.api_base).path.strip("/"):
+        _note("The --api-base has no path. That of most servers ends with /v1.")
     return 1
 
 

@@ -5,6 +5,7 @@ Decides which files are worth reading and counts those it leaves out. Knows noth
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tokenize
@@ -95,6 +96,8 @@ def load_texts(paths: Sequence[str | os.PathLike[str]]) -> Texts:
                     size += len(data)
                     continue
             if file == path:
+                with _reading(path):
+                    file.read_bytes()  # raises again if it is unreadable
                 raise InputError(f"Cannot read {path}: {problem}.")
             skipped[name] = Skipped(name, reason, file.stat().st_size)
     texts = Texts(dict(sorted(read.items())), size, tuple(skipped.values()))
@@ -102,6 +105,44 @@ def load_texts(paths: Sequence[str | os.PathLike[str]]) -> Texts:
         left_out = f" Skipped: {texts.skipped_summary}." if skipped else ""
         raise InputError(f"There is no text in {', '.join(map(str, paths))}.{left_out}")
     return texts
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Checks what can be checked without reading: that each path exists, can be read, and is not an empty file.
+
+    Pipes, such as `<(command)`, are left alone: they can be read once only.
+
+    Raises:
+        InputError: A path is missing or unreadable, or all of them are empty files.
+    """
+    for path in paths:
+        if not _exists(path):
+            raise InputError(f"Cannot read {path}: there is no such file or folder.")
+        if path.is_file():
+            with _reading(path), path.open("rb") as file:
+                file.read(1)
+    if all(path.is_file() and path.stat().st_size == 0 for path in paths):
+        empty = ", ".join(map(str, paths))
+        raise InputError(f"There is no text in {empty}: {_is_empty(len(paths))}.")
+
+
+def _is_empty(files: int) -> str:
+    return "the file is empty" if files == 1 else "the files are empty"
+
+
+def _exists(path: Path) -> bool:
+    with _reading(path):
+        return path.exists()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises `InputError` with the reason of the operating system, such as `permission denied`."""
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(f"Cannot read {path}: {reason}.") from error
 
 
 def load_python(root: Path) -> Texts:

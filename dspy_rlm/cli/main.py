@@ -6,15 +6,18 @@ Each command is imported when it is run, so that `--help` does not wait for DSPy
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dspy_rlm.cli.files import check_paths
 from dspy_rlm.errors import InputError, RLMError, SignatureError
-from dspy_rlm.terminal.escaping import printable, show, show_exception
+from dspy_rlm.terminal.escaping import printable, show, show_exactly, show_exception
 from sandbox_runtime import SandboxError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -34,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
         sys.stdout.flush()
     except (InputError, SignatureError) as error:
-        return _complain(error, USAGE)
+        return _complain(error, USAGE, as_json=options.command is _ask and options.json)
     except (RLMError, SandboxError) as error:
-        return _complain(error, FAILED)
+        return _complain(error, FAILED, as_json=options.command is _ask and options.json)
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except BrokenPipeError:
@@ -67,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(command=_demo)
     _describe_ask(commands.add_parser("ask", help="ask a model about files"))
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine, and start a sandbox",
+        description="Starts a real sandbox and says which parts work on this machine, as "
+        "`python -m sandbox_runtime doctor` does.",
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    doctor.set_defaults(command=_doctor)
     run = commands.add_parser(
         "run",
         help="run a Python program that uses dspy.RLM with this package instead",
@@ -113,7 +124,16 @@ def _demo(options: argparse.Namespace) -> int:
     return run_demo()
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "sandbox_runtime", "doctor"]
+    return subprocess.call([*command, "--json"] if options.json else command)
+
+
 def _ask(options: argparse.Namespace) -> int:
+    # Mistakes that need no DSPy to be found: importing it takes a second.
+    if not options.question.strip():
+        raise InputError("The question is empty. Write it after -q.")
+    check_paths(options.paths)
     from dspy_rlm.cli.ask import Request, run_ask
 
     return run_ask(
@@ -145,8 +165,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _complain(error: Exception, code: int) -> int:
+def _complain(error: Exception, code: int, *, as_json: bool = False) -> int:
     show(f"dspy-rlm: {error}", sys.stderr)
+    if as_json:
+        show_exactly(
+            json.dumps({"error": f"{type(error).__name__}: {error}"}, indent=2), sys.stdout
+        )
     return code
 
 

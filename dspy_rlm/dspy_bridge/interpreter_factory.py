@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import dspy
 from dspy import CodeInterpreter
@@ -77,6 +77,11 @@ def borrowed(interpreter: CodeInterpreter) -> Borrowed:
         return factory
 
 
+def is_interpreter(value: object) -> TypeGuard[CodeInterpreter]:
+    """Returns True for an interpreter; False for a class of interpreters, which is a factory."""
+    return not isinstance(value, type) and isinstance(value, CodeInterpreter)
+
+
 def checked_factory(value: object, older: object = None) -> InterpreterFactory | None:
     """Returns the factory for the arguments `interpreter_factory` and, in older code, `interpreter`.
 
@@ -86,7 +91,7 @@ def checked_factory(value: object, older: object = None) -> InterpreterFactory |
     if value is not None and older is not None:
         raise SignatureError("Pass interpreter_factory or interpreter, not both.")
     chosen = older if value is None else value
-    if not isinstance(chosen, type) and isinstance(chosen, CodeInterpreter):
+    if is_interpreter(chosen):
         return borrowed(chosen)
     if older is not None:
         raise SignatureError(

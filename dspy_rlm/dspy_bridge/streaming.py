@@ -17,6 +17,7 @@ from dspy.streaming import StatusMessageProvider, StreamListener, StreamResponse
 from pydantic_core import to_json
 
 from dspy_rlm.concurrency.anyio_threads import Stream
+from dspy_rlm.concurrency.batch_progress import Listener, batches_reported_to
 from dspy_rlm.dspy_internals.streaming import ServableStatus, StatusStreamingCallback
 from dspy_rlm.events import (
     ActionChosen,
@@ -184,11 +185,11 @@ def _text(provider: Any, event: Event, depth: int) -> str | None:
 _DEFAULT = StatusMessages()
 
 
-def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str]) -> Wrapper:
+def announce_sub_calls(tell: Callable[[str, int], Listener], names: Collection[str]) -> Wrapper:
     """Wraps the REPL's functions that call other LMs so that each announces its name and number of calls.
 
     Args:
-        tell: Gets the name and the number, before the call.
+        tell: Gets the name and the number, before the call, and returns a listener for the progress of a batch.
         names: The REPL's own names; one of the user's tools may have the same name.
     """
 
@@ -198,8 +199,9 @@ def announce_sub_calls(tell: Callable[[str, int], None], names: Collection[str])
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            tell(_full_name(name, args), _how_many(name, args, kwargs))
-            return function(*args, **kwargs)
+            listener = tell(_full_name(name, args), _how_many(name, args, kwargs))
+            with batches_reported_to(listener):
+                return function(*args, **kwargs)
 
         return call
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 import dspy
 from dspy import LMError, is_retryable_lm_error
 
-from dspy_rlm.budget.admission import CallPlan
+from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.budget.ledger import Ledger, Spent
 from dspy_rlm.budget.token_bounds import Prompt, prompt_of
@@ -261,6 +261,7 @@ class _Tries:
         finally:
             cached = not error and not reading.billed
             self._charge.sent = self._charge.sent or not cached
+            self._charge.replayed = cached
             self._settle(place, reading, time.monotonic() - began, error, cached=cached)
 
     def _settle(
@@ -276,7 +277,13 @@ class _Tries:
             meter.kind, model, meter.depth, self._chars, reading.chars, seconds, *tokens, cost, cached,
             error[:500],
         )  # fmt: skip
-        spent = Spent(call, not error, reading.bytes, reading.discounted)
+        spent = Spent(
+            call,
+            not error,
+            reading.bytes,
+            reading.discounted,
+            Amount(reading.replayed_tokens(), reading.replayed_cost()) if cached else Amount(),
+        )
         meter.ledger.settle(place, spent)
 
     def check_answer(self, reading: Reading) -> None:

@@ -30,6 +30,9 @@ _REFUSED = (
     *(LMConfigurationError, LMLockTimeoutError, LMUnsupportedFeatureError),
 )
 
+# A usual number for English text; for estimates only.
+BYTES_PER_TOKEN = 4
+
 # The lowest HTTP status that is an error.
 _BAD = 400
 
@@ -93,6 +96,23 @@ class Reading(UsageTracker):
         costs: list[Any] = [_cost_of(entry) for entry in self.history]
         known = [cost for cost in costs if _is_cost(cost)]
         return float(sum(known)) if known and len(known) == len(costs) else None
+
+    def replayed_tokens(self) -> float:
+        """Returns the tokens that the reply of a cache took when it was computed; estimated if it has no usage."""
+        total = 0.0
+        for entry in self.history:
+            usage = getattr(entry.get("response"), "usage", None)
+            counts = [getattr(usage, name, None) for name in ("input_tokens", "output_tokens")]
+            known = [count for count in counts if isinstance(count, int) and count >= 0]
+            if len(known) < len(counts):
+                return self.bytes / BYTES_PER_TOKEN
+            total += sum(known)
+        return total
+
+    def replayed_cost(self) -> float:
+        """Returns the US dollars that the reply of a cache cost when it was computed; 0 if that is unknown."""
+        costs: list[Any] = [entry.get("cost") for entry in self.history]
+        return float(sum(cost for cost in costs if _is_cost(cost)))
 
     @property
     def discounted(self) -> bool:

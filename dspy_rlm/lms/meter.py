@@ -82,7 +82,7 @@ class Meter:
             yield charge
         finally:
             if charge.given_back and not charge.sent:
-                self.ledger.give_back_llm_calls(1)
+                self.ledger.give_back_llm_calls(1, replayed=charge.replayed)
 
     def _charge(self) -> bool:
         """Charges one call; returns whether it can be refunded."""
@@ -111,3 +111,5 @@ class Charge:
     given_back: bool
     sent: bool = False
     """True if a request was sent, and no cache answered."""
+    replayed: bool = False
+    """True if a cache answered."""

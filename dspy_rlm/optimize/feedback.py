@@ -11,14 +11,18 @@ import dspy
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.untrusted_text import as_value
+from dspy_rlm.prompts.variables import described_names
+from dspy_rlm.replies.reader import read_code_field
 from dspy_rlm.report import Call, RunReport, Step
+from dspy_rlm.report_text import reason_of_extraction
 from sandbox_runtime.helpers import in_one_line
 
 # The number of kinds of sub-call errors that are shown, and the length of each.
 SHOWN_ERRORS = 3
 SHOWN_ERROR_CHARS = 200
 
-Trace = Sequence[tuple[Any, Mapping[str, Any], Any]]
+Entry = tuple[Any, Mapping[str, Any], Any]
+Trace = Sequence[Entry]
 
 
 class Feedback(dspy.Prediction):
@@ -39,26 +43,32 @@ def feedback(
 ) -> Feedback:
     """Returns the result of a metric for GEPA: `score`, `feedback` and `objective_scores`.
 
-    The arguments are those of the metric. With `pred_trace` the text covers that step too; without it,
-    the whole run.
+    The arguments are those of the metric. With `pred_trace` of an RLM's step, the text covers that step too. For
+    another predictor of the program, it covers the run of the RLM only.
 
     Args:
         score: The quality of the outputs, which is optimized.
         prediction: The program's prediction. If it is not the RLM's own, the trace is used instead.
-        example: The example; its inputs are searched for in the code.
+        example: The example; without a trace, its inputs are searched for in the code.
         trace: The trace of the whole program.
         pred_trace: The one step that the feedback is for.
         note: Anything that only the metric knows, such as the expected answer.
     """
     report = _report(prediction)
-    steps = list(report.steps) if report else _steps(trace or ())
+    own = _own_entries(trace or (), pred_trace)
+    if report is not None and own and len(own) != report.iterations:
+        report = (
+            None  # that of another run: the program has several RLMs, or calls one several times
+        )
+    steps = list(report.steps) if report else _steps(own)
+    inputs = _inputs(own) if own else list(example.inputs()) if example else []
     parts = [
         f"Score: {score:g}. {note}".rstrip(),
         _end(report) if report else "",
         _this_step(pred_trace),
         f"All steps of the run:\n{digest(steps)}" if steps else "",
         sub_calls_text(report.sub_calls) if report else "",
-        _listed("Waste:", waste(steps, example.inputs().keys() if example else ())),
+        _listed("Waste:", waste(steps, inputs)) if steps else "",
     ]
     return Feedback(
         score=score,
@@ -112,9 +122,28 @@ def _report(prediction: Any) -> RunReport | None:
     return report if isinstance(report, RunReport) else None
 
 
-def _steps(trace: Trace) -> list[Step]:
-    own = [step for predictor, _, step in trace if isinstance(predictor, ActionPredictor)]
-    return [Step(*(str(step.get(name) or "") for name in _STEP_FIELDS)) for step in own]
+def _own_entries(trace: Trace, pred_trace: Trace | None) -> list[Entry]:
+    """Returns the entries of RLMs; only those of one of them if the feedback is for its predictor."""
+    own = [entry for entry in trace if isinstance(entry[0], ActionPredictor)]
+    if pred_trace and isinstance(pred_trace[0][0], ActionPredictor):
+        same = [entry for entry in own if entry[0] is pred_trace[0][0]]
+        return same or own
+    return own
+
+
+def _inputs(entries: Sequence[Entry]) -> list[str]:
+    """Returns the inputs of the RLM: those of the program around it may be others."""
+    return described_names(str(entries[0][1].get("variables_info", "")))
+
+
+def _steps(entries: Sequence[Entry]) -> list[Step]:
+    return [_step(entry[2]) for entry in entries]
+
+
+def _step(step: Any) -> Step:
+    reasoning, code, output = (str(step.get(name) or "") for name in _STEP_FIELDS)
+    # The trace has the field as the LM wrote it, which may be a fenced block.
+    return Step(reasoning, read_code_field(code, reasoning).code or code, output)
 
 
 _STEP_FIELDS = ("reasoning", "code", "output")
@@ -123,14 +152,15 @@ _STEP_FIELDS = ("reasoning", "code", "output")
 def _end(report: RunReport) -> str:
     ends = {
         "submitted": "The run ended by SUBMIT",
-        "extracted": "The run used up its turns without SUBMIT; the outputs were extracted from its steps",
+        "extracted": f"{reason_of_extraction(report)} without SUBMIT; the outputs were extracted from the run's "
+        "steps",
     }
     end = ends.get(report.status, f"The run ended without outputs ({report.stopped_by})")
     return f"{end}, after {report.iterations} steps and {report.llm_calls} sub-LM prompts."
 
 
 def _this_step(pred_trace: Trace | None) -> str:
-    if not pred_trace:
+    if not pred_trace or not isinstance(pred_trace[0][0], ActionPredictor):
         return ""
     _, inputs, step = pred_trace[0]
     turn = str(inputs.get("iteration", "")).partition(",")[0]

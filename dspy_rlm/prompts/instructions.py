@@ -269,7 +269,7 @@ def iteration_line(
         failures: The number of failed turns in a row just before this one.
         note: A remark on the prompt.
     """
-    line = f"{number}/{budget.max_iterations}, {left_text(left)}"
+    line = f"{number}/{budget.max_iterations}, {left_text(left, budget)}"
     if budget.max_errors is not None and failures:
         line += f", {failures} of {budget.max_errors} failed turns in a row"
     if note:

@@ -51,6 +51,10 @@ MAX_RECORD_FIELDS = 40
 MAX_TYPE_CHARS, MAX_SIZE_CHARS, MAX_PREVIEW_CHARS, MAX_FIELDS_CHARS = 1_000, 200, 5_000, 10_000
 
 
+# The beginning of the line that names a variable.
+_HEADING = "Variable: `"
+
+
 @dataclasses.dataclass(frozen=True)
 class Variable:
     """The description of one input for the LM."""
@@ -67,7 +71,7 @@ class Variable:
     def render(self) -> str:
         """Renders the text for the prompt."""
         lines = [
-            f"Variable: `{self.name}` (access it in your code)",
+            f"{_HEADING}{self.name}` (access it in your code)",
             f"Type: {as_data(self.type_name)}",
         ]
         lines += [f"Record fields: {as_data(self.fields)}"] if self.fields else []
@@ -75,6 +79,12 @@ class Variable:
         lines += [f"Constraints: {self.constraints}"] if self.constraints else []
         lines += [f"Size: {as_data(self.size)}"] if self.size else []
         return "\n".join([*lines, "Preview:", "```", as_data(self.preview), "```"])
+
+
+def described_names(variables_info: str) -> list[str]:
+    """Returns the names of the variables in the rendered text of a prompt."""
+    lines = variables_info.splitlines()
+    return [line[len(_HEADING) :].partition("`")[0] for line in lines if line.startswith(_HEADING)]
 
 
 def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
@@ -172,7 +182,7 @@ def _describe_text(base: Variable, value: LazyText) -> Variable:
     return dataclasses.replace(
         base,
         type_name=f"lazy text (acts like a str, but stays outside and is read piece by piece: {_TEXT_USE})",
-        size=value.size,
+        size=value.byte_size,  # the number of characters is known only after a run: prompts would differ
         preview=shown,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from dspy_rlm.concurrency.anyio_threads import reachable
+from dspy_rlm.concurrency.batch_progress import item_counter
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import DaemonPool
 
@@ -24,7 +25,7 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T], most: int) -> l
     """
     if not items:
         return []
-    work = reachable(_unless_cell_is_over(work))
+    work = reachable(_unless_cell_is_over(_counted(work, item_counter(len(items)))))
     pool = DaemonPool(min(most, len(items)), "rlm-batch")
     try:
         jobs = [pool.submit(functools.partial(work, item)) for item in items]
@@ -32,6 +33,16 @@ def map_concurrently(work: Callable[[T], R], items: Sequence[T], most: int) -> l
     finally:
         # After Ctrl-C, calls that were not sent stay unsent, and answers in flight are dropped.
         pool.close(cancel_queued=True)
+
+
+def _counted(work: Callable[[T], R], item_done: Callable[[], None]) -> Callable[[T], R]:
+    def count(item: T) -> R:
+        try:
+            return work(item)
+        finally:
+            item_done()
+
+    return count
 
 
 def _unless_cell_is_over(work: Callable[[T], R]) -> Callable[[T], R]:

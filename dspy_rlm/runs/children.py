@@ -27,7 +27,6 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
             budget=dataclasses.replace(config.budget, max_iterations=turns),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
-            verbose=False,
         ),
         context.child(sub_run.setup, sub_run.lm),
     )

@@ -42,8 +42,9 @@ from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
-from dspy_rlm.signatures.inputs import check_inputs
-from dspy_rlm.terminal.progress import print_event
+from dspy_rlm.signatures.inputs import check_inputs, split_options
+from dspy_rlm.terminal.logged import logging_sink
+from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
@@ -70,9 +71,10 @@ def prepare(
         PriceUnknownError: `max_cost` cannot be kept, because the price of an LM is unknown.
     """
     config, predictor = blueprint.config, blueprint.predictor
-    values = check_inputs(config.signature, inputs, config.types)
+    options, arguments = split_options(config.signature, inputs)
+    values = check_inputs(config.signature, arguments, config.types)
     check_loop(config.tools.values(), loop)
-    lm = _action_lm(predictor)
+    lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
     variables = [
         describe(name, value, fields[name], config.types) for name, value in values.items()
@@ -83,7 +85,8 @@ def prepare(
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             check_price(one, config.budget)
     stream = current(loop)
-    sinks: list[Sink] = [print_event] if config.verbose else []
+    sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
     run = Run(
         config.signature,
@@ -142,7 +145,7 @@ def prepare(
     last_adapter: Any = copy.copy(adapter)
     if hasattr(last_adapter, "use_json_adapter_fallback"):
         last_adapter.use_json_adapter_fallback = False  # a run asks again itself, with the reason
-    prompt = _prompt(blueprint, context, lm and metered(lm, first))
+    prompt = _prompt(blueprint, context, lm=lm and metered(lm, first), **options)
     extractor = blueprint.extractor
     if depth == 0 and config.budget.is_metered:
         for signature in (prompt.get("signature"), getattr(extractor, "signature", None)):
@@ -151,7 +154,7 @@ def prepare(
         run=run,
         context=context,
         prompt=prompt,
-        last_prompt=_if_dspys(extractor, lm=last_lm),
+        last_prompt=_if_dspys(extractor, lm=last_lm, **options),
         adapter=reply_adapter(adapter),
         last_settings={"trace": [], "adapter": last_adapter},
         values=values,
@@ -172,6 +175,17 @@ def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
             "dspy.configure(lm=dspy.LM('openai/gpt-4o-mini')), or set it with rlm.set_lm(lm)."
         )
     return lm
+
+
+def _checked_lm(lm: Any) -> dspy.BaseLM | None:
+    """Returns the LM, if it is one: `dspy.configure` accepts anything."""
+    if lm is None or isinstance(lm, dspy.BaseLM):
+        checked: dspy.BaseLM | None = lm
+        return checked
+    raise dspy.LMNotConfiguredError(
+        f"The configured LM is {lm!r:.200}, which is not an LM. Write "
+        f"dspy.configure(lm=dspy.LM({lm if isinstance(lm, str) else 'openai/gpt-4o-mini'!r}))."
+    )
 
 
 def _context(
@@ -202,7 +216,7 @@ def _context(
     return dataclasses.replace(context, annotations=config.annotations, interpreter_factory=factory)
 
 
-def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -> dict[str, Any]:
+def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[str, Any]:
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
@@ -212,7 +226,7 @@ def _prompt(blueprint: Blueprint, context: RunContext, lm: dspy.BaseLM | None) -
     hint: dict[str, str] = {}
     if isinstance(predictor, dspy.Predict):
         signature, hint = with_hint(signature, predictor)
-    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, lm=lm)}
+    return {"signature": signature, **hint, **_if_dspys(predictor, demos=demos, **options)}
 
 
 def _if_dspys(predictor: object, **arguments: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from dspy import AdapterParseError, LMError
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
+from dspy_rlm.budget.refusals import for_the_user
+from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
@@ -29,6 +31,7 @@ from dspy_rlm.events import (
     RunStarted,
     Sink,
     StepTaken,
+    SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.lms.context_window import is_overflow
@@ -129,9 +132,15 @@ class Run:
         if not self.over:
             self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
 
-    def sub_call(self, name: str, count: int) -> None:
-        """Emits that the running cell calls other LMs. From any thread."""
-        self.tell(SubCallStarted(len(self.steps) + 1, name, count))
+    def sub_call(self, name: str, count: int) -> Listener:
+        """Emits that the running cell calls other LMs, and returns a listener for their progress. From any thread."""
+        number, began = len(self.steps) + 1, time.monotonic()
+        self.tell(SubCallStarted(number, name, count))
+
+        def progress(done: int, total: int) -> None:
+            self.tell(SubCallProgress(number, name, done, total, time.monotonic() - began))
+
+        return progress
 
     @property
     def over(self) -> bool:
@@ -228,10 +237,13 @@ class Run:
         It leaves no step; the outputs are extracted from the steps before it.
 
         Raises:
-            BudgetExceededError: `error` itself, if there is nothing to extract from, or no budget for it.
+            BudgetExceededError: There is nothing to extract from, or no budget for it.
         """
-        is_end = error.limit == "max_seconds" or (error.limit in _PAID and self.steps)
-        if not is_end or isinstance(error, PriceUnknownError):
+        if isinstance(error, PriceUnknownError):
+            raise error
+        if error.limit in _PAID and not self.steps:
+            raise for_the_user(error)
+        if error.limit not in (*_PAID, "max_seconds"):
             raise error
         self.action, self._out_of = None, error.limit
 

@@ -121,6 +121,10 @@ class PreparedRun:
         opened.enter_context(self.context.entering(slot))
         return opened.enter_context(self.opened(slot))
 
+    def interrupt(self) -> None:
+        """Cancels all of the run's work: nothing more is sent, and a running cell ends. Never blocks."""
+        self.context.run_scope.cancel(RunEndedError("The program was interrupted."))
+
     def stopped_by(self, error: Exception) -> Exception | None:
         """Returns the reason for which the run was cancelled, if that is why its sandbox failed."""
         is_of_sandbox = isinstance(error, (SandboxError, CodeInterpreterError))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+import io
+import os
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, get_args
 
 import dspy
@@ -11,7 +15,13 @@ from pydantic.fields import FieldInfo
 
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.signatures.fields import defaults_of, has_type
-from dspy_rlm.signatures.names import RESERVED_NAMES
+from dspy_rlm.signatures.names import HIDING_NAMES, RESERVED_NAMES
+from dspy_rlm.signatures.signature_errors import (
+    EXAMPLE,
+    not_a_signature,
+    repeated_field,
+    unusable,
+)
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from sandbox_runtime import LazyText
@@ -28,6 +38,8 @@ CALL_OPTIONS = frozenset({"interpreter_factory"})
 
 # The inputs of the extraction, which has the outputs as outputs.
 EXTRACTION_INPUTS = frozenset({"variables_info", "repl_history", "problem_with_last_reply"})
+# Further ones, those of `dspy.Predict`. An input of the same name takes precedence.
+PREDICT_OPTIONS = ("lm", "config")
 
 
 def check_signature(
@@ -36,16 +48,19 @@ def check_signature(
     """Returns the signature as a class, after checking that its names can coexist in one REPL.
 
     Raises:
-        SignatureError: It cannot be parsed, has no outputs, or uses a reserved name.
+        SignatureError: It cannot be parsed, has no outputs, has a field twice, or uses a reserved name.
     """
     try:
-        checked: type[dspy.Signature] | None = dspy.ensure_signature(signature)
+        ensured: Any = dspy.ensure_signature(signature)
     except Exception as error:
-        raise SignatureError(f"{signature!r} is not a signature: {error}") from error
-    if checked is None or not checked.output_fields:
-        raise SignatureError(
-            f"{signature!r} has no output. Write it like 'logs, question -> answer'."
-        )
+        raise SignatureError(unusable(signature, error)) from error
+    if not (inspect.isclass(ensured) and issubclass(ensured, dspy.Signature)):
+        raise SignatureError(not_a_signature(signature))
+    checked: type[dspy.Signature] = ensured
+    if not checked.output_fields:
+        raise SignatureError(f"{signature!r} has no output. {EXAMPLE}")
+    if name := repeated_field(signature):
+        raise SignatureError(f"{signature!r} has the field {name!r} twice. Rename one.")
     _refuse(RESERVED_NAMES & set(checked.input_fields), "An input", "the REPL has that name itself")
     _refuse(
         CALL_OPTIONS & set(checked.input_fields), "An input", "a call's own option has that name"
@@ -58,6 +73,58 @@ def check_signature(
         "the extraction of outputs has an input of that name",
     )
     return checked
+
+
+def warn_of_hiding_names(signature: type[dspy.Signature], stacklevel: int) -> None:
+    """Warns if an input hides a builtin that most code needs: `list(...)` then fails in the LM's cells."""
+    for name in sorted(HIDING_NAMES & set(signature.input_fields)):
+        warnings.warn(
+            f"The input {name!r} hides Python's {name} in the REPL, so code that calls {name}(...) fails. "
+            f"Rename it, for example to {name}_input.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def check_positional(
+    signature: type[dspy.Signature], arguments: Sequence[Any], *, is_interpreter: bool
+) -> None:
+    """Refuses inputs that were passed by position, as `dspy.Predict` does.
+
+    Raises:
+        InputError: There are any; says how to pass them.
+    """
+    if not arguments or (len(arguments) == 1 and is_interpreter):
+        return
+    names = ", ".join(f"{name}=..." for name in signature.input_fields)
+    advice = (
+        " For an example: rlm(**example.inputs())."
+        if isinstance(arguments[0], dspy.Example)
+        else ""
+    )
+    raise InputError(f"Inputs go by name: rlm({names}).{advice}")
+
+
+def split_options(
+    signature: type[dspy.Signature], arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the options of a call that `dspy.Predict` takes too, and the inputs.
+
+    Raises:
+        InputError: An option has the wrong type.
+    """
+    options = {
+        name: arguments[name]
+        for name in PREDICT_OPTIONS
+        if name in arguments and name not in signature.input_fields
+    }
+    if not isinstance(options.get("lm"), dspy.BaseLM | None):
+        raise InputError(f"lm must be a dspy.LM, not {options['lm']!r:.200}.")
+    if not isinstance(options.get("config"), Mapping | None):
+        raise InputError(
+            f"config must be a dict of the LM's options, such as {{'temperature': 1.0}}, not "
+            f"{options['config']!r:.200}."
+        )
+    return options, {name: value for name, value in arguments.items() if name not in options}
 
 
 def _refuse(names: Collection[str], kind: str, reason: str) -> None:
@@ -89,7 +156,8 @@ def check_inputs(
             try:
                 checked[name] = _conversation(_validated(field, values[name]), fields)
             except Exception as error:  # noqa: BLE001 - a user's type may raise anything
-                problems.append(problem_of(name, field.annotation, values[name], error, rules))
+                problem = problem_of(name, field.annotation, values[name], error, rules)
+                problems.append(f"{problem}{_text_advice(field, values[name])}")
     if problems:
         listed = [f"{n}: {annotation_text(f.annotation)}" for n, f in fields.items()]
         expected = abridged(", ".join(listed), MAX_LISTED_CHARS)
@@ -97,6 +165,19 @@ def check_inputs(
             f"{abridged('; '.join(problems), MAX_LISTED_CHARS)}. The inputs are: {expected}."
         )
     return checked
+
+
+def _text_advice(field: FieldInfo, value: Any) -> str:
+    """Returns how to pass a file or an iterator as a text; empty for other values and types."""
+    if str not in (field.annotation, *get_args(field.annotation)):
+        return ""
+    if isinstance(value, os.PathLike):
+        return " (pass TextFile(path) for the text of that file, str(path) for the path)"
+    if isinstance(value, io.IOBase):
+        return " (pass TextFile(path), or file.read())"
+    if isinstance(value, Iterator):
+        return " (pass TextStream(pieces) for a text in pieces)"
+    return ""
 
 
 def _validated(field: FieldInfo, value: Any) -> Any:

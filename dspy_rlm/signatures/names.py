@@ -15,3 +15,36 @@ RESERVED_NAMES = frozenset(
         "print",
     }
 )
+
+# The builtins that code of LMs calls in most cells. An input of such a name is allowed, with a warning. Names
+# that are common for inputs and rare in code (`input`, `id`, `format`, `hash`, `filter`) are not among them.
+HIDING_NAMES = frozenset(
+    {
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "enumerate",
+        "float",
+        "int",
+        "isinstance",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "next",
+        "open",
+        "range",
+        "repr",
+        "round",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "type",
+        "zip",
+    }
+)

@@ -5,11 +5,15 @@ Code is shown as at Python's own prompt, with its output below. Colours are used
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
 import textwrap
-from typing import TextIO
+import threading
+import time
+from collections.abc import Callable
+from typing import ClassVar, TextIO
 
 from dspy_rlm.events import (
     ActionChosen,
@@ -18,14 +22,19 @@ from dspy_rlm.events import (
     RunEnded,
     RunStarted,
     StepTaken,
+    SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
 from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.escaping import printable
+from dspy_rlm.values.previews import short_repr
 
 # The maximum number of lines of one code, output or reasoning; the prediction has all of them.
 MAX_CODE_LINES, MAX_OUTPUT_LINES, MAX_REASONING_LINES = 30, 16, 4
+
+# A cell that calls other LMs prints a line after so many seconds without one.
+QUIET_SECONDS = 5.0
 
 # Columns if the width of the terminal is unknown, and the bounds of a readable width.
 WIDTH = 100
@@ -35,18 +44,84 @@ INDENT = "    "
 BOLD, DIM, RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
-def print_event(event: Event) -> None:
-    """Prints an event to stderr."""
+class Progress:
+    """A sink that prints the events of one run to stderr.
+
+    A sub-run is indented by its depth. Where several runs of a depth go on at the same time, each block names
+    its run. While calls take long, a line says how many have ended.
+    """
+
+    _lock = threading.Lock()  # guards the two fields below, and keeps blocks apart
+    _numbers = itertools.count(1)
+    _active: ClassVar[dict[int, list[Progress]]] = {}
+
+    def __init__(self, depth: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prints nothing yet. `clock` returns seconds."""
+        self._depth = depth
+        self._clock = clock
+        self._number = next(self._numbers)
+        self._printed_at = clock()
+        self._calls = 0  # single calls of the running cell
+
+    def __call__(self, event: Event) -> None:
+        """Prints an event."""
+        with self._lock:
+            others = self._active.setdefault(self._depth, [])
+            if isinstance(event, RunStarted):
+                others.append(self)
+            label = f"run {self._number}" if len(others) > 1 else ""
+            print_event(event, label=label, indent=self._depth, line=self._line(event))
+            if isinstance(event, RunEnded) and self in others:
+                others.remove(self)
+
+    def _line(self, event: Event) -> str:
+        """Returns the line for an event of a sub-call; empty if it is not worth one, or for other events."""
+        now = self._clock()
+        line = ""
+        match event:
+            case SubCallStarted(name=name, count=count) if count > 1:
+                line = f"{name}: {count:,} calls"
+            case SubCallStarted(name=name):
+                self._calls += 1
+                if now - self._printed_at >= QUIET_SECONDS:
+                    line = f"{name}: call {self._calls:,} of this step"
+            case SubCallProgress(name=name, done=done, count=count, seconds=seconds):
+                if now - self._printed_at >= QUIET_SECONDS or (
+                    done == count and seconds >= QUIET_SECONDS
+                ):
+                    line = f"{name}: {done:,} of {count:,}, {seconds:.0f} s"
+            case ActionChosen():
+                self._calls, self._printed_at = 0, now
+        if line:
+            self._printed_at = now
+        return line
+
+
+def print_event(event: Event, *, label: str = "", indent: int = 0, line: str = "") -> None:
+    """Prints an event to stderr.
+
+    Args:
+        event: The event.
+        label: The name of the run, where several go on.
+        indent: The depth of the run.
+        line: The line for the progress of a sub-call.
+    """
     stream = sys.stderr
-    text = render_event(event, width=terminal_width(stream), colour=wants_colour(stream))
+    margin = INDENT * indent
+    width = max(terminal_width(stream) - len(margin), MIN_WIDTH)
+    text = render_event(event, width=width, colour=wants_colour(stream), label=label)
+    if line:
+        text = _indent(f"[{label}] {line}" if label else line, width)
     if text:
+        text = textwrap.indent(text, margin) if margin else text
         print(text, file=stream, flush=True)
 
 
-def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> str:
+def render_event(event: Event, *, width: int = WIDTH, colour: bool = False, label: str = "") -> str:
     """Returns the lines for an event; none for an event that another one covers."""
+    own = f"[{label}] " if label else ""
     match event:
-        case IterationStarted() | SubCallStarted():
+        case IterationStarted() | SubCallStarted() | SubCallProgress():
             return ""
         case RunStarted(variables=variables):
             names = max((len(v.name) for v in variables), default=0)
@@ -54,15 +129,21 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False) -> s
                 f"{v.name:<{names}}  {v.type_name}{f', {v.size}' if v.size else ''}"
                 for v in variables
             ]
-            return _indent("\n".join(lines), width)
+            return _indent("\n".join([*([own] if own else []), *lines]), width)
         case ActionChosen(number=number, reasoning=reasoning, code=code):
-            heading = _heading(number, reasoning or "(no reasoning)", width)
+            heading = _heading(label, number, reasoning or "(no reasoning)", width)
             body = _at_prompt(code, width) if code else _indent("(no code)", width)
             return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, body, colour)}"
-        case StepTaken(step=step):
-            return _indent(step.output or NO_OUTPUT, width)
-        case RunEnded(report=report):
-            return f"\n{INDENT}{printable(summary(report))}"
+        case StepTaken(number=number, step=step):
+            heading = f"{INDENT}[{label}, {number}]\n" if label else ""
+            return heading + _indent(step.output or NO_OUTPUT, width)
+        case RunEnded(report=report, outputs=outputs):
+            values = [
+                f"{name} = {short_repr(value, MAX_WIDTH)}"
+                for name, value in (outputs or {}).items()
+            ]
+            ending = f"{own}{printable(summary(report))}"
+            return f"\n{_indent(chr(10).join([*values, ending]), width=MAX_WIDTH)}"
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -79,8 +160,8 @@ def terminal_width(stream: TextIO) -> int:
     return max(MIN_WIDTH, min(columns, MAX_WIDTH))
 
 
-def _heading(number: int, reasoning: str, width: int) -> str:
-    label = f"[{number}] "
+def _heading(run: str, number: int, reasoning: str, width: int) -> str:
+    label = f"[{run}, {number}] " if run else f"[{number}] "
     return "\n".join(
         textwrap.wrap(
             # More than fits into the lines: wrapping a whole long text is slow.

@@ -12,6 +12,8 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +97,7 @@ def find_deno() -> Path:
     """
     path = _packaged_deno() or _path_deno()
     if path is None:
-        raise DenoNotFoundError(f"Cannot start the sandbox: no Deno was found. {DENO_FIX}")
+        raise DenoNotFoundError(f"Cannot start the sandbox: {_not_found()}")
     version = deno_version(path)
     oldest, untried = DENO_SUPPORTED
     if flaws := known_flaws(version):
@@ -109,6 +111,18 @@ def find_deno() -> Path:
             f"{_dotted(oldest)} or newer, below {_dotted(untried)}. {DENO_FIX}"
         )
     return path
+
+
+def _not_found() -> str:
+    """Says where Deno was looked for, and what to do."""
+    if importlib.util.find_spec("deno") is None:
+        return f"no Deno was found, neither as a package of {sys.executable} nor on the PATH. {DENO_FIX}"
+    folder = sysconfig.get_path("scripts")
+    return (
+        f"the package deno is installed for {sys.executable}, but its executable is not in {folder}, and no "
+        "deno is on the PATH. Put the folder that has it on the PATH, or install it again: pip install "
+        '--force-reinstall "deno>=2.9.8,<3"'
+    )
 
 
 def _packaged_deno() -> Path | None:

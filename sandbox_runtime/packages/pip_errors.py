@@ -17,6 +17,20 @@ from sandbox_runtime.packages.pip_shim import PLATFORM
 MAX_LINE = 4_000
 MAX_WORDS = 1_000
 
+# The available versions that an error lists: the latest ones.
+MOST_VERSIONS = 8
+
+# Modules whose package has another name, by the name that people ask for.
+_OTHER_NAMES = {
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
+}
+
 _EXCEPTION_ENDS = ("Error", "Exception", "Mismatch", "Impossible")
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -24,7 +38,13 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 def missing_name(log: str) -> str | None:
     """Returns the name for which pip found nothing."""
     _, separator, rest = log.partition("No matching distribution found for ")
-    return (_leading_name(rest[:MAX_LINE]) or None) if separator else None
+    if separator:
+        return _leading_name(rest[:MAX_LINE]) or None
+    # With a constraint on the package in pip's settings, pip calls the same situation a conflict.
+    _, separator, rest = log.partition("ERROR: Cannot install ")
+    name, because, _ = rest[:MAX_LINE].partition(" because these package versions have conflicting")
+    alone = separator and because and name == _leading_name(name)
+    return name if alone and _own_files(list(_lines(log)), name) else None
 
 
 def explain(log: str, missing: str | None) -> str:
@@ -42,7 +62,7 @@ def explain(log: str, missing: str | None) -> str:
                 )
     if (versions := _versions(lines, missing)) is not None:
         return f"No version of {missing} fits; for the sandbox, these exist: {versions}."
-    own = [name for name in _skipped(lines) if _project(name) == canonicalize_name(missing)]
+    own = _own_files(lines, missing)
     platforms = sorted({_platform(name) for name in own if name.endswith(".whl")})
     if platforms:
         return (
@@ -50,7 +70,11 @@ def explain(log: str, missing: str | None) -> str:
             f"index, only for {_printable(', '.join(platforms))[:MAX_WORDS]}."
         )
     if own:
-        return f"{missing} has no wheel at the package index, only its source."
+        other = _OTHER_NAMES.get(missing)
+        hint = f" The package of that module is called {other}." if other else ""
+        return f"{missing} has no wheel at the package index, only its source.{hint}"
+    if other := _OTHER_NAMES.get(missing):
+        return f"The package index has no package {missing}; the package of that module is called {other}."
     return f"The package index has no package {missing}."
 
 
@@ -75,8 +99,16 @@ def _versions(lines: list[str], missing: str) -> str | None:
         before, separator, rest = line.partition(" (from versions: ")
         requirement = before.partition("requirement ")[2]
         if separator and requirement.startswith(missing) and not rest.startswith("none)"):
-            return _printable(rest.partition(")")[0])[-300:].lstrip(" ,")
+            versions = _printable(rest.partition(")")[0]).split(", ")
+            older = len(versions) - MOST_VERSIONS
+            last = ", ".join(versions[-MOST_VERSIONS:])[-MAX_WORDS:]
+            return f"{last}, and {older:,} older" if older > 0 else last
     return None
+
+
+def _own_files(lines: list[str], missing: str) -> list[str]:
+    """Returns the names of the package's own files that pip skipped."""
+    return [name for name in _skipped(lines) if _project(name) == canonicalize_name(missing)]
 
 
 def _skipped(lines: list[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -230,6 +231,11 @@ def _ask_sources(
         raise PackageError(reason)
     locked = locked_packages()
     listed = locked.get(canonicalize_name(missing))
+    if listed is None and missing in sys.stdlib_module_names:
+        raise PackageError(
+            f"{missing} is a part of Python's standard library, which cells can import as it is. Leave it out "
+            "of packages."
+        )
     if listed is None or not str(listed["file_name"]).endswith(".whl"):
         raise PackageError(f"{reason} Pyodide's own distribution does not have it either.")
     page = workshop / "pyodide.html"

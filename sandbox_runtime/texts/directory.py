@@ -74,12 +74,15 @@ class Directory:
             gitignore: Whether to apply `.gitignore` files.
 
         Raises:
+            FileNotFoundError: The path does not exist.
             NotADirectoryError: The path is not a folder.
             ValueError: The pattern is too long.
         """
         self.root = Path(path).absolute()
+        if not self.root.exists():
+            raise FileNotFoundError(f"There is no folder {path}.")
         if not self.root.is_dir():
-            raise NotADirectoryError(f"{path} is not a directory.")
+            raise NotADirectoryError(f"{path} is not a folder. TextFile(path) takes a single file.")
         self.name = self.root.name
         self.pattern = pattern
         self._matches = glob_matcher(pattern)
@@ -95,6 +98,22 @@ class Directory:
 
     def __repr__(self) -> str:
         return f"<Directory {self.name!r}, {self.size}>"
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the paths of the files that cells can read, sorted."""
+        return iter(self.sizes())
+
+    def __len__(self) -> int:
+        """Returns the number of files."""
+        return len(self.sizes())
+
+    def __bool__(self) -> bool:
+        """Returns True, also for an empty folder, without listing it."""
+        return True
+
+    def __contains__(self, path: object) -> bool:
+        """Returns True if cells can read the file."""
+        return path in self.sizes()
 
     @property
     def size(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -67,10 +67,22 @@ class LazyText:
     @property
     def size(self) -> str:
         """Describes the size in words, without counting anything; with the remarks on the content."""
-        at_least = "" if self.source.complete else "at least "
         chars = f", {self.index.counted[1]:,} characters" if self.index.complete else ""
-        note = f"; {self.note}" if self.note else ""
-        return f"{at_least}{self.source.size:,} bytes{chars}{note}"
+        return f"{self._bytes_text}{chars}{self._remarks}"
+
+    @property
+    def byte_size(self) -> str:
+        """Describes the size in bytes, which for a file is the same before and after it was read, with remarks."""
+        return f"{self._bytes_text}{self._remarks}"
+
+    @property
+    def _bytes_text(self) -> str:
+        at_least = "" if self.source.complete else "at least "
+        return f"{at_least}{self.source.size:,} bytes"
+
+    @property
+    def _remarks(self) -> str:
+        return f"; {self.note}" if self.note else ""
 
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
         """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
@@ -271,6 +283,9 @@ class TextStream(LazyText):
         """
         if isinstance(pieces, str):
             raise TypeError("TextStream takes pieces of text; a str can be an input as it is.")
+        first = pieces[0] if isinstance(pieces, Sequence) and pieces else ""
+        if not isinstance(first, str):
+            raise TypeError(f"TextStream takes pieces of text, not of {type(first).__name__}.")
         super().__init__(name, SpooledBytes(pieces, name, most_bytes))
 
 

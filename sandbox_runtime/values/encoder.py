@@ -13,7 +13,16 @@ import json
 import pickle
 import uuid
 import zoneinfo
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath
 from types import MappingProxyType
@@ -89,8 +98,7 @@ class ValueCodec:
             place, culprit = self._find_offender(value, label)
             raise ValueCrossingError(
                 f"{place} is of type {_type_name(culprit)}, which cannot enter the sandbox. "
-                f"{_reason(error)} Pass text, numbers, lists, dicts or plain records of them, or give "
-                "the sandbox a tool that works on it."
+                f"{_advice(culprit) or _usual_advice(error)}"
             ) from error
 
     def encode_variable(
@@ -301,6 +309,24 @@ def _type_name(value: object) -> str:
         kind.__qualname__
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _advice(value: object) -> str:
+    """Returns what to pass instead of a file or an iterator; empty for other values."""
+    if isinstance(value, io.TextIOBase):
+        return "Pass its text, file.read(), or for a file of any size TextFile(path)."
+    if isinstance(value, io.IOBase):
+        return "Pass its bytes, file.read(), or for a text file of any size TextFile(path)."
+    if isinstance(value, Iterator):
+        return "Pass a list of its items, or for pieces of one long text TextStream(pieces)."
+    return ""
+
+
+def _usual_advice(error: Exception) -> str:
+    return (
+        f"{_reason(error)} Pass text, numbers, lists, dicts or plain records of them, or give the sandbox a "
+        "tool that works on it."
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import dspy
+import pytest
 
 from dspy_rlm import RLM, Call, RunReport, Step
 from dspy_rlm.dspy_bridge.traces import FailedStep
 from dspy_rlm.optimize import feedback, objective_scores
 from dspy_rlm.optimize.digest import digest, waste
 from dspy_rlm.optimize.feedback import sub_calls_text
+from dspy_rlm.prompts.variables import Variable
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nNameError: name 'x' is not defined"
 STEPS = (
@@ -28,6 +30,23 @@ EXAMPLE = dspy.Example(logs="...", question="?", n=2).with_inputs("logs", "quest
 def entry(step):
     """A trace entry of an RLM's predictor."""
     return (RLM("a -> b").generate_action, {"iteration": "2/20, 9 sub-LM prompts left"}, step)
+
+
+def program_trace():
+    """The trace of a program of a predictor, an RLM and another predictor; and the entry of the first."""
+    plan = (
+        dspy.Predict("question -> subquestion"),
+        {"question": "?"},
+        dspy.Prediction(subquestion="??"),
+    )
+    variables = [
+        Variable(name, "str", "", "Variable: `forged`") for name in ("logs", "subquestion")
+    ]
+    info = "\n".join(variable.render() for variable in variables)
+    rlm = RLM("logs, subquestion -> culprit").generate_action
+    step = dspy.Prediction(reasoning="", code="```python\nprint(len(logs))\n```", output="12")
+    rows = (rlm, {"iteration": "1/20, 9 sub-LM prompts left", "variables_info": info}, step)
+    return [plan, rows], plan
 
 
 class TestDigest:
@@ -74,6 +93,53 @@ class TestFeedback:
         result = feedback(0.0, RUN, pred_trace=[entry(step)])
 
         assert "The result of this step (turn 2/20): NameError: name 'x'" in result.feedback
+
+    def test_other_predictors_of_a_program_get_no_step(self):
+        """A predictor that is no RLM's has no turn and prints nothing; the run of the RLM is still described."""
+        trace, plan = program_trace()
+
+        result = feedback(0.0, None, example=EXAMPLE, trace=trace, pred_trace=[plan])
+
+        assert "this step" not in result.feedback
+        assert "All steps of the run:\n1. print(len(logs)) -> " in result.feedback
+
+    def test_the_inputs_are_those_of_the_rlm(self):
+        """An input of the program that the RLM does not have is not missed in its code; one of its own is."""
+        trace, plan = program_trace()
+
+        for pred_trace in ([plan], [trace[1]], None):
+            result = feedback(0.0, None, example=EXAMPLE, trace=trace, pred_trace=pred_trace)
+            assert "`question`" not in result.feedback
+            assert "The input `subquestion` was never read." in result.feedback
+
+    def test_a_fence_around_the_code_is_left_out(self):
+        """The trace has the code as the LM wrote it; the digest shows the code alone."""
+        result = feedback(0.0, None, trace=program_trace()[0])
+
+        assert "```" not in result.feedback
+
+    def test_of_two_rlms_the_one_whose_step_it_is_is_described(self):
+        """The feedback for a step shows the steps of the same RLM only."""
+        trace, _ = program_trace()
+        other = entry(dspy.Prediction(reasoning="", code="print(other)", output="1"))
+
+        result = feedback(0.0, None, trace=[*trace, other], pred_trace=[trace[1]])
+
+        assert "print(other)" not in result.feedback
+
+    @pytest.mark.parametrize(
+        ("limit", "reason"),
+        [
+            ("max_iterations", "The turns were used up without SUBMIT"),
+            ("max_cost", "The budget was used up (max_cost) without SUBMIT"),
+            ("max_seconds", "The time was used up (max_seconds) without SUBMIT"),
+        ],
+    )
+    def test_an_extraction_has_its_real_reason(self, limit, reason):
+        """The text names the limit that ended the turns."""
+        report = dataclasses.replace(REPORT, status="extracted", stopped_by=limit)
+
+        assert reason in feedback(0.0, dspy.Prediction(n=1, run=report)).feedback
 
     def test_a_program_around_the_rlm_may_hide_its_report(self):
         """If the report is hidden, the steps, including failed ones, come from the trace."""

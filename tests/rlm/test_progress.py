@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 
 import pytest
 
+from dspy_rlm.concurrency.batch_progress import batches_reported_to
 from dspy_rlm.events import (
     ActionChosen,
     IterationStarted,
     RunEnded,
     RunStarted,
     StepTaken,
+    SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.prompts.variables import Variable
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.report_text import summary
 from dspy_rlm.terminal.progress import (
     MAX_OUTPUT_LINES,
+    Progress,
     print_event,
     printable,
     render_event,
@@ -103,6 +109,9 @@ class TestRenderEvent:
         [
             ("submitted", "SUBMIT", "Submitted"),
             ("extracted", "max_iterations", "Turns used up, outputs extracted"),
+            ("extracted", "max_cost", "Budget used up (max_cost), outputs extracted"),
+            ("extracted", "max_seconds", "Time used up (max_seconds), outputs extracted"),
+            ("extracted", "max_errors", "Too many failed turns (max_errors), outputs extracted"),
             ("failed", "KeyboardInterrupt", "Interrupted"),
             ("failed", "LMServerError", "Failed (LMServerError)"),
         ],
@@ -112,6 +121,36 @@ class TestRenderEvent:
         screen = render_event(RunEnded(report(status, stopped_by)))
 
         assert screen == f"\n    {said}, 2 iterations, 1 sub-LM call, 3.1 s"
+
+    def test_a_run_ends_with_its_cost(self):
+        """Tokens and dollars are in the last line where they are known, and so are cached and failed calls."""
+        calls = [
+            Call("sub_llm", "m", 0, cached=at == 0, error="no" if at == 1 else "")
+            for at in range(3)
+        ]
+        usage = (
+            Usage("root", 0, calls=1, cached=1, input_tokens=9_000, output_tokens=400, cost=0.0008),
+            Usage("m", 0, calls=2, cached=1, input_tokens=3_000, output_tokens=0, cost=0.00003),
+        )
+        run = dataclasses.replace(
+            report("submitted", "SUBMIT"),
+            llm_calls=2,
+            usage=usage,
+            cost=0.00083,
+            sub_calls=tuple(calls),
+        )
+
+        assert summary(run) == (
+            "Submitted, 2 iterations (1 cached), 3 sub-LM calls (1 cached, 1 failed), 12,400 tokens, "
+            "$0.00083, 3.1 s"
+        )
+
+    def test_unknown_costs_are_left_out(self):
+        """A sum with an unknown part would be too small, so it is not shown."""
+        usage = (Usage("root", 0, calls=1, input_tokens=None, output_tokens=5, cost=None),)
+        run = dataclasses.replace(report("submitted", "SUBMIT"), usage=usage, cost=None)
+
+        assert summary(run) == "Submitted, 2 iterations, 1 sub-LM call, 3.1 s"
 
     def test_colours_set_code_apart(self):
         """On a terminal the reasoning is bold and the code dim, line by line."""
@@ -126,6 +165,150 @@ class TestRenderEvent:
         screen = render_event(StepTaken(1, Step("", "c", "\x1b[2Jgone\u202e\r!"), 0), colour=True)
 
         assert screen == "    \\x1b[2Jgone\\u202e\\r!"
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestProgress:
+    def test_a_batch_is_one_line_while_it_is_quick(self, capsys):
+        """The start of a batch is shown at once, and nothing else if it ends soon."""
+        progress = Progress()
+        for event in (RunStarted([], 20), SubCallStarted(1, "sub_llm_batched", 40)):
+            progress(event)
+        progress(SubCallProgress(1, "sub_llm_batched", 40, 40, 0.3))
+        progress(RunEnded(report("failed", "X")))
+
+        assert "sub_llm_batched" in capsys.readouterr().err.split("Failed")[0]
+
+    def test_a_slow_batch_says_how_many_have_ended(self, capsys):
+        """Every few seconds there is a line with n of m, and one at the end."""
+        clock = Clock()
+        progress = Progress(clock=clock)
+        progress(SubCallStarted(1, "predict_batched", 40))
+        for done in range(1, 41):
+            clock.now = done * 0.5
+            progress(SubCallProgress(1, "predict_batched", done, 40, clock.now))
+
+        assert capsys.readouterr().err.splitlines() == [
+            "    predict_batched: 40 calls",
+            "    predict_batched: 10 of 40, 5 s",
+            "    predict_batched: 20 of 40, 10 s",
+            "    predict_batched: 30 of 40, 15 s",
+            "    predict_batched: 40 of 40, 20 s",
+        ]
+
+    def test_single_calls_are_counted_once_they_take_long(self, capsys):
+        """A loop of single calls prints a line every few seconds, from the start of its step."""
+        clock = Clock()
+        progress = Progress(clock=clock)
+        progress(ActionChosen(1, "Go.", "x"))
+        capsys.readouterr()
+        for second in range(1, 13):
+            clock.now = float(second)
+            progress(SubCallStarted(1, "sub_llm", 1))
+
+        assert capsys.readouterr().err.splitlines() == [
+            "    sub_llm: call 5 of this step",
+            "    sub_llm: call 10 of this step",
+        ]
+
+    def test_a_sub_run_is_indented(self, capsys):
+        """The lines of a sub-run are indented by its depth."""
+        Progress(1)(StepTaken(1, Step("", "c", "out"), 0))
+
+        assert capsys.readouterr().err == "        out\n"
+
+    def test_several_runs_name_themselves(self, capsys):
+        """While several runs go on, each block names its run; a run that is alone has no name."""
+        one, other = Progress(), Progress()
+        one(RunStarted([], 20))
+        other(RunStarted([], 20))
+        one(ActionChosen(1, "Go.", "x"))
+        other(StepTaken(3, Step("", "c", "out"), 0))
+        one(SubCallStarted(1, "predict_batched", 3))
+        one(RunEnded(report("failed", "X")))
+        other(StepTaken(4, Step("", "c", "alone"), 0))
+        other(RunEnded(report("failed", "X")))
+
+        lines = capsys.readouterr().err.splitlines()
+        first, second = f"run {one._number}", f"run {other._number}"
+        assert f"[{first}, 1] Go." in lines
+        assert lines[lines.index("    out") - 1] == f"    [{second}, 3]"
+        assert f"    [{first}] predict_batched: 3 calls" in lines
+        assert f"    [{first}] Failed (X), 2 iterations, 1 sub-LM call, 3.1 s" in lines
+        assert lines[-3:] == ["    alone", "", "    Failed (X), 2 iterations, 1 sub-LM call, 3.1 s"]
+
+    def test_the_outputs_are_shown(self, capsys):
+        """The last block has the outputs, each in one line."""
+        print_event(RunEnded(report("submitted", "SUBMIT"), {"answer": "yes\nno", "lines": [1, 2]}))
+
+        assert capsys.readouterr().err == (
+            "\n    answer = 'yes\\nno'\n    lines = [1, 2]\n"
+            "    Submitted, 2 iterations, 1 sub-LM call, 3.1 s\n"
+        )
+
+
+def test_batches_report_each_item_that_has_ended():
+    """The listener around a batch hears of every item, in order, also of one that failed."""
+    heard: list[tuple[int, int]] = []
+
+    def work(item: int) -> int:
+        if item == 3:
+            raise ValueError
+        return item
+
+    with batches_reported_to(lambda done, count: heard.append((done, count))):
+        assert map_concurrently(lambda item: item, [1, 2], 1) == [1, 2]
+        with pytest.raises(ValueError):  # noqa: PT011
+            map_concurrently(work, [3], 1)
+    map_concurrently(work, [1], 1)
+
+    assert heard == [(1, 2), (2, 2), (1, 1)]
+
+
+class TestLogging:
+    def test_steps_are_logged(self, play, caplog):
+        """The logger `dspy_rlm` has a line for each event at INFO, and the code and the output at DEBUG."""
+        caplog.set_level(logging.DEBUG, "dspy_rlm")
+        rlm, _ = play(
+            "q -> answer",
+            "print(sub_llm_batched(['a', 'b']))",
+            "SUBMIT('\x1b[2J')",
+            sub=lambda _request: "yes",
+        )
+        rlm(q="?")
+
+        lines = [
+            record.getMessage().partition(": ")[2]
+            for record in caplog.records
+            if record.name == "dspy_rlm" and record.levelno == logging.INFO
+        ]
+        assert lines[:-1] == [
+            "started with q",
+            "step 1: running 1 line of code",
+            "step 1: sub_llm_batched, 2 calls",
+            "step 1: 14 characters of output, 2 sub-LM calls so far",
+            "step 2: running 1 line of code",
+            "step 2: 14 characters of output, 2 sub-LM calls so far",
+        ]
+        assert lines[-1].startswith("Submitted, 2 iterations, 2 sub-LM calls")
+        assert "print(sub_llm_batched(['a', 'b']))" in caplog.text
+        assert "\x1b" not in caplog.text
+
+    def test_nothing_is_logged_by_default(self, play, caplog):
+        """Without a level for the logger, a run logs nothing."""
+        rlm, _ = play("q -> answer", "SUBMIT('x')")
+        rlm(q="?")
+
+        assert [record for record in caplog.records if record.name == "dspy_rlm"] == []
 
 
 def test_printable_text_stays():

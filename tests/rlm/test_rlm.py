@@ -395,7 +395,10 @@ class TestBadInput:
             (lambda: RLM("q -> trajectory"), "every result has that field"),
             (lambda: RLM("q -> a", max_iterations=0), "max_iterations must be a whole number"),
             (lambda: RLM("q -> a", max_llm_calls=-1), "max_llm_calls must be a whole number"),
-            (lambda: RLM("q -> a", max_output_chars=0), "output_chars must be a positive number"),
+            (
+                lambda: RLM("q -> a", max_output_chars=0),
+                "max_output_chars must be a whole number, 1 or more",
+            ),
             (lambda: RLM("q -> a", tools=[len, len]), "Two tools are called 'len'"),
             (lambda: RLM("q -> a", tools=["no"]), "must be a function"),
             (lambda: RLM("f -> a", tools={"f": print}), "a tool has the same name"),

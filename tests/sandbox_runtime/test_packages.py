@@ -308,6 +308,32 @@ class TestRefused:
 
         assert "No version of thing fits; for the sandbox, these exist: 1.0." in said
 
+    def test_of_many_versions_the_latest_are_listed(self, index, wheel):
+        """The message lists the latest versions and counts the others."""
+        for version in range(1, 12):
+            index.add(wheel("thing", f"{version}.0"))
+
+        said = refusal("thing>=99")
+
+        assert "these exist: 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, and 3 older." in said
+
+    def test_a_module_of_the_standard_library(self, index):
+        """The message says that cells have it already."""
+        assert "json is a part of Python's standard library" in refusal("json")
+
+    def test_a_module_whose_package_has_another_name(self, index):
+        """The message names the package of the module."""
+        assert "the package of that module is called beautifulsoup4" in refusal("bs4")
+
+    def test_a_constraint_does_not_hide_the_reason(self, index, wheel, tmp_path, monkeypatch):
+        """pip calls it a conflict if its settings constrain the package; the reason is still the platform."""
+        index.add(wheel("native", "1.0", tag="cp314-cp314-manylinux_2_28_x86_64"))
+        constraints = tmp_path / "constraints.txt"
+        constraints.write_text("native<=2")
+        monkeypatch.setenv("PIP_CONSTRAINT", str(constraints))
+
+        assert "native has no wheel for WebAssembly" in refusal("native")
+
     def test_a_dependency_is_missing(self, index, wheel):
         """The message names the missing dependency."""
         index.add(wheel("thing", "1.0", "missing-one>=3"))
