@@ -239,4 +239,6 @@ class TestCommand:
 
         assert run.returncode == 1
         assert "Traceback" not in run.stderr
-        assert run.stderr.splitlines()[-1].startswith("dspy-rlm: Cannot start the sandbox: no Deno")
+        assert run.stderr.splitlines()[-1].startswith(
+            "dspy-rlm: Cannot start the sandbox: the package deno is installed"
+        )

@@ -39,8 +39,6 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # By file: the expressions that read untrusted text (of strangers, models or tools), and the units to repeat for a
 # bad case: each alone, and after the expression's own beginning.
 PUMPED = {
-    ("dspy_rlm/signatures/json_schemas.py", r"'\\W'"): ["a", "-", "a-"],
-    ("dspy_rlm/signatures/tool_calls.py", r"'\\w+'"): ["a", "-", "a-"],
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],

@@ -163,7 +163,15 @@ class TestSession:
 
     def test_one_that_ends_the_process(self, index, wheel, opened):
         """No image is built and no retry happens; the file that records it has the reason."""
-        index.add(wheel("thing", files={"thing.py": "import os; os.abort()", "fine.py": "x = 1"}))
+        index.add(
+            wheel(
+                "thing",
+                files={
+                    "thing.py": "import ctypes; ctypes.string_at(2**31, 10)",
+                    "fine.py": "x = 1",
+                },
+            )
+        )
 
         found = resolve_packages(["thing"])
         session = opened(packages=found)

@@ -78,12 +78,9 @@ class TestDeath:
         """The answer to the call of a dead process is dropped."""
         self.check_healed(mortal, mortal.run_cell("die()"))
 
-    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [
-            "import os; os._exit(3)",
-            "import os; os.abort()",
             "import ctypes; ctypes.string_at(2**31, 10)",
             "import sys; sys.setrecursionlimit(10**9)\ndef f(): f()\nf()",
         ],
