@@ -63,6 +63,7 @@ class Ledger:
         self._llm_calls = 0
         self._spent = Amount()
         self._replayed = Amount()
+        self._answered: set[bytes] = set()  # digests of the calls that were answered in this run
         self._replayed_calls = 0
         self._queue = CallQueue(self._decided)
         self._bounds = CallBounds(in_dollars=budget.max_cost is not None)
@@ -102,6 +103,13 @@ class Ledger:
         with self._lock:
             self._llm_calls -= count
             self._replayed_calls += count if replayed else 0
+
+    def note_answered(self, digest: bytes) -> bool:
+        """Notes that a call was answered; returns whether it is the first one of its kind in this run."""
+        with self._lock:
+            is_first = digest not in self._answered
+            self._answered.add(digest)
+        return is_first
 
     def charge_sandbox(self) -> None:
         """Books a sandbox that code asks for as one call, which includes the first LM call in it.
@@ -310,8 +318,8 @@ class Ledger:
     def left(self) -> dict[str, Any]:
         """Returns the rest of each limit that is set, by unit, for prompts and code.
 
-        A reply of a cache counts as if it had been computed: equal runs then have equal prompts, which the
-        cache answers. The limits themselves count what is spent.
+        A reply of a cache counts as if it had been computed, unless this run has asked the same before: equal
+        runs then have equal prompts, which the cache answers. The limits themselves count what is spent.
         """
         budget = self.budget
         with self._lock:

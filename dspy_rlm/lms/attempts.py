@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias, cast
@@ -261,7 +262,8 @@ class _Tries:
         finally:
             cached = not error and not reading.billed
             self._charge.sent = self._charge.sent or not cached
-            self._charge.replayed = cached
+            is_first = not error and meter.ledger.note_answered(self._digest())
+            self._charge.replayed = cached and is_first
             self._settle(place, reading, time.monotonic() - began, error, cached=cached)
 
     def _settle(
@@ -282,7 +284,9 @@ class _Tries:
             not error,
             reading.bytes,
             reading.discounted,
-            Amount(reading.replayed_tokens(), reading.replayed_cost()) if cached else Amount(),
+            Amount(reading.replayed_tokens(), reading.replayed_cost())
+            if self._charge.replayed
+            else Amount(),
         )
         meter.ledger.settle(place, spent)
 
@@ -292,6 +296,12 @@ class _Tries:
             if not reading.chars and (error := error_in_reply(entry.get("response"))) is not None:
                 error.model = str(self._lm.model)
                 raise error
+
+    def _digest(self) -> bytes:
+        """Returns a digest of the call, as it was before the budget limited its reply."""
+        settings = getattr(self._lm, "kwargs", {})
+        call = repr((self._lm.model, settings, self._prompt, self._options))
+        return hashlib.sha256(call.encode("utf-8", "surrogatepass")).digest()
 
     def is_over(self, place: Reservation, reading: Reading, *, streamed: bool) -> bool:
         """Returns whether the reply is complete. One that was cut by the budget is requested again.

@@ -102,3 +102,23 @@ def test_the_first_turn_that_does_not_fit_is_explained_to_the_user(server, kept)
     assert "raise max_tokens" in str(caught.value)
     assert "SUBMIT" not in str(caught.value)
     assert server.requests == []
+
+
+def test_a_prompt_that_the_run_has_asked_before_is_free(kept):
+    """A second batch of the same prompts takes nothing of the budget, in the first run and in an equal one."""
+    question = uuid.uuid4().hex
+
+    @policy
+    def ask_twice(task):
+        for _ in range(2):
+            yield Action(
+                "Ask.", "sub_llm_batched([question, question + '2'])\nBUDGET()['llm_calls']"
+            )
+        yield Action("Done.", "SUBMIT(question)")
+
+    models = {"gpt-4o-mini": ask_twice, "gpt-4o": lambda request: "yes"}
+    with PolicyServer(models) as server:
+        for _ in range(2):
+            steps = run(server, question, kept).run.steps
+            assert [step.output for step in steps[:2]] == ["48", "48"]
+        assert len(server.requests_to("gpt-4o")) == 2
