@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import csv
+import io
 import itertools
 import os
 import sqlite3
@@ -127,7 +128,7 @@ class TestForeignResults:
         ("tool", "expected"),
         [
             (
-                lambda: Path(__file__).open(),  # noqa: SIM115
+                lambda: io.TextIOWrapper(io.BytesIO()),
                 "TypeError: tool() returned an open file. The tool must return its content",
             ),
             (
