@@ -62,7 +62,7 @@ class Reservation:
 
 
 class Verdict(enum.Enum):
-    """Whether a call is sent now, or why it waits."""
+    """The decision to send a call now, or the reason why it waits."""
 
     SENT = enum.auto()
     WAITS_FOR_ROOM = enum.auto()

@@ -29,7 +29,7 @@ _MILLION = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class ModelFacts:
-    """What a prompt to an LM may have, and costs."""
+    """The longest prompt of an LM, and its price."""
 
     name: str
     window: int | None = None

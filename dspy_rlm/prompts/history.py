@@ -23,7 +23,7 @@ _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
 
 @dataclasses.dataclass(frozen=True)
 class Detail:
-    """How much of the steps a prompt shows, in characters."""
+    """The characters of the steps that a prompt shows."""
 
     older_output: int
     """Of the output of each step but the newest."""

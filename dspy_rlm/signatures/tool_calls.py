@@ -33,7 +33,7 @@ _SIMPLE = (str, int, float, bool, list, dict, tuple, set, bytes, Parameter.empty
 
 @dataclasses.dataclass(frozen=True)
 class ToolCall:
-    """How cells call a tool."""
+    """The call of a tool, as cells write it."""
 
     signature: inspect.Signature
     """The parameters, with types as annotations."""

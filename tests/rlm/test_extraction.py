@@ -122,7 +122,7 @@ class TestAskingAgain:
         assert "less than or equal to 5" in prompts[1]
 
     def test_json_that_was_cut_off(self, extract):
-        """What was complete is kept; the value that was cut is asked for again."""
+        """Complete values are kept; the value that was cut is asked for again."""
         bad = '{"score": 4, "mood": "good", "why": "because it is sh'
         prediction, prompts = extract(bad, sections(why="short"))
 

@@ -1,4 +1,4 @@
-"""What an earlier cell plants in the REPL's functions has no effect on a later cell that calls them."""
+"""Code that an earlier cell plants in the REPL's functions has no effect on a later cell that calls them."""
 
 from __future__ import annotations
 

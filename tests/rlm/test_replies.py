@@ -287,7 +287,7 @@ def test_a_reply_that_was_cut_off_is_not_run(text):
     [f"{fence()}\nAnd then I", sections(fence()), sections(CODE), json.dumps({"code": CODE})],
 )
 def test_complete_code_of_a_reply_that_was_cut_off_runs(text):
-    """What was cut off came after the code."""
+    """The text that was cut off came after the code."""
     assert code_of(text, is_cut=True) == CODE
 
 

@@ -203,7 +203,7 @@ def test_newer_python_is_python(code):
     "code", ["type = = 1", "def f[T(x):\n    pass", "except ValueError, KeyError:", 'f"{"']
 )
 def test_broken_code_is_not_taken_for_newer_python(code):
-    """What no version of Python compiles does not compile."""
+    """Text that no version of Python compiles does not compile."""
     assert tree_of(code) is None
 
 

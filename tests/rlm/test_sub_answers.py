@@ -21,7 +21,7 @@ SHOW = (
 
 
 def answers(play, body):
-    """What `sub_llm` returns or raises for a reply with this message and finish reason."""
+    """The result or exception of `sub_llm` for a reply with this message and finish reason."""
     rlm, server = play("q -> a: str", SHOW, sub=lambda _: "x")
     server.fail("sub", Fault(status=200, body=json.dumps(body)))
     return rlm(q="").a
@@ -112,7 +112,7 @@ class TestAnswers:
 
 class TestBatches:
     def test_one_bad_prompt_does_not_lose_the_others(self, play):
-        """What is no prompt is an [ERROR] item of one line; the other prompts are answered."""
+        """An invalid prompt is an [ERROR] item of one line; the other prompts are answered."""
         code = "SUBMIT(sub_llm_batched(['a', None, '', 5, b'x', ('b', 'c'), 'd']))"
         rlm, server = play("q -> a: list", code, sub=rules([], default="ok"))
         result = rlm(q="").a

@@ -138,7 +138,7 @@ class TestCalls:
         ],
     )
     def test_arguments_arrive_as_written(self, play, source, code, expected):
-        """What a cell passes reaches the function as Python's own call would."""
+        """The arguments that a cell passes reach the function as Python's own call would."""
         rlm, _ = play("q -> a: bool", f"SUBMIT({code} == {expected!r})", tools=[source])
 
         assert rlm(q="").a is True

@@ -1,4 +1,4 @@
-"""What tools return, raise and do on the host, and what of it a cell gets."""
+"""Results, exceptions and side effects of tools on the host, as a cell gets them."""
 
 from __future__ import annotations
 

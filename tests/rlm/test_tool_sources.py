@@ -1,4 +1,4 @@
-"""What `tools=` takes: names, schemas of MCP and LangChain, and errors that say what to pass instead."""
+"""The values that `tools=` takes: names, schemas of MCP and LangChain, and errors that say what to pass instead."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_the_cost_in_the_header_of_a_proxy_is_booked(cost, booked):
 
 
 def test_a_header_that_is_no_number_is_no_cost():
-    """What a server sends is not trusted to be a number."""
+    """Usage that a server sends is not trusted to be a number."""
     reading = Reading(None)
     reading.add_usage("lm", {"prompt_tokens": 1})
     for value in ("nan", "inf", "a", "", None, []):

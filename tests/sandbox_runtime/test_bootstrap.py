@@ -205,7 +205,7 @@ class TestWake:
 
 
 class TestStreams:
-    """What cells see as `sys.stdout`."""
+    """The `sys.stdout` of cells."""
 
     def test_between_cells_nobody_listens(self, cells):
         """A callback that a cell left behind cannot speak for the next one."""

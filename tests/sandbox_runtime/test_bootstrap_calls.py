@@ -1,4 +1,4 @@
-"""What the cell driver lets cells call: SUBMIT and tools."""
+"""Functions that the cell driver gives to cells: SUBMIT and tools."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TestSubmit:
         assert cells.output("x") == "1\n"
 
     def test_output_comes_along(self, cells):
-        """What the cell printed before."""
+        """The output that the cell printed before."""
         assert cells.run("print('a')\nSUBMIT(1)")["output"] == "a\n"
 
     def test_finally_still_runs(self, cells):

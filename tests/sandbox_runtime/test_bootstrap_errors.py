@@ -1,4 +1,4 @@
-"""How the cell driver tells exceptions, with the cell's own lines, and how cells are interrupted."""
+"""Exceptions as the cell driver reports them, with the cell's own lines, and how cells are interrupted."""
 
 from __future__ import annotations
 

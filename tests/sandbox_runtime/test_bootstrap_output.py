@@ -1,4 +1,4 @@
-"""What the cell driver shows of a cell: its output and its last value, abridged."""
+"""The part of a cell that the driver shows: its output and its last value, abridged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the driver stands on, put back after a cell has changed it."""
+"""The foundation of the driver, restored after a cell has changed it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the harness consists of, put back by one function that stands on nothing else.
+"""The parts of the harness, restored by one function that depends on nothing else.
 
 Where it lies in memory is tried in the sandbox itself (`tests/security/harness.py`): that is another
 interpreter's memory.

@@ -1,4 +1,4 @@
-"""What an image knows of the harness in it: it holds in every interpreter that is started from the image.
+"""The record of the harness in an image: it holds in every interpreter that is started from the image.
 
 Otherwise each start would work all of it out anew, which takes longer than the start itself.
 """

@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and how a cell is replayed. No process, no clock."""
+"""The time of a checkpoint, and the replay of a cell. No process, no clock."""
 
 from __future__ import annotations
 
