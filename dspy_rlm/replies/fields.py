@@ -5,7 +5,6 @@ Known formats: the sections of DSPy's `ChatAdapter`, JSON objects, XML elements,
 
 from __future__ import annotations
 
-import ast
 import itertools
 import json
 import re
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from dspy_rlm.replies.fences import FIELD, Blocks, fenced_blocks
 from dspy_rlm.replies.python_source import Work
 from dspy_rlm.values.bounded_parsing import HardTextError, check_repairable
+from dspy_rlm.values.python_text import literal
 
 _CODE_NAMES = ("code", "python_code", "python", "script", "repl", "next_code", "cell", "command")
 _REASONING_NAMES = ("reasoning", "thought", "thoughts", "thinking", "rationale", "analysis", "plan")
@@ -236,7 +236,7 @@ def parsed_json(text: str) -> tuple[Any, bool]:
         if isinstance(value, dict | list) or not text[end:].strip():
             return value, True
     try:
-        return ast.literal_eval(text), True
+        return literal(text), True
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
     try:
