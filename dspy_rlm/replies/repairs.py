@@ -177,7 +177,10 @@ def _with_line_ends(code: str) -> str | None:
 
 def _without_entities(code: str) -> str | None:
     """Replaces HTML entities."""
-    return html.unescape(code) if "&" in code and ";" in code else None
+    try:
+        return html.unescape(code) if "&" in code and ";" in code else None
+    except ValueError:  # a number with more digits than Python converts
+        return None
 
 
 def _without_indentation(code: str) -> str | None:
