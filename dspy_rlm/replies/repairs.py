@@ -175,12 +175,17 @@ def _with_line_ends(code: str) -> str | None:
     )
 
 
+# Python converts no number of thousands of digits, and there is no such character.
+_NO_CHARACTER = re.compile(r"(&#[0-9]{8,})")
+
+
 def _without_entities(code: str) -> str | None:
     """Replaces HTML entities."""
-    try:
-        return html.unescape(code) if "&" in code and ";" in code else None
-    except ValueError:  # a number with more digits than Python converts
+    if "&" not in code or ";" not in code:
         return None
+    parts = _NO_CHARACTER.split(code)
+    parts[::2] = map(html.unescape, parts[::2])
+    return "".join(parts)
 
 
 def _without_indentation(code: str) -> str | None:
