@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import http.server
 import importlib.metadata
 import json
@@ -323,6 +324,88 @@ class TestOnlyWheels:
         index.add(other.rename(tmp_path / "thing-1.0-py3-none-any.whl"))
 
         assert "thing" in refusal("thing")
+
+
+JSON_PAGE = "application/vnd.pypi.simple.v1+json"
+LIE = b"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n"
+
+
+def listed(wheel: Path, url: str, **facts: object) -> bytes:
+    """A page of the JSON index that lists one wheel."""
+    file = {"filename": wheel.name, "url": url, "hashes": {"sha256": sha256(wheel)}, **facts}
+    return json.dumps({"meta": {"api-version": "1.0"}, "name": "thing", "files": [file]}).encode()
+
+
+# What an index answers: by the end of the path, a type and a body, or an address to go to.
+ANSWERS: dict[str, Callable[[Path], dict[str, tuple[str, bytes | str]]]] = {
+    "a file of the host in JSON": lambda wheel: {"/": (JSON_PAGE, listed(wheel, wheel.as_uri()))},
+    "one with metadata beside it": lambda wheel: {
+        "/": (JSON_PAGE, listed(wheel, wheel.as_uri(), **{"core-metadata": True}))
+    },
+    "a base of the page": lambda wheel: {
+        "/": (
+            "text/html",
+            f'<base href="{wheel.parent.as_uri()}/"><a href="{wheel.name}">x</a>'.encode(),
+        )
+    },
+    "a page that is a file": lambda wheel: {"/": ("location", wheel.as_uri())},
+    "a page that is a file, in capitals": lambda wheel: {"/": ("location", f"FILE:{wheel}")},
+    "metadata that is a file": lambda wheel: {
+        "/": (JSON_PAGE, listed(wheel, f"/{wheel.name}", **{"core-metadata": True})),
+        ".metadata": ("location", wheel.as_uri()),
+    },
+    "metadata with its own hash that hides a dependency": lambda wheel: {
+        "/": (
+            JSON_PAGE,
+            listed(
+                wheel,
+                f"/{wheel.name}",
+                **{"core-metadata": {"sha256": hashlib.sha256(LIE).hexdigest()}},
+            ),
+        ),
+        ".metadata": ("text/plain", LIE),
+        ".whl": ("application/zip", wheel.read_bytes()),
+    },
+    "JSON that is nested deeply": lambda _: {"/": (JSON_PAGE, b"[" * 100_000)},
+    "JSON with a number of 5,000 digits": lambda _: {"/": (JSON_PAGE, b"9" * 5_000)},
+}
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_an_index_answers(index, wheel, mark, places, monkeypatch, answer):
+    """An index leads to no file of the host, and cannot hide what a wheel requires."""
+    path = wheel("thing", "1.0", f"evil @ {places('tar.gz by HTTP')}")
+    answers = ANSWERS[answer](path)
+
+    class Hostile(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            ends = [end for end in answers if self.path.endswith(end)]
+            kind, body = answers[ends[0]] if ends else ("text/plain", b"")
+            self.send_response(302 if kind == "location" else 200)
+            self.send_header(
+                "Location" if kind == "location" else "Content-Type",
+                str(body if kind == "location" else kind),
+            )
+            content = b"" if isinstance(body, str) else body
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        said = refusal("thing")
+        server.shutdown()
+        thread.join()
+
+    assert said
+    assert not mark.exists()
+    assert fetched(index) == []
 
 
 PROGRAMS = {
