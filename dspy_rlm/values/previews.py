@@ -263,7 +263,9 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
 def problems_of(
     annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> list[str]:
-    """Describes what is wrong with a value, in at most `MAX_PROBLEMS` sentences that show little of it.
+    """Describes what is wrong with a value, in a few sentences that show little of it.
+
+    Of more than `MAX_PROBLEMS` problems, each kind has one example and the number of the others.
 
     Args:
         annotation: The expected type.
@@ -296,7 +298,8 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     if error.error_count() > MAX_LISTED_ERRORS:
         return [("", f": {error.error_count():,} parts of it do not fit; check one of them")]
     problems = []
-    for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
+    examples = _examples(error.errors(include_url=False, include_context=False))
+    for item, others in examples:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
         by_code = item["type"] in ("value_error", "assertion_error")
         quotes = by_code and staying(item["input"], rules) is not None
@@ -305,8 +308,24 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
             "it does not fit" if quotes else in_one_line(redact_secrets(item["msg"]), VALUE_CHARS)
         )
         got = short_repr(item["input"], VALUE_CHARS, rules)
-        problems.append((in_one_line(keys, VALUE_CHARS), f": {problem}, got {got}"))
+        more = f"; and {others:,} more of this kind" if others else ""
+        problems.append((in_one_line(keys, VALUE_CHARS), f": {problem}, got {got}{more}"))
+    if unlisted := error.error_count() - sum(1 + others for _, others in examples):
+        problems.append(("", f": and {unlisted:,} more problems of other kinds"))
     return problems
+
+
+def _examples(errors: list[Any]) -> list[tuple[Any, int]]:
+    """Returns the errors to list, each with the number of others that it is an example of."""
+    if len(errors) <= MAX_PROBLEMS:
+        return [(error, 0) for error in errors]
+    kinds: dict[Any, list[Any]] = {}
+    for error in errors:
+        field = error["loc"][-1] if len(error["loc"]) > 1 else 0
+        # Positions in lists differ from error to error, names of fields do not.
+        kind = error["type"], error["msg"], field if isinstance(field, str) else ""
+        kinds.setdefault(kind, []).append(error)
+    return [(same[0], len(same) - 1) for same in list(kinds.values())[:MAX_PROBLEMS]]
 
 
 def _message_of(error: Exception) -> str:
