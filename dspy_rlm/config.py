@@ -63,6 +63,9 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    style: str = "default"
+    """The name of the prompt's style, as `prompts.styles` has it."""
+
     @property
     def models(self) -> Models | None:
         """The LMs that code can call; None if `sub_lm` names none."""
@@ -133,6 +136,7 @@ class Configured:
     sub_lm = Setting[SubLM]()
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
+    style = Setting[str]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.

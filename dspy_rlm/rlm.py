@@ -40,6 +40,7 @@ from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
+from dspy_rlm.prompts.styles import checked_style
 from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -82,6 +83,7 @@ class RLM(Configured, Portable, dspy.Module):
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
+        style: str = "default",
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -116,6 +118,8 @@ class RLM(Configured, Portable, dspy.Module):
                 or `CodeType`. They take precedence over the rules for DSPy's types.
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
+            style: The form of the prompt: "default", the fields of DSPy's adapter; "paper", a conversation for models
+                that were trained on trajectories of RLMs; "tools", a conversation of tool calls.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -148,6 +152,7 @@ class RLM(Configured, Portable, dspy.Module):
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
+            style=checked_style(style),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

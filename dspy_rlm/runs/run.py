@@ -142,7 +142,7 @@ class Run:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
         line = iteration_line(
-            number, self.budget, self.ledger.left(), self._failures, self._window.note
+            number, self.budget, self.ledger.left(), self._failures, self._window.note, self.depth
         )
         return {**self.extract_inputs(), "iteration": line}
 

@@ -360,6 +360,8 @@ class Driver:
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._note_rebound()
+        for note in host_calls.search_notes(self.output.render()):
+            self._note(note)
         raw = self._host.drain_raw()
         if raw:
             self.output.write(raw)
