@@ -1,4 +1,4 @@
-"""The predictor's signature as a run sends it: the policy block, and the contract after it."""
+"""The signatures of a run's two predictors: of its steps (the policy block, and the contract after it), of the extraction."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ def default_signature(config: RLMConfig) -> type[dspy.Signature]:
     style = STYLES[config.style]
     block = instructions.policy_block(config.signature, config.tools.values(), style)
     return instructions.action_signature(block)
+
+
+def default_extractor(signature: type[dspy.Signature], predictor: dspy.Predict) -> dspy.Predict:
+    """Returns a predictor of the outputs for when no turn is left. It has the LM of the steps' predictor."""
+    extractor = dspy.Predict(instructions.extract_signature(signature))
+    extractor.lm = getattr(predictor, "lm", None)
+    return extractor
 
 
 def composed_signature(
