@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# What the C library here knows, without flags.
+# The formats that the C library here knows, without flags.
 _KNOWN = frozenset("aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYzZ%")
 _FLAGS = "_-0^#"
 # The padding of directives whose value is a number, where it is not "0".

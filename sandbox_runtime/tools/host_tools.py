@@ -55,7 +55,7 @@ class HostTools:
         self._coroutines = Coroutines()
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
-        self._given: dict[str, HostTool] = {}
+        self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._changed = threading.Condition()  # guards everything below
@@ -78,7 +78,7 @@ class HostTools:
         """
         self._border = border
         self._coroutines.loop = loop
-        self._given = dict(tools)
+        self._registered = dict(tools)
         self._tools = {name: function_of(tool) for name, tool in tools.items()}
         self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
 
@@ -90,7 +90,7 @@ class HostTools:
     @property
     def tools(self) -> Mapping[str, HostTool]:
         """The registered tools by name."""
-        return self._given
+        return self._registered
 
     def is_busy(self) -> bool:
         """True while a started call has no answer yet."""
@@ -106,7 +106,7 @@ class HostTools:
 
     def declarations(self) -> list[ToolDeclaration]:
         """Returns the declarations that are sent to the sandbox."""
-        return declarations(self._given, self._signatures)
+        return declarations(self._registered, self._signatures)
 
     # ---- A call ----
 

@@ -150,7 +150,7 @@ class TestLMs:
             assert (entry["prompt_tokens"], entry["completion_tokens"]) == (3, 2)
 
     def test_caller_modules_get_the_history(self):
-        """Whatever is in `caller_modules` and has a `history` gets an entry with cost and response."""
+        """An object in `caller_modules` that has a `history` gets an entry with cost and response."""
         with contract("settings.caller_modules", "lms/tries.py and dspy_bridge/traces.py"):
 
             class Caller:

@@ -165,7 +165,7 @@ class TestForeignResults:
 
 
 class TestToolsThatWouldEndTheProgram:
-    """Whatever a tool raises is an error of its call; the run goes on."""
+    """Any exception of a tool is an error of its call; the run goes on."""
 
     @pytest.mark.parametrize("is_async", [False, True])
     @pytest.mark.parametrize(
