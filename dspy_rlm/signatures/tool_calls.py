@@ -17,7 +17,7 @@ from dspy_rlm.dspy_internals.converted_tools import (
     REQUIRED,
     converter_of,
 )
-from dspy_rlm.signatures.callables import describe
+from dspy_rlm.signatures.callables import describe, without_metadata
 from dspy_rlm.signatures.json_schemas import parameters_of
 from sandbox_runtime.helpers import SignatureText, annotation_text, classes_in, shown_signature
 
