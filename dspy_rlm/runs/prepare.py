@@ -46,6 +46,7 @@ from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
 from dspy_rlm.terminal.progress import Progress
+from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
@@ -203,6 +204,7 @@ def _context(
         config.models or Models({"": lm} if lm else {}),
         loop,
         other_lms=(lm, dspy.settings.lm),
+        tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,
         limits=config.sandbox_limits,
         packages=config.packages,

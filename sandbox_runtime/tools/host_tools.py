@@ -29,6 +29,7 @@ from sandbox_runtime.sandbox import HostTool, WrappedTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after, start_thread
 from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
@@ -354,7 +355,7 @@ class HostTools:
         inline = values.encode_inline(result)
         if inline is not None:
             return ToolReturned(call.id, "json", inline)
-        kind, parts = self._border.encode(result, f"The result of {call.tool}()")
+        kind, parts = self._border.encode(result, f"The result of {call.tool}()", plainly=True)
         return ToolReturned(call.id, kind, attachments=parts)
 
     def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
@@ -362,16 +363,18 @@ class HostTools:
         label = f"The results of {call.tool}.batched()"
         items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
         try:
-            kind, parts = self._border.encode(items, label)
+            kind, parts = self._border.encode(items, label, plainly=True)
         except ValueCrossingError:
             kind, parts = self._border.encode(
-                [self._crossing(label, at, *item) for at, item in enumerate(items)], label
+                [self._crossing(label, at, *item) for at, item in enumerate(items)],
+                label,
+                plainly=True,
             )
         return ToolReturned(call.id, kind, attachments=parts)
 
     def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
         try:
-            self._border.encode(item, f"{label}[{at}]")
+            self._border.encode(item, f"{label}[{at}]", plainly=True)
         except ValueCrossingError as error:
             return False, _error(error)
         return worked, item
@@ -437,11 +440,7 @@ def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
 def _error(error: BaseException) -> dict[str, Any]:
     """Describes an exception for the cell: its text, its name, its nearest builtin base."""
     bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    try:
-        text = str(message)
-    except Exception:  # noqa: BLE001 - its own method may raise anything
-        text = "(its text could not be made)"
+    text = error_text(error)
     name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
     return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
