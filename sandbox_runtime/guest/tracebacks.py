@@ -21,8 +21,6 @@ LAZY_TEXT_HINT = (
     "text[a:b]"
 )
 
-ZONES_HINT = "there is no zone data here, and no way to load it: use datetime.timezone(datetime.timedelta(hours=...))"
-
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
 # Exceptions that are nested in arguments, or chained, more deeply than this are not shown.
@@ -52,8 +50,6 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
             lines += f"({message})\n"
         elif isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
             lines += f"({LAZY_TEXT_HINT})\n"
-        elif name == "ZoneInfoNotFoundError":
-            lines += f"({ZONES_HINT})\n"
     except BaseException:  # noqa: BLE001 - its own methods may raise anything
         message = "(the exception itself could not be shown)"
         lines = f"{name}: {message}\n"

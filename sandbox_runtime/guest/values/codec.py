@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import enum
 import uuid
-import zoneinfo
 from array import array
 from collections import ChainMap, OrderedDict, deque
 from collections.abc import Sequence, Set, ValuesView
@@ -24,7 +23,7 @@ from json import dumps as to_json
 from json import loads as from_json
 from json.encoder import c_make_encoder as make_encoder  # type: ignore[attr-defined]
 from json.encoder import encode_basestring_ascii
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from pickle import Unpickler
 from pickle import loads as unpickle
 from types import MappingProxyType, SimpleNamespace
@@ -77,19 +76,6 @@ def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
     if type(first) is list:
         return Unpickler(Pieces(first), buffers=buffers).load()
     return unpickle(first, buffers=buffers)
-
-
-def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
-    """Returns a time zone by its name. If the sandbox lacks its file, `data` is written as that file."""
-    try:
-        return zoneinfo.ZoneInfo(key)
-    except (zoneinfo.ZoneInfoNotFoundError, OSError):
-        if data is None or not zoneinfo.TZPATH:
-            raise
-    path = Path(zoneinfo.TZPATH[0], key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return zoneinfo.ZoneInfo(key)
 
 
 class CannotSend(TypeError):  # noqa: N818 - the LM reads the name
