@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from dspy_rlm.budget.budget import Budget, left_text
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.prompts.tool_docs import document, tool_call
-from dspy_rlm.signatures.fields import notes_of
+from dspy_rlm.signatures.fields import has_default, notes_of
 from sandbox_runtime.helpers import annotation_text
 
 # The beginning of the answer to a failed prompt of a batch, as the contract states.
@@ -285,7 +285,8 @@ def _field_line(name: str, field: FieldInfo) -> str:
 
 def _output_lines(name: str, field: FieldInfo) -> str:
     schema = _schema(field.annotation)
-    lines = [f"    - `{name}`: {annotation_text(field.annotation)}{_notes(field)}"]
+    default = "; may be left out" if has_default(field) else ""
+    lines = [f"    - `{name}`: {annotation_text(field.annotation)}{_notes(field)}{default}"]
     return "\n".join([*lines, f"      JSON schema: {schema}"] if schema else lines)
 
 
