@@ -143,7 +143,7 @@ class TestMissingOutputs:
             predicted = predict(q="?")
 
         assert dict(predicted) == {"answer": "x", **FALLBACKS}
-        assert {name: submitted[name] for name in predicted.keys()} == dict(predicted)
+        assert {name: submitted[name] for name in dict(predicted)} == dict(predicted)
         assert submitted.run.status == "submitted"
         assert len(submitted.trajectory) == 1
 
