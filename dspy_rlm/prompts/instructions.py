@@ -61,6 +61,11 @@ is no network, no subprocess and no thread. Top-level `await` works.
 - Each function above also has `f.batched(items)`, which calls f(item) for all items at once and returns \
 the results in order (the exception where a call failed), and `await f.aio(...)` for asyncio.gather."""
 
+# NumPy's default integer is `intp`, the size of an address, since version 2: 32 bits in WebAssembly. Arithmetic
+# beyond that is wrong without an error, as in https://github.com/pyodide/pyodide/issues/2778
+NUMPY_RULE = """
+- NumPy's default integers have 32 bits here and overflow silently: use `dtype=np.int64`, for sums too."""
+
 SUB_RUN_LINES = (
     "- `sub_rlm(signature, **inputs)`: like `predict`, but the sub-LM works in a REPL of its own, in which the "
     "inputs are variables. Use it for parts that are too large for one prompt. `tools=[...]` names the tools "
@@ -73,10 +78,14 @@ The run below was supposed to produce the outputs, but its budget is used up. Pr
 results of its steps. Where these are not sufficient, give the best answer that they support."""
 
 
-def sandbox_rules(modules: Iterable[str] = (), classes: Sequence[str] = ()) -> str:
+def sandbox_rules(
+    modules: Iterable[str] = (), classes: Sequence[str] = (), *, has_numpy: bool = False
+) -> str:
     """Returns the rules of our sandbox, with the installed packages and the classes that cells can use."""
     names = ", ".join(f"`{name}`" for name in modules)
     text = f"{SANDBOX_RULES} Also installed: {names}." if names else SANDBOX_RULES
+    if has_numpy:
+        text += NUMPY_RULE
     listed = ", ".join(f"`{line}`" for line in classes)
     return f"{text}\n- Classes you can use by name: {listed}." if listed else text
 

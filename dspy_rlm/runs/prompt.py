@@ -29,10 +29,12 @@ def composed_signature(
 ) -> type[dspy.Signature]:
     """Returns the predictor's signature with the contract of a run in this factory's interpreters."""
     ours = is_ours(factory)
+    packages = config.packages
     rules = (
         instructions.sandbox_rules(
-            config.packages.imports if config.packages else (),
+            packages.imports if packages else (),
             class_lines(config.annotations, config.types),
+            has_numpy=packages is not None and "numpy" in {one.name for one in packages.packages},
         )
         if ours
         else getattr(factory, "execution_instructions", "")

@@ -84,3 +84,10 @@ class TestPackages:
     def test_without_packages_the_rules_are_as_before(self):
         """The prompt's beginning stays the same, and so stays in caches."""
         assert sandbox_rules() == SANDBOX_RULES
+
+    def test_numpy_has_a_rule(self):
+        """The contract warns of NumPy's 32-bit integers, also where NumPy is there because pandas needs it."""
+        rules = sandbox_rules(["pandas"], has_numpy=True)
+
+        assert "Also installed: `pandas`.\n- NumPy's default integers have 32 bits here" in rules
+        assert "NumPy" not in sandbox_rules(["networkx"])
