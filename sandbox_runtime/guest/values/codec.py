@@ -13,7 +13,7 @@ import enum
 import uuid
 from array import array
 from collections import ChainMap, OrderedDict, deque
-from collections.abc import Sequence, Set, ValuesView
+from collections.abc import Iterator, Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
@@ -116,6 +116,9 @@ _SETS: frozenset[type] = frozenset(
         for view in (table.keys(), table.items())
     ]
 )
+
+# The modules of generators, `map`, `zip` and the like, whose items are what a cell means to send.
+_ITERATING = frozenset({"builtins", "itertools"})
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -255,6 +258,8 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
         case SimpleNamespace():
             return _fields_tree(dict(vars(value)), path, depth, extras)
         case list() | deque() | range() | ValuesView() | array():
+            return _tree(list(value), path, depth, extras)
+        case Iterator() if type(value).__module__ in _ITERATING:
             return _tree(list(value), path, depth, extras)
         case Record():
             return _with_class(
