@@ -21,6 +21,7 @@ from typing import Any
 from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
@@ -33,6 +34,7 @@ from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
+from sandbox_runtime.zones import serve_zone
 
 # A cell sees at most this much of a tool's exception.
 MAX_ERROR_CHARS = 100_000
@@ -65,6 +67,7 @@ class HostTools:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
+        self._own: Mapping[str, HostTool] = {TEXT_CALL: self._texts, ZONE_CALL: serve_zone}
         self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
@@ -195,7 +198,7 @@ class HostTools:
             raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
-        tool = self._texts if name == TEXT_CALL else self._tools.get(name)
+        tool = self._own.get(name) or self._tools.get(name)
         if tool is None:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
