@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import sys
 
 import pytest
 
@@ -16,7 +17,19 @@ from sandbox_runtime.texts.bytes import DiskAllowance, SpooledBytes
 from sandbox_runtime.texts.compression import decompressed, decompressor
 from sandbox_runtime.texts.deadline import Deadline
 
-FORMATS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+FORMATS = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "Zstandard": lambda data: zstd.compress(
+        data, options={zstd.CompressionParameter.checksum_flag: 1}
+    ),
+}
 LINES = "".join(f"line {n} é\n" for n in range(200_000))
 
 
@@ -65,6 +78,14 @@ class TestReading:
 
         assert text.read(0, 99) == "é\n"
 
+    def test_frames_that_zstandard_skips(self, tmp_path):
+        """Frames with data of another program, as `pzstd` writes them, are no part of the text."""
+        skipped = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00abcd"
+
+        text = texts(tmp_path, skipped + zstd.compress(b"one ") + skipped + zstd.compress(b"two"))
+
+        assert text.read(0, 99) == "one two"
+
     @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 1024 * 1024 + 1])
     def test_sizes_at_the_borders_of_pieces(self, tmp_path, compress, size):
         """Nothing is lost where a piece ends with the stream."""
@@ -95,17 +116,24 @@ class TestRefusals:
         ):
             text.length()
 
-    def test_zstandard_needs_a_decompressor(self, tmp_path):
-        """Python before 3.14 has none: the message says what to install, or the file is read."""
-        data = b"\x28\xb5\x2f\xfd\x04\x00\x19\x00\x00one\xc4\xb9\x1e\x4c"
-        if decompressor("Zstandard") is None:
-            with pytest.raises(
-                UnreadableTextError, match=r"Zstandard, which needs Python 3\.14 or the package"
-            ):
-                texts(tmp_path, data)
-        else:
-            with pytest.raises(UnreadableTextError, match="cannot be decompressed"):
-                texts(tmp_path, data).length()
+    def test_zstandard_needs_a_decompressor(self, tmp_path, monkeypatch):
+        """Python before 3.14 has none: where the package is missing, the message says what to install."""
+        for module in ("compression.zstd", "backports.zstd"):
+            monkeypatch.setitem(sys.modules, module, None)
+
+        with pytest.raises(
+            UnreadableTextError, match=r"Zstandard, which needs Python 3\.14 or the package"
+        ):
+            texts(tmp_path, zstd.compress(b"one"))
+
+    def test_a_zstandard_window_that_requests_much_memory(self, tmp_path):
+        """A frame whose window is larger than 128 MiB is refused before any memory is used for it."""
+        magic, last_block = b"\x28\xb5\x2f\xfd", b"\x19\x00\x00one"
+        small, large = (magic + bytes([0, (log - 10) << 3]) + last_block for log in (20, 31))
+
+        assert texts(tmp_path, small).read(0, 99) == "one"
+        with pytest.raises(UnreadableTextError, match="Frame requires too much memory"):
+            texts(tmp_path, large)
 
     def test_a_header_that_requests_much_memory(self, tmp_path):
         """The memory of xz is bounded, whatever the header says."""
