@@ -26,7 +26,8 @@ from dspy_rlm.replies import fences, fields, outputs, python_source, reader, rep
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
-from dspy_rlm.replies.reader import RawReply, read_reply
+from dspy_rlm.replies.channels import RawReply
+from dspy_rlm.replies.reader import read_reply
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event

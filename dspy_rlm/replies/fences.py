@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,8 +30,16 @@ _WRAPPERS = frozenset({"", "markdown", "md"})
 # Fences in fences. Deeper nesting than this is not a reply.
 _MAX_NESTING = 3
 
+# Code before a lone closing fence begins at one of so many paragraphs.
+_MAX_STARTS = 10
+
 # A block ends at one of so many fences after its opening.
 _MAX_ENDS = 60
+
+# Quotes and accents of other kinds, alone on a line with a label, as some keyboards and converters write a fence.
+_TYPOGRAPHIC = re.compile(
+    "^[ \\t]{0,20}[\u2018\u2019\u00b4\u2032\uff40]{3}(\\w{0,20})[ \\t]{0,20}$", re.MULTILINE
+)
 
 FIELD = re.compile(
     r"^[ \t*`~]*\[\[[ \t]*#+[ \t]*(?P<name>\w+)[ \t]*#+[ \t]*\]\]\**[ \t]*[:=]?", re.MULTILINE
@@ -38,7 +47,7 @@ FIELD = re.compile(
 """The marker of a field, as DSPy's `ChatAdapter` writes it, at the beginning of a line."""
 
 _OPENING = re.compile(r"^(?P<before>[^`~\n]*?)(?P<mark>`{3,}|~{3,}(?!~))(?P<info>[^`\n]*)$")
-_LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?$")
+_LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?(?:\*\*)?$")
 _FENCE = re.compile("`{3,}")
 _QUOTED = re.compile(r"^[ \t]*> ?")
 # Ends of blocks in the formats of other agents.
@@ -93,6 +102,35 @@ def fenced(code: str) -> str:
     longest = max((len(run) for run in _FENCE.findall(code)), default=2)
     mark = "`" * (longest + 1)
     return f"{mark}python\n{code}\n{mark}"
+
+
+def with_plain_fences(text: str) -> str:
+    """Returns the text with fences of backticks, if all its fences are of typographic quotes."""
+    return text if "```" in text else _TYPOGRAPHIC.sub(r"```\1", text)
+
+
+# Shells, whose blocks may hold Python as text.
+_SHELL_LABELS = frozenset({"bash", "sh", "shell", "zsh", "console", "terminal"})
+
+_HEREDOC = re.compile(
+    r"\s*(?:\$ )?python3?(?: -)? <<-? ?[\"']?(?P<end>\w{1,20})[\"']?\n(?P<code>.*?)\n(?P=end)\s*",
+    re.DOTALL,
+)
+
+
+def python_in_shell(block: Block) -> Block | None:
+    """Returns the Python that a block for a shell runs as a whole, as a block without a label; None for others."""
+    if block.label not in _SHELL_LABELS:
+        return None
+    match = _HEREDOC.fullmatch(block.code)
+    if match is not None:
+        return block._replace(label="", code=match["code"])
+    try:
+        words = shlex.split(block.code.strip().removeprefix("$ "))
+    except ValueError:
+        return None
+    is_command = len(words) == 3 and words[0] in ("python", "python3") and words[1] == "-c"
+    return block._replace(label="", code=words[2].strip("\n")) if is_command else None
 
 
 def fenced_blocks(text: str, work: Work, nesting: int = 0) -> Blocks:
@@ -164,9 +202,12 @@ def _block_in_one_line(line: str, at: int, work: Work) -> Block | None:
 
 
 def _opens_after_a_word(opening: re.Match[str]) -> bool:
-    """Returns whether a fence after words opens a block: it has a label and nothing else."""
+    """Returns whether a fence after words opens a block: it has a label and nothing else, or follows a colon."""
     label, rest = _label_and_rest(opening["info"])
-    return opening["mark"].startswith("`") and label in PYTHON_LABELS and not rest
+    if rest or not opening["mark"].startswith("`"):
+        return False
+    is_announced = opening["before"].rstrip(" *_").endswith((":", "\uff1a"))
+    return label in PYTHON_LABELS or (not opening["info"].strip() and is_announced)
 
 
 def _label_and_rest(info: str) -> tuple[str, str]:
@@ -185,16 +226,23 @@ def _before_a_lone_fence(
     lines: list[str], at: int, opening: re.Match[str], work: Work
 ) -> Block | None:
     """Returns the code before a closing fence without an opening one."""
-    if not work.affords(sum(map(len, lines[:at])) + at):
+    if opening["before"].strip() or not work.affords(len(lines)):
         return None
+    mark = opening["mark"]
+    fences = [line for line in lines[at + 1 :] if line.strip(" \t>").startswith(mark)]
+    if len(fences) % 2:
+        return None  # this fence opens a block
     first = next((n + 1 for n in range(at - 1, -1, -1) if FIELD.match(lines[n])), 0)
-    code = "\n".join(lines[first:at]).strip("\n")
-    if opening["before"].strip() or not code.strip():
-        return None
-    tree = work.tree(code)
-    if tree is None or not does_something(tree):
-        return None
-    return Block("python", code, first, at + 1, is_closed=True)
+    starts = [n for n in range(first + 1, at) if not lines[n - 1].strip() and lines[n].strip()]
+    for start in [first, *starts[:_MAX_STARTS]]:
+        code = "\n".join(lines[start:at]).strip("\n")
+        if not work.affords(len(code)) or not code.strip():
+            return None
+        tree = work.tree(code)
+        if tree is not None and does_something(tree):
+            label = "python" if start == first else ""  # below prose it may be a quotation
+            return Block(label, code, start, at + 1, is_closed=True)
+    return None
 
 
 class _End(NamedTuple):
@@ -232,7 +280,7 @@ def _end_of_block(lines: list[str], at: int, mark: str, label: str, work: Work) 
 def _possible_ends(lines: list[str], at: int, mark: str) -> Iterator[_End]:
     for number in range(at, len(lines)):
         line = lines[number]
-        text = line.strip(" \t>")
+        text = line.strip(" \t>*")
         if text.startswith(mark):
             rest = text.lstrip(mark[0]).strip()
             if not rest:

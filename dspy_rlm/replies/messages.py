@@ -55,6 +55,7 @@ PROBLEMS = {
 _REASONS = {
     "submits": "the code before it already ends the run",
     "invented": "text before it claims an output, and outputs come from the REPL only",
+    "unseen": "its answer does not use the code before it, whose output you have not seen",
     "broken": "it is not valid Python",
     "cut_off": "your reply was cut off at its limit of tokens in it",
 }

@@ -16,7 +16,8 @@ from benchmarks.reply_forms import CODE, OUTPUT, forms
 from dspy_rlm.replies.fences import fenced
 from dspy_rlm.replies.messages import PROBLEMS, REPAIRS
 from dspy_rlm.replies.python_source import tree_of
-from dspy_rlm.replies.reader import RawReply, read_code_field, read_reply
+from dspy_rlm.replies.channels import RawReply
+from dspy_rlm.replies.reader import read_code_field, read_reply
 from sandbox_runtime import Completed
 
 FORMS = list(forms())
