@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
 import xml.etree.ElementTree as ET
 
 from dspy_rlm.replies.objects import REASONING_NAMES, Fields, fields_of_value, parsed_json
 
-_PRE = re.compile(
-    r"^[ \t]{0,20}<pre(?P<attributes>[ ][^<>\n]{0,200})?>(?!\s{0,9}<code)(?P<text>(?:(?!</?pre).)*)</pre>",
-    re.DOTALL | re.MULTILINE,
-)
-_BREAK = re.compile(r"<br ?/?>\n?")
-
-
-def with_fences_for_pre(text: str) -> str:
-    """Returns a text without fences, with a fence in the place of each element `<pre>`."""
-    if "<pre" not in text or "```" in text:
-        return text
-    return _PRE.sub(_fence_for_pre, text)
-
-
-def _fence_for_pre(match: re.Match[str]) -> str:
-    label = "python" if "python" in (match["attributes"] or "").lower() else ""
-    code = html.unescape(_BREAK.sub("\n", match["text"])).strip("\n")
-    return f"```{label}\n{code}\n```"
-
-
-_CODE_ELEMENTS = ("code", "python", "execute", "tool_code", "repl", "parameter=code")
+_CODE_ELEMENTS = ("code", "python", "execute", "tool_code", "repl", "parameter=code", "arg_value")
 
 
 def element_fields(text: str) -> Fields | None:
@@ -60,7 +39,8 @@ def element_fields(text: str) -> Fields | None:
 
 
 _CODE_ELEMENT = re.compile(
-    rf"(?:^[ \t]*(?:<pre>)?|[ :>](?=<[^<>\n]{{1,220}}>\n))<(?P<name>{'|'.join(_CODE_ELEMENTS)})(?:[ ][^<>\n]{{0,200}})?>",
+    rf"(?:^[ \t]*(?:<pre>)?|[ :>](?=<[^<>\n]{{1,220}}>\n))<(?P<name>{'|'.join(_CODE_ELEMENTS)}"
+    r"|parameter(?= name=[\"'](?:code|command|python)[\"']))(?:[ ][^<>\n]{0,200})?>",
     re.MULTILINE,
 )
 

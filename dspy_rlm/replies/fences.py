@@ -20,9 +20,87 @@ PYTHON_LABELS = frozenset(
     {"python", "py", "repl", "ipython", "pycon", "pythonrepl", "tool_code", "execute", "cell"}
 )
 
-# Labels of blocks that may hold Python if they look like it.
-_VAGUE_LABELS = frozenset(
-    {"", "code", "text", "txt", "plaintext", "plain", "script", "input", "diff"}
+# Labels of blocks whose text is no Python, or is an output. A block with any other label may hold Python if it looks like it.
+_OTHER_LABELS = frozenset(
+    {
+        *(
+            "yaml",
+            "yml",
+            "toml",
+            "xml",
+            "html",
+            "css",
+            "csv",
+            "tsv",
+            "ini",
+            "log",
+            "logs",
+            "markdown",
+            "md",
+            "latex",
+            "tex",
+        ),
+        *(
+            "bash",
+            "sh",
+            "shell",
+            "zsh",
+            "console",
+            "terminal",
+            "powershell",
+            "cmd",
+            "bat",
+            "dockerfile",
+            "makefile",
+            "sql",
+        ),
+        *(
+            "javascript",
+            "js",
+            "jsx",
+            "typescript",
+            "ts",
+            "tsx",
+            "node",
+            "java",
+            "kotlin",
+            "scala",
+            "c",
+            "cpp",
+            "c++",
+            "csharp",
+        ),
+        *(
+            "c#",
+            "go",
+            "rust",
+            "ruby",
+            "rb",
+            "php",
+            "perl",
+            "lua",
+            "swift",
+            "r",
+            "julia",
+            "haskell",
+            "matlab",
+            "mermaid",
+            "http",
+        ),
+        *(
+            "output",
+            "out",
+            "result",
+            "results",
+            "stdout",
+            "stderr",
+            "observation",
+            "traceback",
+            "error",
+            "regex",
+            "graphql",
+        ),
+    }
 )
 
 _WRAPPERS = frozenset({"", "markdown", "md"})
@@ -35,11 +113,6 @@ _MAX_STARTS = 10
 
 # A block ends at one of so many fences after its opening.
 _MAX_ENDS = 60
-
-# Quotes and accents of other kinds, alone on a line with a label, as some keyboards and converters write a fence.
-_TYPOGRAPHIC = re.compile(
-    "^[ \\t]{0,20}[\u2018\u2019\u00b4\u2032\uff40]{3}(\\w{0,20})[ \\t]{0,20}$", re.MULTILINE
-)
 
 FIELD = re.compile(
     r"^[ \t*`~]*\[\[[ \t]*#+[ \t]*(?P<name>\w+)[ \t]*#+[ \t]*\]\]\**[ \t]*[:=]?", re.MULTILINE
@@ -76,8 +149,8 @@ class Block(NamedTuple):
 
     @property
     def is_vague(self) -> bool:
-        """True if its label says nothing about its language."""
-        return self.label in _VAGUE_LABELS
+        """True if its label does not say that it is something else than Python."""
+        return self.label not in _OTHER_LABELS and not self.is_python
 
 
 class Blocks(NamedTuple):
@@ -102,11 +175,6 @@ def fenced(code: str) -> str:
     longest = max((len(run) for run in _FENCE.findall(code)), default=2)
     mark = "`" * (longest + 1)
     return f"{mark}python\n{code}\n{mark}"
-
-
-def with_plain_fences(text: str) -> str:
-    """Returns the text with fences of backticks, if all its fences are of typographic quotes."""
-    return text if "```" in text else _TYPOGRAPHIC.sub(r"```\1", text)
 
 
 # Shells, whose blocks may hold Python as text.
@@ -210,16 +278,20 @@ def _opens_after_a_word(opening: re.Match[str]) -> bool:
     return label in PYTHON_LABELS or (not opening["info"].strip() and is_announced)
 
 
+_PYTHON = re.compile(r"python|\.py\b|\bpy\b|pyhton|pyton|phyton", re.IGNORECASE)
+
+
 def _label_and_rest(info: str) -> tuple[str, str]:
     """Returns the language of an info string, and code that follows on its line."""
     match = _LABEL.search(info)
     if match is None:
         return "", ""
     label = match[0].lower().rstrip("0123456789").rstrip("-_")
-    label = "python" if label in ("python-repl", "python-console", "py-repl") else label
     rest = info[match.end() :].strip()
-    is_code = rest.startswith(("import ", "from ", "print(", "SUBMIT(")) and label in PYTHON_LABELS
-    return label, rest if is_code else ""
+    is_code = rest.startswith(("import ", "from ", "print(", "SUBMIT("))
+    if label not in PYTHON_LABELS and _PYTHON.search(rest if is_code else info):
+        label = "python"
+    return label, rest if is_code and label in PYTHON_LABELS else ""
 
 
 def _before_a_lone_fence(
@@ -264,7 +336,7 @@ def _end_of_block(lines: list[str], at: int, mark: str, label: str, work: Work) 
     ends = list(itertools.islice(_possible_ends(lines, at, mark), _MAX_ENDS))
     plain = [end for end in ends if end.is_plain]
     chosen = None
-    if label in PYTHON_LABELS or label in _VAGUE_LABELS:
+    if label not in _OTHER_LABELS:
         compiling = (end for end in ends if _compiles(lines, at, end, work))
         chosen = next(compiling, None)
         if chosen is not None and chosen.last:

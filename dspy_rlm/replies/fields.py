@@ -19,7 +19,7 @@ from dspy_rlm.replies.objects import (
     parsed_json,
     squashed,
 )
-from dspy_rlm.replies.python_source import Work
+from dspy_rlm.replies.python_source import Work, does_something
 from dspy_rlm.replies.repairs import with_single_escapes
 from dspy_rlm.replies.thoughts import without_thoughts
 
@@ -34,23 +34,27 @@ def read_fields(text: str, work: Work) -> Fields:
         if not (fields.code or "").strip():
             fields = Fields("", thoughts, source="thoughts")
         return fields._replace(repairs=repairs)
+    if text.lstrip().startswith(_PYTHON_TAG):
+        is_code, text = True, text.lstrip().removeprefix(_PYTHON_TAG)
     if is_code and not text.lstrip().startswith("{"):
         return Fields(thoughts, text, repairs, source="field")
-    fields = _in_any_format(text, work)
+    called = call_fields(text)
+    tree = None if called else work.tree(text.strip())
+    if tree is not None and does_something(tree):
+        return Fields(thoughts, text, repairs)  # all is code; fields in it are in its strings
+    fields = called or _in_any_format(text, work)
     fields = fields._replace(repairs=(*repairs, *fields.repairs))
     if fields.code is None and not fields.reasoning:
         return Fields(thoughts, text, fields.repairs)
     return fields._replace(reasoning=fields.reasoning or thoughts)
 
 
+# The beginning of code for a tool in Llama's format.
+_PYTHON_TAG = "<|python_tag|>"
+
+
 def _in_any_format(text: str, work: Work) -> Fields:
-    return (
-        call_fields(text)
-        or json_fields(text)
-        or _sections(text, work)
-        or element_fields(text)
-        or Fields("", None)
-    )
+    return json_fields(text) or _sections(text, work) or element_fields(text) or Fields("", None)
 
 
 # The beginning of a block or of a field in a reply whose line ends are all escaped.

@@ -19,6 +19,7 @@ REPAIRS = {
     "quotes": "typographic quotes were replaced",
     "entities": "HTML entities were replaced",
     "escapes": "doubled escapes were undone",
+    "markdown": "backslashes of Markdown were removed",
     "line_ends": "line ends written as \\n were replaced",
     "tabs": "tabs were replaced by spaces",
     "line_numbers": "line numbers were removed",
@@ -81,6 +82,12 @@ def not_run(done: int, count: int, reason: str) -> str:
     first = done + 1
     rest = f"block {first}" if first == count else f"blocks {first} to {count}"
     return f"Of {count} code blocks only {which} was run, not {rest}: {_REASONS[reason]}."
+
+
+def unlabelled(count: int) -> str:
+    """Returns the note that blocks without a label were not run beside those that have one."""
+    which = "1 code block" if count == 1 else f"{count} code blocks"
+    return f"{which} without the label python was not run."
 
 
 def only_run(number: int, count: int) -> str:

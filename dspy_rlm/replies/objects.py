@@ -151,16 +151,27 @@ def _with_further_objects(fields: Fields | None, text: str) -> Fields | None:
     return fields
 
 
-_CALL = re.compile(r"\s*(\w{1,40})\(\s*(?=\{)")
+_CALL = re.compile(r"\s*(\w{1,40})\(\s*(?:\{|[\"'rR]|\w{1,20}\s{0,9}=)")
 
 
 def call_fields(text: str) -> Fields | None:
-    """Reads a reply that is a call of a tool for Python, with an object as its argument."""
+    """Reads a reply that is a call of a tool for Python, with the code or an object with it as its only argument."""
     match = _CALL.match(text)
-    if match is None or not is_python_tool(match[1]) or not text.rstrip().endswith(")"):
+    if match is None or not is_python_tool(match[1]) or match[1] == "exec":
         return None
-    value, _ = parsed_json(text[match.end() :].rstrip()[:-1])
-    return fields_of_value(value)
+    inner = text[match.end(1) + 1 :].strip().removesuffix(")")
+    if inner.startswith("{"):
+        return fields_of_value(parsed_json(inner)[0])
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    if not isinstance(tree.body, ast.Call):
+        return None
+    values = [*tree.body.args, *(keyword.value for keyword in tree.body.keywords)]
+    code = [one.value for one in values if isinstance(one, ast.Constant)]
+    is_code = len(code) == len(values) == 1 and isinstance(code[0], str)
+    return Fields("", str(code[0]), (), is_complete=True, source="field") if is_code else None
 
 
 _NAMED = re.compile(

@@ -12,10 +12,10 @@ from typing import Any
 
 from dspy_rlm.replies import messages
 from dspy_rlm.replies.channels import RawReply, code_of_calls, content_text
-from dspy_rlm.replies.elements import with_fences_for_pre
-from dspy_rlm.replies.fences import Block, Blocks, fenced_blocks, python_in_shell, with_plain_fences
+from dspy_rlm.replies.fences import Block, Blocks, fenced_blocks, python_in_shell
 from dspy_rlm.replies.fields import read_fields
 from dspy_rlm.replies.final_calls import final_code
+from dspy_rlm.replies.marks import with_fences
 from dspy_rlm.replies.objects import Fields, fields_of_value, parsed_json
 from dspy_rlm.replies.prose import code_after_prose, is_prose
 from dspy_rlm.replies.python_source import (
@@ -25,7 +25,7 @@ from dspy_rlm.replies.python_source import (
     final_calls_are_statements,
 )
 from dspy_rlm.replies.repairs import repaired, without_shell_lines
-from dspy_rlm.replies.several import chosen_blocks
+from dspy_rlm.replies.several import belongs_to, calls_something, chosen_blocks
 
 # A longer reply is not read: parsing it would take seconds.
 MAX_REPLY_CHARS = 2_000_000
@@ -98,11 +98,17 @@ def _read_text(text: str, *, is_cut: bool) -> Reading:
     """Reads the text of one channel."""
     if len(text) > MAX_REPLY_CHARS:
         return _problem("too_long", chars=len(text))
-    text = with_fences_for_pre(with_plain_fences(_normalized(text)))
+    text = _normalized(text)
+    if is_cut and (partial := _PARTIAL_FENCE.search(text[-40:])):
+        text += "`" * (3 - len(partial[1]))
     if not text.strip():
         return _problem("cut_off" if is_cut else "empty")
     work = Work(len(text))
     return _read_code(read_fields(text, work), work, is_cut=is_cut)
+
+
+# A closing fence at which a reply was cut off.
+_PARTIAL_FENCE = re.compile(r"\n(`{1,2})\Z")
 
 
 def read_code_field(text: str, reasoning: str = "") -> Reading:
@@ -134,7 +140,9 @@ def _read_code(fields: Fields, work: Work, *, is_cut: bool) -> Reading:
     if final is not None:
         return Reading(fields.reasoning, final, fields.repairs)
     found = fenced_blocks(text, work)
-    whole = work.tree(text.strip("\n")) if found.blocks else None
+    whole = work.tree(text.strip("\n"))
+    if whole is None and not found.blocks:
+        found = fenced_blocks(with_fences(text), work)
     if not found.blocks or (whole is not None and does_something(whole)):
         return _read_unfenced(fields, text, work, is_cut=is_cut)
     return _read_blocks(fields, found, work, is_cut=is_cut)
@@ -197,6 +205,11 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
         if outside and tree is not None and does_something(tree):
             return _runs(fields, outside, (), ())
         labels = sorted({block.label for block in found.blocks if block.label})
+        if labels and labels[0] in _OF_FIELDS and len(found.blocks) == 1:
+            inner = read_fields(found.blocks[0].code, work)
+            if "```" not in (inner.code or "```"):
+                inner = inner._replace(source="loose" if outside else inner.source)
+                return _read_unfenced(inner, inner.code or "", work, is_cut=is_cut)
         if is_cut and not found.blocks[-1].is_closed:
             return _problem("cut_off", reasoning=prose)
         if not any(block.code.strip() for block in found.blocks):
@@ -209,7 +222,8 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
         blocks, count = blocks[:-1], len(blocks)
         notes = (messages.not_run(count - 1, count, "cut_off"),)
     chosen, others, invented = chosen_blocks(blocks, found, work)
-    notes = (*notes, *others)
+    unlabelled = _unlabelled_code(found.blocks, blocks, work)
+    notes = (*notes, *others, *([messages.unlabelled(unlabelled)] if unlabelled else []))
     repairs = [*fields.repairs]
     if invented and "text_after_the_code" not in repairs:
         repairs.append("text_after_the_code")
@@ -230,6 +244,10 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
     return Reading(prose, whole, _unique(repairs), (*notes, *_notes_on_shell(removed)))
 
 
+# Labels of a block that may hold the fields of the reply in that format.
+_OF_FIELDS = frozenset({"yaml", "yml", "xml", "html"})
+
+
 def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block]) -> bool:
     """Returns whether code that ends the run may be a quotation: no label says that it is Python, and prose is around."""
     if fields.source == "field":
@@ -245,7 +263,13 @@ def _blocks_of_code(blocks: Sequence[Block], work: Work, *, is_field: bool) -> l
     """Returns the blocks of Python. One that says so goes before one that says nothing."""
     labelled = [block for block in blocks if block.is_python and block.code.strip()]
     if labelled:
-        return labelled
+        bare = [block for block in blocks if not block.label and block.code.strip()]
+        parts = [
+            one
+            for one in bare[:_MAX_BARE]
+            if any(belongs_to(one, block, work) for block in labelled[:_MAX_BARE])
+        ]
+        return sorted([*labelled, *parts], key=lambda block: block.first)
     vague = [
         block
         for block in (python_in_shell(block) or block for block in blocks)
@@ -263,6 +287,22 @@ def _blocks_of_code(blocks: Sequence[Block], work: Work, *, is_field: bool) -> l
         is_field or work.compiles(bare[0].code) or _CODE_LINE.search(bare[0].code) is not None
     )
     return bare if is_code else []
+
+
+# So many blocks without a label are compared with so many that have one.
+_MAX_BARE = 8
+
+
+def _unlabelled_code(blocks: Sequence[Block], of_code: Sequence[Block], work: Work) -> int:
+    """Returns the number of blocks that look like code, but have no label beside others that have one."""
+    if not any(block.is_python for block in of_code):
+        return 0
+    trees = [
+        work.tree(block.code)
+        for block in blocks
+        if block.is_vague and block not in of_code and block.code.strip()
+    ]
+    return sum(tree is not None and calls_something(tree) for tree in trees)
 
 
 # The beginning of a line that is rather code than data or prose.

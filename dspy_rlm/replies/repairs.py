@@ -153,7 +153,7 @@ def with_single_escapes(code: str) -> str | None:
     """Undoes escapes of line ends and quotes that were made once too often."""
     if "\\" not in code:
         return None
-    if ("\n" not in code.strip() and "\\n" in code) or '\\"' in code:
+    if ("\n" not in code.strip() and "\\n" in code) or '\\"' in code or "\\u00" in code:
         try:
             text = _QUOTE.sub(r'\1\\"', code).replace("\n", "\\n").replace("\t", "\\t")
             value = json.loads(f'"{text}"', strict=False)
@@ -161,6 +161,16 @@ def with_single_escapes(code: str) -> str | None:
             return code.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
         return value if isinstance(value, str) else None
     return None
+
+
+_MARKDOWN = re.compile(r"\\([_*\[\]#`])")
+
+
+def _without_markdown(code: str) -> str | None:
+    """Removes backslashes that Markdown needs in front of characters, outside of strings."""
+    if "\\" not in code:
+        return None
+    return outside_strings(code, lambda part: _MARKDOWN.sub(r"\1", part))
 
 
 _ESCAPED_LINE_END = re.compile(r"\\r\\n|\\n")
@@ -249,6 +259,7 @@ _REPAIRS: dict[str, _Repair] = {
     "quotes": _with_straight_quotes,
     "entities": _without_entities,
     "escapes": with_single_escapes,
+    "markdown": _without_markdown,
     "line_ends": _with_line_ends,
     "tabs": _with_spaces,
     "line_numbers": _without_line_numbers,
@@ -267,7 +278,7 @@ def _without_special_tokens(code: str) -> str:
     return code if match is None else code[: max(end - 400, 0) + match.start()].rstrip()
 
 
-_INPUT_LINE = re.compile(r"(?:>>>|\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$)")
+_INPUT_LINE = re.compile(r"(?:>>> ?|(?:\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$))")
 _PROMPT = re.compile(r"^(?:>>> ?|In \[\d+\]: )", re.MULTILINE)
 
 

@@ -8,7 +8,7 @@ import re
 
 from dspy_rlm.replies import messages
 from dspy_rlm.replies.fences import Block, Blocks
-from dspy_rlm.replies.python_source import FINAL_CALLS, Work, final_calls
+from dspy_rlm.replies.python_source import Work, final_calls
 from dspy_rlm.replies.repairs import repaired
 
 
@@ -33,7 +33,11 @@ def chosen_blocks(
         ):
             return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "invented"),), True
         later = trees[n + 1]
-        if later is not None and submits_literals(later) and any(map(_calls, trees[: n + 1])):
+        if (
+            later is not None
+            and submits_literals(later)
+            and any(tree and calls_something(tree) for tree in trees[: n + 1])
+        ):
             return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "unseen"),), invented
     compiling = [n for n, tree in enumerate(trees) if tree is not None]
     if len(compiling) == len(blocks):
@@ -45,6 +49,16 @@ def chosen_blocks(
         return [blocks[first]], (messages.only_run(first + 1, len(blocks)),), invented
     end = next(n for n, tree in enumerate(trees) if tree is None)
     return blocks[:end], (messages.not_run(end, len(blocks), "broken"),), invented
+
+
+def belongs_to(bare: Block, labelled: Block, work: Work) -> bool:
+    """Returns whether a block without a label and one of Python are parts of one program: one uses a name of the other."""
+    part, rest = work.tree(bare.code), work.tree(labelled.code)
+    if part is None or rest is None or final_calls(part):
+        return False
+    if bare.first < labelled.first:
+        return bool(bound_names(part) & free_names(rest))
+    return calls_something(part) and bool(bound_names(rest) & free_names(part))
 
 
 def _is_output(block: Block, found: Blocks) -> bool:
@@ -66,27 +80,49 @@ _ANNOUNCED = re.compile(
 _OPEN = frozenset(
     {"eval", "exec", "globals", "locals", "vars", "dir", "open", "input", "__import__"}
 )
-_CLOSED = (frozenset(dir(builtins)) - _OPEN) | FINAL_CALLS | {"true", "false", "null"}
+_CLOSED = (frozenset(dir(builtins)) - _OPEN) | {"SUBMIT", "FINAL", "true", "false", "null"}
 
 
 def submits_literals(tree: ast.Module) -> bool:
     """Returns whether the code ends the run with values that depend on nothing but itself: no variable, no input."""
     if not final_calls(tree):
         return False
-    nodes = list(ast.walk(tree))
-    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+    if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)):
         return False
-    names = [node for node in nodes if isinstance(node, ast.Name)]
-    bound = {name.id for name in names if isinstance(name.ctx, ast.Store)}
-    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    used = {name.id for name in names if isinstance(name.ctx, ast.Load)}
-    return "FINAL_VAR" not in used and used <= bound | _CLOSED
+    return free_names(tree) <= _CLOSED
 
 
-def _calls(tree: ast.Module | None) -> bool:
+def bound_names(tree: ast.Module) -> set[str]:
+    """Returns the names that the code assigns, defines or imports, anywhere in it."""
+    names = set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                names.add(name)
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                names.add(name)
+            case ast.alias(name=name, asname=as_name):
+                names.add(as_name or name.partition(".")[0])
+    return names
+
+
+def free_names(tree: ast.Module) -> set[str]:
+    """Returns the names that the code uses and does not bind."""
+    names = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    return names - bound_names(tree)
+
+
+def calls_something(tree: ast.Module) -> bool:
     """Returns whether the code calls something, outside of definitions."""
-    return tree is not None and any(
+    return any(
         isinstance(node, ast.Call)
         for one in tree.body
         if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
