@@ -23,10 +23,10 @@ from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
 from dspy_rlm.replies import fences, fields, outputs, python_source, reader, repairs
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
-from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.reader import read_reply
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable

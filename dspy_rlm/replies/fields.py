@@ -79,6 +79,8 @@ class _Section(NamedTuple):
     text: str
     marker: str = ""
     """The line of its marker."""
+    below: str = ""
+    """The text below that line."""
 
 
 # A marker in a string of code without a fence is no field. So many are tried.
@@ -136,7 +138,7 @@ def _with_whole_code(sections: list[_Section], at: int, work: Work) -> list[_Sec
     if "```" in code or work.compiles(code.strip("\n")):
         return sections
     for end in range(at + 1, min(len(sections), at + _MAX_MARKERS_IN_CODE)):
-        code = f"{code}\n{sections[end].marker}\n{sections[end].text}"
+        code = f"{code}\n{sections[end].marker}\n{sections[end].below}"
         if work.compiles(code.strip("\n")):
             whole = sections[at]._replace(text=code)
             return [*sections[:at], whole, *sections[end + 1 :]]
@@ -146,12 +148,15 @@ def _with_whole_code(sections: list[_Section], at: int, work: Work) -> list[_Sec
 def _split(found: Blocks) -> list[_Section]:
     """Splits the lines at the markers that are not in a block."""
     inside = {n for block in found.blocks for n in range(block.first, block.end)}
-    sections = [("", "", list[str]())]
+    sections = [("", "", "", list[str]())]
     for number, line in enumerate(found.lines):
         match = None if number in inside else FIELD.match(line)
         if match is None:
-            sections[-1][2].append(line)
+            sections[-1][3].append(line)
         else:
-            rest = line[match.end() :]
-            sections.append((match["name"].lower(), line, [rest.strip()] if rest.strip() else []))
-    return [_Section(name, "\n".join(lines), marker) for name, marker, lines in sections]
+            rest = line[match.end() :].strip()
+            sections.append((match["name"].lower(), line, rest, []))
+    return [
+        _Section(name, "\n".join([rest, *lines] if rest else lines), marker, "\n".join(lines))
+        for name, marker, rest, lines in sections
+    ]

@@ -237,7 +237,7 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
     tree = work.tree(whole)
     if not whole.strip() or (tree is not None and not tree.body):
         return _problem("shell" if removed else "empty", reasoning=prose)
-    if tree is not None and final_calls(tree) and _may_be_quoted(fields, found, chosen):
+    if tree is not None and final_calls(tree) and _may_be_quoted(fields, found, chosen, work):
         return _problem("quoted", reasoning=prose)
     if len(chosen) == 1 and not work.compiles(whole) and _is_shell(whole):
         return _problem("shell", reasoning=prose)
@@ -248,13 +248,19 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
 _OF_FIELDS = frozenset({"yaml", "yml", "xml", "html"})
 
 
-def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block]) -> bool:
+def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block], work: Work) -> bool:
     """Returns whether code that ends the run may be a quotation: no label says that it is Python, and prose is around."""
     if fields.source == "field":
         return False
-    if any(block.is_quotation for block in chosen):
+    trees = [work.tree(block.code) for block in chosen]
+    ending = [
+        block
+        for block, tree in zip(chosen, trees, strict=True)
+        if tree is None or final_calls(tree)
+    ]
+    if any(block.is_quotation for block in ending):
         return True
-    return not all(block.is_python for block in chosen) and bool(
+    return not all(block.is_python for block in ending) and bool(
         found.outside.strip() or len(found.blocks) > len(chosen)
     )
 

@@ -40,8 +40,8 @@ from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
-from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.channels import RawReply
+from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import Reading, read_code_field, read_reply
 from dspy_rlm.report import RunReport, Status, Step
 from dspy_rlm.runs.extraction import Extraction
