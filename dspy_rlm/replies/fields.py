@@ -20,7 +20,7 @@ from dspy_rlm.replies.objects import (
     squashed,
 )
 from dspy_rlm.replies.python_source import Work, does_something
-from dspy_rlm.replies.repairs import with_single_escapes
+from dspy_rlm.replies.repairs import with_single_escapes, without_special_tokens
 from dspy_rlm.replies.thoughts import without_thoughts
 
 
@@ -122,7 +122,7 @@ def _sections(text: str, work: Work) -> Fields | None:
         ).strip()
         after = [one for one in after if one.text.strip() != reasoning]
     plain = sections[0].text.strip() if not sections[0].name else ""
-    invented = any(one.name != "completed" or one.text.strip() for one in after)
+    invented = any(one.name != "completed" or _says_something(one.text) for one in after)
     return Fields(
         reasoning or plain,
         sections[code_at].text,
@@ -130,6 +130,11 @@ def _sections(text: str, work: Work) -> Fields | None:
         is_complete=code_at + 1 < len(sections),
         source="field",
     )
+
+
+def _says_something(text: str) -> bool:
+    """Returns whether a text is more than the end of a fence or a token of a chat template."""
+    return bool(without_special_tokens(text).strip(" \t\n`~"))
 
 
 def _with_whole_code(sections: list[_Section], at: int, work: Work) -> list[_Section]:

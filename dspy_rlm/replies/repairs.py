@@ -33,7 +33,7 @@ class Repaired(NamedTuple):
 
 def repaired(code: str, work: Work) -> Repaired:
     """Returns the code, repaired where it does not compile and a repair helps."""
-    result = _repaired(_without_special_tokens(code), work)
+    result = _repaired(without_special_tokens(code), work)
     plain = _without_label(result.code)
     if plain is not None and (tree := work.tree(plain)) and does_something(tree):
         return result._replace(code=plain)
@@ -271,7 +271,7 @@ _SPECIAL_TOKENS = re.compile(
 )
 
 
-def _without_special_tokens(code: str) -> str:
+def without_special_tokens(code: str) -> str:
     """Removes tokens of chat templates at the end."""
     end = len(code.rstrip())
     match = _SPECIAL_TOKENS.search(code[max(end - 400, 0) : end])
