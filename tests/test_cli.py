@@ -154,6 +154,7 @@ class TestTerminal:
         command.wait(60)
         return output.decode().replace("\r\n", "\n")
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
         """Control characters in the answer and in every step before it are spelled out on a terminal."""
@@ -178,6 +179,7 @@ class TestTerminal:
         assert done.stdout.decode() == f"{HOSTILE.replace(chr(13), chr(10))}\n"
         assert OBEYED.findall(done.stderr.decode()) == []
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         "arguments",
         [

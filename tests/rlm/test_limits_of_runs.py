@@ -154,6 +154,7 @@ class TestTime:
         yield asyncio.run(rlm.acall(q="?"))
         assert time.monotonic() - began < 40
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [
@@ -194,7 +195,7 @@ class TestTime:
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
             extracted={"answer": "x"},
-            max_seconds=2,
+            max_seconds=1,
             limits=Limits(grace_seconds=10),
         )
         with dspy.context(callbacks=[BaseCallback()]):
@@ -221,6 +222,7 @@ class TestTime:
                 assert outputs(result) == ["a clue"]
             held.set()
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [

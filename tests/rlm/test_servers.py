@@ -99,6 +99,7 @@ def ids(case: Case) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
 class TestServers:
+    @pytest.mark.sampled(12)
     def test_of_a_sub_lm(self, case, kept):
         """A permanent error of a sub-LM ends the run after one request; any other is an observation for the code."""
         code = "try:\n    print(sub_llm('x'))\nexcept Exception as e:\n    print(type(e).__name__, e)\nSUBMIT('a guess')"

@@ -342,6 +342,7 @@ class TestTimeOut:
         )
         release.set()
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("call", ["hang()", "hang_async()", "await hang.aio()"])
     def test_the_cell_sees_it(self, impatient, call):
         """As an exception with the limit's name; variables stay, and other calls work."""
@@ -396,6 +397,7 @@ END_OF_CELL = [
 class TestAfterTheCell:
     """Nothing begins when the cell is over."""
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("end", END_OF_CELL)
     def test_calls_that_waited(self, opened, end):
         """Never begin; those that had begun go on, and nobody waits for them."""
@@ -503,6 +505,7 @@ class TestMemory:
         assert shown == "60\n"
         assert 4_000_000 < waiting[0] < 6_000_000  # of 60
 
+    @pytest.mark.nightly  # 60,000 calls; `test_calls_that_wait_hold_back_the_next` shows the bound
     def test_a_batch_of_very_many(self, opened):
         """An item costs its place in the list of results, not a thread's worth of things."""
         session = opened(tools={"one": lambda item: None})

@@ -220,6 +220,7 @@ class TestOnlyWheels:
         assert "cannot be passed to pip" in refusal(line)
         assert index.requests == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("setting", ["PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE"])
     def test_in_the_settings_of_pip(
         self, index, thing, places, source, mark, tmp_path, monkeypatch, setting
@@ -401,6 +402,7 @@ class TestPip:
         assert done.returncode == 0, done.stderr
         assert importlib.metadata.version("pip") in done.stdout
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
@@ -532,6 +534,7 @@ class TestBounds:
         assert 0 < bounds["RLIMIT_FSIZE"] <= pip_guard.FILE_BYTES
         assert bounds["RLIMIT_CORE"] == 0
 
+    @pytest.mark.nightly  # unpacks gigabytes; the bounds themselves are in `test_pip_is_bounded_by_the_system`
     def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
         """4 MB of gzip for a page of 4 GB: pip fails within its memory limit, with a message."""
         # Concatenated gzip members decode to one text.
