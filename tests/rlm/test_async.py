@@ -229,6 +229,7 @@ class TestEventLoop:
 class TestCancelling:
     """The caller gets its CancelledError at once, and nothing continues in the background."""
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "code", ["while True: pass", "import time\ntime.sleep(50)", "sum(range(10**12))"]
     )

@@ -99,6 +99,7 @@ class Ids(pydantic.BaseModel):
     ids: set[int]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("annotation", "make"),
     [

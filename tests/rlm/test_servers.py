@@ -288,6 +288,7 @@ class TestReading:
         assert isinstance(raised.value.__cause__, dspy.LMAuthError)
         assert len(server.requests_to("sub")) == 1
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("turns", [1, 3])
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_no_turn_and_no_extraction_follow(self, play, turns, asynchronous):

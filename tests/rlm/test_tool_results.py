@@ -167,6 +167,7 @@ class TestForeignResults:
 class TestToolsThatWouldEndTheProgram:
     """Whatever a tool raises is an error of its call; the run goes on."""
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("is_async", [False, True])
     @pytest.mark.parametrize(
         ("error", "expected"),

@@ -204,6 +204,7 @@ await task
 
         assert run(session, "await slow.aio()\nprint('done')") == "done\n"
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("work", ["pass", "await asyncio.sleep(0)"])
     def test_the_clock_runs_while_the_cell_works(self, opened, work):
         """Waiting for the host is no way to work for ever."""

@@ -138,6 +138,7 @@ def fetched(index: PackageIndex) -> list[str]:
 class TestAddresses:
     """A package cannot choose the source of another one."""
 
+    @pytest.mark.sampled(2)
     @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
@@ -149,6 +150,7 @@ class TestAddresses:
         assert not mark.exists()
         assert fetched(index) == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.sampled(2)
     @pytest.mark.parametrize("kind", ["tar.gz by HTTP", "folder", "git", "wheel by HTTP"])
     def test_one_of_a_wheel_that_the_user_has(self, index, wheel, places, mark, kind):
@@ -161,6 +163,7 @@ class TestAddresses:
         assert fetched(index) == []
         assert "mine requires evil from an address of its own" in said or "Invalid" in said
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "marker", ['; extra == "more"', '; sys_platform == "emscripten"', "[x]"]
     )

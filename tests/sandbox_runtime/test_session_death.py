@@ -86,6 +86,7 @@ class TestDeath:
         """The answer to the call of a dead process is dropped."""
         self.check_healed(mortal, mortal.run_cell("die()"))
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "code",
         [

@@ -239,6 +239,7 @@ class TestCost:
             assert last_place(text, needle) == text.rfind(needle)
         assert last_place(text, "c" * length) == -1
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "pattern",
         [
