@@ -154,15 +154,14 @@ class TestTime:
         yield asyncio.run(rlm.acall(q="?"))
         assert time.monotonic() - began < 40
 
-    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [
             "while True: pass",
-            "import time\ntime.sleep(55)",
-            "sum(range(10**12))",
             "wait()",
-            "await wait.aio()",
+            pytest.param("import time\ntime.sleep(55)", marks=pytest.mark.nightly),
+            pytest.param("sum(range(10**12))", marks=pytest.mark.nightly),  # waits out its grace
+            pytest.param("await wait.aio()", marks=pytest.mark.nightly),
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
