@@ -21,7 +21,7 @@ from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
-from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
+from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line, with_gap
 from sandbox_runtime.values.annotations import (
     annotation_text,
     classes_in,
@@ -65,4 +65,5 @@ __all__ = [
     "start_thread",
     "text_of",
     "url_without_secrets",
+    "with_gap",
 ]

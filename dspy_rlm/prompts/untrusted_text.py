@@ -21,7 +21,7 @@ LINE_FORMS = {
     "step": r"={3,} ?(?i:step) ?\d",
     "reasoning": "Reasoning:",
     "code": "Code:",
-    "output": r"Output ?\([\d,]+ char",
+    "output": r"Output ?\([\d,]+ char|REPL output:",
     "fence": "`{3}|~{3}",
     "variable": "Variable: ?`",
     "facts of a variable": "(?:Type|Record fields|Description|Constraints|Size|Preview):",
@@ -37,10 +37,11 @@ LINE_FORMS = {
     "coroutine": r"\[coroutine .{1,100}was never awaited",
     "lost sandbox": r"\[The sandbox ended",
     "abridged": r"\.\.\. ?\([\d,]+ characters omitted",
-    "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
-    "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
-    "|Variables, ready to use",
-    "extraction": "The run below was supposed to produce|The task was:$",
+    "budget": r"(?:[Ii]teration: ?)?[Tt]urn \d+ of \d+; .{0,100}left|.{0,100}This is the last turn: SUBMIT"
+    "|One more turn, only to SUBMIT",
+    "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions:$|Variables \((?:see|described)"
+    "|`context` is ",
+    "extraction": "The run below ended before it submitted|The task was:$",
 }
 _LINE = re.compile("|".join(f"(?:{form})" for form in LINE_FORMS.values()))
 

@@ -1,19 +1,18 @@
 """Describes typed inputs as variables of the REPL, for the prompt.
 
-Only names, types, sizes and previews ever enter a prompt. They are computed without copying or walking the
-value.
+Only names, types, sizes and previews ever enter a prompt. They are computed without copying the value, and at
+a bounded cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
 import dspy
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.errors import InputError
@@ -21,10 +20,17 @@ from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.signatures.fields import constraints_of, description_of
 from dspy_rlm.values.conversion import TypeRules, rule_of
+from dspy_rlm.values.measures import (
+    MAX_ALTERNATIVES,
+    element_kinds,
+    size_text,
+    type_name,
+)
 from dspy_rlm.values.previews import (
     NAME_CHARS,
     PREVIEW_CHARS,
     TYPE_CHARS,
+    ends_of_text,
     handle_text,
     name_of,
     preview,
@@ -135,7 +141,7 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
     return dataclasses.replace(
         base,
         type_name=type_name(value),
-        size=_size(value),
+        size=size_text(value, rules),
         preview=preview(value, rules=rules),
         fields=_record_fields(value, field.annotation, rules),
     )
@@ -203,7 +209,7 @@ def _describe_directory(base: Variable, value: Directory) -> Variable:
         base,
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
-        preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
+        preview=ends_of_text("\n".join(listed), PREVIEW_CHARS),
     )
 
 
@@ -272,7 +278,7 @@ def _head_preview(head: Any, rules: TypeRules) -> str:
         rows = head.astype(object).to_numpy().tolist()
     if staying(rows, rules) is not None:
         return short_repr(rows, PREVIEW_CHARS, rules)
-    return in_one_line(str(head), PREVIEW_CHARS)
+    return ends_of_text(str(head), PREVIEW_CHARS)
 
 
 def _array_preview(value: Any, dtype: Any, rules: TypeRules) -> str:
@@ -296,39 +302,10 @@ def render_variables(variables: Iterable[Variable]) -> str:
     return "\n\n".join(variable.render() for variable in variables)
 
 
-def type_name(value: object) -> str:
-    """Returns the type of a value with that of its first element, such as `dict[str, list]`."""
-    name = name_of(type(value))
-    if isinstance(value, Mapping) and value:
-        key, item = next(iter(value.items()))
-        return f"{name}[{name_of(type(key))}, {name_of(type(item))}]"
-    if isinstance(value, (list, tuple, set, frozenset)) and value and not hasattr(value, "_fields"):
-        return f"{name}[{name_of(type(next(iter(value))))}]"
-    return name
-
-
-def _size(value: object) -> str:
-    if isinstance(value, str):
-        return f"{len(value):,} characters"
-    if isinstance(value, (bytes, bytearray)):
-        return f"{len(value):,} bytes"
-    if not isinstance(value, Sized) or isinstance(value, BaseModel):
-        return ""
-    # A sum of lengths is cheap, and says more about a list of texts than the number of its items.
-    items = value.values() if isinstance(value, Mapping) else value
-    if isinstance(items, Iterable) and len(value) and all(isinstance(item, str) for item in items):
-        return f"{len(value):,} items, {sum(map(len, items)):,} characters of text"
-    return f"{len(value):,} items"
-
-
 def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
-    """Returns the attributes of the records in a value, as far as its first element and its type show them."""
-    kind: Any = type(value)
-    if isinstance(value, Mapping) and value:
-        kind = type(next(iter(value.values())))
-    elif isinstance(value, (list, tuple)) and value and not hasattr(value, "_fields"):
-        kind = type(value[0])
-    return "; ".join(class_lines([kind, annotation], rules))
+    """Returns the attributes of the records in a value, as far as its elements and its type show them."""
+    kinds = element_kinds(value)[:MAX_ALTERNATIVES] or [type(value)]
+    return "; ".join(class_lines([*kinds, annotation], rules))
 
 
 def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:

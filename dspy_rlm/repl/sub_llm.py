@@ -10,7 +10,7 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
-from dspy_rlm.prompts.instructions import ERROR_MARK
+from dspy_rlm.prompts.contract import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.run_context import RunContext

@@ -96,12 +96,15 @@ def _normalized(text: str) -> str:
 def _text_of(reply: RawReply) -> tuple[str, tuple[str, ...]]:
     """Returns the text to read, and the repairs that were needed to find it."""
     text = _content(reply.text)
+    if text.strip() and (not reply.tool_calls or _has_code(text)):
+        return text, ()
+    called = [
+        f"```python\n{code}\n```" for call in reply.tool_calls if (code := _code_of_call(call))
+    ]
+    if called:
+        return "\n\n".join([*filter(None, [text.strip()]), *called]), ("tool_call",)
     if text.strip():
         return text, ()
-    for call in reply.tool_calls:
-        code = _code_of_call(call)
-        if code:
-            return f"```python\n{code}\n```", ("tool_call",)
     thoughts = str(reply.thoughts or "")
     if _has_code(thoughts):
         return thoughts, ("reasoning_channel",)

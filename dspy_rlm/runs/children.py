@@ -8,6 +8,7 @@ import dspy
 
 from dspy_rlm.dspy_bridge.interpreter_factory import ours_if_lent
 from dspy_rlm.prompts import instructions
+from dspy_rlm.prompts.contract import CONTRACT_HEADING
 from dspy_rlm.repl.sub_rlm import SubRun
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -57,7 +58,7 @@ def _share_compiled(blueprint: Blueprint, predictor: dspy.Predict) -> None:
     compiled = blueprint.predictor
     tools = blueprint.config.tools.values()
     block = instructions.without_tools(compiled.signature.instructions, tools)
-    if instructions.CONTRACT_HEADING in block:
+    if CONTRACT_HEADING in block:
         return  # an inlined contract is that of the run above
     predictor.signature = predictor.signature.with_instructions(block)
     predictor.demos = compiled.demos

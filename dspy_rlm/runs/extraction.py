@@ -22,6 +22,15 @@ PROBLEM_FIELD = "problem_with_last_reply"
 
 _MAX_PROBLEM_CHARS = 4_000
 
+# The final reasoning of a run whose outputs were extracted, by the limit that ended its turns.
+EXTRACTED = {
+    "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
+    "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+    "context_window": "The prompt was longer than the LM's context window; the outputs were extracted from the "
+    "trajectory.",
+}
+OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
+
 
 class Extraction:
     """The outputs that were extracted so far, and the problems of the others."""

@@ -33,6 +33,7 @@ from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
+from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
@@ -155,7 +156,7 @@ def prepare(
         context=context,
         prompt=prompt,
         last_prompt=_if_dspys(extractor, lm=last_lm, **options),
-        adapter=reply_adapter(adapter),
+        adapter=reply_adapter(adapter, STYLES[config.style]),
         last_settings={"trace": [], "adapter": last_adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
@@ -163,6 +164,7 @@ def prepare(
             name: annotation_text(field.annotation)
             for name, field in config.signature.output_fields.items()
         },
+        prelude=STYLES[config.style].prelude(list(values)),
     )
 
 

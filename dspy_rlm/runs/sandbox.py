@@ -81,6 +81,9 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    prelude: str = ""
+    """Code of the prompt's style that runs before the first turn."""
+
     def last_call(self, extractor: Any) -> dict[str, Any]:
         """Returns the extractor's arguments besides the fields, for its next call."""
         return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
@@ -160,6 +163,8 @@ class PreparedRun:
                 sandbox = InterruptibleSandbox(
                     sandbox, context.work_scope, context.limits.grace_seconds
                 )
+            if self.prelude:
+                sandbox.run_cell(self.prelude)
             if context.setup:
                 _set_up(sandbox, context.setup)
             yield sandbox

@@ -33,6 +33,12 @@ from sandbox_runtime.helpers import (
 MAX_REFUSAL_CHARS = 4_000
 
 
+# The advice for an output that does not accept None: the refusal alone would ask for an invented value.
+NO_SUCH_VALUE = (
+    "If there is no such value, submit the nearest that the type allows (float('nan'), an empty list), and say "
+    "so in a text output"
+)
+
 # The last line of the message that refuses a submission.
 SUBMIT_AGAIN = "Correct this and SUBMIT again."
 
@@ -84,6 +90,8 @@ def typed_outputs(
             problems += [
                 f"{label}: {p}" for p in problems_of(field.annotation, value, error, rules)
             ]
+            if value is None and field.annotation is not str:  # which has advice of its own
+                problems[-1] += f". {NO_SUCH_VALUE}"
     return done, problems
 
 

@@ -30,8 +30,6 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest import thread_modules, tool_wrappers
-from sandbox_runtime.guest.builtin_names import end_cell
 from sandbox_runtime.guest.date_texts import linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
@@ -41,7 +39,6 @@ from sandbox_runtime.guest.event_loop import (
     own_generators,
     take_generators,
 )
-from sandbox_runtime.guest.green_threads import GreenThreads
 from sandbox_runtime.guest.harness_foundation import (
     CHANGING_THREADS,
     SETTINGS,
@@ -55,9 +52,13 @@ from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
+from sandbox_runtime.guest.namespace import tool_wrappers
+from sandbox_runtime.guest.namespace.builtin_names import end_cell
 from sandbox_runtime.guest.pyodide_host import PyodideHost
-from sandbox_runtime.guest.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.tasks import settled
+from sandbox_runtime.guest.threads import thread_modules
+from sandbox_runtime.guest.threads.green_threads import GreenThreads
+from sandbox_runtime.guest.threads.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.values import kept_classes
 from sandbox_runtime.guest.values.records import Known
 

@@ -124,7 +124,7 @@ FIXED_CLASSES: tuple[type, ...] = (
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
-VOLATILE = ("ask", "used")
+VOLATILE = ("ask", "used", "searches")
 
 # Settings of the session: see `PyodideDriver.wake`.
 SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}

@@ -15,7 +15,7 @@ from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started
 # In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
 
-# Such a frame runs a thread of the cell; see `green_threads.py`.
+# Such a frame runs a thread of the cell; see `threads/green_threads.py`.
 THREAD_CODES: set[types.CodeType] = set()
 
 

@@ -106,6 +106,45 @@ class TestParseOutputs:
         assert "kind:" in text
         assert "score:" in text
 
+    def test_many_problems_have_an_example_of_each_kind(self):
+        """Of sixty wrong items, the message names the kinds and their numbers: five examples would hide the rest."""
+        items = [{"name": f"n{at}", "price": -1} for at in range(59)] + [{"price": "x"}]
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(Task.output_fields, {**GOOD, "items": items})
+
+        _, *problems, _ = str(caught.value).splitlines()
+        assert [line.partition(" at ")[2].partition(",")[0] for line in problems] == [
+            "[0]['price']: Input should be greater than 0",
+            "[59]['name']: Field required",
+            "[59]['price']: Input should be a valid number",
+        ]
+        assert problems[0].endswith("got -1; and 58 more of this kind")
+
+    def test_more_kinds_than_are_listed_are_counted(self):
+        """Wrong values of many kinds are listed in part, and the rest is counted."""
+        signature = dspy.Signature({"d": (dict[str, Item], dspy.OutputField())})
+        values = {f"k{at}": {f"name{at}": at} for at in range(4)} | {"x": {"name": 1, "price": "y"}}
+        values |= {"y": {"name": [], "price": 0}, "z": 5}
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(signature.output_fields, {"d": values})
+
+        assert "more problems of other kinds" in str(caught.value)
+
+    @pytest.mark.parametrize("annotation", [float, int, list[str], Literal["a", "b"]])
+    def test_none_where_a_value_is_needed(self, annotation):
+        """The refusal of None says what to do if there is no value: it is no request to invent one."""
+        signature = dspy.Signature({"n": (annotation, dspy.OutputField())})
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(signature.output_fields, {"n": None})
+
+        assert (
+            "got None. If there is no such value, submit the nearest that the type allows"
+            in str(caught.value)
+        )
+
     def test_a_huge_wrong_value_is_abridged(self):
         """The message that goes back to the LM stays short."""
         with pytest.raises(ReplyError) as caught:

@@ -41,7 +41,7 @@ class TestRun:
             "repl_history": (
                 "=== Step 1 ===\nReasoning: because\nCode:\n```python\nprint(1)\n```\nOutput (1 chars):\n1"
             ),
-            "iteration": "2/3, 5 sub-LM prompts left",
+            "iteration": "Turn 2 of 3; 5 sub-LM prompts left",
         }
 
     def test_the_first_prompt_says_that_nothing_has_happened(self, run):

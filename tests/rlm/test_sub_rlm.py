@@ -161,7 +161,7 @@ class TestSubRuns:
 
         assert rlm(q="?").answer == 9
         assert len(server.requests_to("sub")) == 3
-        assert "2/2" in server.requests_to("sub")[1].prompt
+        assert "Turn 2 of 2" in server.requests_to("sub")[1].prompt
 
     def test_a_sub_run_that_fails_is_an_exception_of_the_cell(self, play):
         """A failed sub-run raises in the calling cell, and the parent run continues."""
@@ -274,7 +274,7 @@ class TestCompiled:
         )
         action = rlm.generate_action
         action.signature = action.signature.with_instructions(
-            action.signature.instructions.replace("Look first.", "Follow PLAN-B.")
+            action.signature.instructions.replace("Look first:", "Follow PLAN-B.")
         )
         action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sandbox_runtime.guest.submit import bind_submit, submit_usage
+from sandbox_runtime.guest.namespace.submit import bind_submit, submit_usage
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"

@@ -12,19 +12,19 @@ _OURS = "reaches for our driver"
 _IMPORTS = """
 import sandbox_runtime.guest.driver as driver_module
 from sandbox_runtime.guest.texts import host_calls
-from sandbox_runtime.guest import calls
+from sandbox_runtime.guest.namespace import calls
 from sandbox_runtime.guest.values import codec
 from sandbox_runtime.guest import tracebacks
 from sandbox_runtime.guest.integrity import namespace_guard
 from sandbox_runtime.guest.integrity import foundation
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest.namespace import tool_wrappers
 from sandbox_runtime.guest import entry
 from sandbox_runtime.guest.integrity import hooks
 from sandbox_runtime.guest.integrity import object_memory
 from sandbox_runtime.guest import output
 from sandbox_runtime.guest import callback_ownership
 from sandbox_runtime.guest.values import records
-from sandbox_runtime.guest import submit
+from sandbox_runtime.guest.namespace import submit
 from sandbox_runtime.guest import tasks
 driver = entry.driver
 forged = "FOR" + "GED"

@@ -50,7 +50,7 @@ class CallHost(Protocol):
 
 
 class Stacks(Protocol):
-    """The threads of a cell; see `green_threads.py`."""
+    """The threads of a cell; see `threads/green_threads.py`."""
 
     @property
     def suspends(self) -> bool:
