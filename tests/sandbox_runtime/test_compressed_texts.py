@@ -157,7 +157,7 @@ class TestRefusals:
 
 
 class TestDirectories:
-    def test_a_search_reads_compressed_files_and_names_what_it_passes_over(self, tmp_path, opened):
+    def test_a_search_reads_compressed_files_and_names_what_it_passes_over(self, tmp_path, lent):
         """A search without a match says which files it could not search, so that none is not taken for no."""
         (tmp_path / "app.log").write_bytes(b"start\n" + bytes(64) + b"ERROR by eve\n")
         (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(b"ERROR by bob\n"))
@@ -167,7 +167,7 @@ class TestDirectories:
         (tmp_path / "app.log.3.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(9))
         (tmp_path / "logo.png").write_bytes(b"\x89PNG\0\1\2")
         (tmp_path / "u16.log").write_bytes("ERROR by ann\n".encode("utf-16-le") * 2)
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         output = session.run_cell(
@@ -183,11 +183,11 @@ class TestDirectories:
         assert "logo.png: a PNG image]" in note
         assert names == "['app.log.2.gz', 'app.log.3.zst', 'logo.png']"
 
-    def test_many_files_passed_over_are_counted(self, tmp_path, opened):
+    def test_many_files_passed_over_are_counted(self, tmp_path, lent):
         """The result names ten of them."""
         for n in range(15):
             (tmp_path / f"{n:02}.bin").write_bytes(b"\0\1")
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         output = session.run_cell("print(d.grep('x'))").output
@@ -195,10 +195,10 @@ class TestDirectories:
         assert output.startswith("[]\n[not searched: 00.bin: binary data, ")
         assert output.endswith("09.bin: binary data, and 5 more files]\n")
 
-    def test_a_binary_file_can_be_read_and_says_what_it_is(self, tmp_path, opened):
+    def test_a_binary_file_can_be_read_and_says_what_it_is(self, tmp_path, lent):
         """A cell that opens one by its path sees its kind, and may read it."""
         (tmp_path / "logo.png").write_bytes(b"\x89PNG\0\1\2")
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         assert "7 bytes; a PNG image" in session.run_cell("d['logo.png']").output

@@ -1,4 +1,4 @@
-"""The soak test, briefly on every run of the tests and at length when it is asked for."""
+"""The soak test, briefly and at length; each night runs both."""
 
 from __future__ import annotations
 
