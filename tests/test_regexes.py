@@ -374,7 +374,7 @@ READERS = {
     "progress": lambda text: render_event(ActionChosen(1, text, text, True)),
 }
 # Readers that do much for each character get a shorter text.
-SIZES = {"reply": 3_000, "fenced_blocks": 5_000}
+SIZES = {"reply": 2_000, "fenced_blocks": 3_000}
 
 UNITS = [
     *(
