@@ -299,7 +299,7 @@ def growth(work, make, size=20_000):
             gc.enable()
         return best
 
-    # What takes no time at any size says nothing, and one such time is enough.
+    # A pattern that takes no time at any size says nothing, and one such time is enough.
     longer = seconds(4 * size, negligible=0.02)
     return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
 

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
-from dspy_rlm.repl.predict import as_record, read_call
+from dspy_rlm.repl.predict import read_call
+from dspy_rlm.repl.records import as_record
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 

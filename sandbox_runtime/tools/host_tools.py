@@ -1,20 +1,18 @@
-"""Host functions that cells can call: declares, binds, runs and times them.
+"""Host functions that cells can call: binds, runs and times them.
 
 A call that the cell waits for runs in the cell's thread, which is fastest. Others run in separate threads, a
-bounded number at a time; coroutines run on the caller's event loop, or on one that this module owns. Every call
-runs in the context of the code that runs the cell.
+bounded number at a time. Every call runs in the context of the code that runs the cell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -24,12 +22,14 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
+from sandbox_runtime.redaction.redact import redact_secrets
 from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
-from sandbox_runtime.sandbox import HostTool, WrappedTool
+from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
-from sandbox_runtime.threads import DaemonPool, call_after, start_thread
+from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.coroutines import Coroutines, Running
+from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
 from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
@@ -41,14 +41,6 @@ MAX_ERROR_CHARS = 100_000
 
 Outcome = tuple[bool, Any]
 """True and the result of a call, or False and its exception."""
-
-
-@dataclasses.dataclass
-class Running:
-    """A call in a thread."""
-
-    coroutine: Future[Any] | None = None
-    """The future that it waits for on the event loop."""
 
 
 Work = Callable[[Running | None], Any]
@@ -63,19 +55,17 @@ class HostTools:
         self._border = values.ValueCodec()
         self.refusals = Thinned()
         """The rate-limited audit events of this session."""
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._coroutines = Coroutines()
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
         self._own: Mapping[str, HostTool] = {TEXT_CALL: self._texts, ZONE_CALL: serve_zone}
-        self._given: dict[str, HostTool] = {}
+        self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._open: dict[Future[Any], int] = {}
         self._open_bytes = 0
-        self._awaited: set[Future[Any]] = set()
 
     def replace(
         self,
@@ -91,18 +81,20 @@ class HostTools:
             loop: The event loop for coroutines. None: a loop of our own, in a thread started on demand.
         """
         self._border = border
-        self.loop = loop
-        self._given = dict(tools)
-        self._tools = {
-            name: tool.function if isinstance(tool, WrappedTool) else tool
-            for name, tool in tools.items()
-        }
-        self._signatures = {name: _signature(tool) for name, tool in self._tools.items()}
+        self._coroutines.loop = loop
+        self._registered = dict(tools)
+        self._tools = {name: function_of(tool) for name, tool in tools.items()}
+        self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The caller's event loop, on which coroutines run; None for one of our own."""
+        return self._coroutines.loop
 
     @property
     def tools(self) -> Mapping[str, HostTool]:
         """The registered tools by name."""
-        return self._given
+        return self._registered
 
     def is_busy(self) -> bool:
         """True while a started call has no answer yet."""
@@ -118,18 +110,7 @@ class HostTools:
 
     def declarations(self) -> list[ToolDeclaration]:
         """Returns the declarations that are sent to the sandbox."""
-        sent: set[str] = set()
-        declared = []
-        for name, tool in self._given.items():
-            doc = _documentation(name, self._tools[name], self._signatures[name])
-            if isinstance(tool, WrappedTool):
-                modules = {n: source for n, source in tool.modules.items() if n not in sent}
-                sent |= modules.keys()
-                front = list(tool.modules)
-                declared.append(ToolDeclaration(name, doc, front, tool.kind, modules))
-            else:
-                declared.append(ToolDeclaration(name, doc))
-        return declared
+        return declarations(self._registered, self._signatures)
 
     # ---- A call ----
 
@@ -168,12 +149,11 @@ class HostTools:
         with self._changed:
             self._cell.end()
             self._cell = Call()
-            abandoned, awaited = list(self._open), list(self._awaited)
+            abandoned = list(self._open)
             self._open.clear()
             self._open_bytes = 0
             self._changed.notify_all()
-        for coroutine in awaited:
-            coroutine.cancel()
+        self._coroutines.cancel()
         self._workers.give_up(abandoned, InterruptedError("the call was abandoned"))
 
     def close(self) -> None:
@@ -181,10 +161,7 @@ class HostTools:
         self.give_up()
         self._workers.close(cancel_queued=True)
         self._texts.close()
-        with self._changed:
-            loop, self._own_loop = self._own_loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+        self._coroutines.close()
 
     def _work(self, call: ToolCall) -> Work:
         """Returns the call as a function. Raises if it does not fit a tool."""
@@ -225,7 +202,7 @@ class HostTools:
                     raise
             else:
                 if inspect.isawaitable(result):
-                    return self._await(_contained(name, result), running)
+                    return self._coroutines.wait(name, result, running)
                 return result
             raise error
 
@@ -262,7 +239,7 @@ class HostTools:
             places.acquire()
         return self._answer_batch(call, outcomes)
 
-    # ---- Threads and loops ----
+    # ---- Threads ----
 
     def _part_of(self) -> Call:
         """The parent of the running cell's calls."""
@@ -313,35 +290,6 @@ class HostTools:
         end = time.monotonic() + seconds
         with call_after(lambda: end - time.monotonic(), expire, "host-tool-limit"):
             yield
-
-    def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
-        """Waits in this thread for a coroutine on the loop."""
-
-        async def wait() -> Any:
-            return await result
-
-        coroutine = asyncio.run_coroutine_threadsafe(wait(), self.loop or self._started_loop())
-        if running is not None:
-            running.coroutine = coroutine
-        with self._changed:
-            self._awaited.add(coroutine)
-        try:
-            return coroutine.result()
-        except CancelledError:
-            raise InterruptedError("the call was abandoned") from None
-        except BaseException:
-            coroutine.cancel()
-            raise
-        finally:
-            with self._changed:
-                self._awaited.discard(coroutine)
-
-    def _started_loop(self) -> asyncio.AbstractEventLoop:
-        with self._changed:
-            if self._own_loop is None:
-                self._own_loop = asyncio.new_event_loop()
-                start_thread(functools.partial(_run_loop, self._own_loop), "host-tool-loop")
-            return self._own_loop
 
     # ---- Answers ----
 
@@ -396,27 +344,6 @@ class _Both(Call):
         return super().over or self._other.over
 
 
-async def _contained(name: str, result: Awaitable[Any]) -> Any:
-    """Awaits a result. What would end the event loop's thread is raised as an error instead."""
-    try:
-        return await result
-    except BaseException as raised:
-        error = as_error(name, raised)
-        if error is raised:
-            raise
-    raise error
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
-
-
 def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
     kinds = [type(part) for part in arguments] if isinstance(arguments, list) else []
     if kinds != [list, dict]:
@@ -447,16 +374,3 @@ def _error(error: BaseException) -> dict[str, Any]:
     name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
     return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
-
-
-def _signature(tool: HostTool) -> inspect.Signature | None:
-    try:
-        return shown_signature(inspect.signature(tool))
-    except (TypeError, ValueError):
-        return None
-
-
-def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
-    """Returns the text that `help(tool)` shows in the sandbox."""
-    head = f"{name}{signature if signature is not None else '(...)'}"
-    return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

@@ -15,7 +15,7 @@ from sandbox_runtime.engine.assets import split_image
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages.store import IMAGE
 
-# Where the words of the harness are now, and what they are.
+# The addresses of the words of the harness now, and their values.
 LOOK = """
 import json
 from sandbox_runtime.guest import entry

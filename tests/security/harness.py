@@ -55,6 +55,18 @@ def _aimed(
 
 _PUT_BACK = "put_back = entry.harness().restore\n"
 
+# A function that acts before each call of another.
+_FORGING = """
+def forging(function):
+    def forge(*args, **named):
+        try:
+            echo(forged)
+        except Exception:
+            pass
+        return function(*args, **named)
+    return forge
+"""
+
 PROGRAMS = (
     _aimed("bind_submit", "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
     _aimed("send", "driver_module.send = calls.send = lambda *_: (as_json, [])"),
@@ -131,16 +143,9 @@ driver_module.Driver._end = other
     ),
     _aimed(
         "properties and methods of classes, begun anew",
-        """
-import sys
-def forging(function):
-    def forge(*args, **named):
-        try:
-            echo(forged)
-        except Exception:
-            pass
-        return function(*args, **named)
-    return forge
+        "import sys\n"
+        + _FORGING
+        + """
 named = ("sandbox_runtime", "contextlib", "json", "traceback", "asyncio.", "pyodide.webloop", "_pyodide")
 kinds = {kind for name, module in list(sys.modules.items()) if name.startswith(named)
          for kind in vars(module).values() if isinstance(kind, type)}
@@ -262,16 +267,9 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
     ),
     _aimed(
         "the builtins that new functions get",
-        """
-import builtins, sys
-def forging(function):
-    def forge(*args, **named):
-        try:
-            echo(forged)
-        except Exception:
-            pass
-        return function(*args, **named)
-    return forge
+        "import builtins, sys\n"
+        + _FORGING
+        + """
 kinds = (type(len), type(forging))
 evil = {name: forging(value) if isinstance(value, kinds) else value for name, value in vars(builtins).items()}
 for name, module in list(sys.modules.items()):
