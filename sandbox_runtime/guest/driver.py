@@ -90,6 +90,9 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
+        self._importable = False  # whether the names in it can be imported
+        self._prepared = 0  # the cell that `prepare` has prepared, and its lines
+        self._lines: list[str] = []
         self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._text_call = self.calls.function(host_calls.TEXT_CALL, "")
@@ -179,19 +182,31 @@ class Driver:
             else:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
-        importable.add(self._harness)
+        self._importable = False
 
     def prepare(self, cell: int, code: str) -> object:
-        """Prepares everything for a cell. Replaced objects may have hostile finalizers.
+        """Prepares everything for a cell, whose code may also follow later; see `begin`.
 
-        Therefore the harness is checked again afterwards, and `run` replaces nothing more.
+        Replaced objects may have hostile finalizers. Therefore the harness is checked again afterwards, and
+        neither `begin` nor `run` replaces anything more.
         """
         self._prepare()
+        self._prepared, self._lines = cell, code.splitlines(True)
         filename = f"<cell {cell}>"
-        self._sources[filename] = (len(code), None, code.splitlines(True), filename)
+        self._sources[filename] = (len(code), None, self._lines, filename)
         for _ in self._tracers_quietened():
             pass
         return None
+
+    def begin(self, cell: int, code: str) -> bool:
+        """Completes the preparation of a cell by its code.
+
+        Returns False if it has to be prepared again: another cell was, or the code needs more than that.
+        """
+        if cell != self._prepared or ("import" in code and not self._importable):
+            return False
+        self._lines[:] = code.splitlines(True)
+        return True
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a prepared cell. Returns the JSON text of its end, then the parts of a submitted value."""
@@ -220,6 +235,7 @@ class Driver:
             pass
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
+        self._hooks.silence()
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
@@ -246,9 +262,9 @@ class Driver:
         self.ownership.end()
         self.output = Output(self._output_chars, self._host.emit)
         self._guard.restore()
-        self._hooks.restore()
         merge_into(sys.modules, self._modules)
         tool_wrappers.restore()
+        self._hooks.restore()
         self._restore_interpreter()
         host_calls.connect(self._text_call)
         forget_host_exceptions()
@@ -258,6 +274,7 @@ class Driver:
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         importable.add(self._harness)
+        self._importable = True
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
         sys.stdin = no_input()
@@ -266,6 +283,7 @@ class Driver:
     def _open(self) -> None:
         """Runs just before the cell's code."""
         self._running = True
+        self.output.begin()
         self.ownership.begin()
 
     def _close(self, seconds: float) -> None:
@@ -303,7 +321,6 @@ class Driver:
 
     def _restore_interpreter(self) -> None:
         """Undoes a cell's changes to Python itself, as far as the end of a cell depends on them."""
-        self._hooks.silence()
         linecache.cache = self._sources
         restore(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)

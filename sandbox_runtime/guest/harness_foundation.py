@@ -134,7 +134,7 @@ CHANGING = {
     *SETTINGS["driver"],
     *("_submitted", "_running", "_collection_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
-    *("_harness", "_outputs", "_display", "_kept"),
+    *("_harness", "_outputs", "_display", "_kept", "_importable", "_prepared", "_lines"),
 }
 
 # Attributes of `GreenThreads` that change as threads start, wait and end.
