@@ -22,16 +22,16 @@ from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
 from itertools import repeat
-from json import dumps as to_json
 from json import loads as from_json
+from json.encoder import encode_basestring_ascii as to_json
 from operator import is_
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from sandbox_runtime.guest import importable, tool_wrappers
 from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
-from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, no_input
+from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, EmptyInput
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
@@ -277,7 +277,7 @@ class Driver:
         self._importable = True
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
-        sys.stdin = no_input()
+        sys.stdin = cast(TextIO, EmptyInput())
         self.interrupts.listen()
 
     def _open(self) -> None:
@@ -400,9 +400,10 @@ class Driver:
             )
 
     def _report(self, outcome: str, **error: str) -> str:
-        texts = {"errorType": "", "message": "", "traceback": "", **error}
+        texts = {"outcome": outcome, "errorType": "", "message": "", "traceback": "", **error}
         texts["output"] = self.output.render()
-        return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
+        items = [f'"{name}": {to_json(clean(text))}' for name, text in texts.items()]
+        return f"{{{', '.join(items)}}}"
 
     # ---- Names that the harness binds in cells ----
 
