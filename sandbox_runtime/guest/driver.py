@@ -120,6 +120,7 @@ class Driver:
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
         self._collection_seconds = 0.0
+        self._seconds = 0.0  # how long the last cell ran
 
     @property
     def running(self) -> bool:
@@ -239,7 +240,8 @@ class Driver:
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
-        self._close(monotonic() - started)
+        self._seconds = monotonic() - started
+        self._close()
         return self._end(error)
 
     def _check_call(self, name: str) -> None:
@@ -260,6 +262,10 @@ class Driver:
         self._submitted = None
         self.interrupts.clear()
         self.ownership.end()
+        # What the last cell has submitted may be large.
+        self._signal.__traceback__ = self._signal.__context__ = None
+        self._shelve(self._seconds)
+        self._seconds = 0.0
         self.output = Output(self._output_chars, self._host.emit)
         self._guard.restore()
         merge_into(sys.modules, self._modules)
@@ -286,22 +292,23 @@ class Driver:
         self.output.begin()
         self.ownership.begin()
 
-    def _close(self, seconds: float) -> None:
-        """Runs when the cell's code has ended, `seconds` after its start: nothing of it may act from here on."""
+    def _close(self) -> None:
+        """Runs when the cell's code has ended: nothing of it may act from here on."""
         self._running = False
         self.ownership.end()
         self.calls.forget()
         self.interrupts.listen()
         # Collects the half-finished work of a stopped cell, and garbage where that is cheap: its finalizers
-        # run on this cell's clock, not in the middle of the next cell.
-        if self.interrupts.stop is not None or self._may_collect(seconds):
+        # run on this cell's clock, not in the middle of the next cell. What it submits is no garbage yet.
+        if self.interrupts.stop is not None or (
+            self._submitted is None and self._may_collect(self._seconds)
+        ):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
-        self._shelve(seconds)
 
     def _shelve(self, _seconds: float) -> None:
-        """Keeps the collector from what the cell has left: its finalizers would run in a later cell."""
+        """Keeps the collector from what the last cell has left: its finalizers would run in the next one."""
 
     def _may_collect(self, _seconds: float) -> bool:
         """Returns whether garbage may be collected after a cell of this length."""
