@@ -125,6 +125,19 @@ def test_the_pages_for_contributors_name_files_that_exist(page):
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
 
 
+def test_the_architecture_page_names_every_folder():
+    """A newcomer finds each folder of both packages in the page, with its purpose."""
+    page = (PROJECT / "docs/architecture.md").read_text("utf-8")
+    folders = [
+        init.parent.name
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for init in (PROJECT / package).glob("*/__init__.py")
+    ]
+
+    assert len(folders) > 20
+    assert [folder for folder in folders if f"| `{folder}/`" not in page] == []
+
+
 # DSPy's documented names. An import of any other belongs into `dspy_internals/`, with a test in
 # `tests/rlm/test_dspy_still_has.py`; a documented one may be added here.
 PUBLIC_DSPY = {
