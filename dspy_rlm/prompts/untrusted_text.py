@@ -31,7 +31,7 @@ LINE_FORMS = {
     "note": r"\[Note\]",
     "refusal": "SUBMIT was refused",
     "slip": "No code was run:|Your reply was:",
-    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",
+    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT|One more turn, only to SUBMIT",
     "rebound names": r"\[this cell rebound",
     "background tasks": r"\[\d+ background task",
     "coroutine": r"\[coroutine .{1,100}was never awaited",

@@ -42,7 +42,7 @@ from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
@@ -52,6 +52,9 @@ _PAID = ("max_tokens", "max_cost")
 
 # The minimum that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
+
+# The beginning of the messages for a SUBMIT whose arguments do not fit.
+_REFUSED = "SUBMIT() "
 
 _SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
 
@@ -90,6 +93,9 @@ class Run:
         self._variables = variables
         self._failures = 0  # consecutive failed turns
         self._out_of = ""  # the limit that the next turn would exceed
+        # The number of steps when a refused SUBMIT got one more turn.
+        self._extended_at: int | None = None
+        self._fitted: dict[str, Any] = {}  # the outputs of a refused SUBMIT that fitted
         self._has_started = False
         self._ended = False
         self._reading = Reading()
@@ -111,7 +117,8 @@ class Run:
 
     def _begin_iteration(self) -> None:
         if not self.over:
-            self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
+            number = len(self.steps) + 1
+            self.tell(IterationStarted(number, max(self.budget.max_iterations, number)))
 
     def sub_call(self, name: str, count: int) -> Listener:
         """Emits that the running cell calls other LMs, and returns a listener for their progress. From any thread."""
@@ -132,11 +139,29 @@ class Run:
         """Returns the name of the limit that allows no further turn, or ""."""
         if self._out_of:
             return self._out_of
-        if len(self.steps) >= self.budget.max_iterations:
+        if len(self.steps) >= self.budget.max_iterations + (self._extended_at is not None):
             return "max_iterations"
         if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
             return "max_errors"
         return self.ledger.exhausted(self.depth)
+
+    def _extend(self) -> bool:
+        """Returns whether the run gets one more turn because its SUBMIT, in the last one, is refused."""
+        errors, number = self.budget.max_errors, len(self.steps) + 1
+        if number < self.budget.max_iterations or self._extended_at is not None:
+            return False
+        if errors is not None and self._failures + 1 >= errors:
+            return False
+        no_call_left = self.depth > 0 and self.ledger.llm_calls_left < 1  # which a turn there takes
+        if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
+            return False
+        self._extended_at = number
+        return True
+
+    def keep_submitted(self) -> None:
+        """Keeps the outputs that fitted in a SUBMIT that was refused at the end, so only the others are extracted."""
+        if self.outputs is None:
+            self._finish(complete=self.extraction.keep(self._fitted))
 
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
@@ -242,7 +267,9 @@ class Run:
             case Completed(output=output):
                 self._take_step(output)
             case Failed(traceback=traceback) if traceback:
-                self._take_step(below(result.output, traceback), failed=True)
+                is_refused = result.message.startswith(_REFUSED) and self._extend()
+                note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
+                self._take_step(below(result.output, traceback), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
                 self._take_step(result.output, error_note(reason), failed=True)
@@ -255,7 +282,9 @@ class Run:
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
-            self._take_step(output, f"{error_note(quoted)}{SUBMIT_AGAIN}", failed=True)
+            advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
+            self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
+            self._fitted |= bad_reply.fitted
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
@@ -321,6 +350,8 @@ class Run:
         All text that goes into the next prompt passes through here, and is shortened here.
         """
         self._failures = self._failures + 1 if failed else 0
+        if len(self.steps) != self._extended_at:
+            self._fitted = {}
         last = self.steps[-1] if self.steps else None
         remarks = self._remarks.of_turn(self._reading, self._code, output, last)
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
