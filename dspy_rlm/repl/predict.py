@@ -20,7 +20,9 @@ from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.signatures.fields import defaults_of
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.signatures.parser import signature_of
@@ -73,6 +75,20 @@ class FailedRow:
     message: str
 
 
+def failed_row(error: Exception) -> FailedRow:
+    """Returns the result of a row that failed with this error."""
+    name = type(error).__name__
+    text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
+    return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
+
+
+def listed(name: str, single: str, rows: Any) -> list[Any]:
+    """Returns the rows of a batch. Raises `TypeError` for a single row; `single` is the function for one."""
+    if isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__"):
+        raise TypeError(f"{name}() takes a list of rows; for one, call {single}()")
+    return list(rows)
+
+
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for typed outputs."""
 
@@ -99,9 +115,7 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         that failed has its exception in place of a result; `results.failed` has these by row, and
         `results.ok` the results without them.
         """
-        if isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__"):
-            raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
-        rows = list(rows)
+        rows = listed("predict_batched", "predict", rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
         task, checked, options = read_call(context, signature, {**example, **shared})
         shared = {name: value for name, value in checked.items() if name in shared}
@@ -308,11 +322,12 @@ def _predict_rows(
     model: str | None,
 ) -> list[Any]:
     context.models.choose(model)
-    all_inputs = [_row_inputs(signature, row, shared) for row in rows]
+    all_inputs = [row_inputs(signature, row, shared) for row in rows]
+    refuse_if_none_fits(context, signature, all_inputs)
     keys = [_key(inputs) for inputs in all_inputs]
     check_keys(keys)
     distinct = dict(zip(keys, all_inputs, strict=True))
-    context.ledger.charge_llm_calls(len(distinct))
+    context.calls.charge_llm_calls(len(distinct))
     charged = context.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
@@ -320,9 +335,7 @@ def _predict_rows(
         try:
             return as_record(signature, predict_outputs(context, signature, inputs, lm))
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
-            name = type(error).__name__
-            text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
+            return failed_row(error)
         finally:
             lm._meter.give_back()
 
@@ -331,10 +344,23 @@ def _predict_rows(
         results = dict(zip(distinct, rows_done, strict=True))
     finally:
         charged.give_back()  # for rows that were not started
-    return [results[key] for key in keys]
+    done = [results[key] for key in keys]
+    reasons = [item.message for item in done if isinstance(item, FailedRow)]
+    context.note(failed_rows("predict_batched", "rows", reasons, len(done)))
+    return done
 
 
-def _row_inputs(
+def refuse_if_none_fits(
+    context: RunContext, signature: type[dspy.Signature], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises `InputError` if no row has the inputs: a mistake that all rows share costs one error, not one each."""
+    fields = signature.input_fields
+    needed = {name for name in fields if name not in defaults_of(fields)}
+    if rows and not any(needed <= row.keys() <= fields.keys() for row in rows):
+        check_inputs(signature, rows[0], context.rules)
+
+
+def row_inputs(
     signature: type[dspy.Signature], row: Any, shared: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the inputs of a row: its own by name, or the row as the value of the only remaining input."""

@@ -98,7 +98,9 @@ def prepare(
         ledger,
         depth,
         config.limits.output_chars,
+        context.allowance,
     )
+    context = dataclasses.replace(context, note=run.note)
     vocabulary = make_namespace(
         context,
         config.tools,
@@ -126,6 +128,7 @@ def prepare(
         gate,
         charged=depth > 0,
         included=int(depth > 0),
+        allowance=context.allowance,
     )
     last = Meter(
         ledger,
@@ -137,6 +140,7 @@ def prepare(
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
+        allowance=context.allowance,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))

@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 from dspy import AdapterParseError, LMError
 
+from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.refusals import for_the_user
@@ -72,11 +73,13 @@ class Run:
         ledger: Ledger | None = None,
         depth: int = 0,
         output_chars: int = Limits.output_chars,
+        allowance: Allowance | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
         self.ledger = ledger or Ledger(budget)
         self.depth = depth
+        self._calls: Calls = allowance or self.ledger
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
@@ -130,6 +133,10 @@ class Run:
 
         return progress
 
+    def note(self, remark: str) -> None:
+        """Adds a remark to the observation of the running cell. From any thread."""
+        self._remarks.add(remark)
+
     @property
     def over(self) -> bool:
         """True when outputs were submitted, or a limit allows no further turn."""
@@ -152,7 +159,7 @@ class Run:
             return False
         if errors is not None and self._failures + 1 >= errors:
             return False
-        no_call_left = self.depth > 0 and self.ledger.llm_calls_left < 1  # which a turn there takes
+        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
         if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
             return False
         self._extended_at = number
@@ -167,14 +174,19 @@ class Run:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
         line = iteration_line(
-            number, self.budget, self.ledger.left(), self._failures, self._window.note, self.depth
+            number,
+            self.budget,
+            self.ledger.left(self._calls),
+            self._failures,
+            self._window.note,
+            self.depth,
         )
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
-        return {"turns": max(turns, 0), **self.ledger.left()}
+        return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
@@ -245,7 +257,9 @@ class Run:
             raise error
         if error.limit in _PAID and not self.steps:
             raise for_the_user(error)
-        if error.limit not in (*_PAID, "max_seconds"):
+        # The turns of a sub-run are sub-calls of the tree; a call for its extraction is held back.
+        is_shared = error.limit == "max_llm_calls" and self.depth > 0 and bool(self.steps)
+        if not is_shared and error.limit not in (*_PAID, "max_seconds"):
             raise error
         self.action, self._out_of = None, error.limit
 
