@@ -94,7 +94,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_iterations: Turns of the root LM. After the last one, the outputs are extracted.
             max_llm_calls: LM calls that the code of one run may cause, including those of sub-runs.
             max_output_chars: Characters of a cell's output that the root LM sees.
-            verbose: Print each step to stderr during the run.
+            verbose: Print each step to stderr.
             tools: Python functions or `dspy.Tool`s that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
                 one-line description. The first is the default. None: the LM of this module, else the
@@ -103,8 +103,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
-            max_seconds: Wall time of a run, from when it has its sandbox. Running cells and calls are
-                cancelled.
+            max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
             max_errors: Consecutive failed turns before the outputs are extracted.
             max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
                 a server refuses some of them.
@@ -112,21 +111,19 @@ class RLM(Configured, Portable, dspy.Module):
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
             packages: Packages that code can import besides the standard library, such as `["networkx"]`;
-                or the path of a lock file with hashes. They are downloaded now, the first time, and then
-                kept in the user's cache.
+                or the path of a lock file with hashes. Downloaded the first time, then cached.
             types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They take precedence over the rules for DSPy's types.
+                or `CodeType`. They precede the rules for DSPy's types.
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
-            style: The form of the prompt: "default", the fields of DSPy's adapter; "paper", a conversation for models
-                that were trained on trajectories of RLMs; "tools", a conversation of tool calls.
+            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
         Raises:
             SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
             PackageError: A package cannot be installed; says which and why.
-            EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
+            EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
         normalized = normalize_tools(tools)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,9 +21,6 @@ from dspy_rlm.replies.fences import fenced
 from dspy_rlm.replies.reader import RawReply, Reading, read_reply
 
 _FIELDS = {"reasoning", "code"}
-
-# The spaces that DSPy's adapters put before each line of the instructions.
-_INDENT = re.compile(r"^ {8}", re.MULTILINE)
 
 
 class _Code(str):
@@ -73,11 +69,6 @@ def _reading_class(cls: Any) -> Any:
                 texts = [_reply_text(output, is_cut) for output in outputs or [None]]
                 return [self.parse(processed, text) for text in texts]
             return super()._call_postprocess(processed, original, outputs, lm, *args, **kwargs)
-
-        def format_task_description(self, signature: Any) -> str:
-            """Returns the instructions without DSPy's indentation: a tenth of a short prompt's tokens."""
-            text = cast("str", super().format_task_description(signature))
-            return _INDENT.sub("", text) if is_dspys_format(self._whole) else text
 
         def parse(self, signature: Any, completion: str) -> dict[str, Any]:
             """Parses a reply. One that is in the format of a user's own adapter is parsed by it."""

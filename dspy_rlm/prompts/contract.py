@@ -96,17 +96,14 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             CONTRACT_HEADING,
             *([variables] if names else []),
             *style.context_lines(signature.input_fields),
-            "",
             "Functions:",
             *_query_lines(signature, run, words),
             *_sub_run_lines(run),
             *_model_lines(run),
             *_submit_lines(signature, run, words.submit),
-            "",
             "Rules:",
             f"- {style.reply_rule} You see what it prints and the value of its last expression; of more than "
-            f"{run.limits.output_chars:,} characters, the middle is left out.",
-            f"- {ERROR_RULE}",
+            f"{run.limits.output_chars:,} characters, the middle is left out. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
@@ -122,7 +119,7 @@ def _query_lines(
     example = 'predict("text -> date: datetime.date, total: float | None", text=t)'
     result = f"`{example}.date`" if run.is_ours else f'`{example}["date"]`'
     failed = (
-        "A failed row is its exception: see `results.failed`, `results.ok`."
+        "A failed row is its exception (`results.failed`, `results.ok`)."
         if run.is_ours
         else "A failed row is a dict with `error` and `message`."
     )
@@ -132,11 +129,11 @@ def _query_lines(
         f" Images, audio and files can follow it: `{words.sub_llm}(text, image)`." if media else ""
     )
     return [
-        f"- `{words.sub_llm}(prompt{media}{model}) -> str`: asks a sub-LM, which sees only this prompt: put in the text, the "
-        f"question and the form of the answer.{more}{_window(run)}",
+        f"- `{words.sub_llm}(prompt{media}{model}) -> str`: asks a sub-LM, which sees only this prompt: include "
+        f"the text, the question and the answer format.{more}{_window(run)}",
         f"- `{words.sub_llm_batched}(prompts{model}) -> list[str]`: asks many at once; answers are in order, a "
         f"failed one begins with {ERROR_MARK}. Every prompt counts: few full ones beat many small ones.",
-        f"- `predict(signature, **inputs)`: like `{words.sub_llm}`, with typed, validated outputs: {result}. "
+        f"- `predict(signature, **inputs)`: asks for typed outputs: {result}. "
         '`instructions="..."` says what to do. Types are Python\'s or classes of yours. A reply that does not fit is '
         "asked again (3 prompts at most).",
         "- `predict_batched(signature, rows, **inputs)`: `predict` for many rows (dicts of inputs, or values of the "
@@ -149,13 +146,13 @@ def _window(run: Surroundings) -> str:
     if run.models and run.models.names:
         return ""  # each of them has a line
     facts = run.facts.get("", ModelFacts(""))
-    price = f" A million characters cost about ${facts.price:.2g}." if facts.price else ""
+    price = f"${facts.price:.2g} a million" if facts.price else ""
     if facts.chars is None:
-        return (
-            f" Its window is unknown: begin with at most {GOOD_PROMPT_CHARS:,} characters.{price}"
-        )
-    best = f"; up to {GOOD_PROMPT_CHARS:,} is best" if facts.chars > GOOD_PROMPT_CHARS else ""
-    return f" A prompt holds about {facts.chars:,} characters{best}.{price}"
+        more = f" ({price})" if price else ""
+        return f" Its window is unknown: begin with at most {GOOD_PROMPT_CHARS:,} characters{more}."
+    best = f"{GOOD_PROMPT_CHARS:,} is best" if facts.chars > GOOD_PROMPT_CHARS else ""
+    more = "; ".join(filter(None, [best, price]))
+    return f" A prompt holds about {facts.chars:,} characters{f' ({more})' if more else ''}."
 
 
 def _sub_run_lines(run: Surroundings) -> list[str]:
@@ -209,19 +206,22 @@ def _sandbox_lines(run: Surroundings) -> list[str]:
     )
     classes = ", ".join(f"`{line}`" for line in run.classes)
     return [
-        f"- {sandbox_rules(run.modules, run.limits)}",
+        f"- {sandbox_rules(run.modules, run.limits, tools=bool(run.tools))}",
         *([batched] if tool else []),
         *([f"- Classes you can use by name: {classes}."] if classes else []),
     ]
 
 
-def sandbox_rules(modules: Collection[str] = (), limits: Limits | None = None) -> str:
+def sandbox_rules(
+    modules: Collection[str] = (), limits: Limits | None = None, *, tools: bool = True
+) -> str:
     """Returns the rules of our sandbox."""
     seconds = (limits or Limits()).cell_seconds
+    waiting = "sub-LMs and tools" if tools else "sub-LMs"
     packages = "".join(f", `{name}`" for name in modules)
     return (
         f"The sandbox has Python's standard library{packages}, temporary files and top-level `await`; no network, no "
-        f"subprocesses. A cell may compute for {seconds:g} s; waiting for sub-LMs and tools does not count."
+        f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
 
 
@@ -232,7 +232,7 @@ def _budget_line(budget: Budget, place: str) -> str:
         f"{budget.max_seconds:g} seconds" if budget.max_seconds is not None else "",
     ]
     more = ", ".join(limit for limit in limits if limit)
-    line = f"- Budget: {budget.max_iterations} turns and {budget.max_llm_calls} sub-LM prompts"
+    line = f"- Budget: {budget.max_iterations} turns, {budget.max_llm_calls} sub-LM prompts"
     line += f"; {more} for everything together" if more else ""
     line += f". {place[0].upper()}{place[1:]} what is left."
     if budget.max_errors is not None:

@@ -18,18 +18,15 @@ from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.tool_docs import document
 
 STRATEGY = """\
-You work in a Python REPL in which the inputs are variables. They may be far larger than you can read: look \
-at them with code.
-
-1. Look first: print types, sizes and small samples before you rely on a format.
+The inputs are variables in a Python REPL. They may be far larger than you can read: explore them by code.
+1. Look first: print types, sizes and small samples.
 2. Work in steps: one piece of code per turn. Variables, functions and imports persist.
 3. Let code search, count and compute; let the sub-LM understand. Narrow down by code, then ask about many \
 pieces in one batch (`predict_batched`).
-4. Keep long or exact values in variables and submit those; do not retype them.
+4. Submit long or exact values from variables; do not retype them.
 5. Check before you submit: print it. No results, or the same answer everywhere, are usually a mistake in \
-the code. If you have looked properly and the answer is not there, submit that (None, an empty list, "not \
-found": whatever the type allows), never a guess.
-6. SUBMIT as soon as you are sure."""
+the code. If you looked properly and the answer is not there, submit that (None, an empty list, "not \
+found", as the type allows), never a guess. SUBMIT as soon as you are sure."""
 
 TOOLS_HEADING = "Tools you can call in the REPL:"
 
@@ -76,7 +73,10 @@ def action_signature(block: str) -> type[dspy.Signature]:
             name: (str, dspy.InputField())
             for name in ("variables_info", "repl_history", "iteration")
         },
-        "reasoning": (str, dspy.OutputField(desc="what is known, what is missing, the next step")),
+        "reasoning": (
+            str,
+            dspy.OutputField(desc="what you know, and what comes next"),
+        ),
         "code": (str, dspy.OutputField()),
     }
     result: type[dspy.Signature] = dspy.Signature(fields, block)

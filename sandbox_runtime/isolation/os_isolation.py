@@ -319,7 +319,6 @@ def _allow(rules: int, path: Path, rights: int) -> None:
         os.close(place)
 
 
-@functools.cache
 def _loader_of(program: Path) -> Sequence[Path]:
     """Returns the dynamic loader of a 64-bit ELF file, which the kernel executes with it."""
     with program.open("rb") as file:

@@ -49,7 +49,7 @@ def test_an_optimizer_makes_the_program_better(server, tmp_path, name):
 
     prompt = other.action_signature().instructions
     assert "- `peek(line: int) -> str`\n    Looks up a line" in prompt
-    assert "Budget: 5 turns and 7 prompts" in prompt
+    assert "Budget: 5 turns, 7 sub-LM prompts" in prompt
 
 
 @pytest.mark.parametrize("name", ["GEPA, replaces", "COPRO, replaces"])
@@ -59,7 +59,7 @@ def test_a_replacement_is_all_there_is_of_the_block(server, name):
 
     assert compiled.generate_action.signature.instructions == f"Work by {KEYWORD}."
     assert score(compiled) == AFTER
-    assert "SUBMIT(count)" in server.requests_to("root")[-1].request.system
+    assert "SUBMIT(count: int)" in server.requests_to("root")[-1].request.system
 
 
 def test_bootstrapped_demos_are_steps(server):

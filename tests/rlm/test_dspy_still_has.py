@@ -95,7 +95,7 @@ class TestLMs:
 
     def test_errors_say_whether_to_retry(self):
         """A failing server is retried, a wrong key is not; an error may say after how many seconds."""
-        with contract("is_retryable_lm_error and LMError.retry_after", "lms/attempts.py"):
+        with contract("is_retryable_lm_error and LMError.retry_after", "lms/tries.py"):
             assert dspy.is_retryable_lm_error(dspy.LMServerError("down"))
             assert not dspy.is_retryable_lm_error(dspy.LMAuthError("wrong key"))
             assert dspy.LMRateLimitError("slow", retry_after=2.0).retry_after == 2.0
@@ -151,7 +151,7 @@ class TestLMs:
 
     def test_caller_modules_get_the_history(self):
         """Whatever is in `caller_modules` and has a `history` gets an entry with cost and response."""
-        with contract("settings.caller_modules", "lms/attempts.py and dspy_bridge/traces.py"):
+        with contract("settings.caller_modules", "lms/tries.py and dspy_bridge/traces.py"):
 
             class Caller:
                 def __init__(self) -> None:

@@ -53,7 +53,7 @@ def test_the_block_holds_task_strategy_and_tools():
     """The policy block has everything except the facts of one run; optimizers start from it."""
     block = policy_block(Report, TOOLS.values())
 
-    assert block.startswith("Say what happened.\n\nYou work in a Python REPL")
+    assert block.startswith("Say what happened.\n\nThe inputs are variables in a Python REPL")
     assert block.endswith(
         "Tools you can call in the REPL:\n"
         "- `grep(pattern: str, limit: int = 5) -> list[str]`\n    Finds lines.\n\n    Slowly."
@@ -69,7 +69,7 @@ def test_the_contract_names_all_that_is_true_of_the_run():
         "Variables (see `variables_info`): `logs`.",
         "- `sub_llm(prompt) -> str`",
         "- `sub_llm_batched(prompts) -> list[str]`",
-        "- `predict(signature, **inputs)`: like `sub_llm`, with typed, validated outputs",
+        "- `predict(signature, **inputs)`: asks for typed outputs",
         "- `predict_batched(signature, rows, **inputs)`",
         "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`",
         "`grep.batched(items)`",
@@ -78,7 +78,7 @@ def test_the_contract_names_all_that_is_true_of_the_run():
         '"enum": ["low"]',
         "    - `total`: greater than or equal to: 0",
         "no network, no subprocesses",
-        "- Budget: 7 turns and 11 sub-LM prompts.",
+        "- Budget: 7 turns, 11 sub-LM prompts.",
     ]:
         assert part in text, part
 
@@ -155,7 +155,7 @@ def test_the_contract_offers_what_there_is():
         "    - 'vision': reads images"
     ) in text
     assert text.endswith(
-        "- Budget: 7 turns and 11 sub-LM prompts; 90,000 tokens, $0.5, 60 seconds for everything together. "
+        "- Budget: 7 turns, 11 sub-LM prompts; 90,000 tokens, $0.5, 60 seconds for everything together. "
         "`iteration` says what is left. 3 failed turns in a row end the run."
     )
 

@@ -436,7 +436,7 @@ class TestCompiled:
         )
         action = rlm.generate_action
         action.signature = action.signature.with_instructions(
-            action.signature.instructions.replace("Look first.", "Follow PLAN-B.")
+            action.signature.instructions.replace("Look first:", "Follow PLAN-B.")
         )
         action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
 
