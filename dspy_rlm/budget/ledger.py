@@ -318,7 +318,8 @@ class Ledger:
         """Returns the rest of each limit that is set, by unit, for prompts and code. `calls` are those of a sub-run.
 
         A reply of a cache counts as if it had been computed, unless this run has asked the same before: equal
-        runs then have equal prompts, which the cache answers. The limits themselves count what is spent.
+        runs then have equal prompts, which the cache answers. The limits themselves count what is spent. Of the
+        seconds, those that are held back for the extraction are not left.
         """
         budget = self.budget
         with self._lock:
@@ -329,7 +330,8 @@ class Ledger:
             if budget.max_cost is not None:
                 left["cost"] = round(max(budget.max_cost - used.cost, 0.0), 6)
             if budget.max_seconds is not None:
-                left["seconds"] = round(max(budget.max_seconds - self.seconds, 0.0), 1)
+                work = budget.max_seconds - self.seconds - self._held().seconds
+                left["seconds"] = round(max(work, 0.0), 1)
         return left
 
     # ---- The report ----

@@ -78,6 +78,10 @@ _LOOKALIKES = str.maketrans(
     "aabcceehhiiijkklmnooppsttuvxdqwy.AABBCEEHHIIJKKMMNOOPPSTTXXYY======|||",
 )
 
+# A line that marks a place in the line of code above it, as Python's tracebacks do. Markdown takes a fence that is
+# indented by four blanks for no fence.
+_POINTER = re.compile(r"(?: {1,20}\|)? {4,200}[~^][~^ ]*")
+
 # Every form lies within this many characters of the start of a line.
 _LOOKED_AT = 240
 
@@ -136,6 +140,8 @@ def _chat_marks() -> re.Pattern[str]:
 
 def _is_ours(line: str) -> bool:
     """Returns True if a line could be taken for one of the harness's."""
+    if _POINTER.fullmatch(line):
+        return False
     # An escape character may begin a sequence, or precede a bracket that belongs to a form.
     ways = {line, line.replace("\x1b", "").replace("\x9b", "[")}
     return any(_LINE.match(_folded(way)) for way in ways)

@@ -92,7 +92,7 @@ def listed(name: str, single: str, rows: Any) -> list[Any]:
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for typed outputs."""
 
-    def predict(signature: Any, /, **inputs: Any) -> Any:
+    def predict(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
 
             r = predict("text -> date: datetime.date, total: float", text=page)
@@ -103,6 +103,7 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         that does not fit is retried with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
+        inputs = named_inputs("predict", context, signature, values, inputs)
         task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
         return as_record(task, predict_outputs(context, task, inputs, lm))
@@ -122,6 +123,35 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         return _predict_rows(context, task, rows, shared, options.get("model"))
 
     return {"predict": predict, "predict_batched": predict_batched}
+
+
+def named_inputs(
+    function: str,
+    context: RunContext,
+    signature: Any,
+    values: Sequence[Any],
+    inputs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the inputs of a call by name. Values that were passed by position are the first inputs of a text.
+
+    Raises:
+        TypeError: There are more of them than inputs, or the signature does not name its inputs.
+    """
+    if not values:
+        return dict(inputs)
+    if not isinstance(signature, str):
+        raise TypeError(f"{function}() takes inputs by name: {function}(signature, text=...)")
+    names = [
+        name
+        for name in signature_of(signature, {}, context.types).input_fields
+        if name not in inputs
+    ]
+    if len(values) > len(names):
+        raise TypeError(
+            f"{function}() takes the signature and its inputs, {', '.join(names)}: {len(values)} values were "
+            f"passed by position. Pass them by name: {function}(signature, {names[0] if names else 'text'}=...)"
+        )
+    return {**dict(zip(names, values, strict=False)), **inputs}
 
 
 def read_call(

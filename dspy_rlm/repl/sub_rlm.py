@@ -19,6 +19,7 @@ from dspy_rlm.repl.predict import (
     as_record,
     failed_row,
     listed,
+    named_inputs,
     read_call,
     refuse_if_none_fits,
     row_inputs,
@@ -73,7 +74,7 @@ def make_sub_runs(
             _count("max_llm_calls", options.get("max_llm_calls")),
         )
 
-    def sub_rlm(signature: Any, /, **inputs: Any) -> Any:
+    def sub_rlm(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
 
             r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
@@ -86,7 +87,7 @@ def make_sub_runs(
         `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget: each of its
         turns and of its prompts is one of `max_llm_calls`, and `max_llm_calls=` bounds its own.
         """
-        sub_run = request(signature, inputs)
+        sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
         return _run(context, start, sub_run, Allowance(context.calls, sub_run.max_llm_calls))
 
     def sub_rlm_batched(signature: Any, rows: Any, /, **shared: Any) -> list[Any]:

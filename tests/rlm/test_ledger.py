@@ -385,6 +385,9 @@ class TestTurns:
 
         assert ledger.exhausted(0) == "max_seconds"
         assert ledger.left()["seconds"] == 0
+        now = 4.0
+        assert ledger.left()["seconds"] == 5  # one of ten is held back for the extraction
+        now = 11.0
         with pytest.raises(BudgetExceededError):
             ledger.reserve(wanted(1, depth=1))
 
