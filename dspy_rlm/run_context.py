@@ -30,6 +30,7 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import Slot, classes_in
@@ -95,6 +96,9 @@ class RunContext:
 
     other_lms: Sequence[dspy.BaseLM | None] = ()
     """Further LMs of the run, such as the one that writes the code: their secrets are hidden too."""
+
+    tool_secrets: ToolSecrets = dataclasses.field(default_factory=ToolSecrets)
+    """The secrets that the run's tools hold."""
 
     annotations: Sequence[Any] = ()
     """The types of inputs, outputs and tools: cells can use their classes by name."""
@@ -200,9 +204,10 @@ class RunContext:
         return {cls.__name__: cls for cls in classes_in(*self.annotations)}
 
     def secrets(self) -> list[str]:
-        """Returns the secrets of the run's LMs, which none of its errors may show."""
+        """Returns the secrets of the run's LMs and tools, which none of its errors may show."""
         lms = {id(lm): lm for lm in (*self.models.by_name.values(), *self.other_lms) if lm}
-        return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
+        of_lms = [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
+        return [*of_lms, *self.tool_secrets()]
 
     def lm(
         self, kind: str, model: str | None = None, *, prepaid: int = 0, included: int = 0

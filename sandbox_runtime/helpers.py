@@ -4,6 +4,7 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 """
 
 from sandbox_runtime.admission import Slot
+from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
+    "OPTIONAL_OUTPUT",
     "DaemonPool",
     "EffortError",
     "SignatureText",

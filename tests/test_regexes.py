@@ -22,11 +22,25 @@ from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
 from dspy_rlm.repl import predict as predictions
-from dspy_rlm.replies import fences, fields, outputs, python_source, reader, repairs
+from dspy_rlm.replies import (
+    elements,
+    fences,
+    fields,
+    marks,
+    objects,
+    outputs,
+    prose,
+    python_source,
+    reader,
+    repairs,
+    several,
+    thoughts,
+)
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
-from dspy_rlm.replies.reader import RawReply, read_reply
+from dspy_rlm.replies.reader import read_reply
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -180,7 +194,10 @@ ANCHORED_IN_REPLIES = {
 def reply_expressions():
     """Returns the compiled expressions of the reader of replies, by name."""
     found = {}
-    for module in (fences, fields, python_source, reader, repairs):
+    for module in (
+        *(elements, fences, fields, marks, objects, prose, python_source),
+        *(reader, repairs, several, thoughts),
+    ):
         for name, value in vars(module).items():
             values = value.values() if isinstance(value, dict) else [value]
             if isinstance(value, tuple):
@@ -361,7 +378,7 @@ READERS = {
     "progress": lambda text: render_event(ActionChosen(1, text, text, True)),
 }
 # Readers that do much for each character get a shorter text.
-SIZES = {"reply": 3_000, "fenced_blocks": 5_000}
+SIZES = {"reply": 2_000, "fenced_blocks": 3_000}
 
 UNITS = [
     *(

@@ -233,7 +233,8 @@ def _describe_history(base: Variable, value: dspy.History, rules: TypeRules) -> 
 
 # The operations on a table or an array where the sandbox lacks its package.
 _TABLE_USE = (
-    "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column']"
+    "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column'], "
+    "t[t['column'] > x]"
 )
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 

@@ -43,13 +43,15 @@ from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
+from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
 from dspy_rlm.terminal.progress import Progress
+from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
-from sandbox_runtime.helpers import annotation_text
+from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text
 
 
 def prepare(
@@ -166,6 +168,7 @@ def prepare(
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
             name: annotation_text(field.annotation)
+            + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
         prelude=STYLES[config.style].prelude(list(values)),
@@ -207,6 +210,7 @@ def _context(
         config.models or Models({"": lm} if lm else {}),
         loop,
         other_lms=(lm, dspy.settings.lm),
+        tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,
         limits=config.sandbox_limits,
         packages=config.packages,

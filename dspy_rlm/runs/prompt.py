@@ -78,6 +78,8 @@ def _surroundings(
         facts={name: facts_of(lm, config.budget) for name, lm in lms.items() if lm is not None},
         depth=depth,
         modules=config.packages.imports if config.packages else (),
+        has_numpy=config.packages is not None
+        and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )

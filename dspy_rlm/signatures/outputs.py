@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_origin
 import pydantic
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.signatures.fields import fallbacks_of
 from dspy_rlm.values.bounded_parsing import parsed
 from dspy_rlm.values.conversion import TypeRules, convert
 from dspy_rlm.values.previews import (
@@ -74,11 +75,15 @@ def parse_outputs(
 def typed_outputs(
     fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns the values that fit their fields, converted, and the problems of the others."""
+    """Returns the values that fit their fields, converted, and the problems of the others.
+
+    A missing output that has a default, or may be None, is that.
+    """
+    fallbacks = fallbacks_of({name: field for name, field in fields.items() if name not in values})
     problems = [
         f"{in_one_line(name, NAME_CHARS)}: this output is missing"
         for name in fields
-        if name not in values
+        if name not in values and name not in fallbacks
     ]
     unknown = [name for name in values if name not in fields]
     problems += [
@@ -89,6 +94,8 @@ def typed_outputs(
         problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not outputs")
     done = {}
     for name, field in fields.items():
+        if name in fallbacks:
+            done[name] = fallbacks[name]
         if name not in values:
             continue
         value = values[name]

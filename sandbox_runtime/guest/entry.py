@@ -31,7 +31,7 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest.date_texts import linux_strftime
+from sandbox_runtime.guest.date_texts import ZONE_NAME, linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
@@ -62,6 +62,7 @@ from sandbox_runtime.guest.threads.green_threads import GreenThreads
 from sandbox_runtime.guest.threads.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.values import kept_classes
 from sandbox_runtime.guest.values.records import Known, as_json
+from sandbox_runtime.guest.values.zones import ZONE_CALL, read_from_host
 
 # No module here imports it, but the host sends values of its class.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
@@ -347,6 +348,7 @@ _encoder: Any = json.JSONEncoder
 _encoder.default = as_json(_encoder.default)
 time.sleep = _sleep  # type: ignore[assignment]
 time.strftime = linux_strftime(time.strftime)
+time.tzname = (ZONE_NAME, ZONE_NAME)
 os._exit = os.abort = end_cell  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
@@ -374,6 +376,7 @@ driver.calls.stacks = _threads
 driver.threads = _threads.alive
 _suspended = SuspendedStacks()
 thread_modules.install(_threads, _loop)
+read_from_host(driver.calls.function(ZONE_CALL, ""))
 keep_exceptions(_loop)
 pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)

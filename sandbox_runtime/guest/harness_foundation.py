@@ -95,6 +95,8 @@ STANDS_ON = frozenset(
         "weakref",
         "zipimport",
         "zoneinfo",
+        "zoneinfo._common",
+        "zoneinfo._tzpath",
     ]
 )
 

@@ -35,7 +35,19 @@ _NOT_AWAITABLE = (
     "a coroutine or an awaitable is required",
 )
 
-ZONES_HINT = "there is no zone data here, and no way to load it: use datetime.timezone(datetime.timedelta(hours=...))"
+# WebAssembly has 32-bit addresses. These are parts of what CPython says about a number that is too large.
+INDEX_HINT = (
+    "this Python is a 32-bit build: no length, count or index is more than 2,147,483,647 (sys.maxsize). Integers "
+    "themselves have no limit"
+)
+C_LONG_HINT = "C's long has 32 bits here: use the type code 'q' of array and struct"
+_NUMBER_HINTS = (
+    (OverflowError, "ssize_t", INDEX_HINT),
+    (OverflowError, "index-sized integer", INDEX_HINT),
+    (ValueError, "0 <= x <= sys.maxsize", INDEX_HINT),
+    (OverflowError, "C long", C_LONG_HINT),
+    (OverflowError, "C unsigned long", C_LONG_HINT),
+)
 
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
@@ -64,12 +76,8 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         lines = "".join(report.format())
         if isinstance(error, SystemExit):
             lines += f"({message})\n"
-        elif isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
-            lines += f"({LAZY_TEXT_HINT})\n"
-        elif isinstance(error, TypeError) and message.endswith(_NOT_AWAITABLE):
-            lines += f"({AWAIT_HINT})\n"
-        elif name == "ZoneInfoNotFoundError":
-            lines += f"({ZONES_HINT})\n"
+        elif hint := _hint(error, message):
+            lines += f"({hint})\n"
     except BaseException:  # noqa: BLE001 - its own methods may raise anything
         message = "(the exception itself could not be shown)"
         lines = f"{name}: {message}\n"
@@ -78,6 +86,18 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         "message": abridge(message, limit),
         "traceback": abridge(lines, limit),
     }
+
+
+def _hint(error: BaseException, message: str) -> str:
+    """Returns what to write instead, where the message of an error alone does not say it."""
+    if isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
+        return LAZY_TEXT_HINT
+    if isinstance(error, TypeError) and message.endswith(_NOT_AWAITABLE):
+        return AWAIT_HINT
+    hints = (
+        hint for kind, part, hint in _NUMBER_HINTS if isinstance(error, kind) and part in message
+    )
+    return next(hints, "")
 
 
 def _holds_itself(error: BaseException) -> bool:

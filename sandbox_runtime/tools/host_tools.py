@@ -21,6 +21,7 @@ from typing import Any
 from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
@@ -29,9 +30,11 @@ from sandbox_runtime.sandbox import HostTool, WrappedTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after, start_thread
 from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
+from sandbox_runtime.zones import serve_zone
 
 # A cell sees at most this much of a tool's exception.
 MAX_ERROR_CHARS = 100_000
@@ -64,6 +67,7 @@ class HostTools:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
+        self._own: Mapping[str, HostTool] = {TEXT_CALL: self._texts, ZONE_CALL: serve_zone}
         self._given: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
@@ -194,7 +198,7 @@ class HostTools:
             raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
-        tool = self._texts if name == TEXT_CALL else self._tools.get(name)
+        tool = self._own.get(name) or self._tools.get(name)
         if tool is None:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
@@ -354,7 +358,7 @@ class HostTools:
         inline = values.encode_inline(result)
         if inline is not None:
             return ToolReturned(call.id, "json", inline)
-        kind, parts = self._border.encode(result, f"The result of {call.tool}()")
+        kind, parts = self._border.encode(result, f"The result of {call.tool}()", plainly=True)
         return ToolReturned(call.id, kind, attachments=parts)
 
     def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
@@ -362,16 +366,18 @@ class HostTools:
         label = f"The results of {call.tool}.batched()"
         items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
         try:
-            kind, parts = self._border.encode(items, label)
+            kind, parts = self._border.encode(items, label, plainly=True)
         except ValueCrossingError:
             kind, parts = self._border.encode(
-                [self._crossing(label, at, *item) for at, item in enumerate(items)], label
+                [self._crossing(label, at, *item) for at, item in enumerate(items)],
+                label,
+                plainly=True,
             )
         return ToolReturned(call.id, kind, attachments=parts)
 
     def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
         try:
-            self._border.encode(item, f"{label}[{at}]")
+            self._border.encode(item, f"{label}[{at}]", plainly=True)
         except ValueCrossingError as error:
             return False, _error(error)
         return worked, item
@@ -437,11 +443,7 @@ def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
 def _error(error: BaseException) -> dict[str, Any]:
     """Describes an exception for the cell: its text, its name, its nearest builtin base."""
     bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    try:
-        text = str(message)
-    except Exception:  # noqa: BLE001 - its own method may raise anything
-        text = "(its text could not be made)"
+    text = error_text(error)
     name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
     data = {"type": name, "base": next(bases, "Exception")}
     return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}

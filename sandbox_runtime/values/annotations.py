@@ -15,8 +15,11 @@ def annotation_text(annotation: Any) -> str:
         return "None"
     if isinstance(annotation, (str, ForwardRef)):
         return annotation if isinstance(annotation, str) else annotation.__forward_arg__
+    if isinstance(annotation, (typing.TypeVar, typing.NewType)):
+        return annotation.__name__
     if get_origin(annotation) is not None or not isinstance(annotation, type):
-        return str(annotation).replace("typing.", "")
+        text = str(annotation).replace("typing.", "").replace("__main__.", "")
+        return text.replace("~", "") if getattr(annotation, "__parameters__", ()) else text
     module = annotation.__module__
     qualified = module not in ("builtins", "typing") and is_standard(module)
     return f"{module}.{annotation.__qualname__}" if qualified else annotation.__qualname__

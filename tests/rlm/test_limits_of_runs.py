@@ -158,10 +158,10 @@ class TestTime:
         "code",
         [
             "while True: pass",
-            "import time\ntime.sleep(55)",
-            "sum(range(10**12))",
             "wait()",
-            "await wait.aio()",
+            pytest.param("import time\ntime.sleep(55)", marks=pytest.mark.nightly),
+            pytest.param("sum(range(10**12))", marks=pytest.mark.nightly),  # waits out its grace
+            pytest.param("await wait.aio()", marks=pytest.mark.nightly),
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
@@ -191,7 +191,7 @@ class TestTime:
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
             extracted={"answer": "x"},
-            max_seconds=2,
+            max_seconds=1,
             limits=Limits(grace_seconds=10),
         )
         with dspy.context(callbacks=[BaseCallback()]):
@@ -218,6 +218,7 @@ class TestTime:
                 assert outputs(result) == ["a clue"]
             held.set()
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [

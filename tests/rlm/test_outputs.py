@@ -152,6 +152,64 @@ class TestParseOutputs:
         assert len(str(caught.value)) < 1000
 
 
+class Optional(dspy.Signature):
+    """A task whose outputs may be missing, except the first."""
+
+    q: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+    note: str = dspy.OutputField(default="none")
+    tags: list[str] = dspy.OutputField(default_factory=lambda: ["a"])
+    until: datetime.date | None = dspy.OutputField()
+
+
+FALLBACKS = {"note": "none", "tags": ["a"], "until": None}
+
+
+class TestMissingOutputs:
+    """An output that has a default, or may be None, may be left out, as in DSPy's adapters."""
+
+    @pytest.mark.parametrize(
+        "call",
+        ["SUBMIT('x')", "SUBMIT(answer='x')", "SUBMIT({'answer': 'x'})", "FINAL({'answer': 'x'})"],
+    )
+    def test_of_a_run(self, play, call):
+        """What SUBMIT leaves out has the same value as what a reply to `dspy.Predict` leaves out."""
+        rlm, server = play(Optional, call, sub=lambda _: "[[ ## answer ## ]]\nx")
+        predict = dspy.Predict(Optional)
+
+        submitted = rlm(q="?")
+        with dspy.context(lm=server.lm("sub")):
+            predicted = predict(q="?")
+
+        assert dict(predicted) == {"answer": "x", **FALLBACKS}
+        assert {name: submitted[name] for name in dict(predicted)} == dict(predicted)
+        assert submitted.run.status == "submitted"
+        assert len(submitted.trajectory) == 1
+
+    def test_a_required_one(self, play):
+        """One that must not be missing is asked for again, and SUBMIT shows which may be."""
+        rlm, _ = play(Optional, "SUBMIT(note='n')", "SUBMIT('x', note='n')")
+
+        prediction = rlm(q="?")
+
+        assert (prediction.answer, prediction.note) == ("x", "n")
+        assert (
+            "SUBMIT() is missing 'answer'. Call SUBMIT(answer: str, note: str = ..., tags: list[str] = ..., "
+            "until: datetime.date | None = ...)."
+        ) in prediction.trajectory[0]["output"]
+
+    def test_the_contract(self, play):
+        """The prompt shows which outputs have a default."""
+        rlm, server = play(Optional, "SUBMIT('x')")
+
+        rlm(q="?")
+
+        prompt = str(server.requests[0].messages)
+        assert (
+            "SUBMIT(answer: str, note: str = ..., tags: list[str] = ..., until: datetime.date | None)"
+        ) in prompt
+
+
 class Answer(pydantic.BaseModel):
     answer: str
     number: float = 0

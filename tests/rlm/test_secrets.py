@@ -133,6 +133,7 @@ ROADS = {
 }
 
 
+@pytest.mark.sampled(18)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("sub_lm", [failing, unreachable])
 @pytest.mark.parametrize("code", ROADS.values(), ids=ROADS.keys())
@@ -358,6 +359,7 @@ HANDLES = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(43)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("code", HANDLES.values(), ids=HANDLES.keys())
 @pytest.mark.parametrize("preview", [None, lambda _: "the database"])

@@ -73,6 +73,7 @@ def test_so_has_one_that_is_restored(start):
     assert words_in(start(restore=checkpoint)) == saved_words(checkpoint.files["boot.head"])
 
 
+@pytest.mark.nightly  # builds an image; a session with packages uses the same code
 def test_so_has_one_with_packages(start, thing):
     """Its image is one of its own, in which cells have imported the packages."""
     session = start(packages=[thing])

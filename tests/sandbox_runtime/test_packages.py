@@ -51,6 +51,7 @@ def found() -> PackageSet:
 class TestFromTheRegistry:
     """The issue's own example, from the index that pip is configured for."""
 
+    @pytest.mark.nightly  # needs a registry
     def test_a_compiled_package_comes_as_a_wheel_for_webassembly(self, found):
         """The hash of each file is the reported one."""
         files = {package.name.replace("_", "-"): package for package in found.packages}
@@ -62,6 +63,7 @@ class TestFromTheRegistry:
         for package in found.packages:
             assert sha256(found.folder / package.file) == package.sha256
 
+    @pytest.mark.nightly  # needs a registry
     def test_cells_use_both(self, found, opened):
         """Cells use both packages without a network; they are imported before the first cell."""
         session = opened(packages=found)
@@ -223,6 +225,7 @@ class TestResolve:
         kept = [file for file in cache.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
         assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
+    @pytest.mark.nightly  # three resolutions; the lock between processes is that of every cache folder
     def test_two_processes_at_once(self, index, thing, cache):
         """Both processes get the same set, and no partial folder remains."""
         command = [sys.executable, "-m", "sandbox_runtime", "packages", thing]
@@ -368,6 +371,7 @@ class TestRefused:
         assert "HASH" in said.upper()
         assert not [*package_sets.cache_folder().glob("set-*")]
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "place", ["../outside.py", "/etc/passwd", "thing/../../outside.py", "a\\b.py"]
     )
@@ -413,6 +417,7 @@ class TestRefused:
 class TestCache:
     """A damaged file in the cache is never used."""
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["*.whl", "packages.bundle"])
     def test_a_damaged_file_is_found(self, resolved, pattern):
         """The next process detects it by its hash; a refresh repairs it."""
@@ -429,6 +434,7 @@ class TestCache:
         assert packages.resolve([resolved], refresh=True) == found
         assert file.read_bytes() == data
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["request-*.json", "set-*/manifest.json"])
     def test_a_damaged_note_is_found(self, resolved, pattern):
         """The error names the damaged index entry."""
@@ -509,6 +515,7 @@ class TestPyodidesDistribution:
         assert session.run_cell("import fast, other, thing; fast.VERSION") == Completed("'3.0'\n")
         assert session.run_cell("open('/usr/lib/libthing.so').read()") == Completed("'a library'\n")
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["fast-*.whl", "libthing-*.zip"])
     def test_its_files_are_held_to_the_lock_file(self, distribution, pattern):
         """A file with another hash is refused, whoever serves it."""

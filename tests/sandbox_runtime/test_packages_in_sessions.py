@@ -161,6 +161,7 @@ class TestSession:
         resolve_packages([resolved], refresh=True)
         assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
 
+    @pytest.mark.nightly  # `test_what_fails_once_is_tried_again` is the same path with a cheaper failure
     def test_one_that_ends_the_process(self, index, wheel, opened):
         """No image is built and no retry happens; the file that records it has the reason."""
         index.add(
@@ -180,6 +181,7 @@ class TestSession:
         [note] = found.folder.glob("*.none")
         assert "The sandbox ended when it imported thing" in note.read_text()
 
+    @pytest.mark.nightly  # `test_one_that_cannot_be_imported` shows the same without WebAssembly
     def test_a_compiled_module_that_cannot_be_loaded(self, index, wheel, opened, tmp_path):
         """Its import fails; images can be taken nevertheless."""
         broken = (

@@ -138,6 +138,7 @@ def fetched(index: PackageIndex) -> list[str]:
 class TestAddresses:
     """A package cannot choose the source of another one."""
 
+    @pytest.mark.sampled(2)
     @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
@@ -149,6 +150,7 @@ class TestAddresses:
         assert not mark.exists()
         assert fetched(index) == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.sampled(2)
     @pytest.mark.parametrize("kind", ["tar.gz by HTTP", "folder", "git", "wheel by HTTP"])
     def test_one_of_a_wheel_that_the_user_has(self, index, wheel, places, mark, kind):
@@ -161,6 +163,7 @@ class TestAddresses:
         assert fetched(index) == []
         assert "mine requires evil from an address of its own" in said or "Invalid" in said
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "marker", ['; extra == "more"', '; sys_platform == "emscripten"', "[x]"]
     )
@@ -220,6 +223,7 @@ class TestOnlyWheels:
         assert "cannot be passed to pip" in refusal(line)
         assert index.requests == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("setting", ["PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE"])
     def test_in_the_settings_of_pip(
         self, index, thing, places, source, mark, tmp_path, monkeypatch, setting
@@ -401,6 +405,7 @@ class TestPip:
         assert done.returncode == 0, done.stderr
         assert importlib.metadata.version("pip") in done.stdout
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
@@ -532,6 +537,7 @@ class TestBounds:
         assert 0 < bounds["RLIMIT_FSIZE"] <= pip_guard.FILE_BYTES
         assert bounds["RLIMIT_CORE"] == 0
 
+    @pytest.mark.nightly  # unpacks gigabytes; the bounds themselves are in `test_pip_is_bounded_by_the_system`
     def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
         """4 MB of gzip for a page of 4 GB: pip fails within its memory limit, with a message."""
         # Concatenated gzip members decode to one text.

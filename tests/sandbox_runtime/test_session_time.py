@@ -24,6 +24,7 @@ from sandbox_runtime import (
 class TestTime:
     """A cell that runs too long is interrupted; its variables stay."""
 
+    @pytest.mark.sampled(6)
     @pytest.mark.parametrize(
         "code",
         [
@@ -86,6 +87,7 @@ class TestTime:
 
         assert failure(session, "while True: echo(1)").error_type == "CellTimeoutError"
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("code", [UNINTERRUPTIBLE, "sum(range(10**18))"])
     def test_a_cell_that_cannot_be_interrupted(self, opened, code):
         """Its process is killed; the session restarts with the input variables, and says so."""
