@@ -75,7 +75,7 @@ class FailedRow:
     message: str
 
 
-def failed_row(error: Exception) -> FailedRow:
+def failed_row(error: BaseException) -> FailedRow:
     """Returns the result of a row that failed with this error."""
     name = type(error).__name__
     text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"

@@ -12,6 +12,7 @@ from dspy import LMError
 from dspy_rlm.budget.allowance import Allowance, Shares
 from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
+from dspy_rlm.redaction import cleaned
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.predict import (
@@ -133,7 +134,7 @@ def _run_rows(context: RunContext, start: Start, sub_runs: Sequence[SubRun]) -> 
             try:
                 return _run(context, start, sub_run, allowance)
             except (LMError, BudgetExceededError, TypeError, ValueError) as error:
-                return failed_row(error)
+                return failed_row(cleaned(error, context.secrets()))
 
     done = map_concurrently(work, sub_runs, MAX_CONCURRENT_SANDBOXES)
     reasons = [row.message for row in done if isinstance(row, FailedRow)]
