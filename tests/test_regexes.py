@@ -78,6 +78,9 @@ PUMPED = {
     ): [
         *("=", "`", "1/1, ", "[coroutine ", "This is the last", "... (1", "Output (1"),
     ],
+    ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"): [
+        *(" ", " |", "    ~", "^", "    "),
+    ],
     ("dspy_rlm/prompts/untrusted_text.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
     (
         "dspy_rlm/prompts/untrusted_text.py",
@@ -137,6 +140,7 @@ PUMPED = {
 
 # Those of them that are compared at the beginning of a text only, or with all of it.
 ANCHORED = {
+    ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"),
     (
         "dspy_rlm/prompts/untrusted_text.py",
         "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
@@ -318,7 +322,7 @@ def compiled(path, source):
     if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
         made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
-        constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART)
+        constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART, untrusted._POINTER)
         made |= {repr(expression.pattern): [expression] for expression in constants}
         made["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
         return made.get(source, [untrusted._LINE])

@@ -51,7 +51,7 @@ from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
-from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text
+from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, redact_secrets
 
 
 def prepare(
@@ -79,8 +79,9 @@ def prepare(
     check_loop(config.tools.values(), loop)
     lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
+    modules = (config.packages.imports if config.packages else ()) if is_ours(factory) else None
     variables = [
-        describe(name, value, fields[name], config.types) for name, value in values.items()
+        describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
@@ -100,6 +101,11 @@ def prepare(
         ledger,
         depth,
         config.limits.output_chars,
+        context.allowance,
+    )
+    secrets = context.secrets
+    context = dataclasses.replace(
+        context, note=lambda text: run.note(redact_secrets(text, secrets()))
     )
     vocabulary = make_namespace(
         context,
@@ -128,6 +134,7 @@ def prepare(
         gate,
         charged=depth > 0,
         included=int(depth > 0),
+        allowance=context.allowance,
     )
     last = Meter(
         ledger,
@@ -139,6 +146,7 @@ def prepare(
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
+        allowance=context.allowance,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
