@@ -21,7 +21,7 @@ from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
-from dspy_rlm.repl import predict as predictions
+from dspy_rlm.repl import typed_call
 from dspy_rlm.replies import (
     elements,
     fences,
@@ -370,7 +370,7 @@ READERS = {
     "fenced_blocks": lambda text: fenced_blocks(text, Work(len(text))),
     "spans": lambda text: list(spans(text)),
     "final_code": lambda text: final_code(text, Work(len(text))),
-    "reason of a reply": predictions._reason,
+    "reason of a reply": typed_call._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),
     "demos": lambda text: shown_demos([{"code": "x", "repl_history": text, "iteration": ""}]),
