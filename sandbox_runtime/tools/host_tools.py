@@ -22,26 +22,17 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.redaction.redact import redact_secrets
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after
+from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, current_call
 from sandbox_runtime.tools.coroutines import Coroutines, Running
 from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
-from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.tools.exits import as_error
-from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.zones import serve_zone
-
-# A cell sees at most this much of a tool's exception.
-MAX_ERROR_CHARS = 100_000
-
-Outcome = tuple[bool, Any]
-"""True and the result of a call, or False and its exception."""
-
 
 Work = Callable[[Running | None], Any]
 
@@ -129,15 +120,17 @@ class HostTools:
                 # Arguments wait in encoded form: decoded, they may be many times as large.
                 size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
-                future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
+                future.add_done_callback(
+                    lambda done: reply(answer(self._border, call, _outcome(done)))
+                )
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
                 with Call(self._part_of()).current():
-                    return self._returned(call, work(None))
-            return self._answer(call, _outcome(self._start(call.tool, work)))
+                    return returned(self._border, call, work(None))
+            return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
-            return _raised(call, error)
+            return raised(call, error)
 
     def read_again(self, call: ToolCall) -> Answer | None:
         """Answers a call that reads a text, for a replayed cell; None for other calls."""
@@ -237,7 +230,7 @@ class HostTools:
             self._start(call.tool, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
-        return self._answer_batch(call, outcomes)
+        return answer_batch(self._border, call, outcomes)
 
     # ---- Threads ----
 
@@ -291,45 +284,6 @@ class HostTools:
         with call_after(lambda: end - time.monotonic(), expire, "host-tool-limit"):
             yield
 
-    # ---- Answers ----
-
-    def _answer(self, call: ToolCall, outcome: Outcome) -> Answer:
-        worked, result = outcome
-        if not worked:
-            return _raised(call, result)
-        try:
-            return self._returned(call, result)
-        except ValueCrossingError as error:
-            return _raised(call, error)
-
-    def _returned(self, call: ToolCall, result: object) -> ToolReturned:
-        inline = values.encode_inline(result)
-        if inline is not None:
-            return ToolReturned(call.id, "json", inline)
-        kind, parts = self._border.encode(result, f"The result of {call.tool}()", plainly=True)
-        return ToolReturned(call.id, kind, attachments=parts)
-
-    def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
-        """Encodes all outcomes as one value. A result that cannot cross fails only its own item."""
-        label = f"The results of {call.tool}.batched()"
-        items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
-        try:
-            kind, parts = self._border.encode(items, label, plainly=True)
-        except ValueCrossingError:
-            kind, parts = self._border.encode(
-                [self._crossing(label, at, *item) for at, item in enumerate(items)],
-                label,
-                plainly=True,
-            )
-        return ToolReturned(call.id, kind, attachments=parts)
-
-    def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
-        try:
-            self._border.encode(item, f"{label}[{at}]", plainly=True)
-        except ValueCrossingError as error:
-            return False, _error(error)
-        return worked, item
-
 
 class _Both(Call):
     """A call that is over when either of two calls is over."""
@@ -358,19 +312,3 @@ def _outcome(future: Future[Any]) -> Outcome:
         return True, future.result()
     except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
         return False, error
-
-
-def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
-    description = _error(error)
-    return ToolRaised(
-        call.id, description["data"]["type"], description["data"]["base"], description["message"]
-    )
-
-
-def _error(error: BaseException) -> dict[str, Any]:
-    """Describes an exception for the cell: its text, its name, its nearest builtin base."""
-    bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    text = error_text(error)
-    name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
-    data = {"type": name, "base": next(bases, "Exception")}
-    return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
