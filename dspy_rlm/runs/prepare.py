@@ -127,6 +127,7 @@ def prepare(
         gate,
         charged=depth > 0,
         included=int(depth > 0),
+        on_retry=run.retried,
     )
     last = Meter(
         ledger,
@@ -138,6 +139,7 @@ def prepare(
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
+        on_retry=run.retried,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))

@@ -190,6 +190,34 @@ def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
     assert len(server.requests_to("sub")) == 2
 
 
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_error_with_status_200_is_not_served_from_the_cache(kept, how, number):
+    """DSPy caches such a reply; the next call is made anew, and what the server then answers counts."""
+    prompt = f"{how} {number} of test_an_error_with_status_200"  # DSPy's cache is on disk
+    body = json.dumps({"error": {"code": 503, "message": "Provider returned error"}})
+    move = Action("", f"SUBMIT(sub_llm_batched([{prompt!r}])[0])")
+    with PolicyServer({"root": scripted(move), "sub": lambda _: "fine"}) as server:
+        server.fail("sub", Fault(status=200, body=body, times=number))
+
+        def run() -> Any:
+            with dspy.context(lm=server.lm("root")):
+                rlm = RLM("q -> a", sub_lm=server.lm("sub", cache=True), pool=kept)
+                return rlm(q="") if how == "sync" else asyncio.run(rlm.acall(q=""))
+
+        results = [run() for _ in range(number + 1)]
+        requests = len(server.requests_to("sub"))
+
+    assert [result.a.startswith("[ERROR] LMServerError") for result in results[:-1]] == [
+        True
+    ] * number
+    assert results[-1].a == "fine"
+    assert requests == number + 1
+    (*replayed, sent) = results[-1].run.sub_calls
+    assert (sent.cached, sent.error) == (False, "")
+    assert all(call.cached and call.cost == 0 for call in replayed)
+
+
 HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
 
 
