@@ -56,7 +56,7 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "ReActV2": frozenset({"tools", *_STEPS}),
     "CodeAct": frozenset({"tools", *_STEPS}),
     "ProgramOfThought": frozenset(_STEPS),
-    "RLM": frozenset({"tools", "setup", *_STEPS}),
+    "RLM": frozenset({"tools", "setup", "max_llm_calls", *_STEPS}),
 }
 
 

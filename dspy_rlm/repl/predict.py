@@ -11,8 +11,9 @@ from dspy import LMError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.records import as_record
-from dspy_rlm.repl.rows import key_of, row_inputs
+from dspy_rlm.repl.rows import key_of, refuse_if_none_fits, row_inputs
 from dspy_rlm.repl.typed_call import Outputs, predict_outputs
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.parser import signature_of
@@ -32,10 +33,24 @@ class FailedRow:
     message: str
 
 
+def failed_row(error: BaseException) -> FailedRow:
+    """Returns the result of a row that failed with this error."""
+    name = type(error).__name__
+    text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
+    return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
+
+
+def listed(name: str, single: str, rows: Any) -> list[Any]:
+    """Returns the rows of a batch. Raises `TypeError` for a single row; `single` is the function for one."""
+    if isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__"):
+        raise TypeError(f"{name}() takes a list of rows; for one, call {single}()")
+    return list(rows)
+
+
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for typed outputs."""
 
-    def predict(signature: Any, /, **inputs: Any) -> Any:
+    def predict(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
 
             r = predict("text -> date: datetime.date, total: float", text=page)
@@ -46,6 +61,7 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         that does not fit is retried with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
+        inputs = named_inputs("predict", context, signature, values, inputs)
         task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
         return as_record(task, predict_outputs(context, task, inputs, lm))
@@ -58,15 +74,42 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         that failed has its exception in place of a result; `results.failed` has these by row, and
         `results.ok` the results without them.
         """
-        if isinstance(rows, (str, bytes, Mapping)) or not hasattr(rows, "__iter__"):
-            raise TypeError("predict_batched() takes a list of rows; for one, call predict()")
-        rows = list(rows)
+        rows = listed("predict_batched", "predict", rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
         task, checked, options = read_call(context, signature, {**example, **shared})
         shared = {name: value for name, value in checked.items() if name in shared}
         return _predict_rows(context, task, rows, shared, options.get("model"))
 
     return {"predict": predict, "predict_batched": predict_batched}
+
+
+def named_inputs(
+    function: str,
+    context: RunContext,
+    signature: Any,
+    values: Sequence[Any],
+    inputs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the inputs of a call by name. Values that were passed by position are the first inputs of a text.
+
+    Raises:
+        TypeError: There are more of them than inputs, or the signature does not name its inputs.
+    """
+    if not values:
+        return dict(inputs)
+    if not isinstance(signature, str):
+        raise TypeError(f"{function}() takes inputs by name: {function}(signature, text=...)")
+    names = [
+        name
+        for name in signature_of(signature, {}, context.types).input_fields
+        if name not in inputs
+    ]
+    if len(values) > len(names):
+        raise TypeError(
+            f"{function}() takes the signature and its inputs, {', '.join(names)}: {len(values)} values were "
+            f"passed by position. Pass them by name: {function}(signature, {names[0] if names else 'text'}=...)"
+        )
+    return {**dict(zip(names, values, strict=False)), **inputs}
 
 
 def read_call(
@@ -104,10 +147,11 @@ def _predict_rows(
 ) -> list[Any]:
     context.models.choose(model)
     all_inputs = [row_inputs(signature, row, shared) for row in rows]
+    refuse_if_none_fits(context.rules, signature, all_inputs)
     keys = [key_of(inputs) for inputs in all_inputs]
     check_keys(keys)
     distinct = dict(zip(keys, all_inputs, strict=True))
-    context.ledger.charge_llm_calls(len(distinct))
+    context.calls.charge_llm_calls(len(distinct))
     charged = context.lm("predict_batched", model, prepaid=len(distinct))._meter
 
     def work(inputs: Mapping[str, Any]) -> Any:
@@ -115,9 +159,7 @@ def _predict_rows(
         try:
             return as_record(signature, predict_outputs(context, signature, inputs, lm))
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
-            name = type(error).__name__
-            text = str(error) if isinstance(error, SubCallError) else f"{name}: {error}"
-            return FailedRow(name, abridged(text, MAX_ERROR_CHARS))
+            return failed_row(error)
         finally:
             lm._meter.give_back()
 
@@ -126,4 +168,7 @@ def _predict_rows(
         results = dict(zip(distinct, rows_done, strict=True))
     finally:
         charged.give_back()  # for rows that were not started
-    return [results[key] for key in keys]
+    done = [results[key] for key in keys]
+    reasons = [item.message for item in done if isinstance(item, FailedRow)]
+    context.note(failed_rows("predict_batched", "rows", reasons, len(done)))
+    return done

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 import pydantic
 
-from dspy_rlm.values.conversion import to_plain
+from dspy_rlm.signatures.fields import defaults_of
+from dspy_rlm.signatures.inputs import check_inputs
+from dspy_rlm.values.conversion import TypeRules, to_plain
 
 
 def row_inputs(
@@ -23,6 +25,16 @@ def row_inputs(
     if isinstance(row, Mapping) and signature.input_fields[remaining[0]].annotation is str:
         return {**shared, **row}  # a dict is not text; the error is about its names
     return {**shared, remaining[0]: row} if len(remaining) == 1 else {**shared, "row": row}
+
+
+def refuse_if_none_fits(
+    rules: TypeRules, signature: type[dspy.Signature], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises `InputError` if no row has the inputs: a mistake that all rows share costs one error, not one each."""
+    fields = signature.input_fields
+    needed = {name for name in fields if name not in defaults_of(fields)}
+    if rows and not any(needed <= row.keys() <= fields.keys() for row in rows):
+        check_inputs(signature, rows[0], rules)
 
 
 def _fields(row: Any) -> Mapping[str, Any] | None:

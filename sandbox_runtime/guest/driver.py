@@ -132,13 +132,16 @@ class Driver:
         """True from a signal to the next cell."""
         return self.interrupts.stop is not None
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> None:
         """Prepares a saved interpreter for a new session: its limits and its random numbers.
 
         Without a seed, random numbers continue where the saved state left them.
         """
         self._output_chars = output_chars
         self.calls.value_bytes = value_bytes
+        self.interrupts.cell_seconds = cell_seconds
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
             self._hooks.note_path()

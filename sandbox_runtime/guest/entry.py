@@ -9,6 +9,7 @@ import asyncio
 import asyncio.events
 import builtins
 import importlib
+import json
 import os
 import sys
 import threading
@@ -61,7 +62,7 @@ from sandbox_runtime.guest.threads import thread_modules
 from sandbox_runtime.guest.threads.green_threads import GreenThreads
 from sandbox_runtime.guest.threads.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.values import kept_classes
-from sandbox_runtime.guest.values.records import Known
+from sandbox_runtime.guest.values.records import Known, as_json
 from sandbox_runtime.guest.values.zones import ZONE_CALL, read_from_host
 
 # No module here imports it, but the host sends values of its class.
@@ -218,14 +219,17 @@ class PyodideDriver(Driver):
         kept_classes.bind(())
         tool_wrappers.unload()
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> Any:
         """See `Driver`. Returns the ground of the settings: that of everything else is older than the session."""
-        super().wake(output_chars, value_bytes, seed)
+        super().wake(output_chars, value_bytes, seed, cell_seconds)
         merge_into(vars(import_hook), self._no_packages)
         foundation = Foundation(belongs)
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
         foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
+        foundation.add_names(vars(self.interrupts), SETTINGS["interrupts"])
         return to_js(fill_settings(foundation))
 
     def rest(self) -> None:
@@ -346,6 +350,8 @@ def _hide_javascript() -> None:
 
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js, _run_sync)
+_encoder: Any = json.JSONEncoder
+_encoder.default = as_json(_encoder.default)
 time.sleep = _sleep  # type: ignore[assignment]
 time.strftime = linux_strftime(time.strftime)
 time.tzname = (ZONE_NAME, ZONE_NAME)

@@ -31,6 +31,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
     is_dspys_own,
     is_priced_by_the_table_alone,
 )
+from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
 from dspy_rlm.testing import PolicyServer
@@ -75,6 +76,41 @@ def test_a_broken_contract_names_both_sides():
     sentence = r"DSPy's clock no longer .* dspy_rlm/x\.py"
     with pytest.raises(pytest.fail.Exception, match=sentence), contract("clock", "x.py"):
         raise ValueError("late")
+
+
+class _Headers(UsageTracker, HeadersListener):
+    """Keeps the headers of responses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[dict[str, str]] = []
+
+    def take_headers(self, headers: Any) -> None:
+        self.headers.append({name.lower(): value for name, value in headers})
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_native_engine_has_a_transport(asynchronous):
+    """The headers of a response are read from the transport of DSPy's native engine, which drops them."""
+    tracker = _Headers()
+    with (
+        contract("native engine", "dspy_internals/response_headers.py"),
+        PolicyServer({"lm": lambda _: "x"}) as server,
+    ):
+        original = server.lm("lm")
+        lm = original.copy()
+        with_headers(lm)
+        with_headers(lm)
+        with dspy.context(usage_tracker=tracker):
+            for _ in range(2):
+                asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+            original("x")
+        lm.close()
+
+    assert len(tracker.headers) == (2 if asynchronous else 3)
+    assert all(
+        headers["server"].startswith("dspy-rlm-policy-server") for headers in tracker.headers
+    )
 
 
 class TestLMs:

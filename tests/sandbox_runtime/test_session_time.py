@@ -48,7 +48,10 @@ class TestTime:
         result = failure(hasty, code)
 
         assert result.error_type == "CellTimeoutError"
-        assert result.message == "the cell reached its time limit; its variables are kept"
+        assert result.message == (
+            "the cell ran for 0.3 s, its limit (waiting for tools does not count); its variables are kept. Do "
+            "less at once"
+        )
         assert output(hasty, "kept") == "1\n"
 
     def test_where_it_was(self, hasty):
@@ -63,7 +66,8 @@ class TestTime:
             '  File "<cell>", line 3, in wait\n'
             "    time.sleep(1e6)\n"
             "    ~~~~~~~~~~^^^^^\n"
-            "CellTimeoutError: the cell reached its time limit; its variables are kept\n"
+            "CellTimeoutError: the cell ran for 0.3 s, its limit (waiting for tools does not count); its variables "
+            "are kept. Do less at once\n"
         )
 
     def test_output_until_then(self, hasty):
