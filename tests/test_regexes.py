@@ -183,7 +183,7 @@ REPLY_UNITS = [
 # Those of its expressions that are compared at the beginning of a line only, or with all of it.
 ANCHORED_IN_REPLIES = {
     *("_STRAY_OPENING", "_STRAY_CLOSING", "_SHELL", "_BARE_SHELL", "_INPUT_LINE", "_SENTENCE"),
-    *("_QUOTED", "_CALL"),
+    *("_QUOTED", "_CALL", "_HEREDOC"),
 }
 
 
