@@ -117,8 +117,8 @@ def test_threads_are_started_in_one_module():
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_pages_for_contributors_name_files_that_exist(page):
-    """A path in back-ticks exists, relative to the root, a package, or the folder of the architecture page."""
-    roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
+    """A path in back-ticks exists, relative to the root, a package, or the tests."""
+    roots = [PROJECT / folder for folder in ("", "dspy_rlm", "sandbox_runtime", "tests")]
     paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
 
     assert len(paths) > 4
