@@ -45,8 +45,17 @@ NO_SUCH_VALUE = (
 SUBMIT_AGAIN = "Correct this and SUBMIT again."
 
 
+# The same on the last turn of a run, which gets one more.
+LAST_SUBMIT = "One more turn, only to SUBMIT again."
+
+
 class ReplyError(ValueError):
     """The LM's reply cannot be used; the message tells the LM what to do."""
+
+    def __init__(self, message: str, fitted: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.fitted = dict(fitted or {})
+        """The outputs of a refused submission that fitted, converted."""
 
 
 def parse_outputs(
@@ -60,7 +69,7 @@ def parse_outputs(
     done, problems = typed_outputs(fields, values, rules)
     if problems:
         listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
-        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
+        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}", done)
     return done
 
 
