@@ -22,7 +22,7 @@ class Thoughts(NamedTuple):
 _NAMES = "think|thinking|thought|thoughts|reasoning_content|reflection|scratchpad|seed:think"
 
 _OPENING = re.compile(
-    rf"\s*(?:<(?P<name>{_NAMES})>|\[(?P<bracket>THINK)\]|\u25c1(?P<mark>think)\u25b7"
+    rf"(?:<(?P<name>{_NAMES})>|\[(?P<bracket>THINK)\]|\u25c1(?P<mark>think)\u25b7"
     r"|<\|begin_of_(?P<token>thought)\|>)",
     re.IGNORECASE,
 )
@@ -36,7 +36,7 @@ def without_thoughts(text: str) -> Thoughts:
     """Returns the model's thoughts in front of a reply, and the rest."""
     if text.lstrip().startswith(("<|channel|>", "<|start|>")):
         return _without_channels(text)
-    match = _OPENING.match(text)
+    match = _OPENING.match(text, len(text) - len(text.lstrip()))
     if match is not None:
         closing = _closing(match)
         end = text.lower().find(closing, match.end())
