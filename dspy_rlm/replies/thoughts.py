@@ -39,7 +39,9 @@ def without_thoughts(text: str) -> Thoughts:
     match = _OPENING.match(text, len(text) - len(text.lstrip()))
     if match is not None:
         closing = _closing(match)
-        end = text.lower().find(closing, match.end())
+        # `lower()` may change the length of a text.
+        found = (text.find(one, match.end()) for one in (closing, closing.title(), closing.upper()))
+        end = next((at for at in found if at >= 0), -1)
         if end < 0:
             return Thoughts(text[match.end() :].strip(), "", is_all=True)
         return Thoughts(text[match.end() : end].strip(), text[end + len(closing) :])
@@ -55,7 +57,7 @@ def _closing(opening: re.Match[str]) -> str:
     if opening["name"]:
         return f"</{opening['name'].lower()}>"
     if opening["bracket"]:
-        return "[/think]"
+        return "[/THINK]"
     return "\u25c1/think\u25b7" if opening["mark"] else "<|end_of_thought|>"
 
 
