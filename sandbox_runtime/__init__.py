@@ -26,6 +26,7 @@ from sandbox_runtime.errors import (
     TextChangedError,
     ValueCrossingError,
     WallMissingError,
+    WallProbeError,
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.open import open_session, resolve_packages
@@ -86,6 +87,7 @@ __all__ = [
     "ValueCrossingError",
     "ValueType",
     "WallMissingError",
+    "WallProbeError",
     "WrappedTool",
     "check_call",
     "default_pool",

@@ -9,7 +9,8 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
     │   ├── EngineMissingError
     │   ├── EngineCorruptError
     │   ├── PackageError       a package for the sandbox cannot be resolved or installed
-    │   └── WallMissingError   `require_wall` is set, and a part of the OS isolation is missing
+    │   ├── WallMissingError   `require_wall` is set, and a part of the OS isolation is missing
+    │   └── WallProbeError     the machine was too loaded to find out whether the OS isolation works
     ├── SandboxStartError      the process did not start
     ├── SandboxDiedError       the process ended and could not be replaced
     ├── CheckpointError        a saved state cannot be created, read or restored
@@ -67,6 +68,14 @@ class WallMissingError(EngineError):
     def __init__(self, message: str, shortcomings: Sequence[str]) -> None:
         super().__init__(message)
         self.shortcomings = tuple(shortcomings)
+
+
+class WallProbeError(EngineError):
+    """It could not be found out whether Deno works behind the operating system's isolation; try again.
+
+    The machine offers it, but the trial took too long, was killed, or lacked files, memory or processes. No sandbox is started
+    with less isolation because of that.
+    """
 
 
 class SandboxStartError(SandboxError):

@@ -45,7 +45,7 @@ export interface Driver {
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   ground(): Ground;
-  wake(outputChars: number, valueBytes: number, seed: string): Ground;
+  wake(outputChars: number, valueBytes: number, seed: string, cellSeconds: number): Ground;
   rest(): void;
 }
 

@@ -145,7 +145,8 @@ async function boot(message: Boot): Promise<void> {
   beginCell = driver.begin;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   const { head } = started;
-  const settings = driver.wake(outputChars, message.valueBytes, head === null ? "" : message.seed);
+  const seed = head === null ? "" : message.seed;
+  const settings = driver.wake(outputChars, message.valueBytes, seed, message.cellSeconds);
   harness = new Harness(pyodide._module, entry.quieten, {
     harness: driver.ground(),
     settings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +22,19 @@ import platformdirs
 
 from sandbox_runtime.audit import record
 from sandbox_runtime.engine.provenance import DENO_TESTED, known_flaws
-from sandbox_runtime.errors import DenoNotFoundError, DenoVersionError, WallMissingError
+from sandbox_runtime.engine.trial import DENO_FIX, Version, run, strongest
+from sandbox_runtime.errors import (
+    DenoNotFoundError,
+    DenoVersionError,
+    EngineError,
+    WallMissingError,
+)
 from sandbox_runtime.isolation import os_isolation as wall
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall
 from sandbox_runtime.limits import Limits
 
 # The oldest Deno in which the measures that we rely on were tested, and the first untested one.
 DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
-DENO_FIX = 'Install it with: pip install "deno>=2.9.8,<3"'
 
 _WASM_PAGE = 65536
 
@@ -75,9 +80,6 @@ ENVIRONMENT = {
     "NO_COLOR": "1",
 }
 
-# Prints the beginning of `deno --version` and exits at once, whatever is still running.
-_TELL_VERSION = "console.log(`deno ${Deno.version.deno}`); Deno.exit(0)"
-
 _finding = threading.Lock()  # guards the search for Deno
 
 
@@ -94,6 +96,7 @@ def find_deno() -> Path:
     Raises:
         DenoNotFoundError: There is none.
         DenoVersionError: It is too old or too new, or has a known flaw.
+        WallProbeError: The machine was too loaded to find out whether it works behind the wall.
     """
     path = _packaged_deno() or _path_deno()
     if path is None:
@@ -143,14 +146,18 @@ def _path_deno() -> Path | None:
     return Path(found) if found else None
 
 
-def deno_version(path: Path) -> tuple[int, int, int]:
+def deno_version(path: Path) -> Version:
     """Returns the version that the executable reports. Raises `DenoNotFoundError` if it reports none."""
-    return _try_out(path)[0]
+    return _trials.of(path)[0]
 
 
 def v8_version(path: Path) -> str:
     """Returns the version of V8 in the executable. Raises `DenoNotFoundError` if it reports none."""
-    match = re.search(r"^v8 ([\w.-]+)", _run(path, ["--version"], NO_WALL), re.MULTILINE)
+    try:
+        printed = run(path, ["--version"], NO_WALL, ENVIRONMENT).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
+    match = re.search(r"^v8 ([\w.-]+)", printed, re.MULTILINE)
     if match is None:
         raise DenoNotFoundError(f"{path} does not report its version of V8. {DENO_FIX}")
     return match[1]
@@ -158,7 +165,7 @@ def v8_version(path: Path) -> str:
 
 def wall_for(path: Path) -> Wall:
     """Returns the strongest confinement of this machine under which the executable works."""
-    return _try_out(path)[1]
+    return _trials.of(path)[1]
 
 
 def wall_shortcomings(effective: Wall) -> Sequence[str]:
@@ -192,18 +199,41 @@ def demand_wall(effective: Wall) -> None:
         )
 
 
-@functools.cache
-def _try_out(path: Path) -> tuple[tuple[int, int, int], Wall]:
+class _Trials:
+    """The result of trying each executable; one trial at a time, whose failure holds for those who waited for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # held during a trial
+        self._results: dict[Path, tuple[Version, Wall]] = {}
+        self._failures: dict[Path, tuple[float, EngineError]] = {}
+
+    def of(self, path: Path) -> tuple[Version, Wall]:
+        since = time.monotonic()
+        with self._lock:
+            if path in self._results:
+                return self._results[path]
+            failed_at, failure = self._failures.get(path, (0.0, None))
+            if failure is not None and failed_at >= since:
+                raise failure
+            try:
+                result = self._results[path] = _try_out(path)
+            except EngineError as error:
+                self._failures[path] = time.monotonic(), error
+                raise
+            return result
+
+
+_trials = _Trials()
+
+
+def _try_out(path: Path) -> tuple[Version, Wall]:
     offered = wall.detect()
     if (cached := _remembered(path, offered)) is not None:
         return cached, offered
-    for candidate in _ladder(offered):
-        with contextlib.suppress(DenoNotFoundError):
-            version = _ask_version(path, candidate)
-            if candidate == offered:
-                _remember(path, offered, version)
-            return version, candidate
-    return _ask_version(path, NO_WALL), NO_WALL
+    version, effective = strongest(path, offered, ENVIRONMENT)
+    if effective == offered:
+        _remember(path, offered, version)
+    return version, effective
 
 
 def _note(path: Path, offered: Wall) -> Path | None:
@@ -221,7 +251,7 @@ def _note(path: Path, offered: Wall) -> Path | None:
     return platformdirs.user_state_path("dspy-rlm") / f"deno-{digest}"
 
 
-def _remembered(path: Path, offered: Wall) -> tuple[int, int, int] | None:
+def _remembered(path: Path, offered: Wall) -> Version | None:
     try:
         note = _note(path, offered)
         match = note and re.fullmatch(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})", note.read_text("ascii"))
@@ -230,7 +260,7 @@ def _remembered(path: Path, offered: Wall) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _remember(path: Path, offered: Wall, version: tuple[int, int, int]) -> None:
+def _remember(path: Path, offered: Wall, version: Version) -> None:
     with contextlib.suppress(OSError):
         if (note := _note(path, offered)) is None:
             return
@@ -240,46 +270,5 @@ def _remember(path: Path, offered: Wall, version: tuple[int, int, int]) -> None:
         whole.replace(note)
 
 
-def _ladder(offered: Wall) -> Sequence[Wall]:
-    """Returns the candidate walls, the strongest first."""
-    weaker = (
-        offered,
-        dataclasses.replace(offered, gate=False),
-        Wall(offered.landlock),
-        Wall(seccomp=offered.seccomp),
-    )
-    return [candidate for candidate in dict.fromkeys(weaker) if candidate]
-
-
-def _ask_version(path: Path, run_confined: Wall) -> tuple[int, int, int]:
-    """Returns the version printed by a line of JavaScript: running one starts V8 and its threads, as a sandbox does."""
-    printed = _run(path, ["eval", "--no-config", "--no-lock", _TELL_VERSION], run_confined)
-    match = re.match(r"deno (\d+)\.(\d+)\.(\d+)", printed)
-    if match is None:
-        raise DenoNotFoundError(
-            f"{path} is not a Deno executable: it prints {printed[:80]!r}. {DENO_FIX}"
-        )
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _run(path: Path, arguments: Sequence[str], run_confined: Wall) -> str:
-    """Runs the executable to its end and returns what it printed."""
-    try:
-        with wall.run_confined(run_confined, path) as launch:
-            done = subprocess.run(
-                [str(path), *arguments],
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-                **launch.options,
-            )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DenoNotFoundError(f"{path} does not run: {error}. {DENO_FIX}") from error
-    return str(done.stdout)
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
+def _dotted(version: Version) -> str:
     return ".".join(map(str, version))

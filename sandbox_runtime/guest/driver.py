@@ -29,11 +29,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol, TextIO, cast
 
-from sandbox_runtime.guest import importable, tool_wrappers
-from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
-from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, EmptyInput
 from sandbox_runtime.guest.callback_ownership import Ownership
-from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import (
@@ -46,8 +42,12 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     restore,
 )
 from sandbox_runtime.guest.interrupts import Interrupts
+from sandbox_runtime.guest.namespace import importable, tool_wrappers
+from sandbox_runtime.guest.namespace.bindings import bind_value, rebound_names, tool_object
+from sandbox_runtime.guest.namespace.builtin_names import OWN_BUILTINS, EmptyInput
+from sandbox_runtime.guest.namespace.calls import CallHost, HostCalls
+from sandbox_runtime.guest.namespace.submit import Fields, bind_submit, submit_usage
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
-from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
 from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
@@ -132,13 +132,16 @@ class Driver:
         """True from a signal to the next cell."""
         return self.interrupts.stop is not None
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> None:
         """Prepares a saved interpreter for a new session: its limits and its random numbers.
 
         Without a seed, random numbers continue where the saved state left them.
         """
         self._output_chars = output_chars
         self.calls.value_bytes = value_bytes
+        self.interrupts.cell_seconds = cell_seconds
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
             self._hooks.note_path()
@@ -384,6 +387,8 @@ class Driver:
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._note_rebound()
+        for note in host_calls.search_notes(self.output.render()):
+            self._note(note)
         raw = self._host.drain_raw()
         if raw:
             self.output.write(raw)

@@ -9,6 +9,7 @@ import asyncio
 import asyncio.events
 import builtins
 import importlib
+import json
 import os
 import sys
 import threading
@@ -31,9 +32,7 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest import thread_modules, tool_wrappers
-from sandbox_runtime.guest.builtin_names import end_cell
-from sandbox_runtime.guest.date_texts import linux_strftime
+from sandbox_runtime.guest.date_texts import ZONE_NAME, linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
@@ -42,7 +41,6 @@ from sandbox_runtime.guest.event_loop import (
     own_generators,
     take_generators,
 )
-from sandbox_runtime.guest.green_threads import GreenThreads
 from sandbox_runtime.guest.harness_foundation import (
     CHANGING_THREADS,
     SETTINGS,
@@ -56,11 +54,16 @@ from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
+from sandbox_runtime.guest.namespace import tool_wrappers
+from sandbox_runtime.guest.namespace.builtin_names import end_cell
 from sandbox_runtime.guest.pyodide_host import PyodideHost
-from sandbox_runtime.guest.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.tasks import settled
+from sandbox_runtime.guest.threads import thread_modules
+from sandbox_runtime.guest.threads.green_threads import GreenThreads
+from sandbox_runtime.guest.threads.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.values import kept_classes
-from sandbox_runtime.guest.values.records import Known
+from sandbox_runtime.guest.values.records import Known, as_json
+from sandbox_runtime.guest.values.zones import ZONE_CALL, read_from_host
 
 # No module here imports it, but the host sends values of its class.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
@@ -216,14 +219,17 @@ class PyodideDriver(Driver):
         kept_classes.bind(())
         tool_wrappers.unload()
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> Any:
         """See `Driver`. Returns the ground of the settings: that of everything else is older than the session."""
-        super().wake(output_chars, value_bytes, seed)
+        super().wake(output_chars, value_bytes, seed, cell_seconds)
         merge_into(vars(import_hook), self._no_packages)
         foundation = Foundation(belongs)
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
         foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
+        foundation.add_names(vars(self.interrupts), SETTINGS["interrupts"])
         return to_js(fill_settings(foundation))
 
     def rest(self) -> None:
@@ -344,8 +350,11 @@ def _hide_javascript() -> None:
 
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js, _run_sync)
+_encoder: Any = json.JSONEncoder
+_encoder.default = as_json(_encoder.default)
 time.sleep = _sleep  # type: ignore[assignment]
 time.strftime = linux_strftime(time.strftime)
+time.tzname = (ZONE_NAME, ZONE_NAME)
 os._exit = os.abort = end_cell  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
@@ -373,6 +382,7 @@ driver.calls.stacks = _threads
 driver.threads = _threads.alive
 _suspended = SuspendedStacks()
 thread_modules.install(_threads, _loop)
+read_from_host(driver.calls.function(ZONE_CALL, ""))
 keep_exceptions(_loop)
 pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)

@@ -95,6 +95,8 @@ STANDS_ON = frozenset(
         "weakref",
         "zipimport",
         "zoneinfo",
+        "zoneinfo._common",
+        "zoneinfo._tzpath",
     ]
 )
 
@@ -124,10 +126,15 @@ FIXED_CLASSES: tuple[type, ...] = (
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
-VOLATILE = ("ask", "used")
+VOLATILE = ("ask", "used", "searches")
 
 # Settings of the session: see `PyodideDriver.wake`.
-SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}
+SETTINGS = {
+    "driver": ("_output_chars",),
+    "calls": ("value_bytes",),
+    "hooks": ("_lists",),
+    "interrupts": ("cell_seconds",),
+}
 
 # Attributes of the driver that change from cell to cell, or with its tools.
 CHANGING = {
@@ -175,7 +182,9 @@ def build_foundation(
     foundation.add_object(driver.calls, {"_slots", *SETTINGS["calls"]})
     foundation.add_object(host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
-    foundation.add_object(driver.interrupts, {"stop", "allowed", "_overdue"})
+    foundation.add_object(
+        driver.interrupts, {"stop", "allowed", "_overdue", *SETTINGS["interrupts"]}
+    )
     foundation.add_object(driver._hooks, SETTINGS["hooks"])
     foundation.add_object(driver._guard)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())

@@ -17,7 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from sandbox_runtime.engine import assets
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.engine.provenance import DENO_ADVISORIES
-from sandbox_runtime.errors import SandboxError
+from sandbox_runtime.engine.trial import DENO_FIX
+from sandbox_runtime.errors import SandboxError, WallProbeError
 from sandbox_runtime.installation.verify import check_deno, check_files
 from sandbox_runtime.isolation.os_isolation import detect
 from sandbox_runtime.limits import Limits
@@ -117,7 +118,7 @@ def own_version() -> str:
 def _parts(require_wall: bool) -> Mapping[str, tuple[Callable[[], Finding], str]]:
     """Returns the check of each part, and the remedy if it fails."""
     return {
-        "deno": (_check_deno, executable.DENO_FIX),
+        "deno": (_check_deno, DENO_FIX),
         "wall": (lambda: _check_wall(require_wall), "See the detail."),
         "files": (
             _check_files,
@@ -132,6 +133,13 @@ def _try(name: str, work: Callable[[], Finding], fix: str) -> Check:
     try:
         detail, advice, facts = work()
         ok = True
+    except WallProbeError as error:
+        ok, detail, advice, facts = (
+            False,
+            str(error),
+            "Run it again on a machine with less load.",
+            {},
+        )
     except SandboxError as error:
         ok, detail, advice, facts = False, str(error), fix, {}
     return Check(name, ok, (time.perf_counter() - start) * 1000, detail, advice, facts)

@@ -47,7 +47,7 @@ _NET_RIGHTS = 0b11
 # Abstract unix sockets and signals to processes outside, since version 6.
 _SCOPES = 0b11
 
-# Where the loader finds libraries; missing paths are skipped.
+# The paths in which the loader finds libraries; missing ones are skipped.
 _LIBRARIES = (
     "/lib",
     "/lib64",
@@ -319,7 +319,6 @@ def _allow(rules: int, path: Path, rights: int) -> None:
         os.close(place)
 
 
-@functools.cache
 def _loader_of(program: Path) -> Sequence[Path]:
     """Returns the dynamic loader of a 64-bit ELF file, which the kernel executes with it."""
     with program.open("rb") as file:

@@ -136,7 +136,7 @@ class TestDescriptions:
             "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
             "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details)\n"
             "Size: 5,008 bytes\n"
-            f"Preview:\n```\nbegin{'.' * 495}...{'.' * 497}end\n```"
+            f"Preview:\n```\nbegin{'.' * 495}\n[... 4,008 bytes not shown ...]\n{'.' * 497}end\n```"
         )
 
     def test_of_a_directory(self, tmp_path):

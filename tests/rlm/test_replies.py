@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.messages import PROBLEMS, REPAIRS
-from dspy_rlm.replies.reader import MAX_REPLY_CHARS, RawReply, read_code_field, read_reply
+from dspy_rlm.replies.reader import MAX_REPLY_CHARS, read_code_field, read_reply
 
 CODE = "x = 1\nprint(x)"
 

@@ -15,7 +15,7 @@ from sandbox_runtime.engine.assets import split_image
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages.store import IMAGE
 
-# Where the words of the harness are now, and what they are.
+# The addresses of the words of the harness now, and their values.
 LOOK = """
 import json
 from sandbox_runtime.guest import entry
@@ -72,6 +72,7 @@ def test_so_has_one_that_is_restored(start):
     assert words_in(start(restore=checkpoint)) == saved_words(checkpoint.files["boot.head"])
 
 
+@pytest.mark.nightly  # builds an image; a session with packages uses the same code
 def test_so_has_one_with_packages(start, thing):
     """Its image is one of its own, in which cells have imported the packages."""
     session = start(packages=[thing])

@@ -8,9 +8,19 @@ from __future__ import annotations
 import datetime
 import operator
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
+
+from sandbox_runtime.guest.values.masks import (
+    AMBIGUOUS,
+    MASK_TYPES,
+    Operator,
+    compared,
+    is_mask,
+    selected,
+)
 
 # Enough to see the contents of an array; code can inspect the rest.
 SHOWN_ITEMS = 10
@@ -125,7 +135,8 @@ class Array:
     """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
 
     Iteration goes over the first dimension. `tolist()` returns nested lists. `sum`, `min`, `max` and
-    `mean` cover all elements and skip None.
+    `mean` cover all elements and skip None. Comparisons are made element by element, and their results, combined
+    with `&`, `|` and `~`, select: `a[a > 3]`.
     """
 
     def __init__(self, cells: Sequence[Any], shape: tuple[int, ...], dtype: str) -> None:
@@ -163,6 +174,9 @@ class Array:
                     return _stacked(parts, here, index, rest)
                 here = here[index]
             return here
+        if (mask := self._mask(at)) is not None:
+            chosen_cells = [self._cells[index] for index in selected(mask, self.size)]
+            return Array(chosen_cells, (len(chosen_cells),), self.dtype)
         if not self.shape:
             raise IndexError("an array without dimensions has no elements to index; use item()")
         size, inner = self.shape[0], self.shape[1:]
@@ -186,10 +200,88 @@ class Array:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._cells) if self.ndim == 1 else (self[at] for at in range(len(self)))
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Array):
-            return NotImplemented
-        return self.shape == other.shape and list(self._cells) == list(other._cells)
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        raise AttributeError(
+            f"an Array has no {name!r}. It has: shape, dtype, ndim, size, flat, item(), tolist(), sum(), min(), "
+            "max(), mean(), unique(), any(), all(), isin(values), isna(), and comparisons. For everything else use "
+            "plain Python on list(a)."
+        )
+
+    # ---- Comparisons ----
+
+    @staticmethod
+    def _mask(at: Any) -> Sequence[bool] | None:
+        """Returns the elements of an index that is a mask; None for other indexes."""
+        if isinstance(at, Array) and at.dtype in MASK_TYPES:
+            return at._cells
+        return at if isinstance(at, list) and is_mask(at) else None
+
+    def _compared(self, compare: Operator, other: Any) -> Array:
+        if isinstance(other, Array):
+            if other.shape != self.shape:
+                raise ValueError(
+                    f"arrays of the shapes {self.shape} and {other.shape} cannot be combined"
+                )
+            other = list(other._cells)
+        return Array(compared(compare, self._cells, other), self.shape, "bool")
+
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]
+        return self._compared(operator.eq, other)
+
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        return self._compared(operator.ne, other)
+
+    def __lt__(self, other: Any) -> Array:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: Any) -> Array:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: Any) -> Array:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: Any) -> Array:
+        return self._compared(operator.ge, other)
+
+    def __and__(self, other: Any) -> Array:
+        return self._compared(operator.and_, other)
+
+    def __or__(self, other: Any) -> Array:
+        return self._compared(operator.or_, other)
+
+    def __xor__(self, other: Any) -> Array:
+        return self._compared(operator.xor, other)
+
+    def __invert__(self) -> Array:
+        if self.dtype not in MASK_TYPES:
+            raise TypeError("~ takes the result of a comparison, such as ~(a > 3)")
+        return Array([not cell for cell in self._cells], self.shape, "bool")
+
+    def __bool__(self) -> bool:
+        if self.size > 1:
+            raise ValueError(AMBIGUOUS)
+        return any(self._cells)
+
+    def any(self) -> bool:
+        """Returns whether any element is true."""
+        return any(self._cells)
+
+    def all(self) -> bool:
+        """Returns whether all elements are true."""
+        return all(self._cells)
+
+    def isin(self, values: Iterable[Any]) -> Array:
+        """Returns for each element whether it is one of the values."""
+        options: Any = list(values)
+        with suppress(TypeError):  # not all of them are hashable
+            options = frozenset(options)
+        return Array([cell in options for cell in self._cells], self.shape, "bool")
+
+    def isna(self) -> Array:
+        """Returns for each element whether it is missing: None, or NaN."""
+        return Array([cell is None or cell != cell for cell in self._cells], self.shape, "bool")
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -50,7 +50,7 @@ class CallHost(Protocol):
 
 
 class Stacks(Protocol):
-    """The threads of a cell; see `green_threads.py`."""
+    """The threads of a cell; see `threads/green_threads.py`."""
 
     @property
     def suspends(self) -> bool:
@@ -128,6 +128,10 @@ class HostCalls:
             calls = [[list(args), kwargs] for args in zip(items, *more, strict=bool(more))]
             if not calls:
                 return []
+            if self.stacks is not None and self.stacks.suspends:
+                outcomes: list[Any] = self.stacks.suspend(self._each(name, calls))
+                self._check(name)
+                return outcomes
             label = f"{name}.batched() arguments"
             sent = self.checked(send(calls, label), label)
             text, parts = self._host.call("batch", name, *sent)
@@ -147,6 +151,26 @@ class HostCalls:
         if self._slots is None:
             self._slots = asyncio.Semaphore(MAX_OPEN_CALLS)
         return self._slots
+
+    async def _each(self, name: str, calls: list[Any]) -> list[Any]:
+        """Makes calls at once, and returns the result of each, or its exception. Other threads run meanwhile.
+
+        The host's own batch, which is one message, blocks them.
+        """
+        outcomes: list[Any] = [None] * len(calls)
+        waiting = iter(enumerate(calls))
+        label = f"{name}.batched() arguments"
+
+        async def work() -> None:
+            for at, (args, kwargs) in waiting:
+                try:
+                    sent = self.checked(send_call(args, kwargs, label), label)
+                    outcomes[at] = self._result(*await self._begin_in_slot(name, *sent))
+                except Exception as error:  # noqa: BLE001 - it is the outcome of its item
+                    outcomes[at] = error
+
+        await asyncio.gather(*(work() for _ in range(min(len(calls), MAX_OPEN_CALLS))))
+        return outcomes
 
     async def _begin_in_slot(
         self, name: str, arguments: str, extras: list[Part]
