@@ -141,7 +141,7 @@ class RunReport:
     as without `max_cost`."""
 
     repairs: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How often each repair of a reply was needed, by the names in docs/replies.md."""
+    """The count of each repair of a reply, by the names in docs/replies.md."""
 
     turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `other_language`,

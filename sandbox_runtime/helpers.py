@@ -4,11 +4,13 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 """
 
 from sandbox_runtime.admission import Slot
+from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
     SignatureText,
     environment_secrets,
+    hiding,
     redact_secrets,
     shown_signature,
 )
@@ -30,6 +32,7 @@ from sandbox_runtime.values.annotations import (
 )
 from sandbox_runtime.values.conversion_cost import EffortError, check_text_effort
 from sandbox_runtime.values.converted_keys import check_made_keys, check_making
+from sandbox_runtime.values.exponents import check_exponents
 from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
+    "OPTIONAL_OUTPUT",
     "DaemonPool",
     "EffortError",
     "SignatureText",
@@ -46,6 +50,7 @@ __all__ = [
     "annotation_text",
     "as_error",
     "call_after",
+    "check_exponents",
     "check_keys",
     "check_made_keys",
     "check_making",
@@ -54,6 +59,7 @@ __all__ = [
     "environment_secrets",
     "field_types",
     "fulfil",
+    "hiding",
     "in_one_line",
     "is_secret_name",
     "is_typed_dict",

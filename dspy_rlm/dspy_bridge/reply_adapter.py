@@ -17,8 +17,9 @@ from dspy import AdapterParseError
 
 from dspy_rlm.dspy_internals.adapters import is_dspys_format
 from dspy_rlm.prompts.styles import DEFAULT, Style
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced
-from dspy_rlm.replies.reader import RawReply, Reading, read_reply
+from dspy_rlm.replies.reader import Reading, read_reply
 
 _FIELDS = {"reasoning", "code"}
 

@@ -19,9 +19,9 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.model_facts import ModelFacts
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.prompts.styles import DEFAULT, Style, Vocabulary
-from dspy_rlm.signatures.fields import notes_of
+from dspy_rlm.signatures.fields import has_default, notes_of
 from sandbox_runtime import Limits
-from sandbox_runtime.helpers import annotation_text, classes_in
+from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, classes_in
 
 # The beginning of the answer to a failed prompt of a batch, as the contract states.
 ERROR_MARK = "[ERROR]"
@@ -72,6 +72,9 @@ class Surroundings:
     """The depth of the run; 0 is the root."""
 
     modules: Sequence[str] = ()
+    has_numpy: bool = False
+    """True if NumPy is one of the packages, or one of them needs it."""
+
     """The importable packages besides the standard library."""
 
     classes: Sequence[str] = ()
@@ -183,6 +186,7 @@ def _model_lines(run: Surroundings) -> list[str]:
 def _submit_lines(signature: type[dspy.Signature], run: Surroundings, submit: str) -> list[str]:
     call = ", ".join(
         f"{name}: {annotation_text(field.annotation)}"
+        f"{OPTIONAL_OUTPUT if run.is_ours and has_default(field) else ''}"
         for name, field in signature.output_fields.items()
     )
     lines = [
@@ -196,6 +200,11 @@ def _submit_lines(signature: type[dspy.Signature], run: Surroundings, submit: st
     return lines
 
 
+# NumPy's default integer is `intp`, the size of an address, since version 2: 32 bits in WebAssembly. Arithmetic
+# beyond that is wrong without an error, as in https://github.com/pyodide/pyodide/issues/2778
+NUMPY_RULE = "- NumPy's default integers have 32 bits here and overflow silently: use `dtype=np.int64`, for sums too."
+
+
 def _sandbox_lines(run: Surroundings) -> list[str]:
     if run.foreign_rules is not None:
         return [f"- {run.foreign_rules}"] if run.foreign_rules else []
@@ -207,6 +216,7 @@ def _sandbox_lines(run: Surroundings) -> list[str]:
     classes = ", ".join(f"`{line}`" for line in run.classes)
     return [
         f"- {sandbox_rules(run.modules, run.limits, tools=bool(run.tools))}",
+        *([NUMPY_RULE] if run.has_numpy else []),
         *([batched] if tool else []),
         *([f"- Classes you can use by name: {classes}."] if classes else []),
     ]

@@ -31,7 +31,7 @@ LINE_FORMS = {
     "note": r"\[Note\]",
     "refusal": "SUBMIT was refused",
     "slip": "No code was run:|Your reply was:",
-    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",
+    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT|One more turn, only to SUBMIT",
     "rebound names": r"\[this cell rebound",
     "background tasks": r"\[\d+ background task",
     "coroutine": r"\[coroutine .{1,100}was never awaited",
@@ -77,6 +77,10 @@ _LOOKALIKES = str.maketrans(
     "\u03a5\u2550\ua78a\u2e40\u1400\u207c\u208c\u01c0\u2223\u3163",
     "aabcceehhiiijkklmnooppsttuvxdqwy.AABBCEEHHIIJKKMMNOOPPSTTXXYY======|||",
 )
+
+# A line that marks a place in the line of code above it, as Python's tracebacks do. Markdown takes a fence that is
+# indented by four blanks for no fence.
+_POINTER = re.compile(r"(?: {1,20}\|)? {4,200}[~^][~^ ]*")
 
 # Every form lies within this many characters of the start of a line.
 _LOOKED_AT = 240
@@ -136,6 +140,8 @@ def _chat_marks() -> re.Pattern[str]:
 
 def _is_ours(line: str) -> bool:
     """Returns True if a line could be taken for one of the harness's."""
+    if _POINTER.fullmatch(line):
+        return False
     # An escape character may begin a sequence, or precede a bracket that belongs to a form.
     ways = {line, line.replace("\x1b", "").replace("\x9b", "[")}
     return any(_LINE.match(_folded(way)) for way in ways)

@@ -11,7 +11,8 @@ from dspy import AdapterParseError
 
 from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
-from dspy_rlm.replies.reader import RawReply, Reading, read_code_field, read_reply
+from dspy_rlm.replies.channels import RawReply
+from dspy_rlm.replies.reader import Reading, read_code_field, read_reply
 from sandbox_runtime.helpers import abridged
 
 # Characters of an unreadable reply that are quoted to the LM.

@@ -45,6 +45,7 @@ from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
+from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
 from dspy_rlm.terminal.progress import Progress
@@ -52,7 +53,7 @@ from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
-from sandbox_runtime.helpers import annotation_text
+from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, redact_secrets
 
 
 def prepare(
@@ -80,8 +81,9 @@ def prepare(
     check_loop(config.tools.values(), loop)
     lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
+    modules = (config.packages.imports if config.packages else ()) if is_ours(factory) else None
     variables = [
-        describe(name, value, fields[name], config.types) for name, value in values.items()
+        describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
@@ -102,6 +104,11 @@ def prepare(
         ledger,
         depth,
         config.limits.output_chars,
+        context.allowance,
+    )
+    secrets = context.secrets
+    context = dataclasses.replace(
+        context, note=lambda text: run.note(redact_secrets(text, secrets()))
     )
     vocabulary = make_namespace(
         context,
@@ -130,6 +137,7 @@ def prepare(
         gate,
         charged=depth > 0,
         included=int(depth > 0),
+        allowance=context.allowance,
         on_retry=run.retried,
     )
     last = Meter(
@@ -142,6 +150,7 @@ def prepare(
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
+        allowance=context.allowance,
         on_retry=run.retried,
     )
     adapter = bounded_adapter(
@@ -168,6 +177,7 @@ def prepare(
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
             name: annotation_text(field.annotation)
+            + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
         prelude=STYLES[config.style].prelude(list(values)),

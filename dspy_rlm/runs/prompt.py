@@ -9,9 +9,9 @@ from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_internals.adapters import read_advice
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.prompts import instructions
+from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.styles import STYLES
-from dspy_rlm.prompts.variables import class_lines
 
 # The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
 HINT, _NO_ADVICE = "hint_", "N/A"
@@ -78,6 +78,8 @@ def _surroundings(
         facts={name: facts_of(lm, config.budget) for name, lm in lms.items() if lm is not None},
         depth=depth,
         modules=config.packages.imports if config.packages else (),
+        has_numpy=config.packages is not None
+        and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 from dspy import AdapterParseError, LMError
 
+from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.refusals import for_the_user
@@ -44,7 +45,7 @@ from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
@@ -54,6 +55,9 @@ _PAID = ("max_tokens", "max_cost")
 
 # The minimum that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
+
+# The beginning of the messages for a SUBMIT whose arguments do not fit.
+_REFUSED = "SUBMIT() "
 
 _SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
 
@@ -71,11 +75,13 @@ class Run:
         ledger: Ledger | None = None,
         depth: int = 0,
         output_chars: int = Limits.output_chars,
+        allowance: Allowance | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
         self.ledger = ledger or Ledger(budget)
         self.depth = depth
+        self._calls: Calls = allowance or self.ledger
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
@@ -92,6 +98,9 @@ class Run:
         self._variables = variables
         self._failures = 0  # consecutive failed turns
         self._out_of = ""  # the limit that the next turn would exceed
+        # The number of steps when a refused SUBMIT got one more turn.
+        self._extended_at: int | None = None
+        self._fitted: dict[str, Any] = {}  # the outputs of a refused SUBMIT that fitted
         self._has_started = False
         self._ended = False
         self._reading = Reading()
@@ -114,7 +123,8 @@ class Run:
 
     def _begin_iteration(self) -> None:
         if not self.over:
-            self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
+            number = len(self.steps) + 1
+            self.tell(IterationStarted(number, max(self.budget.max_iterations, number)))
 
     def sub_call(self, name: str, count: int) -> Listener:
         """Emits that the running cell calls other LMs, and returns a listener for their progress. From any thread."""
@@ -125,6 +135,10 @@ class Run:
             self.tell(SubCallProgress(number, name, done, total, time.monotonic() - began))
 
         return progress
+
+    def note(self, remark: str) -> None:
+        """Adds a remark to the observation of the running cell. From any thread."""
+        self._remarks.add(remark)
 
     def retried(self, error: str, seconds: float) -> None:
         """Notes that a request of the root LM has failed and is sent again. From any thread."""
@@ -140,24 +154,47 @@ class Run:
         """Returns the name of the limit that allows no further turn, or ""."""
         if self._out_of:
             return self._out_of
-        if len(self.steps) >= self.budget.max_iterations:
+        if len(self.steps) >= self.budget.max_iterations + (self._extended_at is not None):
             return "max_iterations"
         if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
             return "max_errors"
         return self.ledger.exhausted(self.depth)
 
+    def _extend(self) -> bool:
+        """Returns whether the run gets one more turn because its SUBMIT, in the last one, is refused."""
+        errors, number = self.budget.max_errors, len(self.steps) + 1
+        if number < self.budget.max_iterations or self._extended_at is not None:
+            return False
+        if errors is not None and self._failures + 1 >= errors:
+            return False
+        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
+        if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
+            return False
+        self._extended_at = number
+        return True
+
+    def keep_submitted(self) -> None:
+        """Keeps the outputs that fitted in a SUBMIT that was refused at the end, so only the others are extracted."""
+        if self.outputs is None:
+            self._finish(complete=self.extraction.keep(self._fitted))
+
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
         line = iteration_line(
-            number, self.budget, self.ledger.left(), self._failures, self._window.note, self.depth
+            number,
+            self.budget,
+            self.ledger.left(self._calls),
+            self._failures,
+            self._window.note,
+            self.depth,
         )
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
-        return {"turns": max(turns, 0), **self.ledger.left()}
+        return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
@@ -228,7 +265,9 @@ class Run:
             raise error
         if error.limit in _PAID and not self.steps:
             raise for_the_user(error)
-        if error.limit not in (*_PAID, "max_seconds"):
+        # The turns of a sub-run are sub-calls of the tree; a call for its extraction is held back.
+        is_shared = error.limit == "max_llm_calls" and self.depth > 0 and bool(self.steps)
+        if not is_shared and error.limit not in (*_PAID, "max_seconds"):
             raise error
         self.action, self._out_of = None, error.limit
 
@@ -250,7 +289,9 @@ class Run:
             case Completed(output=output):
                 self._take_step(output)
             case Failed(traceback=traceback) if traceback:
-                self._take_step(below(result.output, traceback), failed=True)
+                is_refused = result.message.startswith(_REFUSED) and self._extend()
+                note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
+                self._take_step(below(result.output, traceback), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
                 self._take_step(result.output, error_note(reason), failed=True)
@@ -263,7 +304,9 @@ class Run:
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
-            self._take_step(output, f"{error_note(quoted)}{SUBMIT_AGAIN}", failed=True)
+            advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
+            self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
+            self._fitted |= bad_reply.fitted
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
@@ -330,6 +373,8 @@ class Run:
         All text that goes into the next prompt passes through here, and is shortened here.
         """
         self._failures = self._failures + 1 if failed else 0
+        if len(self.steps) != self._extended_at:
+            self._fitted = {}
         last = self.steps[-1] if self.steps else None
         remarks = self._remarks.of_turn(self._reading, self._code, output, last)
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))

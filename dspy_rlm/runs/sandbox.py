@@ -181,7 +181,10 @@ class PreparedRun:
         )
         clock = functools.partial(call_after, name="rlm-clock", poll_seconds=POLL_SECONDS)
         with (
-            clock(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
+            clock(
+                ledger.work_seconds_left,
+                lambda: context.work_scope.cancel(_out_of_time(ledger.seconds, most)),
+            ),
             clock(
                 lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.cancel(over)
             ),
@@ -222,6 +225,15 @@ class PreparedRun:
             limits=self.context.limits,
             packages=self.context.packages or (),
         )
+
+
+def _out_of_time(seconds: float, most: float) -> BudgetExceededError:
+    """Returns the error for work that is stopped so that the outputs can be extracted."""
+    return BudgetExceededError(
+        f"At second {seconds:.0f} of {most:g} (max_seconds), all work stops: the rest of the time is held back "
+        "for the outputs.",
+        limit="max_seconds",
+    )
 
 
 def _set_up(sandbox: Sandbox, code: str) -> None:

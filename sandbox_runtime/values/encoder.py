@@ -7,7 +7,6 @@ which `decoder.py` decodes. `guest/values/codec.py` is the other side.
 from __future__ import annotations
 
 import datetime
-import importlib.resources
 import io
 import json
 import pickle
@@ -24,14 +23,15 @@ from collections.abc import (
     ValuesView,
 )
 from decimal import Decimal
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
-from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS, time_zone
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS
 from sandbox_runtime.guest.values.records import Record
+from sandbox_runtime.guest.values.zones import time_zone
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.calls import in_cell
 from sandbox_runtime.values import tables
@@ -44,6 +44,7 @@ from sandbox_runtime.values.handles import Handles, Pending
 from sandbox_runtime.values.plain_bases import plain_base
 from sandbox_runtime.values.tabular.cells import Cells
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules, ValueType
+from sandbox_runtime.zones import zone_data
 
 # Depth limit of the search for the offending element, which only serves an error message.
 _SEARCH_DEPTH = 50
@@ -280,7 +281,7 @@ class _Pickler(pickle.Pickler):
         if (plain := _unpicklable(value)) is not value:
             return tables.to_plain(plain)
         if kind is zoneinfo.ZoneInfo and value.key:
-            return time_zone, (value.key, _zone_data(value.key))
+            return time_zone, (value.key, zone_data(value.key))
         if (table := tables.reduce(value)) is not None:
             return table
         # Classes and functions are pickled by the names of their module and themselves.
@@ -308,19 +309,6 @@ def _unpicklable(value: Any) -> Any:
         return dict(zip(value.keys(), value, strict=True))
     is_address = kind.__module__.startswith(("pydantic.networks", "pydantic_core"))
     return str(value) if is_address and (kind.__name__.endswith(("Url", "Dsn"))) else value
-
-
-def _zone_data(key: str) -> bytes | None:
-    """Returns the file of a time zone, since the sandbox has no time zone database."""
-    for folder in zoneinfo.TZPATH:
-        path = Path(folder, key)
-        if path.is_file():
-            return path.read_bytes()
-    try:
-        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
-        return importlib.resources.files(package).joinpath(name).read_bytes()
-    except (ImportError, OSError):
-        return None
 
 
 def _is_ours(module: str) -> bool:

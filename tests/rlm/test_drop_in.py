@@ -228,6 +228,7 @@ class TestOlderCode:
 
         assert rlm(text="ab").n == 2
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("given", WAYS)
     def test_runs_at_once_take_turns(self, play, borrowed, given):
         """Concurrent runs on one interpreter take turns, however they received it; the peer mixes them up."""

@@ -186,7 +186,7 @@ class TestLMs:
             assert (entry["prompt_tokens"], entry["completion_tokens"]) == (3, 2)
 
     def test_caller_modules_get_the_history(self):
-        """Whatever is in `caller_modules` and has a `history` gets an entry with cost and response."""
+        """An object in `caller_modules` that has a `history` gets an entry with cost and response."""
         with contract("settings.caller_modules", "lms/tries.py and dspy_bridge/traces.py"):
 
             class Caller:
@@ -347,7 +347,7 @@ class TestAdapters:
 
     def test_an_unreadable_field_is_named_in_the_message(self):
         """The message has the field after "Failed to parse" and the reason after "Error message"."""
-        with contract("AdapterParseError's message", "repl/predict.py"):
+        with contract("AdapterParseError's message", "repl/typed_call.py"):
             with pytest.raises(dspy.AdapterParseError) as caught:
                 dspy.ChatAdapter().parse(
                     dspy.Signature("question -> answer: int"), ANSWER.replace("7", "many")
@@ -396,7 +396,7 @@ class TestAdapters:
             adapters.wrap_json_fallback(adapter, lambda made: wrapped.append(made) or made)
             assert calls() > 1
             assert [type(made) for made in wrapped] == [dspy.JSONAdapter]
-        with contract("ChatAdapter.use_json_adapter_fallback", "repl/predict.py"):
+        with contract("ChatAdapter.use_json_adapter_fallback", "repl/typed_call.py"):
             adapter.use_json_adapter_fallback = False
             assert calls() == 1
 

@@ -103,6 +103,22 @@ class TestWhatARunCanUse:
         """With one sub-LM, `model=` is not offered."""
         assert "model=" not in contract(Report, Surroundings())
 
+    def test_numpy_only_where_it_is(self):
+        """The contract warns of NumPy's 32-bit integers where a package brings NumPy."""
+        with_pandas = contract(Report, Surroundings(modules=["pandas"], has_numpy=True))
+
+        assert "- NumPy's default integers have 32 bits here" in with_pandas
+        assert "NumPy" not in contract(Report, Surroundings(modules=["networkx"]))
+
+    def test_outputs_with_a_default_are_shown_as_such(self):
+        """SUBMIT shows what may be left out, unless the interpreter is not ours, which demands all."""
+        task = dspy.Signature(
+            {"a": (str, dspy.OutputField()), "b": (int, dspy.OutputField(default=3))}
+        )
+
+        assert "`SUBMIT(a: str, b: int = ...)`" in contract(task, Surroundings())
+        assert "`SUBMIT(a: str, b: int)`" in contract(task, Surroundings(foreign_rules=""))
+
     def test_the_schema_of_a_class_that_cells_can_call_is_left_out(self):
         """The class line says the same as the JSON schema, in fewer words."""
         classes = ["Event(when: datetime.date, level: Level)", "enum Level(LOW='low')"]

@@ -177,6 +177,21 @@ def test_the_plain_prompt_is_short():
     assert len(system) <= 3_500
 
 
+def test_the_page_explains_every_sentence():
+    """docs/prompt.md has each line of the strategy and of the contract, whole and in order."""
+    page = (Path(__file__).parents[2] / "docs" / "prompt.md").read_text("utf-8")
+    rows = [row[2:] for row in page.replace(r"\|", "\0").splitlines() if row.startswith("| ")]
+    explained = " ".join(row.split(" | ")[0].replace("\0", "|") for row in rows)
+    objective = (
+        whole_prompt("default").partition("----- user -----")[0].partition("objective is:")[2]
+    )
+    headings = ("Given the fields", "# The REPL", "Functions:", "Rules:")
+    lines = [line.strip().removeprefix("- ") for line in objective.splitlines()]
+
+    assert len(lines) > 20
+    assert [line for line in lines if line not in explained and not line.startswith(headings)] == []
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, text in TEXTS.items():

@@ -160,6 +160,7 @@ class TestSlips:
         assert "no code that could be recognized" in steps(result)[0]
         assert "Let me think about it for a while." in steps(result)[0]
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("code", "told", "seconds"),
         [

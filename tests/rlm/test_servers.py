@@ -154,6 +154,7 @@ def test_the_documentation_has_every_case():
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
 class TestServers:
+    @pytest.mark.sampled(12)
     def test_of_a_sub_lm(self, case, kept):
         """A permanent error of a sub-LM ends the run after one request; any other is an observation for the code."""
         code = "try:\n    print(sub_llm('x'))\nexcept Exception as e:\n    print(type(e).__name__, e)\nSUBMIT('a guess')"
@@ -401,6 +402,7 @@ class TestReading:
         assert isinstance(raised.value.__cause__, dspy.LMAuthError)
         assert len(server.requests_to("sub")) == 1
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("turns", [1, 3])
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_no_turn_and_no_extraction_follow(self, play, turns, asynchronous):

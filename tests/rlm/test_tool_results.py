@@ -313,8 +313,9 @@ class TestTextsOfErrors:
 
 
 class TestToolsThatWouldEndTheProgram:
-    """Whatever a tool raises is an error of its call; the run goes on."""
+    """Any exception of a tool is an error of its call; the run goes on."""
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("is_async", [False, True])
     @pytest.mark.parametrize(
         ("error", "expected"),

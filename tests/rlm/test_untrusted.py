@@ -360,3 +360,17 @@ class TestOwnWords:
             {"reasoning": "r", "code": "x", "output": "out\nSUBMIT: n"}
         ]
         assert isinstance(run.prediction().run, RunReport)
+
+
+class TestPointers:
+    @pytest.mark.parametrize(
+        "line", ["    ~~~~~^^^", "    ^^^", "  |     ~~^~~", "     ~~~~~~~~~ ^ ~~~~~~~~"]
+    )
+    def test_lines_of_tracebacks_are_as_python_writes_them(self, line):
+        """The marks below a line of code are no fence: Markdown's fences have at most three blanks before them."""
+        assert as_data(line) == line
+
+    @pytest.mark.parametrize("line", ["~~~", "   ~~~", " > ~~~", "    ~~~ python", "\t~~~"])
+    def test_fences_of_tildes_are_marked(self, line):
+        """Fences, indented as far as Markdown allows, and with a language."""
+        assert as_data(line) == f"\\{line}"

@@ -25,7 +25,7 @@ CELLS = (
     "predict_batched('q -> n: int', ['four', 'five'])",
     "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
 )
-# What the sub-LM is asked by these, its turn in the sub-run and that one's own sub-call among them.
+# The calls of the sub-LM by these, its turn in the sub-run and that one's own sub-call among them.
 SUB_CALLS = 7
 
 

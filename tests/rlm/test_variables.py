@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Any, Literal, NamedTuple
+import enum
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict
 
 import dspy
 import pydantic
 import pytest
 
+from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.values.conversion import type_rules
 from dspy_rlm.values.measures import MAX_COUNTED_PARTS
@@ -153,6 +156,70 @@ class TestDescribe:
         assert len(preview([[["x" * 500] * 50] * 50] * 50)) <= 1060
 
 
+def locally() -> type:
+    class Inner(pydantic.BaseModel):
+        n: int
+
+    return Inner
+
+
+class Level(enum.Enum):
+    LOW = 1
+    HIGH = "h"
+
+
+class Order(pydantic.BaseModel):
+    code: str = pydantic.Field(pattern="^A", description="of the shop")
+    total: float = pydantic.Field(ge=0, lt=10)
+    level: Level = Level.LOW
+    mail: str | None = None
+    rows: list[Row] = pydantic.Field(default_factory=list, max_length=3)
+    at: datetime.datetime = pydantic.Field(default_factory=datetime.datetime.now)
+
+
+@dataclasses.dataclass
+class Part:
+    name: str = dataclasses.field(metadata={"desc": "as printed"})
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    count: int = 3
+
+
+class Span(NamedTuple):
+    first: int
+    last: int = 9
+
+
+class Loose(TypedDict, total=False):
+    a: int
+
+
+class TestClassLines:
+    @pytest.mark.parametrize(
+        ("cls", "line"),
+        [
+            (
+                Order,
+                "Order(code: str (matches '^A'; of the shop), total: float (>= 0; < 10), level: Level = Level.LOW, "
+                "mail: str | None = None, rows: list[Row] = [] (at most 3 long), at: datetime.datetime = ...)",
+            ),
+            (Part, "Part(name: str (as printed), sizes: dict[str, int] = {}, count: int = 3)"),
+            (Span, "Span(first: int, last: int = 9)"),
+            (Loose, "Loose(a: int (optional))"),
+            (Level, "enum Level(LOW=1, HIGH='h')"),
+        ],
+    )
+    def test_a_class_is_its_call(self, cls, line):
+        """Plain names, defaults and constraints: the line says what a JSON schema would."""
+        assert class_lines([list[cls]], type_rules())[0] == line
+
+    def test_a_long_description_is_abridged(self):
+        """A document in a description is not repeated in the prompt."""
+        field = pydantic.Field(description="x" * 10_000)
+        cls = pydantic.create_model("Long", a=(str, field))
+
+        assert len(class_lines([cls], type_rules())[0]) < 200
+
+
 @pytest.mark.parametrize(
     ("annotation", "text"),
     [
@@ -165,6 +232,16 @@ class TestDescribe:
         (None, "None"),
         (Any, "Any"),
         (dict[str, datetime.date], "dict[str, datetime.date]"),
+        (list[Row], "list[Row]"),
+        (Optional[Row], "Row | None"),  # noqa: UP045
+        (dict[str, list[Row] | None], "dict[str, list[Row] | None]"),
+        (Callable[[int], str], "Callable[[int], str]"),
+        (Sequence[Row], "Sequence[Row]"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Annotated[list[Annotated[Row, 1]], 2], "list[Row]"),
+        (Literal["a", Level.LOW], "Literal['a', Level.LOW]"),
+        (locally(), "Inner"),
+        (list[locally()], "list[Inner]"),
     ],
 )
 def test_types_are_written_as_one_writes_them(annotation, text):

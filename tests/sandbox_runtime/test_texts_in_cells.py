@@ -250,25 +250,25 @@ class TestCells:
 
 class TestSize:
     def test_a_text_larger_than_the_sandbox(self, opened, tmp_path):
-        """A text of 300 MB is read, searched and iterated with 160 MB of memory."""
+        """A text of 200 MB is read, searched and iterated with 160 MB of memory."""
         file = tmp_path / "large.txt"
         with file.open("wb") as out:
             out.write(b"first line\n")
-            out.truncate(300_000_000)
+            out.truncate(200_000_000)
             out.seek(0, os.SEEK_END)
             out.write("\nthe needle is é here\n".encode())
         session = opened(limits=Limits(memory_bytes=160 * 1024 * 1024))
         session.assign("text", TextFile(file))
 
         assert output(session, "len(text), text[-22:-1]") == (
-            "(300000022, '\\nthe needle is é here')"
+            "(200000022, '\\nthe needle is é here')"
         )
         assert output(
             session, "text.find('needle'), text.grep('needle is (.)')[0].line_number"
-        ) == ("(300000005, 3)")
+        ) == ("(200000005, 3)")
         assert output(
             session, "n = 0\nfor piece in text.chunks(5_000_000):\n    n += len(piece)\nn"
-        ) == ("300000022")
+        ) == ("200000022")
 
     @pytest.mark.nightly
     @pytest.mark.timeout(900)
