@@ -195,7 +195,8 @@ def run_rlms(url: str, model: str) -> str:
     try:
         rlm = RLM(backend="openai", backend_kwargs=options, max_iterations=MAX_TURNS)
         return str(rlm.completion("What is the value?").response)
-    except Exception:  # noqa: BLE001  the run is lost, for whatever reason
+    # It runs code in its own process, so `exit()` in a cell raises SystemExit here.
+    except (Exception, SystemExit):  # noqa: BLE001  the run is lost, for whatever reason
         return ""
 
 
@@ -278,7 +279,9 @@ def main() -> int:
 
         def of(system: str) -> list[Run]:
             python = options.rlms_python if system == "rlms" else None
-            return measure(system, server, url, options.threads, python)
+            results = measure(system, server, url, options.threads, python)
+            print(table(corpus, {system: results}), file=sys.stderr, flush=True)
+            return results
 
         with ThreadPoolExecutor(len(systems)) as pool:
             runs = dict(zip(systems, pool.map(of, systems), strict=True))

@@ -21,12 +21,24 @@ Known = Callable[[], Iterable[str]]
 # Types of an exception's attributes that are kept when it is rebuilt.
 _PLAIN = (int, float, bool, type(None))
 
+_NO_TEXT = "(its text could not be made)"
+
 # Exceptions of a chain that are checked. The rest of a longer chain is dropped.
 _MAX_CHAIN = 100
 
 
 def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
-    """Returns the exception itself, or one of its kind without the secrets in its texts."""
+    """Returns the exception itself, or one of its kind without the secrets in its texts.
+
+    If the exception's own methods raise, nothing of it but the name of its class is shown.
+    """
+    try:
+        return _cleaned(error, secrets)
+    except Exception:  # noqa: BLE001 - notes and attributes may be objects of any class
+        return RuntimeError(f"{type(error).__name__} {_NO_TEXT}")
+
+
+def _cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
     secret_texts = list(secrets)
     chain = _chain(error)
     if len(chain) < _MAX_CHAIN and all(_is_clean(one, secret_texts) for one in chain):
@@ -63,11 +75,16 @@ def text_of(error: BaseException) -> str:
     try:
         return str(value)
     except Exception:  # noqa: BLE001 - its own method may raise anything
-        return "(its text could not be made)"
+        return _NO_TEXT
 
 
 def _texts(error: BaseException) -> list[str]:
-    return [text_of(error), *map(str, getattr(error, "__notes__", ()))]
+    notes = getattr(error, "__notes__", ())
+    # A traceback shows notes that are no list by their `repr`.
+    return [
+        text_of(error),
+        *(map(str, notes) if isinstance(notes, (list, tuple)) else [repr(notes)]),
+    ]
 
 
 def _is_clean(error: BaseException, secret_texts: list[str]) -> bool:

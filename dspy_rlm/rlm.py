@@ -52,7 +52,7 @@ from dspy_rlm.signatures.inputs import check_signature, warn_of_hiding_names
 from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import ready_packages, run_in_thread
+from sandbox_runtime.helpers import hiding, ready_packages, run_in_thread
 
 T = TypeVar("T")
 
@@ -309,10 +309,16 @@ def _dspy_settings(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[N
 
 @contextlib.contextmanager
 def _ending_with_report(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
-    """Attaches the report to whatever ends a run without outputs.
+    """Attaches the report to whatever ends a run without outputs, and hides the secrets of its LMs.
 
     An error while the sandbox is opened is raised unchanged: no LM was called.
     """
+    with hiding(prepared.context.secrets), _reporting(prepared, predictor):
+        yield
+
+
+@contextlib.contextmanager
+def _reporting(prepared: PreparedRun, predictor: dspy.Predict) -> Iterator[None]:
     run = prepared.run
     try:
         yield

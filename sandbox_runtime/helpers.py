@@ -10,6 +10,7 @@ from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
     SignatureText,
     environment_secrets,
+    hiding,
     redact_secrets,
     shown_signature,
 )
@@ -31,6 +32,7 @@ from sandbox_runtime.values.annotations import (
 )
 from sandbox_runtime.values.conversion_cost import EffortError, check_text_effort
 from sandbox_runtime.values.converted_keys import check_made_keys, check_making
+from sandbox_runtime.values.exponents import check_exponents
 from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "annotation_text",
     "as_error",
     "call_after",
+    "check_exponents",
     "check_keys",
     "check_made_keys",
     "check_making",
@@ -56,6 +59,7 @@ __all__ = [
     "environment_secrets",
     "field_types",
     "fulfil",
+    "hiding",
     "in_one_line",
     "is_secret_name",
     "is_typed_dict",

@@ -30,7 +30,7 @@ settings.register_profile("push", deadline=None, max_examples=30)
 settings.register_profile("nightly", deadline=None, max_examples=300)
 settings.load_profile("push")
 
-# What `addopts` selects if the command line says nothing else.
+# The selection of `addopts`, if the command line says nothing else.
 WITHOUT_NIGHTLY = "not nightly"
 
 

@@ -21,7 +21,7 @@ from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
-from dspy_rlm.repl import predict as predictions
+from dspy_rlm.repl import typed_call
 from dspy_rlm.replies import (
     elements,
     fences,
@@ -187,7 +187,7 @@ REPLY_UNITS = [
 # Those of its expressions that are compared at the beginning of a line only, or with all of it.
 ANCHORED_IN_REPLIES = {
     *("_STRAY_OPENING", "_STRAY_CLOSING", "_SHELL", "_BARE_SHELL", "_INPUT_LINE", "_SENTENCE"),
-    *("_QUOTED", "_CALL"),
+    *("_QUOTED", "_CALL", "_HEREDOC", "_TIMING"),
 }
 
 
@@ -303,7 +303,7 @@ def growth(work, make, size=20_000):
             gc.enable()
         return best
 
-    # What takes no time at any size says nothing, and one such time is enough.
+    # A pattern that takes no time at any size says nothing, and one such time is enough.
     longer = seconds(4 * size, negligible=0.02)
     return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
 
@@ -370,7 +370,7 @@ READERS = {
     "fenced_blocks": lambda text: fenced_blocks(text, Work(len(text))),
     "spans": lambda text: list(spans(text)),
     "final_code": lambda text: final_code(text, Work(len(text))),
-    "reason of a reply": predictions._reason,
+    "reason of a reply": typed_call._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),
     "demos": lambda text: shown_demos([{"code": "x", "repl_history": text, "iteration": ""}]),

@@ -17,7 +17,7 @@ from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.gate import Entry
-from dspy_rlm.lms.tries import Tries
+from dspy_rlm.lms.tries import StaleReplyError, Tries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,8 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
                             reading.under_way = True
                             reply = reading.take((yield send))
                             tries.check_answer(reading)
+                    except StaleReplyError:
+                        continue
                     except LMError as error:
                         seconds = tries.pause(error, entry, streamed=streamed.emitted)
                     else:

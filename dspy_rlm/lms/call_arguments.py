@@ -22,7 +22,7 @@ _CANDIDATES = ("n", "num_generations", "best_of")
 # Characters that are encoded at a time for the digest, so that it makes no copy of a long prompt.
 _HASHED_CHARS = 1 << 20
 
-# What is nested deeper enters the digest by its `repr`.
+# Parts that are nested deeper enter the digest by their `repr`.
 _MAX_DEPTH = 20
 
 

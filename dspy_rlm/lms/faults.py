@@ -66,7 +66,7 @@ class Rule:
 
     cls: type[LMError]
     advice: str = ""
-    """What to do, if it differs from that of the class."""
+    """The remedy, if it differs from that of the class."""
 
     permanent: bool = False
     """True if every call of this LM fails, although the class does not say so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dspy_rlm.budget.allowance import Allowance, Calls
@@ -50,6 +50,8 @@ class Meter:
 
     allowance: Allowance | None = None
     """The calls of a sub-run; None for a root run."""
+    on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
+    """Called before a failed call is sent again, with the text of its error and the seconds until then."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 

@@ -38,6 +38,10 @@ SHORT_SECONDS = 10.0
 SHORT_PROMPT_CHARS = 20_000
 
 
+class StaleReplyError(Exception):
+    """A cache has answered with a reply that is no answer."""
+
+
 class Tries:
     """The tries of one call of a metered LM."""
 
@@ -53,6 +57,7 @@ class Tries:
         self._failed = 0
         self._crowded_out = 0
         self._cut_at = 0
+        self._avoids_cache = False
         if self._meter.is_sub_call and arguments.chars > SHORT_PROMPT_CHARS:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
@@ -108,9 +113,11 @@ class Tries:
 
     def arguments(self, place: Reservation) -> tuple[Any, Mapping[str, Any]]:
         """Returns the LM's arguments, which limit its reply to what is reserved."""
-        if not place.cuts:
-            return self._arguments.prompt, self._arguments.options
-        return self._arguments.limited_to(place.reply_tokens)
+        prompt: Any = self._arguments.prompt
+        options: Mapping[str, Any] = self._arguments.options
+        if place.cuts:
+            prompt, options = self._arguments.limited_to(place.reply_tokens)
+        return prompt, {**options, "cache": False} if self._avoids_cache else options
 
     @contextlib.contextmanager
     def sending(self, place: Reservation) -> Iterator[Reading]:
@@ -131,7 +138,7 @@ class Tries:
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
         finally:
-            cached = not error and not reading.billed
+            cached = (not error or reading.replaces_cached) and not reading.billed
             self._charge.sent = self._charge.sent or not cached
             is_first = not error and meter.ledger.note_answered(self._arguments.digest())
             self._charge.replayed = cached and is_first
@@ -162,11 +169,16 @@ class Tries:
         meter.ledger.settle(place, spent)
 
     def check_answer(self, reading: Reading) -> None:
-        """Raises the error that a reply has in place of an answer."""
+        """Raises the error that a reply has in place of an answer.
+
+        DSPy caches such a reply. From the cache it says nothing about the present, so the call is made without it.
+        """
         for entry in reading.history:
             if not reading.chars and (error := error_in_reply(entry.get("response"))) is not None:
                 error.model = self._arguments.model
-                raise error
+                reading.replaces_cached = not reading.billed and not self._avoids_cache
+                self._avoids_cache = True
+                raise StaleReplyError if reading.replaces_cached else error
 
     def is_over(self, place: Reservation, reading: Reading, *, streamed: bool) -> bool:
         """Returns whether the reply is complete. One that was cut by the budget is requested again.
@@ -205,11 +217,19 @@ class Tries:
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
             self._crowded_out += 1
-            return hint or 0.0
+            return self._announced(error, hint or 0.0)
         if streamed or self._failed >= self._lm._tries or not _is_passing(error):
             raise error
         self._failed += 1
-        return float(2 ** min(self._failed - 1, 6)) if hint is None else hint
+        return self._announced(
+            error, float(2 ** min(self._failed - 1, 6)) if hint is None else hint
+        )
+
+    def _announced(self, error: LMError, seconds: float) -> float:
+        """Returns the seconds until the next try, which an observer is told of."""
+        text = f"{type(error).__name__}: {error}"
+        self._meter.on_retry(redact_secrets(text, secrets_of_lm(self._lm)), seconds)
+        return seconds
 
 
 def _is_passing(error: LMError) -> bool:

@@ -59,8 +59,8 @@ def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
         context.calls.charge_llm_calls(len(distinct))
         lm._meter.prepaid = len(distinct)
         try:
-            given = _ask_all(lm, list(distinct.values()), context.gates.most)
-            answers = dict(zip(distinct, given, strict=True))
+            replies = _ask_all(lm, list(distinct.values()), context.gates.most)
+            answers = dict(zip(distinct, replies, strict=True))
         finally:
             lm._meter.give_back()
         done = [unfit[at] if at in unfit else answers[keys[at]] for at in range(len(items))]

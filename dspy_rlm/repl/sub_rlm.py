@@ -15,16 +15,9 @@ from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
-from dspy_rlm.repl.predict import (
-    FailedRow,
-    as_record,
-    failed_row,
-    listed,
-    named_inputs,
-    read_call,
-    refuse_if_none_fits,
-    row_inputs,
-)
+from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
+from dspy_rlm.repl.records import as_record
+from dspy_rlm.repl.rows import refuse_if_none_fits, row_inputs
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
@@ -104,7 +97,7 @@ def make_sub_runs(
         one = request(signature, {**example, **shared})
         shared = {name: value for name, value in one.inputs.items() if name in shared}
         inputs = [row_inputs(one.signature, row, shared) for row in rows]
-        refuse_if_none_fits(context, one.signature, inputs)
+        refuse_if_none_fits(context.rules, one.signature, inputs)
         return _run_rows(context, start, [dataclasses.replace(one, inputs=row) for row in inputs])
 
     return {"sub_rlm": sub_rlm, "sub_rlm_batched": sub_rlm_batched}

@@ -40,7 +40,7 @@ class Extraction:
         """The outputs that fit their types."""
 
         self.problem = ""
-        """What is wrong with the last reply; empty before the first."""
+        """The problems with the last reply; empty before the first."""
 
         self.was_cut: Callable[[], bool] = lambda: False
         """Returns whether the last reply ended at its limit of tokens."""

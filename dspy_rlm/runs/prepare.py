@@ -24,7 +24,9 @@ from dspy_rlm.dspy_bridge.streaming import (
     on_stream,
     streaming_sink,
 )
+from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
@@ -70,7 +72,7 @@ def prepare(
 
     Raises:
         InputError: The inputs do not fit the signature.
-        LMNotConfiguredError: No LM is configured.
+        LMNotConfiguredError: No LM is configured, or one has no key.
         PriceUnknownError: `max_cost` cannot be kept, because the price of an LM is unknown.
     """
     config, predictor = blueprint.config, blueprint.predictor
@@ -87,6 +89,7 @@ def prepare(
     ledger, depth = context.ledger, context.depth
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
+            _check_key(one)
             check_price(one, config.budget)
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
@@ -135,6 +138,7 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        on_retry=run.retried,
     )
     last = Meter(
         ledger,
@@ -147,6 +151,7 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        on_retry=run.retried,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -199,6 +204,13 @@ def _checked_lm(lm: Any) -> dspy.BaseLM | None:
         f"The configured LM is {lm!r:.200}, which is not an LM. Write "
         f"dspy.configure(lm=dspy.LM({lm if isinstance(lm, str) else 'openai/gpt-4o-mini'!r}))."
     )
+
+
+def _check_key(lm: dspy.BaseLM) -> None:
+    try:
+        check_key(lm)
+    except dspy.LMError as error:
+        raise read_fault(error) from None
 
 
 def _context(

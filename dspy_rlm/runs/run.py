@@ -26,9 +26,11 @@ from dspy_rlm.events import (
     ActionChosen,
     Event,
     IterationStarted,
+    RequestRetried,
     RunEnded,
     RunStarted,
     Sink,
+    SoFar,
     StepTaken,
     SubCallProgress,
     SubCallStarted,
@@ -38,7 +40,7 @@ from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.variables import Variable, render_variables
 from dspy_rlm.replies.reader import Reading
-from dspy_rlm.report import RunReport, Status, Step
+from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
@@ -105,6 +107,7 @@ class Run:
         self._remarks = Remarks(variable.name for variable in variables)
         self._repairs: Counter[str] = Counter()
         self._turns_lost: Counter[str] = Counter()
+        self._retries = 0
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -136,6 +139,11 @@ class Run:
     def note(self, remark: str) -> None:
         """Adds a remark to the observation of the running cell. From any thread."""
         self._remarks.add(remark)
+
+    def retried(self, error: str, seconds: float) -> None:
+        """Notes that a request of the root LM has failed and is sent again. From any thread."""
+        self._retries += 1
+        self.tell(RequestRetried(len(self.steps) + 1, error, seconds))
 
     @property
     def over(self) -> bool:
@@ -351,6 +359,7 @@ class Run:
             repairs=dict(self._repairs),
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
+            retries=self._retries,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
@@ -378,8 +387,18 @@ class Run:
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
-        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls, self._so_far()))
         self._begin_iteration()
+
+    def _so_far(self) -> SoFar | None:
+        if self.over or not self._sinks:
+            return None
+        return SoFar(
+            self.ledger.llm_calls,
+            tokens_of(self.ledger.usage()),
+            self.ledger.cost(),
+            time.monotonic() - self._started,
+        )
 
     def tell(self, event: Event) -> None:
         """Sends an event to the observers; none after `RunEnded`, even if a cancelled run goes on."""

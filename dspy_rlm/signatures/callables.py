@@ -232,7 +232,7 @@ def _unbound(partial: functools.partial[Any], inner: inspect.Signature) -> inspe
         if parameter.kind is Parameter.VAR_POSITIONAL:
             left.append(parameter)
         elif name in partial.keywords:
-            # What follows cannot be passed by position any more.
+            # The parameters after it cannot be passed by position any more.
             only_named = only_named or parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
         elif name in bound:
             continue

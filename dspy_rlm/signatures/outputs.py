@@ -6,7 +6,8 @@ import datetime
 import enum
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -142,12 +143,30 @@ def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> A
         result = str(value.value)
     elif annotation is str and (kept := staying(value, rules)) is not None:
         raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is not text")
+    elif isinstance(value, str) and _is_text_of(value, annotation):
+        result = value  # a text that looks like a number, a list or null is nevertheless a text
     else:
         result = parsed(value, annotation)
     if field.metadata:
         constrained: Any = Annotated[(annotation, *field.metadata)]
         return pydantic.TypeAdapter(constrained).validate_python(result)
     return result
+
+
+def _is_text_of(value: str, annotation: Any) -> bool:
+    """Returns whether a text is a value of a type that is not only `str`: of `Any`, or of a union with `str`.
+
+    Code submits values, where DSPy reads replies: `str | list[str]` would lose the text "[note] see below".
+    """
+    if annotation is Any:
+        return True
+    if get_origin(annotation) not in (Union, UnionType) or str not in get_args(annotation):
+        return False
+    try:
+        kept = pydantic.TypeAdapter(annotation).validate_python(value, strict=True)
+    except (ValueError, TypeError):
+        return False
+    return type(kept) is str
 
 
 def _is_of(value: Any, annotation: Any) -> bool:

@@ -15,7 +15,7 @@ import dspy
 import pydantic
 
 from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
-from sandbox_runtime.helpers import check_making, check_text_effort
+from sandbox_runtime.helpers import check_exponents, check_making, check_text_effort
 
 T = TypeVar("T")
 
@@ -114,7 +114,9 @@ def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         else:
             check_making(annotation, value)
         try:
-            return parse(value, converted)
+            result = parse(value, converted)
+            check_exponents(annotation, result)
+            return result
         except (ArithmeticError, RecursionError, MemoryError) as error:
             raise ValueError(f"it cannot be converted: {error or type(error).__name__}") from error
 

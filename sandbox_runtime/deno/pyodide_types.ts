@@ -41,6 +41,7 @@ export interface Driver {
   settle_lazy(code: string): void;
   unsettle(): void;
   prepare: { (cell: number, code: string): boolean };
+  begin: { (cell: number, code: string): boolean };
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   ground(): Ground;

@@ -39,10 +39,15 @@ let driver: Driver;
 /** Methods of `driver`: creating a proxy for each cell would cost time. */
 let runCell: Driver["run"];
 let prepareCell: Driver["prepare"];
+let beginCell: Driver["begin"];
 let harness: Harness;
 let rooms: Rooms;
 let freshDisk: Baseline;
 let outputChars = 0;
+/** True while the next cell is prepared, the harness was found intact after that, and nothing has run in it since. */
+let ready = false;
+/** True until a cell or a value enters the interpreter: up to then it contains nothing but the harness. */
+let fresh = false;
 /** The last thing that Pyodide wrote to the console as a warning or an error. */
 let complaint = "";
 
@@ -59,7 +64,8 @@ async function answer(message: ToWorker): Promise<void> {
   switch (message.op) {
     case "boot":
       await boot(message);
-      return done(message.id);
+      done(message.id);
+      return prepareNext(1);
     case "asset":
       return files.deliver(message.name, message.bytes);
     case "wasm":
@@ -77,17 +83,22 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
-      prepare(() => driver.unsettled());
+      if (!ready) prepare(() => driver.unsettled());
+      ready = fresh = false;
       return assign(message);
     case "register":
-      harness.restore();
+      if (!ready) harness.restore();
+      ready &&= fresh; // what is replaced may have finalizers
       harness.setTools(driver.register(message.declared));
       return done(message.id);
     case "run": {
       const [text, ...parts] = await run(message.cell, message.code);
-      return done(message.id, text, parts);
+      done(message.id, text, parts);
+      // While the host reads the result.
+      return prepareNext(message.cell + 1);
     }
     case "checkpoint":
+      ready = false;
       harness.restore();
       return checkpoint(message.id);
     case "compiled":
@@ -130,6 +141,7 @@ async function boot(message: Boot): Promise<void> {
   driver = entry.driver;
   runCell = driver.run;
   prepareCell = driver.prepare;
+  beginCell = driver.begin;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   const { head } = started;
   const seed = head === null ? "" : message.seed;
@@ -144,6 +156,7 @@ async function boot(message: Boot): Promise<void> {
   harness.setTools(driver.tools_ground());
   noteLibraries(pyodide);
   timers.close();
+  fresh = head !== null && !names.includes("disk");
 }
 
 /** Replaces the console, which would write into the pipe. Pyodide's complaints are kept. */
@@ -160,13 +173,21 @@ function quietConsole(): Console {
 /** Runs a cell. It ends once nothing of it is left that could still run. */
 async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
   output.begin(outputChars);
-  prepare(() => prepareCell(cell, code), code);
+  if (!ready || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
+  ready = false;
+  fresh &&= code === "";
   timers.open();
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
   await timers.turn();
   return typeof end === "string" ? [end] : end;
+}
+
+/** Prepares the cell that is expected next; only its code is missing. */
+function prepareNext(cell: number): void {
+  prepare(() => prepareCell(cell, ""));
+  ready = true;
 }
 
 /** Restores the harness, so that nothing of earlier cells has a part in what follows. */

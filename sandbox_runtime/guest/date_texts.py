@@ -11,7 +11,7 @@ from typing import Any
 
 # The zone of the sandbox, which its C library calls "UTC-0000".
 ZONE_NAME = "UTC"
-# What the C library here knows, without flags.
+# The formats that the C library here knows, without flags.
 _KNOWN = frozenset("aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYz%")
 _FLAGS = "_-0^#"
 # The padding of directives whose value is a number, where it is not "0".

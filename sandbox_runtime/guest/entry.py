@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from gc import collect, freeze, unfreeze
 from gc import disable as pause_collector
 from gc import enable as resume_collector
+from gc import get_count as new_objects
 from gc import get_freeze_count as shelved
 from itertools import islice, repeat
 from operator import is_
@@ -99,9 +100,9 @@ COLLECTION_SHARE = 0.02
 # A collection of everything that earlier cells have left is worth its time after so many new objects, and a tenth.
 MIN_SHELVED = 20_000
 
-# The objects are counted after so many seconds of cells, or so many cells.
+# The objects are counted after so many seconds of cells, so many cells, or so many new objects.
 UNCOUNTED_SECONDS = 0.15
-UNCOUNTED_CELLS = 200
+UNCOUNTED_CELLS = 2_000
 
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
@@ -137,7 +138,7 @@ class PyodideDriver(Driver):
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
-        self._uncounted = 0.0  # the seconds of cells since objects were counted
+        self._uncounted = 0.0  # objects are counted when this reaches 1; see `_shelve`
         self._shelved = 0  # the objects that the collector left after its last pass over all
         self._kept: kept_classes.Kept = ()
         self._replaced: list[Any] = []
@@ -187,6 +188,10 @@ class PyodideDriver(Driver):
         """See `Driver`. Returns whether `settle_lazy` has anything to do."""
         super().prepare(cell, code)
         return self.unsettled(code)
+
+    def begin(self, cell: int, code: str) -> bool:
+        """See `Driver`."""
+        return super().begin(cell, code) and not tool_wrappers.unloaded(code)
 
     def unsettled(self, code: str = "") -> bool:
         """Returns whether classes have arrived, or a cell names wrapped tools that are not loaded."""
@@ -275,9 +280,10 @@ class PyodideDriver(Driver):
 
     def _shelve(self, seconds: float) -> None:
         """See `Driver`. What is shelved is collected between cells only, when there is enough of it."""
+        created, *_ = new_objects()  # those since the last automatic collection, if there was one
         freeze()
-        self._uncounted += seconds + UNCOUNTED_SECONDS / UNCOUNTED_CELLS
-        if self._uncounted < UNCOUNTED_SECONDS:  # counting takes a millisecond
+        self._uncounted += seconds / UNCOUNTED_SECONDS + 1 / UNCOUNTED_CELLS + created / MIN_SHELVED
+        if self._uncounted < 1:  # counting takes a millisecond, or several in a busy machine
             return
         self._uncounted = 0.0
         if shelved() > self._shelved + self._shelved // 10 + MIN_SHELVED:

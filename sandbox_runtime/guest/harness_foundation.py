@@ -139,9 +139,9 @@ SETTINGS = {
 # Attributes of the driver that change from cell to cell, or with its tools.
 CHANGING = {
     *SETTINGS["driver"],
-    *("_submitted", "_running", "_collection_seconds"),
+    *("_submitted", "_running", "_collection_seconds", "_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
-    *("_harness", "_outputs", "_display", "_kept"),
+    *("_harness", "_outputs", "_display", "_kept", "_importable", "_prepared", "_lines"),
 }
 
 # Attributes of `GreenThreads` that change as threads start, wait and end.

@@ -2,12 +2,13 @@
 
 A tool chooses its results deliberately, but not the text of its exceptions, which may quote a header, a command
 line or a URL with a key. Removed are environment values that are secrets by name or by form, values that the caller
-lists, plain or encoded, and anything that looks like a secret.
+lists, plain or encoded, those of the run (`hiding`), and anything that looks like a secret.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
 import functools
 import html
@@ -15,7 +16,8 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
 from sandbox_runtime.redaction.secret_patterns import (
@@ -42,9 +44,27 @@ _BETWEEN = r"(?:\\[nrt]|[\s\\\"'])*"
 _WRAPPING = re.compile(r"\\[nrt]|[\s\\\"']")
 
 
+# The sources of further secrets, of the runs that this code belongs to.
+_sources: ContextVar[tuple[Callable[[], Iterable[str]], ...]] = ContextVar("secrets", default=())
+
+
+@contextlib.contextmanager
+def hiding(secrets: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Redacts these secrets as well within the block, and in the threads and tasks that it starts.
+
+    The function is called only for a text that is redacted.
+    """
+    token = _sources.set((*_sources.get(), secrets))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # an abandoned coroutine is closed in another context
+            _sources.reset(token)
+
+
 def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
     """Returns the text with each secret replaced by `[secret]`; `more` lists further secrets."""
-    more = list(more)
+    more = [*more, *(secret for source in _sources.get() for secret in source())]
     if len(text) > MAX_CHARS:
         half = MAX_CHARS // 2
         head, tail = (_clean(part, more) for part in (text[:half], text[-half:]))

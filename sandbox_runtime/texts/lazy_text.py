@@ -264,7 +264,7 @@ class TextFile(LazyText):
         super().__init__(name, source)
         self.note = "; ".join(notes)
         self.binary = binary_kind(form, compression)
-        """What the file is instead of a text; empty for a text."""
+        """The kind of a file that is no text; empty for a text."""
 
 
 class TextStream(LazyText):

@@ -16,7 +16,8 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import Any
 
-from sandbox_runtime.host_costs import MAX_DIGITS, MAX_TAGGED_CHARS
+from sandbox_runtime.host_costs import MAX_TAGGED_CHARS
+from sandbox_runtime.values.exponents import check_exponent
 from sandbox_runtime.values.key_collisions import check_keys, dict_of, set_of
 from sandbox_runtime.zones import zone_names
 
@@ -110,12 +111,7 @@ def _decimal(content: object) -> Decimal:
         number = Decimal(_text(content))
     except InvalidOperation as error:
         raise ValueError("a decimal is invalid") from error
-    # Converting it to an integer or a ratio produces all its digits.
-    if number.is_finite() and abs(number.adjusted()) > MAX_DIGITS:
-        raise ValueError(
-            f"a Decimal has an exponent beyond {MAX_DIGITS:,}, and would have as many digits as an "
-            "integer; send it as text"
-        )
+    check_exponent(number)
     return number
 
 

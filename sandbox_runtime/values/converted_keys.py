@@ -61,7 +61,7 @@ def _key_kinds(annotation: Any) -> tuple[Any, ...]:
         for key in _keys_of(part):
             if not _is_secret(key):
                 kinds[repr(key)] = key
-        waiting += _parts(part)
+        waiting += parts_of(part)
     return tuple(kinds.values())
 
 
@@ -82,7 +82,8 @@ def _is_secret(annotation: Any) -> bool:
     return annotation in _SECRET if isinstance(annotation, type) else False
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
+def parts_of(annotation: Any) -> Iterator[Any]:
+    """Yields the types that a type consists of: its arguments, or the fields of its class."""
     if isinstance(annotation, typing.NewType):
         yield annotation.__supertype__
     elif "TypeAliasType" in (type(annotation).__name__, type(get_origin(annotation)).__name__):

@@ -115,7 +115,7 @@ def test_no_copy_of_a_long_prompt_is_made():
 
 @pytest.mark.parametrize("depth", [19, 20, 21, 200])
 def test_differences_at_any_depth_count(depth):
-    """What is nested too deeply to be followed enters as a whole."""
+    """Parts that are nested too deeply to be followed enter as a whole."""
 
     def nested(value: str) -> Any:
         parts: Any = value

@@ -57,7 +57,7 @@ def run(server: PolicyServer, question: str, kept: Any, log: Any = "a\nb", **lim
     ],
 )
 def test_the_second_run_sends_no_request(server, kept, limits):
-    """What is left of a budget is the same in the prompt whether a call was cached or not."""
+    """The remaining budget is the same in the prompt whether a call was cached or not."""
     question = uuid.uuid4().hex
 
     first = run(server, question, kept, **limits).run

@@ -23,7 +23,7 @@ from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged
 CHARS = 3_000_000
 LIMIT = 3_000
 
-# What a step has around its output in a prompt: its heading, and the code, which is short here.
+# The text around an output in a prompt: the heading of its step, and the code, which is short here.
 AROUND = 1_500
 
 CELLS = {

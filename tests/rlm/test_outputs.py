@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import dspy
 import pydantic
@@ -331,6 +331,53 @@ class TestValuesThatLookRight:
         """A part of a text is never read as the whole."""
         with pytest.raises(ReplyError, match="expected"):
             read(annotation, value)
+
+
+class TestTextsThatLookLikeOtherValues:
+    """A text is submitted as a text, whatever it looks like, if the type takes texts besides others."""
+
+    @pytest.mark.parametrize(
+        "annotation",
+        [Any, object, str | None, str | int, str | list[str], list[str] | str | None, str | dict],
+    )
+    @pytest.mark.parametrize(
+        "text", ["null", "None", "42", "1e5", "true", "[note] see below", "[1, 2]", '{"a": 1}', "{x", "'q'", ""]
+    )  # fmt: skip
+    def test_it_stays_as_it_is(self, annotation, text):
+        """DSPy parses such a text as a reply, and refuses it or makes another value of it."""
+        task = dspy.Signature({"r": (annotation, dspy.OutputField())})
+
+        assert parse_outputs(task.output_fields, {"r": text}) == {"r": text}
+
+    @pytest.mark.parametrize(
+        ("annotation", "text", "value"),
+        [
+            (list[int], "[1, 2]", [1, 2]),
+            (dict[str, int], '{"a": 1}', {"a": 1}),
+            (list[str] | None, "null", None),
+            (int | None, "42", 42),
+            (datetime.date | None, "2024-01-02", datetime.date(2024, 1, 2)),
+        ],
+    )
+    def test_a_type_without_texts(self, annotation, text, value):
+        """Where no text is meant, it is read as DSPy reads it."""
+        task = dspy.Signature({"r": (annotation, dspy.OutputField())})
+
+        assert parse_outputs(task.output_fields, {"r": text}) == {"r": value}
+
+    def test_constraints_hold(self):
+        """The text is validated as any other value."""
+        short = Annotated[str, pydantic.Field(max_length=3)]
+        task = dspy.Signature({"r": (short | list[str], dspy.OutputField())})
+
+        with pytest.raises(ReplyError, match="at most 3"):
+            parse_outputs(task.output_fields, {"r": "long text"})
+
+    def test_of_a_run(self, play):
+        """What the code submits is what the prediction has."""
+        rlm, _ = play("q -> r: Any", "SUBMIT('[note] ' + q)")
+
+        assert rlm(q="null").r == "[note] null"
 
 
 class TestDictsNamedLikeTheirField:

@@ -6,7 +6,8 @@ import base64
 import pickle
 import traceback
 import urllib.parse
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import dspy
 import pydantic
@@ -110,6 +111,53 @@ def group() -> None:
     raise ExceptionGroup(everything(), [ValueError(everything()), KeyError(everything())])
 
 
+class Opaque:
+    """An object whose methods fail with a secret."""
+
+    def __str__(self) -> str:
+        raise RuntimeError(everything())
+
+    __repr__ = __str__
+
+
+class OpaqueError(Exception):
+    """An exception whose own attributes fail with a secret."""
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]
+        raise RuntimeError(everything())
+
+
+def noted(kind: str) -> None:
+    """Raises an exception with odd notes."""
+    if kind == "property":
+        raise OpaqueError(everything())
+    error = ValueError("it failed")
+    error.__notes__ = {"text": everything(), "number": 5, "object": [Opaque()]}[kind]  # type: ignore[assignment]
+    raise error from KeyError(everything())
+
+
+def _never(_value: Any) -> Any:
+    raise ValueError(everything())
+
+
+class NeverValid(pydantic.BaseModel):
+    """A model whose validator fails with a secret."""
+
+    n: Annotated[int, pydantic.AfterValidator(_never)] = 0
+
+
+def checked(n: Annotated[int, pydantic.AfterValidator(_never)], model: NeverValid) -> int:
+    """A tool whose arguments never fit."""
+    return n
+
+
+def lazily() -> Iterator[int]:
+    """A tool whose result fails while it is read."""
+    yield 1
+    raise ValueError(everything())
+
+
 # Every way from a cell to something that fails on the host.
 ROADS = {
     "sub_llm": "sub_llm('hello')",
@@ -132,6 +180,13 @@ ROADS = {
     "batched tool": "print([repr(r) for r in tool.batched([()])])",
     "coroutine": "later()",
     "group": "group()",
+    "a note that is a text": "noted('text')",
+    "a note that is a number": "noted('number')",
+    "a note whose text fails": "noted('object')",
+    "notes that fail": "noted('property')",
+    "an argument's validator": "checked(1, {'n': 1})",
+    "an argument's validator, awaited": "await checked.aio(1, model={'n': 1})",
+    "a result that fails as it is read": "lazily()",
     "caught": "try:\n    tool()\nexcept Exception as e:\n    print(repr(e), e.__cause__, vars(e))",
 }
 
@@ -146,7 +201,7 @@ def test_no_road_shows_a_secret(play, code, sub_lm):
         "q -> answer",
         code,
         "SUBMIT('done')",
-        tools=[tool, later, group],
+        tools=[tool, later, group, noted, checked, lazily],
     )
     rlm.sub_lm = sub_lm()
     result = rlm(q="?")
@@ -159,6 +214,28 @@ def test_no_road_shows_a_secret(play, code, sub_lm):
     assert result.run.iterations == 2
     assert "printed" not in result.trajectory[0]["output"]
     assert result.trajectory[0]["output"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (NeverValid, "{'n': 1}"),
+        (list[NeverValid], "[{'n': 1}]"),
+        (Annotated[str, pydantic.AfterValidator(_never)], "'x'"),
+    ],
+    ids=["model", "list", "text"],
+)
+def test_no_refusal_shows_a_secret_of_an_lm(play, annotation, value):
+    """The validator of an output may quote anything: not even the start of a long message has a key."""
+    signature = {"q": (str, dspy.InputField()), "answer": (annotation, dspy.OutputField())}
+    rlm, server = play(dspy.Signature(signature), f"SUBMIT({value})", "print(1)", max_iterations=2)
+    rlm.sub_lm = failing()
+    with pytest.raises(Exception, match="No reply had all outputs") as caught:
+        rlm(q="?")
+    prompts = "".join(m.text for e in server.requests_to("root") for m in e.messages)
+
+    assert "it failed with" in prompts
+    assert shown_in(prompts + str(caught.value) + str(caught.value.run.dump())) == []
 
 
 @pytest.mark.parametrize("names", ["plain", "aio"])

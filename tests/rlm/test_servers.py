@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any, NamedTuple
 
 import dspy
 import pytest
 
 from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.lms.faults import RULES, is_permanent, read_fault
 from dspy_rlm.testing import Action, Fault, PolicyServer, scripted
+from sandbox_runtime import Pool
 
 
 def openai(message: str, kind: str = "invalid_request_error", code: Any = None) -> str:
@@ -191,6 +194,34 @@ def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
     assert len(server.requests_to("sub")) == 2
 
 
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_error_with_status_200_is_not_served_from_the_cache(kept, how, number):
+    """DSPy caches such a reply; the next call is made anew, and what the server then answers counts."""
+    prompt = f"{how} {number} of test_an_error_with_status_200"  # DSPy's cache is on disk
+    body = json.dumps({"error": {"code": 503, "message": "Provider returned error"}})
+    move = Action("", f"SUBMIT(sub_llm_batched([{prompt!r}])[0])")
+    with PolicyServer({"root": scripted(move), "sub": lambda _: "fine"}) as server:
+        server.fail("sub", Fault(status=200, body=body, times=number))
+
+        def run() -> Any:
+            with dspy.context(lm=server.lm("root")):
+                rlm = RLM("q -> a", sub_lm=server.lm("sub", cache=True), pool=kept)
+                return rlm(q="") if how == "sync" else asyncio.run(rlm.acall(q=""))
+
+        results = [run() for _ in range(number + 1)]
+        requests = len(server.requests_to("sub"))
+
+    assert [result.a.startswith("[ERROR] LMServerError") for result in results[:-1]] == [
+        True
+    ] * number
+    assert results[-1].a == "fine"
+    assert requests == number + 1
+    (*replayed, sent) = results[-1].run.sub_calls
+    assert (sent.cached, sent.error) == (False, "")
+    assert all(call.cached and call.cost == 0 for call in replayed)
+
+
 HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
 
 
@@ -250,14 +281,45 @@ class TestReading:
         """A rule with an upper-case letter would never apply."""
         assert all(text == text.lower() for rule in RULES for text in rule.texts)
 
-    def test_a_key_that_is_missing_ends_the_run_before_any_request(self, play, monkeypatch):
-        """An LM without a key never answers, so the run ends at its first call."""
-        monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-        rlm, _ = play("q -> a", "sub_llm('x')", "SUBMIT('a guess')", sub_lm="anthropic/claude-x")
-        with pytest.raises(RunFailedError, match="ANTHROPIC_API_KEY") as raised:
-            rlm(q="")
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_key_that_is_missing_is_found_before_the_run(self, play, monkeypatch, asynchronous):
+        """An LM without a key never answers: no request is sent to any LM, and no sandbox is taken."""
+        for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        closed = Pool()
+        closed.close()
+        _, server = play("q -> a", "SUBMIT('a guess')")
+        of_sub_lm = RLM("q -> a", sub_lm="anthropic/claude-x", pool=closed)
+        of_root = RLM("q -> a", pool=closed)
+        for program, lm, name in (
+            (of_sub_lm, server.lm("root"), "ANTHROPIC_API_KEY"),
+            (of_root, dspy.LM("openai/gpt-5", api_base=server.base_url), "OPENAI_API_KEY"),
+        ):
+            with dspy.context(lm=lm), pytest.raises(dspy.LMNotConfiguredError) as raised:
+                asyncio.run(program.acall(q="")) if asynchronous else program(q="")
+            assert name in str(raised.value)
+            assert "\n" not in str(raised.value)
 
-        assert raised.value.run.iterations == 1
+        assert server.requests == []
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            *("ollama_chat/x", "hosted_vllm/x", "lm_studio/x"),  # local servers need none
+            *("azure/x", "bedrock/x", "vertex_ai/x"),  # clouds have logins of other kinds
+            *("mistral/x", "litellm_proxy/x", "nobody/x"),  # not DSPy's own engine
+        ],
+    )
+    def test_a_key_that_may_be_elsewhere_is_not_missed(self, monkeypatch, model):
+        """Only what is certain is refused; the rest is found by the first call."""
+        for name in [name for name in os.environ if "API_KEY" in name]:
+            monkeypatch.delenv(name)
+
+        check_key(dspy.LM(model))
+        check_key(dspy.LM("anthropic/x", api_key="given"))
+        check_key(dspy.LM("openai/x", engine="litellm"))
+        monkeypatch.setenv("GOOGLE_API_KEY", "set")
+        check_key(dspy.LM("gemini/x"))
 
     def test_a_batch_with_a_wrong_key_ends_the_run(self, play):
         """No more requests are sent than were in flight when the first was refused, and no key is shown."""

@@ -313,7 +313,7 @@ class TestTextsOfErrors:
 
 
 class TestToolsThatWouldEndTheProgram:
-    """Whatever a tool raises is an error of its call; the run goes on."""
+    """Any exception of a tool is an error of its call; the run goes on."""
 
     @pytest.mark.sampled(3)
     @pytest.mark.parametrize("is_async", [False, True])

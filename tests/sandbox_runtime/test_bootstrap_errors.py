@@ -88,7 +88,7 @@ class TestTracebacks:
         ["return 1", "x = 1\n  y = 2", "'\\ud8'", "\0", "break", "f(", "é = = 1", "await"],
     )
     def test_code_that_does_not_compile(self, cells, code):
-        """Whatever the LM wrote, it is told."""
+        """Code that does not compile is reported to the LM as an error, whatever is wrong with it."""
         assert "SyntaxError" in cells.error(code) or "IndentationError" in cells.error(code)
 
     def test_a_host_tools_error(self, open_cells):

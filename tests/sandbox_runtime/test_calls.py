@@ -46,7 +46,7 @@ class Gauge:
 
 
 def run(session, code):
-    """What a cell printed that ran to its end."""
+    """Returns the output of a cell that must run to its end."""
     result = session.run_cell(code)
     assert isinstance(result, Completed), result
     return result.output
@@ -275,7 +275,7 @@ class TestCoroutines:
         assert len(loops) == 1
 
     def test_on_the_callers_loop(self):
-        """Which is free while the cell runs in a thread."""
+        """The caller's event loop is free while the cell runs in a thread."""
 
         async def main():
             mine = asyncio.get_running_loop()
@@ -491,7 +491,7 @@ class TestAfterTheCell:
 
 
 class TestMemory:
-    """What waits takes no more than it may."""
+    """Queued calls take no more memory than their limit."""
 
     def test_calls_that_wait_hold_back_the_next(self, opened):
         """Their arguments stay as they came, and past the bound nothing more is read."""

@@ -98,7 +98,7 @@ class TestReading:
 
 class TestRefusals:
     def test_a_file_that_ends_early(self, tmp_path, compress):
-        """What can be read is read; the missing part is an error each time, never the end of the text."""
+        """The part that can be read is read; the missing part is an error each time, never the end of the text."""
         noise = os.urandom(NOISE_BYTES).hex().encode()
         text = texts(tmp_path, compress(noise)[:-1000])
 

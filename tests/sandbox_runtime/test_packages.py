@@ -14,12 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 
 import pytest
 from cells import PROJECT
-from package_index import CLOSED, sha256
+from package_index import CLOSED, serving, sha256
 from resolving import forget_images, names, refusal
 
 from sandbox_runtime import (
@@ -211,14 +210,10 @@ class TestResolve:
             def log_message(self, *args):
                 pass
 
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Private) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            place = f"127.0.0.1:{server.server_port}/mine-1.0-py3-none-any.whl"
-            found = packages.resolve([f"mine @ http://me:open-sesame@{place}"])
-            said = refusal(f"mine @ http://me:wrong-sesame@{place}")
-            server.shutdown()
-            thread.join()
+        with serving(Private) as place:
+            wheel = f"{place}/mine-1.0-py3-none-any.whl"
+            found = packages.resolve([f"mine @ http://me:open-sesame@{wheel}"])
+            said = refusal(f"mine @ http://me:wrong-sesame@{wheel}")
 
         assert str(found) == "mine 1.0"
         assert "sesame" not in said
@@ -537,15 +532,11 @@ class TestPyodidesDistribution:
                 self.end_headers()
                 self.wfile.write(b"half")
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
-            thread = threading.Thread(target=server.handle_request)
-            thread.start()
-            with pytest.raises(PackageError, match="cannot be fetched: IncompleteRead"):
-                fetch(f"http://127.0.0.1:{server.server_port}/lib.zip", "0" * 64, tmp_path)
-            thread.join()
+        with (
+            serving(Broken) as place,
+            pytest.raises(PackageError, match="cannot be fetched: IncompleteRead"),
+        ):
+            fetch(f"http://{place}/lib.zip", "0" * 64, tmp_path)
 
     def test_it_is_not_asked_without_need(self, distribution, index, thing):
         """A package that the index has comes from the index."""

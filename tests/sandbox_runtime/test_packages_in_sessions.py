@@ -206,7 +206,7 @@ class TestSession:
         assert session.run_cell("import thing; thing.x") == Completed("1\n")
 
     def test_two_sessions_share_nothing(self, resolved, opened):
-        """What a cell does to an imported package ends with its session."""
+        """Changes of a cell to an imported package end with its session."""
         found = resolve_packages([resolved])
         opened(packages=found).run_cell("import thing; thing.VERSION = 'mine'")
 

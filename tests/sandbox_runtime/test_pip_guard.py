@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from cells import PROJECT
-from package_index import PackageIndex, make_wheel, sha256
+from package_index import PackageIndex, make_wheel, serving, sha256
 
 from sandbox_runtime import PackageError
 from sandbox_runtime.packages import pip_guard
@@ -142,7 +142,7 @@ class TestAddresses:
     @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
-        """Whatever the URL serves is not executed, not built, and not even fetched."""
+        """Content behind a URL is not executed, not built, and not even fetched."""
         index.add(make_wheel(index.folder, "thing", "1.0", f"evil @ {places(kind)}"))
 
         refusal("thing")
@@ -293,16 +293,9 @@ class TestOnlyWheels:
                     self.end_headers()
                     self.wfile.write(page.encode())
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Redirecting) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said = refusal("thing")
-            server.shutdown()
-            thread.join()
 
         assert "which is not an HTTP URL" in said
 
@@ -502,16 +495,9 @@ class TestEnvironment:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://user@127.0.0.1:{server.server_port}/")
+        with serving(Closed) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://user@{place}/")
             refusal("thing")
-            server.shutdown()
-            thread.join()
 
         assert "get" in asked.read_text().split()
 
@@ -553,16 +539,9 @@ class TestBounds:
                 with contextlib.suppress(OSError):
                     self.wfile.write(page)
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Packed) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Packed) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said, peak = refusal_and_peak("thing")
-            server.shutdown()
-            thread.join()
 
         assert len(page) < 5_000_000
         assert "bytes of memory" in said or "would have to be fetched" in said
@@ -579,18 +558,10 @@ class TestBounds:
             def do_GET(self):
                 release.wait(100)
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Silent) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said = refusal("thing")
             release.set()
-            server.shutdown()
-            thread.join()
 
         assert "did not finish within 5 s" in said
         assert b"pip_for_sandbox" not in b"".join(_commands())

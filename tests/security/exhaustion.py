@@ -354,7 +354,15 @@ while True:
     ),
     program(
         "very many threads",
-        "import threading\nreached()\nfor _ in range(1000):\n    threading.Thread(target=lambda: None).start()",
+        "import threading\nrelease = threading.Event()\nreached()\nfor _ in range(1000):\n"
+        "    threading.Thread(target=release.wait).start()",
+        ends=("failed",),
+    ),
+    program(
+        "very many threads, each with a large frame",
+        "import threading\nrelease = threading.Event()\ndef deep(left):\n"
+        "    return deep(left - 1) if left else release.wait()\nreached()\nfor _ in range(1000):\n"
+        "    threading.Thread(target=deep, args=(150,)).start()",
         ends=("failed",),
     ),
     program(

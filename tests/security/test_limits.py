@@ -36,7 +36,7 @@ MADE_TO_WAIT = frozenset({"very many tasks"})
 # Programs that reach only the limit of time.
 ENDLESS = frozenset({"a flood of output that never ends"})
 
-# What a process takes beside the interpreter's memory: V8, code, the heap of JavaScript in which output,
+# The memory of a process beside the interpreter's: V8, code, the heap of JavaScript in which output,
 # files and buffers are. `OVERHEAD_BYTES` of `channel.py` is more: stacks count there that nobody uses.
 OVERHEAD_BYTES = 1536 * 1024 * 1024
 
