@@ -117,12 +117,25 @@ def test_threads_are_started_in_one_module():
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_pages_for_contributors_name_files_that_exist(page):
-    """A path in back-ticks exists, relative to the root, a package, or the folder of the architecture page."""
-    roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
+    """A path in back-ticks exists, relative to the root, a package, or the tests."""
+    roots = [PROJECT / folder for folder in ("", "dspy_rlm", "sandbox_runtime", "tests")]
     paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
 
     assert len(paths) > 4
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+
+
+def test_the_architecture_page_names_every_folder():
+    """A newcomer finds each folder of both packages in the page, with its purpose."""
+    page = (PROJECT / "docs/architecture.md").read_text("utf-8")
+    folders = [
+        init.parent.name
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for init in (PROJECT / package).glob("*/__init__.py")
+    ]
+
+    assert len(folders) > 20
+    assert [folder for folder in folders if f"| `{folder}/`" not in page] == []
 
 
 # DSPy's documented names. An import of any other belongs into `dspy_internals/`, with a test in

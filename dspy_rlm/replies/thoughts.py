@@ -22,7 +22,7 @@ class Thoughts(NamedTuple):
 _NAMES = "think|thinking|thought|thoughts|reasoning_content|reflection|scratchpad|seed:think"
 
 _OPENING = re.compile(
-    rf"\s*(?:<(?P<name>{_NAMES})>|\[(?P<bracket>THINK)\]|\u25c1(?P<mark>think)\u25b7"
+    rf"(?:<(?P<name>{_NAMES})>|\[(?P<bracket>THINK)\]|\u25c1(?P<mark>think)\u25b7"
     r"|<\|begin_of_(?P<token>thought)\|>)",
     re.IGNORECASE,
 )
@@ -36,10 +36,12 @@ def without_thoughts(text: str) -> Thoughts:
     """Returns the model's thoughts in front of a reply, and the rest."""
     if text.lstrip().startswith(("<|channel|>", "<|start|>")):
         return _without_channels(text)
-    match = _OPENING.match(text)
+    match = _OPENING.match(text, len(text) - len(text.lstrip()))
     if match is not None:
         closing = _closing(match)
-        end = text.lower().find(closing, match.end())
+        # `lower()` may change the length of a text.
+        found = (text.find(one, match.end()) for one in (closing, closing.title(), closing.upper()))
+        end = next((at for at in found if at >= 0), -1)
         if end < 0:
             return Thoughts(text[match.end() :].strip(), "", is_all=True)
         return Thoughts(text[match.end() : end].strip(), text[end + len(closing) :])
@@ -55,7 +57,7 @@ def _closing(opening: re.Match[str]) -> str:
     if opening["name"]:
         return f"</{opening['name'].lower()}>"
     if opening["bracket"]:
-        return "[/think]"
+        return "[/THINK]"
     return "\u25c1/think\u25b7" if opening["mark"] else "<|end_of_thought|>"
 
 

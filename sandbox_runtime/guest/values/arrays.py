@@ -6,6 +6,8 @@ Runs inside the sandbox, so it uses only the standard library.
 from __future__ import annotations
 
 import datetime
+import itertools
+import math
 import operator
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -166,14 +168,7 @@ class Array:
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, tuple):
-            here = self
-            for step, index in enumerate(at):
-                if isinstance(index, slice):
-                    rest = at[step + 1 :]
-                    parts = [part[rest] if rest else part for part in here[index]]
-                    return _stacked(parts, here, index, rest)
-                here = here[index]
-            return here
+            return self._part(at)
         if (mask := self._mask(at)) is not None:
             chosen_cells = [self._cells[index] for index in selected(mask, self.size)]
             return Array(chosen_cells, (len(chosen_cells),), self.dtype)
@@ -198,7 +193,32 @@ class Array:
         return Array(self._cells[index * width : (index + 1) * width], inner, self.dtype)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._cells) if self.ndim == 1 else (self[at] for at in range(len(self)))
+        if self.ndim <= 1:
+            return iter(self._cells) if self.ndim else iter(range(len(self)))
+        inner, dtype, cells = self.shape[1:], self.dtype, self._cells
+        width = math.prod(inner)
+        ends = range(0, width * self.shape[0], width) if width else [0] * self.shape[0]
+        return (Array(cells[at : at + width], inner, dtype) for at in ends)
+
+    def _part(self, at: tuple[Any, ...]) -> Any:
+        """Returns the elements at an index of each of the first dimensions."""
+        if len(at) > self.ndim:
+            raise IndexError(
+                f"an array of {self.ndim} dimensions has no element at {len(at)} indexes; use item()"
+            )
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(self.ndim)]
+        rests = [slice(None)] * (self.ndim - len(at))
+        begin, axes = 0, list[tuple[range, int]]()
+        for index, size, stride in zip((*at, *rests), self.shape, strides, strict=True):
+            chosen = range(size)[index if isinstance(index, slice) else operator.index(index)]
+            if isinstance(chosen, range):
+                axes.append((chosen, stride))
+            else:
+                begin += chosen * stride
+        if not axes:
+            return self._cells[begin]
+        shape = tuple(len(chosen) for chosen, _ in axes)
+        return Array(_gathered(self._cells, begin, axes, shape), shape, self.dtype)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # Python itself looks these up on any object
@@ -319,6 +339,8 @@ class Array:
         return list(dict.fromkeys(self._cells))
 
     def _present(self) -> Iterator[Any]:
+        if isinstance(self._cells, Cells) and self._cells.machine is not None:
+            return iter(self._cells.machine)
         return (value for value in self._cells if value is not None)
 
     def __repr__(self) -> str:
@@ -327,22 +349,35 @@ class Array:
         return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(items)}{rest})"
 
 
-def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
-    """Joins the results of indexing after a slice."""
-    if not parts:
-        sample = Array([], whole.shape[1:], whole.dtype)
-        inner = tuple(
-            len(range(size)[at])
-            for size, at in zip(
-                sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False
-            )
-            if isinstance(at, slice)
-        )
-        return Array([], (0, *inner), whole.dtype)
-    if isinstance(parts[0], Array):
-        cells = [value for part in parts for value in part.flat]
-        return Array(cells, (len(parts), *parts[0].shape), whole.dtype)
-    return Array(parts, (len(parts),), whole.dtype)
+def _gathered(
+    cells: Sequence[Any], begin: int, axes: list[tuple[range, int]], shape: tuple[int, ...]
+) -> list[Any]:
+    """Returns the cells at the products of positions and strides of several axes, in their order.
+
+    The longest axis is read by slices, so that the others cost one step of Python per element at most.
+    """
+    total = math.prod(shape)
+    result: list[Any] = [None] * total
+    if not total:
+        return result
+    longest = max(range(len(axes)), key=shape.__getitem__)
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    others = [
+        [(n * step, position * stride) for n, position in enumerate(chosen)]
+        for axis, ((chosen, stride), step) in enumerate(zip(axes, steps, strict=True))
+        if axis != longest
+    ]
+    chosen, stride = axes[longest]
+    size, step = shape[longest], steps[longest]
+    first, last = sorted((chosen[0], chosen[-1]))
+    for combination in itertools.product(*others):
+        to = sum(pair[0] for pair in combination)
+        offset = begin + sum(pair[1] for pair in combination)
+        line = cells[
+            offset + first * stride : offset + last * stride + 1 : abs(chosen.step) * stride
+        ]
+        result[to : to + (size - 1) * step + 1 : step] = list(line)[:: 1 if chosen.step > 0 else -1]
+    return result
 
 
 def short_repr(value: Any) -> str:
