@@ -88,7 +88,7 @@ class TestRenderEvent:
         [
             (
                 SoFar(2, 12_400, 0.0008, 3.14),
-                "(2 sub-LM calls, 12,400 tokens, $0.0008, 3.1 s so far)",
+                "(2 sub-LM calls, 12,400 tokens, $0.00080, 3.1 s so far)",
             ),
             (SoFar(0, None, None, 3.14), "(3.1 s so far)"),
         ],
