@@ -54,7 +54,7 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # bad case: each alone, and after the expression's own beginning.
 PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
-    ("sandbox_runtime/packages/pip_errors.py", r"'://[^/@\\s]*@'"): ["://", "://a", "a", ":", "@"],
+    ("sandbox_runtime/packages/pip_errors.py", r"'://[^/\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
     ("dspy_rlm/lms/context_window.py", "'|'.join(OVERFLOW_TEXTS.values())"): [
         "input token count",
@@ -162,6 +162,7 @@ NOT_OF_STRANGERS = {
     "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/rules.py": "conditions that a test wrote",
     "sandbox_runtime/engine/deno.py": "what Deno says of its version",
+    "sandbox_runtime/engine/trial.py": "what Deno says of its version",
     "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures/parser.py": "two characters, without repetition",

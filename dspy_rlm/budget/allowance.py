@@ -6,9 +6,7 @@ so that its work is not lost when the calls of the tree are used up.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import Protocol
 
 from dspy_rlm.budget.refusals import too_many_calls
@@ -110,27 +108,11 @@ class Allowance:
             self.give_back_llm_calls(held)
 
 
-class Shares:
-    """Divides the calls that are left among the sub-runs of one batch, anew as each begins. Thread-safe."""
+def shares(left: int, sub_runs: int) -> list[int]:
+    """Returns the calls of each sub-run of one batch, so that none can starve the others; at least 1.
 
-    def __init__(self, calls: Calls, sub_runs: int) -> None:
-        """Divides the calls of the run above among so many sub-runs."""
-        self._calls = calls
-        self._lock = threading.Lock()  # guards the fields below
-        self._waiting = sub_runs
-        self._running: list[Allowance] = []
-
-    @contextlib.contextmanager
-    def one(self, most: int | None) -> Iterator[Allowance]:
-        """Yields the allowance of the next sub-run: its share, or `most` if that is less."""
-        with self._lock:
-            promised = sum(allowance.unspent for allowance in self._running)
-            share = max((self._calls.llm_calls_left - promised) // self._waiting, 1)
-            self._waiting -= 1
-            allowance = Allowance(self._calls, share if most is None else min(share, most))
-            self._running.append(allowance)
-        try:
-            yield allowance
-        finally:
-            with self._lock:
-                self._running.remove(allowance)
+    They are fixed when the batch begins: what a sub-run's prompts show must not depend on how fast its siblings
+    are, or a cache could not answer the next equal run.
+    """
+    share, rest = divmod(left, sub_runs) if sub_runs else (0, 0)
+    return [max(share + (at < rest), 1) for at in range(sub_runs)]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dspy_rlm.prompts.untrusted_text import as_value
 from dspy_rlm.report import Step
 from dspy_rlm.values.previews import preview
+from dspy_rlm.values.python_text import syntax_tree
 
 CODE_CHARS = 160
 OUTCOME_CHARS = 160
@@ -91,7 +92,7 @@ def _asked_again(steps: Sequence[Step]) -> Iterator[str]:
 def _prompts(code: str) -> Iterator[str]:
     """Yields the prompts that are string literals in the code. Computed prompts are not included."""
     try:
-        tree = ast.parse(code)
+        tree = syntax_tree(code)
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 from dspy import LMError
 
-from dspy_rlm.budget.allowance import Allowance, Shares
+from dspy_rlm.budget.allowance import Allowance, shares
 from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.redaction import cleaned
@@ -90,7 +90,7 @@ def make_sub_runs(
             rs = sub_rlm_batched("book -> answer: str", books, max_iterations=3)
 
         A row is a dict of inputs, or the value of the only input; other keywords are inputs or options of all. Four
-        run at a time, and what is left of the budget is divided among those that have not run yet.
+        run at a time, and each may use an equal share of what is left of the budget.
         """
         rows = listed("sub_rlm_batched", "sub_rlm", rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
@@ -117,19 +117,20 @@ def _run_rows(context: RunContext, start: Start, sub_runs: Sequence[SubRun]) -> 
     Raises:
         BudgetExceededError: There is less than one call for each. None is started.
     """
-    left = context.calls.llm_calls_left
+    left = context.calls.shown_calls_left
     if left < len(sub_runs):
         raise too_many_calls(len(sub_runs), left, context.ledger.budget.max_llm_calls)
-    shares = Shares(context.calls, len(sub_runs))
 
-    def work(sub_run: SubRun) -> Any:
-        with shares.one(sub_run.max_llm_calls) as allowance:
-            try:
-                return _run(context, start, sub_run, allowance)
-            except (LMError, BudgetExceededError, TypeError, ValueError) as error:
-                return failed_row(cleaned(error, context.secrets()))
+    def work(item: tuple[SubRun, int]) -> Any:
+        sub_run, share = item
+        most = min(share, sub_run.max_llm_calls or share)
+        try:
+            return _run(context, start, sub_run, Allowance(context.calls, most))
+        except (LMError, BudgetExceededError, TypeError, ValueError) as error:
+            return failed_row(cleaned(error, context.secrets()))
 
-    done = map_concurrently(work, sub_runs, MAX_CONCURRENT_SANDBOXES)
+    items = list(zip(sub_runs, shares(left, len(sub_runs)), strict=True))
+    done = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
     reasons = [row.message for row in done if isinstance(row, FailedRow)]
     context.note(failed_rows("sub_rlm_batched", "rows", reasons, len(done)))
     return done

@@ -9,6 +9,7 @@ import ast
 
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.python_source import Work
+from dspy_rlm.values.python_text import syntax_tree
 
 
 def final_code(text: str, work: Work) -> str | None:
@@ -34,7 +35,7 @@ def final_code(text: str, work: Work) -> str | None:
 def _is_one_call(text: str, opening: int) -> bool:
     """Returns True if the last character closes the bracket at `opening`, as Python or as plain text."""
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = syntax_tree(text, "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         depth = 0
         for at in range(opening, len(text)):

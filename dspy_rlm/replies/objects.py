@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from dspy_rlm.replies.fences import FIELD
 from dspy_rlm.values.bounded_parsing import HardTextError, check_repairable
+from dspy_rlm.values.python_text import literal, syntax_tree
 
 # Names of fields, without their case and all that is no letter.
 CODE_NAMES = (
@@ -163,7 +164,7 @@ def call_fields(text: str) -> Fields | None:
     if inner.startswith("{"):
         return fields_of_value(parsed_json(inner)[0])
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = syntax_tree(text.strip(), "eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     if not isinstance(tree.body, ast.Call):
@@ -200,7 +201,7 @@ def parsed_json(text: str) -> tuple[Any, bool]:
         if isinstance(value, dict | list) or not text[end:].strip():
             return value, True
     try:
-        return ast.literal_eval(text), True
+        return literal(text), True
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         pass
     try:

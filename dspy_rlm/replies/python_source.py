@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from dspy_rlm.values.python_text import syntax_tree
+
 _FLAGS = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 _NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
@@ -67,7 +69,7 @@ def _parsed(code: str) -> ast.Module | None:
     # Python warns of an unknown escape such as `\d`, on the host's standard error.
     code = _ESCAPE.sub(lambda match: match[0] if match[1] in _ESCAPES else f"\\{match[0]}", code)
     try:
-        tree = compile(code, "<reply>", "exec", _FLAGS)
+        tree = syntax_tree(code, flags=_FLAGS)
     except _NOT_PYTHON:
         return None
     return tree if isinstance(tree, ast.Module) else None

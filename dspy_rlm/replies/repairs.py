@@ -5,7 +5,6 @@ A repair is kept only if the result compiles: code that means something already 
 
 from __future__ import annotations
 
-import ast
 import html
 import json
 import re
@@ -21,6 +20,7 @@ from dspy_rlm.replies.python_source import (
     spans,
     starts_of_lines_outside_strings,
 )
+from dspy_rlm.values.python_text import literal
 
 
 class Repaired(NamedTuple):
@@ -315,7 +315,7 @@ def _unquoted(code: str) -> str | None:
         value = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            value = ast.literal_eval(text)
+            value = literal(text)
         except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             return None
     if isinstance(value, list) and value and all(isinstance(line, str) for line in value):

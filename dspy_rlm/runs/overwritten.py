@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 
+from dspy_rlm.values.python_text import syntax_tree
+
 
 def overwritten_inputs(code: str, inputs: Collection[str]) -> list[str]:
     """Returns the inputs that the top level of a cell binds anew, in the order of the code."""
     try:
-        body = ast.parse(code).body
+        body = syntax_tree(code).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     bound = dict.fromkeys(name for statement in body for name in _bound(statement))

@@ -342,6 +342,8 @@ class Run:
         return RLMPrediction.of_run(self.outputs or {}, self._reasoning, report)
 
     def _end(self) -> RunReport:
+        if isinstance(self._calls, Allowance):
+            self._calls.release()  # the call that is held back counts only if it was made
         report = RunReport(
             status=self._status,
             stopped_by=self._stopped_by,

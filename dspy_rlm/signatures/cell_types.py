@@ -23,6 +23,7 @@ import pydantic
 
 from dspy_rlm.signatures.cell_data import MOST_PARTS, as_mapping, as_text, facts_of, too_many_parts
 from dspy_rlm.signatures.constraints import UNUSABLE, constrained
+from dspy_rlm.values.python_text import literal_of, syntax_tree
 
 _TYPING = (
     *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
@@ -77,7 +78,7 @@ class CellTypes:
     def parse(self, text: str) -> Any:
         """Parses a type that is written as text."""
         try:
-            return self.read(ast.parse(text.strip(), mode="eval").body)
+            return self.read(syntax_tree(text.strip(), "eval").body)
         except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"{text!r:.200} is not a type.") from None
 
@@ -218,7 +219,7 @@ def _is_hashable(value: Any) -> bool:
 
 def _literal(node: ast.expr, text: str) -> Any:
     try:
-        value = ast.literal_eval(node)
+        value = literal_of(node)
     except ValueError:
         value = ...
     if not isinstance(value, (str, int, bytes, bool, type(None))):

@@ -38,9 +38,14 @@ _BOUNDS = (
 OMITTED = SignatureText("...")
 
 
+# The longest part of a name that is kept as the name of an argument.
+MAX_NAME_CHARS = 500
+
+
 def python_name(name: str) -> str:
     """Returns the name with what a Python name cannot have replaced; it may still be none."""
-    text = unicodedata.normalize("NFKC", name).strip()
+    # Bounded: normalizing a long run of combining marks takes quadratic time.
+    text = unicodedata.normalize("NFKC", name[:MAX_NAME_CHARS]).strip()
     clean = "".join(char if f"a{char}".isidentifier() else "_" for char in text)
     return f"{clean}_" if keyword.iskeyword(clean) else clean
 

@@ -21,6 +21,7 @@ from dspy_rlm.signatures.cell_data import MOST_CHARS, as_mapping, as_text, check
 from dspy_rlm.signatures.cell_types import CellTypes
 from dspy_rlm.signatures.constraints import UNUSABLE, constrained
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr
+from dspy_rlm.values.python_text import syntax_tree
 
 EXAMPLE = "'text, question -> answer: str, lines: list[int]'"
 
@@ -139,7 +140,7 @@ def _read_text(text: str, types: CellTypes) -> tuple[dict[str, _Field], dict[str
 def _arguments(text: str) -> list[ast.arg] | None:
     """Parses the fields of one side as parameters of a function; None if they are not."""
     try:
-        tree = ast.parse(f"def f({' '.join(text.split())}): pass")
+        tree = syntax_tree(f"def f({' '.join(text.split())}): pass")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     body = tree.body[0]

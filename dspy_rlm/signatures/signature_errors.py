@@ -12,6 +12,8 @@ from typing import Any
 import dspy
 import pydantic
 
+from dspy_rlm.values.python_text import syntax_tree
+
 EXAMPLE = "Write it like 'logs, question -> answer: str, lines: list[int]'."
 
 _TYPES = (
@@ -54,7 +56,7 @@ def repeated_field(signature: Any) -> str:
     """Returns a field that is twice among the inputs or twice among the outputs: DSPy keeps the last one."""
     for side in signature.split("->") if isinstance(signature, str) else ():
         try:
-            tree = ast.parse(f"def f({side}): pass")
+            tree = syntax_tree(f"def f({side}): pass")
         except (SyntaxError, ValueError):
             continue
         if isinstance(body := tree.body[0], ast.FunctionDef):

@@ -26,6 +26,7 @@ from dspy_rlm.dspy_internals.adapters import (
     wrap_json_fallback,
 )
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
+from dspy_rlm.values.python_text import check_literal, check_marks
 from sandbox_runtime.helpers import EffortError, check_made_keys, check_text_effort
 
 # The longest text that is repaired. A benign text of that length takes 0.4 s.
@@ -126,6 +127,7 @@ def check_repairable(text: str) -> Any:
                 f"the text of {len(text):,} characters is not valid JSON ({error}), and is too long to be "
                 f"repaired (at most {MAX_REPAIRED_CHARS:,} characters are). Give valid JSON, or the value itself"
             ) from error
+    _check_python(text)
     try:
         return json_repair.loads(_Counted(text))
     except _TooMuchWorkError as error:
@@ -137,6 +139,21 @@ def check_repairable(text: str) -> Any:
         raise HardTextError(_reason(text, error)) from error
     except ValueError:
         return ""  # DSPy reports the problem
+
+
+def _check_python(text: str) -> None:
+    """Checks a text that DSPy may read as a Python literal. Raises `HardTextError` if that would take too long."""
+    try:
+        check_marks(text)
+    except SyntaxError as error:
+        raise HardTextError(f"the text has {error.msg}") from error
+    try:
+        check_literal(text)
+    except ValueError as error:
+        if "collide" in str(error):
+            raise HardTextError(str(error)) from error
+    except (SyntaxError, TypeError, RecursionError, MemoryError):
+        pass  # DSPy gets the same error
 
 
 def _reason(value: Any, error: BaseException) -> str:

@@ -44,7 +44,7 @@ let harness: Harness;
 let rooms: Rooms;
 let freshDisk: Baseline;
 let outputChars = 0;
-/** True while the next cell is prepared, the harness was found intact after that, and nothing has run in it since. */
+/** True while the next cell is prepared, the harness was found intact after that, and no message has come since. */
 let ready = false;
 /** True until a cell or a value enters the interpreter: up to then it contains nothing but the harness. */
 let fresh = false;
@@ -61,6 +61,8 @@ listen("message", (event) => {
 });
 
 async function answer(message: ToWorker): Promise<void> {
+  const prepared = ready;
+  ready = false; // any message may let something run
   switch (message.op) {
     case "boot":
       await boot(message);
@@ -83,22 +85,21 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
-      if (!ready) prepare(() => driver.unsettled());
-      ready = fresh = false;
+      if (!prepared) prepare(() => driver.unsettled());
+      fresh = false;
       return assign(message);
     case "register":
-      if (!ready) harness.restore();
-      ready &&= fresh; // what is replaced may have finalizers
+      if (!prepared) harness.restore();
       harness.setTools(driver.register(message.declared));
+      ready = prepared && fresh; // otherwise what is replaced may have finalizers
       return done(message.id);
     case "run": {
-      const [text, ...parts] = await run(message.cell, message.code);
+      const [text, ...parts] = await run(message.cell, message.code, prepared);
       done(message.id, text, parts);
       // While the host reads the result.
       return prepareNext(message.cell + 1);
     }
     case "checkpoint":
-      ready = false;
       harness.restore();
       return checkpoint(message.id);
     case "compiled":
@@ -170,11 +171,14 @@ function quietConsole(): Console {
 
 // ---- Requests ----
 
-/** Runs a cell. It ends once nothing of it is left that could still run. */
-async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
+/** Runs a cell, which may be `prepared` but for its code. It ends once nothing of it is left that could still run. */
+async function run(
+  cell: number,
+  code: string,
+  prepared: boolean,
+): Promise<[string, ...Part[]]> {
   output.begin(outputChars);
-  if (!ready || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
-  ready = false;
+  if (!prepared || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
   fresh &&= code === "";
   timers.open();
   const end = await runCell.callPromising(cell, code);

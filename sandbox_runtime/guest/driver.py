@@ -29,6 +29,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol, TextIO, cast
 
+from sandbox_runtime.guest import cell_notes
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
 from sandbox_runtime.guest.integrity.hooks import Hooks
@@ -276,6 +277,7 @@ class Driver:
         self._hooks.restore()
         self._restore_interpreter()
         host_calls.connect(self._text_call)
+        cell_notes.forget()
         forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):
@@ -387,7 +389,7 @@ class Driver:
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._note_rebound()
-        for note in host_calls.search_notes(self.output.render()):
+        for note in cell_notes.rendered(self.output.render()):
             self._note(note)
         raw = self._host.drain_raw()
         if raw:

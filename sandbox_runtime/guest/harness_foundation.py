@@ -126,7 +126,7 @@ FIXED_CLASSES: tuple[type, ...] = (
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
-VOLATILE = ("ask", "used", "searches")
+VOLATILE = ("ask", "used", "noted")
 
 # Settings of the session: see `PyodideDriver.wake`.
 SETTINGS = {

@@ -18,7 +18,7 @@ from pathlib import Path
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages import pip_guard
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
-from sandbox_runtime.packages.pip_errors import last_words, without_credentials
+from sandbox_runtime.packages.pip_errors import last_words, without_secrets
 from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, SearchResult, read_report
 
 PYTHON_VERSION = pip_for_sandbox.MARKERS["python_full_version"]
@@ -120,7 +120,7 @@ def download(
     options = ["--no-deps", "--require-hashes", "--dest", str(folder)]
     log_text = _pip("download", [*options, *sources, "-r", str(pins)], workshop)
     if log_text is not None:
-        where = f" (some are from {place})" if sources else ""
+        where = f" (some are from {without_secrets(place)})" if sources else ""
         raise PackageError(f"Packages could not be fetched{where}: {last_words(log_text)}")
 
 
@@ -133,7 +133,7 @@ def _requirements_text(lines: Sequence[str]) -> str:
     for line in lines:
         if len(line.splitlines()) != 1 or _REWRITTEN.search(line):
             raise PackageError(
-                f"{without_credentials(repr(line))[:300]} cannot be passed to pip: a requirement is one line, "
+                f"{without_secrets(repr(line))[:300]} cannot be passed to pip: a requirement is one line, "
                 "without comments, variables such as ${NAME}, and a backslash at its end."
             )
     return "\n".join(lines) + "\n"

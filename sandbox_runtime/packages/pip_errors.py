@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from packaging.utils import canonicalize_name
 
 from sandbox_runtime.packages.pip_shim import PLATFORM
+from sandbox_runtime.redaction.secret_patterns import url_without_secrets
 
 # Longer lines are cut: pip writes none, so the text is from a page or package.
 MAX_LINE = 4_000
@@ -167,10 +168,15 @@ def _without_objects(text: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Removes user names and passwords from the URLs in a text."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def without_secrets(text: str) -> str:
+    """Removes user names, passwords, and keys in queries from the URLs in a text."""
+    return url_without_secrets(without_credentials(text))
 
 
 def _printable(text: str) -> str:
     """Escapes control characters in the text, and removes credentials."""
-    safe = without_credentials(text)
+    safe = without_secrets(text)
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in safe)

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from sandbox_runtime.engine import assets
 from sandbox_runtime.errors import PackageError
+from sandbox_runtime.packages.pip_errors import without_secrets
 from sandbox_runtime.packages.pip_report import SearchResult
 
 # The environment variable can name another place with the same files, such as a mirror.
@@ -98,13 +99,15 @@ def fetch(url: str, digest: str, folder: Path) -> Path:
             while chunk := answer.read1(_CHUNK_BYTES):
                 data += chunk
                 if len(data) > MAX_LIBRARY_BYTES or time.monotonic() > latest:
-                    raise PackageError(f"{url} is too long, or comes too slowly.")
+                    raise PackageError(f"{without_secrets(url)} is too long, or comes too slowly.")
             if answer.length:  # promised by the header, but not received
                 raise http.client.IncompleteRead(bytes(data), answer.length)
     except (OSError, http.client.HTTPException) as error:
-        raise PackageError(f"{url} cannot be fetched: {error}") from error
+        raise PackageError(f"{without_secrets(url)} cannot be fetched: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise PackageError(f"{url} differs from Pyodide's lock file: another hash.")
+        raise PackageError(
+            f"{without_secrets(url)} differs from Pyodide's lock file: another hash."
+        )
     path = folder / url.rsplit("/", 1)[-1]
     path.write_bytes(data)
     return path

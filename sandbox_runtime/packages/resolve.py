@@ -34,7 +34,7 @@ from sandbox_runtime.packages.pip_errors import (
     explain,
     last_words,
     missing_name,
-    without_credentials,
+    without_secrets,
 )
 from sandbox_runtime.packages.pip_report import SearchResult, as_named
 from sandbox_runtime.packages.pip_shim import PLATFORM
@@ -119,11 +119,11 @@ def _checked(requirements: Wanted) -> _Request:
             requirement = Requirement(text)
         except (InvalidRequirement, TypeError, RecursionError) as error:
             reason = str(error).splitlines()[0]
-            safe = without_credentials(repr(text))
+            safe = without_secrets(repr(text))
             raise PackageError(f"{safe} is not a requirement that pip accepts: {reason}") from error
         if requirement.url and not is_wheel_address(requirement.url):
             raise PackageError(
-                f"{without_credentials(text)!r} does not name a wheel; building it could "
+                f"{without_secrets(text)!r} does not name a wheel; building it could "
                 "execute its code on this machine."
             )
         checked[str(requirement)] = requirement
@@ -170,7 +170,7 @@ def _resolve(request: _Request, note: Path, workshop: Path, place: str) -> Packa
     except ValueError as error:
         raise PackageError(f"A package cannot be used: {error}") from error
     manifest = {
-        "requirements": [without_credentials(line) for line in request.lines],
+        "requirements": [without_secrets(line) for line in request.lines],
         "packages": [dataclasses.asdict(package) for package in packages],
         "imports": sorted(imports),
         "bundle": bundle,
@@ -246,7 +246,7 @@ def _ask_sources(
         own = f"Pyodide's own distribution has {missing} {listed['version']}"
         match missing_name(again):
             case None:
-                also = f"{own}, but it cannot be fetched from {place}: {last_words(again)}"
+                also = f"{own}, but it cannot be fetched from {without_secrets(place)}: {last_words(again)}"
             case still if still == missing:
                 also = f"{own} only."
             case other:

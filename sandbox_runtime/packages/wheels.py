@@ -15,7 +15,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 # The files' folder in the sandbox; on `sys.path` there.
@@ -31,6 +31,8 @@ MAX_EXPANSION = 200
 SMALL_BYTES = 64 * 1024 * 1024
 # The maximum of an archive without ZIP64. Wheels have some thousands at most.
 MAX_FILES = 65_535
+# A path in the sandbox. The longest ones in wheels have some 250 characters.
+MAX_PATH_CHARS = 1_000
 # The central directory, which is read as a whole: 250 bytes for each of 65,535 files.
 MAX_DIRECTORY_BYTES = 16 * 1024 * 1024
 # Long descriptions reach a megabyte.
@@ -82,6 +84,7 @@ def write_bundle(
                 raise ValueError(f"it takes more than {MAX_BUNDLE_BYTES:,} bytes unpacked")
             if len(files) > MAX_FILES:
                 raise ValueError(f"it has more than {MAX_FILES:,} files")
+        _check_folders(files)
         paths = sorted(files)
         index = json.dumps([[path, files[path][1].file_size] for path in paths]).encode()
         digest = hashlib.sha256()
@@ -90,6 +93,20 @@ def write_bundle(
                 digest.update(piece)
                 bundle.write(piece)
             return bundle.tell(), digest.hexdigest()
+
+
+def _check_folders(files: Collection[str]) -> None:
+    """Raises `ValueError` if the files need too many folders, or one that is a file itself."""
+    folders: set[str] = set()
+    for path in files:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+        if len(folders) > MAX_FILES:
+            raise ValueError(f"it has more than {MAX_FILES:,} folders")
+    if both := folders.intersection(files):
+        raise ValueError(f"it has a file and a folder of one name: {min(both)!r:.300}")
 
 
 def top_level_modules(wheel: Path) -> list[str]:
@@ -203,6 +220,8 @@ def _place(name: str) -> str | None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or "\0" in name or ".." in parts:
         raise ValueError(f"it names a path outside of its folder: {name!r}")
+    if len(name) > MAX_PATH_CHARS:
+        raise ValueError(f"it names a path of {len(name):,} characters: {name[:100]!r}...")
     if parts and parts[0].endswith(".data"):
         return "/".join(parts[2:]) if parts[1:2] in (("purelib",), ("platlib",)) else None
     return "/".join(parts)

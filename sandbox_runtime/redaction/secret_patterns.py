@@ -58,7 +58,7 @@ _HOOK = re.compile(
 
 # `scheme://user:password@host`, and the same without a scheme, as clients shorten it.
 _USER_IN_URL = re.compile(
-    r"(?<=://)(?![^/\s@]{0,200}\[secret\]@)([^/\s:@\"'<>?#]{1,200}:)?[^/\s\"'<>?#]{1,1000}@"
+    r"(?<=://)(?![^/\s@]{0,200}\[secret\]@)([^/\s:@\"'<>?#]{1,200}:)?[^/\s\"'<>?#]{1,8192}@"
 )
 _USER_WITHOUT_SCHEME = re.compile(
     r"(?<![\w.%+:/@-])(?!(?:mailto|sips?|xmpp|acct):)([\w.%+-]{1,100}:)[^\s:@/\"'<>]{1,200}@(?=[\w\[])"

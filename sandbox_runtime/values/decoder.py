@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sandbox_runtime.errors import ValueCrossingError
-from sandbox_runtime.guest.values.gc_pause import paused
+from sandbox_runtime.guest.values.gc_pause import LARGE_BYTES, paused
 from sandbox_runtime.guest.values.plain_json import is_plain, nested_within
 from sandbox_runtime.host_costs import (
     BYTES_PER_PIECE,
@@ -56,7 +56,10 @@ def read(
     Raises:
         ValueCrossingError: The parts are not a valid value, or it would take too much memory.
     """
-    with paused(sum(map(len, parts))):
+    size = sum(map(len, parts))
+    if size < LARGE_BYTES:  # most values are small, and `paused` takes longer than to read one
+        return _read(parts, classes, handles, memory_bytes)
+    with paused(size):
         return _read(parts, classes, handles, memory_bytes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspy_rlm.budget.allowance import Allowance, Shares
+from dspy_rlm.budget.allowance import Allowance, shares
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.errors import BudgetExceededError
@@ -69,21 +69,17 @@ class TestAllowance:
 
 
 class TestShares:
-    def test_what_is_left_is_divided(self, ledger):
-        """The share of each sub-run leaves as much for each of the others."""
-        shares = Shares(ledger, 4)
-        with shares.one(None) as first, shares.one(None) as second, shares.one(None) as third:
-            assert [one.most for one in (first, second, third)] == [2, 2, 3]
-
-    def test_what_a_sub_run_did_not_need_goes_to_the_next(self, ledger):
-        """A cheap sub-run leaves more for those after it."""
-        shares = Shares(ledger, 2)
-        with shares.one(None) as first:
-            first.charge_llm_calls(1)
-        with shares.one(None) as second:
-            assert second.most == 9
-
-    def test_a_limit_of_the_caller_bounds_the_share(self, ledger):
-        """`max_llm_calls=` is the most of each."""
-        with Shares(ledger, 2).one(3) as allowance:
-            assert allowance.most == 3
+    @pytest.mark.parametrize(
+        ("left", "sub_runs", "expected"),
+        [
+            (12, 4, [3, 3, 3, 3]),
+            (10, 4, [3, 3, 2, 2]),
+            (2, 2, [1, 1]),
+            (7, 1, [7]),
+            (0, 2, [1, 1]),
+            (5, 0, []),
+        ],
+    )
+    def test_what_is_left_is_divided(self, left, sub_runs, expected):
+        """The shares are equal, add up to what is left, and do not depend on the order in which sub-runs end."""
+        assert shares(left, sub_runs) == expected

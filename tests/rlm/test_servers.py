@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import dspy
@@ -92,12 +94,62 @@ CASES = [
     Case("openrouter", 200, json.dumps({"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-min."}}), LIMIT, False, LATER),
     Case("openrouter", 402, openai("Insufficient credits. Add more at https://openrouter.ai/credits", code=402), MONEY, True, CREDIT),
     Case("openrouter", 403, openai("x requires moderation. Your input was flagged for \"violence\".", code=403), BAD, False, "content of this prompt"),
+    Case("openai", 401, openai("Your account is not active, please check your billing details on our website.", "billing_not_active", "billing_not_active"), MONEY, True, CREDIT),
+    Case("openai", 400, openai("Billing hard limit has been reached", "insufficient_quota", "billing_hard_limit_reached"), MONEY, True, CREDIT),
+    Case("anthropic", 429, anthropic("rate_limit_error", "This request would exceed your organization's rate limit of 50,000 input tokens per minute"), LIMIT, False, LATER),
+    Case("anthropic", 400, anthropic("invalid_request_error", "Output blocked by content filtering policy"), BAD, False, "content of this prompt"),
+    Case("gemini", 400, google(400, "INVALID_ARGUMENT", "API key expired. Please renew the API key."), AUTH, True, KEY),
+    Case("gemini", 403, google(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."), AUTH, True, KEY),
+    Case("gemini", 400, google(400, "FAILED_PRECONDITION", "User location is not supported for the API use."), BAD, True, "your region"),
+    Case("azure", 404, json.dumps({"error": {"code": "404", "message": "Resource not found"}}), BAD, True, "end with /v1"),
+    Case("azure", 429, json.dumps({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}), MONEY, True, CREDIT),
+    Case("llama.cpp", 404, openai("File Not Found", "not_found_error", 404), BAD, True, "end with /v1"),
+    Case("llama.cpp", 400, openai("model not found: qwen", "invalid_request_error", 400), MODEL, True, NAME),
+    Case("ollama", 400, openai('"nomic-embed-text" does not support chat', "invalid_request_error"), BAD, True, NAME),
+    Case("ollama", 500, openai("llama runner process no longer running: -1 CUDA error: out of memory", "api_error"), DOWN, False, "smaller model"),
+    Case("ollama", 500, openai("llama runner process has terminated: signal: killed", "api_error"), DOWN, False, "log of this server"),
+    Case("lm studio", 404, openai('Failed to load model "qwen". Error: Model loading aborted due to insufficient system resources.', code="model_not_found"), DOWN, True, "smaller model"),
+    Case("lm studio", 400, json.dumps({"error": "Model unloaded."}), DOWN, False, "Load the model again"),
+    Case("lm studio", 400, json.dumps({"error": "The model has crashed without additional information. (Exit code: null)"}), DOWN, False, "log of this server"),
+    Case("litellm", 401, openai("litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect API key provided: sk-bad. Received Model Group=gpt", "None", "401"), AUTH, True, KEY),
+    Case("litellm", 429, openai("ExceededTokenBudget: Current spend for token: 0.02; Max Budget for Token: 0.01", "budget_exceeded", "429"), MONEY, True, CREDIT),
+    Case("litellm", 400, openai("litellm.ContentPolicyViolationError: The response was filtered", "None", "400"), BAD, False, "content of this prompt"),
+    Case("openrouter", 404, openai("No endpoints found for x/y.", code=404), MODEL, True, NAME),
+    Case("openrouter", 400, openai("x/y is not a valid model ID", code=400), MODEL, True, NAME),
+    Case("openrouter", 403, openai("Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys", code=403), MONEY, True, CREDIT),
 ]  # fmt: skip
 
 
 def ids(case: Case) -> str:
     """A short name of a case."""
     return f"{case.server}-{case.status}-{case.cls.__name__}"
+
+
+def words_of(case: Case) -> str:
+    """The words of a case's server, as the documentation shows them."""
+    try:
+        body = json.loads(case.body)
+    except ValueError:
+        return case.body
+    found = body["error"]
+    return found["message"] if isinstance(found, dict) else found
+
+
+def test_the_documentation_has_every_case():
+    """The table in docs/servers.md is that of these cases: each row of it is tested, and each case is a row."""
+    page = Path(__file__).parents[2] / "docs" / "servers.md"
+    rows = [
+        tuple(cell.strip() for cell in line.strip("|").split(" | "))
+        for line in page.read_text().splitlines()
+        if line.startswith("| ") and " LM" in line
+    ]
+    ends = {True: "ends the run", False: "an exception in the cell"}
+    cases = [
+        (case.server, str(case.status), words_of(case), case.cls.__name__, ends[case.permanent])
+        for case in CASES
+    ]
+
+    assert sorted(rows) == sorted(cases)
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
@@ -198,7 +250,7 @@ def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_error_with_status_200_is_not_served_from_the_cache(kept, how, number):
     """DSPy caches such a reply; the next call is made anew, and what the server then answers counts."""
-    prompt = f"{how} {number} of test_an_error_with_status_200"  # DSPy's cache is on disk
+    prompt = f"a prompt that no earlier test has sent: {uuid.uuid4()}"  # DSPy's cache is on disk
     body = json.dumps({"error": {"code": 503, "message": "Provider returned error"}})
     move = Action("", f"SUBMIT(sub_llm_batched([{prompt!r}])[0])")
     with PolicyServer({"root": scripted(move), "sub": lambda _: "fine"}) as server:

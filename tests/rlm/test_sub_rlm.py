@@ -343,6 +343,20 @@ class TestBatches:
         assert result.answer == [[5] * 6, 0]
         assert result.run.llm_calls == 18
 
+    def test_a_limit_of_the_caller_bounds_each_share(self, play):
+        """`max_llm_calls=` is for each sub-run; the prompts of all show the same budget, whatever their siblings do."""
+        rlm, server = play(
+            "q -> answer: int",
+            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3], max_llm_calls=5)\nSUBMIT(len(rs.ok))",
+            sub=every("SUBMIT(k)"),
+            max_llm_calls=50,
+        )
+
+        assert rlm(q="?").answer == 3
+        assert all(
+            "Turn 1 of 20; 3 sub-LM prompts left" in r.prompt for r in server.requests_to("sub")
+        )
+
     def test_fewer_calls_than_rows(self, play):
         """The batch is refused whole, before anything is spent."""
         rlm, server = play(

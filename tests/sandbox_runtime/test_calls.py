@@ -81,7 +81,19 @@ class TestBatched:
         session = lent(tools={"half": half})
 
         code = "r = half.batched([2, 3, 4])\nprint(r[0], type(r[1]).__name__, r[1], r[2])"
-        assert run(session, code) == "1 ValueError 3 is odd 2\n"
+        assert run(session, code).startswith("1 ValueError 3 is odd 2\n")
+
+    def test_failed_items_are_in_the_output(self, lent):
+        """Code that never looks at the items gets their number and the reasons all the same."""
+        session = lent(tools={"half": half})
+
+        assert run(session, "r = half.batched([2, 3, 3])").strip() == (
+            "[half.batched: 2 of 3 calls failed: all with ValueError: 3 is odd]"
+        )
+        assert run(session, "r = half.batched([1, 3, 4, 3])").strip() == (
+            "[half.batched: 3 of 4 calls failed: ValueError: 3 is odd; 1 with other errors]"
+        )
+        assert run(session, "r = half.batched([2, 4])") == ""
 
     def test_a_result_that_cannot_cross(self, lent):
         """Is its own item's failure."""

@@ -502,6 +502,26 @@ class TestEnvironment:
         assert "get" in asked.read_text().split()
 
 
+ADDRESSES = {
+    "a password": "thing @ http://user:TOPSECRET1@127.0.0.1:9/thing-1.0-py3-none-any.whl",
+    "a password with an at": "thing @ http://user:TOP@SECRET1@127.0.0.1:9/thing-1.0-py3-none-any.whl",
+    "a key in the query": "thing @ http://127.0.0.1:9/thing-1.0-py3-none-any.whl?api_key=TOPSECRET1",
+    "a signature among others": "thing @ http://127.0.0.1:9/thing-1.0-py3-none-any.whl?a=b&sig=TOPSECRET1",
+    "a source with a key": "thing @ http://127.0.0.1:9/thing-1.0.tar.gz?token=TOPSECRET1",
+    "no requirement": "no thing @ http://me:TOPSECRET1@127.0.0.1:9/x?token=TOPSECRET1",
+    "a line that pip rewrites": "thing @ http://127.0.0.1:9/thing-1.0-py3-none-any.whl?token=TOPSECRET1#\\",
+    "a token of two thousand characters": "thing @ http://aws:TOPSECRET1{long}@127.0.0.1:9/x.tar.gz",
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_error_shows_a_key_of_an_address(index, address):
+    """Passwords and keys of the user's own addresses are in no message, which may be logged."""
+    line = ADDRESSES[address].format(long="x1" * 1_000)
+
+    assert "SECRET1" not in refusal(line)
+
+
 class TestBounds:
     """The cost of one package, or one page, for the host."""
 

@@ -212,7 +212,7 @@ class TestTools:
 
         session = given(tools={"tool": tool})
 
-        assert output(session, "[type(r).__name__ for r in tool.batched([1, 2, 3])]") == (
+        assert output(session, "[type(r).__name__ for r in tool.batched([1, 2, 3])]").startswith(
             "['int', 'RuntimeError', 'int']\n"
         )
 

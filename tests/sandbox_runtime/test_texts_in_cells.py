@@ -370,7 +370,7 @@ class TestIncompleteSearches:
         told = output(session, "for _ in range(5): text.grep('line', limit=3)")
 
         assert told.strip() == (
-            "[grep stopped at its limit of 3 hits in 5 searches: there may be more; raise limit=, or use "
+            "[grep stopped at its limit of 3 hits (5 times): there may be more; raise limit=, or use "
             "text.count(s)]"
         )
 
@@ -428,9 +428,9 @@ class TestIncompleteSearches:
     )
     def test_a_cell_that_replaces_the_notes(self, session, text, replaced):
         """Whatever a cell puts in their place, the cell ends as it would have."""
-        code = "from sandbox_runtime.guest.texts.host_calls import HostConnection as H\n"
+        code = "from sandbox_runtime.guest.cell_notes import CellNotes as N\n"
 
-        assert "7" in output(session, f"{code}H.searches = {replaced}\n7")
+        assert "7" in output(session, f"{code}N.noted = {replaced}\n7")
         assert "[grep stopped" in output(session, "len(text.grep('line'))")
 
     def test_many_different_notes_are_bounded(self, session, text):

@@ -137,6 +137,32 @@ class TestBombs:
         with pytest.raises(ValueError, match="has 1,001 top-level modules"):
             wheels.top_level_modules(path)
 
+    @pytest.mark.parametrize(
+        ("names", "reason"),
+        [
+            (["thing/a", "thing/a/b"], "a file and a folder of one name: '/packages/thing/a'"),
+            (["thing/a/b/c", "thing/a"], "a file and a folder of one name"),
+            (["thing-1.0.data/purelib/thing", "thing/x"], "a file and a folder of one name"),
+            (["thing/" + "d/" * 600 + "f"], "a path of 1,207 characters"),
+            (["thing/" + "x" * 2_000], "a path of 2,006 characters"),
+        ],
+        ids=["file first", "folder first", "other place", "deep", "long"],
+    )
+    def test_paths_that_no_disk_has(self, wheel, tmp_path, names, reason):
+        """A bundle that the sandbox could not mount is refused when it is built."""
+        path = wheel("thing", files=dict.fromkeys(names, ""))
+
+        with pytest.raises(ValueError, match=reason):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
+    def test_too_many_folders(self, wheel, tmp_path, monkeypatch):
+        """Few files can need many folders, each of which costs the sandbox's start."""
+        monkeypatch.setattr(wheels, "MAX_FILES", 1_000)
+        path = wheel("thing", files={f"{n}/" + "d/" * 90 + "f": "" for n in range(20)})
+
+        with pytest.raises(ValueError, match="more than 1,000 folders"):
+            wheels.write_bundle(tmp_path / "bundle", [path])
+
     @pytest.mark.parametrize("cut", [0, 1, 30, 500])
     def test_a_damaged_archive(self, wheel, cut, tmp_path):
         """Every kind of damage is the same error, with a reason."""

@@ -13,16 +13,21 @@ import sys
 
 # By name: a cell that replaces them in their module does not replace them here.
 from builtins import len, memoryview
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
 from typing import Any, Protocol
 
+from sandbox_runtime.guest.cell_notes import note
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
 # The maximum number of calls in flight; further ones wait in the sandbox.
 MAX_OPEN_CALLS = 256
+
+# The longest text of a failed call in the note about a batch.
+MAX_REASON_CHARS = 300
 
 # The first character of an answer that is a value as JSON text. Any other answer is one other character and a
 # reply of the wire protocol. `sandbox.ts` writes it.
@@ -134,15 +139,18 @@ class HostCalls:
             if self.stacks is not None and self.stacks.suspends:
                 outcomes: list[Any] = self.stacks.suspend(self._each(name, calls))
                 self._check(name)
-                return outcomes
+                return _noted(name, outcomes)
             label = f"{name}.batched() arguments"
             sent = self.checked(send(calls, label), label)
             text, parts = self._host.call("batch", name, *sent)
             self._check(name)
-            return [
-                item if succeeded else host_exception(item)
-                for succeeded, item in self._result(text, parts)
-            ]
+            return _noted(
+                name,
+                [
+                    item if succeeded else host_exception(item)
+                    for succeeded, item in self._result(text, parts)
+                ],
+            )
 
         for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
             function.__name__ = function.__qualname__ = shown
@@ -220,3 +228,15 @@ class HostCalls:
         value = receive(result["kind"], parts or [result["inline"].encode()])
         self._received()
         return value
+
+
+def _noted(name: str, results: list[Any]) -> list[Any]:
+    """Returns the results of a batch, after noting the calls that failed: code may never look at them."""
+    failed = [item for item in results if isinstance(item, Exception)]
+    if failed:
+        reasons = Counter(f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS] for error in failed)
+        (first, count), *others = reasons.most_common()
+        same = f"all with {first}" if not others and count > 1 else first
+        more = f"; {len(failed) - count:,} with other errors" if others else ""
+        note(f"{name}.batched: {len(failed):,} of {len(results):,} calls failed", f"{same}{more}")
+    return results

@@ -57,6 +57,11 @@ class LazyDirectory(Handle):
         return path in self.sizes()
 
     def __getitem__(self, path: Any) -> LazyText:
+        if isinstance(path, (int, slice)):
+            raise TypeError(
+                "a directory is read by path, d['a.txt'], not by position. Its paths are d.paths(), and some of "
+                "them d.paths()[:20]."
+            )
         text: LazyText = ask(self, "file", str(path))
         return text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, NoReturn
 
-from sandbox_runtime.guest.texts.host_calls import note_search
+from sandbox_runtime.guest.cell_notes import note
 
 # The mark of a line that the host has truncated.
 _CUT = "[...]"
@@ -197,15 +197,15 @@ def noted(result: SearchResult, name: str, limit: int, unit: str, other: str = "
             else "search a part of the text at a time"
         )
         what = f"{name} stopped {stop} {unit}"
-        note_search(what, f"there may be more; {way}", result.stopped)
+        note(what, f"there may be more; {way}", result.stopped)
     if any(isinstance(hit, GrepHit) and _is_cut(hit.line) for hit in result):
-        note_search(
+        note(
             f"{name} cut lines of more than 1,000 characters",
             "hit.line is the part around the match; text[hit.position:] goes on from the match",
         )
     if result.not_searched:
         listed = result.not_searched.removeprefix("[not searched: ").removesuffix("]")
-        note_search(f"{name} passed over files", listed, result.not_searched)
+        note(f"{name} passed over files", listed, result.not_searched)
     return result
 
 
