@@ -96,7 +96,7 @@ class Driver:
         self._lines: list[str] = []
         self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._text_call = self.calls.function(host_calls.TEXT_CALL, "")
+        self._text_call = self.calls.function(host_calls.TEXT_CALL, "", suspends=False)
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
