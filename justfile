@@ -45,7 +45,7 @@ deno:
 test *arguments:
     {{python}} -m pytest "$@"
 
-# Run what CI leaves out: tests that need minutes, much memory or a package registry.
+# Run what CI leaves out: tests that need minutes, much memory, a package registry, or `pip install -e ".[integrations]"`.
 nightly:
     {{python}} -m pytest -m nightly
 

@@ -157,7 +157,7 @@ class Row:
     before: float | None = None
     after: float | None = None
     contract: bool | None = None
-    """Whether the compiled program's prompt still says how to submit."""
+    """True if the compiled program's prompt still says how to submit."""
 
     loaded: float | None = None
     """The score of the saved state in a fresh instance."""

@@ -8,44 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-CODE = "value = 6 * 7 * 1001\nprint(value)"
-OUTPUT = "42042"
-
-# The channels of a message of OpenAI's chat API.
-Message = dict[str, Any]
-
-
-class Form(NamedTuple):
-    """A reply, and what should become of it."""
-
-    kind: str
-    name: str
-    message: Message
-    runs: bool = True
-    """True if its code should run; False if the reply has none, and needs a message."""
-    is_cut: bool = False
-    """True if the reply ended at its limit of tokens."""
-
-    @property
-    def text(self) -> str:
-        """The content of the message, as text."""
-        content = self.message.get("content")
-        return content if isinstance(content, str) else json.dumps(self.message)
-
-
-def fence(code: str = CODE, label: str = "python", mark: str = "```") -> str:
-    """Returns the code in a fence."""
-    return f"{mark}{label}\n{code}\n{mark}"
-
-
-def sections(code: str, reasoning: str = "I look at it first.") -> str:
-    """Returns a reply in the format of `ChatAdapter`."""
-    return (
-        f"[[ ## reasoning ## ]]\n{reasoning}\n\n[[ ## code ## ]]\n{code}\n\n[[ ## completed ## ]]"
-    )
-
+from benchmarks import reply_variants as variants
+from benchmarks.reply_parts import CODE, OUTPUT, Form, Message, fence, sections
 
 LABELS = [
     "python", "py", "repl", "Python3", "PYTHON", 'python title="a.py"', "{.python}", "{python}", "python3.11",
@@ -354,25 +321,57 @@ CUT = {
 
 def forms() -> Iterator[Form]:
     """Yields all forms."""
-    for label in LABELS:
+    for label in [*LABELS, *variants.LABELS]:
         name = label or "none"
         yield Form("label", name, {"content": sections(fence(label=label))})
         yield Form("label", f"{name}, no fields", {"content": f"I look.\n\n{fence(label=label)}"})
-    tables = {"place": PLACES, "fields": FIELDS, "damage": DAMAGE, "several": SEVERAL}
-    for kind, table in {**tables, "report": REPORTS}.items():
+    tables = {
+        "place": {**PLACES, **variants.PLACES},
+        "fields": {**FIELDS, **variants.FIELDS},
+        "damage": {**DAMAGE, **variants.DAMAGE},
+        "several": {**SEVERAL, **variants.SEVERAL},
+        "agent": variants.AGENTS,
+        "report": REPORTS,
+    }
+    for kind, table in tables.items():
         for name, text in table.items():
             yield Form(kind, name, {"content": text})
-    for name, code in PROGRAMS.items():
+    for name, code in {**PROGRAMS, **variants.PROGRAMS}.items():
         yield Form("program", name, {"content": sections(fence(code))})
         yield Form("program", f"{name}, no fence", {"content": sections(code)})
         whole = json.dumps({"reasoning": "I look.", "code": code})
         yield Form("program", f"{name}, JSON", {"content": whole})
-    for name, message in CHANNELS.items():
+    for name, code in variants.CELLS.items():
+        yield Form("cell", name, {"content": sections(fence(code))})
+    for name, message in {**CHANNELS, **variants.CHANNELS}.items():
         yield Form("channel", name, message)
     for name, content in NOTHING.items():
         yield Form("nothing", name, {"content": content}, runs=False)
+    for name, (message, cause) in variants.NOTHING.items():
+        yield Form("nothing", name, message, runs=False, cause=cause)
     for name, (text, runs) in CUT.items():
         yield Form("cut off", name, {"content": text}, runs, is_cut=True)
+    for name, (message, runs) in variants.CUT.items():
+        yield Form("cut off", name, message, runs, True, "" if runs else "cut_off")
+
+
+REAL_REPLIES = Path(__file__).parents[1] / "tests" / "data" / "real_replies.jsonl"
+
+# A line of code in a reply, from which a later prompt shows that it was run.
+_CODE_LINE = re.compile(r"^[ ]*([\w.]+(?:\(| = ).{6,})$", re.MULTILINE)
+
+
+def real_forms(path: Path) -> Iterator[Form]:
+    """Yields the replies of a file of JSON lines: what a model wrote, if it was cut off, and what it should become."""
+    for number, line in enumerate(path.read_text("utf-8").splitlines()):
+        one = json.loads(line)
+        runs = one["expected"] == "code"
+        lines = sorted(_CODE_LINE.findall(one["reply"]), key=len)
+        if runs and not lines:
+            continue
+        cause, shows = ("", lines[-1]) if runs else (one["expected"], OUTPUT)
+        message = {"content": one["reply"]}
+        yield Form("real model", str(number), message, runs, one["is_cut"], cause, shows)
 
 
 def submitting(*, is_json: bool = False) -> str:
@@ -383,6 +382,6 @@ def submitting(*, is_json: bool = False) -> str:
     return sections(fence(code), "I submit.")
 
 
-def shows_output(text: str) -> bool:
+def shows_output(form: Form, text: str) -> bool:
     """Returns whether a prompt shows the output of the program."""
-    return re.search(rf"\b{OUTPUT}\b", text) is not None
+    return re.search(rf"(?<!\w){re.escape(form.shows)}(?!\w)", text) is not None

@@ -23,10 +23,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.reply_forms import Form, forms, shows_output, submitting
+from benchmarks.reply_forms import REAL_REPLIES, forms, real_forms, shows_output, submitting
+from benchmarks.reply_parts import Form
 
 # A run ends after so many turns.
 MAX_TURNS = 4
+
+# One in so many of the real replies without code is played, unless `--replies` names their file.
+REAL_WITHOUT_CODE = 10
 
 # The reply that ends a run of `rlms`.
 ANSWERING = 'I answer.\n```repl\nanswer["content"] = "done"\nanswer["ready"] = True\n```'
@@ -85,7 +89,7 @@ class Server:
         with self._lock:
             self.requests[model] += 1
             is_first = self.requests[model] == 1
-            if shows_output(prompts):
+            if shows_output(form, prompts):
                 self.understood.add(model)
         if is_first:
             message = dict(form.message)
@@ -191,7 +195,8 @@ def run_rlms(url: str, model: str) -> str:
     try:
         rlm = RLM(backend="openai", backend_kwargs=options, max_iterations=MAX_TURNS)
         return str(rlm.completion("What is the value?").response)
-    except Exception:  # noqa: BLE001  the run is lost, for whatever reason
+    # It runs code in its own process, so `exit()` in a cell raises SystemExit here.
+    except (Exception, SystemExit):  # noqa: BLE001  the run is lost, for whatever reason
         return ""
 
 
@@ -251,20 +256,35 @@ def main() -> int:
     parser.add_argument("--ours-only", action="store_true", help="without the peers")
     parser.add_argument("--every", type=int, default=1, help="each form of that many only (1)")
     parser.add_argument("--names", action="store_true", help="name the forms that ours loses")
+    parser.add_argument(
+        "--replies",
+        type=Path,
+        help="a file of real replies, like that of the tests; all are played",
+    )
     parser.add_argument("--rlms-python", type=Path, help="the Python in which rlms is installed")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    corpus = [form for form in forms() if not options.only or form.kind in options.only]
+    every = [*forms(), *real_forms(options.replies or REAL_REPLIES)]
+    if options.replies is None:
+        # Most of the real replies have no code: one in so many of those is enough.
+        bare = [form for form in every if form.kind == "real model" and not form.runs]
+        every = [form for form in every if form not in bare] + bare[::REAL_WITHOUT_CODE]
+    corpus = [form for form in every if not options.only or form.kind in options.only]
     corpus = corpus[:: options.every]
-    runs: dict[str, list[Run]] = {}
     server = Server(corpus)
     with serving(server) as url:
         systems = ["ours"] if options.ours_only else ["ours", "dspy.RLM"]
         has_rlms = options.rlms_python or importlib.util.find_spec("rlm")
         systems += ["rlms"] if has_rlms and not options.ours_only else []
-        for system in systems:
+
+        def of(system: str) -> list[Run]:
             python = options.rlms_python if system == "rlms" else None
-            runs[system] = measure(system, server, url, options.threads, python)
+            results = measure(system, server, url, options.threads, python)
+            print(table(corpus, {system: results}), file=sys.stderr, flush=True)
+            return results
+
+        with ThreadPoolExecutor(len(systems)) as pool:
+            runs = dict(zip(systems, pool.map(of, systems), strict=True))
     print(table(corpus, runs))
     if options.names:
         for form, run in zip(corpus, runs["ours"], strict=True):

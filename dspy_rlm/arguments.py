@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NoReturn, TypeVar, cast
 
 from dspy_rlm.errors import SignatureError
 from sandbox_runtime import CodeType, HandleType, Limits, Pool, Rule, ValueType
+
+F = TypeVar("F", bound=Callable[..., None])
 
 # The default of `max_iterations`, as in dspy.RLM.
 MAX_ITERATIONS = 20
@@ -21,17 +24,32 @@ MAX_ITERATIONS = 20
 _OF_LM = frozenset({"lm", "model", "llm", "root_lm", "api_key"})
 
 
-def refuse_unknown(unknown: Collection[str], names: Collection[str]) -> None:
-    """Raises `TypeError`, as Python does, for arguments that the constructor does not have, with a hint."""
-    for name in unknown:
-        close = difflib.get_close_matches(name, set(names) - {"self", "unknown"}, 1)
-        hint = f" Did you mean {close[0]}=?" if close else ""
-        if name in _OF_LM:
-            hint = (
-                " The LM that writes the code is DSPy's: dspy.configure(lm=...), rlm.set_lm(lm), or lm= in a "
-                "call. sub_lm= is the LM that the code calls."
-            )
-        raise TypeError(f"RLM() got an unexpected keyword argument {name!r}.{hint}")
+def hinting_at_names(init: F) -> F:
+    """Decorates a constructor: its `TypeError` for an argument that it does not have says which may be meant.
+
+    With `**unknown` in its signature instead, type checkers would accept misspelt names.
+    """
+    names = frozenset(inspect.signature(init).parameters)
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in names:
+                _refuse(name, names - {"self"})
+        init(self, *args, **kwargs)
+
+    return cast(F, checked)
+
+
+def _refuse(name: str, names: Collection[str]) -> NoReturn:
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f" Did you mean {close[0]}=?" if close else ""
+    if name in _OF_LM:
+        hint = (
+            " The LM that writes the code is DSPy's: dspy.configure(lm=...), rlm.set_lm(lm), or lm= in a "
+            "call. sub_lm= is the LM that the code calls."
+        )
+    raise TypeError(f"RLM() got an unexpected keyword argument {name!r}.{hint}")
 
 
 def checked_turns(max_iterations: int, max_iters: int | None) -> int:

@@ -19,8 +19,12 @@ from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
+from sandbox_runtime.helpers import abridged, annotation_text
 
 T = TypeVar("T")
+
+# DSPy prints the repr of a module with each of its failures, and a notebook shows it.
+MAX_REPR_CHARS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,9 @@ class RLMConfig:
 
     verbose: bool = False
     """True to print each step to stderr."""
+
+    style: str = "default"
+    """The name of the prompt's style, as `prompts.styles` has it."""
 
     @property
     def models(self) -> Models | None:
@@ -129,6 +136,7 @@ class Configured:
     sub_lm = Setting[SubLM]()
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
+    style = Setting[str]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.
@@ -145,3 +153,13 @@ class Configured:
     def tools(self) -> dict[str, dspy.Tool]:
         """The user's tools by name."""
         return dict(self._config.tools)
+
+    def __repr__(self) -> str:
+        """Returns the fields only: DSPy's own repr has the whole prompt."""
+        fields = " -> ".join(
+            ", ".join(
+                f"{name}: {annotation_text(field.annotation)}" for name, field in side.items()
+            )
+            for side in (self.signature.input_fields, self.signature.output_fields)
+        )
+        return f"{type(self).__name__}({abridged(fields, MAX_REPR_CHARS)!r})"

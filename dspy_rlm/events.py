@@ -66,6 +66,36 @@ class SubCallProgress:
 
 
 @dataclasses.dataclass(frozen=True)
+class RequestRetried:
+    """A request of the root LM has failed, and is sent again."""
+
+    number: int
+    """The number of the turn."""
+
+    error: str
+    """The class and the text of its error."""
+
+    seconds: float
+    """The time until it is sent again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SoFar:
+    """What a run has taken so far."""
+
+    llm_calls: int
+    """Calls that code caused."""
+
+    tokens: int | None
+    """None: an LM reports none."""
+
+    cost: float | None
+    """US dollars; None: the price of a call is unknown."""
+
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class StepTaken:
     """A step is complete."""
 
@@ -73,6 +103,9 @@ class StepTaken:
     step: Step
     llm_calls: int
     """Sub-LM calls so far in the run."""
+
+    so_far: SoFar | None = None
+    """What the run has taken so far; None after its last step, which the report follows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +123,7 @@ Event = (
     | ActionChosen
     | SubCallStarted
     | SubCallProgress
+    | RequestRetried
     | StepTaken
     | RunEnded
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -77,6 +77,14 @@ def added(one: Any, other: Any) -> Any:
     return None if one is None or other is None else one + other
 
 
+def tokens_of(usages: Iterable[Usage]) -> int | None:
+    """Returns the tokens of prompts and replies; None if a part of them is unknown."""
+    total: int | None = 0
+    for usage in usages:
+        total = added(total, added(usage.input_tokens, usage.output_tokens))
+    return total
+
+
 # Incremented when a saved trajectory can no longer be read in the same way.
 FORMAT_VERSION = 1
 
@@ -133,7 +141,7 @@ class RunReport:
     as without `max_cost`."""
 
     repairs: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How often each repair of a reply was needed, by the names in docs/replies.md."""
+    """The count of each repair of a reply, by the names in docs/replies.md."""
 
     turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `other_language`,
@@ -142,6 +150,9 @@ class RunReport:
     overflows: int = 0
     """Requests that the root LM refused because the prompt was longer than its context window. The history was
     shortened each time, and the request repeated."""
+
+    retries: int = 0
+    """Requests of the root LM that failed and were sent again. Those of sub-calls are in `sub_calls`, with their errors."""
 
     partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The outputs that a failed run had extracted; the others did not fit their types."""
@@ -176,6 +187,7 @@ class RunReport:
             "repairs": dict(self.repairs),
             "turns_lost": dict(self.turns_lost),
             "overflows": self.overflows,
+            "retries": self.retries,
             "partial_outputs": to_jsonable_python(
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dspy_rlm.budget.budget import dollars
-from dspy_rlm.report import RunReport, added
+from dspy_rlm.report import RunReport, tokens_of
 
 _ENDS = {
     "max_iterations": "Turns used up",
@@ -53,13 +53,25 @@ def spending(report: RunReport) -> str:
     calls = max(report.llm_calls + cached, len(report.sub_calls))
     return ", ".join(
         [
-            count(report.iterations, "iteration") + _of_which(cached=turns_cached),
+            count(report.iterations, "iteration")
+            + _of_which(cached=turns_cached, retries=report.retries),
             count(calls, "sub-LM call") + _of_which(cached=cached, failed=failed),
-            *([f"{tokens:,} tokens"] if (tokens := _tokens(report)) else []),
+            *([f"{tokens:,} tokens"] if (tokens := tokens_of(report.usage)) else []),
             *([dollars(report.cost)] if report.cost else []),
             f"{report.seconds:.1f} s",
         ]
     )
+
+
+def running_total(llm_calls: int, tokens: int | None, cost: float | None, seconds: float) -> str:
+    """Returns what a run has taken so far: `12 sub-LM calls, 12,400 tokens, $0.0008, 3.1 s so far`."""
+    parts = [
+        *([count(llm_calls, "sub-LM call")] if llm_calls else []),
+        *([f"{tokens:,} tokens"] if tokens else []),
+        *([dollars(cost)] if cost else []),
+        f"{seconds:.1f} s",
+    ]
+    return f"{', '.join(parts)} so far"
 
 
 def reason_of_extraction(report: RunReport) -> str:
@@ -75,13 +87,6 @@ def count(number: int, thing: str) -> str:
 def _of_which(**numbers: int) -> str:
     parts = [f"{number:,} {name}" for name, number in numbers.items() if number > 0]
     return f" ({', '.join(parts)})" if parts else ""
-
-
-def _tokens(report: RunReport) -> int | None:
-    total: int | None = 0
-    for usage in report.usage:
-        total = added(total, added(usage.input_tokens, usage.output_tokens))
-    return total
 
 
 def _outcome(report: RunReport) -> str:

@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any, Never, TypeVar
+from typing import Any, TypeVar
 
 import dspy
 from dspy import CodeInterpreter
@@ -24,15 +23,15 @@ from dspy_rlm.arguments import (
     checked_pool,
     checked_rules,
     checked_turns,
-    refuse_unknown,
+    hinting_at_names,
 )
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
-    configured_factory,
-    is_interpreter,
+    factory_of,
+    factory_of_call,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
@@ -41,35 +40,27 @@ from dspy_rlm.errors import RunFailedError
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.prompts import instructions
+from dspy_rlm.prompts.styles import checked_style
 from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
 from dspy_rlm.runs.prepare import prepare
-from dspy_rlm.runs.prompt import composed_signature, default_signature
+from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
-from dspy_rlm.signatures.inputs import check_positional, check_signature, warn_of_hiding_names
+from dspy_rlm.signatures.inputs import check_signature, warn_of_hiding_names
 from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import Limits, PackageSet, Pool, Rule
-from sandbox_runtime.helpers import (
-    abridged,
-    annotation_text,
-    hiding,
-    ready_packages,
-    run_in_thread,
-)
+from sandbox_runtime.helpers import hiding, ready_packages, run_in_thread
 
 T = TypeVar("T")
-
-# DSPy prints the repr of a module with each of its failures, and a notebook shows it.
-MAX_REPR_CHARS = 300
 
 
 class RLM(Configured, Portable, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
+    @hinting_at_names
     def __init__(
         self,
         signature: str | type[dspy.Signature],
@@ -92,9 +83,9 @@ class RLM(Configured, Portable, dspy.Module):
         packages: Collection[str] | PathLike[str] | PackageSet | None = None,
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
+        style: str = "default",
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
-        **unknown: Never,
     ) -> None:
         """Configures the module. A run starts when it is called.
 
@@ -103,7 +94,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_iterations: Turns of the root LM. After the last one, the outputs are extracted.
             max_llm_calls: LM calls that the code of one run may cause, including those of sub-runs.
             max_output_chars: Characters of a cell's output that the root LM sees.
-            verbose: Print each step to stderr during the run.
+            verbose: Print each step to stderr.
             tools: Python functions or `dspy.Tool`s that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
                 one-line description. The first is the default. None: the LM of this module, else the
@@ -112,8 +103,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
-            max_seconds: Wall time of a run, from when it has its sandbox. Running cells and calls are
-                cancelled.
+            max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
             max_errors: Consecutive failed turns before the outputs are extracted.
             max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
                 a server refuses some of them.
@@ -121,26 +111,23 @@ class RLM(Configured, Portable, dspy.Module):
                 models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
             packages: Packages that code can import besides the standard library, such as `["networkx"]`;
-                or the path of a lock file with hashes. They are downloaded now, the first time, and then
-                kept in the user's cache.
+                or the path of a lock file with hashes. Downloaded the first time, then cached.
             types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They take precedence over the rules for DSPy's types.
+                or `CodeType`. They precede the rules for DSPy's types.
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
+            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
-            **unknown: None: an argument of any other name is an error that says what was meant.
 
         Raises:
             SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
             PackageError: A package cannot be installed; says which and why.
-            EngineError: The sandbox engine, which the packages are resolved for, cannot be installed.
+            EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
-        refuse_unknown(unknown, inspect.signature(RLM.__init__).parameters)
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
-        sub_lm = checked_sub_lm(sub_lm)
         self._config = RLMConfig(
             signature=check_signature(signature, normalized),
             tools=normalized,
@@ -155,28 +142,19 @@ class RLM(Configured, Portable, dspy.Module):
                 prices,
             ),
             limits=checked_limits(limits, pool, max_output_chars),
-            sub_lm=sub_lm,
+            sub_lm=checked_sub_lm(sub_lm),
             types=type_rules(checked_rules(types)),
             packages=pool.packages if pool and packages is None else ready_packages(packages),
             pool=pool,
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
+            style=checked_style(style),
         )
-        warn_of_hiding_names(self.signature, stacklevel=2)
+        warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
         self._extract: dspy.Predict | None = None
         self.generate_action = ActionPredictor(self.default_signature())
-
-    def __repr__(self) -> str:
-        """Returns the fields only: DSPy's own repr has the whole prompt."""
-        fields = " -> ".join(
-            ", ".join(
-                f"{name}: {annotation_text(field.annotation)}" for name, field in side.items()
-            )
-            for side in (self.signature.input_fields, self.signature.output_fields)
-        )
-        return f"{type(self).__name__}({abridged(fields, MAX_REPR_CHARS)!r})"
 
     # ---- The loop is `loop.py`; here its requests are performed ----
 
@@ -206,7 +184,7 @@ class RLM(Configured, Portable, dspy.Module):
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
         """
-        factory = self._call_factory(interpreter, interpreter_factory)
+        factory = factory_of_call(self._config, interpreter, interpreter_factory)
         prepared = self.prepare(inputs, factory, loop=None)
 
         def perform(request: Request) -> Any:
@@ -238,9 +216,8 @@ class RLM(Configured, Portable, dspy.Module):
         **inputs: Any,
     ) -> dspy.Prediction:
         """Like `forward`, without blocking the event loop while LMs and cells run."""
-        factory = self._call_factory(interpreter, interpreter_factory)
-        loop = asyncio.get_running_loop()
-        prepared = await _in_thread(self.prepare, inputs, factory, loop)
+        factory = factory_of_call(self._config, interpreter, interpreter_factory)
+        prepared = await _in_thread(self.prepare, inputs, factory, asyncio.get_running_loop())
 
         async def perform(request: Request) -> Any:
             match request:
@@ -272,31 +249,9 @@ class RLM(Configured, Portable, dspy.Module):
     ) -> PreparedRun:
         """Returns a run of this module that is ready to be opened; see `runs.prepare`."""
         parts = Blueprint(
-            self._config, self.generate_action, self.extract, self, self._context, self.spawn
+            self._config, self.generate_action, self.extract, self, self._context, _spawn
         )
         return prepare(parts, inputs, factory, loop)
-
-    @staticmethod
-    def spawn(config: RLMConfig, context: RunContext) -> RLM:
-        """Returns an RLM for a sub-run, never of a subclass, whose constructor may differ."""
-        child = RLM(config.signature, tools=config.tools)  # checks that they fit together
-        child._config = dataclasses.replace(config, signature=child.signature)
-        child._context = context
-        return child
-
-    def factory(self) -> InterpreterFactory | None:
-        """Returns the configured interpreter factory, this module's or DSPy's; None for our sandbox."""
-        return self._config.interpreter_factory or configured_factory()
-
-    def _call_factory(
-        self, interpreter: Sequence[Any], factory: InterpreterFactory | None
-    ) -> InterpreterFactory | None:
-        """Returns the factory for one call, from its arguments or from the settings."""
-        positional = interpreter if interpreter != (None,) else ()
-        check_positional(
-            self.signature, positional, is_interpreter=is_interpreter(positional and positional[0])
-        )
-        return checked_factory(factory, *positional) or self.factory()
 
     def default_signature(self) -> type[dspy.Signature]:
         """Returns the predictor's signature before an optimizer has changed it."""
@@ -305,7 +260,8 @@ class RLM(Configured, Portable, dspy.Module):
     def action_signature(self) -> type[dspy.Signature]:
         """Returns the predictor's signature with the contract after the block that optimizers own."""
         depth = self._context.depth if self._context else 0
-        return composed_signature(self._config, self.generate_action, self.factory(), depth)
+        factory = factory_of(self._config)
+        return composed_signature(self._config, self.generate_action, factory, depth)
 
     @property
     def extract(self) -> dspy.Predict:
@@ -314,9 +270,7 @@ class RLM(Configured, Portable, dspy.Module):
         It is built on demand, so that optimizers do not see it as a parameter, unless one was set."""
         if self._extract is not None:
             return self._extract
-        extractor = dspy.Predict(instructions.extract_signature(self.signature))
-        extractor.lm = getattr(self.generate_action, "lm", None)
-        return extractor
+        return default_extractor(self.signature, self.generate_action)
 
     @extract.setter
     def extract(self, extractor: dspy.Predict) -> None:
@@ -327,6 +281,14 @@ class RLM(Configured, Portable, dspy.Module):
     _LIVE = frozenset({"_config", "_context"})
 
     dump_state = module_state
+
+
+def _spawn(config: RLMConfig, context: RunContext) -> RLM:
+    """Returns an RLM for a sub-run, never of a subclass, whose constructor may differ."""
+    child = RLM(config.signature, tools=config.tools)  # checks that they fit together
+    child._config = dataclasses.replace(config, signature=child.signature)
+    child._context = context
+    return child
 
 
 def _steps(prepared: PreparedRun, predictor: dspy.Predict) -> Steps:

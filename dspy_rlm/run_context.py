@@ -14,11 +14,12 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
 
+from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
@@ -29,6 +30,7 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import Slot, classes_in
@@ -69,6 +71,10 @@ def _semaphore() -> threading.Semaphore:
     return threading.Semaphore(MAX_CONCURRENT_SANDBOXES)
 
 
+def _unheard(_note: str) -> None:
+    """Drops a note where there is no observation."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunContext:
     """A run's place in the tree of runs, and what its sub-calls and sub-runs share with it."""
@@ -82,11 +88,17 @@ class RunContext:
     depth: int = 0
     """Levels below the root run, which is at 0."""
 
+    allowance: Allowance | None = None
+    """The LM calls of a sub-run; None for a root run, which has all that are left."""
+
     setup: str = ""
     """Code of the outer run that runs first in this REPL."""
 
     other_lms: Sequence[dspy.BaseLM | None] = ()
     """Further LMs of the run, such as the one that writes the code: their secrets are hidden too."""
+
+    tool_secrets: ToolSecrets = dataclasses.field(default_factory=ToolSecrets)
+    """The secrets that the run's tools hold."""
 
     annotations: Sequence[Any] = ()
     """The types of inputs, outputs and tools: cells can use their classes by name."""
@@ -124,6 +136,9 @@ class RunContext:
     pool: Pool = dataclasses.field(default_factory=default_pool)
     """The pool that lends the sandboxes."""
 
+    note: Callable[[str], None] = _unheard
+    """Adds a line to the observation of the running cell."""
+
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
 
@@ -147,17 +162,24 @@ class RunContext:
             **fields,
         )
 
-    def child(self, setup: str = "", lm: dspy.BaseLM | None = None) -> RunContext:
+    def child(
+        self,
+        setup: str = "",
+        lm: dspy.BaseLM | None = None,
+        allowance: Allowance | None = None,
+    ) -> RunContext:
         """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
 
         Args:
             setup: The code that runs first in its REPL.
             lm: The LM that writes its code.
+            allowance: Its LM calls.
         """
         scope = CancelScope(self.work_scope)
         return dataclasses.replace(
             self,
             depth=self.depth + 1,
+            allowance=allowance or Allowance(self.calls),
             setup=setup,
             other_lms=(*self.other_lms, lm),
             run_scope=scope,
@@ -165,6 +187,11 @@ class RunContext:
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             sandbox_permits=_semaphore(),
         )
+
+    @property
+    def calls(self) -> Calls:
+        """The LM calls that this run may cause."""
+        return self.allowance or self.ledger
 
     @property
     def is_deepest(self) -> bool:
@@ -177,9 +204,10 @@ class RunContext:
         return {cls.__name__: cls for cls in classes_in(*self.annotations)}
 
     def secrets(self) -> list[str]:
-        """Returns the secrets of the run's LMs, which none of its errors may show."""
+        """Returns the secrets of the run's LMs and tools, which none of its errors may show."""
         lms = {id(lm): lm for lm in (*self.models.by_name.values(), *self.other_lms) if lm}
-        return [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
+        of_lms = [secret for lm in lms.values() for secret in secrets_of_lm(lm)]
+        return [*of_lms, *self.tool_secrets()]
 
     def lm(
         self, kind: str, model: str | None = None, *, prepaid: int = 0, included: int = 0
@@ -205,6 +233,7 @@ class RunContext:
             self.gates.of(lm),
             prepaid=prepaid,
             included=included,
+            allowance=self.allowance,
         )
         return metered(lm, meter)
 
@@ -233,17 +262,28 @@ class RunContext:
             yield
 
     @contextlib.contextmanager
-    def sandbox_permit(self) -> Iterator[None]:
+    def sandbox_permit(self, allowance: Allowance | None = None) -> Iterator[None]:
         """Charges a sandbox that code requests, and waits for one of the run's permits.
+
+        A sandbox counts as one call, which includes the first LM call in it. It is never refunded, so that
+        `max_llm_calls` bounds the number of sandboxes too. `allowance` is that of a sub-run in it, which also holds back
+        a call for its extraction.
 
         Raises:
             BudgetExceededError: No LM call is left that could use it, so it is not opened.
         """
         self.work_scope.check()
-        self.ledger.charge_sandbox()
-        with self.sandbox_permits:
-            self.work_scope.check()
-            yield
+        self.ledger.check_room()
+        (allowance or self.calls).charge_llm_calls(1)
+        if allowance is not None:
+            allowance.hold_back()
+        try:
+            with self.sandbox_permits:
+                self.work_scope.check()
+                yield
+        finally:
+            if allowance is not None:
+                allowance.release()
 
     @contextlib.contextmanager
     def nested_slot(self) -> Iterator[None]:

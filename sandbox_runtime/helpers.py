@@ -4,6 +4,7 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 """
 
 from sandbox_runtime.admission import Slot
+from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
@@ -22,7 +23,7 @@ from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
-from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line
+from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line, with_gap
 from sandbox_runtime.values.annotations import (
     annotation_text,
     classes_in,
@@ -39,6 +40,7 @@ __all__ = [
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
+    "OPTIONAL_OUTPUT",
     "DaemonPool",
     "EffortError",
     "SignatureText",
@@ -69,4 +71,5 @@ __all__ = [
     "start_thread",
     "text_of",
     "url_without_secrets",
+    "with_gap",
 ]

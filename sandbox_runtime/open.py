@@ -38,7 +38,8 @@ def open_session(
     Args:
         limits: Resource limits; the defaults suit a laptop.
         tools: Host functions and coroutine functions that cells can call, by name.
-        outputs: The fields that SUBMIT takes, with their types as text. None: SUBMIT takes any value.
+        outputs: The fields that SUBMIT takes, with their types as text. One whose text ends in ` = ...` may be
+            left out. None: SUBMIT takes any value.
         packages: Packages for cells beside the standard library: pip requirements, the path of a lock file
             with hashes, or the result of `resolve_packages`.
         types: How values of a type of your own cross, as `HandleType`, `ValueType` or `CodeType`; and

@@ -46,6 +46,11 @@ def without_middle(head: str, omitted: int, tail: str) -> str:
     return f"{head}\n... ({omitted:,} characters omitted) ...\n{tail}"
 
 
+def with_gap(head: str, missing: str, tail: str) -> str:
+    """Returns the two ends of a preview, with a line between them that says how much is not shown."""
+    return f"{head}\n[... {missing} not shown ...]\n{tail}"
+
+
 def in_one_line(text: str, limit: int) -> str:
     """Returns the first and last characters of a name or a short value, on one line."""
     half = max(limit // 2, 1)

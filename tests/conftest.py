@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 # Otherwise DSPy downloads a price list when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -29,7 +30,7 @@ settings.register_profile("push", deadline=None, max_examples=30)
 settings.register_profile("nightly", deadline=None, max_examples=300)
 settings.load_profile("push")
 
-# What `addopts` selects if the command line says nothing else.
+# The selection of `addopts`, if the command line says nothing else.
 WITHOUT_NIGHTLY = "not nightly"
 
 
@@ -37,6 +38,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """Generates more examples if the nightly tests are selected."""
     if config.getoption("markexpr") != WITHOUT_NIGHTLY:
         settings.load_profile("nightly")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collects tests without garbage collection, and excludes what is there then from all later ones.
+
+    Nearly all of it stays until the end, and each full collection, explicit ones included, would look at it again.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -61,10 +61,7 @@ PROJECT = Path(dspy_rlm.__file__).parents[1]
 
 
 def test_no_folder_has_more_modules_than_a_reader_can_hold():
-    """A folder has at most fifteen modules, not counting `__init__.py` and tests; `deno/` is one program.
-
-    `guest/` has more, until the modules of its threads have a folder of their own.
-    """
+    """A folder has at most fifteen modules, not counting `__init__.py` and tests; `deno/` is one program."""
     counts = {
         folder: sum(path.name != "__init__.py" for path in folder.glob("*.py"))
         for package in ("dspy_rlm", "sandbox_runtime")
@@ -73,11 +70,7 @@ def test_no_folder_has_more_modules_than_a_reader_can_hold():
     }
 
     assert len(counts) > 20
-    assert {
-        folder: count
-        for folder, count in counts.items()
-        if count > (22 if folder.name == "guest" else 15)
-    } == {}
+    assert {folder: count for folder, count in counts.items() if count > 15} == {}
 
 
 def test_every_folder_says_what_it_owns():
@@ -94,7 +87,7 @@ def test_every_folder_says_what_it_owns():
 
 # Modules that start threads by themselves, with the reason.
 STARTS_THREADS = {
-    "sandbox_runtime/guest/thread_modules.py",  # the sandbox's own `threading`, which has no real threads
+    "sandbox_runtime/guest/threads/thread_modules.py",  # the sandbox's own `threading`, which has no real threads
     "sandbox_runtime/threads.py",  # for all others
     "sandbox_runtime/packages/pip_guard.py",  # runs in pip's process, with the standard library only
     "dspy_rlm/testing/listener.py",  # `socketserver`'s own; a connection is listed before its thread starts
@@ -124,12 +117,25 @@ def test_threads_are_started_in_one_module():
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_the_pages_for_contributors_name_files_that_exist(page):
-    """A path in back-ticks exists, relative to the root, a package, or the folder of the architecture page."""
-    roots = [PROJECT, PROJECT / "dspy_rlm", PROJECT / "sandbox_runtime"]
+    """A path in back-ticks exists, relative to the root, a package, or the tests."""
+    roots = [PROJECT / folder for folder in ("", "dspy_rlm", "sandbox_runtime", "tests")]
     paths = re.findall(r"`([\w./-]+(?:\.py|\.ts|/))`", (PROJECT / page).read_text("utf-8"))
 
     assert len(paths) > 4
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
+
+
+def test_the_architecture_page_names_every_folder():
+    """A newcomer finds each folder of both packages in the page, with its purpose."""
+    page = (PROJECT / "docs/architecture.md").read_text("utf-8")
+    folders = [
+        init.parent.name
+        for package in ("dspy_rlm", "sandbox_runtime")
+        for init in (PROJECT / package).glob("*/__init__.py")
+    ]
+
+    assert len(folders) > 20
+    assert [folder for folder in folders if f"| `{folder}/`" not in page] == []
 
 
 # DSPy's documented names. An import of any other belongs into `dspy_internals/`, with a test in

@@ -20,7 +20,18 @@ import pytest
 from dspy_rlm.cli.ask import answer_text, checked_signature, how_to_configure, load_variable
 from dspy_rlm.cli.main import main
 from dspy_rlm.errors import SignatureError
-from dspy_rlm.testing import Action, Fault, PolicyServer, Task, policy, rules
+from dspy_rlm.testing import (
+    Action,
+    Fault,
+    PolicyServer,
+    Task,
+    asks_for,
+    fields,
+    policy,
+    route,
+    rules,
+    scripted,
+)
 
 COMMAND = [sys.executable, "-m", "dspy_rlm.cli.main"]
 
@@ -154,6 +165,7 @@ class TestTerminal:
         command.wait(60)
         return output.decode().replace("\r\n", "\n")
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
         """Control characters in the answer and in every step before it are spelled out on a terminal."""
@@ -178,6 +190,7 @@ class TestTerminal:
         assert done.stdout.decode() == f"{HOSTILE.replace(chr(13), chr(10))}\n"
         assert OBEYED.findall(done.stderr.decode()) == []
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -227,21 +240,15 @@ class TestAsk:
         assert (result["status"], result["iterations"], result["llm_calls"]) == ("submitted", 3, 1)
         assert done.stderr == ""
 
-    def test_a_quiet_run_still_tells_what_it_took(self, server):
-        """A quiet run prints one line to stderr instead of all steps."""
-        done = server.ask("log.txt", "-q", "ERROR", "--quiet")
-
-        assert done.stdout == "It is bad: 2\n"
-        assert done.stderr.startswith("(3 iterations, 1 sub-LM call, ")
-        assert done.stderr.count("\n") == 1
-
-    def test_the_environment_names_the_models(self, server):
-        """Environment variables replace the options, for users who always use the same models."""
+    def test_a_quiet_run_of_the_models_that_the_environment_names(self, server):
+        """Environment variables replace the options; a quiet run prints one line to stderr instead of all steps."""
         server.arguments = ["--api-base", server.policies.base_url]
         names = {"DSPY_RLM_MODEL": "openai/root", "DSPY_RLM_SUB_MODEL": "openai/sub"}
-        done = server.ask("log.txt", "-q", "ERROR", **names)
+        done = server.ask("log.txt", "-q", "ERROR", "--quiet", **names)
 
         assert done.stdout == "It is bad: 2\n", done.stderr
+        assert done.stderr.startswith("(3 iterations, 1 sub-LM call, ")
+        assert done.stderr.count("\n") == 1
 
     def test_a_failing_model_is_a_message(self, server):
         """A failing model gives a message with the error and the spending, without a traceback."""
@@ -270,8 +277,41 @@ class TestAsk:
         done = run("ask", "log.txt", "-q", "ERROR", "--model", "openai/gpt-5-mini", folder=folder)
 
         assert done.returncode == 1
-        assert "no API key found" in done.stderr
+        assert done.stderr.count("no API key found") == 1
         assert "export OPENAI_API_KEY=" in done.stderr
+        assert "To fix" not in done.stderr
+
+    def test_a_missing_key_of_the_sub_model_is_found_first(self, folder, server):
+        """No request is sent and no sandbox starts; with `--json`, the error is JSON."""
+        options = ["--model", "openai/root", "--sub-model", "anthropic/claude-x", "--json"]
+        address = ["--api-base", server.policies.base_url]
+        done = run("ask", "log.txt", "-q", "ERROR", *options, *address, folder=folder)
+
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["error"].startswith("LMNotConfiguredError: ")
+        assert "export ANTHROPIC_API_KEY=" in done.stderr
+        assert server.policies.requests == []
+
+    @pytest.mark.parametrize("quiet", [["--quiet"], []])
+    def test_an_extracted_answer_is_no_submitted_one(self, folder, quiet):
+        """A line says that the turns were used up; the JSON has the status."""
+        root = route(
+            (asks_for("code"), scripted(Action("", "print(1)"))),
+            otherwise=fields(lambda _: {"answer": "a guess"}),
+        )
+        with PolicyServer({"root": root}) as policies:
+            options = ["--model", "openai/root", "--api-base", policies.base_url]
+            options += ["--max-iterations", "1", *quiet]
+            done = run("ask", "log.txt", "-q", "ERROR", *options, folder=folder)
+            as_json = run("ask", "log.txt", "-q", "ERROR", "--json", *options, folder=folder)
+
+        assert (done.returncode, done.stdout) == (0, "a guess\n")
+        assert (
+            "dspy-rlm: The turns were used up. This answer was extracted from the steps, not submitted."
+        ) in done.stderr
+        result = json.loads(as_json.stdout)
+        assert (result["status"], result["stopped_by"]) == ("extracted", "max_iterations")
+        assert result["outputs"] == {"answer": "a guess"}
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):

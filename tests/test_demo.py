@@ -79,6 +79,7 @@ class TestPolicies:
 
         assert (found.path, found.line) == ("socketserver.py", 6)
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("name", ["Nowhere", "Broken"])
     def test_a_class_that_is_not_there_is_not_found(self, lms, name):
         """No match, or only one in a file that is not Python, gives an empty path."""
@@ -86,6 +87,7 @@ class TestPolicies:
 
         assert (found.path, found.line) == ("", 0)
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         ("package", "functions"),
         [
@@ -156,6 +158,15 @@ class TestRunDemo:
         assert "Truth: 1 modules: odd" in output
         assert output.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
 
+    def test_right_answers_pass(self, tmp_path, capsys):
+        """With all answers right the exit code is 0, and the last line counts them."""
+        (tmp_path / "zipped.py").write_text('"""Read and write ZIP archives."""\n')
+
+        assert run_demo(tmp_path) == 0
+        output = capsys.readouterr().out
+        assert output.count("\nRight. The truth, computed on the host: ") == 3
+        assert output.splitlines()[-1].startswith("demo passed: 3 of 3 answers right, 1 file, ")
+
     def test_the_summary_is_one_line(self):
         """The summary is one line, even without a question."""
         assert "\n" not in summary([], Texts({}, 0), 1.0)
@@ -179,7 +190,10 @@ def run():
     return demo(http_proxy="http://127.0.0.1:9", LITELLM_LOCAL_MODEL_COST_MAP="")
 
 
-class TestCommand:
+@pytest.mark.nightly  # the questions take eight seconds; `TestRunDemo` asks them about one file
+class TestWholeLibrary:
+    """The command, on the source of the standard library."""
+
     def test_it_answers_everything_right(self, run):
         """The exit code, the marks of the answers and the last line agree."""
         assert run.returncode == 0, run.stdout + run.stderr
@@ -219,7 +233,6 @@ class TestCommand:
         for noise in ("Traceback", "WARNING", "Warning:", "dspy.clients"):
             assert noise not in run.stderr
 
-    @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
     def test_it_needs_no_network(self):
         """The demo answers without any network, even without a loopback interface."""
@@ -231,6 +244,8 @@ class TestCommand:
         assert run.returncode == 0, run.stdout + run.stderr
         assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
 
+
+class TestCommand:
     def test_a_missing_engine_is_one_message(self, tmp_path):
         """A missing engine gives one message with the remedy, without a traceback."""
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"

@@ -21,12 +21,26 @@ from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
-from dspy_rlm.repl import predict as predictions
-from dspy_rlm.replies import fences, fields, outputs, python_source, reader, repairs
+from dspy_rlm.repl import typed_call
+from dspy_rlm.replies import (
+    elements,
+    fences,
+    fields,
+    marks,
+    objects,
+    outputs,
+    prose,
+    python_source,
+    reader,
+    repairs,
+    several,
+    thoughts,
+)
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
-from dspy_rlm.replies.reader import RawReply, read_reply
+from dspy_rlm.replies.reader import read_reply
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -64,6 +78,9 @@ PUMPED = {
         "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
     ): [
         *("=", "`", "1/1, ", "[coroutine ", "This is the last", "... (1", "Output (1"),
+    ],
+    ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"): [
+        *(" ", " |", "    ~", "^", "    "),
     ],
     ("dspy_rlm/prompts/untrusted_text.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
     (
@@ -124,6 +141,7 @@ PUMPED = {
 
 # Those of them that are compared at the beginning of a text only, or with all of it.
 ANCHORED = {
+    ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"),
     (
         "dspy_rlm/prompts/untrusted_text.py",
         "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
@@ -171,14 +189,17 @@ REPLY_UNITS = [
 # Those of its expressions that are compared at the beginning of a line only, or with all of it.
 ANCHORED_IN_REPLIES = {
     *("_STRAY_OPENING", "_STRAY_CLOSING", "_SHELL", "_BARE_SHELL", "_INPUT_LINE", "_SENTENCE"),
-    *("_QUOTED", "_CALL"),
+    *("_QUOTED", "_CALL", "_HEREDOC", "_TIMING"),
 }
 
 
 def reply_expressions():
     """Returns the compiled expressions of the reader of replies, by name."""
     found = {}
-    for module in (fences, fields, python_source, reader, repairs):
+    for module in (
+        *(elements, fences, fields, marks, objects, prose, python_source),
+        *(reader, repairs, several, thoughts),
+    ):
         for name, value in vars(module).items():
             values = value.values() if isinstance(value, dict) else [value]
             if isinstance(value, tuple):
@@ -284,7 +305,7 @@ def growth(work, make, size=20_000):
             gc.enable()
         return best
 
-    # What takes no time at any size says nothing, and one such time is enough.
+    # A pattern that takes no time at any size says nothing, and one such time is enough.
     longer = seconds(4 * size, negligible=0.02)
     return longer / max(seconds(size), 0.002) if longer > 0.02 else 0.0
 
@@ -303,7 +324,7 @@ def compiled(path, source):
     if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
         made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
-        constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART)
+        constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART, untrusted._POINTER)
         made |= {repr(expression.pattern): [expression] for expression in constants}
         made["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
         return made.get(source, [untrusted._LINE])
@@ -351,7 +372,7 @@ READERS = {
     "fenced_blocks": lambda text: fenced_blocks(text, Work(len(text))),
     "spans": lambda text: list(spans(text)),
     "final_code": lambda text: final_code(text, Work(len(text))),
-    "reason of a reply": predictions._reason,
+    "reason of a reply": typed_call._reason,
     "signature": read_signature,
     "history": lambda text: trajectory.abridge_history(text, 600),
     "demos": lambda text: shown_demos([{"code": "x", "repl_history": text, "iteration": ""}]),
@@ -359,7 +380,7 @@ READERS = {
     "progress": lambda text: render_event(ActionChosen(1, text, text, True)),
 }
 # Readers that do much for each character get a shorter text.
-SIZES = {"reply": 3_000, "fenced_blocks": 5_000}
+SIZES = {"reply": 2_000, "fenced_blocks": 3_000}
 
 UNITS = [
     *(

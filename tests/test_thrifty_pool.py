@@ -45,6 +45,7 @@ def test_a_loan_ends_once(pool):
         assert session.run_cell("1") == Completed("1\n")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("limits", [Limits(), Limits(memory_bytes=256 * 2**20)])
 def test_a_session_that_a_test_has_changed_for_good_is_ended(pool, limits):
     """A session is closed if its process was replaced or its limits are rarely used."""

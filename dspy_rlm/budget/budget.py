@@ -128,26 +128,27 @@ LITTLE = 0.1
 LITTLE_TIME = 0.25
 
 
-def left_text(left: Mapping[str, Any], budget: Budget) -> str:
-    """Returns the rest of a budget in words: `4 sub-LM prompts left, 70% of 100,000 tokens left`."""
-    words = [f"{left['llm_calls']} sub-LM prompts left"]
+def left_text(left: Mapping[str, Any], budget: Budget, prompts_note: str = "") -> str:
+    """Returns the rest of a budget in words: `4 sub-LM prompts, 70% of 100,000 tokens left`."""
+    calls = left["llm_calls"]
+    words = [f"{calls} sub-LM prompt{'' if calls == 1 else 's'}"]
     if budget.max_tokens is not None:
         tokens = left["tokens"]
         coarse = _tenths(tokens / budget.max_tokens, f"{budget.max_tokens:,} tokens")
-        words.append(coarse or f"{tokens:,} tokens left")
+        words.append(coarse or f"{tokens:,} tokens")
     if budget.max_cost is not None:
         cost = left["cost"]
         coarse = _tenths(cost / budget.max_cost, dollars(budget.max_cost))
-        words.append(coarse or f"{dollars(cost)} left")
+        words.append(coarse or dollars(cost))
     if budget.max_seconds is not None and left["seconds"] < LITTLE_TIME * budget.max_seconds:
-        words.append(f"{left['seconds']:.0f} s left")
-    return ", ".join(words)
+        words.append(f"{left['seconds']:.0f} s")
+    return f"{', '.join(words)} left{prompts_note}"
 
 
 def _tenths(share: float, whole: str) -> str:
     """Returns the rest of a limit in tenths; empty if it is little."""
     # The small number makes up for the rounding of a quotient such as 0.3 / 0.1.
-    return f"{int(10 * share + 1e-9) * 10}% of {whole} left" if share >= LITTLE else ""
+    return f"{int(10 * share + 1e-9) * 10}% of {whole}" if share >= LITTLE else ""
 
 
 def dollars(amount: float) -> str:

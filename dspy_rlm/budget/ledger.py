@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dspy_rlm.budget.admission import Amount, CallPlan, Room, reply_ever, reply_now
+from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.call_bounds import CallBounds
 from dspy_rlm.budget.call_queue import CallQueue, Reservation, Verdict
@@ -86,6 +87,11 @@ class Ledger:
         """LM calls that code may still cause."""
         return self.budget.max_llm_calls - self._llm_calls
 
+    @property
+    def shown_calls_left(self) -> int:
+        """The calls left, for prompts: see `left`."""
+        return max(self.llm_calls_left - self._replayed_calls, 0)
+
     def charge_llm_calls(self, count: int) -> None:
         """Books calls before they are sent; a batch that does not fit is refused as a whole.
 
@@ -111,17 +117,10 @@ class Ledger:
             self._answered.add(digest)
         return is_first
 
-    def charge_sandbox(self) -> None:
-        """Books a sandbox that code asks for as one call, which includes the first LM call in it.
-
-        It is never refunded, so that `max_llm_calls` bounds the number of sandboxes too.
-
-        Raises:
-            BudgetExceededError: No call is left, or another limit is exhausted. Nothing is booked.
-        """
+    def check_room(self) -> None:
+        """Raises `BudgetExceededError` if tokens, dollars or time leave no room for any call."""
         with self._lock:
             self._refuse_beyond(Amount(1), self._held())
-        self.charge_llm_calls(1)
 
     # ---- Time ----
 
@@ -315,23 +314,24 @@ class Ledger:
         if self.budget.max_cost is not None and self._unpriced:
             raise price_unknown(self._unpriced)
 
-    def left(self) -> dict[str, Any]:
-        """Returns the rest of each limit that is set, by unit, for prompts and code.
+    def left(self, calls: Calls | None = None) -> dict[str, Any]:
+        """Returns the rest of each limit that is set, by unit, for prompts and code. `calls` are those of a sub-run.
 
         A reply of a cache counts as if it had been computed, unless this run has asked the same before: equal
-        runs then have equal prompts, which the cache answers. The limits themselves count what is spent.
+        runs then have equal prompts, which the cache answers. The limits themselves count what is spent. Of the
+        seconds, those that are held back for the extraction are not left.
         """
         budget = self.budget
         with self._lock:
             used = self._spent.plus(self._replayed)
-            calls_left = max(self.llm_calls_left - self._replayed_calls, 0)
-            left: dict[str, Any] = {"llm_calls": calls_left}
+            left: dict[str, Any] = {"llm_calls": (calls or self).shown_calls_left}
             if budget.max_tokens is not None:
                 left["tokens"] = max(budget.max_tokens - int(used.tokens), 0)
             if budget.max_cost is not None:
                 left["cost"] = round(max(budget.max_cost - used.cost, 0.0), 6)
             if budget.max_seconds is not None:
-                left["seconds"] = round(max(budget.max_seconds - self.seconds, 0.0), 1)
+                work = budget.max_seconds - self.seconds - self._held().seconds
+                left["seconds"] = round(max(work, 0.0), 1)
         return left
 
     # ---- The report ----

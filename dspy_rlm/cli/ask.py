@@ -99,6 +99,12 @@ def run_ask(request: Request) -> int:
             prediction = rlm(question=request.question, **{name: value})
     except RunFailedError as error:
         return _report_failure(error, request, model)
+    except LMError as error:  # found before the run began, such as a missing key
+        if request.as_json:
+            _print_json({"error": f"{type(error).__name__}: {error}"})
+        _note(f"dspy-rlm: no answer. {type(error).__name__}: {error}")
+        _note(f"\n{how_to_configure(error.model or model)}")
+        return 1
     outputs = {name: prediction[name] for name in rlm.signature.output_fields}
     if prediction.run.status == "extracted":
         _note(

@@ -25,7 +25,7 @@ from sandbox_runtime.helpers import fulfil
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How often to check that the stream is still read. An event loop that ends notifies no one.
+# The interval at which it is checked that the stream is still read. An event loop that ends notifies no one.
 POLL_SECONDS = 1.0
 
 

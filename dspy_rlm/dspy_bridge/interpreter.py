@@ -12,7 +12,7 @@ from dspy.utils import BaseCallback
 from dspy_rlm.dspy_bridge.callbacks import ToolCalls, as_returned, reported
 from dspy_rlm.dspy_bridge.last_value import NAME, LastValue
 from dspy_rlm.middleware import wrap_all
-from dspy_rlm.prompts.instructions import SANDBOX_RULES
+from dspy_rlm.prompts.contract import sandbox_rules
 from dspy_rlm.tools.wrapping import naming
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import (
@@ -38,7 +38,7 @@ class SandboxInterpreter(ToolCalls):
     it. DSPy's callbacks are called for startup, executions, tool calls and shutdown.
     """
 
-    execution_instructions = SANDBOX_RULES
+    execution_instructions = sandbox_rules()
 
     def __init__(
         self,

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 import dspy
 from dspy import CodeInterpreter
 
+from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.signatures.inputs import check_positional
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]
 
@@ -112,6 +114,25 @@ def configured_factory() -> InterpreterFactory | None:
         SignatureError: It is not a factory.
     """
     return checked_factory(dspy.settings.get("interpreter_factory"))
+
+
+def factory_of(config: RLMConfig) -> InterpreterFactory | None:
+    """Returns the configured factory, the module's or DSPy's; None for our sandbox."""
+    return config.interpreter_factory or configured_factory()
+
+
+def factory_of_call(
+    config: RLMConfig, positional: Sequence[Any], factory: InterpreterFactory | None
+) -> InterpreterFactory | None:
+    """Returns the factory for one call, from its arguments or else the configured one.
+
+    Raises:
+        InputError: The positional arguments are inputs.
+        SignatureError: An argument is not a factory, or both were passed.
+    """
+    own = positional if positional != (None,) else ()
+    check_positional(config.signature, own, is_interpreter=is_interpreter(own and own[0]))
+    return checked_factory(factory, *own) or factory_of(config)
 
 
 def is_ours(factory: InterpreterFactory | None) -> bool:

@@ -7,6 +7,7 @@ format that was asked for, although its meaning is mostly clear.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,8 +16,10 @@ import dspy
 from dspy import AdapterParseError
 
 from dspy_rlm.dspy_internals.adapters import is_dspys_format
+from dspy_rlm.prompts.styles import DEFAULT, Style
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced
-from dspy_rlm.replies.reader import RawReply, Reading, read_reply
+from dspy_rlm.replies.reader import Reading, read_reply
 
 _FIELDS = {"reasoning", "code"}
 
@@ -39,11 +42,16 @@ class _ReplyText(str):
     raw: RawReply
 
 
-def reply_adapter(adapter: dspy.Adapter) -> dspy.Adapter:
-    """Returns a copy of the adapter that reads replies with `reasoning` and `code` in any form."""
+def reply_adapter(adapter: dspy.Adapter, style: Style = DEFAULT) -> dspy.Adapter:
+    """Returns a copy of the adapter that reads replies with `reasoning` and `code` in any form.
+
+    It writes their prompts in a style; in the default one, as the adapter does.
+    """
     wrapped: Any = copy.copy(adapter)
     vars(wrapped).pop("parse", None)
-    wrapped.__class__ = _reading_class(cast("Any", type(adapter)))
+    cls: Any = type(adapter)
+    wrapped.__class__ = _writing_class(cls) if style.is_conversation else _reading_class(cls)
+    wrapped._style = style
     wrapped.use_json_adapter_fallback = False
     wrapped._whole = adapter
     return cast("dspy.Adapter", wrapped)
@@ -73,6 +81,8 @@ def _reading_class(cls: Any) -> Any:
                 except AdapterParseError:
                     pass  # perhaps the reply is in another format
             reading = read_reply(getattr(completion, "raw", None) or RawReply(completion))
+            repairs = tuple(name for name in reading.repairs if name not in self._style.repairs)
+            reading = dataclasses.replace(reading, repairs=repairs)
             if not reading.problem:
                 # As the prompt asks for it: optimizers make demos of it.
                 code = _Code(fenced(reading.code))
@@ -90,6 +100,32 @@ def _reading_class(cls: Any) -> Any:
     ReplyAdapter.format = cls.format  # DSPy wraps it for callbacks once more in each subclass
     ReplyAdapter.__name__ = ReplyAdapter.__qualname__ = cls.__name__  # error messages show the name
     return ReplyAdapter
+
+
+@functools.cache
+def _writing_class(cls: Any) -> Any:
+    class ConversationAdapter(_reading_class(cls)):  # type: ignore[misc]
+        """Writes the prompt of a turn as a conversation. See `dspy_rlm.prompts.styles`."""
+
+        def _call_preprocess(
+            self, lm: Any, lm_kwargs: Any, signature: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            processed = super()._call_preprocess(lm, lm_kwargs, signature, *args, **kwargs)
+            if set(signature.output_fields) == _FIELDS:
+                lm_kwargs.update(self._style.options)  # DSPy has removed those of its own adapters
+            return processed
+
+        def format(self, signature: Any, demos: Any, inputs: Any) -> list[dict[str, Any]]:
+            """Formats the messages of a call."""
+            if set(signature.output_fields) != _FIELDS:
+                return super().format(signature, demos, inputs)  # type: ignore[no-any-return]
+            messages: list[dict[str, Any]] = self._style.messages(
+                signature.instructions, demos, inputs
+            )
+            return messages
+
+    ConversationAdapter.__name__ = ConversationAdapter.__qualname__ = cls.__name__
+    return ConversationAdapter
 
 
 def _reply_text(output: Any, is_cut: bool) -> _ReplyText:

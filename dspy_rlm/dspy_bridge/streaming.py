@@ -42,7 +42,10 @@ _SUB_CALLS = {
     "predict": "",
     "predict_batched": "row",
     "sub_rlm": "",
+    "sub_rlm_batched": "row",
     "rlm_query": "",
+    "rlm_query_batched": "prompt",
+    "recursive_llm": "",
     "dspy": "",
 }
 
@@ -220,6 +223,7 @@ def _full_name(name: str, args: Sequence[Any]) -> str:
 
 
 def _how_many(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
-    arguments = [*args[name == "predict_batched" :], *kwargs.values()]
+    has_signature = name in ("predict_batched", "sub_rlm_batched")
+    arguments = [*args[has_signature:], *kwargs.values()]
     batch = arguments[0] if _SUB_CALLS[name] and arguments else None
     return len(batch) if isinstance(batch, (list, tuple)) else 1

@@ -20,6 +20,7 @@ from dspy import (
 )
 
 from dspy_rlm.dspy_internals.lm_calls import UsageTracker
+from dspy_rlm.dspy_internals.response_headers import HeadersListener
 
 # Exceptions of HTTP clients that are raised before a request is sent.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
@@ -46,7 +47,7 @@ COST_HEADER = "x-litellm-response-cost"
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
 
-class Reading(UsageTracker):
+class Reading(UsageTracker, HeadersListener):
     """DSPy's records of one call: it serves as the call's usage tracker and receives its history entry."""
 
     def __init__(self, outer: Any) -> None:
@@ -59,8 +60,11 @@ class Reading(UsageTracker):
         """Bytes of the reply in UTF-8."""
         self.under_way = False
         """True if a reply is being waited for."""
+        self.replaces_cached = False
+        """True if a cache has answered with a reply that is no answer: the call is made again without the cache."""
         self._abandoned = False
         self._outer = outer
+        self._proxy_costs: list[float | None] = []
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
         """See `UsageTracker`. Forwards to the caller's own tracker."""
@@ -68,6 +72,10 @@ class Reading(UsageTracker):
         super().add_usage(lm, usage_entry)
         if self._outer is not None:
             self._outer.add_usage(lm, usage_entry)
+
+    def take_headers(self, headers: Any) -> None:
+        """See `HeadersListener`. Reads the cost that a proxy reports."""
+        self._proxy_costs.append(_cost_in(headers))
 
     def give_up(self) -> None:
         """Marks the usage of a call in flight as unknown."""
@@ -93,6 +101,8 @@ class Reading(UsageTracker):
         """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
         if not self.billed:
             return None if self._abandoned else 0.0
+        if self._proxy_costs and None not in self._proxy_costs:
+            return float(sum(cost for cost in self._proxy_costs if cost is not None))
         costs: list[Any] = [_cost_of(entry) for entry in self.history]
         known = [cost for cost in costs if _is_cost(cost)]
         return float(sum(known)) if known and len(known) == len(costs) else None
@@ -165,10 +175,14 @@ def _cost_of(entry: Mapping[str, Any]) -> Any:
 
 
 def _proxys_cost(entry: Mapping[str, Any]) -> float | None:
-    """Returns the cost that LiteLLM's proxy reports in a header, where DSPy's engine shows headers."""
+    """Returns the cost that LiteLLM's proxy reports in a header, of a reply that LiteLLM's engine returned."""
     hidden = getattr(entry.get("response"), "_hidden_params", None)
     headers = hidden.get("additional_headers") if isinstance(hidden, Mapping) else None
-    for name, value in headers.items() if isinstance(headers, Mapping) else ():
+    return _cost_in(headers.items() if isinstance(headers, Mapping) else ())
+
+
+def _cost_in(headers: Any) -> float | None:
+    for name, value in headers:
         if str(name).lower().endswith(COST_HEADER):
             with contextlib.suppress(ValueError, TypeError):
                 cost = float(value)

@@ -35,6 +35,8 @@ _MODEL = "Check the name of the model; a local server must have it loaded"
 _MONEY = "Add credit, or raise the limit of the key"
 _MEMORY = "Use a smaller model or a shorter context on this server"
 _ADDRESS = "Check api_base: most servers expect it to end with /v1"
+_LOG = "The process of the model has ended: see the log of this server"
+_REGION = "This provider does not answer requests from your region"
 _LATER = "Wait, or lower max_concurrency"
 
 _ADVICE: tuple[tuple[type[LMError], str], ...] = (
@@ -66,7 +68,7 @@ class Rule:
 
     cls: type[LMError]
     advice: str = ""
-    """What to do, if it differs from that of the class."""
+    """The remedy, if it differs from that of the class."""
 
     permanent: bool = False
     """True if every call of this LM fails, although the class does not say so."""
@@ -88,25 +90,33 @@ RULES: tuple[Rule, ...] = (
     Rule(("flagged",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # OpenRouter, 403
     Rule(("content_filter",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # Azure
     Rule(("content management policy",), LMInvalidRequestError, "The server refuses the content of this prompt"),
+    Rule(("content filtering policy",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # Anthropic
+    Rule(("contentpolicyviolation",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # LiteLLM
     Rule(("loading model",), LMServerError, "Wait until the server has loaded the model"),  # llama.cpp, 503
     Rule(("exceeded your current quota", "retry in"), LMRateLimitError),  # Gemini's limit a minute
     # Money.
     Rule(("insufficient_quota",), LMBillingError),  # OpenAI, 429
     Rule(("exceeded your current quota", "billing details"), LMBillingError),  # OpenAI, Gemini
+    Rule(("billing_not_active",), LMBillingError),  # OpenAI, 401
     Rule(("credit balance is too low",), LMBillingError),  # Anthropic, 400
     Rule(("insufficient credits",), LMBillingError),  # OpenRouter, 402
     Rule(("budget has been exceeded",), LMBillingError),  # LiteLLM's proxy, 400 and 429
     Rule(("budget_exceeded",), LMBillingError),
     Rule(("exceededbudget",), LMBillingError),
+    Rule(("exceededtokenbudget",), LMBillingError),
+    Rule(("key limit exceeded",), LMBillingError),  # OpenRouter, 403
     Rule(("crossed budget",), LMBillingError),  # LiteLLM's budget of a deployment, 429
     # Keys.
     Rule(("api key not valid",), LMAuthError),  # Gemini, 400
+    Rule(("api key expired",), LMAuthError),  # Gemini, 400
     Rule(("api_key_invalid",), LMAuthError),
     Rule(("invalid_api_key",), LMAuthError),
     Rule(("invalid subscription key",), LMAuthError),  # Azure, 401
     Rule(("authentication error", "key"), LMAuthError),  # LiteLLM's proxy, 400 and 401
     Rule(("key not allowed to access model",), LMAuthError),  # LiteLLM's proxy
     Rule(("key_model_access_denied",), LMAuthError),
+    # Machines that the model does not fit on.
+    Rule(("failed to load model", "insufficient system resources"), LMServerError, _MEMORY, permanent=True),  # LM Studio
     # Models.
     Rule(("invalid model name",), LMUnsupportedModelError),  # LiteLLM's proxy, 400
     Rule(("no models loaded",), LMUnsupportedModelError),  # LM Studio
@@ -119,10 +129,20 @@ RULES: tuple[Rule, ...] = (
     Rule(("models/", "is not found for api version"), LMUnsupportedModelError),  # Gemini, 404
     Rule(("not_found_error", "model:"), LMUnsupportedModelError),  # Anthropic, 404
     Rule(("llm provider not provided",), LMUnsupportedModelError),  # LiteLLM
+    Rule(("is not a valid model id",), LMUnsupportedModelError),  # OpenRouter, 400
+    Rule(("no endpoints found for",), LMUnsupportedModelError),  # OpenRouter, 404
     # Machines and addresses.
     Rule(("requires more system memory",), LMServerError, _MEMORY, permanent=True),  # Ollama, 500
     Rule(("does not support chat completions",), LMInvalidRequestError, _MODEL, permanent=True),  # llama.cpp, 501
     Rule(("unexpected endpoint or method",), LMInvalidRequestError, _ADDRESS, permanent=True),  # LM Studio, 200
+    Rule(("does not support chat",), LMInvalidRequestError, _MODEL, permanent=True),  # Ollama, 400
+    Rule(("cuda error: out of memory",), LMServerError, _MEMORY),  # Ollama, llama.cpp
+    Rule(("llama runner process",), LMServerError, _LOG),  # Ollama, 500
+    Rule(("model has crashed",), LMServerError, _LOG),  # LM Studio, 400
+    Rule(("model unloaded",), LMServerError, "Load the model again on this server"),  # LM Studio, 400
+    Rule(("user location is not supported",), LMInvalidRequestError, _REGION, permanent=True),  # Gemini, 400
+    Rule(("resource not found",), LMInvalidRequestError, _ADDRESS, permanent=True),  # Azure, 404
+    Rule(("file not found",), LMInvalidRequestError, _ADDRESS, permanent=True),  # llama.cpp, 404
     Rule(("404 page not found",), LMInvalidRequestError, _ADDRESS, permanent=True),  # Ollama, Go's router
     Rule(("max parallel request",), LMRateLimitError),  # LiteLLM's proxy
     Rule(("overloaded",), LMServerError, "The provider is overloaded: try later"),  # Anthropic 529, Gemini, OpenAI

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
@@ -47,7 +48,17 @@ class Meter:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """DSPy's settings for the calls."""
 
+    allowance: Allowance | None = None
+    """The calls of a sub-run; None for a root run."""
+    on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
+    """Called before a failed call is sent again, with the text of its error and the seconds until then."""
+
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
+
+    @property
+    def calls(self) -> Calls:
+        """The LM calls that these calls count among."""
+        return self.allowance or self.ledger
 
     @property
     def is_sub_call(self) -> bool:
@@ -58,7 +69,7 @@ class Meter:
         """Refunds the prepaid calls that were not used."""
         with self._lock:
             unused, self.prepaid = self.prepaid, 0
-        self.ledger.give_back_llm_calls(unused)
+        self.calls.give_back_llm_calls(unused)
 
     def take_prepaid(self) -> int:
         """Takes one of the prepaid calls, for another meter; returns 0 if there is none."""
@@ -82,7 +93,7 @@ class Meter:
             yield charge
         finally:
             if charge.given_back and not charge.sent:
-                self.ledger.give_back_llm_calls(1, replayed=charge.replayed)
+                self.calls.give_back_llm_calls(1, replayed=charge.replayed)
 
     def _charge(self) -> bool:
         """Charges one call; returns whether it can be refunded."""
@@ -95,7 +106,9 @@ class Meter:
             if self.prepaid:
                 self.prepaid -= 1
                 return True
-        self.ledger.charge_llm_calls(1)
+            if self.final and self.allowance is not None and self.allowance.take_held():
+                return True
+        self.calls.charge_llm_calls(1)
         return True
 
     def context(self) -> Mapping[str, Any]:

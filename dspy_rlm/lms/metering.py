@@ -16,6 +16,7 @@ from dspy_rlm.budget.prices import Model, described
 from dspy_rlm.concurrency.anyio_threads import reachable
 from dspy_rlm.concurrency.lm_loop import run_on_loop
 from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
+from dspy_rlm.dspy_internals.response_headers import with_headers
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
@@ -101,6 +102,7 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     copied._meter, copied._unmetered = meter, lm
     if meter.ledger.budget.is_metered:
         copied._described = described(lm)
+    with_headers(copied)
     if _is_retried(lm):
         copied._tries, copied.num_retries = copied.num_retries, 0
     return copied

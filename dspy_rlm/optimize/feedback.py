@@ -163,7 +163,9 @@ def _this_step(pred_trace: Trace | None) -> str:
     if not pred_trace or not isinstance(pred_trace[0][0], ActionPredictor):
         return ""
     _, inputs, step = pred_trace[0]
-    turn = str(inputs.get("iteration", "")).partition(",")[0]
+    turn = (
+        str(inputs.get("iteration", "")).partition(";")[0].partition(",")[0].removeprefix("Turn ")
+    )
     return f"The result of this step (turn {turn}): {outcome(str(step.get('output') or ''))}"
 
 

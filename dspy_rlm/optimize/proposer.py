@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import dspy
 
 from dspy_rlm.dspy_internals.gepa import InstructionProposer
+from dspy_rlm.prompts.contract import CONTRACT_HEADING
 from dspy_rlm.prompts.history import abridge_history
-from dspy_rlm.prompts.instructions import CONTRACT_HEADING
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.values.previews import preview
 

@@ -17,6 +17,9 @@ NO_OUTPUT = "(no output - did you forget to print?)"
 # trajectory keeps all of them.
 SHOWN_ACTION_CHARS = 20_000
 
+# The header of a step's code.
+_CODE = "Code:\n```python\n"
+
 # The header of a step's output in the history, with its exact length.
 _OUTPUT = re.compile(r"\n```\nOutput \((\d[\d,]{0,19}) chars\):\n")
 
@@ -85,6 +88,31 @@ def _render_in(detail: Detail, steps: Sequence[Step]) -> str:
     texts = [render_step(s, n, detail.older_output, detail.action) for n, s in enumerate(older, 1)]
     texts.append(render_step(newest, len(steps), detail.newest_output, detail.action))
     return "\n".join(texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShownStep:
+    """A step as the history shows it."""
+
+    reasoning: str
+    code: str
+    output: str
+
+
+def split_steps(history: str) -> list[ShownStep]:
+    """Splits a rendered history into its steps. Text that is no rendered history has none."""
+    steps: list[ShownStep] = []
+    at = 0
+    for match in _OUTPUT.finditer(history):
+        end = match.end() + int(match[1].replace(",", ""))
+        is_end = end == len(history) or history.startswith("\n=== Step ", end)
+        if match.start() < at or not is_end:
+            continue  # a line of code or of output that looks like an output header
+        head, _, code = history[at : match.start()].partition(_CODE)
+        reasoning = head.partition("\n")[2].removeprefix("Reasoning: ").rstrip("\n")
+        steps.append(ShownStep(reasoning, code, history[match.end() : end]))
+        at = end + 1
+    return steps
 
 
 def abridge_history(history: str, max_output_chars: int) -> str:

@@ -21,7 +21,7 @@ LINE_FORMS = {
     "step": r"={3,} ?(?i:step) ?\d",
     "reasoning": "Reasoning:",
     "code": "Code:",
-    "output": r"Output ?\([\d,]+ char",
+    "output": r"Output ?\([\d,]+ char|REPL output:",
     "fence": "`{3}|~{3}",
     "variable": "Variable: ?`",
     "facts of a variable": "(?:Type|Record fields|Description|Constraints|Size|Preview):",
@@ -31,16 +31,17 @@ LINE_FORMS = {
     "note": r"\[Note\]",
     "refusal": "SUBMIT was refused",
     "slip": "No code was run:|Your reply was:",
-    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT",
+    "submission": r"SUBMIT: ?\w|Correct this and SUBMIT|One more turn, only to SUBMIT",
     "rebound names": r"\[this cell rebound",
     "background tasks": r"\[\d+ background task",
     "coroutine": r"\[coroutine .{1,100}was never awaited",
     "lost sandbox": r"\[The sandbox ended",
     "abridged": r"\.\.\. ?\([\d,]+ characters omitted",
-    "budget": r"(?:[Ii]teration: ?)?\d+/\d+, .{0,100}left|.{0,100}This is the last turn: SUBMIT",
-    "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions, ready to call:"
-    "|Variables, ready to use",
-    "extraction": "The run below was supposed to produce|The task was:$",
+    "budget": r"(?:[Ii]teration: ?)?[Tt]urn \d+ of \d+; .{0,100}left|.{0,100}This is the last turn: SUBMIT"
+    "|One more turn, only to SUBMIT",
+    "contract": r"The REPL$|Rules:$|Budget: \d|Tools you can call in the REPL:|Functions:$|Variables \((?:see|described)"
+    "|`context` is ",
+    "extraction": "The run below ended before it submitted|The task was:$",
 }
 _LINE = re.compile("|".join(f"(?:{form})" for form in LINE_FORMS.values()))
 
@@ -76,6 +77,10 @@ _LOOKALIKES = str.maketrans(
     "\u03a5\u2550\ua78a\u2e40\u1400\u207c\u208c\u01c0\u2223\u3163",
     "aabcceehhiiijkklmnooppsttuvxdqwy.AABBCEEHHIIJKKMMNOOPPSTTXXYY======|||",
 )
+
+# A line that marks a place in the line of code above it, as Python's tracebacks do. Markdown takes a fence that is
+# indented by four blanks for no fence.
+_POINTER = re.compile(r"(?: {1,20}\|)? {4,200}[~^][~^ ]*")
 
 # Every form lies within this many characters of the start of a line.
 _LOOKED_AT = 240
@@ -135,6 +140,8 @@ def _chat_marks() -> re.Pattern[str]:
 
 def _is_ours(line: str) -> bool:
     """Returns True if a line could be taken for one of the harness's."""
+    if _POINTER.fullmatch(line):
+        return False
     # An escape character may begin a sequence, or precede a bracket that belongs to a form.
     ways = {line, line.replace("\x1b", "").replace("\x9b", "[")}
     return any(_LINE.match(_folded(way)) for way in ways)

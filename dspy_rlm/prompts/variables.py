@@ -1,30 +1,35 @@
 """Describes typed inputs as variables of the REPL, for the prompt.
 
-Only names, types, sizes and previews ever enter a prompt. They are computed without copying or walking the
-value.
+Only names, types, sizes and previews ever enter a prompt. They are computed without copying the value, and at
+a bounded cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
 import dspy
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.lms.valid_text import valid_text
+from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.signatures.fields import constraints_of, description_of
 from dspy_rlm.values.conversion import TypeRules, rule_of
+from dspy_rlm.values.measures import (
+    MAX_ALTERNATIVES,
+    element_kinds,
+    size_text,
+    type_name,
+)
 from dspy_rlm.values.previews import (
     NAME_CHARS,
     PREVIEW_CHARS,
-    TYPE_CHARS,
+    ends_of_text,
     handle_text,
     name_of,
     preview,
@@ -32,7 +37,7 @@ from dspy_rlm.values.previews import (
     staying,
 )
 from sandbox_runtime import CodeType, Directory, HandleType, LazyText, ValueType
-from sandbox_runtime.helpers import abridged, annotation_text, classes_in, field_types, in_one_line
+from sandbox_runtime.helpers import abridged, in_one_line
 
 # The number of a directory's paths that the prompt lists.
 MAX_LISTED_PATHS = 30
@@ -87,13 +92,25 @@ def described_names(variables_info: str) -> list[str]:
     return [line[len(_HEADING) :].partition("`")[0] for line in lines if line.startswith(_HEADING)]
 
 
-def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
+def describe(
+    name: str,
+    value: object,
+    field: FieldInfo,
+    rules: TypeRules,
+    modules: Collection[str] | None = (),
+) -> Variable:
     """Describes an input, from its value and its field in the signature.
 
-    The result fits into a prompt, however long the names in the value are. `rules` say how values enter the
-    sandbox.
+    The result fits into a prompt, however long the names in the value are.
+
+    Args:
+        name: The name of the input.
+        value: Its value.
+        field: Its field in the signature.
+        rules: How values enter the sandbox.
+        modules: The packages that the sandbox has besides the standard library; None if they are not known.
     """
-    variable = _described(name, value, field, rules)
+    variable = _described(name, value, field, rules, modules)
     if valid_text(variable.preview) != variable.preview:
         remark = "has lone surrogates, such as \\udce9, which are shown escaped"
         variable = dataclasses.replace(
@@ -108,7 +125,13 @@ def describe(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Va
     )
 
 
-def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> Variable:
+def _described(
+    name: str,
+    value: object,
+    field: FieldInfo,
+    rules: TypeRules,
+    modules: Collection[str] | None,
+) -> Variable:
     base = Variable(
         name=name,
         type_name="",
@@ -130,12 +153,12 @@ def _described(name: str, value: object, field: FieldInfo, rules: TypeRules) -> 
         return _describe_directory(base, value)
     if isinstance(value, dspy.History):
         return _describe_history(base, value, rules)
-    if (table := _describe_table(base, value, rules)) is not None:
+    if (table := _describe_table(base, value, rules, modules)) is not None:
         return table
     return dataclasses.replace(
         base,
         type_name=type_name(value),
-        size=_size(value),
+        size=size_text(value, rules),
         preview=preview(value, rules=rules),
         fields=_record_fields(value, field.annotation, rules),
     )
@@ -203,7 +226,7 @@ def _describe_directory(base: Variable, value: Directory) -> Variable:
         base,
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
-        preview=in_one_line("\n".join(listed), PREVIEW_CHARS),
+        preview=ends_of_text("\n".join(listed), PREVIEW_CHARS),
     )
 
 
@@ -227,12 +250,15 @@ def _describe_history(base: Variable, value: dspy.History, rules: TypeRules) -> 
 
 # The operations on a table or an array where the sandbox lacks its package.
 _TABLE_USE = (
-    "len(t), t.columns, t.rows(), t.head(n), t.filter(predicate or column=value), t['column']"
+    "len(t), t.columns, t['column'], t[t['column'] > x], t.rows(), t.head(n), t.filter(lambda row: ...), "
+    "t.sort_by('column'), t.group_by('column'), t.to_dicts()"
 )
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 
 
-def _describe_table(base: Variable, value: Any, rules: TypeRules) -> Variable | None:
+def _describe_table(
+    base: Variable, value: Any, rules: TypeRules, modules: Collection[str] | None
+) -> Variable | None:
     """Describes a table or an array of another package; None for any other value."""
     kind: Any = type(value)
     package = kind.__module__.partition(".")[0]
@@ -249,7 +275,7 @@ def _describe_table(base: Variable, value: Any, rules: TypeRules) -> Variable | 
         head = value.slice(0, 5).to_pylist() if package == "pyarrow" else value.head()
         return dataclasses.replace(
             base,
-            type_name=f"{package}.{kind.__name__} (a Table where the sandbox has no {package}: {_TABLE_USE})",
+            type_name=_as_it_arrives(kind, package, "Table", _TABLE_USE, modules),
             size=f"{len(value):,} rows x {len(types):,} columns",
             preview=_head_preview(head, rules),
             fields=f"columns {', '.join(shown)}",
@@ -257,10 +283,22 @@ def _describe_table(base: Variable, value: Any, rules: TypeRules) -> Variable | 
     dtype = getattr(value, "dtype", None) or getattr(value, "type", "")
     return dataclasses.replace(
         base,
-        type_name=f"{package}.{kind.__name__} (an Array where the sandbox has no {package}: {_ARRAY_USE})",
+        type_name=_as_it_arrives(kind, package, "Array", _ARRAY_USE, modules),
         size=f"shape {getattr(value, 'shape', (len(value),))}, dtype {dtype}",
         preview=_array_preview(value, dtype, rules),
     )
+
+
+def _as_it_arrives(
+    kind: Any, package: str, stand_in: str, use: str, modules: Collection[str] | None
+) -> str:
+    """Returns the type that cells see: that of the package, or ours where the sandbox lacks the package."""
+    original = f"{package}.{kind.__name__}"
+    if modules is None:
+        return f"{original} (where the interpreter has no {package}, a {stand_in}: {use})"
+    if package in modules:
+        return original
+    return f"{stand_in} ({original} outside; there is no {package} here. It has {use})"
 
 
 def _head_preview(head: Any, rules: TypeRules) -> str:
@@ -272,7 +310,7 @@ def _head_preview(head: Any, rules: TypeRules) -> str:
         rows = head.astype(object).to_numpy().tolist()
     if staying(rows, rules) is not None:
         return short_repr(rows, PREVIEW_CHARS, rules)
-    return in_one_line(str(head), PREVIEW_CHARS)
+    return ends_of_text(str(head), PREVIEW_CHARS)
 
 
 def _array_preview(value: Any, dtype: Any, rules: TypeRules) -> str:
@@ -296,57 +334,7 @@ def render_variables(variables: Iterable[Variable]) -> str:
     return "\n\n".join(variable.render() for variable in variables)
 
 
-def type_name(value: object) -> str:
-    """Returns the type of a value with that of its first element, such as `dict[str, list]`."""
-    name = name_of(type(value))
-    if isinstance(value, Mapping) and value:
-        key, item = next(iter(value.items()))
-        return f"{name}[{name_of(type(key))}, {name_of(type(item))}]"
-    if isinstance(value, (list, tuple, set, frozenset)) and value and not hasattr(value, "_fields"):
-        return f"{name}[{name_of(type(next(iter(value))))}]"
-    return name
-
-
-def _size(value: object) -> str:
-    if isinstance(value, str):
-        return f"{len(value):,} characters"
-    if isinstance(value, (bytes, bytearray)):
-        return f"{len(value):,} bytes"
-    if not isinstance(value, Sized) or isinstance(value, BaseModel):
-        return ""
-    # A sum of lengths is cheap, and says more about a list of texts than the number of its items.
-    items = value.values() if isinstance(value, Mapping) else value
-    if isinstance(items, Iterable) and len(value) and all(isinstance(item, str) for item in items):
-        return f"{len(value):,} items, {sum(map(len, items)):,} characters of text"
-    return f"{len(value):,} items"
-
-
 def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
-    """Returns the attributes of the records in a value, as far as its first element and its type show them."""
-    kind: Any = type(value)
-    if isinstance(value, Mapping) and value:
-        kind = type(next(iter(value.values())))
-    elif isinstance(value, (list, tuple)) and value and not hasattr(value, "_fields"):
-        kind = type(value[0])
-    return "; ".join(class_lines([kind, annotation], rules))
-
-
-def class_lines(annotations: Iterable[Any], rules: TypeRules) -> list[str]:
-    """Returns a line for each record class and enum in some types, with its fields or members."""
-    others = tuple(rule.cls for rule in rules)
-    records = [cls for cls in classes_in(*annotations) if not issubclass(cls, others)]
-    return list(dict.fromkeys(line for line in map(_class_line, records) if line))
-
-
-def _class_line(cls: Any) -> str:
-    if issubclass(cls, enum.Enum):
-        parts = [
-            f"{in_one_line(member.name, NAME_CHARS)}={short_repr(member.value, 80)}"
-            for member in islice(cls, MAX_RECORD_FIELDS)
-        ]
-        return f"enum {name_of(cls)}({', '.join(parts)})"
-    parts = [
-        f"{in_one_line(name, NAME_CHARS)}: {in_one_line(annotation_text(note), TYPE_CHARS)}"
-        for name, note in islice(field_types(cls).items(), MAX_RECORD_FIELDS)
-    ]
-    return f"{name_of(cls)}({', '.join(parts)})" if parts else ""
+    """Returns the attributes of the records in a value, as far as its elements and its type show them."""
+    kinds = element_kinds(value)[:MAX_ALTERNATIVES] or [type(value)]
+    return "; ".join(class_lines([*kinds, annotation], rules))

@@ -20,13 +20,9 @@ from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.prompts.tool_docs import document
 from dspy_rlm.redaction import cleaning
-from dspy_rlm.repl.predict import (
-    MAX_PROBLEM_CHARS,
-    as_record,
-    predict_outputs,
-    read_call,
-    refuse_what_stays,
-)
+from dspy_rlm.repl.predict import read_call
+from dspy_rlm.repl.records import as_record
+from dspy_rlm.repl.typed_call import MAX_PROBLEM_CHARS, predict_outputs, refuse_what_stays
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import callable_by_name, host_function
@@ -60,7 +56,7 @@ _OPTIONS: dict[str, frozenset[str]] = {
     "ReActV2": frozenset({"tools", *_STEPS}),
     "CodeAct": frozenset({"tools", *_STEPS}),
     "ProgramOfThought": frozenset(_STEPS),
-    "RLM": frozenset({"tools", "setup", *_STEPS}),
+    "RLM": frozenset({"tools", "setup", "max_llm_calls", *_STEPS}),
 }
 
 

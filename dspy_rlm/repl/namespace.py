@@ -11,7 +11,7 @@ import dspy
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.repl.dspy_module import make_facade
-from dspy_rlm.repl.predict import make_predictions
+from dspy_rlm.repl.predict import FailedRow, listed, make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
 from dspy_rlm.run_context import RunContext
@@ -54,6 +54,7 @@ def make_namespace(
     if sub_runs:
         query = _rlm_query(sub_runs["sub_rlm"])
         typed |= {"rlm_query": query, "recursive_llm": query}
+        typed["rlm_query_batched"] = _rlm_query_batched(sub_runs["sub_rlm_batched"])
     names = wrap_all(typed, [_with_cell_side if records else _plain])
     if records:
         facade = make_facade(context, tools, sub_runs.get("sub_rlm"))
@@ -61,8 +62,6 @@ def make_namespace(
             name: _with_cell_side(name, _only_in_cells)
             for name in ("FINAL", "FINAL_VAR", "SHOW_VARS")
         }
-        if sub_runs:
-            names["rlm_query_batched"] = _with_cell_side("rlm_query_batched", query)
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
     names |= {
         "llm_query": _llm_query(queries["sub_llm"]),
@@ -87,7 +86,7 @@ def _llm_query(sub_llm: Callable[..., Any]) -> Callable[..., Any]:
 def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
     def rlm_query(prompt: Any, context: Any = None, /, **options: Any) -> Any:
         """Like sub_rlm(signature, ...). With a prompt, and a context if any, returns the answer of a sub-run."""
-        if options.keys() - {"model", "tools", "setup", "max_iterations"}:
+        if options.keys() - {"model", "tools", "setup", "max_iterations", "max_llm_calls"}:
             return sub_rlm(prompt, **options)
         if context is not None:
             options["context"] = context
@@ -95,6 +94,23 @@ def _rlm_query(sub_rlm: Callable[..., Any]) -> Callable[..., Any]:
         return sub_rlm(f"{inputs} -> answer: str", prompt=prompt, **options).answer
 
     return rlm_query
+
+
+def _rlm_query_batched(sub_rlm_batched: Callable[..., Any]) -> Callable[..., Any]:
+    def rlm_query_batched(prompts: Any, contexts: Any = None, /, **options: Any) -> list[Any]:
+        """Like rlm_query() for many prompts, with a context for each if there are any: the answers, in order."""
+        prompts = listed("rlm_query_batched", "rlm_query", prompts)
+        if contexts is None:
+            rows = [{"prompt": prompt} for prompt in prompts]
+        else:
+            contexts = listed("rlm_query_batched", "rlm_query", contexts)
+            pairs = zip(prompts, contexts, strict=True)
+            rows = [{"prompt": prompt, "context": context} for prompt, context in pairs]
+        inputs = "prompt" if contexts is None else "prompt, context"
+        results = sub_rlm_batched(f"{inputs} -> answer: str", rows, **options)
+        return [one if isinstance(one, FailedRow) else one.answer for one in results]
+
+    return rlm_query_batched
 
 
 def _only_in_cells(*args: Any, **kwargs: Any) -> Any:

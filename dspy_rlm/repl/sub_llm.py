@@ -10,9 +10,10 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
-from dspy_rlm.prompts.instructions import ERROR_MARK
+from dspy_rlm.prompts.contract import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.run_context import RunContext
 from sandbox_runtime.helpers import abridged, in_one_line
 
@@ -55,14 +56,18 @@ def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
         keys = {at: (prompt[0], *map(id, prompt[1:])) for at, prompt in fit.items()}
         distinct = {key: fit[at] for at, key in keys.items()}
         lm = context.lm("sub_llm_batched", model)
-        context.ledger.charge_llm_calls(len(distinct))
+        context.calls.charge_llm_calls(len(distinct))
         lm._meter.prepaid = len(distinct)
         try:
-            given = _ask_all(lm, list(distinct.values()), context.gates.most)
-            answers = dict(zip(distinct, given, strict=True))
+            replies = _ask_all(lm, list(distinct.values()), context.gates.most)
+            answers = dict(zip(distinct, replies, strict=True))
         finally:
             lm._meter.give_back()
-        return [unfit[at] if at in unfit else answers[keys[at]] for at in range(len(items))]
+        done = [unfit[at] if at in unfit else answers[keys[at]] for at in range(len(items))]
+        reasons = [answer for answer in done if answer.startswith(ERROR_MARK)]
+        bare = [reason.removeprefix(ERROR_MARK).strip() for reason in reasons]
+        context.note(failed_rows("sub_llm_batched", "prompts", bare, len(done)))
+        return done
 
     return {"sub_llm": sub_llm, "sub_llm_batched": sub_llm_batched}
 

@@ -1,19 +1,27 @@
-"""Sub-runs from the REPL: `sub_rlm`, on the same ledger, with a REPL of its own."""
+"""Sub-runs from the REPL: `sub_rlm` and `sub_rlm_batched`, on the same ledger, each with a REPL of its own."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy import LMError
 
+from dspy_rlm.budget.allowance import Allowance, shares
+from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
-from dspy_rlm.repl.predict import as_record, read_call
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.redaction import cleaned
+from dspy_rlm.repl.batching import map_concurrently
+from dspy_rlm.repl.failures import failed_rows
+from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
+from dspy_rlm.repl.records import as_record
+from dspy_rlm.repl.rows import refuse_if_none_fits, row_inputs
+from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
-_OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations")
+_OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations", "max_llm_calls")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +38,37 @@ class SubRun:
 
     setup: str = ""
     max_iterations: int | None = None
+    max_llm_calls: int | None = None
+    """The most calls of its own, its turns included."""
+
+    allowance: Allowance | None = None
+    """Its calls, once it begins."""
+
+
+Start = Callable[[SubRun], dspy.Prediction]
+"""Starts a sub-run and returns its prediction."""
 
 
 def make_sub_runs(
-    context: RunContext,
-    tools: Mapping[str, dspy.Tool],
-    start: Callable[[SubRun], dspy.Prediction],
+    context: RunContext, tools: Mapping[str, dspy.Tool], start: Start
 ) -> dict[str, Callable[..., Any]]:
-    """Returns the REPL's function that starts a sub-run; none if no level is left below."""
+    """Returns the REPL's functions that start sub-runs; none if no level is left below."""
     if context.is_deepest:
         return {}
 
-    def sub_rlm(signature: Any, /, **inputs: Any) -> Any:
+    def request(signature: Any, inputs: Mapping[str, Any]) -> SubRun:
+        task, values, options = read_call(context, signature, inputs, _OPTIONS)
+        return SubRun(
+            task,
+            values,
+            context.models.choose(options.get("model")),
+            _inherited_tools(options.get("tools", True), tools),
+            _code(options.get("setup")),
+            _count("max_iterations", options.get("max_iterations")),
+            _count("max_llm_calls", options.get("max_llm_calls")),
+        )
+
+    def sub_rlm(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
 
             r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
@@ -51,39 +78,93 @@ def make_sub_runs(
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
         in a prompt. `tools=` selects the tools it has: True (all), False, or a list of names.
         `setup=` is code that runs there first: a text, or functions of this REPL that it needs.
-        `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget.
+        `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget: each of its
+        turns and of its prompts is one of `max_llm_calls`, and `max_llm_calls=` bounds its own.
         """
-        task, values, options = read_call(context, signature, inputs, _OPTIONS)
-        sub_run = SubRun(
-            task,
-            values,
-            context.models.choose(options.get("model")),
-            _inherited_tools(options.get("tools", True), tools),
-            _code(options.get("setup")),
-            _iterations(options.get("max_iterations")),
+        sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
+        return _run(context, start, sub_run, Allowance(context.calls, sub_run.max_llm_calls))
+
+    def sub_rlm_batched(signature: Any, rows: Any, /, **shared: Any) -> list[Any]:
+        """Like sub_rlm() for many rows: a list of results in order, with `results.ok` and `results.failed`.
+
+            rs = sub_rlm_batched("book -> answer: str", books, max_iterations=3)
+
+        A row is a dict of inputs, or the value of the only input; other keywords are inputs or options of all. Four
+        run at a time, and each may use an equal share of what is left of the budget.
+        """
+        rows = listed("sub_rlm_batched", "sub_rlm", rows)
+        example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
+        one = request(signature, {**example, **shared})
+        shared = {name: value for name, value in one.inputs.items() if name in shared}
+        inputs = [row_inputs(one.signature, row, shared) for row in rows]
+        refuse_if_none_fits(context.rules, one.signature, inputs)
+        return _run_rows(context, start, [dataclasses.replace(one, inputs=row) for row in inputs])
+
+    return {"sub_rlm": sub_rlm, "sub_rlm_batched": sub_rlm_batched}
+
+
+def _run(context: RunContext, start: Start, sub_run: SubRun, allowance: Allowance) -> Any:
+    with context.sandbox_permit(allowance):
+        outputs, status = _outputs(
+            context, start, dataclasses.replace(sub_run, allowance=allowance)
         )
-        with context.sandbox_permit():
-            outputs, status = _outputs(start, sub_run)
-        return as_record(task, outputs, status)
-
-    return {"sub_rlm": sub_rlm}
+    return as_record(sub_run.signature, outputs, status)
 
 
-def _outputs(
-    start: Callable[[SubRun], dspy.Prediction], sub_run: SubRun
-) -> tuple[dict[str, Any], str]:
+def _run_rows(context: RunContext, start: Start, sub_runs: Sequence[SubRun]) -> list[Any]:
+    """Returns the result of each sub-run, or a `FailedRow`.
+
+    Raises:
+        BudgetExceededError: There is less than one call for each. None is started.
+    """
+    left = context.calls.shown_calls_left
+    if left < len(sub_runs):
+        raise too_many_calls(len(sub_runs), left, context.ledger.budget.max_llm_calls)
+
+    def work(item: tuple[SubRun, int]) -> Any:
+        sub_run, share = item
+        most = min(share, sub_run.max_llm_calls or share)
+        try:
+            return _run(context, start, sub_run, Allowance(context.calls, most))
+        except (LMError, BudgetExceededError, TypeError, ValueError) as error:
+            return failed_row(cleaned(error, context.secrets()))
+
+    items = list(zip(sub_runs, shares(left, len(sub_runs)), strict=True))
+    done = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
+    reasons = [row.message for row in done if isinstance(row, FailedRow)]
+    context.note(failed_rows("sub_rlm_batched", "rows", reasons, len(done)))
+    return done
+
+
+def _outputs(context: RunContext, start: Start, sub_run: SubRun) -> tuple[dict[str, Any], str]:
     """Returns the outputs of a sub-run, and how it ended."""
     try:
         prediction = start(sub_run)
     except RunFailedError as error:
-        cause = error.__cause__
-        if isinstance(cause, BudgetExceededError):
-            raise BudgetExceededError(str(cause), limit=cause.limit) from error
+        cause, turns = error.__cause__, error.run.iterations
+        after = f"after {turns} turn{'' if turns == 1 else 's'}"
+        # An extraction that could not be asked for again has the refusal as its cause.
+        refusals = (cause, cause.__cause__ if cause is not None else None)
+        spent = next((one for one in refusals if isinstance(one, BudgetExceededError)), None)
+        if spent is not None:
+            text = f"The sub-run ended {after} without outputs: {_spent(context, sub_run, spent)}"
+            raise BudgetExceededError(text, limit=spent.limit) from error
         raise SubCallError(
-            f"The sub-run failed after {error.run.iterations} step(s): {type(cause).__name__}: {cause}"
+            f"The sub-run failed {after}: {type(cause).__name__}: {cause}"
         ) from error
     outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
     return outputs, prediction.run.status
+
+
+def _spent(context: RunContext, sub_run: SubRun, cause: BudgetExceededError) -> str:
+    """Returns which budget is used up: the cause alone reads as though the run above had made the call."""
+    allowance = sub_run.allowance
+    if cause.limit != "max_llm_calls" or allowance is None:
+        return str(cause)
+    if allowance.most is not None and not allowance.unspent:
+        return f"the prompts that it may use are used up (max_llm_calls={allowance.most} of the sub-run)."
+    most = context.ledger.budget.max_llm_calls
+    return f"the prompts of the run are used up (max_llm_calls={most})."
 
 
 def _inherited_tools(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:
@@ -107,11 +188,11 @@ def _code(setup: Any) -> str:
     raise TypeError("setup must be code as text, or functions that a cell has defined")
 
 
-def _iterations(turns: Any) -> int | None:
-    if turns is None:
+def _count(name: str, number: Any) -> int | None:
+    if number is None:
         return None
-    if type(turns) is not int or turns < 1:
+    if type(number) is not int or number < 1:
         raise ValueError(
-            f"max_iterations must be a whole number, 1 or more, not {short_repr(turns, NAME_CHARS)}"
+            f"{name} must be a whole number, 1 or more, not {short_repr(number, NAME_CHARS)}"
         )
-    return turns
+    return number

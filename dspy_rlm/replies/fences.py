@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,15 +20,96 @@ PYTHON_LABELS = frozenset(
     {"python", "py", "repl", "ipython", "pycon", "pythonrepl", "tool_code", "execute", "cell"}
 )
 
-# Labels of blocks that may hold Python if they look like it.
-_VAGUE_LABELS = frozenset(
-    {"", "code", "text", "txt", "plaintext", "plain", "script", "input", "diff"}
+# Labels of blocks whose text is no Python, or is an output. A block with any other label may hold Python if it looks like it.
+_OTHER_LABELS = frozenset(
+    {
+        *(
+            "yaml",
+            "yml",
+            "toml",
+            "xml",
+            "html",
+            "css",
+            "csv",
+            "tsv",
+            "ini",
+            "log",
+            "logs",
+            "markdown",
+            "md",
+            "latex",
+            "tex",
+        ),
+        *(
+            "bash",
+            "sh",
+            "shell",
+            "zsh",
+            "console",
+            "terminal",
+            "powershell",
+            "cmd",
+            "bat",
+            "dockerfile",
+            "makefile",
+            "sql",
+        ),
+        *(
+            "javascript",
+            "js",
+            "jsx",
+            "typescript",
+            "ts",
+            "tsx",
+            "node",
+            "java",
+            "kotlin",
+            "scala",
+            "c",
+            "cpp",
+            "c++",
+            "csharp",
+        ),
+        *(
+            "c#",
+            "go",
+            "rust",
+            "ruby",
+            "rb",
+            "php",
+            "perl",
+            "lua",
+            "swift",
+            "r",
+            "julia",
+            "haskell",
+            "matlab",
+            "mermaid",
+            "http",
+        ),
+        *(
+            "output",
+            "out",
+            "result",
+            "results",
+            "stdout",
+            "stderr",
+            "observation",
+            "traceback",
+            "error",
+            "regex",
+            "graphql",
+        ),
+    }
 )
 
 _WRAPPERS = frozenset({"", "markdown", "md"})
 
 # Fences in fences. Deeper nesting than this is not a reply.
 _MAX_NESTING = 3
+
+# Code before a lone closing fence begins at one of so many paragraphs.
+_MAX_STARTS = 10
 
 # A block ends at one of so many fences after its opening.
 _MAX_ENDS = 60
@@ -38,7 +120,7 @@ FIELD = re.compile(
 """The marker of a field, as DSPy's `ChatAdapter` writes it, at the beginning of a line."""
 
 _OPENING = re.compile(r"^(?P<before>[^`~\n]*?)(?P<mark>`{3,}|~{3,}(?!~))(?P<info>[^`\n]*)$")
-_LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?$")
+_LIST_ITEM = re.compile(r"^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?(?:\*\*)?$")
 _FENCE = re.compile("`{3,}")
 _QUOTED = re.compile(r"^[ \t]*> ?")
 # Ends of blocks in the formats of other agents.
@@ -67,8 +149,8 @@ class Block(NamedTuple):
 
     @property
     def is_vague(self) -> bool:
-        """True if its label says nothing about its language."""
-        return self.label in _VAGUE_LABELS
+        """True if its label does not say that it is something else than Python."""
+        return self.label not in _OTHER_LABELS and not self.is_python
 
 
 class Blocks(NamedTuple):
@@ -93,6 +175,30 @@ def fenced(code: str) -> str:
     longest = max((len(run) for run in _FENCE.findall(code)), default=2)
     mark = "`" * (longest + 1)
     return f"{mark}python\n{code}\n{mark}"
+
+
+# Shells, whose blocks may hold Python as text.
+_SHELL_LABELS = frozenset({"bash", "sh", "shell", "zsh", "console", "terminal"})
+
+_HEREDOC = re.compile(
+    r"\s*(?:\$ )?python3?(?: -)? <<-? ?[\"']?(?P<end>\w{1,20})[\"']?\n(?P<code>.*?)\n(?P=end)\s*",
+    re.DOTALL,
+)
+
+
+def python_in_shell(block: Block) -> Block | None:
+    """Returns the Python that a block for a shell runs as a whole, as a block without a label; None for others."""
+    if block.label not in _SHELL_LABELS:
+        return None
+    match = _HEREDOC.fullmatch(block.code)
+    if match is not None:
+        return block._replace(label="", code=match["code"])
+    try:
+        words = shlex.split(block.code.strip().removeprefix("$ "))
+    except ValueError:
+        return None
+    is_command = len(words) == 3 and words[0] in ("python", "python3") and words[1] == "-c"
+    return block._replace(label="", code=words[2].strip("\n")) if is_command else None
 
 
 def fenced_blocks(text: str, work: Work, nesting: int = 0) -> Blocks:
@@ -164,9 +270,15 @@ def _block_in_one_line(line: str, at: int, work: Work) -> Block | None:
 
 
 def _opens_after_a_word(opening: re.Match[str]) -> bool:
-    """Returns whether a fence after words opens a block: it has a label and nothing else."""
+    """Returns whether a fence after words opens a block: it has a label and nothing else, or follows a colon."""
     label, rest = _label_and_rest(opening["info"])
-    return opening["mark"].startswith("`") and label in PYTHON_LABELS and not rest
+    if rest or not opening["mark"].startswith("`"):
+        return False
+    is_announced = opening["before"].rstrip(" *_").endswith((":", "\uff1a"))
+    return label in PYTHON_LABELS or (not opening["info"].strip() and is_announced)
+
+
+_PYTHON = re.compile(r"python|\.py\b|\bpy\b|pyhton|pyton|phyton", re.IGNORECASE)
 
 
 def _label_and_rest(info: str) -> tuple[str, str]:
@@ -175,26 +287,34 @@ def _label_and_rest(info: str) -> tuple[str, str]:
     if match is None:
         return "", ""
     label = match[0].lower().rstrip("0123456789").rstrip("-_")
-    label = "python" if label in ("python-repl", "python-console", "py-repl") else label
     rest = info[match.end() :].strip()
-    is_code = rest.startswith(("import ", "from ", "print(", "SUBMIT(")) and label in PYTHON_LABELS
-    return label, rest if is_code else ""
+    is_code = rest.startswith(("import ", "from ", "print(", "SUBMIT("))
+    if label not in PYTHON_LABELS and _PYTHON.search(rest if is_code else info):
+        label = "python"
+    return label, rest if is_code and label in PYTHON_LABELS else ""
 
 
 def _before_a_lone_fence(
     lines: list[str], at: int, opening: re.Match[str], work: Work
 ) -> Block | None:
     """Returns the code before a closing fence without an opening one."""
-    if not work.affords(sum(map(len, lines[:at])) + at):
+    if opening["before"].strip() or not work.affords(len(lines)):
         return None
+    mark = opening["mark"]
+    fences = [line for line in lines[at + 1 :] if line.strip(" \t>").startswith(mark)]
+    if len(fences) % 2:
+        return None  # this fence opens a block
     first = next((n + 1 for n in range(at - 1, -1, -1) if FIELD.match(lines[n])), 0)
-    code = "\n".join(lines[first:at]).strip("\n")
-    if opening["before"].strip() or not code.strip():
-        return None
-    tree = work.tree(code)
-    if tree is None or not does_something(tree):
-        return None
-    return Block("python", code, first, at + 1, is_closed=True)
+    starts = [n for n in range(first + 1, at) if not lines[n - 1].strip() and lines[n].strip()]
+    for start in [first, *starts[:_MAX_STARTS]]:
+        code = "\n".join(lines[start:at]).strip("\n")
+        if not work.affords(len(code)) or not code.strip():
+            return None
+        tree = work.tree(code)
+        if tree is not None and does_something(tree):
+            label = "python" if start == first else ""  # below prose it may be a quotation
+            return Block(label, code, start, at + 1, is_closed=True)
+    return None
 
 
 class _End(NamedTuple):
@@ -216,7 +336,7 @@ def _end_of_block(lines: list[str], at: int, mark: str, label: str, work: Work) 
     ends = list(itertools.islice(_possible_ends(lines, at, mark), _MAX_ENDS))
     plain = [end for end in ends if end.is_plain]
     chosen = None
-    if label in PYTHON_LABELS or label in _VAGUE_LABELS:
+    if label not in _OTHER_LABELS:
         compiling = (end for end in ends if _compiles(lines, at, end, work))
         chosen = next(compiling, None)
         if chosen is not None and chosen.last:
@@ -232,7 +352,7 @@ def _end_of_block(lines: list[str], at: int, mark: str, label: str, work: Work) 
 def _possible_ends(lines: list[str], at: int, mark: str) -> Iterator[_End]:
     for number in range(at, len(lines)):
         line = lines[number]
-        text = line.strip(" \t>")
+        text = line.strip(" \t>*")
         if text.startswith(mark):
             rest = text.lstrip(mark[0]).strip()
             if not rest:

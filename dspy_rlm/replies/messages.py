@@ -19,6 +19,7 @@ REPAIRS = {
     "quotes": "typographic quotes were replaced",
     "entities": "HTML entities were replaced",
     "escapes": "doubled escapes were undone",
+    "markdown": "backslashes of Markdown were removed",
     "line_ends": "line ends written as \\n were replaced",
     "tabs": "tabs were replaced by spaces",
     "line_numbers": "line numbers were removed",
@@ -55,6 +56,7 @@ PROBLEMS = {
 _REASONS = {
     "submits": "the code before it already ends the run",
     "invented": "text before it claims an output, and outputs come from the REPL only",
+    "unseen": "its answer does not use the code before it, whose output you have not seen",
     "broken": "it is not valid Python",
     "cut_off": "your reply was cut off at its limit of tokens in it",
 }
@@ -80,6 +82,12 @@ def not_run(done: int, count: int, reason: str) -> str:
     first = done + 1
     rest = f"block {first}" if first == count else f"blocks {first} to {count}"
     return f"Of {count} code blocks only {which} was run, not {rest}: {_REASONS[reason]}."
+
+
+def unlabelled(count: int) -> str:
+    """Returns the note that blocks without a label were not run beside those that have one."""
+    which = "1 code block" if count == 1 else f"{count} code blocks"
+    return f"{which} without the label python was not run."
 
 
 def only_run(number: int, count: int) -> str:

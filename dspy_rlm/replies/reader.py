@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dspy_rlm.replies import messages
-from dspy_rlm.replies.fences import FIELD, Block, Blocks, fenced_blocks
-from dspy_rlm.replies.fields import Fields, fields_of_value, parsed_json, read_fields
+from dspy_rlm.replies.channels import RawReply, code_of_calls, content_text
+from dspy_rlm.replies.fences import Block, Blocks, fenced_blocks, python_in_shell
+from dspy_rlm.replies.fields import read_fields
 from dspy_rlm.replies.final_calls import final_code
+from dspy_rlm.replies.marks import with_fences
+from dspy_rlm.replies.objects import Fields, fields_of_value, parsed_json
+from dspy_rlm.replies.prose import code_after_prose, is_prose
 from dspy_rlm.replies.python_source import (
     Work,
     does_something,
@@ -22,22 +25,10 @@ from dspy_rlm.replies.python_source import (
     final_calls_are_statements,
 )
 from dspy_rlm.replies.repairs import repaired, without_shell_lines
+from dspy_rlm.replies.several import belongs_to, calls_something, chosen_blocks
 
 # A longer reply is not read: parsing it would take seconds.
 MAX_REPLY_CHARS = 2_000_000
-
-
-@dataclass(frozen=True)
-class RawReply:
-    """A reply as the LM's client returned it."""
-
-    text: Any = ""
-    """The content: text, None, a list of parts, or an object."""
-    thoughts: str = ""
-    """The text of the reasoning channel."""
-    tool_calls: Sequence[Any] = ()
-    is_cut: bool = False
-    """True if the reply ended at its limit of tokens."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +50,65 @@ class Reading:
 
 def read_reply(reply: RawReply) -> Reading:
     """Reads a whole reply."""
-    text, repairs = _text_of(reply)
+    text = content_text(reply.text)
+    reading = _read_text(text, is_cut=reply.is_cut)
+    if reading.problem and reading.cause not in _SAID:
+        reading = _in_other_channels(reply, _normalized(text), reading) or reading
+    return replace(
+        reading, reasoning=reading.reasoning or _normalized(str(reply.thoughts or "")).strip()
+    )
+
+
+# Causes of problems after which the other channels are not read: the reply itself had code.
+_SAID = frozenset({"quoted", "too_long", "shell"})
+
+# A text without anything else says nothing.
+_MARKS = re.compile(r"`{3,}\w*|\[\[[ \t]*#+[ \t]*\w+[ \t]*#+[ \t]*\]\]")
+
+
+def _in_other_channels(reply: RawReply, text: str, reading: Reading) -> Reading | None:
+    """Reads the code in tool calls, or in the thoughts if the content says nothing; None if there is none."""
+    calls = code_of_calls(reply.tool_calls or ())
+    if calls.text:
+        if reply.is_cut and not calls.is_whole:
+            return _problem("cut_off", reasoning=reading.reasoning)
+        found = _read_text(calls.text, is_cut=False)
+        reasoning = reading.reasoning or found.reasoning
+        return replace(found, reasoning=reasoning, repairs=_unique(("tool_call", *found.repairs)))
+    thoughts = str(reply.thoughts or "")
+    if _MARKS.sub("", text).strip() or not _has_code(thoughts):
+        return None
+    found = _read_text(thoughts, is_cut=reply.is_cut)
+    return replace(found, repairs=_unique(("reasoning_channel", *found.repairs)))
+
+
+def _has_code(text: str) -> bool:
+    """Returns whether thoughts have a whole reply in them: the code field, or a block of code."""
+    if len(text) > MAX_REPLY_CHARS:
+        return False
+    text = _normalized(text)
+    work = Work(len(text))
+    fields = read_fields(text, work)
+    if fields.source == "field" and (fields.code or "").strip():
+        return True
+    return bool(_blocks_of_code(fenced_blocks(text, work).blocks, work, is_field=False))
+
+
+def _read_text(text: str, *, is_cut: bool) -> Reading:
+    """Reads the text of one channel."""
     if len(text) > MAX_REPLY_CHARS:
         return _problem("too_long", chars=len(text))
     text = _normalized(text)
-    work = Work(len(text))
+    if is_cut and (partial := _PARTIAL_FENCE.search(text[-40:])):
+        text += "`" * (3 - len(partial[1]))
     if not text.strip():
-        return _problem("cut_off" if reply.is_cut else "empty", reasoning=reply.thoughts.strip())
-    fields = read_fields(text, work)
-    reading = _read_code(fields, work, is_cut=reply.is_cut)
-    repairs = (*repairs, *reading.repairs)
-    reasoning = reading.reasoning or reply.thoughts.strip()
-    return Reading(
-        reasoning, reading.code, _unique(repairs), reading.notes, reading.problem, reading.cause
-    )
+        return _problem("cut_off" if is_cut else "empty")
+    work = Work(len(text))
+    return _read_code(read_fields(text, work), work, is_cut=is_cut)
+
+
+# A closing fence at which a reply was cut off.
+_PARTIAL_FENCE = re.compile(r"\n(`{1,2})\Z")
 
 
 def read_code_field(text: str, reasoning: str = "") -> Reading:
@@ -90,84 +126,6 @@ def _normalized(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-# ---- The text of a reply -----------------------------------------------------------------------------
-
-
-def _text_of(reply: RawReply) -> tuple[str, tuple[str, ...]]:
-    """Returns the text to read, and the repairs that were needed to find it."""
-    text = _content(reply.text)
-    if text.strip():
-        return text, ()
-    for call in reply.tool_calls:
-        code = _code_of_call(call)
-        if code:
-            return f"```python\n{code}\n```", ("tool_call",)
-    thoughts = str(reply.thoughts or "")
-    if _has_code(thoughts):
-        return thoughts, ("reasoning_channel",)
-    return "", ()
-
-
-# Parts of a content that are nested deeper are no text.
-_MAX_PARTS_DEPTH = 4
-
-
-def _content(value: Any, depth: int = 0) -> str:
-    """Returns the text of a content that may be a list of parts or an object."""
-    if isinstance(value, str):
-        return value
-    if depth > _MAX_PARTS_DEPTH:
-        return ""
-    if isinstance(value, Mapping):
-        fields = fields_of_value(value)
-        if fields is not None:
-            code = f"[[ ## code ## ]]\n{fields.code}" if fields.code else ""
-            return f"[[ ## reasoning ## ]]\n{fields.reasoning}\n\n{code}"
-        return _content(value.get("text") or value.get("content") or "", depth + 1)
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return "\n".join(part for one in value if (part := _content(one, depth + 1)))
-    return ""
-
-
-# The name under which DSPy keeps arguments that are not JSON.
-_UNPARSED = "partial_json"
-
-
-def _code_of_call(call: Any) -> str:
-    """Returns the code that a tool call asks to run, or calls the function that it names."""
-    function = _item(call, "function") or call
-    name, arguments = str(_item(function, "name") or ""), _item(function, "arguments")
-    if isinstance(arguments, str):
-        value = parsed_json(arguments)[0]
-        arguments = value if isinstance(value, str | Mapping) and value else arguments
-    if isinstance(arguments, Mapping) and isinstance(arguments.get(_UNPARSED), str):
-        arguments = arguments[_UNPARSED]
-    fields = fields_of_value(arguments) if isinstance(arguments, Mapping) else None
-    if fields is not None and fields.code:
-        return fields.code
-    if isinstance(arguments, str):
-        return arguments
-    if isinstance(arguments, Mapping) and name.isidentifier():
-        listed = ", ".join(
-            f"{key}={value!r}" for key, value in arguments.items() if str(key).isidentifier()
-        )
-        return f"{name}({listed})"
-    return ""
-
-
-def _item(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
-
-
-def _has_code(text: str) -> bool:
-    if len(text) > MAX_REPLY_CHARS:
-        return False
-    work = Work(len(text))
-    if FIELD.search(text) and (read_fields(text, work).code or "").strip():
-        return True
-    return any(block.is_python for block in fenced_blocks(text, work).blocks)
-
-
 # ---- The code of a reply -----------------------------------------------------------------------------
 
 
@@ -182,17 +140,20 @@ def _read_code(fields: Fields, work: Work, *, is_cut: bool) -> Reading:
     if final is not None:
         return Reading(fields.reasoning, final, fields.repairs)
     found = fenced_blocks(text, work)
-    whole = work.tree(text.strip("\n")) if found.blocks else None
+    whole = work.tree(text.strip("\n"))
+    if whole is None and not found.blocks:
+        found = fenced_blocks(with_fences(text), work)
     if not found.blocks or (whole is not None and does_something(whole)):
         return _read_unfenced(fields, text, work, is_cut=is_cut)
     return _read_blocks(fields, found, work, is_cut=is_cut)
 
 
 def _inner_json(text: str) -> str:
-    """Returns the code in a code field that is an object with a code field."""
-    if not text.lstrip().startswith("{"):
+    """Returns the code in a code field, or a block, that is an object with a code field."""
+    whole = text.strip()
+    if not (whole.startswith("{") and whole.endswith("}")):
         return text
-    inner = fields_of_value(parsed_json(text.strip())[0])
+    inner = fields_of_value(parsed_json(whole)[0])
     return inner.code if inner is not None and inner.code else text
 
 
@@ -207,6 +168,8 @@ def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Re
         return _problem("cut_off" if is_cut else "empty", reasoning=fields.reasoning)
     if is_cut and not fields.is_complete:
         return _problem("cut_off", reasoning=fields.reasoning)
+    if fields.source == "thoughts":
+        return _problem("unreadable", reasoning=text.strip())
     result = repaired(text.strip("\n"), work)
     tree = work.tree(result.code)
     if tree is not None and not tree.body:
@@ -218,7 +181,7 @@ def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Re
         ):
             return _problem("quoted", reasoning=fields.reasoning)
         return _runs(fields, result.code, result.repairs, _notes_on_shell(result.removed))
-    parts = _parts(text, work)
+    parts = code_after_prose(text, work)
     if parts is not None:
         prose, code, invented = parts
         if (tree := work.tree(code)) is not None and final_calls(tree):
@@ -227,7 +190,7 @@ def _read_unfenced(fields: Fields, text: str, work: Work, *, is_cut: bool) -> Re
         return _runs(fields._replace(reasoning=fields.reasoning or prose), code, repairs, ())
     if _is_shell(text):
         return _problem("shell", reasoning=fields.reasoning)
-    if is_field and not _is_prose(text):
+    if is_field and not is_prose(text):
         return _runs(fields, text.strip("\n"), (), ())  # the traceback says what is wrong with it
     return _problem("unreadable", reasoning=fields.reasoning or text.strip())
 
@@ -242,6 +205,11 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
         if outside and tree is not None and does_something(tree):
             return _runs(fields, outside, (), ())
         labels = sorted({block.label for block in found.blocks if block.label})
+        if labels and labels[0] in _OF_FIELDS and len(found.blocks) == 1:
+            inner = read_fields(found.blocks[0].code, work)
+            if "```" not in (inner.code or "```"):
+                inner = inner._replace(source="loose" if outside else inner.source)
+                return _read_unfenced(inner, inner.code or "", work, is_cut=is_cut)
         if is_cut and not found.blocks[-1].is_closed:
             return _problem("cut_off", reasoning=prose)
         if not any(block.code.strip() for block in found.blocks):
@@ -253,14 +221,15 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
             return _problem("cut_off", reasoning=prose)
         blocks, count = blocks[:-1], len(blocks)
         notes = (messages.not_run(count - 1, count, "cut_off"),)
-    chosen, others, invented = _chosen(blocks, found, work)
-    notes = (*notes, *others)
+    chosen, others, invented = chosen_blocks(blocks, found, work)
+    unlabelled = _unlabelled_code(found.blocks, blocks, work)
+    notes = (*notes, *others, *([messages.unlabelled(unlabelled)] if unlabelled else []))
     repairs = [*fields.repairs]
     if invented and "text_after_the_code" not in repairs:
         repairs.append("text_after_the_code")
     code, removed = [], list[str]()
     for block in chosen:
-        result = repaired(block.code, work)
+        result = repaired(_inner_json(block.code), work)
         code.append(result.code)
         repairs += result.repairs
         removed += result.removed
@@ -268,20 +237,30 @@ def _read_blocks(fields: Fields, found: Blocks, work: Work, *, is_cut: bool) -> 
     tree = work.tree(whole)
     if not whole.strip() or (tree is not None and not tree.body):
         return _problem("shell" if removed else "empty", reasoning=prose)
-    if tree is not None and final_calls(tree) and _may_be_quoted(fields, found, chosen):
+    if tree is not None and final_calls(tree) and _may_be_quoted(fields, found, chosen, work):
         return _problem("quoted", reasoning=prose)
     if len(chosen) == 1 and not work.compiles(whole) and _is_shell(whole):
         return _problem("shell", reasoning=prose)
     return Reading(prose, whole, _unique(repairs), (*notes, *_notes_on_shell(removed)))
 
 
-def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block]) -> bool:
+# Labels of a block that may hold the fields of the reply in that format.
+_OF_FIELDS = frozenset({"yaml", "yml", "xml", "html"})
+
+
+def _may_be_quoted(fields: Fields, found: Blocks, chosen: Sequence[Block], work: Work) -> bool:
     """Returns whether code that ends the run may be a quotation: no label says that it is Python, and prose is around."""
     if fields.source == "field":
         return False
-    if any(block.is_quotation for block in chosen):
+    trees = [work.tree(block.code) for block in chosen]
+    ending = [
+        block
+        for block, tree in zip(chosen, trees, strict=True)
+        if tree is None or final_calls(tree)
+    ]
+    if any(block.is_quotation for block in ending):
         return True
-    return not all(block.is_python for block in chosen) and bool(
+    return not all(block.is_python for block in ending) and bool(
         found.outside.strip() or len(found.blocks) > len(chosen)
     )
 
@@ -290,10 +269,16 @@ def _blocks_of_code(blocks: Sequence[Block], work: Work, *, is_field: bool) -> l
     """Returns the blocks of Python. One that says so goes before one that says nothing."""
     labelled = [block for block in blocks if block.is_python and block.code.strip()]
     if labelled:
-        return labelled
+        bare = [block for block in blocks if not block.label and block.code.strip()]
+        parts = [
+            one
+            for one in bare[:_MAX_BARE]
+            if any(belongs_to(one, block, work) for block in labelled[:_MAX_BARE])
+        ]
+        return sorted([*labelled, *parts], key=lambda block: block.first)
     vague = [
         block
-        for block in blocks
+        for block in (python_in_shell(block) or block for block in blocks)
         if block.is_vague and block.code.strip() and final_code(block.code, work) is None
     ]
     doing = [
@@ -310,126 +295,28 @@ def _blocks_of_code(blocks: Sequence[Block], work: Work, *, is_field: bool) -> l
     return bare if is_code else []
 
 
+# So many blocks without a label are compared with so many that have one.
+_MAX_BARE = 8
+
+
+def _unlabelled_code(blocks: Sequence[Block], of_code: Sequence[Block], work: Work) -> int:
+    """Returns the number of blocks that look like code, but have no label beside others that have one."""
+    if not any(block.is_python for block in of_code):
+        return 0
+    trees = [
+        work.tree(block.code)
+        for block in blocks
+        if block.is_vague and block not in of_code and block.code.strip()
+    ]
+    return sum(tree is not None and calls_something(tree) for tree in trees)
+
+
 # The beginning of a line that is rather code than data or prose.
 _CODE_LINE = re.compile(
     r"^[ \t]*(?:(?:import|from|def|class|for|while|if|with|try|return|await|async)\b(?!.*[.!?]$)"
     r"|\w{1,40}[ \t]*=[^=\n]|[\w.]{1,80}\()",
     re.MULTILINE,
 )
-
-
-def _chosen(
-    blocks: list[Block], found: Blocks, work: Work
-) -> tuple[list[Block], tuple[str, ...], bool]:
-    """Returns the blocks to run as one cell, notes on the others, and whether output was invented."""
-    invented = _invents_output(found.between(blocks[-1].end, len(found.lines))) or any(
-        block.first >= blocks[0].end and block.label in _OUTPUT_LABELS for block in found.blocks
-    )
-    blocks = _without_drafts(blocks)
-    if len(blocks) == 1:
-        return blocks, (), invented
-    trees = [work.tree(repaired(block.code, work).code) for block in blocks]
-    for n, block in enumerate(blocks[:-1]):
-        tree = trees[n]
-        if tree is not None and final_calls(tree):
-            return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "submits"),), invented
-        if _invents_output(found.between(block.end, blocks[n + 1].first)) or any(
-            block.end <= other.first < blocks[n + 1].first and other.label in _OUTPUT_LABELS
-            for other in found.blocks
-        ):
-            return blocks[: n + 1], (messages.not_run(n + 1, len(blocks), "invented"),), True
-    compiling = [n for n, tree in enumerate(trees) if tree is not None]
-    if len(compiling) == len(blocks):
-        return blocks, (), invented
-    if not compiling:
-        return blocks[:1], (messages.not_run(1, len(blocks), "broken"),), invented
-    if compiling[0] != 0:
-        first = compiling[0]
-        return [blocks[first]], (messages.only_run(first + 1, len(blocks)),), invented
-    end = next(n for n, tree in enumerate(trees) if tree is None)
-    return blocks[:end], (messages.not_run(end, len(blocks), "broken"),), invented
-
-
-def _without_drafts(blocks: list[Block]) -> list[Block]:
-    """Leaves out a block that a later one repeats from its beginning."""
-    kept = []
-    for n, block in enumerate(blocks):
-        later = blocks[n + 1 :]
-        code = block.code.strip()
-        if not any(
-            other.code.strip() == code or other.code.strip().startswith(f"{code}\n")
-            for other in later
-        ):
-            kept.append(block)
-    return kept
-
-
-_OUTPUT_LABELS = frozenset(
-    {"output", "out", "result", "results", "stdout", "observation", "console"}
-)
-
-_OUTPUT = re.compile(
-    r"^[ \t*_#>\[-]*(?:(?:expected |execution |repl |console |code )?"
-    r"(?:output|observation|result|results|stdout|logs?)(?: \([\d,]+ chars\))?[*_ \]]*:"
-    r"|out\[\d+\]|\(no output|=== step|\[\[ ## (?:repl_history|output|iteration))",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def _invents_output(text: str) -> bool:
-    """Returns whether the text pretends that code was run."""
-    return _OUTPUT.search(text) is not None
-
-
-# A cell of prose and code is split at one of so many paragraphs.
-_MAX_PARAGRAPHS = 40
-
-
-# The beginning of a line of code in the format of ReAct.
-_INPUT = re.compile(
-    r"^[ \t]*(?:action input|code|python|command)[ \t]*:[ \t]*(?=\S)", re.IGNORECASE
-)
-
-
-def _parts(text: str, work: Work) -> tuple[str, str, bool] | None:
-    """Splits text without a fence into prose and the code after it; None if no part is clearly code.
-
-    What follows the code is left out if it pretends that the code was run.
-    """
-    invented = _OUTPUT.search(text)
-    if invented is not None and invented.start() > 0:
-        text = text[: invented.start()]
-        tree = work.tree(text.strip("\n"))
-        if tree is not None and does_something(tree):
-            return "", text.strip("\n"), True
-    lines = text.split("\n")
-    starts = [
-        n
-        for n in range(len(lines))
-        if lines[n].strip()
-        and (
-            _INPUT.match(lines[n])
-            or (n and (not lines[n - 1].strip() or lines[n - 1].rstrip().endswith((":", ": |"))))
-        )
-    ]
-    for start in starts[:_MAX_PARAGRAPHS]:
-        code = "\n".join([_INPUT.sub("", lines[start]), *lines[start + 1 :]]).strip("\n")
-        if code.startswith((" ", "\t")):
-            code = textwrap.dedent(code)
-        tree = work.tree(code)
-        if tree is not None and does_something(tree):
-            return "\n".join(lines[:start]).strip(), code, invented is not None
-    return None
-
-
-_SENTENCE = re.compile(r"[A-Z\"'*#-]?[\w'*]+(?:,? [\w'\"`*()-]+){3,}[.:!?,]?$")
-
-
-def _is_prose(text: str) -> bool:
-    """Returns whether the text is rather prose than code: its lines read as sentences."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    sentences = sum(bool(_SENTENCE.match(line)) for line in lines[:50])
-    return sentences * 2 >= len(lines[:50])
 
 
 def _is_shell(text: str) -> bool:

@@ -33,7 +33,7 @@ class Repaired(NamedTuple):
 
 def repaired(code: str, work: Work) -> Repaired:
     """Returns the code, repaired where it does not compile and a repair helps."""
-    result = _repaired(_without_special_tokens(code), work)
+    result = _repaired(without_special_tokens(code), work)
     plain = _without_label(result.code)
     if plain is not None and (tree := work.tree(plain)) and does_something(tree):
         return result._replace(code=plain)
@@ -149,11 +149,11 @@ def _with_straight_quotes(code: str) -> str | None:
 _QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)"')
 
 
-def _with_single_escapes(code: str) -> str | None:
+def with_single_escapes(code: str) -> str | None:
     """Undoes escapes of line ends and quotes that were made once too often."""
     if "\\" not in code:
         return None
-    if ("\n" not in code.strip() and "\\n" in code) or '\\"' in code:
+    if ("\n" not in code.strip() and "\\n" in code) or '\\"' in code or "\\u00" in code:
         try:
             text = _QUOTE.sub(r'\1\\"', code).replace("\n", "\\n").replace("\t", "\\t")
             value = json.loads(f'"{text}"', strict=False)
@@ -161,6 +161,16 @@ def _with_single_escapes(code: str) -> str | None:
             return code.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
         return value if isinstance(value, str) else None
     return None
+
+
+_MARKDOWN = re.compile(r"\\([_*\[\]#`])")
+
+
+def _without_markdown(code: str) -> str | None:
+    """Removes backslashes that Markdown needs in front of characters, outside of strings."""
+    if "\\" not in code:
+        return None
+    return outside_strings(code, lambda part: _MARKDOWN.sub(r"\1", part))
 
 
 _ESCAPED_LINE_END = re.compile(r"\\r\\n|\\n")
@@ -175,15 +185,17 @@ def _with_line_ends(code: str) -> str | None:
     )
 
 
+_AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w{1,9};)")
+
 # Python converts no number of thousands of digits, and there is no such character.
 _NO_CHARACTER = re.compile(r"(&#[0-9]{8,})")
 
 
 def _without_entities(code: str) -> str | None:
-    """Replaces HTML entities."""
+    """Replaces HTML entities, also those that were escaped twice."""
     if "&" not in code or ";" not in code:
         return None
-    parts = _NO_CHARACTER.split(code)
+    parts = _NO_CHARACTER.split(_AMPERSANDS.sub("&", code))
     parts[::2] = map(html.unescape, parts[::2])
     return "".join(parts)
 
@@ -231,6 +243,8 @@ def _without_stray_fences(code: str) -> str | None:
         first += 1
     while first < end and _STRAY_CLOSING.fullmatch(lines[end - 1]):
         end -= 1
+    if (first, end) == (0, len(lines)):
+        return code.strip().strip("`")
     return "\n".join(lines[first:end]) if first < end else None
 
 
@@ -251,7 +265,8 @@ _REPAIRS: dict[str, _Repair] = {
     "fences": _without_stray_fences,
     "quotes": _with_straight_quotes,
     "entities": _without_entities,
-    "escapes": _with_single_escapes,
+    "escapes": with_single_escapes,
+    "markdown": _without_markdown,
     "line_ends": _with_line_ends,
     "tabs": _with_spaces,
     "line_numbers": _without_line_numbers,
@@ -263,14 +278,14 @@ _SPECIAL_TOKENS = re.compile(
 )
 
 
-def _without_special_tokens(code: str) -> str:
+def without_special_tokens(code: str) -> str:
     """Removes tokens of chat templates at the end."""
     end = len(code.rstrip())
     match = _SPECIAL_TOKENS.search(code[max(end - 400, 0) : end])
     return code if match is None else code[: max(end - 400, 0) + match.start()].rstrip()
 
 
-_INPUT_LINE = re.compile(r"(?:>>>|\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$)")
+_INPUT_LINE = re.compile(r"(?:>>> ?|(?:\.\.\.|In \[\d+\]:|\s{2,}\.\.\.:)(?: |$))")
 _PROMPT = re.compile(r"^(?:>>> ?|In \[\d+\]: )", re.MULTILINE)
 
 
@@ -317,8 +332,17 @@ def _unquoted(code: str) -> str | None:
 
 # ---- Shell lines -------------------------------------------------------------------------------------
 
-_SHELL = re.compile(r"[ \t]*(?:%%?[a-zA-Z]\w*\b|!{1,2}[ \t]*\w)")
-_BARE_SHELL = re.compile(r"[ \t]*(?:\$ |(?:pip3?|conda|apt-get|apt|npm)[ \t]+install[ \t])")
+_SHELL = re.compile(
+    r"[ \t]*(?:%%?[a-zA-Z]\w*\b|!{1,2}[ \t]*\w|\w{1,40}[ \t]{0,9}=[ \t]{0,9}(?:%[a-zA-Z]|!)\w)"
+)
+_BARE_SHELL = re.compile(
+    r"[ \t]*(?:\$ |(?:pip3?|conda|apt-get|apt|npm)[ \t]+install[ \t]|\?{1,2}[\w.]{1,80}$|[\w.]{1,80}\?{1,2}$)"
+)
+
+# Magic that runs the statement after it.
+_TIMING = re.compile(
+    r"(?P<indent>[ \t]*)%(?:time|timeit|prun)[ \t]+(?:-\w[ \t]{0,9}\d{0,9}[ \t]+){0,4}(?P<statement>[^\s%!-].*)"
+)
 
 
 def without_shell_lines(code: str) -> tuple[str, tuple[str, ...]]:
@@ -326,8 +350,12 @@ def without_shell_lines(code: str) -> tuple[str, tuple[str, ...]]:
     starts = starts_of_lines_outside_strings(code)
     kept, removed, at = list[str](), list[str](), 0
     for line in code.split("\n"):
-        is_shell = at in starts and (_SHELL.match(line) or _BARE_SHELL.match(line))
-        if is_shell:
+        is_outside = at in starts
+        timed = _TIMING.fullmatch(line) if is_outside else None
+        if timed is not None:
+            removed.append(line.split()[0])
+            kept.append(timed["indent"] + timed["statement"])
+        elif is_outside and (_SHELL.match(line) or _BARE_SHELL.match(line)):
             removed.append(line.strip())
             indent = line[: len(line) - len(line.lstrip())]
             kept.append(f"{indent}pass" if indent else "")

@@ -6,8 +6,11 @@ import dataclasses
 
 import dspy
 
+from dspy_rlm.budget.allowance import Allowance
+from dspy_rlm.budget.budget import Budget
 from dspy_rlm.dspy_bridge.interpreter_factory import ours_if_lent
 from dspy_rlm.prompts import instructions
+from dspy_rlm.prompts.contract import CONTRACT_HEADING
 from dspy_rlm.repl.sub_rlm import SubRun
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -24,11 +27,11 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
             config,
             signature=sub_run.signature,
             tools={name: config.tools[name] for name in sub_run.tools},
-            budget=dataclasses.replace(config.budget, max_iterations=turns),
+            budget=_budget(config.budget, turns, sub_run.allowance),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
         ),
-        context.child(sub_run.setup, sub_run.lm),
+        context.child(sub_run.setup, sub_run.lm, sub_run.allowance),
     )
     child.set_lm(sub_run.lm)
     compiled = getattr(blueprint.predictor, "signature", None) is not None
@@ -36,6 +39,13 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
         _share_compiled(blueprint, child.generate_action)
     with dspy.context(trace=[]):
         return child(**sub_run.inputs)
+
+
+def _budget(budget: Budget, turns: int, allowance: Allowance | None) -> Budget:
+    """Returns the limits that a sub-run's prompt states."""
+    most = None if allowance is None else allowance.most
+    calls = budget.max_llm_calls if most is None else min(budget.max_llm_calls, most)
+    return dataclasses.replace(budget, max_iterations=turns, max_llm_calls=calls)
 
 
 def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:
@@ -57,7 +67,7 @@ def _share_compiled(blueprint: Blueprint, predictor: dspy.Predict) -> None:
     compiled = blueprint.predictor
     tools = blueprint.config.tools.values()
     block = instructions.without_tools(compiled.signature.instructions, tools)
-    if instructions.CONTRACT_HEADING in block:
+    if CONTRACT_HEADING in block:
         return  # an inlined contract is that of the run above
     predictor.signature = predictor.signature.with_instructions(block)
     predictor.demos = compiled.demos

@@ -22,6 +22,15 @@ PROBLEM_FIELD = "problem_with_last_reply"
 
 _MAX_PROBLEM_CHARS = 4_000
 
+# The final reasoning of a run whose outputs were extracted, by the limit that ended its turns.
+EXTRACTED = {
+    "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
+    "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+    "context_window": "The prompt was longer than the LM's context window; the outputs were extracted from the "
+    "trajectory.",
+}
+OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
+
 
 class Extraction:
     """The outputs that were extracted so far, and the problems of the others."""
@@ -31,7 +40,7 @@ class Extraction:
         """The outputs that fit their types."""
 
         self.problem = ""
-        """What is wrong with the last reply; empty before the first."""
+        """The problems with the last reply; empty before the first."""
 
         self.was_cut: Callable[[], bool] = lambda: False
         """Returns whether the last reply ended at its limit of tokens."""
@@ -44,6 +53,11 @@ class Extraction:
     def missing(self) -> list[str]:
         """The names of the outputs that are still missing."""
         return [name for name in self._signature.output_fields if name not in self.kept]
+
+    def keep(self, fitted: Mapping[str, Any]) -> bool:
+        """Keeps outputs that the run has submitted and that fitted; returns whether all are there."""
+        self.kept.update(fitted)
+        return not self.missing
 
     def take(self, extracted: Mapping[str, Any]) -> bool:
         """Keeps the outputs of a reply that fit; returns whether all are there.
@@ -94,15 +108,19 @@ class Extraction:
         )
 
     def arguments(self, extractor: Any) -> dict[str, Any]:
-        """Returns what a further request adds to the call of the extractor: what is wrong, and only for the rest.
+        """Returns what the call of the extractor needs beside its fields: only the rest, and what was wrong with it.
 
         A user's own extractor, which may have any inputs, is called as it was.
         """
         own = getattr(extractor, "signature", None)
-        if not self.problem or own is None or not isinstance(extractor, dspy.Predict):
+        if own is None or not isinstance(extractor, dspy.Predict):
+            return {}
+        if not self.problem and not self.kept:
             return {}
         for name in self.kept:
             own = own.delete(name)
+        if not self.problem:
+            return {"signature": own}
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         return {
             "signature": own.append(PROBLEM_FIELD, field, type_=str),

@@ -82,6 +82,7 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
             code = run.read(action)
         if code is not None:
             run.observe((yield RunCell(code)))
+    run.keep_submitted()
     while run.outputs is None:
         try:
             extracted = yield Extract(run.extract_inputs())

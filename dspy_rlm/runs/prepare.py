@@ -24,7 +24,9 @@ from dspy_rlm.dspy_bridge.streaming import (
     on_stream,
     streaming_sink,
 )
+from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
@@ -33,6 +35,7 @@ from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import wrap_all
 from dspy_rlm.predictor import shown_demos
+from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
@@ -42,13 +45,15 @@ from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
+from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
 from dspy_rlm.terminal.progress import Progress
+from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
-from sandbox_runtime.helpers import annotation_text
+from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, redact_secrets
 
 
 def prepare(
@@ -67,7 +72,7 @@ def prepare(
 
     Raises:
         InputError: The inputs do not fit the signature.
-        LMNotConfiguredError: No LM is configured.
+        LMNotConfiguredError: No LM is configured, or one has no key.
         PriceUnknownError: `max_cost` cannot be kept, because the price of an LM is unknown.
     """
     config, predictor = blueprint.config, blueprint.predictor
@@ -76,13 +81,15 @@ def prepare(
     check_loop(config.tools.values(), loop)
     lm = _checked_lm(options.pop("lm", None) or _action_lm(predictor))
     fields = config.signature.input_fields
+    modules = (config.packages.imports if config.packages else ()) if is_ours(factory) else None
     variables = [
-        describe(name, value, fields[name], config.types) for name, value in values.items()
+        describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
     ledger, depth = context.ledger, context.depth
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
+            _check_key(one)
             check_price(one, config.budget)
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
@@ -97,6 +104,11 @@ def prepare(
         ledger,
         depth,
         config.limits.output_chars,
+        context.allowance,
+    )
+    secrets = context.secrets
+    context = dataclasses.replace(
+        context, note=lambda text: run.note(redact_secrets(text, secrets()))
     )
     vocabulary = make_namespace(
         context,
@@ -125,6 +137,8 @@ def prepare(
         gate,
         charged=depth > 0,
         included=int(depth > 0),
+        allowance=context.allowance,
+        on_retry=run.retried,
     )
     last = Meter(
         ledger,
@@ -136,6 +150,8 @@ def prepare(
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
+        allowance=context.allowance,
+        on_retry=run.retried,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -155,14 +171,16 @@ def prepare(
         context=context,
         prompt=prompt,
         last_prompt=_if_dspys(extractor, lm=last_lm, **options),
-        adapter=reply_adapter(adapter),
+        adapter=reply_adapter(adapter, STYLES[config.style]),
         last_settings={"trace": [], "adapter": last_adapter},
         values=values,
         functions=wrap_all({**vocabulary, **tools}, wrappers),
         outputs={
             name: annotation_text(field.annotation)
+            + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        prelude=STYLES[config.style].prelude(list(values)),
     )
 
 
@@ -188,6 +206,13 @@ def _checked_lm(lm: Any) -> dspy.BaseLM | None:
     )
 
 
+def _check_key(lm: dspy.BaseLM) -> None:
+    try:
+        check_key(lm)
+    except dspy.LMError as error:
+        raise read_fault(error) from None
+
+
 def _context(
     blueprint: Blueprint,
     factory: InterpreterFactory | None,
@@ -201,6 +226,7 @@ def _context(
         config.models or Models({"": lm} if lm else {}),
         loop,
         other_lms=(lm, dspy.settings.lm),
+        tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,
         limits=config.sandbox_limits,
         packages=config.packages,

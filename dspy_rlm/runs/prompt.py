@@ -1,4 +1,4 @@
-"""The predictor's signature as a run sends it: the policy block, and the contract after it."""
+"""The signatures of a run's two predictors: of its steps (the policy block, and the contract after it), of the extraction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_internals.adapters import read_advice
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.prompts import instructions
-from dspy_rlm.prompts.variables import class_lines
+from dspy_rlm.prompts.class_lines import class_lines
+from dspy_rlm.prompts.contract import Surroundings, contract
+from dspy_rlm.prompts.styles import STYLES
 
 # The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
 HINT, _NO_ADVICE = "hint_", "N/A"
@@ -17,8 +19,16 @@ HINT, _NO_ADVICE = "hint_", "N/A"
 
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
     """Returns the predictor's signature before an optimizer has changed it."""
-    block = instructions.policy_block(config.signature, config.tools.values())
+    style = STYLES[config.style]
+    block = instructions.policy_block(config.signature, config.tools.values(), style)
     return instructions.action_signature(block)
+
+
+def default_extractor(signature: type[dspy.Signature], predictor: dspy.Predict) -> dspy.Predict:
+    """Returns a predictor of the outputs for when no turn is left. It has the LM of the steps' predictor."""
+    extractor = dspy.Predict(instructions.extract_signature(signature))
+    extractor.lm = getattr(predictor, "lm", None)
+    return extractor
 
 
 def composed_signature(
@@ -28,24 +38,8 @@ def composed_signature(
     depth: int,
 ) -> type[dspy.Signature]:
     """Returns the predictor's signature with the contract of a run in this factory's interpreters."""
-    ours = is_ours(factory)
-    rules = (
-        instructions.sandbox_rules(
-            config.packages.imports if config.packages else (),
-            class_lines(config.annotations, config.types),
-        )
-        if ours
-        else getattr(factory, "execution_instructions", "")
-    )
-    text = instructions.contract(
-        config.signature,
-        config.tools,
-        config.budget,
-        rules,
-        config.models,
-        depth,
-        records=ours,
-        facts=_facts(config, predictor),
+    text = contract(
+        config.signature, _surroundings(config, predictor, factory, depth), STYLES[config.style]
     )
     own = getattr(predictor, "signature", None) or default_signature(config)
     whole = instructions.compose(own.instructions, config.tools.values(), text)
@@ -68,10 +62,27 @@ def with_hint(
     return signature.append(HINT, field, type_=str), {HINT: text}
 
 
-def _facts(config: RLMConfig, predictor: dspy.Predict) -> dict[str, str]:
-    """Returns what is known of the sub-LMs in words, by their names."""
+def _surroundings(
+    config: RLMConfig,
+    predictor: dspy.Predict,
+    factory: InterpreterFactory | None,
+    depth: int,
+) -> Surroundings:
+    """Returns what the contract states besides the signature."""
     lms = config.models.by_name if config.models else {"": _own_lm(predictor)}
-    return {name: facts_of(lm, config.budget).text() for name, lm in lms.items() if lm is not None}
+    return Surroundings(
+        budget=config.budget,
+        limits=config.limits,
+        tools=config.tools,
+        models=config.models,
+        facts={name: facts_of(lm, config.budget) for name, lm in lms.items() if lm is not None},
+        depth=depth,
+        modules=config.packages.imports if config.packages else (),
+        has_numpy=config.packages is not None
+        and "numpy" in {package.name for package in config.packages.packages},
+        classes=class_lines(config.annotations, config.types),
+        foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
+    )
 
 
 def _own_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:

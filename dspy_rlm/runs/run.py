@@ -6,7 +6,6 @@ the end into a prediction. Never blocks, so a test needs no LM and no sandbox.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,63 +14,52 @@ from typing import Any
 import dspy
 from dspy import AdapterParseError, LMError
 
+from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
-from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_reading
-from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
+from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import (
     ActionChosen,
     Event,
     IterationStarted,
+    RequestRetried,
     RunEnded,
     RunStarted,
     Sink,
+    SoFar,
     StepTaken,
     SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
-from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.prompts.variables import Variable, render_variables
-from dspy_rlm.replies.messages import repair_note
-from dspy_rlm.replies.reader import RawReply, Reading, read_code_field, read_reply
-from dspy_rlm.report import RunReport, Status, Step
-from dspy_rlm.runs.extraction import Extraction
-from dspy_rlm.runs.overwritten import overwritten_inputs
+from dspy_rlm.replies.reader import Reading
+from dspy_rlm.report import RunReport, Status, Step, tokens_of
+from dspy_rlm.runs.actions import read_action, read_unparsed
+from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
+from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
 from sandbox_runtime.helpers import abridged, redact_secrets
-
-# Characters of an unreadable reply that are quoted to the LM.
-SHOWN_REPLY_CHARS = 2000
-
-# Characters of each output that the extraction sees if the whole does not fit into the budget. They are tried in order.
-SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
 
 _PAID = ("max_tokens", "max_cost")
 
 # The minimum that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
 
-EXTRACTED = {
-    "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
-    "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
-    "context_window": "The prompt was longer than the LM's context window; the outputs were extracted from the "
-    "trajectory.",
-}
-_SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
+# The beginning of the messages for a SUBMIT whose arguments do not fit.
+_REFUSED = "SUBMIT() "
 
-OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the trajectory."
+_SYNTAX_ERRORS = frozenset({"SyntaxError", "IndentationError", "TabError"})
 
 
 class Run:
@@ -87,11 +75,13 @@ class Run:
         ledger: Ledger | None = None,
         depth: int = 0,
         output_chars: int = Limits.output_chars,
+        allowance: Allowance | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
         self.ledger = ledger or Ledger(budget)
         self.depth = depth
+        self._calls: Calls = allowance or self.ledger
         self.steps: list[Step] = []
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
@@ -108,13 +98,16 @@ class Run:
         self._variables = variables
         self._failures = 0  # consecutive failed turns
         self._out_of = ""  # the limit that the next turn would exceed
-        self._shortened = 0  # times that the history was shortened for the extraction
+        # The number of steps when a refused SUBMIT got one more turn.
+        self._extended_at: int | None = None
+        self._fitted: dict[str, Any] = {}  # the outputs of a refused SUBMIT that fitted
         self._has_started = False
         self._ended = False
         self._reading = Reading()
-        self._overwritten: set[str] = set()  # inputs that a cell has assigned, each reported once
+        self._remarks = Remarks(variable.name for variable in variables)
         self._repairs: Counter[str] = Counter()
         self._turns_lost: Counter[str] = Counter()
+        self._retries = 0
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -130,7 +123,8 @@ class Run:
 
     def _begin_iteration(self) -> None:
         if not self.over:
-            self.tell(IterationStarted(len(self.steps) + 1, self.budget.max_iterations))
+            number = len(self.steps) + 1
+            self.tell(IterationStarted(number, max(self.budget.max_iterations, number)))
 
     def sub_call(self, name: str, count: int) -> Listener:
         """Emits that the running cell calls other LMs, and returns a listener for their progress. From any thread."""
@@ -142,6 +136,15 @@ class Run:
 
         return progress
 
+    def note(self, remark: str) -> None:
+        """Adds a remark to the observation of the running cell. From any thread."""
+        self._remarks.add(remark)
+
+    def retried(self, error: str, seconds: float) -> None:
+        """Notes that a request of the root LM has failed and is sent again. From any thread."""
+        self._retries += 1
+        self.tell(RequestRetried(len(self.steps) + 1, error, seconds))
+
     @property
     def over(self) -> bool:
         """True when outputs were submitted, or a limit allows no further turn."""
@@ -151,31 +154,54 @@ class Run:
         """Returns the name of the limit that allows no further turn, or ""."""
         if self._out_of:
             return self._out_of
-        if len(self.steps) >= self.budget.max_iterations:
+        if len(self.steps) >= self.budget.max_iterations + (self._extended_at is not None):
             return "max_iterations"
         if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
             return "max_errors"
         return self.ledger.exhausted(self.depth)
 
+    def _extend(self) -> bool:
+        """Returns whether the run gets one more turn because its SUBMIT, in the last one, is refused."""
+        errors, number = self.budget.max_errors, len(self.steps) + 1
+        if number < self.budget.max_iterations or self._extended_at is not None:
+            return False
+        if errors is not None and self._failures + 1 >= errors:
+            return False
+        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
+        if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
+            return False
+        self._extended_at = number
+        return True
+
+    def keep_submitted(self) -> None:
+        """Keeps the outputs that fitted in a SUBMIT that was refused at the end, so only the others are extracted."""
+        if self.outputs is None:
+            self._finish(complete=self.extraction.keep(self._fitted))
+
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
         line = iteration_line(
-            number, self.budget, self.ledger.left(), self._failures, self._window.note
+            number,
+            self.budget,
+            self.ledger.left(self._calls),
+            self._failures,
+            self._window.note,
+            self.depth,
         )
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
-        return {"turns": max(turns, 0), **self.ledger.left()}
+        return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
-        history = self._window.history(self.steps)
-        if self._shortened:
-            history = abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
-        return {"variables_info": self._window.variables_info, "repl_history": history}
+        return {
+            "variables_info": self._window.variables_info,
+            "repl_history": self._window.history(self.steps),
+        }
 
     def shorten(self, error: BudgetExceededError) -> None:
         """Shortens the outputs that the extraction sees, because they do not fit into the budget in full.
@@ -183,11 +209,11 @@ class Run:
         Raises:
             BudgetExceededError: `error` itself: nothing is left to shorten.
         """
-        if error.limit not in _PAID or self._shortened == len(SHORTENED_OUTPUT_CHARS):
-            if self.extraction.problem:
-                raise self.extraction.failure() from error
-            raise error
-        self._shortened += 1
+        if error.limit in _PAID and self._window.shorten():
+            return
+        if self.extraction.problem:
+            raise self.extraction.failure() from error
+        raise error
 
     def overflow(self, error: LMError) -> None:
         """Shortens the prompt, because the LM's context window is shorter; ends the turns if it cannot be.
@@ -207,12 +233,8 @@ class Run:
 
     def read(self, action: Mapping[str, Any] | dspy.Prediction) -> str | None:
         """Returns the code to run, or None for a bad reply, which is then this turn's step."""
-        reading = take_reading(action) if isinstance(action, dspy.Prediction) else None
         self.action = action if isinstance(action, dspy.Prediction) else None
-        code, reasoning = str(action["code"] or ""), str(action["reasoning"] or "")
-        if reading is None:  # the predictor is the user's own
-            reading = read_code_field(code, reasoning)
-        return self._take_reading(reading, code)
+        return self._take_reading(read_action(action), str(action["code"] or ""))
 
     def _take_reading(self, reading: Reading, reply: str) -> str | None:
         """Returns the code of a reply; a problem with it is this turn's step."""
@@ -225,7 +247,7 @@ class Run:
             self._repairs.update(reading.repairs)
             return self._code
         self._turns_lost[reading.cause] += 1
-        self._take_step("", _error_note(reading.problem), failed=True)
+        self._take_step("", error_note(reading.problem), failed=True)
         return None
 
     def _choose(self, *, runs: bool = True) -> None:
@@ -243,7 +265,9 @@ class Run:
             raise error
         if error.limit in _PAID and not self.steps:
             raise for_the_user(error)
-        if error.limit not in (*_PAID, "max_seconds"):
+        # The turns of a sub-run are sub-calls of the tree; a call for its extraction is held back.
+        is_shared = error.limit == "max_llm_calls" and self.depth > 0 and bool(self.steps)
+        if not is_shared and error.limit not in (*_PAID, "max_seconds"):
             raise error
         self.action, self._out_of = None, error.limit
 
@@ -252,19 +276,7 @@ class Run:
 
         None if it has no code: the reply is then this turn's step.
         """
-        reply = str(error.lm_response or "")
-        if isinstance(error, UnreadableReplyError):
-            reading = error.reading
-        else:
-            reading = read_reply(RawReply(reply))
-        shown = abridged(reply, SHOWN_REPLY_CHARS)
-        if reading.code:
-            self.action = dspy.Prediction(reasoning=reading.reasoning, code=reading.code)
-        else:
-            self.action = FailedStep(shown)
-            if reading.cause == "unreadable":
-                quoted = f"{reading.problem}\nYour reply was:\n{shown}"
-                reading = dataclasses.replace(reading, reasoning="", problem=quoted)
+        reading, self.action = read_unparsed(error)
         return self._take_reading(reading, "")
 
     # ---- Results of cells ----
@@ -277,10 +289,12 @@ class Run:
             case Completed(output=output):
                 self._take_step(output)
             case Failed(traceback=traceback) if traceback:
-                self._take_step(_join(result.output, traceback), failed=True)
+                is_refused = result.message.startswith(_REFUSED) and self._extend()
+                note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
+                self._take_step(below(result.output, traceback), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
-                self._take_step(result.output, _error_note(reason), failed=True)
+                self._take_step(result.output, error_note(reason), failed=True)
             case Submitted(outputs=values, output=output):
                 self._submit(values, output)
 
@@ -290,7 +304,9 @@ class Run:
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
-            self._take_step(output, f"{_error_note(quoted)}{SUBMIT_AGAIN}", failed=True)
+            advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
+            self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
+            self._fitted |= bad_reply.fitted
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
@@ -326,6 +342,8 @@ class Run:
         return RLMPrediction.of_run(self.outputs or {}, self._reasoning, report)
 
     def _end(self) -> RunReport:
+        if isinstance(self._calls, Allowance):
+            self._calls.release()  # the call that is held back counts only if it was made
         report = RunReport(
             status=self._status,
             stopped_by=self._stopped_by,
@@ -341,6 +359,7 @@ class Run:
             repairs=dict(self._repairs),
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
+            retries=self._retries,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
@@ -356,38 +375,30 @@ class Run:
         All text that goes into the next prompt passes through here, and is shortened here.
         """
         self._failures = self._failures + 1 if failed else 0
-        note = "\n".join(filter(None, [note.rstrip("\n"), *self._notes(output)]))
-        whole = _join(output, note) if note else output.rstrip("\n")
+        if len(self.steps) != self._extended_at:
+            self._fitted = {}
+        last = self.steps[-1] if self.steps else None
+        remarks = self._remarks.of_turn(self._reading, self._code, output, last)
+        note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
+        whole = below(output, note) if note else output.rstrip("\n")
         whole = abridged(whole, self._output_chars)
         # A shortened note counts as output.
         step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
-        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls))
+        self.tell(StepTaken(len(self.steps), step, self.ledger.llm_calls, self._so_far()))
         self._begin_iteration()
 
-    def _notes(self, output: str) -> list[str]:
-        """Returns the harness's remarks on the reply of this turn, each in one line."""
-        notes = [repair_note(self._reading.repairs), *self._reading.notes]
-        if self._reading.code:
-            names = {variable.name for variable in self._variables} - self._overwritten
-            for name in overwritten_inputs(self._code, names):
-                self._overwritten.add(name)
-                notes.append(
-                    f"This cell assigned the input {name} anew; the original value is gone."
-                )
-        last = self.steps[-1] if self.steps else None
-        if (
-            last is not None
-            and self._code
-            and last.code == self._code
-            and last.output == output.rstrip("\n")
-        ):
-            notes.append(
-                "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
-            )
-        return [f"[Note] {as_value(note)}" for note in notes if note]
+    def _so_far(self) -> SoFar | None:
+        if self.over or not self._sinks:
+            return None
+        return SoFar(
+            self.ledger.llm_calls,
+            tokens_of(self.ledger.usage()),
+            self.ledger.cost(),
+            time.monotonic() - self._started,
+        )
 
     def tell(self, event: Event) -> None:
         """Sends an event to the observers; none after `RunEnded`, even if a cancelled run goes on."""
@@ -395,13 +406,3 @@ class Run:
             return
         for sink in self._sinks:
             sink(event)
-
-
-def _error_note(reason: str) -> str:
-    """Returns the harness's note about a failure; text that it quotes is marked as data."""
-    first, *rest = reason.split("\n", 1)
-    return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
-
-
-def _join(output: str, message: str) -> str:
-    return f"{output.rstrip()}\n{message}" if output.strip() else message

@@ -81,6 +81,9 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    prelude: str = ""
+    """Code of the prompt's style that runs before the first turn."""
+
     def last_call(self, extractor: Any) -> dict[str, Any]:
         """Returns the extractor's arguments besides the fields, for its next call."""
         return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
@@ -160,6 +163,8 @@ class PreparedRun:
                 sandbox = InterruptibleSandbox(
                     sandbox, context.work_scope, context.limits.grace_seconds
                 )
+            if self.prelude:
+                sandbox.run_cell(self.prelude)
             if context.setup:
                 _set_up(sandbox, context.setup)
             yield sandbox
@@ -176,7 +181,10 @@ class PreparedRun:
         )
         clock = functools.partial(call_after, name="rlm-clock", poll_seconds=POLL_SECONDS)
         with (
-            clock(ledger.work_seconds_left, lambda: context.work_scope.cancel(over)),
+            clock(
+                ledger.work_seconds_left,
+                lambda: context.work_scope.cancel(_out_of_time(ledger.seconds, most)),
+            ),
             clock(
                 lambda: most + LATE_SECONDS - ledger.seconds, lambda: context.run_scope.cancel(over)
             ),
@@ -217,6 +225,15 @@ class PreparedRun:
             limits=self.context.limits,
             packages=self.context.packages or (),
         )
+
+
+def _out_of_time(seconds: float, most: float) -> BudgetExceededError:
+    """Returns the error for work that is stopped so that the outputs can be extracted."""
+    return BudgetExceededError(
+        f"At second {seconds:.0f} of {most:g} (max_seconds), all work stops: the rest of the time is held back "
+        "for the outputs.",
+        limit="max_seconds",
+    )
 
 
 def _set_up(sandbox: Sandbox, code: str) -> None:

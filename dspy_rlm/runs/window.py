@@ -1,10 +1,10 @@
-"""The history of a run as its prompts show it: in full, until a prompt is longer than the LM's context window."""
+"""The history of a run as its prompts show it: in full, until a prompt fits neither the context window nor the budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dspy_rlm.prompts.history import fit_steps, render_steps
+from dspy_rlm.prompts.history import abridge_history, fit_steps, render_steps
 from dspy_rlm.report import Step
 from sandbox_runtime.helpers import abridged
 
@@ -16,8 +16,12 @@ KEPT_PART = 0.6
 LEAST_VARIABLES_CHARS = 600
 
 
+# Characters of each output that the extraction sees if the whole does not fit into the budget. They are tried in order.
+SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
+
+
 class PromptWindow:
-    """The parts of a prompt that grow with a run, shortened as often as the LM's context window requires."""
+    """The parts of a prompt that grow with a run, shortened as often as the context window or the budget requires."""
 
     def __init__(self, variables_info: str) -> None:
         self.variables_info = variables_info
@@ -25,9 +29,23 @@ class PromptWindow:
         """Requests that were refused because the prompt was longer than the window."""
 
         self._max_chars: int | None = None
+        self._shortened = 0  # times that the outputs were shortened for the budget
 
     def history(self, steps: Sequence[Step]) -> str:
         """Returns the steps as the prompt shows them."""
+        history = self._fitted(steps)
+        if self._shortened:
+            return abridge_history(history, SHORTENED_OUTPUT_CHARS[self._shortened - 1])
+        return history
+
+    def shorten(self) -> bool:
+        """Shortens each output, because the extraction does not fit into the budget; returns False if none can be."""
+        if self._shortened == len(SHORTENED_OUTPUT_CHARS):
+            return False
+        self._shortened += 1
+        return True
+
+    def _fitted(self, steps: Sequence[Step]) -> str:
         if self._max_chars is None:
             return render_steps(steps)
         return fit_steps(steps, self._max_chars)
@@ -35,7 +53,7 @@ class PromptWindow:
     def overflow(self, steps: Sequence[Step]) -> bool:
         """Shortens the prompt, older outputs first; returns False if nothing is left to shorten."""
         self.overflows += 1
-        length, least = len(self.history(steps)), len(fit_steps(steps, 0))
+        length, least = len(self._fitted(steps)), len(fit_steps(steps, 0))
         if steps and length > least:
             self._max_chars = max(int(length * KEPT_PART), least)
             return True

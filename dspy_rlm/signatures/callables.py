@@ -78,14 +78,51 @@ def hint_of(parameter: Parameter) -> Any:
     return hint
 
 
+def constrains(annotation: Any) -> bool:
+    """Returns whether a type has constraints or validators beside it: `Annotated[int, Field(ge=0)]`."""
+    parts = _metadata(annotation)
+    if any(not _is_only_text(part) for part in parts):
+        return True
+    return any(map(constrains, get_args(annotation)))
+
+
+def without_metadata(annotation: Any) -> Any:
+    """Returns a type without the metadata of `Annotated`, in its parts too."""
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder)["it"]
+    except Exception:  # noqa: BLE001 - an annotation may be anything, such as a text
+        return annotation
+
+
+def reads_positions(function: Callable[..., Any]) -> bool:
+    """Returns whether a decorator between the caller and the function takes any arguments.
+
+    It may read them by position, as `functools.singledispatch` does, or by name, so they must be passed as written.
+    """
+    if not inspect.isfunction(function) or not hasattr(function, "__wrapped__"):
+        return False
+    own = inspect.signature(function, follow_wrapped=False)
+    return any(p.kind is Parameter.VAR_POSITIONAL for p in own.parameters.values())
+
+
 # ---- Parts of a description ----
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
-        return inspect.signature(function)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # it states none
         return UNKNOWN
+    if _is_bound_dispatcher(function):
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+    return signature
+
+
+def _is_bound_dispatcher(function: Callable[..., Any]) -> bool:
+    """Returns whether this is a bound `functools.singledispatchmethod`, whose signature still has `self`."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_qualname.startswith("singledispatchmethod.")
 
 
 def _doc(function: Callable[..., Any]) -> str:
@@ -195,7 +232,7 @@ def _unbound(partial: functools.partial[Any], inner: inspect.Signature) -> inspe
         if parameter.kind is Parameter.VAR_POSITIONAL:
             left.append(parameter)
         elif name in partial.keywords:
-            # What follows cannot be passed by position any more.
+            # The parameters after it cannot be passed by position any more.
             only_named = only_named or parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
         elif name in bound:
             continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -45,6 +46,31 @@ def defaults_of(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
         elif field.default is not PydanticUndefined:
             values[name] = field.default
     return values
+
+
+def has_default(field: FieldInfo) -> bool:
+    """Returns whether the field has a `default` or a `default_factory`."""
+    return not field.is_required()
+
+
+def may_be_missing(field: FieldInfo) -> bool:
+    """Returns whether an output may be missing, as in DSPy's adapters: it has a default, or may be None."""
+    return has_default(field) or _allows_none(field.annotation)
+
+
+def fallbacks_of(fields: Mapping[str, FieldInfo]) -> dict[str, Any]:
+    """Returns the value of every output that may be missing: its default, or None."""
+    allowing = {name: None for name, field in fields.items() if _allows_none(field.annotation)}
+    return {**allowing, **defaults_of(fields)}
+
+
+def _allows_none(annotation: Any) -> bool:
+    if annotation in (None, type(None)):
+        return True
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _allows_none(get_args(annotation)[0])
+    return origin in (Union, UnionType) and any(map(_allows_none, get_args(annotation)))
 
 
 def _extra(field: FieldInfo) -> Mapping[str, Any]:

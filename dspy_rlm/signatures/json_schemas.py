@@ -69,11 +69,14 @@ def parameters_of(
             name += "_"
         taken.add(name)
         default = Parameter.empty if own in required else schema.get("default", OMITTED)
+        text = type_text(schema)
+        if default is None and not {"None", "Any"} & set(text.split(" | ")):
+            default = OMITTED  # the conversion marks optional arguments so
         parameters.append(
             Parameter(
                 name,
                 Parameter.POSITIONAL_OR_KEYWORD,
-                annotation=SignatureText(type_text(schema)),
+                annotation=SignatureText(text),
                 default=default,
             )
         )

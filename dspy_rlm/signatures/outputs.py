@@ -6,11 +6,13 @@ import datetime
 import enum
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
 
+from dspy_rlm.signatures.fields import fallbacks_of
 from dspy_rlm.values.bounded_parsing import parsed
 from dspy_rlm.values.conversion import TypeRules, convert
 from dspy_rlm.values.previews import (
@@ -33,12 +35,27 @@ from sandbox_runtime.helpers import (
 MAX_REFUSAL_CHARS = 4_000
 
 
+# The advice for an output that does not accept None: the refusal alone would ask for an invented value.
+NO_SUCH_VALUE = (
+    "If there is no such value, submit the nearest that the type allows (float('nan'), an empty list), and say "
+    "so in a text output"
+)
+
 # The last line of the message that refuses a submission.
 SUBMIT_AGAIN = "Correct this and SUBMIT again."
 
 
+# The same on the last turn of a run, which gets one more.
+LAST_SUBMIT = "One more turn, only to SUBMIT again."
+
+
 class ReplyError(ValueError):
     """The LM's reply cannot be used; the message tells the LM what to do."""
+
+    def __init__(self, message: str, fitted: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.fitted = dict(fitted or {})
+        """The outputs of a refused submission that fitted, converted."""
 
 
 def parse_outputs(
@@ -52,18 +69,22 @@ def parse_outputs(
     done, problems = typed_outputs(fields, values, rules)
     if problems:
         listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
-        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}")
+        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}", done)
     return done
 
 
 def typed_outputs(
     fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
 ) -> tuple[dict[str, Any], list[str]]:
-    """Returns the values that fit their fields, converted, and the problems of the others."""
+    """Returns the values that fit their fields, converted, and the problems of the others.
+
+    A missing output that has a default, or may be None, is that.
+    """
+    fallbacks = fallbacks_of({name: field for name, field in fields.items() if name not in values})
     problems = [
         f"{in_one_line(name, NAME_CHARS)}: this output is missing"
         for name in fields
-        if name not in values
+        if name not in values and name not in fallbacks
     ]
     unknown = [name for name in values if name not in fields]
     problems += [
@@ -74,6 +95,8 @@ def typed_outputs(
         problems.append(f"and {len(unknown) - MAX_PROBLEMS:,} more names that are not outputs")
     done = {}
     for name, field in fields.items():
+        if name in fallbacks:
+            done[name] = fallbacks[name]
         if name not in values:
             continue
         value = values[name]
@@ -84,6 +107,8 @@ def typed_outputs(
             problems += [
                 f"{label}: {p}" for p in problems_of(field.annotation, value, error, rules)
             ]
+            if value is None and field.annotation is not str:  # which has advice of its own
+                problems[-1] += f". {NO_SUCH_VALUE}"
     return done, problems
 
 
@@ -118,12 +143,30 @@ def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> A
         result = str(value.value)
     elif annotation is str and (kept := staying(value, rules)) is not None:
         raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is not text")
+    elif isinstance(value, str) and _is_text_of(value, annotation):
+        result = value  # a text that looks like a number, a list or null is nevertheless a text
     else:
         result = parsed(value, annotation)
     if field.metadata:
         constrained: Any = Annotated[(annotation, *field.metadata)]
         return pydantic.TypeAdapter(constrained).validate_python(result)
     return result
+
+
+def _is_text_of(value: str, annotation: Any) -> bool:
+    """Returns whether a text is a value of a type that is not only `str`: of `Any`, or of a union with `str`.
+
+    Code submits values, where DSPy reads replies: `str | list[str]` would lose the text "[note] see below".
+    """
+    if annotation is Any:
+        return True
+    if get_origin(annotation) not in (Union, UnionType) or str not in get_args(annotation):
+        return False
+    try:
+        kept = pydantic.TypeAdapter(annotation).validate_python(value, strict=True)
+    except (ValueError, TypeError):
+        return False
+    return type(kept) is str
 
 
 def _is_of(value: Any, annotation: Any) -> bool:

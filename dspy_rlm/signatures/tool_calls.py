@@ -17,7 +17,7 @@ from dspy_rlm.dspy_internals.converted_tools import (
     REQUIRED,
     converter_of,
 )
-from dspy_rlm.signatures.callables import describe
+from dspy_rlm.signatures.callables import describe, without_metadata
 from dspy_rlm.signatures.json_schemas import parameters_of
 from sandbox_runtime.helpers import SignatureText, annotation_text, classes_in, shown_signature
 
@@ -179,8 +179,7 @@ def _shown_type(annotation: Any) -> Any:
 
 def type_name(annotation: Any) -> str:
     """Returns a type as cells can write it: their names for classes have no modules."""
-    if hasattr(annotation, "__metadata__"):
-        annotation = annotation.__origin__
+    annotation = without_metadata(annotation)
     text = annotation_text(annotation)
     for cls in sorted(classes_in(annotation), key=lambda cls: -len(cls.__qualname__)):
         text = text.replace(f"{cls.__module__}.{cls.__qualname__}", cls.__name__)

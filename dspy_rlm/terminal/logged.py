@@ -8,13 +8,15 @@ import logging
 from dspy_rlm.events import (
     ActionChosen,
     Event,
+    RequestRetried,
     RunEnded,
     RunStarted,
     Sink,
+    SoFar,
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.report_text import count, summary
+from dspy_rlm.report_text import count, running_total, summary
 from dspy_rlm.terminal.escaping import printable
 
 logger = logging.getLogger("dspy_rlm")
@@ -49,6 +51,12 @@ def _line(event: Event) -> str:
             return f"step {number}: the reply has no code"
         case SubCallStarted(number=number, name=name, count=calls):
             return f"step {number}: {name}, {count(calls, 'call')}"
+        case RequestRetried(number=number, error=error, seconds=seconds):
+            return f"step {number}: the request is sent again in {seconds:.0f} s: {error}"
+        case StepTaken(number=number, step=step, so_far=SoFar() as so_far):
+            size = count(len(step.output), "character")
+            total = running_total(so_far.llm_calls, so_far.tokens, so_far.cost, so_far.seconds)
+            return f"step {number}: {size} of output, {total}"
         case StepTaken(number=number, step=step, llm_calls=calls):
             size = count(len(step.output), "character")
             return f"step {number}: {size} of output, {count(calls, 'sub-LM call')} so far"

@@ -19,14 +19,16 @@ from dspy_rlm.events import (
     ActionChosen,
     Event,
     IterationStarted,
+    RequestRetried,
     RunEnded,
     RunStarted,
+    SoFar,
     StepTaken,
     SubCallProgress,
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
-from dspy_rlm.report_text import summary
+from dspy_rlm.report_text import running_total, summary
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.values.previews import short_repr
 
@@ -134,9 +136,15 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False, labe
             heading = _heading(label, number, reasoning or "(no reasoning)", width)
             body = _at_prompt(code, width) if code else _indent("(no code)", width)
             return f"\n{_in(BOLD, heading, colour)}\n{_in(DIM, body, colour)}"
-        case StepTaken(number=number, step=step):
+        case RequestRetried(number=number, error=error, seconds=seconds):
+            again = f"sent again in {seconds:.0f} s" if seconds >= 1 else "sent again"
+            return _indent(f"{own}turn {number}: {again}. {' '.join(error.split())}", width)
+        case StepTaken(number=number, step=step, so_far=so_far):
             heading = f"{INDENT}[{label}, {number}]\n" if label else ""
-            return heading + _indent(step.output or NO_OUTPUT, width)
+            output = heading + _indent(step.output or NO_OUTPUT, width)
+            if so_far is None:
+                return output
+            return f"{output}\n{_in(DIM, f'{INDENT}({_total(so_far)})', colour)}"
         case RunEnded(report=report, outputs=outputs):
             values = [
                 f"{name} = {short_repr(value, MAX_WIDTH)}"
@@ -144,6 +152,10 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False, labe
             ]
             ending = f"{own}{printable(summary(report))}"
             return f"\n{_indent(chr(10).join([*values, ending]), width=MAX_WIDTH)}"
+
+
+def _total(so_far: SoFar) -> str:
+    return running_total(so_far.llm_calls, so_far.tokens, so_far.cost, so_far.seconds)
 
 
 def wants_colour(stream: TextIO) -> bool:

@@ -15,7 +15,7 @@ prompt and replies with real code; the program reaches it through `dspy.LM` and 
 This is a scripted policy, not a language model: it demonstrates the engine and never accuracy.
 """
 
-from dspy_rlm.testing.chat import ChatRequest, Counted, Message
+from dspy_rlm.testing.chat import Called, ChatRequest, Counted, Message
 from dspy_rlm.testing.faults import Fault
 from dspy_rlm.testing.history import Action, HistoryError, Observation
 from dspy_rlm.testing.players import NoPlayerError, Player, Predicate, asks_for, fields, route
@@ -26,6 +26,7 @@ from dspy_rlm.testing.server import Exchange, PolicyServer
 
 __all__ = [
     "Action",
+    "Called",
     "ChatRequest",
     "Counted",
     "Exchange",

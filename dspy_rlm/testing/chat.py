@@ -105,6 +105,20 @@ class Counted(str):
         return reply
 
 
+class Called(str):
+    """A reply that calls a tool besides its text."""
+
+    call: Mapping[str, Any]
+    """The call as the chat API has it."""
+
+    def __new__(cls, text: str, name: str, arguments: Mapping[str, Any]) -> Called:
+        """A reply with this text, which calls the tool `name`."""
+        reply = super().__new__(cls, text)
+        function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+        reply.call = {"id": "call_1", "type": "function", "function": function}
+        return reply
+
+
 def read_request(body: bytes) -> ChatRequest:
     """Decode one request.
 
@@ -192,7 +206,9 @@ def estimate_usage(request: ChatRequest, reply: str) -> dict[str, int]:
 
 def write_completion(request: ChatRequest, reply: str, *, number: int, created: int) -> bytes:
     """Returns the body of a whole reply."""
-    message = {"role": "assistant", "content": reply}
+    message: dict[str, Any] = {"role": "assistant", "content": reply}
+    if isinstance(reply, Called):
+        message["tool_calls"] = [reply.call]
     choices = [
         {"index": index, "message": message, "finish_reason": _reason(reply), "logprobs": None}
         for index in range(request.candidates)
@@ -220,10 +236,15 @@ def _stream_choices(request: ChatRequest, reply: str) -> Iterator[dict[str, Any]
         first = {"role": "assistant", "content": ""}
         for delta in (first, *({"content": word} for word in words)):
             yield {"index": index, "delta": delta, "finish_reason": None}
+        if isinstance(reply, Called):
+            called = {"tool_calls": [{"index": 0, **reply.call}]}
+            yield {"index": index, "delta": called, "finish_reason": None}
         yield {"index": index, "delta": {}, "finish_reason": _reason(reply)}
 
 
 def _reason(reply: str) -> str:
+    if isinstance(reply, Called):
+        return "tool_calls"
     return reply.finish_reason if isinstance(reply, Counted) else "stop"
 
 

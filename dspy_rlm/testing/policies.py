@@ -26,7 +26,7 @@ class Task:
     """The variables with their types, sizes and previews, as in the prompt."""
 
     iteration: str
-    """The iteration, e.g. "3/20"; "" when the prompt does not have it.
+    """The iteration, e.g. "Turn 3 of 20; 9 sub-LM prompts left"; "" when the prompt does not have it.
 
     It belongs to the request that is being answered. For a correct replay, a policy may use it only to
     decide on its next move, not on earlier ones.

@@ -15,7 +15,7 @@ import pydantic
 
 from dspy_rlm.dspy_internals.converted_tools import has_loop_of_its_own
 from dspy_rlm.errors import InputError, SignatureError
-from dspy_rlm.signatures.callables import describe, hint_of
+from dspy_rlm.signatures.callables import constrains, describe, hint_of
 from dspy_rlm.signatures.json_schemas import python_name
 from dspy_rlm.signatures.names import RESERVED_NAMES
 from sandbox_runtime.helpers import in_one_line
@@ -147,15 +147,19 @@ def _short(value: object) -> str:
 
 
 def _tool_of(function: Callable[..., Any], name: str | None) -> dspy.Tool:
-    """Returns a tool for a callable. DSPy reads plain functions; other callables it reads wrongly or not at all."""
-    if inspect.isfunction(function) or inspect.ismethod(function):
+    """Returns a tool for a callable.
+
+    DSPy reads plain functions, but not the constraints of their types; other callables it reads wrongly or not at all.
+    """
+    described = describe(function)
+    constrained = any(constrains(p.annotation) for p in described.signature.parameters.values())
+    if not constrained and (inspect.isfunction(function) or inspect.ismethod(function)):
         try:
             tool = dspy.Tool(function, name=name)
         except Exception:  # noqa: BLE001 - such as a type that has no JSON schema
             logger.debug("DSPy cannot read %s; its signature is used.", _short(function))
         else:
             return tool
-    described = describe(function)
     return _built(function, name or described.name, described.doc)
 
 
@@ -185,10 +189,17 @@ def _schema(parameter: inspect.Parameter, hint: Any) -> dict[str, Any]:
         schema = {}
     if "$defs" in schema:
         schema = {}  # Pydantic checks such values by the type itself
+    if any(map(_replaces_values, getattr(hint, "__metadata__", ()))):
+        schema = {}  # what the validator takes is not of the type
     if parameter.default is not parameter.empty:
         plain = isinstance(parameter.default, (str, int, float, bool, type(None)))
         schema["default"] = parameter.default if plain else None
     return schema
+
+
+def _replaces_values(part: object) -> bool:
+    kinds = (pydantic.BeforeValidator, pydantic.PlainValidator, pydantic.WrapValidator)
+    return isinstance(part, kinds)
 
 
 def _completed(tool: dspy.Tool) -> dspy.Tool:

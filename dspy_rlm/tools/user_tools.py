@@ -14,7 +14,12 @@ import pydantic
 import pydantic_core
 
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.signatures.callables import hint_of, is_only_async
+from dspy_rlm.signatures.callables import (
+    hint_of,
+    is_only_async,
+    reads_positions,
+    without_metadata,
+)
 from dspy_rlm.signatures.tool_calls import ToolCall, doc_text, shown, tool_call_of
 from dspy_rlm.tools.results import asettled, is_async_lazy, settled
 from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
@@ -32,6 +37,10 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
     call = tool_call_of(tool)
     awaits = _is_async(tool)
     checking = _by_name(tool, call, _Pending)
+    types = dict(checking.arg_types or {})
+    unread = [name for name, hint in types.items() if not _is_readable(hint)]
+    checking = _for_dspy(checking, unread)
+    as_written = reads_positions(tool.func)
     trusting = checking.model_copy(update={"args": {name: {} for name in checking.args or {}}})
     # Python's `re` may backtrack without end on a pattern that Pydantic's engine matches in linear time.
     has_pattern = "'pattern" in str(tool.args)
@@ -49,15 +58,22 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
             # not happen to one that stays on the host. Its second check, by Pydantic, has no such problem.
             checked = trusting
             named = {
-                name: _convert_argument(checking, name, value, rules, right_call)
+                name: _convert_argument(types, name, value, rules, right_call)
                 for name, value in named.items()
             }
+        else:
+            for name in filter(named.__contains__, unread):
+                named[name] = _convert_argument(types, name, named[name], rules, right_call)
         for name, value in named.items():
-            check_making((checking.arg_types or {}).get(name, Any), value)
+            check_making(types.get(name, Any), value)
+        if as_written and args:
+            run = _runner(tool, call, _Pending, positions=len(args))
+            checked = checked.model_copy(update={"func": run})
+        sent = {_DSPYS_NAMES.get(name, name): value for name, value in named.items()}
         if awaits:
-            return awaited(checked.acall(**named), named)
+            return awaited(checked.acall(**sent), named)
         with explained(named):
-            result = checked(**named)
+            result = checked(**sent)
         return result.awaitable if isinstance(result, _Pending) else result
 
     async def awaited(coroutine: Awaitable[Any], named: Mapping[str, Any]) -> Any:
@@ -69,7 +85,7 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
         try:
             yield
         except ValueError as error:
-            if problem := _problem_with_call(checking, named, error, rules):
+            if problem := _problem_with_call(types, named, error, rules):
                 raise ValueError(f"{problem} The call is {right_call}.") from error
             raise
 
@@ -103,6 +119,24 @@ def _by_name(tool: dspy.Tool, call: ToolCall, pending: Callable[[Any], Any]) -> 
     return tool.model_copy(update={"func": run, "arg_types": types, "args": schemas})
 
 
+# Arguments that `dspy.Tool` cannot be called with by name, because its own methods have parameters of these names.
+_DSPYS_NAMES = {"self": "self ", "instance": "instance "}
+_OWN_NAMES = {dspys: own for own, dspys in _DSPYS_NAMES.items()}
+
+
+def _for_dspy(tool: dspy.Tool, unread: Iterable[str]) -> dspy.Tool:
+    """Returns the tool for DSPy's check, which fails for some names and types of arguments."""
+    types = {_DSPYS_NAMES.get(n, n): hint for n, hint in (tool.arg_types or {}).items()}
+    schemas = {_DSPYS_NAMES.get(n, n): schema for n, schema in (tool.args or {}).items()}
+    for name in (_DSPYS_NAMES.get(n, n) for n in unread):
+        types[name], schemas[name] = Any, {}
+    for name, schema in schemas.items():
+        # A list with equal items becomes a set without them.
+        if isinstance(schema, Mapping) and schema.get("uniqueItems") and types.get(name) != Any:
+            schemas[name] = {key: part for key, part in schema.items() if key != "uniqueItems"}
+    return tool.model_copy(update={"arg_types": types, "args": schemas})
+
+
 class _Pending:
     """An awaitable that a plain function returned. DSPy's synchronous call would refuse the awaitable itself."""
 
@@ -110,20 +144,27 @@ class _Pending:
         self.awaitable = awaitable
 
 
-def _runner(tool: dspy.Tool, call: ToolCall, pending: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Returns a function that calls the tool with arguments by name, and settles the result."""
+def _runner(
+    tool: dspy.Tool, call: ToolCall, pending: Callable[[Any], Any], positions: int = 0
+) -> Callable[..., Any]:
+    """Returns a function that calls the tool with arguments by name, and settles the result.
+
+    It passes so many of them by position, where the tool itself looks at positions.
+    """
     function: Callable[..., Any] = tool.func
     name = tool.name
     if isinstance(function, dspy.Module) and is_only_async(function):
         function = function.acall
 
-    def start(named: dict[str, Any]) -> Any:
+    def start(sent: dict[str, Any]) -> Any:
+        named = {_OWN_NAMES.get(name, name): value for name, value in sent.items()}
         named = {**{n: v for n, v in call.defaults.items() if n not in named}, **named}
         try:
             if call.unpacks:
                 bound = inspect.BoundArguments(call.signature, named)
                 return function(*bound.args, **bound.kwargs)
-            return function(**named)
+            leading = [named.pop(name) for name in [*call.signature.parameters][:positions]]
+            return function(*leading, **named)
         except BaseException as raised:
             error = as_error(name, raised)
             if error is raised:
@@ -228,22 +269,22 @@ def _is_json(value: Any) -> bool:
 
 
 def _convert_argument(
-    tool: dspy.Tool, name: str, value: Any, rules: TypeRules, right_call: str = ""
+    types: Mapping[str, Any], name: str, value: Any, rules: TypeRules, right_call: str = ""
 ) -> Any:
     """Converts an argument to its declared type. Raises `ValueError` with the problem."""
-    annotation = (tool.arg_types or {}).get(name, Any)
+    annotation = types.get(name, Any)
     if annotation is Any:
         return value
     try:
         return convert(value, annotation, rules, _validate)
     except (ValueError, TypeError) as error:
-        problem = problems_of(annotation, value, error, rules)[0]
+        problem = problems_of(without_metadata(annotation), value, error, rules)[0]
         advice = f" The call is {right_call}." if right_call else ""
         raise ValueError(f"Arg {name} is invalid: {problem}.{advice}") from error
 
 
 def _problem_with_call(
-    tool: dspy.Tool, named: Mapping[str, Any], error: ValueError, rules: TypeRules
+    types: Mapping[str, Any], named: Mapping[str, Any], error: ValueError, rules: TypeRules
 ) -> str:
     """Returns what DSPy found wrong with the arguments; empty for an error of the tool itself."""
     if isinstance(error, pydantic.ValidationError):
@@ -251,7 +292,7 @@ def _problem_with_call(
             return ""
         for name, value in named.items():
             try:
-                _convert_argument(tool, name, value, rules)
+                _convert_argument(types, name, value, rules)
             except ValueError as problem:
                 return str(problem)
         return ""
@@ -268,4 +309,16 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
         return pydantic.TypeAdapter(annotation)
     except pydantic.errors.PydanticUserError:  # a class that Pydantic does not know: instances only
         config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+    try:
         return pydantic.TypeAdapter(annotation, config=config)
+    except pydantic.errors.PydanticUserError:  # such as `typing.TypedDict` before Python 3.12
+        return pydantic.TypeAdapter(Any)
+
+
+def _is_readable(annotation: Any) -> bool:
+    """Returns whether Pydantic can convert values to the type without help."""
+    try:
+        pydantic.TypeAdapter(annotation)
+    except Exception:  # noqa: BLE001 - any type may be declared
+        return False
+    return True

@@ -19,7 +19,7 @@ import pydantic
 
 from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
 from sandbox_runtime import Directory, HandleType, LazyText, ValueType
-from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets
+from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets, with_gap
 
 # Enough to recognise a format (a log line, a CSV header, a record); code can look at the rest.
 PREVIEW_CHARS = 1000
@@ -58,19 +58,30 @@ DEFAULT_RULES = type_rules()
 def preview(value: object, limit: int = PREVIEW_CHARS, rules: TypeRules = DEFAULT_RULES) -> str:
     """Returns the beginning and the end of a value as text."""
     if isinstance(value, str):
-        return in_one_line(value, limit)
+        return ends_of_text(value, limit)
     if isinstance(value, (bytes, bytearray)):
         return _ends_of_bytes(bytes(value), limit // 8)
-    return short_repr(value, limit, rules)
+    return ends_of_text(_abridged_repr(value, rules), limit)
+
+
+def ends_of_text(text: str, limit: int) -> str:
+    """Returns the beginning and the end of a text, with the number of characters between them on a line of its own."""
+    if len(text) <= limit:
+        return text
+    half = max(limit // 2, 1)
+    return with_gap(text[:half], f"{len(text) - 2 * half:,} characters", text[-half:])
 
 
 def short_repr(value: object, limit: int, rules: TypeRules = DEFAULT_RULES) -> str:
     """Returns a short `repr` of a value, for an error message."""
+    return in_one_line(_abridged_repr(value, rules), limit)
+
+
+def _abridged_repr(value: object, rules: TypeRules) -> str:
     try:
-        text = _Abridging(rules).repr(value)
+        return _Abridging(rules).repr(value)
     except Exception:  # noqa: BLE001 - a subclass may have methods that raise anything
-        text = f"<{name_of(type(value))}>"
-    return in_one_line(text, limit)
+        return f"<{name_of(type(value))}>"
 
 
 def name_of(kind: Any) -> str:
@@ -111,7 +122,7 @@ class _Abridging(reprlib.Repr):
         for base, show in _SHOWN_AS:
             if isinstance(x, base):
                 return str(show(self, x, level))
-        if (fields := _fields_of(x)) is not None:
+        if (fields := fields_of(x)) is not None:
             return self._record(name_of(kind), fields, level)
         if isinstance(x, tuple):
             return self.repr_tuple(x, level)
@@ -131,6 +142,15 @@ class _Abridging(reprlib.Repr):
         if len(parts) > self.maxdict:
             parts[-1] = "..."
         return f"{name}({', '.join(parts)})"
+
+    def repr_str(self, x: str, level: int) -> str:
+        """See `reprlib.Repr`. A text is cut visibly: with three dots alone it would read like one sentence."""
+        if len(x) <= self.maxstring:
+            return repr(x) if len(repr(x)) <= 2 * self.maxstring else super().repr_str(x, level)
+        half = self.maxstring // 2
+        gap = f"[... {len(x) - 2 * half:,} characters ...]"
+        shown = repr(f"{x[:half]} {gap} {x[-half:]}")
+        return shown if len(shown) <= 2 * self.maxstring else super().repr_str(x, level)
 
     def repr_int(self, x: int, level: int) -> str:
         """See `reprlib.Repr`. Python refuses to convert a number of thousands of digits to text."""
@@ -183,7 +203,7 @@ _SHOWN_AS: tuple[tuple[Any, Callable[[_Abridging, Any, int], str]], ...] = (
 )
 
 
-def _fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
+def fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
     """Returns an iterator over the fields of a record; None for other values."""
     if isinstance(value, pydantic.BaseModel):
         return iter(value)
@@ -233,7 +253,7 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
         return value
     if isinstance(value, (set, frozenset)):
         return tuple(value)
-    fields = _fields_of(value)
+    fields = fields_of(value)
     return None if fields is None else [part for _, part in fields]
 
 
@@ -243,7 +263,9 @@ def _parts(value: Any) -> list[Any] | tuple[Any, ...] | None:
 def problems_of(
     annotation: Any, value: Any, error: Exception, rules: TypeRules = DEFAULT_RULES
 ) -> list[str]:
-    """Describes what is wrong with a value, in at most `MAX_PROBLEMS` sentences that show little of it.
+    """Describes what is wrong with a value, in a few sentences that show little of it.
+
+    Of more than `MAX_PROBLEMS` problems, each kind has one example and the number of the others.
 
     Args:
         annotation: The expected type.
@@ -276,7 +298,8 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     if error.error_count() > MAX_LISTED_ERRORS:
         return [("", f": {error.error_count():,} parts of it do not fit; check one of them")]
     problems = []
-    for item in error.errors(include_url=False, include_context=False)[:MAX_PROBLEMS]:
+    examples = _examples(error.errors(include_url=False, include_context=False))
+    for item, others in examples:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
         by_code = item["type"] in ("value_error", "assertion_error")
         quotes = by_code and staying(item["input"], rules) is not None
@@ -285,8 +308,24 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
             "it does not fit" if quotes else in_one_line(redact_secrets(item["msg"]), VALUE_CHARS)
         )
         got = short_repr(item["input"], VALUE_CHARS, rules)
-        problems.append((in_one_line(keys, VALUE_CHARS), f": {problem}, got {got}"))
+        more = f"; and {others:,} more of this kind" if others else ""
+        problems.append((in_one_line(keys, VALUE_CHARS), f": {problem}, got {got}{more}"))
+    if unlisted := error.error_count() - sum(1 + others for _, others in examples):
+        problems.append(("", f": and {unlisted:,} more problems of other kinds"))
     return problems
+
+
+def _examples(errors: list[Any]) -> list[tuple[Any, int]]:
+    """Returns the errors to list, each with the number of others that it is an example of."""
+    if len(errors) <= MAX_PROBLEMS:
+        return [(error, 0) for error in errors]
+    kinds: dict[Any, list[Any]] = {}
+    for error in errors:
+        field = error["loc"][-1] if len(error["loc"]) > 1 else 0
+        # Positions in lists differ from error to error, names of fields do not.
+        kind = error["type"], error["msg"], field if isinstance(field, str) else ""
+        kinds.setdefault(kind, []).append(error)
+    return [(same[0], len(same) - 1) for same in list(kinds.values())[:MAX_PROBLEMS]]
 
 
 def _message_of(error: Exception) -> str:

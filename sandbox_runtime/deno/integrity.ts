@@ -15,31 +15,66 @@ export interface Words {
 
 /** Words of memory and their expected values. */
 export class Expected {
-  private constructor(
-    /** Indices into the heap as an array of words. */
-    readonly places: Uint32Array,
-    readonly values: Uint32Array,
-  ) {}
+  /** For each word its index into the heap as an array of words, then its value. */
+  readonly #pairs: Uint32Array;
+  /** The size of a heap that contains all words: `matches` needs their indices in ascending order. */
+  readonly #end: number;
+
+  private constructor(pairs: Uint32Array) {
+    this.#pairs = pairs;
+    this.#end = pairs.length === 0 ? 0 : pairs.at(-2)! + 1;
+  }
 
   /** Takes the current words at these addresses as expected. */
   static now({ HEAPU32: heap }: Words, addresses: Part): Expected {
-    const places = new Uint32Array(addresses.slice().buffer).map((address) => address >>> 2);
-    return new Expected(places, places.map((place) => heap[place]!));
+    const places = new Uint32Array(addresses.slice().buffer);
+    const pairs = new Uint32Array(2 * places.length);
+    for (let index = 0; index < places.length; index++) {
+      const place = places[index]! >>> 2;
+      pairs[2 * index] = place;
+      pairs[2 * index + 1] = heap[place]!;
+    }
+    return new Expected(pairs);
   }
 
   /** Restores expected words from `bytes`. */
   static saved(bytes: Part): Expected {
-    const both = new Uint32Array(bytes.slice().buffer);
-    const count = both.length / 2;
-    return new Expected(both.slice(0, count), both.slice(count));
+    return new Expected(new Uint32Array(bytes.slice().buffer));
   }
 
-  /** All places, then all values, to be saved with the memory. */
+  /** The words, to be saved with the memory. */
   get bytes(): Part {
-    const both = new Uint32Array(2 * this.places.length);
-    both.set(this.places);
-    both.set(this.values, this.places.length);
-    return new Uint8Array(both.buffer);
+    return new Uint8Array(this.#pairs.slice().buffer);
+  }
+
+  /** Yields each word's index and expected value. */
+  *words(): Generator<[place: number, value: number]> {
+    for (let at = 0; at < this.#pairs.length; at += 2) {
+      yield [this.#pairs[at]!, this.#pairs[at + 1]!];
+    }
+  }
+
+  /**
+   * Returns whether all words have their expected values.
+   *
+   * Compares some thousands of words several times for each cell. Without a branch for each of them this takes half
+   * the time, and one array takes less of the processor's cache than two.
+   */
+  matches(heap: Uint32Array): boolean {
+    if (this.#end > heap.length) return false;
+    const pairs = this.#pairs;
+    const even = pairs.length - pairs.length % 8;
+    let difference = 0;
+    for (let at = 0; at < even; at += 8) {
+      difference |= (heap[pairs[at]!]! ^ pairs[at + 1]!) |
+        (heap[pairs[at + 2]!]! ^ pairs[at + 3]!) |
+        (heap[pairs[at + 4]!]! ^ pairs[at + 5]!) |
+        (heap[pairs[at + 6]!]! ^ pairs[at + 7]!);
+    }
+    for (let at = even; at < pairs.length; at += 2) {
+      difference |= heap[pairs[at]!]! ^ pairs[at + 1]!;
+    }
+    return difference === 0;
   }
 }
 
@@ -60,7 +95,8 @@ export class Integrity {
     this.#core = Expected.now(module, core);
     this.#counted = Array.from(new Uint32Array(core.slice().buffer), (at) => (at & 1) === 0);
     // A cell that overwrites a word may drop the last reference to its object: one more keeps it alive.
-    this.#core.values.forEach((value, index) => this.#keep(value, index));
+    let index = 0;
+    for (const [, value] of this.#core.words()) this.#keep(value, index++);
     this.#all = all;
   }
 
@@ -76,12 +112,7 @@ export class Integrity {
 
   /** True if no word has changed. */
   get intact(): boolean {
-    const heap = this.#module.HEAPU32;
-    const { places, values } = this.#all;
-    for (let index = 0; index < places.length; index++) {
-      if (heap[places[index]!] !== values[index]) return false;
-    }
-    return true;
+    return this.#all.matches(this.#module.HEAPU32);
   }
 
   #keep(value: number, index: number): void {
@@ -91,13 +122,14 @@ export class Integrity {
   /** Restores the words of the core: the restoring functions in Python, and C callbacks. */
   restoreCore(): void {
     const heap = this.#module.HEAPU32;
-    const { places, values } = this.#core;
-    for (let index = 0; index < places.length; index++) {
-      const [at, value] = [places[index]!, values[index]!];
-      if (heap[at] === value) continue;
+    let index = 0;
+    for (const [place, value] of this.#core.words()) {
       // The object that the cell stored there is never released: its finalizer could run.
-      this.#keep(value, index);
-      heap[at] = value;
+      if (heap[place] !== value) {
+        this.#keep(value, index);
+        heap[place] = value;
+      }
+      index++;
     }
   }
 }

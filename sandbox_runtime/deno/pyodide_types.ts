@@ -41,10 +41,11 @@ export interface Driver {
   settle_lazy(code: string): void;
   unsettle(): void;
   prepare: { (cell: number, code: string): boolean };
+  begin: { (cell: number, code: string): boolean };
   run: { callPromising(cell: number, code: string): Promise<string | [string, ...Part[]]> };
   answered(ticket: number, text: string, parts: Part[]): void;
   ground(): Ground;
-  wake(outputChars: number, valueBytes: number, seed: string): Ground;
+  wake(outputChars: number, valueBytes: number, seed: string, cellSeconds: number): Ground;
   rest(): void;
 }
 

@@ -134,9 +134,10 @@ export class Sandbox {
       );
     }
     this.#limits = params;
-    const { assets: names, memoryBytes, outputChars, valueBytes, seed } = params;
+    const { assets: names, memoryBytes, outputChars, valueBytes, cellSeconds, seed } = params;
     const shared = this.#shared;
-    this.#post({ op: "boot", id, names, memoryBytes, outputChars, valueBytes, seed, shared });
+    const bounds = { memoryBytes, outputChars, valueBytes, cellSeconds };
+    this.#post({ op: "boot", id, names, ...bounds, seed, shared });
   }
 
   #run(current: Current, id: number, params: wire.Run): void {

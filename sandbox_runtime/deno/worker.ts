@@ -39,10 +39,15 @@ let driver: Driver;
 /** Methods of `driver`: creating a proxy for each cell would cost time. */
 let runCell: Driver["run"];
 let prepareCell: Driver["prepare"];
+let beginCell: Driver["begin"];
 let harness: Harness;
 let rooms: Rooms;
 let freshDisk: Baseline;
 let outputChars = 0;
+/** True while the next cell is prepared, the harness was found intact after that, and no message has come since. */
+let ready = false;
+/** True until a cell or a value enters the interpreter: up to then it contains nothing but the harness. */
+let fresh = false;
 /** The last thing that Pyodide wrote to the console as a warning or an error. */
 let complaint = "";
 
@@ -56,10 +61,13 @@ listen("message", (event) => {
 });
 
 async function answer(message: ToWorker): Promise<void> {
+  const prepared = ready;
+  ready = false; // any message may let something run
   switch (message.op) {
     case "boot":
       await boot(message);
-      return done(message.id);
+      done(message.id);
+      return prepareNext(1);
     case "asset":
       return files.deliver(message.name, message.bytes);
     case "wasm":
@@ -77,15 +85,19 @@ async function answer(message: ToWorker): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
-      prepare(() => driver.unsettled());
+      if (!prepared) prepare(() => driver.unsettled());
+      fresh = false;
       return assign(message);
     case "register":
-      harness.restore();
+      if (!prepared) harness.restore();
       harness.setTools(driver.register(message.declared));
+      ready = prepared && fresh; // otherwise what is replaced may have finalizers
       return done(message.id);
     case "run": {
-      const [text, ...parts] = await run(message.cell, message.code);
-      return done(message.id, text, parts);
+      const [text, ...parts] = await run(message.cell, message.code, prepared);
+      done(message.id, text, parts);
+      // While the host reads the result.
+      return prepareNext(message.cell + 1);
     }
     case "checkpoint":
       harness.restore();
@@ -130,9 +142,11 @@ async function boot(message: Boot): Promise<void> {
   driver = entry.driver;
   runCell = driver.run;
   prepareCell = driver.prepare;
+  beginCell = driver.begin;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   const { head } = started;
-  const settings = driver.wake(outputChars, message.valueBytes, head === null ? "" : message.seed);
+  const seed = head === null ? "" : message.seed;
+  const settings = driver.wake(outputChars, message.valueBytes, seed, message.cellSeconds);
   harness = new Harness(pyodide._module, entry.quieten, {
     harness: driver.ground(),
     settings,
@@ -143,6 +157,7 @@ async function boot(message: Boot): Promise<void> {
   harness.setTools(driver.tools_ground());
   noteLibraries(pyodide);
   timers.close();
+  fresh = head !== null && !names.includes("disk");
 }
 
 /** Replaces the console, which would write into the pipe. Pyodide's complaints are kept. */
@@ -156,16 +171,27 @@ function quietConsole(): Console {
 
 // ---- Requests ----
 
-/** Runs a cell. It ends once nothing of it is left that could still run. */
-async function run(cell: number, code: string): Promise<[string, ...Part[]]> {
+/** Runs a cell, which may be `prepared` but for its code. It ends once nothing of it is left that could still run. */
+async function run(
+  cell: number,
+  code: string,
+  prepared: boolean,
+): Promise<[string, ...Part[]]> {
   output.begin(outputChars);
-  prepare(() => prepareCell(cell, code), code);
+  if (!prepared || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
+  fresh &&= code === "";
   timers.open();
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
   await timers.turn();
   return typeof end === "string" ? [end] : end;
+}
+
+/** Prepares the cell that is expected next; only its code is missing. */
+function prepareNext(cell: number): void {
+  prepare(() => prepareCell(cell, ""));
+  ready = true;
 }
 
 /** Restores the harness, so that nothing of earlier cells has a part in what follows. */

@@ -32,6 +32,7 @@ export interface Boot {
   memoryBytes: number;
   outputChars: number;
   valueBytes: number;
+  cellSeconds: number;
   seed: string;
   shared: Shared;
 }

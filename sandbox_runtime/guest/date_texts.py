@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# What the C library here knows, without flags.
-_KNOWN = frozenset("aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYzZ%")
+# The zone of the sandbox, which its C library calls "UTC-0000".
+ZONE_NAME = "UTC"
+# The formats that the C library here knows, without flags.
+_KNOWN = frozenset("aAbBcCdDeFgGhHIjmMnprRStTuUVwWxXyYz%")
 _FLAGS = "_-0^#"
 # The padding of directives whose value is a number, where it is not "0".
 _NUMBERS = frozenset("CdeFgGHIjklmMsSuUVwWyY")
@@ -67,6 +69,8 @@ def _pieces(format: str, moment: Any, strftime: Format) -> list[str]:
 
 def _value(name: str, moment: Any, strftime: Format) -> str | None:
     """Returns the text of a directive without flags; None if Linux does not know it."""
+    if name == "Z":
+        return ZONE_NAME
     if name == "k":
         return f"{int(strftime('%H', moment)):2}"
     if name == "l":

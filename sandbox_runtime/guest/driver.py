@@ -22,18 +22,15 @@ from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
 from itertools import repeat
-from json import dumps as to_json
 from json import loads as from_json
+from json.encoder import encode_basestring_ascii as to_json
 from operator import is_
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
-from sandbox_runtime.guest import importable, tool_wrappers
-from sandbox_runtime.guest.bindings import bind_value, rebound_names, tool_object
-from sandbox_runtime.guest.builtin_names import OWN_BUILTINS, no_input
+from sandbox_runtime.guest import cell_notes
 from sandbox_runtime.guest.callback_ownership import Ownership
-from sandbox_runtime.guest.calls import CallHost, HostCalls
 from sandbox_runtime.guest.cell_code import compile_cell, write_value
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import (
@@ -46,8 +43,12 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     restore,
 )
 from sandbox_runtime.guest.interrupts import Interrupts
+from sandbox_runtime.guest.namespace import importable, tool_wrappers
+from sandbox_runtime.guest.namespace.bindings import bind_value, rebound_names, tool_object
+from sandbox_runtime.guest.namespace.builtin_names import OWN_BUILTINS, EmptyInput
+from sandbox_runtime.guest.namespace.calls import CallHost, HostCalls
+from sandbox_runtime.guest.namespace.submit import Fields, bind_submit, submit_usage
 from sandbox_runtime.guest.output import ByteStream, Output, Stream, clean
-from sandbox_runtime.guest.submit import Fields, bind_submit, submit_usage
 from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import host_calls, lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe, forget_host_exceptions
@@ -90,9 +91,12 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
+        self._importable = False  # whether a cell has needed the names in it as modules
+        self._prepared = 0  # the cell that `prepare` has prepared, and its lines
+        self._lines: list[str] = []
         self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._text_call = self.calls.function(host_calls.TEXT_CALL, "")
+        self._text_call = self.calls.function(host_calls.TEXT_CALL, "", suspends=False)
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
@@ -117,6 +121,7 @@ class Driver:
         self._digits_limit = sys.get_int_max_str_digits()
         self._reserve: bytearray | None = None
         self._collection_seconds = 0.0
+        self._seconds = 0.0  # how long the last cell ran
 
     @property
     def running(self) -> bool:
@@ -128,13 +133,16 @@ class Driver:
         """True from a signal to the next cell."""
         return self.interrupts.stop is not None
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> None:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> None:
         """Prepares a saved interpreter for a new session: its limits and its random numbers.
 
         Without a seed, random numbers continue where the saved state left them.
         """
         self._output_chars = output_chars
         self.calls.value_bytes = value_bytes
+        self.interrupts.cell_seconds = cell_seconds
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
             self._hooks.note_path()
@@ -179,19 +187,37 @@ class Driver:
             else:
                 self._harness[tool["name"]] = declared_tool
         self._namespace.update(self._harness)
-        importable.add(self._harness)
+        self._importable = False
 
     def prepare(self, cell: int, code: str) -> object:
-        """Prepares everything for a cell. Replaced objects may have hostile finalizers.
+        """Prepares everything for a cell, whose code may also follow later; see `begin`.
 
-        Therefore the harness is checked again afterwards, and `run` replaces nothing more.
+        Replaced objects may have hostile finalizers. Therefore the harness is checked again afterwards, and
+        neither `begin` nor `run` replaces anything more.
         """
+        self._importable = self._importable is True or "import" in code
         self._prepare()
+        self._prepared, self._lines = cell, code.splitlines(True)
         filename = f"<cell {cell}>"
-        self._sources[filename] = (len(code), None, code.splitlines(True), filename)
+        self._sources[filename] = (len(code), None, self._lines, filename)
         for _ in self._tracers_quietened():
             pass
         return None
+
+    def begin(self, cell: int, code: str) -> bool:
+        """Completes the preparation of a cell by its code.
+
+        Returns False if it has to be prepared again: another cell was, or the code needs more than that.
+        """
+        prepared, lines = self._prepared, self._lines
+        if (
+            type(prepared) is not int or type(lines) is not list
+        ):  # by a finalizer of an earlier cell
+            return False
+        if cell != prepared or ("import" in code and self._importable is not True):
+            return False
+        lines[:] = code.splitlines(True)
+        return True
 
     def run(self, cell: int, code: str) -> list[Any]:
         """Runs a prepared cell. Returns the JSON text of its end, then the parts of a submitted value."""
@@ -220,10 +246,12 @@ class Driver:
             pass
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
+        self._hooks.silence()
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
-        self._close(monotonic() - started)
+        self._seconds = monotonic() - started
+        self._close()
         return self._end(error)
 
     def _check_call(self, name: str) -> None:
@@ -244,46 +272,54 @@ class Driver:
         self._submitted = None
         self.interrupts.clear()
         self.ownership.end()
+        # What the last cell has submitted may be large.
+        self._signal.__traceback__ = self._signal.__context__ = None
+        self._shelve(self._seconds)
+        self._seconds = 0.0
         self.output = Output(self._output_chars, self._host.emit)
         self._guard.restore()
-        self._hooks.restore()
         merge_into(sys.modules, self._modules)
         tool_wrappers.restore()
+        self._hooks.restore()
         self._restore_interpreter()
         host_calls.connect(self._text_call)
+        cell_notes.forget()
         forget_host_exceptions()
         if self._reserve is None:
             with suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
-        importable.add(self._harness)
+        if self._importable:
+            importable.add(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
-        sys.stdin = no_input()
+        sys.stdin = cast(TextIO, EmptyInput())
         self.interrupts.listen()
 
     def _open(self) -> None:
         """Runs just before the cell's code."""
         self._running = True
+        self.output.begin()
         self.ownership.begin()
 
-    def _close(self, seconds: float) -> None:
-        """Runs when the cell's code has ended, `seconds` after its start: nothing of it may act from here on."""
+    def _close(self) -> None:
+        """Runs when the cell's code has ended: nothing of it may act from here on."""
         self._running = False
         self.ownership.end()
         self.calls.forget()
         self.interrupts.listen()
         # Collects the half-finished work of a stopped cell, and garbage where that is cheap: its finalizers
-        # run on this cell's clock, not in the middle of the next cell.
-        if self.interrupts.stop is not None or self._may_collect(seconds):
+        # run on this cell's clock, not in the middle of the next cell. What it submits is no garbage yet.
+        if self.interrupts.stop is not None or (
+            self._submitted is None and self._may_collect(self._seconds)
+        ):
             before = monotonic()
             collect()
             self._collection_seconds = monotonic() - before
-        self._shelve(seconds)
 
     def _shelve(self, _seconds: float) -> None:
-        """Keeps the collector from what the cell has left: its finalizers would run in a later cell."""
+        """Keeps the collector from what the last cell has left: its finalizers would run in the next one."""
 
     def _may_collect(self, _seconds: float) -> bool:
         """Returns whether garbage may be collected after a cell of this length."""
@@ -303,7 +339,6 @@ class Driver:
 
     def _restore_interpreter(self) -> None:
         """Undoes a cell's changes to Python itself, as far as the end of a cell depends on them."""
-        self._hooks.silence()
         linecache.cache = self._sources
         restore(self._namespace, {})
         sys.setrecursionlimit(self._recursion_limit)
@@ -360,6 +395,8 @@ class Driver:
 
     def _end(self, error: BaseException | None) -> list[Any]:
         self._note_rebound()
+        for note in cell_notes.rendered(self.output.render()):
+            self._note(note)
         raw = self._host.drain_raw()
         if raw:
             self.output.write(raw)
@@ -383,9 +420,10 @@ class Driver:
             )
 
     def _report(self, outcome: str, **error: str) -> str:
-        texts = {"errorType": "", "message": "", "traceback": "", **error}
+        texts = {"outcome": outcome, "errorType": "", "message": "", "traceback": "", **error}
         texts["output"] = self.output.render()
-        return to_json({"outcome": outcome, **{k: clean(v) for k, v in texts.items()}})
+        items = [f'"{name}": {to_json(clean(text))}' for name, text in texts.items()]
+        return f"{{{', '.join(items)}}}"
 
     # ---- Names that the harness binds in cells ----
 

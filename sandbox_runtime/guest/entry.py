@@ -9,6 +9,7 @@ import asyncio
 import asyncio.events
 import builtins
 import importlib
+import json
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from gc import collect, freeze, unfreeze
 from gc import disable as pause_collector
 from gc import enable as resume_collector
+from gc import get_count as new_objects
 from gc import get_freeze_count as shelved
 from itertools import islice, repeat
 from operator import is_
@@ -30,9 +32,7 @@ import pyodide.http
 import pyodide.webloop
 from pyodide.ffi import can_run_sync, run_sync, to_js, unregister_js_module
 
-from sandbox_runtime.guest import thread_modules, tool_wrappers
-from sandbox_runtime.guest.builtin_names import end_cell
-from sandbox_runtime.guest.date_texts import linux_strftime
+from sandbox_runtime.guest.date_texts import ZONE_NAME, linux_strftime
 from sandbox_runtime.guest.driver import Driver
 from sandbox_runtime.guest.event_loop import (
     keep_exceptions,
@@ -41,7 +41,6 @@ from sandbox_runtime.guest.event_loop import (
     own_generators,
     take_generators,
 )
-from sandbox_runtime.guest.green_threads import GreenThreads
 from sandbox_runtime.guest.harness_foundation import (
     CHANGING_THREADS,
     SETTINGS,
@@ -55,11 +54,16 @@ from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
+from sandbox_runtime.guest.namespace import tool_wrappers
+from sandbox_runtime.guest.namespace.builtin_names import end_cell
 from sandbox_runtime.guest.pyodide_host import PyodideHost
-from sandbox_runtime.guest.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.tasks import settled
+from sandbox_runtime.guest.threads import thread_modules
+from sandbox_runtime.guest.threads.green_threads import GreenThreads
+from sandbox_runtime.guest.threads.suspended_stacks import SuspendedStacks
 from sandbox_runtime.guest.values import kept_classes
-from sandbox_runtime.guest.values.records import Known
+from sandbox_runtime.guest.values.records import Known, as_json
+from sandbox_runtime.guest.values.zones import ZONE_CALL, read_from_host
 
 # No module here imports it, but the host sends values of its class.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
@@ -96,9 +100,9 @@ COLLECTION_SHARE = 0.02
 # A collection of everything that earlier cells have left is worth its time after so many new objects, and a tenth.
 MIN_SHELVED = 20_000
 
-# The objects are counted after so many seconds of cells, or so many cells.
+# The objects are counted after so many seconds of cells, so many cells, or so many new objects.
 UNCOUNTED_SECONDS = 0.15
-UNCOUNTED_CELLS = 200
+UNCOUNTED_CELLS = 2_000
 
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
@@ -134,7 +138,7 @@ class PyodideDriver(Driver):
 
     def __init__(self, host: PyodideHost) -> None:
         super().__init__(host)
-        self._uncounted = 0.0  # the seconds of cells since objects were counted
+        self._uncounted = 0.0  # objects are counted when this reaches 1; see `_shelve`
         self._shelved = 0  # the objects that the collector left after its last pass over all
         self._kept: kept_classes.Kept = ()
         self._replaced: list[Any] = []
@@ -185,6 +189,10 @@ class PyodideDriver(Driver):
         super().prepare(cell, code)
         return self.unsettled(code)
 
+    def begin(self, cell: int, code: str) -> bool:
+        """See `Driver`."""
+        return super().begin(cell, code) and not tool_wrappers.unloaded(code)
+
     def unsettled(self, code: str = "") -> bool:
         """Returns whether classes have arrived, or a cell names wrapped tools that are not loaded."""
         self._replaced.clear()
@@ -211,14 +219,17 @@ class PyodideDriver(Driver):
         kept_classes.bind(())
         tool_wrappers.unload()
 
-    def wake(self, output_chars: int, value_bytes: int, seed: str) -> Any:
+    def wake(
+        self, output_chars: int, value_bytes: int, seed: str, cell_seconds: float = 0.0
+    ) -> Any:
         """See `Driver`. Returns the ground of the settings: that of everything else is older than the session."""
-        super().wake(output_chars, value_bytes, seed)
+        super().wake(output_chars, value_bytes, seed, cell_seconds)
         merge_into(vars(import_hook), self._no_packages)
         foundation = Foundation(belongs)
         foundation.add_names(vars(self), SETTINGS["driver"])
         foundation.add_names(vars(self.calls), SETTINGS["calls"])
         foundation.add_names(vars(self._hooks), SETTINGS["hooks"])
+        foundation.add_names(vars(self.interrupts), SETTINGS["interrupts"])
         return to_js(fill_settings(foundation))
 
     def rest(self) -> None:
@@ -269,9 +280,10 @@ class PyodideDriver(Driver):
 
     def _shelve(self, seconds: float) -> None:
         """See `Driver`. What is shelved is collected between cells only, when there is enough of it."""
+        created, *_ = new_objects()  # those since the last automatic collection, if there was one
         freeze()
-        self._uncounted += seconds + UNCOUNTED_SECONDS / UNCOUNTED_CELLS
-        if self._uncounted < UNCOUNTED_SECONDS:  # counting takes a millisecond
+        self._uncounted += seconds / UNCOUNTED_SECONDS + 1 / UNCOUNTED_CELLS + created / MIN_SHELVED
+        if self._uncounted < 1:  # counting takes a millisecond, or several in a busy machine
             return
         self._uncounted = 0.0
         if shelved() > self._shelved + self._shelved // 10 + MIN_SHELVED:
@@ -338,8 +350,11 @@ def _hide_javascript() -> None:
 
 BORDER_CODES.update((_run_sync.__code__, PyodideHost.call.__code__))
 _host = PyodideHost(js, _run_sync)
+_encoder: Any = json.JSONEncoder
+_encoder.default = as_json(_encoder.default)
 time.sleep = _sleep  # type: ignore[assignment]
 time.strftime = linux_strftime(time.strftime)
+time.tzname = (ZONE_NAME, ZONE_NAME)
 os._exit = os.abort = end_cell  # type: ignore[assignment]
 _loop: Any = asyncio.get_event_loop()
 _waiting: set[asyncio.Handle] = set()
@@ -367,6 +382,7 @@ driver.calls.stacks = _threads
 driver.threads = _threads.alive
 _suspended = SuspendedStacks()
 thread_modules.install(_threads, _loop)
+read_from_host(driver.calls.function(ZONE_CALL, "", suspends=False))
 keep_exceptions(_loop)
 pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)

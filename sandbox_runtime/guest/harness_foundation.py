@@ -95,6 +95,8 @@ STANDS_ON = frozenset(
         "weakref",
         "zipimport",
         "zoneinfo",
+        "zoneinfo._common",
+        "zoneinfo._tzpath",
     ]
 )
 
@@ -124,17 +126,22 @@ FIXED_CLASSES: tuple[type, ...] = (
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
-VOLATILE = ("ask", "used")
+VOLATILE = ("ask", "used", "noted")
 
 # Settings of the session: see `PyodideDriver.wake`.
-SETTINGS = {"driver": ("_output_chars",), "calls": ("value_bytes",), "hooks": ("_lists",)}
+SETTINGS = {
+    "driver": ("_output_chars",),
+    "calls": ("value_bytes",),
+    "hooks": ("_lists",),
+    "interrupts": ("cell_seconds",),
+}
 
 # Attributes of the driver that change from cell to cell, or with its tools.
 CHANGING = {
     *SETTINGS["driver"],
-    *("_submitted", "_running", "_collection_seconds"),
+    *("_submitted", "_running", "_collection_seconds", "_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
-    *("_harness", "_outputs", "_display", "_kept"),
+    *("_harness", "_outputs", "_display", "_kept", "_importable", "_prepared", "_lines"),
 }
 
 # Attributes of `GreenThreads` that change as threads start, wait and end.
@@ -175,7 +182,9 @@ def build_foundation(
     foundation.add_object(driver.calls, {"_slots", *SETTINGS["calls"]})
     foundation.add_object(host)
     foundation.add_object(driver.ownership, {"_running", "_collecting", "_generators"})
-    foundation.add_object(driver.interrupts, {"stop", "allowed", "_overdue"})
+    foundation.add_object(
+        driver.interrupts, {"stop", "allowed", "_overdue", *SETTINGS["interrupts"]}
+    )
     foundation.add_object(driver._hooks, SETTINGS["hooks"])
     foundation.add_object(driver._guard)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())

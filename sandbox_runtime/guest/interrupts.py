@@ -15,7 +15,7 @@ from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started
 # In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
 
-# Such a frame runs a thread of the cell; see `green_threads.py`.
+# Such a frame runs a thread of the cell; see `threads/green_threads.py`.
 THREAD_CODES: set[types.CodeType] = set()
 
 
@@ -42,6 +42,8 @@ class Interrupts:
         """The exception that stops the cell, from a signal to the next cell."""
         self.allowed = False
         """True while a signal may stop the cell."""
+        self.cell_seconds = 0.0
+        """The time that a cell may compute; 0 if it is not known."""
 
     def clear(self) -> None:
         """Forgets an earlier cell's signal."""
@@ -63,7 +65,7 @@ class Interrupts:
         if not self._heard() or not self.allowed:
             return
         if number == SIGALRM:
-            self.stop = CellTimeoutError("the cell reached its time limit; its variables are kept")
+            self.stop = CellTimeoutError(self._time_is_over())
         else:
             self.stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
         if self._may_raise(frame):
@@ -75,6 +77,14 @@ class Interrupts:
                 task.cancel()
         if in_thread:
             self.raise_stop()  # the cell itself waits, and is stopped by the cancellation
+
+    def _time_is_over(self) -> str:
+        known = self.cell_seconds > 0
+        limit = f"for {self.cell_seconds:g} s, its limit" if known else "into its time limit"
+        return (
+            f"the cell ran {limit} (waiting for tools does not count); its variables are kept. Do less "
+            "at once"
+        )
 
     def raise_overdue(self) -> None:
         """Stops the cell if a signal arrived where an exception would have been lost."""

@@ -30,6 +30,10 @@ class Output:
         self._unsent: list[str] = []
         self._sent_at = monotonic()
 
+    def begin(self) -> None:
+        """Starts the time until printed text is sent."""
+        self._sent_at = monotonic()
+
     def write(self, text: str) -> None:
         """Adds text, in constant memory whatever its length."""
         if not text:

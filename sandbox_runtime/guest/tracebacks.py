@@ -15,13 +15,39 @@ from sandbox_runtime.guest.output import abridge
 # Frames of files in this folder belong to the harness and are hidden from cells.
 HARNESS_FOLDER = __file__.rpartition("/")[0]
 
+# The files of the standard library, whose frames are hidden but for the last one.
+_LIBRARY = f"{traceback.__file__.rpartition('/')[0]}/"
+
 # `re` and others are written in C, and accept no text that stays on the host.
 LAZY_TEXT_HINT = (
     "this text stays on the host: use text.search(pattern), text.finditer or text.grep, or pass a part of it, "
     "text[a:b]"
 )
 
-ZONES_HINT = "there is no zone data here, and no way to load it: use datetime.timezone(datetime.timedelta(hours=...))"
+# A host function has answered when it returns, so its value cannot be awaited.
+AWAIT_HINT = (
+    "a function of this REPL has answered already when it returns; to run many at once, await f.aio(...), as in "
+    "asyncio.gather(*(sub_llm.aio(p) for p in prompts)), or use f.batched, sub_llm_batched, predict_batched"
+)
+_NOT_AWAITABLE = (
+    "can't be used in 'await' expression",
+    "object can't be awaited",
+    "a coroutine or an awaitable is required",
+)
+
+# WebAssembly has 32-bit addresses. These are parts of what CPython says about a number that is too large.
+INDEX_HINT = (
+    "this Python is a 32-bit build: no length, count or index is more than 2,147,483,647 (sys.maxsize). Integers "
+    "themselves have no limit"
+)
+C_LONG_HINT = "C's long has 32 bits here: use the type code 'q' of array and struct"
+_NUMBER_HINTS = (
+    (OverflowError, "ssize_t", INDEX_HINT),
+    (OverflowError, "index-sized integer", INDEX_HINT),
+    (ValueError, "0 <= x <= sys.maxsize", INDEX_HINT),
+    (OverflowError, "C long", C_LONG_HINT),
+    (OverflowError, "C unsigned long", C_LONG_HINT),
+)
 
 _LOOP_FILES = {("pyodide", "webloop.py"), ("asyncio", "events.py")}
 
@@ -50,10 +76,8 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         lines = "".join(report.format())
         if isinstance(error, SystemExit):
             lines += f"({message})\n"
-        elif isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
-            lines += f"({LAZY_TEXT_HINT})\n"
-        elif name == "ZoneInfoNotFoundError":
-            lines += f"({ZONES_HINT})\n"
+        elif hint := _hint(error, message):
+            lines += f"({hint})\n"
     except BaseException:  # noqa: BLE001 - its own methods may raise anything
         message = "(the exception itself could not be shown)"
         lines = f"{name}: {message}\n"
@@ -62,6 +86,18 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         "message": abridge(message, limit),
         "traceback": abridge(lines, limit),
     }
+
+
+def _hint(error: BaseException, message: str) -> str:
+    """Returns what to write instead, where the message of an error alone does not say it."""
+    if isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
+        return LAZY_TEXT_HINT
+    if isinstance(error, TypeError) and message.endswith(_NOT_AWAITABLE):
+        return AWAIT_HINT
+    hints = (
+        hint for kind, part, hint in _NUMBER_HINTS if isinstance(error, kind) and part in message
+    )
+    return next(hints, "")
 
 
 def _holds_itself(error: BaseException) -> bool:
@@ -107,7 +143,7 @@ def _cell_frames(error: BaseException) -> types.TracebackType | None:
 
 
 def _drop_harness(report: traceback.TracebackException) -> None:
-    """Removes the harness's frames from a traceback and from its chained ones."""
+    """Removes the frames of the harness and the library from a traceback and from its chained ones."""
     seen: set[int] = set()
     queue: list[traceback.TracebackException | None] = [report]
     while queue:
@@ -116,6 +152,7 @@ def _drop_harness(report: traceback.TracebackException) -> None:
             continue
         seen.add(id(current))
         frames = [frame for frame in current.stack if not _is_harness(frame)]
+        frames = [one for one in frames if one is frames[-1] or not _is_library(one)]
         current.stack = traceback.StackSummary.from_list(frames)
         queue += [current.__cause__, current.__context__, *(current.exceptions or ())]
 
@@ -125,6 +162,12 @@ def _is_harness(frame: traceback.FrameSummary) -> bool:
     folder, _, name = frame.filename.rpartition("/")
     ours = folder == HARNESS_FOLDER or folder.startswith(f"{HARNESS_FOLDER}/")
     return ours or (folder.rpartition("/")[2], name) in _LOOP_FILES
+
+
+def _is_library(frame: traceback.FrameSummary) -> bool:
+    """Returns whether a frame belongs to the standard library: ten of them say no more than the last."""
+    name = frame.filename
+    return name.startswith((_LIBRARY, "<frozen ")) and "/site-packages/" not in name
 
 
 _host_exceptions: dict[tuple[str, str], type[Exception]] = {}

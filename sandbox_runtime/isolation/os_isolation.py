@@ -47,7 +47,7 @@ _NET_RIGHTS = 0b11
 # Abstract unix sockets and signals to processes outside, since version 6.
 _SCOPES = 0b11
 
-# Where the loader finds libraries; missing paths are skipped.
+# The paths in which the loader finds libraries; missing ones are skipped.
 _LIBRARIES = (
     "/lib",
     "/lib64",

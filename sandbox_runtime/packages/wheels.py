@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 # The files' folder in the sandbox; on `sys.path` there.
 MOUNT_FOLDER = "/packages"
-# Where Pyodide's own distribution expects libraries that several packages share.
+# The folder in which Pyodide's own distribution expects libraries that several packages share.
 LIBRARY_FOLDER = "/usr/lib"
 
 # More than this would leave no room in the sandbox's address space.

@@ -56,7 +56,7 @@ FRAME_OVERHEAD_BYTES = 1024 * 1024
 # The sandbox enforces its own time limits. The host intervenes this much later.
 BACKSTOP_SECONDS = 10.0
 
-# How often the sandbox's CPU time is checked.
+# The interval at which the sandbox's CPU time is checked.
 LOOK_SECONDS = 0.5
 
 # A pipe that another process holds open keeps its reader thread alive; joining it waits at most this long.

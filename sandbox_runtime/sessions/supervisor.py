@@ -302,7 +302,7 @@ class Supervisor:
         lost = self._recovery.why_lost()
         for _ in range(0 if afresh or lost else HEALING_TRIES):
             try:
-                healed = Restart(_told(self._repeat()))
+                healed = Restart(_notice_of(self._repeat()))
                 record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=False)
                 return healed
             except (SandboxError, LookupError) as error:
@@ -380,7 +380,7 @@ def _record_death(pid: int, died: SandboxDiedError) -> None:
     record(event, pid=pid, reason=died.reason, detail=str(died))
 
 
-def _told(changed: list[int]) -> str:
+def _notice_of(changed: list[int]) -> str:
     if not changed:
         return ""
     return (

@@ -11,6 +11,8 @@ import importlib
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from sandbox_runtime.texts.bytes import UnreadableTextError
@@ -19,6 +21,8 @@ from sandbox_runtime.texts.bytes import UnreadableTextError
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",
     b"\x28\xb5\x2f\xfd": "Zstandard",
+    # A frame to skip, which `pzstd` writes first.
+    **{bytes([0x50 + number]) + b"\x2a\x4d\x18": "Zstandard" for number in range(16)},
     b"\xfd7zXZ\x00": "xz",
     **{b"BZh" + str(level).encode() + b"1AY&SY": "bzip2" for level in range(1, 10)},
     **{b"BZh" + str(level).encode() + b"\x17rE8P\x90": "bzip2" for level in range(1, 10)},
@@ -37,9 +41,17 @@ _ZSTD_MODULES = ("compression.zstd", "backports.zstd")
 class Decompressor(Protocol):
     """A decompressor of one stream, as in `bz2` and `lzma`."""
 
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool:
+        """True after the end of the stream."""
+
+    @property
+    def needs_input(self) -> bool:
+        """True if it can return nothing without more data."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """The data after the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Returns at most so many bytes."""
@@ -85,13 +97,36 @@ def decompressor(compression: str) -> Callable[[], Decompressor] | None:
     return result
 
 
-def _zstd() -> Callable[[], Decompressor] | None:
-    for module in _ZSTD_MODULES:
+class _Zstd:
+    """A decompressor of `zstd`, whose errors are no subclasses of a builtin, as one whose errors are."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._stream: Decompressor = module.ZstdDecompressor()
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._stream.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
         try:
-            found: Callable[[], Decompressor] = importlib.import_module(module).ZstdDecompressor
-        except ImportError:
-            continue
-        return found
+            return self._stream.decompress(data, max_length)
+        except self._module.ZstdError as error:
+            raise ValueError(str(error)) from error
+
+
+def _zstd() -> Callable[[], Decompressor] | None:
+    for name in _ZSTD_MODULES:
+        with suppress(ImportError):
+            return partial(_Zstd, importlib.import_module(name))
     return None
 
 

@@ -74,7 +74,7 @@ class Form:
     """A remark for the prompt, where the encoding is a guess or bytes are invalid."""
 
     binary: str = ""
-    """What the file is instead of a text, such as "a PNG image"; empty for a text."""
+    """The kind of a file that is no text, such as "a PNG image"; empty for a text."""
 
 
 def form_of(samples: Sequence[bytes], *, has_end: bool = True) -> Form:

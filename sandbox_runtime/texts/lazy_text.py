@@ -28,6 +28,7 @@ from sandbox_runtime.texts.forms import Form, decoded, form_of
 from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex
 from sandbox_runtime.texts.regular_files import open_regular
 from sandbox_runtime.texts.whole import binary_kind, no_decompressor
+from sandbox_runtime.truncation import with_gap
 
 # A larger temporary file is an accident, or the iterable is endless.
 MOST_SPOOLED_BYTES = 64 * 1024**3
@@ -93,7 +94,10 @@ class LazyText:
         return self.index.count_all(deadline or Deadline())[0]
 
     def preview(self, chars: int) -> str:
-        """Returns the beginning and the end, at most `chars` characters together."""
+        """Returns the beginning and the end, at most `chars` characters together, and a line for the gap.
+
+        The line has the missing bytes: those of a file are known before and after it was read.
+        """
         self.source.extend(4 * chars + 4, Deadline())
         half = chars // 2
         with self.source.reading() as reader:
@@ -101,12 +105,14 @@ class LazyText:
             if self.source.size <= 4 * chars and self.source.complete and len(head) <= chars:
                 return head
             if not self.source.complete:
-                return head[:chars] + "..."
+                return with_gap(head[:chars], "the rest, not yet read, is", "").removesuffix("\n")
             start = max(0, self.source.size - 4 * half)
             tail = reader.at(start, 4 * half)
         while tail and tail[0] & 0xC0 == 0x80:  # the rest of a truncated character
             tail = tail[1:]
-        return f"{head[:half]}...{tail.decode('utf-8', 'replace')[-half:]}"
+        head, end = head[:half], tail.decode("utf-8", "replace")[-half:]
+        missing = self.source.size - len(head.encode()) - len(end.encode())
+        return with_gap(head, f"{max(missing, 0):,} bytes", end)
 
     def find(self, needle: str, start: int, stop: int | None, deadline: Deadline) -> int:
         """Returns the position of the first match, like `str.find`; -1 if there is none."""
@@ -258,7 +264,7 @@ class TextFile(LazyText):
         super().__init__(name, source)
         self.note = "; ".join(notes)
         self.binary = binary_kind(form, compression)
-        """What the file is instead of a text; empty for a text."""
+        """The kind of a file that is no text; empty for a text."""
 
 
 class TextStream(LazyText):

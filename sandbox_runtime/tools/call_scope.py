@@ -6,8 +6,6 @@ cancellation before it starts expensive work.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 
@@ -32,14 +30,24 @@ class Call:
         if self.over:
             raise InterruptedError("the call was abandoned: its cell has ended or was interrupted")
 
-    @contextlib.contextmanager
-    def current(self) -> Iterator[None]:
-        """Makes it the current call within the block."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
+    def current(self) -> _Block:
+        """Makes it the current call within a `with` block."""
+        return _Block(self)
+
+
+class _Block:
+    """Faster than a generator with `contextlib`: every tool call has one."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 _current: ContextVar[Call | None] = ContextVar("sandbox_call", default=None)

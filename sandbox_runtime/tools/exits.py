@@ -13,14 +13,16 @@ import threading
 def as_error(name: str, raised: BaseException) -> BaseException:
     """Returns the exception itself if a caller may see it, otherwise an error that tells what the tool did.
 
-    Cancellation stays what it is, and so does Ctrl-C, which Python raises in the main thread only.
+    The cancellation of the call stays what it is, and so does Ctrl-C, which Python raises in the main thread only.
     """
     if isinstance(raised, (StopIteration, StopAsyncIteration)):
         # It would end a loop of the cell without a word, such as list(map(tool, items)).
         return RuntimeError(
             f"{name}() raised {type(raised).__name__}: an iterator in it had no more items"
         )
-    if isinstance(raised, (Exception, asyncio.CancelledError)):
+    if isinstance(raised, Exception):
+        return raised
+    if isinstance(raised, asyncio.CancelledError) and _is_cancelled():
         return raised
     if isinstance(raised, KeyboardInterrupt) and _is_main_thread():
         return raised
@@ -30,6 +32,15 @@ def as_error(name: str, raised: BaseException) -> BaseException:
             "may help; the tool itself should return a value or raise an Exception"
         )
     return RuntimeError(f"{name}() raised {type(raised).__name__}: {raised}")
+
+
+def _is_cancelled() -> bool:
+    """Returns whether the call's own task is cancelled: a tool may raise the same exception by itself."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _is_main_thread() -> bool:

@@ -1,52 +1,38 @@
-"""Host functions that cells can call: declares, binds, runs and times them.
+"""Host functions that cells can call: binds, runs and times them.
 
 A call that the cell waits for runs in the cell's thread, which is fastest. Others run in separate threads, a
-bounded number at a time; coroutines run on the caller's event loop, or on one that this module owns. Every call
-runs in the context of the code that runs the cell.
+bounded number at a time. Every call runs in the context of the code that runs the cell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
+from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.redaction.redact import redact_secrets, shown_signature
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration, ToolRaised, ToolReturned
-from sandbox_runtime.sandbox import HostTool, WrappedTool
+from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration
+from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
-from sandbox_runtime.threads import DaemonPool, call_after, start_thread
+from sandbox_runtime.threads import DaemonPool, call_after
+from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.coroutines import Coroutines, Running
+from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
 from sandbox_runtime.tools.exits import as_error
-from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values import encoder as values
-
-# A cell sees at most this much of a tool's exception.
-MAX_ERROR_CHARS = 100_000
-
-Outcome = tuple[bool, Any]
-"""True and the result of a call, or False and its exception."""
-
-
-@dataclasses.dataclass
-class Running:
-    """A call in a thread."""
-
-    coroutine: Future[Any] | None = None
-    """The future that it waits for on the event loop."""
-
+from sandbox_runtime.zones import serve_zone
 
 Work = Callable[[Running | None], Any]
 
@@ -60,18 +46,17 @@ class HostTools:
         self._border = values.ValueCodec()
         self.refusals = Thinned()
         """The rate-limited audit events of this session."""
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._coroutines = Coroutines()
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
-        self._given: dict[str, HostTool] = {}
+        self._own: Mapping[str, HostTool] = {TEXT_CALL: self._texts, ZONE_CALL: serve_zone}
+        self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._open: dict[Future[Any], int] = {}
         self._open_bytes = 0
-        self._awaited: set[Future[Any]] = set()
 
     def replace(
         self,
@@ -87,18 +72,20 @@ class HostTools:
             loop: The event loop for coroutines. None: a loop of our own, in a thread started on demand.
         """
         self._border = border
-        self.loop = loop
-        self._given = dict(tools)
-        self._tools = {
-            name: tool.function if isinstance(tool, WrappedTool) else tool
-            for name, tool in tools.items()
-        }
-        self._signatures = {name: _signature(tool) for name, tool in self._tools.items()}
+        self._coroutines.loop = loop
+        self._registered = dict(tools)
+        self._tools = {name: function_of(tool) for name, tool in tools.items()}
+        self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The caller's event loop, on which coroutines run; None for one of our own."""
+        return self._coroutines.loop
 
     @property
     def tools(self) -> Mapping[str, HostTool]:
         """The registered tools by name."""
-        return self._given
+        return self._registered
 
     def is_busy(self) -> bool:
         """True while a started call has no answer yet."""
@@ -114,18 +101,7 @@ class HostTools:
 
     def declarations(self) -> list[ToolDeclaration]:
         """Returns the declarations that are sent to the sandbox."""
-        sent: set[str] = set()
-        declared = []
-        for name, tool in self._given.items():
-            doc = _documentation(name, self._tools[name], self._signatures[name])
-            if isinstance(tool, WrappedTool):
-                modules = {n: source for n, source in tool.modules.items() if n not in sent}
-                sent |= modules.keys()
-                front = list(tool.modules)
-                declared.append(ToolDeclaration(name, doc, front, tool.kind, modules))
-            else:
-                declared.append(ToolDeclaration(name, doc))
-        return declared
+        return declarations(self._registered, self._signatures)
 
     # ---- A call ----
 
@@ -144,15 +120,17 @@ class HostTools:
                 # Arguments wait in encoded form: decoded, they may be many times as large.
                 size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
-                future.add_done_callback(lambda done: reply(self._answer(call, _outcome(done))))
+                future.add_done_callback(
+                    lambda done: reply(answer(self._border, call, _outcome(done)))
+                )
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
                 with Call(self._part_of()).current():
-                    return self._returned(call, work(None))
-            return self._answer(call, _outcome(self._start(call.tool, work)))
+                    return returned(self._border, call, work(None))
+            return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
-            return _raised(call, error)
+            return raised(call, error)
 
     def read_again(self, call: ToolCall) -> Answer | None:
         """Answers a call that reads a text, for a replayed cell; None for other calls."""
@@ -164,12 +142,11 @@ class HostTools:
         with self._changed:
             self._cell.end()
             self._cell = Call()
-            abandoned, awaited = list(self._open), list(self._awaited)
+            abandoned = list(self._open)
             self._open.clear()
             self._open_bytes = 0
             self._changed.notify_all()
-        for coroutine in awaited:
-            coroutine.cancel()
+        self._coroutines.cancel()
         self._workers.give_up(abandoned, InterruptedError("the call was abandoned"))
 
     def close(self) -> None:
@@ -177,10 +154,7 @@ class HostTools:
         self.give_up()
         self._workers.close(cancel_queued=True)
         self._texts.close()
-        with self._changed:
-            loop, self._own_loop = self._own_loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+        self._coroutines.close()
 
     def _work(self, call: ToolCall) -> Work:
         """Returns the call as a function. Raises if it does not fit a tool."""
@@ -194,7 +168,7 @@ class HostTools:
             raise
 
     def _bind(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Work:
-        tool = self._texts if name == TEXT_CALL else self._tools.get(name)
+        tool = self._own.get(name) or self._tools.get(name)
         if tool is None:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
@@ -221,7 +195,7 @@ class HostTools:
                     raise
             else:
                 if inspect.isawaitable(result):
-                    return self._await(_contained(name, result), running)
+                    return self._coroutines.wait(name, result, running)
                 return result
             raise error
 
@@ -256,9 +230,9 @@ class HostTools:
             self._start(call.tool, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
-        return self._answer_batch(call, outcomes)
+        return answer_batch(self._border, call, outcomes)
 
-    # ---- Threads and loops ----
+    # ---- Threads ----
 
     def _part_of(self) -> Call:
         """The parent of the running cell's calls."""
@@ -310,72 +284,6 @@ class HostTools:
         with call_after(lambda: end - time.monotonic(), expire, "host-tool-limit"):
             yield
 
-    def _await(self, result: Awaitable[Any], running: Running | None) -> Any:
-        """Waits in this thread for a coroutine on the loop."""
-
-        async def wait() -> Any:
-            return await result
-
-        coroutine = asyncio.run_coroutine_threadsafe(wait(), self.loop or self._started_loop())
-        if running is not None:
-            running.coroutine = coroutine
-        with self._changed:
-            self._awaited.add(coroutine)
-        try:
-            return coroutine.result()
-        except CancelledError:
-            raise InterruptedError("the call was abandoned") from None
-        except BaseException:
-            coroutine.cancel()
-            raise
-        finally:
-            with self._changed:
-                self._awaited.discard(coroutine)
-
-    def _started_loop(self) -> asyncio.AbstractEventLoop:
-        with self._changed:
-            if self._own_loop is None:
-                self._own_loop = asyncio.new_event_loop()
-                start_thread(functools.partial(_run_loop, self._own_loop), "host-tool-loop")
-            return self._own_loop
-
-    # ---- Answers ----
-
-    def _answer(self, call: ToolCall, outcome: Outcome) -> Answer:
-        worked, result = outcome
-        if not worked:
-            return _raised(call, result)
-        try:
-            return self._returned(call, result)
-        except ValueCrossingError as error:
-            return _raised(call, error)
-
-    def _returned(self, call: ToolCall, result: object) -> ToolReturned:
-        inline = values.encode_inline(result)
-        if inline is not None:
-            return ToolReturned(call.id, "json", inline)
-        kind, parts = self._border.encode(result, f"The result of {call.tool}()")
-        return ToolReturned(call.id, kind, attachments=parts)
-
-    def _answer_batch(self, call: ToolCall, outcomes: list[Outcome]) -> Answer:
-        """Encodes all outcomes as one value. A result that cannot cross fails only its own item."""
-        label = f"The results of {call.tool}.batched()"
-        items = [(True, item) if worked else (False, _error(item)) for worked, item in outcomes]
-        try:
-            kind, parts = self._border.encode(items, label)
-        except ValueCrossingError:
-            kind, parts = self._border.encode(
-                [self._crossing(label, at, *item) for at, item in enumerate(items)], label
-            )
-        return ToolReturned(call.id, kind, attachments=parts)
-
-    def _crossing(self, label: str, at: int, worked: bool, item: object) -> Outcome:
-        try:
-            self._border.encode(item, f"{label}[{at}]")
-        except ValueCrossingError as error:
-            return False, _error(error)
-        return worked, item
-
 
 class _Both(Call):
     """A call that is over when either of two calls is over."""
@@ -388,27 +296,6 @@ class _Both(Call):
     def over(self) -> bool:
         """See `Call`."""
         return super().over or self._other.over
-
-
-async def _contained(name: str, result: Awaitable[Any]) -> Any:
-    """Awaits a result. What would end the event loop's thread is raised as an error instead."""
-    try:
-        return await result
-    except BaseException as raised:
-        error = as_error(name, raised)
-        if error is raised:
-            raise
-    raise error
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        loop.close()
 
 
 def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -425,36 +312,3 @@ def _outcome(future: Future[Any]) -> Outcome:
         return True, future.result()
     except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
         return False, error
-
-
-def _raised(call: ToolCall, error: BaseException) -> ToolRaised:
-    description = _error(error)
-    return ToolRaised(
-        call.id, description["data"]["type"], description["data"]["base"], description["message"]
-    )
-
-
-def _error(error: BaseException) -> dict[str, Any]:
-    """Describes an exception for the cell: its text, its name, its nearest builtin base."""
-    bases = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    try:
-        text = str(message)
-    except Exception:  # noqa: BLE001 - its own method may raise anything
-        text = "(its text could not be made)"
-    name = in_one_line(redact_secrets(type(error).__name__), MAX_NAME_CHARS)
-    data = {"type": name, "base": next(bases, "Exception")}
-    return {"message": plain(redact_secrets(text), MAX_ERROR_CHARS), "data": data}
-
-
-def _signature(tool: HostTool) -> inspect.Signature | None:
-    try:
-        return shown_signature(inspect.signature(tool))
-    except (TypeError, ValueError):
-        return None
-
-
-def _documentation(name: str, tool: HostTool, signature: inspect.Signature | None) -> str:
-    """Returns the text that `help(tool)` shows in the sandbox."""
-    head = f"{name}{signature if signature is not None else '(...)'}"
-    return f"{head}\n\n{inspect.getdoc(tool) or ''}".strip()

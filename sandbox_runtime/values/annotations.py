@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import sys
+import types
 import typing
 from collections.abc import Iterator
 from typing import Any, ForwardRef, get_args, get_origin
+
+# Modules whose names are written alone.
+_BARE = ("builtins", "typing", "collections.abc")
 
 
 def annotation_text(annotation: Any) -> str:
@@ -15,11 +20,36 @@ def annotation_text(annotation: Any) -> str:
         return "None"
     if isinstance(annotation, (str, ForwardRef)):
         return annotation if isinstance(annotation, str) else annotation.__forward_arg__
-    if get_origin(annotation) is not None or not isinstance(annotation, type):
-        return str(annotation).replace("typing.", "")
+    if isinstance(annotation, (typing.TypeVar, typing.NewType)):
+        return annotation.__name__
+    if get_origin(annotation) is not None:
+        return _generic_text(annotation)
+    if not isinstance(annotation, type):
+        text = str(annotation).replace("typing.", "")
+        return text.replace("~", "") if getattr(annotation, "__parameters__", ()) else text
     module = annotation.__module__
-    qualified = module not in ("builtins", "typing") and is_standard(module)
-    return f"{module}.{annotation.__qualname__}" if qualified else annotation.__qualname__
+    name = annotation.__qualname__.rpartition("<locals>.")[2]
+    return f"{module}.{name}" if is_standard(module) and module not in _BARE else name
+
+
+def _generic_text(annotation: Any) -> str:
+    """Returns a type with parameters as text, with plain names of classes also inside."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is typing.Annotated:
+        return annotation_text(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(annotation_text, inner))
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(_literal, inner))}]"
+    is_plain = isinstance(origin, type) and origin.__name__ != "Callable"
+    if not is_plain or not inner:
+        return str(annotation).replace("typing.", "").replace("collections.abc.", "")
+    parts = ", ".join("..." if part is ... else annotation_text(part) for part in inner)
+    return f"{annotation_text(origin)}[{parts}]"
+
+
+def _literal(value: object) -> str:
+    return f"{type(value).__name__}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
 
 
 def is_standard(module: str) -> bool:

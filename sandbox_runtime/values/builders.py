@@ -7,7 +7,6 @@ are built without hash collisions (`key_collisions.py`). Knows no session.
 from __future__ import annotations
 
 import datetime
-import functools
 import re
 import uuid
 import zoneinfo
@@ -20,6 +19,7 @@ from typing import Any
 from sandbox_runtime.host_costs import MAX_TAGGED_CHARS
 from sandbox_runtime.values.exponents import check_exponent
 from sandbox_runtime.values.key_collisions import check_keys, dict_of, set_of
+from sandbox_runtime.zones import zone_names
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,3}")
 
@@ -96,7 +96,7 @@ def datetime_in_zone(content: object, zone: object) -> datetime.datetime:
     # The name becomes a path in the host's time zone database.
     if type(zone) is not str or len(zone) > 64 or not _ZONE.fullmatch(zone):
         raise ValueError("a time zone is invalid")
-    if zone not in _known_zones():
+    if zone not in zone_names():
         return moment
     try:
         in_zone = moment.astimezone(zoneinfo.ZoneInfo(zone))
@@ -104,12 +104,6 @@ def datetime_in_zone(content: object, zone: object) -> datetime.datetime:
         return moment
     # If the zone's rules differ here, the clock time would change; the original offset is right.
     return in_zone if in_zone.replace(tzinfo=None) == moment.replace(tzinfo=None) else moment
-
-
-@functools.cache
-def _known_zones() -> frozenset[str]:
-    """Returns the time zones of this machine, cached: looking up a missing one is slow."""
-    return frozenset(zoneinfo.available_timezones())
 
 
 def _decimal(content: object) -> Decimal:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sandbox_runtime.errors import ValueCrossingError
-from sandbox_runtime.guest.values.gc_pause import paused
+from sandbox_runtime.guest.values.gc_pause import LARGE_BYTES, paused
 from sandbox_runtime.guest.values.plain_json import is_plain, nested_within
 from sandbox_runtime.host_costs import (
     BYTES_PER_PIECE,
@@ -31,6 +31,9 @@ from sandbox_runtime.values.builders import (
 )
 from sandbox_runtime.values.classes import Classes
 from sandbox_runtime.values.handles import Handles
+
+# Bytes that are searched one by one; see `_count`.
+_FEW = 50
 
 # Deeper than any output of `codec.send`, and far below the recursion limit.
 MAX_DEPTH = 400
@@ -53,7 +56,10 @@ def read(
     Raises:
         ValueCrossingError: The parts are not a valid value, or it would take too much memory.
     """
-    with paused(sum(map(len, parts))):
+    size = sum(map(len, parts))
+    if size < LARGE_BYTES:  # most values are small, and `paused` takes longer than to read one
+        return _read(parts, classes, handles, memory_bytes)
+    with paused(size):
         return _read(parts, classes, handles, memory_bytes)
 
 
@@ -68,7 +74,7 @@ def _read(
         tree = json.loads(parts[0])
         # Most values are plain and need no further work. (If the marker is spelled with an escape
         # sequence, it is not a tag, and the result is a plain dict.)
-        if b'"$"' in parts[0]:
+        if _has(parts[0], b'"$"', b"$"):
             return _Reader(parts[1:], classes, handles, memory).value(tree, 0)
         if not nested_within(tree, MAX_DEPTH):
             raise ValueError("it is nested too deeply")
@@ -91,13 +97,28 @@ def _estimated_bytes(text: bytes | bytearray) -> int:
     """
     if len(text) < UNESTIMATED_BYTES:
         return len(text)
-    containers = 64 * text.count(b"[") + 192 * text.count(b"{")
-    items = 44 * text.count(b",") + 60 * text.count(b":") + 28 * text.count(b'"')
-    # The keys of all tags are two objects in total. (Inside a text their quotes would be escaped.)
-    keys = text.count(b'{"$":') + text.count(b',"of":') + text.count(b'","at":')
-    items -= 116 * keys
-    wide = 4 if b"\\u" in text or not text.isascii() else 1
+    containers = 64 * _count(text, b"[") + 192 * _count(text, b"{")
+    items = 44 * _count(text, b",") + 60 * _count(text, b":") + 28 * _count(text, b'"')
+    if _has(text, b'"$"', b"$"):
+        # The keys of all tags are two objects in total. (Inside a text their quotes would be escaped.)
+        items -= 116 * (text.count(b'{"$":') + text.count(b',"of":') + text.count(b'","at":'))
+    wide = 4 if _has(text, b"\\u", b"\\") or not text.isascii() else 1
     return containers + items + wide * len(text)
+
+
+def _count(text: bytes | bytearray, byte: bytes) -> int:
+    """Returns how often a byte occurs. To search a few takes less time than to compare every byte."""
+    at = -1
+    for found in range(_FEW):
+        at = text.find(byte, at + 1)
+        if at < 0:
+            return found
+    return text.count(byte)
+
+
+def _has(text: bytes | bytearray, mark: bytes, rarest: bytes) -> bool:
+    """Returns whether a mark occurs. A single byte is searched ten times as fast, and most texts do not contain it."""
+    return rarest in text and mark in text
 
 
 class _Memory:

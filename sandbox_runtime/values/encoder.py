@@ -7,7 +7,6 @@ which `decoder.py` decodes. `guest/values/codec.py` is the other side.
 from __future__ import annotations
 
 import datetime
-import importlib.resources
 import io
 import json
 import pickle
@@ -24,14 +23,15 @@ from collections.abc import (
     ValuesView,
 )
 from decimal import Decimal
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import SandboxDiedError, ValueCrossingError
-from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS, time_zone
+from sandbox_runtime.guest.values.codec import INLINE_CHARS, MAX_INT_BITS, MAX_OWN_PARTS
 from sandbox_runtime.guest.values.records import Record
+from sandbox_runtime.guest.values.zones import time_zone
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.calls import in_cell
 from sandbox_runtime.values import tables
@@ -41,8 +41,10 @@ from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, NullSink, Sink, 
 from sandbox_runtime.values.classes import Classes, fields_of, kind_of
 from sandbox_runtime.values.decoder import read
 from sandbox_runtime.values.handles import Handles, Pending
+from sandbox_runtime.values.plain_bases import plain_base
 from sandbox_runtime.values.tabular.cells import Cells
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, Rules, ValueType
+from sandbox_runtime.zones import zone_data
 
 # Depth limit of the search for the offending element, which only serves an error message.
 _SEARCH_DEPTH = 50
@@ -74,8 +76,13 @@ class ValueCodec:
         codec._classes, codec._handles = self._classes, self._handles
         return codec
 
-    def encode(self, value: object, label: str) -> tuple[str, list[Part]]:
-        """Encodes a value for the sandbox, as its kind and parts. `label` names it in error messages.
+    def encode(self, value: object, label: str, *, plainly: bool = False) -> tuple[str, list[Part]]:
+        """Encodes a value for the sandbox, as its kind and parts.
+
+        Args:
+            value: The value.
+            label: Its name, for error messages.
+            plainly: Whether values of subclasses of built-in types cross as the latter; see `plain_bases.py`.
 
         Raises:
             ValueCrossingError: A part of it cannot or must not cross; the message names its place.
@@ -86,16 +93,18 @@ class ValueCodec:
             return "bytes", [value]
         buffers: list[Part] = []
         stream = io.BytesIO()
-        self._dump(value, label, stream, buffers)
+        self._dump(value, label, stream, buffers, plainly=plainly)
         return "pickle", [stream.getvalue(), *buffers]
 
-    def _dump(self, value: object, label: str, stream: Sink, buffers: list[Part]) -> None:
+    def _dump(
+        self, value: object, label: str, stream: Sink, buffers: list[Part], *, plainly: bool = False
+    ) -> None:
         try:
-            self._pickle(value, stream, buffers)
+            self._pickle(value, stream, buffers, plainly=plainly)
         except SandboxDiedError:
             raise
         except Exception as error:
-            place, culprit = self._find_offender(value, label)
+            place, culprit = self._find_offender(value, label, plainly=plainly)
             raise ValueCrossingError(
                 f"{place} is of type {_type_name(culprit)}, which cannot enter the sandbox. "
                 f"{_advice(culprit) or _usual_advice(error)}"
@@ -150,7 +159,9 @@ class ValueCodec:
         """
         return read(parts, self._classes, self._handles, memory_bytes)
 
-    def _pickle(self, value: object, stream: Sink, buffers: list[Part]) -> None:
+    def _pickle(
+        self, value: object, stream: Sink, buffers: list[Part], *, plainly: bool = False
+    ) -> None:
         def keep(item: pickle.PickleBuffer) -> bool:
             """Keeps small buffers in the pickle itself; a frame's header has no room for many."""
             raw = item.raw()
@@ -160,23 +171,30 @@ class ValueCodec:
             return False
 
         pending = self._handles.pending()
-        _Pickler(stream, keep, self._rules, self._classes, pending).dump(value)
+        _Pickler(stream, keep, self._rules, self._classes, pending, plainly=plainly).dump(value)
         pending.hand_out()  # only now, because all of the value can cross
 
-    def _try(self, value: object) -> None:
+    def _try(self, value: object, *, plainly: bool) -> None:
         """Pickles a value into a null sink; no handle in it becomes valid."""
         _Pickler(
-            NullSink(), lambda _: False, self._rules, self._classes, self._handles.pending()
+            NullSink(),
+            lambda _: False,
+            self._rules,
+            self._classes,
+            self._handles.pending(),
+            plainly=plainly,
         ).dump(value)
 
-    def _find_offender(self, value: object, path: str, depth: int = 0) -> tuple[str, object]:
+    def _find_offender(
+        self, value: object, path: str, depth: int = 0, *, plainly: bool
+    ) -> tuple[str, object]:
         """Returns the innermost element that cannot be pickled, and its path."""
         if depth < _SEARCH_DEPTH:
             for place, child in self._children(value, path):
                 try:
-                    self._try(child)
+                    self._try(child, plainly=plainly)
                 except Exception:  # noqa: BLE001 - a value's own reducer may raise anything
-                    return self._find_offender(child, place, depth + 1)
+                    return self._find_offender(child, place, depth + 1, plainly=plainly)
         return path, value
 
     def _children(self, value: object, path: str) -> list[tuple[str, object]]:
@@ -227,11 +245,14 @@ class _Pickler(pickle.Pickler):
         rules: Rules,
         classes: Classes,
         handles: Pending,
+        *,
+        plainly: bool = False,
     ) -> None:
         super().__init__(stream, protocol=5, buffer_callback=keep)
         self._rules = rules
         self._classes = classes
         self._handles = handles
+        self._plainly = plainly
 
     def reducer_override(self, value: Any) -> Any:
         """See `pickle.Pickler`. Called for everything but plain builtins."""
@@ -260,7 +281,7 @@ class _Pickler(pickle.Pickler):
         if (plain := _unpicklable(value)) is not value:
             return tables.to_plain(plain)
         if kind is zoneinfo.ZoneInfo and value.key:
-            return time_zone, (value.key, _zone_data(value.key))
+            return time_zone, (value.key, zone_data(value.key))
         if (table := tables.reduce(value)) is not None:
             return table
         # Classes and functions are pickled by the names of their module and themselves.
@@ -270,6 +291,8 @@ class _Pickler(pickle.Pickler):
         module = (getattr(value, "__module__", None) or "builtins") if by_name else kind.__module__
         if is_standard(module) or (by_name and _is_ours(module)) or isinstance(value, Record):
             return NotImplemented
+        if self._plainly and not by_name and (plain := plain_base(value)) is not value:
+            return tables.to_plain(plain)
         raise pickle.PicklingError("Its class exists on the host only.")
 
 
@@ -282,21 +305,10 @@ def _unpicklable(value: Any) -> Any:
     if isinstance(value, memoryview):
         return value.tobytes()
     kind = type(value)
+    if kind.__name__ == "Row" and kind.__module__ == "sqlite3":
+        return dict(zip(value.keys(), value, strict=True))
     is_address = kind.__module__.startswith(("pydantic.networks", "pydantic_core"))
     return str(value) if is_address and (kind.__name__.endswith(("Url", "Dsn"))) else value
-
-
-def _zone_data(key: str) -> bytes | None:
-    """Returns the file of a time zone, since the sandbox has no time zone database."""
-    for folder in zoneinfo.TZPATH:
-        path = Path(folder, key)
-        if path.is_file():
-            return path.read_bytes()
-    try:
-        package, _, name = f"tzdata.zoneinfo.{key.replace('/', '.')}".rpartition(".")
-        return importlib.resources.files(package).joinpath(name).read_bytes()
-    except (ImportError, OSError):
-        return None
 
 
 def _is_ours(module: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-# Where the outcomes go, and whether DSPy's own classes stay.
+# The file for the outcomes, and a switch that leaves DSPy's own classes in place.
 OUTCOMES, THEIRS = "DSPYS_OWN_OUTCOMES", "DSPYS_OWN_THEIRS"
 
 _outcomes: dict[str, str] = {}

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic.fields import FieldInfo
 
+from benchmarks.reply_forms import forms as reply_forms
 from dspy_rlm.signatures import outputs
 from dspy_rlm.signatures.parser import signature_of
 from sandbox_runtime import Directory, Limits, TextFile
@@ -40,6 +41,7 @@ from sandbox_runtime.texts.calls import TextCalls
 from sandbox_runtime.values.encoder import ValueCodec
 
 from .forms import FORMS
+from .reply_rules import replies
 
 CORPUS = Path(__file__).with_name("corpus")
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -47,6 +49,9 @@ LIMIT = 1_000_000
 
 # The separator of the parts of an input, for `values` and other targets with parts.
 PART_MARK = b"\x00\xff\x00"
+
+# One in this many known forms of replies is a seed.
+SEEDED = 5
 
 # The size of the forms used as seeds; mutation makes them longer.
 FORM_BYTES = 2_000
@@ -199,6 +204,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "signatures": signatures,
     "text_calls": text_calls,
     "checkpoints": checkpoints,
+    "replies": replies,
 }
 if pip_report := _reader("sandbox_runtime.packages.pip_report", "read_report"):
     TARGETS["pip_report"] = pip_report
@@ -219,4 +225,9 @@ def seeds(target: str) -> dict[str, bytes]:
             files |= {
                 f"{at}: {name}": data for name, data in list(_of_forms(before).items())[at % 3 :: 3]
             }
+    if target == "replies":
+        known = list(reply_forms())[::SEEDED]
+        files |= {
+            f"{one.kind}: {one.name}": bytes([one.is_cut]) + one.text.encode() for one in known
+        }
     return files

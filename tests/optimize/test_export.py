@@ -72,9 +72,9 @@ def test_a_baked_program_has_its_contract_inside(server, program):
     text = baked.generate_action.signature.instructions
 
     assert text == program.action_signature().instructions
-    assert "SUBMIT(count)" in text
+    assert "SUBMIT(count: int)" in text
     assert baked.action_signature().instructions == text
-    assert "SUBMIT" not in program.generate_action.signature.instructions.partition("Submit")[0]
+    assert "SUBMIT" not in program.generate_action.signature.instructions.partition("1. Look")[0]
     assert score(baked) == score(program)
 
 

@@ -29,7 +29,11 @@ EXAMPLE = dspy.Example(logs="...", question="?", n=2).with_inputs("logs", "quest
 
 def entry(step):
     """A trace entry of an RLM's predictor."""
-    return (RLM("a -> b").generate_action, {"iteration": "2/20, 9 sub-LM prompts left"}, step)
+    return (
+        RLM("a -> b").generate_action,
+        {"iteration": "Turn 2 of 20; 9 sub-LM prompts left"},
+        step,
+    )
 
 
 def program_trace():
@@ -45,7 +49,7 @@ def program_trace():
     info = "\n".join(variable.render() for variable in variables)
     rlm = RLM("logs, subquestion -> culprit").generate_action
     step = dspy.Prediction(reasoning="", code="```python\nprint(len(logs))\n```", output="12")
-    rows = (rlm, {"iteration": "1/20, 9 sub-LM prompts left", "variables_info": info}, step)
+    rows = (rlm, {"iteration": "Turn 1 of 20; 9 sub-LM prompts left", "variables_info": info}, step)
     return [plan, rows], plan
 
 
@@ -92,7 +96,7 @@ class TestFeedback:
         step = dspy.Prediction(reasoning="", code="print(x)", output=TRACEBACK)
         result = feedback(0.0, RUN, pred_trace=[entry(step)])
 
-        assert "The result of this step (turn 2/20): NameError: name 'x'" in result.feedback
+        assert "The result of this step (turn 2 of 20): NameError: name 'x'" in result.feedback
 
     def test_other_predictors_of_a_program_get_no_step(self):
         """A predictor that is no RLM's has no turn and prints nothing; the run of the RLM is still described."""

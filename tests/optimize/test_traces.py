@@ -54,7 +54,11 @@ class TestOutcomes:
         assert first == "3"
         assert "division by zero" in second
         assert third == "SUBMIT: n"
-        assert [inputs["iteration"][:4] for _, inputs, _ in trace] == ["1/20", "2/20", "3/20"]
+        assert [inputs["iteration"].partition(" of")[0] for _, inputs, _ in trace] == [
+            "Turn 1",
+            "Turn 2",
+            "Turn 3",
+        ]
 
     def test_the_outcome_is_no_field_of_the_prompt(self, run_traced):
         """The outcome is not a field of the prompt: the predictor still asks for reasoning and code."""

@@ -21,7 +21,7 @@ class TestLeftText:
             for tokens, cost in [(70_000, 0.1), (79_999, 0.12), (74_123, 0.11)]
         }
 
-        assert texts == {"4 sub-LM prompts left, 70% of 100,000 tokens left, 40% of $0.25 left"}
+        assert texts == {"4 sub-LM prompts, 70% of 100,000 tokens, 40% of $0.25 left"}
 
     @pytest.mark.parametrize(("cost", "limit"), [(0.3, 0.3), (0.7, 0.7), (0.1 + 0.2, 0.3)])
     def test_the_whole_is_100_percent(self, cost, limit):
@@ -35,9 +35,7 @@ class TestLeftText:
         budget = Budget(max_tokens=100_000, max_cost=0.25, max_seconds=100)
         left = {"llm_calls": 4, "tokens": 9_321, "cost": 0.0000943, "seconds": 24.9}
 
-        assert left_text(left, budget) == (
-            "4 sub-LM prompts left, 9,321 tokens left, $0.000094 left, 25 s left"
-        )
+        assert left_text(left, budget) == ("4 sub-LM prompts, 9,321 tokens, $0.000094, 25 s left")
 
     def test_the_time_is_not_shown_while_there_is_enough(self):
         """Seconds change from run to run, so equal runs would have different prompts."""

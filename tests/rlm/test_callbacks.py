@@ -100,7 +100,7 @@ def run_once(rlm: dspy.Module, how: str, **inputs: Any) -> dspy.Prediction:
 
 both = pytest.mark.parametrize("how", ["sync", "async"])
 
-# What the path of everything in a cell begins with.
+# The beginning of the path of everything in a cell.
 CELL = ["module", "interpreter_execute", "interpreter_tool_call"]
 
 

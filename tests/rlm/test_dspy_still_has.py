@@ -31,6 +31,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
     is_dspys_own,
     is_priced_by_the_table_alone,
 )
+from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
 from dspy_rlm.testing import PolicyServer
@@ -77,6 +78,41 @@ def test_a_broken_contract_names_both_sides():
         raise ValueError("late")
 
 
+class _Headers(UsageTracker, HeadersListener):
+    """Keeps the headers of responses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers: list[dict[str, str]] = []
+
+    def take_headers(self, headers: Any) -> None:
+        self.headers.append({name.lower(): value for name, value in headers})
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_native_engine_has_a_transport(asynchronous):
+    """The headers of a response are read from the transport of DSPy's native engine, which drops them."""
+    tracker = _Headers()
+    with (
+        contract("native engine", "dspy_internals/response_headers.py"),
+        PolicyServer({"lm": lambda _: "x"}) as server,
+    ):
+        original = server.lm("lm")
+        lm = original.copy()
+        with_headers(lm)
+        with_headers(lm)
+        with dspy.context(usage_tracker=tracker):
+            for _ in range(2):
+                asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+            original("x")
+        lm.close()
+
+    assert len(tracker.headers) == (2 if asynchronous else 3)
+    assert all(
+        headers["server"].startswith("dspy-rlm-policy-server") for headers in tracker.headers
+    )
+
+
 class TestLMs:
     """The calls of an LM: `lms/` and `budget/`."""
 
@@ -95,7 +131,7 @@ class TestLMs:
 
     def test_errors_say_whether_to_retry(self):
         """A failing server is retried, a wrong key is not; an error may say after how many seconds."""
-        with contract("is_retryable_lm_error and LMError.retry_after", "lms/attempts.py"):
+        with contract("is_retryable_lm_error and LMError.retry_after", "lms/tries.py"):
             assert dspy.is_retryable_lm_error(dspy.LMServerError("down"))
             assert not dspy.is_retryable_lm_error(dspy.LMAuthError("wrong key"))
             assert dspy.LMRateLimitError("slow", retry_after=2.0).retry_after == 2.0
@@ -150,8 +186,8 @@ class TestLMs:
             assert (entry["prompt_tokens"], entry["completion_tokens"]) == (3, 2)
 
     def test_caller_modules_get_the_history(self):
-        """Whatever is in `caller_modules` and has a `history` gets an entry with cost and response."""
-        with contract("settings.caller_modules", "lms/attempts.py and dspy_bridge/traces.py"):
+        """An object in `caller_modules` that has a `history` gets an entry with cost and response."""
+        with contract("settings.caller_modules", "lms/tries.py and dspy_bridge/traces.py"):
 
             class Caller:
                 def __init__(self) -> None:
@@ -311,7 +347,7 @@ class TestAdapters:
 
     def test_an_unreadable_field_is_named_in_the_message(self):
         """The message has the field after "Failed to parse" and the reason after "Error message"."""
-        with contract("AdapterParseError's message", "repl/predict.py"):
+        with contract("AdapterParseError's message", "repl/typed_call.py"):
             with pytest.raises(dspy.AdapterParseError) as caught:
                 dspy.ChatAdapter().parse(
                     dspy.Signature("question -> answer: int"), ANSWER.replace("7", "many")
@@ -360,7 +396,7 @@ class TestAdapters:
             adapters.wrap_json_fallback(adapter, lambda made: wrapped.append(made) or made)
             assert calls() > 1
             assert [type(made) for made in wrapped] == [dspy.JSONAdapter]
-        with contract("ChatAdapter.use_json_adapter_fallback", "repl/predict.py"):
+        with contract("ChatAdapter.use_json_adapter_fallback", "repl/typed_call.py"):
             adapter.use_json_adapter_fallback = False
             assert calls() == 1
 

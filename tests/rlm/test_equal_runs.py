@@ -57,7 +57,7 @@ def run(server: PolicyServer, question: str, kept: Any, log: Any = "a\nb", **lim
     ],
 )
 def test_the_second_run_sends_no_request(server, kept, limits):
-    """What is left of a budget is the same in the prompt whether a call was cached or not."""
+    """The remaining budget is the same in the prompt whether a call was cached or not."""
     question = uuid.uuid4().hex
 
     first = run(server, question, kept, **limits).run
@@ -78,7 +78,7 @@ def test_a_budget_in_the_prompt_counts_cached_calls(server, kept):
     last = server.requests[-1].request.prompt
     run(server, question, kept)
 
-    assert "4/20, 45 sub-LM prompts left" in last
+    assert "Turn 4 of 20; 45 sub-LM prompts left" in last
 
 
 def test_a_file_is_described_alike_before_and_after_it_was_read(server, kept, tmp_path):

@@ -180,6 +180,37 @@ class TestAskingAgain:
         assert sum(use.calls for use in prediction.run.usage) == 4
 
 
+class TestAfterARefusedSubmit:
+    @pytest.mark.parametrize("is_async", [False, True])
+    def test_only_the_outputs_that_did_not_fit_are_extracted(self, kept, is_async):
+        """What fitted in the last SUBMIT stays as it is, from its variable, not retyped from what was printed."""
+        turns = scripted(
+            Action("", "SUBMIT(score=9, mood='good', why='w' * 3000)"),
+            Action("", "SUBMIT(score='?', mood='good', why='w' * 4000)"),
+        )
+        player = route((asks_for("code"), turns), otherwise=lambda _request: sections(score=4))
+        with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
+            rlm = RLM(Grade, max_iterations=1, pool=kept)
+            done = asyncio.run(rlm.acall(text="t")) if is_async else rlm(text="t")
+
+        assert (done.score, done.mood, done.why) == (4, "good", "w" * 4000)
+        assert (done.run.status, done.run.iterations) == ("extracted", 2)
+        assert "`[[ ## score ## ]]`" in server.requests[-1].prompt
+        assert "[[ ## why ## ]]" not in server.requests[-1].prompt
+        assert "problem_with_last_reply" not in server.requests[-1].prompt
+
+    def test_the_one_more_turn_can_submit(self, kept):
+        """Nothing is extracted then."""
+        turns = scripted(
+            Action("", "SUBMIT(score=9, mood='good', why='w')"),
+            Action("", "SUBMIT(score=5, mood='good', why='w')"),
+        )
+        with PolicyServer({"root": turns}) as server, dspy.context(lm=server.lm("root")):
+            done = RLM(Grade, max_iterations=1, pool=kept)(text="t")
+
+        assert (done.score, done.run.status, len(server.requests)) == (5, "submitted", 2)
+
+
 class TestExtractorsOfUsers:
     def test_a_predictor_of_the_users_is_asked_again_too(self, kept):
         """A `dspy.Predict` that the user set has the reason as one more input."""

@@ -248,6 +248,7 @@ class TestSandboxes:
         assert with_room_for_one.queue.held == with_room_for_one.queue.waiting == 0
         with_room_for_one.close()
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("kind", ["ProgramOfThought", "CodeAct"])
     def test_they_have_the_limits_of_the_run(self, play, kind):
         """The run's resource limits also apply to the code of a sub-LM."""
@@ -345,6 +346,7 @@ class TestSandboxes:
         assert result.answer == ["BudgetExceededError"] * 2
         assert result.run.llm_calls == len(server.requests_to("sub")) == 2
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "code", ["1/0", "import os; os._exit(1)", "import ctypes; ctypes.string_at(0)"]
     )

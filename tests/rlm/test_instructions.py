@@ -10,9 +10,9 @@ import pydantic
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.instructions import (
     compose,
-    contract,
     extract_signature,
     iteration_line,
     policy_block,
@@ -53,7 +53,7 @@ def test_the_block_holds_task_strategy_and_tools():
     """The policy block has everything except the facts of one run; optimizers start from it."""
     block = policy_block(Report, TOOLS.values())
 
-    assert block.startswith("Say what happened.\n\nYou answer by working in a Python REPL.")
+    assert block.startswith("Say what happened.\n\nThe inputs are variables in a Python REPL")
     assert block.endswith(
         "Tools you can call in the REPL:\n"
         "- `grep(pattern: str, limit: int = 5) -> list[str]`\n    Finds lines.\n\n    Slowly."
@@ -62,27 +62,69 @@ def test_the_block_holds_task_strategy_and_tools():
 
 
 def test_the_contract_names_all_that_is_true_of_the_run():
-    """Variables with types, exact calls, SUBMIT with output types, rules, budget."""
-    text = contract(Report, TOOLS, Budget(7, 11), "No threads.")
+    """Variables, exact calls, SUBMIT with output types, rules, budget."""
+    text = contract(Report, Surroundings(tools=TOOLS, budget=Budget(7, 11)))
 
     for part in [
-        "- `logs`: str (one event a line)",
-        "- `sub_llm(prompt: str, *media, model=None) -> str`",
-        "- `sub_llm_batched(prompts: list[str], model=None) -> list[str]`",
-        "- `predict(signature, **inputs)`: asks for typed, validated outputs",
+        "Variables (see `variables_info`): `logs`.",
+        "- `sub_llm(prompt) -> str`",
+        "- `sub_llm_batched(prompts) -> list[str]`",
+        "- `predict(signature, **inputs)`: asks for typed outputs",
         "- `predict_batched(signature, rows, **inputs)`",
-        "- `sub_rlm(signature, **inputs)`",
-        "- `BUDGET() -> dict`: returns what is left of the budget.",
-        "- `grep(pattern: str, limit: int = 5) -> list[str]`: a tool",
-        "- `SUBMIT(events, total)`",
-        "    - `events`: list[",
+        "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`",
+        "`grep.batched(items)`",
+        "- `SUBMIT(events: list[",
         "JSON schema: ",
         '"enum": ["low"]',
-        "    - `total`: int (greater than or equal to: 0)",
-        "- No threads.",
-        "- Budget: 7 turns and 11 prompts to the sub-LM in all.",
+        "    - `total`: greater than or equal to: 0",
+        "no network, no subprocesses",
+        "- Budget: 7 turns, 11 sub-LM prompts.",
     ]:
         assert part in text, part
+
+
+class TestWhatARunCanUse:
+    """The contract lists only what a run can use."""
+
+    def test_media_only_where_an_input_is_media(self):
+        """Without images, audio or files among the inputs, no word is about them."""
+        with_image = contract(
+            dspy.Signature("page: list[dspy.Image] | None -> text"), Surroundings()
+        )
+
+        assert "`sub_llm(text, image)`" in with_image
+        assert "media" not in contract(Report, Surroundings())
+
+    def test_tools_only_where_there_are_tools(self):
+        """Without tools, neither `.batched` nor `help` is offered."""
+        assert ".batched(" not in contract(Report, Surroundings())
+
+    def test_a_choice_of_models_only_where_there_is_one(self):
+        """With one sub-LM, `model=` is not offered."""
+        assert "model=" not in contract(Report, Surroundings())
+
+    def test_numpy_only_where_it_is(self):
+        """The contract warns of NumPy's 32-bit integers where a package brings NumPy."""
+        with_pandas = contract(Report, Surroundings(modules=["pandas"], has_numpy=True))
+
+        assert "- NumPy's default integers have 32 bits here" in with_pandas
+        assert "NumPy" not in contract(Report, Surroundings(modules=["networkx"]))
+
+    def test_outputs_with_a_default_are_shown_as_such(self):
+        """SUBMIT shows what may be left out, unless the interpreter is not ours, which demands all."""
+        task = dspy.Signature(
+            {"a": (str, dspy.OutputField()), "b": (int, dspy.OutputField(default=3))}
+        )
+
+        assert "`SUBMIT(a: str, b: int = ...)`" in contract(task, Surroundings())
+        assert "`SUBMIT(a: str, b: int)`" in contract(task, Surroundings(foreign_rules=""))
+
+    def test_the_schema_of_a_class_that_cells_can_call_is_left_out(self):
+        """The class line says the same as the JSON schema, in fewer words."""
+        classes = ["Event(when: datetime.date, level: Level)", "enum Level(LOW='low')"]
+
+        assert "JSON schema" not in contract(Report, Surroundings(classes=classes))
+        assert "JSON schema" in contract(Report, Surroundings(classes=classes[:1]))
 
 
 class TestWholeInstruction:
@@ -121,7 +163,7 @@ def test_the_contract_offers_what_there_is():
     budget = Budget(
         7, 11, max_depth=1, max_cost=0.5, max_tokens=90_000, max_seconds=60, max_errors=3
     )
-    text = contract(Report, {}, budget, "", models, depth=1)
+    text = contract(Report, Surroundings(budget=budget, models=models, depth=1))
 
     assert "sub_rlm" not in text
     assert (
@@ -129,30 +171,46 @@ def test_the_contract_offers_what_there_is():
         "    - 'vision': reads images"
     ) in text
     assert text.endswith(
-        "- Budget: 7 turns and 11 prompts to the sub-LM in all; 90,000 tokens, $0.5, 60 seconds for "
-        "everything together. What is left is in `iteration`. 3 failed turns in a row end the run."
+        "- Budget: 7 turns, 11 sub-LM prompts; 90,000 tokens, $0.5, 60 seconds for everything together. "
+        "`iteration` says what is left. 3 failed turns in a row end the run."
     )
 
 
 def test_the_contract_says_how_results_are_read():
     """The contract describes results as attributes in our sandbox, and as dicts in another interpreter."""
-    ours, other = (contract(Report, {}, Budget(), "", records=ours) for ours in (True, False))
+    ours, other = (contract(Report, Surroundings(foreign_rules=rules)) for rules in (None, ""))
 
     assert "text=t).date`" in ours
     assert 'text=t)["date"]`' in other
     assert "results.failed" not in other
 
 
-def test_the_last_turn_is_announced():
-    """The prompt of the last turn says that no other follows."""
-    left = {"llm_calls": 4}
-    assert iteration_line(2, Budget(3, 9), left) == "2/3, 4 sub-LM prompts left"
-    assert iteration_line(3, Budget(3, 9), left).endswith("This is the last turn: SUBMIT now.")
+class TestIteration:
+    LEFT = {"llm_calls": 4}  # noqa: RUF012
+
+    def test_the_last_turn_is_announced(self):
+        """The prompt of the last turn says that no other follows."""
+        assert iteration_line(2, Budget(3, 9), self.LEFT) == "Turn 2 of 3; 4 sub-LM prompts left"
+        assert iteration_line(3, Budget(3, 9), self.LEFT).endswith(
+            "This is the last turn: SUBMIT now."
+        )
+
+    def test_a_sub_run_knows_what_its_turns_take(self):
+        """The turns of a sub-run take prompts of the whole run; at the last prompt it has to submit."""
+        line = iteration_line(2, Budget(9, 9), self.LEFT, depth=1)
+        last = iteration_line(2, Budget(9, 9), {"llm_calls": 1}, depth=1)
+
+        assert line == "Turn 2 of 9; 4 sub-LM prompts left for all, and each turn takes one"
+        assert last.endswith("This is the last turn: SUBMIT now.")
+
+    def test_one_prompt_is_singular(self):
+        """The text is English for one prompt too."""
+        assert "; 1 sub-LM prompt left" in iteration_line(1, Budget(9, 9), {"llm_calls": 1})
 
 
 def test_the_strategy_knows_typed_extraction():
-    """The strategy recommends `predict_batched` for facts from many pieces."""
-    assert "many pieces, use `predict_batched`" in policy_block(Report, [])
+    """The strategy recommends `predict_batched` for many pieces."""
+    assert "pieces in one batch (`predict_batched`)" in policy_block(Report, [])
 
 
 def test_the_fallback_asks_for_the_typed_outputs():

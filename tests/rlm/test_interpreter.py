@@ -107,7 +107,10 @@ class TestProtocol:
     def test_a_lost_session_is_not_replaced_in_silence(self, kept):
         """A lost session is an error, as the protocol requires, and ends the interpreter."""
         with SandboxInterpreter(limits=Limits(memory_bytes=256 * 2**20), pool=kept) as interpreter:
-            interpreter.execute("x = None\nfor _ in range(3_000_000): x = [x]")  # a trap
+            interpreter.execute(
+                "class Trap:\n    def __del__(self):\n        import ctypes; ctypes.string_at(2**31, 10)\n"
+                "x = Trap()"
+            )
             with pytest.raises(CodeExecutionError, match="as it was before this cell"):
                 interpreter.execute("x = None")
             with pytest.raises(CodeInterpreterError, match=r"everything else .* is gone"):

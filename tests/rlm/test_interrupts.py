@@ -69,6 +69,7 @@ def in_program(rlm: RLM, examples: list[dspy.Example]) -> None:
     Program().batch(examples, num_threads=2)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("run_all", [evaluate, in_parallel, in_batch, in_program])
 def test_ctrl_c_ends_the_runs_of_all_threads(run_all: Callable[..., None], kept: Any) -> None:
     """The runs that have begun send no further request, except those that were in flight."""

@@ -14,7 +14,7 @@ def forge(*args, **named):
     except Exception:
         pass
     return types.SimpleNamespace(n='FORGED')
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest.namespace import tool_wrappers
 def everything(start):
     seen, waiting = {}, [start]
     while waiting and len(seen) < 20_000:

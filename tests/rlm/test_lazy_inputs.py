@@ -136,7 +136,7 @@ class TestDescriptions:
             "text.search(regex), text.finditer(regex), text.grep(regex, before=0, after=0, limit=100, "
             "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details)\n"
             "Size: 5,008 bytes\n"
-            f"Preview:\n```\nbegin{'.' * 495}...{'.' * 497}end\n```"
+            f"Preview:\n```\nbegin{'.' * 495}\n[... 4,008 bytes not shown ...]\n{'.' * 497}end\n```"
         )
 
     def test_of_a_directory(self, tmp_path):
@@ -149,3 +149,12 @@ class TestDescriptions:
         assert described.size == "40 files, 40 bytes"
         assert described.type_name.startswith("directory of texts, which stay outside: len(d)")
         assert described.preview == "\n".join([*(f"{n:02}.txt" for n in range(30)), "[10 more]"])
+
+
+@pytest.mark.parametrize("key", ["0", ":20", "-1"])
+def test_a_directory_read_by_position_says_how_to_read_it(play, tmp_path, key):
+    """A model that takes a directory for a list learns of its paths."""
+    (tmp_path / "a.txt").write_text("x")
+    rlm, _ = play("d -> a", f"try: d[{key}]\nexcept TypeError as e: SUBMIT(str(e))")
+
+    assert "is read by path" in rlm(d=Directory(tmp_path)).a

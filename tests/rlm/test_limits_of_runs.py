@@ -158,10 +158,10 @@ class TestTime:
         "code",
         [
             "while True: pass",
-            "import time\ntime.sleep(55)",
-            "sum(range(10**12))",
             "wait()",
-            "await wait.aio()",
+            pytest.param("import time\ntime.sleep(55)", marks=pytest.mark.nightly),
+            pytest.param("sum(range(10**12))", marks=pytest.mark.nightly),  # waits out its grace
+            pytest.param("await wait.aio()", marks=pytest.mark.nightly),
         ],
     )
     def test_a_cell_is_cut(self, play, held, code):
@@ -182,11 +182,8 @@ class TestTime:
         for result in self.results(rlm):
             assert (result.answer, result.run.stopped_by) == ("from the clue", "max_seconds")
             assert result.run.status == "extracted"
-            assert (
-                "TimeoutError: The cell was stopped. The time of the run is over"
-                in outputs(result)[1]
-            )
-        assert "(max_seconds=1.5)" in server.requests[-1].prompt
+            assert "TimeoutError: The cell was stopped. At second " in outputs(result)[1]
+        assert "of 1.5 (max_seconds)" in server.requests[-1].prompt
 
     def test_a_cell_that_is_watched_is_interrupted(self, play):
         """With handlers too, a cell is interrupted before its process is killed."""
@@ -194,7 +191,7 @@ class TestTime:
             "q -> answer",
             "try:\n    while True: pass\nfinally:\n    print('tidied up')",
             extracted={"answer": "x"},
-            max_seconds=2,
+            max_seconds=1,
             limits=Limits(grace_seconds=10),
         )
         with dspy.context(callbacks=[BaseCallback()]):
@@ -221,6 +218,7 @@ class TestTime:
                 assert outputs(result) == ["a clue"]
             held.set()
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [

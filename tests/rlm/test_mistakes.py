@@ -100,9 +100,10 @@ class TestConstructor:
         assert RLM("a -> b", max_iters=7).max_iterations == 7
 
     def test_an_input_that_hides_a_builtin_is_warned_of(self):
-        """Code of LMs that calls `list` would fail; usual names of inputs cause no warning."""
-        with pytest.warns(UserWarning, match="hides Python's list in the REPL"):
+        """The warning names the line of the caller; usual names of inputs cause none."""
+        with pytest.warns(UserWarning, match="hides Python's list in the REPL") as caught:
             RLM("list -> answer")
+        assert [one.filename for one in caught] == [__file__]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             RLM("input, id, format, text -> answer")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas
 import pytest
 
+from dspy_rlm import TextFile
 from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.testing import rules
 
@@ -34,13 +38,26 @@ def test_final_takes_a_value(code, play):
 
 
 def test_show_vars(play):
-    """`SHOW_VARS()` lists the user's variables, not the functions of the REPL."""
-    rlm, _ = play("q -> answer: str", "import re\nfound = [1]\nSUBMIT(SHOW_VARS())")
-    answer = rlm(q="?").answer
-    assert "q: str" in answer
-    assert "found: list" in answer
-    assert "sub_llm" not in answer
-    assert "SUBMIT" not in answer
+    """`SHOW_VARS()` lists the user's variables with types and sizes, one in a line, not the functions of the REPL."""
+    code = (
+        "import re\nfound = [1, 'a']\nn = 5\nd = {'x': None}\nclass C: pass\nc = C()\nSHOW_VARS()"
+    )
+    rlm, _ = play("q, log, t -> answer: str", code, "SUBMIT(SHOW_VARS())")
+    table = pandas.DataFrame({"x": [1, 2]})
+    result = rlm(q="what?", log=TextFile(Path(__file__)), t=table)
+    lines = result.trajectory[0]["output"].splitlines()
+
+    assert lines[0] == "q: str, 5 characters"
+    assert lines[1].startswith("log: LazyText, <TextFile 'test_other_systems.py', ")
+    assert lines[2:] == [
+        "t: Table, shape (2, 1)",
+        "found: list of int | str, 2 items",
+        "n: int, 5",
+        "d: dict of NoneType, 1 item",
+        "C: type",
+        "c: C",
+    ]
+    assert result.answer.splitlines()[3:] == lines[3:]
 
 
 def test_queries_with_a_context(play):

@@ -23,7 +23,7 @@ from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged
 CHARS = 3_000_000
 LIMIT = 3_000
 
-# What a step has around its output in a prompt: its heading, and the code, which is short here.
+# The text around an output in a prompt: the heading of its step, and the code, which is short here.
 AROUND = 1_500
 
 CELLS = {
@@ -97,6 +97,7 @@ def growth(server: Any) -> int:
     return len(second) - len(first)
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("code", CELLS.values(), ids=CELLS.keys())
 def test_a_cell_cannot_fill_the_next_prompt(play, kept, fresh, code):
     """The output of any cell is cut, and says how much was left out."""
@@ -157,6 +158,7 @@ def table(columns: list[str]) -> Any:
     return pandas.DataFrame([[1] * len(columns)], columns=columns)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "make",
     [
@@ -185,6 +187,7 @@ def test_an_input_cannot_fill_the_prompt(play, make):
 
 
 class TestSession:
+    @pytest.mark.sampled(10)
     @pytest.mark.parametrize(
         "code", [c for c in CELLS.values() if not re.search(r"fail|typed|sub_|predict|dspy", c)]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import dspy
 import pydantic
@@ -106,11 +106,108 @@ class TestParseOutputs:
         assert "kind:" in text
         assert "score:" in text
 
+    def test_many_problems_have_an_example_of_each_kind(self):
+        """Of sixty wrong items, the message names the kinds and their numbers: five examples would hide the rest."""
+        items = [{"name": f"n{at}", "price": -1} for at in range(59)] + [{"price": "x"}]
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(Task.output_fields, {**GOOD, "items": items})
+
+        _, *problems, _ = str(caught.value).splitlines()
+        assert [line.partition(" at ")[2].partition(",")[0] for line in problems] == [
+            "[0]['price']: Input should be greater than 0",
+            "[59]['name']: Field required",
+            "[59]['price']: Input should be a valid number",
+        ]
+        assert problems[0].endswith("got -1; and 58 more of this kind")
+
+    def test_more_kinds_than_are_listed_are_counted(self):
+        """Wrong values of many kinds are listed in part, and the rest is counted."""
+        signature = dspy.Signature({"d": (dict[str, Item], dspy.OutputField())})
+        values = {f"k{at}": {f"name{at}": at} for at in range(4)} | {"x": {"name": 1, "price": "y"}}
+        values |= {"y": {"name": [], "price": 0}, "z": 5}
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(signature.output_fields, {"d": values})
+
+        assert "more problems of other kinds" in str(caught.value)
+
+    @pytest.mark.parametrize("annotation", [float, int, list[str], Literal["a", "b"]])
+    def test_none_where_a_value_is_needed(self, annotation):
+        """The refusal of None says what to do if there is no value: it is no request to invent one."""
+        signature = dspy.Signature({"n": (annotation, dspy.OutputField())})
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(signature.output_fields, {"n": None})
+
+        assert (
+            "got None. If there is no such value, submit the nearest that the type allows"
+            in str(caught.value)
+        )
+
     def test_a_huge_wrong_value_is_abridged(self):
         """The message that goes back to the LM stays short."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, "score": ["x" * 1000] * 100_000})
         assert len(str(caught.value)) < 1000
+
+
+class Optional(dspy.Signature):
+    """A task whose outputs may be missing, except the first."""
+
+    q: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+    note: str = dspy.OutputField(default="none")
+    tags: list[str] = dspy.OutputField(default_factory=lambda: ["a"])
+    until: datetime.date | None = dspy.OutputField()
+
+
+FALLBACKS = {"note": "none", "tags": ["a"], "until": None}
+
+
+class TestMissingOutputs:
+    """An output that has a default, or may be None, may be left out, as in DSPy's adapters."""
+
+    @pytest.mark.parametrize(
+        "call",
+        ["SUBMIT('x')", "SUBMIT(answer='x')", "SUBMIT({'answer': 'x'})", "FINAL({'answer': 'x'})"],
+    )
+    def test_of_a_run(self, play, call):
+        """What SUBMIT leaves out has the same value as what a reply to `dspy.Predict` leaves out."""
+        rlm, server = play(Optional, call, sub=lambda _: "[[ ## answer ## ]]\nx")
+        predict = dspy.Predict(Optional)
+
+        submitted = rlm(q="?")
+        with dspy.context(lm=server.lm("sub")):
+            predicted = predict(q="?")
+
+        assert dict(predicted) == {"answer": "x", **FALLBACKS}
+        assert {name: submitted[name] for name in dict(predicted)} == dict(predicted)
+        assert submitted.run.status == "submitted"
+        assert len(submitted.trajectory) == 1
+
+    def test_a_required_one(self, play):
+        """One that must not be missing is asked for again, and SUBMIT shows which may be."""
+        rlm, _ = play(Optional, "SUBMIT(note='n')", "SUBMIT('x', note='n')")
+
+        prediction = rlm(q="?")
+
+        assert (prediction.answer, prediction.note) == ("x", "n")
+        assert (
+            "SUBMIT() is missing 'answer'. Call SUBMIT(answer: str, note: str = ..., tags: list[str] = ..., "
+            "until: datetime.date | None = ...)."
+        ) in prediction.trajectory[0]["output"]
+
+    def test_the_contract(self, play):
+        """The prompt shows which outputs have a default."""
+        rlm, server = play(Optional, "SUBMIT('x')")
+
+        rlm(q="?")
+
+        prompt = str(server.requests[0].messages)
+        assert (
+            "SUBMIT(answer: str, note: str = ..., tags: list[str] = ..., until: datetime.date | None)"
+        ) in prompt
 
 
 class Answer(pydantic.BaseModel):
@@ -234,6 +331,53 @@ class TestValuesThatLookRight:
         """A part of a text is never read as the whole."""
         with pytest.raises(ReplyError, match="expected"):
             read(annotation, value)
+
+
+class TestTextsThatLookLikeOtherValues:
+    """A text is submitted as a text, whatever it looks like, if the type takes texts besides others."""
+
+    @pytest.mark.parametrize(
+        "annotation",
+        [Any, object, str | None, str | int, str | list[str], list[str] | str | None, str | dict],
+    )
+    @pytest.mark.parametrize(
+        "text", ["null", "None", "42", "1e5", "true", "[note] see below", "[1, 2]", '{"a": 1}', "{x", "'q'", ""]
+    )  # fmt: skip
+    def test_it_stays_as_it_is(self, annotation, text):
+        """DSPy parses such a text as a reply, and refuses it or makes another value of it."""
+        task = dspy.Signature({"r": (annotation, dspy.OutputField())})
+
+        assert parse_outputs(task.output_fields, {"r": text}) == {"r": text}
+
+    @pytest.mark.parametrize(
+        ("annotation", "text", "value"),
+        [
+            (list[int], "[1, 2]", [1, 2]),
+            (dict[str, int], '{"a": 1}', {"a": 1}),
+            (list[str] | None, "null", None),
+            (int | None, "42", 42),
+            (datetime.date | None, "2024-01-02", datetime.date(2024, 1, 2)),
+        ],
+    )
+    def test_a_type_without_texts(self, annotation, text, value):
+        """Where no text is meant, it is read as DSPy reads it."""
+        task = dspy.Signature({"r": (annotation, dspy.OutputField())})
+
+        assert parse_outputs(task.output_fields, {"r": text}) == {"r": value}
+
+    def test_constraints_hold(self):
+        """The text is validated as any other value."""
+        short = Annotated[str, pydantic.Field(max_length=3)]
+        task = dspy.Signature({"r": (short | list[str], dspy.OutputField())})
+
+        with pytest.raises(ReplyError, match="at most 3"):
+            parse_outputs(task.output_fields, {"r": "long text"})
+
+    def test_of_a_run(self, play):
+        """What the code submits is what the prediction has."""
+        rlm, _ = play("q -> r: Any", "SUBMIT('[note] ' + q)")
+
+        assert rlm(q="null").r == "[note] null"
 
 
 class TestDictsNamedLikeTheirField:

@@ -37,6 +37,7 @@ HARD = {
 MOST_SECONDS = 8.0
 
 
+@pytest.mark.sampled(28)
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 @pytest.mark.parametrize(
     ("chars", "annotation"),
@@ -98,6 +99,7 @@ class Ids(pydantic.BaseModel):
     ids: set[int]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("annotation", "make"),
     [
@@ -138,6 +140,7 @@ def test_a_hard_submission_is_refused(make):
     assert len("".join(problems)) < 4_000
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("text", ["'['*3000", "'-'*9000+'1'", "'[\"'*6000", "'{'*100_000"])
 @pytest.mark.parametrize("output", ["answer: int", "answer: list[str]", "answer: dict[str, int]"])
 def test_a_hard_submission_ends_no_run(play, text, output):
@@ -166,6 +169,7 @@ Left.model_rebuild()
 
 
 class TestReplies:
+    @pytest.mark.sampled(24)
     @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
     @pytest.mark.parametrize(

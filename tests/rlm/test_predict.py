@@ -27,6 +27,11 @@ class Page(pydantic.BaseModel):
 PAGE = '{"kind": "bill", "day": "2026-03-04", "amounts": [1.5, 2]}'
 
 
+def describe(page: Page) -> str:
+    """Describes a page. With it, cells know the class."""
+    return str(page)
+
+
 def outputs(prediction):
     return [step["output"] for step in prediction.trajectory]
 
@@ -410,3 +415,87 @@ class TestFinal:
 
         assert result.answer == "honest"
         assert result.run.iterations == 2
+
+
+class TestShapesOfResults:
+    def test_results_are_usable_as_dicts(self, play):
+        """Code treats results as dicts, and writes them as JSON, in the forms that it knows."""
+        rlm, _ = play(
+            "page: str -> answer: list",
+            "import json\n"
+            'r = predict("text -> day: str, page: Page", text=page)\n'
+            "SUBMIT([r.get('day'), r.get('none', 3), list(r.keys()), [n for n, _ in r.items()], 'day' in r, "
+            "dict(r)['day'], r.toDict()['page']['amounts'], json.loads(json.dumps([r.day, r.page.amounts, r.get('x')])), "
+            "json.loads(json.dumps(predict('text -> n: int, tags: list[str]', text=page)))])",
+            sub=fields(lambda given: {"day": "4 March", "page": PAGE, "n": 5, "tags": '["a"]'}),
+            tools=[describe],
+        )
+
+        assert rlm(page="").answer == [
+            "4 March",
+            3,
+            ["day", "page"],
+            ["day", "page"],
+            True,
+            "4 March",
+            [1.5, 2.0],
+            ["4 March", [1.5, 2.0], None],
+            {"n": 5, "tags": ["a"]},
+        ]
+
+    def test_an_attribute_that_is_not_there(self, play):
+        """The error lists the fields."""
+        rlm, _ = play(
+            "page: str -> answer: str",
+            'predict("text -> day: str, total: float", text=page).date',
+            "SUBMIT('on')",
+            sub=answering(day="x", total=1),
+        )
+
+        assert (
+            "AttributeError: Prediction has no 'date'. It has: day, total."
+            in outputs(rlm(page=""))[0]
+        )
+
+    def test_inputs_by_position(self, play):
+        """The inputs of a text signature can be passed in their order."""
+        rlm, server = play(
+            "page: str -> answer: list",
+            'a = predict("text -> n: int", page).n\n'
+            'b = predict("text, k: int -> n: int", page, k=5).n\n'
+            'c = predict("text, k: int -> n: int", page, 6, instructions="Count.").n\n'
+            "SUBMIT([a, b, c])",
+            sub=fields(lambda given: {"n": given.get("k", "1")}),
+        )
+
+        assert rlm(page="some text").answer == [1, 5, 6]
+        assert all("some text" in request.prompt for request in server.requests_to("sub"))
+
+    @pytest.mark.parametrize(
+        ("call", "told"),
+        [
+            ("predict('text -> n: int', q, 2)", "predict(signature, text=...)"),
+            ("predict({'n': int}, q)", "predict() takes inputs by name"),
+            ("sub_rlm('text -> n: int', q, 2)", "sub_rlm(signature, text=...)"),
+        ],
+    )
+    def test_inputs_by_position_that_do_not_fit(self, play, call, told):
+        """The error has the call that works."""
+        rlm, server = play("q -> answer: str", call, "SUBMIT('on')")
+
+        assert told in outputs(rlm(q=""))[0]
+        assert server.requests_to("sub") == []
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "await sub_llm('a')",
+            "import asyncio\nawait asyncio.gather(*(sub_llm(p) for p in 'ab'))",
+            "import asyncio\nasyncio.run(asyncio.wait_for(sub_llm('a'), 5))",
+        ],
+    )
+    def test_awaiting_an_answer_says_how_to_ask_concurrently(self, play, code):
+        """A call has answered when it returns; the error has the form that can be awaited."""
+        rlm, _ = play("q -> answer: str", code, "SUBMIT('on')", sub=rules([], default="fine"))
+
+        assert "sub_llm.aio(p) for p in prompts" in outputs(rlm(q=""))[0]

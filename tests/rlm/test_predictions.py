@@ -153,6 +153,7 @@ class TestPrograms:
             assert best(q="1").a == "1"
         assert dspy.BestOfN(rlm, 1, lambda _q, _p: 1.0, 1.0)(q="1").run.status == "submitted"
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.JSONAdapter(), None])
     def test_refine_gives_its_advice_to_the_root_lm(self, play, adapter):
         """The second attempt has the advice in each turn; sub-calls and sub-runs, which it is not for, have none."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import re
 
+import dspy
 import pytest
 
 from dspy_rlm.concurrency.batch_progress import batches_reported_to
 from dspy_rlm.events import (
     ActionChosen,
     IterationStarted,
+    RequestRetried,
     RunEnded,
     RunStarted,
+    SoFar,
     StepTaken,
     SubCallProgress,
     SubCallStarted,
@@ -30,6 +34,7 @@ from dspy_rlm.terminal.progress import (
     render_event,
     wants_colour,
 )
+from dspy_rlm.testing import Fault
 
 
 class Terminal(io.StringIO):
@@ -77,6 +82,35 @@ class TestRenderEvent:
         screen = render_event(StepTaken(3, Step("", "x = 1", ""), 0))
 
         assert screen == "    (no output - did you forget to print?)"
+
+    @pytest.mark.parametrize(
+        ("so_far", "expected"),
+        [
+            (
+                SoFar(2, 12_400, 0.0008, 3.14),
+                "(2 sub-LM calls, 12,400 tokens, $0.00080, 3.1 s so far)",
+            ),
+            (SoFar(0, None, None, 3.14), "(3.1 s so far)"),
+        ],
+    )
+    def test_a_step_ends_with_the_running_total(self, so_far, expected):
+        """Calls, tokens, dollars and seconds so far stand below the output, as far as they are known."""
+        screen = render_event(StepTaken(3, Step("", "print(1)", "1"), 0, so_far))
+
+        assert screen == f"    1\n    {expected}"
+
+    @pytest.mark.parametrize(
+        ("seconds", "expected"), [(2.0, "sent again in 2 s"), (0.0, "sent again")]
+    )
+    def test_a_request_that_is_sent_again(self, seconds, expected):
+        """A retry of the root LM is one line: otherwise the terminal says nothing for seconds."""
+        event = RequestRetried(2, "LMRateLimitError:\n slow down", seconds)
+
+        assert render_event(event) == f"    turn 2: {expected}. LMRateLimitError: slow down"
+        assert render_event(event, label="run 7").startswith("    [run 7] turn 2: ")
+        assert (
+            max(map(len, render_event(RequestRetried(1, "x" * 500, 1), width=60).split("\n"))) <= 60
+        )
 
     def test_a_reply_without_code_is_a_step_of_its_own(self):
         """An unreadable reply has no code to show before its error."""
@@ -274,6 +308,31 @@ def test_batches_report_each_item_that_has_ended():
     assert heard == [(1, 2), (2, 2), (1, 1)]
 
 
+def test_retries_of_the_root_are_shown_and_counted(play, capsys, caplog):
+    """Each has a line in the verbose output and in the log, without secrets; the report counts them."""
+    caplog.set_level(logging.INFO, "dspy_rlm")
+    rlm, server = play(
+        "q -> a", "print(sub_llm('x'))", "SUBMIT('')", sub=lambda _: "x", verbose=True
+    )
+    server.fail(
+        "root", Fault(status=429, message="slow down, key-0123456789abcdef"), Fault(status=503)
+    )
+    server.fail("sub", Fault(status=503))
+    rlm.sub_lm = server.lm("sub", num_retries=1)
+    with dspy.context(lm=server.lm("root", num_retries=3, api_key="key-0123456789abcdef")):
+        run = rlm(q="?").run
+    shown = capsys.readouterr().err
+
+    assert run.retries == run.dump()["retries"] == 2
+    assert [bool(call.error) for call in run.sub_calls] == [True, False]
+    assert "    turn 1: sent again. LMRateLimitError: [openai/root] slow down, [secret]" in shown
+    assert "    turn 1: sent again. LMServerError: [openai/root]" in shown
+    assert "(1 sub-LM call, " in shown
+    assert "Submitted, 2 iterations (2 retries), " in shown
+    assert "step 1: the request is sent again in 0 s: LMServerError" in caplog.text
+    assert "0123456789" not in shown + caplog.text
+
+
 class TestLogging:
     def test_steps_are_logged(self, play, caplog):
         """The logger `dspy_rlm` has a line for each event at INFO, and the code and the output at DEBUG."""
@@ -291,11 +350,12 @@ class TestLogging:
             for record in caplog.records
             if record.name == "dspy_rlm" and record.levelno == logging.INFO
         ]
+        lines = [re.sub(r"[\d,]+ tokens, [\d.]+ s so", "N tokens, S s so", line) for line in lines]
         assert lines[:-1] == [
             "started with q",
             "step 1: running 1 line of code",
             "step 1: sub_llm_batched, 2 calls",
-            "step 1: 14 characters of output, 2 sub-LM calls so far",
+            "step 1: 14 characters of output, 2 sub-LM calls, N tokens, S s so far",
             "step 2: running 1 line of code",
             "step 2: 14 characters of output, 2 sub-LM calls so far",
         ]

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.messages import PROBLEMS, REPAIRS
-from dspy_rlm.replies.reader import MAX_REPLY_CHARS, RawReply, read_code_field, read_reply
+from dspy_rlm.replies.reader import MAX_REPLY_CHARS, read_code_field, read_reply
 
 CODE = "x = 1\nprint(x)"
 
@@ -90,6 +91,7 @@ FORMS = {
     "XML never closed": f"<reasoning>r</reasoning>\n<code>\n{CODE}",
     "a tool call as text": f"<tool_call>{json.dumps({'name': 'python', 'arguments': {'code': CODE}})}</tool_call>",
     "thoughts with a draft": f"<think>hmm {fence('bad')}</think>\n{fence()}",
+    "thoughts with letters that grow in lower case": f"<Think>\u0130\u0130\u0130</Think>{fence()}",
     "thoughts without a beginning": f"hmm\n</think>\n{fence()}",
     "a token of the template": f"{fence()}<|im_end|>",
     "a token after bare code": f"{CODE}<|im_end|>",

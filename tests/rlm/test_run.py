@@ -7,6 +7,7 @@ import pytest
 from dspy.utils.exceptions import AdapterParseError
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.events import (
     ActionChosen,
     IterationStarted,
@@ -41,7 +42,7 @@ class TestRun:
             "repl_history": (
                 "=== Step 1 ===\nReasoning: because\nCode:\n```python\nprint(1)\n```\nOutput (1 chars):\n1"
             ),
-            "iteration": "2/3, 5 sub-LM prompts left",
+            "iteration": "Turn 2 of 3; 5 sub-LM prompts left",
         }
 
     def test_the_first_prompt_says_that_nothing_has_happened(self, run):
@@ -156,3 +157,93 @@ def test_nothing_is_told_after_the_end():
     run.sub_call("sub_llm", 1)
 
     assert [type(event) for event in seen] == [ActionChosen, RunEnded]
+
+
+PAIR = dspy.Signature("q -> n: int, pairs: list[int]")
+
+
+class TestARefusedLastSubmit:
+    """A SUBMIT that is refused in the last turn gets one more turn, and what fitted of it is kept."""
+
+    def submit(self, run: Run, **values: object) -> None:
+        run.read(action("SUBMIT(n, pairs)"))
+        run.observe(Submitted(values))
+
+    def test_the_run_gets_one_more_turn(self):
+        """The observation and the line of the turn say what it is for; it counts as a turn of the run."""
+        run = Run(PAIR, [], Budget(max_iterations=1))
+        self.submit(run, n="x", pairs=[1])
+
+        assert not run.over
+        assert run.steps[0].output.endswith("\nOne more turn, only to SUBMIT again.")
+        assert run.action_inputs()["iteration"] == "One more turn, only to SUBMIT again."
+        assert run.budget_left()["turns"] == 0
+
+        self.submit(run, n=3, pairs=[1])
+        report = run.prediction().run
+        assert (report.status, report.iterations) == ("submitted", 2)
+
+    def test_there_is_only_one(self):
+        """A second refusal ends the turns, and only the outputs that fitted in neither are extracted."""
+        run = Run(PAIR, [], Budget(max_iterations=1))
+        self.submit(run, n="x", pairs=[1])
+        self.submit(run, n="y", pairs=[1, 2])
+
+        assert run.over
+        assert run.steps[1].output.endswith("Correct this and SUBMIT again.")
+        run.keep_submitted()
+        assert run.outputs is None
+        assert run.extraction.missing == ["n"]
+        run.extract({"n": 7})
+        assert run.prediction().toDict()["pairs"] == [1, 2]
+
+    def test_what_fitted_stays_through_a_last_turn_that_fails(self):
+        """The one more turn may have an error of its own; the outputs of the refused SUBMIT stay."""
+        run = Run(PAIR, [], Budget(max_iterations=1))
+        self.submit(run, n="x", pairs=[1])
+        run.read(action("SUBMIT(n, pears)"))
+        run.observe(Failed("NameError", "name 'pears' is not defined", "NameError: pears\n"))
+        run.keep_submitted()
+
+        assert run.over
+        assert run.extraction.kept == {"pairs": [1]}
+
+    def test_values_that_the_run_has_gone_on_from_are_not_kept(self):
+        """A refused SUBMIT in the middle of a run is followed by other work, so the extraction decides."""
+        run = Run(PAIR, [], Budget(max_iterations=3))
+        self.submit(run, n="x", pairs=[1])
+        for _ in range(2):
+            run.read(action("look()"))
+            run.observe(Completed("more\n"))
+        run.keep_submitted()
+
+        assert run.over
+        assert run.extraction.kept == {}
+
+    def test_wrong_arguments_are_a_refusal_too(self):
+        """A SUBMIT that lacks an output never leaves the sandbox, and costs no answer either."""
+        run = Run(PAIR, [], Budget(max_iterations=1))
+        run.read(action("SUBMIT(n)"))
+        message = "SUBMIT() is missing 'pairs'. Call SUBMIT(n: int, pairs: list)."
+        run.observe(Failed("TypeError", message, f"TypeError: {message}\n"))
+
+        assert not run.over
+        assert run.steps[0].output.endswith("[Note] One more turn, only to SUBMIT again.")
+
+    def test_the_limit_of_errors_gives_no_more(self):
+        """`max_errors` is for an LM that repeats its errors; what fitted is kept there too."""
+        run = Run(PAIR, [], Budget(max_iterations=9, max_errors=1))
+        self.submit(run, n="x", pairs=[1])
+        run.keep_submitted()
+
+        assert run.over
+        assert run.extraction.missing == ["n"]
+
+    def test_without_budget_there_is_none(self):
+        """A turn that cannot be paid for is not promised."""
+        ledger = Ledger(Budget(max_iterations=1, max_llm_calls=0))
+        run = Run(PAIR, [], ledger.budget, ledger=ledger, depth=1)
+        self.submit(run, n="x", pairs=[1])
+
+        assert run.over
+        assert "One more turn" not in run.steps[0].output

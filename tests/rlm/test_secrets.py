@@ -172,6 +172,9 @@ ROADS = {
     "dspy.RLM": "import dspy\ndspy.RLM('q -> a')(q='x')",
     "sub_rlm": "sub_rlm('q -> a', q='x')",
     "rlm_query": "rlm_query('hello')",
+    "sub_rlm_batched": "print([repr(r) for r in sub_rlm_batched('q -> a', ['x', 'y'])])",
+    "rlm_query_batched": "print([repr(r) for r in rlm_query_batched(['x', 'y'])])",
+    "unseen rows": "rows = predict_batched('q -> a', ['x', 'y'])",
     "tool": "tool()",
     "awaited tool": "await tool.aio()",
     "batched tool": "print([repr(r) for r in tool.batched([()])])",
@@ -188,6 +191,7 @@ ROADS = {
 }
 
 
+@pytest.mark.sampled(18)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("sub_lm", [failing, unreachable])
 @pytest.mark.parametrize("code", ROADS.values(), ids=ROADS.keys())
@@ -435,6 +439,7 @@ HANDLES = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(43)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("code", HANDLES.values(), ids=HANDLES.keys())
 @pytest.mark.parametrize("preview", [None, lambda _: "the database"])

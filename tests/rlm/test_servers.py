@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import uuid
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import dspy
 import pytest
 
 from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.lms.faults import RULES, is_permanent, read_fault
 from dspy_rlm.testing import Action, Fault, PolicyServer, scripted
+from sandbox_runtime import Pool
 
 
 def openai(message: str, kind: str = "invalid_request_error", code: Any = None) -> str:
@@ -89,6 +94,29 @@ CASES = [
     Case("openrouter", 200, json.dumps({"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-min."}}), LIMIT, False, LATER),
     Case("openrouter", 402, openai("Insufficient credits. Add more at https://openrouter.ai/credits", code=402), MONEY, True, CREDIT),
     Case("openrouter", 403, openai("x requires moderation. Your input was flagged for \"violence\".", code=403), BAD, False, "content of this prompt"),
+    Case("openai", 401, openai("Your account is not active, please check your billing details on our website.", "billing_not_active", "billing_not_active"), MONEY, True, CREDIT),
+    Case("openai", 400, openai("Billing hard limit has been reached", "insufficient_quota", "billing_hard_limit_reached"), MONEY, True, CREDIT),
+    Case("anthropic", 429, anthropic("rate_limit_error", "This request would exceed your organization's rate limit of 50,000 input tokens per minute"), LIMIT, False, LATER),
+    Case("anthropic", 400, anthropic("invalid_request_error", "Output blocked by content filtering policy"), BAD, False, "content of this prompt"),
+    Case("gemini", 400, google(400, "INVALID_ARGUMENT", "API key expired. Please renew the API key."), AUTH, True, KEY),
+    Case("gemini", 403, google(403, "PERMISSION_DENIED", "Your API key was reported as leaked. Please use another API key."), AUTH, True, KEY),
+    Case("gemini", 400, google(400, "FAILED_PRECONDITION", "User location is not supported for the API use."), BAD, True, "your region"),
+    Case("azure", 404, json.dumps({"error": {"code": "404", "message": "Resource not found"}}), BAD, True, "end with /v1"),
+    Case("azure", 429, json.dumps({"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}), MONEY, True, CREDIT),
+    Case("llama.cpp", 404, openai("File Not Found", "not_found_error", 404), BAD, True, "end with /v1"),
+    Case("llama.cpp", 400, openai("model not found: qwen", "invalid_request_error", 400), MODEL, True, NAME),
+    Case("ollama", 400, openai('"nomic-embed-text" does not support chat', "invalid_request_error"), BAD, True, NAME),
+    Case("ollama", 500, openai("llama runner process no longer running: -1 CUDA error: out of memory", "api_error"), DOWN, False, "smaller model"),
+    Case("ollama", 500, openai("llama runner process has terminated: signal: killed", "api_error"), DOWN, False, "log of this server"),
+    Case("lm studio", 404, openai('Failed to load model "qwen". Error: Model loading aborted due to insufficient system resources.', code="model_not_found"), DOWN, True, "smaller model"),
+    Case("lm studio", 400, json.dumps({"error": "Model unloaded."}), DOWN, False, "Load the model again"),
+    Case("lm studio", 400, json.dumps({"error": "The model has crashed without additional information. (Exit code: null)"}), DOWN, False, "log of this server"),
+    Case("litellm", 401, openai("litellm.AuthenticationError: AuthenticationError: OpenAIException - Incorrect API key provided: sk-bad. Received Model Group=gpt", "None", "401"), AUTH, True, KEY),
+    Case("litellm", 429, openai("ExceededTokenBudget: Current spend for token: 0.02; Max Budget for Token: 0.01", "budget_exceeded", "429"), MONEY, True, CREDIT),
+    Case("litellm", 400, openai("litellm.ContentPolicyViolationError: The response was filtered", "None", "400"), BAD, False, "content of this prompt"),
+    Case("openrouter", 404, openai("No endpoints found for x/y.", code=404), MODEL, True, NAME),
+    Case("openrouter", 400, openai("x/y is not a valid model ID", code=400), MODEL, True, NAME),
+    Case("openrouter", 403, openai("Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys", code=403), MONEY, True, CREDIT),
 ]  # fmt: skip
 
 
@@ -97,8 +125,36 @@ def ids(case: Case) -> str:
     return f"{case.server}-{case.status}-{case.cls.__name__}"
 
 
+def words_of(case: Case) -> str:
+    """The words of a case's server, as the documentation shows them."""
+    try:
+        body = json.loads(case.body)
+    except ValueError:
+        return case.body
+    found = body["error"]
+    return found["message"] if isinstance(found, dict) else found
+
+
+def test_the_documentation_has_every_case():
+    """The table in docs/servers.md is that of these cases: each row of it is tested, and each case is a row."""
+    page = Path(__file__).parents[2] / "docs" / "servers.md"
+    rows = [
+        tuple(cell.strip() for cell in line.strip("|").split(" | "))
+        for line in page.read_text().splitlines()
+        if line.startswith("| ") and " LM" in line
+    ]
+    ends = {True: "ends the run", False: "an exception in the cell"}
+    cases = [
+        (case.server, str(case.status), words_of(case), case.cls.__name__, ends[case.permanent])
+        for case in CASES
+    ]
+
+    assert sorted(rows) == sorted(cases)
+
+
 @pytest.mark.parametrize("case", CASES, ids=ids)
 class TestServers:
+    @pytest.mark.sampled(12)
     def test_of_a_sub_lm(self, case, kept):
         """A permanent error of a sub-LM ends the run after one request; any other is an observation for the code."""
         code = "try:\n    print(sub_llm('x'))\nexcept Exception as e:\n    print(type(e).__name__, e)\nSUBMIT('a guess')"
@@ -190,6 +246,34 @@ def test_a_prompt_beyond_the_window_is_told_apart(play, status, body):
     assert len(server.requests_to("sub")) == 2
 
 
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_error_with_status_200_is_not_served_from_the_cache(kept, how, number):
+    """DSPy caches such a reply; the next call is made anew, and what the server then answers counts."""
+    prompt = f"a prompt that no earlier test has sent: {uuid.uuid4()}"  # DSPy's cache is on disk
+    body = json.dumps({"error": {"code": 503, "message": "Provider returned error"}})
+    move = Action("", f"SUBMIT(sub_llm_batched([{prompt!r}])[0])")
+    with PolicyServer({"root": scripted(move), "sub": lambda _: "fine"}) as server:
+        server.fail("sub", Fault(status=200, body=body, times=number))
+
+        def run() -> Any:
+            with dspy.context(lm=server.lm("root")):
+                rlm = RLM("q -> a", sub_lm=server.lm("sub", cache=True), pool=kept)
+                return rlm(q="") if how == "sync" else asyncio.run(rlm.acall(q=""))
+
+        results = [run() for _ in range(number + 1)]
+        requests = len(server.requests_to("sub"))
+
+    assert [result.a.startswith("[ERROR] LMServerError") for result in results[:-1]] == [
+        True
+    ] * number
+    assert results[-1].a == "fine"
+    assert requests == number + 1
+    (*replayed, sent) = results[-1].run.sub_calls
+    assert (sent.cached, sent.error) == (False, "")
+    assert all(call.cached and call.cost == 0 for call in replayed)
+
+
 HTML = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502</h1></body></html>"
 
 
@@ -249,14 +333,45 @@ class TestReading:
         """A rule with an upper-case letter would never apply."""
         assert all(text == text.lower() for rule in RULES for text in rule.texts)
 
-    def test_a_key_that_is_missing_ends_the_run_before_any_request(self, play, monkeypatch):
-        """An LM without a key never answers, so the run ends at its first call."""
-        monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-        rlm, _ = play("q -> a", "sub_llm('x')", "SUBMIT('a guess')", sub_lm="anthropic/claude-x")
-        with pytest.raises(RunFailedError, match="ANTHROPIC_API_KEY") as raised:
-            rlm(q="")
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_a_key_that_is_missing_is_found_before_the_run(self, play, monkeypatch, asynchronous):
+        """An LM without a key never answers: no request is sent to any LM, and no sandbox is taken."""
+        for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        closed = Pool()
+        closed.close()
+        _, server = play("q -> a", "SUBMIT('a guess')")
+        of_sub_lm = RLM("q -> a", sub_lm="anthropic/claude-x", pool=closed)
+        of_root = RLM("q -> a", pool=closed)
+        for program, lm, name in (
+            (of_sub_lm, server.lm("root"), "ANTHROPIC_API_KEY"),
+            (of_root, dspy.LM("openai/gpt-5", api_base=server.base_url), "OPENAI_API_KEY"),
+        ):
+            with dspy.context(lm=lm), pytest.raises(dspy.LMNotConfiguredError) as raised:
+                asyncio.run(program.acall(q="")) if asynchronous else program(q="")
+            assert name in str(raised.value)
+            assert "\n" not in str(raised.value)
 
-        assert raised.value.run.iterations == 1
+        assert server.requests == []
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            *("ollama_chat/x", "hosted_vllm/x", "lm_studio/x"),  # local servers need none
+            *("azure/x", "bedrock/x", "vertex_ai/x"),  # clouds have logins of other kinds
+            *("mistral/x", "litellm_proxy/x", "nobody/x"),  # not DSPy's own engine
+        ],
+    )
+    def test_a_key_that_may_be_elsewhere_is_not_missed(self, monkeypatch, model):
+        """Only what is certain is refused; the rest is found by the first call."""
+        for name in [name for name in os.environ if "API_KEY" in name]:
+            monkeypatch.delenv(name)
+
+        check_key(dspy.LM(model))
+        check_key(dspy.LM("anthropic/x", api_key="given"))
+        check_key(dspy.LM("openai/x", engine="litellm"))
+        monkeypatch.setenv("GOOGLE_API_KEY", "set")
+        check_key(dspy.LM("gemini/x"))
 
     def test_a_batch_with_a_wrong_key_ends_the_run(self, play):
         """No more requests are sent than were in flight when the first was refused, and no key is shown."""
@@ -287,6 +402,7 @@ class TestReading:
         assert isinstance(raised.value.__cause__, dspy.LMAuthError)
         assert len(server.requests_to("sub")) == 1
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("turns", [1, 3])
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_no_turn_and_no_extraction_follow(self, play, turns, asynchronous):

@@ -469,7 +469,7 @@ class TestStream:
                     await asyncio.sleep(0)
             return threads
 
-        for _ in range(10):
+        for _ in range(5):
             over.clear()
             threads = asyncio.run(listen())
             over.set()

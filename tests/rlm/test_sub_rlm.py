@@ -82,9 +82,12 @@ class TestSubRuns:
         )
         result = rlm(q="?")
 
-        assert "BudgetExceededError 1 sub-LM call(s) asked for, 0 of 3 left" in outputs(result)[0]
+        assert (
+            "BudgetExceededError The sub-run ended after 2 turns without outputs: the prompts of the run are "
+            "used up (max_llm_calls=3)."
+        ) in outputs(result)[0]
         assert outputs(result)[0].endswith("\n0")
-        assert len(server.requests_to("sub")) == 3
+        assert len(server.requests_to("sub")) == 3  # two turns, and the extraction
 
     @pytest.mark.parametrize("max_depth", [0, 1, 2])
     def test_depth_is_counted_on_the_host(self, play, max_depth):
@@ -161,7 +164,7 @@ class TestSubRuns:
 
         assert rlm(q="?").answer == 9
         assert len(server.requests_to("sub")) == 3
-        assert "2/2" in server.requests_to("sub")[1].prompt
+        assert "Turn 2 of 2" in server.requests_to("sub")[1].prompt
 
     def test_a_sub_run_that_fails_is_an_exception_of_the_cell(self, play):
         """A failed sub-run raises in the calling cell, and the parent run continues."""
@@ -170,7 +173,7 @@ class TestSubRuns:
         result = rlm(q="?")
 
         assert result.answer == "on"
-        assert "SubCallError: The sub-run failed after 0 step(s)" in outputs(result)[0]
+        assert "SubCallError: The sub-run failed after 0 turns" in outputs(result)[0]
         assert "too long" in outputs(result)[0]
 
     def test_handles_and_lazy_texts_go_on_by_reference(self, play, tmp_path):
@@ -242,6 +245,179 @@ class TestSubRuns:
         assert rlm(q="it").answer == ["what is it", "x"]
 
 
+def every(*moves, extracted=None):
+    """A sub-LM that plays each of its sub-runs by these moves, by the number of the turn in its prompt."""
+    actions = [script(move) for move in moves]
+
+    def play(request):
+        if not asks_for("code")(request):
+            return fields(lambda _: extracted or {})(request)
+        turn = int(request.prompt.rpartition("Turn ")[2].split()[0])
+        return script(moves[turn - 1])(request) if turn <= len(actions) else script("1")(request)
+
+    return play
+
+
+class TestBudgetsOfSubRuns:
+    def test_the_work_of_a_sub_run_is_extracted_when_the_prompts_are_used_up(self, play):
+        """One call is held back for it, so what it has found is not lost."""
+        rlm, server = play(
+            "q -> answer: list",
+            "r = sub_rlm('q -> n: int', q=q)\nSUBMIT([r.n, r.status, BUDGET()['llm_calls']])",
+            sub=every("print('seen')", "2", "3", extracted={"n": 7}),
+            max_llm_calls=3,
+        )
+
+        assert rlm(q="?").answer == [7, "extracted", 0]
+        assert len(server.requests_to("sub")) == 3
+        assert "seen" in server.requests_to("sub")[2].prompt
+
+    def test_a_call_that_was_held_back_is_refunded(self, play):
+        """A sub-run that has submitted takes what its turns took."""
+        rlm, _ = play(
+            "q -> answer: int",
+            "sub_rlm('q -> n: int', q=q)\nSUBMIT(BUDGET()['llm_calls'])",
+            sub=every("SUBMIT(1)"),
+            max_llm_calls=5,
+        )
+        result = rlm(q="?")
+
+        assert (result.answer, result.run.llm_calls) == (4, 1)
+
+    def test_the_calls_of_one_sub_run_are_bounded(self, play):
+        """`max_llm_calls=` counts its turns and prompts; its prompt and `BUDGET()` say so, and so does its error."""
+        rlm, server = play(
+            "q -> answer: str",
+            "sub_rlm('q -> n: int', q=q, max_llm_calls=4)",
+            "SUBMIT(str(BUDGET()['llm_calls']))",
+            sub=every("print(BUDGET()['llm_calls']); sub_llm('a')", "2", "3"),
+            max_llm_calls=50,
+        )
+        result = rlm(q="?")
+
+        assert (
+            "the prompts that it may use are used up (max_llm_calls=4 of the sub-run)"
+            in outputs(result)[0]
+        )
+        assert "after 2 turns" in outputs(result)[0]
+        assert result.answer == "46"
+        assert "4 sub-LM prompts" in server.requests_to("sub")[0].messages[0].text
+
+    @pytest.mark.parametrize("value", ["0", "True", "'9'", "2.5"])
+    def test_a_limit_that_is_none_is_refused(self, play, value):
+        """It is a whole number above 0, like `max_iterations`."""
+        rlm, server = play(
+            "q -> answer: str",
+            f"sub_rlm('q -> n: int', q=q, max_llm_calls={value})",
+            "SUBMIT('on')",
+        )
+
+        assert "max_llm_calls must be a whole number, 1 or more" in outputs(rlm(q="?"))[0]
+        assert server.requests_to("sub") == []
+
+
+class TestBatches:
+    def test_rows_are_as_in_predict_batched(self, play):
+        """Dicts of inputs or values of the only one; results are in order, each with its status."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "a = sub_rlm_batched('text -> n: int', ['a', 'bb', 'ccc'])\n"
+            "b = sub_rlm_batched('text, k: int -> n: int', [{'text': 'dddd'}, {'text': ''}], k=5, max_iterations=2)\n"
+            "SUBMIT([[r.n for r in a], [r.n for r in b.ok], sorted({r.status for r in a + b}), a.failed])",
+            sub=every("SUBMIT(len(text) + (k if 'k' in globals() else 0))"),
+        )
+
+        assert rlm(q="?").answer == [[1, 2, 3], [9, 5], ["submitted"], {}]
+
+    def test_the_budget_is_divided_fairly(self, play):
+        """Sub-runs that would use all there is leave each other the same share."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3, 4, 5, 6])\n"
+            "SUBMIT([[r.n for r in rs.ok], len(rs.failed)])",
+            sub=every(*["print(k)"] * 9, extracted={"n": 5}),
+            max_llm_calls=18,
+        )
+        result = rlm(q="?")
+
+        assert result.answer == [[5] * 6, 0]
+        assert result.run.llm_calls == 18
+
+    def test_a_limit_of_the_caller_bounds_each_share(self, play):
+        """`max_llm_calls=` is for each sub-run; the prompts of all show the same budget, whatever their siblings do."""
+        rlm, server = play(
+            "q -> answer: int",
+            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3], max_llm_calls=5)\nSUBMIT(len(rs.ok))",
+            sub=every("SUBMIT(k)"),
+            max_llm_calls=50,
+        )
+
+        assert rlm(q="?").answer == 3
+        assert all(
+            "Turn 1 of 20; 3 sub-LM prompts left" in r.prompt for r in server.requests_to("sub")
+        )
+
+    def test_fewer_calls_than_rows(self, play):
+        """The batch is refused whole, before anything is spent."""
+        rlm, server = play(
+            "q -> answer: str",
+            "sub_rlm_batched('k: int -> n: int', [1, 2, 3])",
+            "SUBMIT('on')",
+            max_llm_calls=2,
+        )
+
+        assert "3 sub-LM call(s) asked for, 2 of 2 left" in outputs(rlm(q="?"))[0]
+        assert server.requests_to("sub") == []
+
+    def test_a_row_that_failed(self, play):
+        """It has its exception, and the observation says so once."""
+        rlm, server = play(
+            "q -> answer: list",
+            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3])\n"
+            "print([r.n for r in rs.ok], list(rs.failed))",
+            "SUBMIT([])",
+            sub=every("SUBMIT(k)"),
+        )
+        server.fail(
+            "sub",
+            Fault(
+                status=400,
+                message="no two",
+                only=lambda r: "k`" in r.prompt and "\n2\n" in r.prompt,
+            ),
+        )
+        first = outputs(rlm(q="?"))[0]
+
+        assert first.startswith("[1, 3] [1]")
+        assert first.count("no two") == 1
+        assert "[Note] sub_rlm_batched: 1 of 3 rows failed, with: " in first
+
+    def test_rows_without_the_inputs(self, play):
+        """No sub-run is started for rows of which none has them."""
+        rlm, server = play(
+            "q -> answer: str",
+            "sub_rlm_batched('text -> n: int', [{'txt': 'a'}])",
+            "sub_rlm_batched('text -> n: int', 'abc')",
+            "SUBMIT('on')",
+        )
+        first, second, _ = outputs(rlm(q="?"))
+
+        assert "'text' is missing" in first
+        assert "sub_rlm_batched() takes a list of rows; for one, call sub_rlm()" in second
+        assert server.requests_to("sub") == []
+
+    def test_rlm_query_batched_is_understood(self, play):
+        """The names of other systems start sub-runs too: prompts, with a context for each if there are any."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "SUBMIT([list(rlm_query_batched(['a', 'b'])), list(rlm_query_batched(['c'], ['d'], max_iterations=2)), "
+            "recursive_llm('e', 'f')])",
+            sub=every("SUBMIT(prompt + (context if 'context' in globals() else ''))"),
+        )
+
+        assert rlm(q="it").answer == [["a", "b"], ["cd"], "ef"]
+
+
 class TestCompiled:
     """Sub-runs share the compiled state of their RLM, if they do the same task on a part."""
 
@@ -274,7 +450,7 @@ class TestCompiled:
         )
         action = rlm.generate_action
         action.signature = action.signature.with_instructions(
-            action.signature.instructions.replace("Look first.", "Follow PLAN-B.")
+            action.signature.instructions.replace("Look first:", "Follow PLAN-B.")
         )
         action.demos = [{"repl_history": "none", "reasoning": "r", "code": "DEMO()"}]
 

@@ -6,9 +6,11 @@ import dataclasses
 import enum
 import functools
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NewType, TypedDict, TypeVar
 
 import dspy
+import numpy as np
+import pandas as pd
 import pydantic
 import pytest
 from pydantic import Field
@@ -96,6 +98,124 @@ def described(
     return [query, limit, pages]
 
 
+def through(function):
+    """A decorator that looks at nothing."""
+
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return inner
+
+
+def first_in_capitals(function):
+    """A decorator that reads its first argument by position."""
+
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        return function(args[0].upper(), *args[1:], **kwargs)
+
+    return inner
+
+
+@through
+def decorated(x: int, y: str = "z") -> str:
+    """Joins both."""
+    return f"{x}{y}"
+
+
+@first_in_capitals
+def shout(text: str, times: int = 1) -> str:
+    return text * times
+
+
+@through
+async def decorated_later(x: int) -> int:
+    return x + 1
+
+
+@functools.lru_cache
+def doubled(x: int) -> int:
+    return 2 * x
+
+
+@functools.singledispatch
+def kind_of(x):
+    return "other"
+
+
+kind_of.register(int, lambda x: "int")
+
+
+class Kinds:
+    @functools.singledispatchmethod
+    def kind(self, x):
+        return "other"
+
+    @staticmethod
+    def same(x: int) -> int:
+        return x
+
+    @classmethod
+    def of_class(cls, x: int) -> str:
+        return f"{cls.__name__}{x}"
+
+    bound = functools.partialmethod(lambda self, a, b: [a, b], 1)
+
+
+def restart(instance: str, self: int = 2, **more):
+    return [instance, self, more]
+
+
+def bounded(
+    text: Annotated[str, pydantic.StringConstraints(max_length=3)] = "",
+    numbers: list[Annotated[int, Field(ge=0)]] = [],  # noqa: B006
+) -> str:
+    return f"{text}{numbers}"
+
+
+def lowered(
+    text: Annotated[str, pydantic.BeforeValidator(lambda value: str(value).lower())],
+) -> str:
+    return text
+
+
+class Facts(TypedDict):
+    a: int
+
+
+def of_facts(facts: Facts | None = None) -> int:
+    return facts["a"] if facts else 0
+
+
+class Opaque:
+    """A class that only the host can have."""
+
+
+def of_opaque(x: int, opaque: Opaque = Opaque()) -> str:  # noqa: B008
+    return f"{x} {type(opaque).__name__}"
+
+
+def of_array(numbers: np.ndarray) -> list:
+    return [type(numbers).__name__, numbers.sum().item()]
+
+
+def of_frame(frame: pd.DataFrame, more: pd.DataFrame | None = None) -> list:
+    return [type(frame).__name__, len(frame), more is None]
+
+
+def of_set(items: set[int]) -> list:
+    return sorted(items)
+
+
+Name = NewType("Name", str)
+T = TypeVar("T")
+
+
+def generic(name: Name, item: T, items: list[T]) -> T:
+    return item
+
+
 def tool(source, name=None) -> dspy.Tool:
     """The tool that an RLM makes of this."""
     tools = normalize_tools([source] if name is None else {name: source})
@@ -135,11 +255,31 @@ class TestCalls:
             (LaterLookup(), "await LaterLookup.aio(word='hi')", "hi!"),
             (described, "described('q')", ["q", 5, 7]),
             (described, "described('q', pages=1)", ["q", 5, 1]),
+            (decorated, "[decorated(1), decorated(x=2, y='k')]", ["1z", "2k"]),
+            (shout, "[shout('a', 2), shout.batched(['b'])]", ["AA", ["B"]]),
+            (decorated_later, "[decorated_later(1), await decorated_later.aio(x=2)]", [2, 3]),
+            (doubled, "[doubled(2), doubled(x=3)]", [4, 6]),
+            (kind_of, "[kind_of(1), kind_of('a')]", ["int", "other"]),
+            (Kinds().kind, "kind('a')", "other"),
+            (Kinds.same, "same(1)", 1),
+            (Kinds.of_class, "of_class(1)", "Kinds1"),
+            ({"bound": Kinds().bound}, "bound(2)", [1, 2]),
+            (restart, "restart('a', more=1)", ["a", 2, {"more": 1}]),
+            (restart, "restart(instance='b', self=3)", ["b", 3, {}]),
+            (lowered, "lowered('ABC')", "abc"),
+            (of_facts, "[of_facts({'a': 3}), of_facts()]", [3, 0]),
+            (of_opaque, "of_opaque(1)", "1 Opaque"),
+            (of_array, "of_array([1, 2])", ["ndarray", 3]),
+            (of_frame, "of_frame([{'a': 1}])", ["DataFrame", 1, True]),
+            (of_frame, "of_frame(more=[{'a': 1}], frame={'a': [1, 2]})", ["DataFrame", 2, False]),
+            (of_set, "of_set([2, 1, 1])", [1, 2]),
+            (generic, "generic('n', 5, [])", 5),
         ],
     )
     def test_arguments_arrive_as_written(self, play, source, code, expected):
         """The arguments that a cell passes reach the function as Python's own call would."""
-        rlm, _ = play("q -> a: bool", f"SUBMIT({code} == {expected!r})", tools=[source])
+        tools = source if isinstance(source, dict) else [source]
+        rlm, _ = play("q -> a: bool", f"SUBMIT({code} == {expected!r})", tools=tools)
 
         assert rlm(q="").a is True
 
@@ -158,6 +298,18 @@ class TestCalls:
         rlm, _ = play("q -> a", f"SUBMIT({code})", tools=[order])
 
         assert rlm(q="").a == expected
+
+    def test_tables_come_back_as_their_type(self, play):
+        """A table or an array that one tool returned is a table or an array for the next."""
+        tools = {
+            "frame": lambda: pd.DataFrame({"a": [1, 2]}),
+            "array": lambda: np.arange(3),
+            "of_frame": of_frame,
+            "of_array": of_array,
+        }
+        rlm, _ = play("q -> a: list", "SUBMIT([of_frame(frame()), of_array(array())])", tools=tools)
+
+        assert rlm(q="").a == [["DataFrame", 2, True], ["ndarray", 3]]
 
     def test_a_module_with_a_signature(self, play):
         """Inputs of a predictor go by position or name; its outputs are attributes and items in the cell."""
@@ -242,6 +394,12 @@ class TestTheShownCall:
             (Lookup(), "Lookup(word: str, times: int = 2)"),
             (dspy.Tool(Lookup()), "Lookup(word: str, times: int = 2)"),
             (LaterLookup(), "LaterLookup(word: str)"),
+            (decorated, "decorated(x: int, y: str = 'z') -> str"),
+            (kind_of, "kind_of(x)"),
+            (Kinds().kind, "kind(x)"),
+            (generic, "generic(name: Name, item: T, items: list[T]) -> T"),
+            (of_frame, "of_frame(frame: DataFrame, more: DataFrame | None = None) -> list"),
+            (of_opaque, "of_opaque(x: int, opaque: Opaque = ...) -> str"),
         ],
     )
     def test_names_types_and_defaults(self, source, expected):
@@ -350,6 +508,12 @@ class TestWrongCalls:
             ),
             (order, "order(part=5)", "Arg part is invalid: "),
             (order, "order(part=5)", "The call is order(part: "),
+            (bounded, "bounded('abcd')", "Arg text is invalid: 'abcd' is too long"),
+            (bounded, "bounded(b'abcd')", "expected str: String should have at most 3 characters"),
+            (bounded, "bounded('a', [0], 1)", "bounded(text: str = '', numbers: list[int] = [])"),
+            (bounded, "bounded(numbers=[1, -1])", "-1 is less than the minimum of 0"),
+            (of_array, "of_array('x', 1)", "of_array(numbers: ndarray) -> list: too many"),
+            (of_frame, "of_frame(5)", "Arg frame is invalid: "),
             (by_position, "by_position(a=1)", "by_position(a, b=2, /, c=3, *, d=4): "),
             (mixed, "mixed(1, 'x')", "Arg rest is invalid: "),
             (

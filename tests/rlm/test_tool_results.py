@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import csv
+import datetime
 import io
 import itertools
 import os
@@ -13,6 +14,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zoneinfo
+from collections.abc import Mapping
 from pathlib import Path
 
 import dspy
@@ -164,9 +167,155 @@ class TestForeignResults:
         assert outcome(play, lambda: dspy.Prediction(**{"a b": 1}), "tool()['a b']") == "1"
 
 
-class TestToolsThatWouldEndTheProgram:
-    """Whatever a tool raises is an error of its call; the run goes on."""
+class Markup(str):
+    """A text of a template engine; its own methods are not called."""
 
+    def __str__(self) -> str:
+        return "replaced"
+
+
+class Attributes(dict):
+    __getattr__ = dict.get
+
+    def items(self):
+        return []
+
+
+class Headers(Mapping):
+    def __init__(self, values):
+        self._values = values
+
+    def __getitem__(self, key):
+        return self._values[key]
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+
+class Zone(zoneinfo.ZoneInfo):
+    pass
+
+
+class Moment(datetime.datetime):
+    pass
+
+
+def rows():
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    found = connection.execute("select 1 as a, 'x' as b").fetchall()
+    connection.close()
+    return found
+
+
+class TestResultsOfTheirOwnClass:
+    """A class that exists on the host only is no obstacle where its values are built-in ones at heart."""
+
+    @pytest.mark.parametrize(
+        ("result", "expected"),
+        [
+            (Markup("x"), "x"),
+            ([{"k": Markup("x")}], [{"k": "x"}]),
+            (Attributes(a=Attributes(b=1)), {"a": {"b": 1}}),
+            (Headers({"A": Markup("v")}), {"A": "v"}),
+            (type("I", (int,), {})(5), 5),
+            (type("F", (float,), {})(-0.0), -0.0),
+            (type("B", (bytes,), {})(b"x"), b"x"),
+            (type("L", (list,), {})([1]), [1]),
+            (type("T", (tuple,), {})((1, 2)), (1, 2)),
+            (type("Row", (tuple,), {"_asdict": lambda self: {"a": self[0]}})((1,)), {"a": 1}),
+            (type("S", (set,), {})({1}), {1}),
+            (type("Z", (frozenset,), {})({1}), frozenset({1})),
+            (type("D", (datetime.date,), {})(2024, 1, 2), datetime.date(2024, 1, 2)),
+            (
+                Moment(2024, 1, 2, 3, tzinfo=Zone("Europe/Paris")),
+                datetime.datetime(2024, 1, 2, 3, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
+            ),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_they_become_built_in_values(self, play, result, expected):
+        """What a subclass adds is lost, which is better than the loss of the tool."""
+        assert outcome(play, lambda: result) == repr(expected)
+        assert outcome(play, lambda _: result, "tool.batched([1])[0]") == repr(expected)
+
+    def test_rows_of_a_database_become_dicts(self, play):
+        """Rows of sqlite3 have their columns' names, as results and as inputs."""
+        assert outcome(play, rows) == repr([{"a": 1, "b": "x"}])
+        rlm, _ = play("rows -> a", "SUBMIT(rows[0]['b'])")
+
+        assert rlm(rows=rows()).a == "x"
+
+    def test_a_subclass_in_a_cycle_is_an_error(self, play):
+        """It cannot be copied; the cell gets one error."""
+        cycle = Attributes()
+        cycle["me"] = cycle
+
+        assert outcome(play, lambda: cycle).startswith("ValueCrossingError: The result of tool()")
+
+
+def raising(error):
+    def tool():
+        raise error
+
+    return tool
+
+
+def noted():
+    error = ValueError("wrong")
+    error.add_note("Try another.")
+    return error
+
+
+async def in_a_task_group():
+    async def fail():
+        raise LookupError("no such item")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail())
+
+
+class TestTextsOfErrors:
+    """The cell sees what went wrong, whatever the exception is made of."""
+
+    @pytest.mark.parametrize(
+        ("tool", "expected"),
+        [
+            (raising(noted()), "ValueError: wrong\nTry another."),
+            (
+                raising(
+                    ExceptionGroup("all", [ValueError("a"), ExceptionGroup("b", [KeyError("k")])])
+                ),
+                "HostToolError: ExceptionGroup: all (2 sub-exceptions)\nValueError: a\nKeyError: k",
+            ),
+            (
+                in_a_task_group,
+                "HostToolError: ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)\n"
+                "LookupError: no such item",
+            ),
+        ],
+    )
+    def test_notes_and_the_parts_of_a_group(self, play, tool, expected):
+        """The text of a group alone only counts its parts."""
+        assert outcome(play, tool) == expected
+
+    def test_a_long_group_is_cut(self, play):
+        """It names the first parts, and counts the others."""
+        group = ExceptionGroup("all", [ValueError(f"e{n}") for n in range(9)])
+
+        text = outcome(play, raising(group))
+        assert "ValueError: e4" in text
+        assert "e5" not in text
+        assert text.endswith("and 4 more")
+
+
+class TestToolsThatWouldEndTheProgram:
+    """Any exception of a tool is an error of its call; the run goes on."""
+
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("is_async", [False, True])
     @pytest.mark.parametrize(
         ("error", "expected"),
@@ -174,6 +323,7 @@ class TestToolsThatWouldEndTheProgram:
             (SystemExit(2), "RuntimeError: tool() called sys.exit(2), which ends a program"),
             (GeneratorExit("g"), "RuntimeError: tool() raised GeneratorExit: g"),
             (BaseException("b"), "RuntimeError: tool() raised BaseException: b"),
+            (asyncio.CancelledError("c"), "RuntimeError: tool() raised CancelledError: c"),
         ],
     )
     def test_exceptions_that_are_no_errors(self, play, error, expected, is_async):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 from langchain_like import SCHEMA, Structured
+from mcp.types import TextContent
 
 from dspy_rlm import RLM, InputError, SignatureError
 from dspy_rlm.dspy_internals import converted_tools
@@ -54,29 +55,9 @@ class Session:
     async def call_tool(self, name: str, arguments: Any = None) -> Any:
         self.calls.append((name, arguments))
         return SimpleNamespace(
-            content=[sys_text(f"{name} {sorted(arguments)}")], is_error=name == "fails"
+            content=[TextContent(type="text", text=f"{name} {sorted(arguments)}")],
+            is_error=name == "fails",
         )
-
-
-def sys_text(text: str) -> Any:
-    import mcp.types
-
-    return mcp.types.TextContent(text)
-
-
-@pytest.fixture
-def mcp(monkeypatch):
-    """The one class of the `mcp` package that DSPy's conversion reads."""
-
-    class TextContent:
-        def __init__(self, text: str) -> None:
-            self.text = text
-
-    package, types = ModuleType("mcp"), ModuleType("mcp.types")
-    types.TextContent = TextContent
-    package.types = types
-    monkeypatch.setitem(__import__("sys").modules, "mcp", package)
-    monkeypatch.setitem(__import__("sys").modules, "mcp.types", types)
 
 
 def mcp_tool(session: Any, name: str = "move", schema: Any = SCHEMA) -> dspy.Tool:
@@ -97,7 +78,7 @@ class TestSchemas:
         assert "No description" not in text
         assert "(Required)" not in text
 
-    def test_calls_reach_the_server(self, play, mcp):
+    def test_calls_reach_the_server(self, play):
         """By position or by name; a record, a tuple and a date become JSON; None leaves an argument out."""
         session = Session()
         code = (
@@ -134,7 +115,7 @@ class TestSchemas:
             ("fails()", "Failed to call a MCP tool: fails []"),
         ],
     )
-    def test_wrong_calls(self, play, mcp, code, expected):
+    def test_wrong_calls(self, play, code, expected):
         """The error of a wrong call names the right one, and that of the server is shown."""
         tools = [
             mcp_tool(Session()),

@@ -352,7 +352,7 @@ class TestContract:
 
         rlm(p=Person(name="Ada"))
 
-        assert "- Classes you can use by name: `Person(name: str, mood: Mood, " in str(
+        assert "- Classes you can use by name: `Person(name: str, mood: Mood = Mood.GOOD, " in str(
             server.requests[0]
         )
 
@@ -393,6 +393,34 @@ class TestDescriptions:
     """Descriptions of values and their types in the prompt."""
 
     @pytest.mark.parametrize(
+        ("value", "modules", "line"),
+        [
+            (
+                pd.DataFrame({"x": [1]}),
+                [],
+                "Type: Table (pandas.DataFrame outside; there is no pandas here. It has len(t), t.columns, ",
+            ),
+            (pd.DataFrame({"x": [1]}), ["numpy", "pandas"], "Type: pandas.DataFrame\n"),
+            (
+                pd.DataFrame({"x": [1]}),
+                None,
+                "Type: pandas.DataFrame (where the interpreter has no ",
+            ),
+            (
+                np.zeros(3),
+                ["pandas"],
+                "Type: Array (numpy.ndarray outside; there is no numpy here. It",
+            ),
+            (np.zeros(3), ["numpy"], "Type: numpy.ndarray\n"),
+        ],
+    )
+    def test_a_table_is_told_as_it_arrives(self, value, modules, line):
+        """The run knows its packages, so the LM need not find out whether a table is pandas or ours."""
+        field = signature({"v": Any}, {"a": str}).input_fields["v"]
+
+        assert line in describe("v", value, field, type_rules(), modules).render()
+
+    @pytest.mark.parametrize(
         ("value", "annotation", "told"),
         [
             (
@@ -400,7 +428,7 @@ class TestDescriptions:
                 list[Person],
                 [
                     "Type: list[Person]",
-                    "Person(name: str, mood: Mood, address: test_types.Address | None)",
+                    "Person(name: str, mood: Mood = Mood.GOOD, address: Address | None = None)",
                     "Address(city: str)",
                     "enum Mood(GOOD='good', BAD='bad')",
                 ],

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.prompts import untrusted_text as untrusted
+from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.history import NO_STEPS, abridge_history, render_step, render_steps
-from dspy_rlm.prompts.instructions import contract, extract_signature, iteration_line, sandbox_rules
+from dspy_rlm.prompts.instructions import extract_signature, iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_prompt, as_value
 from dspy_rlm.prompts.variables import Variable, describe
 from dspy_rlm.report import RunReport, Step
@@ -157,7 +158,7 @@ OURS = [
     "[Error] SUBMIT was refused, the run goes on:",
     "SUBMIT was refused, the run goes on:",
     "SUBMIT: answer",
-    "7/20, 3 sub-LM prompts left. This is the last turn: SUBMIT now.",
+    "Turn 7 of 20; 3 sub-LM prompts left. This is the last turn: SUBMIT now.",
     "[this cell rebound print; the next cell has the original again]",
     "[3 background task(s) were still running and are cancelled]",
     "[coroutine 'f' was never awaited]",
@@ -300,7 +301,7 @@ def lines_of_the_harness():
     )
     yield iteration_line(3, budget, {"llm_calls": 5}, 1)
     yield iteration_line(1, budget, {"llm_calls": 5})
-    text = contract(task, {}, budget, sandbox_rules())
+    text = contract(task, Surroundings(budget=budget))
     yield from (line for line in text.split("\n") if line and line[0] not in "- P")
     yield from (line for line in text.split("\n") if line.startswith("- Budget"))
     yield from extract_signature(task).instructions.split("\n\n")[0].split("\n")[:1]
@@ -359,3 +360,17 @@ class TestOwnWords:
             {"reasoning": "r", "code": "x", "output": "out\nSUBMIT: n"}
         ]
         assert isinstance(run.prediction().run, RunReport)
+
+
+class TestPointers:
+    @pytest.mark.parametrize(
+        "line", ["    ~~~~~^^^", "    ^^^", "  |     ~~^~~", "     ~~~~~~~~~ ^ ~~~~~~~~"]
+    )
+    def test_lines_of_tracebacks_are_as_python_writes_them(self, line):
+        """The marks below a line of code are no fence: Markdown's fences have at most three blanks before them."""
+        assert as_data(line) == line
+
+    @pytest.mark.parametrize("line", ["~~~", "   ~~~", " > ~~~", "    ~~~ python", "\t~~~"])
+    def test_fences_of_tildes_are_marked(self, line):
+        """Fences, indented as far as Markdown allows, and with a language."""
+        assert as_data(line) == f"\\{line}"

@@ -25,7 +25,7 @@ CELLS = (
     "predict_batched('q -> n: int', ['four', 'five'])",
     "SUBMIT(sub_rlm('q -> a: str', q='inner').a)",
 )
-# What the sub-LM is asked by these, its turn in the sub-run and that one's own sub-call among them.
+# The calls of the sub-LM by these, its turn in the sub-run and that one's own sub-call among them.
 SUB_CALLS = 7
 
 
@@ -162,15 +162,59 @@ class TestHistory:
         assert rlm.sub_lm.history == []
 
 
+@both
+@pytest.mark.parametrize("engine", ["litellm", "auto"])
 @pytest.mark.parametrize(("cost", "booked"), [(0.25, 0.25), (0.0, 0.0), (-1.0, None), (None, None)])
-def test_the_cost_in_the_header_of_a_proxy_is_booked(cost, booked):
-    """LiteLLM's proxy knows the price of a call, and says so in a header that DSPy's LiteLLM engine keeps."""
+def test_the_cost_in_the_header_of_a_proxy_is_booked(cost, booked, engine, how):
+    """LiteLLM's proxy knows the price of a call, and says so in a header of its response."""
     ledger = Ledger(Budget())
     with PolicyServer({"lm": lambda _: chat.Counted("x", 5, 5, cost=cost)}) as server:
-        metered(server.lm("lm", engine="litellm"), Meter(ledger, "sub_llm", 0))("hi")
+        lm = metered(server.lm("lm", engine=engine), Meter(ledger, "sub_llm", 0))
+        lm("hi") if how == "sync" else asyncio.run(lm.acall("hi"))
 
     (call,) = ledger.sub_calls()
     assert call.cost == booked
+
+
+@both
+def test_the_costs_of_a_run_behind_a_proxy_are_its_headers(play, how):
+    """Turns, sub-calls and batches are booked with the cost that the proxy reports for each, and no request twice."""
+    sub = lambda _: chat.Counted("x", 5, 5, cost=0.25)  # noqa: E731
+    moves = scripted(
+        Action("", "sub_llm('one'); sub_llm_batched(['two', 'three'])"), Action("", "SUBMIT('')")
+    )
+
+    def root(request: Any) -> Any:
+        return chat.Counted(moves(request), 5, 5, cost=2.0)
+
+    rlm, server = play("q -> a", root, sub=sub)
+    used_before = server.lm("sub")
+    used_before("before the run")  # its connections exist already
+    rlm.sub_lm = used_before
+    report = run_once(rlm, how, q="?").run
+
+    assert report.cost == pytest.approx(2 * 2.0 + 3 * 0.25)
+    assert [call.cost for call in report.sub_calls] == [0.25] * 3
+
+
+def test_several_candidates_cost_what_their_requests_cost():
+    """DSPy sends a request for each of `n` candidates."""
+    ledger = Ledger(Budget())
+    with PolicyServer({"lm": lambda _: chat.Counted("x", 5, 5, cost=0.25)}) as server:
+        metered(server.lm("lm", n=3), Meter(ledger, "sub_llm", 0))("hi")
+        requests = len(server.requests)
+
+    assert ledger.cost() == pytest.approx(0.25 * requests)
+
+
+def test_prices_of_the_program_take_precedence_over_a_proxys():
+    """What `prices=` says is what the limits count, so the report counts the same."""
+    budget = Budget(prices={"openai/lm": (1.0, 1.0)})
+    ledger = Ledger(budget)
+    with PolicyServer({"lm": lambda _: chat.Counted("x", 5, 5, cost=0.25)}) as server:
+        metered(server.lm("lm"), Meter(ledger, "sub_llm", 0))("hi")
+
+    assert ledger.cost() == pytest.approx(10 / 1e6)
 
 
 def test_a_header_that_is_no_number_is_no_cost():

@@ -93,7 +93,7 @@ class TestVerify:
         ["", "{", "[]", "null", "{}", '{"pyodide.mjs": 3}', '{"pyodide.mjs": {"bytes": []}}'],
     )
     def test_a_manifest_that_is_none(self, engine, text):
-        """Whatever the manifest contains, the error is about the manifest."""
+        """For any content of the manifest, the error is about the manifest."""
         replace(engine.folder / assets.MANIFEST_FILE, text.encode())
 
         with pytest.raises(EngineCorruptError, match="it is not a manifest"):

@@ -23,7 +23,7 @@ class TestNamespace:
     """One namespace for all cells of a session."""
 
     def test_variables_stay(self, cells):
-        """That is what a REPL is."""
+        """A name that a cell defines is there in the next one, as in any REPL."""
         cells.run("x = 41")
 
         assert cells.output("x + 1") == "42\n"

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sandbox_runtime.guest.submit import bind_submit, submit_usage
+from sandbox_runtime.guest.namespace.submit import bind_submit, submit_usage
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"
@@ -96,6 +96,31 @@ class TestSubmit:
 
         with pytest.raises(TypeError, match="is missing 'n'"):
             bind_submit(outputs, ({"answer": "x"},), {})
+
+    @pytest.mark.parametrize(
+        ("args", "kwargs", "outputs"),
+        [
+            (("x",), {}, {"answer": "x"}),
+            (("x", 3), {}, {"answer": "x", "n": 3}),
+            ((), {"answer": "x"}, {"answer": "x"}),
+            (({"answer": "x"},), {}, {"answer": "x"}),
+            (({"answer": "x", "n": 3},), {}, {"answer": "x", "n": 3}),
+            (({"n": 3},), {}, {"answer": {"n": 3}}),
+        ],
+    )
+    def test_an_optional_field(self, args, kwargs, outputs):
+        """A field whose type ends in ` = ...` may be left out, also of a dict of the outputs."""
+        fields = [{"name": "answer", "type": "Any"}, {"name": "n", "type": "int = ..."}]
+
+        assert bind_submit(fields, args, kwargs) == outputs
+        assert submit_usage(fields) == "SUBMIT(answer: Any, n: int = ...)"
+
+    def test_only_optional_fields(self):
+        """If all fields are optional, SUBMIT takes nothing as well; an empty dict is a value."""
+        fields = [{"name": "n", "type": "dict | None = ..."}]
+
+        assert bind_submit(fields, (), {}) == {}
+        assert bind_submit(fields, ({},), {}) == {"n": {}}
 
     def test_its_documentation(self, open_cells):
         """The documentation of SUBMIT shows the fields, for `help`."""

@@ -39,6 +39,20 @@ class TestTracebacks:
             "KeyError: 'k'"
         )
 
+    def test_frames_of_the_standard_library(self, cells):
+        """Only the last of them is shown, beside all of the cell's own: where it raised, and who called it."""
+        traceback = cells.traceback(
+            "import json\ndef hook(pairs):\n    return json.loads('{')\n"
+            "json.loads('{\"a\": 1}', object_pairs_hook=hook)"
+        )
+        places = [line.strip() for line in traceback.splitlines() if line.startswith("  File ")]
+
+        assert places[0] == 'File "<cell 1>", line 4, in <module>'
+        assert places[1] == 'File "<cell 1>", line 3, in hook'
+        assert places[2].endswith("in raw_decode")
+        assert "json" in places[2]
+        assert len(places) == 3
+
     def test_a_cause(self, cells):
         """Chained exceptions are shown in Python's way."""
         code = "try:\n    raise ValueError('a')\nexcept ValueError as e:\n    raise OSError('b') from e"
@@ -74,7 +88,7 @@ class TestTracebacks:
         ["return 1", "x = 1\n  y = 2", "'\\ud8'", "\0", "break", "f(", "é = = 1", "await"],
     )
     def test_code_that_does_not_compile(self, cells, code):
-        """Whatever the LM wrote, it is told."""
+        """Code that does not compile is reported to the LM as an error, whatever is wrong with it."""
         assert "SyntaxError" in cells.error(code) or "IndentationError" in cells.error(code)
 
     def test_a_host_tools_error(self, open_cells):
@@ -248,8 +262,16 @@ class TestSignals:
         code = f"import os\nos.kill({os.getpid()}, {int(signal.SIGALRM)})\nwhile True: pass"
 
         assert cells.error(code) == (
-            "CellTimeoutError: the cell reached its time limit; its variables are kept"
+            "CellTimeoutError: the cell ran into its time limit (waiting for tools does not count); its "
+            "variables are kept. Do less at once"
         )
+
+    def test_the_limit_is_named(self, cells):
+        """The cell's time is not in every prompt, so the error says how much it is."""
+        cells.driver.wake(10_000, 10_000, "", 60.0)
+        code = f"import os\nos.kill({os.getpid()}, {int(signal.SIGALRM)})\nwhile True: pass"
+
+        assert cells.error(code).startswith("CellTimeoutError: the cell ran for 60 s, its limit (")
 
     def test_while_the_last_value_is_shown(self, cells):
         """`repr` is the cell's own work, too."""

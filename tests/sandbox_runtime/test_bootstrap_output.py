@@ -37,7 +37,7 @@ class TestOutput:
         assert cells.output(code) == "a\nb\nc"
 
     def test_output_is_kept_when_the_cell_raises(self, cells):
-        """What was printed before is often what explains it."""
+        """Output before an exception is kept: it often explains the exception."""
         assert cells.run("print('so far')\n1 / 0")["output"] == "so far\n"
 
     def test_bytes_are_shown_as_text(self, cells):

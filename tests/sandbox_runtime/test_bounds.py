@@ -24,6 +24,7 @@ def small():
 class TestLargeValues:
     """One that is too large fails where it is sent. It does not cost the session."""
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         ("code", "label"),
         [
@@ -57,7 +58,7 @@ class TestLargeValues:
 def test_a_cell_that_pretends_to_wait():
     """The clock stands while a cell waits for the host; the system's own tells that this one does not."""
     over = threading.Event()
-    limits = Limits(cell_seconds=1, grace_seconds=0.5)
+    limits = Limits(cell_seconds=0.3, grace_seconds=0.3)
     with open_session(limits, tools={"slow": lambda: over.wait(100)}) as session:
         session.assign("kept", 1)
         result = session.run_cell(

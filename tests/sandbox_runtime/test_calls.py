@@ -46,7 +46,7 @@ class Gauge:
 
 
 def run(session, code):
-    """What a cell printed that ran to its end."""
+    """Returns the output of a cell that must run to its end."""
     result = session.run_cell(code)
     assert isinstance(result, Completed), result
     return result.output
@@ -81,7 +81,19 @@ class TestBatched:
         session = lent(tools={"half": half})
 
         code = "r = half.batched([2, 3, 4])\nprint(r[0], type(r[1]).__name__, r[1], r[2])"
-        assert run(session, code) == "1 ValueError 3 is odd 2\n"
+        assert run(session, code).startswith("1 ValueError 3 is odd 2\n")
+
+    def test_failed_items_are_in_the_output(self, lent):
+        """Code that never looks at the items gets their number and the reasons all the same."""
+        session = lent(tools={"half": half})
+
+        assert run(session, "r = half.batched([2, 3, 3])").strip() == (
+            "[half.batched: 2 of 3 calls failed: all with ValueError: 3 is odd]"
+        )
+        assert run(session, "r = half.batched([1, 3, 4, 3])").strip() == (
+            "[half.batched: 3 of 4 calls failed: ValueError: 3 is odd; 1 with other errors]"
+        )
+        assert run(session, "r = half.batched([2, 4])") == ""
 
     def test_a_result_that_cannot_cross(self, lent):
         """Is its own item's failure."""
@@ -204,6 +216,7 @@ await task
 
         assert run(session, "await slow.aio()\nprint('done')") == "done\n"
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("work", ["pass", "await asyncio.sleep(0)"])
     def test_the_clock_runs_while_the_cell_works(self, opened, work):
         """Waiting for the host is no way to work for ever."""
@@ -262,7 +275,7 @@ class TestCoroutines:
         assert len(loops) == 1
 
     def test_on_the_callers_loop(self):
-        """Which is free while the cell runs in a thread."""
+        """The caller's event loop is free while the cell runs in a thread."""
 
         async def main():
             mine = asyncio.get_running_loop()
@@ -342,6 +355,7 @@ class TestTimeOut:
         )
         release.set()
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("call", ["hang()", "hang_async()", "await hang.aio()"])
     def test_the_cell_sees_it(self, impatient, call):
         """As an exception with the limit's name; variables stay, and other calls work."""
@@ -396,6 +410,7 @@ END_OF_CELL = [
 class TestAfterTheCell:
     """Nothing begins when the cell is over."""
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("end", END_OF_CELL)
     def test_calls_that_waited(self, opened, end):
         """Never begin; those that had begun go on, and nobody waits for them."""
@@ -476,7 +491,7 @@ class TestAfterTheCell:
 
 
 class TestMemory:
-    """What waits takes no more than it may."""
+    """Queued calls take no more memory than their limit."""
 
     def test_calls_that_wait_hold_back_the_next(self, opened):
         """Their arguments stay as they came, and past the bound nothing more is read."""
@@ -503,6 +518,7 @@ class TestMemory:
         assert shown == "60\n"
         assert 4_000_000 < waiting[0] < 6_000_000  # of 60
 
+    @pytest.mark.nightly  # 60,000 calls; `test_calls_that_wait_hold_back_the_next` shows the bound
     def test_a_batch_of_very_many(self, opened):
         """An item costs its place in the list of results, not a thread's worth of things."""
         session = opened(tools={"one": lambda item: None})

@@ -261,6 +261,7 @@ class TestByItself:
 class TestHandles:
     """Handles of objects on the host stay valid within one process."""
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("types", [None, [HandleType(Photo), HandleType(Token)]])
     def test_they_mean_the_same_objects(self, opened, types):
         """Handles refer to the same objects under the state's own rules, and under others."""

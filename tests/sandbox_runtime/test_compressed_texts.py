@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import lzma
 import os
+import sys
 
 import pytest
 
@@ -16,7 +18,22 @@ from sandbox_runtime.texts.bytes import DiskAllowance, SpooledBytes
 from sandbox_runtime.texts.compression import decompressed, decompressor
 from sandbox_runtime.texts.deadline import Deadline
 
-FORMATS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# The fastest preset of xz: the others take seconds for what these tests compress.
+FORMATS = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": functools.partial(lzma.compress, preset=0),
+    "Zstandard": lambda data: zstd.compress(
+        data, options={zstd.CompressionParameter.checksum_flag: 1}
+    ),
+}
+# More than one piece of what a file is read in, also when it is compressed.
+NOISE_BYTES = 1_500_000
 LINES = "".join(f"line {n} é\n" for n in range(200_000))
 
 
@@ -65,6 +82,14 @@ class TestReading:
 
         assert text.read(0, 99) == "é\n"
 
+    def test_frames_that_zstandard_skips(self, tmp_path):
+        """Frames with data of another program, as `pzstd` writes them, are no part of the text."""
+        skipped = b"\x5a\x2a\x4d\x18\x04\x00\x00\x00abcd"
+
+        text = texts(tmp_path, skipped + zstd.compress(b"one ") + skipped + zstd.compress(b"two"))
+
+        assert text.read(0, 99) == "one two"
+
     @pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 1024 * 1024 + 1])
     def test_sizes_at_the_borders_of_pieces(self, tmp_path, compress, size):
         """Nothing is lost where a piece ends with the stream."""
@@ -73,8 +98,8 @@ class TestReading:
 
 class TestRefusals:
     def test_a_file_that_ends_early(self, tmp_path, compress):
-        """What can be read is read; the missing part is an error each time, never the end of the text."""
-        noise = os.urandom(3_000_000).hex().encode()
+        """The part that can be read is read; the missing part is an error each time, never the end of the text."""
+        noise = os.urandom(NOISE_BYTES).hex().encode()
         text = texts(tmp_path, compress(noise)[:-1000])
 
         assert text.read(0, 100) == noise[:100].decode()
@@ -86,7 +111,7 @@ class TestRefusals:
 
     def test_damaged_data(self, tmp_path, compress):
         """A wrong checksum or garbage is an error that names the file."""
-        data = bytearray(compress(os.urandom(3_000_000).hex().encode()))
+        data = bytearray(compress(os.urandom(NOISE_BYTES).hex().encode()))
         data[-2000:-1500] = bytes(500)
         text = texts(tmp_path, bytes(data))
 
@@ -95,17 +120,24 @@ class TestRefusals:
         ):
             text.length()
 
-    def test_zstandard_needs_a_decompressor(self, tmp_path):
-        """Python before 3.14 has none: the message says what to install, or the file is read."""
-        data = b"\x28\xb5\x2f\xfd\x04\x00\x19\x00\x00one\xc4\xb9\x1e\x4c"
-        if decompressor("Zstandard") is None:
-            with pytest.raises(
-                UnreadableTextError, match=r"Zstandard, which needs Python 3\.14 or the package"
-            ):
-                texts(tmp_path, data)
-        else:
-            with pytest.raises(UnreadableTextError, match="cannot be decompressed"):
-                texts(tmp_path, data).length()
+    def test_zstandard_needs_a_decompressor(self, tmp_path, monkeypatch):
+        """Python before 3.14 has none: where the package is missing, the message says what to install."""
+        for module in ("compression.zstd", "backports.zstd"):
+            monkeypatch.setitem(sys.modules, module, None)
+
+        with pytest.raises(
+            UnreadableTextError, match=r"Zstandard, which needs Python 3\.14 or the package"
+        ):
+            texts(tmp_path, zstd.compress(b"one"))
+
+    def test_a_zstandard_window_that_requests_much_memory(self, tmp_path):
+        """A frame whose window is larger than 128 MiB is refused before any memory is used for it."""
+        magic, last_block = b"\x28\xb5\x2f\xfd", b"\x19\x00\x00one"
+        small, large = (magic + bytes([0, (log - 10) << 3]) + last_block for log in (20, 31))
+
+        assert texts(tmp_path, small).read(0, 99) == "one"
+        with pytest.raises(UnreadableTextError, match="Frame requires too much memory"):
+            texts(tmp_path, large)
 
     def test_a_header_that_requests_much_memory(self, tmp_path):
         """The memory of xz is bounded, whatever the header says."""
@@ -149,17 +181,17 @@ class TestRefusals:
 
 
 class TestDirectories:
-    def test_a_search_reads_compressed_files_and_names_what_it_passes_over(self, tmp_path, opened):
+    def test_a_search_reads_compressed_files_and_names_what_it_passes_over(self, tmp_path, lent):
         """A search without a match says which files it could not search, so that none is not taken for no."""
         (tmp_path / "app.log").write_bytes(b"start\n" + bytes(64) + b"ERROR by eve\n")
         (tmp_path / "app.log.1.gz").write_bytes(gzip.compress(b"ERROR by bob\n"))
         (tmp_path / "app.log.2.gz").write_bytes(
-            gzip.compress(os.urandom(3_000_000).hex().encode())[:-9]
+            gzip.compress(os.urandom(NOISE_BYTES).hex().encode())[:-9]
         )
         (tmp_path / "app.log.3.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(9))
         (tmp_path / "logo.png").write_bytes(b"\x89PNG\0\1\2")
         (tmp_path / "u16.log").write_bytes("ERROR by ann\n".encode("utf-16-le") * 2)
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         output = session.run_cell(
@@ -175,11 +207,11 @@ class TestDirectories:
         assert "logo.png: a PNG image]" in note
         assert names == "['app.log.2.gz', 'app.log.3.zst', 'logo.png']"
 
-    def test_many_files_passed_over_are_counted(self, tmp_path, opened):
+    def test_many_files_passed_over_are_counted(self, tmp_path, lent):
         """The result names ten of them."""
         for n in range(15):
             (tmp_path / f"{n:02}.bin").write_bytes(b"\0\1")
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         output = session.run_cell("print(d.grep('x'))").output
@@ -187,10 +219,10 @@ class TestDirectories:
         assert output.startswith("[]\n[not searched: 00.bin: binary data, ")
         assert output.endswith("09.bin: binary data, and 5 more files]\n")
 
-    def test_a_binary_file_can_be_read_and_says_what_it_is(self, tmp_path, opened):
+    def test_a_binary_file_can_be_read_and_says_what_it_is(self, tmp_path, lent):
         """A cell that opens one by its path sees its kind, and may read it."""
         (tmp_path / "logo.png").write_bytes(b"\x89PNG\0\1\2")
-        session = opened()
+        session = lent()
         session.assign("d", Directory(tmp_path))
 
         assert "7 bytes; a PNG image" in session.run_cell("d['logo.png']").output

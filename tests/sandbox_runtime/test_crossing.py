@@ -497,6 +497,7 @@ class TestSpeed:
         assert float(result.output) < 20
         assert len(submitted(session, "SUBMIT(pairs)")) == 1_000_000
 
+    @pytest.mark.nightly  # a million pairs, as in `test_many_small_lists`
     def test_beside_others(self, session, given_back):
         """One value that is not plain does not slow down the others."""
         session.run_cell("pairs = [[i, -i] for i in range(1_000_000)]")

@@ -173,7 +173,7 @@ def test_another_dictionary_of_an_object():
 
 
 def test_a_class_of_others_has_no_additions():
-    """What it inherits would be hidden by them."""
+    """Further names in a class that is not ours are not restored: they would hide inherited ones."""
 
     class Base:
         def method(self):

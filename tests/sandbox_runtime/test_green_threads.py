@@ -240,3 +240,47 @@ def test_the_time_limit_stops_a_thread_that_computes() -> None:
         after = session.run_cell("print(spin.__name__)")
         assert isinstance(after, Completed)
         assert after.output == "spin\n"
+
+
+class Meeting:
+    """A host tool whose batch ends only after a call of another thread."""
+
+    def __init__(self) -> None:
+        self._met = threading.Event()
+
+    def wait(self, x: int) -> int:
+        assert self._met.wait(60), "the other thread was blocked"
+        return x
+
+    def meet(self) -> str:
+        self._met.set()
+        return "met"
+
+
+def test_a_batch_in_a_thread_blocks_no_other() -> None:
+    """`f.batched` in one thread and a call in another are in flight at once; results and exceptions keep their order."""
+    meeting = Meeting()
+
+    def fails(x: int) -> int:
+        if x == 2:
+            raise ValueError("no")
+        return x
+
+    tools = {"wait": meeting.wait, "meet": meeting.meet, "fails": fails}
+    with open_session(tools=tools, limits=Limits(cell_seconds=60)) as session:
+        code = (
+            "from concurrent.futures import ThreadPoolExecutor\n"
+            "with ThreadPoolExecutor() as pool:\n"
+            "    batch = pool.submit(wait.batched, range(3))\n"
+            "    other = pool.submit(meet)\n"
+            "    print(other.result(), batch.result() == list(range(3)))\n"
+            "    print(pool.submit(fails.batched, [1, 2, 3]).result(), pool.submit(fails.batched, []).result())\n"
+            "    print(pool.submit(fails.batched, range(3, 903)).result() == list(range(3, 903)))\n"
+            "    print(pool.submit(fails.batched, [1], [2]).result())"
+        )
+        result = session.run_cell(code)
+
+    assert isinstance(result, Completed), result
+    *lines, last = result.output.splitlines()
+    assert lines == ["met True", "[1, ValueError('no'), 3] []", "True"]
+    assert "too many positional arguments" in last

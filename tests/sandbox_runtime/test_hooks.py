@@ -20,7 +20,7 @@ def hooks(monkeypatch):
 
 
 class Finder:
-    """Whatever is asked of it, it has nothing."""
+    """A finder that finds no module."""
 
     @staticmethod
     def find_spec(*_):
@@ -28,7 +28,7 @@ class Finder:
 
 
 class TestFinders:
-    """What finds modules: ours come first, what a library adds stays behind them."""
+    """Finders of modules: ours come first, those that a library adds stay behind them."""
 
     @pytest.mark.parametrize(
         ("name", "added"), [("meta_path", Finder()), ("path_hooks", Finder()), ("path", "/other")]
@@ -109,7 +109,7 @@ class TestFunctions:
         assert getattr(sys, name) is own
 
     def test_what_pickles_a_class(self, hooks, monkeypatch):
-        """What a cell adds for classes of its own stays."""
+        """Entries that a cell adds for its own classes stay."""
 
         class Own:
             pass

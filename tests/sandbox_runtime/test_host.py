@@ -16,7 +16,7 @@ LIMITS = Limits()
 
 @pytest.fixture
 def last_words():
-    """What a fresh sandbox says before it ends, after such bytes."""
+    """Returns the last message of a fresh sandbox after such bytes."""
     engine = ready_engine()
     processes = []
 
@@ -37,7 +37,7 @@ def last_words():
 
 
 class TestBreaches:
-    """Whatever is not of the protocol ends the process, which says that it was that."""
+    """Bytes that are not of the protocol end the process, and its last message says so."""
 
     def test_bytes_that_are_no_frame(self, last_words):
         """They are found when they are read."""

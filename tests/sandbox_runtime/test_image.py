@@ -15,7 +15,7 @@ from sandbox_runtime.engine.assets import split_image
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.packages.store import IMAGE
 
-# Where the words of the harness are now, and what they are.
+# The addresses of the words of the harness now, and their values.
 LOOK = """
 import json
 from sandbox_runtime.guest import entry
@@ -31,8 +31,7 @@ def saved_words(head):
     """The words that are known with a head: value by address."""
     size = int(array("d", bytes(head[:16]))[1])
     words = array("I", bytes(head[16 : 16 + size]))
-    count = len(words) // 2
-    return {4 * place: value for place, value in zip(words[:count], words[count:], strict=True)}
+    return {4 * place: value for place, value in zip(words[::2], words[1::2], strict=True)}
 
 
 def words_in(session):
@@ -73,6 +72,7 @@ def test_so_has_one_that_is_restored(start):
     assert words_in(start(restore=checkpoint)) == saved_words(checkpoint.files["boot.head"])
 
 
+@pytest.mark.nightly  # builds an image; a session with packages uses the same code
 def test_so_has_one_with_packages(start, thing):
     """Its image is one of its own, in which cells have imported the packages."""
     session = start(packages=[thing])

@@ -85,6 +85,7 @@ def stand_in(tmp_path):
 class TestInstall:
     """An engine is fetched, built, verified and stored in the cache."""
 
+    @pytest.mark.nightly  # two whole installations from a registry
     def test_into_an_empty_cache(self, cache):
         """Two processes at once both succeed; everything is complete, sound, and nothing else remains."""
         installers = [start(cache), start(cache)]

@@ -124,6 +124,7 @@ ACT = (
 )
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     "plant",
     [

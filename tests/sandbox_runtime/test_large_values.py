@@ -194,6 +194,7 @@ class TestMemory:
 class TestManyBytes:
     """Many small binary parts are sent as one, so that no frame header exceeds its bound."""
 
+    @pytest.mark.nightly  # a million of what `test_in_other_places` has 20,000 of
     def test_a_million_each_way(self):
         """A million parts cross as a variable, as tool arguments and results, and as a submission."""
         count = 1_000_000
@@ -216,6 +217,7 @@ class TestManyBytes:
         assert seen == [value]
         assert submitted.outputs["answer"] == value
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "expression",
         [

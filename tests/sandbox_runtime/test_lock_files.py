@@ -84,6 +84,7 @@ class TestLockFile:
 
         return write
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml", "pylock.sandbox.toml"])
     def test_its_versions_are_taken(self, locked, name):
         """The locked versions are used, not the newest; dependencies are mounted, not imported."""
@@ -92,6 +93,7 @@ class TestLockFile:
         assert str(found) in ("inner 1.0, thing 1.0", "thing 1.0, inner 1.0")
         assert found.imports == ("thing",)
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
     @pytest.mark.parametrize("changed", ["thing", "inner"])
     def test_a_file_with_another_hash_is_refused(self, locked, name, changed):

@@ -37,7 +37,7 @@ class TestCalls:
             ownership.end()
 
     def test_while_it_is_paused_nobody_may(self, ownership):
-        """What the harness replaces may have a finalizer."""
+        """An object that the harness replaces may have a finalizer."""
         ownership.begin()
         paused = ownership.pause()
 

@@ -14,12 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 
 import pytest
 from cells import PROJECT
-from package_index import CLOSED, sha256
+from package_index import CLOSED, serving, sha256
 from resolving import forget_images, names, refusal
 
 from sandbox_runtime import (
@@ -51,6 +50,7 @@ def found() -> PackageSet:
 class TestFromTheRegistry:
     """The issue's own example, from the index that pip is configured for."""
 
+    @pytest.mark.nightly  # needs a registry
     def test_a_compiled_package_comes_as_a_wheel_for_webassembly(self, found):
         """The hash of each file is the reported one."""
         files = {package.name.replace("_", "-"): package for package in found.packages}
@@ -62,6 +62,7 @@ class TestFromTheRegistry:
         for package in found.packages:
             assert sha256(found.folder / package.file) == package.sha256
 
+    @pytest.mark.nightly  # needs a registry
     def test_cells_use_both(self, found, opened):
         """Cells use both packages without a network; they are imported before the first cell."""
         session = opened(packages=found)
@@ -209,20 +210,17 @@ class TestResolve:
             def log_message(self, *args):
                 pass
 
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Private) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            place = f"127.0.0.1:{server.server_port}/mine-1.0-py3-none-any.whl"
-            found = packages.resolve([f"mine @ http://me:open-sesame@{place}"])
-            said = refusal(f"mine @ http://me:wrong-sesame@{place}")
-            server.shutdown()
-            thread.join()
+        with serving(Private) as place:
+            wheel = f"{place}/mine-1.0-py3-none-any.whl"
+            found = packages.resolve([f"mine @ http://me:open-sesame@{wheel}"])
+            said = refusal(f"mine @ http://me:wrong-sesame@{wheel}")
 
         assert str(found) == "mine 1.0"
         assert "sesame" not in said
         kept = [file for file in cache.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
         assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
+    @pytest.mark.nightly  # three resolutions; the lock between processes is that of every cache folder
     def test_two_processes_at_once(self, index, thing, cache):
         """Both processes get the same set, and no partial folder remains."""
         command = [sys.executable, "-m", "sandbox_runtime", "packages", thing]
@@ -368,6 +366,7 @@ class TestRefused:
         assert "HASH" in said.upper()
         assert not [*package_sets.cache_folder().glob("set-*")]
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "place", ["../outside.py", "/etc/passwd", "thing/../../outside.py", "a\\b.py"]
     )
@@ -413,6 +412,7 @@ class TestRefused:
 class TestCache:
     """A damaged file in the cache is never used."""
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["*.whl", "packages.bundle"])
     def test_a_damaged_file_is_found(self, resolved, pattern):
         """The next process detects it by its hash; a refresh repairs it."""
@@ -429,6 +429,7 @@ class TestCache:
         assert packages.resolve([resolved], refresh=True) == found
         assert file.read_bytes() == data
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["request-*.json", "set-*/manifest.json"])
     def test_a_damaged_note_is_found(self, resolved, pattern):
         """The error names the damaged index entry."""
@@ -509,6 +510,7 @@ class TestPyodidesDistribution:
         assert session.run_cell("import fast, other, thing; fast.VERSION") == Completed("'3.0'\n")
         assert session.run_cell("open('/usr/lib/libthing.so').read()") == Completed("'a library'\n")
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("pattern", ["fast-*.whl", "libthing-*.zip"])
     def test_its_files_are_held_to_the_lock_file(self, distribution, pattern):
         """A file with another hash is refused, whoever serves it."""
@@ -530,15 +532,11 @@ class TestPyodidesDistribution:
                 self.end_headers()
                 self.wfile.write(b"half")
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
-            thread = threading.Thread(target=server.handle_request)
-            thread.start()
-            with pytest.raises(PackageError, match="cannot be fetched: IncompleteRead"):
-                fetch(f"http://127.0.0.1:{server.server_port}/lib.zip", "0" * 64, tmp_path)
-            thread.join()
+        with (
+            serving(Broken) as place,
+            pytest.raises(PackageError, match="cannot be fetched: IncompleteRead"),
+        ):
+            fetch(f"http://{place}/lib.zip", "0" * 64, tmp_path)
 
     def test_it_is_not_asked_without_need(self, distribution, index, thing):
         """A package that the index has comes from the index."""

@@ -161,6 +161,7 @@ class TestSession:
         resolve_packages([resolved], refresh=True)
         assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
 
+    @pytest.mark.nightly  # `test_what_fails_once_is_tried_again` is the same path with a cheaper failure
     def test_one_that_ends_the_process(self, index, wheel, opened):
         """No image is built and no retry happens; the file that records it has the reason."""
         index.add(
@@ -180,6 +181,7 @@ class TestSession:
         [note] = found.folder.glob("*.none")
         assert "The sandbox ended when it imported thing" in note.read_text()
 
+    @pytest.mark.nightly  # `test_one_that_cannot_be_imported` shows the same without WebAssembly
     def test_a_compiled_module_that_cannot_be_loaded(self, index, wheel, opened, tmp_path):
         """Its import fails; images can be taken nevertheless."""
         broken = (
@@ -204,7 +206,7 @@ class TestSession:
         assert session.run_cell("import thing; thing.x") == Completed("1\n")
 
     def test_two_sessions_share_nothing(self, resolved, opened):
-        """What a cell does to an imported package ends with its session."""
+        """Changes of a cell to an imported package end with its session."""
         found = resolve_packages([resolved])
         opened(packages=found).run_cell("import thing; thing.VERSION = 'mine'")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 from cells import PROJECT
-from package_index import PackageIndex, make_wheel, sha256
+from package_index import PackageIndex, make_wheel, serving, sha256
 
 from sandbox_runtime import PackageError
 from sandbox_runtime.packages import pip_guard
@@ -139,10 +139,11 @@ def fetched(index: PackageIndex) -> list[str]:
 class TestAddresses:
     """A package cannot choose the source of another one."""
 
+    @pytest.mark.sampled(2)
     @pytest.mark.sampled(6)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
-        """Whatever the URL serves is not executed, not built, and not even fetched."""
+        """Content behind a URL is not executed, not built, and not even fetched."""
         index.add(make_wheel(index.folder, "thing", "1.0", f"evil @ {places(kind)}"))
 
         refusal("thing")
@@ -150,6 +151,7 @@ class TestAddresses:
         assert not mark.exists()
         assert fetched(index) == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.sampled(2)
     @pytest.mark.parametrize("kind", ["tar.gz by HTTP", "folder", "git", "wheel by HTTP"])
     def test_one_of_a_wheel_that_the_user_has(self, index, wheel, places, mark, kind):
@@ -162,6 +164,7 @@ class TestAddresses:
         assert fetched(index) == []
         assert "mine requires evil from an address of its own" in said or "Invalid" in said
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "marker", ['; extra == "more"', '; sys_platform == "emscripten"', "[x]"]
     )
@@ -221,6 +224,7 @@ class TestOnlyWheels:
         assert "cannot be passed to pip" in refusal(line)
         assert index.requests == []
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("setting", ["PIP_REQUIREMENT", "PIP_CONSTRAINT", "PIP_EDITABLE"])
     def test_in_the_settings_of_pip(
         self, index, thing, places, source, mark, tmp_path, monkeypatch, setting
@@ -290,16 +294,9 @@ class TestOnlyWheels:
                     self.end_headers()
                     self.wfile.write(page.encode())
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Redirecting) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said = refusal("thing")
-            server.shutdown()
-            thread.join()
 
         assert "which is not an HTTP URL" in said
 
@@ -484,6 +481,7 @@ class TestPip:
         assert done.returncode == 0, done.stderr
         assert importlib.metadata.version("pip") in done.stdout
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
@@ -580,16 +578,9 @@ class TestEnvironment:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Closed) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://user@127.0.0.1:{server.server_port}/")
+        with serving(Closed) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://user@{place}/")
             refusal("thing")
-            server.shutdown()
-            thread.join()
 
         assert "get" in asked.read_text().split()
 
@@ -635,6 +626,7 @@ class TestBounds:
         assert 0 < bounds["RLIMIT_FSIZE"] <= pip_guard.FILE_BYTES
         assert bounds["RLIMIT_CORE"] == 0
 
+    @pytest.mark.nightly  # unpacks gigabytes; the bounds themselves are in `test_pip_is_bounded_by_the_system`
     def test_a_page_that_unpacks_to_gigabytes(self, index, monkeypatch):
         """4 MB of gzip for a page of 4 GB: pip fails within its memory limit, with a message."""
         # Concatenated gzip members decode to one text.
@@ -650,16 +642,9 @@ class TestBounds:
                 with contextlib.suppress(OSError):
                     self.wfile.write(page)
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Packed) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Packed) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said, peak = refusal_and_peak("thing")
-            server.shutdown()
-            thread.join()
 
         assert len(page) < 5_000_000
         assert "bytes of memory" in said or "would have to be fetched" in said
@@ -676,18 +661,10 @@ class TestBounds:
             def do_GET(self):
                 release.wait(100)
 
-            def log_message(self, *args):
-                pass
-
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
-            server.daemon_threads = True
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        with serving(Silent) as place:
+            monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
             said = refusal("thing")
             release.set()
-            server.shutdown()
-            thread.join()
 
         assert "did not finish within 5 s" in said
         assert b"pip_for_sandbox" not in b"".join(_commands())

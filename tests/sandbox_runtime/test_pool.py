@@ -87,7 +87,7 @@ class TestLend:
     def test_a_namespace_is_never_lent_twice(self, pool):
         """A borrower's state ends with its loan."""
         seen = set()
-        for _ in range(3):
+        for _ in range(2):
             with pool.lend() as session:
                 assert session.pid not in seen
                 seen.add(session.pid)
@@ -123,8 +123,8 @@ class TestLend:
             with pool.lend({"mine": lambda: number}) as session:
                 return session.run_cell("mine()").output
 
-        with ThreadPoolExecutor(6) as threads:
-            assert list(threads.map(borrow, range(6))) == [f"{n}\n" for n in range(6)]
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(borrow, range(4))) == [f"{n}\n" for n in range(4)]
         wait_until(lambda: pool.warm() == 2)
 
     def test_what_is_wrong_reaches_the_borrower(self):
@@ -210,6 +210,7 @@ class TestEnd:
         with pool.lend() as session:
             assert session.run_cell("1") == Completed("1\n")
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("ending", ["", "os._exit(0)", "os.kill(os.getpid(), 9)"])
     def test_no_process_outlives_the_host(self, ending):
         """However the host ends, its warm sessions end too."""
@@ -269,13 +270,13 @@ class TestKinds:
     def test_the_kind_of_the_last_loan_has_the_room(self):
         """The least recently lent specification is evicted, and not opened again without a loan."""
         pool = Pool(1)
-        kinds = [Limits(cell_seconds=seconds) for seconds in (11, 12, 13)]
+        kinds = [Limits(cell_seconds=seconds) for seconds in (11, 12)]
         for limits in kinds:
             pool.lend(limits=limits).close()
             wait_until(lambda limits=limits: pool.warm(limits) == 1)
         wait_until(lambda: sum(map(pool.warm, kinds)) == 1)
 
-        assert [pool.warm(limits) for limits in kinds] == [0, 0, 1]
+        assert [pool.warm(limits) for limits in kinds] == [0, 1]
         pool.close()
 
     def test_types_and_a_loop_are_the_borrowers(self, pool):

@@ -36,6 +36,7 @@ def test_what_else_is_secret():
     assert redact_secrets("a hidden word", ["hidden word", None]) == "a [secret]"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "call", ["tool()", "await tool.aio()", "tool.batched([])", "tool.batched([1])"]
 )
@@ -59,6 +60,7 @@ class Opaque:
         return f"Opaque({KEY})"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("call", ["help(tool)", "tool(1, 2, 3, 4, 5)", "print(tool.__doc__)"])
 def test_defaults_of_a_tool_are_not_told(call):
     """Defaults that could be keys, or have their own `repr`, are shown as dots; others are shown."""
@@ -187,6 +189,7 @@ def test_long_texts_take_little(piece):
     assert seconds(160_000) < 40 * max(seconds(20_000), 0.005)
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("at", range(-30, 30, 3))
 def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
     """A cell that controls the length of an error's text could otherwise choose where a secret is cut."""

@@ -31,6 +31,14 @@ from sandbox_runtime import (
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.open import ready_engine
 
+# Ends the process when it is deleted.
+TRAP = """
+class Trap:
+    def __del__(self):
+        import ctypes; ctypes.string_at(2**31, 10)
+x = Trap()
+"""
+
 
 class TestDeath:
     """If the process dies, the session continues in another one, from the state before that cell."""
@@ -78,6 +86,7 @@ class TestDeath:
         """The answer to the call of a dead process is dropped."""
         self.check_healed(mortal, mortal.run_cell("die()"))
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
         "code",
         [
@@ -96,7 +105,7 @@ class TestDeath:
 
     def test_a_state_that_kills(self, mortal):
         """If cell after cell dies, the state is the cause and is discarded; the inputs stay."""
-        mortal.run_cell("x = None\nfor _ in range(3_000_000): x = [x]")  # too deep to be freed
+        mortal.run_cell(TRAP)
 
         first, second = mortal.run_cell("x = None"), mortal.run_cell("x = None")
 
@@ -181,6 +190,7 @@ class TestDeath:
 
         assert deno_children() == before
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("ends", [1, 2])
     def test_killed_while_it_heals(self, deno_children, ends):
         """A process that is killed during recovery is replaced, and nothing is lost."""
@@ -242,6 +252,7 @@ class TestDeath:
         assert not result.state_lost
         assert output(mortal, "made") == "2\n"
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
     def test_a_loss_between_two_cells(self, mortal, code):
         """The next result reports it, however that cell ends, and only that one."""

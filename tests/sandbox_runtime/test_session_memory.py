@@ -27,6 +27,7 @@ def small(opened):
 class TestMemory:
     """Beyond `memory_bytes` Python raises MemoryError, and the session continues."""
 
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize(
         "code",
         [

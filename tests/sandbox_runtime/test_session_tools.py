@@ -186,7 +186,7 @@ class TestTools:
     )
     @pytest.mark.parametrize("call", ["tool()", "await tool.aio()", "list(map(tool, range(0, 2)))"])
     def test_a_tool_that_ends_its_program_ends_only_its_call(self, given, kind, expected, call):
-        """Whatever a tool raises is an error in the cell, in a call of any form; no loop ends early."""
+        """Any exception of a tool is an error in the cell, in a call of any form; no loop ends early."""
 
         def tool(_item=0):
             raise kind("x")
@@ -212,7 +212,7 @@ class TestTools:
 
         session = given(tools={"tool": tool})
 
-        assert output(session, "[type(r).__name__ for r in tool.batched([1, 2, 3])]") == (
+        assert output(session, "[type(r).__name__ for r in tool.batched([1, 2, 3])]").startswith(
             "['int', 'RuntimeError', 'int']\n"
         )
 
@@ -348,7 +348,7 @@ class TestFronts:
             assert session.run_cell("show").error_type == "NameError"
         assert taken == ["told"]
 
-    @pytest.mark.sampled(6)
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize(
         "change",
         [

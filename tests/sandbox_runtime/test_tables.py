@@ -424,6 +424,88 @@ class TestTableInCells:
         assert next(iter(PETS.group_by("age", "name"))) == (3, "Tom")
         assert PETS[:2] == PETS.head(2) != PETS
 
+    @pytest.mark.parametrize(
+        ("select", "names"),
+        [
+            (lambda t: t[t["age"] > 1], ["Tom"]),
+            (lambda t: t[t.age <= 1], ["Kim"]),
+            (lambda t: t[t["age"] != 3], ["Rex", "Kim"]),
+            (lambda t: t[t["age"] == None], ["Rex"]),  # noqa: E711 - as models write it
+            (lambda t: t[t["age"].isna()], ["Rex"]),
+            (lambda t: t[~t["age"].isna() & (t["name"] != "Tom")], ["Kim"]),
+            (lambda t: t[(t["age"] == 3) | (t["name"] == "Rex")], ["Tom", "Rex"]),
+            (lambda t: t[(t["age"] >= 1) ^ (t["name"] > "M")], ["Rex", "Kim"]),
+            (lambda t: t[t["name"].isin({"Kim", "Ann"})], ["Kim"]),
+            (lambda t: t[t["name"].isin([["Kim"], "Tom"])], ["Tom"]),
+            (lambda t: t[[True, False, True]], ["Tom", "Kim"]),
+            (lambda t: t[[name[0] in "RK" for name in t["name"]]], ["Rex", "Kim"]),
+            (lambda t: t[t["name"] == t["name"]], ["Tom", "Rex", "Kim"]),
+            (lambda t: t[t["name"] < ["Z", "A", "Z"]], ["Tom", "Kim"]),
+            (lambda t: t[t["age"] > 99], []),
+        ],
+    )
+    def test_masks(self, select, names):
+        """Comparisons of columns select rows as in pandas; a missing value is smaller and larger than nothing."""
+        assert select(PETS)["name"].tolist() == names
+
+    def test_masks_of_arrays(self):
+        """A mask selects from an array, counts, and answers any and all."""
+        grid = Array([5, 1, 9, 7], (2, 2), "int64")
+
+        assert (grid > 4).tolist() == [[True, False], [True, True]]
+        assert grid[grid > 4].tolist() == [5, 9, 7]
+        assert ((grid > 4).sum(), (grid > 4).any(), (grid > 4).all()) == (3, True, False)
+        assert PETS["name"][PETS["age"] == 3].tolist() == ["Tom"]
+
+    @pytest.mark.parametrize(
+        ("moments", "text", "later"),
+        [
+            ([datetime.date(2024, 1, 1), None, datetime.date(2024, 3, 1)], "2024-02-01", [2]),
+            (
+                [datetime.datetime(2024, 1, 1, 5), datetime.datetime(2024, 1, 2)],
+                "2024-01-01",
+                [0, 1],
+            ),
+            ([datetime.datetime(2024, 1, 1, 5, tzinfo=BERLIN)], "2024-01-01 04:59", [0]),
+        ],
+    )
+    def test_dates_compare_with_texts(self, moments, text, later):
+        """A column of dates or datetimes compares with an ISO text, in the zone of the column."""
+        mask = Array(moments, (len(moments),), "datetime64[us]") > text
+
+        assert [at for at, is_later in enumerate(mask) if is_later] == later
+
+    @pytest.mark.parametrize(
+        ("act", "message"),
+        [
+            (lambda t: bool(t["age"] > 1), r"use \.any\(\) or \.all\(\)"),
+            (lambda t: t[[True]], "the mask has 1 elements, and there are 3 to select from"),
+            (lambda t: t["age"] == [1, 2], "3 elements cannot be compared with 2"),
+            (lambda t: t["age"] == t.head(1)["age"], r"of the shapes \(3,\) and \(1,\)"),
+            (lambda t: ~t["age"], r"~ takes the result of a comparison"),
+            (lambda t: t["name"].str, "an Array has no 'str'. It has: shape, .* plain Python"),
+            (lambda t: t.iterrows(), r"a Table has no 'iterrows'.* rows\(\)"),
+            (lambda t: t.__setitem__("x", [1]), "a Table cannot be changed"),
+        ],
+    )
+    def test_what_tables_cannot_do(self, act, message):
+        """Errors say what to write instead."""
+        with pytest.raises((ValueError, IndexError, TypeError, AttributeError), match=message):
+            act(PETS)
+
+    def test_masks_in_a_sandbox(self, session):
+        """The usual lines of a model select from a table of the host, and the result is submitted."""
+        session.assign("df", pd.DataFrame({"city": ["Rome", "Bonn", None], "n": [1, 2, 3]}))
+
+        result = session.run_cell(
+            "part = df[(df['n'] > 1) & (df['city'] != 'Rome')]\nSUBMIT([part, (df.n > 1).sum(), df['n'] > 2])"
+        )
+
+        assert isinstance(result, Submitted)
+        rows, count, mask = result.outputs["output"]
+        assert rows == [{"city": "Bonn", "n": 2}, {"city": None, "n": 3}]
+        assert (count, mask) == (2, [False, False, True])
+
     @pytest.mark.parametrize("act", [lambda t: t["size"], lambda t: t.filter(size=1)])
     def test_an_unknown_column(self, act):
         """The error lists the existing columns."""

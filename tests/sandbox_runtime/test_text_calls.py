@@ -65,6 +65,7 @@ def test_the_tables_list_all_operations():
 
 
 class TestDeadline:
+    @pytest.mark.sampled(4)
     @pytest.mark.parametrize("operation", ENDLESS)
     def test_it_ends_every_call(self, operation):
         """A call ends at its deadline plus the work of one block; a search returns its matches so far."""
@@ -238,6 +239,7 @@ class TestCost:
             assert last_place(text, needle) == text.rfind(needle)
         assert last_place(text, "c" * length) == -1
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "pattern",
         [

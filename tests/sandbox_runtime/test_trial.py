@@ -140,7 +140,7 @@ def test_a_deno_that_does_not_work_behind_it(tmp_path):
 
 @needs_a_wall
 def test_a_failure_that_passes(tmp_path):
-    """What was offered is tried once more after something weaker has worked."""
+    """The offered layers are tried once more after weaker ones have worked."""
     real = find_deno().resolve()
     deno = tmp_path / "deno"
     # Works behind nothing only, and becomes the real Deno then: a failure that has passed.

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import datetime
 import enum
+import json
 import pickle
 
 import attrs
@@ -34,7 +35,7 @@ from value_samples import (
     to_sandbox,
 )
 
-from sandbox_runtime.guest.values.records import Record
+from sandbox_runtime.guest.values.records import Record, as_json
 from sandbox_runtime.values.encoder import ValueCodec
 from sandbox_runtime.values.type_rules import HandleType
 
@@ -50,6 +51,33 @@ class TestRecords:
         assert type(record).__name__ == "Point"
         assert (record.x, record["y"]) == (1, "a")
         assert repr(record) == "Point(x=1, y='a')"
+
+    def test_the_methods_of_a_dict(self):
+        """A record is read like a dict, and converted to one; a field of such a name takes precedence."""
+        record = to_sandbox([Point(1, "a"), {"inner": Point(2, "b")}])[0]
+        record.y = [{"deep": (to_sandbox(Point(3, "c")),)}]
+
+        assert (record.get("x"), record.get("z"), record.get("z", 5)) == (1, None, 5)
+        assert next(iter(record.items())) == ("x", 1)
+        assert next(iter(record.values())) == 1
+        assert record.toDict() == {"x": 1, "y": [{"deep": ({"x": 3, "y": "c"},)}]}
+        record.get = 7
+        assert record.get == 7
+
+    def test_a_field_that_is_not_there(self):
+        """The error lists the fields."""
+        with pytest.raises(AttributeError, match=r"Point has no 'z'. It has: x, y\."):
+            to_sandbox(Point(1, "a")).z  # noqa: B018
+
+    def test_json_of_records(self):
+        """An encoder writes them as objects, and leaves all else to the method that it had."""
+
+        class Encoder(json.JSONEncoder):
+            default = as_json(json.JSONEncoder.default)
+
+        assert json.dumps(to_sandbox([Point(1, "a")]), cls=Encoder) == '[{"x": 1, "y": "a"}]'
+        with pytest.raises(TypeError, match="Object of type set is not JSON serializable"):
+            json.dumps({1}, cls=Encoder)
 
     @pytest.mark.parametrize("define", [attrs.define, attrs.frozen, attrs.define(slots=False)])
     def test_an_attrs_class(self, define):

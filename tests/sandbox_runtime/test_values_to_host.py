@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import collections
+import io
 import ipaddress
+import itertools
 import types
 from collections import Counter, OrderedDict, deque
 from pathlib import Path, PurePosixPath
@@ -74,6 +76,32 @@ class TestToHost:
     def test_other_types_become_the_nearest_plain_one(self, value, expected):
         """An instance of a subclass becomes one of its base type, and a record a dict of its fields."""
         assert same(to_host(value), expected)
+
+    @pytest.mark.parametrize(
+        "items",
+        [
+            lambda: (n for n in [1, 2]),
+            lambda: map(int, "12"),
+            lambda: filter(None, [0, 1, 2]),
+            lambda: reversed([2, 1]),
+            lambda: iter([1, 2]),
+            lambda: itertools.chain([1], [2]),
+            lambda: itertools.islice(itertools.count(1), 2),
+            lambda: iter({1: 0, 2: 0}),
+        ],
+    )
+    def test_an_iterator_is_sent_as_its_items(self, items):
+        """What a comprehension without brackets, `map` or `itertools` would return one by one leaves as a list."""
+        assert to_host(items()) == [1, 2]
+        assert to_host({"rows": [items()]}) == {"rows": [[1, 2]]}
+        assert to_host(zip(items(), "ab")) == [(1, "a"), (2, "b")]  # noqa: B905 - itself the subject
+
+    def test_an_error_of_an_iterator(self):
+        """What a generator raises is raised, and a file is no list of its lines."""
+        with pytest.raises(ZeroDivisionError):
+            to_host(1 // n for n in [0])
+        with pytest.raises(codec.CannotSend, match="is of type StringIO"):
+            to_host(io.StringIO("a\nb"))
 
     def test_methods_of_subclasses_are_not_called(self):
         """The content of a text or number is read without calling methods that its class overrides."""

@@ -61,13 +61,13 @@ class EscapedEngine(Engine):
     """Starts a worker that hides nothing. The remaining layers are Deno's permissions, the wall, and the host."""
 
     strings: bool = True
-    """Whether V8 makes code of texts."""
+    """True if V8 makes code of texts."""
 
     rights: bool = False
-    """Whether Deno has all rights."""
+    """True if Deno has all rights."""
 
     pages: bool = True
-    """Whether V8 caps the pages of a memory."""
+    """True if V8 caps the pages of a memory."""
 
     def command(self, limits: Limits) -> list[str]:
         """Returns the usual command, with the changes above."""

@@ -918,7 +918,7 @@ reached()
 """,
         _DRIVER
         + """
-# When the cell's end is told, its submission was taken: what is set now would be the next cell's.
+# By the time the cell's end is reported, its submission was taken: what is set now would be the next cell's.
 class Late(type(driver.output)):
     def render(self):
         driver._submitted = ('{"answer": "FORGED", "count": 1}', [])

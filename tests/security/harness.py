@@ -12,19 +12,19 @@ _OURS = "reaches for our driver"
 _IMPORTS = """
 import sandbox_runtime.guest.driver as driver_module
 from sandbox_runtime.guest.texts import host_calls
-from sandbox_runtime.guest import calls
+from sandbox_runtime.guest.namespace import calls
 from sandbox_runtime.guest.values import codec
 from sandbox_runtime.guest import tracebacks
 from sandbox_runtime.guest.integrity import namespace_guard
 from sandbox_runtime.guest.integrity import foundation
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest.namespace import tool_wrappers
 from sandbox_runtime.guest import entry
 from sandbox_runtime.guest.integrity import hooks
 from sandbox_runtime.guest.integrity import object_memory
 from sandbox_runtime.guest import output
 from sandbox_runtime.guest import callback_ownership
 from sandbox_runtime.guest.values import records
-from sandbox_runtime.guest import submit
+from sandbox_runtime.guest.namespace import submit
 from sandbox_runtime.guest import tasks
 driver = entry.driver
 forged = "FOR" + "GED"
@@ -55,7 +55,56 @@ def _aimed(
 
 _PUT_BACK = "put_back = entry.harness().restore\n"
 
+# A function that acts before each call of another.
+_FORGING = """
+def forging(function):
+    def forge(*args, **named):
+        try:
+            echo(forged)
+        except Exception:
+            pass
+        return function(*args, **named)
+    return forge
+"""
+
+# Changes a builtin class whenever the C function is called with which the harness is restored.
+_PLANT = """
+import ctypes
+import gc
+[function] = [
+    cell.cell_contents
+    for cell in entry.harness().restore.__closure__
+    if isinstance(cell.cell_contents, ctypes._CFuncPtr)
+]
+names = gc.get_referents(str.__dict__)[0]
+
+def plant(value=None):
+    names["title"] = lambda text: forged
+    return value
+
+class Planting:
+    @classmethod
+    def from_param(cls, value):
+        return plant(ctypes.py_object(value))
+
+"""
+_RESTORED_WITH = {
+    "errcheck": "function.errcheck = lambda result, *_: plant(result)",
+    "restype": "function.restype = plant",
+    "argtypes": "function.argtypes = [Planting]",
+    "class's __call__": "type(function).__call__ = lambda self, kind: plant()",
+    "class": "function.__class__ = ctypes.PYFUNCTYPE(None, Planting)",
+}
+
 PROGRAMS = (
+    *(
+        _aimed(
+            f"the {setting} of a C function that restores",
+            f"{_PLANT}{change}\ntasks.settles = None",
+            "assert 'real'.title() == 'Real'\n",
+        )
+        for setting, change in _RESTORED_WITH.items()
+    ),
     _aimed("bind_submit", "driver_module.bind_submit = lambda *_: {'answer': forged, 'count': 1}"),
     _aimed("send", "driver_module.send = calls.send = lambda *_: (as_json, [])"),
     _aimed(
@@ -131,16 +180,9 @@ driver_module.Driver._end = other
     ),
     _aimed(
         "properties and methods of classes, begun anew",
-        """
-import sys
-def forging(function):
-    def forge(*args, **named):
-        try:
-            echo(forged)
-        except Exception:
-            pass
-        return function(*args, **named)
-    return forge
+        "import sys\n"
+        + _FORGING
+        + """
 named = ("sandbox_runtime", "contextlib", "json", "traceback", "asyncio.", "pyodide.webloop", "_pyodide")
 kinds = {kind for name, module in list(sys.modules.items()) if name.startswith(named)
          for kind in vars(module).values() if isinstance(kind, type)}
@@ -262,16 +304,9 @@ driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
     ),
     _aimed(
         "the builtins that new functions get",
-        """
-import builtins, sys
-def forging(function):
-    def forge(*args, **named):
-        try:
-            echo(forged)
-        except Exception:
-            pass
-        return function(*args, **named)
-    return forge
+        "import builtins, sys\n"
+        + _FORGING
+        + """
 kinds = (type(len), type(forging))
 evil = {name: forging(value) if isinstance(value, kinds) else value for name, value in vars(builtins).items()}
 for name, module in list(sys.modules.items()):

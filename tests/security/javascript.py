@@ -494,7 +494,7 @@ from pyodide.ffi import to_js
 held = [to_js([1, 2]) for _ in range(4)]
 size = type(held[0]).__basicsize__ // 4
 views = [ctypes.cast(id(one), ctypes.POINTER(ctypes.c_uint32)) for one in held]
-# Where values of one kind differ is the number of the value; its upper bits count how often it was used.
+# Values of one kind differ in the number of the value; its upper bits count how often it was used.
 place = next(place for place in range(2, size) if len({view[place] for view in views}) == len(views))
 words, real = views[0], held[0]
 honest = words[place]

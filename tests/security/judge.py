@@ -56,7 +56,7 @@ class Bounds:
     """Limits on the cost of one cell to the host process, beside the sandbox's own use."""
 
     output_chars: int
-    """How long each of its texts may be."""
+    """The most characters of each of its texts."""
 
     host_cpu_seconds: float
     """The processor time of the host's process, while a cell runs."""
@@ -108,10 +108,10 @@ class Report:
     losses: int = 0
 
     unreached: int = 0
-    """How many attempts the program did not come to, whatever the verdict is."""
+    """Attempts that the program did not come to, for any verdict."""
 
     reached_host: bool = False
-    """Whether a secret came out, or the host's files or listeners noticed it: that no state of a session
+    """True if a secret came out, or the host's files or listeners noticed it: that no state of a session
     explains."""
 
 
@@ -145,7 +145,7 @@ def judge(program: Program, subject: Subject, around: Surroundings) -> Report:
             losses = subject.losses
             after = _unsound(program, subject, around)
             if program.destroys and subject.losses > losses:
-                # What it holds may have been too much only for a later cell: the new process is sound.
+                # Its values may have been too much only for a later cell: the new process is sound.
                 after = _unsound(program, subject, around)
             unsound += after
         except Exception as error:  # noqa: BLE001 - what a sandbox raises is the finding

@@ -13,7 +13,7 @@ from .program import Program
 
 _STATEMENT = re.compile(r"^([^\S\n]*)reached\(\)[^\S\n]*$", re.MULTILINE)
 
-# What is printed is sent to the host when it has waited for 0.2 s (`EMIT_SECONDS` of `output.py`) and more
+# Output is sent to the host when it has waited for 0.2 s (`EMIT_SECONDS` of `output.py`) and more
 # is printed. A mark that is sent is shown even if the process dies at the attempt; the process's main thread,
 # which passes it on, needs a moment for that.
 SENT_AFTER_SECONDS = 0.25

@@ -44,16 +44,16 @@ class Program:
     cells: tuple[str, ...]
 
     ends: tuple[str, ...] = ("completed", "failed")
-    """How the last cell may end, of completed, failed and submitted."""
+    """The permitted ends of the last cell, of completed, failed and submitted."""
 
     shows: str = ""
-    """What the last cell has to show, if anything; the lines of a traceback do not count."""
+    """Text that the last cell has to show, if any; the lines of a traceback do not count."""
 
     submits: Any = None
     """The answer that must arrive if the last cell submits; None: any."""
 
     calls: int | None = None
-    """How many calls of tools there may be at most."""
+    """The most calls of tools that there may be."""
 
     destroys: bool = False
     """It is meant to destroy its own interpreter: the session may be lost, and must heal."""
@@ -63,10 +63,10 @@ class Program:
     unsound until it is closed, but it must answer."""
 
     ours: str = ""
-    """Why only our sandbox can run it; empty if any can."""
+    """The reason why only our sandbox can run it; empty if any can."""
 
     silent: str = ""
-    """Why it has no `reached()`, since nothing that it prints can come out; empty if it has one."""
+    """The reason why it has no `reached()`, since nothing that it prints can come out; empty if it has one."""
 
 
 def program(

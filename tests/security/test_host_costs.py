@@ -35,6 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SIZE = 2 * MEBIBYTE
 
 
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("name", FORMS)
 def test_one_value(name):
     """A value of any form is decoded or refused within the cost that its size allows."""
@@ -82,6 +83,7 @@ CELLS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CELLS)
 def test_one_cell(name):
     """In a real session, the host's work for a cell is short, and so is each stall."""

@@ -27,8 +27,26 @@ from .surroundings import FIELDS, KEPT
 
 LIMITS = Limits(cell_seconds=6, grace_seconds=1, memory_bytes=256 * 1024 * 1024, search_seconds=2)
 
+# Programs that take seconds of processor time; others try the same with less.
+HEAVY = frozenset(
+    {
+        "an argument that is huge",
+        "a finalizer that changes the harness again and again",
+        "a pattern that never ends, on the host",
+        "garbage that is collected later, and takes its rights itself",
+    }
+)
+
+
+def when(program: Program) -> tuple[pytest.MarkDecorator, ...]:
+    """Returns the marks that say when a program runs: a new process after each takes half a second."""
+    if program.name in HEAVY:
+        return (pytest.mark.nightly,)
+    return (pytest.mark.sampled(20),) if program.destroys else ()
+
+
 PROGRAMS = [
-    pytest.param(program, id=f"{group}: {program.name}")
+    pytest.param(program, id=f"{group}: {program.name}", marks=when(program))
     for group, programs in BY_CLASS.items()
     if group != "exhaustion"  # in test_limits.py
     for program in programs
@@ -76,6 +94,7 @@ def test_it_holds_in_a_session_of_its_own(program, pool, around, inputs):
         check(judge(program, Ours(session), around), program)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("pair", PAIRS, ids=[pair.plant.name for pair in PAIRS])
 def test_nothing_is_left_for_the_next_session(pair, shared, around):
     """A fresh session finds nothing that an earlier program planted."""

@@ -32,9 +32,9 @@ def main() -> int:
     watchdog = Watchdog(arguments.patience)
     tally = Tally()
     started = time.monotonic()
-    # What is made once stays: imports, the installed engine's files, the threads above.
+    # Objects that are created once stay: imports, the installed engine's files, the threads above.
     _round(arguments, watchdog, Tally(), range(-WARM_UP_SESSIONS, 0))
-    # How much memory the allocators take is known after the first round only.
+    # The memory of the allocators is known after the first round only.
     before = dataclasses.replace(Footprint.now(), memory_bytes=sys.maxsize)
     problems: list[str] = []
     first, end = arguments.first, arguments.first + arguments.sessions

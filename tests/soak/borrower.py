@@ -90,7 +90,7 @@ class Borrower:
         tally: Tally,
     ) -> None:
         self.at = "before it began"
-        """What is being done, for messages."""
+        """The current step, for messages."""
 
         self._name = f"session {number}"
         self._dice = random.Random(f"{seed}:{number}")
@@ -205,7 +205,7 @@ class Borrower:
             except SandboxError as error:
                 raise WrongResultError(f"{self.at}: {error!r}") from error
             finally:
-                # What is lost while a variable is assigned is told by the next cell.
+                # The next cell reports a loss that happened while a variable was assigned.
                 self._may_be_lost |= self._faults.begun - kills > KILLS_TO_SURVIVE
 
     def _lost(self, kills: int, what: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 OUTPUT_CHARS = 10_000
 
-# What a script begins with. Data only, so that a fork's model is a copy of it.
+# The state at the start of a script. Data only, so that a fork's model is a copy of it.
 VARIABLES: dict[str, Any] = {"n": 1, "items": [1, 2, 3], "table": {"a": 1}, "text": "ab\n" * 50}
 
 # Several times what a pipe holds.

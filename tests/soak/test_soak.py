@@ -1,4 +1,4 @@
-"""The soak test, briefly on every run of the tests and at length when it is asked for."""
+"""The soak test, briefly and at length; each night runs both."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def soak(*arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.nightly  # ten seconds; what it mixes is tested part by part in `tests/sandbox_runtime`
 def test_a_few_sessions():
     """A short run of the soak program finds no difference and no leak."""
     assert soak("--sessions", "4", "--seed", "1", "--patience", "60").endswith("ok\n")

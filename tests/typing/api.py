@@ -33,6 +33,6 @@ with open_session(limits=limits, tools={"search": search}) as session:
             shown = message
 
 RLM("a -> b", max_iterations="many")  # refused: arg-type
-RLM("a -> b", max_itterations=5)  # refused: arg-type
+RLM("a -> b", max_itterations=5)  # refused: call-arg
 Limits(cell_seconds="long")  # refused: arg-type
 session.run_cell(1)  # refused: arg-type

@@ -258,7 +258,7 @@ def choose_modules(task: Task) -> Moves:
 
 def _call_limit(task: Task) -> int:
     """Returns the number of sub-LM prompts that the contract allows."""
-    match = re.search(r"(\d+) prompts to the sub-LM", task.system)
+    match = re.search(r"(\d+) sub-LM prompts", task.system)
     return int(match[1]) if match else 50
 
 

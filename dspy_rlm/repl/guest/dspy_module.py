@@ -83,6 +83,22 @@ class Prediction:
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The output of a name, or the default."""
+        return vars(self).get(name, default)
+
+    def keys(self) -> list[str]:
+        """The names of the outputs."""
+        return list(vars(self))
+
+    def items(self) -> list[tuple[str, Any]]:
+        """The outputs with their names."""
+        return list(vars(self).items())
+
+    def toDict(self) -> dict[str, Any]:  # noqa: N802 - DSPy's name
+        """The outputs as a dict."""
+        return dict(vars(self))
+
     def __repr__(self) -> str:
         return f"Prediction({', '.join(f'{n}={v!r}' for n, v in vars(self).items())})"
 

@@ -10,22 +10,40 @@ import ast
 import contextlib
 import functools
 import inspect
+import itertools
 import linecache
 import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 Call = Callable[..., Any]
+
+# The elements of a container that `SHOW_VARS` looks at, and the most types of them that it lists.
+MAX_LOOKED_AT = 10_000
+MAX_KINDS = 4
+
+# The packages of tables and arrays, and ours of those that replace them.
+_WITH_A_SHAPE = ("numpy", "pandas", "polars", "pyarrow", "sandbox_runtime")
 
 
 class SubCallError(ValueError):
     """A row of a batch that has no valid result."""
 
     __module__ = "builtins"  # tracebacks show the name without the module
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        raise AttributeError(
+            f"this row failed, so it has no {name!r}: {self}. The rows that did not fail are in `results.ok`."
+        )
+
+    def __getitem__(self, name: Any) -> NoReturn:
+        self.__getattr__(str(name))
 
 
 class Batch(list[Any]):
@@ -49,9 +67,13 @@ def front(name: str, call: Call) -> Any:
             return _typed(call, rebuild_result)
         case "predict_batched":
             return _typed(call, _batch)
+        case "sub_rlm_batched":
+            return _typed(call, _sub_runs, _with_sources)
+        case "rlm_query_batched":
+            return _typed(call, _batch, _with_sources)
         case "sub_rlm":
             return _typed(call, _sub_run, _with_sources)
-        case "rlm_query":
+        case "rlm_query" | "recursive_llm":
             return _typed(call, lambda value, _classes, _cls: value, _with_sources)
         case "FINAL":
             return _final
@@ -59,8 +81,6 @@ def front(name: str, call: Call) -> Any:
             return _final_var
         case "SHOW_VARS":
             return _show_vars
-        case "rlm_query_batched":
-            return _batched_only(call)
         case "dspy":
             from dspy_rlm.repl.guest.dspy_module import module
 
@@ -96,10 +116,18 @@ def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = di
 
 
 def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
+    return _rows(values, classes, cls, rebuild_result)
+
+
+def _sub_runs(values: list[Any], classes: Classes, cls: Any) -> Batch:
+    return _rows(values, classes, cls, _sub_run)
+
+
+def _rows(values: list[Any], classes: Classes, cls: Any, take: Callable[..., Any]) -> Batch:
     return Batch(
         SubCallError(value.message)
         if type(value).__name__ == "FailedRow"
-        else rebuild_result(value, classes, cls)
+        else take(value, classes, cls)
         for value in values
     )
 
@@ -184,10 +212,10 @@ def _final_var(*args: Any, **outputs: Any) -> None:
     _final(*args, **outputs)
 
 
-def _variables() -> dict[str, str]:
-    """Returns the types of the cell's variables by name, without functions of the REPL and modules."""
+def _variables() -> dict[str, Any]:
+    """Returns the cell's variables by name, without functions of the REPL and modules."""
     return {
-        name: type(value).__name__
+        name: value
         for name, value in vars(sys.modules["__main__"]).items()
         if not name.startswith("_")
         and not isinstance(value, types.ModuleType)
@@ -200,15 +228,34 @@ def _is_own(value: Any) -> bool:
     return not own and not value.__code__.co_filename.startswith("<cell ")
 
 
-def _show_vars() -> str:
-    """Returns the names and types of the variables."""
-    shown = ", ".join(f"{name}: {kind}" for name, kind in _variables().items())
-    return f"Available variables: {shown}" if shown else "There are no variables yet."
+class Listing(str):
+    """A text that a cell's last expression shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
-def _batched_only(call: Any) -> Call:
-    def batched(prompts: Iterable[Any], *more: Any, **options: Any) -> list[Any]:
-        """Calls rlm_query for all prompts at once. A prompt that failed has its exception in place of an answer."""
-        return call.batched(prompts, *more, **_with_sources(options))  # type: ignore[no-any-return]
+def _show_vars() -> Listing:
+    """Returns the variables with their types and sizes, one in a line."""
+    lines = [f"{name}: {_measured(value)}" for name, value in _variables().items()]
+    return Listing("\n".join(lines) or "There are no variables yet.")
 
-    return batched
+
+def _measured(value: Any) -> str:
+    """Returns the type of a value, with those of its elements, and its size."""
+    kind = type(value)
+    name = kind.__name__
+    if kind in (str, bytes, bytearray):
+        return f"{name}, {len(value):,} {'characters' if kind is str else 'bytes'}"
+    if kind in (list, tuple, set, frozenset, dict):
+        elements = value.values() if kind is dict else value
+        kinds = {type(element).__name__ for element in itertools.islice(elements, MAX_LOOKED_AT)}
+        inner = f" of {' | '.join(sorted(kinds))}" if 0 < len(kinds) <= MAX_KINDS else ""
+        return f"{name}{inner}, {len(value):,} item{'' if len(value) == 1 else 's'}"
+    if kind in (int, float, bool) or hasattr(kind, "_type_name"):
+        return f"{name}, {value!r}"  # short; of a value that stays on the host, it has the size
+    if kind.__module__.partition(".")[0] in _WITH_A_SHAPE and hasattr(value, "shape"):
+        return f"{name}, shape {value.shape}"
+    return name

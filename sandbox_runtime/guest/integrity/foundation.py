@@ -14,7 +14,7 @@ import builtins
 import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from ctypes import py_object, pythonapi
+from ctypes import PYFUNCTYPE, py_object, pythonapi
 from gc import get_referents
 from typing import Any, cast
 
@@ -50,11 +50,14 @@ def give_dictionary(thing: Any) -> None:
     thing.__dict__ = dict(vars(thing))
 
 
-def _forget_attributes() -> Callable[[type], None]:
-    """Returns the C function that invalidates the interpreter's attribute cache of a class."""
-    forget = pythonapi["PyType_Modified"]  # indexing creates a new function object
-    forget.argtypes, forget.restype = [py_object], None
-    return cast(Callable[[type], None], forget)
+# Invalidates the interpreter's attribute cache of a class. All foundations share it: to look a C function up takes
+# longer than the rest of a small one.
+_FORGET: Any = PYFUNCTYPE(None, py_object)(("PyType_Modified", pythonapi))
+
+# The C class of C functions. A cell can change the class that Python derives from it, and the settings of a function,
+# which deleting resets to those that it was created with.
+[_C_FUNCTION] = (vars(kind) for kind in type(_FORGET).__mro__ if "errcheck" in vars(kind))
+_C_SETTINGS = tuple(_C_FUNCTION[name] for name in ("errcheck", "restype", "argtypes"))
 
 
 class Foundation:
@@ -310,11 +313,19 @@ class Foundation:
         extend, empty, names_of = dict.update, dict.clear, vars
         raised = BaseException
         fixed_classes = tuple(self._fixed_classes)
-        drop, forget = dict.__delitem__, _forget_attributes()
+        drop = dict.__delitem__
+        forget, forget_kind, call = _FORGET, type(_FORGET), _C_FUNCTION["__call__"]
+        settings = tuple((setting.__get__, setting.__delete__) for setting in _C_SETTINGS)
         unfixed = frozenset(_NOT_FIXED) | frozenset(self._volatile)
 
         def put_all_back() -> None:
             dropped: tuple[Any, ...] = ()  # finalized only after everything is restored
+            if type_of(forget) is not forget_kind:
+                dropped += (type_of(forget),)
+                set_on_object(forget, "__class__", forget_kind)
+            for current, reset in settings:
+                dropped += (current(forget),)
+                reset(forget)
             for kind, names, own in fixed_classes:  # first: the rest relies on them
                 known = to_dict(own)
                 for key in to_list(names):
@@ -322,7 +333,7 @@ class Foundation:
                         dropped += (names[key],)
                         drop(names, key)
                 extend(names, own)
-                forget(kind)
+                call(forget, kind)
             for names, own, others in dictionaries:
                 for key in to_list(names):
                     if type_of(key) is not str_type:

@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 
 from sandbox_runtime.guest.texts.host_calls import ask
 from sandbox_runtime.guest.texts.lazy_text import LazyText
-from sandbox_runtime.guest.texts.matches import GrepHit, SearchResult, pattern_of, search_result
+from sandbox_runtime.guest.texts.matches import (
+    GrepHit,
+    SearchResult,
+    noted,
+    pattern_of,
+    search_result,
+)
 from sandbox_runtime.guest.values.handles import Handle
 
 MAX_TREE_LINES = 500
@@ -51,6 +57,11 @@ class LazyDirectory(Handle):
         return path in self.sizes()
 
     def __getitem__(self, path: Any) -> LazyText:
+        if isinstance(path, (int, slice)):
+            raise TypeError(
+                "a directory is read by path, d['a.txt'], not by position. Its paths are d.paths(), and some of "
+                "them d.paths()[:20]."
+            )
         text: LazyText = ask(self, "file", str(path))
         return text
 
@@ -107,9 +118,11 @@ class LazyDirectory(Handle):
     ) -> SearchResult:
         """The lines in which a regular expression matches, with `before` and `after` lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
-        return search_result(ask(self, "grep", text, bits, glob, before, after, limit), GrepHit)
+        payload = ask(self, "grep", text, bits, glob, before, after, limit)
+        return noted(search_result(payload, GrepHit), "grep", limit, "hits")
 
     def search(self, pattern: Any, glob: str | None = None, *, flags: int = 0) -> GrepHit | None:
         """The first line in which a regular expression matches."""
-        hits = self.grep(pattern, glob, limit=1, flags=flags)
+        text, bits = pattern_of(pattern, flags, False)
+        hits = search_result(ask(self, "grep", text, bits, glob, 0, 0, 1), GrepHit)
         return hits[0] if hits else None

@@ -15,6 +15,7 @@ from sandbox_runtime.guest.texts.matches import (
     SearchResult,
     TextMatch,
     findall_item,
+    noted,
     pattern_of,
     search_result,
 )
@@ -238,7 +239,8 @@ class LazyText(Handle):
         """Returns the texts of at most `limit` matches, or of their groups, as `re.findall` does."""
         matches = list(self.finditer(pattern, limit=limit + 1, flags=flags))
         items = [findall_item(match) for match in matches[:limit]]
-        return SearchResult(items, more=len(matches) > limit)
+        result = SearchResult(items, more=len(matches) > limit)
+        return noted(result, "findall", limit, "matches", ", or use text.count(s)")
 
     def grep(
         self,
@@ -254,7 +256,8 @@ class LazyText(Handle):
         """Returns the lines in which a regular expression matches, with `before` and `after` lines of context."""
         text, bits = pattern_of(pattern, flags, ignore_case)
         payload = ask(self, "grep", text, bits, start, before, after, limit)
-        return search_result(payload, GrepHit)
+        result = search_result(payload, GrepHit)
+        return noted(result, "grep", limit, "hits", ", or use text.count(s)")
 
     def _find_matches(
         self, pattern: Any, flags: int, start: int, stop: int | None, limit: int

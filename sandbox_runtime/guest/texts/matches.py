@@ -6,7 +6,12 @@ Runs inside the sandbox, so it uses only the standard library.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
+
+from sandbox_runtime.guest.cell_notes import note
+
+# The mark of a line that the host has truncated.
+_CUT = "[...]"
 
 
 class SearchResult(list[Any]):
@@ -29,17 +34,35 @@ class SearchResult(list[Any]):
         text = super().__repr__()
         if self and isinstance(self[0], GrepHit):
             text = "\n".join(map(str, self))
-        if self._passed_over_count:
-            named = ", ".join(f"{path}: {reason}" for path, reason in self.passed_over.items())
-            others = self._passed_over_count - len(self.passed_over)
-            text += f"\n[not searched: {named}{f', and {others:,} more files' if others else ''}]"
+        return "\n".join(filter(None, [text, self.not_searched, self.stopped]))
+
+    @property
+    def not_searched(self) -> str:
+        """Names the files that were not searched; empty if there are none."""
+        if not self._passed_over_count:
+            return ""
+        named = ", ".join(f"{path}: {reason}" for path, reason in self.passed_over.items())
+        others = self._passed_over_count - len(self.passed_over)
+        return f"[not searched: {named}{f', and {others:,} more files' if others else ''}]"
+
+    @property
+    def stopped(self) -> str:
+        """Says that there may be more matches; empty if there are none."""
         if not self.more:
-            return text
-        return f"{text}\n[the first {len(self):,}; there may be more: raise limit, or go on after these]"
+            return ""
+        return f"[the first {len(self):,}; there may be more: raise limit, or go on after these]"
 
 
 class TextMatch:
     """A match as of `re`, with `line_number` (from 1) and `line`."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        raise AttributeError(
+            f"a match has no {name!r}. It has group(), groups(), groupdict(), start(), end(), span(), "
+            "match[0], line_number and line."
+        )
 
     def __init__(self, payload: dict[str, Any]) -> None:
         self._spans, self._groups, self._names = (
@@ -90,6 +113,12 @@ class TextMatch:
         return f"<match span={self.span()}, line {self.line_number}, match={self._groups[0]!r:.80}>"
 
 
+_HIT_USE = (
+    "It has hit.line (the text of the line), hit.line_number (from 1), hit.match, hit.position, hit.path, "
+    "hit.before and hit.after."
+)
+
+
 class GrepHit:
     """A line that matches: `path`, `line_number` (from 1), `position` of the match, `line`, `match`,
     and the lines `before` and `after` it. Lines beyond 1,000 characters are truncated.
@@ -102,6 +131,19 @@ class GrepHit:
         self.line: str = payload["text"]
         self.match: str = payload["groups"][0]
         self.before, self.after = payload.get("around", ((), ()))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        raise AttributeError(f"a GrepHit has no {name!r}. {_HIT_USE}")
+
+    def __getitem__(self, name: Any) -> Any:
+        if isinstance(name, str) and name in vars(self):
+            return vars(self)[name]
+        raise KeyError(f"a GrepHit has no {name!r}. {_HIT_USE}")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"a GrepHit is no tuple. {_HIT_USE}")
 
     def __str__(self) -> str:
         first = self.line_number - len(self.before)
@@ -135,6 +177,40 @@ def search_result(payload: dict[str, Any], kind: type[TextMatch] | type[GrepHit]
         error.found = result  # type: ignore[attr-defined]
         raise error
     return result
+
+
+def noted(result: SearchResult, name: str, limit: int, unit: str, other: str = "") -> SearchResult:
+    """Returns the result of a search, after noting what is not in it.
+
+    Args:
+        result: The result.
+        name: The method that searched.
+        limit: Its limit.
+        unit: The unit of the limit.
+        other: Another way to count, for the note.
+    """
+    if result.more:
+        stop = f"at its limit of {limit:,}" if len(result) >= limit else f"after {len(result):,}"
+        way = (
+            f"raise limit={other}"
+            if len(result) >= limit
+            else "search a part of the text at a time"
+        )
+        what = f"{name} stopped {stop} {unit}"
+        note(what, f"there may be more; {way}", result.stopped)
+    if any(isinstance(hit, GrepHit) and _is_cut(hit.line) for hit in result):
+        note(
+            f"{name} cut lines of more than 1,000 characters",
+            "hit.line is the part around the match; text[hit.position:] goes on from the match",
+        )
+    if result.not_searched:
+        listed = result.not_searched.removeprefix("[not searched: ").removesuffix("]")
+        note(f"{name} passed over files", listed, result.not_searched)
+    return result
+
+
+def _is_cut(line: str) -> bool:
+    return len(line) > 1000 and (line.startswith(_CUT) or line.endswith(_CUT))
 
 
 def pattern_of(pattern: Any, flags: int, ignore_case: bool) -> tuple[str, int]:

@@ -6,11 +6,23 @@ Runs inside the sandbox, so it uses only the standard library.
 from __future__ import annotations
 
 import datetime
+import itertools
+import math
 import operator
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
+
+from sandbox_runtime.guest.values.masks import (
+    AMBIGUOUS,
+    MASK_TYPES,
+    Operator,
+    compared,
+    is_mask,
+    selected,
+)
 
 # Enough to see the contents of an array; code can inspect the rest.
 SHOWN_ITEMS = 10
@@ -125,7 +137,8 @@ class Array:
     """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
 
     Iteration goes over the first dimension. `tolist()` returns nested lists. `sum`, `min`, `max` and
-    `mean` cover all elements and skip None.
+    `mean` cover all elements and skip None. Comparisons are made element by element, and their results, combined
+    with `&`, `|` and `~`, select: `a[a > 3]`.
     """
 
     def __init__(self, cells: Sequence[Any], shape: tuple[int, ...], dtype: str) -> None:
@@ -155,14 +168,10 @@ class Array:
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, tuple):
-            here = self
-            for step, index in enumerate(at):
-                if isinstance(index, slice):
-                    rest = at[step + 1 :]
-                    parts = [part[rest] if rest else part for part in here[index]]
-                    return _stacked(parts, here, index, rest)
-                here = here[index]
-            return here
+            return self._part(at)
+        if (mask := self._mask(at)) is not None:
+            chosen_cells = [self._cells[index] for index in selected(mask, self.size)]
+            return Array(chosen_cells, (len(chosen_cells),), self.dtype)
         if not self.shape:
             raise IndexError("an array without dimensions has no elements to index; use item()")
         size, inner = self.shape[0], self.shape[1:]
@@ -184,12 +193,115 @@ class Array:
         return Array(self._cells[index * width : (index + 1) * width], inner, self.dtype)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._cells) if self.ndim == 1 else (self[at] for at in range(len(self)))
+        if self.ndim <= 1:
+            return iter(self._cells) if self.ndim else iter(range(len(self)))
+        inner, dtype, cells = self.shape[1:], self.dtype, self._cells
+        width = math.prod(inner)
+        ends = range(0, width * self.shape[0], width) if width else [0] * self.shape[0]
+        return (Array(cells[at : at + width], inner, dtype) for at in ends)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Array):
-            return NotImplemented
-        return self.shape == other.shape and list(self._cells) == list(other._cells)
+    def _part(self, at: tuple[Any, ...]) -> Any:
+        """Returns the elements at an index of each of the first dimensions."""
+        if len(at) > self.ndim:
+            raise IndexError(
+                f"an array of {self.ndim} dimensions has no element at {len(at)} indexes; use item()"
+            )
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(self.ndim)]
+        rests = [slice(None)] * (self.ndim - len(at))
+        begin, axes = 0, list[tuple[range, int]]()
+        for index, size, stride in zip((*at, *rests), self.shape, strides, strict=True):
+            chosen = range(size)[index if isinstance(index, slice) else operator.index(index)]
+            if isinstance(chosen, range):
+                axes.append((chosen, stride))
+            else:
+                begin += chosen * stride
+        if not axes:
+            return self._cells[begin]
+        shape = tuple(len(chosen) for chosen, _ in axes)
+        return Array(_gathered(self._cells, begin, axes, shape), shape, self.dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        raise AttributeError(
+            f"an Array has no {name!r}. It has: shape, dtype, ndim, size, flat, item(), tolist(), sum(), min(), "
+            "max(), mean(), unique(), any(), all(), isin(values), isna(), and comparisons. For everything else use "
+            "plain Python on list(a)."
+        )
+
+    # ---- Comparisons ----
+
+    @staticmethod
+    def _mask(at: Any) -> Sequence[bool] | None:
+        """Returns the elements of an index that is a mask; None for other indexes."""
+        if isinstance(at, Array) and at.dtype in MASK_TYPES:
+            return at._cells
+        return at if isinstance(at, list) and is_mask(at) else None
+
+    def _compared(self, compare: Operator, other: Any) -> Array:
+        if isinstance(other, Array):
+            if other.shape != self.shape:
+                raise ValueError(
+                    f"arrays of the shapes {self.shape} and {other.shape} cannot be combined"
+                )
+            other = list(other._cells)
+        return Array(compared(compare, self._cells, other), self.shape, "bool")
+
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]
+        return self._compared(operator.eq, other)
+
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]
+        return self._compared(operator.ne, other)
+
+    def __lt__(self, other: Any) -> Array:
+        return self._compared(operator.lt, other)
+
+    def __le__(self, other: Any) -> Array:
+        return self._compared(operator.le, other)
+
+    def __gt__(self, other: Any) -> Array:
+        return self._compared(operator.gt, other)
+
+    def __ge__(self, other: Any) -> Array:
+        return self._compared(operator.ge, other)
+
+    def __and__(self, other: Any) -> Array:
+        return self._compared(operator.and_, other)
+
+    def __or__(self, other: Any) -> Array:
+        return self._compared(operator.or_, other)
+
+    def __xor__(self, other: Any) -> Array:
+        return self._compared(operator.xor, other)
+
+    def __invert__(self) -> Array:
+        if self.dtype not in MASK_TYPES:
+            raise TypeError("~ takes the result of a comparison, such as ~(a > 3)")
+        return Array([not cell for cell in self._cells], self.shape, "bool")
+
+    def __bool__(self) -> bool:
+        if self.size > 1:
+            raise ValueError(AMBIGUOUS)
+        return any(self._cells)
+
+    def any(self) -> bool:
+        """Returns whether any element is true."""
+        return any(self._cells)
+
+    def all(self) -> bool:
+        """Returns whether all elements are true."""
+        return all(self._cells)
+
+    def isin(self, values: Iterable[Any]) -> Array:
+        """Returns for each element whether it is one of the values."""
+        options: Any = list(values)
+        with suppress(TypeError):  # not all of them are hashable
+            options = frozenset(options)
+        return Array([cell in options for cell in self._cells], self.shape, "bool")
+
+    def isna(self) -> Array:
+        """Returns for each element whether it is missing: None, or NaN."""
+        return Array([cell is None or cell != cell for cell in self._cells], self.shape, "bool")
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -227,6 +339,8 @@ class Array:
         return list(dict.fromkeys(self._cells))
 
     def _present(self) -> Iterator[Any]:
+        if isinstance(self._cells, Cells) and self._cells.machine is not None:
+            return iter(self._cells.machine)
         return (value for value in self._cells if value is not None)
 
     def __repr__(self) -> str:
@@ -235,22 +349,35 @@ class Array:
         return f"Array(shape={self.shape}, dtype={self.dtype}, elements: {', '.join(items)}{rest})"
 
 
-def _stacked(parts: list[Any], whole: Array, index: slice, rest: tuple[Any, ...]) -> Array:
-    """Joins the results of indexing after a slice."""
-    if not parts:
-        sample = Array([], whole.shape[1:], whole.dtype)
-        inner = tuple(
-            len(range(size)[at])
-            for size, at in zip(
-                sample.shape, (*rest, *[slice(None)] * len(sample.shape)), strict=False
-            )
-            if isinstance(at, slice)
-        )
-        return Array([], (0, *inner), whole.dtype)
-    if isinstance(parts[0], Array):
-        cells = [value for part in parts for value in part.flat]
-        return Array(cells, (len(parts), *parts[0].shape), whole.dtype)
-    return Array(parts, (len(parts),), whole.dtype)
+def _gathered(
+    cells: Sequence[Any], begin: int, axes: list[tuple[range, int]], shape: tuple[int, ...]
+) -> list[Any]:
+    """Returns the cells at the products of positions and strides of several axes, in their order.
+
+    The longest axis is read by slices, so that the others cost one step of Python per element at most.
+    """
+    total = math.prod(shape)
+    result: list[Any] = [None] * total
+    if not total:
+        return result
+    longest = max(range(len(axes)), key=shape.__getitem__)
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    others = [
+        [(n * step, position * stride) for n, position in enumerate(chosen)]
+        for axis, ((chosen, stride), step) in enumerate(zip(axes, steps, strict=True))
+        if axis != longest
+    ]
+    chosen, stride = axes[longest]
+    size, step = shape[longest], steps[longest]
+    first, last = sorted((chosen[0], chosen[-1]))
+    for combination in itertools.product(*others):
+        to = sum(pair[0] for pair in combination)
+        offset = begin + sum(pair[1] for pair in combination)
+        line = cells[
+            offset + first * stride : offset + last * stride + 1 : abs(chosen.step) * stride
+        ]
+        result[to : to + (size - 1) * step + 1 : step] = list(line)[:: 1 if chosen.step > 0 else -1]
+    return result
 
 
 def short_repr(value: Any) -> str:

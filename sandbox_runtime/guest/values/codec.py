@@ -11,10 +11,9 @@ import dataclasses
 import datetime
 import enum
 import uuid
-import zoneinfo
 from array import array
 from collections import ChainMap, OrderedDict, deque
-from collections.abc import Sequence, Set, ValuesView
+from collections.abc import Iterator, Sequence, Set, ValuesView
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain
@@ -24,7 +23,7 @@ from json import dumps as to_json
 from json import loads as from_json
 from json.encoder import c_make_encoder as make_encoder  # type: ignore[attr-defined]
 from json.encoder import encode_basestring_ascii
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from pickle import Unpickler
 from pickle import loads as unpickle
 from types import MappingProxyType, SimpleNamespace
@@ -79,19 +78,6 @@ def _receive(kind: str, first: Any, buffers: Sequence[Part]) -> Any:
     return unpickle(first, buffers=buffers)
 
 
-def time_zone(key: str, data: bytes | None) -> zoneinfo.ZoneInfo:
-    """Returns a time zone by its name. If the sandbox lacks its file, `data` is written as that file."""
-    try:
-        return zoneinfo.ZoneInfo(key)
-    except (zoneinfo.ZoneInfoNotFoundError, OSError):
-        if data is None or not zoneinfo.TZPATH:
-            raise
-    path = Path(zoneinfo.TZPATH[0], key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return zoneinfo.ZoneInfo(key)
-
-
 class CannotSend(TypeError):  # noqa: N818 - the LM reads the name
     """A value has no representation outside the sandbox; the message names its place."""
 
@@ -130,6 +116,9 @@ _SETS: frozenset[type] = frozenset(
         for view in (table.keys(), table.items())
     ]
 )
+
+# The modules of generators, `map`, `zip` and the like, whose items are what a cell means to send.
+_ITERATING = frozenset({"builtins", "itertools"})
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -269,6 +258,8 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
         case SimpleNamespace():
             return _fields_tree(dict(vars(value)), path, depth, extras)
         case list() | deque() | range() | ValuesView() | array():
+            return _tree(list(value), path, depth, extras)
+        case Iterator() if type(value).__module__ in _ITERATING:
             return _tree(list(value), path, depth, extras)
         case Record():
             return _with_class(

@@ -11,8 +11,8 @@ import sys
 import types
 import typing
 from collections import namedtuple
-from collections.abc import Callable, Container, Iterator, KeysView
-from typing import Any, ClassVar
+from collections.abc import Callable, Container, ItemsView, Iterator, KeysView, ValuesView
+from typing import Any, ClassVar, NoReturn
 
 # Pickling and copying find classes by module and name, so the classes created here need a module.
 _HOME = types.ModuleType("host_types", "The classes of the values that came from the host.")
@@ -70,9 +70,33 @@ class Record:
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # Python itself looks these up on any object
+            raise AttributeError(name)
+        fields = ", ".join(vars(self)) or "no fields"
+        raise AttributeError(f"{type(self).__name__} has no {name!r}. It has: {fields}.")
+
+    # As a dict. A field of one of these names takes precedence.
+
     def keys(self) -> KeysView[str]:
         """The names of the fields."""
         return vars(self).keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The values of the fields."""
+        return vars(self).values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """The fields and their values."""
+        return vars(self).items()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a field, or the default if there is no such field."""
+        return vars(self).get(name, default)
+
+    def toDict(self) -> dict[str, Any]:  # noqa: N802 - the name of DSPy's method
+        """The fields as a dict, also those of records inside."""
+        return {name: plain(value) for name, value in vars(self).items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(vars(self))
@@ -93,6 +117,26 @@ class Record:
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({fields})"
+
+
+def plain(value: Any) -> Any:
+    """Returns a value with dicts in place of the records in it."""
+    if isinstance(value, Record):
+        return {name: plain(part) for name, part in vars(value).items()}
+    if type(value) is dict:
+        return {name: plain(part) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    return value
+
+
+def as_json(encode: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Returns a `JSONEncoder.default` that writes a record as the object of its fields, as it would a dict."""
+
+    def default(self: Any, o: Any) -> Any:
+        return dict(vars(o)) if isinstance(o, Record) else encode(self, o)
+
+    return default
 
 
 def _by_identity() -> dict[str, Any]:

@@ -10,9 +10,10 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 from sandbox_runtime.guest.values.arrays import Array, Cells, short_repr
+from sandbox_runtime.guest.values.masks import MASK_TYPES, is_mask, selected
 from sandbox_runtime.guest.values.records import Record
 
 # Enough to see the contents of a table; code can inspect the rest.
@@ -20,9 +21,9 @@ SHOWN_ROWS = 5
 
 
 class Table:
-    """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`.
+    """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`, `t[mask]`.
 
-    A row is a record of its columns. A table is immutable; its methods return new tables.
+    A mask is the result of comparisons, `t[(t["age"] > 3) & (t["name"] != "Tom")]`. A row is a record of its columns. A table is immutable; its methods return new tables.
     """
 
     def __init__(self, columns: dict[Any, Sequence[Any]], types: dict[Any, str], rows: int) -> None:
@@ -78,15 +79,24 @@ class Table:
         )
 
     def __getitem__(self, at: Any) -> Any:
-        """A column by name, a row by number, rows by slice, columns by a list of names."""
+        """A column by name, a row by number, rows by slice or mask, columns by a list of names."""
         if isinstance(at, slice):
             return self._with_rows(range(self._rows)[at])
+        if isinstance(at, Array) and at.dtype in MASK_TYPES:
+            return self._with_rows(selected(at.flat, self._rows))
         if isinstance(at, list):
+            if is_mask(at) and not all(name in self._columns for name in at):
+                return self._with_rows(selected(at, self._rows))
             return self.select(*at)
         if type(at) is int and at not in self._columns:
             index = range(self._rows)[at]
             return _row(self.columns, [cells[index] for cells in self._columns.values()])
         return Array(self._cells(at), (self._rows,), self.types[at])
+
+    def __setitem__(self, at: object, value: object) -> NoReturn:
+        raise TypeError(
+            "a Table cannot be changed. Collect new values in lists or dicts of your own; t.to_dicts() copies the rows"
+        )
 
     def _cells(self, name: Any) -> Sequence[Any]:
         try:

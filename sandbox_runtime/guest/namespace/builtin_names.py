@@ -6,9 +6,33 @@ import io
 from typing import Any, NoReturn
 
 
-def no_input() -> io.TextIOWrapper:
-    """Returns an empty `sys.stdin`."""
-    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+class EmptyInput(io.TextIOBase):
+    """An empty `sys.stdin`. Each cell gets a new one, so it has less to initialize than a `TextIOWrapper`."""
+
+    encoding = "utf-8"
+    errors = "strict"
+
+    @property
+    def buffer(self) -> io.BytesIO:
+        """The same input as bytes."""
+        return io.BytesIO()
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def read(self, _size: int | None = -1, /) -> str:
+        """Returns an empty text."""
+        return self.readline()
+
+    def readline(self, _size: int = -1, /) -> str:  # type: ignore[override]
+        """Returns an empty text."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        return ""
+
+    def reconfigure(self, **_settings: object) -> None:
+        """Has no effect."""
 
 
 def _input(prompt: object = "") -> str:

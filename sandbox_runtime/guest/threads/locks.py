@@ -6,7 +6,7 @@ from asyncio import Future
 from collections import deque
 from typing import Any
 
-from sandbox_runtime.guest.green_threads import GreenThreads
+from sandbox_runtime.guest.threads.green_threads import GreenThreads
 
 
 def lock_class(threads: GreenThreads) -> type:

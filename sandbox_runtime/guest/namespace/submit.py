@@ -8,11 +8,16 @@ from typing import Any
 Fields = Sequence[dict[str, str]]
 """The fields of SUBMIT in order, each with its `name` and its `type` as text."""
 
+OPTIONAL = " = ..."
+"""The end of the type of a field that may be left out."""
+
 
 def bind_submit(
     outputs: Fields | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     """Returns the outputs of a SUBMIT call: by position, by keyword, or as one dict of all, whatever its keyword.
+
+    Optional outputs may be missing.
 
     Raises:
         TypeError: A field is missing, unknown or passed twice.
@@ -22,6 +27,7 @@ def bind_submit(
             raise TypeError("SUBMIT() takes one value, or the outputs by name")
         return {"output": args[0]} if args else kwargs
     names = [field["name"] for field in outputs]
+    required = _required(outputs)
     if len(args) == 1 and not kwargs and _has_all(args[0], outputs):
         return dict(args[0])
     if (
@@ -35,19 +41,27 @@ def bind_submit(
     problems += [f"has no field {name!r}" for name in kwargs if name not in names]
     problems += [f"got {name!r} twice" for name in kwargs if name in values]
     values.update(kwargs)
-    problems += [f"is missing {name!r}" for name in names if name not in values]
+    problems += [
+        f"is missing {name!r}" for name in names if name in required and name not in values
+    ]
     if problems:
         raise TypeError(f"SUBMIT() {', '.join(problems)}. Call {submit_usage(outputs)}.")
-    return {name: values[name] for name in names}
+    return {name: values[name] for name in names if name in values}
 
 
 def _has_all(value: Any, outputs: Fields) -> bool:
     """Returns whether a value is a dict of all outputs, and not the value of the only one."""
-    if not isinstance(value, dict) or set(value) != {field["name"] for field in outputs}:
+    names = {field["name"] for field in outputs}
+    if not isinstance(value, dict) or not value or not _required(outputs) <= set(value) <= names:
         return False
     (only,) = outputs if len(outputs) == 1 else ({"type": ""},)
     takes_dict = only["type"].startswith(("dict", "Dict", "Mapping"))
     return not takes_dict or isinstance(next(iter(value.values())), dict)
+
+
+def _required(outputs: Fields) -> set[str]:
+    """Returns the names of the fields that may not be left out."""
+    return {field["name"] for field in outputs if not field["type"].endswith(OPTIONAL)}
 
 
 def submit_usage(outputs: Fields | None) -> str:

@@ -26,7 +26,7 @@ _SOURCES: dict[str, str] = {}
 _LOADED: dict[str, tuple[str, types.ModuleType, types.CodeType]] = {}
 _WRAPPERS: dict[str, _Wrapper] = {}
 
-# What the running cell has loaded for itself.
+# The modules that the running cell has loaded for itself.
 _OWN_MODULES: dict[str, types.ModuleType] = {}
 _OWN_FRONTS: dict[str, Any] = {}
 

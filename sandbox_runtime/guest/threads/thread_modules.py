@@ -17,8 +17,8 @@ from contextvars import copy_context
 from types import MappingProxyType
 from typing import Any
 
-from sandbox_runtime.guest.green_threads import MAX_THREADS, GreenThreads, Handle
-from sandbox_runtime.guest.locks import lock_class
+from sandbox_runtime.guest.threads.green_threads import MAX_THREADS, GreenThreads, Handle
+from sandbox_runtime.guest.threads.locks import lock_class
 
 # Workers of a pool that does not say how many: they wait for the host most of the time.
 POOL_WORKERS = 32

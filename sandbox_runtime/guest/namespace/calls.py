@@ -13,16 +13,21 @@ import sys
 
 # By name: a cell that replaces them in their module does not replace them here.
 from builtins import len, memoryview
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from json import JSONDecoder
 from json import loads as from_json
 from typing import Any, Protocol
 
+from sandbox_runtime.guest.cell_notes import note
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
 # The maximum number of calls in flight; further ones wait in the sandbox.
 MAX_OPEN_CALLS = 256
+
+# The longest text of a failed call in the note about a batch.
+MAX_REASON_CHARS = 300
 
 # The first character of an answer that is a value as JSON text. Any other answer is one other character and a
 # reply of the wire protocol. `sandbox.ts` writes it.
@@ -50,7 +55,7 @@ class CallHost(Protocol):
 
 
 class Stacks(Protocol):
-    """The threads of a cell; see `green_threads.py`."""
+    """The threads of a cell; see `threads/green_threads.py`."""
 
     @property
     def suspends(self) -> bool:
@@ -100,15 +105,18 @@ class HostCalls:
         """The number of calls in flight."""
         return len(self._in_flight)
 
-    def function(self, name: str, doc: str) -> Callable[..., Any]:
-        """Returns the function that a cell calls under this name."""
+    def function(self, name: str, doc: str, *, suspends: bool = True) -> Callable[..., Any]:
+        """Returns the function that a cell calls under this name.
+
+        If it does not suspend a thread, all threads of the cell wait for its call: for calls without an LM or a tool.
+        """
 
         argument_label = f"{name}() arguments"
 
         def tool(*args: Any, **kwargs: Any) -> Any:
             self._check(name)
             sent = self.checked(send_call(args, kwargs, argument_label), argument_label)
-            if self.stacks is not None and self.stacks.suspends:
+            if suspends and self.stacks is not None and self.stacks.suspends:
                 text, parts = self.stacks.suspend(self._begin_in_slot(name, *sent))
             else:
                 text, parts = self._host.call("wait", name, *sent)
@@ -128,14 +136,21 @@ class HostCalls:
             calls = [[list(args), kwargs] for args in zip(items, *more, strict=bool(more))]
             if not calls:
                 return []
+            if self.stacks is not None and self.stacks.suspends:
+                outcomes: list[Any] = self.stacks.suspend(self._each(name, calls))
+                self._check(name)
+                return _noted(name, outcomes)
             label = f"{name}.batched() arguments"
             sent = self.checked(send(calls, label), label)
             text, parts = self._host.call("batch", name, *sent)
             self._check(name)
-            return [
-                item if succeeded else host_exception(item)
-                for succeeded, item in self._result(text, parts)
-            ]
+            return _noted(
+                name,
+                [
+                    item if succeeded else host_exception(item)
+                    for succeeded, item in self._result(text, parts)
+                ],
+            )
 
         for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
             function.__name__ = function.__qualname__ = shown
@@ -147,6 +162,26 @@ class HostCalls:
         if self._slots is None:
             self._slots = asyncio.Semaphore(MAX_OPEN_CALLS)
         return self._slots
+
+    async def _each(self, name: str, calls: list[Any]) -> list[Any]:
+        """Makes calls at once, and returns the result of each, or its exception. Other threads run meanwhile.
+
+        The host's own batch, which is one message, blocks them.
+        """
+        outcomes: list[Any] = [None] * len(calls)
+        waiting = iter(enumerate(calls))
+        label = f"{name}.batched() arguments"
+
+        async def work() -> None:
+            for at, (args, kwargs) in waiting:
+                try:
+                    sent = self.checked(send_call(args, kwargs, label), label)
+                    outcomes[at] = self._result(*await self._begin_in_slot(name, *sent))
+                except Exception as error:  # noqa: BLE001 - it is the outcome of its item
+                    outcomes[at] = error
+
+        await asyncio.gather(*(work() for _ in range(min(len(calls), MAX_OPEN_CALLS))))
+        return outcomes
 
     async def _begin_in_slot(
         self, name: str, arguments: str, extras: list[Part]
@@ -193,3 +228,15 @@ class HostCalls:
         value = receive(result["kind"], parts or [result["inline"].encode()])
         self._received()
         return value
+
+
+def _noted(name: str, results: list[Any]) -> list[Any]:
+    """Returns the results of a batch, after noting the calls that failed: code may never look at them."""
+    failed = [item for item in results if isinstance(item, Exception)]
+    if failed:
+        reasons = Counter(f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS] for error in failed)
+        (first, count), *others = reasons.most_common()
+        same = f"all with {first}" if not others and count > 1 else first
+        more = f"; {len(failed) - count:,} with other errors" if others else ""
+        note(f"{name}.batched: {len(failed):,} of {len(results):,} calls failed", f"{same}{more}")
+    return results

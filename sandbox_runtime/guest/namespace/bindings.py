@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sandbox_runtime.guest import tool_wrappers
+from sandbox_runtime.guest.namespace import tool_wrappers
 from sandbox_runtime.guest.values.codec import Part, receive
 
 Namespace = dict[str, Any]

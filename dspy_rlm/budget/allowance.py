@@ -1,0 +1,118 @@
+"""The LM calls that a sub-run may cause: a share of what the run above it may.
+
+Every call counts for all runs above, up to the ledger. A sub-run also holds back one call for its extraction,
+so that its work is not lost when the calls of the tree are used up.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from dspy_rlm.budget.refusals import too_many_calls
+from dspy_rlm.errors import BudgetExceededError
+
+
+class Calls(Protocol):
+    """The LM calls that a run may cause: the ledger's, for a root run."""
+
+    @property
+    def llm_calls_left(self) -> int:
+        """LM calls that may still be caused."""
+
+    @property
+    def shown_calls_left(self) -> int:
+        """The same for prompts: equal for a run whose replies come from a cache."""
+
+    def charge_llm_calls(self, count: int) -> None:
+        """Books calls before they are sent; a batch that does not fit is refused as a whole."""
+
+    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
+        """Refunds calls that were booked and not sent; `replayed` if a cache answered them."""
+
+
+class Allowance:
+    """The LM calls of a sub-run and of all runs below it. Thread-safe."""
+
+    def __init__(self, above: Calls, most: int | None = None) -> None:
+        """Books nothing yet. `most` is the limit of the sub-run's own; None: only those above it."""
+        self.most = most
+        self._above = above
+        self._lock = threading.Lock()  # guards the fields below
+        self._used = 0
+        self._replayed = 0
+        self._held = 0
+
+    @property
+    def llm_calls_left(self) -> int:
+        """LM calls that may still be caused, without the one that is held back."""
+        left = self._above.llm_calls_left
+        return left if self.most is None else min(left, self.most - self._used)
+
+    @property
+    def shown_calls_left(self) -> int:
+        """See `Calls`."""
+        left = self._above.shown_calls_left
+        own = left if self.most is None else self.most - self._used - self._replayed
+        return max(min(left, own), 0)
+
+    @property
+    def unspent(self) -> int:
+        """The calls of the own limit that are not booked; 0 without such a limit."""
+        return 0 if self.most is None else max(self.most - self._used, 0)
+
+    def charge_llm_calls(self, count: int) -> None:
+        """See `Calls`.
+
+        Raises:
+            BudgetExceededError: Fewer calls are left, here or above. Nothing is booked.
+        """
+        with self._lock:
+            if self.most is not None and count > self.most - self._used:
+                raise too_many_calls(count, self.most - self._used, self.most)
+            self._used += count
+        try:
+            self._above.charge_llm_calls(count)
+        except BudgetExceededError:
+            with self._lock:
+                self._used -= count
+            raise
+
+    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
+        """See `Calls`."""
+        with self._lock:
+            self._used -= count
+            self._replayed += count if replayed else 0
+        self._above.give_back_llm_calls(count, replayed=replayed)
+
+    # ---- The extraction ----
+
+    def hold_back(self) -> None:
+        """Books a call for the extraction, if one is left."""
+        try:
+            self.charge_llm_calls(1)
+        except BudgetExceededError:
+            return
+        with self._lock:
+            self._held += 1
+
+    def take_held(self) -> int:
+        """Takes the call that is held back; returns 0 if there is none."""
+        with self._lock:
+            held, self._held = self._held, 0
+        return held
+
+    def release(self) -> None:
+        """Refunds the call that is held back, if the extraction did not need it. Idempotent."""
+        if held := self.take_held():
+            self.give_back_llm_calls(held)
+
+
+def shares(left: int, sub_runs: int) -> list[int]:
+    """Returns the calls of each sub-run of one batch, so that none can starve the others; at least 1.
+
+    They are fixed when the batch begins: what a sub-run's prompts show must not depend on how fast its siblings
+    are, or a cache could not answer the next equal run.
+    """
+    share, rest = divmod(left, sub_runs) if sub_runs else (0, 0)
+    return [max(share + (at < rest), 1) for at in range(sub_runs)]

@@ -1,0 +1,237 @@
+"""The tries of one call of a metered LM: each is reserved, booked, and repeated if another may succeed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import dspy
+from dspy import LMError, is_retryable_lm_error
+
+from dspy_rlm.budget.admission import Amount, CallPlan
+from dspy_rlm.budget.call_queue import Reservation
+from dspy_rlm.budget.ledger import Spent
+from dspy_rlm.budget.token_bounds import Prompt
+from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.lms.call_arguments import CallArguments
+from dspy_rlm.lms.call_readings import Reading, may_be_charged
+from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent, read_fault
+from dspy_rlm.lms.gate import Entry
+from dspy_rlm.lms.meter import Charge
+from dspy_rlm.lms.model_facts import facts_of
+from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.redaction import cleaned
+from dspy_rlm.report import Call
+from sandbox_runtime import check_call
+from sandbox_runtime.helpers import redact_secrets
+
+# Times that a call is sent again because the server has refused it beside others. They are no retries: the server may
+# allow fewer calls at once than were sent.
+MAX_CROWDED_OUT = 8
+
+# A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
+SHORT_SECONDS = 10.0
+
+# Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
+SHORT_PROMPT_CHARS = 20_000
+
+
+class StaleReplyError(Exception):
+    """A cache has answered with a reply that is no answer."""
+
+
+class Tries:
+    """The tries of one call of a metered LM."""
+
+    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge) -> None:
+        """Starts with none.
+
+        Raises:
+            LMError: The prompt is longer than the model's context window.
+        """
+        self._lm, self._meter = lm, lm._meter
+        self._arguments = arguments
+        self._charge = charge
+        self._failed = 0
+        self._crowded_out = 0
+        self._cut_at = 0
+        self._avoids_cache = False
+        if self._meter.is_sub_call and arguments.chars > SHORT_PROMPT_CHARS:
+            facts_of(lm).check(arguments.chars)
+        is_metered = self._meter.ledger.budget.is_metered
+        self._prompt = arguments.content() if is_metered else Prompt(())
+
+    @contextlib.contextmanager
+    def entering(self) -> Iterator[Entry]:
+        """Yields a place among the calls of this LM, to be waited for. The call ends with the block."""
+        entry = self._meter.gate.enter()
+        try:
+            with self._meter.scope.on_cancel(entry.leave):
+                yield entry
+        finally:
+            entry.leave()
+
+    def check(self) -> None:
+        """Raises if the run or the cell has ended meanwhile."""
+        self._meter.scope.check()
+        check_call()
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[Reservation]:
+        """Yields a reservation for the next try, to be waited for."""
+        place = self._meter.ledger.reserve(self._plan())
+        try:
+            with self._meter.scope.on_cancel(place.leave_the_line):
+                yield place
+            self.check()
+        except BaseException:
+            place.leave()
+            raise
+
+    def _plan(self) -> CallPlan:
+        meter, arguments, model = self._meter, self._arguments, self._lm._described
+        return CallPlan(
+            model=arguments.model,
+            prompt=self._prompt,
+            kind=meter.kind,
+            depth=meter.depth,
+            chars=arguments.chars,
+            reply_tokens=arguments.reply_limit() or model.longest_reply,
+            longest_prompt=model.longest_prompt,
+            cut_at=self._cut_at,
+            candidates=arguments.candidates(),
+            price=self._price,
+            final=meter.final,
+        )
+
+    def _price(self, input_tokens: int) -> Any:
+        """Returns the highest price of the call: the user's, else the table's."""
+        own = self._meter.ledger.budget.price(self._arguments.model)
+        return own or self._lm._described.price(input_tokens, self._arguments.merged)
+
+    def arguments(self, place: Reservation) -> tuple[Any, Mapping[str, Any]]:
+        """Returns the LM's arguments, which limit its reply to what is reserved."""
+        prompt: Any = self._arguments.prompt
+        options: Mapping[str, Any] = self._arguments.options
+        if place.cuts:
+            prompt, options = self._arguments.limited_to(place.reply_tokens)
+        return prompt, {**options, "cache": False} if self._avoids_cache else options
+
+    @contextlib.contextmanager
+    def sending(self, place: Reservation) -> Iterator[Reading]:
+        """Books one try. The caller passes the outputs to the reading."""
+        meter, lm = self._meter, self._lm
+        reading = Reading(dspy.settings.usage_tracker)
+        began, error = time.monotonic(), ""
+        callers = [*(dspy.settings.caller_modules or []), reading]
+        try:
+            with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
+                yield reading
+        except BaseException as failure:
+            if isinstance(failure, LMError):
+                read_fault(failure)
+            abandoned = type(failure) is type(meter.scope.reason)
+            if abandoned or may_be_charged(failure):
+                reading.give_up()
+            error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
+            raise
+        finally:
+            cached = (not error or reading.replaces_cached) and not reading.billed
+            self._charge.sent = self._charge.sent or not cached
+            is_first = not error and meter.ledger.note_answered(self._arguments.digest())
+            self._charge.replayed = cached and is_first
+            self._settle(place, reading, time.monotonic() - began, error, cached=cached)
+
+    def _settle(
+        self, place: Reservation, reading: Reading, seconds: float, error: str, *, cached: bool
+    ) -> None:
+        meter, model = self._meter, self._arguments.model
+        tokens = reading.tokens("prompt_tokens"), reading.tokens("completion_tokens")
+        cost = reading.cost
+        own = meter.ledger.budget.price(model)
+        if own is not None and reading.billed:
+            cost = None if None in tokens else own.of(*tokens)
+        call = Call(
+            meter.kind, model, meter.depth, self._arguments.chars, reading.chars, seconds, *tokens, cost, cached,
+            error[:500],
+        )  # fmt: skip
+        spent = Spent(
+            call,
+            not error,
+            reading.bytes,
+            reading.discounted,
+            Amount(reading.replayed_tokens(), reading.replayed_cost())
+            if self._charge.replayed
+            else Amount(),
+        )
+        meter.ledger.settle(place, spent)
+
+    def check_answer(self, reading: Reading) -> None:
+        """Raises the error that a reply has in place of an answer.
+
+        DSPy caches such a reply. From the cache it says nothing about the present, so the call is made without it.
+        """
+        for entry in reading.history:
+            if not reading.chars and (error := error_in_reply(entry.get("response"))) is not None:
+                error.model = self._arguments.model
+                reading.replaces_cached = not reading.billed and not self._avoids_cache
+                self._avoids_cache = True
+                raise StaleReplyError if reading.replaces_cached else error
+
+    def is_over(self, place: Reservation, reading: Reading, *, streamed: bool) -> bool:
+        """Returns whether the reply is complete. One that was cut by the budget is requested again.
+
+        Raises:
+            BudgetExceededError: It cannot be requested again: a part of it was streamed.
+        """
+        self._lm.reply_was_cut = reading.is_cut(None)
+        if not (place.cuts and reading.is_cut(place.reply_tokens)):
+            return True
+        self._cut_at = place.reply_tokens or 0
+        if streamed:
+            raise self._cut_error()
+        return False
+
+    def refused(self, error: BudgetExceededError) -> BudgetExceededError:
+        """Returns the error for a try that is not admitted."""
+        return self._cut_error() if self._cut_at and error.limit != "max_seconds" else error
+
+    def _cut_error(self) -> BudgetExceededError:
+        budget = self._meter.ledger.budget
+        limit = "max_tokens" if budget.max_cost is None else "max_cost"
+        return BudgetExceededError(
+            f"The reply was cut after {self._cut_at:,} tokens, and the budget has no room for a longer one "
+            f"({limit}). Ask for a shorter reply, or SUBMIT what there is.",
+            limit=limit,
+        )
+
+    def pause(self, error: LMError, entry: Entry, *, streamed: bool) -> float:
+        """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
+        if is_permanent(error) and self._meter.charged:
+            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+        hint = getattr(error, "retry_after", None)
+        hint = float(hint) if isinstance(hint, (int, float)) else None
+        crowded = is_of_concurrency(error) and entry.refused(hint) and not streamed
+        waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
+        if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
+            self._crowded_out += 1
+            return self._announced(error, hint or 0.0)
+        if streamed or self._failed >= self._lm._tries or not _is_passing(error):
+            raise error
+        self._failed += 1
+        return self._announced(
+            error, float(2 ** min(self._failed - 1, 6)) if hint is None else hint
+        )
+
+    def _announced(self, error: LMError, seconds: float) -> float:
+        """Returns the seconds until the next try, which an observer is told of."""
+        text = f"{type(error).__name__}: {error}"
+        self._meter.on_retry(redact_secrets(text, secrets_of_lm(self._lm)), seconds)
+        return seconds
+
+
+def _is_passing(error: LMError) -> bool:
+    """Returns whether another try may succeed."""
+    return is_retryable_lm_error(error) and not is_permanent(error)

@@ -1,0 +1,208 @@
+"""A typed call of a sub-LM: its outputs are validated, and the LM is called again with the reason while they do not fit."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import dspy
+from dspy import AdapterParseError, LMInvalidRequestError, LMUnsupportedFeatureError
+
+from dspy_rlm.errors import BudgetExceededError, SubCallError
+from dspy_rlm.lms.metering import metered_adapter
+from dspy_rlm.prompts.guarded_adapter import guarded
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.signatures.inputs import check_inputs
+from dspy_rlm.signatures.outputs import typed_outputs
+from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.values.conversion import TypeRules
+from dspy_rlm.values.previews import NAME_CHARS, VALUE_CHARS, short_repr, staying
+from sandbox_runtime import LazyText
+from sandbox_runtime.helpers import abridged, in_one_line, redact_secrets
+
+# Attempts for one item.
+MAX_TRIES = 3
+
+# Characters of a bad reply that are quoted to the LM.
+SHOWN_REPLY_CHARS = 1000
+
+# The longest list of problems with a reply's values.
+MAX_PROBLEM_CHARS = 4_000
+
+# The input field with the problem of the last reply.
+PROBLEM_FIELD = "problem_with_last_reply"
+
+_CUT = "your reply was cut off at its limit of tokens."
+
+# The end of a reply in the format of DSPy's `ChatAdapter`.
+_COMPLETED = "[[ ## completed ## ]]"
+
+_NO_REPLY = "your reply had no text"
+
+# In the message of DSPy's adapters: the field, its value, then the reason.
+_FAILED, _REASON = "Failed to parse ", "Error message: "
+
+Outputs = dict[str, Any]
+
+
+def predict_outputs(
+    context: RunContext,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any] | None = None,
+) -> Outputs:
+    """Returns the outputs, typed and validated; retries with the reason while the reply does not fit.
+
+    Raises:
+        InputError: The inputs do not fit the signature; no LM was called.
+        SubCallError: No reply fitted.
+        LMError: The LM failed.
+    """
+    values = check_inputs(signature, inputs, context.rules)
+    refuse_what_stays(values, context.rules)
+    problem = ""
+    for _ in range(MAX_TRIES):
+        try:
+            outputs, problem = _try(context, signature, values, lm, config or {}, problem)
+        except BudgetExceededError as error:
+            if not problem:
+                raise
+            raise SubCallError(f"{problem}\nThere was no budget for a retry: {error}") from error
+        if not problem:
+            return outputs
+    raise SubCallError(
+        f"No reply fitted the signature in {MAX_TRIES} tries. Simplify it, or explain more in "
+        f"instructions=. The problem with the last reply: {problem}"
+    )
+
+
+def _try(
+    context: RunContext,
+    signature: type[dspy.Signature],
+    inputs: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any],
+    problem: str,
+) -> tuple[Outputs, str]:
+    """Returns the outputs of one attempt, and the problems with them."""
+    values = dict(inputs)
+    task = signature
+    if problem:
+        field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
+        task = signature.append(PROBLEM_FIELD, field, type_=str)
+        values[PROBLEM_FIELD] = problem
+    schema = context.schemas.fit(lm, task)
+    try:
+        prediction = _predicted(task, values, lm, config, schema=schema)
+    except AdapterParseError as error:
+        return {}, _problem_of(error, task, is_cut=_is_incomplete(lm))
+    except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
+        if not (schema and context.schemas.refused(lm, error)):
+            raise
+        return _try(context, signature, inputs, lm, config, problem)
+    if _is_incomplete(lm):
+        return {}, f"{_CUT} {_again(task)} Be brief."
+    results = {name: prediction[name] for name in signature.output_fields}
+    outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
+    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
+
+
+def _predicted(
+    task: type[dspy.Signature],
+    values: Mapping[str, Any],
+    lm: dspy.BaseLM,
+    config: Mapping[str, Any],
+    *,
+    schema: bool,
+) -> dspy.Prediction:
+    """Returns the prediction of one request. With `schema`, the server constrains the reply to a JSON schema."""
+
+    def adapted(adapter: dspy.Adapter) -> dspy.Adapter:
+        chosen = dspy.JSONAdapter(callbacks=adapter.callbacks) if schema else adapter
+        return cast("dspy.Adapter", metered_adapter(chosen, lm._meter))
+
+    adapter: Any = copy.copy(bounded_adapter(adapted))
+    if hasattr(adapter, "use_json_adapter_fallback"):
+        adapter.use_json_adapter_fallback = False  # it would retry without a reason
+    with dspy.context(trace=[], adapter=guarded(adapter)):
+        return dspy.Predict(task, **config)(lm=lm, **values)
+
+
+def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut: bool) -> str:
+    """Returns the message to the LM about a reply that could not be parsed.
+
+    The reply stands in the middle, each line marked: a weak model continues with what it read last.
+    """
+    again = _again(task)
+    reply = str(error.lm_response or "")
+    if not reply.strip():
+        return f"{_NO_REPLY}. {again}"
+    if is_cut:
+        return f"{_CUT} {again} Be brief."
+    shown = abridged(reply, SHOWN_REPLY_CHARS)
+    reason = _reason(redact_secrets(str(error))) or "fields are missing"
+    quoted = "\n".join(f"> {line}" for line in shown.strip().split("\n"))
+    return f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
+
+
+def _again(task: type[dspy.Signature]) -> str:
+    first = next(iter(task.output_fields))
+    return f"Write a new reply with every field in the requested format, beginning with {first}."
+
+
+def _is_incomplete(lm: Any) -> bool:
+    """Returns whether the last reply ended at its limit of tokens before its fields were complete.
+
+    DSPy repairs the half of a JSON value, so that the rest of a list is lost without a word. A weak model writes on
+    after the end, which is no loss.
+    """
+    if not getattr(lm, "reply_was_cut", False):
+        return False
+    reply = getattr(lm, "reply", None)
+    output = reply[0] if isinstance(reply, list) and reply else reply
+    text = str((output.get("text") if isinstance(output, Mapping) else output) or "")
+    if _COMPLETED in text:
+        return False
+    start = text.find("{")
+    try:
+        json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError, IndexError):
+        return True
+    return text[:start].strip() not in ("", "```json", "```")
+
+
+def _reason(message: str) -> str:
+    """Returns the field and the reason from an adapter's message, without its advice to programmers."""
+    _, has_field, rest = message.partition(_FAILED)
+    _, has_reason, reason = rest.partition(_REASON)
+    if not (has_field and has_reason):
+        return ""
+    first, _, more = reason.partition("\n")
+    if "validation error" in first:
+        first = more.partition("\n")[0]
+    shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
+    kind, _, rest = rest.partition(" ")
+    if kind != "field":
+        return shown
+    return f"{in_one_line(rest.partition(' ')[0], NAME_CHARS)}: {shown}"
+
+
+def refuse_what_stays(inputs: Mapping[str, Any], rules: TypeRules) -> None:
+    """Raises `TypeError` for an input that stays on the host: a prompt would only have its `repr`."""
+    for name, value in inputs.items():
+        kept = staying(value, rules, texts=True)
+        if kept is None:
+            continue
+        shown = in_one_line(name, NAME_CHARS)
+        if kept is value and isinstance(value, LazyText):
+            raise TypeError(
+                f"{shown} is a lazy text, which is no prompt: pass a piece of it, such as {shown}[:5000]"
+            )
+        has = "is" if kept is value else "has in it"
+        raise TypeError(
+            f"{shown} {has} {short_repr(kept, VALUE_CHARS, rules)}, which stays on the host and is no part "
+            "of a prompt. Pass what the sub-LM needs of it as text or plain data; a tool can give you that"
+        )

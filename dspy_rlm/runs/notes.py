@@ -1,0 +1,74 @@
+"""The lines that the harness adds below a cell's output: its errors, and its remarks on the cell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from dspy_rlm.prompts.untrusted_text import as_data, as_value
+from dspy_rlm.replies.messages import repair_note
+from dspy_rlm.replies.reader import Reading
+from dspy_rlm.report import Step
+from dspy_rlm.runs.overwritten import overwritten_inputs
+
+# The lines that functions of the REPL add to one observation. More of them come from a loop.
+MAX_CALL_NOTES = 8
+
+
+class Remarks:
+    """The remarks on the cells of one run."""
+
+    def __init__(self, inputs: Iterable[str]) -> None:
+        self._inputs = set(inputs)  # those that no cell has assigned: each is reported once
+        self._of_calls: list[str] = []
+
+    def add(self, remark: str) -> None:
+        """Adds a remark of a function that the running cell has called. From any thread."""
+        if remark:
+            self._of_calls.append(remark)
+
+    def _take_calls(self) -> list[str]:
+        """Returns the remarks of the calls, equal ones once, and forgets them."""
+        counts = Counter(self._of_calls)
+        self._of_calls = []
+        lines = [
+            f"{remark} ({count:,} times)" if count > 1 else remark
+            for remark, count in counts.items()
+        ]
+        if len(lines) > MAX_CALL_NOTES:
+            others = len(lines) - MAX_CALL_NOTES
+            lines = [*lines[:MAX_CALL_NOTES], f"... and {others:,} more lines like these."]
+        return lines
+
+    def of_turn(self, reading: Reading, code: str, output: str, last: Step | None) -> list[str]:
+        """Returns the remarks on a turn, each in one line.
+
+        Args:
+            reading: The reply.
+            code: The code of the cell; empty if none was run.
+            output: Its output.
+            last: The step before.
+        """
+        remarks = [*self._take_calls(), repair_note(reading.repairs), *reading.notes]
+        if reading.code:
+            for name in overwritten_inputs(code, self._inputs):
+                self._inputs.discard(name)
+                remarks.append(
+                    f"This cell assigned the input {name} anew; the original value is gone."
+                )
+        if last is not None and code and last.code == code and last.output == output.rstrip("\n"):
+            remarks.append(
+                "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
+            )
+        return [f"[Note] {as_value(remark)}" for remark in remarks if remark]
+
+
+def error_note(reason: str) -> str:
+    """Returns the note about a failure; text that it quotes is marked as data."""
+    first, *rest = reason.split("\n", 1)
+    return "\n".join([f"[Error] {as_value(first)}", *map(as_data, rest)])
+
+
+def below(output: str, note: str) -> str:
+    """Returns the output with the note below it."""
+    return f"{output.rstrip()}\n{note}" if output.strip() else note

@@ -1,0 +1,126 @@
+"""Rows of a batch that failed: the observation says so by itself, equal reasons once."""
+
+from __future__ import annotations
+
+import pytest
+
+from dspy_rlm.repl.failures import failed_rows
+from dspy_rlm.replies.reader import Reading
+from dspy_rlm.runs.notes import MAX_CALL_NOTES, Remarks
+from dspy_rlm.testing import Fault, fields
+
+
+def outputs(prediction):
+    return [step["output"] for step in prediction.trajectory]
+
+
+class TestLines:
+    @pytest.mark.parametrize(
+        ("reasons", "line"),
+        [
+            ([], ""),
+            (["no"], "f: 1 of 9 rows failed, with: no"),
+            (["too\nlong", "too long"], "f: 2 of 9 rows failed, all with: too long"),
+            (["a", "b", "a"], "f: 3 of 9 rows failed: 2 with: a; 1 with: b"),
+            (
+                ["a", "a", "b", "c", "d", "e"],
+                "f: 6 of 9 rows failed: 2 with: a; 1 with: b; 1 with: c; 2 with other errors",
+            ),
+        ],
+    )
+    def test_the_line_of_a_batch(self, reasons, line):
+        """Reasons are listed with their numbers, the most frequent first."""
+        assert failed_rows("f", "rows", reasons, 9) == line
+
+    def test_a_long_reason_is_abridged(self):
+        """The observation is no place for a server's page of text."""
+        assert len(failed_rows("f", "rows", ["x" * 10_000] * 3, 3)) < 400
+
+
+class TestRemarks:
+    def test_equal_remarks_are_counted(self):
+        """A loop over batches with the same failure adds one line."""
+        remarks = Remarks([])
+        for _ in range(3):
+            remarks.add("predict: no")
+
+        assert remarks.of_turn(Reading(), "", "", None) == ["[Note] predict: no (3 times)"]
+        assert remarks.of_turn(Reading(), "", "", None) == []
+
+    def test_many_different_remarks_are_bounded(self):
+        """The last line counts the rest."""
+        remarks = Remarks([])
+        for number in range(MAX_CALL_NOTES + 5):
+            remarks.add(f"batch {number} failed")
+
+        lines = remarks.of_turn(Reading(), "", "", None)
+        assert len(lines) == MAX_CALL_NOTES + 1
+        assert lines[-1] == "[Note] ... and 5 more lines like these."
+
+    def test_a_remark_cannot_end_a_field_of_the_prompt(self):
+        """The reason comes from a server, so it is marked as data."""
+        remarks = Remarks([])
+        remarks.add("predict: [[ ## code ## ]]")
+
+        assert remarks.of_turn(Reading(), "", "", None) == ["[Note] predict: \\[[ ## code ## ]]"]
+
+
+class TestObservations:
+    def test_a_batch_whose_rows_failed(self, play):
+        """Code that never looks at the rows gets their number and the reason all the same."""
+        rlm, server = play(
+            "q -> answer: str",
+            'rs = predict_batched("text -> n: int", ["1", "x", "y"])',
+            "print(rs[1].n)",
+            "SUBMIT('done')",
+            sub=fields(lambda given: {"n": given["text"]}),
+        )
+        server.fail(
+            "sub", Fault(status=400, message="prompt too long", only=lambda r: "\ny\n" in r.prompt)
+        )
+        first, second, _ = outputs(rlm(q=""))
+
+        assert first.startswith("[Note] predict_batched: 2 of 3 rows failed: 1 with: ")
+        assert "prompt too long" in first
+        assert "No reply fitted the signature in 3 tries" in first
+        assert "AttributeError: this row failed, so it has no 'n': No reply fitted" in second
+        assert "`results.ok`" in second
+
+    def test_prompts_that_failed(self, play):
+        """The answers of `sub_llm_batched` are texts, so a failure is easily taken for an answer."""
+        rlm, server = play(
+            "q -> answer: str",
+            "a = sub_llm_batched([f'p{n}' for n in range(12)])",
+            "SUBMIT('done')",
+            sub=lambda _request: "fine",
+        )
+        server.fail("sub", Fault(status=400, message="prompt too long", times=12))
+        first = outputs(rlm(q=""))[0]
+
+        assert first.count("prompt too long") == 1
+        assert first.startswith(
+            "[Note] sub_llm_batched: 12 of 12 prompts failed, all with: LMInvalidRequestError"
+        )
+
+    def test_rows_of_which_none_has_the_inputs(self, play):
+        """Nothing is sent, and the one error names the inputs."""
+        rlm, server = play(
+            "q -> answer: str",
+            'rs = predict_batched("text -> n: int", [{"txt": "1"}, {"tex": "2"}])',
+            "SUBMIT('done')",
+        )
+        first = outputs(rlm(q=""))[0]
+
+        assert "InputError: 'txt' is not an input of this signature; 'text' is missing." in first
+        assert server.requests_to("sub") == []
+
+    def test_a_batch_without_failures_has_no_line(self, play):
+        """Silence means that all is well."""
+        rlm, _ = play(
+            "q -> answer: str",
+            'rs = predict_batched("text -> n: int", ["1", "2"])',
+            "SUBMIT('done')",
+            sub=fields(lambda given: {"n": given["text"]}),
+        )
+
+        assert outputs(rlm(q=""))[0] == ""
