@@ -1,6 +1,6 @@
 """Further forms of replies: combinations of those of `reply_forms.py`, formats of other agents, cells, and cut-off replies.
 
-Each was tried through HTTP before it was added; some were misread at first.
+Most were found by trying the reader on neighbours of known forms; those that it misread at first are among them.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
-    ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\(([\\d,]{1,20}) chars\\):\\n'"): [
+    ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],
+    ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\((\\d[\\d,]{0,19}) chars\\):\\n'"): [
         *("\n```\nOutput (", "\n```\nOutput (1", "1", "\n"),
     ],
     ("dspy_rlm/prompts/untrusted_text.py", r"'([\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])'"): [
@@ -466,8 +467,9 @@ def test_readers_grow_with_the_text(reader):
         assert growth(READERS[reader], make, SIZES.get(reader, 20_000)) < 9, make(40)
 
 
-def test_a_length_that_is_no_number_is_no_length():
-    """A length of thousands of digits, which `int` refuses, is ignored."""
-    history = f"x\n```\nOutput ({'9' * 5000} chars):\ny"
+@pytest.mark.parametrize("length", ["9" * 5000, ",", ",,", ",1", ""], ids=lambda text: text[:5])
+def test_a_length_that_is_no_number_is_no_length(length):
+    """A length of thousands of digits, which `int` refuses, or of commas only, is ignored."""
+    history = f"x\n```\nOutput ({length} chars):\ny"
 
     assert trajectory.abridge_history(history, 10) == history

@@ -21,7 +21,7 @@ SHOWN_ACTION_CHARS = 20_000
 _CODE = "Code:\n```python\n"
 
 # The header of a step's output in the history, with its exact length.
-_OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
+_OUTPUT = re.compile(r"\n```\nOutput \((\d[\d,]{0,19}) chars\):\n")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -187,10 +187,17 @@ def _with_line_ends(code: str) -> str | None:
 
 _AMPERSANDS = re.compile(r"&(?:amp;)+(?=#?\w{1,9};)")
 
+# Python converts no number of thousands of digits, and there is no such character.
+_NO_CHARACTER = re.compile(r"(&#[0-9]{8,})")
+
 
 def _without_entities(code: str) -> str | None:
     """Replaces HTML entities, also those that were escaped twice."""
-    return html.unescape(_AMPERSANDS.sub("&", code)) if "&" in code and ";" in code else None
+    if "&" not in code or ";" not in code:
+        return None
+    parts = _NO_CHARACTER.split(_AMPERSANDS.sub("&", code))
+    parts[::2] = map(html.unescape, parts[::2])
+    return "".join(parts)
 
 
 def _without_indentation(code: str) -> str | None:

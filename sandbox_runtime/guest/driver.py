@@ -91,12 +91,12 @@ class Driver:
         self._module = types.ModuleType("__main__")
         self._namespace = self._module.__dict__
         self._harness: dict[str, Callable[..., Any]] = {}
-        self._importable = False  # whether the names in it can be imported
+        self._importable = False  # whether a cell has needed the names in it as modules
         self._prepared = 0  # the cell that `prepare` has prepared, and its lines
         self._lines: list[str] = []
         self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
-        self._text_call = self.calls.function(host_calls.TEXT_CALL, "")
+        self._text_call = self.calls.function(host_calls.TEXT_CALL, "", suspends=False)
         self._outputs: Fields | None = None
         self.ownership = Ownership()
         self._running = False
@@ -195,6 +195,7 @@ class Driver:
         Replaced objects may have hostile finalizers. Therefore the harness is checked again afterwards, and
         neither `begin` nor `run` replaces anything more.
         """
+        self._importable = self._importable is True or "import" in code
         self._prepare()
         self._prepared, self._lines = cell, code.splitlines(True)
         filename = f"<cell {cell}>"
@@ -208,9 +209,14 @@ class Driver:
 
         Returns False if it has to be prepared again: another cell was, or the code needs more than that.
         """
-        if cell != self._prepared or ("import" in code and not self._importable):
+        prepared, lines = self._prepared, self._lines
+        if (
+            type(prepared) is not int or type(lines) is not list
+        ):  # by a finalizer of an earlier cell
             return False
-        self._lines[:] = code.splitlines(True)
+        if cell != prepared or ("import" in code and self._importable is not True):
+            return False
+        lines[:] = code.splitlines(True)
         return True
 
     def run(self, cell: int, code: str) -> list[Any]:
@@ -284,8 +290,8 @@ class Driver:
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
-        importable.add(self._harness)
-        self._importable = True
+        if self._importable:
+            importable.add(self._harness)
         sys.modules["__main__"] = self._module
         self._stream = sys.stdout = sys.stderr = Stream(self)
         sys.stdin = cast(TextIO, EmptyInput())

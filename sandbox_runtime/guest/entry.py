@@ -382,7 +382,7 @@ driver.calls.stacks = _threads
 driver.threads = _threads.alive
 _suspended = SuspendedStacks()
 thread_modules.install(_threads, _loop)
-read_from_host(driver.calls.function(ZONE_CALL, ""))
+read_from_host(driver.calls.function(ZONE_CALL, "", suspends=False))
 keep_exceptions(_loop)
 pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)

@@ -293,6 +293,16 @@ def test_complete_code_of_a_reply_that_was_cut_off_runs(text):
     assert code_of(text, is_cut=True) == CODE
 
 
+@pytest.mark.parametrize(
+    "entity", ["&#" + "9" * 5_000, "&#x" + "f" * 5_000, "&#0", "&" + "a" * 5_000]
+)
+def test_an_entity_that_is_no_character(entity):
+    """A reply with an impossible HTML entity, such as a number of 5,000 digits, is read like any other."""
+    reading = read_code_field(f"if 1 &lt; 2:\n    print('{entity};')")
+
+    assert "if 1" in reading.code
+
+
 def test_a_code_field_is_run_as_it_is():
     """A code field that is no Python shows its error, and one that is a name shows its value."""
     assert read_code_field("x").code == "x"

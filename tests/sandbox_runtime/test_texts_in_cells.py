@@ -50,6 +50,44 @@ def failure(session, code: str) -> str:
     return f"{result.error_type}: {result.message}"
 
 
+class TestThreads:
+    """Threads of a cell read texts and directories as the cell itself does."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "list(pool.map(lambda at: {}[at : at + 9], range(5)))",
+            "list(pool.map(lambda word: {}.count(word), ['3 words', 'é']))",
+            "pool.submit(lambda: len({})).result()",
+            "await asyncio.to_thread(lambda: {}[-9:])",
+        ],
+    )
+    def test_a_text(self, session, text, code):
+        """What a thread reads is what the cell reads."""
+        begin = "import asyncio\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(4)\n"
+
+        of_text, of_plain = (
+            output(session, begin + code.format(name)) for name in ("text", "plain")
+        )
+
+        assert of_text == of_plain
+
+    def test_a_directory_beside_calls(self, session, tmp_path):
+        """Files are read in threads whose host calls are in flight at once, and the results are in order."""
+        for number in range(6):
+            (tmp_path / f"f{number}.txt").write_text(f"file {number}")
+        session.assign("folder", Directory(tmp_path))
+        session.received.clear()
+
+        cell = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(3) as pool:
+    print(list(pool.map(lambda path: (take(folder[path][:6]), len(folder[path])), sorted(folder))))
+"""
+        assert output(session, cell) == repr([("taken", 6)] * 6)
+        assert sorted(session.received) == [f"file {number}" for number in range(6)]
+
+
 class TestCells:
     @pytest.mark.parametrize(
         "expression",

@@ -105,15 +105,18 @@ class HostCalls:
         """The number of calls in flight."""
         return len(self._in_flight)
 
-    def function(self, name: str, doc: str) -> Callable[..., Any]:
-        """Returns the function that a cell calls under this name."""
+    def function(self, name: str, doc: str, *, suspends: bool = True) -> Callable[..., Any]:
+        """Returns the function that a cell calls under this name.
+
+        If it does not suspend a thread, all threads of the cell wait for its call: for calls without an LM or a tool.
+        """
 
         argument_label = f"{name}() arguments"
 
         def tool(*args: Any, **kwargs: Any) -> Any:
             self._check(name)
             sent = self.checked(send_call(args, kwargs, argument_label), argument_label)
-            if self.stacks is not None and self.stacks.suspends:
+            if suspends and self.stacks is not None and self.stacks.suspends:
                 text, parts = self.stacks.suspend(self._begin_in_slot(name, *sent))
             else:
                 text, parts = self._host.call("wait", name, *sent)
