@@ -39,6 +39,18 @@ class Ownership:
         self._collecting = False
         _mark.set(None)
 
+    @property
+    def is_over(self) -> bool:
+        """True if nothing belongs to a cell."""
+        generators = self._generators
+        return (
+            self._running is None
+            and self._collecting is False
+            and type(generators) is dict
+            and not generators
+            and _mark.get() is None
+        )
+
     def pause(self) -> object:
         """Forbids all calls until `resume`, which takes the value returned here."""
         running, self._running = self._running, None

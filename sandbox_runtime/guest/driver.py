@@ -39,6 +39,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     TRACEBACK_CLASSES,
     TRACEBACK_MODULES,
     NamespaceGuard,
+    has_odd_keys,
     merge_into,
     restore,
 )
@@ -57,6 +58,9 @@ from sandbox_runtime.guest.values.records import bind_classes
 
 # Freed when a cell fails: one that has used up all memory would leave none for its error message.
 RESERVE_BYTES = 2 * 1024 * 1024
+
+# More than one means that a finalizer has changed what was set; more than a few are no accident.
+PREPARE_ATTEMPTS = 10
 
 # Where `worker.ts` mounts extra packages.
 PACKAGES_FOLDER = "/packages"
@@ -94,6 +98,7 @@ class Driver:
         self._importable = False  # whether a cell has needed the names in it as modules
         self._prepared = 0  # the cell that `prepare` has prepared, and its lines
         self._lines: list[str] = []
+        self._kept_streams: tuple[object, ...] = ()
         self._display: Callable[[Any], Any] = _unchanged
         self.calls = HostCalls(host, self._check_call, self._bind_classes)
         self._text_call = self.calls.function(host_calls.TEXT_CALL, "", suspends=False)
@@ -196,9 +201,17 @@ class Driver:
         neither `begin` nor `run` replaces anything more.
         """
         self._importable = self._importable is True or "import" in code
-        self._prepare()
-        self._prepared, self._lines = cell, code.splitlines(True)
         filename = f"<cell {cell}>"
+        for _ in range(PREPARE_ATTEMPTS):
+            self._kept_streams, self._lines = (), []
+            self._sources.pop(filename, None)
+            self._prepare()
+            if self._is_at_rest(filename):
+                break
+        else:
+            raise RuntimeError("finalizers of earlier cells change the driver again and again")
+        # Nothing of a cell is freed from here on.
+        self._prepared, self._lines = cell, code.splitlines(True)
         self._sources[filename] = (len(code), None, self._lines, filename)
         for _ in self._tracers_quietened():
             pass
@@ -276,7 +289,8 @@ class Driver:
         self._signal.__traceback__ = self._signal.__context__ = None
         self._shelve(self._seconds)
         self._seconds = 0.0
-        self.output = Output(self._output_chars, self._host.emit)
+        if type(self._collection_seconds) is not float:
+            self._collection_seconds = 0.0
         self._guard.restore()
         merge_into(sys.modules, self._modules)
         tool_wrappers.restore()
@@ -285,7 +299,8 @@ class Driver:
         host_calls.connect(self._text_call)
         cell_notes.forget()
         forget_host_exceptions()
-        if self._reserve is None:
+        if type(self._reserve) is not bytearray:
+            self._reserve = None
             with suppress(MemoryError):
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
@@ -293,9 +308,34 @@ class Driver:
         if self._importable:
             importable.add(self._harness)
         sys.modules["__main__"] = self._module
+        # Freed when the next cell is prepared: nothing may change the new ones.
+        self._kept_streams = self.output, self._stream, sys.stdout, sys.stderr, sys.stdin
+        self.output = Output(self._output_chars, self._host.emit)
         self._stream = sys.stdout = sys.stderr = Stream(self)
         sys.stdin = cast(TextIO, EmptyInput())
         self.interrupts.listen()
+
+    def _is_at_rest(self, filename: str) -> bool:
+        """Returns whether everything that `_prepare` sets and the foundation does not cover is still as it was set.
+
+        Otherwise a finalizer of an earlier cell has changed it. Frees nothing, so it stays true.
+        """
+        names = vars(sys)
+        return (
+            self._submitted is None
+            and self._running is False
+            and type(self._lines) is list
+            and not self._lines
+            and type(self._reserve) in (bytearray, type(None))
+            and type(self._seconds) is type(self._collection_seconds) is float
+            and self.ownership.is_over
+            and self.interrupts.is_clear
+            and not any(map(has_odd_keys, (names, sys.modules, self._namespace, self._sources)))
+            and filename not in self._sources
+            and sys.modules.get("__main__") is self._module
+            and names.get("stdout") is names.get("stderr") is self._stream
+            and all(map(is_, map(self._namespace.get, self._harness), self._harness.values()))
+        )
 
     def _open(self) -> None:
         """Runs just before the cell's code."""

@@ -303,6 +303,17 @@ class PyodideDriver(Driver):
         _suspended.reset()
         take_generators(_loop)
 
+    def _is_at_rest(self, filename: str) -> bool:
+        """See `Driver`."""
+        return (
+            _threads.is_at_rest
+            and type(self.rooms) is list
+            and not self.rooms
+            and type(self._shelved) is int
+            and type(self._uncounted) is float
+            and super()._is_at_rest(filename)
+        )
+
     def drop_rooms(self) -> None:
         """Drops a partly received value."""
         self.rooms.clear()

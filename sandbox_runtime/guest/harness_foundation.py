@@ -141,7 +141,16 @@ CHANGING = {
     *SETTINGS["driver"],
     *("_submitted", "_running", "_collection_seconds", "_seconds"),
     *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
-    *("_harness", "_outputs", "_display", "_kept", "_importable", "_prepared", "_lines"),
+    *(
+        "_harness",
+        "_outputs",
+        "_display",
+        "_kept",
+        "_importable",
+        "_prepared",
+        "_lines",
+        "_kept_streams",
+    ),
 }
 
 # Attributes of `GreenThreads` that change as threads start, wait and end.

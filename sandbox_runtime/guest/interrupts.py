@@ -50,6 +50,11 @@ class Interrupts:
         self.allowed = self._overdue = False
         self.stop = None
 
+    @property
+    def is_clear(self) -> bool:
+        """True if no signal of an earlier cell is left."""
+        return self.stop is None and self.allowed is self._overdue is False
+
     def listen(self) -> None:
         """Installs the signal handler, which a cell may have replaced."""
         for number in (SIGINT, SIGALRM):

@@ -93,17 +93,37 @@ def datetime_in_zone(content: object, zone: object) -> datetime.datetime:
     moment = datetime.datetime.fromisoformat(_text(content))
     if zone is None:
         return moment
-    # The name becomes a path in the host's time zone database.
-    if type(zone) is not str or len(zone) > 64 or not _ZONE.fullmatch(zone):
-        raise ValueError("a time zone is invalid")
-    if zone not in zone_names():
+    name = _zone_name(zone)
+    if name not in zone_names():
         return moment
     try:
-        in_zone = moment.astimezone(zoneinfo.ZoneInfo(zone))
+        in_zone = moment.astimezone(zoneinfo.ZoneInfo(name))
     except (zoneinfo.ZoneInfoNotFoundError, OSError, OverflowError):
         return moment
     # If the zone's rules differ here, the clock time would change; the original offset is right.
     return in_zone if in_zone.replace(tzinfo=None) == moment.replace(tzinfo=None) else moment
+
+
+def time_in_zone(content: object, zone: object) -> datetime.time:
+    """Builds a time of day. Its text has no offset: in most zones that depends on the date.
+
+    Raises:
+        ValueError: The zone does not exist here. Cells have the names of this machine's zones.
+    """
+    moment = datetime.time.fromisoformat(_text(content))
+    if zone is None:
+        return moment
+    name = _zone_name(zone)
+    if name not in zone_names():
+        raise ValueError("a time zone is unknown")
+    return moment.replace(tzinfo=zoneinfo.ZoneInfo(name))
+
+
+def _zone_name(zone: object) -> str:
+    """Returns a name that can be looked up: it becomes a path in the host's time zone database."""
+    if type(zone) is not str or len(zone) > 64 or not _ZONE.fullmatch(zone):
+        raise ValueError("a time zone is invalid")
+    return zone
 
 
 def _decimal(content: object) -> Decimal:
@@ -137,7 +157,6 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "table": _table,
     "complex": _complex,
     "date": lambda content: datetime.date.fromisoformat(_text(content)),
-    "time": lambda content: datetime.time.fromisoformat(_text(content)),
     "timedelta": lambda content: datetime.timedelta(*_whole(content)),
     "Decimal": _decimal,
     "Fraction": _fraction,

@@ -28,6 +28,7 @@ from sandbox_runtime.values.builders import (
     as_list,
     datetime_in_zone,
     table_bytes,
+    time_in_zone,
 )
 from sandbox_runtime.values.classes import Classes
 from sandbox_runtime.values.handles import Handles
@@ -177,6 +178,8 @@ class _Reader:
             return self._classes.rebuild(tree["as"], CLASS_CONTENT[kind](content))
         if kind == "datetime":
             return datetime_in_zone(content, tree.get("zone"))
+        if kind == "time":
+            return time_in_zone(content, tree.get("zone"))
         if kind in ENTRY_BYTES:
             self._memory.take(ENTRY_BYTES[kind] * len(content))
         if kind == "table":

@@ -95,6 +95,16 @@ SUBMIT([at, at.replace(fold=1)])
             datetime.timedelta(hours=1),
         ]
 
+    def test_a_time_of_day_in_a_zone_comes_back(self, session):
+        """A time of day keeps its zone, both ways: without it, the time would mean another one."""
+        at = datetime.time(7, 30, tzinfo=zoneinfo.ZoneInfo("Asia/Tokyo"))
+        session.assign("at", at)
+        result = session.run_cell("SUBMIT([at, at.tzinfo.key, at.replace(tzinfo=None)])")
+
+        assert isinstance(result, Submitted)
+        assert result.outputs["output"] == [at, "Asia/Tokyo", datetime.time(7, 30)]
+        assert result.outputs["output"][0].tzinfo is at.tzinfo
+
     def test_a_column_with_a_zone(self, session):
         """A column of aware times keeps its zone in a cell and on the way back."""
         frame = pd.DataFrame(

@@ -96,7 +96,40 @@ _RESTORED_WITH = {
     "class": "function.__class__ = ctypes.PYFUNCTYPE(None, Planting)",
 }
 
+# Places of objects that are freed when the next cell is prepared; their finalizers run then.
+_FREED_IN_PREPARATION = {
+    "stdin": "sys.stdin = Planting()",
+    "stdout": "sys.stdout = Planting()",
+    "the main module": "sys.modules['__main__'] = Planting()",
+    "the finders": "sys.path_importer_cache['x'] = Planting()",
+    "the lines of a cell": "driver._lines = Planting()",
+    "the reserve": "driver._reserve = Planting()",
+    "the streams": "driver._kept_streams = Planting()",
+    "the sources": "import linecache\nfor n in range(999): linecache.cache[f'<cell {n}>'] = Planting()",
+}
+
+_PLANTING = """
+import sys
+class Planting:
+    def __del__(self):
+        driver._submitted = (as_json, [])
+        if not getattr(self, "last", False):
+            again = Planting()
+            again.last = True
+            sys.stdin = driver._reserve = driver._lines = again
+"""
+
 PROGRAMS = (
+    *(
+        program(
+            f"a submission that a finalizer in {place} plants in the preparation of a cell",
+            f"{_IMPORTS}{_PLANTING}{_REACHED}{change}",
+            "print('honest')",
+            shows="honest",
+            ours=_OURS,
+        )
+        for place, change in _FREED_IN_PREPARATION.items()
+    ),
     *(
         _aimed(
             f"the {setting} of a C function that restores",

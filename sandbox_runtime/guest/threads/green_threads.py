@@ -301,6 +301,19 @@ class GreenThreads:
                 return
             await asyncio.sleep(0)
 
+    @property
+    def is_at_rest(self) -> bool:
+        """True if no thread of a cell is left."""
+        return (
+            type(self._queued) is deque
+            and not self._queued
+            and not self.alive
+            and type(self._blocked) is dict
+            and not self._blocked
+            and self._ending is False
+            and self.now is self.main
+        )
+
     def reset(self) -> None:
         """Forgets the threads of earlier cells."""
         self._queued.clear()

@@ -267,8 +267,10 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             )
         case complex():
             return {"$": "complex", "of": [value.real, value.imag]}
-        case datetime.datetime() if (zone := getattr(value.tzinfo, "key", None)) is not None:
-            return {"$": "datetime", "of": value.isoformat(), "zone": str(zone)}
+        case datetime.datetime() | datetime.time() if (
+            zone := getattr(value.tzinfo, "key", None)
+        ) is not None:
+            return {"$": _calendar_kind(value), "of": value.isoformat(), "zone": str(zone)}
         case datetime.datetime() if value != value:  # pandas's NaT
             return None
         case datetime.datetime() | datetime.date() | datetime.time():
