@@ -259,7 +259,7 @@ class TestAsk:
         assert (
             "dspy-rlm: no answer. LMServerError: [openai/root] The server was told" in done.stderr
         )
-        assert "\nSpent: 1 iteration, 0 sub-LM calls, " in done.stderr
+        assert "\nSpent: 1 iteration (3 retries), 0 sub-LM calls, " in done.stderr
         assert "Traceback" not in done.stderr
 
     def test_a_failing_model_is_json_too(self, server):

@@ -28,6 +28,10 @@ from dspy_rlm.report import UNDER_WAY, Call, Usage, added
 # The share of the time that is held back for the extraction.
 HELD_BACK = 0.1
 
+# The most dollars that are held back of a small budget, in turns. The bound of a request is up to three times what a
+# turn has cost: its tokens are not known before it is sent.
+MAX_HELD_TURNS = 3
+
 # Tokens for the extraction's instructions (at most 800 for signatures of usual size), for the last output if it
 # is shortened, and for a short reply. At most a tenth of a small budget.
 EXTRACTION_TOKENS = 1_600
@@ -222,7 +226,8 @@ class Ledger:
         cost = 0.0
         if self.budget.max_cost is not None:
             cost = self._bounds.extraction_cost(reservation.plan, prompt, answer)
-            cost = max(min(cost, self.budget.max_cost * HELD_BACK), turn.cost)
+            most_held = max(self.budget.max_cost * HELD_BACK, MAX_HELD_TURNS * turn.cost)
+            cost = max(min(cost, most_held), turn.cost)
         self._extraction = Amount(prompt + answer, cost, turn.seconds)
 
     # ---- Admission ----
