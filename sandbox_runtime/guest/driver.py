@@ -302,6 +302,7 @@ class Driver:
         if type(self._reserve) is not bytearray:
             self._reserve = None
             with suppress(MemoryError):
+                bytearray(2 * RESERVE_BYTES)  # as much is left for the cell
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
