@@ -436,15 +436,16 @@ class Driver:
         return 0
 
     def _end(self, error: BaseException | None) -> list[Any]:
+        # First: what a cell sets while its output is rendered is no submission.
+        submitted, self._submitted = self._submitted, None
         self._note_rebound()
         for note in cell_notes.rendered(self.output.render()):
             self._note(note)
         raw = self._host.drain_raw()
         if raw:
             self.output.write(raw)
-        if self._submitted is not None:
-            text, extras = self._submitted
-            self._submitted = None
+        if submitted is not None:
+            text, extras = submitted
             return [self._report("submitted"), text.encode(), *extras]
         if error is None:
             return [self._report("completed")]
